@@ -1,0 +1,50 @@
+# Everything is set up by the targets themselves: a fresh Debian machine with Python 3.11 needs nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: up down test check pages bench sim tools clean help
+
+help:  ## What there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+up: $(READY)  ## Set everything up and start three nodes on this machine, in ./dyn-data
+	$(BIN)/dyn up --detach
+
+down: $(READY)  ## Stop the nodes of `make up`
+	$(BIN)/dyn down
+
+test: $(READY) tools  ## Set everything up, check the code and pass the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+check: $(READY)  ## Lint, format and types only
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/mypy
+
+pages: $(READY)  ## Make man pages and completions anew from the commands
+	$(BIN)/python -m dynamo_cli.pages
+	$(BIN)/python -m server.manual > man/dyn-commands.7
+
+bench: $(READY) tools  ## Compare with a bare redis-server, in one run, alternating
+	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq redis-server >/dev/null; } || { echo "make bench needs redis-server" >&2; exit 1; }
+	$(BIN)/python -m tests.bench
+
+clean:  ## Remove what the targets made, but never data
+	rm -rf $(VENV) *.egg-info build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(READY): pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("dyn needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV) 2>/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get install -y -qq python3-venv >/dev/null && $(PYTHON) -m venv $(VENV); } || { echo "cannot make a virtual environment: install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+# Programs that some tests drive. Without them, and without root to install them, those tests are skipped.
+tools:
+	@missing=""; command -v redis-cli >/dev/null || missing="$$missing redis-tools"; command -v faketime >/dev/null || missing="$$missing faketime"; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi; \
+	command -v redis-cli >/dev/null || echo "redis-cli is missing (package redis-tools): the tests with stock clients will be skipped" >&2

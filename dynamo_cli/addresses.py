@@ -1,0 +1,53 @@
+"""Where a node listens: `HOST:PORT` on command lines, `redis://HOST:PORT` in `DYN_URL`.
+
+An IPv6 host stands in brackets, as in URLs: `[::1]:7001`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from dynamo_cli.failures import WrongUsage
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 7001
+PORT_MAX = 65535
+
+
+class Address(NamedTuple):
+    """Host name or IP address, and TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """`127.0.0.1:7001`, `node.example:7001` or `[::1]:7001`. Raises WrongUsage that shows `text`."""
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise WrongUsage(f"'{text}' is not HOST:PORT", "put an IPv6 address in brackets: [::1]:7001")
+    if not (colon and host and port.isascii() and port.isdigit() and 1 <= int(port) <= PORT_MAX):
+        raise WrongUsage(f"'{text}' is not HOST:PORT", f"for example {DEFAULT_HOST}:{DEFAULT_PORT}")
+    return Address(host, int(port))
+
+
+def parse_url(url: str) -> Address:
+    """`redis://HOST[:PORT][/0]`, the form of Redis clients. Raises WrongUsage for any other, and for a password."""
+    scheme, separator, rest = url.partition("://")
+    example = f"for example DYN_URL=redis://{DEFAULT_HOST}:{DEFAULT_PORT}"
+    if scheme != "redis" or not separator:
+        raise WrongUsage(f"DYN_URL is '{url}', which is not a redis:// address", example)
+    authority, _, database = rest.partition("/")
+    if "@" in authority:
+        # The URL itself is not shown, for it holds a secret.
+        raise WrongUsage("DYN_URL holds a user or password, which this release cannot send", example)
+    if database not in ("", "0"):
+        raise WrongUsage(f"DYN_URL is '{url}', but there is only database 0", example)
+    if not authority.endswith("]") and ":" in authority:
+        return parse_address(authority)
+    return parse_address(f"{authority}:{DEFAULT_PORT}")

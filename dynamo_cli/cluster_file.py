@@ -1,0 +1,150 @@
+"""`cluster.json`: what a directory of `dyn up` remembers of its cluster, so that `dyn up --dir DIR` alone restarts it.
+
+Theory. Names and addresses of nodes are part of the layout that the nodes themselves keep, so they are settled when the
+directory is made; asking for others later is a mistake, and is answered with what to do instead. Only the fsync policy
+may change, between runs. The file is written before the first node starts and replaced as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+from dynamo_cli.addresses import DEFAULT_HOST, DEFAULT_PORT, PORT_MAX, Address, parse_address
+from dynamo_cli.failures import Failure, WrongUsage
+
+FILE_NAME = "cluster.json"
+FORMAT = 1
+NODES_DEFAULT = 3
+NODES_MAX = 9
+WEIGHT_DEFAULT = 1  # as a node that is started by hand has it
+
+
+class Fsync(StrEnum):
+    """When a node syncs its writes to disk, as Redis' appendfsync."""
+
+    ALWAYS = "always"
+    EVERYSEC = "everysec"
+    NO = "no"
+
+
+class Engine(StrEnum):
+    """What a node keeps its records in."""
+
+    ROCKSDB = "rocksdb"
+    MEMORY = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalNode:
+    """One node of a local cluster."""
+
+    name: str
+    address: Address
+    zone: str
+    weight: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the options of `dyn up` say; None where not given."""
+
+    nodes: int | None = None
+    base_port: int | None = None
+    fsync: Fsync | None = None
+    engine: Engine | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LocalCluster:
+    """A cluster on this machine. `directory` is absolute, without symbolic links."""
+
+    directory: Path
+    nodes: tuple[LocalNode, ...]
+    fsync: Fsync
+    engine: Engine
+
+    def node_directory(self, node: LocalNode) -> Path:
+        """Where the node keeps its data, `pid` and `log`."""
+        return self.directory / node.name
+
+    def save(self) -> None:
+        """Writes `cluster.json`, making the directories."""
+        for node in self.nodes:
+            self.node_directory(node).mkdir(parents=True, exist_ok=True)
+        nodes = [{**asdict(node), "address": str(node.address)} for node in self.nodes]
+        document = {"format": FORMAT, "fsync": self.fsync, "engine": self.engine, "nodes": nodes}
+        draft = self.directory / f"{FILE_NAME}.new"
+        draft.write_text(json.dumps(document, indent=2) + "\n")
+        os.replace(draft, self.directory / FILE_NAME)
+
+
+def plan(directory: Path, wanted: Wanted) -> LocalCluster:
+    """The cluster that `dyn up` is to run: the remembered one if there is one, else a new one, not yet saved.
+
+    Raises WrongUsage when the options contradict what is remembered, Failure when that cannot be read.
+    """
+    known = load(directory)
+    if known is None:
+        return _new(directory.resolve(), wanted)
+    elsewhere = "start another cluster in a new directory: dyn up --dir OTHER --base-port PORT"
+    count = len(known.nodes)
+    if wanted.nodes not in (None, count):
+        message = f"{directory} holds a cluster of {_nodes(count)}, so --nodes {wanted.nodes} does not fit"
+        raise WrongUsage(message, f"leave --nodes out to start it again, or {elsewhere}")
+    first_port = known.nodes[0].address.port
+    if wanted.base_port not in (None, first_port):
+        message = (
+            f"the cluster in {directory} begins at port {first_port}, so --base-port {wanted.base_port} does not fit"
+        )
+        raise WrongUsage(message, f"leave --base-port out to start it again, or {elsewhere}")
+    if wanted.engine not in (None, known.engine):
+        message = (
+            f"the cluster in {directory} keeps its data in {known.engine}, so --engine {wanted.engine} does not fit"
+        )
+        raise WrongUsage(message, f"leave --engine out to start it again, or {elsewhere}")
+    return replace(known, fsync=wanted.fsync or known.fsync)
+
+
+def load(directory: Path) -> LocalCluster | None:
+    """The cluster remembered in `directory`, None if there is none. Raises Failure when the file cannot be read."""
+    path = directory / FILE_NAME
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise Failure(f"cannot read {path}: {error}") from None
+    try:
+        if document["format"] != FORMAT:
+            raise Failure(f"{path} was written by another release: format {document['format']}, not {FORMAT}")
+        nodes = tuple(
+            LocalNode(str(node["name"]), parse_address(node["address"]), str(node["zone"]), int(node["weight"]))
+            for node in document["nodes"]
+        )
+        if not nodes:
+            raise ValueError("no nodes")
+        return LocalCluster(directory.resolve(), nodes, Fsync(document["fsync"]), Engine(document["engine"]))
+    except (KeyError, TypeError, ValueError, AttributeError, WrongUsage) as error:
+        hint = "restore the file, or start another cluster in a new directory"
+        raise Failure(f"{path} is damaged: {type(error).__name__} {error}", hint) from None
+
+
+def _new(directory: Path, wanted: Wanted) -> LocalCluster:
+    count = wanted.nodes or NODES_DEFAULT
+    base_port = wanted.base_port or DEFAULT_PORT
+    if base_port + count - 1 > PORT_MAX:
+        raise WrongUsage(f"{_nodes(count)} from --base-port {base_port} on would need ports above {PORT_MAX}")
+    # A zone a node: on one machine every node is its own unit of failure, and zones would only unbalance the shares.
+    nodes = tuple(
+        LocalNode(f"n{i}", Address(DEFAULT_HOST, base_port + i - 1), f"z{i}", WEIGHT_DEFAULT)
+        for i in range(1, count + 1)
+    )
+    return LocalCluster(directory, nodes, wanted.fsync or Fsync.EVERYSEC, wanted.engine or Engine.ROCKSDB)
+
+
+def _nodes(count: int) -> str:
+    return "1 node" if count == 1 else f"{count} nodes"

@@ -1,0 +1,89 @@
+"""The Typer app: all commands and the global options, put together.
+
+Theory. One place turns a `Failure` into words on stderr and an exit status, whichever command raised it and however
+deep: the `invoke` of the root group, through which every command runs, in the tests as in the shell.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from dynamo_cli import data_commands, layout_commands, local_commands
+from dynamo_cli.client import TIMEOUT_S_DEFAULT
+from dynamo_cli.failures import Failure
+from dynamo_cli.options import Host, Port, Timeout
+from dynamo_cli.output import report
+from dynamo_cli.target import Target
+
+
+class Root(TyperGroup):
+    """The `dyn` command itself."""
+
+    def invoke(self, context: Any) -> Any:
+        """Runs the command; a Failure becomes its message and its exit status."""
+        try:
+            return super().invoke(context)
+        except Failure as failure:
+            report(failure)
+            raise typer.Exit(failure.status) from None
+
+
+def _group(help_text: str) -> typer.Typer:
+    return typer.Typer(help=help_text, rich_markup_mode=None, no_args_is_help=True)
+
+
+app = typer.Typer(
+    name="dyn",
+    cls=Root,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # brackets in our help are brackets; and plain help comes in half the time
+)
+cluster = _group("Look at the cluster, or make one out of fresh nodes.")
+ring = _group("Show who owns what, and where a key lives.")
+node = _group("Run single nodes.")
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"dyn {version('dyn')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    context: typer.Context,
+    host: Host = None,
+    port: Port = None,
+    timeout_s: Timeout = TIMEOUT_S_DEFAULT,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Run, look at and use a dyn cluster: a replicated key-value store that speaks the Redis protocol.
+
+    Any node answers for the whole cluster. Which one a command asks is said by --host and --port, before the command,
+    or else by the environment variable DYN_URL, such as redis://127.0.0.1:7001.
+    """
+    context.obj = Target(host, port, timeout_s)
+
+
+app.command("up")(local_commands.up)
+app.command("down")(local_commands.down)
+app.command("get")(data_commands.get)
+app.command("set")(data_commands.set_)
+app.command("del")(data_commands.del_)
+cluster.command("init")(layout_commands.cluster_init)
+cluster.command("status")(layout_commands.cluster_status)
+ring.command("show")(layout_commands.ring_show)
+ring.command("locate")(layout_commands.ring_locate)
+node.command("start")(local_commands.node_start)
+app.add_typer(cluster, name="cluster")
+app.add_typer(ring, name="ring")
+app.add_typer(node, name="node")

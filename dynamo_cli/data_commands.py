@@ -1,0 +1,145 @@
+"""`dyn get`, `dyn set`, `dyn del`: values, contexts and siblings for shell scripts.
+
+Theory. These are DYN.GET, DYN.SET and DYN.DEL (DESIGN §6), not Redis' GET, SET and DEL: they show every sibling and
+never decide for the caller. The loop of a careful script is read, merge, write back with the context that was read;
+a write without a context says "I have seen nothing" and can supersede nothing. Keys and values are bytes from the
+command line to the socket: what is not UTF-8 survives.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from dynamo_cli.client import Client
+from dynamo_cli.failures import ExitStatus, Failure, WrongUsage
+from dynamo_cli.options import JSON, ExpireMs, ExpireSeconds, Key, Raw, ReadQuorum, Token, Value, WriteQuorum
+from dynamo_cli.output import as_json, as_shown, note, write_bytes, write_json, write_line
+from dynamo_cli.target import target_of
+
+
+def get(
+    context: typer.Context, key: Key, as_document: JSON = False, raw: Raw = False, read_quorum: ReadQuorum = None
+) -> None:
+    """Print what is stored under KEY.
+
+    The value is printed as its bytes and one newline. Siblings, which are values that no write has yet superseded, are
+    printed one a line, and a note on stderr counts them. If nothing is stored, nothing is printed and the exit status
+    is 1.
+
+    With --json the document {"key", "context", "values"} is printed; a value that is not UTF-8 stands in it as
+    {"base64": "..."}. Hand the context to dyn set or dyn del to supersede exactly these values.
+    """
+    if raw and as_document:
+        raise typer.BadParameter("--raw and --json exclude each other")
+    with target_of(context).connect() as client:
+        token, values = _read(client, key, read_quorum)
+    if as_document:
+        write_json({"key": as_json(key), "context": token, "values": [as_json(value) for value in values]})
+    elif raw and len(values) > 1:
+        raise Failure(
+            f"{len(values)} siblings under {as_shown(key)}: --raw prints a single value only",
+            "dyn get --json shows all; dyn set --context resolves them",
+        )
+    else:
+        write_bytes(b"".join(value if raw else value + b"\n" for value in values))
+        if len(values) > 1:
+            note(f"note: {len(values)} siblings; dyn get --json tells their context, dyn set --context resolves them")
+    if not values:
+        note(f"dyn: nothing is stored under {as_shown(key)}")
+        raise typer.Exit(ExitStatus.FAILED)
+
+
+def set_(
+    context: typer.Context,
+    key: Key,
+    value: Value,
+    token: Token = None,
+    write_quorum: WriteQuorum = None,
+    expire_s: ExpireSeconds = None,
+    expire_ms: ExpireMs = None,
+    as_document: JSON = False,
+) -> None:
+    """Store VALUE under KEY.
+
+    With --context the value supersedes exactly the values that the context was read with. Without it the writer has
+    seen nothing, so the value stands beside whatever is already there, as a sibling. (Redis' SET, as redis-cli sends
+    it, supersedes what its coordinator has seen.)
+
+    With --json the document {"key", "context", "acks", "hinted"} is printed: the context after the write, how many
+    replicas acknowledged it, and how many of those keep it for an owner that is away.
+
+    A value that begins with a dash needs -- before it: dyn set -- KEY -5.
+    """
+    if expire_s is not None and expire_ms is not None:
+        raise typer.BadParameter("--ex and --px exclude each other")
+    command: list[bytes | str | int] = ["DYN.SET", key, sys.stdin.buffer.read() if value == b"-" else value]
+    if expire_s is not None:
+        command += ["EX", expire_s]
+    if expire_ms is not None:
+        command += ["PX", expire_ms]
+    with target_of(context).connect() as client:
+        _show_write("stored", key, _write(client, command, token, write_quorum), as_document)
+
+
+def del_(
+    context: typer.Context,
+    key: Key,
+    token: Token = None,
+    write_quorum: WriteQuorum = None,
+    as_document: JSON = False,
+) -> None:
+    """Delete what is stored under KEY.
+
+    With --context exactly the values that the context was read with are deleted. Without it the command first reads
+    KEY and deletes what it saw: a value that somebody writes in between stays. If nothing is stored, the exit status
+    is 1.
+
+    With --json the document {"key", "context", "acks", "hinted"} is printed, as by dyn set.
+    """
+    with target_of(context).connect() as client:
+        if token is None:
+            token, values = _read(client, key, None)
+            if not values:
+                if as_document:
+                    write_json({"key": as_json(key), "context": token, "acks": 0, "hinted": 0})
+                note(f"dyn: nothing is stored under {as_shown(key)}")
+                raise typer.Exit(ExitStatus.FAILED)
+        _show_write("deleted", key, _write(client, ["DYN.DEL", key], token, write_quorum), as_document)
+
+
+def _read(client: Client, key: bytes, read_quorum: int | None) -> tuple[str | None, list[bytes]]:
+    """The context (None if there is none) and the siblings under `key`."""
+    quorum = () if read_quorum is None else ("R", read_quorum)
+    reply = client.call("DYN.GET", key, *quorum)
+    match reply:
+        case [bytes() | None as token, list() as values] if all(isinstance(value, bytes) for value in values):
+            return (None if token is None else token.decode("ascii", "replace")), values
+    raise client.nonsense("DYN.GET", "not [context, [value, ...]]")
+
+
+def _write(
+    client: Client, command: list[bytes | str | int], token: str | None, write_quorum: int | None
+) -> tuple[str, int, int]:
+    """Sends a DYN.SET or DYN.DEL with its options; the new context, acks and hinted acks."""
+    if token is not None:
+        if not token.isascii():
+            raise WrongUsage("the context is not one that a node gave", "take a fresh one: dyn get KEY --json")
+        command += ["CONTEXT", token]
+    if write_quorum is not None:
+        command += ["W", write_quorum]
+    reply: Any = client.call(*command, writes=True)
+    match reply:
+        case [bytes() as context, int() as acks, int() as hinted]:
+            return context.decode("ascii", "replace"), acks, hinted
+    raise client.nonsense(str(command[0]), "not [context, acks, hinted]")
+
+
+def _show_write(done: str, key: bytes, outcome: tuple[str, int, int], as_document: bool) -> None:
+    context, acks, hinted = outcome
+    if as_document:
+        write_json({"key": as_json(key), "context": context, "acks": acks, "hinted": hinted})
+    else:
+        write_line(f"{done}: acks={acks} hinted={hinted}")

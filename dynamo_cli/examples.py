@@ -1,0 +1,89 @@
+"""The examples of the manual pages, by command. Each is a sentence and the lines to type."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Example(NamedTuple):
+    """What it shows, and the lines as they are typed."""
+
+    explanation: str
+    lines: tuple[str, ...]
+
+
+EXAMPLES: dict[str, tuple[Example, ...]] = {
+    "dyn": (
+        Example(
+            "A cluster on this machine, written to by redis-cli and read by dyn:",
+            ("dyn up --detach", "redis-cli -p 7001 set greeting hello", "dyn --port 7002 get greeting", "dyn down"),
+        ),
+        Example(
+            "Which nodes are up, for a script that only wants to know:",
+            ("dyn cluster status >/dev/null || echo 'look at the cluster'",),
+        ),
+    ),
+    "dyn up": (
+        Example("Three nodes in ./dyn-data, until Ctrl-C:", ("dyn up",)),
+        Example(
+            "Five nodes that go on running and sync every write, then down, then up again with their data:",
+            (
+                "dyn up --nodes 5 --dir /var/tmp/five --base-port 7101 --fsync always --detach",
+                "dyn down --dir /var/tmp/five",
+                "dyn up --dir /var/tmp/five --detach",
+            ),
+        ),
+    ),
+    "dyn down": (Example("Stop the cluster of ./dyn-data:", ("dyn down",)),),
+    "dyn node start": (
+        Example(
+            "A node on a machine of its own, the first time and later:",
+            (
+                "dyn node start --dir /var/lib/dyn --name n1 --listen 10.0.0.1:7001 --zone rack1",
+                "dyn node start --dir /var/lib/dyn",
+            ),
+        ),
+    ),
+    "dyn cluster init": (
+        Example(
+            "Three machines become a cluster:",
+            ("dyn cluster init 10.0.0.1:7001 10.0.0.2:7001 10.0.0.3:7001",),
+        ),
+    ),
+    "dyn cluster status": (
+        Example(
+            "The nodes that are not up, with jq:",
+            ("dyn cluster status --json | jq -r '.nodes[] | select(.state != \"up\") | .name'",),
+        ),
+    ),
+    "dyn ring show": (
+        Example(
+            "How many partitions have n1 as their first owner:",
+            ("dyn ring show --json | jq '[.owners[] | select(.[0] == \"n1\")] | length'",),
+        ),
+    ),
+    "dyn ring locate": (
+        Example("The nodes that keep a key:", ("dyn ring locate cart:17 --json | jq -r '.owners[]'",)),
+    ),
+    "dyn get": (
+        Example("A value, byte for byte, into a file:", ("dyn get --raw picture > picture.png",)),
+        Example("All siblings, one a line, as a script takes them:", ("dyn get cart --json | jq -c '.values[]'",)),
+    ),
+    "dyn set": (
+        Example(
+            "Read, merge, write back: whoever else wrote meanwhile is not overwritten but becomes a sibling:",
+            (
+                "seen=$(dyn get cart --json)",
+                'merged=$(jq -r \'.values | join(",")\' <<<"$seen")',
+                'dyn set cart "$merged" --context "$(jq -r .context <<<"$seen")"',
+            ),
+        ),
+        Example("A file as the value, for an hour:", ("dyn set picture - --ex 3600 < picture.png",)),
+    ),
+    "dyn del": (
+        Example(
+            "Delete exactly what was seen earlier, and nothing newer:",
+            ("seen=$(dyn get cart --json)", 'dyn del cart --context "$(jq -r .context <<<"$seen")"'),
+        ),
+    ),
+}

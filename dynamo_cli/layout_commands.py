@@ -1,0 +1,131 @@
+"""`dyn cluster init`, `dyn cluster status`, `dyn ring show`, `dyn ring locate`: the cluster as its operator sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from dynamo_cli import plain
+from dynamo_cli.addresses import parse_address
+from dynamo_cli.client import Client
+from dynamo_cli.failures import ExitStatus
+from dynamo_cli.layout import PARTITIONS_DEFAULT, LayoutOptions, Patience, make_layout
+from dynamo_cli.options import JSON, Key, LayoutR, LayoutW, Members, Partitions, Replicas, Wait
+from dynamo_cli.output import as_json, as_shown, is_terminal, write_json, write_line
+from dynamo_cli.target import target_of
+
+
+def cluster_init(
+    context: typer.Context,
+    nodes: Members,
+    partitions: Partitions = PARTITIONS_DEFAULT,
+    n: Replicas = 3,
+    r: LayoutR = 2,
+    w: LayoutW = 2,
+    wait_s: Wait = 30.0,
+    as_document: JSON = False,
+) -> None:
+    """Make fresh nodes a cluster.
+
+    Every node at HOST:PORT is asked who it is; if none of them belongs to a cluster yet, the first makes the layout,
+    which says who owns which partition, and the command returns when all have learned it. In a cluster smaller than N
+    the quorums are cut to the number of members.
+
+    On one machine dyn up does all this.
+    """
+    timeout_s = target_of(context).timeout_s
+    addresses = [parse_address(node) for node in nodes]
+    made = make_layout(
+        addresses,
+        LayoutOptions(partitions, n, r, w),
+        lambda address: Client(address, timeout_s),
+        Patience(wait_s),
+    )
+    if as_document:
+        write_json(made)
+        return
+    names = " ".join(member["name"] for member in made["members"])
+    write_line(f"cluster {made['cluster']} made: {names}; {partitions} partitions, N={n} R={r} W={w}")
+
+
+def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
+    """Say how the cluster is: a verdict, what is wrong, and the nodes.
+
+    healthy: all nodes are up. degraded: every key is served, but something is amiss. unavailable: some keys are not
+    served. The exit status is 4 unless the verdict is healthy.
+
+    With --json: {"epoch", "n", "r", "w", "partitions", "verdict", "summary", "nodes": [{"id", "name", "address",
+    "zone", "state", "role", "owned", "share", "hints_held", "keys"}]}.
+    """
+    document = _ask(context, "DYN.CLUSTER", "STATUS")
+    if as_document:
+        write_json(document)
+    elif is_terminal():
+        from dynamo_cli import pictures
+
+        pictures.show_status(document, pictures.console())
+    else:
+        write_line(plain.status_text(document))
+    if document["verdict"] != "healthy":
+        raise typer.Exit(ExitStatus.DEGRADED)
+
+
+def ring_show(context: typer.Context, as_document: JSON = False) -> None:
+    """Show who owns what: each node's part, and the owners of every partition.
+
+    On a terminal it is a picture: bars of what each node owns, notched at its fair share by weight, and a strip that
+    shows the first owner of each partition. In a pipe every partition is a line with its owners in order.
+
+    With --json: {"epoch", "partitions", "n", "balance", "nodes": [{"name", "zone", "weight", "owned", "share"}],
+    "owners": [["n1", "n2", "n3"], ...]}. A balance of 1 is perfect; 0.5 has a node with twice its share.
+    """
+    document = _ask(context, "DYN.RING", "SHOW")
+    if as_document:
+        write_json(document)
+    elif is_terminal():
+        from dynamo_cli import pictures
+
+        pictures.show_ring(document, pictures.console())
+    else:
+        write_line(plain.ring_text(document))
+
+
+def ring_locate(context: typer.Context, key: Key, as_document: JSON = False) -> None:
+    """Say where KEY lives: its slot, its partition, the owners in order, and who stands in for them.
+
+    The first owner that is up coordinates the writes of the key.
+
+    With --json: {"key", "slot", "partition", "owners", "fallbacks"}.
+    """
+    document = _ask(context, "DYN.RING", "LOCATE", key)
+    if as_document:
+        write_json({**document, "key": as_json(key)})
+    else:
+        write_line(plain.location_text(document, as_shown(key)))
+
+
+# What a document must have, so that showing it cannot stumble; more is for later releases to show.
+_SHAPES: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "STATUS": {
+        "epoch": int,
+        "partitions": int,
+        "n": int,
+        "r": int,
+        "w": int,
+        "verdict": str,
+        "summary": str,
+        "nodes": list,
+    },
+    "SHOW": {"epoch": int, "partitions": int, "n": int, "balance": (int, float), "nodes": list, "owners": list},
+    "LOCATE": {"key": (str, dict), "slot": int, "partition": int, "owners": list, "fallbacks": list},
+}
+
+
+def _ask(context: typer.Context, command: str, subcommand: str, *arguments: bytes) -> dict[str, Any]:
+    with target_of(context).connect() as client:
+        document = client.document(command, subcommand, *arguments)
+        for field, kind in _SHAPES[subcommand].items():
+            if not isinstance(document.get(field), kind):
+                raise client.nonsense(f"{command} {subcommand}", f"a document without {field}")
+    return document

@@ -1,0 +1,188 @@
+"""A whole cluster on this machine, one process a node: brought up, watched, brought down.
+
+Theory. `up` is idempotent: it looks which of the directory's nodes run, starts the others, and is done when every node
+says that all are up and the cluster is healthy; only then may it be called ready. Each step before that can fail, and a
+failed start leaves nothing behind: whatever this command has started it stops again, and it says which node failed and
+shows the end of its log. Nodes that ran before are never touched by a failure.
+
+A lock on the directory keeps two commands from starting or stopping the same nodes at once.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dynamo_cli import processes
+from dynamo_cli.cluster_file import LocalCluster, LocalNode, load
+from dynamo_cli.failures import Failure, WrongUsage
+from dynamo_cli.processes import NodeProcess
+from dynamo_cli.startup import Startup
+from dynamo_cli.stop_signals import StopSignals
+
+WAIT_S_DEFAULT = 30.0
+STOP_PATIENCE_S = 15.0  # what a node gets to flush and close before it is killed; a kill loses nothing (P1), only time
+
+ArgvOf = Callable[[LocalCluster, LocalNode], Sequence[str]]
+Tell = Callable[[str], None]
+
+
+def server_argv(*options: str) -> list[str]:
+    """The command line of a node. `-P`: a folder `server` in the current directory must not be taken for ours."""
+    return [sys.executable, "-P", "-m", "server", *options]
+
+
+def node_argv(cluster: LocalCluster, node: LocalNode) -> list[str]:
+    """The command line that starts `node`."""
+    options = {
+        "--dir": str(cluster.node_directory(node)),
+        "--name": node.name,
+        "--listen": str(node.address),
+        "--zone": node.zone,
+        "--weight": str(node.weight),
+        "--fsync": str(cluster.fsync),
+        "--engine": str(cluster.engine),
+    }
+    return server_argv(*(word for option in options.items() for word in option))
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """A ready cluster: the processes of all nodes in their order, and those of them that this command started."""
+
+    cluster: LocalCluster
+    running: list[NodeProcess]
+    started: list[NodeProcess]
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """Names of the nodes that ended when asked, that had to be killed, and that did not run."""
+
+    stopped: list[str]
+    killed: list[str]
+    not_running: list[str]
+
+
+def up(cluster: LocalCluster, detached: bool, wait_s: float, signals: StopSignals, tell: Tell, argv_of: ArgvOf) -> Up:
+    """Starts the nodes that do not run, each by the command line that `argv_of` gives, and waits until the cluster is
+    ready. Raises Failure; then none that it started is left."""
+    _make_directory(cluster.directory)
+    with _lock(cluster.directory):
+        found = {node.name: processes.find(node.name, cluster.node_directory(node)) for node in cluster.nodes}
+        missing = [node for node in cluster.nodes if found[node.name] is None]
+        if len(missing) < len(cluster.nodes):
+            _refuse_other_fsync(cluster)
+        for node in missing:
+            _check_port(node)
+        cluster.save()
+        if missing:
+            tell(f"starting {' '.join(node.name for node in missing)} in {cluster.directory}")
+        started: list[NodeProcess] = []
+        is_ready = False
+        try:
+            for node in missing:
+                directory = cluster.node_directory(node)
+                started.append(processes.start(node.name, directory, argv_of(cluster, node), detached))
+                found[node.name] = started[-1]
+            running = [process for process in found.values() if process is not None]
+            Startup(cluster, running, signals, wait_s).run()
+            is_ready = True
+        finally:
+            if not is_ready:
+                _stop(started, tell)
+    return Up(cluster, running, started)
+
+
+def watch(started: Sequence[NodeProcess], signals: StopSignals, tell: Tell) -> bool:
+    """Stays with the nodes until a signal comes, then stops them; tells of each that ends by itself and goes on with
+    the others. False if all ended by themselves, and not all of them well."""
+    running = list(started)
+    ended_well = True
+    while running and not signals.requested:
+        processes.wait_any([signals.descriptor, *(process.pidfd for process in running)], None)
+        for process in [process for process in running if process.has_ended()]:
+            running.remove(process)
+            ended_well = ended_well and process.ended_well()
+            tell(f"{process.name} has ended: {process.exit_text()}; its log: {process.log}")
+            process.forget()
+    if running:
+        tell(f"stopping {' '.join(process.name for process in running)}")
+        _stop(running, tell)
+        return True
+    return ended_well
+
+
+def down(directory: Path, tell: Tell) -> Down:
+    """Stops all nodes that run in `directory`. Raises Failure if there is no cluster."""
+    cluster = load(directory)
+    if cluster is None:
+        raise Failure(f"there is no cluster in {directory}", "name its directory: dyn down --dir DIR")
+    with _lock(cluster.directory):
+        found = [processes.find(node.name, cluster.node_directory(node)) for node in cluster.nodes]
+        running = [process for process in found if process is not None]
+        killed = _stop(running, tell)
+    names = [process.name for process in running]
+    stopped = [name for name in names if name not in killed]
+    return Down(stopped, killed, [node.name for node in cluster.nodes if node.name not in names])
+
+
+def _stop(running: Sequence[NodeProcess], tell: Tell) -> list[str]:
+    """Stops the processes; the names of those that had to be killed, of which it tells."""
+    _, killed = processes.stop(running, STOP_PATIENCE_S)
+    for process in killed:
+        tell(
+            f"{process.name} did not end within {STOP_PATIENCE_S:g} s of SIGTERM and was killed; its log: {process.log}"
+        )
+    return [process.name for process in killed]
+
+
+def _check_port(node: LocalNode) -> None:
+    """Raises Failure if the node could not listen at its address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a past run may linger
+        try:
+            probe.bind(node.address)
+        except OSError as error:
+            port = node.address.port
+            if error.errno == errno.EADDRINUSE:
+                what = f"port {port}, which {node.name} needs, is in use by another program"
+                hint = (
+                    f"to see by which: ss -ltnp 'sport = :{port}'; a new cluster can take other ports with --base-port"
+                )
+                raise Failure(what, hint) from None
+            raise Failure(f"{node.name} cannot listen on {node.address}: {error.strerror}") from None
+
+
+def _refuse_other_fsync(cluster: LocalCluster) -> None:
+    remembered = load(cluster.directory)
+    if remembered is not None and remembered.fsync != cluster.fsync:
+        message = f"nodes in {cluster.directory} run with --fsync {remembered.fsync}, not {cluster.fsync}"
+        raise WrongUsage(message, f"stop them first: dyn down --dir {cluster.directory}")
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Failure(f"cannot make the directory {directory}: {error.strerror}") from None
+
+
+@contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Failure(f"another dyn up or dyn down is at work in {directory}", "wait until it is done") from None
+    else:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,142 @@
+"""The options and arguments of the commands: how they are spelled, explained and checked.
+
+Theory. An option that several commands have is declared once, so that it means the same everywhere; the others stand
+beside it, so that a command's signature reads as what it takes. Defaults that depend on circumstances (a new or a
+remembered cluster) are None in the code and shown by hand. Keys and values are bytes from here on: what a shell hands
+over need not be UTF-8.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dynamo_cli.addresses import DEFAULT_HOST, DEFAULT_PORT, PORT_MAX
+from dynamo_cli.cluster_file import NODES_DEFAULT, NODES_MAX, Engine, Fsync
+
+JSON = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+# --- which node
+
+Host = Annotated[
+    str | None,
+    typer.Option("--host", metavar="HOST", help="The node to talk to.", show_default=DEFAULT_HOST),
+]
+Port = Annotated[
+    int | None,
+    typer.Option("--port", metavar="PORT", min=1, max=PORT_MAX, help="Its port.", show_default=str(DEFAULT_PORT)),
+]
+Timeout = Annotated[
+    float, typer.Option("--timeout", metavar="SECONDS", min=0.01, help="How long to wait for an answer.")
+]
+
+# --- data
+
+Key = Annotated[bytes, typer.Argument(metavar="KEY", parser=os.fsencode, help="The key.", show_default=False)]
+Value = Annotated[
+    bytes,
+    typer.Argument(metavar="VALUE", parser=os.fsencode, help="The value; - reads it from stdin.", show_default=False),
+]
+Token = Annotated[
+    str | None,
+    typer.Option("--context", metavar="CONTEXT", help="The context that dyn get --json gave.", show_default=False),
+]
+Raw = Annotated[bool, typer.Option("--raw", help="Print the value alone, without a newline after it.")]
+ReadQuorum = Annotated[
+    int | None,
+    typer.Option("--r", metavar="N", min=1, help="Wait for N replicas instead of the cluster's R.", show_default=False),
+]
+WriteQuorum = Annotated[
+    int | None,
+    typer.Option("--w", metavar="N", min=1, help="Wait for N replicas instead of the cluster's W.", show_default=False),
+]
+ExpireSeconds = Annotated[
+    int | None,
+    typer.Option("--ex", metavar="SECONDS", min=1, help="Expire after so many seconds.", show_default=False),
+]
+ExpireMs = Annotated[
+    int | None,
+    typer.Option("--px", metavar="MS", min=1, help="Expire after so many milliseconds.", show_default=False),
+]
+
+# --- layouts
+
+Members = Annotated[
+    list[str], typer.Argument(metavar="HOST:PORT...", help="The addresses of all members.", show_default=False)
+]
+Partitions = Annotated[
+    int,
+    typer.Option("--partitions", metavar="Q", min=1, help="How many partitions: a power of two, fixed for good."),
+]
+Replicas = Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many nodes keep each key.")]
+LayoutR = Annotated[int, typer.Option("--r", metavar="R", min=1, help="How many of them a read waits for.")]
+LayoutW = Annotated[int, typer.Option("--w", metavar="W", min=1, help="How many of them a write waits for.")]
+Wait = Annotated[
+    float, typer.Option("--wait", metavar="SECONDS", min=0.1, help="How long the nodes may take to get ready.")
+]
+
+# --- processes on this machine
+
+ClusterDirectory = Annotated[
+    Path,
+    typer.Option("--dir", metavar="DIR", file_okay=False, help="Where the cluster keeps its data, logs and pid files."),
+]
+NodeCount = Annotated[
+    int | None,
+    typer.Option(
+        "--nodes",
+        metavar="K",
+        min=1,
+        max=NODES_MAX,
+        help=f"How many nodes, 1 to {NODES_MAX}.",
+        show_default=str(NODES_DEFAULT),
+    ),
+]
+BasePort = Annotated[
+    int | None,
+    typer.Option(
+        "--base-port",
+        metavar="PORT",
+        min=1,
+        max=PORT_MAX,
+        help="The first node's port; the others take the next ones.",
+        show_default=str(DEFAULT_PORT),
+    ),
+]
+Detach = Annotated[bool, typer.Option("--detach", help="Return when the cluster is ready, and leave it running.")]
+FsyncPolicy = Annotated[
+    Fsync | None,
+    typer.Option(
+        "--fsync", metavar="always|everysec|no", help="When writes are synced to disk.", show_default="everysec"
+    ),
+]
+EngineName = Annotated[
+    Engine | None,
+    typer.Option("--engine", metavar="rocksdb|memory", help="What keeps the records.", show_default="rocksdb"),
+]
+NodeDirectory = Annotated[
+    Path,
+    typer.Option("--dir", metavar="DIR", file_okay=False, help="The node's data directory.", show_default=False),
+]
+NodeName = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="What operators call the node.", show_default=False)
+]
+Listen = Annotated[
+    str | None,
+    typer.Option("--listen", metavar="HOST:PORT", help="Where it serves clients and other nodes.", show_default=False),
+]
+Zone = Annotated[
+    str | None,
+    typer.Option("--zone", metavar="ZONE", help="The rack or room that it fails with.", show_default=False),
+]
+Weight = Annotated[
+    int | None,
+    typer.Option("--weight", metavar="N", min=1, help="Its share of the data, against others.", show_default=False),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", dir_okay=False, help="A TOML file of settings.", show_default=False),
+]

@@ -1,0 +1,105 @@
+"""Documents as a person reads them on a terminal: tables, bars, and the ring as a strip of colours.
+
+Theory. Colour only repeats what the text says (a state is a word, a first owner is a digit), so nothing is lost on a
+terminal without colours or to eyes that see them alike. rich is imported here and nowhere else in the package: it takes
+longer to load than a command takes to run, and only people at a terminal need it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from dynamo_cli.plain import NUMERIC_HEADINGS, STATUS_HEADINGS, percent, status_rows
+
+Document = dict[str, Any]
+
+VERDICT_STYLES = {"healthy": "bold green", "degraded": "bold yellow", "unavailable": "bold red"}
+STATE_STYLES = {"up": "green", "suspect": "yellow", "down": "bold red"}
+NODE_COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_cyan", "bright_magenta", "bright_yellow")
+NODE_MARKS = "123456789abcdefghijklmnopqrstuvwxyz"
+BAR_CELLS_MAX = 40
+STRIP_CELLS_MAX = 64
+
+
+def console() -> Console:
+    """A console on stdout that takes texts as they are: no markup, no guessing at what is a number."""
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def show_status(document: Document, to: Console) -> None:
+    """`dyn cluster status`."""
+    verdict = str(document["verdict"])
+    head = Text.assemble((f"● {verdict}", VERDICT_STYLES.get(verdict, "bold")), "  ", str(document["summary"]))
+    to.print(head)
+    to.print(
+        f"  epoch {document['epoch']} · {document['partitions']} partitions · "
+        f"N={document['n']} R={document['r']} W={document['w']}",
+        style="dim",
+    )
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    for heading in STATUS_HEADINGS:
+        # Where it gets narrow an address goes on in the next line: half an address is no help.
+        justify: JustifyMethod = "right" if heading in NUMERIC_HEADINGS else "left"
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading != "ADDRESS")
+    for row in status_rows(document):
+        cells = [Text(cell or "-") for cell in row]
+        cells[0].stylize("bold")
+        cells[STATUS_HEADINGS.index("STATE")].stylize(STATE_STYLES.get(row[STATUS_HEADINGS.index("STATE")], ""))
+        table.add_row(*cells)
+    to.print(table)
+
+
+def show_ring(document: Document, to: Console) -> None:
+    """`dyn ring show`: how much each node owns against its fair share, and the first owner of every partition."""
+    nodes = document["nodes"]
+    styles = {node["name"]: NODE_COLOURS[index % len(NODE_COLOURS)] for index, node in enumerate(nodes)}
+    marks = {node["name"]: (NODE_MARKS[index] if index < len(NODE_MARKS) else "+") for index, node in enumerate(nodes)}
+    to.print(
+        Text.assemble(
+            ("ring", "bold"),
+            f"  epoch {document['epoch']} · {document['partitions']} partitions · N={document['n']} · "
+            f"balance {document['balance']:.4f}",
+        )
+    )
+    to.print()
+    to.print(_shares(document, styles, marks, to.width))
+    to.print()
+    to.print("first owner of each partition", style="bold")
+    _strip([str(owners[0]) if owners else "" for owners in document["owners"]], styles, marks, to)
+
+
+def _shares(document: Document, styles: dict[str, str], marks: dict[str, str], width: int) -> Table:
+    """A row a node: its mark, name, zone, a bar of what it owns with a notch at its fair share by weight, numbers."""
+    nodes = document["nodes"]
+    weights = sum(node["weight"] for node in nodes) or 1
+    fair = {node["name"]: node["weight"] / weights for node in nodes}
+    longest = max((max(node["share"], fair[node["name"]]) for node in nodes), default=1) or 1
+    cells = max(10, min(BAR_CELLS_MAX, width - 40))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("", "NODE", "ZONE", "OWNED, AND │ ITS FAIR SHARE", "", "SHARE"):
+        table.add_column(heading, justify="right" if heading in ("", "SHARE") else "left", no_wrap=True)
+    for node in nodes:
+        name = str(node["name"])
+        filled = round(node["share"] / longest * cells)
+        notch = min(cells - 1, round(fair[name] / longest * cells))
+        bar = Text("█" * filled + "·" * (cells - filled), style=styles[name])
+        bar = bar[:notch] + Text("│", style="bold") + bar[notch + 1 :] if notch < cells - 1 else bar + Text("│", "bold")
+        mark = Text(marks[name], style=f"reverse {styles[name]}")
+        table.add_row(mark, Text(name), Text(str(node["zone"]) or "-"), bar, str(node["owned"]), percent(node["share"]))
+    return table
+
+
+def _strip(first_owners: list[str], styles: dict[str, str], marks: dict[str, str], to: Console) -> None:
+    cells = STRIP_CELLS_MAX
+    while cells > 8 and cells + 8 > to.width:
+        cells //= 2
+    for start in range(0, len(first_owners), cells):
+        line = Text.assemble((f"{start:5}  ", "dim"))
+        for name in first_owners[start : start + cells]:
+            line.append(marks.get(name, "?"), style=f"reverse {styles.get(name, 'default')}")
+        to.print(line)

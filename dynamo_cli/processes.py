@@ -1,0 +1,181 @@
+"""Processes of nodes: started, recognised again by a later command, watched, stopped.
+
+Theory. A pid file is a rumour: the process may be gone and its number given to somebody else's. So a pid is trusted
+only if /proc/PID/cmdline says `--dir` with this very directory, and it is checked *after* a pidfd was opened: the
+descriptor stays with one process for good, so whatever is signalled or awaited through it is what was checked, never a
+process that took the number over in between. A pidfd also becomes readable when its process ends, child or not, so that
+waiting needs no polling.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+PID_FILE = "pid"
+LOG_FILE = "log"
+EMPTY_TRIES_MAX = 20
+EMPTY_INTERVAL_S = 0.002
+
+
+class NodeProcess:
+    """A running (or just ended) node process, held by its pidfd. `child` if this command started it."""
+
+    def __init__(self, name: str, directory: Path, pid: int, pidfd: int, child: subprocess.Popen[bytes] | None) -> None:
+        self.name = name
+        self.directory = directory
+        self.pid = pid
+        self.pidfd = pidfd
+        self.log_start_bytes = 0  # where in the log this run begins
+        self._child = child
+
+    @property
+    def log(self) -> Path:
+        """The file that stdout and stderr go to."""
+        return self.directory / LOG_FILE
+
+    def has_ended(self) -> bool:
+        """Whether the process is gone; reaps it if it is our child."""
+        if self._child is not None:
+            return self._child.poll() is not None
+        return bool(wait_any([self.pidfd], 0))
+
+    def exit_text(self) -> str:
+        """How it ended: `exit status 1`, `killed by SIGKILL`; only a child's status can be known."""
+        status = self._child.poll() if self._child is not None else None
+        if status is None:
+            return "exit status unknown"
+        return f"killed by {_signal_name(-status)}" if status < 0 else f"exit status {status}"
+
+    def ended_well(self) -> bool:
+        """Whether a child has ended with status 0."""
+        return self._child is not None and self._child.poll() == 0
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal; nothing happens if the process has ended."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, number)
+        except ProcessLookupError:
+            return
+
+    def log_tail(self, lines_max: int = 20, bytes_max: int = 16 << 10) -> list[str]:
+        """The last lines that this run wrote to its log."""
+        with self.log.open("rb") as log:
+            size_bytes = log.seek(0, os.SEEK_END)
+            log.seek(max(self.log_start_bytes, size_bytes - bytes_max))
+            return log.read().decode("utf-8", "replace").splitlines()[-lines_max:]
+
+    def forget(self) -> None:
+        """The process has ended: removes its pid file (unless that names another one by now) and lets go of it."""
+        path = self.directory / PID_FILE
+        if _read_pid(path) == self.pid:
+            path.unlink(missing_ok=True)
+        os.close(self.pidfd)
+
+
+def start(name: str, directory: Path, argv: Sequence[str], detached: bool) -> NodeProcess:
+    """Starts a node; its output is appended to `log`, its number written to `pid`. Raises OSError.
+
+    Detached, it leads a session of its own and outlives the terminal. Otherwise it is in a process group of its own, so
+    that Ctrl-C reaches this command alone, which then stops the nodes in order.
+    """
+    with (directory / LOG_FILE).open("ab") as log:
+        log_start_bytes = log.seek(0, os.SEEK_END)
+        child = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=detached,
+            process_group=None if detached else 0,
+        )
+    process = NodeProcess(name, directory, child.pid, os.pidfd_open(child.pid), child)
+    process.log_start_bytes = log_start_bytes
+    draft = directory / f"{PID_FILE}.new"
+    draft.write_text(f"{child.pid}\n")
+    os.replace(draft, directory / PID_FILE)
+    return process
+
+
+def find(name: str, directory: Path) -> NodeProcess | None:
+    """The running process of the node in `directory` (absolute), None if its pid file is missing or stale."""
+    pid = _read_pid(directory / PID_FILE)
+    if pid is None:
+        return None
+    try:
+        pidfd = os.pidfd_open(pid)
+    except (OSError, OverflowError):  # no such process, or a number that cannot be one
+        return None
+    if _is_node(pid, pidfd, directory):
+        return NodeProcess(name, directory, pid, pidfd, None)
+    os.close(pidfd)
+    return None
+
+
+def stop(processes: Sequence[NodeProcess], patience_s: float) -> tuple[list[NodeProcess], list[NodeProcess]]:
+    """SIGTERM to each, and SIGKILL to those that still run after `patience_s`. Returns (stopped, killed).
+
+    Forgets them all.
+    """
+    for process in processes:
+        process.signal(signal.SIGTERM)
+    running = _await_end(processes, patience_s)
+    for process in running:
+        process.signal(signal.SIGKILL)
+    _await_end(running, patience_s)
+    for process in processes:
+        process.has_ended()
+        process.forget()
+    return [process for process in processes if process not in running], running
+
+
+def wait_any(descriptors: Iterable[int], timeout_s: float | None) -> list[int]:
+    """Those of the descriptors that are readable, after `timeout_s` (None: as long as it takes) at most."""
+    poller = select.poll()
+    for descriptor in descriptors:
+        poller.register(descriptor, select.POLLIN)
+    return [descriptor for descriptor, _ in poller.poll(None if timeout_s is None else timeout_s * 1000)]
+
+
+def _await_end(processes: Sequence[NodeProcess], timeout_s: float) -> list[NodeProcess]:
+    deadline = time.monotonic() + timeout_s
+    running = list(processes)
+    while running and (remaining_s := deadline - time.monotonic()) > 0:
+        ended = wait_any([process.pidfd for process in running], remaining_s)
+        running = [process for process in running if process.pidfd not in ended]
+    return running
+
+
+def _is_node(pid: int, pidfd: int, directory: Path) -> bool:
+    """Whether the process was started with `--dir <directory>`."""
+    words = [b""]
+    for _ in range(EMPTY_TRIES_MAX):
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        # A zombie's command line is empty, and so is, for some microseconds, that of a process in the middle of exec.
+        if words != [b""] or wait_any([pidfd], EMPTY_INTERVAL_S):
+            break
+    return (b"--dir", os.fsencode(directory)) in itertools.pairwise(words)
+
+
+def _read_pid(path: Path) -> int | None:
+    try:
+        pid = int(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return pid if pid > 0 else None
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,101 @@
+"""The wait from started processes to a ready cluster.
+
+Theory. Ready means that every node has said so itself: it answers, it knows the layout, and in its own view all nodes
+are up and the cluster is healthy. While it waits, the command watches the processes too: a node that has ended will not
+get ready, and its last words stand in its log, so the wait ends at once and shows them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from dynamo_cli import processes
+from dynamo_cli.addresses import Address
+from dynamo_cli.client import Client
+from dynamo_cli.cluster_file import LocalCluster
+from dynamo_cli.failures import Failure
+from dynamo_cli.layout import LayoutOptions, identity, make_layout
+from dynamo_cli.processes import NodeProcess
+from dynamo_cli.stop_signals import StopSignals
+
+POLL_INTERVAL_S = 0.05
+ASK_TIMEOUT_S = 1.0
+
+
+class Startup:
+    """The wait until a cluster is ready. Notices at once when a node ends or a signal comes."""
+
+    def __init__(
+        self, cluster: LocalCluster, running: Sequence[NodeProcess], signals: StopSignals, wait_s: float
+    ) -> None:
+        self._cluster = cluster
+        self._processes = {process.name: process for process in running}
+        self._names = {node.address: node.name for node in cluster.nodes}
+        self._signals = signals
+        self._wait_s = wait_s
+        self._deadline = time.monotonic() + wait_s
+
+    def run(self) -> None:
+        """Returns when every node answers, a layout is made (if none has one yet), and every node calls the cluster
+        healthy. Raises Failure."""
+        self._each_node(_ping)
+        addresses = [node.address for node in self._cluster.nodes]
+        if not any(self._epoch(address) for address in addresses):
+            make_layout(addresses, LayoutOptions(), self._connect, self._pause)
+        self._each_node(_unhealthy)
+
+    def _each_node(self, question: Callable[[Client], str | None]) -> None:
+        """Asks each node until the answer is None, which means fine."""
+        for node in self._cluster.nodes:
+            while (problem := self._ask(node.address, question)) is not None:
+                self._pause(node.address, problem)
+        self._check()
+
+    def _ask(self, address: Address, question: Callable[[Client], str | None]) -> str | None:
+        try:
+            with self._connect(address) as client:
+                return question(client)
+        except Failure as failure:
+            return failure.message
+
+    def _epoch(self, address: Address) -> int:
+        with self._connect(address) as client:
+            return int(identity(client)["epoch"])
+
+    def _connect(self, address: Address) -> Client:
+        return Client(address, max(POLL_INTERVAL_S, min(ASK_TIMEOUT_S, self._deadline - time.monotonic())))
+
+    def _pause(self, address: Address, problem: str) -> None:
+        pidfds = [process.pidfd for process in self._processes.values()]
+        processes.wait_any([self._signals.descriptor, *pidfds], POLL_INTERVAL_S)
+        self._check()
+        if time.monotonic() >= self._deadline:
+            self._fail(self._names[address], f"was not ready within {self._wait_s:g} s: {problem}")
+
+    def _check(self) -> None:
+        if self._signals.requested:
+            raise Failure("interrupted before the cluster was ready; what was started is stopped again")
+        for name, process in self._processes.items():
+            if process.has_ended():
+                self._fail(name, f"ended before the cluster was ready: {process.exit_text()}")
+
+    def _fail(self, name: str, what: str) -> None:
+        process = self._processes[name]
+        address = next(address for address, its_name in self._names.items() if its_name == name)
+        tail = process.log_tail()
+        shown = "".join(f"\n    {line}" for line in tail) if tail else " (nothing)"
+        raise Failure(f"{name} ({address}) {what}\nlast lines of {process.log}:{shown}")
+
+
+def _ping(client: Client) -> str | None:
+    reply = client.call("PING")
+    return None if reply == b"PONG" else f"it answered PING with {reply!r}"
+
+
+def _unhealthy(client: Client) -> str | None:
+    status = client.document("DYN.CLUSTER", "STATUS")
+    absent = [str(node.get("name")) for node in status.get("nodes", []) if node.get("state") != "up"]
+    if status.get("verdict") == "healthy" and not absent:
+        return None
+    return f"{status.get('verdict')}: {status.get('summary')}"

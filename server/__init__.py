@@ -1,0 +1,23 @@
+"""The node: a pure core that decides, engines that keep, a thin shell that talks.
+
+The life of a request, and the order in which to read the files:
+
+    shell/connections.py   bytes of a client become commands (protocol/requests.py) and go to the node
+    core/node.py           the seam: command, receive, tick, take; everything below is behind it
+    core/dispatch.py       look-up, arity, and what of one connection may run side by side
+    core/commands/         one module a family of commands; spec.py says what a command is, table.py lists them
+    core/routing.py        who coordinates the key's writes and who may serve its reads, by layout and liveness
+    core/relays.py         a command for another coordinator travels there, and its reply back
+    core/reads.py          quorum reads      } groups of one turn that ask the same owners (core/groups.py),
+    core/writes.py         quorum writes     } counted by one tally (core/quorum.py)
+    core/replica.py        the other side: merge, acknowledge, tell
+    core/versions.py       the record: dotted version vector set, its bytes, its merge
+    core/records.py        what is stored here, as this turn sees it; storage/ has the engines beneath
+    core/sinks.py          answers, each exactly once and in command order
+    shell/server.py        the end of the turn: commit, then one write to each peer, then the replies
+    shell/durability.py    when a turn may speak: the fsync policies
+    shell/links.py         our connections to the other nodes
+
+A SET of a key that another node coordinates: connection -> dispatch -> strings.set_ -> relays; there: relays -> dispatch
+-> strings.set_ -> versions.supersede -> writes; at the replicas: replica.store; back: writes -> relays -> session.
+"""

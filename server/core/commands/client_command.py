@@ -1,0 +1,340 @@
+"""CLIENT: what a node knows of its connections (https://redis.io/docs/latest/commands/client-list/).
+
+Theory. A line of CLIENT LIST has all the fields of Redis 7.2, in its order, since some libraries read them by place;
+those for which there is nothing here (buffers, transactions, subscriptions) are what they are on an idle Redis
+connection. Connections of other nodes are no clients and are not listed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from protocol import resp
+from server.core.commands.arguments import integer
+from server.core.commands.shapes import container, session_of, show, text
+from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
+from server.core.errors import SYNTAX, CommandError
+from server.core.sinks import Session, Sink
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+_TYPES = (b"normal", b"master", b"slave", b"replica", b"pubsub")
+
+Condition = Callable[[Session], bool]
+
+
+def checked_attribute(value: bytes, what: str) -> bytes:
+    """A name that fits a field of CLIENT LIST: printable ASCII without blanks. Raises CommandError that says `what`."""
+    if any(not 0x21 <= byte <= 0x7E for byte in value):
+        raise CommandError(f"ERR {what} cannot contain spaces, newlines or special characters.")
+    return value
+
+
+def describe(session: Session, now_ms: int) -> str:
+    """A session's line in CLIENT LIST, its end included."""
+    flags = ("e" if session.no_evict else "") + ("T" if session.no_touch else "")
+    fields = (
+        f"id={session.id} addr={session.address} laddr={session.local_address} fd=-1 name={session.name.decode()}",
+        f"age={(now_ms - session.created_ms) // 1000} idle={(now_ms - session.active_ms) // 1000} flags={flags or 'N'}",
+        "db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0",
+        f"tot-mem=0 events=r cmd={session.last_command or 'NULL'} user=default redir=-1",
+        f"resp={3 if session.resp3 else 2} lib-name={session.library_name.decode()}",
+        f"lib-ver={session.library_version.decode()}\n",
+    )
+    return " ".join(fields)
+
+
+def _id(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return resp.integer(session_of(sink).id)
+
+
+def _setname(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    session_of(sink).name = checked_attribute(args[2], "Client names")
+    return resp.OK
+
+
+def _getname(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    name = session_of(sink).name
+    return resp.bulk(name) if name else resp.null(sink.resp3)
+
+
+def _setinfo(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLIENT SETINFO LIB-NAME name | LIB-VER version."""
+    session, option = session_of(sink), args[2].lower()
+    if option not in (b"lib-name", b"lib-ver"):
+        raise CommandError(f"ERR Unrecognized option '{show(args[2])}'")
+    value = checked_attribute(args[3], show(args[2]))
+    if option == b"lib-name":
+        session.library_name = value
+    else:
+        session.library_version = value
+    return resp.OK
+
+
+def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return text(describe(session_of(sink), node.state.now_ms), sink.resp3)
+
+
+def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLIENT LIST [TYPE type] [ID id …]."""
+    rest = args[2:]
+    wanted = list(node.sessions.values())
+    if rest:
+        option = rest[0].upper()
+        if option == b"TYPE" and len(rest) == 2:
+            if _checked_type(rest[1]) != b"normal":
+                wanted = []
+        elif option == b"ID" and len(rest) > 1:
+            ids = [integer(value, "ERR Invalid client ID") for value in rest[1:]]
+            wanted = [node.sessions[wanted_id] for wanted_id in ids if wanted_id in node.sessions]
+        else:
+            raise CommandError(SYNTAX)
+    return text("".join([describe(session, node.state.now_ms) for session in wanted]), sink.resp3)
+
+
+def _checked_type(name: bytes) -> bytes:
+    if name.lower() not in _TYPES:
+        raise CommandError(f"ERR Unknown client type '{show(name)}'")
+    return name.lower()
+
+
+def _toggle(field: str) -> Callable[[Node, Sink, int, list[bytes]], bytes]:
+    """CLIENT NO-EVICT ON|OFF, CLIENT NO-TOUCH ON|OFF. Nothing is evicted here; CLIENT LIST shows what was asked for."""
+
+    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+        setattr(session_of(sink), field, _on_or_off(args[2]))
+        return resp.OK
+
+    return handle
+
+
+def _on_or_off(value: bytes) -> bool:
+    if value.upper() not in (b"ON", b"OFF"):
+        raise CommandError(SYNTAX)
+    return value.upper() == b"ON"
+
+
+def _kill(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLIENT KILL address:port: OK. CLIENT KILL filter value …: how many matched every filter and were killed."""
+    if len(args) == 3:
+        if not _kill_those(node, [_address_is(args[2])], None):
+            raise CommandError("ERR No such client")
+        return resp.OK
+    if len(args) % 2:
+        raise CommandError(SYNTAX)
+    spared: Session | None = session_of(sink)
+    conditions: list[Condition] = []
+    for option, value in zip(args[2::2], args[3::2], strict=True):
+        if option.upper() == b"SKIPME":
+            if value.upper() not in (b"YES", b"NO"):
+                raise CommandError(SYNTAX)
+            spared = session_of(sink) if value.upper() == b"YES" else None
+        else:
+            conditions.append(_condition(option.upper(), value, node.state.now_ms))
+    return resp.integer(_kill_those(node, conditions, spared))
+
+
+def _kill_those(node: Node, conditions: list[Condition], spared: Session | None) -> int:
+    killed = 0
+    for session in list(node.sessions.values()):
+        if session is not spared and all(holds(session) for holds in conditions):
+            killed += 1
+            if not session.closing:
+                node.kill_session(session)
+    return killed
+
+
+def _address_is(value: bytes) -> Condition:
+    return lambda session: session.address.encode() == value
+
+
+def _condition(option: bytes, value: bytes, now_ms: int) -> Condition:
+    """One filter of CLIENT KILL. All clients here are of type normal and of user default."""
+    if option == b"ID":
+        wanted = _positive(value, "ERR client-id should be greater than 0", "ERR client-id should be greater than 0")
+        return lambda session: session.id == wanted
+    if option == b"ADDR":
+        return _address_is(value)
+    if option == b"LADDR":
+        return lambda session: session.local_address.encode() == value
+    if option == b"TYPE":
+        normal = _checked_type(value) == b"normal"
+        return lambda session: normal
+    if option == b"USER":
+        if value != b"default":
+            raise CommandError(f"ERR No such user '{show(value)}'")
+        return lambda session: True
+    if option == b"MAXAGE":
+        limit_s = _positive(
+            value, "ERR maxage is not an integer or out of range", "ERR maxage should be greater than 0"
+        )
+        return lambda session: now_ms - session.created_ms >= limit_s * 1000
+    raise CommandError(SYNTAX)
+
+
+def _positive(value: bytes, no_number: str, too_small: str) -> int:
+    number = integer(value, no_number)
+    if number <= 0:
+        raise CommandError(too_small)
+    return number
+
+
+def _reply(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLIENT REPLY ON. Every request is answered here (P5), so the other modes are refused rather than half done."""
+    mode = args[2].upper()
+    if mode in (b"OFF", b"SKIP"):
+        raise CommandError("ERR CLIENT REPLY OFF and SKIP are not supported: this server answers every command")
+    if mode != b"ON":
+        raise CommandError(SYNTAX)
+    return resp.OK
+
+
+def _tracking(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLIENT TRACKING OFF, which is always so."""
+    if _on_or_off(args[2]):
+        raise CommandError("ERR CLIENT TRACKING is not supported: this server sends no invalidation messages")
+    return resp.OK
+
+
+def _getredir(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLIENT GETREDIR: -1, tracking is off."""
+    return resp.integer(-1)
+
+
+_PLAIN = "noscript loading stale"
+_ADMIN = "admin noscript loading stale"
+
+CLIENT = container(
+    "client",
+    "What the server knows of its connections.",
+    "connection",
+    (
+        CommandSpec(
+            "client|id", 2, IMMEDIATE, _id, "Returns the id of this connection.", "connection", _PLAIN, since="5.0.0"
+        ),
+        CommandSpec(
+            "client|setname",
+            3,
+            ALONE,
+            _setname,
+            "Names this connection.",
+            "connection",
+            _PLAIN,
+            since="2.6.9",
+            arguments="connection-name",
+        ),
+        CommandSpec(
+            "client|getname",
+            2,
+            IMMEDIATE,
+            _getname,
+            "Returns the name of this connection.",
+            "connection",
+            _PLAIN,
+            since="2.6.9",
+        ),
+        CommandSpec(
+            "client|setinfo",
+            4,
+            ALONE,
+            _setinfo,
+            "Says which library uses this connection.",
+            "connection",
+            _PLAIN,
+            since="7.2.0",
+            arguments="(LIB-NAME libname|LIB-VER libver)",
+        ),
+        CommandSpec(
+            "client|info",
+            2,
+            IMMEDIATE,
+            _info,
+            "Returns this connection's line of CLIENT LIST.",
+            "connection",
+            _PLAIN,
+            since="6.2.0",
+        ),
+        CommandSpec(
+            "client|list",
+            -2,
+            IMMEDIATE,
+            _list,
+            "Returns a line about each connection of this node.",
+            "connection",
+            _ADMIN,
+            since="2.4.0",
+            complexity="O(N)",
+            arguments="[TYPE (normal|master|replica|pubsub)|ID client-id [client-id ...]]",
+        ),
+        CommandSpec(
+            "client|kill",
+            -3,
+            ALONE,
+            _kill,
+            "Closes connections of this node.",
+            "connection",
+            _ADMIN,
+            since="2.4.0",
+            complexity="O(N)",
+            arguments="(ip:port|[ID client-id] [TYPE (normal|master|replica|pubsub)] [USER username] "
+            "[ADDR ip:port] [LADDR ip:port] [SKIPME (YES|NO)] [MAXAGE maxage])",
+        ),
+        CommandSpec(
+            "client|no-evict",
+            3,
+            ALONE,
+            _toggle("no_evict"),
+            "Does nothing: no client is evicted.",
+            "connection",
+            _ADMIN,
+            since="7.0.0",
+            arguments="(ON|OFF)",
+        ),
+        CommandSpec(
+            "client|no-touch",
+            3,
+            ALONE,
+            _toggle("no_touch"),
+            "Does nothing: no key is evicted.",
+            "connection",
+            _PLAIN,
+            since="7.2.0",
+            arguments="(ON|OFF)",
+        ),
+        CommandSpec(
+            "client|reply",
+            3,
+            IMMEDIATE,
+            _reply,
+            "Answers OK to ON; the other modes are not supported.",
+            "connection",
+            _PLAIN,
+            since="3.2.0",
+            arguments="(ON|OFF|SKIP)",
+        ),
+        CommandSpec(
+            "client|tracking",
+            -3,
+            IMMEDIATE,
+            _tracking,
+            "Answers OK to OFF; tracking is not supported.",
+            "connection",
+            _PLAIN,
+            since="6.0.0",
+            arguments="(ON|OFF)",
+        ),
+        CommandSpec(
+            "client|getredir",
+            2,
+            IMMEDIATE,
+            _getredir,
+            "Returns -1: tracking is off.",
+            "connection",
+            _PLAIN,
+            since="6.0.0",
+        ),
+    ),
+    since="2.4.0",
+)

@@ -1,0 +1,175 @@
+"""The cluster as Redis Cluster clients are to see it: which node to send each slot to, as a pure function of a `View`.
+
+Theory. Clients send a key to the node that CLUSTER SLOTS names for its slot. Naming the coordinator of its writes, the
+first live owner, gives client-driven coordination (Dynamo, section 6.4) to unmodified clients. The other owners are
+not shown as replicas: every node takes writes of every key, and redis-py keeps the first role it sees of a node. So
+each slot stands in the answer exactly once, and neighbours that go to the same node are one range.
+
+A `View` holds all that the answers depend on and nothing else, so it is the key under which the encoded answer is
+kept, until the layout or liveness changes.
+
+Source: https://redis.io/docs/latest/commands/cluster-slots/, cluster-shards and cluster-nodes
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from hashlib import sha1
+from typing import NamedTuple
+
+from protocol import resp
+from protocol.slots import SLOTS
+from server.core.commands.shapes import mapping, text, word
+from server.core.layout import Layout, Member
+from server.core.liveness import State as Liveness
+from server.core.state import State
+
+_ID_DIGITS = 40
+_VIEWS_KEPT = 16  # two protocols, and in a simulation several nodes in one process
+
+
+class View(NamedTuple):
+    """`targets[p]` is the id of the member that partition p's requests go to; `states` are in the members' order."""
+
+    layout: Layout
+    self_id: str
+    targets: tuple[str, ...]
+    states: tuple[Liveness, ...]
+
+
+class SlotRange(NamedTuple):
+    """Adjacent slots, both ends included, that go to one member."""
+
+    first: int
+    last: int
+    target: str
+
+
+def view_of(state: State) -> View | None:
+    """The present view of a node; None while it has no layout."""
+    layout = state.layout
+    if layout is None:
+        return None
+    targets = tuple([state.id if route.coordinator is None else route.coordinator for route in state.routes])
+    return View(layout, state.id, targets, tuple([state.liveness.state(member.id) for member in layout.members]))
+
+
+def node_id(member_id: str) -> str:
+    """The forty hexadecimal digits by which Redis clients know a member: its id if that is such, else a hash of it."""
+    if len(member_id) == _ID_DIGITS and all(digit in "0123456789abcdef" for digit in member_id):
+        return member_id
+    return sha1(member_id.encode()).hexdigest()
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Of "host:port" or "[host]:port"; the host without its brackets."""
+    host, _, port = address.rpartition(":")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def slot_ranges(view: View) -> list[SlotRange]:
+    """All slots, in order, each once."""
+    ranges: list[SlotRange] = []
+    for partition, target in enumerate(view.targets):
+        first, last = view.layout.slot_range(partition)
+        if ranges and ranges[-1].target == target:
+            ranges[-1] = ranges[-1]._replace(last=last)
+        else:
+            ranges.append(SlotRange(first, last, target))
+    return ranges
+
+
+@lru_cache(maxsize=_VIEWS_KEPT)
+def slots_reply(view: View, resp3: bool) -> bytes:
+    """CLUSTER SLOTS: [first, last, [host, port, id, metadata]] for each range."""
+    nodes = {}
+    for member in view.layout.members:
+        host, port = host_and_port(member.address)
+        fields = [word(host), resp.integer(port), word(node_id(member.id)), mapping([], resp3)]
+        nodes[member.id] = resp.array(fields)
+    ranges = [
+        resp.array([resp.integer(part.first), resp.integer(part.last), nodes[part.target]])
+        for part in slot_ranges(view)
+    ]
+    return resp.array(ranges)
+
+
+@lru_cache(maxsize=_VIEWS_KEPT)
+def shards_reply(view: View, resp3: bool) -> bytes:
+    """CLUSTER SHARDS: each member is a shard of one node, with the slots that go to it, perhaps none."""
+    ends: dict[str, list[bytes]] = {member.id: [] for member in view.layout.members}
+    for part in slot_ranges(view):
+        ends[part.target] += (resp.integer(part.first), resp.integer(part.last))
+    shards = []
+    for member, state in zip(view.layout.members, view.states, strict=True):
+        nodes = resp.array([_shard_node(member, state, resp3)])
+        shards.append(mapping([(word("slots"), resp.array(ends[member.id])), (word("nodes"), nodes)], resp3))
+    return resp.array(shards)
+
+
+def _shard_node(member: Member, state: Liveness, resp3: bool) -> bytes:
+    host, port = host_and_port(member.address)
+    fields = {
+        "id": word(node_id(member.id)),
+        "port": resp.integer(port),
+        "ip": word(host),
+        "endpoint": word(host),
+        "role": word("master"),
+        "replication-offset": resp.integer(0),
+        "health": word("failed" if state is Liveness.DOWN else "online"),
+    }
+    return mapping([(word(name), value) for name, value in fields.items()], resp3)
+
+
+_FLAGS = {Liveness.UP: "master", Liveness.SUSPECT: "master,fail?", Liveness.DOWN: "master,fail"}
+
+
+@lru_cache(maxsize=_VIEWS_KEPT)
+def nodes_reply(view: View, resp3: bool) -> bytes:
+    """CLUSTER NODES: a line for each member. Nodes talk to each other on the clients' port, so that is the bus port."""
+    ranges: dict[str, list[str]] = {member.id: [] for member in view.layout.members}
+    for part in slot_ranges(view):
+        ranges[part.target].append(f"{part.first}-{part.last}" if part.first != part.last else str(part.first))
+    lines = []
+    for member, state in zip(view.layout.members, view.states, strict=True):
+        host, port = host_and_port(member.address)
+        flags = ("myself," if member.id == view.self_id else "") + _FLAGS[state]
+        link = "disconnected" if state is Liveness.DOWN else "connected"
+        line = [node_id(member.id), f"{host}:{port}@{port}", flags, "-", "0", "0", str(view.layout.epoch), link]
+        lines.append(" ".join(line + ranges[member.id]) + "\n")
+    return text("".join(lines), resp3)
+
+
+def info_reply(view: View | None, resp3: bool) -> bytes:
+    """CLUSTER INFO: the state is "ok" while every slot has the live owners that its quorums need."""
+    served = dict.fromkeys(("ok", "pfail", "fail"), 0)
+    if view is not None:
+        served |= _served(view)
+    assigned = SLOTS if view is not None else 0
+    epoch = view.layout.epoch if view is not None else 0
+    fields = {
+        "cluster_state": "ok" if assigned and served["ok"] == assigned else "fail",
+        "cluster_slots_assigned": assigned,
+        "cluster_slots_ok": served["ok"],
+        "cluster_slots_pfail": served["pfail"],
+        "cluster_slots_fail": served["fail"],
+        "cluster_known_nodes": len(view.layout.members) if view is not None else 1,
+        "cluster_size": len(dict.fromkeys(view.targets)) if view is not None else 0,
+        "cluster_current_epoch": epoch,
+        "cluster_my_epoch": epoch,
+    }
+    return text("".join([f"{name}:{value}\r\n" for name, value in fields.items()]), resp3)
+
+
+def _served(view: View) -> dict[str, int]:
+    """How many slots have owners enough that are up (ok), that are not down (pfail), or neither (fail)."""
+    layout = view.layout
+    quorum = max(layout.effective_r, layout.effective_w)
+    state_of = {member.id: state for member, state in zip(layout.members, view.states, strict=True)}
+    served = {"ok": 0, "pfail": 0, "fail": 0}
+    for owners in layout.owners:
+        states = [state_of[owner] for owner in owners]
+        up = states.count(Liveness.UP)
+        verdict = "ok" if up >= quorum else "pfail" if up + states.count(Liveness.SUSPECT) >= quorum else "fail"
+        served[verdict] += SLOTS // layout.partitions
+    return served

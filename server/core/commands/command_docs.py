@@ -1,0 +1,266 @@
+"""COMMAND: the table of commands, told as Redis 7 tells its own (https://redis.io/docs/latest/commands/command/).
+
+Theory. redis-cli makes its hints out of COMMAND DOCS, and cluster clients learn from COMMAND where a command's keys
+stand. Both are made from the specs, so there is no second list to keep. No command has a `request_policy` tip: such
+tips tell a cluster client to ask every node and to add up the answers, and here any node answers for the whole
+cluster.
+
+The answers about all commands never change, so they are encoded once for each protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+from protocol import resp
+from server.core.commands.command_arguments import encode_arguments, parse_usage
+from server.core.commands.shapes import collection, helper, mapping, show, word
+from server.core.commands.spec import IMMEDIATE, CommandSpec
+from server.core.errors import SYNTAX, CommandError
+from server.core.glob import compile_glob
+from server.core.sinks import Sink
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+# The categories there are here, in Redis' order.
+_CATEGORIES = ("keyspace", "read", "write", "string", "admin", "fast", "slow", "dangerous", "connection")
+
+
+def _table() -> tuple[CommandSpec, ...]:
+    from server.core.commands.table import COMMANDS  # the table is made of this module's commands, too
+
+    return COMMANDS
+
+
+@cache
+def _by_name() -> dict[bytes, CommandSpec]:
+    """All commands and subcommands (`client|list`) by their name in lower case."""
+    return {spec.name.encode(): spec for top in _table() for spec in (top, *top.subcommands)}
+
+
+def flags_of(spec: CommandSpec) -> list[str]:
+    """Redis' command flags; "dangerous" among those of a spec is a category and no flag."""
+    return [flag for flag in spec.flags.split() if flag != "dangerous"]
+
+
+def categories_of(spec: CommandSpec) -> list[str]:
+    """The ACL categories that Redis derives from flags and groups."""
+    flags = spec.flags.split()
+    found = {
+        "keyspace": spec.group == "generic" or (spec.group == "server" and ("readonly" in flags or "write" in flags)),
+        "read": "readonly" in flags,
+        "write": "write" in flags,
+        "string": spec.group == "string",
+        "admin": "admin" in flags,
+        "fast": "fast" in flags,
+        "slow": "fast" not in flags,
+        "dangerous": "dangerous" in flags or "admin" in flags,
+        "connection": spec.group == "connection" and not spec.subcommands,
+    }
+    return [name for name in _CATEGORIES if found[name]]
+
+
+def _key_specs(spec: CommandSpec, resp3: bool) -> list[bytes]:
+    first, last, step = spec.keys
+    if not first:
+        return []
+
+    def found_by(kind: str, fields: dict[str, int]) -> bytes:
+        pairs = [(word(name), resp.integer(value)) for name, value in fields.items()]
+        return mapping([(word("type"), word(kind)), (word("spec"), mapping(pairs, resp3))], resp3)
+
+    uses = ("RO", "access") if "readonly" in spec.flags.split() else ("RW", "access", "update")
+    fields = [
+        (word("flags"), collection([resp.simple(use) for use in uses], resp3)),
+        (word("begin_search"), found_by("index", {"index": first})),
+        (
+            word("find_keys"),
+            found_by("range", {"lastkey": last if last < 0 else last - first, "keystep": step, "limit": 0}),
+        ),
+    ]
+    return [mapping(fields, resp3)]
+
+
+def _info_entry(spec: CommandSpec, resp3: bool) -> bytes:
+    """The ten elements of COMMAND INFO: name, arity, flags, first, last and step of the keys, categories, tips, …"""
+    first, last, step = spec.keys
+    return resp.array(
+        [
+            word(spec.name),
+            resp.integer(spec.arity),
+            collection([resp.simple(flag) for flag in flags_of(spec)], resp3),
+            resp.integer(first),
+            resp.integer(last),
+            resp.integer(step),
+            collection([resp.simple(f"@{name}") for name in categories_of(spec)], resp3),
+            collection([], resp3),
+            collection(_key_specs(spec, resp3), resp3),
+            collection([_info_entry(sub, resp3) for sub in spec.subcommands], resp3),
+        ]
+    )
+
+
+def usage_of(spec: CommandSpec) -> str:
+    """The usage line; of a command of which nothing but its key is known, that."""
+    return spec.arguments or ("key" if spec.keys[0] == 1 and spec.arity == 2 else "")
+
+
+def _docs_entry(spec: CommandSpec, resp3: bool) -> tuple[bytes, bytes]:
+    fields = {name: word(getattr(spec, name)) for name in ("summary", "since", "group", "complexity")}
+    usage = usage_of(spec)
+    if usage:
+        fields["arguments"] = encode_arguments(parse_usage(usage), resp3)
+    if spec.subcommands:
+        fields["subcommands"] = mapping([_docs_entry(sub, resp3) for sub in spec.subcommands], resp3)
+    return word(spec.name), mapping([(word(name), value) for name, value in fields.items()], resp3)
+
+
+def _found(names: Sequence[bytes]) -> list[CommandSpec | None]:
+    return [_by_name().get(name.lower()) for name in names]
+
+
+@cache
+def _all_info(resp3: bool) -> bytes:
+    return resp.array([_info_entry(spec, resp3) for spec in _table()])
+
+
+@cache
+def _all_docs(resp3: bool) -> bytes:
+    return mapping([_docs_entry(spec, resp3) for spec in _table()], resp3)
+
+
+def _command(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return _all_info(sink.resp3)
+
+
+def _count(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return resp.integer(len(_table()))
+
+
+def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """COMMAND INFO [name …]: null for a name that is none."""
+    if len(args) == 2:
+        return _all_info(sink.resp3)
+    entries = [resp.null(sink.resp3) if spec is None else _info_entry(spec, sink.resp3) for spec in _found(args[2:])]
+    return resp.array(entries)
+
+
+def _docs(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """COMMAND DOCS [name …]: nothing for a name that is none."""
+    if len(args) == 2:
+        return _all_docs(sink.resp3)
+    return mapping([_docs_entry(spec, sink.resp3) for spec in _found(args[2:]) if spec is not None], sink.resp3)
+
+
+def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """COMMAND LIST [FILTERBY MODULE name|ACLCAT category|PATTERN pattern]."""
+    specs = list(_by_name().values())
+    if len(args) > 2:
+        if len(args) != 5 or args[2].upper() != b"FILTERBY":
+            raise CommandError(SYNTAX)
+        by, wanted = args[3].upper(), args[4].lower()
+        if by == b"PATTERN":
+            matches = compile_glob(wanted).fullmatch
+            specs = [spec for spec in specs if matches(spec.name.encode())]
+        elif by == b"ACLCAT":
+            specs = [spec for spec in specs if show(wanted) in categories_of(spec)]
+        elif by == b"MODULE":
+            specs = []
+        else:
+            raise CommandError(SYNTAX)
+    return resp.array([word(spec.name) for spec in specs])
+
+
+def _getkeys(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """COMMAND GETKEYS command argument …: the keys among its arguments."""
+    from server.core.commands.table import find_command  # as in _table
+
+    call = args[2:]
+    spec = find_command(call)
+    if spec is None:
+        raise CommandError("ERR Invalid command specified")
+    if not spec.keys[0]:
+        raise CommandError("ERR The command has no key arguments")
+    if not spec.accepts(len(call)):
+        raise CommandError("ERR Invalid number of arguments specified for command")
+    return resp.array([resp.bulk(key) for key in spec.keys_of(call)])
+
+
+_FLAGS = "loading stale"
+_SUBCOMMANDS = (
+    CommandSpec(
+        "command|count", 2, IMMEDIATE, _count, "Returns the number of commands.", "connection", _FLAGS, since="2.8.13"
+    ),
+    CommandSpec(
+        "command|info",
+        -2,
+        IMMEDIATE,
+        _info,
+        "Returns the facts about commands.",
+        "connection",
+        _FLAGS,
+        since="2.8.13",
+        complexity="O(N)",
+        arguments="[command-name [command-name ...]]",
+    ),
+    CommandSpec(
+        "command|docs",
+        -2,
+        IMMEDIATE,
+        _docs,
+        "Returns the documentation of commands.",
+        "connection",
+        _FLAGS,
+        since="7.0.0",
+        complexity="O(N)",
+        arguments="[command-name [command-name ...]]",
+    ),
+    CommandSpec(
+        "command|list",
+        -2,
+        IMMEDIATE,
+        _list,
+        "Returns the names of commands.",
+        "connection",
+        _FLAGS,
+        since="7.0.0",
+        complexity="O(N)",
+        arguments="[FILTERBY (MODULE module-name|ACLCAT category|PATTERN pattern)]",
+    ),
+    CommandSpec(
+        "command|getkeys",
+        -3,
+        IMMEDIATE,
+        _getkeys,
+        "Returns the keys of a whole command.",
+        "connection",
+        _FLAGS,
+        since="2.8.13",
+        complexity="O(N)",
+        arguments="command [arg [arg ...]]",
+    ),
+)
+
+COMMAND = CommandSpec(
+    "command",
+    -1,
+    IMMEDIATE,
+    _command,
+    "Returns the facts about all commands.",
+    "connection",
+    _FLAGS,
+    since="2.8.13",
+    complexity="O(N)",
+    subcommands=(
+        *_SUBCOMMANDS,
+        helper(
+            "command",
+            "connection",
+            _SUBCOMMANDS,
+            ("(no subcommand)", "    Returns the facts about all commands."),
+        ),
+    ),
+)

@@ -1,0 +1,127 @@
+"""CONFIG: the node's settings, to look at (https://redis.io/docs/latest/commands/config-get/).
+
+Theory. Settings come from the node's config file and hold until it is started again, so CONFIG SET is refused with a
+sentence that says so. Beside the settings under their own names stand those Redis names that tools ask for on their
+own account (redis-benchmark and many frameworks), with values that are true here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+from protocol import resp
+from server.core.commands.shapes import container, mapping, word
+from server.core.commands.spec import IMMEDIATE, CommandSpec
+from server.core.config import Config
+from server.core.errors import CommandError
+from server.core.glob import compile_glob
+from server.core.sinks import Sink
+from server.core.statistics import Statistics
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+
+def settings(config: Config) -> dict[str, str]:
+    """All that CONFIG GET knows, by name, as text."""
+    own = {field.name: _as_text(getattr(config, field.name)) for field in fields(config)}
+    return own | {
+        "appendfsync": config.fsync,
+        "appendonly": _as_text(config.engine != "memory"),
+        "cluster-enabled": "yes",
+        "databases": "1",
+        "maxclients": str(config.clients_max),
+        "maxmemory": "0",
+        "maxmemory-policy": "noeviction",
+        "proto-max-bulk-len": str(config.value_bytes_max),
+        "save": "",
+        "timeout": str(config.idle_timeout_ms // 1000),
+    }
+
+
+def _as_text(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _get(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CONFIG GET pattern …: each setting once, whichever patterns match it."""
+    patterns = [compile_glob(pattern.lower()) for pattern in args[2:]]
+    found = [
+        (word(name), word(value))
+        for name, value in settings(node.state.config).items()
+        if any(pattern.fullmatch(name.encode()) for pattern in patterns)
+    ]
+    return mapping(found, sink.resp3)
+
+
+def _set(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    raise CommandError("ERR CONFIG SET is not supported: settings come from the node's config file, read at its start")
+
+
+def _rewrite(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    raise CommandError("ERR CONFIG REWRITE is not supported: this server never changes its config file")
+
+
+def _resetstat(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CONFIG RESETSTAT. The object stays the same: others hold it."""
+    for field in fields(Statistics):
+        setattr(node.state.statistics, field.name, field.default)
+    return resp.OK
+
+
+_FLAGS = "admin noscript loading stale"
+
+CONFIG = container(
+    "config",
+    "The settings of this node.",
+    "server",
+    (
+        CommandSpec(
+            "config|get",
+            -3,
+            IMMEDIATE,
+            _get,
+            "Returns settings that match glob patterns.",
+            "server",
+            _FLAGS,
+            since="2.0.0",
+            complexity="O(N)",
+            arguments="pattern [pattern ...]",
+        ),
+        CommandSpec(
+            "config|set",
+            -4,
+            IMMEDIATE,
+            _set,
+            "Not supported: settings come from the config file.",
+            "server",
+            _FLAGS,
+            since="2.0.0",
+            arguments="parameter value [parameter value ...]",
+        ),
+        CommandSpec(
+            "config|resetstat",
+            2,
+            IMMEDIATE,
+            _resetstat,
+            "Sets the counters of INFO to zero.",
+            "server",
+            _FLAGS,
+            since="2.0.0",
+        ),
+        CommandSpec(
+            "config|rewrite",
+            2,
+            IMMEDIATE,
+            _rewrite,
+            "Not supported: the config file is never written.",
+            "server",
+            _FLAGS,
+            since="2.8.0",
+        ),
+    ),
+    since="2.0.0",
+)

@@ -1,0 +1,188 @@
+"""PING, HELLO, AUTH and the rest of https://redis.io/docs/latest/commands/?group=connection.
+
+Theory. What changes a session's protocol, quorums or life runs ALONE, so that the replies to the commands before it
+keep their format and are out before a QUIT closes. There are no passwords and one user, `default`, so AUTH answers as
+a Redis without a password does. READONLY, READWRITE and ASKING are what cluster clients say before they go to a
+replica or follow a redirection; here every node serves every key at all times, so they change nothing.
+
+Which Redis this claims to be: version 7.2 is the oldest whose commands the usual libraries all use (CLIENT SETINFO).
+The mode is "standalone", because libraries that adapt themselves to "cluster" would refuse, on their side, the
+multi-key commands over several slots that every node serves. Cluster clients do not look at it: they ask CLUSTER
+SLOTS.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocol import resp
+from server.core.commands.arguments import integer
+from server.core.commands.client_command import CLIENT, checked_attribute
+from server.core.commands.shapes import container, mapping, session_of, show, word
+from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
+from server.core.errors import SYNTAX, CommandError
+from server.core.sinks import Session, Sink
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+REDIS_VERSION = "7.2.0"
+REDIS_MODE = "standalone"
+USER = b"default"
+
+_RESET = resp.simple("RESET")
+_NO_PASSWORD = (
+    "ERR AUTH <password> called without any password configured for the default user. "
+    "Are you sure your configuration is correct?"
+)
+
+
+def _ping(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """PING [message]."""
+    if len(args) > 2:
+        raise CommandError("ERR wrong number of arguments for 'ping' command")
+    return resp.PONG if len(args) == 1 else resp.bulk(args[1])
+
+
+def _echo(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return resp.bulk(args[1])
+
+
+def _hello(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """HELLO [2|3 [AUTH user password] [SETNAME name]]: nothing changes unless all of it is right."""
+    session = session_of(sink)
+    resp3, name = session.resp3, session.name
+    if len(args) > 1:
+        protocol = integer(args[1], "ERR Protocol version is not an integer or out of range")
+        if protocol not in (2, 3):
+            raise CommandError("NOPROTO unsupported protocol version")
+        resp3 = protocol == 3
+    rest = args[2:]
+    while rest:
+        option = rest[0].upper()
+        if option == b"AUTH" and len(rest) > 2:
+            _log_in(rest[1])
+            rest = rest[3:]
+        elif option == b"SETNAME" and len(rest) > 1:
+            name = checked_attribute(rest[1], "Client names")
+            rest = rest[2:]
+        else:
+            raise CommandError(f"ERR Syntax error in HELLO option '{show(rest[0])}'")
+    session.resp3, session.name = resp3, name
+    return _greeting(session)
+
+
+def _greeting(session: Session) -> bytes:
+    fields = {
+        "server": word("redis"),
+        "version": word(REDIS_VERSION),
+        "proto": resp.integer(3 if session.resp3 else 2),
+        "id": resp.integer(session.id),
+        "mode": word(REDIS_MODE),
+        "role": word("master"),
+        "modules": resp.array([]),
+    }
+    return mapping([(word(name), value) for name, value in fields.items()], session.resp3)
+
+
+def _log_in(user: bytes) -> None:
+    """The one user there is has no password, so any will do."""
+    if user != USER:
+        raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
+
+
+def _auth(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """AUTH [user] password."""
+    if len(args) == 2:
+        raise CommandError(_NO_PASSWORD)
+    if len(args) > 3:
+        raise CommandError(SYNTAX)
+    _log_in(args[1])
+    return resp.OK
+
+
+def _select(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """SELECT 0. There is one database, as `CONFIG GET databases` says, so this is what a Redis with one answers."""
+    if integer(args[1]) != 0:
+        raise CommandError("ERR DB index is out of range")
+    return resp.OK
+
+
+def _quit(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    node.kill_session(session_of(sink))
+    return resp.OK
+
+
+def _reset(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """RESET: the connection as it was when it was new, but for the library's name, which has not changed."""
+    session = session_of(sink)
+    session.name = b""
+    session.resp3 = session.no_evict = session.no_touch = False
+    session.read_quorum = session.write_quorum = 0
+    return _RESET
+
+
+def _ok(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return resp.OK
+
+
+def _whoami(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return resp.bulk(USER)
+
+
+_LOGIN = "noscript loading stale fast no_auth allow_busy"
+_FAST = "loading stale fast"
+
+COMMANDS: tuple[CommandSpec, ...] = (
+    CommandSpec(
+        "ping", -1, IMMEDIATE, _ping, "Returns PONG, or the message.", "connection", "fast", arguments="[message]"
+    ),
+    CommandSpec("echo", 2, IMMEDIATE, _echo, "Returns the message.", "connection", _FAST, arguments="message"),
+    CommandSpec(
+        "hello",
+        -1,
+        ALONE,
+        _hello,
+        "Greets the server and chooses the protocol.",
+        "connection",
+        _LOGIN,
+        since="6.0.0",
+        arguments="[protover [AUTH username password] [SETNAME clientname]]",
+    ),
+    CommandSpec(
+        "auth", -2, ALONE, _auth, "Logs the connection in.", "connection", _LOGIN, arguments="[username] password"
+    ),
+    CommandSpec(
+        "select", 2, ALONE, _select, "Chooses the database: there is one, 0.", "connection", _FAST, arguments="index"
+    ),
+    CommandSpec("quit", -1, ALONE, _quit, "Closes the connection.", "connection", _LOGIN),
+    CommandSpec("reset", 1, ALONE, _reset, "Makes the connection as new.", "connection", _LOGIN, since="6.2.0"),
+    CommandSpec(
+        "readonly", 1, IMMEDIATE, _ok, "Does nothing: every node serves every key.", "cluster", _FAST, since="3.0.0"
+    ),
+    CommandSpec(
+        "readwrite", 1, IMMEDIATE, _ok, "Does nothing: every node serves every key.", "cluster", _FAST, since="3.0.0"
+    ),
+    CommandSpec(
+        "asking", 1, IMMEDIATE, _ok, "Does nothing: there are no redirections.", "cluster", "fast", since="3.0.0"
+    ),
+    CLIENT,
+    container(
+        "acl",
+        "Access control: there is one user, who may do everything.",
+        "server",
+        (
+            CommandSpec(
+                "acl|whoami",
+                2,
+                IMMEDIATE,
+                _whoami,
+                "Returns the name of the user.",
+                "server",
+                "noscript loading stale",
+                since="6.0.0",
+            ),
+        ),
+        since="6.0.0",
+    ),
+)

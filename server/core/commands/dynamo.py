@@ -1,0 +1,171 @@
+"""DYN.GET, DYN.SET, DYN.DEL, DYN.QUORUM: siblings and causal contexts from any Redis client (Dynamo, section 4.4).
+
+Theory. A reader gets all siblings and one context token that stands for having seen them. A writer hands it back, and
+the write supersedes exactly what the token covers; a writer without one has seen nothing, so the value stands beside
+whatever is there. Nothing is ever lost to a race: at worst there is one sibling more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocol import resp
+from protocol.tokens import BadContext, decode_context, encode_context
+from server.core import versions
+from server.core.commands.arguments import check_sizes, expiry_ms, options, quorum
+from server.core.commands.spec import ALONE, READ, WRITE, CommandSpec
+from server.core.errors import SYNTAX, CommandError
+from server.core.records import storage_key
+from server.core.sinks import Session, Sink
+from server.core.versions import Clock
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+_EXPIRIES = (b"EX", b"PX", b"EXAT", b"PXAT")
+
+
+def _replicas(node: Node) -> int:
+    layout = node.state.layout
+    return layout.effective_n if layout is not None else 1
+
+
+def dyn_get(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    """DYN.GET key [R n]: [context, [value, …]]; the context is null when nothing was ever stored."""
+    found = options(args[2:], (), (b"R",))
+    wanted = quorum(found[b"R"], "R", _replicas(node)) if b"R" in found else 0
+    route = node.route(args[1])
+    if route.reader is not None:
+        node.relays.forward(sink, number, args, route.reader)
+        return
+    key = args[1]
+
+    def finish(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
+        if record is None:
+            return resp.array([resp.null(sink.resp3), resp.array([])])
+        values = [resp.bulk(s.value) for s in versions.siblings_of(record) if s.is_live(now_ms)]
+        return resp.array([resp.bulk(encode_context(key, versions.clock_of(record))), resp.array(values)])
+
+    node.reads.start(route.plan, storage_key(key), finish, sink, number, wanted)
+
+
+def _context(node: Node, key: bytes, token: bytes) -> Clock:
+    try:
+        context = decode_context(key, token)
+    except BadContext as error:
+        raise CommandError(f"BADCONTEXT {error}") from error
+    limit = node.state.clock.last + (node.state.config.clock_drift_ms_max << 16)
+    if any(counter > limit for _, counter in context):
+        raise CommandError("BADCONTEXT the token speaks of writes in the future")
+    return context
+
+
+def _dyn_write(node: Node, sink: Sink, number: int, args: list[bytes], value: bytes, kind: int, rest: int) -> None:
+    key = args[1]
+    found = options(args[rest:], (), (b"CONTEXT", b"W", *(_EXPIRIES if kind == versions.VALUE else ())))
+    if sum(unit in found for unit in _EXPIRIES) > 1:
+        raise CommandError(SYNTAX)
+    check_sizes(key, value, node.state.config)
+    wanted = quorum(found[b"W"], "W", _replicas(node)) if b"W" in found else 0
+    context = _context(node, key, found[b"CONTEXT"]) if b"CONTEXT" in found else ()
+    expires_at_ms = 0
+    for unit in _EXPIRIES:
+        if unit in found:
+            expires_at_ms = expiry_ms(unit, found[unit], node.state.clock.now_ms, args[0].decode().lower())
+    route = node.route(key)
+    if route.coordinator is not None:
+        node.relays.forward(sink, number, args, route.coordinator)
+        return
+    _write_beside(node, sink, number, key, versions.Sibling(b"", 0, expires_at_ms, kind, value), context, wanted)
+
+
+def _write_beside(
+    node: Node, sink: Sink, number: int, key: bytes, sibling: versions.Sibling, context: Clock, wanted: int
+) -> None:
+    state = node.state
+    group = node.writes.group_for(node.route(key).plan, sink, wanted)
+    stored_at = storage_key(key)
+    old = state.records.get(stored_at)
+    _, _, expires_at_ms, kind, value = sibling
+    record = versions.write(old, state.actor, state.clock.next(), value, expires_at_ms, kind, context)
+    count = versions.sibling_count(record)
+    if count > state.config.siblings_max:
+        raise CommandError(
+            f"TOOMANYSIBLINGS the key would have {count} siblings and siblings_max is {state.config.siblings_max}: "
+            "read them with DYN.GET and write with the CONTEXT that it answers"
+        )
+    token = resp.bulk(encode_context(key, versions.clock_of(record)))
+
+    def finish(acks: int, sink: Sink) -> bytes:
+        return resp.array([token, resp.integer(acks), resp.integer(0)])
+
+    node.writes.add(group, stored_at, record, old, finish, sink, number)
+
+
+def dyn_set(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    """DYN.SET key value [CONTEXT token] [W n] [EX s|PX ms|EXAT s|PXAT ms]: [context, acks, hinted]."""
+    _dyn_write(node, sink, number, args, args[2], versions.VALUE, 3)
+
+
+def dyn_del(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    """DYN.DEL key [CONTEXT token] [W n]: [context, acks, hinted]. Deletes exactly what the context covers."""
+    _dyn_write(node, sink, number, args, b"", versions.TOMBSTONE, 2)
+
+
+def dyn_quorum(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """DYN.QUORUM [R n] [W n]: sets this connection's quorums; always answers [n, r, w]."""
+    replicas = _replicas(node)
+    found = options(args[1:], (), (b"R", b"W"))
+    read = quorum(found[b"R"], "R", replicas) if b"R" in found else sink.read_quorum
+    write = quorum(found[b"W"], "W", replicas) if b"W" in found else sink.write_quorum
+    assert isinstance(sink, Session), "DYN.QUORUM belongs to a connection and is never relayed"
+    sink.read_quorum, sink.write_quorum = read, write
+    state = node.state
+    return resp.array([resp.integer(n) for n in (replicas, read or state.read_quorum, write or state.write_quorum)])
+
+
+COMMANDS = (
+    CommandSpec(
+        "dyn.get",
+        -2,
+        READ,
+        dyn_get,
+        "Returns all siblings of a key and their causal context.",
+        "dyn",
+        "readonly",
+        (1, 1, 1),
+        arguments="key [R n]",
+    ),
+    CommandSpec(
+        "dyn.set",
+        -3,
+        WRITE,
+        dyn_set,
+        "Writes a value over exactly what a causal context covers.",
+        "dyn",
+        "write denyoom",
+        (1, 1, 1),
+        arguments="key value [CONTEXT token] [W n] [EX s|PX ms|EXAT s|PXAT ms]",
+    ),
+    CommandSpec(
+        "dyn.del",
+        -2,
+        WRITE,
+        dyn_del,
+        "Deletes exactly what a causal context covers.",
+        "dyn",
+        "write",
+        (1, 1, 1),
+        arguments="key [CONTEXT token] [W n]",
+    ),
+    CommandSpec(
+        "dyn.quorum",
+        -1,
+        ALONE,
+        dyn_quorum,
+        "Sets the connection's R and W; answers [n, r, w].",
+        "dyn",
+        "fast",
+        arguments="[R n] [W n]",
+    ),
+)

@@ -1,0 +1,177 @@
+"""INFO: sections of `name:value` lines about this node (https://redis.io/docs/latest/commands/info/).
+
+Theory. What the core knows it tells itself; what only a process can know (its id, its memory, the CPU time it took)
+the shell puts into `node.facts` under the very names used here, and what is not there is left out: a line that is
+missing is better than one that lies. `redis_mode` is for libraries that adapt themselves, see connection.py;
+`cluster_enabled` is what `redis-cli --cluster` asks before it sends CLUSTER commands, all of which work here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from hashlib import sha1
+from typing import TYPE_CHECKING
+
+from server.core.commands.connection import REDIS_MODE, REDIS_VERSION
+from server.core.commands.shapes import show, text
+from server.core.commands.spec import IMMEDIATE, CommandSpec
+from server.core.sinks import Sink
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+Facts = dict[str, object]
+
+_SERVER_FACTS = ("os", "arch_bits", "process_id", "executable", "config_file", "io_threads_active")
+_MEMORY_FACTS = (
+    "used_memory",
+    "used_memory_human",
+    "used_memory_rss",
+    "used_memory_rss_human",
+    "used_memory_peak",
+    "used_memory_peak_human",
+    "total_system_memory",
+    "total_system_memory_human",
+    "mem_allocator",
+)
+_CPU_FACTS = ("used_cpu_sys", "used_cpu_user", "used_cpu_sys_children", "used_cpu_user_children")
+
+
+def _given(node: Node, names: tuple[str, ...]) -> Facts:
+    return {name: node.facts[name] for name in names if name in node.facts}
+
+
+def _run_id(node: Node) -> str:
+    """Forty hexadecimal digits for this life of the node: its actor is drawn anew at each start."""
+    return sha1(node.state.actor).hexdigest()
+
+
+def _server(node: Node) -> Facts:
+    state = node.state
+    uptime_s = (state.now_ms - node.started_ms) // 1000
+    return {
+        "redis_version": REDIS_VERSION,
+        "redis_mode": REDIS_MODE,
+        **_given(node, _SERVER_FACTS),
+        "run_id": _run_id(node),
+        "tcp_port": state.member.address.rpartition(":")[2],
+        "server_time_usec": state.clock.now_ms * 1000,
+        "uptime_in_seconds": uptime_s,
+        "uptime_in_days": uptime_s // 86_400,
+    }
+
+
+def _clients(node: Node) -> Facts:
+    return {"connected_clients": len(node.sessions), "maxclients": node.state.config.clients_max, "blocked_clients": 0}
+
+
+def _memory(node: Node) -> Facts:
+    return {**_given(node, _MEMORY_FACTS), "maxmemory": 0, "maxmemory_human": "0B", "maxmemory_policy": "noeviction"}
+
+
+def _persistence(node: Node) -> Facts:
+    return {
+        "loading": 0,
+        "rdb_bgsave_in_progress": 0,
+        "rdb_last_bgsave_status": "ok",
+        "aof_enabled": int(node.state.config.engine != "memory"),
+        "aof_rewrite_in_progress": 0,
+        "aof_last_write_status": "err" if node.state.disk_full else "ok",
+    }
+
+
+def _stats(node: Node) -> Facts:
+    counted = node.state.statistics
+    return {
+        "total_connections_received": counted.connections,
+        "total_commands_processed": counted.commands,
+        "rejected_connections": counted.rejected_connections,
+        "evicted_keys": 0,
+        "pubsub_channels": 0,
+        "pubsub_patterns": 0,
+    }
+
+
+def _replication(node: Node) -> Facts:
+    """Every node takes writes, so it is a master; its replication is the cluster's and not this section's."""
+    return {"role": "master", "connected_slaves": 0, "master_replid": _run_id(node), "master_repl_offset": 0}
+
+
+def _cpu(node: Node) -> Facts:
+    return _given(node, _CPU_FACTS)
+
+
+def _cluster(node: Node) -> Facts:
+    return {"cluster_enabled": 1}
+
+
+def _keyspace(node: Node) -> Facts:
+    """Records stored on this node, tombstones and expired ones included: DBSIZE counts the cluster's live keys."""
+    keys = node.state.records.keys
+    return {"db0": f"keys={keys},expires=0,avg_ttl=0"} if keys else {}
+
+
+def _dyn(node: Node) -> Facts:
+    state = node.state
+    member, layout = state.member, state.layout
+    facts: Facts = {"node_id": member.id, "node_name": member.name, "node_address": member.address, "zone": member.zone}
+    if layout is not None:
+        live = sum(state.liveness.is_live(other.id) for other in layout.members if other.id != state.id)
+        facts |= {
+            "cluster_id": layout.cluster,
+            "layout_epoch": layout.epoch,
+            "members": len(layout.members),
+            "live_peers": live,
+            "partitions": layout.partitions,
+            "n": layout.effective_n,
+            "r": layout.effective_r,
+            "w": layout.effective_w,
+        }
+    facts |= {
+        "records": state.records.keys,
+        "damaged_records": state.records.damaged,
+        "clock_refused": state.clock.refused,
+        "requests_in_flight": state.in_flight,
+        "disk_full": int(state.disk_full),
+    }
+    return facts | asdict(state.statistics)
+
+
+_SECTIONS: dict[str, Callable[[Node], Facts]] = {
+    "Server": _server,
+    "Clients": _clients,
+    "Memory": _memory,
+    "Persistence": _persistence,
+    "Stats": _stats,
+    "Replication": _replication,
+    "CPU": _cpu,
+    "Cluster": _cluster,
+    "Keyspace": _keyspace,
+    "Dyn": _dyn,
+}
+_EVERYTHING = ("all", "everything", "default")
+
+
+def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """INFO [section …]: all sections unless some are named; each once; names that are none add nothing."""
+    wanted = [show(arg).lower() for arg in args[1:]]
+    every = not wanted or any(name in _EVERYTHING for name in wanted)
+    sections = []
+    for title, facts_of in _SECTIONS.items():
+        if every or title.lower() in wanted:
+            lines = [f"{name}:{value}\r\n" for name, value in facts_of(node).items()]
+            sections.append(f"# {title}\r\n" + "".join(lines))
+    return text("\r\n".join(sections), sink.resp3)
+
+
+INFO = CommandSpec(
+    "info",
+    -1,
+    IMMEDIATE,
+    _info,
+    "Returns facts and counters of this node.",
+    "server",
+    "loading stale dangerous",
+    arguments="[section [section ...]]",
+)

@@ -1,0 +1,39 @@
+"""COMMAND, INFO, CONFIG, TIME: what a node tells of itself (https://redis.io/docs/latest/commands/?group=server)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocol import resp
+from server.core.commands.command_docs import COMMAND
+from server.core.commands.config_command import CONFIG
+from server.core.commands.info_command import INFO
+from server.core.commands.shapes import word
+from server.core.commands.spec import IMMEDIATE, CommandSpec
+from server.core.sinks import Sink
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+
+def _time(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """TIME: seconds and microseconds since 1970 by the cluster's clock, which is the one that keys expire by."""
+    now_ms = node.state.clock.now_ms
+    return resp.array([word(str(now_ms // 1000)), word(str(now_ms % 1000 * 1000))])
+
+
+COMMANDS: tuple[CommandSpec, ...] = (
+    COMMAND,
+    INFO,
+    CONFIG,
+    CommandSpec(
+        "time",
+        1,
+        IMMEDIATE,
+        _time,
+        "Returns the time that keys expire by.",
+        "server",
+        "loading stale fast",
+        since="2.6.0",
+    ),
+)

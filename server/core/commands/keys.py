@@ -1,0 +1,355 @@
+"""DEL, EXISTS, TYPE and the family of EXPIRE (https://redis.io/docs/latest/commands/?group=generic).
+
+Theory. A deletion is a write like any other, of a tombstone, and an expiry is part of the version that carries it: both
+merge, replicate and repair like values. DEL, EXPIRE and PERSIST answer whether the key was there, so they read with a
+quorum first. Two coordinators at once (nodes disagree about who is alive) may both answer 1, as with SET NX.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from protocol import resp
+from server.core import versions
+from server.core.commands.arguments import EXPIRY_MS_MAX, integer
+from server.core.commands.spec import EXCLUSIVE, READ, CommandSpec
+from server.core.commands.strings import old_value, reader
+from server.core.errors import CommandError
+from server.core.procedures import Steps
+from server.core.sinks import Gather, Sink
+from server.core.steps import read_here, write_plain
+from server.core.versions import Sibling
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+Change = Callable[["Node", Sink, int, list[bytes], Sibling, bytes], bytes | None]
+
+
+def changer(absent: Callable[[Sink], bytes], change: Change) -> Callable[[Node, Sink, int, list[bytes]], None]:
+    """The handler of a command that reads one key and, if it is there, changes it.
+
+    `absent` makes the answer if the key is not there. `change` gets the newest sibling and the record it stands in, and
+    answers at once or starts a write that will.
+    """
+
+    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+        route = node.route(args[1])
+        if route.coordinator is not None:
+            node.relays.forward(sink, number, args, route.coordinator)
+        else:
+            node.run_steps(steps(node, sink, number, args), sink, number)
+
+    def steps(node: Node, sink: Sink, number: int, args: list[bytes]) -> Steps:
+        record = yield read_here(node, args[1])
+        sibling = versions.visible(record, node.state.clock.now_ms)
+        if sibling is None:
+            return absent(sink)
+        return change(node, sink, number, args, sibling, record)
+
+    return handle
+
+
+def _one(acks: int, sink: Sink) -> bytes:
+    return resp.integer(1)
+
+
+def _zero(sink: Sink) -> bytes:
+    return resp.integer(0)
+
+
+def _delete(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> None:
+    write_plain(node, sink, number, args[1], b"", 0, versions.TOMBSTONE, _one, record)
+
+
+def _get_and_delete(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> None:
+    before = old_value(sibling, sink)
+    write_plain(node, sink, number, args[1], b"", 0, versions.TOMBSTONE, lambda acks, sink: before, record)
+
+
+def _persist(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> bytes | None:
+    if not sibling.expires_at_ms:
+        return resp.integer(0)
+    write_plain(node, sink, number, args[1], sibling.value, 0, versions.VALUE, _one, record)
+    return None
+
+
+def _expire(unit_ms: int, absolute: bool) -> Callable[[Node, Sink, int, list[bytes]], None]:
+    """EXPIRE key seconds [NX|XX|GT|LT] and its kin: `unit_ms` of the argument, `absolute` or from now."""
+
+    def change(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> bytes | None:
+        now_ms = node.state.clock.now_ms
+        expires_at_ms = integer(args[2]) * unit_ms + (0 if absolute else now_ms)
+        if not _allowed({word.upper() for word in args[3:]}, sibling.expires_at_ms, expires_at_ms):
+            return resp.integer(0)
+        if expires_at_ms <= now_ms:  # Redis: an expiry in the past deletes
+            _delete(node, sink, number, args, sibling, record)
+        else:
+            write_plain(node, sink, number, args[1], sibling.value, expires_at_ms, versions.VALUE, _one, record)
+        return None
+
+    handle = changer(_zero, change)
+
+    def checked(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+        _check_expire(args, unit_ms, 0 if absolute else node.state.clock.now_ms)
+        handle(node, sink, number, args)
+
+    return checked
+
+
+def _check_expire(args: list[bytes], unit_ms: int, base_ms: int) -> None:
+    amount = integer(args[2]) * unit_ms + base_ms
+    if not -EXPIRY_MS_MAX <= amount <= EXPIRY_MS_MAX:
+        raise CommandError(f"ERR invalid expire time in '{args[0].decode('utf-8', 'replace').lower()}' command")
+    words = [word.upper() for word in args[3:]]
+    for word, given in zip(words, args[3:], strict=True):
+        if word not in (b"NX", b"XX", b"GT", b"LT"):
+            raise CommandError(f"ERR Unsupported option {given.decode('utf-8', 'replace')}")
+    if b"NX" in words and len({*words}) > 1:
+        raise CommandError("ERR NX and XX, GT or LT options at the same time are not compatible")
+    if b"GT" in words and b"LT" in words:
+        raise CommandError("ERR GT and LT options at the same time are not compatible")
+
+
+def _allowed(words: set[bytes], present_ms: int, wanted_ms: int) -> bool:
+    """Redis' conditions of EXPIRE; a key without an expiry lives for ever, so nothing is greater."""
+    if b"NX" in words and present_ms:
+        return False
+    if b"XX" in words and not present_ms:
+        return False
+    if b"GT" in words and (not present_ms or wanted_ms <= present_ms):
+        return False
+    return not (b"LT" in words and present_ms and wanted_ms >= present_ms)
+
+
+def _exists_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
+    return resp.integer(0 if versions.visible(record, now_ms) is None else 1)
+
+
+def _type_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
+    return resp.simple("none" if versions.visible(record, now_ms) is None else "string")
+
+
+def _time_reply(unit_ms: int, absolute: bool) -> Callable[[bytes | None, Sink, int], bytes]:
+    """TTL and its kin: -2 no such key, -1 no expiry, else the time rounded as Redis rounds it."""
+
+    def reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
+        sibling = versions.visible(record, now_ms)
+        if sibling is None:
+            return resp.integer(-2)
+        if not sibling.expires_at_ms:
+            return resp.integer(-1)
+        if absolute:
+            return resp.integer(sibling.expires_at_ms // unit_ms)
+        return resp.integer((sibling.expires_at_ms - now_ms + unit_ms // 2) // unit_ms)
+
+    return reply
+
+
+def _sum(replies: list[bytes], resp3: bool) -> bytes:
+    return resp.integer(sum(int(reply[1:-2]) for reply in replies))
+
+
+def _each(single: Callable[[Node, Sink, int, list[bytes]], None]) -> Callable[[Node, Sink, int, list[bytes]], None]:
+    """The handler of a command over several keys that answers the sum of its single-key answers."""
+
+    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+        if len(args) == 2:
+            single(node, sink, number, args)
+            return
+        gather = Gather(sink, number, len(args) - 1, _sum)
+        for index, key in enumerate(args[1:]):
+            node.dispatcher.run(gather, index, [args[0], key])
+
+    return handle
+
+
+_del = _each(changer(_zero, _delete))
+_exists = _each(reader(_exists_reply))
+_KEY = (1, 1, 1)
+_KEYS = (1, -1, 1)
+_EXPIRE_DOC = "Sets the expiry of a key "
+
+COMMANDS = (
+    CommandSpec(
+        "del",
+        -2,
+        EXCLUSIVE,
+        _del,
+        "Deletes keys of any slots.",
+        "generic",
+        "write",
+        _KEYS,
+        complexity="O(N)",
+        arguments="key [key ...]",
+    ),
+    CommandSpec(
+        "unlink",
+        -2,
+        EXCLUSIVE,
+        _del,
+        "Deletes keys of any slots.",
+        "generic",
+        "write fast",
+        _KEYS,
+        since="4.0.0",
+        complexity="O(N)",
+        arguments="key [key ...]",
+    ),
+    CommandSpec(
+        "getdel",
+        2,
+        EXCLUSIVE,
+        changer(lambda sink: resp.null(sink.resp3), _get_and_delete),
+        "Returns a value and deletes its key.",
+        "string",
+        "write fast",
+        _KEY,
+        since="6.2.0",
+        once=lambda args: True,
+        arguments="key",
+    ),
+    CommandSpec(
+        "exists",
+        -2,
+        READ,
+        _exists,
+        "Counts those of the keys that exist.",
+        "generic",
+        "readonly fast",
+        _KEYS,
+        complexity="O(N)",
+        arguments="key [key ...]",
+    ),
+    CommandSpec(
+        "touch",
+        -2,
+        READ,
+        _exists,
+        "Counts those of the keys that exist.",
+        "generic",
+        "readonly fast",
+        _KEYS,
+        since="3.2.1",
+        complexity="O(N)",
+        arguments="key [key ...]",
+    ),
+    CommandSpec(
+        "type",
+        2,
+        READ,
+        reader(_type_reply),
+        "Returns the type of a key's value.",
+        "generic",
+        "readonly fast",
+        _KEY,
+        arguments="key",
+    ),
+    CommandSpec(
+        "ttl",
+        2,
+        READ,
+        reader(_time_reply(1000, False)),
+        "Returns the seconds a key has left.",
+        "generic",
+        "readonly fast",
+        _KEY,
+        arguments="key",
+    ),
+    CommandSpec(
+        "pttl",
+        2,
+        READ,
+        reader(_time_reply(1, False)),
+        "Returns the milliseconds a key has left.",
+        "generic",
+        "readonly fast",
+        _KEY,
+        since="2.6.0",
+        arguments="key",
+    ),
+    CommandSpec(
+        "expiretime",
+        2,
+        READ,
+        reader(_time_reply(1000, True)),
+        "Returns a key's expiry as a Unix time.",
+        "generic",
+        "readonly fast",
+        _KEY,
+        since="7.0.0",
+        arguments="key",
+    ),
+    CommandSpec(
+        "pexpiretime",
+        2,
+        READ,
+        reader(_time_reply(1, True)),
+        "Returns a key's expiry as a Unix time in ms.",
+        "generic",
+        "readonly fast",
+        _KEY,
+        since="7.0.0",
+        arguments="key",
+    ),
+    CommandSpec(
+        "expire",
+        -3,
+        EXCLUSIVE,
+        _expire(1000, False),
+        _EXPIRE_DOC + "in seconds.",
+        "generic",
+        "write fast",
+        _KEY,
+        arguments="key seconds [NX|XX|GT|LT]",
+    ),
+    CommandSpec(
+        "pexpire",
+        -3,
+        EXCLUSIVE,
+        _expire(1, False),
+        _EXPIRE_DOC + "in milliseconds.",
+        "generic",
+        "write fast",
+        _KEY,
+        since="2.6.0",
+        arguments="key milliseconds [NX|XX|GT|LT]",
+    ),
+    CommandSpec(
+        "expireat",
+        -3,
+        EXCLUSIVE,
+        _expire(1000, True),
+        _EXPIRE_DOC + "to a Unix time.",
+        "generic",
+        "write fast",
+        _KEY,
+        since="1.2.0",
+        arguments="key unix-time [NX|XX|GT|LT]",
+    ),
+    CommandSpec(
+        "pexpireat",
+        -3,
+        EXCLUSIVE,
+        _expire(1, True),
+        _EXPIRE_DOC + "to a Unix time in ms.",
+        "generic",
+        "write fast",
+        _KEY,
+        since="2.6.0",
+        arguments="key unix-time-ms [NX|XX|GT|LT]",
+    ),
+    CommandSpec(
+        "persist",
+        2,
+        EXCLUSIVE,
+        changer(_zero, _persist),
+        "Removes the expiry of a key.",
+        "generic",
+        "write fast",
+        _KEY,
+        since="2.2.0",
+        arguments="key",
+    ),
+)

@@ -1,0 +1,146 @@
+"""DYN.CLUSTER, DYN.RING, DYN.STATS: the operator's commands; each answers one JSON document as a bulk string.
+
+`DYN.CLUSTER INIT` makes the first layout out of fresh nodes; everything else here only looks.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from protocol import resp
+from server.core import operator_documents as documents
+from server.core.assignment import assign
+from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
+from server.core.errors import NO_LAYOUT, CommandError
+from server.core.layout import Layout, LayoutError, Member
+from server.core.procedures import Steps
+from server.core.sinks import Sink
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+
+def _layout(node: Node) -> Layout:
+    if node.state.layout is None:
+        error = CommandError("")
+        error.reply = NO_LAYOUT
+        raise error
+    return node.state.layout
+
+
+def _json(document: documents.Document) -> bytes:
+    return resp.bulk(documents.encode(document))
+
+
+def _status(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = _layout(node)
+
+    def steps() -> Steps:
+        answers = yield node.questions.ask([member.id for member in layout.members], b"STATUS")
+        return _json(documents.status(node, answers))
+
+    node.run_steps(steps(), sink, number)
+
+
+def _myself(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return _json(documents.myself(node))
+
+
+def _init(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """DYN.CLUSTER INIT {"partitions", "n", "r", "w", "members": [{"id", "name", "address", "zone", "weight"}]}."""
+    state = node.state
+    if state.layout is not None:
+        raise CommandError(
+            f"ERR node {state.member.name} is in cluster {state.layout.cluster} already (epoch {state.layout.epoch})"
+        )
+    try:
+        layout = first_layout(json.loads(args[2]), f"{state.rng.getrandbits(160):040x}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CommandError(f"ERR cannot make a layout of this: {error}") from error
+    if not node.offer_layout(layout):
+        raise CommandError(f"ERR node {state.member.name} ({state.id}) is not among the members")
+    return _json({"epoch": layout.epoch, "cluster": layout.cluster})
+
+
+def first_layout(wish: dict[str, Any], cluster: str) -> Layout:
+    """The layout of epoch 1. Raises LayoutError, KeyError or TypeError for a wish that makes none."""
+    fields = ("id", "name", "address", "zone", "weight")
+    members = tuple(sorted((Member(*(m[field] for field in fields)) for m in wish["members"]), key=lambda m: m.id))
+    if not members:
+        raise LayoutError("a cluster needs at least one node")
+    partitions, n = int(wish["partitions"]), int(wish["n"])
+    owners = assign(members, partitions, n)
+    return Layout(cluster, 1, partitions, n, int(wish["r"]), int(wish["w"]), members, owners)
+
+
+def _ring_show(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return _json(documents.ring(_layout(node)))
+
+
+def _ring_locate(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return _json(documents.locate(_layout(node), args[2]))
+
+
+def _stats(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return _json(documents.statistics(node))
+
+
+def _help(*lines: str) -> Any:
+    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+        return resp.array([resp.simple(line) for line in lines])
+
+    return handle
+
+
+_CLUSTER = (
+    CommandSpec("dyn.cluster|status", 2, IMMEDIATE, _status, "How the cluster is.", "dyn", "readonly"),
+    CommandSpec("dyn.cluster|myself", 2, IMMEDIATE, _myself, "Who this node is.", "dyn", "readonly"),
+    CommandSpec(
+        "dyn.cluster|init", 3, ALONE, _init, "Makes the first layout of fresh nodes.", "dyn", "write", arguments="json"
+    ),
+    CommandSpec(
+        "dyn.cluster|help",
+        2,
+        IMMEDIATE,
+        _help(
+            "DYN.CLUSTER <subcommand>. Each answers one JSON document:",
+            "STATUS",
+            "    How the cluster is.",
+            "MYSELF",
+            "    Who this node is.",
+            "INIT <json>",
+            "    Make the first layout: see `dyn cluster init`.",
+        ),
+        "Lists the subcommands.",
+        "dyn",
+    ),
+)
+_RING = (
+    CommandSpec("dyn.ring|show", 2, IMMEDIATE, _ring_show, "Who owns what.", "dyn", "readonly"),
+    CommandSpec(
+        "dyn.ring|locate", 3, IMMEDIATE, _ring_locate, "Where a key lives.", "dyn", "readonly", arguments="key"
+    ),
+    CommandSpec(
+        "dyn.ring|help",
+        2,
+        IMMEDIATE,
+        _help(
+            "DYN.RING <subcommand>. Each answers one JSON document:",
+            "SHOW",
+            "    Who owns what.",
+            "LOCATE <key>",
+            "    Where a key lives.",
+        ),
+        "Lists the subcommands.",
+        "dyn",
+    ),
+)
+
+COMMANDS = (
+    CommandSpec(
+        "dyn.cluster", -2, IMMEDIATE, _help(), "The cluster as its operator sees it.", "dyn", subcommands=_CLUSTER
+    ),
+    CommandSpec("dyn.ring", -2, IMMEDIATE, _help(), "Who owns which part of the key space.", "dyn", subcommands=_RING),
+    CommandSpec("dyn.stats", 1, IMMEDIATE, _stats, "The counters of this node.", "dyn", "readonly"),
+)

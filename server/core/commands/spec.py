@@ -1,0 +1,66 @@
+"""What a command is: the facts that COMMAND tells clients, how it may overlap with others, and the function that runs it.
+
+Theory. A client that pipelines expects its commands to take effect in order; `Overlap` says what may run side by side
+on one connection without anybody being able to tell (see sinks.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from server.core.sinks import Sink
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+# Runs a command for an asker under a number. Answers the reply, or None when the sink will get it later.
+Handler = Callable[["Node", Sink, int, list[bytes]], bytes | None]
+
+# How a command overlaps with others of its connection, as plain integers for the hot path.
+IMMEDIATE = 0  # touches nothing that others in flight touch
+READ = 1  # beside other reads
+WRITE = 2  # beside other plain writes: their coordinator takes them in order
+EXCLUSIVE = 3  # reads, then writes: alone on its key
+ALONE = 4  # alone on its connection
+MIXED = 5  # of a session: commands of several kinds are in flight
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """One command, as Redis' COMMAND DOCS would describe it.
+
+    `arity` counts the name: exact if positive, a minimum if negative. `keys` is (first, last, step) as in COMMAND INFO.
+    `usual_count` is that of a hot command whose handler answers through the sink: such calls take a short cut.
+    A WRITE with more than `plain_args` arguments has options that may make it EXCLUSIVE. `once` says of a
+    command's arguments whether running it twice could be told: such a one does not go to the next owner when its
+    coordinator is lost.
+    """
+
+    name: str
+    arity: int
+    overlap: int
+    handler: Handler
+    summary: str
+    group: str
+    flags: str = ""
+    keys: tuple[int, int, int] = (0, 0, 0)
+    since: str = "1.0.0"
+    complexity: str = "O(1)"
+    arguments: str = ""
+    plain_args: int = 1 << 30
+    usual_count: int = -1
+    once: Callable[[list[bytes]], bool] = lambda args: False
+    subcommands: tuple[CommandSpec, ...] = ()
+
+    def accepts(self, count: int) -> bool:
+        """Whether `count` arguments, the name included, fit the arity."""
+        return count == self.arity if self.arity > 0 else count >= -self.arity
+
+    def keys_of(self, args: list[bytes]) -> list[bytes]:
+        """The keys among a command's arguments."""
+        first, last, step = self.keys
+        if not first:
+            return []
+        return args[first : len(args) if last < 0 else last + 1 : step]

@@ -1,0 +1,297 @@
+"""GET and SET with their family (https://redis.io/docs/latest/commands/?group=string).
+
+Theory. A plain SET is one step: it supersedes what its coordinator has stored. NX, XX, GET and KEEPTTL first read with a
+quorum, then decide in the same turn on what the quorum and this node know together, so of two such commands that run at
+the same coordinator each sees the other. While nodes disagree about who is alive a key may have two coordinators for a
+moment, and then both SET NX may succeed: these conditions are not linearizable yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from xxhash import xxh32_digest
+
+from protocol import resp
+from protocol.slots import key_slot
+from server.core import versions
+from server.core.commands.arguments import check_sizes, expiry_ms, options
+from server.core.commands.spec import EXCLUSIVE, READ, WRITE, CommandSpec
+from server.core.errors import SYNTAX, CommandError
+from server.core.procedures import Steps
+from server.core.records import SLOT_PREFIX
+from server.core.sinks import Gather, Sink
+from server.core.steps import read_here, write_plain
+from server.core.versions import Sibling
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+_EXPIRIES = (b"EX", b"PX", b"EXAT", b"PXAT")
+
+
+def get_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
+    """HOT. The newest value, or null."""
+    if record is not None:
+        value = versions.value_of(record, now_ms)
+        if value is not None:
+            return b"$%d\r\n%b\r\n" % (len(value), value)
+    return resp.null(sink.resp3)
+
+
+def strlen_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
+    """The size of the newest value, 0 if there is none."""
+    sibling = versions.visible(record, now_ms)
+    return resp.integer(0 if sibling is None else len(sibling.value))
+
+
+def reader(finish: Callable[[bytes | None, Sink, int], bytes]) -> Callable[[Node, Sink, int, list[bytes]], None]:
+    """The handler of a command that reads one key, its first argument, and answers what `finish` makes of the record."""
+
+    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+        key = args[1]
+        slot = key_slot(key)
+        state = node.state
+        route = state.routes[slot >> state.route_shift]
+        if route.reader is not None:
+            node.relays.forward(sink, number, args, route.reader)
+            return
+        group = route.plan.reading.get(sink.read_quorum) or node.reads.open(route.plan, sink.read_quorum)
+        group.keys.append(SLOT_PREFIX[slot] + xxh32_digest(key) + key)
+        group.members.append((finish, sink, number))
+
+    return handle
+
+
+def set_(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    """HOT. SET key value [NX|XX] [GET] [EX s|PX ms|EXAT s|PXAT ms|KEEPTTL]."""
+    key = args[1]
+    slot = key_slot(key)
+    state = node.state
+    route = state.routes[slot >> state.route_shift]
+    if route.coordinator is not None:
+        node.relays.forward(sink, number, args, route.coordinator)
+        return
+    if len(args) > 3:
+        _set_with_options(node, sink, number, args)
+        return
+    value = args[2]
+    config = state.config
+    if len(value) > config.value_bytes_max or len(key) > config.key_bytes_max:
+        check_sizes(key, value, config)
+    group = route.plan.writing.get(sink.write_quorum) or node.writes.group_for(route.plan, sink)
+    stored_at = SLOT_PREFIX[slot] + xxh32_digest(key) + key
+    old = state.records.get(stored_at)
+    record = versions.supersede(old, state.actor, state.clock.next(), value)
+    node.writes.add(group, stored_at, record, old, None, sink, number)
+
+
+def set_options(args: list[bytes]) -> dict[bytes, bytes]:
+    """The options of SET. Raises CommandError for those that exclude each other."""
+    found = options(args[3:], (b"NX", b"XX", b"GET", b"KEEPTTL"), _EXPIRIES)
+    if (b"NX" in found and b"XX" in found) or sum(name in found for name in (*_EXPIRIES, b"KEEPTTL")) > 1:
+        raise CommandError(SYNTAX)
+    return found
+
+
+def is_conditional(args: list[bytes]) -> bool:
+    """Whether a SET answers by what was there before, so that running it twice could be told."""
+    return any(arg.upper() in (b"NX", b"XX", b"GET") for arg in args[3:])
+
+
+def _set_with_options(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    found = set_options(args)
+    check_sizes(args[1], args[2], node.state.config)
+    expires_at_ms = 0
+    for unit in _EXPIRIES:
+        if unit in found:
+            expires_at_ms = expiry_ms(unit, found[unit], node.state.clock.now_ms, "set")
+    if set(found) <= set(_EXPIRIES):
+        write_plain(node, sink, number, args[1], args[2], expires_at_ms)
+    else:
+        node.run_steps(_set_if(node, sink, number, args, found, expires_at_ms), sink, number)
+
+
+def _set_if(
+    node: Node, sink: Sink, number: int, args: list[bytes], found: dict[bytes, bytes], expires_at_ms: int
+) -> Steps:
+    """SET with NX, XX, GET or KEEPTTL: a quorum read, the decision, the write."""
+    record = yield read_here(node, args[1])
+    old = versions.visible(record, node.state.clock.now_ms)
+    before = old_value(old, sink)
+    if (b"NX" in found and old is not None) or (b"XX" in found and old is None):
+        return before if b"GET" in found else resp.null(sink.resp3)
+    if b"KEEPTTL" in found and old is not None:
+        expires_at_ms = old.expires_at_ms
+    finish = (lambda acks, sink: before) if b"GET" in found else None
+    write_plain(node, sink, number, args[1], args[2], expires_at_ms, finish=finish, seen=record)
+    return None
+
+
+def old_value(old: Sibling | None, sink: Sink) -> bytes:
+    """What was there before, as GET would answer it."""
+    return resp.null(sink.resp3) if old is None else resp.bulk(old.value)
+
+
+def _as_set(*order: int | bytes) -> Callable[[Node, Sink, int, list[bytes]], None]:
+    """The handler of an older spelling of SET: its arguments, by place, and fixed words."""
+
+    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+        words = [args[place] if isinstance(place, int) else place for place in order]
+        if len(words) > 3 and words[3] in _EXPIRIES:
+            expiry_ms(words[3], words[4], 0, args[0].decode("utf-8", "replace").lower())
+        set_(node, sink, number, [b"SET", *words])
+
+    return handle
+
+
+def setnx(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    """SETNX key value: 1 if it was set, 0 if the key was there."""
+    route = node.route(args[1])
+    if route.coordinator is not None:
+        node.relays.forward(sink, number, args, route.coordinator)
+        return
+    check_sizes(args[1], args[2], node.state.config)
+
+    def steps() -> Steps:
+        record = yield read_here(node, args[1])
+        if versions.visible(record, node.state.clock.now_ms) is not None:
+            return resp.integer(0)
+        write_plain(node, sink, number, args[1], args[2], finish=lambda acks, sink: resp.integer(1), seen=record)
+        return None
+
+    node.run_steps(steps(), sink, number)
+
+
+def mget(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    """MGET key …: one GET a key, of any slots."""
+    gather = Gather(sink, number, len(args) - 1, lambda replies, resp3: resp.array(replies))
+    for index, key in enumerate(args[1:]):
+        node.dispatcher.run(gather, index, [b"GET", key])
+
+
+def mset(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    """MSET key value …: one SET a pair, of any slots; not atomic, OK only if every one met its quorum."""
+    if len(args) % 2 == 0:
+        raise CommandError("ERR wrong number of arguments for 'mset' command")
+    gather = Gather(sink, number, len(args) // 2, lambda replies, resp3: resp.OK)
+    for index in range(0, len(args) - 1, 2):
+        node.dispatcher.run(gather, index // 2, [b"SET", args[index + 1], args[index + 2]])
+
+
+_get = reader(get_reply)
+
+COMMANDS = (
+    CommandSpec(
+        "get",
+        2,
+        READ,
+        _get,
+        "Returns the newest value of a key.",
+        "string",
+        "readonly fast",
+        (1, 1, 1),
+        usual_count=2,
+        arguments="key",
+    ),
+    CommandSpec(
+        "set",
+        -3,
+        WRITE,
+        set_,
+        "Sets the value of a key; NX, XX and GET look at a quorum read.",
+        "string",
+        "write denyoom",
+        (1, 1, 1),
+        plain_args=3,
+        usual_count=3,
+        once=is_conditional,
+        arguments="key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT unix-time|PXAT unix-time-ms|KEEPTTL]",
+    ),
+    CommandSpec(
+        "strlen",
+        2,
+        READ,
+        reader(strlen_reply),
+        "Returns the length of a value.",
+        "string",
+        "readonly fast",
+        (1, 1, 1),
+        since="2.2.0",
+        arguments="key",
+    ),
+    CommandSpec(
+        "mget",
+        -2,
+        READ,
+        mget,
+        "Returns the values of several keys, of any slots.",
+        "string",
+        "readonly fast",
+        (1, -1, 1),
+        complexity="O(N)",
+        arguments="key [key ...]",
+    ),
+    CommandSpec(
+        "mset",
+        -3,
+        WRITE,
+        mset,
+        "Sets several keys, of any slots, each by its own quorum.",
+        "string",
+        "write denyoom",
+        (1, -1, 2),
+        since="1.0.1",
+        complexity="O(N)",
+        arguments="key value [key value ...]",
+    ),
+    CommandSpec(
+        "setex",
+        4,
+        WRITE,
+        _as_set(1, 3, b"EX", 2),
+        "Sets a value and its expiry in seconds.",
+        "string",
+        "write denyoom",
+        (1, 1, 1),
+        since="2.0.0",
+        arguments="key seconds value",
+    ),
+    CommandSpec(
+        "psetex",
+        4,
+        WRITE,
+        _as_set(1, 3, b"PX", 2),
+        "Sets a value and its expiry in milliseconds.",
+        "string",
+        "write denyoom",
+        (1, 1, 1),
+        since="2.6.0",
+        arguments="key milliseconds value",
+    ),
+    CommandSpec(
+        "setnx",
+        3,
+        EXCLUSIVE,
+        setnx,
+        "Sets the value of a key if it does not exist.",
+        "string",
+        "write denyoom fast",
+        (1, 1, 1),
+        once=lambda args: True,
+        arguments="key value",
+    ),
+    CommandSpec(
+        "getset",
+        3,
+        EXCLUSIVE,
+        _as_set(1, 2, b"GET"),
+        "Sets a value and returns the one before.",
+        "string",
+        "write denyoom fast",
+        (1, 1, 1),
+        once=lambda args: True,
+        arguments="key value",
+    ),
+)

@@ -1,0 +1,79 @@
+"""Every limit and tunable of a node, in one place (promise P10), with its default, its unit and its reason.
+
+Theory. A queue without a named bound is an outage waiting for load. Each buffer and table in the code names the field
+here that bounds it; at the bound the client gets a clear error. Fields are plain integers with the unit last in the
+name. `Config.of` builds one from a mapping (a TOML file, say) and refuses names it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+
+
+class ConfigError(ValueError):
+    """A setting that is unknown, of the wrong type, or out of range; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of one node; all have defaults that suit a small cluster."""
+
+    # Storage
+    engine: str = "rocksdb"
+    fsync: str = "everysec"
+    record_cache_bytes: int = 128 << 20
+    disk_free_bytes_min: int = 64 << 20  # below this, writes are refused with DISKFULL before the engine would fail
+
+    # Data
+    key_bytes_max: int = 32 << 10
+    value_bytes_max: int = 16 << 20
+    siblings_max: int = 100  # more concurrent values than this under one key: TOOMANYSIBLINGS
+
+    # Clients
+    clients_max: int = 10_000
+    request_bytes_max: int = 64 << 20
+    arguments_max: int = 1 << 20
+    inline_bytes_max: int = 64 << 10
+    client_buffers_bytes_max: int = 512 << 20  # half-sent requests of all clients together
+    client_output_bytes_max: int = 1 << 20  # unread replies at which we stop taking commands from that client
+    pipeline_max: int = 4096  # commands of one client in flight
+    requests_in_flight_max: int = 200_000  # of all clients: BUSY above
+    idle_timeout_ms: int = 0  # close clients idle for longer; 0 never, as Redis' `timeout`
+
+    # Peers
+    frame_bytes_max: int = 256 << 20
+    batch_bytes_max: int = 4 << 20  # a group of writes is sent once it has grown to this, at the latest
+    peer_buffer_bytes_max: int = 64 << 20  # unsent bytes at which a peer's link is cut instead of growing
+
+    # Time
+    request_timeout_ms: int = 3000
+    relay_silence_ms: int = 1500  # a relay to a node that has been silent for so long goes to the next owner
+    relay_stale_ms: int = 1000  # a relay that arrives this late is refused: its sender may have gone elsewhere
+    tick_ms: int = 100
+    gossip_interval_ms: int = 1000
+    clock_drift_ms_max: int = 600_000
+
+    # Long work
+    scan_page_keys: int = 1000
+
+    flushall: bool = False  # allow FLUSHALL without its confirmation word
+
+    @classmethod
+    def of(cls, settings: Mapping[str, object]) -> Config:
+        """A config with `settings` over the defaults. Raises ConfigError that names the offending setting."""
+        known = {field.name: field for field in fields(cls)}
+        for name, value in settings.items():
+            if name not in known:
+                raise ConfigError(f"unknown setting '{name}'; known are {', '.join(sorted(known))}")
+            default = known[name].default
+            if type(value) is not type(default):
+                raise ConfigError(f"setting '{name}' must be {type(default).__name__}, not {value!r}")
+            if isinstance(value, int) and value < 0:
+                raise ConfigError(f"setting '{name}' must not be negative, but is {value}")
+        config = replace(cls(), **settings)  # type: ignore[arg-type]
+        if config.engine not in ("memory", "rocksdb"):
+            raise ConfigError(f"setting 'engine' must be memory or rocksdb, not {config.engine!r}")
+        if config.fsync not in ("always", "everysec", "no"):
+            raise ConfigError(f"setting 'fsync' must be always, everysec or no, not {config.fsync!r}")
+        return config

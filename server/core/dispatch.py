@@ -1,0 +1,152 @@
+"""From a client's arguments to a running command: look-up, arity, order within a connection, and the limits on load.
+
+Theory. Redis runs a connection's commands one after the other. We run them side by side wherever nobody can tell: reads
+beside reads, plain writes beside plain writes. A command that could be told (a GET behind a SET of the same key, say)
+waits in its session's backlog, and with it all that follow, until what it depends on has been answered.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocol.slots import key_slot
+from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, MIXED, READ, WRITE, CommandSpec
+from server.core.commands.table import commands_by_name, find_command
+from server.core.errors import CommandError, ErrorReply, unknown_command, unknown_subcommand, wrong_arity
+from server.core.relays import unknown_outcome
+from server.core.sinks import Session, Sink
+from server.core.versions import DamagedRecord
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+BUSY = ErrorReply.of("BUSY this node has as many requests in flight as it is allowed to: try again later")
+
+
+class Dispatcher:
+    """Begins the commands of sessions, and runs those that other nodes relay."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._state = node.state
+        self._in_flight_max = node.state.config.requests_in_flight_max
+        self._commands = commands_by_name()
+
+    def take(self, session: Session, batch: list[list[bytes]]) -> None:
+        """HOT. Takes the next commands of a session.
+
+        The loop knows one short cut: a command written and counted as nearly always, beside none or its own kind.
+        """
+        commands, node = self._commands, self._node
+        slots, first = session.slots, session.first_number
+        for args in batch:
+            spec = commands.get(args[0])
+            if (
+                spec is None
+                or len(args) != spec.usual_count
+                or (session.in_flight and spec.overlap != session.kind)
+                or session.backlog
+                or self._state.in_flight > self._in_flight_max
+            ):
+                if session.backlog or not self._begin(session, args):
+                    session.backlog.append(args)
+                continue
+            session.kind = spec.overlap
+            session.in_flight += 1
+            slots.append(args)
+            try:
+                spec.handler(node, session, first + len(slots) - 1, args)
+            except (CommandError, DamagedRecord) as error:
+                session.answer(first + len(slots) - 1, self._refusal(error))
+        self._state.statistics.commands += len(batch)
+
+    def resume(self, session: Session) -> None:
+        """Some of the session's commands were answered: those that waited for them may begin."""
+        backlog = session.backlog
+        while backlog and self._begin(session, backlog[0]):
+            backlog.popleft()
+
+    def _begin(self, session: Session, args: list[bytes]) -> bool:
+        """Starts the command, unless it has to wait for others of its session: then False."""
+        spec = self._find(args)
+        overlap = IMMEDIATE if spec is None else spec.overlap
+        if overlap == WRITE and spec is not None and len(args) > spec.plain_args:
+            overlap = EXCLUSIVE
+        if not session.in_flight:
+            session.kind = overlap
+        elif overlap != IMMEDIATE and (overlap != session.kind or overlap > WRITE):
+            if self._must_wait(session, overlap, spec, args):
+                return False
+            session.kind = MIXED
+        number = session.open(args)
+        if self._state.in_flight > self._in_flight_max and overlap != IMMEDIATE:
+            self._state.statistics.busy += 1
+            session.answer(number, BUSY)
+        else:
+            session.last_command = "" if spec is None else spec.name
+            self._execute(spec, session, number, args)
+        return True
+
+    def _find(self, args: list[bytes]) -> CommandSpec | None:
+        spec = self._commands.get(args[0])
+        return find_command(args) if spec is None or spec.subcommands else spec
+
+    def _must_wait(self, session: Session, overlap: int, spec: CommandSpec | None, args: list[bytes]) -> bool:
+        if overlap == ALONE or session.kind == ALONE:
+            return True
+        assert spec is not None
+        keys = spec.keys_of(args)
+        for other in session.unanswered():
+            other_spec = find_command(other)
+            if other_spec is None or other_spec.overlap == IMMEDIATE:
+                continue
+            both_reads = overlap == READ and other_spec.overlap == READ
+            both_writes = overlap == WRITE and other_spec.overlap == WRITE and len(other) <= other_spec.plain_args
+            if not (both_reads or both_writes) and any(key in keys for key in other_spec.keys_of(other)):
+                return True
+        return False
+
+    def run(self, sink: Sink, number: int, args: list[bytes]) -> None:
+        """HOT. Runs a command for `sink`, whatever else is in flight."""
+        self._execute(self._find(args), sink, number, args)
+
+    def _execute(self, spec: CommandSpec | None, sink: Sink, number: int, args: list[bytes]) -> None:
+        if spec is None:
+            sink.answer(number, self._unknown(args))
+        elif not spec.accepts(len(args)):
+            sink.answer(number, wrong_arity(spec.name))
+        else:
+            try:
+                reply = spec.handler(self._node, sink, number, args)
+            except (CommandError, DamagedRecord) as error:
+                reply = self._refusal(error)
+            if reply is not None:
+                sink.answer(number, reply)
+
+    def _refusal(self, error: CommandError | DamagedRecord) -> ErrorReply:
+        if isinstance(error, CommandError):
+            return error.reply
+        return ErrorReply.of(f"ERR node {self._state.member.name}: {error}; the other owners still serve it")
+
+    def _unknown(self, args: list[bytes]) -> ErrorReply:
+        container = self._commands.get(args[0].lower())
+        if container is None:
+            return unknown_command(args)
+        return unknown_subcommand(container.name, args) if len(args) > 1 else wrong_arity(container.name)
+
+    def retry(self, sink: Sink, number: int, args: list[bytes], begun_ms: int) -> None:
+        """A relayed command whose coordinator was lost goes to the key's next live owner, unless it must not run twice."""
+        state = self._state
+        spec = find_command(args)
+        assert spec is not None, "only known commands are relayed"
+        if spec.once(args) or state.now_ms - begun_ms > state.config.request_timeout_ms:
+            state.statistics.timeouts += 1
+            sink.answer(number, unknown_outcome("TIMEOUT"))
+            return
+        state.statistics.relays_retried += 1
+        route = state.routes[key_slot(args[1]) >> state.route_shift]
+        target = route.reader if spec.overlap == READ else route.coordinator
+        if target is None:
+            self._execute(spec, sink, number, args)
+        else:
+            self._node.relays.forward(sink, number, args, target, begun_ms)

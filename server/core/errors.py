@@ -1,0 +1,87 @@
+"""Error replies: Redis' own texts where Redis has one, and ours, whose first word is the code (DESIGN §6).
+
+An `ErrorReply` is the encoded reply itself, of a type of its own, so that a command made of several steps can tell an
+error from a result without parsing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from protocol import resp
+from server.core.quorum import Tally
+
+
+class ErrorReply(bytes):
+    """An encoded error, ready for the socket."""
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, message: str) -> ErrorReply:
+        """`message` begins with the code, e.g. `ERR syntax error`."""
+        return cls(resp.error(message))
+
+
+class CommandError(Exception):
+    """Raised by a command's handler to answer with an error."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.reply = ErrorReply.of(message)
+
+
+class QuorumUnreachable(CommandError):
+    """Fewer replicas than a write needs can be reached: it is refused before anything is written."""
+
+    def __init__(self, tally: Tally) -> None:
+        super().__init__("NOQUORUM")
+        self.reply = no_quorum(tally, "write", "unwritten")
+
+
+SYNTAX = "ERR syntax error"
+NOT_AN_INTEGER = "ERR value is not an integer or out of range"
+NO_LAYOUT = ErrorReply.of("ERR this node is not part of a cluster yet: run `dyn cluster init` or `dyn up` first")
+
+
+def wrong_arity(name: str) -> ErrorReply:
+    """Redis' text for a wrong number of arguments; `name` as `client|list` for a subcommand."""
+    return ErrorReply.of(f"ERR wrong number of arguments for '{name}' command")
+
+
+def unknown_command(args: Sequence[bytes]) -> ErrorReply:
+    """Redis' text, with the first arguments as it shows them."""
+    shown = "".join(f"'{arg[:128].decode('utf-8', 'replace')}' " for arg in args[1:8])[:128]
+    name = args[0][:128].decode("utf-8", "replace")
+    return ErrorReply.of(f"ERR unknown command '{name}', with args beginning with: {shown}")
+
+
+def unknown_subcommand(container: str, args: Sequence[bytes]) -> ErrorReply:
+    """Redis' text for a subcommand that a container command does not have."""
+    name = args[1][:128].decode("utf-8", "replace")
+    return ErrorReply.of(f"ERR unknown subcommand '{name}'. Try {container.upper()} HELP.")
+
+
+def no_quorum(tally: Tally, operation: str, outcome: str) -> ErrorReply:
+    """Too few replicas could be reached. `outcome`: unwritten, maybe-written, unread."""
+    return _quorum_error("NOQUORUM", tally, operation, outcome)
+
+
+def timed_out(tally: Tally, operation: str, outcome: str, timeout_ms: int) -> ErrorReply:
+    """The deadline came before the quorum."""
+    return _quorum_error("TIMEOUT", tally, f"{operation} within {timeout_ms} ms", outcome)
+
+
+_EXPLAINED = {
+    "unwritten": "nothing was written",
+    "maybe-written": "the write may survive on the nodes that acknowledged it",
+    "unread": "nothing was read",
+}
+
+
+def _quorum_error(code: str, tally: Tally, operation: str, outcome: str) -> ErrorReply:
+    got = len(tally.acked)
+    return ErrorReply.of(
+        f"{code} {operation}: got={got} wanted={tally.wanted} hinted=0 outcome={outcome}: "
+        f"{got} of {tally.replicas} replicas answered, {tally.wanted} are needed; {_EXPLAINED[outcome]}"
+    )

@@ -1,0 +1,277 @@
+"""One node, pure: the seam that both the asyncio shell and the simulator drive.
+
+Theory. Inputs (a client's command, a peer's message, the passing of time) change memory and tables; `take` ends the
+turn: it sends out what has gathered and hands over the writes to commit as one batch, the messages by peer, and the
+replies, to be used in that order. Commit, then speak (P1). Time comes in as an argument, chance as a generator;
+handlers run to completion, so a whole cluster can be replayed from a seed.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.slots import key_slot
+from server.core import operator_documents, replica
+from server.core.clock import HybridClock
+from server.core.config import Config
+from server.core.dispatch import Dispatcher
+from server.core.layout import Layout, Member
+from server.core.liveness import Liveness, LivenessLimits, decode_table, encode_table
+from server.core.procedures import Procedure, Steps
+from server.core.questions import Questions
+from server.core.reads import Reads
+from server.core.records import Records, Store
+from server.core.relays import Relays
+from server.core.routing import Route
+from server.core.sinks import Session, Sink
+from server.core.state import State
+from server.core.writes import Writes
+
+LAG_MS_MAX = 1000  # a turn that comes later than this judges no deadline: what it waits for may lie unread in a socket
+
+
+@dataclass(slots=True)
+class Outbox:
+    """What a turn leaves behind: commit `writes` as one batch, then send `messages`, then `replies`, then close."""
+
+    writes: dict[bytes, bytes | None]
+    messages: dict[str, bytes]
+    replies: list[tuple[Session, bytes]]
+    closing: list[Session]
+
+
+class Node:
+    """A node of the cluster, without its sockets, its disk and its clocks."""
+
+    def __init__(
+        self,
+        member: Member,
+        actor: bytes,
+        incarnation: int,
+        config: Config,
+        store: Store,
+        rng: random.Random,
+        wall_ms: int,
+        damage_error: type[Exception] = ValueError,
+    ) -> None:
+        records = Records(store, config.record_cache_bytes, damage_error)
+        limits = LivenessLimits(gossip_interval_ms=config.gossip_interval_ms)
+        liveness = Liveness(member.id, incarnation, limits, rng)
+        clock = HybridClock(wall_ms, config.clock_drift_ms_max)
+        self.state = State(member, actor, config, clock, records, liveness, rng, incarnation)
+        self.reads = Reads(self.state)
+        self.writes = Writes(self.state)
+        self.dispatcher = Dispatcher(self)
+        self.relays = Relays(self.state, self.dispatcher.run, self.dispatcher.retry)
+        self.questions = Questions(
+            self.state,
+            {
+                b"PAGE": lambda args: replica.page(self.state, args),
+                b"STATUS": lambda args: [operator_documents.own_status(self)],
+            },
+        )
+        self.sessions: dict[int, Session] = {}
+        self.started_ms = 0
+        self.facts: dict[str, str] = {}  # what the shell knows of its process, for INFO
+        self._closing: list[Session] = []
+        self._routed_generation = -1
+        self._ticked_ms = -1
+        self._next_session = 0
+        self._receivers = self._message_table()
+        document = records.document(b"layout")
+        if document is not None:
+            self.state.adopt(Layout.decode(document))
+
+    # Clients
+
+    def open_session(self, address: str, local_address: str, now_ms: int) -> Session:
+        """A client has connected from `address` (host:port)."""
+        self._next_session += 1
+        self.state.statistics.connections += 1
+        session = Session(self._next_session, address, local_address, now_ms, self.state.ready)
+        self.sessions[session.id] = session
+        return session
+
+    def close_session(self, session: Session) -> None:
+        """The client is gone; what it has in flight runs on, unheard."""
+        self.sessions.pop(session.id, None)
+        session.backlog.clear()
+
+    def kill_session(self, session: Session) -> None:
+        """Closes the connection at the end of the turn, after the replies that are due."""
+        session.closing = True
+        self._closing.append(session)
+
+    def command(self, session: Session, args: list[bytes], now_ms: int) -> None:
+        """The next command of a client: its name and arguments."""
+        self.commands(session, [args], now_ms)
+
+    def commands(self, session: Session, batch: list[list[bytes]], now_ms: int) -> None:
+        """HOT. The next commands of a client, in order."""
+        self.state.now_ms = session.active_ms = now_ms
+        self.dispatcher.take(session, batch)
+
+    def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
+        """Runs a command of several steps for `sink`."""
+        Procedure(steps, sink, number).start()
+
+    def route(self, key: bytes) -> Route:
+        """How requests for `key` go from here, at present."""
+        return self.state.routes[key_slot(key) >> self.state.route_shift]
+
+    # Peers
+
+    def connected(self, peer: str, now_ms: int) -> None:
+        """The shell has a connection on which our messages reach `peer`. It learns our layout first of all."""
+        state = self.state
+        state.now_ms = now_ms
+        state.links.add(peer)
+        if state.layout is not None:
+            state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
+        self._gossip(peer, 1)
+        state.reroute()
+
+    def disconnected(self, peer: str, now_ms: int) -> None:
+        """Our connection to `peer` broke: whatever was asked over it will not be answered."""
+        state = self.state
+        state.now_ms = now_ms
+        state.links.discard(peer)
+        state.messages.pop(peer, None)
+        state.liveness.link_lost(peer, now_ms)
+        state.reroute()
+        self.reads.peer_lost(peer)
+        self.writes.peer_lost(peer)
+        self.relays.peer_lost(peer)
+        self.questions.peer_lost(peer)
+
+    def refused(self, peer: str, now_ms: int) -> None:
+        """No connection to `peer` could be made."""
+        self.state.liveness.link_refused(peer, now_ms)
+
+    def greeted(self, peer: str, now_ms: int) -> None:
+        """`peer` has opened a connection to us, perhaps as a new process with a new clock."""
+        self.relays.peer_renewed(peer)
+        self.state.liveness.heard(peer, now_ms)
+
+    def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
+        """HOT. A message of another node: kind, a reading of its hybrid clock, a number, and what the kind needs.
+
+        A kind that we do not know is a newer node's and is passed over.
+        """
+        state = self.state
+        state.now_ms = state.heard_ms[peer] = now_ms
+        state.clock.observe(int(message[1]))
+        kind = message[0]
+        if kind != b"GOSSIP":  # a table tells by itself how fresh it is
+            state.liveness.heard(peer, now_ms)
+        receiver = self._receivers.get(kind)
+        if receiver is not None:
+            receiver(peer, int(message[2]), message[3:])
+
+    def _message_table(self) -> dict[bytes, Callable[[str, int, list[Any]], None]]:
+        state = self.state
+        return {
+            b"READ": lambda peer, number, items: replica.read(state, peer, number, items[0], items[1:]),
+            b"SAME": lambda peer, number, items: self.reads.acked(peer, number),
+            b"RECORDS": lambda peer, number, items: self.reads.differ(peer, number, items),
+            b"STORE": lambda peer, number, items: replica.store(state, peer, number, items),
+            b"STORED": lambda peer, number, items: self.writes.acked(peer, number),
+            b"REFUSED": lambda peer, number, items: self._refused(peer, number),
+            b"RELAY": lambda peer, number, items: self.relays.relayed(peer, number, int(items[0]), items[1], items[2:]),
+            b"RELAYED": lambda peer, number, items: self.relays.replied(number, items[0], items[1:]),
+            b"ASK": lambda peer, number, items: self.questions.asked(peer, number, items[0], items[1:]),
+            b"ANSWER": lambda peer, number, items: self.questions.answered(peer, number, items),
+            b"GOSSIP": lambda peer, number, items: self._heard_gossip(peer, number, items),
+            b"LAYOUT": lambda peer, number, items: self._heard_layout(items[0]),
+        }
+
+    def _refused(self, peer: str, number: int) -> None:
+        self.reads.refused(peer, number)
+        self.writes.refused(peer, number)
+
+    def _gossip(self, peer: str, wants_answer: int) -> None:
+        state = self.state
+        epoch = state.layout.epoch if state.layout is not None else 0
+        table = encode_table(state.liveness.table())
+        state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
+
+    def _heard_gossip(self, peer: str, wants_answer: int, items: list[bytes]) -> None:
+        state = self.state
+        state.liveness.merge(decode_table(items[1:]), peer, state.now_ms)
+        if peer not in state.links:
+            return
+        if state.layout is not None and int(items[0]) < state.layout.epoch:
+            state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
+        if wants_answer:
+            self._gossip(peer, 0)
+
+    # The layout
+
+    def _heard_layout(self, document: bytes) -> None:
+        self.offer_layout(Layout.decode(document))
+
+    def offer_layout(self, layout: Layout) -> bool:
+        """Takes `layout` if it rules over the present one (P9); stored with this turn's batch before it is spoken of."""
+        state = self.state
+        if all(member.id != state.id for member in layout.members):
+            return False
+        present = state.layout
+        if present is not None and (present.cluster != layout.cluster or not layout.wins_over(present)):
+            return False
+        state.records.put_document(b"layout", layout.encode())
+        state.adopt(layout)
+        return True
+
+    # Time
+
+    def tick(self, now_ms: int, wall_ms: int) -> None:
+        """Time has passed: gossip, judge silence, answer what has waited too long."""
+        state = self.state
+        state.now_ms = now_ms
+        state.clock.advance(wall_ms)
+        lagging = self._ticked_ms >= 0 and now_ms - self._ticked_ms > LAG_MS_MAX
+        self._ticked_ms = now_ms
+        for peer in state.liveness.tick(now_ms):
+            if peer in state.links:
+                self._gossip(peer, 1)
+        if lagging:
+            return
+        for peer in self.relays.silent_peers(now_ms):
+            state.liveness.request_failed(peer, now_ms)
+            state.reroute()
+            self.relays.peer_lost(peer)
+        self.reads.expire(now_ms)
+        self.writes.expire(now_ms)
+        self.relays.expire(now_ms)
+        self.questions.expire(now_ms)
+
+    def next_deadline_ms(self) -> int | None:
+        """When `tick` wants to be called again at the latest; None before its first call."""
+        return None if self._ticked_ms < 0 else self._ticked_ms + self.state.config.tick_ms
+
+    # The end of the turn
+
+    def take(self) -> Outbox:
+        """Ends the turn. Requests that finish at once may begin others, so this goes on until nothing is left to begin."""
+        state = self.state
+        if state.liveness.generation != self._routed_generation:
+            self._routed_generation = state.liveness.generation
+            state.reroute()
+        due: list[Session] = []
+        while self.writes.launch() or self.reads.launch() or state.ready:
+            answered = state.ready[:]
+            state.ready.clear()
+            for session in answered:
+                session.listed = False
+                if session.backlog:
+                    self.dispatcher.resume(session)
+            due += answered
+        self.relays.launch()
+        replies = [(session, data) for session in due if (data := session.flush())]
+        messages = {peer: b"".join(frames) for peer, frames in state.messages.items()}
+        state.messages.clear()
+        closing, self._closing = self._closing, []
+        return Outbox(state.records.take(), messages, replies, closing)

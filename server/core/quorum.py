@@ -1,0 +1,50 @@
+"""The quorum verdict (promise P4): a tally of distinct replicas whose verdict, once given, never changes back.
+
+Theory. A request to N replicas succeeds when `wanted` of them acknowledge it, and can no longer succeed when so many
+have failed that the rest do not suffice. Both are facts about *sets* of replicas: a duplicated acknowledgement counts
+once, and one that follows the same replica's failure (its link broke, yet the answer had arrived) still counts as long
+as no verdict was given. Nothing here knows of time; whoever keeps the deadline asks for the state at that moment.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+
+class Verdict(Enum):
+    """How a request stands."""
+
+    PENDING = "pending"
+    MET = "met"
+    IMPOSSIBLE = "impossible"
+
+
+class Tally:
+    """Who of `replicas` distinct replicas has acknowledged one request that wants `wanted` of them."""
+
+    __slots__ = ("acked", "failed", "replicas", "verdict", "wanted")
+
+    def __init__(self, replicas: int, wanted: int) -> None:
+        assert wanted >= 1, "a quorum of nobody is no quorum"
+        self.replicas = replicas
+        self.wanted = wanted
+        self.acked: set[str] = set()
+        self.failed: set[str] = set()
+        self.verdict = Verdict.PENDING if wanted <= replicas else Verdict.IMPOSSIBLE
+
+    def ack(self, replica: str) -> Verdict:
+        """`replica` has done what was asked. Idempotent."""
+        self.acked.add(replica)
+        self.failed.discard(replica)
+        assert len(self.acked) <= self.replicas, "more acknowledgements than replicas"
+        if self.verdict is Verdict.PENDING and len(self.acked) >= self.wanted:
+            self.verdict = Verdict.MET
+        return self.verdict
+
+    def fail(self, replica: str) -> Verdict:
+        """`replica` cannot or will not do it. Idempotent; does not take back an acknowledgement."""
+        if replica not in self.acked:
+            self.failed.add(replica)
+            if self.verdict is Verdict.PENDING and self.replicas - len(self.failed) < self.wanted:
+                self.verdict = Verdict.IMPOSSIBLE
+        return self.verdict

@@ -1,0 +1,157 @@
+"""What this node has stored, as the present turn sees it: the one way from the core to the storage engine.
+
+Theory. A turn changes memory first and commits at its end, so reads within it must see writes that are not yet in the
+engine. Both that overlay and the cache of records read before are one dictionary: a write puts its record there and
+into the batch; the batch is handed out once, at the end of the turn. The cache is two generations of a dictionary:
+when the young one is full it becomes the old one, and what is used again moves back. That keeps about the most recently
+used records at the cost of one look-up, with no bookkeeping on a hit. Generations turn over only between turns, so an
+uncommitted record is always found.
+
+A record that comes from the engine is verified (P11) before anybody sees it; a damaged one is counted and raises.
+Storage keys are slot (2 bytes), a hash of the key (4 bytes), the key: a slot, and so a partition, is one range, and
+within it keys lie in the order of their hash, which gives SCAN a cursor and the hash tree its leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from xxhash import xxh32_digest
+
+from protocol.slots import SLOTS, key_slot
+from server.core import versions
+from server.core.versions import DamagedRecord
+
+PREFIX_BYTES = 6
+META = b"\xff\xff"  # beyond every slot: the node's own documents
+SLOT_PREFIX = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
+_UNKNOWN = b"?"  # told from any record by identity, so that "known to be absent" (None) can be cached
+_ENTRY_OVERHEAD_BYTES = 180  # two bytes objects and a dictionary entry, measured
+
+
+def storage_key(key: bytes) -> bytes:
+    """Where a key's record is stored."""
+    return SLOT_PREFIX[key_slot(key)] + xxh32_digest(key) + key
+
+
+class Store(Protocol):
+    """What the core asks of an engine between commits; see server/storage/engine.py."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under a storage key."""
+
+    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` pairs from `start` (included) to `end` (not), ascending."""
+
+
+class Records:
+    """The records of this node. `get` and `put` are hot."""
+
+    def __init__(self, store: Store, cache_bytes_max: int, damage_error: type[Exception]) -> None:
+        self._store = store
+        self._damage_error = damage_error
+        self._generation_bytes_max = cache_bytes_max // 2
+        self._young: dict[bytes, bytes | None] = {}
+        self._old: dict[bytes, bytes | None] = {}
+        self._young_bytes = 0
+        self._writes: dict[bytes, bytes | None] = {}
+        self.damaged = 0
+        self.keys = 0
+
+    def get(self, key: bytes) -> bytes | None:
+        """HOT. The record under a storage key, or None. Raises DamagedRecord."""
+        record = self._young.get(key, _UNKNOWN)
+        return self._fetch(key) if record is _UNKNOWN else record
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """HOT. The records under storage keys, in their order. Raises DamagedRecord."""
+        young = self._young
+        try:
+            return [young[key] for key in keys]
+        except KeyError:
+            return [self.get(key) for key in keys]
+
+    def absorb(self, pairs: Sequence[bytes]) -> None:
+        """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord.
+
+        What was merged before a damaged one stays: a record is true wherever it is kept.
+        """
+        young, writes, merge = self._young, self._writes, versions.merge
+        for key, record in zip(pairs[::2], pairs[1::2], strict=True):
+            old = young.get(key, _UNKNOWN)
+            if old is _UNKNOWN:
+                old = self._fetch(key)
+            merged = merge(old, record)
+            if merged is old or merged is None:
+                continue
+            young[key] = writes[key] = merged
+            if old is None:
+                self.keys += 1
+                self._young_bytes += len(merged)
+            else:
+                self._young_bytes += len(merged) - len(old)
+
+    def _fetch(self, key: bytes) -> bytes | None:
+        record = self._old.get(key, _UNKNOWN)
+        if record is _UNKNOWN:
+            record = self._load(key)
+        self._young[key] = record
+        self._young_bytes += _ENTRY_OVERHEAD_BYTES + len(key) + (len(record) if record else 0)
+        return record
+
+    def _load(self, key: bytes) -> bytes | None:
+        try:
+            record = self._store.get(key)
+        except self._damage_error as error:
+            self.damaged += 1
+            raise DamagedRecord(str(error)) from error
+        if record is not None and not versions.verify(record):
+            self.damaged += 1
+            raise DamagedRecord(f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
+        return record
+
+    def put(self, key: bytes, record: bytes, replaced: bytes | None) -> None:
+        """HOT. Stores `record` with this turn's batch, in place of `replaced`, which `get` has just answered."""
+        self._young[key] = self._writes[key] = record
+        if replaced is None:
+            self.keys += 1
+            self._young_bytes += len(record)
+        else:
+            self._young_bytes += len(record) - len(replaced)
+
+    def put_document(self, name: bytes, document: bytes) -> None:
+        """Stores one of the node's own documents (the layout) with this turn's batch."""
+        self._writes[META + name] = document
+
+    def document(self, name: bytes) -> bytes | None:
+        """One of the node's own documents."""
+        return self._store.get(META + name)
+
+    def page(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """Stored pairs from `start` to `end`, this turn's writes included. Raises DamagedRecord."""
+        try:
+            pairs = self._store.scan(start, end, limit)
+        except self._damage_error as error:
+            self.damaged += 1
+            raise DamagedRecord(str(error)) from error
+        if not self._writes:
+            return pairs
+        last = pairs[-1][0] if len(pairs) == limit else None
+        merged = dict(pairs) | {
+            key: record
+            for key, record in self._writes.items()
+            if record is not None and start <= key and (end is None or key < end) and (last is None or key <= last)
+        }
+        return sorted(merged.items())[:limit]
+
+    def take(self) -> dict[bytes, bytes | None]:
+        """The batch of this turn, to be committed before anything is said."""
+        writes = self._writes
+        if writes:
+            self._writes = {}
+        if self._young_bytes > self._generation_bytes_max:
+            self._old = self._young
+            self._young = {}
+            self._young_bytes = 0
+        return writes

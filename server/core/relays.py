@@ -1,0 +1,208 @@
+"""Relays: a command for a key that another node coordinates runs there, and its reply comes back here.
+
+Theory. Every node takes every command; only the coordinator may run it (DESIGN §5). Commands of one turn for one
+coordinator travel as one message, and run there exactly as if a client had sent them there: the batch is their sink.
+
+When the coordinator is lost the command goes to the key's next live owner. That must not let one write happen *late*:
+a coordinator that was frozen, and thawed after its relays went elsewhere, would give old writes new dots. So a relay
+carries its sender's clock; the receiver knows the least difference between that clock and its own (no two clocks need
+to agree), hence how late a relay is, and refuses one that is later than its sender would have waited.
+
+A command that must not run twice (SET NX, say) is not sent again: its asker learns that the outcome is unknown.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+
+from server.core.errors import NO_LAYOUT, ErrorReply
+from server.core.sinks import Sink
+from server.core.state import State
+
+STALE = ErrorReply.of("STALE the relay arrived too late")
+_GRACE_MS = 500  # the coordinator's own deadline must pass before ours does, for its error says more
+
+
+class RelayRow:
+    """Commands sent to one coordinator in one turn, until each has its reply."""
+
+    __slots__ = ("items", "missing", "number", "peer", "sent_ms")
+
+    def __init__(self, number: int, peer: str, sent_ms: int) -> None:
+        self.number = number
+        self.peer = peer
+        self.sent_ms = sent_ms
+        self.items: list[tuple[Sink, int, list[bytes], int] | None] = []  # asker, its number, command, begun when
+        self.missing = 0
+
+
+class RelayedBatch:
+    """The sink of commands that another node relayed to us: collects their replies for one message a turn."""
+
+    relayed = True
+
+    def __init__(self, peer: str, number: int, options: Sequence[bytes], outgoing: list[RelayedBatch]) -> None:
+        self.peer = peer
+        self.number = number
+        self.resp3 = options[0] == b"1"
+        self.read_quorum = int(options[1])
+        self.write_quorum = int(options[2])
+        self.indexes: list[int] = []
+        self.replies: list[bytes] = []
+        self._outgoing = outgoing
+
+    def answer(self, number: int, reply: bytes) -> None:
+        """HOT. Takes the reply of the batch's command `number`."""
+        if not self.replies:
+            self._outgoing.append(self)
+        self.indexes.append(number)
+        self.replies.append(reply)
+
+
+class Relays:
+    """The relays in flight, both ways. `run` executes a command here; `retry` routes one anew, both for a sink."""
+
+    def __init__(
+        self,
+        state: State,
+        run: Callable[[Sink, int, list[bytes]], None],
+        retry: Callable[[Sink, int, list[bytes], int], None],
+    ) -> None:
+        self._state = state
+        self._run = run
+        self._retry = retry
+        self._gathering: dict[tuple[str, bool, int, int], RelayRow] = {}
+        self._rows: dict[int, RelayRow] = {}
+        self._outgoing: list[RelayedBatch] = []
+        self._least_difference_ms: dict[str, int] = {}
+
+    def forward(self, sink: Sink, number: int, args: list[bytes], peer: str, begun_ms: int = -1) -> None:
+        """HOT. Sends the command to `peer` at the end of the turn."""
+        state = self._state
+        if peer not in state.links or sink.relayed:
+            sink.answer(number, self._unroutable(sink))
+            return
+        group = (peer, sink.resp3, sink.read_quorum, sink.write_quorum)
+        row = self._gathering.get(group)
+        if row is None:
+            row = self._gathering[group] = RelayRow(state.number(), peer, state.now_ms)
+        row.items.append((sink, number, args, state.now_ms if begun_ms < 0 else begun_ms))
+
+    def _unroutable(self, sink: Sink) -> ErrorReply:
+        if self._state.layout is None:
+            return NO_LAYOUT
+        if sink.relayed:
+            return ErrorReply.of("NOQUORUM the nodes disagree about who owns this key; outcome=unwritten: try again")
+        self._state.statistics.no_quorum += 1
+        return ErrorReply.of(
+            f"NOQUORUM no owner of this key can be reached from node {self._state.member.name}: "
+            "got=0 wanted=1 hinted=0 outcome=unwritten"
+        )
+
+    def launch(self) -> None:
+        """End of turn: one message to each coordinator, and one to each node whose relays have replies."""
+        state = self._state
+        if self._gathering:
+            gathering, self._gathering = self._gathering, {}
+            for (peer, resp3, read_quorum, write_quorum), row in gathering.items():
+                row.missing = len(row.items)
+                state.in_flight += row.missing
+                state.statistics.relays += row.missing
+                self._rows[row.number] = row
+                options = (b"1" if resp3 else b"0", b"%d" % read_quorum, b"%d" % write_quorum)
+                commands = [item[2] for item in row.items if item is not None]
+                state.send(peer, state.message(b"RELAY", row.number, row.sent_ms, options, *commands))
+        if self._outgoing:
+            for batch in self._outgoing:
+                indexes = struct.pack(f">{len(batch.indexes)}I", *batch.indexes)
+                if batch.peer in state.links:
+                    state.send(batch.peer, state.message(b"RELAYED", batch.number, indexes, *batch.replies))
+                batch.indexes, batch.replies = [], []
+            self._outgoing.clear()  # in place: the batches append to this very list
+
+    def relayed(
+        self, peer: str, number: int, sent_ms: int, options: Sequence[bytes], commands: list[list[bytes]]
+    ) -> None:
+        """`peer` relays commands to us."""
+        state = self._state
+        batch = RelayedBatch(peer, number, options, self._outgoing)
+        difference_ms = state.now_ms - sent_ms
+        least_ms = min(difference_ms, self._least_difference_ms.get(peer, difference_ms))
+        self._least_difference_ms[peer] = least_ms
+        if difference_ms - least_ms > state.config.relay_stale_ms:
+            state.statistics.relays_stale += len(commands)
+            for index in range(len(commands)):
+                batch.answer(index, STALE)
+            return
+        run = self._run
+        for index, command in enumerate(commands):
+            run(batch, index, command)
+
+    def replied(self, number: int, indexes: bytes, replies: list[bytes]) -> None:
+        """The coordinator's replies to some commands of relay `number`."""
+        row = self._rows.get(number)
+        if row is None:
+            return
+        items = row.items
+        for index, reply in zip(struct.unpack(f">{len(replies)}I", indexes), replies, strict=True):
+            item = items[index]
+            if item is None:
+                continue
+            items[index] = None
+            row.missing -= 1
+            self._state.in_flight -= 1
+            if reply == STALE:
+                self._retry(*item)
+            else:
+                item[0].answer(item[1], reply)
+        if not row.missing:
+            self._rows.pop(number, None)
+
+    def peer_lost(self, peer: str) -> None:
+        """The connection to `peer` broke, or it has fallen silent: its relays go elsewhere."""
+        for number, row in list(self._rows.items()):
+            if row.peer == peer:
+                del self._rows[number]
+                self._state.in_flight -= row.missing
+                for item in row.items:
+                    if item is not None:
+                        self._retry(*item)
+
+    def peer_renewed(self, peer: str) -> None:
+        """`peer` has started anew, with another clock."""
+        self._least_difference_ms.pop(peer, None)
+
+    def silent_peers(self, now_ms: int) -> list[str]:
+        """Peers that have said nothing at all since we relayed to them, for longer than we are willing to wait."""
+        state = self._state
+        limit_ms = now_ms - state.config.relay_silence_ms
+        silent = []
+        for row in self._rows.values():
+            if row.sent_ms > limit_ms:
+                break
+            if state.heard_ms.get(row.peer, 0) <= row.sent_ms and row.peer not in silent:
+                silent.append(row.peer)
+        return silent
+
+    def expire(self, now_ms: int) -> None:
+        """Answers what has waited longer than the coordinator's own deadline."""
+        state = self._state
+        patience_ms = state.config.request_timeout_ms + _GRACE_MS
+        for number, row in list(self._rows.items()):
+            if row.sent_ms + patience_ms > now_ms:
+                break
+            del self._rows[number]
+            state.in_flight -= row.missing
+            for item in row.items:
+                if item is not None:
+                    state.statistics.timeouts += 1
+                    item[0].answer(item[1], unknown_outcome("TIMEOUT"))
+
+
+def unknown_outcome(code: str) -> ErrorReply:
+    """A command's coordinator was lost or silent, and the command may not simply be run again."""
+    return ErrorReply.of(
+        f"{code} the node that coordinates this key was lost before it answered: "
+        "got=0 wanted=1 hinted=0 outcome=maybe-written: read the key before you try again"
+    )

@@ -1,0 +1,63 @@
+"""The replica's side: keeping records that coordinators send, and telling what is kept.
+
+Theory. A replica decides nothing: it merges what comes (P3 makes order and repetition harmless) and acknowledges in the
+same turn; the acknowledgement leaves after the turn's commit. A group of records is taken whole or refused whole, so
+one word acknowledges it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from server.core import versions
+from server.core.reads import digest
+from server.core.records import PREFIX_BYTES
+from server.core.state import State
+from server.core.versions import DamagedRecord
+
+
+def store(state: State, peer: str, number: int, pairs: Sequence[bytes]) -> None:
+    """HOT. Merges storage key, record, storage key, record, … into what is stored, and acknowledges."""
+    if state.disk_full:
+        state.send(peer, state.message(b"REFUSED", number))
+        return
+    try:
+        state.records.absorb(pairs)
+    except DamagedRecord:
+        state.send(peer, state.message(b"REFUSED", number))
+        return
+    state.statistics.stored += len(pairs) // 2
+    state.send(peer, state.message(b"STORED", number))
+
+
+def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[bytes]) -> None:
+    """HOT. Answers with one word if we hold what the coordinator holds, else with our records."""
+    try:
+        records = state.records.get_many(keys)
+    except DamagedRecord:
+        state.send(peer, state.message(b"REFUSED", number))
+        return
+    if digest(records) == their_digest:
+        state.send(peer, state.message(b"SAME", number))
+    else:
+        state.send(peer, state.message(b"RECORDS", number, *[record or b"" for record in records]))
+
+
+def page(state: State, args: Sequence[bytes]) -> list[bytes]:
+    """A page of what is stored: args are start, end, limit; answers [b"1" if there is more else b"0", key, skeleton, …].
+
+    Skeletons are records without their values: enough to merge with those of other owners and to tell live from dead.
+    A damaged record ends in an answer that says nothing, so another owner speaks for the page.
+    """
+    start, end, limit = args[0], args[1], int(args[2])
+    try:
+        pairs = state.records.page(start, end, limit)
+        answer = [b"1" if len(pairs) == limit else b"0"]
+        for key, record in pairs:
+            if len(key) < PREFIX_BYTES or not versions.verify(record):
+                state.records.damaged += 1
+                raise DamagedRecord(f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
+            answer += (key, versions.skeleton(record))
+    except DamagedRecord:
+        return []
+    return answer

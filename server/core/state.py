@@ -1,0 +1,103 @@
+"""What the parts of a node share within a turn: settings, clock, records, layout, routes, links, and the turn's output.
+
+Theory. Each part (reads, writes, relays, questions) owns its table of rows in flight and nothing else; what all of them
+need stands here, so that no part knows another one. Output only gathers here: `Node.take` hands it out at the end of
+the turn, after which the shell commits and only then speaks.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from protocol.frames import encode_frame
+from server.core.clock import HybridClock
+from server.core.config import Config
+from server.core.layout import Layout, Member
+from server.core.liveness import Liveness
+from server.core.records import Records
+from server.core.routing import Route, build_routes, no_routes
+from server.core.sinks import Session
+from server.core.statistics import Statistics
+
+SLOT_BITS = 14
+Item = bytes | int | str | Sequence[bytes]
+
+
+class State:
+    """The shared state of one node. `now_ms` is monotonic, and the same throughout a turn."""
+
+    def __init__(
+        self,
+        member: Member,
+        actor: bytes,
+        config: Config,
+        clock: HybridClock,
+        records: Records,
+        liveness: Liveness,
+        rng: random.Random,
+        incarnation: int,
+    ) -> None:
+        self.id = member.id
+        self.member = member
+        self.actor = actor
+        self.config = config
+        self.clock = clock
+        self.records = records
+        self.liveness = liveness
+        self.rng = rng
+        self.incarnation = incarnation
+        self.now_ms = 0
+        self.layout: Layout | None = None
+        self.read_quorum = 1
+        self.write_quorum = 1
+        self.routes: list[Route] = no_routes()
+        self.route_shift = SLOT_BITS
+        self.links: set[str] = set()  # peers that we have a connection to; asked for membership, never iterated
+        self.heard_ms: dict[str, int] = {}  # when anything last came from a peer
+        self.messages: dict[str, list[bytes]] = {}
+        self.ready: list[Session] = []
+        self.disk_full = False
+        self.in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
+        self.statistics = Statistics()
+        # Numbers go on rising over restarts, so an answer to a request of a former life never meets one of this life.
+        self._next_number = incarnation << 20
+
+    def number(self) -> int:
+        """A number no row in flight has had, in this life of the node or an earlier one."""
+        self._next_number += 1
+        return self._next_number
+
+    def adopt(self, layout: Layout) -> None:
+        """From now on `layout` rules. The caller has stored it with this turn's batch."""
+        self.layout = layout
+        self.read_quorum = layout.effective_r
+        self.write_quorum = layout.effective_w
+        self.route_shift = SLOT_BITS - (layout.partitions.bit_length() - 1)
+        self.liveness.set_members([member.id for member in layout.members], self.now_ms)
+        self.reroute()
+
+    def reroute(self) -> None:
+        """Liveness or the layout has changed: compute the routes anew."""
+        if self.layout is not None:
+            self.routes = build_routes(self.layout, self.id, self._usable)
+
+    def _usable(self, peer: str) -> bool:
+        return peer in self.links and self.liveness.is_live(peer)
+
+    def message(self, kind: bytes, number: int, *items: Item) -> bytes:
+        """A frame; each carries a reading of our hybrid clock, which the receiver's clock then follows."""
+        return encode_frame((kind, self.clock.last, number, *items))
+
+    def send(self, peer: str, frame: bytes) -> None:
+        """Queues a frame for `peer`, to go out at the end of the turn. A peer without a link never gets it."""
+        frames = self.messages.get(peer)
+        if frames is None:
+            self.messages[peer] = [frame]
+        else:
+            frames.append(frame)
+
+    def layout_name(self, node_id: str) -> str:
+        """The name that operators know a member by."""
+        members = self.layout.members if self.layout is not None else (self.member,)
+        return next((member.name for member in members if member.id == node_id), node_id)

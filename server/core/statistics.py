@@ -1,0 +1,25 @@
+"""Counters of one node since it started; read by INFO and DYN.STATS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Statistics:
+    """Plain counts, each of events since the start."""
+
+    commands: int = 0
+    connections: int = 0
+    rejected_connections: int = 0
+    reads: int = 0
+    read_differences: int = 0  # keys for which a replica answered another record than ours
+    writes: int = 0
+    relays: int = 0
+    relays_retried: int = 0
+    relays_stale: int = 0
+    stored: int = 0  # records taken from other coordinators
+    no_quorum: int = 0
+    timeouts: int = 0
+    busy: int = 0
+    damaged_frames: int = 0

@@ -1,0 +1,52 @@
+"""The two things that commands do with a key at its coordinator: read it with a quorum, and write it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from server.core import versions
+from server.core.procedures import Procedure, Step
+from server.core.records import storage_key
+from server.core.sinks import Sink
+from server.core.writes import Finish
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+
+def read_here(node: Node, key: bytes) -> Step:
+    """A step whose result is the key's record, or None: what a quorum holds joined with what we hold by then.
+
+    A command that decides and writes in the same turn as it gets this result therefore sees every write that this
+    coordinator has taken.
+    """
+    stored_at = storage_key(key)
+
+    def finish(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
+        return versions.merge(node.state.records.get(stored_at), record) or b""
+
+    def start(procedure: Procedure) -> None:
+        node.reads.start(node.route(key).plan, stored_at, finish, procedure, 0)
+
+    return start
+
+
+def write_plain(
+    node: Node,
+    sink: Sink,
+    number: int,
+    key: bytes,
+    value: bytes,
+    expires_at_ms: int = 0,
+    kind: int = versions.VALUE,
+    finish: Finish = None,
+    seen: bytes | None = None,
+) -> None:
+    """Writes as Redis does, over all that is stored here and all of `seen`; the sink is answered at W."""
+    state = node.state
+    group = node.writes.group_for(node.route(key).plan, sink)
+    stored_at = storage_key(key)
+    old = state.records.get(stored_at)
+    base = versions.merge(old, seen)
+    record = versions.supersede(base, state.actor, state.clock.next(), value, expires_at_ms, kind)
+    node.writes.add(group, stored_at, record, old, finish, sink, number)

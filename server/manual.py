@@ -1,0 +1,70 @@
+"""`python -m server.manual`: the manual page of the commands that nodes speak, dyn-commands(7), out of their table."""
+
+from __future__ import annotations
+
+import sys
+
+from server.core.commands.spec import CommandSpec
+from server.core.commands.table import COMMANDS
+
+_PREFACE = """\
+.TH DYN-COMMANDS 7 "" "dyn" "dyn manual"
+.SH NAME
+dyn-commands \\- the Redis commands that a dyn node speaks
+.SH DESCRIPTION
+Every node takes every command, over RESP2 or RESP3 (HELLO 3), and answers for the whole cluster. A command behaves as
+Redis 7 documents it, with the differences that stand here. What a node does not know gets Redis' own error text.
+.SS Quorums
+A write is answered when W replicas have it on disk, a read when R have answered; DYN.QUORUM sets both for a connection.
+Errors begin with a code: NOQUORUM and TIMEOUT tell
+.BR got ,
+.BR wanted ,
+.B hinted
+and the
+.B outcome
+(unwritten, maybe-written, unread); BADCONTEXT, TOOMANYSIBLINGS, BUSY, DISKFULL, ERR say what is wrong.
+.SS Order
+Commands of one connection take effect in their order, also when they are pipelined.
+.SS SET with NX, XX or GET, SETNX, GETSET, GETDEL, DEL, EXPIRE, PERSIST
+These read with a quorum and decide on what they find. Those of one key run at its coordinator, one after the other; but
+while nodes disagree about who is alive a key may have two coordinators, and then two clients may both succeed with SET
+NX. A later release makes them linearizable.
+.SS Keys of any slots
+MGET, MSET, DEL, UNLINK, EXISTS and TOUCH take keys of any slots; each key has its own quorum, and the first error is the
+answer. They are not atomic.
+.SS SCAN, KEYS, DBSIZE, RANDOMKEY
+speak for the whole cluster, each key once, from any node; a cursor may be taken to another node. KEYS and DBSIZE read
+the whole key space.
+.SS FLUSHALL
+deletes every key on every node, and wants the word CONFIRM unless the setting
+.B flushall
+allows it without.
+"""
+
+
+def page() -> str:
+    """The page in roff."""
+    groups: dict[str, list[CommandSpec]] = {}
+    for spec in COMMANDS:
+        groups.setdefault(spec.group, []).append(spec)
+    lines = [_PREFACE.rstrip()]
+    for group in sorted(groups):
+        lines.append(f".SH {group.upper()} COMMANDS")
+        for spec in sorted(groups[group], key=lambda spec: spec.name):
+            for each in spec.subcommands or (spec,):
+                lines += _entry(each)
+    lines += [".SH SEE ALSO", ".BR dyn (1)"]
+    return "\n".join(lines) + "\n"
+
+
+def _entry(spec: CommandSpec) -> list[str]:
+    usage = f"{spec.name.replace('|', ' ').upper()} {spec.arguments}".strip()
+    return [".TP", f".B {_escape(usage)}", _escape(spec.summary)]
+
+
+def _escape(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("-", "\\-")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

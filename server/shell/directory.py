@@ -1,0 +1,80 @@
+"""A node's data directory: who the node is, remembered in `node.json`.
+
+The identity (id, name, address, zone, weight) is drawn once and kept, so that `--dir` alone starts the node again. What
+the operator gives on the command line replaces what is remembered, but never the id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.core.layout import Member
+
+
+class DirectoryError(Exception):
+    """The data directory cannot be used; the message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line says of the node; None keeps what the directory remembers, or the default."""
+
+    name: str | None = None
+    listen: str | None = None
+    zone: str | None = None
+    weight: int | None = None
+
+
+def open_directory(path: Path, wishes: Wishes) -> Member:
+    """The node that lives in `path`; a new directory gets a new one. Raises DirectoryError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        known = _read(path / "node.json")
+        member = Member(
+            id=known.get("id") or secrets.token_hex(20),
+            name=wishes.name or known.get("name") or path.name,
+            address=wishes.listen or known.get("address") or "127.0.0.1:7001",
+            zone=wishes.zone or known.get("zone") or "default",
+            weight=wishes.weight or known.get("weight") or 1,
+        )
+        _write(path / "node.json", member)
+    except OSError as error:
+        raise DirectoryError(f"cannot use data directory {path}: {error.strerror}") from error
+    return member
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        document = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise DirectoryError(
+            f"{path} is not JSON ({error}): restore it, or move the directory away and start the node anew"
+        ) from error
+    if not isinstance(document, dict):
+        raise DirectoryError(f"{path} does not hold a node's identity: restore it, or move the directory away")
+    return document
+
+
+def _write(path: Path, member: Member) -> None:
+    """Replaces the file in one step, on disk before it counts, so that a crash leaves the old one or the new one."""
+    fields = {name: getattr(member, name) for name in ("id", "name", "address", "zone", "weight")}
+    text = json.dumps(fields, indent=2) + "\n"
+    if path.exists() and path.read_text() == text:
+        return
+    beside = path.with_suffix(".new")
+    with beside.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    beside.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

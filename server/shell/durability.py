@@ -1,0 +1,88 @@
+"""When a turn may speak: the fsync policy (https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/).
+
+Theory. Every turn's writes are committed as one batch before anything of it is said, so `kill -9` loses nothing under
+any policy. The policy is about power: with `everysec` what was said in the last second may be lost on that node, with
+`always` nothing, with `no` the kernel decides. Under `always` the turn's messages and replies are held until a sync that
+began after its commit has ended; turns go on meanwhile, so one sync serves all that were committed while the one before
+was running. Syncs run in one thread of their own and let go of the interpreter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from server.core.node import Outbox
+from server.storage.engine import Engine
+
+log = logging.getLogger("dyn")
+SYNC_INTERVAL_S = 1.0
+
+
+class Durability:
+    """Commits outboxes and hands them to `speak` in order, as soon as the policy allows. `fail` is told of a dead disk."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        fsync: str,
+        loop: asyncio.AbstractEventLoop,
+        speak: Callable[[Outbox], None],
+        fail: Callable[[BaseException], None],
+    ) -> None:
+        self._engine = engine
+        self._always = fsync == "always"
+        self._loop = loop
+        self._speak = speak
+        self._fail = fail
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._held: deque[Outbox] = deque()
+        self._syncing = False
+        self._dirty = False
+        if fsync == "everysec":
+            loop.call_later(SYNC_INTERVAL_S, self._every_second)
+
+    def commit(self, outbox: Outbox) -> None:
+        """HOT. Commits the turn, and speaks now or after a sync."""
+        if outbox.writes:
+            self._engine.commit(outbox.writes)
+            self._dirty = True
+        if not self._always or (not outbox.writes and not self._held):
+            self._speak(outbox)
+            return
+        self._held.append(outbox)
+        if not self._syncing:
+            self._sync()
+
+    def _sync(self) -> None:
+        self._syncing = True
+        self._dirty = False
+        covered = len(self._held)
+        future = self._loop.run_in_executor(self._thread, self._engine.sync)
+        future.add_done_callback(lambda done: self._synced(done, covered))
+
+    def _synced(self, done: asyncio.Future[None], covered: int) -> None:
+        self._syncing = False
+        error = done.exception()
+        if error is not None:
+            self._fail(error)
+            return
+        for _ in range(covered):
+            self._speak(self._held.popleft())
+        if self._held:
+            self._sync()
+
+    def _every_second(self) -> None:
+        if self._dirty and not self._syncing:
+            self._sync()
+        self._loop.call_later(SYNC_INTERVAL_S, self._every_second)
+
+    def close(self) -> None:
+        """Waits for the sync that is running, and syncs what is left."""
+        self._thread.shutdown(wait=True)
+        self._engine.sync()
+        while self._held:
+            self._speak(self._held.popleft())

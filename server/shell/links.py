@@ -1,0 +1,117 @@
+"""Our connections to the other nodes: one each, for what we send; what they send comes over theirs.
+
+Theory. A link is made again whenever it breaks, soon at first and then at an even pace, and at once when the peer has
+connected to us. A peer that does not fetch what we send gets its link cut when `peer_buffer_bytes_max` wait for it: a
+hung peer blocks nobody and cannot make us hold more than that; the requests it had are counted as failed and go
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, cast
+
+from protocol import resp
+from server.shell.connections import PEER_VERSION
+
+if TYPE_CHECKING:
+    from server.shell.server import Server
+
+log = logging.getLogger("dyn")
+RETRY_S = 0.25
+CONNECT_TIMEOUT_S = 2.0
+
+
+class Link(asyncio.Protocol):
+    """The way to one peer."""
+
+    def __init__(self, server: Server, peer: str, address: str) -> None:
+        self._server = server
+        self.peer = peer
+        self.address = address
+        self._transport: asyncio.Transport | None = None
+        self._open = False
+        self._closed = False
+        self._attempt: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._answer = b""
+        self.connect()
+
+    def connect(self) -> None:
+        """Tries now, unless it is connected or trying already."""
+        if self._closed or self._transport is not None or self._attempt is not None:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._attempt = self._server.loop.create_task(self._try())
+
+    async def _try(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._server.loop.create_connection(lambda: self, host.strip("[]"), int(port))
+        except (OSError, TimeoutError):
+            self._server.node.refused(self.peer, self._server.now_ms())
+            self._server.schedule_turn()
+            self._retry_later()
+        finally:
+            self._attempt = None
+
+    def _retry_later(self) -> None:
+        if not self._closed:
+            self._timer = self._server.loop.call_later(RETRY_S, self.connect)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Introduces this node."""
+        self._transport = cast(asyncio.Transport, transport)
+        state = self._server.node.state
+        cluster = state.layout.cluster if state.layout is not None else ""
+        self._answer = b""
+        self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, cluster, state.id, state.incarnation))
+
+    def data_received(self, data: bytes) -> None:
+        """The peer's one answer."""
+        self._answer += data
+        if self._answer == resp.OK:
+            self._open = True
+            self._server.node.connected(self.peer, self._server.now_ms())
+            self._server.schedule_turn()
+        elif self._answer.endswith(b"\r\n"):
+            text = self._answer.decode("utf-8", "replace").strip()
+            log.error("node %s at %s refuses us: %s", self.peer, self.address, text)
+            self.cut()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The peer is gone, or the way to it."""
+        self._transport = None
+        if self._open:
+            self._open = False
+            self._server.node.disconnected(self.peer, self._server.now_ms())
+            self._server.schedule_turn()
+        self._retry_later()
+
+    def write(self, data: bytes) -> None:
+        """HOT. A turn's messages to this peer."""
+        transport = self._transport
+        if transport is None or not self._open:
+            return
+        transport.write(data)
+        if transport.get_write_buffer_size() > self._server.config.peer_buffer_bytes_max:
+            log.warning("node %s at %s does not fetch its messages: cutting the link", self.peer, self.address)
+            self.cut()
+
+    def cut(self) -> None:
+        """Breaks the connection; it is made again later."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Breaks the connection for good."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._attempt is not None:
+            self._attempt.cancel()
+        self.cut()

@@ -1,0 +1,125 @@
+"""The node process: options, data directory, engine, event loop, signals.
+
+Exit statuses: 0 stopped by SIGTERM or SIGINT; 1 the node could not start, or its disk failed; 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import random
+import secrets
+import signal
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from server.core.config import Config, ConfigError
+from server.core.layout import LayoutError, Member
+from server.core.node import Node
+from server.core.versions import ACTOR_BYTES
+from server.shell.directory import DirectoryError, Wishes, open_directory
+from server.shell.server import Server
+from server.storage import open_engine
+from server.storage.engine import Engine, StorageDamaged, StorageError
+
+log = logging.getLogger("dyn")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one node until it is told to stop; answers the exit status."""
+    options = _parser().parse_args(argv)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        config = read_config(options.config, {"engine": options.engine, "fsync": options.fsync})
+        member = open_directory(options.dir, Wishes(options.name, options.listen, options.zone, options.weight))
+        engine = open_engine(config.engine, options.dir / "data")
+        try:
+            return uvloop.run(_serve(member, engine, config, options.dir))
+        finally:
+            engine.close()
+    except (ConfigError, DirectoryError, StorageError, LayoutError, OSError) as error:
+        log.critical("node in %s does not start: %s", options.dir, error)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m server", description="Runs one node (see `dyn node start`).")
+    parser.add_argument("--dir", type=Path, required=True, help="the node's data directory")
+    parser.add_argument("--name", help="the node's name (default: the directory's)")
+    parser.add_argument("--listen", metavar="HOST:PORT", type=_address, help="where to serve clients and other nodes")
+    parser.add_argument("--zone", help="the failure zone that the node is in")
+    parser.add_argument("--weight", type=int, help="the node's share, relative to the others'")
+    parser.add_argument("--config", type=Path, help="a TOML file of settings")
+    parser.add_argument("--engine", choices=("memory", "rocksdb"))
+    parser.add_argument("--fsync", choices=("always", "everysec", "no"))
+    return parser
+
+
+def _address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def read_config(path: Path | None, overrides: dict[str, Any]) -> Config:
+    """The settings of a TOML file with `overrides` (None: not given) over them. Raises ConfigError, OSError."""
+    settings: dict[str, Any] = {}
+    if path is not None:
+        try:
+            settings = tomllib.loads(path.read_text())
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from error
+    settings.update({name: value for name, value in overrides.items() if value is not None})
+    return Config.of(settings)
+
+
+def make_node(member: Member, engine: Engine, config: Config) -> Node:
+    """A node over its engine, with an actor that nobody has had before (P2)."""
+    wall_ms = time.time_ns() // 1_000_000
+    node = Node(
+        member,
+        secrets.token_bytes(ACTOR_BYTES),
+        incarnation=wall_ms,
+        config=config,
+        store=engine,
+        rng=random.Random(secrets.randbits(64)),
+        wall_ms=wall_ms,
+        damage_error=StorageDamaged,
+    )
+    node.facts = {"process_id": str(os.getpid()), "executable": sys.executable, "python": sys.version.split()[0]}
+    node.state.records.keys = engine.count() - (1 if node.state.layout is not None else 0)
+    return node
+
+
+async def _serve(member: Member, engine: Engine, config: Config, directory: Path) -> int:
+    loop = asyncio.get_running_loop()
+    node = make_node(member, engine, config)
+    server = Server(node, engine, config, directory, loop)
+    node.started_ms = server.now_ms()
+    host, _, port = member.address.rpartition(":")
+    await server.listen(host.strip("[]"), int(port))
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, _stop, server)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)  # records are bytes, so there is little to find (see FACTS in the design)
+    log.info("node %s (%s) serves on %s, engine %s, fsync %s", member.name, member.id[:8], member.address,
+             config.engine, config.fsync)  # fmt: skip
+    status = await server.stopped
+    server.stop()
+    log.info("node %s has stopped", member.name)
+    return status
+
+
+def _stop(server: Server) -> None:
+    if not server.stopped.done():
+        server.stopped.set_result(0)

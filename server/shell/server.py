@@ -1,0 +1,175 @@
+"""The turn: whatever arrived in one pass of the loop is one commit, one write to each peer, one write to each client.
+
+Theory. Sockets hand bytes to the node as they come; the first of them in a pass asks for the end of the turn, which the
+loop runs once it has been through all sockets that are ready. So a turn grows with the load by itself, and its fixed
+costs (a batch, a message to each peer, a system call to each client) are shared by all requests in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from pathlib import Path
+
+from server.core.config import Config
+from server.core.layout import Layout
+from server.core.node import Node, Outbox
+from server.shell.connections import PEER_VERSION, Connection
+from server.shell.durability import Durability
+from server.shell.links import Link
+from server.storage.engine import Engine, StorageError
+
+log = logging.getLogger("dyn")
+
+
+class Server:
+    """One node on a running event loop."""
+
+    def __init__(
+        self, node: Node, engine: Engine, config: Config, directory: Path, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.node = node
+        self.config = config
+        self.loop = loop
+        self.connections: dict[int, Connection] = {}
+        self.buffered_bytes = 0
+        self.stopped: asyncio.Future[int] = loop.create_future()
+        self._links: dict[str, Link] = {}
+        self._linked_layout: Layout | None = None
+        self._directory = directory
+        self._turn_asked = False
+        self._listener: asyncio.Server | None = None
+        self._durability = Durability(engine, config.fsync, loop, self._speak, self.fail)
+        self._disk_checked_ms = 0
+
+    def now_ms(self) -> int:
+        """Monotonic milliseconds, the same throughout a pass of the loop."""
+        return int(self.loop.time() * 1000)
+
+    async def listen(self, host: str, port: int) -> None:
+        """Starts serving. Raises OSError when the address cannot be had."""
+        self._listener = await self.loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        self._tick()
+
+    # The turn
+
+    def schedule_turn(self) -> None:
+        """HOT. Something has happened: end the turn after this pass of the loop."""
+        if not self._turn_asked:
+            self._turn_asked = True
+            self.loop.call_soon(self._end_turn)
+
+    def _end_turn(self) -> None:
+        """HOT. Commit, then speak."""
+        self._turn_asked = False
+        outbox = self.node.take()
+        try:
+            self._durability.commit(outbox)
+        except StorageError as error:
+            self.fail(error)
+            return
+        if self.node.state.layout is not self._linked_layout:
+            self._link_members()
+
+    def _speak(self, outbox: Outbox) -> None:
+        """HOT. What the turn has to say, its writes being committed."""
+        links = self._links
+        for peer, data in outbox.messages.items():
+            link = links.get(peer)
+            if link is not None:
+                link.write(data)
+        connections = self.connections
+        for session, data in outbox.replies:
+            connection = connections.get(session.id)
+            if connection is not None:
+                connection.write(data)
+        for session in outbox.closing:
+            connection = connections.get(session.id)
+            if connection is not None:
+                connection.transport.close()
+
+    def fail(self, error: BaseException) -> None:
+        """The disk has failed: nothing of this turn may be said, and nothing more can be promised."""
+        log.critical("storage failed, the node stops: %s", error)
+        if not self.stopped.done():
+            self.stopped.set_result(1)
+
+    # Peers
+
+    def _link_members(self) -> None:
+        """Keeps one link to each other member of the layout."""
+        layout = self._linked_layout = self.node.state.layout
+        assert layout is not None
+        wanted = {member.id: member.address for member in layout.members if member.id != self.node.state.id}
+        for peer, link in list(self._links.items()):
+            if wanted.get(peer) != link.address:
+                link.close()
+                del self._links[peer]
+        for peer, address in wanted.items():
+            if peer not in self._links:
+                self._links[peer] = Link(self, peer, address)
+        log.info("layout of epoch %d with %d nodes", layout.epoch, len(layout.members))
+
+    def check_peer(self, args: list[bytes]) -> str:
+        """Why a node that introduces itself with these arguments is not welcome; empty if it is."""
+        if len(args) < 5:
+            return "DYN.PEER wants version, cluster, id and incarnation"
+        layout = self.node.state.layout
+        if args[1] != b"%d" % PEER_VERSION:
+            return f"this node speaks version {PEER_VERSION} of the protocol between nodes"
+        if layout is not None and args[2] and args[2].decode("utf-8", "replace") != layout.cluster:
+            return f"this node belongs to cluster {layout.cluster}, not to {args[2].decode('utf-8', 'replace')}"
+        if args[3] == self.node.state.id.encode():
+            return "a node with this node's own id: was its directory copied?"
+        return ""
+
+    def peer_arrived(self, peer: str) -> None:
+        """`peer` has connected to us, so it can be reached."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.connect()
+
+    # Time
+
+    def _tick(self) -> None:
+        now_ms = self.now_ms()
+        self.node.tick(now_ms, time.time_ns() // 1_000_000)
+        if now_ms - self._disk_checked_ms >= 1000:
+            self._disk_checked_ms = now_ms
+            self._check_disk()
+            self._close_idle(now_ms)
+        self.schedule_turn()
+        self.loop.call_later(self.config.tick_ms / 1000, self._tick)
+
+    def _check_disk(self) -> None:
+        """Refuses writes before the disk is so full that the engine fails."""
+        if self.config.engine == "memory":
+            return
+        free_bytes = shutil.disk_usage(self._directory).free
+        full = free_bytes < self.config.disk_free_bytes_min
+        if full != self.node.state.disk_full:
+            self.node.state.disk_full = full
+            log.warning("%d MiB are free in %s: %s", free_bytes >> 20, self._directory,
+                        "refusing writes" if full else "taking writes again")  # fmt: skip
+
+    def _close_idle(self, now_ms: int) -> None:
+        limit_ms = self.config.idle_timeout_ms
+        if limit_ms:
+            for connection in list(self.connections.values()):
+                if now_ms - connection.session.active_ms > limit_ms:
+                    connection.transport.close()
+
+    # The end
+
+    def stop(self) -> None:
+        """A clean stop: no more clients, and everything committed is on disk."""
+        if self._listener is not None:
+            self._listener.close()
+        for link in self._links.values():
+            link.close()
+        self._end_turn()
+        self._durability.close()
+        for connection in list(self.connections.values()):
+            connection.transport.close()

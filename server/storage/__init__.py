@@ -1,0 +1,6 @@
+"""provisional"""
+from server.storage.rocksdb import RocksEngine
+
+
+def open_engine(name, path):
+    return RocksEngine(path)

@@ -1,0 +1,140 @@
+"""`make bench`: a node of a three-node durable cluster against a bare redis-server, alternating in one run.
+
+What is measured is what a client sees (throughput and latency of redis-benchmark) and what it costs: the CPU seconds of
+all server processes together per million operations. Machines are noisy, so only ratios within one run mean anything;
+each figure is the median of the rounds. Nothing here asserts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+REDIS_PORT = 7390
+DYN_PORT = 7391
+TESTS = (("SET", 1), ("GET", 1), ("SET", 16), ("GET", 16))
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One run of redis-benchmark: throughput, latency percentiles in ms, server CPU seconds per million operations."""
+
+    rps: float
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    cpu_s: float
+
+
+def main() -> None:
+    """Runs the rounds and prints the table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=200_000, help="per test at -P 1; four times as many at -P 16")
+    parser.add_argument("--fsync", default="everysec", choices=("always", "everysec", "no"))
+    parser.add_argument("--engine", default="rocksdb", choices=("rocksdb", "memory"))
+    parser.add_argument("--dir", type=Path, help="where the cluster keeps its data (default: a temporary directory)")
+    options = parser.parse_args()
+    results: dict[tuple[str, str, int], list[Figures]] = {}
+    with (
+        tempfile.TemporaryDirectory(dir=options.dir) as scratch,
+        _redis(Path(scratch)) as redis_pids,
+        _dyn(Path(scratch), options.fsync, options.engine) as dyn_pids,
+    ):
+        for number in range(options.rounds):
+            for test, depth in TESTS:
+                requests = options.requests * (4 if depth > 1 else 1)
+                for name, port, pids in (("redis", REDIS_PORT, redis_pids), ("dyn", DYN_PORT, dyn_pids)):
+                    print(f"round {number + 1}: {name} {test} -P {depth}", file=sys.stderr, flush=True)
+                    results.setdefault((name, test, depth), []).append(_run(port, pids, test, depth, requests))
+    _report(results, options)
+
+
+@contextmanager
+def _redis(scratch: Path) -> Iterator[list[int]]:
+    command = ["redis-server", "--port", str(REDIS_PORT), "--save", "", "--appendonly", "no", "--dir", str(scratch)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        yield [process.pid]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@contextmanager
+def _dyn(scratch: Path, fsync: str, engine: str) -> Iterator[list[int]]:
+    dyn = shutil.which("dyn", path=str(Path(sys.executable).parent)) or "dyn"
+    directory = scratch / "cluster"
+    subprocess.run(
+        [dyn, "up", "--detach", "--dir", directory, "--base-port", str(DYN_PORT), "--fsync", fsync, "--engine", engine],
+        check=True,
+        stdout=sys.stderr,
+    )
+    try:
+        yield [int(path.read_text()) for path in sorted(directory.glob("n*/pid"))]
+    finally:
+        subprocess.run([dyn, "down", "--dir", directory], check=True, stdout=sys.stderr)
+
+
+def _cpu_s(pids: list[int]) -> float:
+    total = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        total += int(fields[11]) + int(fields[12])
+    return total / TICKS_PER_S
+
+
+def _run(port: int, pids: list[int], test: str, depth: int, requests: int) -> Figures:
+    command = ["redis-benchmark", "-p", str(port), "-c", "50", "-P", str(depth), "-d", "100", "-r", "100000"]
+    before_s = _cpu_s(pids)
+    done = subprocess.run(
+        [*command, "-n", str(requests), "-t", test.lower()], check=True, capture_output=True, text=True
+    )
+    cpu_s = (_cpu_s(pids) - before_s) / requests * 1e6
+    text = done.stdout.replace("\r", "\n")
+    rps = re.search(r"throughput summary: ([\d.]+) requests per second", text)
+    if rps is None:
+        raise SystemExit(f"redis-benchmark said something unexpected:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    spread = [(float(share), float(ms)) for share, ms in re.findall(r"([\d.]+)% <= ([\d.]+) milliseconds", text)]
+    spread = spread[: next((i + 1 for i, (share, _) in enumerate(spread) if share == 100.0), len(spread))]
+
+    def percentile(wanted: float) -> float:
+        return next(ms for share, ms in spread if share >= wanted)
+
+    return Figures(float(rps[1]), percentile(50), percentile(99), percentile(99.9), cpu_s)
+
+
+def _median(figures: list[Figures], name: str) -> float:
+    return statistics.median(getattr(one, name) for one in figures)
+
+
+def _report(results: dict[tuple[str, str, int], list[Figures]], options: argparse.Namespace) -> None:
+    print(
+        f"\n{options.rounds} rounds, medians; redis-benchmark -c 50 -d 100 -r 100000; cluster: 3 nodes, N=3 R=2 W=2, "
+    )
+    print(f"engine {options.engine}, fsync {options.fsync}; CPU: seconds per million operations over all servers\n")
+    print("| test | server | krps | p50 ms | p99 ms | p99.9 ms | CPU s/M | throughput of redis |")
+    print("|---|---|---|---|---|---|---|---|")
+    for test, depth in TESTS:
+        for name in ("redis", "dyn"):
+            runs = results[name, test, depth]
+            ratio = _median(runs, "rps") / _median(results["redis", test, depth], "rps")
+            cells = [f"{_median(runs, 'rps') / 1000:.1f}"]
+            cells += [f"{_median(runs, field):.2f}" for field in ("p50_ms", "p99_ms", "p999_ms")]
+            cells += [f"{_median(runs, 'cpu_s'):.1f}", f"{ratio:.2f}"]
+            print(f"| {test} -P {depth} | {name} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

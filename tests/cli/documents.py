@@ -1,0 +1,39 @@
+"""Documents as nodes answer them (DESIGN §7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def status(verdict: str, *states: str) -> dict[str, Any]:
+    """`DYN.CLUSTER STATUS` with a node for each state; the second one has no zone."""
+    nodes = [
+        {
+            "id": f"id{number}",
+            "name": f"n{number}",
+            "address": f"127.0.0.1:{7000 + number}",
+            "zone": "" if number == 2 else f"z{number}",
+            "state": state,
+            "role": "member",
+            "owned": 128,
+            "share": 1 / len(states),
+            "hints_held": 0,
+            "keys": 1000,
+        }
+        for number, state in enumerate(states, 1)
+    ]
+    layout = {"epoch": 1, "n": 3, "r": 2, "w": 2, "partitions": 128}
+    return {**layout, "verdict": verdict, "summary": "two nodes", "nodes": nodes}
+
+
+def ring(partitions: int) -> dict[str, Any]:
+    """`DYN.RING SHOW` of two nodes, the second of which should own three quarters."""
+    nodes = [
+        {"name": f"n{number}", "zone": f"z{number}", "weight": weight, "owned": partitions, "share": 0.5}
+        for number, weight in ((1, 1), (2, 3))
+    ]
+    owners = [["n2", "n1"] if partition % 2 else ["n1", "n2"] for partition in range(partitions)]
+    return {"epoch": 1, "partitions": partitions, "n": 2, "balance": 0.75, "nodes": nodes, "owners": owners}
+
+
+LOCATION = {"key": "k", "slot": 7629, "partition": 59, "owners": ["n1", "n2", "n3"], "fallbacks": []}

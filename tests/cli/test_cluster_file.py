@@ -1,0 +1,102 @@
+"""What a directory remembers, and what `dyn up` may ask of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dynamo_cli.cluster_file import Engine, Fsync, LocalCluster, Wanted, load, plan
+from dynamo_cli.failures import Failure, WrongUsage
+
+
+def saved(directory: Path, wanted: Wanted | None = None) -> LocalCluster:
+    cluster = plan(directory, wanted or Wanted())
+    cluster.save()
+    return cluster
+
+
+def test_a_new_cluster_has_the_defaults(tmp_path: Path) -> None:
+    cluster = plan(tmp_path / "d", Wanted())
+    assert [(node.name, str(node.address), node.zone) for node in cluster.nodes] == [
+        ("n1", "127.0.0.1:7001", "z1"),
+        ("n2", "127.0.0.1:7002", "z2"),
+        ("n3", "127.0.0.1:7003", "z3"),
+    ]
+    assert (cluster.fsync, cluster.engine) == (Fsync.EVERYSEC, Engine.ROCKSDB)
+    assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("count", [1, 9])
+def test_what_is_saved_is_remembered(tmp_path: Path, count: int) -> None:
+    cluster = saved(tmp_path, Wanted(count, 8001, Fsync.NO, Engine.MEMORY))
+    assert len(cluster.nodes) == count
+    assert plan(tmp_path, Wanted()) == cluster
+    assert plan(tmp_path, Wanted(count, 8001, Fsync.NO, Engine.MEMORY)) == cluster
+    assert all(cluster.node_directory(node).is_dir() for node in cluster.nodes)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "option"),
+    [
+        (Wanted(nodes=5), "--nodes 5"),
+        (Wanted(base_port=9001), "--base-port 9001"),
+        (Wanted(engine=Engine.MEMORY), "--engine memory"),
+    ],
+)
+def test_another_cluster_in_the_same_directory_is_refused_with_what_to_do(
+    tmp_path: Path, wanted: Wanted, option: str
+) -> None:
+    saved(tmp_path)
+    with pytest.raises(WrongUsage, match=option) as refused:
+        plan(tmp_path, wanted)
+    assert refused.value.hint is not None
+    assert "leave" in refused.value.hint
+
+
+def test_the_fsync_policy_may_change(tmp_path: Path) -> None:
+    saved(tmp_path)
+    assert plan(tmp_path, Wanted(fsync=Fsync.ALWAYS)).fsync == Fsync.ALWAYS
+
+
+def test_ports_end_at_65535(tmp_path: Path) -> None:
+    assert plan(tmp_path, Wanted(nodes=3, base_port=65533)).nodes[-1].address.port == 65535
+    with pytest.raises(WrongUsage, match="65535"):
+        plan(tmp_path, Wanted(nodes=3, base_port=65534))
+
+
+def test_a_link_to_the_directory_is_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert plan(tmp_path / "link", Wanted()).directory == (tmp_path / "real").resolve()
+
+
+DOCUMENT = {
+    "format": 1,
+    "fsync": "no",
+    "engine": "memory",
+    "nodes": [{"name": "n1", "address": "127.0.0.1:7001", "zone": "z1", "weight": 1}],
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        json.dumps(DOCUMENT | {"nodes": []}),
+        json.dumps(DOCUMENT | {"nodes": [{}]}),
+        json.dumps(DOCUMENT | {"nodes": ["n1"]}),
+        json.dumps(DOCUMENT | {"fsync": "sometimes"}),
+        json.dumps(DOCUMENT | {"format": 2}),
+        json.dumps(DOCUMENT | {"nodes": [DOCUMENT["nodes"][0] | {"address": "nowhere"}]}),  # type: ignore[index,operator]
+    ],
+)
+def test_a_damaged_file_is_reported_by_its_path(tmp_path: Path, text: str) -> None:
+    (tmp_path / "cluster.json").write_text(text)
+    with pytest.raises(Failure, match=r"cluster\.json"):
+        load(tmp_path)
+    (tmp_path / "cluster.json").write_text(json.dumps(DOCUMENT))
+    assert load(tmp_path) is not None

@@ -1,0 +1,78 @@
+"""What a person sees on a terminal: everything the pipe says, within the width there is."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from dynamo_cli import pictures
+from tests.cli.documents import ring, status
+
+
+def console(width: int, colour: bool = False) -> tuple[Console, io.StringIO]:
+    """A terminal of `width` columns, and what was written to it."""
+    written = io.StringIO()
+    system = "standard" if colour else None
+    return Console(
+        file=written, width=width, force_terminal=True, color_system=system, highlight=False, markup=False
+    ), written
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_status_fits_and_says_it_all(width: int) -> None:
+    to, written = console(width)
+    document = status("degraded", "up", "suspect", "down")
+    document["summary"] = "n3 [id3] is down: every key is still served"
+    pictures.show_status(document, to)
+    text = written.getvalue()
+    assert all(len(line) <= width for line in text.splitlines())
+    assert "degraded" in text
+    assert "n3 [id3] is down" in text
+    for word in ("n1", "n2", "n3", "up", "suspect", "down"):
+        assert word in text
+    if width >= 80:
+        assert "127.0.0.1:7003" in text
+
+
+def test_colours_only_repeat_what_the_words_say() -> None:
+    plain_to, plain = console(80)
+    colour_to, coloured = console(80, colour=True)
+    for to in (plain_to, colour_to):
+        pictures.show_status(status("unavailable", "up", "down"), to)
+        pictures.show_ring(ring(128), to)
+    assert "\x1b[1;31m● unavailable" in coloured.getvalue()
+    assert "\x1b[31m" not in plain.getvalue()
+
+
+@pytest.mark.parametrize(("width", "cells"), [(30, 16), (40, 32), (71, 32), (72, 64), (200, 64)])
+def test_the_strip_has_a_cell_for_each_partition(width: int, cells: int) -> None:
+    to, written = console(width)
+    pictures.show_ring(ring(128), to)
+    lines = written.getvalue().splitlines()
+    strip = lines[next(i for i, line in enumerate(lines) if "first owner" in line) + 1 :]
+    assert len(strip) == 128 // cells
+    assert "".join("".join(line.split()[1:]) for line in strip) == "12" * 64
+    assert [int(line.split()[0]) for line in strip] == list(range(0, 128, cells))
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_bar_shows_the_share_and_a_notch_the_fair_one(width: int) -> None:
+    to, written = console(width)
+    pictures.show_ring(ring(128), to)
+    bars = [line for line in written.getvalue().splitlines() if "█" in line]
+    assert all(len(line) <= width for line in bars)
+    first, second = bars
+    # Half of all against a fair quarter: the notch is inside the bar. Half against three quarters: it is beyond.
+    assert first.index("│") < first.rindex("█")
+    assert second.index("│") > second.rindex("█")
+
+
+def test_a_ring_of_many_nodes_has_a_mark_for_each() -> None:
+    document = ring(128)
+    document["nodes"] = [{**document["nodes"][0], "name": f"n{number}"} for number in range(1, 51)]
+    document["owners"] = [[f"n{partition % 50 + 1}"] for partition in range(128)]
+    to, written = console(80)
+    pictures.show_ring(document, to)
+    assert "123456789abcdefghijklmnopqrstuvwxyz+" in "".join(written.getvalue().split())

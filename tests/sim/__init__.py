@@ -1,0 +1,23 @@
+"""The simulator: whole clusters of real nodes on a seed, in virtual time, over the real codec (DESIGN §11).
+
+Theory. `server.core.node.Node` takes time, chance and input as arguments and hands its output over, so a cluster is a
+queue of events: no sockets, threads, sleeps. What the shell does around a node is done here by `host.py`, with a crash
+between any two of its steps. Phase one hurts (faults.py), phase two heals; then the checkers judge, which know nothing
+of the nodes: they read the clients' history and what has been on the disks.
+
+    events.py      virtual time
+    disk.py        a store that forgets what a crash, a power loss or a thief would make it forget
+    network.py     connections like TCP's, and a datagram mode that loses, repeats and reorders whole frames
+    links.py       how nodes connect to each other, as server/shell/links.py and connections.py do it
+    host.py        a machine: disk, clocks, and the node process with its turns, crashes and freezes
+    world.py       a cluster of hosts; healing
+    faults.py      the storm: what goes wrong, and when
+    clients.py     virtual clients and the history they write
+    workload.py    what clients ask for
+    evidence.py    what has been on the disks, by dot
+    checkers.py    promises P1 to P5, judged from history and evidence
+    runs.py        a seed -> a profile -> a run -> a verdict
+    plants.py      bugs on purpose: each must be found by its checker (test_plants.py)
+
+`python -m tests.sim SEED` replays a seed.
+"""

@@ -1,0 +1,143 @@
+"""The storm: what goes wrong, when, and for how long. Every fault ends by itself, or in `World.heal`.
+
+Theory (P1). Commits may be lost by power loss or with a disk, but only on one node of the cluster, so that no write
+acknowledged by W=2 can be lost. With fsync `always` a power loss loses nothing that was said, so there it may hit all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.sim.host import CRASH_STEPS, Host
+from tests.sim.network import Datagrams
+from tests.sim.world import World
+
+
+class Storm:
+    """Makes things go wrong in `world`, every `pace_ms` or so, for `duration_ms`. `names` are the faults to choose from."""
+
+    def __init__(self, world: World, names: list[str], pace_ms: int, duration_ms: int) -> None:
+        self._world = world
+        self._rng = world.rng
+        self._names = names
+        self._pace_ms = pace_ms
+        self._end_ms = world.events.now_ms + duration_ms
+        self.unlucky = self._rng.choice(world.hosts)
+        self._next()
+
+    def _next(self) -> None:
+        self._world.events.after(self._rng.randint(1, 2 * self._pace_ms), self._strike)
+
+    def _strike(self) -> None:
+        if self._world.events.now_ms < self._end_ms and self._names:
+            name = self._rng.choice(self._names)
+            self._world.trace(f"fault: {name}")
+            FAULTS[name](self)
+            self._next()
+
+    def _some_host(self) -> Host:
+        return self._rng.choice(self._world.hosts)
+
+    def _some_path(self) -> tuple[str, str] | None:
+        if len(self._world.hosts) < 2:
+            return None
+        one, other = self._rng.sample(self._world.hosts, 2)
+        return one.id, other.id
+
+    def _later(self, action: Callable[[], object], within_ms: int = 4000) -> None:
+        self._world.events.after(self._rng.randint(20, within_ms), action)
+
+    def _start_later(self, host: Host) -> None:
+        self._later(lambda: None if host.node is not None else host.start())
+
+    def _kill(self) -> None:
+        host = self._some_host()
+        host.kill()
+        self._start_later(host)
+
+    def _kill_all(self) -> None:
+        for host in self._world.hosts:
+            host.kill()
+            self._start_later(host)
+
+    def _crash(self) -> None:
+        """Within a turn; started again soon after, whether it has crashed by then or not."""
+        host = self._some_host()
+        host.crash_before = self._rng.choice(CRASH_STEPS)
+        self._start_later(host)
+
+    def _freeze(self) -> None:
+        host = self._some_host()
+        host.freeze()
+        self._later(host.thaw, self._rng.choice((200, 2000, 6000)))
+
+    def _lose_power(self) -> None:
+        always = self._world.config.fsync == "always"
+        for host in self._world.hosts if always and self._rng.random() < 0.3 else [self.unlucky]:
+            if host.node is not None:
+                self._world.lose_power(host)
+                self._start_later(host)
+
+    def _wipe(self) -> None:
+        host = self.unlucky
+        host.kill()
+        self._world.wipe(host)
+        self._start_later(host)
+
+    def _cut(self) -> None:
+        path = self._some_path()
+        if path is not None:
+            self._world.network.cut(*path)
+            self._later(lambda: self._world.network.mend(*path))
+
+    def _isolate(self) -> None:
+        alone = self._some_host()
+        for host in self._world.hosts:
+            if host is not alone:
+                for path in ((alone.id, host.id), (host.id, alone.id)):
+                    self._world.network.cut(*path)
+                    self._later(lambda path=path: self._world.network.mend(*path))
+
+    def _break_connection(self) -> None:
+        pipes = self._world.network.pipes()
+        if pipes:
+            self._rng.choice(pipes).abort()
+
+    def _slow_path(self) -> None:
+        path = self._some_path()
+        if path is not None:
+            self._world.network.path(*path).delay_ms_max = self._rng.choice((50, 400))
+            self._later(lambda: self._world.network.mend(*path))
+
+    def _slow_node(self) -> None:
+        host = self._some_host()
+        host.turn_delay_ms_max = self._rng.choice((20, 300))
+        self._later(lambda: setattr(host, "turn_delay_ms_max", 2))
+
+    def _jump_clock(self) -> None:
+        self._some_host().skew_ms += self._rng.randint(-60_000, 60_000)
+
+    def _datagrams(self) -> None:
+        self._world.network.datagrams = Datagrams(self._rng.uniform(0, 0.3), self._rng.uniform(0, 0.5))
+        self._later(lambda: setattr(self._world.network, "datagrams", None), 2000)
+
+    def _damage(self) -> None:
+        self._world.network.flip_byte_next = True
+
+
+FAULTS: dict[str, Callable[[Storm], None]] = {
+    "kill": Storm._kill,
+    "kill all": Storm._kill_all,
+    "crash": Storm._crash,
+    "freeze": Storm._freeze,
+    "power loss": Storm._lose_power,
+    "wipe": Storm._wipe,
+    "cut": Storm._cut,
+    "isolate": Storm._isolate,
+    "broken connection": Storm._break_connection,
+    "slow path": Storm._slow_path,
+    "slow node": Storm._slow_node,
+    "clock jump": Storm._jump_clock,
+    "datagrams": Storm._datagrams,
+    "damage": Storm._damage,
+}

@@ -1,0 +1,321 @@
+"""A machine: its disk, its clocks, and the node process that runs on it, with turns, crashes and freezes.
+
+Theory. This is the shell without asyncio: inputs go to the node as they come; the first asks for the end of the turn,
+which commits, then sends messages, then replies (server/shell/server.py), held until a sync under fsync `always`
+(durability.py). The process can be made to die between any two of these steps. A frozen process does nothing while its
+sockets fill; when it thaws everything comes at once, each source in its own order, and its timer somewhere among them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from server.core.config import Config
+from server.core.layout import Layout, Member
+from server.core.node import Node, Outbox
+from server.core.sinks import Session
+from server.core.versions import ACTOR_BYTES
+from tests.sim.disk import Disk
+from tests.sim.events import Action, Events
+from tests.sim.links import Link
+from tests.sim.network import Network
+
+if TYPE_CHECKING:
+    from tests.sim.clients import Connection
+
+CRASH_STEPS = ("commit", "messages", "some messages", "replies", "some replies")  # before or amid what the process dies
+SYNC_INTERVAL_MS = 1000
+EPOCH_MS = 1_800_000_000_000  # wall time at the start of a simulation, give or take each machine's skew
+
+
+class Host:
+    """One machine. `node` is None while no process runs on it."""
+
+    def __init__(
+        self,
+        member: Member,
+        disk: Disk,
+        events: Events,
+        network: Network,
+        rng: random.Random,
+        config: Config,
+        trace: Callable[[str], None],
+    ) -> None:
+        self.member = member
+        self.id = member.id
+        self.disk = disk
+        self.events = events
+        self.network = network
+        self.rng = rng
+        self.config = config
+        self.trace = trace
+        self.fellow: Callable[[str], Host]
+        self.node: Node | None = None
+        self.life = 0  # grows with each start and each death of the process: what belongs to an earlier one is void
+        self.powered = True
+        self.frozen = False
+        self.freezes: list[tuple[int, int]] = []  # from, to: how long the process did nothing
+        self.crash_before = ""  # one of CRASH_STEPS: the next turn with something to do ends there
+        self.turn_delay_ms_max = 2
+        self.skew_ms = 0  # of the wall clock
+        self.boot_ms = rng.randint(0, 10**9)  # of the monotonic clock
+        self.connections: dict[int, Connection] = {}  # of clients, by session
+        self.callers: list[Connection] = []  # the same, with those that the process has not taken yet
+        self._deaths_ms: dict[int, int] = {}
+        self._links: dict[str, Link] = {}
+        self._linked_layout: Layout | None = None
+        self._inbox: list[tuple[object, Action]] = []
+        self._turn_asked = False
+        self._held: deque[Outbox] = deque()
+        self._syncing = False
+
+    # Clocks
+
+    def now_ms(self) -> int:
+        """The machine's monotonic clock."""
+        return self.events.now_ms + self.boot_ms
+
+    def wall_ms(self) -> int:
+        """The machine's idea of the time of day."""
+        return EPOCH_MS + self.events.now_ms + self.skew_ms
+
+    # The process
+
+    @property
+    def running(self) -> Node:
+        """The node, which is known to run."""
+        assert self.node is not None
+        return self.node
+
+    def make_actor(self) -> bytes:
+        """An actor that nobody has had before (P2), as server/shell/process.py draws it."""
+        return self.rng.randbytes(ACTOR_BYTES)
+
+    def start(self) -> None:
+        """Starts the process on what is on the disk."""
+        assert self.node is None
+        self.powered = True
+        self.life += 1
+        wall_ms = self.wall_ms()
+        rng = random.Random(self.rng.getrandbits(64))
+        self.node = Node(self.member, self.make_actor(), wall_ms, self.config, self.disk, rng, wall_ms)
+        self.node.started_ms = self.now_ms()
+        self.node.state.records.keys = self.disk.count()
+        self.trace(f"{self.member.name} starts, {self.disk.count()} records")
+        for pipe in self.network.pipes(receiver=self.id):
+            if pipe.dark:
+                pipe.abort()
+        self._tick(self.life)
+        if self.config.fsync == "everysec":
+            self.events.after(SYNC_INTERVAL_MS, lambda life=self.life: self._sync_every_second(life))
+
+    def kill(self) -> None:
+        """kill -9: the disk keeps every commit, the connections break."""
+        if self.node is None:
+            return
+        self.trace(f"{self.member.name} is killed")
+        for pipe in self.network.pipes(receiver=self.id):
+            pipe.abort()
+        self._end()
+
+    def lose_power(self) -> None:
+        """The machine goes dark: unsynced commits are lost, peers hear nothing, not even a broken connection."""
+        if self.node is None:
+            return
+        lost = self.disk.lose_power(self.rng)
+        self.trace(f"{self.member.name} loses power, and {lost} batches")
+        self.powered = False
+        for pipe in self.network.pipes(receiver=self.id):
+            pipe.dark = True
+        self._end()
+        self.boot_ms = self.rng.randint(0, 10**9) - self.events.now_ms
+
+    def died_ms(self, life: int) -> int:
+        """When the process of that life died; far in the future if it has not."""
+        return self._deaths_ms.get(life, 1 << 60)
+
+    def _end(self) -> None:
+        self.node = None
+        self._deaths_ms[self.life] = self.events.now_ms
+        self.life += 1
+        if self.frozen:
+            self.frozen = False
+            self.freezes[-1] = (self.freezes[-1][0], self.events.now_ms)
+        self.crash_before = ""
+        for pipe in self.network.pipes(sender=self.id):
+            pipe.leave()
+        self._links.clear()
+        self._linked_layout = None
+        self._inbox.clear()
+        self._held.clear()
+        self._turn_asked = self._syncing = False
+        self.connections.clear()
+        callers, self.callers = self.callers, []
+        for connection in callers:
+            connection.broken()
+
+    def deliver(self, source: object, action: Action) -> None:
+        """Input for the process: from one of its sockets or timers, which keep their own order."""
+        if self.node is None:
+            return
+        if self.frozen:
+            self._inbox.append((source, action))
+        else:
+            life = self.life
+            action()
+            if self.life == life:
+                self._ask_turn()
+
+    def freeze(self) -> None:
+        """SIGSTOP, or a very long pause."""
+        if self.node is not None and not self.frozen:
+            self.trace(f"{self.member.name} freezes")
+            self.frozen = True
+            self.freezes.append((self.events.now_ms, -1))
+
+    def thaw(self) -> None:
+        """Everything that has waited comes at once."""
+        if not self.frozen:
+            return
+        self.trace(f"{self.member.name} thaws, {len(self._inbox)} inputs wait")
+        self.frozen = False
+        self.freezes[-1] = (self.freezes[-1][0], self.events.now_ms)
+        by_source: dict[int, list[Action]] = {}
+        for source, action in self._inbox:
+            by_source.setdefault(id(source), []).append(action)
+        self._inbox.clear()
+        queues = list(by_source.values())
+        self.rng.shuffle(queues)
+        life = self.life
+        for action in [action for queue in queues for action in queue]:
+            action()
+            if self.life == life and self.rng.random() < 0.05:
+                self._end_turn(life)
+            if self.life != life:
+                return
+        self._ask_turn()
+
+    # The turn
+
+    def _ask_turn(self) -> None:
+        if not self._turn_asked:
+            self._turn_asked = True
+            delay_ms = self.rng.randint(0, self.turn_delay_ms_max)
+            self.events.after(delay_ms, lambda life=self.life: self._end_turn(life))
+
+    def _end_turn(self, life: int) -> None:
+        if self.life != life or self.node is None:
+            return
+        if self.frozen:
+            self._inbox.append((self, lambda: self._end_turn(life)))
+            return
+        self._turn_asked = False
+        outbox = self.node.take()
+        self.finish_turn(outbox)
+        if self.node is not None and self.node.state.layout is not self._linked_layout:
+            self._link_members()
+
+    def finish_turn(self, outbox: Outbox) -> None:
+        """Commit, then speak."""
+        if self._dies("commit", bool(outbox.writes)):
+            return
+        if outbox.writes:
+            self.disk.commit(outbox.writes, self.events.step)
+        if self.config.fsync != "always" or (not outbox.writes and not self._held):
+            self.speak(outbox)
+            return
+        self._held.append(outbox)
+        if not self._syncing:
+            self._sync(self.life)
+
+    def speak(self, outbox: Outbox) -> None:
+        """What the turn has to say, its writes being committed."""
+        if self._dies("messages", bool(outbox.messages)):
+            return
+        peers = list(outbox.messages)
+        reach = self.rng.randint(0, len(peers)) if self.crash_before == "some messages" else len(peers)
+        for peer in peers[:reach]:
+            link = self._links.get(peer)
+            if link is not None:
+                link.write(outbox.messages[peer])
+        if self._dies("some messages", bool(peers)) or self._dies("replies", bool(outbox.replies)):
+            return
+        replies = outbox.replies
+        reach = self.rng.randint(0, len(replies)) if self.crash_before == "some replies" else len(replies)
+        for session, data in replies[:reach]:
+            self._reply(session, data)
+        if self._dies("some replies", bool(replies)):
+            return
+        for session in outbox.closing:
+            connection = self.connections.pop(session.id, None)
+            if connection is not None:
+                connection.broken()
+
+    def _reply(self, session: Session, data: bytes) -> None:
+        connection = self.connections.get(session.id)
+        if connection is not None:
+            connection.write(data)
+
+    def _dies(self, step: str, matters: bool) -> bool:
+        if self.crash_before != step or not matters:
+            return False
+        self.trace(f"{self.member.name} dies before {step}")
+        self.kill()
+        return True
+
+    def _link_members(self) -> None:
+        layout = self._linked_layout = self.running.state.layout
+        assert layout is not None
+        for member in layout.members:
+            if member.id != self.id and member.id not in self._links:
+                self._links[member.id] = Link(self, member.id)
+
+    def peer_arrived(self, peer: str) -> None:
+        """`peer` has connected to us, so it can be reached."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.connect()
+
+    # Timers
+
+    def _tick(self, life: int) -> None:
+        if self.life == life:
+            self.deliver("timer", lambda: self._ticked(life))
+
+    def _ticked(self, life: int) -> None:
+        self.running.tick(self.now_ms(), self.wall_ms())
+        self.events.after(self.config.tick_ms, lambda: self._tick(life))
+
+    def _sync_every_second(self, life: int) -> None:
+        if self.life == life:
+            batches = self.disk.unsynced()
+            self.events.after(self.rng.randint(1, 10), lambda: self._synced_in_passing(life, batches))
+
+    def _synced_in_passing(self, life: int, batches: int) -> None:
+        if self.life == life:
+            self.disk.sync(batches)
+            self.events.after(SYNC_INTERVAL_MS, lambda: self._sync_every_second(life))
+
+    def _sync(self, life: int) -> None:
+        self._syncing = True
+        covered, batches = len(self._held), self.disk.unsynced()
+        self.events.after(self.rng.randint(1, 10), lambda: self._synced(life, covered, batches))
+
+    def _synced(self, life: int, covered: int, batches: int) -> None:
+        """A sync has ended: what it covered may be said. A sync runs in a thread, also while its loop lags."""
+        if self.life != life:
+            return
+        self.disk.sync(batches)
+        self.deliver("sync", lambda: self._speak_held(life, covered))
+
+    def _speak_held(self, life: int, covered: int) -> None:
+        self._syncing = False
+        for _ in range(covered):
+            self.speak(self._held.popleft())
+            if self.life != life:
+                return
+        if self._held:
+            self._sync(life)

@@ -1,0 +1,142 @@
+"""How nodes connect to each other, as server/shell/links.py and the peer's half of connections.py do it.
+
+A link is made again soon after it broke, and at once when the peer has connected to us. Its first bytes introduce
+the node; when the peer has answered them the link is open. A damaged frame ends the connection.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocol import resp
+from protocol.frames import DamagedFrame, FrameReader
+from protocol.requests import RequestLimits, RequestReader
+from tests.sim.events import Action
+from tests.sim.network import CONNECT_TIMEOUT_MS, Pipe
+
+if TYPE_CHECKING:
+    from tests.sim.host import Host
+
+RETRY_MS = 250
+
+
+class Link:
+    """The way from a node process to one peer."""
+
+    def __init__(self, host: Host, peer: str) -> None:
+        self._host = host
+        self.peer = peer
+        self._life = host.life
+        self._pipe: Pipe | None = None
+        self._connecting = False
+        self._open = False
+        self.connect()
+
+    def connect(self) -> None:
+        """Tries now, unless it is connected or trying already."""
+        if self._pipe is not None or self._connecting:
+            return
+        self._connecting = True
+        network, here, there = self._host.network, self._host, self._host.fellow(self.peer)
+        if not there.powered or not network.round_trip_works(here.id, there.id):
+            network.events.after(CONNECT_TIMEOUT_MS, self._failed)
+            return
+        delay_ms = network.delay_ms(here.id, there.id) + network.delay_ms(there.id, here.id)
+        network.events.after(delay_ms, self._accepted)
+
+    def _failed(self) -> None:
+        self._deliver(self._refused)
+
+    def _refused(self) -> None:
+        self._connecting = False
+        self._host.running.refused(self.peer, self._host.now_ms())
+        self._host.events.after(RETRY_MS, lambda: self._deliver(self.connect))
+
+    def _accepted(self) -> None:
+        there = self._host.fellow(self.peer)
+        if there.node is None or self._host.life != self._life:
+            self._failed()
+            return
+        self._connecting = False
+        inlet = Inlet(there, self._host.id, self)
+        self._pipe = inlet.pipe = Pipe(self._host.network, self._host.id, self.peer, inlet.arrived, self._lost)
+        state = self._host.running.state
+        cluster = state.layout.cluster if state.layout is not None else ""
+        self._pipe.write_whole(resp.command(b"DYN.PEER", 1, cluster, state.id, state.incarnation))
+
+    def welcomed(self, pipe: Pipe) -> None:
+        """The peer has answered our introduction over `pipe`."""
+        if pipe.open and pipe is self._pipe:
+            self._deliver(self._opened)
+
+    def _opened(self) -> None:
+        if self._pipe is not None and self._pipe.open:
+            self._open = True
+            self._host.running.connected(self.peer, self._host.now_ms())
+
+    def _lost(self) -> None:
+        self._deliver(self._closed)
+
+    def _closed(self) -> None:
+        self._pipe = None
+        if self._open:
+            self._open = False
+            self._host.running.disconnected(self.peer, self._host.now_ms())
+        self._host.events.after(RETRY_MS, lambda: self._deliver(self.connect))
+
+    def write(self, data: bytes) -> None:
+        """A turn's messages to this peer."""
+        if self._pipe is not None and self._open:
+            self._pipe.write(data)
+
+    def _deliver(self, action: Action) -> None:
+        if self._host.life == self._life:
+            self._host.deliver(self, action)
+
+
+class Inlet:
+    """The receiving end of a peer's link: its introduction, then frames."""
+
+    pipe: Pipe
+
+    def __init__(self, host: Host, sender: str, link: Link) -> None:
+        self._host = host
+        self._life = host.life
+        self._sender = sender
+        self._link = link
+        self._introduction: RequestReader | None = RequestReader(RequestLimits(1 << 20, 100, 1 << 10))
+        self._frames = FrameReader(host.config.frame_bytes_max)
+
+    def arrived(self, data: bytes) -> None:
+        """Bytes from the network."""
+        if self._host.life == self._life:
+            self._host.deliver(self, lambda: self._take(data))
+
+    def _take(self, data: bytes) -> None:
+        if self._introduction is None:
+            self._take_frames(data)
+            return
+        self._introduction.feed(data)
+        if self._introduction.next() is not None:
+            self._introduction = None
+            self._host.running.greeted(self._sender, self._host.now_ms())
+            self._host.peer_arrived(self._sender)
+            self._answer()
+
+    def _answer(self) -> None:
+        network = self._host.network
+        if network.path(self._host.id, self._sender).cut:
+            network.events.after(RETRY_MS, self._answer)
+        else:
+            delay_ms = network.delay_ms(self._host.id, self._sender)
+            network.events.after(delay_ms, lambda: self._link.welcomed(self.pipe))
+
+    def _take_frames(self, data: bytes) -> None:
+        host = self._host
+        try:
+            self._frames.feed(data)
+            while (message := self._frames.next()) is not None:
+                host.running.receive(self._sender, message, host.now_ms())
+        except DamagedFrame:
+            host.running.state.statistics.damaged_frames += 1
+            self.pipe.abort()

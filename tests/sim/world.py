@@ -1,0 +1,179 @@
+"""A cluster of hosts on a seed: how it begins, how it heals, and a client's hand for directed tests."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+
+from server.core.commands.operator import first_layout
+from server.core.config import Config
+from server.core.layout import Layout, Member
+from server.core.records import META, storage_key
+from tests.sim.clients import Client, History, Operation
+from tests.sim.disk import Commit, Disk
+from tests.sim.events import Events
+from tests.sim.host import Host
+from tests.sim.network import Network
+
+PARTITIONS = 16
+
+
+class World:
+    """Hosts, network, time and chance, the clients' history and the log of all disks."""
+
+    def __init__(
+        self,
+        seed: int,
+        nodes: int,
+        config: Config | None = None,
+        n: int = 3,
+        r: int = 2,
+        w: int = 2,
+        laid_out: bool = True,
+        keep_trace: bool = False,
+    ) -> None:
+        self.rng = random.Random(seed)
+        self.events = Events()
+        self.network = Network(self.events, self.rng)
+        self.history = History()
+        self.log: list[Commit] = []
+        self.losses: list[tuple[int, str]] = []  # at which step which node's disk lost commits
+        self.forgetful: list[str] = []  # the nodes whose disks may have lost what they had acknowledged
+        self.trace_lines: list[str] = []
+        self._keep_trace = keep_trace
+        self._digest = hashlib.blake2b(digest_size=12)
+        self.config = config or Config()
+        members = [self._member(index) for index in range(nodes)]
+        self.wish = {"partitions": PARTITIONS, "n": n, "r": min(r, n), "w": min(w, n), "members": [
+            {name: getattr(member, name) for name in ("id", "name", "address", "zone", "weight")} for member in members
+        ]}  # fmt: skip
+        self.layout: Layout = first_layout(self.wish, f"{self.rng.getrandbits(160):040x}")
+        self.hosts = [self._host(member) for member in members]
+        self._by_id = {host.id: host for host in self.hosts}
+        if laid_out:
+            for host in self.hosts:
+                host.disk.commit({META + b"layout": self.layout.encode()}, 0)
+                host.disk.sync(1)
+
+    def _member(self, index: int) -> Member:
+        name = f"n{index + 1}"
+        return Member(f"{name}-{self.rng.getrandbits(32):08x}", name, f"127.0.0.1:{7001 + index}", f"z{index % 3}", 1)
+
+    def _host(self, member: Member) -> Host:
+        config = replace(self.config)
+        host = Host(member, Disk(member.id, self.log), self.events, self.network, self.rng, config, self.trace)
+        host.fellow = self.host
+        return host
+
+    def host(self, name: str) -> Host:
+        """A host by its node's id."""
+        return self._by_id[name]
+
+    def trace(self, line: str) -> None:
+        """Something has happened: part of the run's fingerprint."""
+        line = f"{self.events.now_ms:>7} {line}"
+        self._digest.update(line.encode())
+        if self._keep_trace:
+            self.trace_lines.append(line)
+
+    def fingerprint(self) -> str:
+        """The hash of the trace so far, of every commit and of every answer."""
+        digest = self._digest.copy()
+        for commit in self.log:
+            digest.update(b"%d %b %b %b" % (commit.step, commit.node.encode(), commit.key, commit.record))
+        for operation in self.history.operations:
+            digest.update(repr(operation).encode())
+        return digest.hexdigest()
+
+    # How it goes
+
+    def start(self, settle_ms: int = 3000) -> None:
+        """Starts every process, and waits until all see each other."""
+        for host in self.hosts:
+            if host.node is None:
+                host.start()
+        assert self.events.run(settle_ms, self.at_peace), "the nodes do not find each other"
+
+    def at_peace(self) -> bool:
+        """Whether every node runs and holds every other for live."""
+        return all(self.sees(one, other) for one in self.hosts for other in self.hosts)
+
+    def sees(self, one: Host, other: Host) -> bool:
+        """Whether `one` sends requests to `other`."""
+        if one.node is None or one.frozen or other.node is None:
+            return False
+        state = one.node.state
+        return one is other or (other.id in state.links and state.liveness.is_live(other.id))
+
+    def run(self, duration_ms: int) -> None:
+        """Time passes."""
+        self.events.run(duration_ms)
+
+    def lose_power(self, host: Host) -> None:
+        """A machine goes dark, and what was not synced is lost."""
+        before = dict(host.disk.data)
+        host.lose_power()
+        if host.disk.data != before:
+            self.losses.append((self.events.step, host.id))
+            if self.config.fsync != "always":
+                self.forgetful.append(host.id)
+
+    def wipe(self, host: Host) -> None:
+        """The disk of a stopped node is replaced by an empty one."""
+        self.trace(f"{host.member.name} loses its disk")
+        host.disk.wipe()
+        self.losses.append((self.events.step, host.id))
+        self.forgetful.append(host.id)
+
+    def heal(self) -> None:
+        """All nodes up, all paths good."""
+        self.trace("healing")
+        self.network.datagrams = None
+        self.network.flip_byte_next = False
+        for host in self.hosts:
+            host.crash_before = ""
+            host.turn_delay_ms_max = 2
+            if host.node is None:
+                host.start()
+            host.thaw()
+        for one in self.hosts:
+            for other in self.hosts:
+                if one is not other:
+                    self.network.mend(one.id, other.id)
+
+    # A client's hand
+
+    def client(self, host: Host, name: str = "") -> Client:
+        """A client of `host`'s node."""
+        client = Client(name or f"t{len(self.history.operations)}", self.history)
+        client.connect(host)
+        return client
+
+    def ask(self, host: Host, *command: bytes | str | int, within_ms: int = 10_000) -> Operation:
+        """One command of a new client, run until it is answered."""
+        client = self.client(host)
+        operation = client.send(encode(command))[0]
+        self.events.run(within_ms, lambda: operation.answered)
+        client.hang_up()
+        return operation
+
+    def owners(self, key: bytes) -> list[Host]:
+        """The key's owners, in order: the first is its coordinator while it lives."""
+        slot = int.from_bytes(storage_key(key)[:2], "big")
+        return [self.host(owner) for owner in self.layout.owners[self.layout.partition_of(slot)]]
+
+    def key_of(self, *owners: Host) -> bytes:
+        """Some key whose owners are these, in this order (a beginning of the list is enough)."""
+        numbers = (b"key%d" % number for number in range(10**6))
+        return next(key for key in numbers if self.owners(key)[: len(owners)] == list(owners))
+
+    def stored(self, host: Host, key: bytes) -> bytes | None:
+        """The record of `key` on a disk."""
+        return host.disk.get(storage_key(key))
+
+
+def encode(command: Sequence[bytes | str | int]) -> list[bytes]:
+    """A command's words as the node gets them."""
+    return [word if isinstance(word, bytes) else str(word).encode() for word in command]

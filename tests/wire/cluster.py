@@ -1,0 +1,228 @@
+"""Nodes as processes of this test: started, killed, frozen, restarted, and asked over the wire how they are.
+
+Theory. A node is a child of the test, held by its Popen, so that it is signalled by its own pid and its exit status is
+known. Nothing here waits for an amount of time to pass: it waits for something to become true, asks over the wire, and
+gives up at a deadline that is many times what it should take.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from dynamo_cli.local_cluster import server_argv
+from tests.cli.scripted import free_ports
+
+READY_S = 30.0
+STOP_S = 20.0
+POLL_S = 0.02
+DYN = str(Path(sys.executable).with_name("dyn"))
+T = TypeVar("T")
+Client = Any  # redis.Redis; its stubs answer "Awaitable or not" everywhere
+
+
+def wait_for(check: Callable[[], T], what: str, timeout_s: float = READY_S) -> T:
+    """The first true answer of `check`, asked again and again. AssertionError at the deadline."""
+    pause = threading.Event()
+    deadline = time.monotonic() + timeout_s
+    while True:
+        answer = check()
+        if answer:
+            return answer
+        assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain: {what}"
+        pause.wait(POLL_S)
+
+
+def connect(port: int, timeout_s: float = 10.0, **options: Any) -> Client:
+    """A client that tries once: a broken connection is the caller's to see."""
+    return redis.Redis(port=port, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0), **options)
+
+
+def dyn(*words: str | bytes | Path, port: int | None = None, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Runs the `dyn` command as a user would."""
+    target = [] if port is None else ["--port", str(port)]
+    return subprocess.run([DYN, *target, *words], capture_output=True, timeout=60, **options)
+
+
+class WireNode:
+    """One node: its directory, its port, and its process while it has one."""
+
+    def __init__(self, directory: Path, port: int, options: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.directory = directory
+        self.name = directory.name
+        self.port = port
+        self._options = options
+        self._environment = environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process number of the running node."""
+        assert self._process is not None, f"{self.name} does not run"
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """All that the node has said, over all its lives."""
+        path = self.directory / "log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def start(self) -> None:
+        """Starts the process; it serves a little later."""
+        assert self._process is None, f"{self.name} runs"
+        self.directory.mkdir(parents=True, exist_ok=True)
+        words = ["--dir", str(self.directory), "--listen", f"127.0.0.1:{self.port}", *self._options]
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                server_argv(*words),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self._environment},
+            )
+
+    def client(self, **options: Any) -> Client:
+        """A redis-py client of this node."""
+        return connect(self.port, **options)
+
+    def serves(self) -> bool:
+        """Whether it answers."""
+        assert self._process is None or self._process.poll() is None, f"{self.name} has ended:\n{self.log[-2000:]}"
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False
+
+    def document(self, *words: str) -> dict[str, Any]:
+        """The JSON document that an operator's command answers."""
+        with self.client() as client:
+            document: dict[str, Any] = json.loads(client.execute_command(*words))
+        return document
+
+    def states(self) -> dict[str, str]:
+        """What this node holds each node's state for, by name."""
+        return {node["name"]: node["state"] for node in self.document("DYN.CLUSTER", "STATUS")["nodes"]}
+
+    def is_healthy(self) -> bool:
+        """Whether the cluster is, in this node's eyes."""
+        try:
+            return bool(self.document("DYN.CLUSTER", "STATUS")["verdict"] == "healthy")
+        except redis.RedisError:
+            return False
+
+    def resident_mib(self) -> float:
+        """The memory that the process occupies."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) / 1024
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the process."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.signal(signal.SIGKILL)
+        self.wait()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Within, the process stands still (SIGSTOP)."""
+        self.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(signal.SIGCONT)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit status."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self, timeout_s: float = STOP_S) -> int:
+        """The process ends by itself, or was asked to; its exit status."""
+        assert self._process is not None, f"{self.name} does not run"
+        status = self._process.wait(timeout_s)
+        self._process = None
+        return status
+
+    def dispose(self) -> None:
+        """Whatever state it is in, it is gone afterwards."""
+        if self._process is not None:
+            self._process.kill()
+            self.wait()
+
+
+class WireCluster:
+    """Nodes n1, n2, … under one directory, on neighbouring ports."""
+
+    def __init__(
+        self,
+        directory: Path,
+        nodes: int = 3,
+        fsync: str = "everysec",
+        config: str = "",
+        environments: Mapping[int, Mapping[str, str]] | None = None,
+    ) -> None:
+        """`config` is the text of a TOML file of settings; `environments` are variables of single nodes, by place."""
+        self.directory = directory
+        base_port = free_ports(nodes)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / "settings.toml").write_text(config)
+        options = ["--fsync", fsync, "--config", str(directory / "settings.toml")]
+        self.nodes = [
+            WireNode(directory / f"n{place + 1}", base_port + place, options, (environments or {}).get(place, {}))
+            for place in range(nodes)
+        ]
+
+    def form(self) -> None:
+        """Starts fresh nodes and makes one healthy cluster of them."""
+        self.start()
+        members = [node.document("DYN.CLUSTER", "MYSELF") for node in self.nodes]
+        quorum = min(2, len(members))
+        wish = {"partitions": 128, "n": min(3, len(members)), "r": quorum, "w": quorum, "members": members}
+        self.nodes[0].document("DYN.CLUSTER", "INIT", json.dumps(wish))
+        self.wait_healthy()
+
+    def start(self) -> None:
+        """Starts all nodes and waits until each answers."""
+        for node in self.nodes:
+            node.start()
+        for node in self.nodes:
+            wait_for(node.serves, f"{node.name} serves")
+
+    def wait_healthy(self) -> None:
+        """Waits until each node calls the cluster healthy."""
+        for node in self.nodes:
+            wait_for(node.is_healthy, f"{node.name} calls the cluster healthy")
+
+    @property
+    def ports(self) -> list[int]:
+        """The ports of the nodes."""
+        return [node.port for node in self.nodes]
+
+    def dispose(self) -> None:
+        """Ends what still runs, shows the ends of the logs (pytest prints them if the test failed), drops the data."""
+        for node in self.nodes:
+            node.dispose()
+            print(f"--- the log of {node.name}:", *node.log.splitlines()[-15:], sep="\n")
+            shutil.rmtree(node.directory / "data", ignore_errors=True)
+
+    def assert_logs_clean(self) -> None:
+        """No node has met anything that it did not expect."""
+        for node in self.nodes:
+            assert "Traceback" not in node.log, f"{node.name} met the unexpected:\n{node.log[-4000:]}"

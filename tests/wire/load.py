@@ -1,0 +1,169 @@
+"""A load that knows what it is owed: threads write and read back through all nodes, and remember each acknowledgement.
+
+Theory. Each key belongs to one thread, which writes rising serial numbers under it, so there is never a doubt which of
+two values is the newer one. A write whose connection broke before the answer has an unknown outcome, and may even take
+effect later; such a key is left alone from then on, and either value may stand under it. Every other key must at all
+times and through every node answer the last serial that was acknowledged: less is a lost write, or an old value that
+came back.
+
+A thread whose connection breaks, or stays silent for `timeout_s`, goes on at the next node. An error *reply* is never
+in order, and is kept for the test to see.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import redis
+
+from tests.wire.cluster import Client, WireNode, connect, wait_for
+
+KEYS_PER_THREAD = 150
+BATCH = 16
+READ_BATCH = 200
+
+
+@dataclass
+class Expected:
+    """What may stand under a key: the last serial acknowledged, or one of those whose outcome is unknown."""
+
+    acknowledged: int = 0
+    unknown: set[int] = field(default_factory=set)
+
+    def allows(self, value: bytes | None) -> bool:
+        serial = 0 if value is None else int(value.split(b":")[0])
+        return serial == self.acknowledged or serial in self.unknown
+
+
+class Writer(threading.Thread):
+    """One of the threads: at even places one command at a time, at odd ones in pipelines."""
+
+    def __init__(self, place: int, ports: Sequence[int], timeout_s: float, stop: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self.expected: dict[str, Expected] = {}
+        self.errors: list[str] = []
+        self.writes = self.breaks = 0
+        self._place = place
+        self._ports = ports
+        self._at = place % len(ports)
+        self._timeout_s = timeout_s
+        self._halt = stop
+        self._random = random.Random(place)
+        self._renamed = [0] * KEYS_PER_THREAD
+        self._batch = BATCH if place % 2 else 1
+
+    def run(self) -> None:
+        client = self._connect()
+        while not self._halt.is_set():
+            try:
+                self._write(client)
+                self._read(client)
+            except (redis.ConnectionError, redis.TimeoutError):
+                self.breaks += 1
+                client.close()
+                self._at = (self._at + 1) % len(self._ports)
+                client = self._connect()
+            except redis.ResponseError as error:
+                self.errors.append(f"node {self._at + 1}: {error}")
+        client.close()
+
+    def _connect(self) -> Client:
+        return connect(self._ports[self._at], self._timeout_s)
+
+    def _name(self, number: int) -> str:
+        return f"load:{self._place}:{number}:{self._renamed[number]}"
+
+    def _write(self, client: Client) -> None:
+        numbers = self._random.sample(range(KEYS_PER_THREAD), self._batch)
+        names = [self._name(number) for number in numbers]
+        entries = [self.expected.setdefault(name, Expected()) for name in names]
+        serials = range(self.writes + 1, self.writes + 1 + len(names))
+        self.writes += len(names)
+        for number, entry, serial in zip(numbers, entries, serials, strict=True):
+            entry.unknown.add(serial)  # until it is acknowledged
+            self._renamed[number] += 1  # and the name is given up unless it is
+        values = [f"{serial}:{'x' * self._random.randrange(200)}" for serial in serials]
+        replies = _send(client, [("SET", *pair) for pair in zip(names, values, strict=True)])
+        for number, entry, serial, reply in zip(numbers, entries, serials, replies, strict=True):
+            if reply is True:
+                entry.acknowledged = serial
+                entry.unknown.discard(serial)
+                self._renamed[number] -= 1
+            else:
+                self.errors.append(f"node {self._at + 1}: SET: {reply}")
+
+    def _read(self, client: Client) -> None:
+        names = [self._name(number) for number in self._random.sample(range(KEYS_PER_THREAD), self._batch)]
+        for name, reply in zip(names, _send(client, [("GET", name) for name in names]), strict=True):
+            if isinstance(reply, Exception):
+                self.errors.append(f"node {self._at + 1}: GET: {reply}")
+            elif not self.expected.get(name, Expected()).allows(reply):
+                wanted = self.expected[name].acknowledged
+                self.errors.append(f"node {self._at + 1}: GET {name} answered {reply!r} after {wanted} was acknowledged")
+
+
+def _send(client: Client, commands: list[tuple[str, ...]]) -> list[object]:
+    if len(commands) == 1:
+        return [client.execute_command(*commands[0])]
+    pipeline = client.pipeline(transaction=False)
+    for command in commands:
+        pipeline.execute_command(*command)
+    replies: list[object] = pipeline.execute(raise_on_error=False)
+    return replies
+
+
+class Load:
+    """All the threads together."""
+
+    def __init__(self, ports: Sequence[int], timeout_s: float = 10.0, threads: int = 4) -> None:
+        self._stop = threading.Event()
+        self.writers = [Writer(place, ports, timeout_s, self._stop) for place in range(threads)]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """The threads write within, and have all stopped afterwards."""
+        for writer in self.writers:
+            writer.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            for writer in self.writers:
+                writer.join(60)
+                assert not writer.is_alive()
+
+    @property
+    def writes(self) -> int:
+        """How many writes have been sent so far."""
+        return sum(writer.writes for writer in self.writers)
+
+    @property
+    def breaks(self) -> int:
+        """How many connections have broken so far."""
+        return sum(writer.breaks for writer in self.writers)
+
+    @property
+    def errors(self) -> list[str]:
+        """Error replies, and reads that answered something old."""
+        return [error for writer in self.writers for error in writer.errors]
+
+    def more(self, count: int) -> None:
+        """Waits until every thread has sent `count` more writes."""
+        for writer, goal in [(writer, writer.writes + count) for writer in self.writers]:
+            wait_for(lambda writer=writer, goal=goal: writer.writes >= goal, f"{goal} writes of one thread")  # type: ignore[misc]
+
+    def assert_all_there(self, *nodes: WireNode) -> None:
+        """Every key reads back as it must, through each of the nodes."""
+        expected = {name: entry for writer in self.writers for name, entry in writer.expected.items()}
+        assert expected
+        names = list(expected)
+        for node in nodes:
+            with node.client() as client:
+                for start in range(0, len(names), READ_BATCH):
+                    batch = names[start : start + READ_BATCH]
+                    for name, value in zip(batch, client.mget(batch), strict=True):
+                        assert expected[name].allows(value), f"{node.name}: {name}: {value!r} for {expected[name]}"
