@@ -9,8 +9,8 @@ The quick way guesses, and proves the guess afterwards. A slice that starts at a
 to hiredis. If one item comes out and nothing is left, the slice was that item; else an integer that no client can know
 is fed behind it, and if that comes out last, the slice ended at a boundary. If all that came out are lists of bytes,
 the slice held commands and nothing else. What could do harm before the proof or stay unseen after it is sought
-beforehand: RESP3's aggregates and arrays of no or of a hundred and more items go the exact way; where `+`, `(` or `=`
-occurs, the commands, encoded again, have to equal the slice. (Smaller arrays nested in a slice cost some hundred times
+beforehand: RESP3's aggregates and arrays of a hundred and more items go the exact way; where `+`, `(` or `=` occurs,
+the commands, encoded again, have to equal the slice. (Smaller arrays nested in a slice cost some hundred times
 their size, until the failed proof drops them with the parser.)
 
 The exact way walks the headers alone: `*count`, then each `$length` and a leap over the value, which costs per argument
@@ -38,13 +38,15 @@ _LARGE_COMMAND_BITS = 10  # commands of more than a KiB on average are read fast
 _QUICK_ARGUMENTS_MAX = 99  # in the quick way
 _BUFFER_BYTES_KEPT = 16384  # a parser that has held more than this is replaced, to give its memory back
 _HEADER_BYTES_MAX = 32  # no sound header is longer: a type byte, a sign, 19 digits, CR LF
+_QUOTE, _APOSTROPHE = b"\"'"
 _LF, _STAR, _DOLLAR, _PLUS, _PAREN, _EQUALS, _PERCENT, _TILDE, _GREATER, _BAR = b"\n*$+(=%~>|"
-_OTHER_TYPES = b"$+-:_#,(!=%~>|"  # type bytes of RESP2 and RESP3 with which no request starts, inline ones included
+_OTHER_TYPES = b"$+-:_#,(!=%~>|"  # type bytes of RESP2 and RESP3: neither requests nor inline lines start with them
 _PROOF = secrets.randbits(62)
 _PROOF_WIRE = b":%d\r\n" % _PROOF
-_NOT_YET: list[bytes] = []  # what a parser answers when it holds no whole item; a list is compared fastest with lists
+# What a parser answers when it holds no whole item. Lists are compared fastest with a list, and `*0` looks the same.
+_NOT_YET: list[bytes] = []
 
-_find_odd_array = re.compile(rb"\*(?:\d{3}|0)").search
+_find_large_array = re.compile(rb"\*\d{3}").search
 _find_map = re.compile(rb"%\d").search  # one regex each: those that begin with a letter are four times as fast
 _find_set = re.compile(rb"~\d").search
 _find_push = re.compile(rb">\d").search
@@ -52,6 +54,7 @@ _find_attribute = re.compile(rb"\|\d").search
 _match_array = re.compile(rb"\*([1-9]\d{0,18})\r\n").match
 _match_ignored = re.compile(rb"(?:\*(?:0|-[1-9]\d{0,18})\r\n)+").match
 _match_bulk = re.compile(rb"\$(0|[1-9]\d{0,18})\r\n").match
+_match_blank_lines = re.compile(rb"(?:[ \t\r]{0,3}\n)+").match  # in bulk, as nothing else bounds how many there are
 _match_argument = re.compile(
     rb"""\s*+(?:\Z|([^\s"']*+)(?:"((?:\\.|[^"\\])*+)"|'((?:\\'|[^'])*+)')?(?=\s|\Z))""", re.DOTALL
 ).match
@@ -80,6 +83,8 @@ def split_arguments(line: bytes) -> list[bytes]:
     ends the line.
     """
     line = line.partition(b"\0")[0]
+    if _QUOTE not in line and _APOSTROPHE not in line:
+        return line.split()
     arguments: list[bytes] = []
     position = 0
     while match := _match_argument(line, position):
@@ -207,18 +212,17 @@ class RequestReader:
     def _read_slice(self) -> list[list[bytes]]:
         """The quick way (HOT): the commands of the next slice, or none if it has to be read the exact way."""
         data, start = self._data, self._start
-        if self._large:
-            self._exact_until = start + _SLICE_BYTES
-            return []
-        if start or len(data) > self._slice_bytes or data[-1] != _LF:
+        if start or self._large or len(data) > self._slice_bytes or data[-1] != _LF:
             data = self._cut_slice()
+            if not data:
+                return []
         if (
             (_PERCENT in data and _find_map(data))
             or (_TILDE in data and _find_set(data))
             or (_GREATER in data and _find_push(data))
             or (_BAR in data and _find_attribute(data))
             # the first test is for the commonest slice, one command
-            or ((data.rfind(b"*") or data[2:3] != b"\r") and _find_odd_array(data))
+            or ((data.rfind(b"*") or data[2:3] != b"\r") and _find_large_array(data))
         ):
             self._exact_until = start + len(data)
             return []
@@ -230,7 +234,7 @@ class RequestReader:
             if self._has_data():
                 self._feed(_PROOF_WIRE)
                 commands += iter(self._gets, _NOT_YET)
-                if commands.pop() != _PROOF:
+                if commands.pop() != _PROOF or not all(commands):
                     raise ValueError
             for command in commands:
                 _join(command)  # the cheapest way to learn whether all its items are bytes
@@ -246,8 +250,11 @@ class RequestReader:
         return commands
 
     def _cut_slice(self) -> bytes | bytearray:
-        """The next slice to try; empty if the end of a command cannot be guessed."""
+        """The next slice to try; empty if the exact way is the better one, or the end of a command cannot be guessed."""
         data, start = self._data, self._start
+        if self._large:
+            self._exact_until = start + _SLICE_BYTES
+            return b""
         stop = min(start + self._slice_bytes, len(data))
         if stop == len(data) and data.endswith(b"\r\n"):
             return data[start:]
@@ -309,6 +316,9 @@ class RequestReader:
         position = start
         try:
             while position < len(data) and data[position] != _STAR and position - start < _SLICE_BYTES:
+                if blank := _match_blank_lines(data, position):
+                    position = blank.end()
+                    continue
                 if data[position] in _OTHER_TYPES:
                     raise ProtocolError(f"Protocol error: expected '*', got '{chr(data[position])}'")
                 newline = data.find(b"\n", position, position + line_bytes_max + 1)

@@ -1,42 +1,116 @@
-"""provisional"""
+"""Replies as bytes: RESP2, and RESP3 for connections that asked for it with HELLO 3.
+
+Theory. A reply is encoded where it is made, once, and is nothing but bytes from there on: it can be cached, joined into
+an array, sent to another node and passed on as it is. So these functions take values and answer whole encodings; those
+of aggregates take items that are encoded already. Where RESP2 lacks a type, Redis has a habit of saying it in another
+one; the functions that need to know take `resp3`.
+
+Source: https://redis.io/docs/latest/develop/reference/protocol-spec/
+"""
 
 from __future__ import annotations
-from collections.abc import Sequence
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, cast
+
 import hiredis
 
-OK = b"+OK\r\n"
-PONG = b"+PONG\r\n"
+OK: Final = b"+OK\r\n"
+PONG: Final = b"+PONG\r\n"
+
+Value = bool | int | float | str | bytes | Sequence["Value"] | dict["Value", "Value"] | None
+
+# hiredis' own annotation allows one argument only
+pack_command = cast("Callable[[tuple[bytes | str | int, ...]], bytes]", hiredis.pack_command)
 
 
 def null(resp3: bool) -> bytes:
+    """Nothing, where a bulk string could stand."""
     return b"_\r\n" if resp3 else b"$-1\r\n"
 
 
 def null_array(resp3: bool) -> bytes:
+    """Nothing, where an array could stand."""
     return b"_\r\n" if resp3 else b"*-1\r\n"
 
 
 def bulk(value: bytes) -> bytes:
+    """A bulk string. HOT."""
     return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
 def simple(text: str) -> bytes:
-    return b"+" + text.encode() + b"\r\n"
+    """A simple string, which must not hold a line break: for fixed words."""
+    return b"+%b\r\n" % text.encode()
 
 
-def integer(n: int) -> bytes:
-    return b":%d\r\n" % n
+def integer(number: int) -> bytes:
+    """An integer; RESP has 64 bits for it."""
+    return b":%d\r\n" % number
 
 
 def error(message: str | bytes) -> bytes:
-    if isinstance(message, str):
-        message = message.encode()
-    return b"-" + message.replace(b"\r", b" ").replace(b"\n", b" ") + b"\r\n"
+    """An error, its first word the code. Line breaks become spaces; `surrogateescape` text becomes the bytes it was."""
+    data = message.encode("utf-8", "surrogateescape") if isinstance(message, str) else message
+    return b"-%b\r\n" % data.replace(b"\r", b" ").replace(b"\n", b" ")
 
 
-def array(items: Sequence[bytes]) -> bytes:
-    return b"*%d\r\n" % len(items) + b"".join(items)
+def array(encoded_items: Sequence[bytes]) -> bytes:
+    """An array of encoded items."""
+    return b"*%d\r\n%b" % (len(encoded_items), b"".join(encoded_items))
 
 
-def command(*args: bytes | str | int) -> bytes:
-    return hiredis.pack_command(args)
+def map_(pairs: Iterable[tuple[bytes, bytes]], resp3: bool) -> bytes:
+    """A map of encoded keys to encoded values, in order; in RESP2 an array of both in turn."""
+    items = [item for pair in pairs for item in pair]
+    return b"%%%d\r\n%b" % (len(items) // 2, b"".join(items)) if resp3 else array(items)
+
+
+def set_(encoded_items: Sequence[bytes], resp3: bool) -> bytes:
+    """A set of encoded items, which the caller keeps distinct; in RESP2 an array."""
+    return b"~%d\r\n%b" % (len(encoded_items), b"".join(encoded_items)) if resp3 else array(encoded_items)
+
+
+def double(number: float, resp3: bool) -> bytes:
+    """A floating point number in the fewest digits that tell it, whole ones without a point; in RESP2 a bulk string."""
+    text = repr(float(number)).removesuffix(".0").encode()
+    return b",%b\r\n" % text if resp3 else bulk(text)
+
+
+def boolean(truth: bool, resp3: bool) -> bytes:
+    """True or false; in RESP2 the integers 1 and 0."""
+    if resp3:
+        return b"#t\r\n" if truth else b"#f\r\n"
+    return b":1\r\n" if truth else b":0\r\n"
+
+
+def verbatim(text: str | bytes, resp3: bool, kind: str = "txt") -> bytes:
+    """Text for people, `kind` its format in three letters; in RESP2 a bulk string."""
+    data = text.encode() if isinstance(text, str) else text
+    return b"=%d\r\n%b:%b\r\n" % (len(data) + 4, kind.encode(), data) if resp3 else bulk(data)
+
+
+def encode(value: Value, resp3: bool) -> bytes:
+    """Any plain Python value, for commands that are not hot. TypeError for a value that RESP has no type for."""
+    if value is None:
+        return null(resp3)
+    if isinstance(value, bool):  # before int, which it is too
+        return boolean(value, resp3)
+    if isinstance(value, int):
+        return integer(value)
+    if isinstance(value, float):
+        return double(value, resp3)
+    if isinstance(value, str):
+        return bulk(value.encode())
+    if isinstance(value, bytes):
+        return bulk(value)
+    if isinstance(value, list | tuple):
+        return array([encode(item, resp3) for item in value])
+    if isinstance(value, dict):
+        return map_([(encode(key, resp3), encode(item, resp3)) for key, item in value.items()], resp3)
+    raise TypeError(f"RESP has no type for {type(value).__name__}")
+
+
+def command(*arguments: bytes | str | int) -> bytes:
+    """A command as a client sends it: an array of bulk strings. TypeError for arguments of other types."""
+    return pack_command(arguments)

@@ -13,7 +13,7 @@ from protocol.slots import key_slot
 from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, MIXED, READ, WRITE, CommandSpec
 from server.core.commands.table import commands_by_name, find_command
 from server.core.errors import CommandError, ErrorReply, unknown_command, unknown_subcommand, wrong_arity
-from server.core.relays import unknown_outcome
+from server.core.relays import SecondAttempt, unknown_outcome
 from server.core.sinks import Session, Sink
 from server.core.versions import DamagedRecord
 
@@ -46,12 +46,16 @@ class Dispatcher:
                 or len(args) != spec.usual_count
                 or (session.in_flight and spec.overlap != session.kind)
                 or session.backlog
+                or session.closing
                 or self._state.in_flight > self._in_flight_max
             ):
+                if session.closing:
+                    break  # Redis drops what is pipelined behind QUIT
                 if session.backlog or not self._begin(session, args):
                     session.backlog.append(args)
                 continue
             session.kind = spec.overlap
+            session.last_command = spec.name
             session.in_flight += 1
             slots.append(args)
             try:
@@ -63,7 +67,7 @@ class Dispatcher:
     def resume(self, session: Session) -> None:
         """Some of the session's commands were answered: those that waited for them may begin."""
         backlog = session.backlog
-        while backlog and self._begin(session, backlog[0]):
+        while backlog and not session.closing and self._begin(session, backlog[0]):
             backlog.popleft()
 
     def _begin(self, session: Session, args: list[bytes]) -> bool:
@@ -134,16 +138,21 @@ class Dispatcher:
             return unknown_command(args)
         return unknown_subcommand(container.name, args) if len(args) > 1 else wrong_arity(container.name)
 
-    def retry(self, sink: Sink, number: int, args: list[bytes], begun_ms: int) -> None:
-        """A relayed command whose coordinator was lost goes to the key's next live owner, unless it must not run twice."""
+    def retry(self, sink: Sink, number: int, args: list[bytes], begun_ms: int, maybe_run: bool) -> None:
+        """A relayed command whose coordinator was lost goes to the key's next live owner.
+
+        `maybe_run`: the lost one may have done it, so one that must not run twice ends here, its outcome unknown.
+        """
         state = self._state
         spec = find_command(args)
         assert spec is not None, "only known commands are relayed"
-        if spec.once(args) or state.now_ms - begun_ms > state.config.request_timeout_ms:
+        if (maybe_run and spec.once(args)) or state.now_ms - begun_ms > state.config.request_timeout_ms:
             state.statistics.timeouts += 1
             sink.answer(number, unknown_outcome("TIMEOUT"))
             return
         state.statistics.relays_retried += 1
+        if maybe_run and spec.overlap != READ and not isinstance(sink, SecondAttempt):
+            sink = SecondAttempt(sink)
         route = state.routes[key_slot(args[1]) >> state.route_shift]
         target = route.reader if spec.overlap == READ else route.coordinator
         if target is None:

@@ -74,8 +74,8 @@ class GroupTable(Generic[G]):
         """The quorum is met: answer the members."""
         raise NotImplementedError
 
-    def _track(self, group: G, frame: bytes) -> None:
-        """Sends `frame` to the group's owners and waits; those out of reach have failed at once."""
+    def _track(self, group: G, message: bytes) -> None:
+        """Sends `message` to the group's owners and waits; those out of reach have failed at once."""
         state = self._state
         state.in_flight += len(group.members)
         self._groups[group.number] = group
@@ -83,7 +83,7 @@ class GroupTable(Generic[G]):
         links = state.links
         for peer in group.peers:
             if peer in links:
-                state.send(peer, frame)
+                state.send(peer, message)
             else:
                 group.tally.fail(peer)
         self._judge(group)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from protocol.frames import seal
 from protocol.slots import key_slot
 from server.core import operator_documents, replica
 from server.core.clock import HybridClock
@@ -163,9 +164,10 @@ class Node:
         """
         state = self.state
         state.now_ms = state.heard_ms[peer] = now_ms
+        state.statistics.messages += 1
         state.clock.observe(int(message[1]))
         kind = message[0]
-        if kind != b"GOSSIP":  # a table tells by itself how fresh it is
+        if kind != b"GOSSIP" and kind != b"CLOCK":  # a table tells by itself how fresh it is
             state.liveness.heard(peer, now_ms)
         receiver = self._receivers.get(kind)
         if receiver is not None:
@@ -185,6 +187,7 @@ class Node:
             b"ASK": lambda peer, number, items: self.questions.asked(peer, number, items[0], items[1:]),
             b"ANSWER": lambda peer, number, items: self.questions.answered(peer, number, items),
             b"GOSSIP": lambda peer, number, items: self._heard_gossip(peer, number, items),
+            b"CLOCK": lambda peer, number, items: self.relays.heard_clock(peer, number),
             b"LAYOUT": lambda peer, number, items: self._heard_layout(items[0]),
         }
 
@@ -196,6 +199,7 @@ class Node:
         state = self.state
         epoch = state.layout.epoch if state.layout is not None else 0
         table = encode_table(state.liveness.table())
+        state.send(peer, state.message(b"CLOCK", state.now_ms))
         state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
 
     def _heard_gossip(self, peer: str, wants_answer: int, items: list[bytes]) -> None:
@@ -260,6 +264,7 @@ class Node:
         if state.liveness.generation != self._routed_generation:
             self._routed_generation = state.liveness.generation
             state.reroute()
+        state.statistics.turns += 1
         due: list[Session] = []
         while self.writes.launch() or self.reads.launch() or state.ready:
             answered = state.ready[:]
@@ -271,7 +276,8 @@ class Node:
             due += answered
         self.relays.launch()
         replies = [(session, data) for session in due if (data := session.flush())]
-        messages = {peer: b"".join(frames) for peer, frames in state.messages.items()}
+        messages = {peer: seal(encoded) for peer, encoded in state.messages.items()}
         state.messages.clear()
-        closing, self._closing = self._closing, []
+        closing = [session for session in self._closing if not session.in_flight]
+        self._closing = [session for session in self._closing if session.in_flight]
         return Outbox(state.records.take(), messages, replies, closing)

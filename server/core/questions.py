@@ -45,9 +45,9 @@ class Questions:
             number = state.number()
             self._rows[number] = row
             if peers:
-                frame = state.message(b"ASK", number, kind, *args)
+                message = state.message(b"ASK", number, kind, *args)
                 for peer in peers:
-                    state.send(peer, frame)
+                    state.send(peer, message)
             self._judge(number, row)
 
         return start

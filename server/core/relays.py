@@ -5,8 +5,9 @@ coordinator travel as one message, and run there exactly as if a client had sent
 
 When the coordinator is lost the command goes to the key's next live owner. That must not let one write happen *late*:
 a coordinator that was frozen, and thawed after its relays went elsewhere, would give old writes new dots. So a relay
-carries its sender's clock; the receiver knows the least difference between that clock and its own (no two clocks need
-to agree), hence how late a relay is, and refuses one that is later than its sender would have waited.
+carries its sender's clock, as gossip does; the receiver knows the least difference between that clock and its own (no
+two clocks need to agree), hence how late a relay is, and refuses one that is later than its sender would have waited.
+Clocks drift, so the least difference may grow by a thousandth of the time that we are awake; not while we are frozen.
 
 A command that must not run twice (SET NX, say) is not sent again: its asker learns that the outcome is unknown.
 """
@@ -21,7 +22,11 @@ from server.core.sinks import Sink
 from server.core.state import State
 
 STALE = ErrorReply.of("STALE the relay arrived too late")
+_DRIFT = 1000  # clocks of two machines gain at most one millisecond on each other in so many
 _GRACE_MS = 500  # the coordinator's own deadline must pass before ours does, for its error says more
+
+
+RelayItem = tuple[Sink, int, list[bytes], int]  # asker, its number, command, begun when
 
 
 class RelayRow:
@@ -33,7 +38,7 @@ class RelayRow:
         self.number = number
         self.peer = peer
         self.sent_ms = sent_ms
-        self.items: list[tuple[Sink, int, list[bytes], int] | None] = []  # asker, its number, command, begun when
+        self.items: list[RelayItem | None] = []
         self.missing = 0
 
 
@@ -60,6 +65,28 @@ class RelayedBatch:
         self.replies.append(reply)
 
 
+class SecondAttempt:
+    """The sink of a write that a lost coordinator may have done: an error here must not say that nothing was written."""
+
+    relayed = False
+
+    def __init__(self, sink: Sink) -> None:
+        self.resp3 = sink.resp3
+        self.read_quorum = sink.read_quorum
+        self.write_quorum = sink.write_quorum
+        self._sink = sink
+
+    def answer(self, number: int, reply: bytes) -> None:
+        """Takes the reply of the last attempt."""
+        if reply[:1] == b"-":
+            reply = ErrorReply(
+                reply.replace(b"outcome=unwritten", b"outcome=maybe-written").replace(
+                    b"nothing was written", b"but a node that was lost may have written it before"
+                )
+            )
+        self._sink.answer(number, reply)
+
+
 class Relays:
     """The relays in flight, both ways. `run` executes a command here; `retry` routes one anew, both for a sink."""
 
@@ -67,7 +94,7 @@ class Relays:
         self,
         state: State,
         run: Callable[[Sink, int, list[bytes]], None],
-        retry: Callable[[Sink, int, list[bytes], int], None],
+        retry: Callable[[Sink, int, list[bytes], int, bool], None],
     ) -> None:
         self._state = state
         self._run = run
@@ -76,6 +103,7 @@ class Relays:
         self._rows: dict[int, RelayRow] = {}
         self._outgoing: list[RelayedBatch] = []
         self._least_difference_ms: dict[str, int] = {}
+        self._awake_ms = 0
 
     def forward(self, sink: Sink, number: int, args: list[bytes], peer: str, begun_ms: int = -1) -> None:
         """HOT. Sends the command to `peer` at the end of the turn."""
@@ -127,10 +155,7 @@ class Relays:
         """`peer` relays commands to us."""
         state = self._state
         batch = RelayedBatch(peer, number, options, self._outgoing)
-        difference_ms = state.now_ms - sent_ms
-        least_ms = min(difference_ms, self._least_difference_ms.get(peer, difference_ms))
-        self._least_difference_ms[peer] = least_ms
-        if difference_ms - least_ms > state.config.relay_stale_ms:
+        if self._late_ms(peer, sent_ms) > state.config.relay_stale_ms:
             state.statistics.relays_stale += len(commands)
             for index in range(len(commands)):
                 batch.answer(index, STALE)
@@ -138,6 +163,16 @@ class Relays:
         run = self._run
         for index, command in enumerate(commands):
             run(batch, index, command)
+
+    def heard_clock(self, peer: str, sent_ms: int) -> None:
+        """It was `sent_ms` by the clock of `peer` when it sent what has come now."""
+        self._late_ms(peer, sent_ms)
+
+    def _late_ms(self, peer: str, sent_ms: int) -> int:
+        difference_ms = self._state.now_ms - sent_ms - self._awake_ms // _DRIFT
+        least_ms = min(difference_ms, self._least_difference_ms.get(peer, difference_ms))
+        self._least_difference_ms[peer] = least_ms
+        return difference_ms - least_ms
 
     def replied(self, number: int, indexes: bytes, replies: list[bytes]) -> None:
         """The coordinator's replies to some commands of relay `number`."""
@@ -153,41 +188,51 @@ class Relays:
             row.missing -= 1
             self._state.in_flight -= 1
             if reply == STALE:
-                self._retry(*item)
+                self._again(item, False)
             else:
                 item[0].answer(item[1], reply)
         if not row.missing:
             self._rows.pop(number, None)
 
     def peer_lost(self, peer: str) -> None:
-        """The connection to `peer` broke, or it has fallen silent: its relays go elsewhere."""
+        """The connection to `peer` broke, or it has fallen silent: its relays go elsewhere, unsent ones included."""
+        unsent = [group for group, row in self._gathering.items() if row.peer == peer]
+        for group in unsent:
+            for item in self._gathering.pop(group).items:
+                if item is not None:
+                    self._again(item, False)
         for number, row in list(self._rows.items()):
             if row.peer == peer:
                 del self._rows[number]
                 self._state.in_flight -= row.missing
                 for item in row.items:
                     if item is not None:
-                        self._retry(*item)
+                        self._again(item, True)
+
+    def _again(self, item: RelayItem, maybe_run: bool) -> None:
+        sink, number, args, begun_ms = item
+        self._retry(sink, number, args, begun_ms, maybe_run)
 
     def peer_renewed(self, peer: str) -> None:
         """`peer` has started anew, with another clock."""
         self._least_difference_ms.pop(peer, None)
 
     def silent_peers(self, now_ms: int) -> list[str]:
-        """Peers that have said nothing at all since we relayed to them, for longer than we are willing to wait."""
+        """Peers that owe us a reply and have said nothing at all for longer than we are willing to wait."""
         state = self._state
         limit_ms = now_ms - state.config.relay_silence_ms
         silent = []
         for row in self._rows.values():
             if row.sent_ms > limit_ms:
                 break
-            if state.heard_ms.get(row.peer, 0) <= row.sent_ms and row.peer not in silent:
+            if state.heard_ms.get(row.peer, row.sent_ms) <= limit_ms and row.peer not in silent:
                 silent.append(row.peer)
         return silent
 
     def expire(self, now_ms: int) -> None:
         """Answers what has waited longer than the coordinator's own deadline."""
         state = self._state
+        self._awake_ms += state.config.tick_ms
         patience_ms = state.config.request_timeout_ms + _GRACE_MS
         for number, row in list(self._rows.items()):
             if row.sent_ms + patience_ms > now_ms:

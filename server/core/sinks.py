@@ -57,6 +57,7 @@ class Session:
         self.in_flight = 0
         self.kind = 0  # of the commands in flight, see commands/spec.py
         self.backlog: deque[list[bytes]] = deque()
+        self.flushed = 0
         self._ready = ready
         self.listed = False  # among those that got answers in this turn
 
@@ -79,13 +80,14 @@ class Session:
             self._ready.append(self)
 
     def flush(self) -> bytes:
-        """The replies that are due in order; they leave the session."""
+        """The replies that are due in order; they leave the session, `flushed` of them."""
         slots = self.slots
         if not self.in_flight:
             count = len(slots)
         else:
             count = next(index for index, slot in enumerate(slots) if type(slot) is list)
         self.first_number += count
+        self.flushed = count
         replies = b"".join(slots[:count])  # type: ignore[arg-type]
         del slots[:count]
         return replies

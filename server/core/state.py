@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from protocol.frames import encode_frame
+from protocol.frames import encode_message
 from server.core.clock import HybridClock
 from server.core.config import Config
 from server.core.layout import Layout, Member
@@ -86,16 +86,16 @@ class State:
         return peer in self.links and self.liveness.is_live(peer)
 
     def message(self, kind: bytes, number: int, *items: Item) -> bytes:
-        """A frame; each carries a reading of our hybrid clock, which the receiver's clock then follows."""
-        return encode_frame((kind, self.clock.last, number, *items))
+        """An encoded message; each carries a reading of our hybrid clock, which the receiver's clock then follows."""
+        return encode_message((kind, self.clock.last, number, *items))
 
-    def send(self, peer: str, frame: bytes) -> None:
-        """Queues a frame for `peer`, to go out at the end of the turn. A peer without a link never gets it."""
-        frames = self.messages.get(peer)
-        if frames is None:
-            self.messages[peer] = [frame]
+    def send(self, peer: str, message: bytes) -> None:
+        """Queues an encoded message for `peer`, for the frame that the end of the turn makes of all it has for it."""
+        messages = self.messages.get(peer)
+        if messages is None:
+            self.messages[peer] = [message]
         else:
-            frames.append(frame)
+            messages.append(message)
 
     def layout_name(self, node_id: str) -> str:
         """The name that operators know a member by."""

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 class Statistics:
     """Plain counts, each of events since the start."""
 
+    turns: int = 0
+    messages: int = 0  # from other nodes
     commands: int = 0
     connections: int = 0
     rejected_connections: int = 0

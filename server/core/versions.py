@@ -160,9 +160,9 @@ def value_of(record: bytes, now_ms: int) -> bytes | None:
 
 def merge(one: bytes | None, other: bytes | None) -> bytes | None:
     """The join of two records (P3): what both know. If that is one of the arguments, returns that very object."""
-    if one is None or one == other:
+    if one is None:
         return other
-    if other is None:
+    if other is None or one == other:
         return one
     newer = _newer_of_one_writer(one, other)
     if newer is not None:
@@ -186,7 +186,8 @@ def _newer_of_one_writer(one: bytes, other: bytes) -> bytes | None:
     if counts == _SINGLE and other_counts == _SINGLE and actor == other_actor:
         if counter > other_counter:
             return one if dot == actor + counter else None
-        return other if other_dot == actor + other_counter else None
+        if counter < other_counter:
+            return other if other_dot == actor + other_counter else None
     if counts >> 16 != other_counts >> 16:
         return None
     end = _HEADER + _ENTRY * (counts >> 16)

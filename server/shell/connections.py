@@ -1,15 +1,18 @@
 """A client's connection: bytes in, commands to the node; and how a connection becomes another node's.
 
 Theory (P10). What a client can make us hold is bounded on every side. Half a request: by `request_bytes_max` each and
-`client_buffers_bytes_max` together. Commands in flight: by `pipeline_max`; we stop reading at it. Replies that the client
-does not fetch: once `client_output_bytes_max` of them wait in the socket's buffer we take no more commands from it.
-Stopping to read is the back pressure of TCP: the client waits, nobody else does.
+`client_buffers_bytes_max` together. Commands in flight: by `pipeline_max`, and by as many as are likely to answer
+`client_output_bytes_max`, judged by the size of the client's last replies. Replies that the client does not fetch: once
+that many bytes wait in the socket's buffer we take no more commands from it, and over all such clients
+`client_unread_bytes_max` is the end of the greediest. Stopping to read is the back pressure of TCP: that client waits,
+nobody else does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from typing import TYPE_CHECKING, cast
 
 from protocol import resp
@@ -22,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dyn")
 PEER_VERSION = 1
+# What reading a message raises that is damaged, or that no sound node would send.
+_NONSENSE = (DamagedFrame, LayoutError, ValueError, TypeError, LookupError, struct.error)
+_FIRST_REPLY_BYTES = 4096  # what we take a client's replies for before we have seen any
 
 
 def _address(transport: asyncio.BaseTransport, name: str) -> str:
@@ -38,16 +44,19 @@ class Connection(asyncio.Protocol):
         self._node = server.node
         self._pipeline_max = config.pipeline_max
         self._output_bytes_max = config.client_output_bytes_max
-        self._reader = RequestReader(
-            RequestLimits(config.request_bytes_max, config.arguments_max, config.inline_bytes_max)
-        )
+        self._reader = self._new_reader()
         self._counted_bytes = 0
         self._fresh = True
+        self._reply_bytes = _FIRST_REPLY_BYTES
         self._blocked = False  # the client does not fetch its replies
         self._stalled = False  # we have stopped reading
         self._frames: FrameReader | None = None
         self.peer = ""
         self.transport: asyncio.Transport
+
+    def _new_reader(self) -> RequestReader:
+        config = self._server.config
+        return RequestReader(RequestLimits(config.request_bytes_max, config.arguments_max, config.inline_bytes_max))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected; one too many is told so."""
@@ -80,7 +89,8 @@ class Connection(asyncio.Protocol):
         now_ms = self._server.now_ms()
         try:
             while not self._blocked and not session.closing:
-                room = self._pipeline_max - len(session.slots) - len(session.backlog)
+                likely = self._output_bytes_max // self._reply_bytes + 1
+                room = min(self._pipeline_max, likely) - len(session.slots) - len(session.backlog)
                 if room <= 0:
                     self._stall()
                     break
@@ -97,7 +107,10 @@ class Connection(asyncio.Protocol):
             else:
                 self._stall()
         except ProtocolError as error:
-            self._refuse(f"ERR {error}")
+            if session.backlog:
+                self._stall()  # the commands before it come first: `_go_on` meets the error again
+            else:
+                self._refuse(f"ERR {error}")
         self._count_buffered()
         self._server.schedule_turn()
 
@@ -109,6 +122,9 @@ class Connection(asyncio.Protocol):
         self._counted_bytes = pending
         if server.buffered_bytes > server.config.client_buffers_bytes_max:
             self._refuse("ERR the unfinished requests of all clients exceed client_buffers_bytes_max")
+            self._reader = self._new_reader()  # at once: or the next to send would be over the limit, too
+            server.buffered_bytes -= pending
+            self._counted_bytes = 0
 
     def _refuse(self, message: str) -> None:
         """Ends the connection with an error, after the replies that are due."""
@@ -133,8 +149,22 @@ class Connection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """HOT. Replies, in order. With room again in the pipeline, goes on reading."""
         self.transport.write(data)
-        if self._stalled and not self._blocked and not self.session.closing:
+        self._reply_bytes = max(self._reply_bytes // 2, len(data) // (self.session.flushed or 1) + 1)
+        if self._blocked:
+            self._server.check_unread()
+        elif self._stalled and not self.session.closing:
             self._server.loop.call_soon(self._go_on)
+
+    def unread_bytes(self) -> int:
+        """Replies that the client has not fetched, if so many that we wait for it."""
+        return self.transport.get_write_buffer_size() if self._blocked else 0
+
+    def end(self) -> None:
+        """Closes the connection once its replies are out; at once if the client does not fetch them."""
+        if self._blocked:
+            self.transport.abort()
+        else:
+            self.transport.close()
 
     def _go_on(self) -> None:
         if self._stalled and not self.session.closing and not self.transport.is_closing():
@@ -178,7 +208,7 @@ class Connection(asyncio.Protocol):
             frames.feed(data)
             while (message := frames.next()) is not None:
                 receive(self.peer, message, now_ms)
-        except (DamagedFrame, LayoutError, ValueError, IndexError) as error:
+        except _NONSENSE as error:
             self._node.state.statistics.damaged_frames += 1
             log.error("damaged message from node %s (%s): %s", self.peer, self.session.address, error)
             self.transport.abort()

@@ -1,7 +1,8 @@
 """A node's data directory: who the node is, remembered in `node.json`.
 
-The identity (id, name, address, zone, weight) is drawn once and kept, so that `--dir` alone starts the node again. What
-the operator gives on the command line replaces what is remembered, but never the id.
+The identity (id, name, address, zone, weight) is drawn once and kept, and so are the engine and the fsync policy, so that
+`--dir` alone starts the node again. What the operator gives on the command line replaces what is remembered, but never
+the id. The configuration file, if one is given, is not remembered and gives way to both.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from server.core.layout import Member
 
@@ -27,10 +29,15 @@ class Wishes:
     listen: str | None = None
     zone: str | None = None
     weight: int | None = None
+    engine: str | None = None
+    fsync: str | None = None
 
 
-def open_directory(path: Path, wishes: Wishes) -> Member:
-    """The node that lives in `path`; a new directory gets a new one. Raises DirectoryError."""
+def open_directory(path: Path, wishes: Wishes) -> tuple[Member, dict[str, str]]:
+    """The node that lives in `path`, a new one in a new directory, and its engine and fsync where they were ever given.
+
+    Raises DirectoryError.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         known = _read(path / "node.json")
@@ -41,13 +48,15 @@ def open_directory(path: Path, wishes: Wishes) -> Member:
             zone=wishes.zone or known.get("zone") or "default",
             weight=wishes.weight or known.get("weight") or 1,
         )
-        _write(path / "node.json", member)
+        given = {"engine": wishes.engine or known.get("engine"), "fsync": wishes.fsync or known.get("fsync")}
+        settings = {name: value for name, value in given.items() if value}
+        _write(path / "node.json", member, settings)
     except OSError as error:
         raise DirectoryError(f"cannot use data directory {path}: {error.strerror}") from error
-    return member
+    return member, settings
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
     except FileNotFoundError:
@@ -61,9 +70,9 @@ def _read(path: Path) -> dict[str, str]:
     return document
 
 
-def _write(path: Path, member: Member) -> None:
+def _write(path: Path, member: Member, settings: dict[str, str]) -> None:
     """Replaces the file in one step, on disk before it counts, so that a crash leaves the old one or the new one."""
-    fields = {name: getattr(member, name) for name in ("id", "name", "address", "zone", "weight")}
+    fields = {name: getattr(member, name) for name in ("id", "name", "address", "zone", "weight")} | settings
     text = json.dumps(fields, indent=2) + "\n"
     if path.exists() and path.read_text() == text:
         return

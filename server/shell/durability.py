@@ -42,6 +42,7 @@ class Durability:
         self._held: deque[Outbox] = deque()
         self._syncing = False
         self._dirty = False
+        self._closed = False
         if fsync == "everysec":
             loop.call_later(SYNC_INTERVAL_S, self._every_second)
 
@@ -65,6 +66,8 @@ class Durability:
         future.add_done_callback(lambda done: self._synced(done, covered))
 
     def _synced(self, done: asyncio.Future[None], covered: int) -> None:
+        if self._closed:
+            return  # `close` has spoken already
         self._syncing = False
         error = done.exception()
         if error is not None:
@@ -76,12 +79,15 @@ class Durability:
             self._sync()
 
     def _every_second(self) -> None:
+        if self._closed:
+            return
         if self._dirty and not self._syncing:
             self._sync()
         self._loop.call_later(SYNC_INTERVAL_S, self._every_second)
 
     def close(self) -> None:
         """Waits for the sync that is running, and syncs what is left."""
+        self._closed = True
         self._thread.shutdown(wait=True)
         self._engine.sync()
         while self._held:

@@ -9,8 +9,8 @@ import argparse
 import asyncio
 import gc
 import logging
-import os
 import random
+import resource
 import secrets
 import signal
 import sys
@@ -31,6 +31,7 @@ from server.storage import open_engine
 from server.storage.engine import Engine, StorageDamaged, StorageError
 
 log = logging.getLogger("dyn")
+FILES_BESIDE_CLIENTS = 1024  # the engine's, the links, the log
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,8 +39,10 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
-        config = read_config(options.config, {"engine": options.engine, "fsync": options.fsync})
-        member = open_directory(options.dir, Wishes(options.name, options.listen, options.zone, options.weight))
+        wishes = Wishes(options.name, options.listen, options.zone, options.weight, options.engine, options.fsync)
+        member, remembered = open_directory(options.dir, wishes)
+        config = read_config(options.config, remembered)
+        allow_files(config.clients_max + FILES_BESIDE_CLIENTS)
         engine = open_engine(config.engine, options.dir / "data")
         try:
             return uvloop.run(_serve(member, engine, config, options.dir))
@@ -70,16 +73,25 @@ def _address(text: str) -> str:
     return text
 
 
-def read_config(path: Path | None, overrides: dict[str, Any]) -> Config:
-    """The settings of a TOML file with `overrides` (None: not given) over them. Raises ConfigError, OSError."""
+def read_config(path: Path | None, overrides: dict[str, str]) -> Config:
+    """The settings of a TOML file with `overrides` over them. Raises ConfigError, OSError."""
     settings: dict[str, Any] = {}
     if path is not None:
         try:
             settings = tomllib.loads(path.read_text())
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
-    settings.update({name: value for name, value in overrides.items() if value is not None})
-    return Config.of(settings)
+    return Config.of(settings | overrides)
+
+
+def allow_files(count: int) -> None:
+    """Raises the limit on open files to `count`, or as near as this user may: a shell's is too low for many clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if wanted < count:
+        log.warning("%d open files are allowed, of %d that clients_max calls for (ulimit -Hn)", wanted, count)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def make_node(member: Member, engine: Engine, config: Config) -> Node:
@@ -95,7 +107,6 @@ def make_node(member: Member, engine: Engine, config: Config) -> Node:
         wall_ms=wall_ms,
         damage_error=StorageDamaged,
     )
-    node.facts = {"process_id": str(os.getpid()), "executable": sys.executable, "python": sys.version.split()[0]}
     node.state.records.keys = engine.count() - (1 if node.state.layout is not None else 0)
     return node
 

@@ -18,6 +18,7 @@ from server.core.layout import Layout
 from server.core.node import Node, Outbox
 from server.shell.connections import PEER_VERSION, Connection
 from server.shell.durability import Durability
+from server.shell.facts import process_facts
 from server.shell.links import Link
 from server.storage.engine import Engine, StorageError
 
@@ -40,9 +41,10 @@ class Server:
         self._linked_layout: Layout | None = None
         self._directory = directory
         self._turn_asked = False
+        self._is_over = False  # the engine is about to close: there are no more turns
         self._listener: asyncio.Server | None = None
         self._durability = Durability(engine, config.fsync, loop, self._speak, self.fail)
-        self._disk_checked_ms = 0
+        self._checked_ms = -1000
 
     def now_ms(self) -> int:
         """Monotonic milliseconds, the same throughout a pass of the loop."""
@@ -64,6 +66,8 @@ class Server:
     def _end_turn(self) -> None:
         """HOT. Commit, then speak."""
         self._turn_asked = False
+        if self._is_over:
+            return
         outbox = self.node.take()
         try:
             self._durability.commit(outbox)
@@ -88,7 +92,15 @@ class Server:
         for session in outbox.closing:
             connection = connections.get(session.id)
             if connection is not None:
-                connection.transport.close()
+                connection.end()
+
+    def check_unread(self) -> None:
+        """The replies that clients do not fetch are bounded over all clients: past that, the greediest is cut."""
+        unread = {number: connection.unread_bytes() for number, connection in self.connections.items()}
+        if sum(unread.values()) > self.config.client_unread_bytes_max:
+            greediest = self.connections[max(unread, key=unread.__getitem__)]
+            log.warning("client %s does not fetch its replies: cutting it", greediest.session.address)
+            greediest.transport.abort()
 
     def fail(self, error: BaseException) -> None:
         """The disk has failed: nothing of this turn may be said, and nothing more can be promised."""
@@ -116,6 +128,8 @@ class Server:
         """Why a node that introduces itself with these arguments is not welcome; empty if it is."""
         if len(args) < 5:
             return "DYN.PEER wants version, cluster, id and incarnation"
+        if not args[3].isascii():
+            return "a node's id is printable ASCII"
         layout = self.node.state.layout
         if args[1] != b"%d" % PEER_VERSION:
             return f"this node speaks version {PEER_VERSION} of the protocol between nodes"
@@ -136,10 +150,11 @@ class Server:
     def _tick(self) -> None:
         now_ms = self.now_ms()
         self.node.tick(now_ms, time.time_ns() // 1_000_000)
-        if now_ms - self._disk_checked_ms >= 1000:
-            self._disk_checked_ms = now_ms
+        if now_ms - self._checked_ms >= 1000:
+            self._checked_ms = now_ms
             self._check_disk()
             self._close_idle(now_ms)
+            self.node.facts = process_facts()
         self.schedule_turn()
         self.loop.call_later(self.config.tick_ms / 1000, self._tick)
 
@@ -170,6 +185,7 @@ class Server:
         for link in self._links.values():
             link.close()
         self._end_turn()
+        self._is_over = True
         self._durability.close()
         for connection in list(self.connections.values()):
             connection.transport.close()

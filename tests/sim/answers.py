@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from protocol.tokens import BadContext, decode_context
+from server.core.versions import VALUE
 from tests.sim.checkers import Writes
 from tests.sim.clients import History, Operation
-from tests.sim.evidence import Evidence
+from tests.sim.evidence import Dot, Evidence
 from tests.sim.host import Host
 from tests.sim.intents import Fate
 
@@ -15,9 +16,11 @@ THAW_GRACE_MS = 1500  # a node that has been frozen judges no deadline before it
 def check_in_order(history: History) -> list[str]:
     """P5: one answer a command, and that command's own, as far as values, tokens and types tell."""
     faults = list(history.stray_replies)
-    for operation in history.operations:
-        if operation.answered and not operation.error and not _fits(operation):
-            faults.append(f"not this command's answer: {operation}")
+    faults += [
+        f"not this command's answer: {operation}"
+        for operation in history.operations
+        if operation.answered and not operation.error and not _fits(operation)
+    ]
     return faults
 
 
@@ -79,34 +82,59 @@ def check_contexts(history: History, evidence: Evidence, writes: Writes) -> list
     for operation in history.operations:
         if operation.name != "DYN.GET" or not operation.answered or operation.error or operation.reply[0] is None:
             continue
-        key = operation.args[1]
-        context = dict(decode_context(key, operation.reply[0]))
-        births = evidence.births.get(key, {})
-        for dot, birth in births.items():
+        key, (token, values) = operation.args[1], operation.reply
+        context = Context(key, token)
+        # Overwritten within the turn of the read: on no disk, so it is not among the superseders.
+        unborn = [
+            intent
+            for intent in writes.of_key(key)
+            if _overlap(intent.operation, operation) and (intent.value is None or not writes.dots(intent))
+        ]
+        for dot, birth in evidence.births.get(key, {}).items():
             version = birth.known.siblings[dot]
-            hidden = context.get(dot[0], -1) >= dot[1] and version.kind == 0 and version.value not in operation.reply[1]
-            if hidden and not any(context.get(a, -1) >= c for a, c in writes.superseders(key, dot)):
+            if version.kind != VALUE or version.value in values or not context.covers(dot):
+                continue
+            superseded = any(context.covers(later) for later in writes.superseders(key, dot))
+            if not superseded and not any(intent.may_supersede(dot) for intent in unborn):
                 faults.append(f"the context covers {version.value!r}, which it does not show: {operation}")
     return faults
+
+
+def _overlap(one: Operation, other: Operation) -> bool:
+    return all(
+        before.invoked_step <= after.answered_step or not after.answered
+        for before, after in ((one, other), (other, one))
+    )
 
 
 def check_quorum_reads(history: History, writes: Writes, r: int, replicas: int) -> list[str]:
     """R + W > N: what was acknowledged before a read began is known to its answer."""
     faults = []
-    acked = [intent for intent in writes.intents if intent.fate is Fate.ACKED]
     for read in history.operations:
         if read.name != "DYN.GET" or not read.answered or read.error:
             continue
         wanted = int(read.args[3]) if len(read.args) > 3 else read.read_quorum or r
         key, token = read.args[1], read.reply[0]
-        context = dict(decode_context(key, token)) if token is not None else {}
-        for intent in acked:
-            if intent.key != key or intent.operation.answered_step >= read.invoked_step:
+        context = Context(key, token)
+        for intent in writes.of_key(key):
+            before = intent.fate is Fate.ACKED and intent.operation.answered_step < read.invoked_step
+            if not before or wanted + intent.wanted <= replicas:
                 continue
             dots = writes.dots(intent)
-            if wanted + intent.wanted > replicas and dots and not any(context.get(a, -1) >= c for a, c in dots):
+            if dots and not any(context.covers(dot) for dot in dots):
                 faults.append(f"{read} has not seen {intent.operation}")
     return faults
+
+
+class Context:
+    """A token, decoded; None covers nothing."""
+
+    def __init__(self, key: bytes, token: bytes | None) -> None:
+        self._clock = {} if token is None else dict(decode_context(key, token))
+
+    def covers(self, dot: Dot) -> bool:
+        """Whether the token's reader has seen the write."""
+        return self._clock.get(dot[0], -1) >= dot[1]
 
 
 def check_calm(history: History) -> list[str]:
@@ -127,4 +155,3 @@ def check_calm(history: History) -> list[str]:
         if operation.reply != expected:
             faults.append(f"expected {expected!r}: {operation}")
     return faults
-

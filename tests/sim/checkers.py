@@ -23,24 +23,38 @@ class Writes:
         self.intents = intents
         self.evidence = evidence
         self._by_value: dict[tuple[bytes, bytes | None], list[Intent]] = {}
+        self._by_key: dict[bytes, list[Intent]] = {}
+        self._dots: dict[int, list[Dot]] = {}
+        self._superseders: dict[tuple[bytes, Dot], list[Dot]] = {}
         for intent in intents:
             self._by_value.setdefault((intent.key, intent.value), []).append(intent)
+            self._by_key.setdefault(intent.key, []).append(intent)
+
+    def of(self, key: bytes, value: bytes | None) -> list[Intent]:
+        """The writes of a value: one; or all deletions of a key."""
+        return self._by_value.get((key, value), [])
+
+    def of_key(self, key: bytes) -> list[Intent]:
+        """All writes of a key."""
+        return self._by_key.get(key, [])
 
     def authors(self, key: bytes, dot: Dot) -> list[Intent]:
         """Who may have written it: one, or for a tombstone all deletions of the key."""
         version = self.evidence.version(key, dot)
-        return self._by_value.get((key, None if version.kind == TOMBSTONE else version.value), [])
+        return self.of(key, None if version.kind == TOMBSTONE else version.value)
 
     def superseders(self, key: bytes, dot: Dot) -> list[Dot]:
         """The writes that had seen `dot` and made it obsolete."""
-        return [
-            later
-            for later, birth in self.evidence.births[key].items()
-            if later != dot
-            and birth.known.covers(dot)
-            and dot not in birth.known.siblings
-            and any(author.may_supersede(dot) for author in self.authors(key, later))
-        ]
+        found = self._superseders.get((key, dot))
+        if found is None:
+            found = self._superseders[key, dot] = [
+                later
+                for later, birth in self.evidence.births[key].items()
+                if birth.known.covers(dot)
+                and dot not in birth.known.siblings
+                and any(author.may_supersede(dot) for author in self.authors(key, later))
+            ]
+        return found
 
     def covered(self, key: bytes, dot: Dot) -> bool:
         """Whether the write lives at the end, or was superseded rightly, by a write of which the same holds."""
@@ -57,6 +71,12 @@ class Writes:
 
     def dots(self, intent: Intent) -> list[Dot]:
         """The dots that may be this write's."""
+        dots = self._dots.get(id(intent))
+        if dots is None:
+            dots = self._dots[id(intent)] = self._find_dots(intent)
+        return dots
+
+    def _find_dots(self, intent: Intent) -> list[Dot]:
         dots = self.evidence.dots_of(intent.key, intent.value)
         if intent.value is None:
             births = self.evidence.births.get(intent.key, {})
@@ -128,8 +148,8 @@ def check_acknowledged(writes: Writes, forgetful: list[str]) -> list[str]:
         if intent.fate is not Fate.ACKED:
             continue
         dots, from_step = writes.dots(intent), 0
-        if not dots:
-            dots, from_step = writes.stand_ins(intent), operation.invoked_step
+        if not dots or intent.value is None:  # which of some tombstones is this one's cannot be told
+            dots, from_step = dots + writes.stand_ins(intent), operation.invoked_step
         holders = evidence.holders(key, dots, from_step, operation.answered_step)
         if len(holders) < intent.wanted:
             faults.append(f"acknowledged at W={intent.wanted} but on the disks of {holders} only: {operation}")

@@ -63,7 +63,7 @@ class Connection:
 
     def __init__(self, host: Host, received: Callable[[int, bytes], None], lost: Callable[[], None]) -> None:
         self._host = host
-        self._life = host.life
+        self.life = host.life
         self._received = received
         self._lost = lost
         self._session: Session | None = None
@@ -84,7 +84,7 @@ class Connection:
         events.after(self._last_sent_ms - events.now_ms, lambda: self._deliver(action))
 
     def _deliver(self, action: Callable[[], None]) -> None:
-        if self.open and self._host.life == self._life:
+        if self.open and self._host.life == self.life:
             self._host.deliver(self, action)
 
     def _accept(self) -> None:
@@ -179,10 +179,12 @@ class Client:
         assert self.host is not None and self._connection is not None
         events = self.host.events
         operations = [
-            Operation(self.name, self._connections, self.host.id, self.host.life, list(args), events.now_ms,
+            Operation(self.name, self._connections, self.host.id, self._connection.life, list(args), events.now_ms,
                       events.step, self.write_quorum, self.read_quorum)
             for args in commands
         ]  # fmt: skip
+        for operation in operations:
+            self.host.trace(f"{self.name} asks {self.host.member.name}: {operation.args}")
         self._history.operations += operations
         self._waiting += operations
         self._connection.send(commands)
@@ -200,6 +202,7 @@ class Client:
             operation.reply = reply
             operation.answered_ms = self.host.events.now_ms
             operation.answered_step = step
+            self.host.trace(f"{self.name} is answered {reply!r}, to {operation.args}")
             self._note(operation)
         if not self._waiting and self._on_idle is not None:
             self._on_idle()
@@ -207,6 +210,8 @@ class Client:
     def _note(self, operation: Operation) -> None:
         if operation.args[0] == b"DYN.QUORUM" and not operation.error:
             _, self.read_quorum, self.write_quorum = operation.reply
+            for later in self._waiting:
+                later.read_quorum, later.write_quorum = self.read_quorum, self.write_quorum
 
     def _lost(self, number: int) -> None:
         if number == self._connections and self._connection is not None:

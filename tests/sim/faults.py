@@ -7,6 +7,7 @@ acknowledged by W=2 can be lost. With fsync `always` a power loss loses nothing 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tests.sim.host import CRASH_STEPS, Host
 from tests.sim.network import Datagrams
@@ -80,6 +81,8 @@ class Storm:
 
     def _wipe(self) -> None:
         host = self.unlucky
+        if len(self._world.hosts) == 1:
+            return  # nobody could give it the layout again
         host.kill()
         self._world.wipe(host)
         self._start_later(host)
@@ -96,7 +99,7 @@ class Storm:
             if host is not alone:
                 for path in ((alone.id, host.id), (host.id, alone.id)):
                     self._world.network.cut(*path)
-                    self._later(lambda path=path: self._world.network.mend(*path))
+                    self._later(partial(self._world.network.mend, *path))
 
     def _break_connection(self) -> None:
         pipes = self._world.network.pipes()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from server.core.config import Config
@@ -110,7 +111,7 @@ class Host:
                 pipe.abort()
         self._tick(self.life)
         if self.config.fsync == "everysec":
-            self.events.after(SYNC_INTERVAL_MS, lambda life=self.life: self._sync_every_second(life))
+            self.events.after(SYNC_INTERVAL_MS, partial(self._sync_every_second, self.life))
 
     def kill(self) -> None:
         """kill -9: the disk keeps every commit, the connections break."""
@@ -204,7 +205,7 @@ class Host:
         if not self._turn_asked:
             self._turn_asked = True
             delay_ms = self.rng.randint(0, self.turn_delay_ms_max)
-            self.events.after(delay_ms, lambda life=self.life: self._end_turn(life))
+            self.events.after(delay_ms, partial(self._end_turn, self.life))
 
     def _end_turn(self, life: int) -> None:
         if self.life != life or self.node is None:
@@ -214,6 +215,11 @@ class Host:
             return
         self._turn_asked = False
         outbox = self.node.take()
+        if outbox.writes or outbox.messages or outbox.replies:
+            told = ", ".join(f"{len(data)} bytes to {peer}" for peer, data in outbox.messages.items())
+            self.trace(
+                f"{self.member.name} ends a turn: {len(outbox.writes)} writes, {len(outbox.replies)} replies; {told}"
+            )
         self.finish_turn(outbox)
         if self.node is not None and self.node.state.layout is not self._linked_layout:
             self._link_members()

@@ -44,8 +44,7 @@ def _intents(operation: Operation, layout_w: int, replicas: int) -> list[Intent]
     fate = _fate(operation)
     if operation.name == "MSET":
         return [
-            Intent(operation, key, value, None, wanted, fate)
-            for key, value in zip(args[1::2], args[2::2], strict=True)
+            Intent(operation, key, value, None, wanted, fate) for key, value in zip(args[1::2], args[2::2], strict=True)
         ]
     if operation.name == "SET":
         return [Intent(operation, args[1], args[2], None, wanted, fate)]

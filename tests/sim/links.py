@@ -136,6 +136,8 @@ class Inlet:
         try:
             self._frames.feed(data)
             while (message := self._frames.next()) is not None:
+                kind, _, number = message[:3]
+                host.trace(f"{host.member.name} gets {kind.decode()} {number.decode()} from {self._sender}")
                 host.running.receive(self._sender, message, host.now_ms())
         except DamagedFrame:
             host.running.state.statistics.damaged_frames += 1

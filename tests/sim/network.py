@@ -5,7 +5,8 @@ no loss as long as the connection lives; when it breaks, what was in flight is g
 of it. A cut path is silence, not an error: bytes wait until the path heals or the connection breaks. A machine without
 power says nothing at all; the connection breaks when the machine is back and has never heard of it.
 
-In datagram mode whole frames are lost, repeated and reordered, which TCP never does: the handlers have to bear it.
+In datagram mode whole frames are lost, repeated and reordered, which TCP never does: the handlers have to bear it. Only
+relays are not repeated: a command is no idempotent message, and runs at most once because a connection repeats nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from protocol.frames import FrameReader, encode_frame
 from tests.sim.events import Events
@@ -149,9 +151,11 @@ class Pipe:
         while (message := frames.next()) is not None:
             frame = encode_frame(message)
             copies = 0 if network.rng.random() < datagrams.loss else 1 + (network.rng.random() < datagrams.repeat)
+            if message[0] == b"RELAY":
+                copies = min(copies, 1)
             for _ in range(copies):
                 delay_ms = network.rng.randint(1, datagrams.late_ms_max)
-                network.events.after(delay_ms, lambda frame=frame: self._land_alone(frame))
+                network.events.after(delay_ms, partial(self._land_alone, frame))
 
     def _land_alone(self, frame: bytes) -> None:
         if self.open and not self.dark and not self._network.path(self.sender, self.receiver).cut:

@@ -17,7 +17,7 @@ from tests.sim.intents import intents_of
 from tests.sim.workload import Customer
 from tests.sim.world import World
 
-CALM_MS, STORM_MS, HEAL_MS = 3000, 12_000, 12_000
+CALM_MS, STORM_MS, HEAL_MS_MAX = 3000, 8000, 12_000
 SKEW_MS_MAX = 30_000
 
 
@@ -54,9 +54,10 @@ class Verdict:
         answered = sum(operation.answered for operation in operations)
         errors = sum(bool(operation.error) for operation in operations)
         profile = self.profile
+        faults = ", ".join(profile.faults) or "none"
         return (
-            f"seed {self.seed}: {profile.nodes} nodes, {profile.config.fsync}, faults {', '.join(profile.faults) or 'none'}; "
-            f"{len(operations)} commands, {answered} answered, {errors} errors; trace {self.world.fingerprint()}"
+            f"seed {self.seed}: {profile.nodes} nodes, {profile.config.fsync}, faults {faults}; {len(operations)} commands, "
+            f"{answered} answered, {errors} errors; trace {self.world.fingerprint()}"
         )
 
 
@@ -72,7 +73,7 @@ def profile_of(seed: int, nodes: int | None = None) -> Profile:
     calm = rng.random() < 0.25
     names = () if calm else tuple(sorted(rng.sample(sorted(FAULTS), rng.randint(1, 6))))
     return Profile(
-        nodes, rng.randint(2, 6), rng.randint(3, 9), names, rng.choice((200, 700, 2000)),
+        nodes, rng.randint(3, 6), rng.randint(3, 6), names, rng.choice((150, 500, 1500)),
         CALM_MS if calm else STORM_MS, config,
     )  # fmt: skip
 
@@ -90,8 +91,8 @@ def run(seed: int, profile: Profile | None = None, keep_trace: bool = False) -> 
     for customer in customers:
         customer.stop()
     world.heal()
-    world.run(HEAL_MS)
-    faults = [] if world.at_peace() else ["the nodes do not find each other after the storm"]
+    healed = world.run_until(HEAL_MS_MAX, lambda: world.at_peace() and all(c.client.idle for c in customers))
+    faults = [] if healed else ["after the storm the nodes do not find each other, or clients still wait"]
     faults += _judge(world, profile)
     return Verdict(seed, profile, world, faults)
 

@@ -26,7 +26,7 @@ class Customer:
         self._calm = calm
         self._values = 0
         self._contexts: dict[bytes, bytes] = {}
-        self._pause_ms_max = self._rng.choice((5, 50, 300))
+        self._pause_ms_max = self._rng.choice((200, 600, 1500))
         self._stopped = False
         self._asked = 0
         self.client = Client(name, world.history, self._rest)
@@ -108,10 +108,10 @@ class Customer:
 
     def _last_context(self, key: bytes) -> bytes | None:
         for operation in reversed(self._world.history.operations):
-            if operation.client == self.client.name and operation.args[:2] == [b"DYN.GET", key]:
-                if operation.answered and not operation.error:
-                    token: bytes | None = operation.reply[0]
-                    return token
+            mine = operation.client == self.client.name and operation.args[:2] == [b"DYN.GET", key]
+            if mine and operation.answered and not operation.error:
+                token: bytes | None = operation.reply[0]
+                return token
         return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from server.core.commands.operator import first_layout
@@ -126,6 +126,13 @@ class World:
         host.disk.wipe()
         self.losses.append((self.events.step, host.id))
         self.forgetful.append(host.id)
+
+    def run_until(self, duration_ms: int, condition: Callable[[], bool]) -> bool:
+        """Time passes until `condition`, which is looked at ten times a second; answers whether it came to hold."""
+        end_ms = self.events.now_ms + duration_ms
+        while not condition() and self.events.now_ms < end_ms:
+            self.events.run(100)
+        return condition()
 
     def heal(self) -> None:
         """All nodes up, all paths good."""

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import redis
 
@@ -71,15 +72,20 @@ class Writer(threading.Thread):
                 self.errors.append(f"node {self._at + 1}: {error}")
         client.close()
 
+    def has_written(self, count: int) -> bool:
+        """Whether it has sent so many writes; it must not have died on the way."""
+        assert self.is_alive()
+        return self.writes >= count
+
     def _connect(self) -> Client:
         return connect(self._ports[self._at], self._timeout_s)
 
-    def _name(self, number: int) -> str:
+    def _key(self, number: int) -> str:
         return f"load:{self._place}:{number}:{self._renamed[number]}"
 
     def _write(self, client: Client) -> None:
         numbers = self._random.sample(range(KEYS_PER_THREAD), self._batch)
-        names = [self._name(number) for number in numbers]
+        names = [self._key(number) for number in numbers]
         entries = [self.expected.setdefault(name, Expected()) for name in names]
         serials = range(self.writes + 1, self.writes + 1 + len(names))
         self.writes += len(names)
@@ -97,13 +103,15 @@ class Writer(threading.Thread):
                 self.errors.append(f"node {self._at + 1}: SET: {reply}")
 
     def _read(self, client: Client) -> None:
-        names = [self._name(number) for number in self._random.sample(range(KEYS_PER_THREAD), self._batch)]
+        names = [self._key(number) for number in self._random.sample(range(KEYS_PER_THREAD), self._batch)]
         for name, reply in zip(names, _send(client, [("GET", name) for name in names]), strict=True):
             if isinstance(reply, Exception):
                 self.errors.append(f"node {self._at + 1}: GET: {reply}")
             elif not self.expected.get(name, Expected()).allows(reply):
                 wanted = self.expected[name].acknowledged
-                self.errors.append(f"node {self._at + 1}: GET {name} answered {reply!r} after {wanted} was acknowledged")
+                self.errors.append(
+                    f"node {self._at + 1}: GET {name} answered {reply!r} after {wanted} was acknowledged"
+                )
 
 
 def _send(client: Client, commands: list[tuple[str, ...]]) -> list[object]:
@@ -134,7 +142,7 @@ class Load:
             self._stop.set()
             for writer in self.writers:
                 writer.join(60)
-                assert not writer.is_alive()
+                assert not writer.is_alive(), "a thread hangs"
 
     @property
     def writes(self) -> int:
@@ -154,13 +162,13 @@ class Load:
     def more(self, count: int) -> None:
         """Waits until every thread has sent `count` more writes."""
         for writer, goal in [(writer, writer.writes + count) for writer in self.writers]:
-            wait_for(lambda writer=writer, goal=goal: writer.writes >= goal, f"{goal} writes of one thread")  # type: ignore[misc]
+            wait_for(partial(writer.has_written, goal), f"{goal} writes of one thread")
 
     def assert_all_there(self, *nodes: WireNode) -> None:
         """Every key reads back as it must, through each of the nodes."""
         expected = {name: entry for writer in self.writers for name, entry in writer.expected.items()}
         assert expected
-        names = list(expected)
+        names = sorted(expected)
         for node in nodes:
             with node.client() as client:
                 for start in range(0, len(names), READ_BATCH):

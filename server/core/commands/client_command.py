@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from protocol import resp
 from server.core.commands.arguments import integer
-from server.core.commands.shapes import container, session_of, show, text
+from server.core.commands.containers import container
+from server.core.commands.shapes import session_of, show
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
 from server.core.errors import SYNTAX, CommandError
 from server.core.sinks import Session, Sink
@@ -74,7 +75,7 @@ def _setinfo(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
 
 
 def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return text(describe(session_of(sink), node.state.now_ms), sink.resp3)
+    return resp.verbatim(describe(session_of(sink), node.state.now_ms), sink.resp3)
 
 
 def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
@@ -91,7 +92,7 @@ def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
             wanted = [node.sessions[wanted_id] for wanted_id in ids if wanted_id in node.sessions]
         else:
             raise CommandError(SYNTAX)
-    return text("".join([describe(session, node.state.now_ms) for session in wanted]), sink.resp3)
+    return resp.verbatim("".join([describe(session, node.state.now_ms) for session in wanted]), sink.resp3)
 
 
 def _checked_type(name: bytes) -> bytes:

@@ -26,7 +26,8 @@ from server.core.commands.cluster_view import (
     slots_reply,
     view_of,
 )
-from server.core.commands.shapes import container, show, text, word
+from server.core.commands.containers import container
+from server.core.commands.shapes import show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
 from server.core.errors import CommandError
 from server.core.records import PREFIX_BYTES, SLOT_PREFIX
@@ -58,7 +59,7 @@ def _nodes(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
         return nodes_reply(view, sink.resp3)
     member = node.state.member
     host, port = host_and_port(member.address)
-    return text(f"{node_id(member.id)} {host}:{port}@{port} myself,master - 0 0 0 connected\n", sink.resp3)
+    return resp.verbatim(f"{node_id(member.id)} {host}:{port}@{port} myself,master - 0 0 0 connected\n", sink.resp3)
 
 
 def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from protocol import resp
 from protocol.slots import SLOTS
-from server.core.commands.shapes import mapping, text, word
+from server.core.commands.shapes import named, word
 from server.core.layout import Layout, Member
 from server.core.liveness import State as Liveness
 from server.core.state import State
@@ -85,7 +85,7 @@ def slots_reply(view: View, resp3: bool) -> bytes:
     nodes = {}
     for member in view.layout.members:
         host, port = host_and_port(member.address)
-        fields = [word(host), resp.integer(port), word(node_id(member.id)), mapping([], resp3)]
+        fields = [word(host), resp.integer(port), word(node_id(member.id)), named({}, resp3)]
         nodes[member.id] = resp.array(fields)
     ranges = [
         resp.array([resp.integer(part.first), resp.integer(part.last), nodes[part.target]])
@@ -103,22 +103,22 @@ def shards_reply(view: View, resp3: bool) -> bytes:
     shards = []
     for member, state in zip(view.layout.members, view.states, strict=True):
         nodes = resp.array([_shard_node(member, state, resp3)])
-        shards.append(mapping([(word("slots"), resp.array(ends[member.id])), (word("nodes"), nodes)], resp3))
+        shards.append(named({"slots": resp.array(ends[member.id]), "nodes": nodes}, resp3))
     return resp.array(shards)
 
 
 def _shard_node(member: Member, state: Liveness, resp3: bool) -> bytes:
     host, port = host_and_port(member.address)
-    fields = {
-        "id": word(node_id(member.id)),
-        "port": resp.integer(port),
-        "ip": word(host),
-        "endpoint": word(host),
-        "role": word("master"),
-        "replication-offset": resp.integer(0),
-        "health": word("failed" if state is Liveness.DOWN else "online"),
+    fields: dict[resp.Value, resp.Value] = {
+        "id": node_id(member.id),
+        "port": port,
+        "ip": host,
+        "endpoint": host,
+        "role": "master",
+        "replication-offset": 0,
+        "health": "failed" if state is Liveness.DOWN else "online",
     }
-    return mapping([(word(name), value) for name, value in fields.items()], resp3)
+    return resp.encode(fields, resp3)
 
 
 _FLAGS = {Liveness.UP: "master", Liveness.SUSPECT: "master,fail?", Liveness.DOWN: "master,fail"}
@@ -137,7 +137,7 @@ def nodes_reply(view: View, resp3: bool) -> bytes:
         link = "disconnected" if state is Liveness.DOWN else "connected"
         line = [node_id(member.id), f"{host}:{port}@{port}", flags, "-", "0", "0", str(view.layout.epoch), link]
         lines.append(" ".join(line + ranges[member.id]) + "\n")
-    return text("".join(lines), resp3)
+    return resp.verbatim("".join(lines), resp3)
 
 
 def info_reply(view: View | None, resp3: bool) -> bytes:
@@ -158,7 +158,7 @@ def info_reply(view: View | None, resp3: bool) -> bytes:
         "cluster_current_epoch": epoch,
         "cluster_my_epoch": epoch,
     }
-    return text("".join([f"{name}:{value}\r\n" for name, value in fields.items()]), resp3)
+    return resp.verbatim("".join([f"{name}:{value}\r\n" for name, value in fields.items()]), resp3)
 
 
 def _served(view: View) -> dict[str, int]:

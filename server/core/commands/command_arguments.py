@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass, replace
 
 from protocol import resp
-from server.core.commands.shapes import collection, mapping, word
+from server.core.commands.shapes import named, word
 
 _TOKENS = re.compile(r"[\[\]()|]|[^\s\[\]()|]+")
 _REPEAT = "..."
@@ -128,7 +128,7 @@ def _encode(argument: Argument, resp3: bool) -> bytes:
         fields["token"] = word(argument.token)
     flags = [name for name in ("optional", "multiple") if getattr(argument, name)]
     if flags:
-        fields["flags"] = collection([resp.simple(flag) for flag in flags], resp3)
+        fields["flags"] = resp.set_([resp.simple(flag) for flag in flags], resp3)
     if argument.parts:
         fields["arguments"] = encode_arguments(argument.parts, resp3)
-    return mapping([(word(name), value) for name, value in fields.items()], resp3)
+    return named(fields, resp3)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from protocol import resp
 from server.core.commands.command_arguments import encode_arguments, parse_usage
-from server.core.commands.shapes import collection, helper, mapping, show, word
+from server.core.commands.containers import helper
+from server.core.commands.shapes import named, show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.errors import SYNTAX, CommandError
 from server.core.glob import compile_glob
@@ -69,19 +70,16 @@ def _key_specs(spec: CommandSpec, resp3: bool) -> list[bytes]:
         return []
 
     def found_by(kind: str, fields: dict[str, int]) -> bytes:
-        pairs = [(word(name), resp.integer(value)) for name, value in fields.items()]
-        return mapping([(word("type"), word(kind)), (word("spec"), mapping(pairs, resp3))], resp3)
+        return named({"type": word(kind), "spec": named({n: resp.integer(v) for n, v in fields.items()}, resp3)}, resp3)
 
     uses = ("RO", "access") if "readonly" in spec.flags.split() else ("RW", "access", "update")
-    fields = [
-        (word("flags"), collection([resp.simple(use) for use in uses], resp3)),
-        (word("begin_search"), found_by("index", {"index": first})),
-        (
-            word("find_keys"),
-            found_by("range", {"lastkey": last if last < 0 else last - first, "keystep": step, "limit": 0}),
-        ),
-    ]
-    return [mapping(fields, resp3)]
+    lastkey = last if last < 0 else last - first
+    fields = {
+        "flags": resp.set_([resp.simple(use) for use in uses], resp3),
+        "begin_search": found_by("index", {"index": first}),
+        "find_keys": found_by("range", {"lastkey": lastkey, "keystep": step, "limit": 0}),
+    }
+    return [named(fields, resp3)]
 
 
 def _info_entry(spec: CommandSpec, resp3: bool) -> bytes:
@@ -91,14 +89,14 @@ def _info_entry(spec: CommandSpec, resp3: bool) -> bytes:
         [
             word(spec.name),
             resp.integer(spec.arity),
-            collection([resp.simple(flag) for flag in flags_of(spec)], resp3),
+            resp.set_([resp.simple(flag) for flag in flags_of(spec)], resp3),
             resp.integer(first),
             resp.integer(last),
             resp.integer(step),
-            collection([resp.simple(f"@{name}") for name in categories_of(spec)], resp3),
-            collection([], resp3),
-            collection(_key_specs(spec, resp3), resp3),
-            collection([_info_entry(sub, resp3) for sub in spec.subcommands], resp3),
+            resp.set_([resp.simple(f"@{name}") for name in categories_of(spec)], resp3),
+            resp.set_([], resp3),
+            resp.set_(_key_specs(spec, resp3), resp3),
+            resp.set_([_info_entry(sub, resp3) for sub in spec.subcommands], resp3),
         ]
     )
 
@@ -114,8 +112,8 @@ def _docs_entry(spec: CommandSpec, resp3: bool) -> tuple[bytes, bytes]:
     if usage:
         fields["arguments"] = encode_arguments(parse_usage(usage), resp3)
     if spec.subcommands:
-        fields["subcommands"] = mapping([_docs_entry(sub, resp3) for sub in spec.subcommands], resp3)
-    return word(spec.name), mapping([(word(name), value) for name, value in fields.items()], resp3)
+        fields["subcommands"] = resp.map_([_docs_entry(sub, resp3) for sub in spec.subcommands], resp3)
+    return word(spec.name), named(fields, resp3)
 
 
 def _found(names: Sequence[bytes]) -> list[CommandSpec | None]:
@@ -129,7 +127,7 @@ def _all_info(resp3: bool) -> bytes:
 
 @cache
 def _all_docs(resp3: bool) -> bytes:
-    return mapping([_docs_entry(spec, resp3) for spec in _table()], resp3)
+    return resp.map_([_docs_entry(spec, resp3) for spec in _table()], resp3)
 
 
 def _command(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
@@ -152,7 +150,7 @@ def _docs(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """COMMAND DOCS [name …]: nothing for a name that is none."""
     if len(args) == 2:
         return _all_docs(sink.resp3)
-    return mapping([_docs_entry(spec, sink.resp3) for spec in _found(args[2:]) if spec is not None], sink.resp3)
+    return resp.map_([_docs_entry(spec, sink.resp3) for spec in _found(args[2:]) if spec is not None], sink.resp3)
 
 
 def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:

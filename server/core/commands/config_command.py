@@ -11,7 +11,8 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from protocol import resp
-from server.core.commands.shapes import container, mapping, word
+from server.core.commands.containers import container
+from server.core.commands.shapes import named, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.config import Config
 from server.core.errors import CommandError
@@ -49,12 +50,12 @@ def _as_text(value: object) -> str:
 def _get(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CONFIG GET pattern …: each setting once, whichever patterns match it."""
     patterns = [compile_glob(pattern.lower()) for pattern in args[2:]]
-    found = [
-        (word(name), word(value))
+    found = {
+        name: word(value)
         for name, value in settings(node.state.config).items()
         if any(pattern.fullmatch(name.encode()) for pattern in patterns)
-    ]
-    return mapping(found, sink.resp3)
+    }
+    return named(found, sink.resp3)
 
 
 def _set(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from protocol import resp
 from server.core.commands.arguments import integer
 from server.core.commands.client_command import CLIENT, checked_attribute
-from server.core.commands.shapes import container, mapping, session_of, show, word
+from server.core.commands.containers import container
+from server.core.commands.shapes import session_of, show
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
 from server.core.errors import SYNTAX, CommandError
 from server.core.sinks import Session, Sink
@@ -73,16 +74,16 @@ def _hello(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
 
 
 def _greeting(session: Session) -> bytes:
-    fields = {
-        "server": word("redis"),
-        "version": word(REDIS_VERSION),
-        "proto": resp.integer(3 if session.resp3 else 2),
-        "id": resp.integer(session.id),
-        "mode": word(REDIS_MODE),
-        "role": word("master"),
-        "modules": resp.array([]),
+    fields: dict[resp.Value, resp.Value] = {
+        "server": "redis",
+        "version": REDIS_VERSION,
+        "proto": 3 if session.resp3 else 2,
+        "id": session.id,
+        "mode": REDIS_MODE,
+        "role": "master",
+        "modules": [],
     }
-    return mapping([(word(name), value) for name, value in fields.items()], session.resp3)
+    return resp.encode(fields, session.resp3)
 
 
 def _log_in(user: bytes) -> None:

@@ -13,8 +13,9 @@ from dataclasses import asdict
 from hashlib import sha1
 from typing import TYPE_CHECKING
 
+from protocol import resp
 from server.core.commands.connection import REDIS_MODE, REDIS_VERSION
-from server.core.commands.shapes import show, text
+from server.core.commands.shapes import show
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.sinks import Sink
 
@@ -162,7 +163,7 @@ def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
         if every or title.lower() in wanted:
             lines = [f"{name}:{value}\r\n" for name, value in facts_of(node).items()]
             sections.append(f"# {title}\r\n" + "".join(lines))
-    return text("\r\n".join(sections), sink.resp3)
+    return resp.verbatim("\r\n".join(sections), sink.resp3)
 
 
 INFO = CommandSpec(

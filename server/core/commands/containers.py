@@ -1,0 +1,63 @@
+"""Commands with subcommands: the container, and its HELP, which is made from the specs of the subcommands themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from protocol import resp
+from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
+from server.core.sinks import Sink
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+
+def _never(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    raise AssertionError("of a container only the subcommands run")
+
+
+def container(
+    name: str,
+    summary: str,
+    group: str,
+    subcommands: tuple[CommandSpec, ...],
+    since: str = "1.0.0",
+    refused: tuple[CommandSpec, ...] = (),
+) -> CommandSpec:
+    """A command that is nothing but its subcommands and a HELP about them; about those `refused` it is silent."""
+    return CommandSpec(
+        name,
+        -2,
+        IMMEDIATE,
+        _never,
+        summary,
+        group,
+        since=since,
+        complexity="Depends on subcommand.",
+        subcommands=(*subcommands, *refused, helper(name, group, subcommands)),
+    )
+
+
+def helper(name: str, group: str, subcommands: tuple[CommandSpec, ...], lines: Sequence[str] = ()) -> CommandSpec:
+    """The subcommand HELP, in Redis' format; `lines` come before the subcommands."""
+    return CommandSpec(
+        f"{name}|help",
+        2,
+        IMMEDIATE,
+        _helping(name, subcommands, lines),
+        "Lists the subcommands.",
+        group,
+        "loading stale",
+        since="5.0.0",
+    )
+
+
+def _helping(name: str, subcommands: tuple[CommandSpec, ...], lines: Sequence[str]) -> Handler:
+    told = [f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", *lines]
+    for spec in subcommands:
+        told.append(f"{spec.name.rpartition('|')[2].upper()} {spec.arguments}".rstrip())
+        told.append(f"    {spec.summary}")
+    told += ["HELP", "    Prints this help."]
+    reply = resp.array([resp.simple(line) for line in told])
+    return lambda node, sink, number, args: reply

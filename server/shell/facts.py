@@ -1,0 +1,49 @@
+"""What only a process can tell of itself, under the names that INFO uses: its id, its memory, the CPU time it took."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+
+
+def process_facts() -> dict[str, str]:
+    """The facts at this moment; tens of microseconds, meant to be asked once a second."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    page_bytes = resource.getpagesize()
+    with open("/proc/self/statm", encoding="ascii") as file:
+        resident_bytes = int(file.read().split()[1]) * page_bytes
+    total_bytes = os.sysconf("SC_PHYS_PAGES") * page_bytes
+    peak_bytes = usage.ru_maxrss * 1024
+    facts = {
+        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "arch_bits": "64" if sys.maxsize > 1 << 32 else "32",
+        "process_id": str(os.getpid()),
+        "executable": sys.executable,
+        "used_cpu_sys": f"{usage.ru_stime:.6f}",
+        "used_cpu_user": f"{usage.ru_utime:.6f}",
+        "used_cpu_sys_children": f"{children.ru_stime:.6f}",
+        "used_cpu_user_children": f"{children.ru_utime:.6f}",
+    }
+    sizes = {
+        "used_memory": resident_bytes,
+        "used_memory_rss": resident_bytes,
+        "used_memory_peak": peak_bytes,
+        "total_system_memory": total_bytes,
+    }
+    for name, size_bytes in sizes.items():
+        facts[name] = str(size_bytes)
+        facts[f"{name}_human"] = _human(size_bytes)
+    return facts
+
+
+def _human(size_bytes: int) -> str:
+    """As Redis writes it: 1.50M."""
+    size, units = float(size_bytes), "BKMGT"
+    for unit in units[:-1]:
+        if size < 1024:
+            return f"{size_bytes}B" if unit == "B" else f"{size:.2f}{unit}"
+        size /= 1024
+    return f"{size:.2f}{units[-1]}"

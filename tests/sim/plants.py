@@ -1,0 +1,106 @@
+"""Bugs on purpose: each breaks one promise, and its checker has to find it. A checker that finds nothing proves nothing.
+
+A plant is a function that patches the core, or the shell's part of the simulator, by `patch(owner, name, replacement)`.
+Its profile makes the weather in which the bug shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from server.core import reads, versions
+from server.core.config import Config
+from server.core.dispatch import Dispatcher
+from server.core.node import Outbox
+from server.core.quorum import Tally, Verdict
+from server.core.relays import SecondAttempt
+from server.core.versions import ACTOR_BYTES
+from tests.sim.host import Host
+from tests.sim.runs import Profile
+
+Patch = Callable[[Any, str, Any], None]
+ALWAYS = Config(fsync="always")
+
+
+@dataclass(frozen=True)
+class Plant:
+    """A bug, the weather in which it shows, and words of the checker that has to find it."""
+
+    name: str
+    patch: Callable[[Patch], None]
+    found_by: str
+    faults: tuple[str, ...] = ()
+    config: Config = field(default_factory=Config)
+
+    def profile(self) -> Profile:
+        """Three nodes, a lot of what the plant needs."""
+        return Profile(
+            nodes=3, customers=5, keys=4, faults=self.faults, pace_ms=300, duration_ms=5000, config=self.config
+        )
+
+
+def _speak_before_commit(patch: Patch) -> None:
+    def finish_turn(self: Host, outbox: Outbox) -> None:
+        self.speak(outbox)
+        if self.node is not None and not self._dies("commit", bool(outbox.writes)):
+            self.disk.commit(outbox.writes, self.events.step)
+
+    patch(Host, "finish_turn", finish_turn)
+
+
+def _count_calls(patch: Patch) -> None:
+    def ack(self: Tally, replica: str) -> Verdict:
+        self.acked.add(f"{replica} {len(self.acked)}")
+        if self.verdict is Verdict.PENDING and len(self.acked) >= self.wanted:
+            self.verdict = Verdict.MET
+        return self.verdict
+
+    patch(Tally, "ack", ack)
+
+
+def _keep_the_actor(patch: Patch) -> None:
+    patch(Host, "make_actor", lambda self: self.id.encode()[-ACTOR_BYTES:])
+
+
+def _merge_to_the_newest(patch: Patch) -> None:
+    merge = versions.merge
+
+    def merge_badly(one: bytes | None, other: bytes | None) -> bytes | None:
+        merged = merge(one, other)
+        if merged is None or versions.sibling_count(merged) < 2:
+            return merged
+        newest = versions.newest(merged)
+        assert newest is not None
+        return versions.encode(dict(versions.clock_of(merged)), [newest])
+
+    patch(versions, "merge", merge_badly)
+    patch(reads, "merge", merge_badly)
+
+
+def _wait_for_nothing(patch: Patch) -> None:
+    patch(Dispatcher, "_must_wait", lambda *_: False)
+
+
+def _lie_about_second_attempts(patch: Patch) -> None:
+    patch(SecondAttempt, "answer", lambda self, number, reply: self._sink.answer(number, reply))
+
+
+def _speak_before_a_sync(patch: Patch) -> None:
+    def finish_turn(self: Host, outbox: Outbox) -> None:
+        self.disk.commit(outbox.writes, self.events.step)
+        self.speak(outbox)
+
+    patch(Host, "finish_turn", finish_turn)
+
+
+PLANTS = (
+    Plant("speak before commit", _speak_before_commit, "on the disks of", ("crash",)),
+    Plant("count a replica twice", _count_calls, "on the disks of", ("datagrams", "cut")),
+    Plant("keep the actor over a lost disk", _keep_the_actor, "without being superseded", ("wipe",)),
+    Plant("merge to the newest sibling", _merge_to_the_newest, "without being superseded", ("isolate", "cut")),
+    Plant("overtake within a connection", _wait_for_nothing, "expected"),
+    Plant("forget the first attempt", _lie_about_second_attempts, "refused, yet written", ("kill", "isolate")),
+    Plant("speak before a sync", _speak_before_a_sync, "acknowledged and lost", ("power loss",), ALWAYS),
+)

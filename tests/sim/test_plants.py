@@ -1,0 +1,23 @@
+"""Each planted bug is found by the checker that guards its promise, and the same seeds are clean without it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim.plants import PLANTS, Plant
+from tests.sim.runs import run
+
+SEEDS = 200
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.name)
+def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    plant.patch(lambda owner, name, replacement: monkeypatch.setattr(owner, name, replacement))
+    found = next((seed for seed in range(SEEDS) if _finds(plant, seed)), None)
+    assert found is not None, f"{SEEDS} seeds and no checker says {plant.found_by!r}"
+    monkeypatch.undo()
+    assert run(found, plant.profile()).faults == [], f"seed {found} fails without the bug"
+
+
+def _finds(plant: Plant, seed: int) -> bool:
+    return any(plant.found_by in fault for fault in run(seed, plant.profile()).faults)

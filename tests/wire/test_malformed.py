@@ -1,0 +1,288 @@
+"""Clients and peers that break the rules get a protocol error or a closed connection; memory stays bounded by named
+limits, and everybody else is served.
+"""
+
+from __future__ import annotations
+
+import random
+import resource
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from protocol import resp
+from protocol.frames import encode_frame
+from tests.wire.cluster import WireCluster, WireNode, wait_for
+from tests.wire.raw import exchange, is_closed, raw, read_exactly
+
+MIB = 1 << 20
+IDLE_CLIENTS = 1000
+SOFT_FILES = 1024  # what a login shell usually has
+CONFIG = f"client_buffers_bytes_max = {32 * MIB}\nrequest_bytes_max = {16 * MIB}\nvalue_bytes_max = {2 * MIB}\n"
+
+# What is sent, and what the last line of the answer has to say.
+MALFORMED = {
+    "an oversized bulk": (b"*2\r\n$3\r\nGET\r\n$99999999999\r\n", b"invalid bulk length"),
+    "a bulk over the limit": (b"*2\r\n$3\r\nGET\r\n$%d\r\n" % (16 * MIB), b"too big"),
+    "a bulk length of many digits": (b"*1\r\n$" + b"9" * 5000 + b"\r\n", b"invalid bulk length"),
+    "a negative bulk": (b"*2\r\n$3\r\nGET\r\n$-5\r\n", b"invalid bulk length"),
+    "a null bulk": (b"*2\r\n$3\r\nGET\r\n$-1\r\n", b"invalid bulk length"),
+    "no number": (b"*1\r\n$x\r\n", b"invalid bulk length"),
+    "an oversized array": (b"*2147483647\r\n", b"invalid multibulk length"),
+    "an array length of many digits": (b"*" + b"1" * 5000 + b"\r\n", b"invalid multibulk length"),
+    "an array of no length": (b"*\r\n$1\r\n", b"invalid multibulk length"),
+    "an integer in a command": (b"*2\r\n$3\r\nGET\r\n:1\r\n", b"expected '$', got ':'"),
+    "a null in a command": (b"*2\r\n$3\r\nGET\r\n_\r\n", b"expected '$', got '_'"),
+    "a map": (b"%1\r\n$3\r\nGET\r\n$1\r\nk\r\n", b"expected '*', got '%'"),
+    "a reply": (b"+OK\r\n", b"expected '*', got '+'"),
+    "nested arrays": (b"*1\r\n" * 250_000, b"expected '$', got '*'"),
+    "nested maps": (b"*1\r\n" + b"%1\r\n" * 250_000, b"expected '$', got '%'"),
+    "an endless line": (b"x" * (4 * MIB), b"too big inline request"),
+    "unbalanced quotes": (b'SET k "half\r\n', b"unbalanced quotes"),
+    "a good command before the bad one": (b"*1\r\n$4\r\nPING\r\n*1\r\n$-1\r\n", b"invalid bulk length"),
+}
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireCluster]:
+    """Three nodes with small limits, started as from a login shell: with few files allowed unless asked for more."""
+    cluster = WireCluster(tmp_path_factory.mktemp("strict"), config=CONFIG)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (SOFT_FILES, hard))
+        cluster.form()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        yield cluster
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        cluster.dispose()
+
+
+@contextmanager
+def _others_served(cluster: WireCluster, growth_mib: float) -> Iterator[None]:
+    """Within, and afterwards, nobody else notices; no node's memory has grown by more than so much at the end of it."""
+    before = {node.name: node.resident_mib() for node in cluster.nodes}
+    with ExitStack() as stack:
+        clients = [stack.enter_context(node.client()) for node in cluster.nodes]
+        _serve(clients)
+        yield
+        _serve(clients)
+        grown = {node.name: node.resident_mib() - before[node.name] for node in cluster.nodes}
+        assert max(grown.values()) < growth_mib, grown
+    assert all(node.is_healthy() for node in cluster.nodes)
+    cluster.assert_logs_clean()
+
+
+def _serve(clients: list[object]) -> None:
+    for number, client in enumerate(clients):
+        for key in (f"served:{number}", f"served:{number}:again"):
+            assert client.set(key, key)  # type: ignore[attr-defined]
+            assert clients[number - 1].get(key) == key.encode()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("kind", MALFORMED)
+def test_a_protocol_error_and_a_closed_connection(strict: WireCluster, kind: str) -> None:
+    data, complaint = MALFORMED[kind]
+    with _others_served(strict, growth_mib=64):
+        with raw(strict.ports[0]) as connection:
+            said = exchange(connection, data)
+        last = said.split(b"\r\n")[-2] if said else b""
+        # A server that closes with unread bytes before it resets the connection, which may overtake its last words.
+        assert last.startswith(b"-ERR Protocol error: ") or (not said and len(data) > 100_000), said[:200]
+        assert complaint in last or not said
+
+
+def test_what_came_before_the_error_is_answered(strict: WireCluster) -> None:
+    good = resp.command("SET", "before", "1") + resp.command("GET", "before") + b"PING\r\n*0\r\n*-1\r\n\r\nPING x\r\n"
+    with raw(strict.ports[1]) as connection:
+        said = exchange(connection, good + b"*1\r\n$-1\r\n" + resp.command("SET", "before", "2"))
+    assert said.startswith(b"+OK\r\n$1\r\n1\r\n+PONG\r\n$1\r\nx\r\n-ERR Protocol error: ")
+    assert said.count(b"\r\n") == 7
+    assert strict.nodes[0].client().get("before") == b"1"
+
+
+def test_binary_junk(strict: WireCluster) -> None:
+    rng = random.Random(7)
+    with _others_served(strict, growth_mib=64):
+        for number in range(60):
+            junk = rng.randbytes(rng.choice((10, 1000, 100_000)))
+            if number % 3 == 0:
+                junk = rng.choice((b"*", b"$", b"*3\r\n", b"*2\r\n$3\r\nGET\r\n$50\r\n")) + junk
+            with raw(strict.nodes[number % 3].port) as connection:
+                connection.sendall(junk[:10_000])
+                connection.shutdown(socket.SHUT_WR)
+                exchange(connection, b"")
+
+
+def test_half_frames_are_waited_for_and_forgotten_with_their_client(strict: WireCluster) -> None:
+    whole = resp.command("SET", "half", "whole")
+    with _others_served(strict, growth_mib=64), ExitStack() as stack:
+        halves = [stack.enter_context(raw(strict.ports[0])) for _ in whole]
+        for size, connection in enumerate(halves):
+            connection.sendall(whole[:size])
+        for size, connection in list(enumerate(halves))[::2]:
+            connection.sendall(whole[size:])
+            assert read_exactly(connection, 5) == b"+OK\r\n"
+    assert strict.nodes[1].client().get("half") == b"whole"
+
+
+def test_slow_clients_with_large_requests_are_bounded_together(strict: WireCluster) -> None:
+    """24 clients drip requests of 12 MiB: together more than client_buffers_bytes_max, so some are cut."""
+    with _others_served(strict, growth_mib=32 + 96), ExitStack() as stack:
+        slow = [stack.enter_context(raw(strict.ports[0])) for _ in range(24)]
+        for connection in slow:
+            connection.sendall(b"*3\r\n$3\r\nSET\r\n$4\r\nslow\r\n$%d\r\n" % (12 * MIB))
+        chunk = b"x" * (256 << 10)
+        for _ in range(20):
+            for connection in slow:
+                if not is_closed(connection):
+                    _send_or_lose(connection, chunk)
+        wait_for(lambda: sum(map(is_closed, slow)) >= 12, "the nodes to cut those that are over the limit")
+        strict.nodes[0].client().ping()
+        assert strict.nodes[0].resident_mib() < 400
+        left = [connection for connection in slow if not is_closed(connection)]
+        assert left, "those within the limit go on"
+
+
+def _send_or_lose(connection: socket.socket, data: bytes) -> None:
+    try:
+        connection.sendall(data)
+    except ConnectionError:
+        return
+
+
+def test_a_slow_loris_holds_nobody_up(strict: WireCluster) -> None:
+    request = resp.command("SET", "loris", "x" * 40)
+    with _others_served(strict, growth_mib=64), ExitStack() as stack:
+        slow = [stack.enter_context(raw(strict.nodes[number % 3].port)) for number in range(60)]
+        for place in range(len(request)):
+            for connection in slow:
+                connection.sendall(request[place : place + 1])
+        for connection in slow:
+            assert read_exactly(connection, 5) == b"+OK\r\n"
+
+
+def test_1000_idle_connections(strict: WireCluster) -> None:
+    node = strict.nodes[0]
+    with _others_served(strict, growth_mib=96), ExitStack() as stack:
+        idle = [stack.enter_context(raw(node.port)) for _ in range(IDLE_CLIENTS)]
+        for connection in idle[::2]:
+            connection.sendall(b"*2\r\n$4\r\nECHO\r\n$5\r\nhel")
+        with node.client() as client:
+            wait_for(lambda: client.info("clients")["connected_clients"] > IDLE_CLIENTS, "all are connected")
+            for number in range(200):
+                assert client.set(f"idle:{number}", number)
+                assert client.get(f"idle:{number}") == b"%d" % number
+        for connection in idle[::2]:
+            connection.sendall(b"lo\r\n")
+        for connection in idle[::2]:
+            assert read_exactly(connection, 11) == b"$5\r\nhello\r\n"
+    with node.client() as client:
+        wait_for(lambda: client.info("clients")["connected_clients"] < 20, "they are forgotten")
+
+
+def test_a_client_that_never_reads(strict: WireCluster) -> None:
+    """It asks for two thousand MiB and fetches nothing: the node stops reading from it, and holds little for it."""
+    node = strict.nodes[0]
+    with node.client() as client:
+        assert client.set("big", b"b" * MIB)
+    with _others_served(strict, growth_mib=700), raw(node.port) as greedy:
+        request = resp.command("GET", "big") * 2000
+        greedy.sendall(request)
+        greedy.sendall(resp.command("SET", "greedy", "served"))
+        peak = 0.0
+        for number in range(100):
+            peak = max([peak, *(each.resident_mib() for each in strict.nodes)])
+            with strict.nodes[number % 3].client() as client:
+                assert client.set("meanwhile", number)
+        assert peak < 900, f"{peak} MiB are held for it"
+        with node.client() as client:
+            assert client.get("greedy") is None, "commands far behind the unread replies were taken"
+    with node.client() as client:
+        assert client.strlen("big") == MIB
+
+
+def test_a_slow_reader_gets_everything_in_order(strict: WireCluster) -> None:
+    node = strict.nodes[1]
+    with node.client() as client:
+        client.mset({f"ordered:{number}": f"{number}:" + "y" * 5000 for number in range(100)})
+    with raw(node.port) as slow:
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 << 10)
+        slow.sendall(b"".join(resp.command("GET", f"ordered:{number % 100}") for number in range(5000)))
+        for number in range(5000):
+            value = f"{number % 100}:" + "y" * 5000
+            wanted = resp.bulk(value.encode())
+            assert read_exactly(slow, len(wanted)) == wanted
+
+
+def _greeted(connection: socket.socket, node: WireNode, as_node: WireNode) -> None:
+    """Makes the connection look like one of the node `as_node`."""
+    myself = as_node.document("DYN.CLUSTER", "MYSELF")
+    connection.sendall(resp.command("DYN.PEER", 1, myself["cluster"], myself["id"], 1))
+    assert read_exactly(connection, 5) == b"+OK\r\n"
+
+
+def _damaged(node: WireNode) -> int:
+    count = node.document("DYN.STATS")["counters"]["damaged_frames"]
+    assert isinstance(count, int)
+    return count
+
+
+SOUND = encode_frame((b"GOSSIP", 0, 0, 1, b"nobody 1 1 up"))
+DAMAGED_FRAMES = {
+    "a flipped bit": SOUND[:-10] + bytes([SOUND[-10] ^ 1]) + SOUND[-9:],
+    "junk": bytes(range(256)),
+    "a command": resp.command("GET", "k" * 20),
+    "too large": b"*2\r\n$8\r\nxxxxxxxx\r\n$999999999999\r\n",
+    "a frame of 8 GiB": b"*2\r\n$8\r\nxxxxxxxx\r\n$8589934592\r\n",
+    "no message": encode_frame(()),
+    "a short message": encode_frame((b"STORE",)),
+    "words for numbers": encode_frame((b"STORE", b"x", b"y")),
+    "a list for a name": encode_frame(([b"STORE"], 1, 2)),
+    "a list for a clock": encode_frame((b"STORE", [b"1"], 2)),
+    "a key without its record": encode_frame((b"STORE", 0, 1, b"key")),
+    "a page without limits": encode_frame((b"ASK", 0, 1, b"PAGE")),
+    "a relay of nothing": encode_frame((b"RELAY", 0, 1)),
+    "a relay of words": encode_frame((b"RELAY", 0, 1, 0, b"x", b"GET", b"k")),
+    "a layout that is none": encode_frame((b"LAYOUT", 0, 1, b"nonsense")),
+    "gossip that is none": encode_frame((b"GOSSIP", 0, 1, 1, b"no entry")),
+    "an answer to nobody": encode_frame((b"RELAYED", 0, 1, b"abc", b"+OK\r\n")) + b"!" * 100,
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED_FRAMES)
+def test_a_peer_that_sends_damage_is_cut_and_counted(strict: WireCluster, kind: str) -> None:
+    node = strict.nodes[0]
+    before = _damaged(node)
+    with _others_served(strict, growth_mib=64):
+        with raw(node.port) as connection:
+            _greeted(connection, node, strict.nodes[1])
+            connection.sendall(SOUND)
+            assert exchange(connection, DAMAGED_FRAMES[kind]) == b""
+        assert _damaged(node) == before + 1
+        assert strict.nodes[1].name in node.log or "damaged message" in node.log
+
+
+def test_who_is_no_peer_of_ours_is_told_so(strict: WireCluster) -> None:
+    node = strict.nodes[0]
+    myself = node.document("DYN.CLUSTER", "MYSELF")
+    other = strict.nodes[1].document("DYN.CLUSTER", "MYSELF")
+    wrong = [
+        resp.command("DYN.PEER"),
+        resp.command("DYN.PEER", 99, myself["cluster"], other["id"], 1),
+        resp.command("DYN.PEER", 1, "elsewhere", other["id"], 1),
+        resp.command("DYN.PEER", 1, myself["cluster"], myself["id"], 1),
+        resp.command("DYN.PEER", 1, myself["cluster"], b"\xff\xfe", 1),
+        resp.command("DYN.PEER", 1, b"\xff\xfe", other["id"], 1),
+    ]
+    for request in wrong:
+        with raw(node.port) as connection:
+            assert exchange(connection, request).startswith(b"-ERR ")
+    with raw(node.port) as connection:  # and only a connection's first command can make it a peer's
+        connection.sendall(b"PING\r\n")
+        assert read_exactly(connection, 7) == b"+PONG\r\n"
+        connection.sendall(wrong[0])
+        assert b"unknown command" in connection.recv(1000)
+    strict.assert_logs_clean()

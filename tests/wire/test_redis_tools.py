@@ -1,0 +1,96 @@
+"""redis-cli and redis-benchmark, unmodified, as people use them."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from protocol import resp
+from tests.wire.cluster import WireCluster
+
+pytestmark = pytest.mark.skipif(shutil.which("redis-cli") is None, reason="redis-tools is not installed")
+
+
+def _run(*words: str | int, stdin: bytes = b"") -> str:
+    done = subprocess.run([str(word) for word in words], input=stdin, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return (done.stdout + done.stderr).decode()
+
+
+def _cli(cluster: WireCluster, *words: str | int, node: int = 0, stdin: bytes = b"") -> str:
+    return _run("redis-cli", "-p", cluster.ports[node], *words, stdin=stdin)
+
+
+@pytest.mark.parametrize("option", [(), ("-3",), ("-c",), ("-2",)], ids=["plain", "RESP3", "cluster", "RESP2"])
+def test_a_session(cluster: WireCluster, option: tuple[str, ...]) -> None:
+    lines = "SET cli:k 'hello world'|GET cli:k|GET cli:none|STRLEN cli:k|EXPIRE cli:k 100|DEL cli:k|EXISTS cli:k"
+    said = _cli(cluster, *option, node=1, stdin=lines.replace("|", "\n").encode())
+    assert said.splitlines() == ["OK", "hello world", "", "11", "1", "1", "0"]
+
+
+def test_one_command_at_a_time_through_different_nodes(cluster: WireCluster) -> None:
+    assert _cli(cluster, "SET", "cli:greeting", "hello", node=0) == "OK\n"
+    assert _cli(cluster, "-c", "GET", "cli:greeting", node=1) == "hello\n"
+    assert _cli(cluster, "-x", "SET", "cli:stdin", node=2, stdin=b"a\nb\n") == "OK\n"
+    assert _cli(cluster, "--raw", "GET", "cli:stdin", node=0) == "a\nb\n\n"
+    assert "ERR unknown command" in _cli(cluster, "LPUSH", "cli:list", "x")
+    assert _cli(cluster, "-r", 3, "PING") == "PONG\nPONG\nPONG\n"
+
+
+def test_siblings(cluster: WireCluster) -> None:
+    for node, value in enumerate(("a", "b")):
+        said = _cli(cluster, "--no-raw", "DYN.SET", "cli:siblings", value, node=node)
+        assert re.fullmatch(r'1\) "[\w-]+"\n2\) \(integer\) [23]\n3\) \(integer\) 0\n', said)
+    said = _cli(cluster, "--no-raw", "DYN.GET", "cli:siblings", node=2)
+    match = re.fullmatch(r'1\) "([\w-]+)"\n2\) 1\) "a"\n   2\) "b"\n', said)
+    assert match, said
+    _cli(cluster, "DYN.SET", "cli:siblings", "c", "CONTEXT", match[1])
+    assert _cli(cluster, "DYN.GET", "cli:siblings", node=1).splitlines()[1:] == ["c"]
+
+
+def test_pipe_and_scan(cluster: WireCluster) -> None:
+    names = [f"cli:pipe:{number}" for number in range(2000)]
+    said = _cli(cluster, "--pipe", stdin=b"".join(resp.command("SET", name, f"v\r\n{name}") for name in names))
+    assert "errors: 0, replies: 2000" in said
+    for option in ((), ("-c",), ("-3",)):
+        found = _cli(cluster, *option, "--scan", "--pattern", "cli:pipe:*", node=1).split()
+        assert sorted(found) == sorted(names)
+    assert _cli(cluster, "--scan", "--pattern", "cli:pipe:1999", node=2) == "cli:pipe:1999\n"
+
+
+def test_what_the_tools_look_at(cluster: WireCluster) -> None:
+    assert "redis_version:" in _cli(cluster, "INFO")
+    assert "cluster_state:ok" in _cli(cluster, "CLUSTER", "INFO")
+    nodes = _cli(cluster, "CLUSTER", "NODES").strip().splitlines()
+    assert len(nodes) == 3
+    assert sum("myself" in node for node in nodes) == 1
+    assert _cli(cluster, "CLUSTER", "KEYSLOT", "{user1000}.following") == "3443\n"
+    checked = _cli(cluster, "--cluster", "check", f"127.0.0.1:{cluster.ports[0]}")
+    assert "[OK] All 16384 slots covered." in checked
+    assert "[ERR]" not in checked
+
+
+def _benchmark(cluster: WireCluster, *words: str | int) -> str:
+    said = _run("redis-benchmark", "-p", cluster.ports[0], "-t", "set,get", "-n", 2000, "-r", 500, "--csv", *words)
+    assert "rror" not in said, said
+    return said
+
+
+@pytest.mark.parametrize("words", [(), ("-P", 16), ("-c", 200), ("-3",), ("-d", 10_000)], ids=str)
+def test_benchmark(cluster: WireCluster, words: tuple[str | int, ...]) -> None:
+    if shutil.which("redis-benchmark") is None:
+        pytest.skip("redis-benchmark is not installed")
+    said = _benchmark(cluster, *words)
+    assert [line.split(",")[0] for line in said.splitlines()[-2:]] == ['"SET"', '"GET"']
+
+
+@pytest.mark.parametrize("words", [(), ("-P", 16), ("--threads", 2)], ids=str)
+def test_benchmark_of_a_cluster(cluster: WireCluster, words: tuple[str | int, ...]) -> None:
+    if shutil.which("redis-benchmark") is None:
+        pytest.skip("redis-benchmark is not installed")
+    said = _benchmark(cluster, "--cluster", *words)
+    assert "SET" in said
+    assert "GET" in said
