@@ -5,9 +5,10 @@ is RESP, so that the same listener, the same tools and the same hiredis serve bo
 
     *2\r\n $8\r\n <checksum> \r\n $<size> \r\n <body> \r\n
 
-The body is the messages as RESP arrays, one behind the other; the checksum is its xxh3_64, 8 bytes big endian. All else in a frame has one
-possible form only, and is compared with it, so that no bit of a frame can change unnoticed: that is why the reader cuts
-frames by hand, while hiredis, which skips some bytes unread, gets a body only after its checksum has proved right.
+The body is the messages as RESP arrays, one behind the other; the checksum is its xxh3_64, 8 bytes big endian. All else in
+a frame has one possible form only, and is compared with it, so that no bit of a frame can change unnoticed: that is why
+the reader cuts frames by hand, while hiredis, which skips some bytes unread, gets a body only after its checksum has
+proved right.
 
 A checksum is a shield against damage and not against malice: who may connect as a node is decided elsewhere. After
 damage nothing tells where the next frame begins, so the connection has to be closed.
@@ -48,12 +49,26 @@ def encode_message(message: Sequence[Item]) -> bytes:
         return _encode_nested(message)
 
 
-def seal(messages: list[bytes], body_bytes_max: int = 64 << 20) -> bytes:
-    """Encoded messages as one frame; as several when the body would grow larger than `body_bytes_max`. HOT."""
-    body = b"".join(messages)
-    if len(body) > body_bytes_max and len(messages) > 1:
-        half = len(messages) // 2
-        return seal(messages[:half], body_bytes_max) + seal(messages[half:], body_bytes_max)
+def seal(messages: list[bytes], body_bytes: int = 64 << 10) -> bytes:
+    """Encoded messages as one frame, or as several of about `body_bytes`. HOT.
+
+    hiredis moves what is left of its buffer after every KiB, so many messages in one large body would cost their square.
+    """
+    frames = []
+    gathered: list[bytes] = []
+    size = 0
+    for message in messages:
+        gathered.append(message)
+        size += len(message)
+        if size >= body_bytes:
+            frames.append(_frame(b"".join(gathered)))
+            gathered, size = [], 0
+    if gathered:
+        frames.append(_frame(b"".join(gathered)))
+    return b"".join(frames)
+
+
+def _frame(body: bytes) -> bytes:
     return _FRAME % (xxh3_64_digest(body), len(body), body)
 
 

@@ -26,7 +26,7 @@ from server.core.versions import DamagedRecord
 PREFIX_BYTES = 6
 META = b"\xff\xff"  # beyond every slot: the node's own documents
 SLOT_PREFIX = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
-_UNKNOWN = b"?"  # told from any record by identity, so that "known to be absent" (None) can be cached
+_UNKNOWN = b"not looked up yet"  # told from any record by identity, so that "known to be absent" (None) can be cached
 _ENTRY_OVERHEAD_BYTES = 180  # two bytes objects and a dictionary entry, measured
 
 

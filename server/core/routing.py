@@ -46,6 +46,14 @@ class Route:
         self.reader = reader
         self.plan = plan
 
+    def coordinator_for(self, relayed: bool) -> str | None:
+        """Who runs a write that a client sent here, or another node relayed; None: this node.
+
+        An owner runs what is relayed to it even if it holds another owner for the first live one: for a moment nodes may
+        disagree about that, and a command passed on and on would help nobody.
+        """
+        return None if relayed and self.owned else self.coordinator
+
 
 def no_routes() -> list[Route]:
     """The single route of a node without a layout: nowhere."""

@@ -296,3 +296,17 @@ def skeleton(record: bytes) -> bytes:
 def sibling_count(record: bytes) -> int:
     """How many siblings a record holds, tombstones included."""
     return (record[10] << 8) + record[11]
+
+
+def context_after(record: bytes, context: Clock, actor: bytes, counter: int) -> Clock:
+    """What the author of the write (actor, counter) has seen: its context and its own write; the context alone if a
+    clock cannot say that without covering a sibling in `record` that the author has not seen.
+
+    Then the author's next write stands beside this one: at worst there is a sibling too many, and nothing is lost.
+    """
+    seen = dict(context)
+    seen[actor] = max(counter, seen.get(actor, 0))
+    for sibling in decode(record)[1]:
+        if sibling.counter <= seen.get(sibling.actor, -1) and (sibling.actor, sibling.counter) != (actor, counter):
+            return context
+    return tuple(sorted(seen.items()))

@@ -20,6 +20,7 @@ from server.core.versions import (
     _merge_decoded,
     _newer_of_one_writer,
     clock_of,
+    context_after,
     decode,
     encode,
     merge,
@@ -358,3 +359,14 @@ def test_every_truncation_is_a_damaged_record(record: bytes) -> None:
             decode(record[:size])
     with pytest.raises(DamagedRecord):
         decode(record + b"\0")
+
+
+def test_the_context_after_a_blind_write_covers_no_sibling_that_its_author_has_not_seen() -> None:
+    first = write(None, b"A" * 8, 5, b"a")
+    assert context_after(first, (), b"A" * 8, 5) == ((b"A" * 8, 5),)
+    second = write(first, b"A" * 8, 7, b"b")  # a clock that names (A, 7) covers (A, 5), too
+    assert context_after(second, (), b"A" * 8, 7) == ()
+    other = write(first, b"B" * 8, 7, b"b")
+    assert context_after(other, (), b"B" * 8, 7) == ((b"B" * 8, 7),)
+    resolved = write(second, b"A" * 8, 9, b"c", context=((b"A" * 8, 7),))
+    assert context_after(resolved, ((b"A" * 8, 7),), b"A" * 8, 9) == ((b"A" * 8, 9),)

@@ -27,6 +27,7 @@ CONNECT_TIMEOUT_MS = 2000
 class Path:
     """The weather on the way from one machine to another."""
 
+    delay_ms_min: int = 1
     delay_ms_max: int = 4
     cut: bool = False
 
@@ -57,7 +58,8 @@ class Network:
 
     def delay_ms(self, sender: str, receiver: str) -> int:
         """A journey time on that path."""
-        return self.rng.randint(1, self.path(sender, receiver).delay_ms_max)
+        path = self.path(sender, receiver)
+        return self.rng.randint(path.delay_ms_min, path.delay_ms_max)
 
     def round_trip_works(self, one: str, other: str) -> bool:
         """Whether a connection can be made."""
@@ -74,9 +76,7 @@ class Network:
 
     def mend(self, sender: str, receiver: str) -> None:
         """The path is good again; what has waited goes on."""
-        path = self.path(sender, receiver)
-        path.cut = False
-        path.delay_ms_max = Path().delay_ms_max
+        self._paths[sender, receiver] = Path()
         for pipe in self.pipes(sender, receiver):
             pipe.resume()
 
@@ -107,6 +107,7 @@ class Pipe:
         self.receiver = receiver
         self.open = True
         self.dark = False  # the receiver's machine has lost its power
+        self.lossy = False  # has lost or reordered frames, in datagram mode
         self._network = network
         self._arrived = arrived
         self._lost = lost
@@ -146,6 +147,7 @@ class Pipe:
 
     def _scatter(self, data: bytes, datagrams: Datagrams) -> None:
         network = self._network
+        self.lossy = True
         frames = FrameReader(len(data))
         frames.feed(data)
         while (message := frames.next()) is not None:

@@ -56,8 +56,8 @@ class Verdict:
         profile = self.profile
         faults = ", ".join(profile.faults) or "none"
         return (
-            f"seed {self.seed}: {profile.nodes} nodes, {profile.config.fsync}, faults {faults}; {len(operations)} commands, "
-            f"{answered} answered, {errors} errors; trace {self.world.fingerprint()}"
+            f"seed {self.seed}: {profile.nodes} nodes, {profile.config.fsync}, faults {faults}; "
+            f"{len(operations)} commands, {answered} answered, {errors} errors; trace {self.world.fingerprint()}"
         )
 
 

@@ -138,6 +138,9 @@ class World:
         """All nodes up, all paths good."""
         self.trace("healing")
         self.network.datagrams = None
+        for pipe in self.network.pipes():
+            if pipe.lossy:  # TCP would not have kept it
+                pipe.abort()
         self.network.flip_byte_next = False
         for host in self.hosts:
             host.crash_before = ""

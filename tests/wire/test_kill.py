@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
+
+import pytest
 
 from tests.wire.cluster import WireCluster, wait_for
 from tests.wire.load import Load
@@ -72,4 +75,23 @@ def test_a_frozen_node_holds_nobody_up_and_brings_nothing_old_back(make_cluster:
         load.more(200)
     assert not load.errors, load.errors[:10]
     assert load.breaks <= 2, "only the connections to the frozen node may have been given up"
+    load.assert_all_there(*cluster.nodes)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_freezes_of_all_lengths(make_cluster: Callable[..., WireCluster]) -> None:
+    """Around every deadline there is: relays that are refused as stale, those that just are not, links that hold."""
+    cluster = make_cluster()
+    load = Load(cluster.ports, timeout_s=5.0)
+    rng = random.Random(3)
+    with load.running():
+        for number in range(40):
+            load.more(50)
+            with cluster.nodes[number % 3].frozen():
+                threading.Event().wait(rng.uniform(0.2, 3.5))
+            load.more(50)
+            if number % 4 == 3:
+                cluster.wait_healthy()
+    assert not load.errors, load.errors[:10]
     load.assert_all_there(*cluster.nodes)

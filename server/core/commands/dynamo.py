@@ -54,9 +54,9 @@ def _context(node: Node, key: bytes, token: bytes) -> Clock:
         context = decode_context(key, token)
     except BadContext as error:
         raise CommandError(f"BADCONTEXT {error}") from error
-    limit = node.state.clock.last + (node.state.config.clock_drift_ms_max << 16)
-    if any(counter > limit for _, counter in context):
-        raise CommandError("BADCONTEXT the token speaks of writes in the future")
+    # Our clock passes what the writer has seen, so that the write that follows gets the greater counter.
+    if not all(node.state.clock.observe(counter) for _, counter in context):
+        raise CommandError("BADCONTEXT the token speaks of writes further in the future than clock_drift_ms_max")
     return context
 
 
@@ -73,8 +73,9 @@ def _dyn_write(node: Node, sink: Sink, number: int, args: list[bytes], value: by
         if unit in found:
             expires_at_ms = expiry_ms(unit, found[unit], node.state.clock.now_ms, args[0].decode().lower())
     route = node.route(key)
-    if route.coordinator is not None:
-        node.relays.forward(sink, number, args, route.coordinator)
+    coordinator = route.coordinator_for(sink.relayed)
+    if coordinator is not None:
+        node.relays.forward(sink, number, args, coordinator)
         return
     _write_beside(node, sink, number, key, versions.Sibling(b"", 0, expires_at_ms, kind, value), context, wanted)
 
@@ -87,14 +88,16 @@ def _write_beside(
     stored_at = storage_key(key)
     old = state.records.get(stored_at)
     _, _, expires_at_ms, kind, value = sibling
-    record = versions.write(old, state.actor, state.clock.next(), value, expires_at_ms, kind, context)
+    counter = state.clock.next()
+    record = versions.write(old, state.actor, counter, value, expires_at_ms, kind, context)
     count = versions.sibling_count(record)
     if count > state.config.siblings_max:
         raise CommandError(
             f"TOOMANYSIBLINGS the key would have {count} siblings and siblings_max is {state.config.siblings_max}: "
             "read them with DYN.GET and write with the CONTEXT that it answers"
         )
-    token = resp.bulk(encode_context(key, versions.clock_of(record)))
+    seen = versions.context_after(record, context, state.actor, counter)
+    token = resp.bulk(encode_context(key, seen))
 
     def finish(acks: int, sink: Sink) -> bytes:
         return resp.array([token, resp.integer(acks), resp.integer(0)])

@@ -36,8 +36,9 @@ def changer(absent: Callable[[Sink], bytes], change: Change) -> Callable[[Node, 
 
     def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         route = node.route(args[1])
-        if route.coordinator is not None:
-            node.relays.forward(sink, number, args, route.coordinator)
+        coordinator = route.coordinator_for(sink.relayed)
+        if coordinator is not None:
+            node.relays.forward(sink, number, args, coordinator)
         else:
             node.run_steps(steps(node, sink, number, args), sink, number)
 

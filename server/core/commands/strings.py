@@ -70,8 +70,8 @@ def set_(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     slot = key_slot(key)
     state = node.state
     route = state.routes[slot >> state.route_shift]
-    if route.coordinator is not None:
-        node.relays.forward(sink, number, args, route.coordinator)
+    if route.coordinator is not None and (coordinator := route.coordinator_for(sink.relayed)) is not None:
+        node.relays.forward(sink, number, args, coordinator)
         return
     if len(args) > 3:
         _set_with_options(node, sink, number, args)
@@ -149,8 +149,9 @@ def _as_set(*order: int | bytes) -> Callable[[Node, Sink, int, list[bytes]], Non
 def setnx(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     """SETNX key value: 1 if it was set, 0 if the key was there."""
     route = node.route(args[1])
-    if route.coordinator is not None:
-        node.relays.forward(sink, number, args, route.coordinator)
+    coordinator = route.coordinator_for(sink.relayed)
+    if coordinator is not None:
+        node.relays.forward(sink, number, args, coordinator)
         return
     check_sizes(args[1], args[2], node.state.config)
 
