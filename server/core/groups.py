@@ -77,16 +77,18 @@ class GroupTable(Generic[G]):
     def _track(self, group: G, message: bytes) -> None:
         """Sends `message` to the group's owners and waits; those out of reach have failed at once."""
         state = self._state
-        state.in_flight += len(group.members)
-        self._groups[group.number] = group
-        self._deadlines.append(group)
+        if group.members:  # a group that answers nobody is not waited for
+            state.in_flight += len(group.members)
+            self._groups[group.number] = group
+            self._deadlines.append(group)
         links = state.links
         for peer in group.peers:
             if peer in links:
                 state.send(peer, message)
             else:
                 group.tally.fail(peer)
-        self._judge(group)
+        if group.members:
+            self._judge(group)
 
     def acked(self, peer: str, number: int) -> None:
         """`peer` has done what the group asked. A group that is no longer waiting is none of our business."""

@@ -179,7 +179,8 @@ class Node:
             b"READ": lambda peer, number, items: replica.read(state, peer, number, items[0], items[1:]),
             b"SAME": lambda peer, number, items: self.reads.acked(peer, number),
             b"RECORDS": lambda peer, number, items: self.reads.differ(peer, number, items),
-            b"STORE": lambda peer, number, items: replica.store(state, peer, number, items),
+            b"STORE": self._store,
+            b"COVERED": lambda peer, number, items: self.relays.cover(peer, number, int(items[0]), items[1]),
             b"STORED": lambda peer, number, items: self.writes.acked(peer, number),
             b"REFUSED": lambda peer, number, items: self._refused(peer, number),
             b"RELAY": lambda peer, number, items: self.relays.relayed(peer, number, int(items[0]), items[1], items[2:]),
@@ -190,6 +191,11 @@ class Node:
             b"CLOCK": lambda peer, number, items: self.relays.heard_clock(peer, number),
             b"LAYOUT": lambda peer, number, items: self._heard_layout(items[0]),
         }
+
+    def _store(self, peer: str, number: int, pairs: list[bytes]) -> None:
+        refusal = replica.store(self.state, peer, number, pairs)
+        if (peer, number) in self.relays.covered:
+            self.relays.stored(peer, number, refusal)
 
     def _refused(self, peer: str, number: int) -> None:
         self.reads.refused(peer, number)

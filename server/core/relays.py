@@ -17,6 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 
+from protocol.resp import OK
 from server.core.errors import NO_LAYOUT, ErrorReply
 from server.core.sinks import Sink
 from server.core.state import State
@@ -27,6 +28,11 @@ _GRACE_MS = 500  # the coordinator's own deadline must pass before ours does, fo
 
 
 RelayItem = tuple[Sink, int, list[bytes], int]  # asker, its number, command, begun when
+
+
+def encode_indexes(indexes: list[int]) -> bytes:
+    """Numbers of commands within a relay, 4 bytes each."""
+    return struct.pack(f">{len(indexes)}I", *indexes)
 
 
 class RelayRow:
@@ -96,6 +102,7 @@ class Relays:
         run: Callable[[Sink, int, list[bytes]], None],
         retry: Callable[[Sink, int, list[bytes], int, bool], None],
     ) -> None:
+        self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}  # relays whose answer is a STORE to come
         self._state = state
         self._run = run
         self._retry = retry
@@ -143,7 +150,7 @@ class Relays:
                 state.send(peer, state.message(b"RELAY", row.number, row.sent_ms, options, *commands))
         if self._outgoing:
             for batch in self._outgoing:
-                indexes = struct.pack(f">{len(batch.indexes)}I", *batch.indexes)
+                indexes = encode_indexes(batch.indexes)
                 if batch.peer in state.links:
                     state.send(batch.peer, state.message(b"RELAYED", batch.number, indexes, *batch.replies))
                 batch.indexes, batch.replies = [], []
@@ -173,6 +180,15 @@ class Relays:
         least_ms = min(difference_ms, self._least_difference_ms.get(peer, difference_ms))
         self._least_difference_ms[peer] = least_ms
         return difference_ms - least_ms
+
+    def cover(self, peer: str, number: int, group: int, indexes: bytes) -> None:
+        """The STORE of `group` that comes next from `peer` answers these commands of relay `number` (see writes.py)."""
+        self.covered.setdefault((peer, group), []).append((number, indexes))
+
+    def stored(self, peer: str, group: int, refusal: ErrorReply | None) -> None:
+        """We have stored, or refused, a group of `peer` that covers relays of ours."""
+        for number, indexes in self.covered.pop((peer, group)):
+            self.replied(number, indexes, [OK if refusal is None else refusal] * (len(indexes) // 4))
 
     def replied(self, number: int, indexes: bytes, replies: list[bytes]) -> None:
         """The coordinator's replies to some commands of relay `number`."""
@@ -216,6 +232,8 @@ class Relays:
     def peer_renewed(self, peer: str) -> None:
         """`peer` has started anew, with another clock."""
         self._least_difference_ms.pop(peer, None)
+        for covered in [covered for covered in self.covered if covered[0] == peer]:
+            del self.covered[covered]  # their STORE was lost with the connection
 
     def silent_peers(self, now_ms: int) -> list[str]:
         """Peers that owe us a reply and have said nothing at all for longer than we are willing to wait."""

@@ -4,6 +4,10 @@ Theory (Dynamo, section 4.5). The coordinator's own vote is counted at once thou
 turn: every answer leaves after that commit (commit, then speak), so nobody hears of a vote that is not on disk. An
 owner takes a group as one batch, so it acknowledges the group as one.
 
+A plain write that another owner relayed to us needs no answer when W is two: our STORE proves to that owner that we have
+the write on disk, and once it has stored it, too, it answers its client itself (`Covered`). That saves a message and a
+hop for most writes, and it is the same quorum: two distinct replicas on disk, counted where the client waits.
+
 When fewer than W owners can be reached nothing is written, and the error says so; when they get lost on the way the
 error says that the write may survive (P5).
 """
@@ -16,6 +20,7 @@ from protocol.resp import OK
 from server.core.errors import CommandError, QuorumUnreachable
 from server.core.groups import Group, GroupTable
 from server.core.quorum import Tally
+from server.core.relays import RelayedBatch, encode_indexes
 from server.core.routing import Plan
 from server.core.sinks import Sink
 
@@ -26,11 +31,12 @@ Finish = Callable[[int, Sink], bytes] | None
 class WriteGroup(Group):
     """The writes of one turn that go to the same owners: storage key, record, storage key, record, …"""
 
-    __slots__ = ("payload", "size_bytes")
+    __slots__ = ("covered", "payload", "size_bytes")
 
     def __init__(self, number: int, peers: tuple[str, ...], tally: Tally, deadline_ms: int) -> None:
         super().__init__(number, peers, tally, deadline_ms)
         self.payload: list[bytes] = []
+        self.covered: dict[RelayedBatch, list[int]] = {}  # relayed plain writes, by batch: their numbers in it
         self.size_bytes = 0
 
 
@@ -68,17 +74,31 @@ class Writes(GroupTable[WriteGroup]):
         """HOT. Writes `record` for `old`, which `Records.get` has just answered, here and at the other owners."""
         self._state.records.put(key, record, old)
         group.payload += (key, record)
-        group.members.append((finish, sink, number))
+        if finish is None and sink.relayed and isinstance(sink, RelayedBatch) and sink.peer in group.peers:
+            group.covered.setdefault(sink, []).append(number)
+        else:
+            group.members.append((finish, sink, number))
         group.size_bytes += len(record)
         if group.size_bytes > self._state.config.batch_bytes_max:
             self.launch()
 
     def _launch(self, group: WriteGroup) -> None:
         state = self._state
-        state.statistics.writes += len(group.members)
         group.tally.ack(state.id)
+        self._cover(group)
         payload, group.payload = group.payload, []
+        state.statistics.writes += len(payload) // 2
         self._track(group, state.message(b"STORE", group.number, *payload))
+
+    def _cover(self, group: WriteGroup) -> None:
+        """Leaves the answers of relayed plain writes to the owners who relayed them, if our vote and theirs suffice."""
+        state = self._state
+        for batch, numbers in group.covered.items():
+            if group.tally.wanted == 2 and batch.peer in state.links:
+                indexes = encode_indexes(numbers)
+                state.send(batch.peer, state.message(b"COVERED", batch.number, group.number, indexes))
+            else:
+                group.members += [(None, batch, number) for number in numbers]
 
     def _complete(self, group: WriteGroup) -> None:
         acks = len(group.tally.acked)

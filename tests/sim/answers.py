@@ -8,8 +8,9 @@ from tests.sim.checkers import Writes
 from tests.sim.clients import History, Operation
 from tests.sim.evidence import Dot, Evidence
 from tests.sim.host import Host
-from tests.sim.intents import Fate
+from tests.sim.intents import Fate, Intent
 
+GRACE_MS = 1000  # relays wait 500 ms more than what they relay; slow journeys and late ticks
 THAW_GRACE_MS = 1500  # a node that has been frozen judges no deadline before it has read what had come
 
 
@@ -27,30 +28,36 @@ def check_in_order(history: History) -> list[str]:
 def _fits(operation: Operation) -> bool:
     name, reply = operation.name, operation.reply
     if name == "GET":
-        return reply is None or bytes(reply).startswith(operation.args[1] + b"=")
+        return reply is None or _is_value_of(operation.args[1], reply)
     if name == "SET":
-        return reply is None if b"NX" in operation.args and reply is None else reply == b"OK"
+        return reply == b"OK" or (reply is None and b"NX" in operation.args)
     if name == "DEL":
         return type(reply) is int
+    if name == "DYN.QUORUM":
+        return type(reply) is list and len(reply) == 3
+    if type(reply) is not list or not (reply[0] is None or _is_context_of(operation.args[1], reply[0])):
+        return False
     if name == "DYN.GET":
-        token, values = reply
-        own = all(value.startswith(operation.args[1] + b"=") for value in values)
-        return own and (token is None or _is_context_of(operation.args[1], token))
-    if name in ("DYN.SET", "DYN.DEL"):
-        return _is_context_of(operation.args[1], reply[0])
-    return type(reply) is list
+        return len(reply) == 2 and all(_is_value_of(operation.args[1], value) for value in reply[1])
+    return len(reply) == 3 and reply[0] is not None
 
 
-def _is_context_of(key: bytes, token: bytes) -> bool:
+def _is_value_of(key: bytes, value: object) -> bool:
+    return isinstance(value, bytes) and value.startswith(key + b"=")
+
+
+def _is_context_of(key: bytes, token: object) -> bool:
     try:
-        decode_context(key, token)
+        return isinstance(token, bytes) and len(decode_context(key, token)) >= 0
     except BadContext:
         return False
-    return True
 
 
-def check_in_time(history: History, hosts: list[Host], now_ms: int, limit_ms: int) -> list[str]:
-    """P5: an answer by the deadline, counted from when the command's turn came on its connection; while the node lives."""
+def check_in_time(history: History, hosts: list[Host], now_ms: int, timeout_ms: int, attempts: int) -> list[str]:
+    """P5: an answer by the deadline, counted from when the command's turn came on its connection; while the node lives.
+
+    A command that reads and then writes has a deadline for each; one that goes to another coordinator has a new one.
+    """
     faults = []
     by_id = {host.id: host for host in hosts}
     turn_came: dict[tuple[str, int], int] = {}
@@ -60,12 +67,17 @@ def check_in_time(history: History, hosts: list[Host], now_ms: int, limit_ms: in
         host = by_id[operation.host]
         begin_ms = max(operation.invoked_ms, turn_came.get(connection, 0))
         end_ms = operation.answered_ms if operation.answered else min(now_ms, host.died_ms(operation.life))
+        limit_ms = timeout_ms * (attempts - 1 + _steps(operation)) + GRACE_MS
         if connection not in stuck and _awake_ms(host, begin_ms, end_ms) > limit_ms:
             faults.append(f"{'late' if operation.answered else 'no'} answer: {operation}")
         turn_came[connection] = end_ms
         if not operation.answered:
             stuck.append(connection)
     return faults
+
+
+def _steps(operation: Operation) -> int:
+    return 2 if operation.name == "DEL" or b"NX" in operation.args else 1
 
 
 def _awake_ms(host: Host, begin_ms: int, end_ms: int) -> int:
@@ -77,27 +89,40 @@ def _awake_ms(host: Host, begin_ms: int, end_ms: int) -> int:
 
 
 def check_contexts(history: History, evidence: Evidence, writes: Writes) -> list[str]:
-    """P3: a context covers only what was shown, or was superseded by something that it covers too."""
+    """P3: a context covers only what its holder has been shown, handed in or written, or what was superseded."""
     faults = []
     for operation in history.operations:
-        if operation.name != "DYN.GET" or not operation.answered or operation.error or operation.reply[0] is None:
+        if not operation.name.startswith("DYN.") or operation.name == "DYN.QUORUM" or _without_token(operation):
             continue
-        key, (token, values) = operation.args[1], operation.reply
+        key, token = operation.args[1], operation.reply[0]
         context = Context(key, token)
-        # Overwritten within the turn of the read: on no disk, so it is not among the superseders.
-        unborn = [
-            intent
-            for intent in writes.of_key(key)
-            if _overlap(intent.operation, operation) and (intent.value is None or not writes.dots(intent))
-        ]
+        own = writes.of_operation(operation)
+        values = operation.reply[1] if own is None else [own.value]
+        unborn = _unborn_in_turn(operation, writes)
         for dot, birth in evidence.births.get(key, {}).items():
             version = birth.known.siblings[dot]
             if version.kind != VALUE or version.value in values or not context.covers(dot):
                 continue
-            superseded = any(context.covers(later) for later in writes.superseders(key, dot))
+            if own is not None and own.may_supersede(dot):
+                continue
+            by = [later for later in writes.superseders(key, dot) if own is not None or context.covers(later)]
+            superseded = any(evidence.births[key][later].step <= operation.answered_step for later in by)
             if not superseded and not any(intent.may_supersede(dot) for intent in unborn):
-                faults.append(f"the context covers {version.value!r}, which it does not show: {operation}")
+                faults.append(f"the context covers {version.value!r}, which its holder has not seen: {operation}")
     return faults
+
+
+def _without_token(operation: Operation) -> bool:
+    return not operation.answered or bool(operation.error) or operation.reply[0] is None
+
+
+def _unborn_in_turn(operation: Operation, writes: Writes) -> list[Intent]:
+    """Writes that may have been overwritten within the turn of the operation: on no disk, so no dot tells of them."""
+    return [
+        intent
+        for intent in writes.of_key(operation.args[1])
+        if _overlap(intent.operation, operation) and (intent.value is None or not writes.dots(intent))
+    ]
 
 
 def _overlap(one: Operation, other: Operation) -> bool:

@@ -12,6 +12,7 @@ stand for it.
 from __future__ import annotations
 
 from server.core.versions import TOMBSTONE
+from tests.sim.clients import Operation
 from tests.sim.evidence import Dot, Evidence, Seen
 from tests.sim.intents import Fate, Intent
 
@@ -24,15 +25,21 @@ class Writes:
         self.evidence = evidence
         self._by_value: dict[tuple[bytes, bytes | None], list[Intent]] = {}
         self._by_key: dict[bytes, list[Intent]] = {}
+        self._by_operation: dict[int, Intent] = {}
         self._dots: dict[int, list[Dot]] = {}
         self._superseders: dict[tuple[bytes, Dot], list[Dot]] = {}
         for intent in intents:
             self._by_value.setdefault((intent.key, intent.value), []).append(intent)
             self._by_key.setdefault(intent.key, []).append(intent)
+            self._by_operation[id(intent.operation)] = intent
 
     def of(self, key: bytes, value: bytes | None) -> list[Intent]:
         """The writes of a value: one; or all deletions of a key."""
         return self._by_value.get((key, value), [])
+
+    def of_operation(self, operation: Operation) -> Intent | None:
+        """What an operation on one key meant to write, if anything."""
+        return self._by_operation.get(id(operation))
 
     def of_key(self, key: bytes) -> list[Intent]:
         """All writes of a key."""

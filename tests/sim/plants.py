@@ -13,9 +13,11 @@ from typing import Any
 from server.core import reads, versions
 from server.core.config import Config
 from server.core.dispatch import Dispatcher
+from server.core.groups import GroupTable
 from server.core.node import Outbox
 from server.core.quorum import Tally, Verdict
 from server.core.relays import SecondAttempt
+from server.core.sinks import Session
 from server.core.versions import ACTOR_BYTES
 from tests.sim.host import Host
 from tests.sim.runs import Profile
@@ -33,12 +35,11 @@ class Plant:
     found_by: str
     faults: tuple[str, ...] = ()
     config: Config = field(default_factory=Config)
+    duration_ms: int = 5000
 
     def profile(self) -> Profile:
         """Three nodes, a lot of what the plant needs."""
-        return Profile(
-            nodes=3, customers=5, keys=4, faults=self.faults, pace_ms=300, duration_ms=5000, config=self.config
-        )
+        return Profile(3, 5, 5, self.faults, 300, self.duration_ms, self.config)
 
 
 def _speak_before_commit(patch: Patch) -> None:
@@ -95,10 +96,37 @@ def _speak_before_a_sync(patch: Patch) -> None:
     patch(Host, "finish_turn", finish_turn)
 
 
+def _share_an_actor(patch: Patch) -> None:
+    patch(Host, "make_actor", lambda self: b"the same")
+
+
+def _forget_the_deadline(patch: Patch) -> None:
+    patch(GroupTable, "expire", lambda self, now_ms: None)
+
+
+def _answer_as_it_comes(patch: Patch) -> None:
+    def flush(self: Session) -> bytes:
+        ready = [index for index, slot in enumerate(self.slots) if isinstance(slot, bytes)]
+        waiting = [slot for slot in self.slots if not isinstance(slot, bytes)]
+        data = b"".join(bytes(self.slots[index]) for index in ready)  # type: ignore[arg-type]
+        if not waiting:
+            self.first_number += len(self.slots)
+            self.slots.clear()
+        else:
+            for index in ready:
+                self.slots[index] = b""
+        return data
+
+    patch(Session, "flush", flush)
+
+
 PLANTS = (
     Plant("speak before commit", _speak_before_commit, "on the disks of", ("crash",)),
     Plant("count a replica twice", _count_calls, "on the disks of", ("datagrams", "cut")),
     Plant("keep the actor over a lost disk", _keep_the_actor, "without being superseded", ("wipe",)),
+    Plant("share an actor", _share_an_actor, "names Version", ("isolate", "cut")),
+    Plant("forget the deadline", _forget_the_deadline, "answer: Operation", ("datagrams",), duration_ms=8000),
+    Plant("answer as it comes", _answer_as_it_comes, "not this command's answer", ("slow path",)),
     Plant("merge to the newest sibling", _merge_to_the_newest, "without being superseded", ("isolate", "cut")),
     Plant("overtake within a connection", _wait_for_nothing, "expected"),
     Plant("forget the first attempt", _lie_about_second_attempts, "refused, yet written", ("kill", "isolate")),

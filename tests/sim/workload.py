@@ -98,7 +98,7 @@ class Customer:
         return [b"DYN.DEL", key, *self._options(key, 0.9)]
 
     def _options(self, key: bytes, informed: float) -> list[bytes]:
-        """With the context of this client's last DYN.GET of the key, likely; with a W of its own at times."""
+        """With the last context that this client got for the key, likely; with a W of its own at times."""
         token = self._last_context(key)
         chosen = [b"CONTEXT", token] if token is not None and self._rng.random() < informed else []
         return chosen + ([b"W", self._replicas()] if self._rng.random() < 0.2 else [])
@@ -108,11 +108,15 @@ class Customer:
 
     def _last_context(self, key: bytes) -> bytes | None:
         for operation in reversed(self._world.history.operations):
-            mine = operation.client == self.client.name and operation.args[:2] == [b"DYN.GET", key]
-            if mine and operation.answered and not operation.error:
-                token: bytes | None = operation.reply[0]
-                return token
+            mine = operation.client == self.client.name and operation.args[:2] in _with_token(key)
+            if mine and type(operation.reply) is list:
+                token = operation.reply[0]
+                return token if isinstance(token, bytes) else None
         return None
+
+
+def _with_token(key: bytes) -> list[list[bytes]]:
+    return [[b"DYN.GET", key], [b"DYN.SET", key], [b"DYN.DEL", key]]
 
 
 _PLAIN: list[Callable[[Customer, bytes], list[bytes]]] = [
