@@ -39,6 +39,7 @@ class Dispatcher:
         """
         commands, node = self._commands, self._node
         slots, first = session.slots, session.first_number
+        earlier = self._written_earlier(session)
         for args in batch:
             spec = commands.get(args[0])
             if (
@@ -48,6 +49,7 @@ class Dispatcher:
                 or session.backlog
                 or session.closing
                 or self._state.in_flight > self._in_flight_max
+                or (earlier and spec.overlap == WRITE and args[1] in earlier)
             ):
                 if session.closing:
                     break  # Redis drops what is pipelined behind QUIT
@@ -78,10 +80,10 @@ class Dispatcher:
             overlap = EXCLUSIVE
         if not session.in_flight:
             session.kind = overlap
-        elif overlap != IMMEDIATE and (overlap != session.kind or overlap > WRITE):
+        elif overlap != IMMEDIATE and (overlap != session.kind or overlap != READ):
             if self._must_wait(session, overlap, spec, args):
                 return False
-            session.kind = MIXED
+            session.kind = overlap if overlap == session.kind == WRITE else MIXED
         number = session.open(args)
         if self._state.in_flight > self._in_flight_max and overlap != IMMEDIATE:
             self._state.statistics.busy += 1
@@ -100,6 +102,10 @@ class Dispatcher:
             return True
         assert spec is not None
         keys = spec.keys_of(args)
+        if overlap == WRITE:
+            earlier = self._written_earlier(session)
+            if any(key in earlier for key in keys):
+                return True
         for other in session.unanswered():
             other_spec = find_command(other)
             if other_spec is None or other_spec.overlap == IMMEDIATE:
@@ -109,6 +115,23 @@ class Dispatcher:
             if not (both_reads or both_writes) and any(key in keys for key in other_spec.keys_of(other)):
                 return True
         return False
+
+    def _written_earlier(self, session: Session) -> set[bytes]:
+        """The keys that the session's commands in flight since an earlier turn may write; looked up once a turn.
+
+        Writes of one turn travel together and are run, refused or lost together, in their order. One that was sent in an
+        earlier turn may yet be sent again, so nothing else may be written to its key before it has its answer.
+        """
+        turn = self._state.statistics.turns
+        if session.turn != turn:
+            session.turn = turn
+            session.earlier = set()
+            for args in session.unanswered() if session.in_flight and session.kind != READ else ():
+                if len(args) <= 3:
+                    session.earlier.update(args[1:2])
+                elif (spec := find_command(args)) is not None:
+                    session.earlier.update(spec.keys_of(args))
+        return session.earlier
 
     def run(self, sink: Sink, number: int, args: list[bytes]) -> None:
         """HOT. Runs a command for `sink`, whatever else is in flight."""

@@ -7,7 +7,7 @@ the order in which they came. A `Gather` is the sink of the parts of a command o
 
 A client that pipelines expects its commands to take effect in order. Here reads and writes of one key may run on
 different nodes, so commands of one connection overlap only where no order can be seen: reads with reads, and plain
-writes with plain writes (which one coordinator takes in order). Others on the same key wait in the session's backlog.
+writes with plain writes of the same turn (which travel together, and which one coordinator takes in order). Others on the same key wait in the session's backlog.
 """
 
 from __future__ import annotations
@@ -57,6 +57,8 @@ class Session:
         self.in_flight = 0
         self.kind = 0  # of the commands in flight, see commands/spec.py
         self.backlog: deque[list[bytes]] = deque()
+        self.turn = -1  # in which `earlier` was looked up
+        self.earlier: set[bytes] = set()  # keys of what is in flight since before that turn
         self.flushed = 0
         self._ready = ready
         self.listed = False  # among those that got answers in this turn

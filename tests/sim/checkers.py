@@ -6,7 +6,7 @@ and is itself covered. Who had seen what comes from the history: a plain command
 DYN.SET exactly its context. Where it was first seen on a disk, a write's record tells what it made obsolete.
 
 A plain write that was overwritten within its own turn never comes to a disk; then a write that overlaps it in time has to
-stand for it.
+stand for it. So it does for the second attempt of a write whose first coordinator was lost, having written it.
 """
 
 from __future__ import annotations
@@ -92,13 +92,18 @@ class Writes:
         return dots
 
     def stand_ins(self, intent: Intent) -> list[Dot]:
-        """For a write that never came to a disk: writes that overlap it and may have superseded it within its turn."""
+        """Writes that overlap this one and may have superseded it within its turn, before it came to a disk.
+
+        If it did come to one, then at one coordinator, and only another one's writes can hide a second attempt.
+        """
+        known = [] if intent.value is None else [actor for actor, _ in self.dots(intent)]
         begin, end = intent.operation.invoked_step, intent.operation.answered_step
         births = self.evidence.births.get(intent.key, {})
         return [
             dot
             for dot, birth in births.items()
             if birth.step >= begin
+            and dot[0] not in known
             and any(
                 other.context is None and other.operation.invoked_step <= end and other is not intent
                 for other in self.authors(intent.key, dot)
@@ -154,10 +159,11 @@ def check_acknowledged(writes: Writes, forgetful: list[str]) -> list[str]:
         operation, key = intent.operation, intent.key
         if intent.fate is not Fate.ACKED:
             continue
-        dots, from_step = writes.dots(intent), 0
-        if not dots or intent.value is None:  # which of some tombstones is this one's cannot be told
-            dots, from_step = dots + writes.stand_ins(intent), operation.invoked_step
-        holders = evidence.holders(key, dots, from_step, operation.answered_step)
+        dots = writes.dots(intent)
+        holders = evidence.holders(key, dots, operation.answered_step)
+        if len(holders) < intent.wanted or not any(writes.covered(key, dot) for dot in dots):
+            dots = dots + writes.stand_ins(intent)
+            holders = evidence.holders(key, dots, operation.answered_step)
         if len(holders) < intent.wanted:
             faults.append(f"acknowledged at W={intent.wanted} but on the disks of {holders} only: {operation}")
         elif any(node not in forgetful for node in holders) and not any(writes.covered(key, dot) for dot in dots):

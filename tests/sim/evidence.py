@@ -104,10 +104,10 @@ class Evidence:
         wanted = Version(kind, value or b"")
         return [dot for dot, birth in self.births.get(key, {}).items() if birth.known.siblings[dot] == wanted]
 
-    def holders(self, key: bytes, dots: list[Dot], from_step: int, to_step: int) -> list[str]:
-        """The nodes to whose disks knowledge of one of the dots came in those steps."""
+    def holders(self, key: bytes, dots: list[Dot], to_step: int) -> list[str]:
+        """The nodes to whose disks knowledge of one of the dots had come by that step."""
         nodes: dict[str, None] = {}
         for step, node, known in self.seen.get(key, ()):
-            if from_step <= step <= to_step and node not in nodes and any(known.covers(dot) for dot in dots):
+            if step <= to_step and node not in nodes and any(known.covers(dot) for dot in dots):
                 nodes[node] = None
         return list(nodes)

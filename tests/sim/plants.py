@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from protocol.resp import OK
 from server.core import reads, versions
 from server.core.config import Config
 from server.core.dispatch import Dispatcher
 from server.core.groups import GroupTable
 from server.core.node import Outbox
 from server.core.quorum import Tally, Verdict
-from server.core.relays import SecondAttempt
+from server.core.relays import Relays, SecondAttempt
 from server.core.sinks import Session
 from server.core.versions import ACTOR_BYTES
 from tests.sim.host import Host
@@ -96,6 +97,13 @@ def _speak_before_a_sync(patch: Patch) -> None:
     patch(Host, "finish_turn", finish_turn)
 
 
+def _answer_at_the_announcement(patch: Patch) -> None:
+    def cover(self: Relays, peer: str, number: int, group: int, indexes: bytes) -> None:
+        self.replied(number, indexes, [OK] * (len(indexes) // 4))
+
+    patch(Relays, "cover", cover)
+
+
 def _share_an_actor(patch: Patch) -> None:
     patch(Host, "make_actor", lambda self: b"the same")
 
@@ -123,6 +131,7 @@ def _answer_as_it_comes(patch: Patch) -> None:
 PLANTS = (
     Plant("speak before commit", _speak_before_commit, "on the disks of", ("crash",)),
     Plant("count a replica twice", _count_calls, "on the disks of", ("datagrams", "cut")),
+    Plant("answer at the announcement", _answer_at_the_announcement, "on the disks of", ("datagrams",)),
     Plant("keep the actor over a lost disk", _keep_the_actor, "without being superseded", ("wipe",)),
     Plant("share an actor", _share_an_actor, "names Version", ("isolate", "cut")),
     Plant("forget the deadline", _forget_the_deadline, "answer: Operation", ("datagrams",), duration_ms=8000),

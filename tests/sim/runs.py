@@ -92,6 +92,7 @@ def run(seed: int, profile: Profile | None = None, keep_trace: bool = False) -> 
     for customer in customers:
         customer.stop()
     world.heal()
+    world.run(100)
     healed = world.run_until(HEAL_MS_MAX, lambda: world.at_peace() and all(c.client.idle for c in customers))
     faults = [] if healed else ["after the storm the nodes do not find each other, or clients still wait"]
     faults += _judge(world, profile)
