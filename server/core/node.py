@@ -112,7 +112,8 @@ class Node:
 
     def commands(self, session: Session, batch: list[list[bytes]], now_ms: int) -> None:
         """HOT. The next commands of a client, in order."""
-        self.state.now_ms = session.active_ms = now_ms
+        self.state.at(now_ms)
+        session.active_ms = now_ms
         self.dispatcher.take(session, batch)
 
     def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
@@ -163,7 +164,8 @@ class Node:
         A kind that we do not know is a newer node's and is passed over.
         """
         state = self.state
-        state.now_ms = state.heard_ms[peer] = now_ms
+        state.at(now_ms)
+        state.heard_ms[peer] = now_ms
         state.statistics.messages += 1
         state.clock.observe(int(message[1]))
         kind = message[0]
@@ -241,6 +243,7 @@ class Node:
         """Time has passed: gossip, judge silence, answer what has waited too long."""
         state = self.state
         state.now_ms = now_ms
+        state.wall_offset_ms = wall_ms - now_ms
         state.clock.advance(wall_ms)
         lagging = self._ticked_ms >= 0 and now_ms - self._ticked_ms > LAG_MS_MAX
         self._ticked_ms = now_ms

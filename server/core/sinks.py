@@ -7,7 +7,8 @@ the order in which they came. A `Gather` is the sink of the parts of a command o
 
 A client that pipelines expects its commands to take effect in order. Here reads and writes of one key may run on
 different nodes, so commands of one connection overlap only where no order can be seen: reads with reads, and plain
-writes with plain writes of the same turn (which travel together, and which one coordinator takes in order). Others on the same key wait in the session's backlog.
+writes with plain writes of the same turn (which travel together, and which one coordinator takes in order). Others on
+the same key wait in the session's backlog.
 """
 
 from __future__ import annotations

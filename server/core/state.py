@@ -48,6 +48,7 @@ class State:
         self.rng = rng
         self.incarnation = incarnation
         self.now_ms = 0
+        self.wall_offset_ms: int | None = None  # the wall clock less the monotonic one, as of the last tick
         self.layout: Layout | None = None
         self.read_quorum = 1
         self.write_quorum = 1
@@ -62,6 +63,13 @@ class State:
         self.statistics = Statistics()
         # Numbers go on rising over restarts, so an answer to a request of a former life never meets one of this life.
         self._next_number = incarnation << 20
+
+    def at(self, now_ms: int) -> None:
+        """HOT. It is `now_ms` now. The hybrid clock follows at once: a node that has slept must not write with an old reading."""
+        if now_ms != self.now_ms:
+            self.now_ms = now_ms
+            if self.wall_offset_ms is not None:
+                self.clock.advance(now_ms + self.wall_offset_ms)
 
     def number(self) -> int:
         """A number no row in flight has had, in this life of the node or an earlier one."""

@@ -15,9 +15,12 @@ of the nodes: they read the clients' history and what has been on the disks.
     clients.py     virtual clients and the history they write
     workload.py    what clients ask for
     evidence.py    what has been on the disks, by dot
-    checkers.py    promises P1 to P5, judged from history and evidence
+    intents.py     what an operation meant to write, had seen, and was told
+    checkers.py    P1 to P4 and the honesty of errors, judged from history and disks
+    answers.py     P5: one answer a command, in order, in time; and what reads and contexts had to know
     runs.py        a seed -> a profile -> a run -> a verdict
     plants.py      bugs on purpose: each must be found by its checker (test_plants.py)
+    probes.py      what directed tests look at (test_requests.py, test_many_keys.py)
 
 `python -m tests.sim SEED` replays a seed.
 """

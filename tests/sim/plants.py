@@ -20,7 +20,7 @@ from server.core.quorum import Tally, Verdict
 from server.core.relays import Relays, SecondAttempt
 from server.core.sinks import Session
 from server.core.versions import ACTOR_BYTES
-from tests.sim.host import Host
+from tests.sim.host import EPOCH_MS, Host
 from tests.sim.runs import Profile
 
 Patch = Callable[[Any, str, Any], None]
@@ -106,6 +106,7 @@ def _answer_at_the_announcement(patch: Patch) -> None:
 
 def _share_an_actor(patch: Patch) -> None:
     patch(Host, "make_actor", lambda self: b"the same")
+    patch(Host, "wall_ms", lambda self: EPOCH_MS)  # else two nodes seldom read the same
 
 
 def _forget_the_deadline(patch: Patch) -> None:
