@@ -65,7 +65,7 @@ class State:
         self._next_number = incarnation << 20
 
     def at(self, now_ms: int) -> None:
-        """HOT. It is `now_ms` now. The hybrid clock follows at once: a node that has slept must not write with an old reading."""
+        """HOT. It is `now_ms` now; the hybrid clock follows, so that a node that has slept writes with no old reading."""
         if now_ms != self.now_ms:
             self.now_ms = now_ms
             if self.wall_offset_ms is not None:
