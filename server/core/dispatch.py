@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING
 from protocol.slots import key_slot
 from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, MIXED, READ, WRITE, CommandSpec
 from server.core.commands.table import commands_by_name, find_command
-from server.core.errors import CommandError, ErrorReply, unknown_command, unknown_subcommand, wrong_arity
-from server.core.relays import SecondAttempt, unknown_outcome
+from server.core.errors import (
+    NO_LAYOUT,
+    CommandError,
+    ErrorReply,
+    coordinator_lost,
+    no_owner,
+    unknown_command,
+    unknown_subcommand,
+    wrong_arity,
+)
+from server.core.relays import SecondAttempt
 from server.core.sinks import Session, Sink
 from server.core.versions import DamagedRecord
 
@@ -171,7 +180,7 @@ class Dispatcher:
         assert spec is not None, "only known commands are relayed"
         if (maybe_run and spec.once(args)) or state.now_ms - begun_ms > state.config.request_timeout_ms:
             state.statistics.timeouts += 1
-            sink.answer(number, unknown_outcome("TIMEOUT"))
+            sink.answer(number, coordinator_lost("unread" if spec.overlap == READ else "maybe-written"))
             return
         state.statistics.relays_retried += 1
         if maybe_run and spec.overlap != READ and not isinstance(sink, SecondAttempt):
@@ -182,3 +191,14 @@ class Dispatcher:
             self._execute(spec, sink, number, args)
         else:
             self._node.relays.forward(sink, number, args, target, begun_ms)
+
+    def refuse(self, sink: Sink, number: int, args: list[bytes]) -> None:
+        """A command for a key none of whose owners can be reached from here."""
+        state = self._state
+        if state.layout is None:
+            sink.answer(number, NO_LAYOUT)
+            return
+        state.statistics.no_quorum += 1
+        spec = find_command(args)
+        outcome = "unread" if spec is not None and spec.overlap == READ else "unwritten"
+        sink.answer(number, no_owner(state.member.name, outcome))

@@ -85,3 +85,20 @@ def _quorum_error(code: str, tally: Tally, operation: str, outcome: str) -> Erro
         f"{code} {operation}: got={got} wanted={tally.wanted} hinted=0 outcome={outcome}: "
         f"{got} of {tally.replicas} replicas answered, {tally.wanted} are needed; {_EXPLAINED[outcome]}"
     )
+
+
+def coordinator_lost(outcome: str) -> ErrorReply:
+    """The node that ran a command was lost or silent, and there is no time, or no leave, to run it again elsewhere."""
+    advice = "" if outcome == "unread" else ": read the key before you try again"
+    return ErrorReply.of(
+        f"TIMEOUT the node that coordinates this key was lost before it answered: got=0 wanted=1 hinted=0 "
+        f"outcome={outcome}{advice}"
+    )
+
+
+def no_owner(name: str, outcome: str) -> ErrorReply:
+    """No owner of the key can be reached from node `name`."""
+    return ErrorReply.of(
+        f"NOQUORUM no owner of this key can be reached from node {name}: got=0 wanted=1 hinted=0 outcome={outcome}: "
+        f"{_EXPLAINED[outcome]}"
+    )

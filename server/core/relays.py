@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Sequence
 
 from protocol.resp import OK
-from server.core.errors import NO_LAYOUT, ErrorReply
+from server.core.errors import ErrorReply
 from server.core.sinks import Sink
 from server.core.state import State
 
@@ -38,12 +38,13 @@ def encode_indexes(indexes: list[int]) -> bytes:
 class RelayRow:
     """Commands sent to one coordinator in one turn, until each has its reply."""
 
-    __slots__ = ("items", "missing", "number", "peer", "sent_ms")
+    __slots__ = ("begun_ms", "items", "missing", "number", "peer", "sent_ms")
 
     def __init__(self, number: int, peer: str, sent_ms: int) -> None:
         self.number = number
         self.peer = peer
         self.sent_ms = sent_ms
+        self.begun_ms = sent_ms  # of the oldest command, which may have been elsewhere before
         self.items: list[RelayItem | None] = []
         self.missing = 0
 
@@ -94,18 +95,21 @@ class SecondAttempt:
 
 
 class Relays:
-    """The relays in flight, both ways. `run` executes a command here; `retry` routes one anew, both for a sink."""
+    """The relays in flight, both ways. `run` executes a command here, `retry` routes one anew, `refuse` says that
+    it can go nowhere; all for a sink."""
 
     def __init__(
         self,
         state: State,
         run: Callable[[Sink, int, list[bytes]], None],
         retry: Callable[[Sink, int, list[bytes], int, bool], None],
+        refuse: Callable[[Sink, int, list[bytes]], None],
     ) -> None:
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}  # relays whose answer is a STORE to come
         self._state = state
         self._run = run
         self._retry = retry
+        self._refuse = refuse
         self._gathering: dict[tuple[str, bool, int, int], RelayRow] = {}
         self._rows: dict[int, RelayRow] = {}
         self._outgoing: list[RelayedBatch] = []
@@ -116,24 +120,17 @@ class Relays:
         """HOT. Sends the command to `peer` at the end of the turn."""
         state = self._state
         if peer not in state.links or sink.relayed:
-            sink.answer(number, self._unroutable(sink))
+            self._refuse(sink, number, args)
             return
         group = (peer, sink.resp3, sink.read_quorum, sink.write_quorum)
         row = self._gathering.get(group)
         if row is None:
             row = self._gathering[group] = RelayRow(state.number(), peer, state.now_ms)
-        row.items.append((sink, number, args, state.now_ms if begun_ms < 0 else begun_ms))
-
-    def _unroutable(self, sink: Sink) -> ErrorReply:
-        if self._state.layout is None:
-            return NO_LAYOUT
-        if sink.relayed:
-            return ErrorReply.of("NOQUORUM the nodes disagree about who owns this key; outcome=unwritten: try again")
-        self._state.statistics.no_quorum += 1
-        return ErrorReply.of(
-            f"NOQUORUM no owner of this key can be reached from node {self._state.member.name}: "
-            "got=0 wanted=1 hinted=0 outcome=unwritten"
-        )
+        if begun_ms < 0:
+            begun_ms = state.now_ms
+        elif begun_ms < row.begun_ms:
+            row.begun_ms = begun_ms
+        row.items.append((sink, number, args, begun_ms))
 
     def launch(self) -> None:
         """End of turn: one message to each coordinator, and one to each node whose relays have replies."""
@@ -248,24 +245,14 @@ class Relays:
         return silent
 
     def expire(self, now_ms: int) -> None:
-        """Answers what has waited longer than the coordinator's own deadline."""
+        """Ends the wait for what has waited longer than the coordinator's own deadline."""
         state = self._state
         self._awake_ms += state.config.tick_ms
         patience_ms = state.config.request_timeout_ms + _GRACE_MS
         for number, row in list(self._rows.items()):
-            if row.sent_ms + patience_ms > now_ms:
-                break
-            del self._rows[number]
-            state.in_flight -= row.missing
-            for item in row.items:
-                if item is not None:
-                    state.statistics.timeouts += 1
-                    item[0].answer(item[1], unknown_outcome("TIMEOUT"))
-
-
-def unknown_outcome(code: str) -> ErrorReply:
-    """A command's coordinator was lost or silent, and the command may not simply be run again."""
-    return ErrorReply.of(
-        f"{code} the node that coordinates this key was lost before it answered: "
-        "got=0 wanted=1 hinted=0 outcome=maybe-written: read the key before you try again"
-    )
+            if row.begun_ms + patience_ms <= now_ms:
+                del self._rows[number]
+                state.in_flight -= row.missing
+                for item in row.items:
+                    if item is not None:
+                        self._again(item, True)

@@ -69,7 +69,13 @@ class Link(asyncio.Protocol):
         state = self._server.node.state
         cluster = state.layout.cluster if state.layout is not None else ""
         self._answer = b""
+        self._timer = self._server.loop.call_later(CONNECT_TIMEOUT_S, self._give_up, transport)
         self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, cluster, state.id, state.incarnation))
+
+    def _give_up(self, transport: asyncio.BaseTransport) -> None:
+        """A peer that accepts but does not answer (it stands still, or lost power in between) is tried anew."""
+        if transport is self._transport and not self._open:
+            self.cut()
 
     def data_received(self, data: bytes) -> None:
         """The peer's one answer."""
