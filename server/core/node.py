@@ -181,7 +181,8 @@ class Node:
             b"READ": lambda peer, number, items: replica.read(state, peer, number, items[0], items[1:]),
             b"SAME": lambda peer, number, items: self.reads.acked(peer, number),
             b"RECORDS": lambda peer, number, items: self.reads.differ(peer, number, items),
-            b"STORE": self._store,
+            b"STORE": lambda peer, number, items: self._store(peer, number, items, True),
+            b"KEEP": lambda peer, number, items: self._store(peer, number, items, False),
             b"COVERED": lambda peer, number, items: self.relays.cover(peer, number, int(items[0]), items[1]),
             b"STORED": lambda peer, number, items: self.writes.acked(peer, number),
             b"REFUSED": lambda peer, number, items: self._refused(peer, number),
@@ -194,8 +195,11 @@ class Node:
             b"LAYOUT": lambda peer, number, items: self._heard_layout(items[0]),
         }
 
-    def _store(self, peer: str, number: int, pairs: list[bytes]) -> None:
-        refusal = replica.store(self.state, peer, number, pairs)
+    def _store(self, peer: str, number: int, pairs: list[bytes], wants_answer: bool) -> None:
+        """HOT. A coordinator's group of records; it may also answer commands that we relayed there (see writes.py)."""
+        refusal = replica.store(self.state, pairs)
+        if wants_answer:
+            self.state.send(peer, self.state.message(b"STORED" if refusal is None else b"REFUSED", number))
         if (peer, number) in self.relays.covered:
             self.relays.stored(peer, number, refusal)
 

@@ -182,10 +182,13 @@ class Relays:
         """The STORE of `group` that comes next from `peer` answers these commands of relay `number` (see writes.py)."""
         self.covered.setdefault((peer, group), []).append((number, indexes))
 
-    def stored(self, peer: str, group: int, refusal: ErrorReply | None) -> None:
-        """We have stored, or refused, a group of `peer` that covers relays of ours."""
+    def stored(self, peer: str, group: int, refusal: str | None) -> None:
+        """We have stored a group of `peer` that covers relays of ours, or not, for the reason given."""
+        reply: bytes = OK
+        if refusal is not None:
+            reply = ErrorReply.of(f"{refusal}: got=1 wanted=2 hinted=0 outcome=maybe-written")
         for number, indexes in self.covered.pop((peer, group)):
-            self.replied(number, indexes, [OK if refusal is None else refusal] * (len(indexes) // 4))
+            self.replied(number, indexes, [reply] * (len(indexes) // 4))
 
     def replied(self, number: int, indexes: bytes, replies: list[bytes]) -> None:
         """The coordinator's replies to some commands of relay `number`."""

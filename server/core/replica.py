@@ -10,31 +10,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from server.core import versions
-from server.core.errors import ErrorReply
 from server.core.reads import digest
 from server.core.records import PREFIX_BYTES
 from server.core.state import State
 from server.core.versions import DamagedRecord
 
 
-def store(state: State, peer: str, number: int, pairs: Sequence[bytes]) -> ErrorReply | None:
-    """HOT. Merges storage key, record, storage key, record, … into what is stored, and acknowledges; or says why not."""
+def store(state: State, pairs: Sequence[bytes]) -> str | None:
+    """HOT. Merges storage key, record, storage key, record, … into what is stored. Answers why not, if not."""
     if state.disk_full:
-        return _refuse(
-            state, peer, number, f"DISKFULL node {state.member.name} is an owner of this key and refuses writes"
-        )
+        return f"DISKFULL node {state.member.name} is an owner of this key and refuses writes"
     try:
         state.records.absorb(pairs)
     except DamagedRecord as error:
-        return _refuse(state, peer, number, f"ERR node {state.member.name}: {error}")
+        return f"ERR node {state.member.name}: {error}"
     state.statistics.stored += len(pairs) // 2
-    state.send(peer, state.message(b"STORED", number))
     return None
-
-
-def _refuse(state: State, peer: str, number: int, reason: str) -> ErrorReply:
-    state.send(peer, state.message(b"REFUSED", number))
-    return ErrorReply.of(f"{reason}: got=1 wanted=2 hinted=0 outcome=maybe-written")
 
 
 def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[bytes]) -> None:

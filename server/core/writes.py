@@ -88,7 +88,8 @@ class Writes(GroupTable[WriteGroup]):
         self._cover(group)
         payload, group.payload = group.payload, []
         state.statistics.writes += len(payload) // 2
-        self._track(group, state.message(b"STORE", group.number, *payload))
+        # A group that has nobody left to answer needs no acknowledgement, and so wakes nobody for it.
+        self._track(group, state.message(b"STORE" if group.members else b"KEEP", group.number, *payload))
 
     def _cover(self, group: WriteGroup) -> None:
         """Leaves the answers of relayed plain writes to the owners who relayed them, if our vote and theirs suffice."""

@@ -3,7 +3,8 @@
 Theory. A link is made again whenever it breaks, soon at first and then at an even pace, and at once when the peer has
 connected to us. A peer that does not fetch what we send gets its link cut when `peer_buffer_bytes_max` wait for it: a
 hung peer blocks nobody and cannot make us hold more than that; the requests it had are counted as failed and go
-elsewhere.
+elsewhere. While a link is being made our answers to a peer that reaches us already are kept, up to the same limit, for
+otherwise it would wait for them until its deadline.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ class Link(asyncio.Protocol):
         self._attempt: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answer = b""
+        self._unsent: list[bytes] = []
+        self._unsent_bytes = 0
         self.connect()
 
     def connect(self) -> None:
@@ -82,6 +85,7 @@ class Link(asyncio.Protocol):
         self._answer += data
         if self._answer == resp.OK:
             self._open = True
+            self._send_kept()
             self._server.node.connected(self.peer, self._server.now_ms())
             self._server.schedule_turn()
         elif self._answer.endswith(b"\r\n"):
@@ -92,6 +96,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer is gone, or the way to it."""
         self._transport = None
+        self._drop_unsent()
         if self._open:
             self._open = False
             self._server.node.disconnected(self.peer, self._server.now_ms())
@@ -102,11 +107,29 @@ class Link(asyncio.Protocol):
         """HOT. A turn's messages to this peer."""
         transport = self._transport
         if transport is None or not self._open:
+            self._keep(data)
             return
         transport.write(data)
         if transport.get_write_buffer_size() > self._server.config.peer_buffer_bytes_max:
             log.warning("node %s at %s does not fetch its messages: cutting the link", self.peer, self.address)
             self.cut()
+
+    def _keep(self, data: bytes) -> None:
+        """Answers to a peer that reaches us already, and that we reach in a moment: it should not wait in vain."""
+        self._unsent_bytes += len(data)
+        if self._unsent_bytes > self._server.config.peer_buffer_bytes_max:
+            self._drop_unsent()
+        else:
+            self._unsent.append(data)
+
+    def _send_kept(self) -> None:
+        if self._transport is not None:
+            self._transport.writelines(self._unsent)
+        self._drop_unsent()
+
+    def _drop_unsent(self) -> None:
+        self._unsent.clear()
+        self._unsent_bytes = 0
 
     def cut(self) -> None:
         """Breaks the connection; it is made again later."""

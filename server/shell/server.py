@@ -69,13 +69,13 @@ class Server:
         if self._is_over:
             return
         outbox = self.node.take()
+        if self.node.state.layout is not self._linked_layout:
+            self._link_members()  # first: who told us the layout may have asked something behind it
         try:
             self._durability.commit(outbox)
         except StorageError as error:
             self.fail(error)
             return
-        if self.node.state.layout is not self._linked_layout:
-            self._link_members()
 
     def _speak(self, outbox: Outbox) -> None:
         """HOT. What the turn has to say, its writes being committed."""

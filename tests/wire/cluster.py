@@ -120,10 +120,10 @@ class WireNode:
         return {node["name"]: node["state"] for node in self.document("DYN.CLUSTER", "STATUS")["nodes"]}
 
     def is_healthy(self) -> bool:
-        """Whether the cluster is, in this node's eyes."""
+        """Whether the cluster is, in this node's eyes. A node that does not answer in time is not excused."""
         try:
             return bool(self.document("DYN.CLUSTER", "STATUS")["verdict"] == "healthy")
-        except redis.RedisError:
+        except (redis.ConnectionError, redis.ResponseError):
             return False
 
     def resident_mib(self) -> float:
