@@ -66,7 +66,7 @@ class Node:
         self.reads = Reads(self.state)
         self.writes = Writes(self.state)
         self.dispatcher = Dispatcher(self)
-        self.relays = Relays(self.state, self.dispatcher.run, self.dispatcher.retry, self.dispatcher.refuse)
+        self.relays = Relays(self.state, self.dispatcher.run_all, self.dispatcher.retry, self.dispatcher.refuse)
         self.questions = Questions(
             self.state,
             {

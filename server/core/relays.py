@@ -95,19 +95,19 @@ class SecondAttempt:
 
 
 class Relays:
-    """The relays in flight, both ways. `run` executes a command here, `retry` routes one anew, `refuse` says that
+    """The relays in flight, both ways. `run_all` runs commands here, `retry` routes one anew, `refuse` says that
     it can go nowhere; all for a sink."""
 
     def __init__(
         self,
         state: State,
-        run: Callable[[Sink, int, list[bytes]], None],
+        run_all: Callable[[Sink, list[list[bytes]]], None],
         retry: Callable[[Sink, int, list[bytes], int, bool], None],
         refuse: Callable[[Sink, int, list[bytes]], None],
     ) -> None:
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}  # relays whose answer is a STORE to come
         self._state = state
-        self._run = run
+        self._run_all = run_all
         self._retry = retry
         self._refuse = refuse
         self._gathering: dict[tuple[str, bool, int, int], RelayRow] = {}
@@ -164,9 +164,7 @@ class Relays:
             for index in range(len(commands)):
                 batch.answer(index, STALE)
             return
-        run = self._run
-        for index, command in enumerate(commands):
-            run(batch, index, command)
+        self._run_all(batch, commands)
 
     def heard_clock(self, peer: str, sent_ms: int) -> None:
         """It was `sent_ms` by the clock of `peer` when it sent what has come now."""

