@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test check pages bench sim tools clean help
+.PHONY: up down test soak check pages bench tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -20,6 +20,9 @@ test: $(READY) tools  ## Set everything up, check the code and pass the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+soak: $(READY) tools  ## The long tests: the whole of the real input, freezes of all lengths
+	$(BIN)/pytest -m soak
 
 check: $(READY)  ## Lint, format and types only
 	$(BIN)/ruff check --fix .

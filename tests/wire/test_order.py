@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from protocol import resp
 from tests.wire.cluster import WireCluster
+from tests.wire.raw import raw, read_exactly
 
 ROUNDS = 240
 LIBFAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
@@ -33,13 +35,46 @@ def _check_order(cluster: WireCluster) -> None:
             assert context
 
 
+def _check_order_with_one_behind(cluster: WireCluster) -> None:
+    """The second SET comes to a node that has not read yet what the first one, answered already, has sent there."""
+    clients = [node.client() for node in cluster.nodes]
+    orders = itertools.cycle(itertools.permutations(range(3)))
+    for number, (one, behind, third) in zip(range(ROUNDS // 4), orders, strict=False):
+        name = f"behind:{number}"
+        key = next(key for key in (f"{name}:{n}" for n in range(1000)) if _first_owner(cluster, key) != behind)
+        with raw(cluster.ports[behind]) as second:
+            second.sendall(b"PING\r\n")
+            assert read_exactly(second, 7) == b"+PONG\r\n"
+            with cluster.nodes[behind].frozen():
+                request = resp.command("SET", key, f"second {number}")
+                second.sendall(request[:1])  # so that this connection is the first in the queue of those to be read
+                assert clients[one].set(key, f"first {number}")
+                second.sendall(request[1:])
+            assert read_exactly(second, 5) == b"+OK\r\n"
+        assert clients[third].get(key) == b"second %d" % number
+        for client in clients:
+            values = client.execute_command("DYN.GET", key, "R", 3)[1]
+            assert values == [b"second %d" % number], f"round {number}: {values}"
+
+
+def _first_owner(cluster: WireCluster, key: str) -> int:
+    """The place of the node that coordinates the key's writes."""
+    owners = cluster.nodes[0].document("DYN.RING", "LOCATE", key)["owners"]
+    return int(owners[0].removeprefix("n")) - 1
+
+
 def test_the_later_of_two_sets_through_different_nodes_wins(cluster: WireCluster) -> None:
     _check_order(cluster)
 
 
+def test_also_when_the_second_node_has_not_read_of_the_first_write(make_cluster: Callable[..., WireCluster]) -> None:
+    _check_order_with_one_behind(make_cluster())
+
+
 def test_deletes_are_in_order_too(cluster: WireCluster) -> None:
     clients = [node.client() for node in cluster.nodes]
-    for number, (one, other, third) in zip(range(60), itertools.cycle(itertools.permutations(clients)), strict=False):
+    orders = itertools.cycle(itertools.permutations(clients))
+    for number, (one, other, third) in zip(range(60), orders, strict=False):
         key = f"deleted:{number}"
         assert one.set(key, "there")
         assert other.delete(key) == 1
@@ -62,6 +97,7 @@ def test_also_with_the_clocks_of_the_nodes_30_s_apart(make_cluster: Callable[...
     assert clocks[2] - clocks[1] > 25, "the clock of n3 is not ahead"
     assert clocks[1] - clocks[0] > 25, "the clock of n1 is not behind"
     _check_order(cluster)
+    _check_order_with_one_behind(cluster)
 
 
 def _log_time_s(log: str) -> float:
