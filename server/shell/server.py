@@ -43,6 +43,7 @@ class Server:
         self._linked_layout: Layout | None = None
         self._directory = directory
         self._turn_asked = False
+        self._commands = 0  # taken up to the last end of a turn
         self._is_over = False  # the engine is about to close: there are no more turns
         self._listener: asyncio.Server | None = None
         self._durability = Durability(engine, config.fsync, loop, self._speak, self.fail)

@@ -58,9 +58,11 @@ def test_the_first_write_after_a_thaw_is_the_newest(make_cluster: Callable[..., 
         with raw(sleeper.port) as direct:
             direct.sendall(b"PING\r\n")
             assert read_exactly(direct, 7) == b"+PONG\r\n"
+            request = resp.command("SET", key, "when it woke")
             with sleeper.frozen():
+                direct.sendall(request[:1])  # so that this is the first connection that it reads when it wakes
                 assert clients[other.name].set(key, "while it slept")
-                direct.sendall(resp.command("SET", key, "when it woke"))
+                direct.sendall(request[1:])
             assert read_exactly(direct, 5) == b"+OK\r\n"
         for node in (third, other, sleeper):
             assert clients[node.name].get(key) == b"when it woke", f"round {number}, through {node.name}"
