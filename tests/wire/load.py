@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import redis
 
@@ -114,13 +115,13 @@ class Writer(threading.Thread):
                 )
 
 
-def _send(client: Client, commands: list[tuple[str, ...]]) -> list[object]:
+def _send(client: Client, commands: list[tuple[str, ...]]) -> list[Any]:
     if len(commands) == 1:
         return [client.execute_command(*commands[0])]
     pipeline = client.pipeline(transaction=False)
     for command in commands:
         pipeline.execute_command(*command)
-    replies: list[object] = pipeline.execute(raise_on_error=False)
+    replies: list[Any] = pipeline.execute(raise_on_error=False)
     return replies
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 import redis.asyncio
-from redis.cluster import ClusterNode, RedisCluster
+from redis.cluster import RedisCluster
 
 from tests.wire.cluster import Client, WireCluster, wait_for
 
@@ -137,7 +137,7 @@ def test_flushall_wants_to_be_sure(client: Client) -> None:
 @pytest.fixture(params=[{}, {"protocol": 2}, {"read_from_replicas": True}], ids=["defaults", "RESP2", "replicas"])
 def rc(request: pytest.FixtureRequest, cluster: WireCluster) -> Iterator[RedisCluster]:
     """redis-py's cluster client, which sends each key to its coordinator."""
-    with RedisCluster(startup_nodes=[ClusterNode("127.0.0.1", cluster.ports[1])], **request.param) as client:
+    with RedisCluster(host="127.0.0.1", port=cluster.ports[1], **request.param) as client:
         yield client
 
 

@@ -130,7 +130,7 @@ def _is_healthy_again(cluster: WireCluster) -> bool:
 
 def _write_until_failure(node: WireNode) -> dict[str, bytes]:
     """Big values until the node is gone or says no; those that were acknowledged."""
-    acknowledged = {}
+    acknowledged: dict[str, bytes] = {}
     rng = random.Random(1)
     with node.client() as client:
         for number in range(DISK_MIB):
