@@ -58,6 +58,8 @@ class Config:
 
     # Long work
     scan_page_keys: int = 1000
+    background_keys_per_s: int = 4000  # repair, hints and scrubbing together, while clients are served
+    background_keys_per_s_idle: int = 40_000  # and while they are not
 
     flushall: bool = False  # allow FLUSHALL without its confirmation word
 
@@ -71,6 +73,8 @@ class Config:
             default = known[name].default
             if type(value) is not type(default):
                 raise ConfigError(f"setting '{name}' must be {type(default).__name__}, not {value!r}")
+            if name.startswith("background_") and not value:
+                raise ConfigError(f"setting '{name}' must be positive")
             if isinstance(value, int) and value < 0:
                 raise ConfigError(f"setting '{name}' must not be negative, but is {value}")
         config = replace(cls(), **settings)  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from typing import Any
 from protocol.frames import seal
 from protocol.slots import key_slot
 from server.core import operator_documents, replica
+from server.core.background import Background
 from server.core.clock import HybridClock
 from server.core.config import Config
 from server.core.dispatch import Dispatcher
@@ -29,6 +30,7 @@ from server.core.relays import Relays
 from server.core.routing import Route
 from server.core.sinks import Session, Sink
 from server.core.state import State
+from server.core.timers import Timers
 from server.core.writes import Writes
 
 LAG_MS_MAX = 1000  # a turn that comes later than this judges no deadline: what it waits for may lie unread in a socket
@@ -65,6 +67,8 @@ class Node:
         self.state = State(member, actor, config, clock, records, liveness, rng, incarnation)
         self.reads = Reads(self.state)
         self.writes = Writes(self.state)
+        self.timers = Timers()
+        self.background = Background(self.state, self.timers)
         self.dispatcher = Dispatcher(self)
         self.relays = Relays(self.state, self.dispatcher.run_all, self.dispatcher.retry, self.dispatcher.refuse)
         self.questions = Questions(
@@ -251,6 +255,7 @@ class Node:
         state.clock.advance(wall_ms)
         lagging = self._ticked_ms >= 0 and now_ms - self._ticked_ms > LAG_MS_MAX
         self._ticked_ms = now_ms
+        self.background.tick(now_ms)
         for peer in state.liveness.tick(now_ms):
             if peer in state.links:
                 self._gossip(peer, 1)
@@ -264,10 +269,20 @@ class Node:
         self.writes.expire(now_ms)
         self.relays.expire(now_ms)
         self.questions.expire(now_ms)
+        self.timers.expire(now_ms)
+
+    def wake(self, now_ms: int) -> None:
+        """Between two ticks: background work whose pause is over goes on."""
+        self.state.at(now_ms)
+        self.timers.expire(now_ms)
 
     def next_deadline_ms(self) -> int | None:
-        """When `tick` wants to be called again at the latest; None before its first call."""
-        return None if self._ticked_ms < 0 else self._ticked_ms + self.state.config.tick_ms
+        """When `tick` wants to be called again at the latest, or `wake` if that is sooner; None before the first tick."""
+        if self._ticked_ms < 0:
+            return None
+        tick_ms = self._ticked_ms + self.state.config.tick_ms
+        pause_ms = self.timers.next_ms()
+        return tick_ms if pause_ms is None or pause_ms > tick_ms else pause_ms
 
     # The end of the turn
 

@@ -48,6 +48,9 @@ class Server:
         self._listener: asyncio.Server | None = None
         self._durability = Durability(engine, config.fsync, loop, self._speak, self.fail)
         self._checked_ms = -1000
+        self._ticked_ms = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0
 
     def now_ms(self) -> int:
         """Monotonic milliseconds, the same throughout a pass of the loop."""
@@ -84,6 +87,9 @@ class Server:
         except StorageError as error:
             self.fail(error)
             return
+        pause_ms = self.node.timers.next_ms()
+        if pause_ms is not None and pause_ms < self._timer_ms:
+            self._set_timer(self.now_ms())
 
     def _speak(self, outbox: Outbox) -> None:
         """HOT. What the turn has to say, its writes being committed."""
@@ -157,6 +163,7 @@ class Server:
 
     def _tick(self) -> None:
         now_ms = self.now_ms()
+        self._ticked_ms = now_ms
         self.node.tick(now_ms, time.time_ns() // 1_000_000)
         if now_ms - self._checked_ms >= 1000:
             self._checked_ms = now_ms
@@ -164,7 +171,25 @@ class Server:
             self._close_idle(now_ms)
             self.node.facts = process_facts()
         self.schedule_turn()
-        self.loop.call_later(self.config.tick_ms / 1000, self._tick)
+        self._set_timer(now_ms)
+
+    def _wake(self) -> None:
+        """Background work goes on between two ticks."""
+        now_ms = self.now_ms()
+        if now_ms - self._ticked_ms >= self.config.tick_ms:
+            self._tick()
+            return
+        self.node.wake(now_ms)
+        self.schedule_turn()
+        self._set_timer(now_ms)
+
+    def _set_timer(self, now_ms: int) -> None:
+        deadline_ms = self.node.next_deadline_ms()
+        assert deadline_ms is not None, "the node has ticked"
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ms = deadline_ms
+        self._timer = self.loop.call_later(max(1, deadline_ms - now_ms) / 1000, self._wake)
 
     def _check_disk(self) -> None:
         """Refuses writes before the disk is so full that the engine fails."""
@@ -193,6 +218,8 @@ class Server:
         for link in self._links.values():
             link.close()
         self._end_turn()
+        if self._timer is not None:
+            self._timer.cancel()
         self._is_over = True
         self._durability.close()
         for connection in list(self.connections.values()):

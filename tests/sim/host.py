@@ -72,6 +72,9 @@ class Host:
         self._turn_asked = False
         self._held: deque[Outbox] = deque()
         self._syncing = False
+        self._ticked_ms = 0
+        self._timer_ms = 0
+        self._timers = 0
 
     # Clocks
 
@@ -109,6 +112,7 @@ class Host:
         for pipe in self.network.pipes(receiver=self.id):
             if pipe.dark:
                 pipe.abort()
+        self._ticked_ms = -(1 << 60)
         self._tick(self.life)
         if self.config.fsync == "everysec":
             self.events.after(SYNC_INTERVAL_MS, partial(self._sync_every_second, self.life))
@@ -221,6 +225,10 @@ class Host:
                 f"{self.member.name} ends a turn: {len(outbox.writes)} writes, {len(outbox.replies)} replies; {told}"
             )
         self.finish_turn(outbox)
+        if self.life == life and self._ticked_ms >= 0:
+            pause_ms = self.running.timers.next_ms()
+            if pause_ms is not None and pause_ms < self._timer_ms:
+                self._set_timer(life)
         if self.node is not None and self.node.state.layout is not self._linked_layout:
             self._link_members()
 
@@ -292,8 +300,22 @@ class Host:
             self.deliver("timer", lambda: self._ticked(life))
 
     def _ticked(self, life: int) -> None:
-        self.running.tick(self.now_ms(), self.wall_ms())
-        self.events.after(self.config.tick_ms, lambda: self._tick(life))
+        now_ms = self.now_ms()
+        if now_ms - self._ticked_ms >= self.config.tick_ms:
+            self._ticked_ms = now_ms
+            self.running.tick(now_ms, self.wall_ms())
+        else:
+            self.running.wake(now_ms)
+        self._set_timer(life)
+
+    def _set_timer(self, life: int) -> None:
+        """One timer at a time: a later one that was set is void when it comes."""
+        deadline_ms = self.running.next_deadline_ms()
+        assert deadline_ms is not None
+        self._timer_ms, self._timers = deadline_ms, self._timers + 1
+        number = self._timers
+        delay_ms = max(1, deadline_ms - self.now_ms())
+        self.events.after(delay_ms, lambda: self._tick(life) if number == self._timers else None)
 
     def _sync_every_second(self, life: int) -> None:
         if self.life == life:
