@@ -7,14 +7,15 @@ when the young one is full it becomes the old one, and what is used again moves 
 used records at the cost of one look-up, with no bookkeeping on a hit. Generations turn over only between turns, so an
 uncommitted record is always found.
 
-A record that comes from the engine is verified (P11) before anybody sees it; a damaged one is counted and raises.
+A record that comes from the engine is verified (P11) before anybody sees it; a damaged one is counted, told to
+`on_damage`, and raises until `mend` has put a sound one in its place (mending.py).
 Storage keys are slot (2 bytes), a hash of the key (4 bytes), the key: a slot, and so a partition, is one range, and
 within it keys lie in the order of their hash, which gives SCAN a cursor and the hash tree its leaves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from xxhash import xxh32_digest
@@ -58,6 +59,7 @@ class Records:
         self._writes: dict[bytes, bytes | None] = {}
         self.damaged = 0
         self.keys = 0
+        self.on_damage: Callable[[bytes], None] = lambda stored_at: None
 
     def get(self, key: bytes) -> bytes | None:
         """HOT. The record under a storage key, or None. Raises DamagedRecord."""
@@ -104,12 +106,23 @@ class Records:
         try:
             record = self._store.get(key)
         except self._damage_error as error:
-            self.damaged += 1
-            raise DamagedRecord(str(error)) from error
+            raise self.damage(key, str(error)) from error
         if record is not None and not versions.verify(record):
-            self.damaged += 1
-            raise DamagedRecord(f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
+            raise self.damage(key, f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
         return record
+
+    def damage(self, key: bytes, message: str) -> DamagedRecord:
+        """The record under a storage key was found damaged: counts and tells it. Answers what to raise."""
+        self.damaged += 1
+        self.on_damage(key)
+        return DamagedRecord(message, key)
+
+    def is_stored(self, key: bytes) -> bool:
+        """Whether bytes are known to be stored under a storage key, sound or not."""
+        try:
+            return self._store.get(key) is not None
+        except self._damage_error:
+            return False
 
     def put(self, key: bytes, record: bytes, replaced: bytes | None) -> None:
         """HOT. Stores `record` with this turn's batch, in place of `replaced`, which `get` has just answered."""
@@ -119,6 +132,19 @@ class Records:
             self._young_bytes += len(record)
         else:
             self._young_bytes += len(record) - len(replaced)
+
+    def remove(self, key: bytes, record: bytes) -> None:
+        """Removes `record`, which `get` has just answered, with this turn's batch."""
+        self._young[key] = self._writes[key] = None
+        self._young_bytes -= len(record)
+        self.keys -= 1
+
+    def mend(self, key: bytes, record: bytes | None) -> None:
+        """Stores `record` (None: nothing) in place of damaged bytes with this turn's batch."""
+        if record is None and self.is_stored(key):
+            self.keys -= 1
+        self._young[key] = self._writes[key] = record
+        self._young_bytes += _ENTRY_OVERHEAD_BYTES + len(key) + (len(record) if record else 0)
 
     def put_document(self, name: bytes, document: bytes) -> None:
         """Stores one of the node's own documents (the layout) with this turn's batch."""
@@ -130,20 +156,23 @@ class Records:
 
     def page(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """Stored pairs from `start` to `end`, this turn's writes included. Raises DamagedRecord."""
+        writes = self._writes
+        gone = sum(record is None and start <= key and (end is None or key < end) for key, record in writes.items())
+        asked = limit + gone  # a page stays full whatever this turn has removed
         try:
-            pairs = self._store.scan(start, end, limit)
+            pairs = self._store.scan(start, end, asked)
         except self._damage_error as error:
             self.damaged += 1
             raise DamagedRecord(str(error)) from error
-        if not self._writes:
+        if not writes:
             return pairs
-        last = pairs[-1][0] if len(pairs) == limit else None
+        last = pairs[-1][0] if len(pairs) == asked else None
         merged = dict(pairs) | {
             key: record
-            for key, record in self._writes.items()
-            if record is not None and start <= key and (end is None or key < end) and (last is None or key <= last)
+            for key, record in writes.items()
+            if start <= key and (end is None or key < end) and (last is None or key <= last)
         }
-        return sorted(merged.items())[:limit]
+        return sorted((key, record) for key, record in merged.items() if record is not None)[:limit]
 
     def take(self) -> dict[bytes, bytes | None]:
         """The batch of this turn, to be committed before anything is said."""

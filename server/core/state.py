@@ -19,6 +19,7 @@ from server.core.records import Records
 from server.core.routing import Route, build_routes, no_routes
 from server.core.sinks import Session
 from server.core.statistics import Statistics
+from server.core.versions import ACTOR_BYTES
 
 SLOT_BITS = 14
 Item = bytes | int | str | Sequence[bytes]
@@ -61,6 +62,12 @@ class State:
         self.disk_full = False
         self.in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
         self.statistics = Statistics()
+        # What this node learned up to this reading of its clock must not be sent or stored as a record any more, unless it
+        # is stored here (see collection.py): whoever reads records into memory compares before it uses them later.
+        self.fence = 0
+        self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
+        self.synced_turn = 0  # all turns up to this one are on the disk
+        self.sync_wanted = False  # something waits for the disk, whatever the fsync policy
         # Numbers go on rising over restarts, so an answer to a request of a former life never meets one of this life.
         self._next_number = incarnation << 20
 
@@ -70,6 +77,25 @@ class State:
             self.now_ms = now_ms
             if self.wall_offset_ms is not None:
                 self.clock.advance(now_ms + self.wall_offset_ms)
+
+    @property
+    def turn(self) -> int:
+        """The number of the present turn; the writes of a turn are on the disk once `synced_turn` has come to it."""
+        return self.statistics.turns + 1
+
+    def renew_actor(self) -> None:
+        """From now on dots are issued under an actor that nobody has had before: ours may have forgotten some (P2)."""
+        self.actor = self.rng.randbytes(ACTOR_BYTES)
+
+    def draw_line(self) -> int:
+        """Raises the fence to now. Answers the reading; whatever is sent from now on carries a later one."""
+        self.fence = self.clock.last
+        self.clock.next()
+        return self.fence
+
+    def is_late(self, peer: str, reading: int) -> bool:
+        """Whether a message that `peer` sent at that reading of its clock lies behind a fence."""
+        return reading <= self.fences.get(peer, -1)
 
     def number(self) -> int:
         """A number no row in flight has had, in this life of the node or an earlier one."""
@@ -88,9 +114,10 @@ class State:
     def reroute(self) -> None:
         """Liveness or the layout has changed: compute the routes anew."""
         if self.layout is not None:
-            self.routes = build_routes(self.layout, self.id, self._usable)
+            self.routes = build_routes(self.layout, self.id, self.usable)
 
-    def _usable(self, peer: str) -> bool:
+    def usable(self, peer: str) -> bool:
+        """Whether requests may be sent to `peer`: it is reached and believed live."""
         return peer in self.links and self.liveness.is_live(peer)
 
     def message(self, kind: bytes, number: int, *items: Item) -> bytes:

@@ -25,3 +25,12 @@ class Statistics:
     timeouts: int = 0
     busy: int = 0
     damaged_frames: int = 0
+    tombstones_collected: int = 0  # keys, counted where the collection was led
+    expired_collected: int = 0
+    clocks_pruned: int = 0
+    collections_refused: int = 0  # keys for which some member said no, or could not be asked; they are tried again
+    late_refused: int = 0  # messages with records that came from behind a fence
+    records_scrubbed: int = 0
+    scrubs: int = 0  # whole passes over all records
+    records_mended: int = 0
+    records_lost: int = 0  # damaged here, and nobody else had a sound copy
