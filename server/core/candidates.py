@@ -33,7 +33,7 @@ class Candidates:
 
     def take(self, now_ms: int, limit: int) -> list[bytes]:
         """Up to `limit` keys that are due; for each `done`, `again` or `wait` is to be called."""
-        keys = []
+        keys: list[bytes] = []
         while self._heap and self._heap[0][0] <= now_ms and len(keys) < limit:
             keys.append(heapq.heappop(self._heap)[2])
         return keys

@@ -109,7 +109,7 @@ class Collection:
     def _collect_keys(self, keys: list[bytes]) -> Generator[Step, Any, None]:
         state, config = self._state, self._state.config
         members = [] if state.layout is None else [member.id for member in state.layout.members]
-        if not all(member == state.id or state.usable(member) for member in members):
+        if not all(member == state.id or state.is_usable(member) for member in members):
             for key in keys:
                 self.candidates.wait(key, state.now_ms + AWAY_MS)
             return
@@ -192,7 +192,7 @@ class Collection:
                 break
             yield self._background.pause(_FENCE_AGAIN_MS)
         for member in ballot.members:
-            agreed = {key: None for key in answers.get(member, ())[1:]}
+            agreed = dict.fromkeys(answers.get(member, ())[1:])
             self._refuse(ballot, [key for key in ballot.records if key not in agreed])
 
     def _drop(self, ballot: _Ballot) -> Generator[Step, Any, None]:

@@ -82,7 +82,7 @@ _EXPLAINED = {
 def _quorum_error(code: str, tally: Tally, operation: str, outcome: str) -> ErrorReply:
     got = len(tally.acked)
     return ErrorReply.of(
-        f"{code} {operation}: got={got} wanted={tally.wanted} hinted=0 outcome={outcome}: "
+        f"{code} {operation}: got={got} wanted={tally.wanted} hinted={tally.hinted} outcome={outcome}: "
         f"{got} of {tally.replicas} replicas answered, {tally.wanted} are needed; {_EXPLAINED[outcome]}"
     )
 
@@ -93,6 +93,14 @@ def coordinator_lost(outcome: str) -> ErrorReply:
     return ErrorReply.of(
         f"TIMEOUT the node that coordinates this key was lost before it answered: got=0 wanted=1 hinted=0 "
         f"outcome={outcome}{advice}"
+    )
+
+
+def damaged_here(name: str, error: Exception) -> ErrorReply:
+    """The record that a write stands on is damaged on its coordinator, and could not be mended in time."""
+    return ErrorReply.of(
+        f"ERR node {name}: {error}: got=0 wanted=1 hinted=0 outcome=unwritten: its other owners have it and could not be "
+        "asked in time; try again"
     )
 
 

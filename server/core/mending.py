@@ -69,7 +69,11 @@ class Mending:
         """
         state = self._state
         waiters = self._waiting.get(error.stored_at or b"")
-        if waiters is None or error.stored_at is None or not any(state.usable(o) for o in self._owners(error.stored_at)):
+        if (
+            waiters is None
+            or error.stored_at is None
+            or not any(state.is_usable(o) for o in self._owners(error.stored_at))
+        ):
             return False
         waiters.append(_Waiter(state.now_ms + state.config.request_timeout_ms, run, fail))
         return True
@@ -84,16 +88,17 @@ class Mending:
                         waiter.fail()
 
     def copies(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Another node asks what we have of keys, hints included: a record behind `=`, or `-` nothing, `!` damaged."""
+        """Another node asks what we hold under keys, as an owner or for a hint's sake.
+
+        Answers a record behind `=`, or `-` for nothing, `!` for damaged bytes.
+        """
         return [self._copy(key) for key in keys]
 
     def _copy(self, key: bytes) -> bytes:
-        state = self._state
-        hinted = state.hints.record(key)
         try:
-            record = versions.merge(state.records.get(key), hinted)
+            record = self._state.records.get(key)
         except DamagedRecord:
-            return _DAMAGED if hinted is None else _SOUND + hinted
+            return _DAMAGED
         return _ABSENT if record is None else _SOUND + record
 
     def _owners(self, key: bytes) -> list[str]:

@@ -25,7 +25,9 @@ from server.core import versions
 from server.core.versions import DamagedRecord
 
 PREFIX_BYTES = 6
-META = b"\xff\xff"  # beyond every slot: the node's own documents
+RECORDS_END = b"\x40"  # beyond every slot
+HINTS = b"\xff\xfe"  # what hints.py keeps
+META = b"\xff\xff"  # the node's own documents
 SLOT_PREFIX = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
 _UNKNOWN = b"not looked up yet"  # told from any record by identity, so that "known to be absent" (None) can be cached
 _ENTRY_OVERHEAD_BYTES = 180  # two bytes objects and a dictionary entry, measured
@@ -133,11 +135,15 @@ class Records:
         else:
             self._young_bytes += len(record) - len(replaced)
 
-    def remove(self, key: bytes, record: bytes) -> None:
-        """Removes `record`, which `get` has just answered, with this turn's batch."""
-        self._young[key] = self._writes[key] = None
-        self._young_bytes -= len(record)
-        self.keys -= 1
+    def remove(self, key: bytes) -> None:
+        """Removes what is stored under a storage key with this turn's batch. The caller knows why that may be.
+
+        Raises DamagedRecord."""
+        old = self.get(key)
+        if old is not None:
+            self._young[key] = self._writes[key] = None
+            self._young_bytes -= len(old)
+            self.keys -= 1
 
     def mend(self, key: bytes, record: bytes | None) -> None:
         """Stores `record` (None: nothing) in place of damaged bytes with this turn's batch."""
@@ -146,33 +152,34 @@ class Records:
         self._young[key] = self._writes[key] = record
         self._young_bytes += _ENTRY_OVERHEAD_BYTES + len(key) + (len(record) if record else 0)
 
-    def put_document(self, name: bytes, document: bytes) -> None:
-        """Stores one of the node's own documents (the layout) with this turn's batch."""
-        self._writes[META + name] = document
+    def put_aside(self, key: bytes, value: bytes | None) -> None:
+        """Stores what is no record (`key` lies beyond RECORDS_END) with this turn's batch; None removes it."""
+        self._writes[key] = value
+
+    def put_document(self, name: bytes, document: bytes | None) -> None:
+        """Stores one of the node's own documents (the layout) with this turn's batch; None removes it."""
+        self.put_aside(META + name, document)
 
     def document(self, name: bytes) -> bytes | None:
         """One of the node's own documents."""
-        return self._store.get(META + name)
+        value = self._writes.get(META + name, _UNKNOWN)
+        return self._store.get(META + name) if value is _UNKNOWN else value
 
     def page(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """Stored pairs from `start` to `end`, this turn's writes included. Raises DamagedRecord."""
-        writes = self._writes
-        gone = sum(record is None and start <= key and (end is None or key < end) for key, record in writes.items())
-        asked = limit + gone  # a page stays full whatever this turn has removed
+        writes = {key: value for key, value in self._writes.items() if start <= key and (end is None or key < end)}
+        removed = sum(value is None for value in writes.values())
         try:
-            pairs = self._store.scan(start, end, asked)
+            pairs = self._store.scan(start, end, limit + removed)
         except self._damage_error as error:
             self.damaged += 1
             raise DamagedRecord(str(error)) from error
         if not writes:
             return pairs
-        last = pairs[-1][0] if len(pairs) == asked else None
-        merged = dict(pairs) | {
-            key: record
-            for key, record in writes.items()
-            if start <= key and (end is None or key < end) and (last is None or key <= last)
-        }
-        return sorted((key, record) for key, record in merged.items() if record is not None)[:limit]
+        last = pairs[-1][0] if len(pairs) == limit + removed else None
+        merged: dict[bytes, bytes | None] = dict(pairs)
+        merged |= {key: value for key, value in writes.items() if last is None or key <= last}
+        return sorted((key, value) for key, value in merged.items() if value is not None)[:limit]
 
     def take(self) -> dict[bytes, bytes | None]:
         """The batch of this turn, to be committed before anything is said."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from protocol.frames import encode_message
 from server.core.clock import HybridClock
 from server.core.config import Config
+from server.core.hints import Hints
 from server.core.layout import Layout, Member
 from server.core.liveness import Liveness
 from server.core.records import Records
@@ -68,6 +69,8 @@ class State:
         self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
         self.synced_turn = 0  # all turns up to this one are on the disk
         self.sync_wanted = False  # something waits for the disk, whatever the fsync policy
+        self.hints = Hints(records, self.statistics, config.hints_bytes_max)
+        self.kept: dict[str, list[int]] = {}  # groups of a peer that are stored here, to be confirmed at leisure
         # Numbers go on rising over restarts, so an answer to a request of a former life never meets one of this life.
         self._next_number = incarnation << 20
 
@@ -93,10 +96,6 @@ class State:
         self.clock.next()
         return self.fence
 
-    def is_late(self, peer: str, reading: int) -> bool:
-        """Whether a message that `peer` sent at that reading of its clock lies behind a fence."""
-        return reading <= self.fences.get(peer, -1)
-
     def number(self) -> int:
         """A number no row in flight has had, in this life of the node or an earlier one."""
         self._next_number += 1
@@ -114,10 +113,10 @@ class State:
     def reroute(self) -> None:
         """Liveness or the layout has changed: compute the routes anew."""
         if self.layout is not None:
-            self.routes = build_routes(self.layout, self.id, self.usable)
+            self.routes = build_routes(self.layout, self.id, self.is_usable)
 
-    def usable(self, peer: str) -> bool:
-        """Whether requests may be sent to `peer`: it is reached and believed live."""
+    def is_usable(self, peer: str) -> bool:
+        """Whether requests go to `peer`: it can be reached, and is believed live."""
         return peer in self.links and self.liveness.is_live(peer)
 
     def message(self, kind: bytes, number: int, *items: Item) -> bytes:
@@ -131,6 +130,10 @@ class State:
             self.messages[peer] = [message]
         else:
             messages.append(message)
+
+    def owns(self, stored_at: bytes) -> bool:
+        """Whether this node is an owner of a storage key."""
+        return self.routes[int.from_bytes(stored_at[:2], "big") >> self.route_shift].owned
 
     def layout_name(self, node_id: str) -> str:
         """The name that operators know a member by."""

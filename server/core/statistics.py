@@ -25,6 +25,11 @@ class Statistics:
     timeouts: int = 0
     busy: int = 0
     damaged_frames: int = 0
+    read_repairs: int = 0  # records sent to owners, or taken, because a read has found them different
+    hints_kept: int = 0
+    hints_delivered: int = 0
+    hints_refused: int = 0  # for lack of room
+    hints_expired: int = 0
     tombstones_collected: int = 0  # keys, counted where the collection was led
     expired_collected: int = 0
     clocks_pruned: int = 0

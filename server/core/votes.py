@@ -43,11 +43,11 @@ class _Vote:
 
 
 class Votes:
-    """The votes that this node has given. `in_flight` tells of unconfirmed writes of keys, `overdue` whether requests
-    that should have ended by now have not (the node has slept)."""
+    """The votes that this node has given. `in_flight` tells which of some keys have unconfirmed writes, `overdue`
+    whether requests that should have ended by now have not (the node has slept)."""
 
     def __init__(
-        self, state: State, in_flight: Callable[[Sequence[bytes]], bool], overdue: Callable[[], bool]
+        self, state: State, in_flight: Callable[[Sequence[bytes]], dict[bytes, None]], overdue: Callable[[], bool]
     ) -> None:
         self._state = state
         self._in_flight = in_flight
@@ -79,8 +79,7 @@ class Votes:
         keys, sums = args[3::2], args[4::2]
         busy = self._in_flight(keys)
         word = bytes(
-            self._knows_only(key, checksum, mode) and not (busy and self._in_flight([key]))
-            for key, checksum in zip(keys, sums, strict=True)
+            key not in busy and self._knows_only(key, checksum, mode) for key, checksum in zip(keys, sums, strict=True)
         )
         answer = [b"%d" % state.draw_line(), word]
         agreed = {key: checksum for key, checksum, yes in zip(keys, sums, word, strict=True) if yes}
@@ -109,7 +108,7 @@ class Votes:
         answer = [b"done"]
         for key, checksum in vote.agreed.items():
             holds = self._knows_only(key, checksum, vote.mode) and not state.hints.touched_since(key, vote.voted_ms)
-            if holds and not (busy and self._in_flight([key])):
+            if holds and key not in busy:
                 answer.append(key)
         return answer
 
@@ -132,7 +131,7 @@ class Votes:
             if record is None or record[:8] != checksum:
                 continue
             if mode == DROP:
-                records.remove(key, record)
+                records.remove(key)
             else:
                 records.put(key, versions.pruned(record), record)
             count += 1
@@ -163,5 +162,3 @@ class Votes:
             if vote.voted_ms > oldest_ms:
                 break
             del self._rows[ballot]
-
-

@@ -24,6 +24,7 @@ import uvloop
 from server.core.config import Config, ConfigError
 from server.core.layout import LayoutError, Member
 from server.core.node import Node
+from server.core.records import RECORDS_END
 from server.core.versions import ACTOR_BYTES
 from server.shell.directory import DirectoryError, Wishes, open_directory
 from server.shell.server import Server
@@ -107,8 +108,17 @@ def make_node(member: Member, engine: Engine, config: Config) -> Node:
         wall_ms=wall_ms,
         damage_error=StorageDamaged,
     )
-    node.state.records.keys = engine.count() - (1 if node.state.layout is not None else 0)
+    node.state.records.keys = engine.count() - _others(engine)
     return node
+
+
+def _others(engine: Engine) -> int:
+    """How many keys of the engine are no records."""
+    count, start = 0, RECORDS_END
+    while page := engine.scan(start, None, 1000):
+        count += len(page)
+        start = page[-1][0] + b"\0"
+    return count
 
 
 async def _serve(member: Member, engine: Engine, config: Config, directory: Path) -> int:

@@ -46,7 +46,9 @@ class Server:
         self._commands = 0  # taken up to the last end of a turn
         self._is_over = False  # the engine is about to close: there are no more turns
         self._listener: asyncio.Server | None = None
-        self._durability = Durability(engine, config.fsync, loop, self._speak, self.fail)
+        self._durability = Durability(
+            engine, config.fsync, loop, self._speak, self.fail, node.synced, lambda: node.state.sync_wanted
+        )
         self._checked_ms = -1000
         self._ticked_ms = 0
         self._timer: asyncio.TimerHandle | None = None

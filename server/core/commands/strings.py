@@ -54,8 +54,8 @@ def reader(finish: Callable[[bytes | None, Sink, int], bytes]) -> Callable[[Node
         slot = key_slot(key)
         state = node.state
         route = state.routes[slot >> state.route_shift]
-        if route.reader is not None:
-            node.relays.forward(sink, number, args, route.reader)
+        if route.reader is not None and (other := route.reader_for(sink.relayed)) is not None:
+            node.relays.forward(sink, number, args, other)
             return
         group = route.plan.reading.get(sink.read_quorum) or node.reads.open(route.plan, sink.read_quorum)
         group.keys.append(SLOT_PREFIX[slot] + xxh32_digest(key) + key)
@@ -85,6 +85,8 @@ def set_(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     old = state.records.get(stored_at)
     record = versions.supersede(old, state.actor, state.clock.next(), value)
     node.writes.add(group, stored_at, record, old, None, sink, number)
+    if record[9] > config.clock_entries_max or record[8]:
+        node.collection.notice(stored_at, 0)
 
 
 def set_options(args: list[bytes]) -> dict[bytes, bytes]:
@@ -124,7 +126,7 @@ def _set_if(
         return before if b"GET" in found else resp.null(sink.resp3)
     if b"KEEPTTL" in found and old is not None:
         expires_at_ms = old.expires_at_ms
-    finish = (lambda acks, sink: before) if b"GET" in found else None
+    finish = (lambda tally, sink: before) if b"GET" in found else None
     write_plain(node, sink, number, args[1], args[2], expires_at_ms, finish=finish, seen=record)
     return None
 
@@ -159,7 +161,7 @@ def setnx(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         record = yield read_here(node, args[1])
         if versions.visible(record, node.state.clock.now_ms) is not None:
             return resp.integer(0)
-        write_plain(node, sink, number, args[1], args[2], finish=lambda acks, sink: resp.integer(1), seen=record)
+        write_plain(node, sink, number, args[1], args[2], finish=lambda tally, sink: resp.integer(1), seen=record)
         return None
 
     node.run_steps(steps(), sink, number)
