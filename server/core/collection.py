@@ -156,8 +156,7 @@ class Collection:
     def _judge(self, key: bytes, record: bytes) -> bytes | None:
         """What may be done with a candidate's record. Nothing: it is no candidate any more, or not yet."""
         state = self._state
-        slot = int.from_bytes(key[:2], "big")
-        if state.routes[slot >> state.route_shift].owned:
+        if state.owns(key):
             if versions.is_dead(record, state.clock.now_ms):
                 return DROP
             if versions.clock_entries(record) > state.config.clock_entries_max and versions.pruned(record) != record:

@@ -20,14 +20,22 @@ from server.core.records import Records
 from server.core.routing import Route, build_routes, no_routes
 from server.core.sinks import Session
 from server.core.statistics import Statistics
-from server.core.versions import ACTOR_BYTES
+from server.core.versions import ACTOR_BYTES, clock_of
 
 SLOT_BITS = 14
 Item = bytes | int | str | Sequence[bytes]
 
 
 class State:
-    """The shared state of one node. `now_ms` is monotonic, and the same throughout a turn."""
+    """The shared state of one node. `now_ms` is monotonic, and the same throughout a turn.
+
+    What this node learned up to the reading `fence` of its clock must not be sent or stored as a record any more, unless
+    it is stored here (see collection.py): whoever reads records into memory compares before using them in a later turn.
+    """
+
+    fence = 0
+    synced_turn = 0  # all turns up to this one are on the disk
+    sync_wanted = False  # something waits for the disk, whatever the fsync policy
 
     def __init__(
         self,
@@ -43,6 +51,7 @@ class State:
         self.id = member.id
         self.member = member
         self.actor = actor
+        self.guest_actor = rng.randbytes(ACTOR_BYTES)  # for keys that this node does not own, see `forget_guest`
         self.config = config
         self.clock = clock
         self.records = records
@@ -63,12 +72,7 @@ class State:
         self.disk_full = False
         self.in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
         self.statistics = Statistics()
-        # What this node learned up to this reading of its clock must not be sent or stored as a record any more, unless it
-        # is stored here (see collection.py): whoever reads records into memory compares before it uses them later.
-        self.fence = 0
         self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
-        self.synced_turn = 0  # all turns up to this one are on the disk
-        self.sync_wanted = False  # something waits for the disk, whatever the fsync policy
         self.hints = Hints(records, self.statistics, config.hints_bytes_max)
         self.kept: dict[str, list[int]] = {}  # groups of a peer that are stored here, to be confirmed at leisure
         # Numbers go on rising over restarts, so an answer to a request of a former life never meets one of this life.
@@ -89,6 +93,7 @@ class State:
     def renew_actor(self) -> None:
         """From now on dots are issued under an actor that nobody has had before: ours may have forgotten some (P2)."""
         self.actor = self.rng.randbytes(ACTOR_BYTES)
+        self.guest_actor = self.rng.randbytes(ACTOR_BYTES)
 
     def draw_line(self) -> int:
         """Raises the fence to now. Answers the reading; whatever is sent from now on carries a later one."""
@@ -130,6 +135,18 @@ class State:
             self.messages[peer] = [message]
         else:
             messages.append(message)
+
+    def actor_for(self, owned: bool) -> bytes:
+        """HOT. The actor of a write that is coordinated here."""
+        return self.actor if owned else self.guest_actor
+
+    def forget_guest(self, stored_at: bytes, record: bytes) -> None:
+        """Removes a record that was held for others only. An actor must not forget what it issued (P2): the next write of
+        the key here would cover, by its clock, writes of the same actor that it has not seen. So the actor ends with it.
+        """
+        if any(actor == self.guest_actor for actor, _ in clock_of(record)):
+            self.guest_actor = self.rng.randbytes(ACTOR_BYTES)
+        self.records.remove(stored_at)
 
     def owns(self, stored_at: bytes) -> bool:
         """Whether this node is an owner of a storage key."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from protocol.slots import SLOTS
 from server.core import versions
 from server.core.clock import SEQUENCE_BITS
 from server.core.state import State
@@ -130,7 +129,9 @@ class Votes:
                 continue
             if record is None or record[:8] != checksum:
                 continue
-            if mode == DROP:
+            if mode == DROP and not self._state.owns(key):
+                self._state.forget_guest(key, record)
+            elif mode == DROP:
                 records.remove(key)
             else:
                 records.put(key, versions.pruned(record), record)
@@ -145,9 +146,7 @@ class Votes:
         except DamagedRecord:
             return False
         if record is None:
-            slot = int.from_bytes(key[:2], "big")
-            owned = slot < SLOTS and state.routes[slot >> state.route_shift].owned
-            return not owned and not state.hints.holds(key)
+            return not state.owns(key) and not state.hints.holds(key)
         if record[:8] != checksum or (mode == DROP and not versions.is_dead(record, state.clock.now_ms)):
             return False
         return not state.hints.holds(key)

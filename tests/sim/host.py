@@ -35,6 +35,8 @@ EPOCH_MS = 1_800_000_000_000  # wall time at the start of a simulation, give or 
 class Host:
     """One machine. `node` is None while no process runs on it."""
 
+    _turn = 0  # the last one committed
+
     def __init__(
         self,
         member: Member,
@@ -71,7 +73,6 @@ class Host:
         self._inbox: list[tuple[object, Action]] = []
         self._turn_asked = False
         self._held: deque[Outbox] = deque()
-        self._turn = 0  # the last one committed
         self._syncing = False
         self._ticked_ms = 0
         self._timer_ms = 0
