@@ -8,7 +8,7 @@ into memory before the vote leaves it (`State.fence`).
 
 The vote carries a reading of this node's clock, and every message from before the vote an earlier or the same one. That
 must also hold for messages of this node's former lives, which may still be on their way, although clocks may have been
-set back in between. So a bound is kept on disk that no reading has passed, a minute ahead at first; a node that has
+set back in between. So a bound is kept on disk that no reading has passed, some seconds ahead; a node that has
 started again gives no vote before its clock is past the bound that it found.
 """
 
@@ -25,8 +25,8 @@ DROP, PRUNE = b"drop", b"prune"
 WAIT = [b"wait"]  # answers a fence that comes too soon: ask again
 VOTES_MAX = 1024  # kept at a time; with that many open a member gives no more
 VOTE_MS_MAX = 120_000  # a vote that no fence has asked for by then is forgotten
-BOUND_AHEAD = 60_000 << SEQUENCE_BITS
-BOUND_MARGIN = 10_000 << SEQUENCE_BITS  # time enough for a sync
+BOUND_AHEAD = 20_000 << SEQUENCE_BITS
+BOUND_MARGIN = 5000 << SEQUENCE_BITS  # time enough for a sync
 _CLOCK = b"clock"
 
 
