@@ -59,6 +59,7 @@ class State:
         self.messages: dict[str, list[bytes]] = {}
         self.ready: list[Session] = []
         self.disk_full = False
+        self.fence = 0  # a reading of the hybrid clock: nobody may store here what was read before it
         self.in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
         self.statistics = Statistics()
         # Numbers go on rising over restarts, so an answer to a request of a former life never meets one of this life.

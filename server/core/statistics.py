@@ -25,3 +25,6 @@ class Statistics:
     timeouts: int = 0
     busy: int = 0
     damaged_frames: int = 0
+    trees_compared: int = 0  # comparisons with another node of all that both own, to the end
+    keys_repaired: int = 0  # records that repair begun here has changed, on either side
+    repair_bytes_sent: int = 0  # by both sides, in repair begun here
