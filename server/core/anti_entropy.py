@@ -11,10 +11,13 @@ when it is opened; otherwise one record travels twice.
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from typing import Any
+
 from server.core.background import Background
 from server.core.exchange import Difference, Exchange, Outcome, PeerLost
 from server.core.layout import Layout
-from server.core.procedures import Steps
+from server.core.procedures import Step, Steps
 from server.core.questions import Questions
 from server.core.state import State
 from server.core.trees import Span, Trees
@@ -97,10 +100,12 @@ class AntiEntropy:
             peer = member.id
             if peer == state.id:
                 continue
-            up = state.usable(peer)
+            up = state.is_usable(peer)
             if up and not self._up.get(peer):
                 self._rounds.pop(peer, None)
                 self._put_off(peer, SOON_MS + state.rng.randrange(SOON_MS))
+            elif up and peer in state.hints.behind:
+                self._due_ms[peer] = min(self._due_ms[peer], state.now_ms + RETRY_MS)
             self._up[peer] = up
 
     def _next_peer(self) -> str | None:
@@ -116,22 +121,24 @@ class AntiEntropy:
     def _is_mine(self, peer: str) -> bool:
         """Whether this node is to compare itself with `peer`."""
         layout = self._state.layout
-        return layout is not None and any(member.id == peer for member in layout.members) and (
-            leads(layout, self._state.id, peer)
+        return (
+            layout is not None
+            and any(member.id == peer for member in layout.members)
+            and (leads(layout, self._state.id, peer))
         )
 
-    def _begin(self, peer: str) -> Steps:
+    def _begin(self, peer: str) -> Generator[Step, Any, None]:
         state, layout = self._state, self._state.layout
         assert layout is not None
         outcome = Outcome()
         exchange = Exchange(state, self._questions, self._background, peer, outcome)
-        found = _Round(exchange, outcome, 0)
+        found = _Round(exchange, outcome, state.hints.behind.get(peer, 0))
         spans = shared_spans(layout, state.records.trees, state.id, peer)
         found.left = (yield from exchange.compare(spans))[::-1]
         self._rounds[peer] = found
         self._end_if_done(peer, found)
 
-    def _go_on(self, peer: str, present: _Round) -> Steps:
+    def _go_on(self, peer: str, present: _Round) -> Generator[Step, Any, None]:
         """Settles one range, then it is another peer's turn."""
         del self._rounds[peer]
         yield from present.exchange.settle([present.left.pop()])
@@ -143,6 +150,9 @@ class AntiEntropy:
             return
         del self._rounds[peer]
         self._state.statistics.trees_compared += 1
+        behind = self._state.hints.behind
+        if not present.outcome.unsettled and peer in behind and behind[peer] == present.behind:
+            del behind[peer]  # what it missed it has now, and no more came meanwhile
         interval_ms = self._state.config.repair_interval_ms
         self._put_off(peer, interval_ms - self._state.rng.randrange(interval_ms // 4 + 1))
 

@@ -275,7 +275,7 @@ class Exchange:
                     break
             keys = keys[count:]
             if pairs:
-                changed, refused = yield from self._ask(b"ABSORB", self._state.clock.last, *pairs)
+                changed, refused = yield from self._ask(b"MERGE", self._state.clock.last, *pairs)
                 self._repaired(int(changed))
                 self._outcome.unsettled += int(refused)
 

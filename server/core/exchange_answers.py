@@ -9,7 +9,7 @@ that the asker, whose budget pays for both (background.py), spends it at our pac
     LIST mode start end start end …    what lies in the ranges: cut, then checksum and key of each record, or, in mode
                                        RECORDS, key, record, key, record, …
     FETCH key …                        the record of each key, empty for none, UNREADABLE if it is damaged; perhaps fewer
-    ABSORB stamp key record …          merges them: how many have changed what is here, how many could not be taken
+    MERGE stamp key record …           merges them: how many have changed what is here, how many could not be taken
 
 A *page* is what one question moves: a batch of keys, and no more bytes than `PAGE_BYTES` but for the last record. `cut` is
 the last key of a page that does not reach the end of the ranges; what lies before it, in all of them, is complete.
@@ -115,7 +115,7 @@ class ExchangeAnswers:
             b"HASHES": lambda args: self._under_layout(args, self._hashes),
             b"LIST": lambda args: self._under_layout(args, self._list),
             b"FETCH": lambda args: self._under_layout(args, self._fetch),
-            b"ABSORB": lambda args: self._under_layout(args, self._absorb),
+            b"MERGE": lambda args: self._under_layout(args, self._merge),
         }
 
     def _under_layout(self, args: Sequence[bytes], answer: Answerer) -> list[bytes]:
@@ -160,7 +160,7 @@ class ExchangeAnswers:
         except DamagedRecord:
             return UNREADABLE
 
-    def _absorb(self, args: Sequence[bytes]) -> list[bytes]:
+    def _merge(self, args: Sequence[bytes]) -> list[bytes]:
         """The records were read at `stamp` or later, by the hybrid clock: see State.fence."""
         state, stamp, pairs = self._state, int(args[0]), args[1:]
         changed = refused = 0

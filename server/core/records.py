@@ -26,7 +26,9 @@ from server.core.trees import SLOT_BITS, Trees
 from server.core.versions import DamagedRecord
 
 PREFIX_BYTES = 6
-META = b"\xff\xff"  # beyond every slot: the node's own documents
+RECORDS_END = b"\x40"  # beyond every slot
+HINTS = b"\xff\xfe"  # what hints.py keeps
+META = b"\xff\xff"  # the node's own documents
 SLOT_PREFIX = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
 _UNKNOWN = b"not looked up yet"  # told from any record by identity, so that "known to be absent" (None) can be cached
 _TREES = META + b"trees"  # there from a clean stop until the next write, see trees.py
@@ -184,13 +186,18 @@ class Records:
             self.trees.change(key, old, None)
             self.keys -= 1
 
-    def put_document(self, name: bytes, document: bytes) -> None:
-        """Stores one of the node's own documents (the layout) with this turn's batch."""
-        self._writes[META + name] = document
+    def put_aside(self, key: bytes, value: bytes | None) -> None:
+        """Stores what is no record (`key` lies beyond RECORDS_END) with this turn's batch; None removes it."""
+        self._writes[key] = value
+
+    def put_document(self, name: bytes, document: bytes | None) -> None:
+        """Stores one of the node's own documents (the layout) with this turn's batch; None removes it."""
+        self.put_aside(META + name, document)
 
     def document(self, name: bytes) -> bytes | None:
         """One of the node's own documents."""
-        return self._store.get(META + name)
+        value = self._writes.get(META + name, _UNKNOWN)
+        return self._store.get(META + name) if value is _UNKNOWN else value
 
     def page(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """Stored pairs from `start` to `end`, this turn's writes included. Raises DamagedRecord."""

@@ -25,6 +25,11 @@ class Statistics:
     timeouts: int = 0
     busy: int = 0
     damaged_frames: int = 0
+    read_repairs: int = 0  # records sent to owners, or taken, because a read has found them different
+    hints_kept: int = 0
+    hints_delivered: int = 0
+    hints_refused: int = 0  # for lack of room
+    hints_expired: int = 0
     trees_compared: int = 0  # comparisons with another node of all that both own, to the end
     keys_repaired: int = 0  # records that repair begun here has changed, on either side
     repair_bytes_sent: int = 0  # by both sides, in repair begun here
