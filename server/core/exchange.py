@@ -50,6 +50,8 @@ _LISTED_KEYS_PER_PART = 10  # the same for a range in which so many parts differ
 _FENCED_MAX = 3
 _ENVELOPE_BYTES = 100  # of a message, its frame included
 
+LOST, UNSETTLED = "lost", "unsettled"  # why a node is not known to be equal
+
 Steps = Generator[Step, Any, None]
 
 
@@ -65,6 +67,7 @@ class Outcome:
     keys_taken: int = 0  # of these, changed here
     bytes_sent: int = 0  # by both
     unsettled: int = 0  # records, or pages, that one side could not read or would not take
+    stopped: bool = False  # set by whoever wants no more of it
 
 
 class How(Enum):
@@ -287,10 +290,10 @@ class Exchange:
         epoch = layout.epoch if layout is not None else 0
         answers = yield self._questions.ask([self._peer], kind, epoch, *args)
         answer: list[bytes] = answers.get(self._peer, [])
-        sent = 2 * _ENVELOPE_BYTES + sum(map(_wire_bytes, args)) + sum(map(_wire_bytes, answer))
+        sent = 2 * _ENVELOPE_BYTES + sum(map(wire_bytes, args)) + sum(map(wire_bytes, answer))
         self._outcome.bytes_sent += sent
         self._state.statistics.repair_bytes_sent += sent
-        if not answer or self._state.layout is not layout:
+        if not answer or self._state.layout is not layout or self._outcome.stopped:
             raise PeerLost
         self._peer_busy = answer[0] == b"1"
         return answer[1:]
@@ -331,6 +334,7 @@ def _take(
     return batch
 
 
-def _wire_bytes(item: Item) -> int:
+def wire_bytes(item: Item) -> int:
+    """The size of an item of a message."""
     size = len(item) if isinstance(item, bytes) else len(str(item))
     return size + len(str(size)) + 5

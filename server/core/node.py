@@ -30,6 +30,8 @@ from server.core.questions import Answerer, Questions
 from server.core.reads import Reads
 from server.core.records import Records, Store
 from server.core.relays import Relays
+from server.core.repair_jobs import RepairJobs
+from server.core.repair_tasks import RepairTasks
 from server.core.routing import Route
 from server.core.sinks import Session, Sink
 from server.core.state import State
@@ -77,6 +79,8 @@ class Node:
         self.relays = Relays(self.state, self.dispatcher.run_all, self.dispatcher.retry, self.dispatcher.refuse)
         self.questions = Questions(self.state, self._answerers())
         self.anti_entropy = AntiEntropy(self.state, self.questions, self.background)
+        self.jobs = RepairJobs(self.state, self.questions, self.background)
+        self.tasks = RepairTasks(self.state, self.questions, self.background)
         self.hint_replay = HintReplay(self.state, self.background, self.questions)
         self.sessions: dict[int, Session] = {}
         self.started_ms = 0
@@ -96,6 +100,9 @@ class Node:
             b"STATUS": lambda args: [operator_documents.own_status(self)],
             b"ABSORB": lambda args: replica.absorb(self.state, args),
             b"HINTS": lambda args: self.hint_replay.asked(args),
+            b"REPAIR": lambda args: self.jobs.asked(args),
+            b"TASKS": lambda args: self.tasks.told(args),
+            b"WHOLE": lambda args: self.tasks.whole(args),
             **ExchangeAnswers(self.state, self.background).answerers(),
         }
 

@@ -147,27 +147,6 @@ def test_equal_nodes_exchange_next_to_nothing() -> None:
     assert counted(world, "keys_repaired") == 0
 
 
-def repair_bytes(count: int, differing: int, leaf_bits: int = 18) -> int:
-    """What it costs two nodes with so many records to find that so many more lie on one of them, spread over the keys."""
-    world = filled(2, count, leaf_bits=leaf_bits)
-    put(world.hosts[1], everything(differing, b"new"))
-    world.start()
-    assert world.run_until(60_000, lambda: equal(world))
-    world.run(100)
-    assert counted(world, "keys_repaired") == differing
-    return counted(world, "repair_bytes_sent")
-
-
-def test_bytes_grow_with_the_difference_and_not_with_the_data() -> None:
-    one, ten, hundred = (repair_bytes(5000, differing) for differing in (1, 10, 100))
-    assert one < 2500
-    assert ten < 6 * one
-    assert hundred < 100 * 700
-    assert repair_bytes(500, 10) > 0.5 * ten, "a tenth of the data makes it hardly cheaper"
-    all_data = 5000 * (len(record(1)) + 10)
-    assert hundred < all_data / 10
-
-
 @pytest.mark.parametrize("seed", range(6))
 def test_a_peer_that_dies_in_the_middle_is_repaired_when_it_is_back(seed: int) -> None:
     world = World(seed, 3)
