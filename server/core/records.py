@@ -15,7 +15,7 @@ is kept here because here every change of a record comes by.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from xxhash import xxh32_digest
@@ -32,7 +32,7 @@ META = b"\xff\xff"  # the node's own documents
 SLOT_PREFIX = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
 _UNKNOWN = b"not looked up yet"  # told from any record by identity, so that "known to be absent" (None) can be cached
 _TREES = META + b"trees"  # there from a clean stop until the next write, see trees.py
-_RESCAN_KEYS = 256
+_RESCAN_KEYS = 1000
 _ENTRY_OVERHEAD_BYTES = 180  # two bytes objects and a dictionary entry, measured
 
 
@@ -89,9 +89,11 @@ class Records:
         trees.forget(first_slot, end_slot)
         damaged = self.damaged
         try:
-            for key, record in self._pairs(SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]):
-                trees.change(key, None, record[:8].ljust(8, b"\0"))
-                self.keys += 1
+            start, end = SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]
+            while page := self.page(start, end, _RESCAN_KEYS):
+                trees.fill(page)
+                self.keys += len(page)
+                start = page[-1][0] + b"\0"
         except DamagedRecord:
             self.keys -= sum(trees.counts[first_slot:end_slot])
             trees.forget(first_slot, end_slot)
@@ -102,11 +104,6 @@ class Records:
             middle = (first_slot + end_slot) // 2
             self.rescan(first_slot, middle)
             self.rescan(middle, end_slot)
-
-    def _pairs(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        while page := self.page(start, end, _RESCAN_KEYS):
-            yield from page
-            start = page[-1][0] + b"\0"
 
     def retire(self) -> dict[bytes, bytes | None]:
         """A batch for after the last turn: with it the next `open` need not read everything."""
