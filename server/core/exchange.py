@@ -59,6 +59,10 @@ class PeerLost(Exception):
     """The peer has not answered, or there is a new layout: what was done stays done, the rest is for another time."""
 
 
+class NothingTaken(PeerLost):
+    """One side takes no records at present: its disk is full, or it has fenced off what is under way."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """What an exchange, or several, have done so far."""
@@ -234,7 +238,9 @@ class Exchange:
         for key, record in theirs.items():
             if not record:
                 continue  # gone since the list was made
-            if record == UNREADABLE or state.disk_full:
+            if state.disk_full:
+                raise NothingTaken
+            if record == UNREADABLE:
                 outcome.unsettled += 1
                 continue
             try:
@@ -278,9 +284,11 @@ class Exchange:
                     break
             keys = keys[count:]
             if pairs:
-                changed, refused = yield from self._ask(b"MERGE", self._state.clock.last, *pairs)
-                self._repaired(int(changed))
-                self._outcome.unsettled += int(refused)
+                answer = yield from self._ask(b"MERGE", self._state.clock.last, *pairs)
+                if not answer:
+                    raise NothingTaken
+                self._repaired(int(answer[0]))
+                self._outcome.unsettled += int(answer[1])
 
     # --- asking
 

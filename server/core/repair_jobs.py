@@ -15,7 +15,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from server.core.background import Background
-from server.core.exchange import LOST, UNSETTLED, Exchange, Outcome, PeerLost
+from server.core.exchange import LOST, UNSETTLED, Exchange, NothingTaken, Outcome, PeerLost
 from server.core.procedures import Step, Steps
 from server.core.questions import Questions
 from server.core.state import State
@@ -127,6 +127,8 @@ class RepairJobs:
                 raise PeerLost
             spans = [state.records.trees.span_of(layout.partitions, partition) for partition in partitions]
             yield from Exchange(state, self._questions, self._background, peer, job.outcome).repair(spans)
+        except NothingTaken:
+            why = UNSETTLED
         except PeerLost:
             why = LOST
         if not why and job.outcome.unsettled > unsettled:

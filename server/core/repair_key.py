@@ -52,8 +52,9 @@ def make_equal(
                 missed[owner] = LOST
                 continue
             size += wire_bytes(stored_at) + wire_bytes(joined) if owner != state.id else 0
-            repaired += int(answer[1])
-            if answer[2] != b"0":
+            changed, refused = (int(answer[1]), int(answer[2])) if len(answer) > 1 else (0, 1)
+            repaired += changed
+            if refused:
                 missed[owner] = UNSETTLED
     else:
         missed |= dict.fromkeys(behind, UNSETTLED)  # nobody could read it

@@ -265,7 +265,7 @@ class RepairTasks:
     def _explain(self, task: Task) -> str:
         """What has remained, for an operator."""
         reasons = []
-        for why, told in ((LOST, "{} could not be reached"), ("", "{} has records that cannot be read or stored")):
+        for why, told in ((LOST, "{} could not be reached"), ("", "{} could not read or store all records")):
             counts: dict[str, int] = {}
             for _, owner in [missed for missed, reason in task.missed.items() if (reason == LOST) == (why == LOST)]:
                 counts[owner] = counts.get(owner, 0) + 1

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from server.core.config import Config
+from server.core.exchange_answers import PAGE_BYTES
+from server.core.questions import Questions
 from server.core.records import META, RECORDS_END, storage_key
 from server.core.statistics import Statistics
 from server.core.versions import Sibling, encode, supersede
@@ -165,6 +167,49 @@ def test_a_peer_that_dies_in_the_middle_is_repaired_when_it_is_back(seed: int) -
         world.run(7000)
         victim.thaw()
     assert world.run_until(30_000, lambda: equal(world))
+
+
+@pytest.mark.parametrize("full", [0, 1])
+def test_a_full_disk_takes_nothing_and_is_filled_when_there_is_room(full: int) -> None:
+    world = filled(2, 100)
+    for number, host in enumerate(world.hosts):
+        put(host, everything(100, b"only%d." % number))
+    world.start()
+    host = world.hosts[full]
+    host.running.state.disk_full = True
+    world.run(10_000)
+    assert len(records_on(host)) == 200
+    assert counted(world, "trees_compared") == 0
+    assert counted(world, "repair_bytes_sent") < 60_000
+    host.running.state.disk_full = False
+    assert world.run_until(15_000, lambda: equal(world))
+    assert counted(world, "trees_compared") == 1
+
+
+def test_large_records_travel_in_pages_of_their_own() -> None:
+    """Some are larger than a page, most are small; some only here, some only there, some newer on one side."""
+    world = World(3, 2, n=2)
+    n1, n2 = world.hosts
+    for number in range(40):
+        value = supersede(None, ACTORS[0], number + 1, b"v" * (300_000 if number % 4 == 0 else 50_000))
+        newer = supersede(value, ACTORS[1], 1, b"w" * 100_000)
+        for host in world.hosts[: 1 + number % 2]:
+            put(host, {b"k%d" % number: value})
+        if number % 3 == 0:
+            put(n2, {b"k%d" % number: newer})
+    largest: list[int] = []
+    answer = Questions.answered
+
+    def watching(self: Questions, peer: str, number: int, items: list[bytes]) -> None:
+        largest.append(sum(map(len, items)))
+        answer(self, peer, number, items)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Questions, "answered", watching)
+        world.start()
+        assert world.run_until(SOON_MS, lambda: equal(world))
+    assert len(records_on(n1)) == 40
+    assert 300_000 < max(largest) < PAGE_BYTES + 310_000
 
 
 def test_leaves_of_different_sizes_do_not_hinder_repair() -> None:
