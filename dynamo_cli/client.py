@@ -83,9 +83,9 @@ class Client:
             raise self._refusal(str(reply))
         return reply  # type: ignore[no-any-return]
 
-    def document(self, *command: bytes | str | int) -> dict[str, Any]:
+    def document(self, *command: bytes | str | int, writes: bool = False) -> dict[str, Any]:
         """The JSON object that the operator's command answers as a bulk string. Raises as `call`."""
-        reply = self.call(*command)
+        reply = self.call(*command, writes=writes)
         try:
             if isinstance(reply, bytes) and isinstance(document := json.loads(reply), dict):
                 return document
@@ -121,12 +121,13 @@ class Client:
         return Refused(str(self.address), reply, hint)
 
 
+_CONTAINERS = ("DYN.CLUSTER", "DYN.RING", "DYN.HINTS", "DYN.REPAIR", "DYN.TASK")
 _WHERE = "start a cluster with dyn up, or name a running node with --host and --port, or DYN_URL"
 
 
 def _name(command: tuple[bytes | str | int, ...]) -> str:
     """The command without its data: `DYN.GET`, `DYN.CLUSTER STATUS`."""
-    words = command[:2] if str(command[0]) in ("DYN.CLUSTER", "DYN.RING") else command[:1]
+    words = command[:2] if command[0] in _CONTAINERS else command[:1]
     return " ".join(str(word) for word in words)
 
 
