@@ -1,0 +1,48 @@
+"""Nodes are killed, stopped and frozen at random under four writers, and one loses its disk: nothing acknowledged is lost."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import pytest
+
+from tests.wire.cluster import WireCluster
+from tests.wire.disks import assert_owners_equal
+from tests.wire.load import Load
+from tests.wire.repairs import wait_whole
+from tests.wire.storm import Storm
+
+# Rounds of comparison in seconds, not in minutes, so that a test can wait for them.
+CONFIG = "repair_interval_ms = 2000\n"
+IN_ORDER = ("NOQUORUM ", "TIMEOUT ", "0")  # refusals that a storm brings; 0: a DEL of a key that too few nodes remembered
+
+
+def _storm(cluster: WireCluster, seed: int, duration_s: float) -> None:
+    storm = Storm(cluster, seed)
+    print(f"the storm of seed {seed}")
+    load = Load(cluster.ports, timeout_s=4.0, deletes=0.2)
+    with load.running():
+        load.more(100)
+        storm.rage(duration_s)
+        load.more(100)
+    print("; ".join(storm.told))
+    strange = [error for error in load.refusals if not error.split(": ", 2)[2].startswith(IN_ORDER)]
+    assert not strange, strange[:10]
+    wait_whole(cluster)
+    load.assert_all_there(*cluster.nodes)
+    owners = cluster.nodes[0].document("DYN.RING", "SHOW")["owners"]
+    for node in cluster.nodes:
+        assert node.stop() == 0
+    assert_owners_equal(cluster, owners)
+
+
+def test_a_storm_loses_nothing(make_cluster: Callable[..., WireCluster]) -> None:
+    _storm(make_cluster(config=CONFIG), random.randrange(1 << 32), 12)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_a_long_storm_loses_nothing(make_cluster: Callable[..., WireCluster], nodes: int) -> None:
+    _storm(make_cluster(nodes=nodes, config=CONFIG), random.randrange(1 << 32), 60)
