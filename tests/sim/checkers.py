@@ -11,6 +11,8 @@ stand for it. So it does for the second attempt of a write whose first coordinat
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from server.core.versions import TOMBSTONE
 from tests.sim.clients import Operation
 from tests.sim.evidence import Dot, Evidence, Seen
@@ -123,15 +125,21 @@ def check_dots(evidence: Evidence, writes: Writes) -> list[str]:
     return faults
 
 
-def check_disks(evidence: Evidence, writes: Writes, losses: list[tuple[int, str]]) -> list[str]:
-    """P3: between two losses of a disk its knowledge only grows; what goes was superseded, what is gone stays gone."""
+def check_disks(
+    evidence: Evidence, writes: Writes, losses: list[tuple[int, str]], owners: Callable[[bytes], list[str]]
+) -> list[str]:
+    """P3: between two losses of an owner's disk its knowledge only grows; what goes was superseded, and stays gone."""
     faults = []
     for key, seen in evidence.seen.items():
         last: dict[str, Seen] = {}
         for now in seen:
             before = last.get(now.node)
             last[now.node] = now
-            if before is None or any(before.step <= step <= now.step and node == now.node for step, node in losses):
+            if (
+                before is None
+                or now.node not in owners(key)
+                or any(before.step <= step <= now.step and node == now.node for step, node in losses)
+            ):
                 continue
             where = f"{key!r} on {now.node} at step {now.step}"
             if any(counter > now.known.clock.get(actor, -1) for actor, counter in before.known.clock.items()):

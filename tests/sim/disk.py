@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from server.core.records import META
+from server.core.records import RECORDS_END
 
 
 class Commit(NamedTuple):
@@ -57,7 +57,7 @@ class Disk:
         self._sorted = None
         self._unsynced.append(batch)
         for key, record in batch.items():
-            if record is not None and not key.startswith(META):
+            if record is not None and key < RECORDS_END:
                 self._log.append(Commit(step, self.node, key, record))
 
     def unsynced(self) -> int:
@@ -87,7 +87,7 @@ class Disk:
 
     def count(self) -> int:
         """The number of records."""
-        return sum(not key.startswith(META) for key in self.data)
+        return sum(key < RECORDS_END for key in self.data)
 
 
 def _apply(data: dict[bytes, bytes], batch: Batch) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from server.core import versions
-from server.core.records import META, PREFIX_BYTES
+from server.core.records import PREFIX_BYTES, RECORDS_END
 from tests.sim.disk import Commit, Disk
 
 Dot = tuple[bytes, int]
@@ -72,7 +72,7 @@ class Evidence:
             self._add(commit.key[PREFIX_BYTES:], Seen(commit.step, commit.node, self._knowledge(commit.record)))
         for disk in disks:
             for stored_at, record in disk.data.items():
-                if not stored_at.startswith(META):
+                if stored_at < RECORDS_END:
                     key = stored_at[PREFIX_BYTES:]
                     self.final[key] = join(self.final.get(key, NOTHING), self._knowledge(record))
 

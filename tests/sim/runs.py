@@ -121,11 +121,11 @@ def _judge(world: World, profile: Profile) -> list[str]:
     evidence = Evidence(world.log, [host.disk for host in world.hosts])
     writes = checkers.Writes(intents_of(history, layout.effective_w, layout.effective_n), evidence)
     faults += checkers.check_dots(evidence, writes)
-    faults += checkers.check_disks(evidence, writes, world.losses)
+    faults += checkers.check_disks(evidence, writes, world.losses, world.owner_ids)
     faults += checkers.check_acknowledged(writes, world.forgetful)
     faults += checkers.check_refused(writes)
     faults += answers.check_contexts(history, evidence, writes)
-    if not world.forgetful:
+    if not world.forgetful and profile.nodes <= layout.effective_n:  # no stand-ins: no sloppy quorums
         faults += answers.check_quorum_reads(history, writes, layout.effective_r, layout.effective_n)
     if profile.calm:
         faults += answers.check_calm(history)

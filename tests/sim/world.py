@@ -174,6 +174,10 @@ class World:
         slot = int.from_bytes(storage_key(key)[:2], "big")
         return [self.host(owner) for owner in self.layout.owners[self.layout.partition_of(slot)]]
 
+    def owner_ids(self, key: bytes) -> list[str]:
+        """The ids of the key's owners."""
+        return [host.id for host in self.owners(key)]
+
     def key_of(self, *owners: Host) -> bytes:
         """Some key whose owners are these, in this order (a beginning of the list is enough)."""
         numbers = (b"key%d" % number for number in range(10**6))
