@@ -83,6 +83,13 @@ class Client:
             raise self._refusal(str(reply))
         return reply  # type: ignore[no-any-return]
 
+    def send(self, *command: bytes | str | int) -> None:
+        """Sends a command whose reply nobody will read: this is the last command of the connection. Raises NotReached."""
+        try:
+            self._socket.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]
+        except OSError as error:
+            raise NotReached(f"lost {self.address} during {_name(command)}: {_reason(error)}", _WHERE) from None
+
     def document(self, *command: bytes | str | int, writes: bool = False) -> dict[str, Any]:
         """The JSON object that the operator's command answers as a bulk string. Raises as `call`."""
         reply = self.call(*command, writes=writes)

@@ -64,11 +64,12 @@ def hints_replay(context: typer.Context, as_document: JSON = False) -> None:
     target = target_of(context)
     client = target.connect()
     first = _list(client)
-    client.document("DYN.HINTS", "REPLAY")
     with (
         last_words("the nodes go on delivering: dyn hints list shows what is left"),
+        target.connect() as starter,  # the answer to REPLAY takes a while, which is better spent looking
         Follower(target, client) as follower,
     ):
+        starter.send("DYN.HINTS", "REPLAY")
         last = _follow(follower, first, as_document)
     remaining = last["total"]
     delivered = max(0, first["total"] - remaining)
