@@ -52,10 +52,12 @@ def connect(port: int, timeout_s: float = 10.0, **options: Any) -> Client:
     return redis.Redis(port=port, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0), **options)
 
 
-def dyn(*words: str | bytes | Path, port: int | None = None, **options: Any) -> subprocess.CompletedProcess[bytes]:
+def dyn(
+    *words: str | bytes | Path, port: int | None = None, timeout_s: float = 60, **options: Any
+) -> subprocess.CompletedProcess[bytes]:
     """Runs the `dyn` command as a user would."""
     target = [] if port is None else ["--port", str(port)]
-    return subprocess.run([DYN, *target, *words], capture_output=True, timeout=60, **options)
+    return subprocess.run([DYN, *target, *words], capture_output=True, timeout=timeout_s, **options)
 
 
 class Host(NamedTuple):
@@ -246,6 +248,13 @@ class WireCluster:
         """Waits until each node calls the cluster healthy."""
         for node in self.nodes:
             wait_for(node.is_healthy, f"{node.name} calls the cluster healthy")
+
+    def stop(self) -> None:
+        """Stops all nodes cleanly."""
+        for node in self.nodes:
+            node.signal(signal.SIGTERM)
+        for node in self.nodes:
+            assert node.wait() == 0, node.log[-2000:]
 
     @property
     def ports(self) -> list[int]:

@@ -1,21 +1,22 @@
-"""Nodes are killed, stopped and frozen at random under four writers, and one loses its disk: nothing acknowledged is lost."""
+"""Nodes are killed, stopped and frozen at random under four writers, and one loses its disk: no write is lost."""
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 
 import pytest
 
 from tests.wire.cluster import WireCluster
-from tests.wire.disks import assert_owners_equal
 from tests.wire.load import Load
-from tests.wire.repairs import wait_whole
+from tests.wire.repairs import stop_and_compare, wait_whole
 from tests.wire.storm import Storm
 
 # Rounds of comparison in seconds, not in minutes, so that a test can wait for them.
 CONFIG = "repair_interval_ms = 2000\n"
-IN_ORDER = ("NOQUORUM ", "TIMEOUT ", "0")  # refusals that a storm brings; 0: a DEL of a key that too few nodes remembered
+# What a storm may bring. 0: the quorum of a DEL did not know of the key, for one of them was just wiped, the other away.
+IN_ORDER = re.compile(r": (NOQUORUM|TIMEOUT) |: DEL: 0$")
 
 
 def _storm(cluster: WireCluster, seed: int, duration_s: float) -> None:
@@ -27,14 +28,11 @@ def _storm(cluster: WireCluster, seed: int, duration_s: float) -> None:
         storm.rage(duration_s)
         load.more(100)
     print("; ".join(storm.told))
-    strange = [error for error in load.refusals if not error.split(": ", 2)[2].startswith(IN_ORDER)]
+    strange = [error for error in load.refusals if not IN_ORDER.search(error)]
     assert not strange, strange[:10]
     wait_whole(cluster)
     load.assert_all_there(*cluster.nodes)
-    owners = cluster.nodes[0].document("DYN.RING", "SHOW")["owners"]
-    for node in cluster.nodes:
-        assert node.stop() == 0
-    assert_owners_equal(cluster, owners)
+    stop_and_compare(cluster)
 
 
 def test_a_storm_loses_nothing(make_cluster: Callable[..., WireCluster]) -> None:
