@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from server.core import versions
@@ -46,9 +47,29 @@ def wait_delivered(cluster: WireCluster) -> None:
 
 
 def wait_whole(cluster: WireCluster) -> None:
-    """Waits until no node is owed anything."""
+    """Waits until no node is owed anything: no hint is open, and all nodes have compared with all others twice in vain. For
+    clusters whose `repair_interval_ms` is a matter of seconds."""
     cluster.wait_healthy()
     wait_delivered(cluster)
+    wait_for(lambda: _compares_in_vain(cluster), "the owners are equal", REPAIR_S)
+
+
+def _compares_in_vain(cluster: WireCluster) -> bool:
+    def has_compared(node: WireNode, count: int) -> bool:
+        return _counters(node)["trees_compared"] >= count
+
+    before = [_counters(node) for node in cluster.nodes]
+    rounds = len(cluster.nodes) - 1  # of each two nodes one leads, so this is two rounds
+    for node, counters in zip(cluster.nodes, before, strict=True):
+        goal = counters["trees_compared"] + rounds
+        wait_for(partial(has_compared, node, goal), f"{node.name} has compared {rounds} times", REPAIR_S)
+    after = [_counters(node) for node in cluster.nodes]
+    return [one["keys_repaired"] for one in before] == [one["keys_repaired"] for one in after]
+
+
+def _counters(node: WireNode) -> dict[str, int]:
+    counters: dict[str, int] = node.document("DYN.STATS")["counters"]
+    return counters
 
 
 def repair(node: WireNode, *words: str) -> dict[str, Any]:
