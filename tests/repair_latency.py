@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.wire.cluster import WireCluster, WireNode, connect, dyn, wait_for
 from tests.wire.repairs import hints, wipe, write
 
-READERS = 8
+READERS = 48  # so many that one which waits holds up few of the reads to come
 VALUE_BYTES = 100
 LOOK_S = 0.1
 

@@ -56,20 +56,21 @@ def wait_whole(cluster: WireCluster) -> None:
 
 def _compares_in_vain(cluster: WireCluster) -> bool:
     def has_compared(node: WireNode, count: int) -> bool:
-        return _counters(node)["trees_compared"] >= count
+        return counters(node)["trees_compared"] >= count
 
-    before = [_counters(node) for node in cluster.nodes]
+    before = [counters(node) for node in cluster.nodes]
     rounds = len(cluster.nodes) - 1  # of each two nodes one leads, so this is two rounds
-    for node, counters in zip(cluster.nodes, before, strict=True):
-        goal = counters["trees_compared"] + rounds
+    for node, counted in zip(cluster.nodes, before, strict=True):
+        goal = counted["trees_compared"] + rounds
         wait_for(partial(has_compared, node, goal), f"{node.name} has compared {rounds} times", REPAIR_S)
-    after = [_counters(node) for node in cluster.nodes]
+    after = [counters(node) for node in cluster.nodes]
     return [one["keys_repaired"] for one in before] == [one["keys_repaired"] for one in after]
 
 
-def _counters(node: WireNode) -> dict[str, int]:
-    counters: dict[str, int] = node.document("DYN.STATS")["counters"]
-    return counters
+def counters(node: WireNode) -> dict[str, int]:
+    """What a node has counted since it started."""
+    answered: dict[str, int] = node.document("DYN.STATS")["counters"]
+    return answered
 
 
 def repair(node: WireNode, *words: str) -> dict[str, Any]:
