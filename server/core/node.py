@@ -15,11 +15,13 @@ from typing import Any
 from protocol.frames import seal
 from protocol.slots import key_slot
 from server.core import operator_documents, replica
+from server.core.anti_entropy import AntiEntropy
 from server.core.background import Background
 from server.core.clock import HybridClock
 from server.core.collection import Collection
 from server.core.config import Config
 from server.core.dispatch import Dispatcher
+from server.core.exchange_answers import ExchangeAnswers
 from server.core.hint_replay import HintReplay
 from server.core.layout import Layout, Member
 from server.core.liveness import Liveness, LivenessLimits
@@ -30,6 +32,8 @@ from server.core.questions import Answerer, Questions
 from server.core.reads import Reads
 from server.core.records import Records, Store
 from server.core.relays import Relays
+from server.core.repair_jobs import RepairJobs
+from server.core.repair_tasks import RepairTasks
 from server.core.routing import Route
 from server.core.scrub import Scrub
 from server.core.sinks import Session, Sink
@@ -66,7 +70,8 @@ class Node:
         wall_ms: int,
         damage_error: type[Exception] = ValueError,
     ) -> None:
-        records = Records(store, config.record_cache_bytes, damage_error)
+        records = Records(store, config.record_cache_bytes, damage_error, config.tree_leaf_bits)
+        records.open()
         limits = LivenessLimits(gossip_interval_ms=config.gossip_interval_ms)
         liveness = Liveness(member.id, incarnation, limits, rng)
         clock = HybridClock(wall_ms, config.clock_drift_ms_max)
@@ -78,12 +83,10 @@ class Node:
         self.dispatcher = Dispatcher(self)
         self.relays = Relays(self.state, self.dispatcher.run_all, self.dispatcher.retry, self.dispatcher.refuse)
         self.questions = Questions(self.state, self._answerers())
+        self.anti_entropy = AntiEntropy(self.state, self.questions, self.background)
+        self.jobs = RepairJobs(self.state, self.questions, self.background)
+        self.tasks = RepairTasks(self.state, self.questions, self.background)
         self.hint_replay = HintReplay(self.state, self.background, self.questions)
-        self.votes = Votes(self.state, self.writes.in_flight, self.reads.is_overdue)
-        self.collection = Collection(self.state, self.questions, self.background)
-        self.mending = Mending(self.state, self.questions, self.background)
-        records.on_damage = self.mending.note
-        self.scrub = Scrub(self.state, self.questions, self.background, self.collection)
         self.sessions: dict[int, Session] = {}
         self.started_ms = 0
         self.facts: dict[str, str] = {}  # what the shell knows of its process, for INFO
@@ -95,6 +98,11 @@ class Node:
         self._begin()
 
     def _begin(self) -> None:
+        self.mending = Mending(self.state, self.questions, self.background)
+        self.state.records.on_damage = self.mending.note
+        self.votes = Votes(self.state, self.writes.in_flight, self.reads.is_overdue)
+        self.collection = Collection(self.state, self.questions, self.background)
+        self.scrub = Scrub(self.state, self.questions, self.background, self.collection)
         document = self.state.records.document(b"layout")
         if document is not None:
             self.state.adopt(Layout.decode(document))
@@ -108,9 +116,14 @@ class Node:
             b"ABSORB": lambda args: replica.absorb(self.state, args),
             b"HINTS": lambda args: self.hint_replay.asked(args),
             b"VOTE": lambda args: self.votes.vote(args),
+            b"LINE": lambda args: self.votes.line(args),
             b"FENCE": lambda args: self.votes.fence(args),
             b"DROP": lambda args: self.votes.drop(args),
             b"COPIES": lambda args: self.mending.copies(args),
+            b"REPAIR": lambda args: self.jobs.asked(args),
+            b"TASKS": lambda args: self.tasks.told(args),
+            b"WHOLE": lambda args: self.tasks.whole(args),
+            **ExchangeAnswers(self.state, self.background).answerers(),
         }
 
     # Clients
@@ -161,6 +174,7 @@ class Node:
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
         self._peer_messages.gossip(peer, 1)
+        self.anti_entropy.connected(peer)
         state.reroute()
 
     def disconnected(self, peer: str, now_ms: int) -> None:
@@ -280,3 +294,7 @@ class Node:
         self._closing = [session for session in self._closing if session.in_flight]
         self.votes.keep_bound()
         return Outbox(state.records.take(), messages, replies, closing, state.statistics.turns)
+
+    def retire(self) -> dict[bytes, bytes | None]:
+        """A last batch, to be committed after the last turn of a clean stop: the next start is quicker with it."""
+        return self.state.records.retire()

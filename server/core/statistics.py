@@ -30,6 +30,9 @@ class Statistics:
     hints_delivered: int = 0
     hints_refused: int = 0  # for lack of room
     hints_expired: int = 0
+    trees_compared: int = 0  # comparisons with another node of all that both own, to the end
+    keys_repaired: int = 0  # records that repair begun here has changed, on either side
+    repair_bytes_sent: int = 0  # by both sides, in repair begun here
     tombstones_collected: int = 0  # keys, counted where the collection was led
     expired_collected: int = 0
     clocks_pruned: int = 0

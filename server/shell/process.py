@@ -24,7 +24,6 @@ import uvloop
 from server.core.config import Config, ConfigError
 from server.core.layout import LayoutError, Member
 from server.core.node import Node
-from server.core.records import RECORDS_END
 from server.core.versions import ACTOR_BYTES
 from server.shell.directory import DirectoryError, Wishes, open_directory
 from server.shell.server import Server
@@ -98,7 +97,7 @@ def allow_files(count: int) -> None:
 def make_node(member: Member, engine: Engine, config: Config) -> Node:
     """A node over its engine, with an actor that nobody has had before (P2)."""
     wall_ms = time.time_ns() // 1_000_000
-    node = Node(
+    return Node(
         member,
         secrets.token_bytes(ACTOR_BYTES),
         incarnation=wall_ms,
@@ -108,17 +107,6 @@ def make_node(member: Member, engine: Engine, config: Config) -> Node:
         wall_ms=wall_ms,
         damage_error=StorageDamaged,
     )
-    node.state.records.keys = engine.count() - _others(engine)
-    return node
-
-
-def _others(engine: Engine) -> int:
-    """How many keys of the engine are no records."""
-    count, start = 0, RECORDS_END
-    while page := engine.scan(start, None, 1000):
-        count += len(page)
-        start = page[-1][0] + b"\0"
-    return count
 
 
 async def _serve(member: Member, engine: Engine, config: Config, directory: Path) -> int:

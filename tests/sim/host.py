@@ -109,7 +109,6 @@ class Host:
         rng = random.Random(self.rng.getrandbits(64))
         self.node = Node(self.member, self.make_actor(), wall_ms, self.config, self.disk, rng, wall_ms)
         self.node.started_ms = self.now_ms()
-        self.node.state.records.keys = self.disk.count()
         self.trace(f"{self.member.name} starts, {self.disk.count()} records")
         for pipe in self.network.pipes(receiver=self.id):
             if pipe.dark:
@@ -123,6 +122,19 @@ class Host:
         if self.node is None:
             return
         self.trace(f"{self.member.name} is killed")
+        for pipe in self.network.pipes(receiver=self.id):
+            pipe.abort()
+        self._end()
+
+    def stop(self) -> None:
+        """A clean stop, as SIGTERM asks for."""
+        life = self.life
+        self._end_turn(life)
+        if self.node is None or self.life != life or self.frozen:
+            return
+        self.trace(f"{self.member.name} stops")
+        self.disk.commit(self.node.retire(), self.events.step)
+        self.disk.sync(self.disk.unsynced())
         for pipe in self.network.pipes(receiver=self.id):
             pipe.abort()
         self._end()
