@@ -3,12 +3,16 @@
 Theory. Names and addresses of nodes are part of the layout that the nodes themselves keep, so they are settled when the
 directory is made; asking for others later is a mistake, and is answered with what to do instead. Only the fsync policy
 may change, between runs. The file is written before the first node starts and replaced as a whole.
+
+The nodes' ids are drawn here and handed to them, so that a node whose whole directory was lost comes back as the same
+member, and is filled by the others; in a cluster made by an earlier release they are read from the nodes' directories.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +22,8 @@ from dynamo_cli.failures import Failure, WrongUsage
 
 FILE_NAME = "cluster.json"
 FORMAT = 1
+NODE_FILE_NAME = "node.json"  # what a node keeps in its own directory
+ID_BYTES = 20  # of a node's id, in hexadecimal
 NODES_DEFAULT = 3
 NODES_MAX = 9
 WEIGHT_DEFAULT = 1  # as a node that is started by hand has it
@@ -46,6 +52,7 @@ class LocalNode:
     address: Address
     zone: str
     weight: int
+    id: str = ""  # empty while it is not known here
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +129,13 @@ def load(directory: Path) -> LocalCluster | None:
         if document["format"] != FORMAT:
             raise Failure(f"{path} was written by another release: format {document['format']}, not {FORMAT}")
         nodes = tuple(
-            LocalNode(str(node["name"]), parse_address(node["address"]), str(node["zone"]), int(node["weight"]))
+            LocalNode(
+                name := str(node["name"]),
+                parse_address(node["address"]),
+                str(node["zone"]),
+                int(node["weight"]),
+                str(node.get("id") or _id_in(directory / name)),
+            )
             for node in document["nodes"]
         )
         if not nodes:
@@ -133,6 +146,14 @@ def load(directory: Path) -> LocalCluster | None:
         raise Failure(f"{path} is damaged: {type(error).__name__} {error}", hint) from None
 
 
+def _id_in(directory: Path) -> str:
+    """The id that a node's own directory remembers, if it does."""
+    try:
+        return str(json.loads((directory / NODE_FILE_NAME).read_text())["id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
+
+
 def _new(directory: Path, wanted: Wanted) -> LocalCluster:
     count = wanted.nodes or NODES_DEFAULT
     base_port = wanted.base_port or DEFAULT_PORT
@@ -140,7 +161,9 @@ def _new(directory: Path, wanted: Wanted) -> LocalCluster:
         raise WrongUsage(f"{_nodes(count)} from --base-port {base_port} on would need ports above {PORT_MAX}")
     # A zone a node: on one machine every node is its own unit of failure, and zones would only unbalance the shares.
     nodes = tuple(
-        LocalNode(f"n{i}", Address(DEFAULT_HOST, base_port + i - 1), f"z{i}", WEIGHT_DEFAULT)
+        LocalNode(
+            f"n{i}", Address(DEFAULT_HOST, base_port + i - 1), f"z{i}", WEIGHT_DEFAULT, secrets.token_hex(ID_BYTES)
+        )
         for i in range(1, count + 1)
     )
     return LocalCluster(directory, nodes, wanted.fsync or Fsync.EVERYSEC, wanted.engine or Engine.ROCKSDB)

@@ -50,6 +50,8 @@ def node_argv(cluster: LocalCluster, node: LocalNode) -> list[str]:
         "--fsync": str(cluster.fsync),
         "--engine": str(cluster.engine),
     }
+    if node.id:
+        options["--id"] = node.id
     return server_argv(*(word for option in options.items() for word in option))
 
 

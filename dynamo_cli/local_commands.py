@@ -23,6 +23,7 @@ from dynamo_cli.options import (
     NodeCount,
     NodeDirectory,
     NodeName,
+    Rebuild,
     Wait,
     Weight,
     Zone,
@@ -92,11 +93,16 @@ def node_start(
     config: ConfigFile = None,
     fsync: FsyncPolicy = None,
     engine: EngineName = None,
+    rebuild: Rebuild = False,
 ) -> None:
     """Run one node in the foreground, for real machines and service managers.
 
     The directory remembers its node: on later starts --dir alone is enough. A fresh node belongs to no cluster until
     dyn cluster init makes it a member.
+
+    A node whose store is damaged says so when it starts, or stops with that message. Start it once with --rebuild: the
+    store goes to DIR/data.damaged-1, and the other owners of its data fill a new one. Do not make --rebuild part of a
+    service file, for then every start would begin with nothing.
     """
     given: dict[str, Any] = {
         "--dir": directory,
@@ -109,7 +115,7 @@ def node_start(
         "--engine": engine,
     }
     words = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
-    argv = local_cluster.server_argv(*words)
+    argv = local_cluster.server_argv(*words, *(["--rebuild"] if rebuild else []))
     sys.stdout.flush()
     sys.stderr.flush()
     # The node takes this process over, so that a service manager's signals and its exit status are the node's own.

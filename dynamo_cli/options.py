@@ -153,6 +153,10 @@ Weight = Annotated[
     int | None,
     typer.Option("--weight", metavar="N", min=1, help="Its share of the data, against others.", show_default=False),
 ]
+Rebuild = Annotated[
+    bool,
+    typer.Option("--rebuild", help="Put a damaged store aside and begin an empty one, which the other nodes fill."),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", dir_okay=False, help="A TOML file of settings.", show_default=False),

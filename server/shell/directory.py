@@ -2,7 +2,7 @@
 
 The identity (id, name, address, zone, weight) is drawn once and kept, and so are the engine and the fsync policy, so that
 `--dir` alone starts the node again. What the operator gives on the command line replaces what is remembered, but never
-the id. The configuration file, if one is given, is not remembered and gives way to both.
+an id that is remembered. The configuration file, if one is given, is not remembered and gives way to both.
 """
 
 from __future__ import annotations
@@ -23,8 +23,12 @@ class DirectoryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What the command line says of the node; None keeps what the directory remembers, or the default."""
+    """What the command line says of the node; None keeps what the directory remembers, or the default.
 
+    `id` is for a directory that has been lost: the node comes back as the member that it was.
+    """
+
+    id: str | None = None
     name: str | None = None
     listen: str | None = None
     zone: str | None = None
@@ -42,7 +46,7 @@ def open_directory(path: Path, wishes: Wishes) -> tuple[Member, dict[str, str]]:
         path.mkdir(parents=True, exist_ok=True)
         known = _read(path / "node.json")
         member = Member(
-            id=known.get("id") or secrets.token_hex(20),
+            id=known.get("id") or wishes.id or secrets.token_hex(20),
             name=wishes.name or known.get("name") or path.name,
             address=wishes.listen or known.get("address") or "127.0.0.1:7001",
             zone=wishes.zone or known.get("zone") or "default",
@@ -54,6 +58,20 @@ def open_directory(path: Path, wishes: Wishes) -> tuple[Member, dict[str, str]]:
     except OSError as error:
         raise DirectoryError(f"cannot use data directory {path}: {error.strerror}") from error
     return member, settings
+
+
+def put_aside(data: Path) -> Path | None:
+    """Moves a store that is damaged out of the way, and answers where it is now; None if there is none."""
+    if not data.exists():
+        return None
+    numbers = (number for number in range(1, 10_000))
+    aside = next(path for number in numbers if not (path := data.with_name(f"{data.name}.damaged-{number}")).exists())
+    try:
+        data.rename(aside)
+        _sync_directory(data.parent)
+    except OSError as error:
+        raise DirectoryError(f"cannot move {data} to {aside}: {error.strerror}") from error
+    return aside
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -82,7 +100,11 @@ def _write(path: Path, member: Member, settings: dict[str, str]) -> None:
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    directory = os.open(path, os.O_RDONLY)
     try:
         os.fsync(directory)
     finally:

@@ -25,7 +25,7 @@ from server.core.config import Config, ConfigError
 from server.core.layout import LayoutError, Member
 from server.core.node import Node
 from server.core.versions import ACTOR_BYTES
-from server.shell.directory import DirectoryError, Wishes, open_directory
+from server.shell.directory import DirectoryError, Wishes, open_directory, put_aside
 from server.shell.server import Server
 from server.storage import open_engine
 from server.storage.engine import Engine, StorageDamaged, StorageError
@@ -39,10 +39,14 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
-        wishes = Wishes(options.name, options.listen, options.zone, options.weight, options.engine, options.fsync)
+        wishes = Wishes(
+            options.id, options.name, options.listen, options.zone, options.weight, options.engine, options.fsync
+        )
         member, remembered = open_directory(options.dir, wishes)
         config = read_config(options.config, remembered)
         allow_files(config.clients_max + FILES_BESIDE_CLIENTS)
+        if options.rebuild and (aside := put_aside(options.dir / "data")) is not None:
+            log.warning("the store is now %s: delete it once the node is whole again", aside)
         engine = open_engine(config.engine, options.dir / "data")
         try:
             return uvloop.run(_serve(member, engine, config, options.dir))
@@ -56,6 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m server", description="Runs one node (see `dyn node start`).")
     parser.add_argument("--dir", type=Path, required=True, help="the node's data directory")
+    parser.add_argument("--id", help="the node's id, for a new directory of a node that has lost its own")
     parser.add_argument("--name", help="the node's name (default: the directory's)")
     parser.add_argument("--listen", metavar="HOST:PORT", type=_address, help="where to serve clients and other nodes")
     parser.add_argument("--zone", help="the failure zone that the node is in")
@@ -63,6 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, help="a TOML file of settings")
     parser.add_argument("--engine", choices=("memory", "rocksdb"))
     parser.add_argument("--fsync", choices=("always", "everysec", "no"))
+    parser.add_argument(
+        "--rebuild",
+        action="store_true",
+        help="put a damaged store aside and begin an empty one, which other nodes fill",
+    )
     return parser
 
 

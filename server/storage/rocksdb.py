@@ -271,9 +271,11 @@ class RocksEngine:
 
     def _damaged(self, doing: str, reason: str) -> StorageDamaged:
         self._damage_seen += 1
+        reason = " ".join(reason.split()).rstrip(".")
         return StorageDamaged(
-            f"cannot {doing}: the store in {self._path} is damaged. Stop this node, move that directory away and start"
-            f" the node again: the other owners of its data fill it anew. RocksDB says: {reason}"
+            f"cannot {doing}: the store in {self._path} is damaged. RocksDB says: {reason}. Start the node once with"
+            f" `dyn node start --dir {self._path.parent} --rebuild`: that puts the damaged store aside and begins an empty"
+            " one, which the other owners of its data fill"
         )
 
 

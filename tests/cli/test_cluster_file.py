@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,24 @@ def test_what_is_saved_is_remembered(tmp_path: Path, count: int) -> None:
     assert plan(tmp_path, Wanted()) == cluster
     assert plan(tmp_path, Wanted(count, 8001, Fsync.NO, Engine.MEMORY)) == cluster
     assert all(cluster.node_directory(node).is_dir() for node in cluster.nodes)
+
+
+def test_ids_are_remembered_for_a_node_that_loses_its_directory(tmp_path: Path) -> None:
+    ids = [node.id for node in saved(tmp_path).nodes]
+    assert len({*ids}) == 3
+    shutil.rmtree(tmp_path / "n2")
+    assert [node.id for node in plan(tmp_path, Wanted()).nodes] == ids
+
+
+def test_ids_of_an_earlier_release_are_found_in_the_directories(tmp_path: Path) -> None:
+    saved(tmp_path)
+    document = json.loads((tmp_path / "cluster.json").read_text())
+    for node in document["nodes"]:
+        del node["id"]
+    (tmp_path / "cluster.json").write_text(json.dumps(document))
+    (tmp_path / "n1" / "node.json").write_text(json.dumps({"id": "the old one"}))
+    (tmp_path / "n2" / "node.json").write_text("nonsense")
+    assert [node.id for node in plan(tmp_path, Wanted()).nodes] == ["the old one", "", ""]
 
 
 @pytest.mark.parametrize(

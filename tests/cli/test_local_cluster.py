@@ -93,7 +93,10 @@ def test_up_starts_makes_the_layout_and_says_ready(machine: Machine) -> None:
 def test_a_node_is_started_with_all_its_options(machine: Machine) -> None:
     machine.new(1, "--fsync", "always", "--engine", "memory")
     words = (machine.directory / "n1" / "argv").read_text().split("\n")
+    remembered = json.loads((machine.directory / "cluster.json").read_text())["nodes"][0]["id"]
+    assert len(remembered) == 40
     assert dict(zip(words[::2], words[1::2], strict=True)) == {
+        "--id": remembered,
         "--dir": str(machine.directory / "n1"),
         "--name": "n1",
         "--listen": f"127.0.0.1:{machine.port}",
