@@ -181,7 +181,9 @@ class Dispatcher:
             return
         refusal = damaged_here(self._state.member.name, error)
         mending = self._node.mending
-        if not mending.park(error, lambda: self.run(sink, number, args), lambda: sink.answer(number, refusal)):
+        if not mending.park(
+            error.stored_at, lambda: self.run(sink, number, args), lambda: sink.answer(number, refusal)
+        ):
             sink.answer(number, refusal)
 
     def _unknown(self, args: list[bytes]) -> ErrorReply:

@@ -44,6 +44,7 @@ class Mending:
         self._questions = questions
         self._background = background
         self._waiting: dict[bytes, list[_Waiter]] = {}  # by storage key, in the order in which they were found
+        self._parked = 0  # writes that wait
         self._running = False
         self._renewed_turn = -1
 
@@ -62,30 +63,32 @@ class Mending:
             self._running = True
             self._background.run(self._mend_all())
 
-    def park(self, error: DamagedRecord, run: Callable[[], None], fail: Callable[[], None]) -> bool:
-        """Lets a write that met `error` wait: `run` when the record is mended, `fail` at the deadline.
+    def first_of(self, keys: Sequence[bytes]) -> bytes | None:
+        """The first of some storage keys whose record is known to be damaged."""
+        return next((key for key in keys if key in self._waiting), None)
+
+    def park(self, key: bytes | None, run: Callable[[], None], fail: Callable[[], None]) -> bool:
+        """Lets a write that met the damaged record of `key` wait: `run` when it is mended, `fail` at the deadline.
 
         Answers whether it waits: not where no other owner can be reached.
         """
         state = self._state
-        waiters = self._waiting.get(error.stored_at or b"")
-        if (
-            waiters is None
-            or error.stored_at is None
-            or not any(state.is_usable(o) for o in self._owners(error.stored_at))
-        ):
+        waiters = None if key is None else self._waiting.get(key)
+        if key is None or waiters is None or not any(state.is_usable(owner) for owner in self._owners(key)):
             return False
         waiters.append(_Waiter(state.now_ms + state.config.request_timeout_ms, run, fail))
+        self._parked += 1
         return True
 
     def expire(self, now_ms: int) -> None:
         """Fails what has waited too long."""
-        for key, waiters in list(self._waiting.items()):
-            if waiters and waiters[0].deadline_ms <= now_ms:
-                self._waiting[key] = [waiter for waiter in waiters if waiter.deadline_ms > now_ms]
-                for waiter in waiters:
-                    if waiter.deadline_ms <= now_ms:
-                        waiter.fail()
+        for key, waiters in list(self._waiting.items()) if self._parked else ():
+            late = [waiter for waiter in waiters if waiter.deadline_ms <= now_ms]
+            if late:
+                self._waiting[key] = waiters[len(late) :]
+                self._parked -= len(late)
+                for waiter in late:
+                    waiter.fail()
 
     def copies(self, keys: Sequence[bytes]) -> list[bytes]:
         """Another node asks what we hold under keys, as an owner or for a hint's sake.
@@ -157,5 +160,7 @@ class Mending:
         if join is not None:
             statistics.records_mended += 1
         records.mend(key, join)
-        for waiter in self._waiting.pop(key):
+        waiters = self._waiting.pop(key)
+        self._parked -= len(waiters)
+        for waiter in waiters:
             waiter.run()

@@ -39,6 +39,7 @@ class PeerMessages:
         self._node = node
         self._state = node.state
         self._receivers = self._table()
+        self._reading = 0  # of its sender's clock, in the present message
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
         """HOT. A message of `peer`. A kind that we do not know is a newer node's and is passed over."""
@@ -46,7 +47,7 @@ class PeerMessages:
         state.at(now_ms)
         state.heard_ms[peer] = now_ms
         state.statistics.messages += 1
-        reading = int(message[1])
+        reading = self._reading = int(message[1])
         state.clock.observe(reading)
         kind = message[0]
         if kind != b"GOSSIP" and kind != b"CLOCK":  # a table tells by itself how fresh it is
@@ -92,7 +93,29 @@ class PeerMessages:
         else:
             state.kept.setdefault(peer, []).append(number)
         if (peer, number) in self._node.relays.covered:
-            self._node.relays.stored(peer, number, refusal)
+            self._answer_covered(peer, number, pairs, refusal, state.clock.last, self._reading)
+
+    def _answer_covered(
+        self, peer: str, number: int, pairs: list[bytes], refusal: str | None, stamp: int, reading: int
+    ) -> None:
+        """The commands that a STORE answers have their reply, once it is stored here; where it meets a damaged record that
+        is when this is mended. What has waited behind a fence meanwhile is not stored any more.
+        """
+        state, node = self._state, self._node
+
+        def again() -> None:
+            late = state.fence >= stamp or reading <= state.fences.get(peer, -1)
+            reason = refusal if late else replica.store(state, pairs)
+            if (peer, number) in node.relays.covered:
+                self._answer_covered(peer, number, pairs, reason, stamp, reading)
+
+        def fail() -> None:
+            if (peer, number) in node.relays.covered:
+                node.relays.stored(peer, number, refusal)
+
+        damaged = None if refusal is None else node.mending.first_of(pairs[::2])
+        if not node.mending.park(damaged, again, fail):
+            node.relays.stored(peer, number, refusal)
 
     def _refuse_late(self, peer: str, kind: bytes, number: int) -> None:
         """Records from behind a fence (see late.py)."""

@@ -35,7 +35,7 @@ def read_here(node: Node, key: bytes) -> Step:
             node.state.records.get(stored_at)
         except DamagedRecord as error:
             refusal = damaged_here(node.state.member.name, error)
-            if not node.mending.park(error, lambda: start(procedure), lambda: procedure.resume(refusal)):
+            if not node.mending.park(error.stored_at, lambda: start(procedure), lambda: procedure.resume(refusal)):
                 procedure.resume(refusal)
             return
         node.reads.start(node.route(key).plan, stored_at, finish, procedure, 0)
