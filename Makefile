@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test soak check pages bench tools clean help
+.PHONY: up down test soak check pages bench bench-repair tools clean help
 
 help:  ## What there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 up: $(READY)  ## Set everything up and start three nodes on this machine, in ./dyn-data
 	$(BIN)/dyn up --detach
@@ -36,6 +36,9 @@ pages: $(READY)  ## Make man pages and completions anew from the commands
 bench: $(READY) tools  ## Compare with a bare redis-server, in one run, alternating
 	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq redis-server >/dev/null; } || { echo "make bench needs redis-server" >&2; exit 1; }
 	$(BIN)/python -m tests.bench
+
+bench-repair: $(READY)  ## Compare reads during a repair of 100,000 keys with reads without it, in one run
+	$(BIN)/python -m tests.repair_latency
 
 clean:  ## Remove what the targets made, but never data
 	rm -rf $(VENV) *.egg-info build .mypy_cache .ruff_cache .pytest_cache .hypothesis
