@@ -60,7 +60,7 @@ class PeerLost(Exception):
 
 
 class NothingTaken(PeerLost):
-    """One side takes no records at present: its disk is full, or it has fenced off what is under way."""
+    """One side takes no records at present: its disk is full."""
 
 
 @dataclass(slots=True)
@@ -282,7 +282,7 @@ class Exchange:
                     break
             keys = keys[count:]
             if pairs:
-                answer = yield from self._ask(b"MERGE", self._state.clock.last, *pairs)
+                answer = yield from self._ask(b"MERGE", *pairs)
                 if not answer:
                     raise NothingTaken
                 self._repaired(int(answer[0]))
