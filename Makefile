@@ -21,7 +21,7 @@ test: $(READY) tools  ## Set everything up, check the code and pass the tests
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-soak: $(READY) tools  ## The long tests: the whole of the real input, freezes of all lengths
+soak: $(READY) tools  ## The long tests: storms of a minute, 100,000 writes missed, the whole of the real input, freezes of all lengths
 	$(BIN)/pytest -m soak
 
 check: $(READY)  ## Lint, format and types only

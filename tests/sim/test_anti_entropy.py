@@ -157,6 +157,18 @@ def test_writes_that_an_owner_missed_reach_it_without_hints() -> None:
     assert world.run_until(10_000, lambda: equal(world) and len(records_on(n3)) == 40)
 
 
+def test_a_peer_that_missed_hints_is_held_for_whole_once_it_is_compared() -> None:
+    """Who could keep no hint says that the peer is behind, until it has compared with it: also where the other leads."""
+    world = filled(3, 100, Config(repair_interval_ms=2000))
+    world.start()
+    world.run(100)
+    for host in world.hosts:
+        for other in world.hosts:
+            if other is not host:
+                host.running.state.hints.behind[other.id] = 7
+    assert world.run_until(3 * SOON_MS, lambda: not any(host.running.state.hints.behind for host in world.hosts))
+
+
 def test_the_interval_alone_brings_equality() -> None:
     """A record that came to lie on one disk without anybody's notice, in the middle of the run."""
     world = filled(3, 50, Config(repair_interval_ms=4000))
