@@ -137,7 +137,7 @@ _RING = (
     ),
 )
 
-COMMANDS = (
+COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "dyn.cluster", -2, IMMEDIATE, _help(), "The cluster as its operator sees it.", "dyn", subcommands=_CLUSTER
     ),
