@@ -17,7 +17,7 @@ from sysconfig import get_config_var
 
 ROOT = Path(__file__).parent.parent
 COMPILED = Path("server/compiled")  # under the root of a checkout, or of site-packages
-PACKAGES = ("protocol", "server.core", "server.core.commands")
+PACKAGES = ("protocol", "server.core", "server.core.commands", "server.shell")
 
 
 def compiled_sources() -> list[str]:
