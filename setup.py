@@ -5,6 +5,7 @@
 a warning says so, and nodes run the sources.
 """
 
+import os
 import shutil
 import sys
 import warnings
@@ -32,14 +33,20 @@ class CompileBeside(build_ext):
         try:
             from mypyc.build import mypycify
 
-            self.distribution.ext_modules = mypycify(
+            extensions = mypycify(
                 compiled_sources(), opt_level="2", debug_level="0", group_name="dyn", target_dir=TEMPORARY
             )
+            for extension in extensions:
+                extension.extra_compile_args.append(
+                    "-w"
+                )  # to look for what it could warn of takes gcc half of its time
+            self.distribution.ext_modules = extensions
             compilation = build_ext(self.distribution)
             compilation.build_lib, compilation.build_temp = str(place), TEMPORARY
+            compilation.parallel = os.cpu_count()  # nearly all of the code is one file; many small ones stand beside it
             compilation.ensure_finalized()
             compilation.run()
-        except (Exception, SystemExit) as error:  # whatever it is: the sources run, too
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is: the sources run, too)
             warnings.warn(f"not compiled, nodes will run the sources: {error}", stacklevel=2)
         else:
             (place / "fingerprint").write_text(made_of)

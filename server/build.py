@@ -17,21 +17,27 @@ from sysconfig import get_config_var
 
 ROOT = Path(__file__).parent.parent
 COMPILED = Path("server/compiled")  # under the root of a checkout, or of site-packages
-PACKAGES = ("protocol", "server.core", "server.core.commands", "server.shell")
+# What every request passes; of the commands those two modules. A package's `__init__` holds its map and no code.
+HOT = (
+    "protocol/[!_]*.py",
+    "server/core/[!_]*.py",
+    "server/core/commands/spec.py",
+    "server/core/commands/strings.py",
+    "server/shell/[!_]*.py",
+)
 
 
 def compiled_sources() -> list[str]:
-    """The modules to compile, relative to the root. A package's `__init__` holds its map and no code."""
-    found = [path for name in PACKAGES for path in (ROOT / name.replace(".", "/")).glob("*.py")]
-    return sorted(str(path.relative_to(ROOT)) for path in found if path.name != "__init__.py")
+    """The modules to compile, relative to the root."""
+    return sorted(str(path.relative_to(ROOT)) for pattern in HOT for path in ROOT.glob(pattern))
 
 
 def fingerprint() -> str:
-    """Changes with every source that is compiled, and with the Python that it is compiled for."""
+    """Changes with every source (compiled code may hold constants of what is not), and with the kind of Python."""
     digest = sha256(str(get_config_var("EXT_SUFFIX")).encode())
-    for source in compiled_sources():
-        content = (ROOT / source).read_bytes()
-        digest.update(b"%s %d " % (source.encode(), len(content)))
+    for path in sorted([*ROOT.glob("protocol/**/*.py"), *ROOT.glob("server/**/*.py")]):
+        content = path.read_bytes()
+        digest.update(b"%s %d " % (str(path.relative_to(ROOT)).encode(), len(content)))
         digest.update(content)
     return digest.hexdigest()
 
@@ -48,7 +54,7 @@ def use_compiled() -> None:
     """From now on this process imports the compiled modules, if they are current."""
     place = ROOT / COMPILED
     if is_current(place):
-        for name in PACKAGES:
-            package = importlib.import_module(name)
-            package.__path__.insert(0, str(place / name.replace(".", "/")))
+        for folder in sorted({str(Path(source).parent) for source in compiled_sources()}):
+            package = importlib.import_module(folder.replace("/", "."))
+            package.__path__.insert(0, str(place / folder))
         sys.path.append(str(place))  # the library that all compiled modules share lies there
