@@ -43,7 +43,7 @@ clean:  ## Remove what the targets made, but never data
 compiled: $(READY)  ## Compile the hot code for the nodes, unless that is current; without a compiler they run the sources
 	@headers=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
 	if ! { command -v cc >/dev/null && [ -e "$$headers/Python.h" ]; } && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev python3-dev >/dev/null; fi; \
-	$(BIN)/python setup.py -q build_ext --inplace
+	$(BIN)/python -W ignore setup.py -q build_ext --inplace
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("dyn needs Python 3.11 or newer: make PYTHON=python3.11 ...")'

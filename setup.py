@@ -2,13 +2,12 @@
 
 `pip install .` compiles into the package that it installs. In a checkout `make` does it, by `setup.py build_ext
 --inplace`: an editable install does not, as sources change. Where it cannot be done (no compiler, no headers of Python)
-a warning says so, and nodes run the sources.
+it says so, and nodes run the sources.
 """
 
 import os
 import shutil
 import sys
-import warnings
 from pathlib import Path
 
 from setuptools import Distribution, setup
@@ -29,6 +28,7 @@ class CompileBeside(build_ext):
         if self.editable_mode or is_current(place):
             return
         shutil.rmtree(place, ignore_errors=True)
+        print("compiling what is hot, for a minute or so", file=sys.stderr)
         made_of = fingerprint()
         try:
             from mypyc.build import mypycify
@@ -47,7 +47,7 @@ class CompileBeside(build_ext):
             compilation.ensure_finalized()
             compilation.run()
         except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is: the sources run, too)
-            warnings.warn(f"not compiled, nodes will run the sources: {error}", stacklevel=2)
+            print(f"not compiled, so nodes will run the sources: {error}", file=sys.stderr)
         else:
             (place / "fingerprint").write_text(made_of)
 
