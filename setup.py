@@ -37,9 +37,7 @@ class CompileBeside(build_ext):
                 compiled_sources(), opt_level="2", debug_level="0", group_name="dyn", target_dir=TEMPORARY
             )
             for extension in extensions:
-                extension.extra_compile_args.append(
-                    "-w"
-                )  # to look for what it could warn of takes gcc half of its time
+                extension.extra_compile_args.append("-w")  # looking for what to warn of takes gcc half of its time
             self.distribution.ext_modules = extensions
             compilation = build_ext(self.distribution)
             compilation.build_lib, compilation.build_temp = str(place), TEMPORARY

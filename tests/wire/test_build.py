@@ -15,8 +15,9 @@ import pytest
 from server.build import COMPILED, ROOT, fingerprint, is_current
 from tests.wire.cluster import WireCluster
 
-NODE_FILE = "from server.build import use_compiled; use_compiled(); from server.core import node; print(node.__file__)"
-TESTS = "import sys; from server.build import use_compiled; use_compiled(); import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+COMPILED_FIRST = "import sys; from server.build import use_compiled; use_compiled(); "
+NODE_FILE = COMPILED_FIRST + "from server.core import node; print(node.__file__)"
+TESTS = COMPILED_FIRST + "import pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
 needs_build = pytest.mark.skipif(not is_current(ROOT / COMPILED), reason="not compiled: run `make compiled`")
 
