@@ -21,7 +21,7 @@ from dynamo_cli.processes import NodeProcess
 from dynamo_cli.stop_signals import StopSignals
 
 POLL_INTERVAL_S = 0.05
-ASK_TIMEOUT_S = 1.0
+ASK_TIMEOUT_S = 4.0  # a status waits three seconds for members that do not answer, and then names them
 
 
 class Startup:

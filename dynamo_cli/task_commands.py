@@ -112,10 +112,8 @@ def follow(target: Target, client: Client, document: Document, as_document: bool
         Follower(target, client) as follower,
         progress(f"task {task}", "partitions", as_document) as shown,
     ):
-        while True:
+        while document["state"] not in ENDED:
             shown.show(document["partitions_done"], document["partitions"], plain.task_counts(document))
-            if document["state"] in ENDED:
-                break
             follower.pause()
             document = follower.ask(lambda client: _show(client, task))
     finish(document, as_document)

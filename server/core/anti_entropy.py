@@ -120,12 +120,12 @@ class AntiEntropy:
         return due[0] if due else None
 
     def _is_mine(self, peer: str) -> bool:
-        """Whether this node is to compare itself with `peer`."""
+        """Whether this node is to compare itself with `peer`: it leads, or only it knows that the peer missed something."""
         layout = self._state.layout
         return (
             layout is not None
             and any(member.id == peer for member in layout.members)
-            and (leads(layout, self._state.id, peer))
+            and (leads(layout, self._state.id, peer) or peer in self._state.hints.behind)
         )
 
     def _begin(self, peer: str) -> Generator[Step, Any, None]:

@@ -40,12 +40,12 @@ class Storm:
     troubles: dict[str, Trouble] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
 
-    def rage(self, duration_s: float, wipes: bool = True) -> None:
+    def rage(self, duration_s: float) -> None:
         """Troubles nodes for so long, wipes one of them half-way, and leaves all of them running."""
         rng = random.Random(self.seed)
         pause = threading.Event()
         begin = time.monotonic()
-        wiped = not wipes
+        wiped = False
         while (passed := time.monotonic() - begin) < duration_s:
             if not wiped and passed > duration_s / 2:
                 self._all_fine()

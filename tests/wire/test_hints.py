@@ -1,5 +1,5 @@
 """A node that was away for many writes is whole again: by hints, by repair where there was no room for hints, and by
-repair after its disk was wiped. Judged on the disks of the stopped nodes.
+repair after its disk was wiped (see also test_repair.py). Judged on the disks of the stopped nodes.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ def _whole_by_repair(cluster: WireCluster, count: int) -> None:
     present = cluster.nodes[0]
     absent = _write_while_away(cluster, count)
     wait_for(lambda: hints(present)["behind"] == [absent.name], "it is known that there was no room for hints")
+    _repair_fails_without(present, absent)
     absent.start()
     wait_for(lambda: "down" not in present.states().values(), "it is back")
     assert absent.name in present.document("DYN.CLUSTER", "STATUS")["summary"]
@@ -67,6 +68,15 @@ def _whole_by_repair(cluster: WireCluster, count: int) -> None:
     cluster.wait_healthy()
     disks = stop_and_compare(cluster)
     assert_holds(disks[absent.name], _meanwhile(count))
+
+
+def _repair_fails_without(present: WireNode, absent: WireNode) -> None:
+    wait_for(lambda: present.states()[absent.name] == "down", "it is known to be down")
+    done = dyn("repair", "--json", port=present.port)
+    document = json.loads(done.stdout)
+    assert (done.returncode, document["state"]) == (1, "failed")
+    assert absent.name in document["error"]
+    assert document["partitions_done"] == document["partitions"], "the others are compared all the same"
 
 
 def _whole_after_a_wipe(cluster: WireCluster, count: int) -> None:
@@ -90,10 +100,6 @@ def test_a_node_that_was_away_is_whole_by_hints_alone(make_cluster: MakeCluster)
 
 def test_a_node_whose_hints_had_no_room_is_whole_by_repair(make_cluster: MakeCluster) -> None:
     _whole_by_repair(make_cluster(config=NO_ROOM), WRITES)
-
-
-def test_a_wiped_node_is_whole_by_repair(make_cluster: MakeCluster) -> None:
-    _whole_after_a_wipe(make_cluster(config=SELDOM), WRITES)
 
 
 @pytest.mark.soak

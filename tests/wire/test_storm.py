@@ -37,7 +37,7 @@ def _storm(cluster: WireCluster, seed: int, duration_s: float) -> None:
 
 
 def test_a_storm_loses_nothing(make_cluster: Callable[..., WireCluster]) -> None:
-    _storm(make_cluster(config=CONFIG), random.randrange(1 << 32), 12)
+    _storm(make_cluster(config=CONFIG), random.randrange(1 << 32), 9)
 
 
 @pytest.mark.soak
