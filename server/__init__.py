@@ -16,6 +16,9 @@ The life of a request, and the order in which to read the files:
     core/background.py     procedures that nobody waits for, and their pace
     core/trees.py          the hash tree of what is stored here; core/exchange.py makes two nodes equal by it:
                            core/anti_entropy.py all the time, core/repair_tasks.py when an operator asks
+    core/collection.py     tombstones, expired values and long clocks go when all members agree: core/votes.py is a
+                           member's part in it, core/late.py what it refuses from then on
+    core/scrub.py          reads everything again and again; core/mending.py fetches what was found damaged
     core/versions.py       the record: dotted version vector set, its bytes, its merge
     core/records.py        what is stored here, as this turn sees it; storage/ has the engines beneath
     core/sinks.py          answers, each exactly once and in command order

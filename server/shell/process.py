@@ -24,7 +24,7 @@ import uvloop
 from server.core.config import Config, ConfigError
 from server.core.layout import LayoutError, Member
 from server.core.node import Node
-from server.core.versions import ACTOR_BYTES
+from server.core.versions import ACTOR_BYTES, DamagedRecord
 from server.shell.directory import DirectoryError, Wishes, open_directory, put_aside
 from server.shell.server import Server
 from server.storage import open_engine
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             return uvloop.run(_serve(member, engine, config, options.dir))
         finally:
             engine.close()
-    except (ConfigError, DirectoryError, StorageError, LayoutError, OSError) as error:
+    except (ConfigError, DirectoryError, StorageError, LayoutError, DamagedRecord, OSError) as error:
         log.critical("node in %s does not start: %s", options.dir, error)
         return 1
 

@@ -51,6 +51,7 @@ class Server:
             engine, config.fsync, loop, self._speak, self.fail, node.synced, lambda: node.state.sync_wanted
         )
         self._checked_ms = -1000
+        self._damage = (0, 0, 0)  # as last reported
         self._ticked_ms = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
@@ -172,6 +173,7 @@ class Server:
         if now_ms - self._checked_ms >= 1000:
             self._checked_ms = now_ms
             self._check_disk()
+            self._report_damage()
             self._close_idle(now_ms)
             self.node.facts = process_facts()
         self.schedule_turn()
@@ -205,6 +207,18 @@ class Server:
             self.node.state.disk_full = full
             log.warning("%d MiB are free in %s: %s", free_bytes >> 20, self._directory,
                         "refusing writes" if full else "taking writes again")  # fmt: skip
+
+    def _report_damage(self) -> None:
+        """Damaged records are mended by themselves, but a disk that damages them wants to be looked at."""
+        statistics = self.node.state.statistics
+        found = (self.node.state.records.damaged, statistics.records_mended, statistics.records_lost)
+        if found != self._damage:
+            log.warning(
+                "damaged records: met %d times, %d mended, %d lost; %d wait to be mended",
+                *found,
+                len(self.node.mending),
+            )
+            self._damage = found
 
     def _close_idle(self, now_ms: int) -> None:
         limit_ms = self.config.idle_timeout_ms
