@@ -10,7 +10,9 @@ The life of a request, and the order in which to read the files:
     core/relays.py         a command for another coordinator travels there, and its reply back
     core/reads.py          quorum reads      } groups of one turn that ask the same owners (core/groups.py),
     core/writes.py         quorum writes     } counted by one tally (core/quorum.py)
+    core/peer_messages.py  what nodes say to each other: the table of message kinds
     core/replica.py        the other side: merge, acknowledge, tell
+    core/hints.py          which owners miss what is held here; core/hint_replay.py brings it to them
     core/versions.py       the record: dotted version vector set, its bytes, its merge
     core/records.py        what is stored here, as this turn sees it; storage/ has the engines beneath
     core/sinks.py          answers, each exactly once and in command order

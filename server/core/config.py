@@ -47,6 +47,12 @@ class Config:
     frame_bytes_max: int = 256 << 20
     batch_bytes_max: int = 4 << 20  # a group of writes is sent once it has grown to this, at the latest
     peer_buffer_bytes_max: int = 64 << 20  # unsent bytes at which a peer's link is cut instead of growing
+    unconfirmed_bytes_max: int = 256 << 20  # writes that some owner has not confirmed: past it they become hints early
+
+    # Hints
+    hints_bytes_max: int = 256 << 20  # keys, and what listing them in memory costs
+    hint_age_ms_max: int = 86_400_000  # an owner's older hints are left to Merkle repair
+    hint_after_ms: int = 1500  # an owner that has not confirmed a write for so long gets a hint
 
     # Time
     request_timeout_ms: int = 3000

@@ -199,7 +199,8 @@ class Dispatcher:
         if maybe_run and spec.overlap != READ and not isinstance(sink, SecondAttempt):
             sink = SecondAttempt(sink)
         route = state.routes[key_slot(args[1]) >> state.route_shift]
-        target = route.reader if spec.overlap == READ else route.coordinator
+        choose = route.reader_for if spec.overlap == READ else route.coordinator_for
+        target = choose(sink.relayed)
         if target is None:
             self._execute(spec, sink, number, args)
         else:

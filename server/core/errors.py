@@ -82,7 +82,7 @@ _EXPLAINED = {
 def _quorum_error(code: str, tally: Tally, operation: str, outcome: str) -> ErrorReply:
     got = len(tally.acked)
     return ErrorReply.of(
-        f"{code} {operation}: got={got} wanted={tally.wanted} hinted=0 outcome={outcome}: "
+        f"{code} {operation}: got={got} wanted={tally.wanted} hinted={tally.hinted} outcome={outcome}: "
         f"{got} of {tally.replicas} replicas answered, {tally.wanted} are needed; {_EXPLAINED[outcome]}"
     )
 

@@ -4,6 +4,9 @@ Theory. All requests of one turn that ask the same owners for the same quorum ar
 owner, one tally, one deadline, one row here. So the cost of replication is paid by the group, not by the request, and a
 request in flight is a row in a table: no task, no future, no timer of its own. Every group has the same time to live,
 so deadlines expire in the order in which groups were made, from the front of a deque.
+
+A group answers its members as soon as its tally has a verdict, and stays in the table until every node it waits for has
+answered or the deadline has passed: only then is it known which owners lack what (read repair, hints).
 """
 
 from __future__ import annotations
@@ -24,21 +27,22 @@ Member = tuple[Callable[..., bytes] | None, Sink, int]  # how to make the reply,
 class Group:
     """Requests that ask the same owners for the same quorum, begun in one turn."""
 
-    __slots__ = ("deadline_ms", "members", "number", "peers", "tally")
+    __slots__ = ("deadline_ms", "members", "number", "plan", "tally", "waiting")
 
-    def __init__(self, number: int, peers: tuple[str, ...], tally: Tally, deadline_ms: int) -> None:
+    def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
         self.number = number
-        self.peers = peers
+        self.plan = plan
         self.tally = tally
         self.deadline_ms = deadline_ms
         self.members: list[Member] = []
+        self.waiting: dict[str, str] = {}  # node that we wait for -> the owner for whom its answer counts
 
 
 G = TypeVar("G", bound=Group)
 
 
 class GroupTable(Generic[G]):
-    """Groups of one kind: those opened in this turn, and those launched and waiting for their quorum."""
+    """Groups of one kind: those opened in this turn, and those launched and waiting for answers."""
 
     operation: ClassVar[str]
     outcome: ClassVar[str]  # what a failure leaves behind, for the error reply
@@ -50,11 +54,17 @@ class GroupTable(Generic[G]):
         self._deadlines: deque[G] = deque()
 
     def _register(self, make: type[G], plan: Plan, gathering: dict[int, G], name: int, wanted: int) -> G:
-        """A new group for `plan` that wants `wanted` replicas, found in `gathering` as `name` for the rest of the turn."""
+        """A new group for `plan` that wants `wanted` replicas, found in `gathering` as `name` for the rest of the turn.
+
+        Requests that cannot be met by live owners alone never share a group: a stand-in may have one key and not the
+        other.
+        """
         state = self._state
-        replicas = len(plan.peers) + 1
-        tally = Tally(replicas, min(wanted, replicas))
-        group = make(state.number(), plan.peers, tally, state.now_ms + state.config.request_timeout_ms)
+        tally = Tally(plan.replicas, min(wanted, plan.replicas))
+        number = state.number()
+        group = make(number, plan, tally, state.now_ms + state.config.request_timeout_ms)
+        if plan.replicas - len(plan.absent) < tally.wanted:
+            name = number
         gathering[name] = group
         self._opened.append((gathering, name, group))
         return group
@@ -74,73 +84,88 @@ class GroupTable(Generic[G]):
         """The quorum is met: answer the members."""
         raise NotImplementedError
 
-    def _track(self, group: G, message: bytes) -> None:
-        """Sends `message` to the group's owners and waits; those out of reach have failed at once."""
-        state = self._state
-        if group.members:  # a group that answers nobody is not waited for
-            state.in_flight += len(group.members)
-            self._groups[group.number] = group
-            self._deadlines.append(group)
-        links = state.links
-        for peer in group.peers:
-            if peer in links:
-                state.send(peer, message)
-            else:
-                group.tally.fail(peer)
-        if group.members:
-            self._judge(group)
+    def _lost(self, group: G, owner: str) -> None:
+        """No answer will come for `owner`, which `group.waiting` does not hold any more."""
+        group.tally.fail(owner)
 
-    def acked(self, peer: str, number: int) -> None:
-        """`peer` has done what the group asked. A group that is no longer waiting is none of our business."""
+    def _settle(self, group: G) -> None:
+        """Everybody has answered whom the group waited for, or nothing more is to be expected of them."""
+
+    def _track(self, group: G) -> None:
+        """The group's messages are on their way: from now on it is a row in the table."""
+        self._state.in_flight += len(group.members)
+        self._groups[group.number] = group
+        self._deadlines.append(group)
+        self._judge(group)
+
+    def acked(self, node: str, number: int) -> None:
+        """HOT. `node` has done what the group asked. A group that is no longer waiting is none of our business."""
+        group = self._groups.get(number)
+        if group is None:
+            return
+        owner = group.waiting.pop(node, None)
+        if owner is None:
+            if node not in group.plan.peers:
+                return  # a stand-in's word is counted once
+            owner = node
+        group.tally.ack(owner)
+        self._judge(group)
+
+    def refused(self, node: str, number: int) -> None:
+        """`node` cannot do what the group asked."""
         group = self._groups.get(number)
         if group is not None:
-            group.tally.ack(peer)
-            self._judge(group)
-
-    def refused(self, peer: str, number: int) -> None:
-        """`peer` cannot do what the group asked."""
-        group = self._groups.get(number)
-        if group is not None:
-            group.tally.fail(peer)
-            self._judge(group)
+            self._drop(group, node)
 
     def peer_lost(self, peer: str) -> None:
         """The connection to `peer` broke: it will not answer what was asked over it."""
         for group in list(self._groups.values()):
-            if peer in group.peers:
-                group.tally.fail(peer)
-                self._judge(group)
+            self._drop(group, peer)
+
+    def _drop(self, group: G, node: str) -> None:
+        owner = group.waiting.pop(node, None)
+        if owner is not None:
+            self._lost(group, owner)
+            self._judge(group)
 
     def expire(self, now_ms: int) -> None:
-        """Answers the groups whose deadline has passed, and forgets the answered ones at the front."""
+        """Answers the groups whose deadline has passed, and forgets the settled ones at the front."""
         state = self._state
         deadlines = self._deadlines
-        while deadlines and (not deadlines[0].members or deadlines[0].deadline_ms <= now_ms):
+        while deadlines and (deadlines[0].deadline_ms <= now_ms or deadlines[0].number not in self._groups):
             group = deadlines.popleft()
             if group.members:
                 state.statistics.timeouts += len(group.members)
                 timeout_ms = state.config.request_timeout_ms
                 self._fail(group, timed_out(group.tally, self.operation, self.outcome, timeout_ms))
+            if group.number in self._groups:
+                self._end(group)
 
     def next_deadline_ms(self) -> int | None:
         """When `expire` has something to do."""
         return self._deadlines[0].deadline_ms if self._deadlines else None
 
     def _judge(self, group: G) -> None:
-        verdict = group.tally.verdict
-        if verdict is Verdict.MET:
-            self._complete(group)
-        elif verdict is Verdict.IMPOSSIBLE:
-            self._state.statistics.no_quorum += len(group.members)
-            self._fail(group, no_quorum(group.tally, self.operation, self.outcome))
+        if group.members:
+            verdict = group.tally.verdict
+            if verdict is Verdict.MET:
+                self._complete(group)
+            elif verdict is Verdict.IMPOSSIBLE:
+                self._state.statistics.no_quorum += len(group.members)
+                self._fail(group, no_quorum(group.tally, self.operation, self.outcome))
+        if not group.waiting and not group.members and group.number in self._groups:
+            self._end(group)
+
+    def _end(self, group: G) -> None:
+        del self._groups[group.number]
+        self._settle(group)
 
     def _fail(self, group: G, error: ErrorReply) -> None:
-        for _, sink, number in self._close(group):
+        for _, sink, number in self._take_members(group):
             sink.answer(number, error)
 
-    def _close(self, group: G) -> list[Member]:
-        """Takes the group out of the table; a later answer to it finds nothing (P5: answered exactly once)."""
-        del self._groups[group.number]
+    def _take_members(self, group: G) -> list[Member]:
+        """The members, who are answered now; a later answer to the group finds none (P5: answered exactly once)."""
         members, group.members = group.members, []
         self._state.in_flight -= len(members)
         return members

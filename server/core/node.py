@@ -9,7 +9,6 @@ handlers run to completion, so a whole cluster can be replayed from a seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +19,12 @@ from server.core.background import Background
 from server.core.clock import HybridClock
 from server.core.config import Config
 from server.core.dispatch import Dispatcher
+from server.core.hint_replay import HintReplay
 from server.core.layout import Layout, Member
-from server.core.liveness import Liveness, LivenessLimits, decode_table, encode_table
+from server.core.liveness import Liveness, LivenessLimits
+from server.core.peer_messages import PeerMessages
 from server.core.procedures import Procedure, Steps
-from server.core.questions import Questions
+from server.core.questions import Answerer, Questions
 from server.core.reads import Reads
 from server.core.records import Records, Store
 from server.core.relays import Relays
@@ -71,13 +72,8 @@ class Node:
         self.background = Background(self.state, self.timers)
         self.dispatcher = Dispatcher(self)
         self.relays = Relays(self.state, self.dispatcher.run_all, self.dispatcher.retry, self.dispatcher.refuse)
-        self.questions = Questions(
-            self.state,
-            {
-                b"PAGE": lambda args: replica.page(self.state, args),
-                b"STATUS": lambda args: [operator_documents.own_status(self)],
-            },
-        )
+        self.questions = Questions(self.state, self._answerers())
+        self.hint_replay = HintReplay(self.state, self.background, self.questions)
         self.sessions: dict[int, Session] = {}
         self.started_ms = 0
         self.facts: dict[str, str] = {}  # what the shell knows of its process, for INFO
@@ -85,10 +81,18 @@ class Node:
         self._routed_generation = -1
         self._ticked_ms = -1
         self._next_session = 0
-        self._receivers = self._message_table()
+        self._peer_messages = PeerMessages(self)
         document = records.document(b"layout")
         if document is not None:
             self.state.adopt(Layout.decode(document))
+
+    def _answerers(self) -> dict[bytes, Answerer]:
+        return {
+            b"PAGE": lambda args: replica.page(self.state, args),
+            b"STATUS": lambda args: [operator_documents.own_status(self)],
+            b"ABSORB": lambda args: replica.absorb(self.state, args),
+            b"HINTS": lambda args: self.hint_replay.asked(args),
+        }
 
     # Clients
 
@@ -137,7 +141,7 @@ class Node:
         state.links.add(peer)
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
-        self._gossip(peer, 1)
+        self._peer_messages.gossip(peer, 1)
         state.reroute()
 
     def disconnected(self, peer: str, now_ms: int) -> None:
@@ -167,71 +171,9 @@ class Node:
 
         A kind that we do not know is a newer node's and is passed over.
         """
-        state = self.state
-        state.at(now_ms)
-        state.heard_ms[peer] = now_ms
-        state.statistics.messages += 1
-        state.clock.observe(int(message[1]))
-        kind = message[0]
-        if kind != b"GOSSIP" and kind != b"CLOCK":  # a table tells by itself how fresh it is
-            state.liveness.heard(peer, now_ms)
-        receiver = self._receivers.get(kind)
-        if receiver is not None:
-            receiver(peer, int(message[2]), message[3:])
-
-    def _message_table(self) -> dict[bytes, Callable[[str, int, list[Any]], None]]:
-        state = self.state
-        return {
-            b"READ": lambda peer, number, items: replica.read(state, peer, number, items[0], items[1:]),
-            b"SAME": lambda peer, number, items: self.reads.acked(peer, number),
-            b"RECORDS": lambda peer, number, items: self.reads.differ(peer, number, items),
-            b"STORE": lambda peer, number, items: self._store(peer, number, items, True),
-            b"KEEP": lambda peer, number, items: self._store(peer, number, items, False),
-            b"COVERED": lambda peer, number, items: self.relays.cover(peer, number, int(items[0]), items[1]),
-            b"STORED": lambda peer, number, items: self.writes.acked(peer, number),
-            b"REFUSED": lambda peer, number, items: self._refused(peer, number),
-            b"RELAY": lambda peer, number, items: self.relays.relayed(peer, number, int(items[0]), items[1], items[2:]),
-            b"RELAYED": lambda peer, number, items: self.relays.replied(number, items[0], items[1:]),
-            b"ASK": lambda peer, number, items: self.questions.asked(peer, number, items[0], items[1:]),
-            b"ANSWER": lambda peer, number, items: self.questions.answered(peer, number, items),
-            b"GOSSIP": lambda peer, number, items: self._heard_gossip(peer, number, items),
-            b"CLOCK": lambda peer, number, items: self.relays.heard_clock(peer, number),
-            b"LAYOUT": lambda peer, number, items: self._heard_layout(items[0]),
-        }
-
-    def _store(self, peer: str, number: int, pairs: list[bytes], wants_answer: bool) -> None:
-        """HOT. A coordinator's group of records; it may also answer commands that we relayed there (see writes.py)."""
-        refusal = replica.store(self.state, pairs)
-        if wants_answer:
-            self.state.send(peer, self.state.message(b"STORED" if refusal is None else b"REFUSED", number))
-        if (peer, number) in self.relays.covered:
-            self.relays.stored(peer, number, refusal)
-
-    def _refused(self, peer: str, number: int) -> None:
-        self.reads.refused(peer, number)
-        self.writes.refused(peer, number)
-
-    def _gossip(self, peer: str, wants_answer: int) -> None:
-        state = self.state
-        epoch = state.layout.epoch if state.layout is not None else 0
-        table = encode_table(state.liveness.table())
-        state.send(peer, state.message(b"CLOCK", state.now_ms))
-        state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
-
-    def _heard_gossip(self, peer: str, wants_answer: int, items: list[bytes]) -> None:
-        state = self.state
-        state.liveness.merge(decode_table(items[1:]), peer, state.now_ms)
-        if peer not in state.links:
-            return
-        if state.layout is not None and int(items[0]) < state.layout.epoch:
-            state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
-        if wants_answer:
-            self._gossip(peer, 0)
+        self._peer_messages.receive(peer, message, now_ms)
 
     # The layout
-
-    def _heard_layout(self, document: bytes) -> None:
-        self.offer_layout(Layout.decode(document))
 
     def offer_layout(self, layout: Layout) -> bool:
         """Takes `layout` if it rules over the present one (P9); stored with this turn's batch before it is spoken of."""
@@ -256,9 +198,10 @@ class Node:
         lagging = self._ticked_ms >= 0 and now_ms - self._ticked_ms > LAG_MS_MAX
         self._ticked_ms = now_ms
         self.background.tick(now_ms)
+        self._peer_messages.confirm_kept()
         for peer in state.liveness.tick(now_ms):
             if peer in state.links:
-                self._gossip(peer, 1)
+                self._peer_messages.gossip(peer, 1)
         if lagging:
             return
         for peer in self.relays.silent_peers(now_ms):
@@ -266,9 +209,11 @@ class Node:
             state.reroute()
             self.relays.peer_lost(peer)
         self.reads.expire(now_ms)
+        self.writes.hint_late(now_ms)
         self.writes.expire(now_ms)
         self.relays.expire(now_ms)
         self.questions.expire(now_ms)
+        self.hint_replay.tick(now_ms)
         self.timers.expire(now_ms)
 
     def wake(self, now_ms: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +39,8 @@ def by_name(layout: Layout) -> list[Member]:
 def own_status(node: Node) -> bytes:
     """What a node tells of itself to one that makes a status."""
     state = node.state
-    return encode({"keys": state.records.keys, "hints_held": 0, "damaged": state.records.damaged})
+    return encode({"keys": state.records.keys, "hints_held": state.hints.total, "behind": state.hints.behind,
+                   "damaged": state.records.damaged})  # fmt: skip
 
 
 def myself(node: Node) -> Document:
@@ -80,6 +82,11 @@ def status(node: Node, answers: dict[str, list[bytes]]) -> Document:
             }
         )
     verdict, summary = judge(layout, {entry["id"]: entry["state"] for entry in nodes})
+    behind = behind_of(layout, (json.loads(answer[0]) for answer in answers.values()))
+    if behind and verdict == "healthy":
+        verdict, summary = "degraded", f"{_missed(behind)}; every key is still served"
+    elif behind:
+        summary += f"; {_missed(behind)}"
     return {
         "epoch": layout.epoch,
         "n": layout.effective_n,
@@ -108,6 +115,30 @@ def judge(layout: Layout, states: dict[str, str]) -> tuple[str, str]:
             f"requests; {advice}"
         )
     return "degraded", f"{names}: every key is still served; {advice}"
+
+
+def behind_of(layout: Layout, told: Iterable[Document]) -> list[str]:
+    """The names of the owners for whom some node had no room for hints, in the layout's order."""
+    behind = [owner for entry in told for owner in entry.get("behind", {})]
+    return [member.name for member in by_name(layout) if member.id in behind]
+
+
+def _missed(behind: list[str]) -> str:
+    return (f"{', '.join(behind)} missed writes that no hint was kept of (hints_bytes_max or hint_age_ms_max was reached): "
+            "Merkle repair brings them in time, `dyn repair` now")  # fmt: skip
+
+
+def hints(node: Node, answers: dict[str, list[bytes]]) -> Document:
+    """`hints list`: what each holder keeps for which owner."""
+    layout = node.state.layout
+    assert layout is not None
+    told = {holder: json.loads(answer[0]) for holder, answer in answers.items() if answer}
+    rows = [
+        {"holder": member.name, **row, "owner": node.state.layout_name(row["owner"])}
+        for member in by_name(layout)
+        for row in told.get(member.id, {}).get("hints", ())
+    ]
+    return {"total": sum(row["count"] for row in rows), "hints": rows, "behind": behind_of(layout, told.values())}
 
 
 def ring(layout: Layout) -> Document:
@@ -161,4 +192,5 @@ def statistics(node: Node) -> Document:
         "records": state.records.keys,
         "damaged_records": state.records.damaged,
         "clock_refused": state.clock.refused,
+        "hints_held": state.hints.total,
     }

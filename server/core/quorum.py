@@ -22,7 +22,7 @@ class Verdict(Enum):
 class Tally:
     """Who of `replicas` distinct replicas has acknowledged one request that wants `wanted` of them."""
 
-    __slots__ = ("acked", "failed", "replicas", "verdict", "wanted")
+    __slots__ = ("acked", "failed", "hinted", "replicas", "verdict", "wanted")
 
     def __init__(self, replicas: int, wanted: int) -> None:
         assert wanted >= 1, "a quorum of nobody is no quorum"
@@ -30,6 +30,7 @@ class Tally:
         self.wanted = wanted
         self.acked: set[str] = set()
         self.failed: set[str] = set()
+        self.hinted = 0  # replicas for which a hint is kept, whether that counts for the quorum or not
         self.verdict = Verdict.PENDING if wanted <= replicas else Verdict.IMPOSSIBLE
 
     def ack(self, replica: str) -> Verdict:

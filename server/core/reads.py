@@ -3,12 +3,17 @@
 Theory (Dynamo, section 4.5). Whichever R replicas are fastest make the answer, so one slow owner does not set the
 latency. The question carries a digest of our own records: an owner that holds the same answers with one word for the
 whole group and nothing is decoded; one that differs sends its records, and ours become the join of both. A damaged
-record here is no vote: the other owners must make up the quorum.
+record here is no vote: the other owners must make up the quorum. Where too few owners are live their stand-ins are asked,
+too. One that holds the record (it keeps it with a hint) votes as the owner it stands for; its ignorance is no vote.
+
+Read repair (section 5): when all owners have answered, or their time is up, those whose record differs from what all know
+together get that, whole. Not if a fence has been passed since the group began: then what was read may be older than a
+deletion that everybody has forgotten since (see collection.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from xxhash import xxh3_64_digest
 
@@ -33,12 +38,15 @@ def digest(records: list[bytes | None]) -> bytes:
 class ReadGroup(Group):
     """The reads of one turn that ask the same owners: storage keys, and what is known of their records so far."""
 
-    __slots__ = ("keys", "records")
+    __slots__ = ("differing", "keys", "ours", "records", "stamp")
 
-    def __init__(self, number: int, peers: tuple[str, ...], tally: Tally, deadline_ms: int) -> None:
-        super().__init__(number, peers, tally, deadline_ms)
+    def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
+        super().__init__(number, plan, tally, deadline_ms)
         self.keys: list[bytes] = []
-        self.records: list[bytes | None] = []
+        self.ours: list[bytes | None] = []  # what we held at the start
+        self.records: list[bytes | None] = []  # the join of all that was answered so far
+        self.differing: dict[str, list[bytes]] = {}  # what those owners hold that do not hold ours
+        self.stamp = 0  # the hybrid clock at the start
 
 
 class Reads(GroupTable[ReadGroup]):
@@ -62,13 +70,34 @@ class Reads(GroupTable[ReadGroup]):
     def _launch(self, group: ReadGroup) -> None:
         state = self._state
         state.statistics.reads += len(group.keys)
+        group.stamp = state.clock.last
         try:
-            group.records = state.records.get_many(group.keys)
-            group.tally.ack(state.id)
+            group.ours = group.records = state.records.get_many(group.keys)
+            if group.plan.owned:
+                group.tally.ack(state.id)
+            elif None in group.ours:
+                group.tally.fail(group.plan.absent[0])
+            else:
+                group.tally.ack(group.plan.absent[0])
         except DamagedRecord:
-            group.records = [self._sound(key) for key in group.keys]
+            group.ours = group.records = [self._sound(key) for key in group.keys]
             group.tally.fail(state.id)
-        self._track(group, state.message(b"READ", group.number, digest(group.records), *group.keys))
+        message = state.message(b"READ", group.number, digest(group.ours), *group.keys)
+        for node, owner in self._voters(group):
+            if node in state.links:
+                state.send(node, message)
+                group.waiting[node] = owner
+            else:
+                group.tally.fail(owner)
+        self._track(group)
+
+    def _voters(self, group: ReadGroup) -> list[tuple[str, str]]:
+        """Whom to ask, and as whom their answers count: the other owners, or stand-ins where too few of them are live."""
+        plan = group.plan
+        if plan.replicas - len(plan.absent) >= group.tally.wanted:
+            return [(peer, peer) for peer in plan.peers]
+        voters = [(peer, peer) for peer in plan.peers if peer not in plan.absent]
+        return voters + [(node or owner, owner) for owner, node in plan.stand_ins if node != self._state.id]
 
     def _sound(self, key: bytes) -> bytes | None:
         try:
@@ -79,18 +108,45 @@ class Reads(GroupTable[ReadGroup]):
     def differ(self, peer: str, number: int, records: list[bytes]) -> None:
         """`peer` holds `records` (empty for none), in the order of the keys asked, where not all equal ours."""
         group = self._groups.get(number)
-        if group is None:
+        if group is None or peer not in group.waiting:
             return
-        ours = group.records
+        if not group.differing:
+            group.records = list(group.ours)
+        group.differing[peer] = records
+        joined = group.records
         for index, record in enumerate(records):
-            if record != (ours[index] or b""):
+            if record != (joined[index] or b""):
                 self._state.statistics.read_differences += 1
-                ours[index] = merge(ours[index], record or None)
+                joined[index] = merge(joined[index], record or None)
         self.acked(peer, number)
 
     def _complete(self, group: ReadGroup) -> None:
         now_ms = self._state.clock.now_ms
-        members = self._close(group)
-        for (finish, sink, number), record in zip(members, group.records, strict=True):
+        for (finish, sink, number), record in zip(self._take_members(group), group.records, strict=True):
             assert finish is not None
             sink.answer(number, finish(record, sink, now_ms))
+
+    def _settle(self, group: ReadGroup) -> None:
+        """All have answered who will: whoever differs gets the join."""
+        state = self._state
+        if not group.differing or state.fence >= group.stamp:
+            return
+        for peer in group.plan.peers:
+            if peer in group.tally.acked and peer in state.links and peer not in group.plan.absent:
+                pairs = _lacking(group, group.differing.get(peer, group.ours))
+                if pairs:
+                    state.statistics.read_repairs += len(pairs) // 2
+                    state.send(peer, state.message(b"KEEP", state.number(), *pairs))
+        if group.plan.owned and state.id in group.tally.acked:
+            pairs = _lacking(group, group.ours)
+            state.statistics.read_repairs += len(pairs) // 2
+            state.records.absorb(pairs)
+
+
+def _lacking(group: ReadGroup, held: Sequence[bytes | None]) -> list[bytes]:
+    """Storage key, record, … of what somebody who holds `held` lacks."""
+    pairs: list[bytes] = []
+    for key, record, joined in zip(group.keys, held, group.records, strict=True):
+        if joined is not None and joined != (record or None):
+            pairs += (key, joined)
+    return pairs

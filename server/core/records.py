@@ -24,7 +24,9 @@ from server.core import versions
 from server.core.versions import DamagedRecord
 
 PREFIX_BYTES = 6
-META = b"\xff\xff"  # beyond every slot: the node's own documents
+RECORDS_END = b"\x40"  # beyond every slot
+HINTS = b"\xff\xfe"  # what hints.py keeps
+META = b"\xff\xff"  # the node's own documents
 SLOT_PREFIX = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
 _UNKNOWN = b"not looked up yet"  # told from any record by identity, so that "known to be absent" (None) can be cached
 _ENTRY_OVERHEAD_BYTES = 180  # two bytes objects and a dictionary entry, measured
@@ -120,30 +122,44 @@ class Records:
         else:
             self._young_bytes += len(record) - len(replaced)
 
-    def put_document(self, name: bytes, document: bytes) -> None:
-        """Stores one of the node's own documents (the layout) with this turn's batch."""
-        self._writes[META + name] = document
+    def remove(self, key: bytes) -> None:
+        """Removes what is stored under a storage key with this turn's batch. The caller knows why that may be.
+
+        Raises DamagedRecord."""
+        old = self.get(key)
+        if old is not None:
+            self._young[key] = self._writes[key] = None
+            self._young_bytes -= len(old)
+            self.keys -= 1
+
+    def put_aside(self, key: bytes, value: bytes | None) -> None:
+        """Stores what is no record (`key` lies beyond RECORDS_END) with this turn's batch; None removes it."""
+        self._writes[key] = value
+
+    def put_document(self, name: bytes, document: bytes | None) -> None:
+        """Stores one of the node's own documents (the layout) with this turn's batch; None removes it."""
+        self.put_aside(META + name, document)
 
     def document(self, name: bytes) -> bytes | None:
         """One of the node's own documents."""
-        return self._store.get(META + name)
+        value = self._writes.get(META + name, _UNKNOWN)
+        return self._store.get(META + name) if value is _UNKNOWN else value
 
     def page(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """Stored pairs from `start` to `end`, this turn's writes included. Raises DamagedRecord."""
+        writes = {key: value for key, value in self._writes.items() if start <= key and (end is None or key < end)}
+        removed = sum(value is None for value in writes.values())
         try:
-            pairs = self._store.scan(start, end, limit)
+            pairs = self._store.scan(start, end, limit + removed)
         except self._damage_error as error:
             self.damaged += 1
             raise DamagedRecord(str(error)) from error
-        if not self._writes:
+        if not writes:
             return pairs
-        last = pairs[-1][0] if len(pairs) == limit else None
-        merged = dict(pairs) | {
-            key: record
-            for key, record in self._writes.items()
-            if record is not None and start <= key and (end is None or key < end) and (last is None or key <= last)
-        }
-        return sorted(merged.items())[:limit]
+        last = pairs[-1][0] if len(pairs) == limit + removed else None
+        merged: dict[bytes, bytes | None] = dict(pairs)
+        merged |= {key: value for key, value in writes.items() if last is None or key <= last}
+        return sorted((key, value) for key, value in merged.items() if value is not None)[:limit]
 
     def take(self) -> dict[bytes, bytes | None]:
         """The batch of this turn, to be committed before anything is said."""

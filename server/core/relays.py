@@ -119,7 +119,7 @@ class Relays:
     def forward(self, sink: Sink, number: int, args: list[bytes], peer: str, begun_ms: int = -1) -> None:
         """HOT. Sends the command to `peer` at the end of the turn."""
         state = self._state
-        if peer not in state.links or sink.relayed:
+        if peer not in state.links:
             self._refuse(sink, number, args)
             return
         group = (peer, sink.resp3, sink.read_quorum, sink.write_quorum)

@@ -28,6 +28,25 @@ def store(state: State, pairs: Sequence[bytes]) -> str | None:
     return None
 
 
+def stand_in(state: State, owner: str, pairs: Sequence[bytes]) -> str | None:
+    """Keeps records, and a hint of each, for an owner that a coordinator cannot reach. Answers why not, if not."""
+    if owner == state.id:
+        return store(state, pairs)
+    if state.hints.full:
+        return f"ERR node {state.member.name} has no room for another hint"
+    if state.layout is None or all(member.id != owner for member in state.layout.members):
+        return f"ERR node {state.member.name} does not know the node {owner}"
+    refusal = store(state, pairs)
+    if refusal is None:
+        state.hints.keep(owner, pairs[::2], state.clock.now_ms, state.now_ms, True)
+    return refusal
+
+
+def absorb(state: State, pairs: Sequence[bytes]) -> list[bytes]:
+    """Takes records that repair brings: answers one word, or nothing if they are refused."""
+    return [b"1"] if store(state, pairs) is None else []
+
+
 def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[bytes]) -> None:
     """HOT. Answers with one word if we hold what the coordinator holds, else with our records."""
     try:
@@ -35,7 +54,9 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
     except DamagedRecord:
         state.send(peer, state.message(b"REFUSED", number))
         return
-    if digest(records) == their_digest:
+    if None in records and not state.owns(keys[0]):  # a stand-in knows what it holds, and nothing of what it does not
+        state.send(peer, state.message(b"REFUSED", number))
+    elif digest(records) == their_digest:
         state.send(peer, state.message(b"SAME", number))
     else:
         state.send(peer, state.message(b"RECORDS", number, *[record or b"" for record in records]))

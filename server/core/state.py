@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from protocol.frames import encode_message
 from server.core.clock import HybridClock
 from server.core.config import Config
+from server.core.hints import Hints
 from server.core.layout import Layout, Member
 from server.core.liveness import Liveness
 from server.core.records import Records
@@ -59,8 +60,11 @@ class State:
         self.messages: dict[str, list[bytes]] = {}
         self.ready: list[Session] = []
         self.disk_full = False
+        self.fence = 0  # no record that was sent at or before this reading of the hybrid clock is taken any more
         self.in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
         self.statistics = Statistics()
+        self.hints = Hints(records, self.statistics, config.hints_bytes_max)
+        self.kept: dict[str, list[int]] = {}  # groups of a peer that are stored here, to be confirmed at leisure
         # Numbers go on rising over restarts, so an answer to a request of a former life never meets one of this life.
         self._next_number = incarnation << 20
 
@@ -88,9 +92,10 @@ class State:
     def reroute(self) -> None:
         """Liveness or the layout has changed: compute the routes anew."""
         if self.layout is not None:
-            self.routes = build_routes(self.layout, self.id, self._usable)
+            self.routes = build_routes(self.layout, self.id, self.is_usable)
 
-    def _usable(self, peer: str) -> bool:
+    def is_usable(self, peer: str) -> bool:
+        """Whether requests go to `peer`: it can be reached, and is believed live."""
         return peer in self.links and self.liveness.is_live(peer)
 
     def message(self, kind: bytes, number: int, *items: Item) -> bytes:
@@ -104,6 +109,10 @@ class State:
             self.messages[peer] = [message]
         else:
             messages.append(message)
+
+    def owns(self, stored_at: bytes) -> bool:
+        """Whether this node is an owner of a storage key."""
+        return self.routes[int.from_bytes(stored_at[:2], "big") >> self.route_shift].owned
 
     def layout_name(self, node_id: str) -> str:
         """The name that operators know a member by."""

@@ -25,3 +25,8 @@ class Statistics:
     timeouts: int = 0
     busy: int = 0
     damaged_frames: int = 0
+    read_repairs: int = 0  # records sent to owners, or taken, because a read has found them different
+    hints_kept: int = 0
+    hints_delivered: int = 0
+    hints_refused: int = 0  # for lack of room
+    hints_expired: int = 0

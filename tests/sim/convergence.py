@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from server.core import versions
-from server.core.records import META
-from tests.sim.disk import RECORDS_END, Disk
+from server.core.records import META, RECORDS_END
+from tests.sim.disk import Disk
 from tests.sim.evidence import is_sound, split_hint
 
 Owners = Callable[[bytes], list[str]]  # of a storage key

@@ -14,10 +14,8 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from server.core.records import META
+from server.core.records import META, RECORDS_END
 from tests.sim.events import Events
-
-RECORDS_END = b"\x40"  # all records' keys lie before this, hints and the node's own documents after it
 
 
 class Cause(Enum):

@@ -13,8 +13,8 @@ from typing import NamedTuple
 from xxhash import xxh3_64_digest
 
 from server.core import versions
-from server.core.records import PREFIX_BYTES
-from tests.sim.disk import RECORDS_END, Cause, Change, Disk
+from server.core.records import PREFIX_BYTES, RECORDS_END
+from tests.sim.disk import Cause, Change, Disk
 
 HINTS = b"\xff\xfe"
 

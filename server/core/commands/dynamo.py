@@ -15,6 +15,7 @@ from server.core import versions
 from server.core.commands.arguments import check_sizes, expiry_ms, options, quorum
 from server.core.commands.spec import ALONE, READ, WRITE, CommandSpec
 from server.core.errors import SYNTAX, CommandError
+from server.core.quorum import Tally
 from server.core.records import storage_key
 from server.core.sinks import Session, Sink
 from server.core.versions import Clock
@@ -35,8 +36,9 @@ def dyn_get(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     found = options(args[2:], (), (b"R",))
     wanted = quorum(found[b"R"], "R", _replicas(node)) if b"R" in found else 0
     route = node.route(args[1])
-    if route.reader is not None:
-        node.relays.forward(sink, number, args, route.reader)
+    reader = route.reader_for(sink.relayed)
+    if reader is not None:
+        node.relays.forward(sink, number, args, reader)
         return
     key = args[1]
 
@@ -99,8 +101,8 @@ def _write_beside(
     seen = versions.context_after(record, context, state.actor, counter)
     token = resp.bulk(encode_context(key, seen))
 
-    def finish(acks: int, sink: Sink) -> bytes:
-        return resp.array([token, resp.integer(acks), resp.integer(0)])
+    def finish(tally: Tally, sink: Sink) -> bytes:
+        return resp.array([token, resp.integer(len(tally.acked)), resp.integer(tally.hinted)])
 
     node.writes.add(group, stored_at, record, old, finish, sink, number)
 

@@ -17,6 +17,7 @@ from server.core.commands.spec import EXCLUSIVE, READ, CommandSpec
 from server.core.commands.strings import old_value, reader
 from server.core.errors import CommandError
 from server.core.procedures import Steps
+from server.core.quorum import Tally
 from server.core.sinks import Gather, Sink
 from server.core.steps import read_here, write_plain
 from server.core.versions import Sibling
@@ -52,7 +53,7 @@ def changer(absent: Callable[[Sink], bytes], change: Change) -> Callable[[Node, 
     return handle
 
 
-def _one(acks: int, sink: Sink) -> bytes:
+def _one(tally: Tally, sink: Sink) -> bytes:
     return resp.integer(1)
 
 
@@ -66,7 +67,7 @@ def _delete(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sib
 
 def _get_and_delete(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> None:
     before = old_value(sibling, sink)
-    write_plain(node, sink, number, args[1], b"", 0, versions.TOMBSTONE, lambda acks, sink: before, record)
+    write_plain(node, sink, number, args[1], b"", 0, versions.TOMBSTONE, lambda tally, sink: before, record)
 
 
 def _persist(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> bytes | None:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from server.core.node import Node
 
 
-def _layout(node: Node) -> Layout:
+def layout_of(node: Node) -> Layout:
+    """The node's layout. Raises CommandError if it has none."""
     if node.state.layout is None:
         error = CommandError("")
         error.reply = NO_LAYOUT
@@ -34,7 +35,7 @@ def _json(document: documents.Document) -> bytes:
 
 
 def _status(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    layout = _layout(node)
+    layout = layout_of(node)
 
     def steps() -> Steps:
         answers = yield node.questions.ask([member.id for member in layout.members], b"STATUS")
@@ -75,18 +76,20 @@ def first_layout(wish: dict[str, Any], cluster: str) -> Layout:
 
 
 def _ring_show(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return _json(documents.ring(_layout(node)))
+    return _json(documents.ring(layout_of(node)))
 
 
 def _ring_locate(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return _json(documents.locate(_layout(node), args[2]))
+    return _json(documents.locate(layout_of(node), args[2]))
 
 
 def _stats(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return _json(documents.statistics(node))
 
 
-def _help(*lines: str) -> Any:
+def help_lines(*lines: str) -> Any:
+    """The handler of a HELP subcommand."""
+
     def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
         return resp.array([resp.simple(line) for line in lines])
 
@@ -103,7 +106,7 @@ _CLUSTER = (
         "dyn.cluster|help",
         2,
         IMMEDIATE,
-        _help(
+        help_lines(
             "DYN.CLUSTER <subcommand>. Each answers one JSON document:",
             "STATUS",
             "    How the cluster is.",
@@ -125,7 +128,7 @@ _RING = (
         "dyn.ring|help",
         2,
         IMMEDIATE,
-        _help(
+        help_lines(
             "DYN.RING <subcommand>. Each answers one JSON document:",
             "SHOW",
             "    Who owns what.",
@@ -139,8 +142,10 @@ _RING = (
 
 COMMANDS = (
     CommandSpec(
-        "dyn.cluster", -2, IMMEDIATE, _help(), "The cluster as its operator sees it.", "dyn", subcommands=_CLUSTER
+        "dyn.cluster", -2, IMMEDIATE, help_lines(), "The cluster as its operator sees it.", "dyn", subcommands=_CLUSTER
     ),
-    CommandSpec("dyn.ring", -2, IMMEDIATE, _help(), "Who owns which part of the key space.", "dyn", subcommands=_RING),
+    CommandSpec(
+        "dyn.ring", -2, IMMEDIATE, help_lines(), "Who owns which part of the key space.", "dyn", subcommands=_RING
+    ),
     CommandSpec("dyn.stats", 1, IMMEDIATE, _stats, "The counters of this node.", "dyn", "readonly"),
 )

@@ -54,8 +54,8 @@ def reader(finish: Callable[[bytes | None, Sink, int], bytes]) -> Callable[[Node
         slot = key_slot(key)
         state = node.state
         route = state.routes[slot >> state.route_shift]
-        if route.reader is not None:
-            node.relays.forward(sink, number, args, route.reader)
+        if route.reader is not None and (other := route.reader_for(sink.relayed)) is not None:
+            node.relays.forward(sink, number, args, other)
             return
         group = route.plan.reading.get(sink.read_quorum) or node.reads.open(route.plan, sink.read_quorum)
         group.keys.append(SLOT_PREFIX[slot] + xxh32_digest(key) + key)
@@ -124,7 +124,7 @@ def _set_if(
         return before if b"GET" in found else resp.null(sink.resp3)
     if b"KEEPTTL" in found and old is not None:
         expires_at_ms = old.expires_at_ms
-    finish = (lambda acks, sink: before) if b"GET" in found else None
+    finish = (lambda tally, sink: before) if b"GET" in found else None
     write_plain(node, sink, number, args[1], args[2], expires_at_ms, finish=finish, seen=record)
     return None
 
@@ -159,7 +159,7 @@ def setnx(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         record = yield read_here(node, args[1])
         if versions.visible(record, node.state.clock.now_ms) is not None:
             return resp.integer(0)
-        write_plain(node, sink, number, args[1], args[2], finish=lambda acks, sink: resp.integer(1), seen=record)
+        write_plain(node, sink, number, args[1], args[2], finish=lambda tally, sink: resp.integer(1), seen=record)
         return None
 
     node.run_steps(steps(), sink, number)

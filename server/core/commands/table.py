@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from functools import cache
 
-from server.core.commands import cluster, connection, dynamo, introspection, keys, keyspace, operator, strings
+from server.core.commands import (
+    cluster,
+    connection,
+    dynamo,
+    hints_command,
+    introspection,
+    keys,
+    keyspace,
+    operator,
+    strings,
+)
 from server.core.commands.spec import CommandSpec
 
 COMMANDS: tuple[CommandSpec, ...] = (
@@ -14,6 +24,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
     *keyspace.COMMANDS,
     *dynamo.COMMANDS,
     *operator.COMMANDS,
+    *hints_command.COMMANDS,
     *cluster.COMMANDS,
     *introspection.COMMANDS,
 )

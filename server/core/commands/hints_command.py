@@ -1,0 +1,83 @@
+"""DYN.HINTS: what nodes keep for each other, and bringing it to them now (see server/core/hints.py)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from protocol import resp
+from server.core import operator_documents as documents
+from server.core.commands.operator import help_lines, layout_of
+from server.core.commands.spec import IMMEDIATE, CommandSpec
+from server.core.procedures import Steps
+from server.core.sinks import Sink
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+_LOOK_MS = 100
+
+
+def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(node)
+
+    def steps() -> Steps:
+        answers = yield node.questions.ask([member.id for member in layout.members], b"HINTS")
+        return resp.bulk(documents.encode(documents.hints(node, answers)))
+
+    node.run_steps(steps(), sink, number)
+
+
+def _replay(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    """Waits a while, as the answer tells what has been delivered and what not; the delivery goes on by itself."""
+    nodes = [member.id for member in layout_of(node).members]
+    deadline_ms = node.state.now_ms + node.state.config.request_timeout_ms
+
+    def steps() -> Steps:
+        answers = yield node.questions.ask(nodes, b"HINTS", b"REPLAY")
+        before = _delivered(answers)
+        remaining = documents.hints(node, answers)["total"]
+        while remaining and node.state.now_ms < deadline_ms:
+            yield node.background.pause(_LOOK_MS)
+            answers = yield node.questions.ask(nodes, b"HINTS")
+            remaining = documents.hints(node, answers)["total"]
+        delivered = max(0, _delivered(answers) - before)
+        return resp.bulk(documents.encode({"delivered": delivered, "remaining": remaining}))
+
+    node.run_steps(steps(), sink, number)
+
+
+def _delivered(answers: dict[str, list[bytes]]) -> int:
+    return sum(json.loads(answer[0])["delivered"] for answer in answers.values() if answer)
+
+
+_SUBCOMMANDS = (
+    CommandSpec("dyn.hints|list", 2, IMMEDIATE, _list, "Lists hints by holder and owner.", "dyn", "readonly"),
+    CommandSpec("dyn.hints|replay", 2, IMMEDIATE, _replay, "Brings hints to their owners now.", "dyn"),
+    CommandSpec(
+        "dyn.hints|help",
+        2,
+        IMMEDIATE,
+        help_lines(
+            "DYN.HINTS <subcommand>. Each answers one JSON document:",
+            "LIST",
+            "    What each node keeps for which owner.",
+            "REPLAY",
+            "    Bring hints to all owners that can be reached, now. They also go by themselves.",
+        ),
+        "Lists the subcommands.",
+        "dyn",
+    ),
+)
+
+COMMANDS = (
+    CommandSpec(
+        "dyn.hints",
+        -2,
+        IMMEDIATE,
+        help_lines(),
+        "What nodes keep for owners that they could not reach.",
+        "dyn",
+        subcommands=_SUBCOMMANDS,
+    ),
+)

@@ -1,0 +1,131 @@
+"""What nodes say to each other: the table of message kinds, and how each is received.
+
+Theory. A message is a list: kind, a reading of its sender's hybrid clock, a number, and what the kind needs. Requests and
+their answers carry the number of the group, relay or question they belong to. Handlers are idempotent, or harmless when
+they come late, so that a message may be lost, repeated or overtaken; only a relay may not be repeated (relays.py).
+
+    READ, SAME, RECORDS               a coordinator's reads, and an owner's answers
+    STORE, KEEP, HINT                 records for an owner to keep, in a hurry or not, and for a stand-in of one
+    STORED, KEPT, REFUSED             their confirmations, and what answers all that cannot be done
+    COVERED                           a STORE to come answers relayed commands, too
+    RELAY, RELAYED                    commands for another coordinator, and its replies
+    ASK, ANSWER                       questions outside the hot path
+    GOSSIP, CLOCK, LAYOUT             who lives, whose clock reads what, who owns what
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from server.core import replica
+from server.core.layout import Layout
+from server.core.liveness import decode_table, encode_table
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+_NUMBER = struct.Struct(">Q")
+
+Receiver = Callable[[str, int, list[Any]], None]
+
+
+class PeerMessages:
+    """The receiving side of a node's links, and its gossip."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._state = node.state
+        self._receivers = self._table()
+
+    def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
+        """HOT. A message of `peer`. A kind that we do not know is a newer node's and is passed over."""
+        state = self._state
+        state.at(now_ms)
+        state.heard_ms[peer] = now_ms
+        state.statistics.messages += 1
+        state.clock.observe(int(message[1]))
+        kind = message[0]
+        if kind != b"GOSSIP" and kind != b"CLOCK":  # a table tells by itself how fresh it is
+            state.liveness.heard(peer, now_ms)
+        receiver = self._receivers.get(kind)
+        if receiver is not None:
+            receiver(peer, int(message[2]), message[3:])
+
+    def _table(self) -> dict[bytes, Receiver]:
+        node, state = self._node, self._state
+        reads, writes, relays, questions = node.reads, node.writes, node.relays, node.questions
+        return {
+            b"READ": lambda peer, number, items: replica.read(state, peer, number, items[0], items[1:]),
+            b"SAME": lambda peer, number, items: reads.acked(peer, number),
+            b"RECORDS": lambda peer, number, items: reads.differ(peer, number, items),
+            b"STORE": lambda peer, number, items: self._store(peer, number, items, True),
+            b"KEEP": lambda peer, number, items: self._store(peer, number, items, False),
+            b"HINT": lambda peer, number, items: self._hint(peer, number, items[0].decode(), items[1:]),
+            b"STORED": lambda peer, number, items: writes.acked(peer, number),
+            b"KEPT": lambda peer, number, items: self._confirmed(peer, items[0]),
+            b"REFUSED": lambda peer, number, items: self._refused(peer, number),
+            b"COVERED": lambda peer, number, items: relays.cover(peer, number, int(items[0]), items[1]),
+            b"RELAY": lambda peer, number, items: relays.relayed(peer, number, int(items[0]), items[1], items[2:]),
+            b"RELAYED": lambda peer, number, items: relays.replied(number, items[0], items[1:]),
+            b"ASK": lambda peer, number, items: questions.asked(peer, number, items[0], items[1:]),
+            b"ANSWER": lambda peer, number, items: questions.answered(peer, number, items),
+            b"GOSSIP": lambda peer, number, items: self._heard_gossip(peer, number, items),
+            b"CLOCK": lambda peer, number, items: relays.heard_clock(peer, number),
+            b"LAYOUT": lambda peer, number, items: self._heard_layout(items[0]),
+        }
+
+    def _store(self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool) -> None:
+        """HOT. A coordinator's group of records; it may also answer commands that we relayed there (see writes.py)."""
+        state = self._state
+        refusal = replica.store(state, pairs)
+        if refusal is not None:
+            state.send(peer, state.message(b"REFUSED", number))
+        elif in_a_hurry:
+            state.send(peer, state.message(b"STORED", number))
+        else:
+            state.kept.setdefault(peer, []).append(number)
+        if (peer, number) in self._node.relays.covered:
+            self._node.relays.stored(peer, number, refusal)
+
+    def _hint(self, peer: str, number: int, owner: str, pairs: list[bytes]) -> None:
+        """A coordinator's group of records for an owner that it cannot reach."""
+        refusal = replica.stand_in(self._state, owner, pairs)
+        self._state.send(peer, self._state.message(b"STORED" if refusal is None else b"REFUSED", number))
+
+    def _confirmed(self, peer: str, numbers: bytes) -> None:
+        for (number,) in _NUMBER.iter_unpack(numbers):
+            self._node.writes.acked(peer, number)
+
+    def confirm_kept(self) -> None:
+        """One word for all groups that were stored since the last tick and whose coordinators are in no hurry."""
+        state = self._state
+        for peer, numbers in state.kept.items():
+            state.send(peer, state.message(b"KEPT", 0, b"".join(map(_NUMBER.pack, numbers))))
+        state.kept.clear()
+
+    def _refused(self, peer: str, number: int) -> None:
+        self._node.reads.refused(peer, number)
+        self._node.writes.refused(peer, number)
+
+    def gossip(self, peer: str, wants_answer: int) -> None:
+        """Sends `peer` our view of who lives, and our clock; `wants_answer` 1 asks for its own."""
+        state = self._state
+        epoch = state.layout.epoch if state.layout is not None else 0
+        table = encode_table(state.liveness.table())
+        state.send(peer, state.message(b"CLOCK", state.now_ms))
+        state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
+
+    def _heard_gossip(self, peer: str, wants_answer: int, items: list[bytes]) -> None:
+        state = self._state
+        state.liveness.merge(decode_table(items[1:]), peer, state.now_ms)
+        if peer not in state.links:
+            return
+        if state.layout is not None and int(items[0]) < state.layout.epoch:
+            state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
+        if wants_answer:
+            self.gossip(peer, 0)
+
+    def _heard_layout(self, document: bytes) -> None:
+        self._node.offer_layout(Layout.decode(document))
