@@ -206,10 +206,6 @@ class World:
         """The key's owners, in order: the first is its coordinator while it lives."""
         return [self.host(owner) for owner in self.owner_ids(key)]
 
-    def owner_ids(self, key: bytes) -> list[str]:
-        """The ids of the key's owners."""
-        return [host.id for host in self.owners(key)]
-
     def key_of(self, *owners: Host) -> bytes:
         """Some key whose owners are these, in this order (a beginning of the list is enough)."""
         numbers = (b"key%d" % number for number in range(10**6))
