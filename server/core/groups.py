@@ -109,7 +109,8 @@ class GroupTable(Generic[G]):
                 return  # a stand-in's word is counted once
             owner = node
         group.tally.ack(owner)
-        self._judge(group)
+        if group.members or not group.waiting:
+            self._judge(group)
 
     def refused(self, node: str, number: int) -> None:
         """`node` cannot do what the group asked."""
@@ -138,8 +139,7 @@ class GroupTable(Generic[G]):
                 state.statistics.timeouts += len(group.members)
                 timeout_ms = state.config.request_timeout_ms
                 self._fail(group, timed_out(group.tally, self.operation, self.outcome, timeout_ms))
-            if group.number in self._groups:
-                self._end(group)
+            self._end(group)
 
     def next_deadline_ms(self) -> int | None:
         """When `expire` has something to do."""
@@ -153,12 +153,12 @@ class GroupTable(Generic[G]):
             elif verdict is Verdict.IMPOSSIBLE:
                 self._state.statistics.no_quorum += len(group.members)
                 self._fail(group, no_quorum(group.tally, self.operation, self.outcome))
-        if not group.waiting and not group.members and group.number in self._groups:
+        if not group.waiting and not group.members:
             self._end(group)
 
     def _end(self, group: G) -> None:
-        del self._groups[group.number]
-        self._settle(group)
+        if self._groups.pop(group.number, None) is not None:
+            self._settle(group)
 
     def _fail(self, group: G, error: ErrorReply) -> None:
         for _, sink, number in self._take_members(group):

@@ -108,7 +108,9 @@ class HintReplay:
         state = self._state
         state.hints.confirm(owner, stored_at, state.now_ms)
         if not state.owns(stored_at) and not state.hints.holds(stored_at):
-            state.records.remove(stored_at)  # it was here for the hint's sake only
+            record = state.records.get(stored_at)
+            if record is not None:
+                state.forget_guest(stored_at, record)  # it was here for the hint's sake only
 
     # The operator
 

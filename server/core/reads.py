@@ -83,21 +83,29 @@ class Reads(GroupTable[ReadGroup]):
             group.ours = group.records = [self._sound(key) for key in group.keys]
             group.tally.fail(state.id)
         message = state.message(b"READ", group.number, digest(group.ours), *group.keys)
-        for node, owner in self._voters(group):
+        plan = group.plan
+        if plan.stand_ins and plan.replicas - len(plan.absent) < group.tally.wanted:
+            self._ask_voters(group, message)
+        else:
+            for peer in plan.peers:
+                if peer in state.links:
+                    state.send(peer, message)
+                    group.waiting[peer] = peer
+                else:
+                    group.tally.fail(peer)
+        self._track(group)
+
+    def _ask_voters(self, group: ReadGroup, message: bytes) -> None:
+        """Too few owners are live: those that are, and the stand-ins of the others."""
+        state, plan = self._state, group.plan
+        voters = [(peer, peer) for peer in plan.peers if peer not in plan.absent]
+        voters += [(node or owner, owner) for owner, node in plan.stand_ins if node != state.id]
+        for node, owner in voters:
             if node in state.links:
                 state.send(node, message)
                 group.waiting[node] = owner
             else:
                 group.tally.fail(owner)
-        self._track(group)
-
-    def _voters(self, group: ReadGroup) -> list[tuple[str, str]]:
-        """Whom to ask, and as whom their answers count: the other owners, or stand-ins where too few of them are live."""
-        plan = group.plan
-        if plan.replicas - len(plan.absent) >= group.tally.wanted:
-            return [(peer, peer) for peer in plan.peers]
-        voters = [(peer, peer) for peer in plan.peers if peer not in plan.absent]
-        return voters + [(node or owner, owner) for owner, node in plan.stand_ins if node != self._state.id]
 
     def _sound(self, key: bytes) -> bytes | None:
         try:

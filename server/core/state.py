@@ -20,6 +20,7 @@ from server.core.records import Records
 from server.core.routing import Route, build_routes, no_routes
 from server.core.sinks import Session
 from server.core.statistics import Statistics
+from server.core.versions import ACTOR_BYTES, clock_of
 
 SLOT_BITS = 14
 Item = bytes | int | str | Sequence[bytes]
@@ -42,6 +43,7 @@ class State:
         self.id = member.id
         self.member = member
         self.actor = actor
+        self.guest_actor = rng.randbytes(ACTOR_BYTES)  # for keys that this node does not own, see `forget_guest`
         self.config = config
         self.clock = clock
         self.records = records
@@ -109,6 +111,18 @@ class State:
             self.messages[peer] = [message]
         else:
             messages.append(message)
+
+    def actor_for(self, owned: bool) -> bytes:
+        """HOT. The actor of a write that is coordinated here."""
+        return self.actor if owned else self.guest_actor
+
+    def forget_guest(self, stored_at: bytes, record: bytes) -> None:
+        """Removes a record that was held for others only. An actor must not forget what it issued (P2): the next write of
+        the key here would cover, by its clock, writes of the same actor that it has not seen. So the actor ends with it.
+        """
+        if any(actor == self.guest_actor for actor, _ in clock_of(record)):
+            self.guest_actor = self.rng.randbytes(ACTOR_BYTES)
+        self.records.remove(stored_at)
 
     def owns(self, stored_at: bytes) -> bool:
         """Whether this node is an owner of a storage key."""

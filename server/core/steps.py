@@ -44,9 +44,10 @@ def write_plain(
 ) -> None:
     """Writes as Redis does, over all that is stored here and all of `seen`; the sink is answered at W."""
     state = node.state
-    group = node.writes.group_for(node.route(key).plan, sink)
+    route = node.route(key)
+    group = node.writes.group_for(route.plan, sink)
     stored_at = storage_key(key)
     old = state.records.get(stored_at)
     base = versions.merge(old, seen)
-    record = versions.supersede(base, state.actor, state.clock.next(), value, expires_at_ms, kind)
+    record = versions.supersede(base, state.actor_for(route.owned), state.clock.next(), value, expires_at_ms, kind)
     node.writes.add(group, stored_at, record, old, finish, sink, number)

@@ -224,3 +224,17 @@ def test_a_read_repairs_the_owners_that_differ_and_no_other(three: World) -> Non
     assert three.ask(n2, "GET", key).reply == b"value"
     assert three.run_until(HEAL_MS, lambda: _equal(three, key, three.hosts))
     assert n1.running.state.statistics.stored == before
+
+
+def test_a_stand_in_that_has_let_go_does_not_cover_what_it_has_forgotten(five: World) -> None:
+    """It coordinates, delivers, lets the record go, and coordinates again: both values are concurrent (P2)."""
+    key = b"key"
+    owners = five.owners(key)
+    asked = next(host for host in five.hosts if host not in owners)
+    for value in ("one", "two"):
+        _down(five, *owners)
+        assert five.ask(asked, "DYN.SET", key, value).reply[1:] == [2, 3]
+        for host in owners:
+            host.start()
+        assert five.run_until(HEAL_MS, lambda: _hints(five) == 0 and _equal(five, key, owners))
+    assert sorted(five.ask(asked, "DYN.GET", key).reply[1]) == [b"one", b"two"]

@@ -86,19 +86,20 @@ def _write_beside(
     node: Node, sink: Sink, number: int, key: bytes, sibling: versions.Sibling, context: Clock, wanted: int
 ) -> None:
     state = node.state
-    group = node.writes.group_for(node.route(key).plan, sink, wanted)
+    plan = node.route(key).plan
+    group = node.writes.group_for(plan, sink, wanted)
     stored_at = storage_key(key)
     old = state.records.get(stored_at)
     _, _, expires_at_ms, kind, value = sibling
-    counter = state.clock.next()
-    record = versions.write(old, state.actor, counter, value, expires_at_ms, kind, context)
+    actor, counter = state.actor_for(plan.owned), state.clock.next()
+    record = versions.write(old, actor, counter, value, expires_at_ms, kind, context)
     count = versions.sibling_count(record)
     if count > state.config.siblings_max:
         raise CommandError(
             f"TOOMANYSIBLINGS the key would have {count} siblings and siblings_max is {state.config.siblings_max}: "
             "read them with DYN.GET and write with the CONTEXT that it answers"
         )
-    seen = versions.context_after(record, context, state.actor, counter)
+    seen = versions.context_after(record, context, actor, counter)
     token = resp.bulk(encode_context(key, seen))
 
     def finish(tally: Tally, sink: Sink) -> bytes:

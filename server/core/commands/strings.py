@@ -83,7 +83,7 @@ def set_(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     group = route.plan.writing.get(sink.write_quorum) or node.writes.group_for(route.plan, sink)
     stored_at = SLOT_PREFIX[slot] + xxh32_digest(key) + key
     old = state.records.get(stored_at)
-    record = versions.supersede(old, state.actor, state.clock.next(), value)
+    record = versions.supersede(old, state.actor_for(route.owned), state.clock.next(), value)
     node.writes.add(group, stored_at, record, old, None, sink, number)
 
 
