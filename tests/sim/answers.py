@@ -138,8 +138,8 @@ def check_quorum_reads(
 ) -> list[str]:
     """R + W > N: what was acknowledged before a read began is known to its answer.
 
-    That holds where W *owners* had the write on disk when it was acknowledged, no disk was lost since, and the write has
-    not been forgotten: a read asks owners, and a stand-in that keeps a hint is none.
+    That holds where W *owners* had the write on disk when it was acknowledged, no disk was lost since, the write has not
+    been forgotten, and no stand-in had a record of the key, perhaps an older one, with which it could vote for an owner.
     """
     faults = []
     for read in history.operations:
@@ -147,7 +147,9 @@ def check_quorum_reads(
             continue
         wanted = int(read.args[3]) if len(read.args) > 3 else read.read_quorum or r
         key, token = read.args[1], read.reply[0]
-        context = Context(key, token)
+        context, owners = Context(key, token), owners_of(key)
+        if writes.evidence.is_held_by_others(owners, key, read.invoked_step, read.answered_step):
+            continue
         for intent in writes.of_key(key):
             write = intent.operation
             before = intent.fate is Fate.ACKED and write.answered_step < read.invoked_step
@@ -158,7 +160,6 @@ def check_quorum_reads(
                 context.covers(dot) or writes.forgotten.knew(key, dot, read.answered_step) for dot in dots
             ):
                 continue
-            owners = owners_of(key)
             had = [node for node in writes.evidence.holders(key, dots, write.answered_step) if node in owners]
             if wanted + len(had) > len(owners):
                 faults.append(f"{read} has not seen {write}")

@@ -164,3 +164,15 @@ class Evidence:
             if seen.step <= to_step and seen.node not in nodes and any(seen.known.covers(dot) for dot in dots):
                 nodes[seen.node] = None
         return list(nodes)
+
+    def is_held_by_others(self, owners: list[str], key: bytes, from_step: int, to_step: int) -> bool:
+        """Whether a node that is none of the owners had a record of the key on its disk at any time between these steps."""
+        held: dict[str, bool] = {}
+        for seen in self.seen.get(key, ()):
+            if seen.node not in owners:
+                if seen.step > to_step:
+                    break
+                if seen.step >= from_step and seen.record is not None:
+                    return True
+                held[seen.node] = seen.record is not None
+        return any(held.values())
