@@ -3,8 +3,9 @@
 Theory. A disk's knowledge of a key grows, but for three ways in which a node may *forget*. An owner may forget a record
 when there was a moment, since which it has not changed there, at which all owners' disks held just that record and no
 disk a hint of the key; and what goes for good with it must be dead: tombstones and expired values. (Pruning a clock is
-forgetting, too: of actors, while the siblings stay.) A stand-in forgets when it owes the key to nobody any more and some
-owner has had all that it held. And where damage or a thief was first, nobody has forgotten anything.
+forgetting, too: of actors, while the siblings stay.) A stand-in forgets when it owes the record to nobody any more and
+some owner has had it; an older one that comes late, with a new hint, may then lie there instead. And where damage or a
+thief was first, nobody has forgotten anything.
 
 A hint may go when the disk of the owner it was for has held, at some time, all that lay on the holder's disk.
 
@@ -129,9 +130,10 @@ class _Replay:
     def _judge_forgetting(self, before: Seen, after: Seen) -> None:
         node, where = after.node, f"{self._key!r} on {after.node} at step {after.step}"
         if node not in self._owners:
-            owes = any(holder == node for holder, _ in self._hints)
-            if owes or not any(self._has_held(owner, before.known) for owner in self._owners):
-                self.faults.append(f"a stand-in forgot {where} before an owner had it")
+            debts = [owner for owner in self._owners if (node, owner) in self._hints]
+            had = [owner for owner in self._owners if self._has_held(owner, before.known)]
+            if not had or (debts and after.record is None) or any(owner not in had for owner in debts):
+                self.faults.append(f"a stand-in forgot {where} before the owners had it")
             return
         if self._agreed.get(node) != before.record:
             self.faults.append(f"{where} was forgotten, but not every owner's disk held just that, or hints were open")
