@@ -45,19 +45,25 @@ class Background:
         """A step that takes `delay_ms`."""
         return self.timers.pause_until(self._state.now_ms + delay_ms)
 
-    def spend(self, keys: int) -> Generator[Step, Any, None]:
-        """Waits until work on `keys` more keys may begin: `yield from background.spend(n)`."""
+    @property
+    def busy(self) -> bool:
+        """Whether clients are served here at the moment."""
+        return self._state.now_ms - self._busy_ms < QUIET_MS
+
+    def spend(self, keys: int, peer_busy: bool = False) -> Generator[Step, Any, None]:
+        """Waits until work on `keys` more keys may begin: `yield from background.spend(n)`. `peer_busy` says that
+        another node, which works on them too, serves clients."""
         state, config = self._state, self._state.config
         start_ms = max(state.now_ms, self._free_ms)
-        busy = state.now_ms - self._busy_ms < QUIET_MS
-        rate = config.background_keys_per_s if busy else config.background_keys_per_s_idle
+        rate = config.background_keys_per_s if self.busy or peer_busy else config.background_keys_per_s_idle
         self._free_ms = start_ms + max(1, keys * 1000 // rate)
         if start_ms > state.now_ms:
             yield self.timers.pause_until(start_ms)
 
     def tick(self, now_ms: int) -> None:
-        """Looks whether clients have asked anything since the last tick."""
-        commands = self._state.statistics.commands
+        """Looks whether clients have asked anything since the last tick, here or at nodes that relay to this one."""
+        statistics = self._state.statistics
+        commands = statistics.commands + statistics.reads + statistics.writes
         if commands != self._commands:
             self._commands = commands
             self._busy_ms = now_ms

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
+LEAF_BITS_MIN = 14  # a leaf is a slot then, and a partition is never less
+LEAF_BITS_MAX = 24  # 128 MiB
+
 
 class ConfigError(ValueError):
     """A setting that is unknown, of the wrong type, or out of range; the message names it."""
@@ -64,6 +67,8 @@ class Config:
 
     # Long work
     scan_page_keys: int = 1000
+    tree_leaf_bits: int = 20  # 2**this leaves of 8 bytes; best the same on all nodes
+    repair_interval_ms: int = 600_000  # within this each node has compared what it stores with all other owners
     background_keys_per_s: int = 4000  # repair, hints and scrubbing together, while clients are served
     background_keys_per_s_idle: int = 40_000  # and while they are not
 
@@ -86,6 +91,10 @@ class Config:
         config = replace(cls(), **settings)  # type: ignore[arg-type]
         if config.engine not in ("memory", "rocksdb"):
             raise ConfigError(f"setting 'engine' must be memory or rocksdb, not {config.engine!r}")
+        if not LEAF_BITS_MIN <= config.tree_leaf_bits <= LEAF_BITS_MAX:
+            raise ConfigError(f"setting 'tree_leaf_bits' must be from {LEAF_BITS_MIN} to {LEAF_BITS_MAX}")
+        if not config.repair_interval_ms:
+            raise ConfigError("setting 'repair_interval_ms' must be positive")
         if config.fsync not in ("always", "everysec", "no"):
             raise ConfigError(f"setting 'fsync' must be always, everysec or no, not {config.fsync!r}")
         return config

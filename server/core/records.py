@@ -9,18 +9,20 @@ uncommitted record is always found.
 
 A record that comes from the engine is verified (P11) before anybody sees it; a damaged one is counted and raises.
 Storage keys are slot (2 bytes), a hash of the key (4 bytes), the key: a slot, and so a partition, is one range, and
-within it keys lie in the order of their hash, which gives SCAN a cursor and the hash tree its leaves.
+within it keys lie in the order of their hash, which gives SCAN a cursor and the hash tree its leaves. The tree (trees.py)
+is kept here because here every change of a record comes by.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from xxhash import xxh32_digest
 
 from protocol.slots import SLOTS, key_slot
 from server.core import versions
+from server.core.trees import SLOT_BITS, Trees
 from server.core.versions import DamagedRecord
 
 PREFIX_BYTES = 6
@@ -29,6 +31,8 @@ HINTS = b"\xff\xfe"  # what hints.py keeps
 META = b"\xff\xff"  # the node's own documents
 SLOT_PREFIX = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
 _UNKNOWN = b"not looked up yet"  # told from any record by identity, so that "known to be absent" (None) can be cached
+_TREES = META + b"trees"  # there from a clean stop until the next write, see trees.py
+_RESCAN_KEYS = 256
 _ENTRY_OVERHEAD_BYTES = 180  # two bytes objects and a dictionary entry, measured
 
 
@@ -50,7 +54,9 @@ class Store(Protocol):
 class Records:
     """The records of this node. `get` and `put` are hot."""
 
-    def __init__(self, store: Store, cache_bytes_max: int, damage_error: type[Exception]) -> None:
+    def __init__(
+        self, store: Store, cache_bytes_max: int, damage_error: type[Exception], leaf_bits: int = SLOT_BITS
+    ) -> None:
         self._store = store
         self._damage_error = damage_error
         self._generation_bytes_max = cache_bytes_max // 2
@@ -60,6 +66,51 @@ class Records:
         self._writes: dict[bytes, bytes | None] = {}
         self.damaged = 0
         self.keys = 0
+        self.trees = Trees(leaf_bits)
+        self._trees_kept = False  # the store holds a document of the trees, true until something is written
+
+    def open(self) -> None:
+        """Finds out what is stored: as the last clean stop has left it written, else by reading everything once."""
+        try:
+            document = self._store.get(_TREES)
+        except self._damage_error:
+            document = b""
+        self._trees_kept = document is not None
+        if document is not None and self.trees.restore(document):
+            self.keys = sum(self.trees.counts)
+        else:
+            self.rescan(0, SLOTS)
+
+    def rescan(self, first_slot: int, end_slot: int) -> None:
+        """Makes trees and key counts of some slots anew. Slots that cannot be read are counted as damaged, and differ
+        from everybody's: rescan them when they are mended."""
+        trees = self.trees
+        self.keys -= sum(trees.counts[first_slot:end_slot])
+        trees.forget(first_slot, end_slot)
+        damaged = self.damaged
+        try:
+            for key, record in self._pairs(SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]):
+                trees.change(key, None, record[:8].ljust(8, b"\0"))
+                self.keys += 1
+        except DamagedRecord:
+            self.keys -= sum(trees.counts[first_slot:end_slot])
+            trees.forget(first_slot, end_slot)
+            if end_slot - first_slot == 1:
+                trees.spoil(first_slot)
+                return
+            self.damaged = damaged  # to be counted once, where it is
+            middle = (first_slot + end_slot) // 2
+            self.rescan(first_slot, middle)
+            self.rescan(middle, end_slot)
+
+    def _pairs(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        while page := self.page(start, end, _RESCAN_KEYS):
+            yield from page
+            start = page[-1][0] + b"\0"
+
+    def retire(self) -> dict[bytes, bytes | None]:
+        """A batch for after the last turn: with it the next `open` need not read everything."""
+        return {_TREES: self.trees.encode()}
 
     def get(self, key: bytes) -> bytes | None:
         """HOT. The record under a storage key, or None. Raises DamagedRecord."""
@@ -79,7 +130,7 @@ class Records:
 
         What was merged before a damaged one stays: a record is true wherever it is kept.
         """
-        young, writes, merge = self._young, self._writes, versions.merge
+        young, writes, merge, change = self._young, self._writes, versions.merge, self.trees.change
         for key, record in zip(pairs[::2], pairs[1::2], strict=True):
             old = young.get(key, _UNKNOWN)
             if old is _UNKNOWN:
@@ -88,6 +139,7 @@ class Records:
             if merged is old or merged is None:
                 continue
             young[key] = writes[key] = merged
+            change(key, old, merged)
             if old is None:
                 self.keys += 1
                 self._young_bytes += len(merged)
@@ -116,6 +168,7 @@ class Records:
     def put(self, key: bytes, record: bytes, replaced: bytes | None) -> None:
         """HOT. Stores `record` with this turn's batch, in place of `replaced`, which `get` has just answered."""
         self._young[key] = self._writes[key] = record
+        self.trees.change(key, replaced, record)
         if replaced is None:
             self.keys += 1
             self._young_bytes += len(record)
@@ -130,6 +183,7 @@ class Records:
         if old is not None:
             self._young[key] = self._writes[key] = None
             self._young_bytes -= len(old)
+            self.trees.change(key, old, None)
             self.keys -= 1
 
     def put_aside(self, key: bytes, value: bytes | None) -> None:
@@ -166,6 +220,9 @@ class Records:
         writes = self._writes
         if writes:
             self._writes = {}
+            if self._trees_kept:
+                self._trees_kept = False
+                writes[_TREES] = None
         if self._young_bytes > self._generation_bytes_max:
             self._old = self._young
             self._young = {}

@@ -30,3 +30,6 @@ class Statistics:
     hints_delivered: int = 0
     hints_refused: int = 0  # for lack of room
     hints_expired: int = 0
+    trees_compared: int = 0  # comparisons with another node of all that both own, to the end
+    keys_repaired: int = 0  # records that repair begun here has changed, on either side
+    repair_bytes_sent: int = 0  # by both sides, in repair begun here

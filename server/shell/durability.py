@@ -58,6 +58,11 @@ class Durability:
         if not self._syncing:
             self._sync()
 
+    def keep(self, writes: dict[bytes, bytes | None]) -> None:
+        """Commits what belongs to no turn, and nothing is said about. Raises StorageError."""
+        self._engine.commit(writes)
+        self._dirty = True
+
     def _sync(self) -> None:
         self._syncing = True
         self._dirty = False

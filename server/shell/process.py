@@ -97,7 +97,7 @@ def allow_files(count: int) -> None:
 def make_node(member: Member, engine: Engine, config: Config) -> Node:
     """A node over its engine, with an actor that nobody has had before (P2)."""
     wall_ms = time.time_ns() // 1_000_000
-    node = Node(
+    return Node(
         member,
         secrets.token_bytes(ACTOR_BYTES),
         incarnation=wall_ms,
@@ -107,8 +107,6 @@ def make_node(member: Member, engine: Engine, config: Config) -> Node:
         wall_ms=wall_ms,
         damage_error=StorageDamaged,
     )
-    node.state.records.keys = engine.count() - (1 if node.state.layout is not None else 0)
-    return node
 
 
 async def _serve(member: Member, engine: Engine, config: Config, directory: Path) -> int:

@@ -44,6 +44,7 @@ class Server:
         self._directory = directory
         self._turn_asked = False
         self._commands = 0  # taken up to the last end of a turn
+        self._has_failed = False
         self._is_over = False  # the engine is about to close: there are no more turns
         self._listener: asyncio.Server | None = None
         self._durability = Durability(engine, config.fsync, loop, self._speak, self.fail)
@@ -119,6 +120,7 @@ class Server:
     def fail(self, error: BaseException) -> None:
         """The disk has failed: nothing of this turn may be said, and nothing more can be promised."""
         log.critical("storage failed, the node stops: %s", error)
+        self._has_failed = True
         if not self.stopped.done():
             self.stopped.set_result(1)
 
@@ -221,6 +223,16 @@ class Server:
         if self._timer is not None:
             self._timer.cancel()
         self._is_over = True
+        self._keep_trees()
         self._durability.close()
         for connection in list(self.connections.values()):
             connection.transport.close()
+
+    def _keep_trees(self) -> None:
+        """Spares the next start reading all records; no harm is done if it cannot be written."""
+        if self._has_failed or self.node.state.disk_full:
+            return  # then memory may be ahead of the disk
+        try:
+            self._durability.keep(self.node.retire())
+        except StorageError as error:
+            log.warning("the next start will read all records: %s", error)

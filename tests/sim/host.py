@@ -116,7 +116,6 @@ class Host:
         rng = random.Random(self.rng.getrandbits(64))
         self.node = Node(self.member, self.make_actor(), wall_ms, self.config, self.disk, rng, wall_ms)
         self.node.started_ms = self.now_ms()
-        self.node.state.records.keys = self.disk.count()
         self.trace(f"{self.member.name} starts, {self.disk.count()} records")
         for pipe in self.network.pipes(receiver=self.id):
             if pipe.dark:
@@ -140,12 +139,9 @@ class Host:
         if self.node is None or self.frozen:
             return
         self.trace(f"{self.member.name} stops")
-        retire = getattr(self.node, "retire", None)
-        if retire is not None:
-            retire()
         self._held.append(self.node.take())
-        if self._held[-1].writes:
-            self.disk.commit(self._held[-1].writes)
+        self.disk.commit(self._held[-1].writes)
+        self.disk.commit(self.node.retire())
         self.disk.sync(self.disk.unsynced())
         for outbox in self._held:
             for session, data in outbox.replies:

@@ -77,7 +77,7 @@ class Verdict:
 
 def config(**settings: Any) -> Config:
     """A node's settings in the simulator, where repair is always near."""
-    soon = {"repair_interval_ms": 1500, "collect_wait_ms": 3500, "scrub_interval_ms": 2000, "tree_leaf_bits": 12}
+    soon = {"repair_interval_ms": 1500, "collect_wait_ms": 3500, "scrub_interval_ms": 2000}
     return Config(**{name: value for name, value in (soon | settings).items() if name in KNOWN})
 
 

@@ -21,6 +21,7 @@ from tests.sim.host import EPOCH_MS, Host
 from tests.sim.network import Network
 
 PARTITIONS = 16
+LEAF_BITS = 14  # of the nodes' hash trees: a slot is a leaf, which is plenty here
 
 
 class World:
@@ -64,7 +65,7 @@ class World:
         return Member(f"{name}-{self.rng.getrandbits(32):08x}", name, f"127.0.0.1:{7001 + index}", f"z{index % 3}", 1)
 
     def _host(self, member: Member) -> Host:
-        config = replace(self.config)
+        config = replace(self.config, tree_leaf_bits=LEAF_BITS)
         host = Host(
             member, Disk(member.id, self.log, self.events), self.events, self.network, self.rng, config, self.trace
         )

@@ -1,0 +1,146 @@
+"""The hash tree of what this node stores, kept up with every write (DESIGN §9; Dynamo, section 4.7).
+
+Theory. The key space is a line of places: slot, then hash of the key, the first 30 bits of which cut it into 2**leaf_bits
+*leaves*. A leaf is the XOR of the checksums of its records. So a write costs two look-ups and three XORs, whatever else
+lies in the leaf, and two nodes that hold the same records have the same leaves, in whatever order these came. (A record
+names its own write, so no two records of different keys are equal and would cancel out.)
+
+The levels above are not kept: a partition is a range of leaves, and the hash of a range is that of its bytes, at ten
+gigabytes a second. Any range can be compared, be it a partition, some in a row, or a sixteenth of one.
+
+Beside the leaves stands the number of records in each slot. Both live in memory alone; a clean stop writes them down
+(`encode`), and any other end makes the next start read all records once (Records.open).
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from struct import Struct, error
+
+from xxhash import xxh3_64_digest
+
+from protocol.slots import SLOTS
+
+PLACE_BITS = 30
+SLOT_BITS = 14
+EMPTY = bytes(8)  # the hash of a range without records
+_CHUNK_LEAVES = 64  # the document leaves out runs of so many empty leaves
+_VERSION = 1
+
+Span = tuple[int, int]  # a range of leaves, its end excluded
+
+_place_of = Struct(">I").unpack_from
+# In the machine's own order, so that the bytes of a leaf are the same on every machine.
+_checksum_of = Struct("=Q").unpack_from
+_HEADER = Struct(">8sHH")  # checksum of the rest, version, leaf_bits
+_INDEX = Struct(">I")
+
+
+class Trees:
+    """The leaves and the slots' key counts of one node."""
+
+    __slots__ = ("_empty_hashes", "_shift", "counts", "leaf_bits", "leaves")
+
+    def __init__(self, leaf_bits: int) -> None:
+        self.leaf_bits = leaf_bits
+        self._shift = PLACE_BITS - leaf_bits
+        self._empty_hashes: dict[int, bytes] = {}
+        self.leaves = array("Q", [0]) * (1 << leaf_bits)
+        self.counts = array("I", [0]) * SLOTS
+
+    def change(self, key: bytes, old: bytes | None, new: bytes | None) -> None:
+        """HOT. The record under storage key `key` was `old` and is `new` now; None is no record."""
+        place = _place_of(key)[0]
+        if old is not None and new is not None:
+            self.leaves[place >> self._shift] ^= _checksum_of(old)[0] ^ _checksum_of(new)[0]
+        elif new is not None:
+            self.leaves[place >> self._shift] ^= _checksum_of(new)[0]
+            self.counts[place >> 16] += 1
+        elif old is not None:
+            self.leaves[place >> self._shift] ^= _checksum_of(old)[0]
+            if self.counts[place >> 16]:  # else it lay where nothing could be read when we counted
+                self.counts[place >> 16] -= 1
+
+    def hash_of(self, span: Span) -> bytes:
+        """The hash of a range of leaves; EMPTY if there is nothing in it."""
+        start, end = span
+        found = xxh3_64_digest(memoryview(self.leaves)[start:end])
+        empty = self._empty_hashes.get(end - start)
+        if empty is None:
+            empty = self._empty_hashes[end - start] = xxh3_64_digest(bytes(8 * (end - start)))
+        return EMPTY if found == empty else found
+
+    def keys_in(self, span: Span) -> int:
+        """How many records there are in a range of leaves; of a part of a slot an estimate, at least 1 unless 0."""
+        slot_shift = self.leaf_bits - SLOT_BITS
+        start, end = span[0] >> slot_shift, (span[1] - 1 >> slot_shift) + 1
+        whole = sum(self.counts[start:end])
+        return -(-whole * (span[1] - span[0]) // ((end - start) << slot_shift))
+
+    def span_of(self, partitions: int, partition: int) -> Span:
+        """The leaves of one of so many partitions."""
+        width = (1 << self.leaf_bits) // partitions
+        return partition * width, (partition + 1) * width
+
+    def bounds_of(self, span: Span) -> tuple[bytes, bytes]:
+        """The storage keys between which a range of leaves lies, the second one excluded."""
+        return tuple((leaf << self._shift).to_bytes(4, "big") for leaf in span)  # type: ignore[return-value]
+
+    def forget(self, first_slot: int, end_slot: int) -> None:
+        """Empties the leaves and the counts of some slots."""
+        shift = self.leaf_bits - SLOT_BITS
+        start, end = first_slot << shift, end_slot << shift
+        self.leaves[start:end] = array("Q", [0]) * (end - start)
+        self.counts[first_slot:end_slot] = array("I", [0]) * (end_slot - first_slot)
+
+    def spoil(self, slot: int) -> None:
+        """What is stored in `slot` cannot be read: its leaves shall be equal to nobody's."""
+        shift = self.leaf_bits - SLOT_BITS
+        for leaf in range(slot << shift, (slot + 1) << shift):
+            self.leaves[leaf] ^= (1 << 64) - 1
+
+    # --- over a clean stop
+
+    def encode(self) -> bytes:
+        """The document from which `restore` makes the same tree."""
+        parts = [_little(self.counts).tobytes()]
+        leaves = self.leaves.tobytes()
+        size = 8 * _CHUNK_LEAVES
+        empty = bytes(size)
+        for index in range(len(self.leaves) // _CHUNK_LEAVES):
+            chunk = leaves[index * size : (index + 1) * size]
+            if chunk != empty:
+                parts += (_INDEX.pack(index), chunk)
+        rest = b"".join(parts)
+        header = _HEADER.pack(b"", _VERSION, self.leaf_bits)[8:]
+        return xxh3_64_digest(header + rest) + header + rest
+
+    def restore(self, document: bytes) -> bool:
+        """Takes the tree of `document`; False if that is damaged, or a tree of another form."""
+        try:
+            checksum, version, leaf_bits = _HEADER.unpack_from(document)
+        except error:
+            return False
+        if checksum != xxh3_64_digest(document[8:]) or (version, leaf_bits) != (_VERSION, self.leaf_bits):
+            return False
+        counts = array("I")
+        start = _HEADER.size + SLOTS * counts.itemsize
+        counts.frombytes(document[_HEADER.size : start])
+        leaves = bytearray(8 << self.leaf_bits)
+        size = 8 * _CHUNK_LEAVES
+        for place in range(start, len(document), _INDEX.size + size):
+            offset = _INDEX.unpack_from(document, place)[0] * size
+            leaves[offset : offset + size] = document[place + _INDEX.size : place + _INDEX.size + size]
+        self.counts = _little(counts)
+        self.leaves = array("Q", bytes(leaves))
+        return True
+
+
+def _little(counts: array[int]) -> array[int]:
+    """The same numbers, their bytes little endian where those in memory are not, and back."""
+    if sys.byteorder == "little":
+        return counts
+    swapped = array("I", counts)
+    swapped.byteswap()
+    return swapped

@@ -1,0 +1,280 @@
+"""Owners become equal by comparing their trees: whatever one of them missed, at a price that grows with the difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from server.core.config import Config
+from server.core.records import META, RECORDS_END, storage_key
+from server.core.statistics import Statistics
+from server.core.versions import Sibling, encode, supersede
+from tests.sim.host import Host
+from tests.sim.world import World
+
+ACTORS = (b"actor--a", b"actor--b")
+VALUE = b"v" * 50
+SOON_MS = 5000  # a comparison begins within two seconds of a connection
+
+
+def record(number: int, actor: bytes = ACTORS[0], seen: bytes | None = None) -> bytes:
+    """A record like no other, for `number` is its dot."""
+    return supersede(seen, actor, number + 1, VALUE)
+
+
+def put(host: Host, records: dict[bytes, bytes]) -> None:
+    """Writes records straight on the disk of a host that does not run."""
+    assert host.node is None
+    host.disk.commit({storage_key(key): value for key, value in records.items()}, 0)
+    host.disk.sync(host.disk.unsynced())
+
+
+def everything(count: int, prefix: bytes = b"k") -> dict[bytes, bytes]:
+    """So many records, each of another key."""
+    return {b"%b%d" % (prefix, number): record(number) for number in range(count)}
+
+
+def records_on(host: Host) -> dict[bytes, bytes]:
+    """What is on a disk, but for the node's own documents and hints."""
+    return {key: value for key, value in host.disk.data.items() if key < RECORDS_END}
+
+
+def counted(world: World, name: str) -> int:
+    """A statistic, added up over the nodes that run."""
+    running = [host.node.state.statistics for host in world.hosts if host.node is not None]
+    assert name in Statistics.__dataclass_fields__
+    return sum(getattr(statistics, name) for statistics in running)
+
+
+def equal(world: World) -> bool:
+    """Whether all disks hold the same records; for clusters in which every node owns everything."""
+    return all(records_on(host) == records_on(world.hosts[0]) for host in world.hosts)
+
+
+def filled(nodes: int, count: int, config: Config | None = None, leaf_bits: int = 14) -> World:
+    """A cluster of which every node holds so many records, not yet started."""
+    world = World(1, nodes, config)
+    for host in world.hosts:
+        host.config = replace(host.config, tree_leaf_bits=leaf_bits)
+        put(host, everything(count))
+    return world
+
+
+@pytest.mark.parametrize("nodes", [2, 3])
+def test_what_lies_on_one_disk_comes_to_all(nodes: int) -> None:
+    world = filled(nodes, 300)
+    for number, host in enumerate(world.hosts):
+        put(host, everything(20, b"only%d." % number))
+    world.start()
+    assert world.run_until(SOON_MS, lambda: equal(world))
+    assert len(records_on(world.hosts[0])) == 300 + 20 * nodes
+    assert counted(world, "keys_repaired") == 20 * nodes * (nodes - 1)
+
+
+def test_concurrent_records_become_their_join() -> None:
+    world = filled(3, 100)
+    n1, n2, n3 = world.hosts
+    old = record(7)
+    put(n1, {b"k7": record(500, ACTORS[0], old)})
+    put(n2, {b"k7": record(501, ACTORS[1], old)})
+    put(n3, {b"k7": record(502, ACTORS[1], old)})
+    world.start()
+    assert world.run_until(SOON_MS, lambda: equal(world))
+    expected = encode(
+        {ACTORS[0]: 501, ACTORS[1]: 503},
+        [Sibling(ACTORS[0], 501, 0, 0, VALUE), Sibling(ACTORS[1], 503, 0, 0, VALUE)],
+    )
+    assert world.stored(n1, b"k7") == expected
+
+
+def test_a_wiped_node_is_filled_again() -> None:
+    world = filled(3, 3000)
+    world.start()
+    world.run(100)
+    n2 = world.hosts[1]
+    n2.kill()
+    world.wipe(n2)
+    n2.disk.commit({META + b"layout": world.layout.encode()}, 0)
+    world.run(5000)
+    n2.start()
+    assert world.run_until(SOON_MS, lambda: equal(world))
+    assert n2.running.state.records.keys == 3000
+    payload = sum(len(key) + len(value) for key, value in records_on(n2).items())
+    assert counted(world, "repair_bytes_sent") < 2.5 * payload, "two peers fill it at once, and nothing goes twice more"
+
+
+def test_writes_that_an_owner_missed_reach_it_without_hints() -> None:
+    """n3 is cut off while W=2 is met; then the others forget that they owe it anything."""
+    world = World(1, 3, Config(repair_interval_ms=2000))
+    world.start()
+    world.run(3000)
+    n1, n2, n3 = world.hosts
+    for other in (n1, n2):
+        world.network.cut(other.id, n3.id)
+        world.network.cut(n3.id, other.id)
+    for number in range(40):
+        assert world.ask(n1, "SET", f"k{number}", "v").reply == b"OK"
+    world.run(5000)
+    assert len(records_on(n3)) < 40
+    for host in (n1, n2):
+        hints = host.running.state.hints
+        for owner in hints.owners():
+            for stored_at in hints.keys(owner):
+                hints.confirm(owner, stored_at, host.now_ms())
+    for other in (n1, n2):
+        world.network.mend(other.id, n3.id)
+        world.network.mend(n3.id, other.id)
+    assert world.run_until(10_000, lambda: equal(world) and len(records_on(n3)) == 40)
+
+
+def test_the_interval_alone_brings_equality() -> None:
+    """A record that came to lie on one disk without anybody's notice, in the middle of the run."""
+    world = filled(3, 50, Config(repair_interval_ms=4000))
+    world.start()
+    world.run(3000)
+    n3 = world.hosts[2]
+    n3.running.state.records.absorb([storage_key(b"new"), record(1000)])
+    assert world.run_until(6000, lambda: equal(world) and len(records_on(n3)) == 51)
+
+
+def test_equal_nodes_exchange_next_to_nothing() -> None:
+    world = filled(3, 2000)
+    world.start()
+    world.run(SOON_MS)
+    assert counted(world, "trees_compared") == 3
+    assert counted(world, "repair_bytes_sent") < 3 * 1000
+    assert counted(world, "keys_repaired") == 0
+
+
+def repair_bytes(count: int, differing: int, leaf_bits: int = 18) -> int:
+    """What it costs two nodes with so many records to find that so many more lie on one of them, spread over the keys."""
+    world = filled(2, count, leaf_bits=leaf_bits)
+    put(world.hosts[1], everything(differing, b"new"))
+    world.start()
+    assert world.run_until(60_000, lambda: equal(world))
+    world.run(100)
+    assert counted(world, "keys_repaired") == differing
+    return counted(world, "repair_bytes_sent")
+
+
+def test_bytes_grow_with_the_difference_and_not_with_the_data() -> None:
+    one, ten, hundred = (repair_bytes(5000, differing) for differing in (1, 10, 100))
+    assert one < 2500
+    assert ten < 6 * one
+    assert hundred < 100 * 700
+    assert repair_bytes(500, 10) > 0.5 * ten, "a tenth of the data makes it hardly cheaper"
+    all_data = 5000 * (len(record(1)) + 10)
+    assert hundred < all_data / 10
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_peer_that_dies_in_the_middle_is_repaired_when_it_is_back(seed: int) -> None:
+    world = World(seed, 3)
+    for host in world.hosts:
+        put(host, everything(500))
+    put(world.hosts[1], everything(3000, b"more"))
+    world.start()
+    victim = world.hosts[seed % 3]
+    world.run_until(SOON_MS, lambda: counted(world, "keys_repaired") > 500)
+    if seed < 3:
+        victim.kill()
+        world.run(3000)
+        victim.start()
+    else:
+        victim.freeze()
+        world.run(7000)
+        victim.thaw()
+    assert world.run_until(30_000, lambda: equal(world))
+
+
+def test_leaves_of_different_sizes_do_not_hinder_repair() -> None:
+    world = filled(2, 500)
+    world.hosts[1].config = replace(world.hosts[1].config, tree_leaf_bits=16)
+    put(world.hosts[0], everything(5, b"here"))
+    put(world.hosts[1], everything(5, b"there"))
+    world.start()
+    assert world.run_until(SOON_MS, lambda: equal(world))
+
+
+def test_nodes_compare_no_more_than_both_own() -> None:
+    world = World(2, 5)
+    records = everything(400)
+    for key, value in records.items():
+        put(world.owners(key)[int(key[1:]) % 3], {key: value})
+    world.start()
+
+    def settled() -> bool:
+        return all(world.stored(owner, key) == value for key, value in records.items() for owner in world.owners(key))
+
+    assert world.run_until(SOON_MS, settled)
+    assert sum(len(records_on(host)) for host in world.hosts) == 3 * 400
+
+
+def test_a_fence_makes_a_page_begin_again() -> None:
+    """What was read before a fence is not stored after it: the first pages are refused, and the repair goes on."""
+    world = filled(2, 100)
+    put(world.hosts[1], everything(200, b"more"))
+    world.start()
+    assert world.run_until(SOON_MS, lambda: counted(world, "keys_repaired") > 0)
+    for host in world.hosts:
+        host.running.state.fence = host.running.state.clock.last + (1 << 16)
+    assert world.run_until(60_000, lambda: equal(world))
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+def test_a_leader_that_thaws_stores_nothing_from_before_a_fence(fenced: bool) -> None:
+    """A page is on its way to n1, who leads, when it freezes."""
+    world = filled(2, 100)
+    n1, n2 = world.hosts
+    put(n2, everything(500, b"more"))
+    world.start()
+    assert world.run_until(SOON_MS, lambda: n1.running.state.statistics.keys_repaired > 0)
+    n1.freeze()
+    world.run(1000)
+    state = n1.running.state
+    known = state.records.keys
+    if fenced:
+        state.fence = state.clock.last
+    n1.thaw()
+    assert (state.records.keys == known) == fenced
+    assert world.run_until(60_000, lambda: equal(world))
+
+
+# --- over stops
+
+
+def _scanned(host: Host) -> list[int]:
+    """Counts what scans of the host's disk read, from now on."""
+    read: list[int] = []
+    scan = host.disk.scan
+
+    def counting(start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        found = scan(start, end, limit)
+        read.append(sum(key < RECORDS_END for key, _ in found))
+        return found
+
+    host.disk.scan = counting  # type: ignore[method-assign]
+    return read
+
+
+@pytest.mark.parametrize(("clean", "expected"), [(True, 0), (False, 500)])
+def test_a_clean_stop_spares_the_scan_and_an_unclean_one_does_not(clean: bool, expected: int) -> None:
+    world = filled(3, 500)
+    world.start()
+    n1 = world.hosts[0]
+    leaves = n1.running.state.records.trees.leaves.tobytes()
+    n1.stop() if clean else n1.kill()
+    read = _scanned(n1)
+    n1.start()
+    assert sum(read) == expected
+    assert n1.running.state.records.trees.leaves.tobytes() == leaves
+    assert n1.running.state.records.keys == 500
+    world.start()
+    assert world.ask(n1, "SET", "k", "v").reply == b"OK"
+    world.run(100)
+    assert META + b"trees" not in n1.disk.data
+    n1.kill()
+    del read[:]
+    n1.start()
+    assert sum(read) == 501
