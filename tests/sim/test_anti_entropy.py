@@ -26,7 +26,7 @@ def record(number: int, actor: bytes = ACTORS[0], seen: bytes | None = None) -> 
 def put(host: Host, records: dict[bytes, bytes]) -> None:
     """Writes records straight on the disk of a host that does not run."""
     assert host.node is None
-    host.disk.commit({storage_key(key): value for key, value in records.items()}, 0)
+    host.disk.commit({storage_key(key): value for key, value in records.items()})
     host.disk.sync(host.disk.unsynced())
 
 
@@ -95,7 +95,7 @@ def test_a_wiped_node_is_filled_again() -> None:
     n2 = world.hosts[1]
     n2.kill()
     world.wipe(n2)
-    n2.disk.commit({META + b"layout": world.layout.encode()}, 0)
+    n2.disk.commit({META + b"layout": world.layout.encode()})
     world.run(5000)
     n2.start()
     assert world.run_until(SOON_MS, lambda: equal(world))
