@@ -24,7 +24,6 @@ import uvloop
 from server.core.config import Config, ConfigError
 from server.core.layout import LayoutError, Member
 from server.core.node import Node
-from server.core.records import RECORDS_END
 from server.core.versions import ACTOR_BYTES
 from server.shell.directory import DirectoryError, Wishes, open_directory
 from server.shell.server import Server

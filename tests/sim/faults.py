@@ -106,7 +106,8 @@ class Storm:
         self._later(restore)
 
     def _damage_record(self) -> None:
-        self._world.damage(self.unlucky)
+        if len(self._world.hosts) > 1:  # else nobody has another copy
+            self._world.damage(self.unlucky)
 
     def _wipe(self) -> None:
         host = self.unlucky

@@ -25,7 +25,7 @@ from tests.sim.workload import Customer
 from tests.sim.world import World
 
 CALM_MS, STORM_MS, SECOND_STORM_MS, HEAL_MS_MAX = 3000, 8000, 4000, 12_000
-CONVERGE_MS_MAX, COLLECT_MS_MAX = 30_000, 40_000  # of virtual time, from when the nodes see each other again
+CONVERGE_MS_MAX, COLLECT_MS_MAX = 30_000, 240_000  # of virtual time, from when the nodes see each other again
 SKEW_MS_MAX = 30_000
 READ_MS_MAX = 10_000
 KNOWN = {field.name for field in fields(Config)}
