@@ -85,12 +85,13 @@ def profile_of(seed: int, nodes: int | None = None) -> Profile:
     """The profile that a seed stands for: one in four is calm."""
     rng = random.Random(seed)
     nodes = nodes or rng.choice((1, 2, 3, 3, 3, 3, 4, 5, 5, 7, 9))
+    hasty = {"request_timeout_ms": 300, "hint_after_ms": 150, "collect_wait_ms": 300} if rng.random() < 0.3 else {}
     settings = config(
+        **{"collect_wait_ms": rng.choice((3500, 5000))} | hasty,
         fsync=rng.choice(("everysec", "everysec", "always", "no")),
         record_cache_bytes=rng.choice((2000, 1 << 20)),
         batch_bytes_max=rng.choice((100, 4 << 20)),
         repair_interval_ms=rng.choice((500, 1500, 4000)),
-        collect_wait_ms=rng.choice((3500, 5000)),
         scrub_interval_ms=rng.choice((1000, 4000)),
         clock_entries_max=rng.choice((2, 8)),
     )
@@ -100,7 +101,7 @@ def profile_of(seed: int, nodes: int | None = None) -> Profile:
         names = tuple(name for name in names if name != "damaged record")
     return Profile(
         nodes, rng.randint(3, 6), rng.randint(3, 6), names, rng.choice((150, 500, 1500)),
-        CALM_MS if calm else STORM_MS, settings, 2 if not calm and rng.random() < 0.2 else 1, rng.random() < 0.4,
+        CALM_MS if calm else STORM_MS, settings, 2 if not calm and rng.random() < 0.2 else 1, rng.random() < (0.3 if nodes < 6 else 0.05),
     )  # fmt: skip
 
 
