@@ -30,7 +30,7 @@ SKEW_MS_MAX = 30_000
 READ_MS_MAX = 10_000
 KNOWN = {field.name for field in fields(Config)}
 REPAIRS, COLLECTS, MENDS = (name in KNOWN for name in ("repair_interval_ms", "collect_wait_ms", "scrub_interval_ms"))
-TALKATIVE = ("clock jump", "datagrams", "slow node", "slow path")  # faults that make no node fall silent
+TALKATIVE = ("clock jump", "slow node", "slow path")  # faults that make no node fall silent
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def profile_of(seed: int, nodes: int | None = None) -> Profile:
         names = tuple(name for name in names if name != "damaged record")
     return Profile(
         nodes, rng.randint(3, 6), rng.randint(3, 6), names, rng.choice((150, 500, 1500)),
-        CALM_MS if calm else STORM_MS, settings, 2 if not calm and rng.random() < 0.2 else 1, rng.random() < (0.3 if nodes < 6 else 0.05),
+        CALM_MS if calm else STORM_MS, settings, 2 if not calm and rng.random() < 0.2 else 1,
+        rng.random() < (0.3 if nodes < 6 else 0.05),
     )  # fmt: skip
 
 
