@@ -83,6 +83,7 @@ class _Replay:
         """A batch, or a fault, has changed the disk of `node`."""
         before = self._held.get(node)
         after = before
+        owed = [owner for holder, owner in self._hints if holder == node]
         for move in moves:
             if isinstance(move, Seen):
                 after = move
@@ -93,7 +94,7 @@ class _Replay:
                 if move.cause is Cause.COMMIT and before is not None and not self._damaged.get(node):
                     self._judge_hint(move, before)
         if after is not None and after is not before:
-            self._record_changed(node, before, after)
+            self._record_changed(node, before, after, owed)
         elif after is None and any(holder == node for holder, _ in self._hints):
             self.faults.append(f"{node} keeps a hint of {self._key!r} without a record at step {moves[0].step}")
         self._agree()
@@ -108,7 +109,7 @@ class _Replay:
     def _has_held(self, node: str, known: Knowledge) -> bool:
         return Knowledge(self._ever.get(node, {}), {}).includes(known)
 
-    def _record_changed(self, node: str, before: Seen | None, after: Seen) -> None:
+    def _record_changed(self, node: str, before: Seen | None, after: Seen, owed: list[str]) -> None:
         if after.cause is Cause.DAMAGE:
             self._damaged[node] = True  # what lies there is what lay there, as far as agreement goes
             return
@@ -119,7 +120,7 @@ class _Replay:
         elif after.cause is Cause.COMMIT:
             self._judge_return(known, after)
             if before is not None and not damaged and not after.known.includes(known):
-                self._judge_forgetting(before, after)
+                self._judge_forgetting(before, after, owed)
         if before is None or before.record != after.record:
             self._agreed.pop(node, None)
         self._held[node] = after
@@ -127,12 +128,13 @@ class _Replay:
         for actor, counter in after.known.clock.items():
             ever[actor] = max(counter, ever.get(actor, -1))
 
-    def _judge_forgetting(self, before: Seen, after: Seen) -> None:
+    def _judge_forgetting(self, before: Seen, after: Seen, owed: list[str]) -> None:
         node, where = after.node, f"{self._key!r} on {after.node} at step {after.step}"
         if node not in self._owners:
             debts = [owner for owner in self._owners if (node, owner) in self._hints]
             had = [owner for owner in self._owners if self._has_held(owner, before.known)]
-            if not had or (debts and after.record is None) or any(owner not in had for owner in debts):
+            unpaid = [owner for owner in debts if owner in owed and owner not in had]  # a new debt is about a new record
+            if not had or unpaid or (debts and after.record is None):
                 self.faults.append(f"a stand-in forgot {where} before the owners had it")
             return
         if self._agreed.get(node) != before.record:
