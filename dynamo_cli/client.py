@@ -83,9 +83,16 @@ class Client:
             raise self._refusal(str(reply))
         return reply  # type: ignore[no-any-return]
 
-    def document(self, *command: bytes | str | int) -> dict[str, Any]:
+    def send(self, *command: bytes | str | int) -> None:
+        """Sends a command whose reply nobody will read: this is the last command of the connection. Raises NotReached."""
+        try:
+            self._socket.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]
+        except OSError as error:
+            raise NotReached(f"lost {self.address} during {_name(command)}: {_reason(error)}", _WHERE) from None
+
+    def document(self, *command: bytes | str | int, writes: bool = False) -> dict[str, Any]:
         """The JSON object that the operator's command answers as a bulk string. Raises as `call`."""
-        reply = self.call(*command)
+        reply = self.call(*command, writes=writes)
         try:
             if isinstance(reply, bytes) and isinstance(document := json.loads(reply), dict):
                 return document
@@ -121,12 +128,13 @@ class Client:
         return Refused(str(self.address), reply, hint)
 
 
+_CONTAINERS = ("DYN.CLUSTER", "DYN.RING", "DYN.HINTS", "DYN.REPAIR", "DYN.TASK")
 _WHERE = "start a cluster with dyn up, or name a running node with --host and --port, or DYN_URL"
 
 
 def _name(command: tuple[bytes | str | int, ...]) -> str:
     """The command without its data: `DYN.GET`, `DYN.CLUSTER STATUS`."""
-    words = command[:2] if str(command[0]) in ("DYN.CLUSTER", "DYN.RING") else command[:1]
+    words = command[:2] if command[0] in _CONTAINERS else command[:1]
     return " ".join(str(word) for word in words)
 
 

@@ -11,7 +11,14 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from dynamo_cli import data_commands, layout_commands, local_commands
+from dynamo_cli import (
+    data_commands,
+    hints_commands,
+    layout_commands,
+    local_commands,
+    repair_commands,
+    task_commands,
+)
 from dynamo_cli.client import TIMEOUT_S_DEFAULT
 from dynamo_cli.failures import Failure
 from dynamo_cli.options import Host, Port, Timeout
@@ -46,6 +53,8 @@ app = typer.Typer(
 cluster = _group("Look at the cluster, or make one out of fresh nodes.")
 ring = _group("Show who owns what, and where a key lives.")
 node = _group("Run single nodes.")
+hints = _group("Show and deliver what is kept for owners that were away.")
+task = _group("Look at repairs, wait for them, or end them.")
 
 
 def _show_version(wanted: bool) -> None:
@@ -81,9 +90,18 @@ app.command("set")(data_commands.set_)
 app.command("del")(data_commands.del_)
 cluster.command("init")(layout_commands.cluster_init)
 cluster.command("status")(layout_commands.cluster_status)
+app.command("repair")(repair_commands.repair)
 ring.command("show")(layout_commands.ring_show)
 ring.command("locate")(layout_commands.ring_locate)
 node.command("start")(local_commands.node_start)
+hints.command("list")(hints_commands.hints_list)
+hints.command("replay")(hints_commands.hints_replay)
+task.command("list")(task_commands.task_list)
+task.command("show")(task_commands.task_show)
+task.command("wait")(task_commands.task_wait)
+task.command("abort")(task_commands.task_abort)
 app.add_typer(cluster, name="cluster")
 app.add_typer(ring, name="ring")
+app.add_typer(hints, name="hints")
+app.add_typer(task, name="task")
 app.add_typer(node, name="node")

@@ -65,6 +65,36 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "dyn ring locate": (
         Example("The nodes that keep a key:", ("dyn ring locate cart:17 --json | jq -r '.owners[]'",)),
     ),
+    "dyn hints list": (
+        Example("For whom hints are kept:", ("dyn hints list --json | jq -r '.hints[].owner' | sort -u",)),
+    ),
+    "dyn hints replay": (
+        Example("Before the next node is taken down, see that nobody has anything left:", ("dyn hints replay",)),
+    ),
+    "dyn repair": (
+        Example("After a disk was replaced: all that the node should have, now:", ("dyn repair",)),
+        Example(
+            "One key that a user complains about, and the partition that it lives in:",
+            ("dyn repair --key cart:17", 'dyn repair --partition "$(dyn ring locate cart:17 --json | jq .partition)"'),
+        ),
+        Example(
+            "Started in the evening, looked at in the morning:",
+            ("task=$(dyn repair --no-wait --json | jq -r .task)", 'dyn task show "$task"'),
+        ),
+    ),
+    "dyn task list": (
+        Example(
+            "The repairs that still run:",
+            ("dyn task list --json | jq -r '.tasks[] | select(.state == \"running\") | .task'",),
+        ),
+    ),
+    "dyn task show": (
+        Example("How many keys a repair has put right:", ("dyn task show TASK --json | jq .keys_repaired",)),
+    ),
+    "dyn task wait": (
+        Example("Go on when the repair has succeeded:", ("dyn task wait TASK && echo 'all owners are equal'",)),
+    ),
+    "dyn task abort": (Example("Not now:", ("dyn task abort TASK",)),),
     "dyn get": (
         Example("A value, byte for byte, into a file:", ("dyn get --raw picture > picture.png",)),
         Example("All siblings, one a line, as a script takes them:", ("dyn get cart --json | jq -c '.values[]'",)),

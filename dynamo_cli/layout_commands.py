@@ -13,6 +13,7 @@ from dynamo_cli.failures import ExitStatus
 from dynamo_cli.layout import PARTITIONS_DEFAULT, LayoutOptions, Patience, make_layout
 from dynamo_cli.options import JSON, Key, LayoutR, LayoutW, Members, Partitions, Replicas, Wait
 from dynamo_cli.output import as_json, as_shown, is_terminal, write_json, write_line
+from dynamo_cli.shapes import Shape, ask
 from dynamo_cli.target import target_of
 
 
@@ -105,8 +106,7 @@ def ring_locate(context: typer.Context, key: Key, as_document: JSON = False) -> 
         write_line(plain.location_text(document, as_shown(key)))
 
 
-# What a document must have, so that showing it cannot stumble; more is for later releases to show.
-_SHAPES: dict[str, dict[str, type | tuple[type, ...]]] = {
+_SHAPES: dict[str, Shape] = {
     "STATUS": {
         "epoch": int,
         "partitions": int,
@@ -124,8 +124,4 @@ _SHAPES: dict[str, dict[str, type | tuple[type, ...]]] = {
 
 def _ask(context: typer.Context, command: str, subcommand: str, *arguments: bytes) -> dict[str, Any]:
     with target_of(context).connect() as client:
-        document = client.document(command, subcommand, *arguments)
-        for field, kind in _SHAPES[subcommand].items():
-            if not isinstance(document.get(field), kind):
-                raise client.nonsense(f"{command} {subcommand}", f"a document without {field}")
-    return document
+        return ask(client, _SHAPES[subcommand], command, subcommand, *arguments)

@@ -78,6 +78,23 @@ Wait = Annotated[
     float, typer.Option("--wait", metavar="SECONDS", min=0.1, help="How long the nodes may take to get ready.")
 ]
 
+# --- repairs
+
+TaskId = Annotated[
+    str, typer.Argument(metavar="TASK", help="The task, as dyn repair or dyn task list named it.", show_default=False)
+]
+RepairPartitions = Annotated[
+    list[int] | None,
+    typer.Option(
+        "--partition", metavar="N", min=0, help="Repair this partition; may be given again.", show_default=False
+    ),
+]
+RepairKey = Annotated[
+    bytes | None,
+    typer.Option("--key", metavar="KEY", parser=os.fsencode, help="Repair this key alone.", show_default=False),
+]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when the repair has started.")]
+
 # --- processes on this machine
 
 ClusterDirectory = Annotated[

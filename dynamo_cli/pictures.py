@@ -7,19 +7,30 @@ longer to load than a command takes to run, and only people at a terminal need i
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, JustifyMethod
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column, Table
 from rich.text import Text
 
-from dynamo_cli.plain import NUMERIC_HEADINGS, STATUS_HEADINGS, percent, status_rows
+from dynamo_cli.plain import NUMERIC_HEADINGS, STATUS_HEADINGS, Row, percent, status_rows
 
 Document = dict[str, Any]
 
 VERDICT_STYLES = {"healthy": "bold green", "degraded": "bold yellow", "unavailable": "bold red"}
-STATE_STYLES = {"up": "green", "suspect": "yellow", "down": "bold red"}
+STATE_STYLES = {
+    "up": "green",
+    "suspect": "yellow",
+    "down": "bold red",
+    "running": "cyan",
+    "done": "green",
+    "failed": "bold red",
+    "aborted": "yellow",
+}
 NODE_COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_cyan", "bright_magenta", "bright_yellow")
 NODE_MARKS = "123456789abcdefghijklmnopqrstuvwxyz"
 BAR_CELLS_MAX = 40
@@ -41,17 +52,49 @@ def show_status(document: Document, to: Console) -> None:
         f"N={document['n']} R={document['r']} W={document['w']}",
         style="dim",
     )
+    show_table(STATUS_HEADINGS, status_rows(document), to)
+
+
+def show_table(headings: Row, rows: Sequence[Row], to: Console) -> None:
+    """A table like those in `plain`, its states in their colours."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    for heading in STATUS_HEADINGS:
-        # Where it gets narrow an address goes on in the next line: half an address is no help.
+    for heading in headings:
+        # Where it gets narrow an address or a sentence goes on in the next line: half of it is no help.
         justify: JustifyMethod = "right" if heading in NUMERIC_HEADINGS else "left"
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading != "ADDRESS")
-    for row in status_rows(document):
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in ("ADDRESS", "ERROR"))
+    for row in rows:
         cells = [Text(cell or "-") for cell in row]
         cells[0].stylize("bold")
-        cells[STATUS_HEADINGS.index("STATE")].stylize(STATE_STYLES.get(row[STATUS_HEADINGS.index("STATE")], ""))
+        if "STATE" in headings:
+            place = list(headings).index("STATE")
+            cells[place].stylize(STATE_STYLES.get(row[place], ""))
         table.add_row(*cells)
     to.print(table)
+
+
+class Bar:
+    """How far long work has come, as one line that changes."""
+
+    def __init__(self, title: str, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task(title, total=None, words="")
+
+    def show(self, done: int, total: int, words: str) -> None:
+        """`done` of `total`, and what else there is to say."""
+        self._progress.update(self._task, completed=done, total=total, words=words, refresh=True)
+
+
+@contextmanager
+def bar(title: str, to: Console) -> Iterator[Bar]:
+    """A bar that is gone when the work has ended. It is drawn when there is news, by no thread of its own."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+    )
+    with Progress(*columns, console=to, transient=True, auto_refresh=False, expand=True) as progress:
+        yield Bar(title, progress)
 
 
 def show_ring(document: Document, to: Console) -> None:

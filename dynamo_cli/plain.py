@@ -14,7 +14,11 @@ Row = Sequence[str]
 
 STATUS_HEADINGS = ("NODE", "ADDRESS", "ZONE", "STATE", "ROLE", "OWNED", "SHARE", "KEYS", "HINTS")
 RING_HEADINGS = ("NODE", "ZONE", "WEIGHT", "OWNED", "SHARE")
-NUMERIC_HEADINGS = frozenset({"WEIGHT", "OWNED", "SHARE", "KEYS", "HINTS"})
+HINT_HEADINGS = ("HOLDER", "OWNER", "COUNT", "BYTES", "OLDEST")
+TASK_HEADINGS = ("TASK", "STATE", "NODE", "DONE", "OF", "COMPARED", "REPAIRED", "BYTES", "ERROR")
+NUMERIC_HEADINGS = frozenset(
+    {"WEIGHT", "OWNED", "SHARE", "KEYS", "HINTS", "COUNT", "BYTES", "OLDEST", "DONE", "OF", "COMPARED", "REPAIRED"}
+)
 
 
 def status_text(document: Document) -> str:
@@ -74,6 +78,79 @@ def location_text(document: Document, key: str) -> str:
         ("fallbacks", " ".join(document["fallbacks"]) or "none"),
     )
     return "\n".join(f"{name:9}  {value}" for name, value in facts)
+
+
+def hint_rows(document: Document) -> list[Row]:
+    """The cells of `dyn hints list`, under HINT_HEADINGS."""
+    return [
+        (hints["holder"], hints["owner"], str(hints["count"]), str(hints["bytes"]), f"{hints['oldest_s']:.0f}s")
+        for hints in document["hints"]
+    ]
+
+
+def counts_by_owner(document: Document) -> dict[str, int]:
+    """How many hints there are for whom, by name."""
+    counts: dict[str, int] = {}
+    for hints in document["hints"]:
+        counts[hints["owner"]] = counts.get(hints["owner"], 0) + hints["count"]
+    return {owner: counts[owner] for owner in sorted(counts) if counts[owner]}
+
+
+def task_rows(document: Document) -> list[Row]:
+    """The cells of `dyn task list`, under TASK_HEADINGS."""
+    return [
+        (
+            task["task"],
+            task["state"],
+            task.get("node") or "",
+            str(task["partitions_done"]),
+            str(task["partitions"]),
+            str(task["keys_compared"]),
+            str(task["keys_repaired"]),
+            str(task["bytes_sent"]),
+            task.get("error") or "",
+        )
+        for task in document["tasks"]
+    ]
+
+
+def task_text(document: Document) -> str:
+    """`dyn task show`: a fact a line."""
+    facts = (
+        ("task", document["task"]),
+        ("state", document["state"]),
+        ("node", document.get("node") or "unknown"),
+        ("partitions", f"{document['partitions_done']} of {document['partitions']}"),
+        ("compared", f"{document['keys_compared']} keys"),
+        ("repaired", f"{document['keys_repaired']} keys"),
+        ("sent", size(document["bytes_sent"])),
+        ("error", document.get("error") or "none"),
+    )
+    return "\n".join(f"{name:10}  {value}" for name, value in facts)
+
+
+def task_line(document: Document) -> str:
+    """A task in one line."""
+    return (
+        f"task {document['task']}: {document['state']}, {document['partitions_done']} of {document['partitions']} "
+        f"partitions, {task_counts(document)}"
+    )
+
+
+def task_counts(document: Document) -> str:
+    """What a task has done so far."""
+    return (
+        f"{document['keys_compared']} keys compared, {document['keys_repaired']} repaired, "
+        f"{size(document['bytes_sent'])} sent"
+    )
+
+
+def size(count_bytes: int) -> str:
+    """Bytes as people say them: `17 B`, `3.4 KiB`, `1.2 GiB`."""
+    if count_bytes < 1024:
+        return f"{count_bytes} B"
+    power = min(4, (count_bytes.bit_length() - 1) // 10)
+    return f"{count_bytes / 1024**power:.1f} {'KMGT'[power - 1]}iB"
 
 
 def percent(share: float) -> str:

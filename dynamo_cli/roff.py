@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 # Options (--json, -), and our own command lines (dyn ring show), inside of prose.
 _LITERAL = re.compile(
-    r"(?<![\w-])(--[a-z][a-z-]*|dyn(?: (?:up|down|get|set|del|(?:cluster|ring|node) [a-z]+))?)(?![\w-])"
+    r"(?<![\w-])(--[a-z][a-z-]*|dyn(?: (?:up|down|get|set|del|repair|(?:cluster|ring|node|hints|task) [a-z]+))?)(?![\w-])"
 )
 
 

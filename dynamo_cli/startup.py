@@ -1,7 +1,8 @@
 """The wait from started processes to a ready cluster.
 
 Theory. Ready means that every node has said so itself: it answers, it knows the layout, and in its own view all nodes
-are up and the cluster is healthy. While it waits, the command watches the processes too: a node that has ended will not
+are up and every key is served. Repairs may still go on, for as long as they take: a cluster that is degraded for no
+other reason is ready. While it waits, the command watches the processes too: a node that has ended will not
 get ready, and its last words stand in its log, so the wait ends at once and shows them.
 """
 
@@ -20,7 +21,7 @@ from dynamo_cli.processes import NodeProcess
 from dynamo_cli.stop_signals import StopSignals
 
 POLL_INTERVAL_S = 0.05
-ASK_TIMEOUT_S = 1.0
+ASK_TIMEOUT_S = 4.0  # a status waits three seconds for members that do not answer, and then names them
 
 
 class Startup:
@@ -37,13 +38,13 @@ class Startup:
         self._deadline = time.monotonic() + wait_s
 
     def run(self) -> None:
-        """Returns when every node answers, a layout is made (if none has one yet), and every node calls the cluster
-        healthy. Raises Failure."""
+        """Returns when every node answers, a layout is made (if none has one yet), and every node holds all
+        nodes for up. Raises Failure."""
         self._each_node(_ping)
         addresses = [node.address for node in self._cluster.nodes]
         if not any(self._epoch(address) for address in addresses):
             make_layout(addresses, LayoutOptions(), self._connect, self._pause)
-        self._each_node(_unhealthy)
+        self._each_node(_not_ready)
 
     def _each_node(self, question: Callable[[Client], str | None]) -> None:
         """Asks each node until the answer is None, which means fine."""
@@ -93,9 +94,9 @@ def _ping(client: Client) -> str | None:
     return None if reply == b"PONG" else f"it answered PING with {reply!r}"
 
 
-def _unhealthy(client: Client) -> str | None:
+def _not_ready(client: Client) -> str | None:
     status = client.document("DYN.CLUSTER", "STATUS")
     absent = [str(node.get("name")) for node in status.get("nodes", []) if node.get("state") != "up"]
-    if status.get("verdict") == "healthy" and not absent:
+    if status.get("verdict") in ("healthy", "degraded") and not absent:
         return None
     return f"{status.get('verdict')}: {status.get('summary')}"

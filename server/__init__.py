@@ -13,6 +13,9 @@ The life of a request, and the order in which to read the files:
     core/peer_messages.py  what nodes say to each other: the table of message kinds
     core/replica.py        the other side: merge, acknowledge, tell
     core/hints.py          which owners miss what is held here; core/hint_replay.py brings it to them
+    core/background.py     procedures that nobody waits for, and their pace
+    core/trees.py          the hash tree of what is stored here; core/exchange.py makes two nodes equal by it:
+                           core/anti_entropy.py all the time, core/repair_tasks.py when an operator asks
     core/versions.py       the record: dotted version vector set, its bytes, its merge
     core/records.py        what is stored here, as this turn sees it; storage/ has the engines beneath
     core/sinks.py          answers, each exactly once and in command order

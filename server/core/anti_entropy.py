@@ -15,7 +15,8 @@ from collections.abc import Generator
 from typing import Any
 
 from server.core.background import Background
-from server.core.exchange import Difference, Exchange, Outcome, PeerLost
+from server.core.exchange import FANOUT, Difference, Exchange, How, Outcome, PeerLost
+from server.core.exchange_answers import parts_of
 from server.core.layout import Layout
 from server.core.procedures import Step, Steps
 from server.core.questions import Questions
@@ -110,21 +111,21 @@ class AntiEntropy:
 
     def _next_peer(self) -> str | None:
         """The peer that is due, or whose differences are to be settled; each gets its turn."""
-        due = [peer for peer in self._rounds if self._up.get(peer)]
-        due += [
+        due = [
             peer
             for peer, due_ms in self._due_ms.items()
             if due_ms <= self._state.now_ms and self._up.get(peer) and peer not in self._rounds and self._is_mine(peer)
         ]
+        due += [peer for peer in self._rounds if self._up.get(peer)]
         return due[0] if due else None
 
     def _is_mine(self, peer: str) -> bool:
-        """Whether this node is to compare itself with `peer`."""
+        """Whether this node is to compare itself with `peer`: it leads, or only it knows that the peer missed something."""
         layout = self._state.layout
         return (
             layout is not None
             and any(member.id == peer for member in layout.members)
-            and (leads(layout, self._state.id, peer))
+            and (leads(layout, self._state.id, peer) or peer in self._state.hints.behind)
         )
 
     def _begin(self, peer: str) -> Generator[Step, Any, None]:
@@ -134,7 +135,10 @@ class AntiEntropy:
         exchange = Exchange(state, self._questions, self._background, peer, outcome)
         found = _Round(exchange, outcome, state.hints.behind.get(peer, 0))
         spans = shared_spans(layout, state.records.trees, state.id, peer)
-        found.left = (yield from exchange.compare(spans))[::-1]
+        for difference in (yield from exchange.compare(spans))[::-1]:
+            # what is empty on one side may take long, and is as well done in parts
+            parts = [difference.span] if difference.how is How.OPEN else parts_of(difference.span, FANOUT)
+            found.left += [Difference(part, difference.how) for part in parts[::-1]]
         self._rounds[peer] = found
         self._end_if_done(peer, found)
 

@@ -3,37 +3,38 @@
 Theory. A tombstone keeps older copies of its key from coming back. Once it is gone a write starts from nothing and knows
 nothing of them, so one old copy, anywhere, would be a value again. So a record whose siblings are all dead (deleted or
 expired) may go when every owner holds exactly it and *no older copy is left anywhere nor on its way*. There is no grace
-period after which that is merely likely. It takes three rounds of questions to all members of the layout:
+period after which that is merely likely. It takes four rounds of questions to all members of the layout:
 
  1. VOTE, for up to 256 keys by checksum. A member says yes for a key iff it holds exactly that record (an owner) or no
-    other (anybody), has no hint of the key, and no unconfirmed write of it. Its answer carries its clock.
- 2. FENCE, `collect_wait_ms` later. Each member from now on refuses records that a member sent before it voted, which the
-    clock in every message tells (late.py), and confirms that its vote has held all the time and is on its disk.
- 3. DROP. Each owner removes the record if it still is that one.
+    other (anybody), has no hint of the key, and no unconfirmed write of it.
+ 2. LINE, `collect_wait_ms` later. Each member makes sure that the state in which it voted is on its disk, and answers a
+    reading of its clock. What it has in memory out of earlier reads it will neither send nor store any more.
+ 3. FENCE. Each member from now on refuses records that a member sent before that drew its line, which the clock in every
+    message tells (late.py), and confirms that its vote has held all the time.
+ 4. DROP. Each owner removes the record if it still is that one.
 
 Why no older copy O can be stored anywhere after the first drop. All have said yes at the fence. Let X be any member, v its
-vote and f its fence. O could be
- - *stored*, at X: at v it was not, nor was a hint. Stored records only grow, hints were not touched from v to f, and what
-   X held at v is on its disk at f, so neither a restart nor a power loss brings O back. (A restart between v and f loses
-   the vote. A wiped disk holds nothing, so no O.)
- - *sent by X before v*: it carries at most X's clock at v, so whoever has raised its fence refuses it, and all have
-   before anything is dropped. A member that has restarted since has no fences, but what was sent to its former life was
-   lost with its connections. X's own former lives: their clocks were at most X's bound on disk, and X votes past that.
- - *sent by X between v and f*: out of what? Not from its store or a hint: see above. Not from a write in flight: there was
-   none at v, and a later one stands on what X had stored. Not from what was read into memory before v: `State.fence`
-   forbids it. What X asks others after v and joins with its own record is no O; what only the others knew, X may not send
-   unless it is an owner, and then it joins.
- - *sent by X after f*: X has kept no O in memory (`State.fence` was raised again), and no copy can reach it: all members
-   have voted by now, so what they answer is no O, and what they sent earlier is refused.
+vote, l its line and f its fence. O could be
+ - *stored*, at X: at v it was not, nor was a hint. Until f nothing of the kind came: an owner holds the same record at v
+   and at f, and records only grow; elsewhere a record comes with a hint, and no hint was touched. What X held at v is on
+   its disk at l, so neither a restart nor a power loss brings O back. (A restart between v and f loses the vote. A wiped
+   disk holds nothing, so no O.)
+ - *on its way, sent by X before l*: it carries at most X's clock at l, so whoever has raised its fences refuses it, and all
+   have before anything is dropped. A member that has restarted since has no fences, but what was sent to its former life
+   was lost with its connections. X's own former lives: their clocks were at most X's bound on disk, and X votes past that.
+ - *sent by X after l*: out of what? Not from its store or a hint: see above. Not from a write in flight: there was none at
+   v nor at f, and one that began and ended in between stood on what X had stored, or left a hint. Not from what was read
+   into memory before l: `State.fence` forbids it. Not from what others have answered since: all have voted by then, so
+   that is no O. Not from a message that came since: see the first point for before f, the second for after it.
  - *written anew out of an old read* (EXPIRE copies the value it has read): a read that began before the others' votes is
-   over at f, for it lives for `request_timeout_ms`, which is less than the wait; a member that has slept and has requests
-   past their deadline says `wait`.
+   over at l, for it lives for `request_timeout_ms`, which is less than the wait (a member that has slept, and has requests
+   past their deadline, says `wait`). If it led to a write before that, the vote does not hold at f.
 A new write at any time makes another record: the checksum differs, and there is no drop. Owners that lose the DROP keep a
 tombstone that is harmless, spreads again, and is collected again. A collector that dies leaves votes that are forgotten
-and fences that cost nothing. A new layout stops everything: votes name the epoch.
+and fences that cost nothing. A new layout stops everything: ballots name the epoch.
 
-(One fence for all, the highest clock of the votes, would not do: a member may send, between its vote and its fence, what it
-has read before, with a clock beyond all votes. And a node whose clock does not follow the others' would be refused.)
+(One fence for all, say the highest clock at the votes, would not do. A member may send, after its vote, what it has read
+before, with a clock beyond all votes; and a node whose clock does not follow the others' would be refused.)
 
 Expired values: each member judges by its own clock, which only moves forward. So what one has dropped is dead for all.
 
@@ -65,19 +66,21 @@ BALLOT_BYTES_MAX = 256 << 10
 BALLOTS_MAX = 16  # voted on together, so that they share one wait
 LOOK_MS = 1000  # how often the collector looks for candidates
 AWAY_MS = 10_000  # candidates wait so long when some member cannot be asked
-_GRACE_MS = 1000  # between the longest request and a fence
-_FENCE_AGAIN_MS = 1000
-_FENCE_TRIES_MAX = 60  # under fsync `no` a sync comes every 30 s
+_GRACE_MS = 1000  # between the longest request and a line
+_LINE_AGAIN_MS = 1000
+_LINE_TRIES_MAX = 40  # under fsync `no` a sync comes every 10 s
+_FENCE_MS = 500  # from the lines to the fences: what is only on its way arrives and need not come again
 
 
 class _Ballot(NamedTuple):
-    """Keys that are voted on together: storage key, and the record that is to go or to be pruned."""
+    """Keys that are voted on together: storage key, and the record that is to go or to be pruned; `clocks` by member."""
 
     name: bytes
     epoch: int
     mode: bytes
     members: list[str]
     records: dict[bytes, bytes]
+    clocks: dict[str, bytes]
 
 
 class Collection:
@@ -113,18 +116,18 @@ class Collection:
             for key in keys:
                 self.candidates.wait(key, state.now_ms + AWAY_MS)
             return
-        voted: list[tuple[_Ballot, dict[str, bytes]]] = []
-        for ballot in self._ballots(keys, members):
+        ballots = self._ballots(keys, members)
+        for ballot in ballots:
             yield from self._background.spend(len(ballot.records))
-            clocks = yield from self._vote(ballot)
-            if ballot.records:
-                voted.append((ballot, clocks))
-            else:
-                yield from self._drop(ballot)
-        if voted:
+            yield from self._vote(ballot)
+        if any(ballot.records for ballot in ballots):
             yield self._background.pause(max(config.collect_wait_ms, config.request_timeout_ms + _GRACE_MS))
-        for ballot, clocks in voted:
-            yield from self._fence(ballot, clocks)
+        for ballot in ballots:
+            yield from self._draw_lines(ballot)
+        if any(ballot.clocks for ballot in ballots):
+            yield self._background.pause(_FENCE_MS)
+        for ballot in ballots:
+            yield from self._fence(ballot)
             yield from self._drop(ballot)
 
     def _ballots(self, keys: list[bytes], members: list[str]) -> list[_Ballot]:
@@ -147,7 +150,7 @@ class Collection:
             if ballot is None or len(ballot.records) == BALLOT_KEYS_MAX or size_bytes > BALLOT_BYTES_MAX:
                 assert state.layout is not None
                 name = f"{state.id} {state.number()}".encode()
-                ballot, size_bytes = _Ballot(name, state.layout.epoch, mode, members, {}), 0
+                ballot, size_bytes = _Ballot(name, state.layout.epoch, mode, members, {}, {}), 0
                 found.append(ballot)
             ballot.records[key] = record
             filling[mode] = ballot, size_bytes + len(key)
@@ -170,26 +173,32 @@ class Collection:
     def _ask(self, ballot: _Ballot, kind: bytes, *words: bytes) -> Step:
         return self._questions.ask(ballot.members, kind, ballot.name, ballot.epoch, *words)
 
-    def _vote(self, ballot: _Ballot) -> Generator[Step, Any, dict[str, bytes]]:
-        """Leaves in the ballot what all agree to. Answers the members' clocks."""
+    def _vote(self, ballot: _Ballot) -> Generator[Step, Any, None]:
+        """Leaves in the ballot what all agree to."""
         answers: Answers = yield self._ask(ballot, b"VOTE", ballot.mode, *_pairs(ballot.records))
-        words = [answers[member] for member in ballot.members if len(answers.get(member, ())) == 2]
-        if len(words) < len(ballot.members):
-            self._refuse(ballot, list(ballot.records))
-            return {}
-        yes = [all(word[1][index] for word in words) for index in range(len(ballot.records))]
-        self._refuse(ballot, [key for key, agreed in zip(ballot.records, yes, strict=True) if not agreed])
-        return {member: answers[member][0] for member in ballot.members}
+        words = [answers[member][0] for member in ballot.members if answers.get(member)]
+        everybody = len(words) == len(ballot.members)
+        no = [key for at, key in enumerate(ballot.records) if not everybody or not all(word[at] for word in words)]
+        self._refuse(ballot, no)
 
-    def _fence(self, ballot: _Ballot, clocks: dict[str, bytes]) -> Generator[Step, Any, None]:
-        """Leaves in the ballot what all still agree to. Whoever waits for its disk is asked again."""
-        words = [word for member, clock in clocks.items() for word in (member.encode(), clock)]
+    def _draw_lines(self, ballot: _Ballot) -> Generator[Step, Any, None]:
+        """Notes the clock of each member's line, if all have drawn one. Who waits for its disk is asked again."""
         answers: Answers = {}
-        for _ in range(_FENCE_TRIES_MAX):
-            answers = yield self._ask(ballot, b"FENCE", *words)
+        for attempt in range(_LINE_TRIES_MAX if ballot.records else 0):
+            if attempt:
+                yield self._background.pause(_LINE_AGAIN_MS)
+            answers = yield self._ask(ballot, b"LINE")
             if WAIT not in answers.values():
                 break
-            yield self._background.pause(_FENCE_AGAIN_MS)
+        if WAIT not in answers.values() and all(answers.get(member) for member in ballot.members):
+            ballot.clocks.update({member: answers[member][0] for member in ballot.members})
+
+    def _fence(self, ballot: _Ballot) -> Generator[Step, Any, None]:
+        """Leaves in the ballot what all still agree to."""
+        answers: Answers = {}
+        if ballot.clocks:
+            words = [word for member, clock in ballot.clocks.items() for word in (member.encode(), clock)]
+            answers = yield self._ask(ballot, b"FENCE", *words)
         for member in ballot.members:
             agreed = dict.fromkeys(answers.get(member, ())[1:])
             self._refuse(ballot, [key for key in ballot.records if key not in agreed])

@@ -50,11 +50,17 @@ _LISTED_KEYS_PER_PART = 10  # the same for a range in which so many parts differ
 _FENCED_MAX = 3
 _ENVELOPE_BYTES = 100  # of a message, its frame included
 
+LOST, UNSETTLED = "lost", "unsettled"  # why a node is not known to be equal
+
 Steps = Generator[Step, Any, None]
 
 
 class PeerLost(Exception):
     """The peer has not answered, or there is a new layout: what was done stays done, the rest is for another time."""
+
+
+class NothingTaken(PeerLost):
+    """One side takes no records at present: its disk is full."""
 
 
 @dataclass(slots=True)
@@ -65,6 +71,7 @@ class Outcome:
     keys_taken: int = 0  # of these, changed here
     bytes_sent: int = 0  # by both
     unsettled: int = 0  # records, or pages, that one side could not read or would not take
+    stopped: bool = False  # set by whoever wants no more of it
 
 
 class How(Enum):
@@ -95,7 +102,6 @@ class Exchange:
         self._outcome = outcome
         self._layout = state.layout
         self._peer_busy = False
-        self._same_leaves = True
 
     def repair(self, spans: Sequence[Span]) -> Steps:
         """Makes the ranges equal."""
@@ -148,12 +154,11 @@ class Exchange:
         if EMPTY in (ours, theirs):
             return [Difference(span, How.PULL if ours == EMPTY else How.PUSH)]
         few = self._trees.keys_in(span) <= _LISTED_KEYS or _leaves_in(span) == 1
-        return [Difference(span, How.LIST if few or not self._same_leaves else How.OPEN)]
+        return [Difference(span, How.LIST if few else How.OPEN)]
 
     def _hashes(self, spans: list[Span], parts: int) -> Generator[Step, Any, list[list[bytes]]]:
-        """The peer's hash of each part of each span."""
+        """The peer's hash of each part of each span; if its leaves are not as large as ours, what equals no hash."""
         (hashes,) = yield from self._ask(b"HASHES", self._trees.leaf_bits, parts, encode_spans(spans))
-        self._same_leaves = hashes != b""  # else its leaves are of another size: then it is lists all the way
         found: list[list[bytes]] = []
         place = 0
         for span in spans:
@@ -231,7 +236,9 @@ class Exchange:
         for key, record in theirs.items():
             if not record:
                 continue  # gone since the list was made
-            if record == UNREADABLE or state.disk_full:
+            if state.disk_full:
+                raise NothingTaken
+            if record == UNREADABLE:
                 outcome.unsettled += 1
                 continue
             try:
@@ -275,9 +282,11 @@ class Exchange:
                     break
             keys = keys[count:]
             if pairs:
-                changed, refused = yield from self._ask(b"MERGE", self._state.clock.last, *pairs)
-                self._repaired(int(changed))
-                self._outcome.unsettled += int(refused)
+                answer = yield from self._ask(b"MERGE", *pairs)
+                if not answer:
+                    raise NothingTaken
+                self._repaired(int(answer[0]))
+                self._outcome.unsettled += int(answer[1])
 
     # --- asking
 
@@ -287,10 +296,10 @@ class Exchange:
         epoch = layout.epoch if layout is not None else 0
         answers = yield self._questions.ask([self._peer], kind, epoch, *args)
         answer: list[bytes] = answers.get(self._peer, [])
-        sent = 2 * _ENVELOPE_BYTES + sum(map(_wire_bytes, args)) + sum(map(_wire_bytes, answer))
+        sent = 2 * _ENVELOPE_BYTES + sum(map(wire_bytes, args)) + sum(map(wire_bytes, answer))
         self._outcome.bytes_sent += sent
         self._state.statistics.repair_bytes_sent += sent
-        if not answer or self._state.layout is not layout:
+        if not answer or self._state.layout is not layout or self._outcome.stopped:
             raise PeerLost
         self._peer_busy = answer[0] == b"1"
         return answer[1:]
@@ -331,6 +340,7 @@ def _take(
     return batch
 
 
-def _wire_bytes(item: Item) -> int:
+def wire_bytes(item: Item) -> int:
+    """The size of an item of a message."""
     size = len(item) if isinstance(item, bytes) else len(str(item))
     return size + len(str(size)) + 5

@@ -9,7 +9,8 @@ that the asker, whose budget pays for both (background.py), spends it at our pac
     LIST mode start end start end …    what lies in the ranges: cut, then checksum and key of each record, or, in mode
                                        RECORDS, key, record, key, record, …
     FETCH key …                        the record of each key, empty for none, UNREADABLE if it is damaged; perhaps fewer
-    MERGE stamp key record …           merges them: how many have changed what is here, how many could not be taken
+    MERGE key record …                 merges them: how many have changed what is here, how many could not be taken; or
+                                       nothing, when nothing is taken at present
 
 A *page* is what one question moves: a batch of keys, and no more bytes than `PAGE_BYTES` but for the last record. `cut` is
 the last key of a page that does not reach the end of the ranges; what lies before it, in all of them, is complete.
@@ -31,7 +32,6 @@ from server.core.versions import DamagedRecord
 PAGE_BYTES = 256 << 10
 UNREADABLE = b"?"  # shorter than any key or record
 CHECKSUMS, RECORDS = b"c", b"r"
-_SCAN_KEYS = 16  # records are read a few at a time, for each may be large
 _pack_span = Struct(">II").pack
 _unpack_spans = Struct(">II").iter_unpack
 
@@ -50,18 +50,18 @@ def read_page(records: Records, ranges: Sequence[Range]) -> Page:
     pairs: list[tuple[bytes, bytes]] = []
     size = 0
     for start, end in ranges:
-        limit = _SCAN_KEYS
-        found_last = limit
-        while found_last == limit:
-            if len(pairs) >= BATCH_KEYS or size >= PAGE_BYTES:
+        found = limit = -1
+        while found == limit:
+            if len(pairs) == BATCH_KEYS or size >= PAGE_BYTES:
                 return Page(pairs, pairs[-1][0])
-            limit = min(_SCAN_KEYS, BATCH_KEYS - len(pairs))
-            found = records.page(start, end, limit)
-            found_last = len(found)
-            if found:
-                pairs += found
-                size += sum([len(record) for _, record in found])
-                start = found[-1][0] + b"\0"
+            # as many as will fit, if they are like those before; at first two, for they may be large
+            limit = min(BATCH_KEYS - len(pairs), 1 + (PAGE_BYTES - size) * len(pairs) // size if size else 2)
+            more = records.page(start, end, limit)
+            found = len(more)
+            if more:
+                pairs += more
+                size += sum([len(record) for _, record in more])
+                start = more[-1][0] + b"\0"
     return Page(pairs, b"")
 
 
@@ -161,13 +161,11 @@ class ExchangeAnswers:
             return UNREADABLE
 
     def _merge(self, args: Sequence[bytes]) -> list[bytes]:
-        """The records were read at `stamp` or later, by the hybrid clock: see State.fence."""
-        state, stamp, pairs = self._state, int(args[0]), args[1:]
+        state = self._state
+        if state.disk_full:
+            return []
         changed = refused = 0
-        for key, record in zip(pairs[::2], pairs[1::2], strict=True):
-            if state.disk_full or stamp <= state.fence:
-                refused += 1
-                continue
+        for key, record in zip(args[::2], args[1::2], strict=True):
             try:
                 changed += absorb(state.records, key, record)
             except DamagedRecord:

@@ -1,4 +1,4 @@
-"""Late messages: records that were sent before a collection's vote and arrive behind its fence (see collection.py).
+"""Late messages: records that were sent before a collection's line and arrive behind its fence (see collection.py).
 
 Theory. A message from a frozen node's socket, or over a very slow link, may carry a record older than one that all owners
 have since agreed to forget; stored, it would bring deleted values back. Each message carries a reading of its sender's
@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 CARRIERS = (b"STORE", b"KEEP", b"HINT")
-QUESTIONS = (b"ABSORB",)  # kinds of ASK that carry records
+QUESTIONS = (b"ABSORB", b"MERGE")  # kinds of ASK that carry records
 
 
 def carries_records(message: Sequence[bytes]) -> bool:

@@ -32,6 +32,8 @@ from server.core.questions import Answerer, Questions
 from server.core.reads import Reads
 from server.core.records import Records, Store
 from server.core.relays import Relays
+from server.core.repair_jobs import RepairJobs
+from server.core.repair_tasks import RepairTasks
 from server.core.routing import Route
 from server.core.scrub import Scrub
 from server.core.sinks import Session, Sink
@@ -82,12 +84,9 @@ class Node:
         self.relays = Relays(self.state, self.dispatcher.run_all, self.dispatcher.retry, self.dispatcher.refuse)
         self.questions = Questions(self.state, self._answerers())
         self.anti_entropy = AntiEntropy(self.state, self.questions, self.background)
+        self.jobs = RepairJobs(self.state, self.questions, self.background)
+        self.tasks = RepairTasks(self.state, self.questions, self.background)
         self.hint_replay = HintReplay(self.state, self.background, self.questions)
-        self.votes = Votes(self.state, self.writes.in_flight, self.reads.is_overdue)
-        self.collection = Collection(self.state, self.questions, self.background)
-        self.mending = Mending(self.state, self.questions, self.background)
-        records.on_damage = self.mending.note
-        self.scrub = Scrub(self.state, self.questions, self.background, self.collection)
         self.sessions: dict[int, Session] = {}
         self.started_ms = 0
         self.facts: dict[str, str] = {}  # what the shell knows of its process, for INFO
@@ -96,7 +95,15 @@ class Node:
         self._ticked_ms = -1
         self._next_session = 0
         self._peer_messages = PeerMessages(self)
-        document = records.document(b"layout")
+        self._begin()
+
+    def _begin(self) -> None:
+        self.mending = Mending(self.state, self.questions, self.background)
+        self.state.records.on_damage = self.mending.note
+        self.votes = Votes(self.state, self.writes.in_flight, self.reads.is_overdue)
+        self.collection = Collection(self.state, self.questions, self.background)
+        self.scrub = Scrub(self.state, self.questions, self.background, self.collection)
+        document = self.state.records.document(b"layout")
         if document is not None:
             self.state.adopt(Layout.decode(document))
 
@@ -106,11 +113,15 @@ class Node:
             b"STATUS": lambda args: [operator_documents.own_status(self)],
             b"ABSORB": lambda args: replica.absorb(self.state, args),
             b"HINTS": lambda args: self.hint_replay.asked(args),
-            **ExchangeAnswers(self.state, self.background).answerers(),
             b"VOTE": lambda args: self.votes.vote(args),
+            b"LINE": lambda args: self.votes.line(args),
             b"FENCE": lambda args: self.votes.fence(args),
             b"DROP": lambda args: self.votes.drop(args),
             b"COPIES": lambda args: self.mending.copies(args),
+            b"REPAIR": lambda args: self.jobs.asked(args),
+            b"TASKS": lambda args: self.tasks.told(args),
+            b"WHOLE": lambda args: self.tasks.whole(args),
+            **ExchangeAnswers(self.state, self.background).answerers(),
         }
 
     # Clients

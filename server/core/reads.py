@@ -8,8 +8,7 @@ too. One that holds the record (it keeps it with a hint) votes as the owner it s
 
 Read repair (section 5): when all owners have answered, or their time is up, those whose record differs from what all know
 together get that, whole. Not if a fence has been passed since the group began: then what was read may be older than a
-deletion that everybody has forgotten since (see collection.py). Nor from a node that is no owner, and so has no record of
-its own that the join would stand on.
+deletion that everybody has forgotten since (see collection.py).
 """
 
 from __future__ import annotations
@@ -138,7 +137,7 @@ class Reads(GroupTable[ReadGroup]):
     def _settle(self, group: ReadGroup) -> None:
         """All have answered who will: whoever differs gets the join."""
         state = self._state
-        if not group.differing or not group.plan.owned or state.fence >= group.stamp:
+        if not group.differing or state.fence >= group.stamp:
             return
         for peer in group.plan.peers:
             if peer in group.tally.acked and peer in state.links and peer not in group.plan.absent:
@@ -146,7 +145,7 @@ class Reads(GroupTable[ReadGroup]):
                 if pairs:
                     state.statistics.read_repairs += len(pairs) // 2
                     state.send(peer, state.message(b"KEEP", state.number(), *pairs))
-        if state.id in group.tally.acked:
+        if group.plan.owned and state.id in group.tally.acked:
             pairs = _lacking(group, group.ours)
             state.statistics.read_repairs += len(pairs) // 2
             state.records.absorb(pairs)

@@ -16,7 +16,7 @@ is kept here because here every change of a record comes by.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from xxhash import xxh32_digest
@@ -33,7 +33,7 @@ META = b"\xff\xff"  # the node's own documents
 SLOT_PREFIX = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
 _UNKNOWN = b"not looked up yet"  # told from any record by identity, so that "known to be absent" (None) can be cached
 _TREES = META + b"trees"  # there from a clean stop until the next write, see trees.py
-_RESCAN_KEYS = 256
+_RESCAN_KEYS = 1000
 _ENTRY_OVERHEAD_BYTES = 180  # two bytes objects and a dictionary entry, measured
 
 
@@ -91,9 +91,11 @@ class Records:
         trees.forget(first_slot, end_slot)
         damaged = self.damaged
         try:
-            for key, record in self._pairs(SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]):
-                trees.change(key, None, record[:8].ljust(8, b"\0"))
-                self.keys += 1
+            start, end = SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]
+            while page := self.page(start, end, _RESCAN_KEYS):
+                trees.fill(page)
+                self.keys += len(page)
+                start = page[-1][0] + b"\0"
         except DamagedRecord:
             self.keys -= sum(trees.counts[first_slot:end_slot])
             trees.forget(first_slot, end_slot)
@@ -104,11 +106,6 @@ class Records:
             middle = (first_slot + end_slot) // 2
             self.rescan(first_slot, middle)
             self.rescan(middle, end_slot)
-
-    def _pairs(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        while page := self.page(start, end, _RESCAN_KEYS):
-            yield from page
-            start = page[-1][0] + b"\0"
 
     def retire(self) -> dict[bytes, bytes | None]:
         """A batch for after the last turn: with it the next `open` need not read everything."""
@@ -208,7 +205,7 @@ class Records:
         self._young[key] = self._writes[key] = record
         self._young_bytes += _ENTRY_OVERHEAD_BYTES + len(key) + (len(record) if record else 0)
         slot = int.from_bytes(key[:2], "big")
-        self.rescan(slot, slot + 1)
+        self.rescan(slot, slot + 1)  # nobody knows what the damaged bytes have been to the tree
 
     def put_aside(self, key: bytes, value: bytes | None) -> None:
         """Stores what is no record (`key` lies beyond RECORDS_END) with this turn's batch; None removes it."""

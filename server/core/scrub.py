@@ -43,6 +43,7 @@ class Scrub:
 
     def _rounds(self) -> Steps:
         state = self._state
+        yield self._background.pause(0)  # until it is known what time it is
         yield self._background.pause(min(PAUSE_MS_MAX, state.config.scrub_interval_ms))
         while True:
             begun_ms = state.now_ms

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections.abc import Sequence
 from struct import Struct, error
 
 from xxhash import xxh3_64_digest
@@ -61,6 +62,14 @@ class Trees:
             self.leaves[place >> self._shift] ^= _checksum_of(old)[0]
             if self.counts[place >> 16]:  # else it lay where nothing could be read when we counted
                 self.counts[place >> 16] -= 1
+
+    def fill(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        """HOT at a start after an unclean stop: `change` from None for many, whose records may be damaged."""
+        leaves, counts, shift = self.leaves, self.counts, self._shift
+        for key, record in pairs:
+            place = _place_of(key)[0]
+            leaves[place >> shift] ^= _checksum_of(record if len(record) >= 8 else record.ljust(8, b"\0"))[0]
+            counts[place >> 16] += 1
 
     def hash_of(self, span: Span) -> bytes:
         """The hash of a range of leaves; EMPTY if there is nothing in it."""

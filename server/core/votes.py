@@ -1,15 +1,15 @@
-"""A member's part in a collection: it votes, raises its fence, and drops what all have agreed to drop.
+"""A member's part in a collection: it votes, draws its line, raises its fences, and drops what all have agreed to drop.
 
 Theory. collection.py has the protocol and why it is safe; what a member's word means stands here. Its *vote* for a key
 says: all that I know of this key is exactly this record (an owner) or nothing (the others), I keep no hint of it, and no
-write of it that I have sent is unconfirmed. Its *yes at the fence* says: that has held ever since my vote, and the state
-in which I voted is on my disk, so not even a power loss can take me back behind it. Between the two nothing that was read
-into memory before the vote leaves it (`State.fence`).
+write of it that I have sent is unconfirmed. Its *line* is a reading of its clock that says: the state in which I voted is
+on my disk, so not even a power loss can take me back behind it; whatever I say later carries a later reading, and no record
+that I had in memory before goes anywhere (`State.fence`). Its *yes at the fence* says: I refuse what anybody has sent
+before drawing the line, and what I voted for has held to this moment.
 
-The vote carries a reading of this node's clock, and every message from before the vote an earlier or the same one. That
-must also hold for messages of this node's former lives, which may still be on their way, although clocks may have been
-set back in between. So a bound is kept on disk that no reading has passed, a minute ahead at first; a node that has
-started again gives no vote before its clock is past the bound that it found.
+Messages of this node's former lives may still be on their way, and must lie behind its line although clocks may have been
+set back in between. So a bound is kept on disk that no reading has passed, some seconds ahead; a node that has started
+again gives no vote before its clock is past the bound that it found.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from server.core.state import State
 from server.core.versions import DamagedRecord
 
 DROP, PRUNE = b"drop", b"prune"
-WAIT = [b"wait"]  # answers a fence that comes too soon: ask again
+WAIT = [b"wait"]  # no line can be drawn yet: ask again
 VOTES_MAX = 1024  # kept at a time; with that many open a member gives no more
 VOTE_MS_MAX = 120_000  # a vote that no fence has asked for by then is forgotten
-BOUND_AHEAD = 60_000 << SEQUENCE_BITS
-BOUND_MARGIN = 10_000 << SEQUENCE_BITS  # time enough for a sync
+BOUND_AHEAD = 20_000 << SEQUENCE_BITS
+BOUND_MARGIN = 5000 << SEQUENCE_BITS  # time enough for a sync
 _CLOCK = b"clock"
 
 
@@ -63,7 +63,7 @@ class Votes:
             self._state.records.put_document(_CLOCK, b"%d" % self._bound)
 
     def vote(self, args: Sequence[bytes]) -> list[bytes]:
-        """Ballot, epoch, mode, storage key, checksum, …: answers our clock and a byte for each key, 1 for yes.
+        """Ballot, epoch, mode, storage key, checksum, …: answers a byte for each key, 1 for yes.
 
         Nothing at all is answered where the whole ballot is refused. A ballot that comes twice gets the same answer.
         """
@@ -80,29 +80,35 @@ class Votes:
         word = bytes(
             key not in busy and self._knows_only(key, checksum, mode) for key, checksum in zip(keys, sums, strict=True)
         )
-        answer = [b"%d" % state.draw_line(), word]
+        answer = [word]
         agreed = {key: checksum for key, checksum, yes in zip(keys, sums, word, strict=True) if yes}
         self._rows[ballot] = _Vote(mode, agreed, answer, state.turn, state.now_ms)
         state.sync_wanted = True
         return answer
 
-    def fence(self, args: Sequence[bytes]) -> list[bytes]:
-        """Ballot, epoch, member, its clock at its vote, …: answers `done` and a byte for each key that we voted for.
-
-        From here on no record is taken that a member sent before it voted. `wait` while our vote is not on disk yet.
-        """
-        ballot, epoch = args[:2]
-        state = self._state
-        vote = self._rows.get(ballot)
-        if vote is None or not self._is_present(epoch):
+    def line(self, args: Sequence[bytes]) -> list[bytes]:
+        """Ballot, epoch: draws the line and answers our clock; `wait` while our vote is not on disk."""
+        vote = self._found(args)
+        if vote is None:
             return []
+        state = self._state
         if state.synced_turn < vote.turn or self._overdue():
             state.sync_wanted = True
             return WAIT
+        return [b"%d" % state.draw_line()]
+
+    def fence(self, args: Sequence[bytes]) -> list[bytes]:
+        """Ballot, epoch, member, the clock of its line, …: answers `done` and the keys that our vote still holds for.
+
+        From here on no record is taken that a member sent before it drew its line.
+        """
+        vote = self._found(args)
+        if vote is None:
+            return []
+        state = self._state
         for member, reading in zip(args[2::2], args[3::2], strict=True):
             name = member.decode()
             state.fences[name] = max(int(reading), state.fences.get(name, -1))
-        state.draw_line()
         busy = self._in_flight([*vote.agreed])
         answer = [b"done"]
         for key, checksum in vote.agreed.items():
@@ -137,6 +143,11 @@ class Votes:
                 records.put(key, versions.pruned(record), record)
             count += 1
         return [b"%d" % count]
+
+    def _found(self, args: Sequence[bytes]) -> _Vote | None:
+        """Our vote in a ballot, under the same layout still."""
+        ballot, epoch = args[:2]
+        return self._rows.get(ballot) if self._is_present(epoch) else None
 
     def _knows_only(self, key: bytes, checksum: bytes, mode: bytes) -> bool:
         """Whether that record is all that is known here of the key, and may go by our clock."""

@@ -5,12 +5,17 @@ connected to us. A peer that does not fetch what we send gets its link cut when 
 hung peer blocks nobody and cannot make us hold more than that; the requests it had are counted as failed and go
 elsewhere. While a link is being made our answers to a peer that reaches us already are kept, up to the same limit, for
 otherwise it would wait for them until its deadline.
+
+A cut of the network breaks no connection, and what was sent into it is sent again at ever longer pauses: after an hour's
+cut the next attempt may be two minutes away. So a link whose bytes nobody acknowledges for a while is given up (RFC 5482);
+new connections are attempted at an even pace, and one of them gets through as soon as the network does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from typing import TYPE_CHECKING, cast
 
 from protocol import resp
@@ -22,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("dyn")
 RETRY_S = 0.25
 CONNECT_TIMEOUT_S = 2.0
+UNACKNOWLEDGED_MS_MAX = 5000
 
 
 class Link(asyncio.Protocol):
@@ -69,6 +75,8 @@ class Link(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Introduces this node."""
         self._transport = cast(asyncio.Transport, transport)
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)
         state = self._server.node.state
         cluster = state.layout.cluster if state.layout is not None else ""
         self._answer = b""

@@ -36,4 +36,19 @@ def ring(partitions: int) -> dict[str, Any]:
     return {"epoch": 1, "partitions": partitions, "n": 2, "balance": 0.75, "nodes": nodes, "owners": owners}
 
 
+def task(state: str, done: int = 0, **fields: Any) -> dict[str, Any]:
+    """A task document of four partitions, `done` of which are repaired."""
+    counts = {"keys_compared": done * 1000, "keys_repaired": done * 5, "bytes_sent": done * 2048}
+    return {"task": "t1", "state": state, "partitions": 4, "partitions_done": done, **counts, "node": "n1", **fields}
+
+
+def hints(*counts: tuple[str, str, int], behind: tuple[str, ...] = ()) -> dict[str, Any]:
+    """`DYN.HINTS LIST` with so many hints for each (holder, owner, count)."""
+    rows = [
+        {"holder": holder, "owner": owner, "count": count, "bytes": count * 100, "oldest_s": 12.3}
+        for holder, owner, count in counts
+    ]
+    return {"total": sum(count for _, _, count in counts), "hints": rows, "behind": list(behind)}
+
+
 LOCATION = {"key": "k", "slot": 7629, "partition": 59, "owners": ["n1", "n2", "n3"], "fallbacks": []}

@@ -2,8 +2,8 @@
 
 Run as `fake_node.py BEHAVIOUR` and the options of `python -m server`. Fake nodes of one cluster share what INIT said
 through the file `layout` in the directory above `--dir`, as gossip would. Behaviours: `good`; `dies` (says why and ends
-with status 7 before it listens); `mute` (accepts, never answers); `stubborn` (ignores SIGTERM); `unhealthy` (its status
-is never healthy).
+with status 7 before it listens); `mute` (accepts, never answers); `stubborn` (ignores SIGTERM); `unhealthy` (holds
+all nodes for down); `repairing` (holds them for up, and the cluster for degraded).
 """
 
 import json
@@ -35,8 +35,9 @@ def _document(words: list[bytes]) -> dict[str, Any]:
         name, address = OPTIONS["--name"], OPTIONS["--listen"]
         identity = {"id": f"id-{name}", "name": name, "address": address, "zone": OPTIONS["--zone"], "weight": 1}
         return identity | {"epoch": 1 if members else 0, "cluster": "c1" if members else ""}
-    verdict = "degraded" if BEHAVIOUR == "unhealthy" else "healthy"
-    nodes = [{"name": member["name"], "state": "up"} for member in members]
+    verdict = "degraded" if BEHAVIOUR in ("unhealthy", "repairing") else "healthy"
+    state = "down" if BEHAVIOUR == "unhealthy" else "up"
+    nodes = [{"name": member["name"], "state": state} for member in members]
     return {"epoch": 1, "verdict": verdict, "summary": "as told", "nodes": nodes}
 
 

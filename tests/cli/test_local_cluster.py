@@ -178,6 +178,11 @@ def test_a_cluster_that_never_gets_ready_is_given_up(machine: Machine, behaviour
     assert machine.pid("n1") is None
 
 
+def test_a_cluster_that_still_repairs_is_ready(machine: Machine) -> None:
+    machine.behaviours["n2"] = "repairing"
+    assert machine.new(2).exit_code == 0
+
+
 def test_a_failed_start_leaves_alone_what_ran_before(machine: Machine) -> None:
     machine.new(2)
     survivor = machine.pid("n1")

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import redis
 from redis.backoff import NoBackoff
@@ -52,19 +52,31 @@ def connect(port: int, timeout_s: float = 10.0, **options: Any) -> Client:
     return redis.Redis(port=port, socket_timeout=timeout_s, retry=Retry(NoBackoff(), 0), **options)
 
 
-def dyn(*words: str | bytes | Path, port: int | None = None, **options: Any) -> subprocess.CompletedProcess[bytes]:
+def dyn(
+    *words: str | bytes | Path, port: int | None = None, timeout_s: float = 60, **options: Any
+) -> subprocess.CompletedProcess[bytes]:
     """Runs the `dyn` command as a user would."""
     target = [] if port is None else ["--port", str(port)]
-    return subprocess.run([DYN, *target, *words], capture_output=True, timeout=60, **options)
+    return subprocess.run([DYN, *target, *words], capture_output=True, timeout=timeout_s, **options)
+
+
+class Host(NamedTuple):
+    """Where a node runs: its IP address, and the words before the command that put it there."""
+
+    address: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
 
 
 class WireNode:
     """One node: its directory, its port, and its process while it has one."""
 
-    def __init__(self, directory: Path, port: int, options: Sequence[str], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: Path, port: int, options: Sequence[str], environment: Mapping[str, str], host: Host
+    ) -> None:
         self.directory = directory
         self.name = directory.name
         self.port = port
+        self.host = host
         self._options = options
         self._environment = environment
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,14 +94,15 @@ class WireNode:
         path = self.directory / "log"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def start(self) -> None:
-        """Starts the process; it serves a little later."""
+    def start(self, *options: str) -> None:
+        """Starts the process, with further options; it serves a little later."""
         assert self._process is None, f"{self.name} runs"
         self.directory.mkdir(parents=True, exist_ok=True)
-        words = ["--dir", str(self.directory), "--listen", f"127.0.0.1:{self.port}", *self._options]
+        listen = f"{self.host.address}:{self.port}"
+        words = ["--dir", str(self.directory), "--listen", listen, *self._options, *options]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                server_argv(*words),
+                [*self.host.prefix, *server_argv(*words)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -98,7 +111,7 @@ class WireNode:
 
     def client(self, **options: Any) -> Client:
         """A redis-py client of this node."""
-        return connect(self.port, **options)
+        return connect(self.port, host=self.host.address, **options)
 
     def serves(self) -> bool:
         """Whether it answers."""
@@ -143,15 +156,23 @@ class WireNode:
         self.signal(signal.SIGKILL)
         self.wait()
 
+    def freeze(self) -> None:
+        """SIGSTOP: from its return on the process stands still."""
+        self.signal(signal.SIGSTOP)
+        wait_for(lambda: self._status("State").startswith("T"), "it stands still")
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.signal(signal.SIGCONT)
+
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Within, the process stands still (SIGSTOP)."""
-        self.signal(signal.SIGSTOP)
         try:
-            wait_for(lambda: self._status("State").startswith("T"), "it stands still")
+            self.freeze()
             yield
         finally:
-            self.signal(signal.SIGCONT)
+            self.thaw()
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
@@ -187,15 +208,23 @@ class WireCluster:
         fsync: str = "everysec",
         config: str = "",
         environments: Mapping[int, Mapping[str, str]] | None = None,
+        hosts: Sequence[Host] = (),
     ) -> None:
-        """`config` is the text of a TOML file of settings; `environments` are variables of single nodes, by place."""
+        """`config` is the text of a TOML file of settings; `environments` are variables of single nodes, by place, and
+        `hosts` say where each of them runs, if not all on loopback."""
         self.directory = directory
         base_port = free_ports(nodes)
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "settings.toml").write_text(config)
         options = ["--config", str(directory / "settings.toml"), *(["--fsync", fsync] if fsync else [])]
         self.nodes = [
-            WireNode(directory / f"n{place + 1}", base_port + place, options, (environments or {}).get(place, {}))
+            WireNode(
+                directory / f"n{place + 1}",
+                base_port + place,
+                options,
+                (environments or {}).get(place, {}),
+                hosts[place] if hosts else Host(),
+            )
             for place in range(nodes)
         ]
 
@@ -219,6 +248,13 @@ class WireCluster:
         """Waits until each node calls the cluster healthy."""
         for node in self.nodes:
             wait_for(node.is_healthy, f"{node.name} calls the cluster healthy")
+
+    def stop(self) -> None:
+        """Stops all nodes cleanly."""
+        for node in self.nodes:
+            node.signal(signal.SIGTERM)
+        for node in self.nodes:
+            assert node.wait() == 0, node.log[-2000:]
 
     @property
     def ports(self) -> list[int]:

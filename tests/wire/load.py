@@ -6,8 +6,9 @@ effect later; such a key is left alone from then on, and either value may stand 
 times and through every node answer the last serial that was acknowledged: less is a lost write, or an old value that
 came back.
 
-A thread whose connection breaks, or stays silent for `timeout_s`, goes on at the next node. An error *reply* is never
-in order, and is kept for the test to see.
+A thread whose connection breaks, or stays silent for `timeout_s`, goes on at the next node. Where nodes never fail so that
+a quorum is missing, an error *reply* is not in order, and neither is a read that answers something old: both are kept for
+the test to see. Where they do, the outcome of what was refused is as unknown as that of what was not answered.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ READ_BATCH = 200
 
 @dataclass
 class Expected:
-    """What may stand under a key: the last serial acknowledged, or one of those whose outcome is unknown."""
+    """What may stand under a key: the last serial acknowledged, or one of those whose outcome is unknown. A key that was
+    deleted, or never written, has the serial 0."""
 
     acknowledged: int = 0
     unknown: set[int] = field(default_factory=set)
@@ -44,16 +46,20 @@ class Expected:
 class Writer(threading.Thread):
     """One of the threads: at even places one command at a time, at odd ones in pipelines."""
 
-    def __init__(self, place: int, ports: Sequence[int], timeout_s: float, stop: threading.Event) -> None:
+    def __init__(
+        self, place: int, ports: Sequence[int], timeout_s: float, stop: threading.Event, deletes: float
+    ) -> None:
         super().__init__(daemon=True)
         self.expected: dict[str, Expected] = {}
         self.errors: list[str] = []
+        self.stale: list[str] = []
         self.writes = self.breaks = 0
         self._place = place
         self._ports = ports
         self._at = place % len(ports)
         self._timeout_s = timeout_s
         self._halt = stop
+        self._deletes = deletes
         self._random = random.Random(place)
         self._renamed = [0] * KEYS_PER_THREAD
         self._batch = BATCH if place % 2 else 1
@@ -88,20 +94,26 @@ class Writer(threading.Thread):
         numbers = self._random.sample(range(KEYS_PER_THREAD), self._batch)
         names = [self._key(number) for number in numbers]
         entries = [self.expected.setdefault(name, Expected()) for name in names]
-        serials = range(self.writes + 1, self.writes + 1 + len(names))
+        serials = [
+            0 if entry.acknowledged and self._random.random() < self._deletes else self.writes + number
+            for number, entry in enumerate(entries, 1)
+        ]
         self.writes += len(names)
         for number, entry, serial in zip(numbers, entries, serials, strict=True):
             entry.unknown.add(serial)  # until it is acknowledged
             self._renamed[number] += 1  # and the name is given up unless it is
-        values = [f"{serial}:{'x' * self._random.randrange(200)}" for serial in serials]
-        replies = _send(client, [("SET", *pair) for pair in zip(names, values, strict=True)])
+        commands = [
+            ("SET", name, f"{serial}:{'x' * self._random.randrange(200)}") if serial else ("DEL", name)
+            for name, serial in zip(names, serials, strict=True)
+        ]
+        replies = _send(client, commands)
         for number, entry, serial, reply in zip(numbers, entries, serials, replies, strict=True):
-            if reply is True:
+            if reply == (True if serial else 1):
                 entry.acknowledged = serial
                 entry.unknown.discard(serial)
                 self._renamed[number] -= 1
             else:
-                self.errors.append(f"node {self._at + 1}: SET: {reply}")
+                self.errors.append(f"node {self._at + 1}: {'SET' if serial else 'DEL'}: {reply}")
 
     def _read(self, client: Client) -> None:
         names = [self._key(number) for number in self._random.sample(range(KEYS_PER_THREAD), self._batch)]
@@ -109,10 +121,8 @@ class Writer(threading.Thread):
             if isinstance(reply, Exception):
                 self.errors.append(f"node {self._at + 1}: GET: {reply}")
             elif not self.expected.get(name, Expected()).allows(reply):
-                wanted = self.expected[name].acknowledged
-                self.errors.append(
-                    f"node {self._at + 1}: GET {name} answered {reply!r} after {wanted} was acknowledged"
-                )
+                wanted = self.expected.get(name, Expected()).acknowledged
+                self.stale.append(f"node {self._at + 1}: GET {name} answered {reply!r} after {wanted} was acknowledged")
 
 
 def _send(client: Client, commands: list[tuple[str, ...]]) -> list[Any]:
@@ -128,9 +138,10 @@ def _send(client: Client, commands: list[tuple[str, ...]]) -> list[Any]:
 class Load:
     """All the threads together."""
 
-    def __init__(self, ports: Sequence[int], timeout_s: float = 10.0, threads: int = 4) -> None:
+    def __init__(self, ports: Sequence[int], timeout_s: float = 10.0, threads: int = 4, deletes: float = 0.0) -> None:
+        """`deletes` is the share of DELs among the writes of keys that are there."""
         self._stop = threading.Event()
-        self.writers = [Writer(place, ports, timeout_s, self._stop) for place in range(threads)]
+        self.writers = [Writer(place, ports, timeout_s, self._stop, deletes) for place in range(threads)]
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -158,6 +169,11 @@ class Load:
     @property
     def errors(self) -> list[str]:
         """Error replies, and reads that answered something old."""
+        return [error for writer in self.writers for error in (*writer.errors, *writer.stale)]
+
+    @property
+    def refusals(self) -> list[str]:
+        """Error replies alone."""
         return [error for writer in self.writers for error in writer.errors]
 
     def more(self, count: int) -> None:

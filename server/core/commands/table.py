@@ -13,6 +13,7 @@ from server.core.commands import (
     keys,
     keyspace,
     operator,
+    repair_command,
     strings,
 )
 from server.core.commands.spec import CommandSpec
@@ -25,6 +26,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
     *dynamo.COMMANDS,
     *operator.COMMANDS,
     *hints_command.COMMANDS,
+    *repair_command.COMMANDS,
     *cluster.COMMANDS,
     *introspection.COMMANDS,
 )

@@ -1,0 +1,53 @@
+"""`dyn repair`: makes the owners of the data equal, now.
+
+Theory. The nodes compare and repair each other all the time; the command starts the same exchange at once and waits
+for its end. The work is a task of the node that was asked: it goes on without the command, and `dyn task` finds it.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from dynamo_cli.options import JSON, NoWait, RepairKey, RepairPartitions
+from dynamo_cli.output import note
+from dynamo_cli.shapes import ask
+from dynamo_cli.target import target_of
+from dynamo_cli.task_commands import ENDED, TASK_SHAPE, finish, follow
+
+
+def repair(
+    context: typer.Context,
+    partitions: RepairPartitions = None,
+    key: RepairKey = None,
+    no_wait: NoWait = False,
+    as_document: JSON = False,
+) -> None:
+    """Compare the owners of all data with each other, and repair what differs.
+
+    The nodes do so by themselves all the time, at leisure; this does it now. Only what differs is sent. The whole ring is
+    repaired, or with --partition and --key no more than that.
+
+    The repair is a task inside the cluster: it goes on when the command is ended by Ctrl-C or does not wait, and after a
+    restart of the node that runs it. dyn task list finds it again, dyn task wait waits for it, dyn task abort ends it.
+
+    The exit status is 0 if everything was compared, and 1 if the repair failed, as it does when an owner is down (the
+    other owners are repaired nevertheless), or was aborted.
+
+    With --json, at the end: {"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired",
+    "bytes_sent", "node", "error"}.
+    """
+    command: list[bytes | str | int] = ["DYN.REPAIR", "START"]
+    for partition in partitions or ():
+        command += ["PARTITION", partition]
+    if key is not None:
+        command += ["KEY", key]
+    target = target_of(context)
+    client = target.connect()
+    started = ask(client, TASK_SHAPE, *command, writes=True)
+    if not no_wait:
+        follow(target, client, started, as_document)
+        return
+    client.close()
+    finish(started, as_document)
+    if started["state"] not in ENDED:
+        note(f"dyn task wait {started['task']} waits for it")

@@ -1,0 +1,147 @@
+"""`dyn task list`, `show`, `wait` and `abort`: the repairs that run in the cluster, and those that have ended.
+
+Theory. A task belongs to the node that was asked for it, which goes on with it after a restart; every node knows how to
+find it by its id. `follow` is what `dyn repair` and `dyn task wait` share: look until the task has ended, then let the
+exit status tell how.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from dynamo_cli import plain
+from dynamo_cli.client import Client
+from dynamo_cli.failures import ExitStatus, Failure, Refused
+from dynamo_cli.following import Follower, last_words
+from dynamo_cli.options import JSON, TaskId
+from dynamo_cli.output import is_terminal, note, write_json, write_line
+from dynamo_cli.progress import progress
+from dynamo_cli.shapes import Shape, ask, require
+from dynamo_cli.target import Target, target_of
+
+Document = dict[str, Any]
+
+TASK_SHAPE: Shape = {
+    "task": str,
+    "state": str,
+    "partitions": int,
+    "partitions_done": int,
+    "keys_compared": int,
+    "keys_repaired": int,
+    "bytes_sent": int,
+}
+DONE = "done"
+ENDED_BADLY = ("failed", "aborted")
+ENDED = (DONE, *ENDED_BADLY)
+
+
+def task_list(context: typer.Context, as_document: JSON = False) -> None:
+    """List the repairs that run, and the last ones that have ended, of the whole cluster.
+
+    With --json: {"tasks": [{"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired",
+    "bytes_sent", "node", "error"}]}. The state is running, done, failed or aborted.
+    """
+    with target_of(context).connect() as client:
+        document = ask(client, {"tasks": list}, "DYN.TASK", "LIST")
+        for task in document["tasks"]:
+            require(client, "DYN.TASK LIST", task, TASK_SHAPE)
+    if as_document:
+        write_json(document)
+    elif not document["tasks"]:
+        write_line("no tasks")
+    elif is_terminal():
+        from dynamo_cli import pictures
+
+        pictures.show_table(plain.TASK_HEADINGS, plain.task_rows(document), pictures.console())
+    else:
+        write_line("\n".join(plain.aligned(plain.TASK_HEADINGS, plain.task_rows(document))))
+
+
+def task_show(context: typer.Context, task: TaskId, as_document: JSON = False) -> None:
+    """Show how far the task TASK has come, or how it ended.
+
+    With --json: {"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired", "bytes_sent",
+    "node", "error"}.
+    """
+    with target_of(context).connect() as client:
+        document = _known(client, "SHOW", task)
+    if as_document:
+        write_json(document)
+    else:
+        write_line(plain.task_text(document))
+
+
+def task_wait(context: typer.Context, task: TaskId, as_document: JSON = False) -> None:
+    """Wait until the task TASK has ended, and show its progress.
+
+    The exit status is 0 if the task is done, and 1 if it failed or was aborted. Ctrl-C leaves the task running. With
+    --json the document of dyn task show is printed when the task has ended.
+    """
+    target = target_of(context)
+    client = target.connect()
+    follow(target, client, _known(client, "SHOW", task), as_document)
+
+
+def task_abort(context: typer.Context, task: TaskId, as_document: JSON = False) -> None:
+    """End the task TASK where it stands. What it has repaired stays repaired.
+
+    The exit status is 1 if the task had already ended in another way. With --json the document of dyn task show is
+    printed.
+    """
+    with target_of(context).connect() as client:
+        document = _known(client, "ABORT", task)
+    if as_document:
+        write_json(document)
+    else:
+        write_line(plain.task_line(document))
+    if document["state"] in (DONE, "failed"):
+        note(f"dyn: task {document['task']} had already ended")
+        raise typer.Exit(ExitStatus.FAILED)
+
+
+def follow(target: Target, client: Client, document: Document, as_document: bool) -> None:
+    """Looks at the task until it has ended and shows it; takes the client over. Exits with 1 unless it is done."""
+    task = str(document["task"])
+    found_again = (
+        f"task {task} goes on without this command: dyn task wait {task} shows it, dyn task abort {task} ends it"
+    )
+    with (
+        last_words(found_again),
+        Follower(target, client) as follower,
+        progress(f"task {task}", "partitions", as_document) as shown,
+    ):
+        while document["state"] not in ENDED:
+            shown.show(document["partitions_done"], document["partitions"], plain.task_counts(document))
+            follower.pause()
+            document = follower.ask(lambda client: _show(client, task))
+    finish(document, as_document)
+
+
+def finish(document: Document, as_document: bool) -> None:
+    """Shows a task; exits with 1 if it ended badly."""
+    if as_document:
+        write_json(document)
+    else:
+        write_line(plain.task_line(document))
+    if document["state"] in ENDED_BADLY:
+        why = document.get("error")
+        note(f"dyn: task {document['task']} {document['state']}" + (f": {why}" if why else ""))
+        raise typer.Exit(ExitStatus.FAILED)
+
+
+def _show(client: Client, task: str) -> Document:
+    return ask(client, TASK_SHAPE, "DYN.TASK", "SHOW", task)
+
+
+def _known(client: Client, subcommand: str, task: str) -> Document:
+    """The task's document; Failure if there is no such task."""
+    try:
+        return ask(client, TASK_SHAPE, "DYN.TASK", subcommand, task, writes=subcommand == "ABORT")
+    except Refused as refused:
+        if refused.reply.startswith("ERR no such task"):
+            raise Failure(
+                f"there is no task {task}", "dyn task list shows the tasks of all nodes that are up"
+            ) from None
+        raise

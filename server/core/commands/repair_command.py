@@ -1,0 +1,111 @@
+"""DYN.REPAIR, DYN.TASK: making the owners of data equal now, and finding out how far that is.
+
+Theory. A task belongs to the node that was asked for it (server/core/repair_tasks.py); DYN.TASK asks all nodes, so any
+of them tells about any task. A document is {"task", "state", "partitions", "partitions_done", "keys_compared",
+"keys_repaired", "bytes_sent", "node", "error"}.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from protocol import resp
+from server.core import operator_documents as documents
+from server.core.commands.arguments import check_sizes, integer
+from server.core.commands.containers import container
+from server.core.commands.operator import layout_of
+from server.core.commands.shapes import show
+from server.core.commands.spec import IMMEDIATE, CommandSpec
+from server.core.errors import SYNTAX, CommandError
+from server.core.layout import Layout
+from server.core.procedures import Step, Steps
+from server.core.records import storage_key
+from server.core.sinks import Sink
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+
+def _start(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
+    """DYN.REPAIR START [PARTITION n]… | [KEY key]: a task; that of a key has ended when it is answered."""
+    layout = layout_of(node)
+    words = [word.upper() for word in args[2::2]]
+    if len(args) % 2 or (any(word != b"PARTITION" for word in words) and words != [b"KEY"]):
+        raise CommandError(SYNTAX)
+    if words == [b"KEY"]:
+        check_sizes(args[3], b"", node.state.config)
+        node.run_steps(_repair_key(node, layout, args[3]), sink, number)
+        return None
+    partitions = sorted({_partition(layout, word) for word in args[3::2]}) or range(layout.partitions)
+    return resp.bulk(documents.encode(node.tasks.start(partitions).document()))
+
+
+def _partition(layout: Layout, text: bytes) -> int:
+    partition = integer(text)
+    if not 0 <= partition < layout.partitions:
+        raise CommandError(f"ERR there is no partition {partition}: they are numbered 0 to {layout.partitions - 1}")
+    return partition
+
+
+def _repair_key(node: Node, layout: Layout, key: bytes) -> Steps:
+    task = yield from node.tasks.repair_key(layout, storage_key(key))
+    return resp.bulk(documents.encode(task.document()))
+
+
+def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    def steps() -> Steps:
+        tasks = yield from _told(node)
+        return resp.bulk(documents.encode({"tasks": tasks}))
+
+    node.run_steps(steps(), sink, number)
+
+
+def _show(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    node.run_steps(_one(node, args[2]), sink, number)
+
+
+def _abort(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    node.run_steps(_one(node, args[2], b"ABORT"), sink, number)
+
+
+def _one(node: Node, name: bytes, *action: bytes) -> Steps:
+    tasks = yield from _told(node, name, *action)
+    if not tasks:
+        raise CommandError(f"ERR no such task on any node that answers: {show(name)}")
+    return resp.bulk(documents.encode(tasks[0]))
+
+
+def _told(node: Node, *args: bytes) -> Generator[Step, Any, list[documents.Document]]:
+    """The tasks that the nodes tell of, oldest first."""
+    answers = yield node.questions.ask([member.id for member in layout_of(node).members], b"TASKS", *args)
+    tasks = [task for answer in answers.values() if answer for task in json.loads(answer[0])]
+    tasks.sort(key=lambda task: (task["started_ms"], task["task"]))
+    return [{name: value for name, value in task.items() if name != "started_ms"} for task in tasks]
+
+
+_REPAIR = (
+    CommandSpec(
+        "dyn.repair|start",
+        -2,
+        IMMEDIATE,
+        _start,
+        "Makes the owners of all partitions equal, or of some, or of one key.",
+        "dyn",
+        "write",
+        arguments="[PARTITION n [PARTITION n ...]|KEY name]",
+    ),
+)
+_TASK = (
+    CommandSpec("dyn.task|list", 2, IMMEDIATE, _list, "Lists the tasks of all nodes.", "dyn", "readonly"),
+    CommandSpec("dyn.task|show", 3, IMMEDIATE, _show, "How far a task is.", "dyn", "readonly", arguments="task"),
+    CommandSpec(
+        "dyn.task|abort", 3, IMMEDIATE, _abort, "Ends a task where it stands.", "dyn", "write", arguments="task"
+    ),
+)
+
+COMMANDS = (
+    container("dyn.repair", "Repairs that an operator asks for.", "dyn", _REPAIR),
+    container("dyn.task", "Long work, and how far it is.", "dyn", _TASK),
+)

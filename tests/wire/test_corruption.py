@@ -1,0 +1,184 @@
+"""Disks that forget or lie: flipped bytes are never served and mended, what cannot be opened is rebuilt from the others,
+and a directory that is set back or wiped does no harm.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from server.core.records import storage_key
+from tests.cli.scripted import free_ports
+from tests.wire.cluster import WireCluster, WireNode, connect, dyn, wait_for
+from tests.wire.disks import open_disk
+from tests.wire.repairs import (
+    REPAIR_S,
+    Values,
+    assert_holds,
+    counters,
+    repair,
+    stop_and_compare,
+    wait_delivered,
+    wait_whole,
+    write,
+)
+
+KEYS = 1500
+CONFIG = "repair_interval_ms = 1000\nscrub_interval_ms = 1000\n"
+MakeCluster = Callable[..., WireCluster]
+
+
+def _values(tag: str) -> Values:
+    return {f"k{number}": b"%b%d" % (tag.encode(), number) for number in range(KEYS)}
+
+
+def _flip_records(node: WireNode, names: list[str]) -> None:
+    """Turns over a byte of the value in each of these records of a stopped node."""
+    keys = [storage_key(name.encode()) for name in names]
+    with closing(open_disk(node)) as engine:
+        records = [record for record in engine.get_many(keys) if record is not None]
+        assert len(records) == len(keys)
+        engine.commit({key: _flipped(record, len(record) - 1) for key, record in zip(keys, records, strict=True)})
+
+
+def _flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes((data[place] ^ 0xFF,)) + data[place + 1 :]
+
+
+def _flip_in_files(node: WireNode, pattern: str, share: float) -> None:
+    """Turns over a byte in each data file of one kind, at that share of its length."""
+    files = [path for path in (node.directory / "data").glob(pattern) if path.stat().st_size]
+    assert files, f"no {pattern}"
+    for path in files:
+        content = path.read_bytes()
+        path.write_bytes(_flipped(content, int(len(content) * share)))
+
+
+def _assert_served(cluster: WireCluster, values: Values) -> None:
+    """Each node answers each key rightly, also when it asks nobody else."""
+    for node in cluster.nodes:
+        with node.client(single_connection_client=True) as client:
+            for quorum in (2, 1):
+                client.execute_command("DYN.QUORUM", "R", quorum)
+                assert client.mget(list(values)) == list(values.values())
+
+
+def test_flipped_bytes_in_records_are_never_served_and_mended(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(config=CONFIG)
+    victim = cluster.nodes[0]
+    values = _values("v")
+    write(cluster.nodes, values)
+    wait_delivered(cluster)
+    assert victim.stop() == 0
+    damaged = list(values)[::3]
+    _flip_records(victim, damaged)
+    victim.start()
+    wait_for(victim.serves, "it serves")
+    with victim.client() as client:
+        assert client.mget(list(values)) == list(values.values()), "before they are mended"
+        assert client.set(damaged[-1], "newer"), "a write finds the record damaged, too"
+    values[damaged[-1]] = b"newer"
+    wait_for(lambda: counters(victim)["records_mended"] >= len(damaged) - 1, "all are mended", REPAIR_S)
+    assert counters(victim)["records_lost"] == 0
+    wait_whole(cluster)
+    _assert_served(cluster, values)
+    assert_holds(stop_and_compare(cluster)[victim.name], values)
+
+
+def test_a_flipped_byte_in_a_data_file_is_mended(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(config=CONFIG)
+    victim = cluster.nodes[0]
+    values = _values("v")
+    write(cluster.nodes, values)
+    wait_delivered(cluster)
+    assert victim.stop() == 0
+    _flip_in_files(victim, "*.sst", 0.2)
+    victim.start()
+    wait_for(victim.serves, "it serves")
+    with victim.client() as client:
+        assert client.mget(list(values)) == list(values.values()), "before they are mended"
+    wait_for(lambda: counters(victim)["records_mended"] > 0, "they are mended", REPAIR_S)
+    wait_whole(cluster)
+    _assert_served(cluster, values)
+    assert counters(victim)["records_lost"] == 0
+
+
+@pytest.mark.parametrize("pattern", ["MANIFEST-*", "*.log"])
+def test_a_store_that_does_not_open_is_rebuilt_from_the_others(make_cluster: MakeCluster, pattern: str) -> None:
+    cluster = make_cluster(config=CONFIG)
+    victim = cluster.nodes[0]
+    values = _values("v")
+    write(cluster.nodes, values)
+    victim.kill()
+    _flip_in_files(victim, pattern, 0.5)
+    victim.start()
+    assert victim.wait() == 1
+    last = victim.log.splitlines()[-1]
+    assert "does not start" in last
+    assert "dyn node start" in last and "--rebuild" in last, "it says what to do"
+    victim.start("--rebuild")
+    cluster.wait_healthy()
+    assert [path.name for path in victim.directory.glob("data.damaged*")], "what was damaged is kept aside"
+    repair(victim)
+    wait_whole(cluster)
+    assert_holds(stop_and_compare(cluster)[victim.name], values)
+
+
+def test_a_directory_that_is_set_back_does_no_harm(make_cluster: MakeCluster, tmp_path: Path) -> None:
+    """The node comes back with older records, and would issue dots that it has issued before had it kept its actor."""
+    cluster = make_cluster(config=CONFIG)
+    victim = cluster.nodes[0]
+    write(cluster.nodes, _values("old"))
+    assert victim.stop() == 0
+    shutil.copytree(victim.directory / "data", tmp_path / "copy")
+    victim.start()
+    cluster.wait_healthy()
+    write([victim], _values("new"))
+    wait_delivered(cluster)
+    assert victim.stop() == 0
+    shutil.rmtree(victim.directory / "data")
+    shutil.copytree(tmp_path / "copy", victim.directory / "data")
+    victim.start()
+    cluster.wait_healthy()
+    newest = dict.fromkeys(list(_values("new"))[::5], b"newest")
+    write([victim], newest)
+    wait_whole(cluster)
+    _assert_served(cluster, _values("new") | newest)
+    assert_holds(stop_and_compare(cluster)[victim.name], _values("new") | newest)
+
+
+@pytest.fixture
+def local_cluster(tmp_path: Path) -> Iterator[Path]:
+    """Where `dyn up` keeps a cluster."""
+    yield tmp_path / "cluster"
+    assert dyn("down", "--dir", tmp_path / "cluster").returncode == 0
+
+
+def test_dyn_up_brings_a_node_back_whose_whole_directory_is_gone(local_cluster: Path) -> None:
+    port = free_ports(3)
+    start = ("up", "--detach", "--dir", local_cluster)
+    assert dyn(*start, "--base-port", str(port)).returncode == 0
+    values = _values("v")
+    with connect(port) as client:
+        assert client.mset(values)
+    before = _ids(port)
+    assert dyn("down", "--dir", local_cluster).returncode == 0
+    shutil.rmtree(local_cluster / "n2")
+    started = dyn(*start)
+    assert started.returncode == 0, started.stderr.decode()
+    assert _ids(port) == before
+    repaired = dyn("repair", "--json", port=port)
+    assert repaired.returncode == 0, repaired.stderr.decode()
+    with connect(port + 1, single_connection_client=True) as client:
+        client.execute_command("DYN.QUORUM", "R", 1)
+        assert client.mget(list(values)) == list(values.values())
+
+
+def _ids(port: int) -> dict[str, str]:
+    status = json.loads(dyn("cluster", "status", "--json", port=port).stdout)
+    return {node["name"]: node["id"] for node in status["nodes"]}
