@@ -109,13 +109,6 @@ class Disk:
         self._become(self._synced, Cause.LOSS)
         return lost
 
-    def damage(self, key: bytes, data: bytes) -> None:
-        """The bytes under a storage key are wrong from now on, whatever was synced. The log stays true."""
-        self.data[key] = data
-        if key in self._synced:
-            self._synced[key] = data
-        self._sorted = None
-
     def wipe(self) -> None:
         """A new, empty disk."""
         self._become({}, Cause.LOSS)
@@ -136,7 +129,15 @@ class Disk:
             if before.get(key) != data.get(key):
                 self._note(key, data.get(key), cause)
 
-    def damage(self, rng: random.Random) -> bytes | None:
+    def damage(self, key: bytes, data: bytes) -> None:
+        """The bytes under a storage key are wrong from now on, whatever was synced."""
+        self.data[key] = data
+        if key in self._synced:
+            self._synced[key] = data
+        self._sorted = None
+        self._note(key, None, Cause.DAMAGE)
+
+    def damage_some(self, rng: random.Random) -> bytes | None:
         """Flips a bit of a stored record, or makes its block unreadable; answers where, None if there is none."""
         keys = sorted(key for key in self.data if key < RECORDS_END)
         if not keys:
@@ -144,13 +145,11 @@ class Disk:
         key = rng.choice(keys)
         if rng.random() < 0.3:
             self._unreadable[key] = None
+            self._note(key, None, Cause.DAMAGE)
         else:
             record = self.data[key]
             place = rng.randrange(len(record))
-            self.data[key] = record[:place] + bytes((record[place] ^ 1 << rng.randrange(8),)) + record[place + 1 :]
-            if key in self._synced:
-                self._synced[key] = self.data[key]
-        self._note(key, None, Cause.DAMAGE)
+            self.damage(key, record[:place] + bytes((record[place] ^ 1 << rng.randrange(8),)) + record[place + 1 :])
         return key
 
     def is_readable(self, key: bytes) -> bool:

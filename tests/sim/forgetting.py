@@ -133,7 +133,9 @@ class _Replay:
         if node not in self._owners:
             debts = [owner for owner in self._owners if (node, owner) in self._hints]
             had = [owner for owner in self._owners if self._has_held(owner, before.known)]
-            unpaid = [owner for owner in debts if owner in owed and owner not in had]  # a new debt is about a new record
+            unpaid = [
+                owner for owner in debts if owner in owed and owner not in had
+            ]  # a new debt is about a new record
             if not had or unpaid or (debts and after.record is None):
                 self.faults.append(f"a stand-in forgot {where} before the owners had it")
             return

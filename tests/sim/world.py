@@ -137,7 +137,7 @@ class World:
 
     def damage(self, host: Host) -> None:
         """One of the records on a disk, of a running node or of a stopped one, is not what was written there."""
-        key = host.disk.damage(self.rng)
+        key = host.disk.damage_some(self.rng)
         if key is not None:
             self.trace(f"{host.member.name} has a damaged record at {key!r}")
             self._lost(host)
