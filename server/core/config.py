@@ -72,6 +72,12 @@ class Config:
     background_keys_per_s: int = 4000  # repair, hints and scrubbing together, while clients are served
     background_keys_per_s_idle: int = 40_000  # and while they are not
 
+    collect_wait_ms: int = 5000  # between the vote and the fence of a collection, if requests do not take longer
+    collect_queue_max: int = 100_000  # dead records noticed and not yet collected; the scrub finds the others
+    clock_entries_max: int = 8  # a longer clock is pruned, by the agreement that collects tombstones
+    scrub_interval_ms: int = 86_400_000  # every record is read and verified once in so long
+    damaged_records_max: int = 100_000  # damaged records known and not yet mended; reading finds the others again
+
     flushall: bool = False  # allow FLUSHALL without its confirmation word
 
     @classmethod

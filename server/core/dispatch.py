@@ -17,6 +17,7 @@ from server.core.errors import (
     CommandError,
     ErrorReply,
     coordinator_lost,
+    damaged_here,
     no_owner,
     unknown_command,
     unknown_subcommand,
@@ -72,7 +73,7 @@ class Dispatcher:
             try:
                 spec.handler(node, session, first + len(slots) - 1, args)
             except (CommandError, DamagedRecord) as error:
-                session.answer(first + len(slots) - 1, self._refusal(error))
+                self._fail(session, first + len(slots) - 1, args, error)
         self._state.statistics.commands += len(batch)
 
     def resume(self, session: Session) -> None:
@@ -157,7 +158,7 @@ class Dispatcher:
             try:
                 spec.handler(node, sink, number, args)
             except (CommandError, DamagedRecord) as error:
-                sink.answer(number, self._refusal(error))
+                self._fail(sink, number, args, error)
 
     def _execute(self, spec: CommandSpec | None, sink: Sink, number: int, args: list[bytes]) -> None:
         if spec is None:
@@ -168,14 +169,20 @@ class Dispatcher:
             try:
                 reply = spec.handler(self._node, sink, number, args)
             except (CommandError, DamagedRecord) as error:
-                reply = self._refusal(error)
+                self._fail(sink, number, args, error)
+                return
             if reply is not None:
                 sink.answer(number, reply)
 
-    def _refusal(self, error: CommandError | DamagedRecord) -> ErrorReply:
+    def _fail(self, sink: Sink, number: int, args: list[bytes], error: CommandError | DamagedRecord) -> None:
+        """The command cannot run. One that met a damaged record runs once that is mended, if it can be."""
         if isinstance(error, CommandError):
-            return error.reply
-        return ErrorReply.of(f"ERR node {self._state.member.name}: {error}; the other owners still serve it")
+            sink.answer(number, error.reply)
+            return
+        refusal = damaged_here(self._state.member.name, error)
+        mending = self._node.mending
+        if not mending.park(error, lambda: self.run(sink, number, args), lambda: sink.answer(number, refusal)):
+            sink.answer(number, refusal)
 
     def _unknown(self, args: list[bytes]) -> ErrorReply:
         container = self._commands.get(args[0].lower())

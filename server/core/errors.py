@@ -96,6 +96,14 @@ def coordinator_lost(outcome: str) -> ErrorReply:
     )
 
 
+def damaged_here(name: str, error: Exception) -> ErrorReply:
+    """The record that a write stands on is damaged on its coordinator, and could not be mended in time."""
+    return ErrorReply.of(
+        f"ERR node {name}: {error}: got=0 wanted=1 hinted=0 outcome=unwritten: its other owners have it and could not be "
+        "asked in time; try again"
+    )
+
+
 def no_owner(name: str, outcome: str) -> ErrorReply:
     """No owner of the key can be reached from node `name`."""
     return ErrorReply.of(

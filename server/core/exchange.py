@@ -60,7 +60,7 @@ class PeerLost(Exception):
 
 
 class NothingTaken(PeerLost):
-    """One side takes no records at present: its disk is full, or it has fenced off what is under way."""
+    """One side takes no records at present: its disk is full."""
 
 
 @dataclass(slots=True)
@@ -102,7 +102,6 @@ class Exchange:
         self._outcome = outcome
         self._layout = state.layout
         self._peer_busy = False
-        self._same_leaves = True
 
     def repair(self, spans: Sequence[Span]) -> Steps:
         """Makes the ranges equal."""
@@ -155,12 +154,11 @@ class Exchange:
         if EMPTY in (ours, theirs):
             return [Difference(span, How.PULL if ours == EMPTY else How.PUSH)]
         few = self._trees.keys_in(span) <= _LISTED_KEYS or _leaves_in(span) == 1
-        return [Difference(span, How.LIST if few or not self._same_leaves else How.OPEN)]
+        return [Difference(span, How.LIST if few else How.OPEN)]
 
     def _hashes(self, spans: list[Span], parts: int) -> Generator[Step, Any, list[list[bytes]]]:
-        """The peer's hash of each part of each span."""
+        """The peer's hash of each part of each span; if its leaves are not as large as ours, what equals no hash."""
         (hashes,) = yield from self._ask(b"HASHES", self._trees.leaf_bits, parts, encode_spans(spans))
-        self._same_leaves = hashes != b""  # else its leaves are of another size: then it is lists all the way
         found: list[list[bytes]] = []
         place = 0
         for span in spans:
@@ -284,7 +282,7 @@ class Exchange:
                     break
             keys = keys[count:]
             if pairs:
-                answer = yield from self._ask(b"MERGE", self._state.clock.last, *pairs)
+                answer = yield from self._ask(b"MERGE", *pairs)
                 if not answer:
                     raise NothingTaken
                 self._repaired(int(answer[0]))

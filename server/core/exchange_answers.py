@@ -9,7 +9,7 @@ that the asker, whose budget pays for both (background.py), spends it at our pac
     LIST mode start end start end …    what lies in the ranges: cut, then checksum and key of each record, or, in mode
                                        RECORDS, key, record, key, record, …
     FETCH key …                        the record of each key, empty for none, UNREADABLE if it is damaged; perhaps fewer
-    MERGE stamp key record …           merges them: how many have changed what is here, how many could not be taken; or
+    MERGE key record …                 merges them: how many have changed what is here, how many could not be taken; or
                                        nothing, when nothing is taken at present
 
 A *page* is what one question moves: a batch of keys, and no more bytes than `PAGE_BYTES` but for the last record. `cut` is
@@ -161,12 +161,11 @@ class ExchangeAnswers:
             return UNREADABLE
 
     def _merge(self, args: Sequence[bytes]) -> list[bytes]:
-        """The records were read at `stamp` or later, by the hybrid clock: see State.fence."""
-        state, stamp, pairs = self._state, int(args[0]), args[1:]
-        if state.disk_full or stamp <= state.fence:
+        state = self._state
+        if state.disk_full:
             return []
         changed = refused = 0
-        for key, record in zip(pairs[::2], pairs[1::2], strict=True):
+        for key, record in zip(args[::2], args[1::2], strict=True):
             try:
                 changed += absorb(state.records, key, record)
             except DamagedRecord:

@@ -141,6 +141,16 @@ class GroupTable(Generic[G]):
                 self._fail(group, timed_out(group.tally, self.operation, self.outcome, timeout_ms))
             self._end(group)
 
+    def is_overdue(self) -> bool:
+        """Whether somebody waits for an answer past the deadline: this node has slept."""
+        now_ms = self._state.now_ms
+        for group in self._deadlines:
+            if group.deadline_ms > now_ms:
+                return False
+            if group.members:
+                return True
+        return False
+
     def next_deadline_ms(self) -> int | None:
         """When `expire` has something to do."""
         return self._deadlines[0].deadline_ms if self._deadlines else None

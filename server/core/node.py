@@ -18,12 +18,14 @@ from server.core import operator_documents, replica
 from server.core.anti_entropy import AntiEntropy
 from server.core.background import Background
 from server.core.clock import HybridClock
+from server.core.collection import Collection
 from server.core.config import Config
 from server.core.dispatch import Dispatcher
 from server.core.exchange_answers import ExchangeAnswers
 from server.core.hint_replay import HintReplay
 from server.core.layout import Layout, Member
 from server.core.liveness import Liveness, LivenessLimits
+from server.core.mending import Mending
 from server.core.peer_messages import PeerMessages
 from server.core.procedures import Procedure, Steps
 from server.core.questions import Answerer, Questions
@@ -33,9 +35,11 @@ from server.core.relays import Relays
 from server.core.repair_jobs import RepairJobs
 from server.core.repair_tasks import RepairTasks
 from server.core.routing import Route
+from server.core.scrub import Scrub
 from server.core.sinks import Session, Sink
 from server.core.state import State
 from server.core.timers import Timers
+from server.core.votes import Votes
 from server.core.writes import Writes
 
 LAG_MS_MAX = 1000  # a turn that comes later than this judges no deadline: what it waits for may lie unread in a socket
@@ -49,6 +53,7 @@ class Outbox:
     messages: dict[str, bytes]
     replies: list[tuple[Session, bytes]]
     closing: list[Session]
+    turn: int
 
 
 class Node:
@@ -90,9 +95,19 @@ class Node:
         self._ticked_ms = -1
         self._next_session = 0
         self._peer_messages = PeerMessages(self)
-        document = records.document(b"layout")
+        self._begin()
+
+    def _begin(self) -> None:
+        self.mending = Mending(self.state, self.questions, self.background)
+        self.state.records.on_damage = self.mending.note
+        self.votes = Votes(self.state, self.writes.in_flight, self.reads.is_overdue)
+        self.collection = Collection(self.state, self.questions, self.background)
+        self.scrub = Scrub(self.state, self.questions, self.background, self.collection)
+        document = self.state.records.document(b"layout")
         if document is not None:
             self.state.adopt(Layout.decode(document))
+        self.collection.start()
+        self.scrub.start()
 
     def _answerers(self) -> dict[bytes, Answerer]:
         return {
@@ -100,6 +115,11 @@ class Node:
             b"STATUS": lambda args: [operator_documents.own_status(self)],
             b"ABSORB": lambda args: replica.absorb(self.state, args),
             b"HINTS": lambda args: self.hint_replay.asked(args),
+            b"VOTE": lambda args: self.votes.vote(args),
+            b"LINE": lambda args: self.votes.line(args),
+            b"FENCE": lambda args: self.votes.fence(args),
+            b"DROP": lambda args: self.votes.drop(args),
+            b"COPIES": lambda args: self.mending.copies(args),
             b"REPAIR": lambda args: self.jobs.asked(args),
             b"TASKS": lambda args: self.tasks.told(args),
             b"WHOLE": lambda args: self.tasks.whole(args),
@@ -227,6 +247,7 @@ class Node:
         self.relays.expire(now_ms)
         self.questions.expire(now_ms)
         self.hint_replay.tick(now_ms)
+        self.mending.expire(now_ms)
         self.timers.expire(now_ms)
 
     def wake(self, now_ms: int) -> None:
@@ -241,6 +262,11 @@ class Node:
         tick_ms = self._ticked_ms + self.state.config.tick_ms
         pause_ms = self.timers.next_ms()
         return tick_ms if pause_ms is None or pause_ms > tick_ms else pause_ms
+
+    def synced(self, turn: int) -> None:
+        """All that was committed up to that turn is on the disk."""
+        self.state.synced_turn = max(turn, self.state.synced_turn)
+        self.state.sync_wanted = False
 
     # The end of the turn
 
@@ -266,7 +292,8 @@ class Node:
         state.messages.clear()
         closing = [session for session in self._closing if not session.in_flight]
         self._closing = [session for session in self._closing if session.in_flight]
-        return Outbox(state.records.take(), messages, replies, closing)
+        self.votes.keep_bound()
+        return Outbox(state.records.take(), messages, replies, closing, state.statistics.turns)
 
     def retire(self) -> dict[bytes, bytes | None]:
         """A last batch, to be committed after the last turn of a clean stop: the next start is quicker with it."""

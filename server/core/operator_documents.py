@@ -40,7 +40,8 @@ def own_status(node: Node) -> bytes:
     """What a node tells of itself to one that makes a status."""
     state = node.state
     return encode({"keys": state.records.keys, "hints_held": state.hints.total, "behind": state.hints.behind,
-                   "damaged": state.records.damaged})  # fmt: skip
+                   "damaged": len(node.mending), "mended": state.statistics.records_mended,
+                   "lost": state.statistics.records_lost})  # fmt: skip
 
 
 def myself(node: Node) -> Document:
@@ -65,8 +66,9 @@ def status(node: Node, answers: dict[str, list[bytes]]) -> Document:
     owned = layout.owned()
     seats = layout.partitions * layout.effective_n
     nodes = []
+    told_by = {node_id: json.loads(answer[0]) for node_id, answer in answers.items() if answer}
     for member in by_name(layout):
-        told = json.loads(answers[member.id][0]) if member.id in answers else {}
+        told = told_by.get(member.id, {})
         nodes.append(
             {
                 "id": member.id,
@@ -82,11 +84,11 @@ def status(node: Node, answers: dict[str, list[bytes]]) -> Document:
             }
         )
     verdict, summary = judge(layout, {entry["id"]: entry["state"] for entry in nodes})
-    behind = behind_of(layout, (json.loads(answer[0]) for answer in answers.values()))
-    if behind and verdict == "healthy":
-        verdict, summary = "degraded", f"{_missed(behind)}; every key is still served"
-    elif behind:
-        summary += f"; {_missed(behind)}"
+    behind = behind_of(layout, told_by.values())
+    remarks = ([f"{_missed(behind)}; every key is still served"] if behind else []) + damage(layout, told_by)
+    if remarks:
+        summary = "; ".join(remarks if verdict == "healthy" else [summary, *remarks])
+        verdict = "degraded" if verdict == "healthy" else verdict
     return {
         "epoch": layout.epoch,
         "n": layout.effective_n,
@@ -126,6 +128,21 @@ def behind_of(layout: Layout, told: Iterable[Document]) -> list[str]:
 def _missed(behind: list[str]) -> str:
     return (f"{', '.join(behind)} missed writes that no hint was kept of (hints_bytes_max or hint_age_ms_max was reached): "
             "Merkle repair brings them in time, `dyn repair` now")  # fmt: skip
+
+
+def damage(layout: Layout, told_by: dict[str, Document]) -> list[str]:
+    """What the nodes tell of damaged records that could not be mended yet, or not at all."""
+    remarks = []
+    for member in by_name(layout):
+        told = told_by.get(member.id, {})
+        if told.get("damaged"):
+            remarks.append(f"{member.name} has {told['damaged']} damaged records that wait for copies of other owners")
+        if told.get("lost"):
+            remarks.append(
+                f"{member.name} has lost {told['lost']} records since it started: they were damaged and nobody had a sound "
+                "copy; look at its disk, and restore them from a backup"
+            )
+    return remarks
 
 
 def hints(node: Node, answers: dict[str, list[bytes]]) -> Document:

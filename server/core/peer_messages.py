@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from server.core import replica
+from server.core.late import carries_records
 from server.core.layout import Layout
 from server.core.liveness import decode_table, encode_table
 
@@ -45,10 +46,14 @@ class PeerMessages:
         state.at(now_ms)
         state.heard_ms[peer] = now_ms
         state.statistics.messages += 1
-        state.clock.observe(int(message[1]))
+        reading = int(message[1])
+        state.clock.observe(reading)
         kind = message[0]
         if kind != b"GOSSIP" and kind != b"CLOCK":  # a table tells by itself how fresh it is
             state.liveness.heard(peer, now_ms)
+        if state.fences and reading <= state.fences.get(peer, -1) and carries_records(message):
+            self._refuse_late(peer, kind, int(message[2]))
+            return
         receiver = self._receivers.get(kind)
         if receiver is not None:
             receiver(peer, int(message[2]), message[3:])
@@ -88,6 +93,14 @@ class PeerMessages:
             state.kept.setdefault(peer, []).append(number)
         if (peer, number) in self._node.relays.covered:
             self._node.relays.stored(peer, number, refusal)
+
+    def _refuse_late(self, peer: str, kind: bytes, number: int) -> None:
+        """Records from behind a fence (see late.py)."""
+        state = self._state
+        state.statistics.late_refused += 1
+        state.send(peer, state.message(b"ANSWER" if kind == b"ASK" else b"REFUSED", number))
+        if (peer, number) in self._node.relays.covered:
+            self._node.relays.stored(peer, number, f"ERR node {state.member.name} got the record too late")
 
     def _hint(self, peer: str, number: int, owner: str, pairs: list[bytes]) -> None:
         """A coordinator's group of records for an owner that it cannot reach."""

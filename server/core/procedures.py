@@ -13,6 +13,7 @@ from typing import Any
 
 from server.core.errors import CommandError, ErrorReply
 from server.core.sinks import Sink
+from server.core.versions import DamagedRecord
 
 Step = Callable[["Procedure"], None]  # starts something that will call resume (or answer) once
 Steps = Generator[Step, Any, bytes | None]  # returns the reply, or None if a last step answers the asker by itself
@@ -65,3 +66,6 @@ class Procedure:
         except CommandError as error:
             self._steps.close()
             self._sink.answer(self._number, error.reply)
+        except DamagedRecord as error:
+            self._steps.close()
+            self._sink.answer(self._number, ErrorReply.of(f"ERR {error}"))

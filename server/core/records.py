@@ -7,7 +7,8 @@ when the young one is full it becomes the old one, and what is used again moves 
 used records at the cost of one look-up, with no bookkeeping on a hit. Generations turn over only between turns, so an
 uncommitted record is always found.
 
-A record that comes from the engine is verified (P11) before anybody sees it; a damaged one is counted and raises.
+A record that comes from the engine is verified (P11) before anybody sees it; a damaged one is counted, told to
+`on_damage`, and raises until `mend` has put a sound one in its place (mending.py).
 Storage keys are slot (2 bytes), a hash of the key (4 bytes), the key: a slot, and so a partition, is one range, and
 within it keys lie in the order of their hash, which gives SCAN a cursor and the hash tree its leaves. The tree (trees.py)
 is kept here because here every change of a record comes by.
@@ -15,7 +16,7 @@ is kept here because here every change of a record comes by.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from xxhash import xxh32_digest
@@ -66,6 +67,7 @@ class Records:
         self._writes: dict[bytes, bytes | None] = {}
         self.damaged = 0
         self.keys = 0
+        self.on_damage: Callable[[bytes], None] = lambda stored_at: None
         self.trees = Trees(leaf_bits)
         self._trees_kept = False  # the store holds a document of the trees, true until something is written
 
@@ -155,12 +157,23 @@ class Records:
         try:
             record = self._store.get(key)
         except self._damage_error as error:
-            self.damaged += 1
-            raise DamagedRecord(str(error)) from error
+            raise self.damage(key, str(error)) from error
         if record is not None and not versions.verify(record):
-            self.damaged += 1
-            raise DamagedRecord(f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
+            raise self.damage(key, f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
         return record
+
+    def damage(self, key: bytes, message: str) -> DamagedRecord:
+        """The record under a storage key was found damaged: counts and tells it. Answers what to raise."""
+        self.damaged += 1
+        self.on_damage(key)
+        return DamagedRecord(message, key)
+
+    def is_stored(self, key: bytes) -> bool:
+        """Whether bytes are known to be stored under a storage key, sound or not."""
+        try:
+            return self._store.get(key) is not None
+        except self._damage_error:
+            return False
 
     def put(self, key: bytes, record: bytes, replaced: bytes | None) -> None:
         """HOT. Stores `record` with this turn's batch, in place of `replaced`, which `get` has just answered."""
@@ -182,6 +195,13 @@ class Records:
             self._young_bytes -= len(old)
             self.trees.change(key, old, None)
             self.keys -= 1
+
+    def mend(self, key: bytes, record: bytes | None) -> None:
+        """Stores `record` (None: nothing) in place of damaged bytes with this turn's batch."""
+        self._young[key] = self._writes[key] = record
+        self._young_bytes += _ENTRY_OVERHEAD_BYTES + len(key) + (len(record) if record else 0)
+        slot = int.from_bytes(key[:2], "big")
+        self.rescan(slot, slot + 1)  # nobody knows what the damaged bytes have been to the tree
 
     def put_aside(self, key: bytes, value: bytes | None) -> None:
         """Stores what is no record (`key` lies beyond RECORDS_END) with this turn's batch; None removes it."""

@@ -1,8 +1,8 @@
 """The repair of a single key: all owners are asked for its record, and those that lack the join of all get it.
 
 Theory. It is a read of all owners with read repair, but waited for: the operator wants to know that it is done. The
-asking node need not be an owner and stores nothing itself. The join carries the reading of the hybrid clock from before
-the records were read, so that it is refused where a fence has passed that (State.fence).
+asking node need not be an owner and stores nothing itself. Nothing is sent if a fence has been passed since the records
+were read (State.fence).
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def make_equal(
     size = sum(wire_bytes(stored_at) + wire_bytes(record) for owner, record in held.items() if owner != state.id)
     behind = [owner for owner in owners if owner in held and held[owner] != joined]
     repaired = 0
-    if joined:
-        answers = yield questions.ask(behind, b"MERGE", epoch, stamp, stored_at, joined)
+    if joined and state.fence < stamp:
+        answers = yield questions.ask(behind, b"MERGE", epoch, stored_at, joined)
         for owner in behind:
             answer = answers.get(owner)
             if not answer:
@@ -57,7 +57,7 @@ def make_equal(
             if refused:
                 missed[owner] = UNSETTLED
     else:
-        missed |= dict.fromkeys(behind, UNSETTLED)  # nobody could read it
+        missed |= dict.fromkeys(behind, UNSETTLED)  # nobody could read it, or it may have been collected meanwhile
     state.statistics.keys_repaired += repaired
     state.statistics.repair_bytes_sent += size
     return KeyRepair(int(joined != b""), repaired, size, missed)

@@ -74,8 +74,7 @@ def page(state: State, args: Sequence[bytes]) -> list[bytes]:
         answer = [b"1" if len(pairs) == limit else b"0"]
         for key, record in pairs:
             if len(key) < PREFIX_BYTES or not versions.verify(record):
-                state.records.damaged += 1
-                raise DamagedRecord(f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
+                raise state.records.damage(key, f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
             answer += (key, versions.skeleton(record))
     except DamagedRecord:
         return []

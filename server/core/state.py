@@ -27,7 +27,15 @@ Item = bytes | int | str | Sequence[bytes]
 
 
 class State:
-    """The shared state of one node. `now_ms` is monotonic, and the same throughout a turn."""
+    """The shared state of one node. `now_ms` is monotonic, and the same throughout a turn.
+
+    What this node learned up to the reading `fence` of its clock must not be sent or stored as a record any more, unless
+    it is stored here (see collection.py): whoever reads records into memory compares before using them in a later turn.
+    """
+
+    fence = 0
+    synced_turn = 0  # all turns up to this one are on the disk
+    sync_wanted = False  # something waits for the disk, whatever the fsync policy
 
     def __init__(
         self,
@@ -62,9 +70,9 @@ class State:
         self.messages: dict[str, list[bytes]] = {}
         self.ready: list[Session] = []
         self.disk_full = False
-        self.fence = 0  # no record that was sent at or before this reading of the hybrid clock is taken any more
         self.in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
         self.statistics = Statistics()
+        self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
         self.hints = Hints(records, self.statistics, config.hints_bytes_max)
         self.kept: dict[str, list[int]] = {}  # groups of a peer that are stored here, to be confirmed at leisure
         # Numbers go on rising over restarts, so an answer to a request of a former life never meets one of this life.
@@ -76,6 +84,22 @@ class State:
             self.now_ms = now_ms
             if self.wall_offset_ms is not None:
                 self.clock.advance(now_ms + self.wall_offset_ms)
+
+    @property
+    def turn(self) -> int:
+        """The number of the present turn; the writes of a turn are on the disk once `synced_turn` has come to it."""
+        return self.statistics.turns + 1
+
+    def renew_actor(self) -> None:
+        """From now on dots are issued under an actor that nobody has had before: ours may have forgotten some (P2)."""
+        self.actor = self.rng.randbytes(ACTOR_BYTES)
+        self.guest_actor = self.rng.randbytes(ACTOR_BYTES)
+
+    def draw_line(self) -> int:
+        """Raises the fence to now. Answers the reading; whatever is sent from now on carries a later one."""
+        self.fence = self.clock.last
+        self.clock.next()
+        return self.fence
 
     def number(self) -> int:
         """A number no row in flight has had, in this life of the node or an earlier one."""

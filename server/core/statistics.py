@@ -33,3 +33,12 @@ class Statistics:
     trees_compared: int = 0  # comparisons with another node of all that both own, to the end
     keys_repaired: int = 0  # records that repair begun here has changed, on either side
     repair_bytes_sent: int = 0  # by both sides, in repair begun here
+    tombstones_collected: int = 0  # keys, counted where the collection was led
+    expired_collected: int = 0
+    clocks_pruned: int = 0
+    collections_refused: int = 0  # keys for which some member said no, or could not be asked; they are tried again
+    late_refused: int = 0  # messages with records that came from behind a fence
+    records_scrubbed: int = 0
+    scrubs: int = 0  # whole passes over all records
+    records_mended: int = 0
+    records_lost: int = 0  # damaged here, and nobody else had a sound copy

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from server.core import versions
+from server.core.errors import damaged_here
 from server.core.procedures import Procedure, Step
 from server.core.records import storage_key
 from server.core.sinks import Sink
+from server.core.versions import DamagedRecord
 from server.core.writes import Finish
 
 if TYPE_CHECKING:
@@ -18,14 +20,24 @@ def read_here(node: Node, key: bytes) -> Step:
     """A step whose result is the key's record, or None: what a quorum holds joined with what we hold by then.
 
     A command that decides and writes in the same turn as it gets this result therefore sees every write that this
-    coordinator has taken.
+    coordinator has taken. A damaged record here is mended first.
     """
     stored_at = storage_key(key)
 
     def finish(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
-        return versions.merge(node.state.records.get(stored_at), record) or b""
+        try:
+            return versions.merge(node.state.records.get(stored_at), record) or b""
+        except DamagedRecord as error:
+            return damaged_here(node.state.member.name, error)
 
     def start(procedure: Procedure) -> None:
+        try:
+            node.state.records.get(stored_at)
+        except DamagedRecord as error:
+            refusal = damaged_here(node.state.member.name, error)
+            if not node.mending.park(error, lambda: start(procedure), lambda: procedure.resume(refusal)):
+                procedure.resume(refusal)
+            return
         node.reads.start(node.route(key).plan, stored_at, finish, procedure, 0)
 
     return start
@@ -51,3 +63,5 @@ def write_plain(
     base = versions.merge(old, seen)
     record = versions.supersede(base, state.actor_for(route.owned), state.clock.next(), value, expires_at_ms, kind)
     node.writes.add(group, stored_at, record, old, finish, sink, number)
+    if kind == versions.TOMBSTONE or expires_at_ms:
+        node.collection.notice(stored_at, expires_at_ms)

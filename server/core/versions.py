@@ -77,6 +77,10 @@ class Sibling(NamedTuple):
 class DamagedRecord(Exception):
     """The bytes are not a sound record: the checksum or the structure is wrong. Such a record is never served."""
 
+    def __init__(self, message: str, stored_at: bytes | None = None) -> None:
+        super().__init__(message)
+        self.stored_at = stored_at  # the storage key, where a single one is to blame
+
 
 def verify(record: bytes) -> bool:
     """Whether the record's checksum holds (P11)."""
@@ -156,6 +160,26 @@ def value_of(record: bytes, now_ms: int) -> bytes | None:
             return record[start:]
     sibling = visible(record, now_ms)
     return None if sibling is None else sibling.value
+
+
+def is_dead(record: bytes, now_ms: int) -> bool:
+    """Whether no reader at wall time `now_ms` or later gets anything out of the record."""
+    return not any(sibling.is_live(now_ms) for sibling in decode(record)[1])
+
+
+def clock_entries(record: bytes) -> int:
+    """How many actors the record's clock names."""
+    return (record[8] << 8) + record[9]
+
+
+def pruned(record: bytes) -> bytes:
+    """The record with a clock that names the actors of its siblings only.
+
+    It has forgotten writes that it had superseded. So it may stand for the record only where no copy older than that can
+    come back (collection.py). Joined with the whole one it gives the whole one.
+    """
+    clock, siblings = decode(record)
+    return encode({sibling.actor: clock[sibling.actor] for sibling in siblings}, siblings)
 
 
 def merge(one: bytes | None, other: bytes | None) -> bytes | None:

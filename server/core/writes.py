@@ -227,8 +227,8 @@ class Writes(GroupTable[WriteGroup]):
             for owner in [owner for node, owner in group.waiting.items() if node == owner]:
                 self._replace(group, owner)
 
-    def in_flight(self, stored_at: Sequence[bytes]) -> bool:
-        """Whether one of these storage keys was written and not all its owners have confirmed it yet."""
+    def in_flight(self, stored_at: Sequence[bytes]) -> dict[bytes, None]:
+        """Those of the storage keys that were written and have not been confirmed by all their owners yet."""
         wanted = dict.fromkeys(stored_at)
         groups = [*self._groups.values(), *(group for _, _, group in self._opened)]
-        return any(key in wanted for group in groups for key in group.payload[::2])
+        return {key: None for group in groups for key in group.payload[::2] if key in wanted}

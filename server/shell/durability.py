@@ -5,6 +5,9 @@ any policy. The policy is about power: with `everysec` what was said in the last
 `always` nothing, with `no` the kernel decides. Under `always` the turn's messages and replies are held until a sync that
 began after its commit has ended; turns go on meanwhile, so one sync serves all that were committed while the one before
 was running. Syncs run in one thread of their own and let go of the interpreter.
+
+The core is told which turns are on the disk (`synced`): the agreement that collects tombstones stands on that. It may also
+want a sync (`is_wanted`), and under `no` gets one every `WANTED_INTERVAL_S` at most.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from server.storage.engine import Engine
 
 log = logging.getLogger("dyn")
 SYNC_INTERVAL_S = 1.0
+WANTED_INTERVAL_S = 10.0
 
 
 class Durability:
@@ -32,9 +36,16 @@ class Durability:
         loop: asyncio.AbstractEventLoop,
         speak: Callable[[Outbox], None],
         fail: Callable[[BaseException], None],
+        synced: Callable[[int], None] = lambda turn: None,
+        is_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
         self._engine = engine
+        self._fsync = fsync
         self._always = fsync == "always"
+        self._tell = synced
+        self._is_wanted = is_wanted
+        self._turn = 0  # the last one committed
+        self._next_wanted_s = 0.0
         self._loop = loop
         self._speak = speak
         self._fail = fail
@@ -43,14 +54,14 @@ class Durability:
         self._syncing = False
         self._dirty = False
         self._closed = False
-        if fsync == "everysec":
-            loop.call_later(SYNC_INTERVAL_S, self._every_second)
+        loop.call_later(SYNC_INTERVAL_S, self._every_second)
 
     def commit(self, outbox: Outbox) -> None:
         """HOT. Commits the turn, and speaks now or after a sync."""
         if outbox.writes:
             self._engine.commit(outbox.writes)
             self._dirty = True
+        self._turn = outbox.turn
         if not self._always or (not outbox.writes and not self._held):
             self._speak(outbox)
             return
@@ -66,11 +77,11 @@ class Durability:
     def _sync(self) -> None:
         self._syncing = True
         self._dirty = False
-        covered = len(self._held)
+        covered, turn = len(self._held), self._turn
         future = self._loop.run_in_executor(self._thread, self._engine.sync)
-        future.add_done_callback(lambda done: self._synced(done, covered))
+        future.add_done_callback(lambda done: self._synced(done, covered, turn))
 
-    def _synced(self, done: asyncio.Future[None], covered: int) -> None:
+    def _synced(self, done: asyncio.Future[None], covered: int, turn: int) -> None:
         if self._closed:
             return  # `close` has spoken already
         self._syncing = False
@@ -78,6 +89,7 @@ class Durability:
         if error is not None:
             self._fail(error)
             return
+        self._tell(turn)
         for _ in range(covered):
             self._speak(self._held.popleft())
         if self._held:
@@ -86,9 +98,20 @@ class Durability:
     def _every_second(self) -> None:
         if self._closed:
             return
-        if self._dirty and not self._syncing:
-            self._sync()
+        if not self._syncing:
+            if not self._dirty:
+                self._tell(self._turn)
+            elif self._fsync == "everysec" or self._is_due():
+                self._sync()
         self._loop.call_later(SYNC_INTERVAL_S, self._every_second)
+
+    def _is_due(self) -> bool:
+        """Under `no`: whether the core waits for a sync and the last one was long ago."""
+        now_s = self._loop.time()
+        if not self._is_wanted() or now_s < self._next_wanted_s:
+            return False
+        self._next_wanted_s = now_s + WANTED_INTERVAL_S
+        return True
 
     def close(self) -> None:
         """Waits for the sync that is running, and syncs what is left."""

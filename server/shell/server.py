@@ -47,7 +47,9 @@ class Server:
         self._has_failed = False
         self._is_over = False  # the engine is about to close: there are no more turns
         self._listener: asyncio.Server | None = None
-        self._durability = Durability(engine, config.fsync, loop, self._speak, self.fail)
+        self._durability = Durability(
+            engine, config.fsync, loop, self._speak, self.fail, node.synced, lambda: node.state.sync_wanted
+        )
         self._checked_ms = -1000
         self._ticked_ms = 0
         self._timer: asyncio.TimerHandle | None = None

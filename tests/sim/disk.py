@@ -80,6 +80,13 @@ class Disk:
         self._sorted = None
         return lost
 
+    def damage(self, key: bytes, data: bytes) -> None:
+        """The bytes under a storage key are wrong from now on, whatever was synced. The log stays true."""
+        self.data[key] = data
+        if key in self._synced:
+            self._synced[key] = data
+        self._sorted = None
+
     def wipe(self) -> None:
         """A new, empty disk."""
         self.data, self._synced, self._sorted = {}, {}, None

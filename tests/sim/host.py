@@ -35,6 +35,8 @@ EPOCH_MS = 1_800_000_000_000  # wall time at the start of a simulation, give or 
 class Host:
     """One machine. `node` is None while no process runs on it."""
 
+    _turn = 0  # the last one committed
+
     def __init__(
         self,
         member: Member,
@@ -113,8 +115,7 @@ class Host:
                 pipe.abort()
         self._ticked_ms = -(1 << 60)
         self._tick(self.life)
-        if self.config.fsync == "everysec":
-            self.events.after(SYNC_INTERVAL_MS, partial(self._sync_every_second, self.life))
+        self.events.after(SYNC_INTERVAL_MS, partial(self._sync_every_second, self.life))
 
     def kill(self) -> None:
         """kill -9: the disk keeps every commit, the connections break."""
@@ -250,6 +251,7 @@ class Host:
             return
         if outbox.writes:
             self.disk.commit(outbox.writes, self.events.step)
+        self._turn = outbox.turn
         if self.config.fsync != "always" or (not outbox.writes and not self._held):
             self.speak(outbox)
             return
@@ -330,29 +332,36 @@ class Host:
         self.events.after(delay_ms, lambda: self._tick(life) if number == self._timers else None)
 
     def _sync_every_second(self, life: int) -> None:
+        """The timer of durability.py: under `everysec` a sync, under `no` only one that the core waits for."""
         if self.life == life:
-            batches = self.disk.unsynced()
-            self.events.after(self.rng.randint(1, 10), lambda: self._synced_in_passing(life, batches))
+            batches, turn = self.disk.unsynced(), self._turn
+            policy = self.config.fsync
+            if not batches or policy == "everysec" or (policy == "no" and self.running.state.sync_wanted):
+                self.events.after(self.rng.randint(1, 10), lambda: self._synced_in_passing(life, batches, turn))
+            else:
+                self.events.after(SYNC_INTERVAL_MS, lambda: self._sync_every_second(life))
 
-    def _synced_in_passing(self, life: int, batches: int) -> None:
+    def _synced_in_passing(self, life: int, batches: int, turn: int) -> None:
         if self.life == life:
             self.disk.sync(batches)
+            self.deliver("sync", lambda: self.running.synced(turn))
             self.events.after(SYNC_INTERVAL_MS, lambda: self._sync_every_second(life))
 
     def _sync(self, life: int) -> None:
         self._syncing = True
-        covered, batches = len(self._held), self.disk.unsynced()
-        self.events.after(self.rng.randint(1, 10), lambda: self._synced(life, covered, batches))
+        covered, batches, turn = len(self._held), self.disk.unsynced(), self._turn
+        self.events.after(self.rng.randint(1, 10), lambda: self._synced(life, covered, batches, turn))
 
-    def _synced(self, life: int, covered: int, batches: int) -> None:
+    def _synced(self, life: int, covered: int, batches: int, turn: int) -> None:
         """A sync has ended: what it covered may be said. A sync runs in a thread, also while its loop lags."""
         if self.life != life:
             return
         self.disk.sync(batches)
-        self.deliver("sync", lambda: self._speak_held(life, covered))
+        self.deliver("sync", lambda: self._speak_held(life, covered, turn))
 
-    def _speak_held(self, life: int, covered: int) -> None:
+    def _speak_held(self, life: int, covered: int, turn: int) -> None:
         self._syncing = False
+        self.running.synced(turn)
         for _ in range(covered):
             self.speak(self._held.popleft())
             if self.life != life:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,8 @@ from server.core.exchange_answers import PAGE_BYTES
 from server.core.questions import Questions
 from server.core.records import META, RECORDS_END, storage_key
 from server.core.statistics import Statistics
-from server.core.versions import Sibling, encode, supersede
+from server.core.trees import Trees
+from server.core.versions import Sibling, encode, merge, supersede
 from tests.sim.host import Host
 from tests.sim.world import World
 
@@ -104,6 +106,31 @@ def test_a_wiped_node_is_filled_again() -> None:
     assert n2.running.state.records.keys == 3000
     payload = sum(len(key) + len(value) for key, value in records_on(n2).items())
     assert counted(world, "repair_bytes_sent") < 2.5 * payload, "two peers fill it at once, and nothing goes twice more"
+
+
+@pytest.mark.parametrize("delay_ms", range(0, 1000, 250))
+def test_a_node_that_comes_back_empty_at_once_is_not_taken_for_the_one_that_went(delay_ms: int) -> None:
+    """n1, who leads, looks once a second, and may never see n2 away."""
+    world = filled(2, 300)
+    world.start()
+    world.run(SOON_MS + delay_ms)
+    n2 = world.hosts[1]
+    n2.kill()
+    world.wipe(n2)
+    n2.disk.commit({META + b"layout": world.layout.encode()}, 0)
+    n2.start()
+    assert world.run_until(SOON_MS, lambda: equal(world))
+    assert n2.running.state.records.keys == 300
+
+
+@pytest.mark.parametrize("holder", [0, 1])
+def test_a_slot_of_many_pages_goes_either_way(holder: int) -> None:
+    world = filled(2, 50)
+    put(world.hosts[holder], everything(500, b"{tag}"))
+    world.start()
+    assert world.run_until(SOON_MS, lambda: equal(world))
+    assert len(records_on(world.hosts[0])) == 550
+    assert counted(world, "keys_repaired") == 500
 
 
 def test_writes_that_an_owner_missed_reach_it_without_hints() -> None:
@@ -231,6 +258,7 @@ def test_leaves_of_different_sizes_do_not_hinder_repair() -> None:
     put(world.hosts[1], everything(5, b"there"))
     world.start()
     assert world.run_until(SOON_MS, lambda: equal(world))
+    assert counted(world, "repair_bytes_sent") < 45 * 510, "lists of all keys, and little more"
 
 
 def test_nodes_compare_no_more_than_both_own() -> None:
@@ -247,6 +275,40 @@ def test_nodes_compare_no_more_than_both_own() -> None:
     assert sum(len(records_on(host)) for host in world.hosts) == 3 * 400
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_every_owner_gets_the_join_of_all(seed: int) -> None:
+    """Any number of nodes and replicas; each key with any history, of which each owner knows another part."""
+    rng = random.Random(seed)
+    world = World(seed, rng.randint(2, 6), Config(repair_interval_ms=5000), n=rng.randint(2, 4))
+    joins: dict[bytes, bytes] = {}
+    for number in range(rng.choice((20, 300))):
+        key = b"{%d}%d" % (number % rng.choice((3, 1000)), number)
+        common = supersede(None, ACTORS[0], number + 1, VALUE) if rng.random() < 0.8 else None
+        known = [owner for owner in world.owners(key) if rng.random() < 0.8] or world.owners(key)[:1]
+        for place, owner in enumerate(known):
+            mine = common
+            if common is None or rng.random() < 0.2:
+                mine = supersede(common, b"actor--%d" % place, number + 1, VALUE * rng.choice((0, 1, 2000)))
+            assert mine is not None
+            put(owner, {key: mine})
+            joins[key] = merge(joins.get(key), mine) or b""
+    world.start()
+
+    def joined() -> bool:
+        return all(world.stored(owner, key) == join for key, join in joins.items() for owner in world.owners(key))
+
+    assert world.run_until(SOON_MS, joined)
+    spent = counted(world, "keys_repaired")
+    for host in world.hosts:
+        naive = Trees(14)
+        for key, value in records_on(host).items():
+            naive.change(key, None, value)
+        assert host.running.state.records.trees.leaves == naive.leaves
+        assert host.running.state.records.trees.counts == naive.counts
+    world.run(8000)
+    assert counted(world, "keys_repaired") == spent, "what is equal stays untouched"
+
+
 def test_a_fence_makes_a_page_begin_again() -> None:
     """What was read before a fence is not stored after it: the first pages are refused, and the repair goes on."""
     world = filled(2, 100)
@@ -258,10 +320,11 @@ def test_a_fence_makes_a_page_begin_again() -> None:
     assert world.run_until(60_000, lambda: equal(world))
 
 
+@pytest.mark.parametrize("count", [0, 100])
 @pytest.mark.parametrize("fenced", [True, False])
-def test_a_leader_that_thaws_stores_nothing_from_before_a_fence(fenced: bool) -> None:
+def test_a_leader_that_thaws_stores_nothing_from_before_a_fence(fenced: bool, count: int) -> None:
     """A page is on its way to n1, who leads, when it freezes."""
-    world = filled(2, 100)
+    world = filled(2, count)
     n1, n2 = world.hosts
     put(n2, everything(500, b"more"))
     world.start()

@@ -106,6 +106,8 @@ def _write_beside(
         return resp.array([token, resp.integer(len(tally.acked)), resp.integer(tally.hinted)])
 
     node.writes.add(group, stored_at, record, old, finish, sink, number)
+    if kind == versions.TOMBSTONE or expires_at_ms or versions.clock_entries(record) > state.config.clock_entries_max:
+        node.collection.notice(stored_at, expires_at_ms)
 
 
 def dyn_set(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:

@@ -85,6 +85,8 @@ def set_(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     old = state.records.get(stored_at)
     record = versions.supersede(old, state.actor_for(route.owned), state.clock.next(), value)
     node.writes.add(group, stored_at, record, old, None, sink, number)
+    if record[9] > config.clock_entries_max or record[8]:
+        node.collection.notice(stored_at, 0)
 
 
 def set_options(args: list[bytes]) -> dict[bytes, bytes]:

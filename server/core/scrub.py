@@ -1,0 +1,112 @@
+"""The scrub: every record is read and verified once in `scrub_interval_ms`, whether anybody asks for it or not (P11).
+
+Theory. Damage that nobody reads is found only when the other copies are gone, too. So a procedure walks over all that is
+stored, at a pace that takes it round once in the interval, and never faster than the budget of background work allows.
+It reads what is on the disk and not what is in the cache. What it finds damaged is mended (mending.py); what is dead, or
+has a long clock, becomes a candidate for collection at the key's coordinator (collection.py).
+
+The engine may refuse a whole range because one block in it is damaged. Then another owner tells which keys should be
+there, and they are read one by one: those that can still be read are well, the others are mended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from protocol.slots import SLOTS
+from server.core import versions
+from server.core.background import BATCH_KEYS, Background
+from server.core.collection import Collection
+from server.core.procedures import Step, Steps
+from server.core.questions import Answers, Questions
+from server.core.records import PREFIX_BYTES, SLOT_PREFIX
+from server.core.state import State
+from server.core.versions import DamagedRecord
+
+PAUSE_MS_MAX = 60_000
+_END = SLOT_PREFIX[SLOTS]
+
+
+class Scrub:
+    """Reads all records of this node, round and round."""
+
+    def __init__(self, state: State, questions: Questions, background: Background, collection: Collection) -> None:
+        self._state = state
+        self._questions = questions
+        self._background = background
+        self._collection = collection
+
+    def start(self) -> None:
+        """Begins, for as long as the node runs."""
+        self._background.run(self._rounds())
+
+    def _rounds(self) -> Steps:
+        state = self._state
+        yield self._background.pause(0)  # until it is known what time it is
+        yield self._background.pause(min(PAUSE_MS_MAX, state.config.scrub_interval_ms))
+        while True:
+            begun_ms = state.now_ms
+            yield from self._round()
+            state.statistics.scrubs += 1
+            rest_ms = begun_ms + state.config.scrub_interval_ms - state.now_ms
+            yield self._background.pause(max(1, rest_ms))
+
+    def _round(self) -> Generator[Step, Any, None]:
+        state = self._state
+        pages = state.records.keys // BATCH_KEYS + 1
+        pause_ms = min(PAUSE_MS_MAX, state.config.scrub_interval_ms // pages * 9 // 10)
+        start = b""
+        while start < _END:
+            yield from self._background.spend(BATCH_KEYS)
+            try:
+                pairs = state.records.page(start, _END, BATCH_KEYS)
+            except DamagedRecord:
+                start = yield from self._around_damage(start)
+                continue
+            for key, record in pairs:
+                self._verify(key, record)
+            if len(pairs) < BATCH_KEYS:
+                break
+            start = pairs[-1][0] + b"\0"
+            yield self._background.pause(pause_ms)
+
+    def _verify(self, key: bytes, record: bytes) -> None:
+        state = self._state
+        state.statistics.records_scrubbed += 1
+        if not versions.verify(record):
+            state.records.damage(key, f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
+            return
+        slot = int.from_bytes(key[:2], "big")
+        route = state.routes[slot >> state.route_shift]
+        if route.owned and route.coordinator is None:
+            long = versions.clock_entries(record) > state.config.clock_entries_max
+            if long or versions.is_dead(record, state.clock.now_ms):
+                self._collection.notice(key, 0)
+
+    def _around_damage(self, start: bytes) -> Generator[Step, Any, bytes]:
+        """The engine cannot read from `start` on. Reads what other owners have there, key by key; answers where to go on.
+
+        Where nobody answers the slot is left to the next round.
+        """
+        state = self._state
+        slot = int.from_bytes(start[:2].ljust(2, b"\0"), "big")
+        end = SLOT_PREFIX[slot + 1]
+        owners = [owner for owner in state.routes[slot >> state.route_shift].owners if owner != state.id]
+        answers: Answers = yield self._questions.ask(owners, b"PAGE", start, end, BATCH_KEYS)
+        sound = [answer for answer in answers.values() if answer]
+        keys = sorted({key: None for answer in sound for key in answer[1::2]})
+        full = [answer[-2] for answer in sound if answer[0] == b"1"]
+        last = min(full) if full else None
+        for key in keys:
+            if last is None or key <= last:
+                self._read(key)
+        return end if last is None else last + b"\0"
+
+    def _read(self, key: bytes) -> None:
+        try:
+            record = self._state.records.get(key)
+        except DamagedRecord:
+            return  # noted by `Records.damage`
+        if record is not None:
+            self._verify(key, record)
