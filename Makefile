@@ -4,24 +4,24 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test soak check pages bench bench-repair tools clean help
+.PHONY: up down test soak check pages bench bench-repair compiled tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-up: $(READY)  ## Set everything up and start three nodes on this machine, in ./dyn-data
+up: $(READY) compiled  ## Set everything up and start three nodes on this machine, in ./dyn-data
 	$(BIN)/dyn up --detach
 
 down: $(READY)  ## Stop the nodes of `make up`
 	$(BIN)/dyn down
 
-test: $(READY) tools  ## Set everything up, check the code and pass the tests
+test: $(READY) tools compiled  ## Set everything up, check the code and pass the tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-soak: $(READY) tools  ## The long tests: storms of a minute, 100,000 writes missed, the whole of the real input, freezes of all lengths
+soak: $(READY) tools compiled  ## The long tests: storms of a minute, 100,000 writes missed, the whole of the real input, freezes of all lengths
 	$(BIN)/pytest -m soak
 
 check: $(READY)  ## Lint, format and types only
@@ -33,15 +33,20 @@ pages: $(READY)  ## Make man pages and completions anew from the commands
 	$(BIN)/python -m dynamo_cli.pages
 	$(BIN)/python -m server.manual > man/dyn-commands.7
 
-bench: $(READY) tools  ## Compare with a bare redis-server, in one run, alternating
+bench: $(READY) tools compiled  ## Compare with a bare redis-server, in one run, alternating
 	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq redis-server >/dev/null; } || { echo "make bench needs redis-server" >&2; exit 1; }
 	$(BIN)/python -m tests.bench
 
-bench-repair: $(READY)  ## Compare reads during a repair of 100,000 keys with reads without it, in one run
+bench-repair: $(READY) compiled  ## Compare reads during a repair of 100,000 keys with reads without it, in one run
 	$(BIN)/python -m tests.repair_latency
 
 clean:  ## Remove what the targets made, but never data
-	rm -rf $(VENV) *.egg-info build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) *.egg-info build server/compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+compiled: $(READY)  ## Compile the hot code for the nodes, unless that is current; without a compiler they run the sources
+	@headers=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
+	if ! { command -v cc >/dev/null && [ -e "$$headers/Python.h" ]; } && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends gcc libc6-dev python3-dev >/dev/null; fi; \
+	$(BIN)/python -W ignore setup.py -q build_ext --inplace
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("dyn needs Python 3.11 or newer: make PYTHON=python3.11 ...")'

@@ -2,6 +2,10 @@
 
 import sys
 
-from server.shell.process import main
+from server.build import use_compiled
+
+use_compiled()
+
+from server.shell.process import main  # noqa: E402 (only now: the imports within follow what use_compiled has chosen)
 
 sys.exit(main())

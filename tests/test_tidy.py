@@ -16,7 +16,7 @@ OWN = {"protocol", "server", "dynamo_cli", "tests"}
 # What each room may import, beside the standard library and itself.
 MAY_IMPORT = {
     "protocol": {"hiredis", "xxhash"},
-    "server/core": {"protocol", "xxhash"},
+    "server/core": {"protocol", "xxhash", "mypy_extensions"},
     "server/storage": {"protocol", "rocksdict", "xxhash"},
     "server/shell": {"protocol", "server.core", "server.storage", "uvloop"},
     "dynamo_cli": {"protocol", "typer", "click", "rich", "hiredis"},
@@ -37,7 +37,7 @@ IMPURE = {
 }
 TOP_LEVEL = {
     "protocol", "server", "dynamo_cli", "tests", "man", "completions", "pyproject.toml", "README.md", "CHANGELOG.md",
-    "LICENSE", "Makefile",
+    "LICENSE", "Makefile", "setup.py",
 }  # fmt: skip
 
 

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from mypy_extensions import mypyc_attr
+
 from protocol import resp
 from server.core.quorum import Tally
 
 
+@mypyc_attr(native_class=False)  # compiled classes cannot inherit from a builtin
 class ErrorReply(bytes):
     """An encoded error, ready for the socket."""
 

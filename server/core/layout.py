@@ -19,7 +19,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from ipaddress import AddressValueError, IPv6Address
 from typing import Any, TypeVar
 
@@ -65,6 +64,9 @@ class Layout:
     members: tuple[Member, ...]
     owners: tuple[tuple[str, ...], ...]
     extra: str = field(default=NO_FIELDS, repr=False)  # canonical JSON: the fields that this version does not know
+    # Both empty until the first use. (Compiled, a cached_property is computed at every use.)
+    _documents: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
+    _lists: list[tuple[tuple[str, ...], ...]] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for fault in _faults(self):
@@ -74,10 +76,11 @@ class Layout:
 
     def encode(self) -> bytes:
         """The canonical document. Equal layouts give equal bytes."""
-        return self._document
+        if not self._documents:
+            self._documents.append(self._encode())
+        return self._documents[0]
 
-    @cached_property
-    def _document(self) -> bytes:
+    def _encode(self) -> bytes:
         fields: dict[str, Any] = json.loads(self.extra)
         for name in ("cluster", "epoch", "partitions", "n", "r", "w", "owners"):
             fields[name] = getattr(self, name)
@@ -147,13 +150,15 @@ class Layout:
         width = SLOTS // self.partitions
         return partition * width, (partition + 1) * width - 1
 
-    @cached_property
+    @property
     def preference_lists(self) -> tuple[tuple[str, ...], ...]:
         """For every partition the ids of all members: its owners in order, then its fallbacks in order.
 
         Computed at the first use: with nine members 1 ms at Q=128, 0.2 s at Q=16384.
         """
-        return _preference_lists(self)
+        if not self._lists:
+            self._lists.append(_preference_lists(self))
+        return self._lists[0]
 
     def preference_list(self, partition: int) -> tuple[str, ...]:
         """HOT. The ids of all members: the owners of `partition` in order, then its fallbacks in order."""

@@ -49,7 +49,7 @@ class Durability:
         self._loop = loop
         self._speak = speak
         self._fail = fail
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._sync_thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._held: deque[Outbox] = deque()
         self._syncing = False
         self._dirty = False
@@ -78,7 +78,7 @@ class Durability:
         self._syncing = True
         self._dirty = False
         covered, turn = len(self._held), self._turn
-        future = self._loop.run_in_executor(self._thread, self._engine.sync)
+        future = self._loop.run_in_executor(self._sync_thread, self._engine.sync)
         future.add_done_callback(lambda done: self._synced(done, covered, turn))
 
     def _synced(self, done: asyncio.Future[None], covered: int, turn: int) -> None:
@@ -116,7 +116,7 @@ class Durability:
     def close(self) -> None:
         """Waits for the sync that is running, and syncs what is left."""
         self._closed = True
-        self._thread.shutdown(wait=True)
+        self._sync_thread.shutdown(wait=True)
         self._engine.sync()
         while self._held:
             self._speak(self._held.popleft())

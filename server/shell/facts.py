@@ -7,6 +7,8 @@ import platform
 import resource
 import sys
 
+from server.core import node
+
 
 def process_facts() -> dict[str, str]:
     """The facts at this moment; tens of microseconds, meant to be asked once a second."""
@@ -22,6 +24,7 @@ def process_facts() -> dict[str, str]:
         "arch_bits": "64" if sys.maxsize > 1 << 32 else "32",
         "process_id": str(os.getpid()),
         "executable": sys.executable,
+        "dyn_build": "interpreted" if node.__file__.endswith(".py") else "compiled",
         "used_cpu_sys": f"{usage.ru_stime:.6f}",
         "used_cpu_user": f"{usage.ru_utime:.6f}",
         "used_cpu_sys_children": f"{children.ru_stime:.6f}",

@@ -132,7 +132,7 @@ def dyn_quorum(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.array([resp.integer(n) for n in (replicas, read or state.read_quorum, write or state.write_quorum)])
 
 
-COMMANDS = (
+COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "dyn.get",
         -2,

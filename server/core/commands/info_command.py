@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Facts = dict[str, object]
 
-_SERVER_FACTS = ("os", "arch_bits", "process_id", "executable", "config_file", "io_threads_active")
+_SERVER_FACTS = ("os", "arch_bits", "process_id", "executable", "dyn_build", "config_file", "io_threads_active")
 _MEMORY_FACTS = (
     "used_memory",
     "used_memory_human",

@@ -173,7 +173,7 @@ _KEY = (1, 1, 1)
 _KEYS = (1, -1, 1)
 _EXPIRE_DOC = "Sets the expiry of a key "
 
-COMMANDS = (
+COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "del",
         -2,

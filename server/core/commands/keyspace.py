@@ -120,7 +120,7 @@ def _delete_each(node: Node, keys: list[bytes]) -> Step:
     return start
 
 
-COMMANDS = (
+COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "scan",
         -2,

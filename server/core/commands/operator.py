@@ -140,7 +140,7 @@ _RING = (
     ),
 )
 
-COMMANDS = (
+COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "dyn.cluster", -2, IMMEDIATE, help_lines(), "The cluster as its operator sees it.", "dyn", subcommands=_CLUSTER
     ),

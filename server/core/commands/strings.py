@@ -185,7 +185,7 @@ def mset(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 
 _get = reader(get_reply)
 
-COMMANDS = (
+COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "get",
         2,

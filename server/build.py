@@ -1,0 +1,60 @@
+"""Which build of the code a node runs: the compiled one if it is current, else the sources.
+
+Theory. `setup.py` compiles the hot rooms (mypyc) into `server/compiled`, a tree of its own: beside the sources and not
+over them, so that tests in this process import, patch and subclass the sources. Only a node's process asks for the
+compiled modules, here, before it imports any of them. The build records a fingerprint of the sources that it was made
+of, and counts only while the present sources have the same one: stale code never runs, and without a compiler nodes
+run the sources. INFO says which it is (`dyn_build`).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from hashlib import sha256
+from pathlib import Path
+from sysconfig import get_config_var
+
+ROOT = Path(__file__).parent.parent
+COMPILED = Path("server/compiled")  # under the root of a checkout, or of site-packages
+# What every request passes; of the commands those two modules. A package's `__init__` holds its map and no code.
+HOT = (
+    "protocol/[!_]*.py",
+    "server/core/[!_]*.py",
+    "server/core/commands/spec.py",
+    "server/core/commands/strings.py",
+    "server/shell/[!_]*.py",
+)
+
+
+def compiled_sources() -> list[str]:
+    """The modules to compile, relative to the root."""
+    return sorted(str(path.relative_to(ROOT)) for pattern in HOT for path in ROOT.glob(pattern))
+
+
+def fingerprint() -> str:
+    """Changes with every source (compiled code may hold constants of what is not), and with the kind of Python."""
+    digest = sha256(str(get_config_var("EXT_SUFFIX")).encode())
+    for path in sorted([*ROOT.glob("protocol/**/*.py"), *ROOT.glob("server/**/*.py")]):
+        content = path.read_bytes()
+        digest.update(b"%s %d " % (str(path.relative_to(ROOT)).encode(), len(content)))
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def is_current(place: Path) -> bool:
+    """Whether the build in `place` was made of the present sources."""
+    try:
+        return (place / "fingerprint").read_text() == fingerprint()
+    except FileNotFoundError:
+        return False
+
+
+def use_compiled() -> None:
+    """From now on this process imports the compiled modules, if they are current."""
+    place = ROOT / COMPILED
+    if is_current(place):
+        for folder in sorted({str(Path(source).parent) for source in compiled_sources()}):
+            package = importlib.import_module(folder.replace("/", "."))
+            package.__path__.insert(0, str(place / folder))
+        sys.path.append(str(place))  # the library that all compiled modules share lies there
