@@ -1,5 +1,6 @@
 # Everything is set up by the targets themselves: a fresh Debian machine with Python 3.11 needs nothing else.
 PYTHON ?= python3
+SEEDS ?= 2000
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -21,8 +22,9 @@ test: $(READY) tools compiled  ## Set everything up, check the code and pass the
 	$(BIN)/mypy
 	$(BIN)/pytest
 
-soak: $(READY) tools compiled  ## The long tests: storms of a minute, 100,000 writes missed, the whole of the real input, freezes of all lengths
+soak: $(READY) tools compiled  ## The long tests: storms of a minute, 100,000 writes missed, the whole of the real input, freezes of all lengths, SEEDS=2000 storms in the simulator
 	$(BIN)/pytest -m soak
+	$(BIN)/python -m tests.sim.soak --seeds $(SEEDS)
 
 check: $(READY)  ## Lint, format and types only
 	$(BIN)/ruff check --fix .

@@ -146,6 +146,9 @@ class Mending:
     def _settle(self, key: bytes, words: list[bytes], all_answered: bool) -> None:
         """All other owners of `key` have answered."""
         records, statistics = self._state.records, self._state.statistics
+        if not self._state.owns(key) and not self._state.hints.holds(key):
+            self._put(key, None)  # it was here for the sake of a hint, which is paid by now
+            return
         join: bytes | None = None
         for word in words:
             if word[:1] == _SOUND and versions.verify(word[1:]):
@@ -159,7 +162,10 @@ class Mending:
                 statistics.records_lost += 1
         if join is not None:
             statistics.records_mended += 1
-        records.mend(key, join)
+        self._put(key, join)
+
+    def _put(self, key: bytes, record: bytes | None) -> None:
+        self._state.records.mend(key, record)
         waiters = self._waiting.pop(key)
         self._parked -= len(waiters)
         for waiter in waiters:

@@ -106,8 +106,6 @@ class Node:
         document = self.state.records.document(b"layout")
         if document is not None:
             self.state.adopt(Layout.decode(document))
-        self.collection.start()
-        self.scrub.start()
 
     def _answerers(self) -> dict[bytes, Answerer]:
         return {
@@ -229,6 +227,9 @@ class Node:
         state.wall_offset_ms = wall_ms - now_ms
         state.clock.advance(wall_ms)
         lagging = self._ticked_ms >= 0 and now_ms - self._ticked_ms > LAG_MS_MAX
+        if self._ticked_ms < 0:  # not before: their first pauses begin now, and not at the clock's zero
+            self.collection.start()
+            self.scrub.start()
         self._ticked_ms = now_ms
         self.background.tick(now_ms)
         self._peer_messages.confirm_kept()

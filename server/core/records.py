@@ -168,6 +168,10 @@ class Records:
         self.on_damage(key)
         return DamagedRecord(message, key)
 
+    def stored(self, key: bytes) -> bytes | None:
+        """What the engine holds under a storage key, read past the cache, for the scrub. Raises DamagedRecord."""
+        return self._writes[key] if key in self._writes else self._load(key)
+
     def is_stored(self, key: bytes) -> bool:
         """Whether bytes are known to be stored under a storage key, sound or not."""
         try:

@@ -60,16 +60,28 @@ class Scrub:
         while start < _END:
             yield from self._background.spend(BATCH_KEYS)
             try:
-                pairs = state.records.page(start, _END, BATCH_KEYS)
+                pairs, end = self._page(start)
             except DamagedRecord:
                 start = yield from self._around_damage(start)
                 continue
             for key, record in pairs:
                 self._verify(key, record)
-            if len(pairs) < BATCH_KEYS:
-                break
-            start = pairs[-1][0] + b"\0"
+            start = end
             yield self._background.pause(pause_ms)
+
+    def _page(self, start: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """A page from `start` on, and where to go on after it. Ends before what the engine cannot read.
+
+        Raises DamagedRecord when that begins in the very slot of `start`."""
+        first, end = _slot(start), SLOTS
+        while True:
+            try:
+                pairs = self._state.records.page(start, SLOT_PREFIX[end], BATCH_KEYS)
+                return pairs, SLOT_PREFIX[end] if len(pairs) < BATCH_KEYS else pairs[-1][0] + b"\0"
+            except DamagedRecord:
+                if end == first + 1:
+                    raise
+                end = (first + 1 + end) // 2
 
     def _verify(self, key: bytes, record: bytes) -> None:
         state = self._state
@@ -90,7 +102,7 @@ class Scrub:
         Where nobody answers the slot is left to the next round.
         """
         state = self._state
-        slot = int.from_bytes(start[:2].ljust(2, b"\0"), "big")
+        slot = _slot(start)
         end = SLOT_PREFIX[slot + 1]
         owners = [owner for owner in state.routes[slot >> state.route_shift].owners if owner != state.id]
         answers: Answers = yield self._questions.ask(owners, b"PAGE", start, end, BATCH_KEYS)
@@ -105,8 +117,12 @@ class Scrub:
 
     def _read(self, key: bytes) -> None:
         try:
-            record = self._state.records.get(key)
+            record = self._state.records.stored(key)
         except DamagedRecord:
             return  # noted by `Records.damage`
         if record is not None:
             self._verify(key, record)
+
+
+def _slot(key: bytes) -> int:
+    return int.from_bytes(key[:2].ljust(2, b"\0"), "big")

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from protocol.resp import OK
 from server.core.errors import CommandError, QuorumUnreachable
@@ -32,6 +33,7 @@ from server.core.relays import RelayedBatch, encode_indexes
 from server.core.routing import Plan
 from server.core.sinks import Sink
 from server.core.state import State
+from server.core.versions import DamagedRecord
 
 # Makes the reply of a write that has met its quorum: (acknowledgements so far, sink) -> reply; None answers +OK
 Finish = Callable[[Tally, Sink], bytes] | None
@@ -214,6 +216,9 @@ class Writes(GroupTable[WriteGroup]):
         group.hinted[owner] = ""
         group.tally.hinted += 1
         state = self._state
+        if not group.plan.owned:  # the records may have gone with the last of their hints since
+            with suppress(DamagedRecord):
+                state.records.absorb(group.payload)
         state.hints.keep(owner, group.payload[::2], state.clock.now_ms, state.now_ms, not group.plan.owned)
 
     def hint_late(self, now_ms: int) -> None:

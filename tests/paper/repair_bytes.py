@@ -50,7 +50,7 @@ def measure(keys: int, differing: int, leaf_bits: int = LEAF_BITS) -> Cost:
             if index and number % step == 0 and number // step < differing:
                 record = supersede(record, b"actor--b", number + 1, VALUE)
             batch[storage_key(b"key:%d" % number)] = record
-        host.disk.commit(batch, 0)
+        host.disk.commit(batch)
         host.disk.sync(1)
     world.log.clear()
     world.start()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from protocol.tokens import BadContext, decode_context
-from server.core.versions import VALUE
-from tests.sim.checkers import Writes
+from tests.sim.checkers import Losses, Writes
 from tests.sim.clients import History, Operation
 from tests.sim.evidence import Dot, Evidence
 from tests.sim.host import Host
@@ -88,8 +89,8 @@ def _awake_ms(host: Host, begin_ms: int, end_ms: int) -> int:
     return awake_ms
 
 
-def check_contexts(history: History, evidence: Evidence, writes: Writes) -> list[str]:
-    """P3: a context covers only what its holder has been shown, handed in or written, or what was superseded."""
+def check_contexts(history: History, evidence: Evidence, writes: Writes, wall_ms_at: Callable[[int], int]) -> list[str]:
+    """P3: a context covers only what its holder has been shown, handed in or written, or what was superseded or dead."""
     faults = []
     for operation in history.operations:
         if not operation.name.startswith("DYN.") or operation.name == "DYN.QUORUM" or _without_token(operation):
@@ -101,7 +102,7 @@ def check_contexts(history: History, evidence: Evidence, writes: Writes) -> list
         unborn = _unborn_in_turn(operation, writes)
         for dot, birth in evidence.births.get(key, {}).items():
             version = birth.known.siblings[dot]
-            if version.kind != VALUE or version.value in values or not context.covers(dot):
+            if version.value in values or not context.covers(dot) or version.is_dead(wall_ms_at(operation.answered_ms)):
                 continue
             if own is not None and own.may_supersede(dot):
                 continue
@@ -132,22 +133,47 @@ def _overlap(one: Operation, other: Operation) -> bool:
     )
 
 
-def check_quorum_reads(history: History, writes: Writes, r: int, replicas: int) -> list[str]:
-    """R + W > N: what was acknowledged before a read began is known to its answer."""
+def check_quorum_reads(
+    history: History, writes: Writes, losses: Losses, r: int, owners_of: Callable[[bytes], list[str]]
+) -> list[str]:
+    """R + W > N: what was acknowledged before a read began is known to its answer.
+
+    That holds where W *owners* had the write on disk when it was acknowledged, no disk was lost since, the write has not
+    been forgotten, and no stand-in had a record of the key, perhaps an older one, with which it could vote for an owner.
+    """
     faults = []
     for read in history.operations:
         if read.name != "DYN.GET" or not read.answered or read.error:
             continue
         wanted = int(read.args[3]) if len(read.args) > 3 else read.read_quorum or r
         key, token = read.args[1], read.reply[0]
-        context = Context(key, token)
+        context, owners = Context(key, token), owners_of(key)
+        if writes.evidence.is_held_by_others(owners, key, read.invoked_step, read.answered_step):
+            continue
         for intent in writes.of_key(key):
-            before = intent.fate is Fate.ACKED and intent.operation.answered_step < read.invoked_step
-            if not before or wanted + intent.wanted <= replicas:
+            write = intent.operation
+            before = intent.fate is Fate.ACKED and write.answered_step < read.invoked_step
+            if not before or losses.between(write.invoked_step, read.answered_step):
                 continue
             dots = writes.dots(intent)
-            if dots and not any(context.covers(dot) for dot in dots):
-                faults.append(f"{read} has not seen {intent.operation}")
+            if not dots or any(
+                context.covers(dot) or writes.forgotten.knew(key, dot, read.answered_step) for dot in dots
+            ):
+                continue
+            had = [node for node in writes.evidence.holders(key, dots, write.answered_step) if node in owners]
+            if wanted + len(had) > len(owners):
+                faults.append(f"{read} has not seen {write}")
+    return faults
+
+
+def check_values(history: History, writes: Writes) -> list[str]:
+    """P11: whatever a client gets to read, somebody has written, down to the last bit."""
+    faults = []
+    for read in history.operations:
+        if read.name not in ("GET", "DYN.GET") or not read.answered or read.error:
+            continue
+        values = read.reply[1] if read.name == "DYN.GET" else [] if read.reply is None else [read.reply]
+        faults += [f"{value!r} was written by nobody: {read}" for value in values if not writes.of(read.args[1], value)]
     return faults
 
 

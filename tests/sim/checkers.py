@@ -1,9 +1,10 @@
-"""Promises P1 to P5, judged from the clients' history and the disks alone. Each checker answers what is wrong, in words.
+"""Promises P1 to P5 and P11, judged from the clients' history and the disks alone: each checker answers what is wrong.
 
 Theory. A write is known by its value, which is unique, and the dots under which that value came to disks. It is *covered*
 if one of its dots is a sibling in what all disks know together at the end, or was superseded by a write that had seen it
-and is itself covered. Who had seen what comes from the history: a plain command has seen whatever its coordinator held,
-DYN.SET exactly its context. Where it was first seen on a disk, a write's record tells what it made obsolete.
+and is itself covered, or if it was dead and has been forgotten rightly (forgetting.py). Who had seen what comes from the
+history: a plain command has seen whatever its coordinator held, DYN.SET exactly its context. Where it was first seen on a
+disk, a write's record tells what it made obsolete.
 
 A plain write that was overwritten within its own turn never comes to a disk; then a write that overlaps it in time has to
 stand for it. So it does for the second attempt of a write whose first coordinator was lost, having written it.
@@ -11,20 +12,21 @@ stand for it. So it does for the second attempt of a write whose first coordinat
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from server.core.versions import TOMBSTONE
 from tests.sim.clients import Operation
+from tests.sim.disk import Cause
 from tests.sim.evidence import Dot, Evidence, Seen
+from tests.sim.forgetting import Forgotten
 from tests.sim.intents import Fate, Intent
 
 
 class Writes:
     """The intents by key and value, and what superseded what."""
 
-    def __init__(self, intents: list[Intent], evidence: Evidence) -> None:
+    def __init__(self, intents: list[Intent], evidence: Evidence, forgotten: Forgotten) -> None:
         self.intents = intents
         self.evidence = evidence
+        self.forgotten = forgotten
         self._by_value: dict[tuple[bytes, bytes | None], list[Intent]] = {}
         self._by_key: dict[bytes, list[Intent]] = {}
         self._by_operation: dict[int, Intent] = {}
@@ -70,9 +72,9 @@ class Writes:
         final = self.evidence.final.get(key)
         passed: list[Dot] = []
         open_dots = [dot]
-        while open_dots and final is not None:
+        while open_dots:
             present = open_dots.pop()
-            if present in final.siblings:
+            if (final is not None and present in final.siblings) or self.forgotten.had(key, present):
                 return True
             passed.append(present)
             open_dots += [later for later in self.superseders(key, present) if later not in passed]
@@ -114,8 +116,8 @@ class Writes:
 
 
 def check_dots(evidence: Evidence, writes: Writes) -> list[str]:
-    """P2: no dot names two writes; and no value comes from nowhere."""
-    faults = list(evidence.contradictions)
+    """P2: no dot names two writes; and no value comes from nowhere. P11: no damaged record gets to another disk."""
+    faults = evidence.damaged + evidence.contradictions
     for key, births in evidence.births.items():
         faults += [
             f"{births[dot].known.siblings[dot]} of {key!r} on {births[dot].node} was written by nobody"
@@ -125,25 +127,21 @@ def check_dots(evidence: Evidence, writes: Writes) -> list[str]:
     return faults
 
 
-def check_disks(
-    evidence: Evidence, writes: Writes, losses: list[tuple[int, str]], owners: Callable[[bytes], list[str]]
-) -> list[str]:
-    """P3: between two losses of an owner's disk its knowledge only grows; what goes was superseded, and stays gone."""
+def check_disks(evidence: Evidence, writes: Writes) -> list[str]:
+    """P3: what goes from a disk was superseded, what is gone stays gone; as long as the disk is not hurt.
+
+    A disk that knows less than before has forgotten: whether that was right is for forgetting.py.
+    """
     faults = []
     for key, seen in evidence.seen.items():
         last: dict[str, Seen] = {}
         for now in seen:
             before = last.get(now.node)
             last[now.node] = now
-            if (
-                before is None
-                or now.node not in owners(key)
-                or any(before.step <= step <= now.step and node == now.node for step, node in losses)
-            ):
+            hurt = now.cause is not Cause.COMMIT or before is None or before.cause is Cause.DAMAGE
+            if hurt or not now.known.includes(before.known):
                 continue
             where = f"{key!r} on {now.node} at step {now.step}"
-            if any(counter > now.known.clock.get(actor, -1) for actor, counter in before.known.clock.items()):
-                faults.append(f"the clock of {where} went back")
             for dot in before.known.siblings:
                 rightly = dot in now.known.siblings or any(
                     now.known.covers(later) for later in writes.superseders(key, dot)
@@ -156,10 +154,33 @@ def check_disks(
     return faults
 
 
-def check_acknowledged(writes: Writes, forgetful: list[str]) -> list[str]:
+class Losses:
+    """Which disks have lost what they had acknowledged, and when; and when the owners were equal again.
+
+    A write that was acknowledged before a convergence is on all owners' disks from then on: what happens to one disk after
+    that can do it no harm.
+    """
+
+    def __init__(self) -> None:
+        self.of_disks: list[tuple[int, str]] = []  # at which step whose
+        self.convergences: list[int] = []  # at which steps
+
+    def spare(self, operation: Operation, holders: list[str]) -> bool:
+        """Whether one of the holders of an acknowledged write kept its disk until all owners had that write."""
+        end_step = next((step for step in self.convergences if step >= operation.answered_step), 1 << 60)
+        lost = [node for step, node in self.of_disks if operation.invoked_step <= step <= end_step]
+        return any(node not in lost for node in holders)
+
+    def between(self, from_step: int, to_step: int) -> bool:
+        """Whether a disk has lost anything in that time."""
+        return any(from_step <= step <= to_step for step, _ in self.of_disks)
+
+
+def check_acknowledged(writes: Writes, losses: Losses) -> list[str]:
     """P1 and P4: at its acknowledgement a write is on W distinct disks, and at the end it is covered.
 
-    `forgetful` nodes have lost commits: a write that was acknowledged by them alone is not promised to survive.
+    A stand-in's disk counts: it holds the record for the sake of its hint. What was acknowledged only by nodes that have
+    lost their disks since is not promised to survive.
     """
     faults = []
     evidence = writes.evidence
@@ -174,8 +195,28 @@ def check_acknowledged(writes: Writes, forgetful: list[str]) -> list[str]:
             holders = evidence.holders(key, dots, operation.answered_step)
         if len(holders) < intent.wanted:
             faults.append(f"acknowledged at W={intent.wanted} but on the disks of {holders} only: {operation}")
-        elif any(node not in forgetful for node in holders) and not any(writes.covered(key, dot) for dot in dots):
+        elif losses.spare(operation, holders) and not any(writes.covered(key, dot) for dot in dots):
             faults.append(f"acknowledged and lost: {operation}")
+    return faults
+
+
+def check_gone(writes: Writes, losses: Losses) -> list[str]:
+    """P7: what an acknowledged write or deletion has superseded is not there at the end, however often it was copied."""
+    faults = []
+    for intent in writes.intents:
+        operation, key = intent.operation, intent.key
+        final = writes.evidence.final.get(key)
+        if intent.fate is not Fate.ACKED or final is None:
+            continue
+        births = writes.evidence.births.get(key, {})
+        for dot in writes.dots(intent):
+            if losses.spare(operation, writes.evidence.holders(key, [dot], operation.answered_step)):
+                known = births[dot].known
+                faults += [
+                    f"{version} is back, which was superseded by {operation}"
+                    for gone, version in final.siblings.items()
+                    if known.covers(gone) and gone not in known.siblings and not writes.forgotten.restored(key, gone)
+                ]
     return faults
 
 

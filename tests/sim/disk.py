@@ -2,7 +2,8 @@
 
 Theory. A commit is one batch, whole or not at all. `kill -9` loses no commit (the page cache outlives the process); a
 power loss loses a suffix of the batches that no finished sync covers, as a write-ahead log does; a wiped disk has lost
-all. The log of commits is not the node's: it is the checkers' evidence, and keeps what the disk has lost.
+all, one rolled back to an older copy what came after it, and a damaged record is lost though something lies there. The
+log of all this is not the node's: it is the checkers' evidence, and keeps what the disk has lost.
 """
 
 from __future__ import annotations
@@ -10,55 +11,85 @@ from __future__ import annotations
 import random
 from bisect import bisect_left
 from collections.abc import Mapping
+from enum import Enum
 from typing import NamedTuple
 
-from server.core.records import RECORDS_END
+from server.core.records import META, RECORDS_END
+from tests.sim.events import Events
 
 
-class Commit(NamedTuple):
-    """A record that was put on a disk: at which step of the simulation, on which node's."""
+class Cause(Enum):
+    """Why the bytes under a key have changed."""
+
+    COMMIT = "commit"  # the node's doing
+    LOSS = "loss"  # a power loss, or a wiped disk
+    ROLLBACK = "rollback"  # an older copy of the disk
+    DAMAGE = "damage"
+
+
+class Change(NamedTuple):
+    """What has come to lie under a storage key of a node's disk; None: nothing. Records and hints, no documents."""
 
     step: int
+    now_ms: int
     node: str
-    key: bytes  # the storage key
-    record: bytes
+    key: bytes
+    record: bytes | None
+    cause: Cause
 
 
 Batch = Mapping[bytes, bytes | None]
 
 
+class DamagedBlock(ValueError):
+    """The engine cannot read what is stored there. (The nodes' `damage_error` in the simulator is ValueError.)"""
+
+
 class Disk:
     """`get` and `scan` are `server.core.records.Store`; the rest is the shell's and the faults'."""
 
-    def __init__(self, node: str, log: list[Commit]) -> None:
+    def __init__(self, node: str, log: list[Change], events: Events) -> None:
         self.node = node
         self.data: dict[bytes, bytes] = {}
         self._synced: dict[bytes, bytes] = {}
         self._unsynced: list[Batch] = []
+        self._unreadable: dict[bytes, None] = {}
         self._log = log
+        self._events = events
         self._sorted: list[bytes] | None = None  # the keys in order, until they change
 
     def get(self, key: bytes) -> bytes | None:
-        """The value under a storage key."""
+        """The value under a storage key. Raises DamagedBlock."""
+        if key in self._unreadable:
+            raise DamagedBlock(f"the block of {key!r} is damaged")
         return self.data.get(key)
 
     def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        """Up to `limit` pairs from `start` (included) to `end` (not), ascending."""
+        """Up to `limit` pairs from `start` (included) to `end` (not), ascending. Raises DamagedBlock."""
         if self._sorted is None:
             self._sorted = sorted(self.data)
         keys = self._sorted
         first = bisect_left(keys, start)
         last = len(keys) if end is None else bisect_left(keys, end)
-        return [(key, self.data[key]) for key in keys[first : min(last, first + limit)]]
+        return [(key, self._readable(key)) for key in keys[first : min(last, first + limit)]]
 
-    def commit(self, batch: Batch, step: int) -> None:
+    def _readable(self, key: bytes) -> bytes:
+        value = self.get(key)
+        assert value is not None
+        return value
+
+    def commit(self, batch: Batch) -> None:
         """Writes a turn's batch."""
         _apply(self.data, batch)
         self._sorted = None
         self._unsynced.append(batch)
         for key, record in batch.items():
-            if record is not None and key < RECORDS_END:
-                self._log.append(Commit(step, self.node, key, record))
+            self._unreadable.pop(key, None)
+            self._note(key, record, Cause.COMMIT)
+
+    def _note(self, key: bytes, record: bytes | None, cause: Cause) -> None:
+        if not key.startswith(META):
+            self._log.append(Change(self._events.step, self._events.now_ms, self.node, key, record, cause))
 
     def unsynced(self) -> int:
         """How many batches a sync that begins now will cover."""
@@ -75,22 +106,55 @@ class Disk:
         kept = rng.randint(0, len(self._unsynced))
         lost = len(self._unsynced) - kept
         self.sync(kept)
-        self._unsynced.clear()
-        self.data = dict(self._synced)
-        self._sorted = None
+        self._become(self._synced, Cause.LOSS)
         return lost
 
+    def wipe(self) -> None:
+        """A new, empty disk."""
+        self._become({}, Cause.LOSS)
+
+    def copy(self) -> dict[bytes, bytes]:
+        """All that is on the disk, as a backup of it would be."""
+        return dict(self.data)
+
+    def roll_back(self, copy: dict[bytes, bytes]) -> None:
+        """An older copy takes the place of what is there."""
+        self._become(copy, Cause.ROLLBACK)
+
+    def _become(self, data: dict[bytes, bytes], cause: Cause) -> None:
+        before, self.data, self._synced, self._sorted = self.data, dict(data), dict(data), None
+        self._unsynced.clear()
+        self._unreadable = {key: None for key in self._unreadable if cause is Cause.LOSS and key in data}
+        for key in sorted(before.keys() | data.keys()):
+            if before.get(key) != data.get(key):
+                self._note(key, data.get(key), cause)
+
     def damage(self, key: bytes, data: bytes) -> None:
-        """The bytes under a storage key are wrong from now on, whatever was synced. The log stays true."""
+        """The bytes under a storage key are wrong from now on, whatever was synced."""
         self.data[key] = data
         if key in self._synced:
             self._synced[key] = data
         self._sorted = None
+        self._note(key, None, Cause.DAMAGE)
 
-    def wipe(self) -> None:
-        """A new, empty disk."""
-        self.data, self._synced, self._sorted = {}, {}, None
-        self._unsynced.clear()
+    def damage_some(self, rng: random.Random) -> bytes | None:
+        """Flips a bit of a stored record, or makes its block unreadable; answers where, None if there is none."""
+        keys = sorted(key for key in self.data if key < RECORDS_END)
+        if not keys:
+            return None
+        key = rng.choice(keys)
+        if rng.random() < 0.3:
+            self._unreadable[key] = None
+            self._note(key, None, Cause.DAMAGE)
+        else:
+            record = self.data[key]
+            place = rng.randrange(len(record))
+            self.damage(key, record[:place] + bytes((record[place] ^ 1 << rng.randrange(8),)) + record[place + 1 :])
+        return key
+
+    def is_readable(self, key: bytes) -> bool:
+        """Whether the engine can read what lies under a storage key."""
+        return key not in self._unreadable
 
     def count(self) -> int:
         """The number of records."""

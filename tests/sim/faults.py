@@ -1,7 +1,9 @@
 """The storm: what goes wrong, when, and for how long. Every fault ends by itself, or in `World.heal`.
 
-Theory (P1). Commits may be lost by power loss or with a disk, but only on one node of the cluster, so that no write
-acknowledged by W=2 can be lost. With fsync `always` a power loss loses nothing that was said, so there it may hit all.
+Theory (P1). What was committed may be lost by power loss, with a disk, with what came after an older copy of it, or under
+a damaged byte, but only on one node of the cluster (the next storm may choose another one, once the owners are equal), so
+that no write acknowledged by W=2 can be lost. With fsync `always` a power loss loses nothing that was said, so there it
+may hit all.
 """
 
 from __future__ import annotations
@@ -79,6 +81,34 @@ class Storm:
                 self._world.lose_power(host)
                 self._start_later(host)
 
+    def _restart(self) -> None:
+        """A clean stop."""
+        host = self._some_host()
+        host.stop()
+        self._start_later(host)
+
+    def _be_out(self) -> None:
+        """A node is away for long enough that many hints gather."""
+        host = self._some_host()
+        host.kill()
+        self._world.events.after(self._rng.randint(3000, 8000), lambda: None if host.node is not None else host.start())
+
+    def _roll_back(self) -> None:
+        """An administrator's mistake: the copy is from now, and takes the place of the disk some time later."""
+        host, copy = self.unlucky, self.unlucky.disk.copy()
+
+        def restore() -> None:
+            if self._world.events.now_ms < self._end_ms:
+                host.kill()
+                self._world.roll_back(host, copy)
+                self._start_later(host)
+
+        self._later(restore)
+
+    def _damage_record(self) -> None:
+        if len(self._world.hosts) > 1:  # else nobody has another copy
+            self._world.damage(self.unlucky)
+
     def _wipe(self) -> None:
         host = self.unlucky
         if len(self._world.hosts) == 1:
@@ -101,6 +131,16 @@ class Storm:
                     self._world.network.cut(*path)
                     self._later(partial(self._world.network.mend, *path))
 
+    def _divide(self) -> None:
+        """Two halves; each path heals in its own time."""
+        hosts = self._world.hosts
+        half = self._rng.sample(hosts, len(hosts) // 2)
+        for one in hosts:
+            for other in hosts:
+                if (one in half) != (other in half):
+                    self._world.network.cut(one.id, other.id)
+                    self._later(partial(self._world.network.mend, one.id, other.id), 6000)
+
     def _break_connection(self) -> None:
         pipes = self._world.network.pipes()
         if pipes:
@@ -109,8 +149,17 @@ class Storm:
     def _slow_path(self) -> None:
         path = self._some_path()
         if path is not None:
-            self._world.network.path(*path).delay_ms_max = self._rng.choice((50, 400))
+            weather = self._world.network.path(*path)
+            weather.delay_ms_min, weather.delay_ms_max = 1, self._rng.choice((50, 400))
             self._later(lambda: self._world.network.mend(*path))
+
+    def _very_slow_path(self) -> None:
+        """What is sent now arrives after everybody has given up waiting for it."""
+        path = self._some_path()
+        if path is not None:
+            weather = self._world.network.path(*path)
+            weather.delay_ms_min, weather.delay_ms_max = 3000, 9000
+            self._later(lambda: self._world.network.mend(*path), 2000)
 
     def _slow_node(self) -> None:
         host = self._some_host()
@@ -124,6 +173,10 @@ class Storm:
         self._world.network.datagrams = Datagrams(self._rng.uniform(0, 0.3), self._rng.uniform(0, 0.5))
         self._later(lambda: setattr(self._world.network, "datagrams", None), 2000)
 
+    def _late_datagrams(self) -> None:
+        self._world.network.datagrams = Datagrams(0.1, 0.5, late_ms_max=9000)
+        self._later(lambda: setattr(self._world.network, "datagrams", None), 2000)
+
     def _damage(self) -> None:
         self._world.network.flip_byte_next = True
 
@@ -133,14 +186,21 @@ FAULTS: dict[str, Callable[[Storm], None]] = {
     "kill all": Storm._kill_all,
     "crash": Storm._crash,
     "freeze": Storm._freeze,
+    "restart": Storm._restart,
+    "outage": Storm._be_out,
     "power loss": Storm._lose_power,
     "wipe": Storm._wipe,
+    "rollback": Storm._roll_back,
+    "damaged record": Storm._damage_record,
     "cut": Storm._cut,
     "isolate": Storm._isolate,
+    "partition": Storm._divide,
     "broken connection": Storm._break_connection,
     "slow path": Storm._slow_path,
+    "very slow path": Storm._very_slow_path,
     "slow node": Storm._slow_node,
     "clock jump": Storm._jump_clock,
     "datagrams": Storm._datagrams,
+    "late datagrams": Storm._late_datagrams,
     "damage": Storm._damage,
 }

@@ -63,7 +63,8 @@ class Host:
         self.freezes: list[tuple[int, int]] = []  # from, to: how long the process did nothing
         self.crash_before = ""  # one of CRASH_STEPS: the next turn with something to do ends there
         self.turn_delay_ms_max = 2
-        self.skew_ms = 0  # of the wall clock
+        self.skew_ms_max = 0
+        self._skew_ms = 0
         self.boot_ms = rng.randint(0, 10**9)  # of the monotonic clock
         self.connections: dict[int, Connection] = {}  # of clients, by session
         self.callers: list[Connection] = []  # the same, with those that the process has not taken yet
@@ -74,15 +75,23 @@ class Host:
         self._turn_asked = False
         self._held: deque[Outbox] = deque()
         self._syncing = False
-        self._ticked_ms = 0
-        self._timer_ms = 0
-        self._timers = 0
+        self._ticked_ms = self._timer_ms = self._timers = 0
 
     # Clocks
 
     def now_ms(self) -> int:
         """The machine's monotonic clock."""
         return self.events.now_ms + self.boot_ms
+
+    @property
+    def skew_ms(self) -> int:
+        """By how much the wall clock is ahead; `skew_ms_max` remembers the most that it ever was."""
+        return self._skew_ms
+
+    @skew_ms.setter
+    def skew_ms(self, skew_ms: int) -> None:
+        self._skew_ms = skew_ms
+        self.skew_ms_max = max(skew_ms, self.skew_ms_max)
 
     def wall_ms(self) -> int:
         """The machine's idea of the time of day."""
@@ -127,14 +136,17 @@ class Host:
         self._end()
 
     def stop(self) -> None:
-        """A clean stop, as SIGTERM asks for."""
-        life = self.life
-        self._end_turn(life)
-        if self.node is None or self.life != life or self.frozen:
+        """SIGTERM: a last turn, which is synced and answers clients, but reaches no node any more (Server.stop)."""
+        if self.node is None or self.frozen:
             return
         self.trace(f"{self.member.name} stops")
-        self.disk.commit(self.node.retire(), self.events.step)
+        self._held.append(self.node.take())
+        self.disk.commit(self._held[-1].writes)
+        self.disk.commit(self.node.retire())
         self.disk.sync(self.disk.unsynced())
+        for outbox in self._held:
+            for session, data in outbox.replies:
+                self._reply(session, data)
         for pipe in self.network.pipes(receiver=self.id):
             pipe.abort()
         self._end()
@@ -250,7 +262,7 @@ class Host:
         if self._dies("commit", bool(outbox.writes)):
             return
         if outbox.writes:
-            self.disk.commit(outbox.writes, self.events.step)
+            self.disk.commit(outbox.writes)
         self._turn = outbox.turn
         if self.config.fsync != "always" or (not outbox.writes and not self._held):
             self.speak(outbox)

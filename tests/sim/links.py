@@ -42,7 +42,10 @@ class Link:
             network.events.after(CONNECT_TIMEOUT_MS, self._failed)
             return
         delay_ms = network.delay_ms(here.id, there.id) + network.delay_ms(there.id, here.id)
-        network.events.after(delay_ms, self._accepted)
+        if delay_ms < CONNECT_TIMEOUT_MS:
+            network.events.after(delay_ms, self._accepted)
+        else:
+            network.events.after(CONNECT_TIMEOUT_MS, self._failed)
 
     def _failed(self) -> None:
         self._deliver(self._refused)

@@ -80,6 +80,10 @@ class Network:
         for pipe in self.pipes(sender, receiver):
             pipe.resume()
 
+    def is_quick(self) -> bool:
+        """Whether nothing is under way any more that was sent long ago, or that has long to go."""
+        return all(pipe.due_ms < self.events.now_ms + 100 for pipe in self.pipes())
+
     def pipes(self, sender: str | None = None, receiver: str | None = None) -> list[Pipe]:
         """The open pipes from `sender` to `receiver`; None stands for all."""
         return [
@@ -112,7 +116,7 @@ class Pipe:
         self._arrived = arrived
         self._lost = lost
         self._flight: deque[tuple[int, bytes]] = deque()
-        self._last_ms = 0
+        self.due_ms = 0  # when the last of what is under way arrives
         network.join(self)
 
     def write(self, data: bytes) -> None:
@@ -141,9 +145,9 @@ class Pipe:
     def _queue(self, data: bytes) -> None:
         network = self._network
         due_ms = network.events.now_ms + network.delay_ms(self.sender, self.receiver)
-        self._last_ms = max(due_ms, self._last_ms)
-        self._flight.append((self._last_ms, data))
-        network.events.after(self._last_ms - network.events.now_ms, self._land)
+        self.due_ms = max(due_ms, self.due_ms)
+        self._flight.append((self.due_ms, data))
+        network.events.after(self.due_ms - network.events.now_ms, self._land)
 
     def _scatter(self, data: bytes, datagrams: Datagrams) -> None:
         network = self._network

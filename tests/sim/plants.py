@@ -47,7 +47,7 @@ def _speak_before_commit(patch: Patch) -> None:
     def finish_turn(self: Host, outbox: Outbox) -> None:
         self.speak(outbox)
         if self.node is not None and not self._dies("commit", bool(outbox.writes)):
-            self.disk.commit(outbox.writes, self.events.step)
+            self.disk.commit(outbox.writes)
 
     patch(Host, "finish_turn", finish_turn)
 
@@ -91,7 +91,7 @@ def _lie_about_second_attempts(patch: Patch) -> None:
 
 def _speak_before_a_sync(patch: Patch) -> None:
     def finish_turn(self: Host, outbox: Outbox) -> None:
-        self.disk.commit(outbox.writes, self.events.step)
+        self.disk.commit(outbox.writes)
         self.speak(outbox)
 
     patch(Host, "finish_turn", finish_turn)

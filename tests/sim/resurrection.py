@@ -82,9 +82,10 @@ def _delay_some(world: World, rng: random.Random, end_ms: int) -> None:
 def came_back(world: World) -> list[str]:
     """The values that all disks together hold at the end although something had superseded them."""
     known: dict[bytes, list[tuple[dict[bytes, int], dict[tuple[bytes, int], None]]]] = {}
-    for commit in dict.fromkeys((commit.key, commit.record) for commit in world.log):
-        clock, siblings = versions.decode(commit[1])
-        known.setdefault(commit[0], []).append((clock, {sibling[:2]: None for sibling in siblings}))
+    stored = ((change.key, change.record) for change in world.log if change.record and change.key < RECORDS_END)
+    for key, record in dict.fromkeys(stored):
+        clock, siblings = versions.decode(record)
+        known.setdefault(key, []).append((clock, {sibling[:2]: None for sibling in siblings}))
     final: dict[bytes, bytes | None] = {}
     for host in world.hosts:
         for key, record in host.disk.data.items():

@@ -1,25 +1,36 @@
 """A seed becomes a profile, the profile a run, the run a verdict.
 
 A calm run has no faults, clocks up to 30 s apart, and keys that one client each writes: there reads must see every write
-before them. A stormy run has some of the faults; afterwards the cluster is healed, and read once more with R=N.
+before them. A stormy run has some of the faults (safety); afterwards the cluster is healed, and has to become whole by
+itself (liveness): equal records on all owners' disks, no hints, and what is dead gone; then it is read once more with
+R=N. Some runs have a second storm after that, in which another node has the bad luck with its disk.
 """
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from server.core.config import Config
+from server.core.versions import VALUE
 from tests.sim import answers, checkers
-from tests.sim.evidence import Evidence
+from tests.sim.convergence import dead_records
+from tests.sim.evidence import NOTHING, Evidence
 from tests.sim.faults import FAULTS, Storm
+from tests.sim.forgetting import Forgotten
+from tests.sim.host import EPOCH_MS
 from tests.sim.intents import intents_of
 from tests.sim.workload import Customer
 from tests.sim.world import World
 
-CALM_MS, STORM_MS, HEAL_MS_MAX = 3000, 8000, 12_000
+CALM_MS, STORM_MS, SECOND_STORM_MS, HEAL_MS_MAX = 3000, 8000, 4000, 12_000
+CONVERGE_MS_MAX, COLLECT_MS_MAX = 30_000, 240_000  # of virtual time, from when the nodes see each other again
 SKEW_MS_MAX = 30_000
-TALKATIVE = ("clock jump", "datagrams", "slow node", "slow path")  # faults that make no node fall silent
+READ_MS_MAX = 10_000
+KNOWN = {field.name for field in fields(Config)}
+REPAIRS, COLLECTS, MENDS = (name in KNOWN for name in ("repair_interval_ms", "collect_wait_ms", "scrub_interval_ms"))
+TALKATIVE = ("clock jump", "slow node", "slow path")  # faults that make no node fall silent
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,9 @@ class Profile:
     faults: tuple[str, ...] = ()
     pace_ms: int = 700
     duration_ms: int = STORM_MS
-    config: Config = field(default_factory=Config)
+    config: Config = field(default_factory=lambda: config())
+    storms: int = 1
+    collects: bool = True  # wait until what is dead has gone; long, where a clock was set back (votes.py)
 
     @property
     def calm(self) -> bool:
@@ -62,20 +75,34 @@ class Verdict:
         )
 
 
+def config(**settings: Any) -> Config:
+    """A node's settings in the simulator, where repair is always near."""
+    soon = {"repair_interval_ms": 1500, "collect_wait_ms": 3500, "scrub_interval_ms": 2000}
+    return Config(**{name: value for name, value in (soon | settings).items() if name in KNOWN})
+
+
 def profile_of(seed: int, nodes: int | None = None) -> Profile:
     """The profile that a seed stands for: one in four is calm."""
     rng = random.Random(seed)
     nodes = nodes or rng.choice((1, 2, 3, 3, 3, 3, 4, 5, 5, 7, 9))
-    config = Config(
+    hasty = {"request_timeout_ms": 300, "hint_after_ms": 150, "collect_wait_ms": 300} if rng.random() < 0.3 else {}
+    settings = config(
+        **{"collect_wait_ms": rng.choice((3500, 5000))} | hasty,
         fsync=rng.choice(("everysec", "everysec", "always", "no")),
         record_cache_bytes=rng.choice((2000, 1 << 20)),
         batch_bytes_max=rng.choice((100, 4 << 20)),
+        repair_interval_ms=rng.choice((500, 1500, 4000)),
+        scrub_interval_ms=rng.choice((1000, 4000)),
+        clock_entries_max=rng.choice((2, 8)),
     )
     calm = rng.random() < 0.25
     names = () if calm else tuple(sorted(rng.sample(sorted(FAULTS), rng.randint(1, 6))))
+    if not MENDS:
+        names = tuple(name for name in names if name != "damaged record")
     return Profile(
         nodes, rng.randint(3, 6), rng.randint(3, 6), names, rng.choice((150, 500, 1500)),
-        CALM_MS if calm else STORM_MS, config,
+        CALM_MS if calm else STORM_MS, settings, 2 if not calm and rng.random() < 0.2 else 1,
+        "clock jump" not in names and rng.random() < (0.3 if nodes < 6 else 0.05),
     )  # fmt: skip
 
 
@@ -86,27 +113,62 @@ def run(seed: int, profile: Profile | None = None, keep_trace: bool = False) -> 
     for host in world.hosts:
         host.skew_ms = world.rng.randint(-SKEW_MS_MAX, SKEW_MS_MAX) // 2
     world.start()
-    customers = _customers(world, profile)
-    Storm(world, list(profile.faults), profile.pace_ms, profile.duration_ms)
-    world.run(profile.duration_ms)
-    for customer in customers:
-        customer.stop()
-    world.heal()
-    world.run(100)
-    healed = world.run_until(HEAL_MS_MAX, lambda: world.at_peace() and all(c.client.idle for c in customers))
-    faults = [] if healed else ["after the storm the nodes do not find each other, or clients still wait"]
+    faults: list[str] = []
+    for number in range(profile.storms if REPAIRS else 1):
+        faults += _weather(world, profile, number)
+        if REPAIRS:
+            faults += _converge(world)
+        if faults:
+            break
+    if not faults and profile.collects and COLLECTS:
+        faults += _collect(world)
     faults += _judge(world, profile)
     return Verdict(seed, profile, world, faults)
 
 
-def _customers(world: World, profile: Profile) -> list[Customer]:
-    kinds = b"p" if profile.calm else b"pdm"
+def _weather(world: World, profile: Profile, number: int) -> list[str]:
+    """A storm, or a calm day, and what is left of it once all is healed."""
+    customers = _customers(world, profile, number)
+    duration_ms = SECOND_STORM_MS if number else profile.duration_ms
+    Storm(world, list(profile.faults), profile.pace_ms, duration_ms)
+    world.run(duration_ms)
+    for customer in customers:
+        customer.stop()
+    world.heal(within_ms=0 if profile.calm else 1000)
+    world.run(100)
+    if world.run_until(HEAL_MS_MAX, lambda: world.at_peace() and all(c.client.idle for c in customers)):
+        return []
+    return ["after the storm the nodes do not find each other, or clients still wait"]
+
+
+def _customers(world: World, profile: Profile, number: int) -> list[Customer]:
+    kinds = b"p" if profile.calm else b"pdmx"
     keys = [b"%c%d" % (kinds[index % len(kinds)], index) for index in range(profile.keys)]
     customers = []
     for index in range(profile.customers):
         own = [b"p%d.%d" % (index, number) for number in range(3)] if profile.calm else keys
-        customers.append(Customer(world, f"c{index}", world.hosts, own, profile.calm))
+        name = f"c{index}" if not number else f"c{index}.{number}"
+        customers.append(Customer(world, name, world.hosts, own, profile.calm))
     return customers
+
+
+def _converge(world: World) -> list[str]:
+    """The cluster becomes whole by itself."""
+    if not world.run_until(CONVERGE_MS_MAX, lambda: not world.differences()):
+        return [f"does not converge: {difference}" for difference in world.differences()]
+    world.trace("converged")
+    world.losses.convergences.append(world.events.step)
+    return []
+
+
+def _collect(world: World) -> list[str]:
+    """What is dead by everybody's clock goes, and the disks are equal again."""
+
+    def left() -> list[str]:
+        wall_ms = EPOCH_MS + world.events.now_ms + min(host.skew_ms for host in world.hosts)
+        return dead_records([host.disk for host in world.hosts], wall_ms) + world.differences()
+
+    return [] if world.run_until(COLLECT_MS_MAX, lambda: not left()) else left()
 
 
 def _judge(world: World, profile: Profile) -> list[str]:
@@ -119,27 +181,39 @@ def _judge(world: World, profile: Profile) -> list[str]:
         history, world.hosts, world.events.now_ms, profile.config.request_timeout_ms, attempts
     )
     evidence = Evidence(world.log, [host.disk for host in world.hosts])
-    writes = checkers.Writes(intents_of(history, layout.effective_w, layout.effective_n), evidence)
+    forgotten = Forgotten(evidence, world.owner_ids, world.wall_ms_at)
+    writes = checkers.Writes(intents_of(history, layout.effective_w, layout.effective_n), evidence, forgotten)
+    faults += forgotten.faults
     faults += checkers.check_dots(evidence, writes)
-    faults += checkers.check_disks(evidence, writes, world.losses, world.owner_ids)
-    faults += checkers.check_acknowledged(writes, world.forgetful)
+    faults += checkers.check_disks(evidence, writes)
+    faults += checkers.check_acknowledged(writes, world.losses)
+    faults += checkers.check_gone(writes, world.losses)
     faults += checkers.check_refused(writes)
-    faults += answers.check_contexts(history, evidence, writes)
-    if not world.forgetful and profile.nodes <= layout.effective_n:  # no stand-ins: no sloppy quorums
-        faults += answers.check_quorum_reads(history, writes, layout.effective_r, layout.effective_n)
+    faults += answers.check_contexts(history, evidence, writes, world.wall_ms_at)
+    faults += answers.check_quorum_reads(history, writes, world.losses, layout.effective_r, world.owner_ids)
     if profile.calm:
         faults += answers.check_calm(history)
-        faults += [f"{key!r} has siblings" for key, known in evidence.final.items() if len(known.siblings) != 1]
-    faults += _read_everything(world, evidence)
-    return faults
+        faults += [f"{key!r} has siblings" for key, known in evidence.final.items() if len(known.siblings) > 1]
+    if REPAIRS:
+        faults += _read_everything(world, evidence)
+    return faults + answers.check_values(history, writes)
 
 
 def _read_everything(world: World, evidence: Evidence) -> list[str]:
-    """After the storm any node, asked with R=N, answers what all disks know together."""
+    """After the storm any node, asked with R=N, answers what all disks know together. What may expire may be missing;
+    what has expired by the answering node's own clock must be."""
     faults = []
-    for key, known in evidence.final.items():
-        read = world.ask(world.rng.choice(world.hosts), "DYN.GET", key, "R", world.layout.effective_n)
-        expected = sorted(version.value for version in known.siblings.values() if version.kind == 0)
-        if read.error or sorted(read.reply[1]) != expected:
-            faults.append(f"the disks know {expected} of {key!r}, but {read}")
+    world.run_until(HEAL_MS_MAX, lambda: world.at_peace() and world.network.is_quick())
+    for key in evidence.seen:
+        known = evidence.final.get(key, NOTHING)
+        host = world.rng.choice(world.hosts)
+        values = [version for version in known.siblings.values() if version.kind == VALUE]
+        may = {v.value for v in values if not v.is_dead(host.wall_ms())}
+        must = {v.value for v in values if not v.is_dead(world.wall_ms_at(world.events.now_ms + READ_MS_MAX))}
+        for _ in range(3):  # a connection may still break over what was damaged under way
+            read = world.ask(host, "DYN.GET", key, "R", world.layout.effective_n)
+            if not read.error:
+                break
+        if read.error or not must <= set(read.reply[1]) <= may:
+            faults.append(f"the disks know {sorted(must)} of {key!r}, but {read}")
     return faults

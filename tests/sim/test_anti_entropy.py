@@ -30,7 +30,7 @@ def record(number: int, actor: bytes = ACTORS[0], seen: bytes | None = None) -> 
 def put(host: Host, records: dict[bytes, bytes]) -> None:
     """Writes records straight on the disk of a host that does not run."""
     assert host.node is None
-    host.disk.commit({storage_key(key): value for key, value in records.items()}, 0)
+    host.disk.commit({storage_key(key): value for key, value in records.items()})
     host.disk.sync(host.disk.unsynced())
 
 
@@ -99,7 +99,7 @@ def test_a_wiped_node_is_filled_again() -> None:
     n2 = world.hosts[1]
     n2.kill()
     world.wipe(n2)
-    n2.disk.commit({META + b"layout": world.layout.encode()}, 0)
+    n2.disk.commit({META + b"layout": world.layout.encode()})
     world.run(5000)
     n2.start()
     assert world.run_until(SOON_MS, lambda: equal(world))
@@ -117,7 +117,7 @@ def test_a_node_that_comes_back_empty_at_once_is_not_taken_for_the_one_that_went
     n2 = world.hosts[1]
     n2.kill()
     world.wipe(n2)
-    n2.disk.commit({META + b"layout": world.layout.encode()}, 0)
+    n2.disk.commit({META + b"layout": world.layout.encode()})
     n2.start()
     assert world.run_until(SOON_MS, lambda: equal(world))
     assert n2.running.state.records.keys == 300

@@ -216,7 +216,7 @@ def test_a_read_repairs_the_owners_that_differ_and_no_other(three: World) -> Non
     three.run(100)
     n3.kill()
     three.wipe(n3)
-    n3.disk.commit({b"\xff\xfflayout": three.layout.encode()}, 0)
+    n3.disk.commit({b"\xff\xfflayout": three.layout.encode()})
     n3.start()
     three.run_until(HEAL_MS, three.at_peace)
     assert three.stored(n3, key) is None

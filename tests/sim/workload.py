@@ -1,6 +1,7 @@
 """What clients ask for: pipelines of commands on few keys, so that they meet; each value is written once only.
 
-A key's first letter tells how it is used: `p` by plain Redis commands, `d` by DYN commands, `m` by both.
+A key's first letter tells how it is used: `p` by plain Redis commands, `d` by DYN commands, `m` by both; `x` by both so
+that it seldom lives for long: values expire, are deleted, and come again.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class Customer:
         return [b"DYN.QUORUM", b"R", b"%d" % read, b"W", b"%d" % write]
 
     def _command(self, key: bytes) -> list[bytes]:
-        kinds = {b"p": _PLAIN, b"d": _DYN, b"m": _PLAIN + _DYN}[key[:1]]
+        kinds = {b"p": _PLAIN, b"d": _DYN, b"m": _PLAIN + _DYN, b"x": _SHORT_LIVED}[key[:1]]
         return self._rng.choice(kinds)(self, key)
 
     def _value(self, key: bytes) -> bytes:
@@ -81,6 +82,15 @@ class Customer:
 
     def _set_if_absent(self, key: bytes) -> list[bytes]:
         return [b"SET", key, self._value(key), b"NX"]
+
+    def _set_to_expire(self, key: bytes) -> list[bytes]:
+        return [*self._set(key), *self._expiry()]
+
+    def _dyn_set_to_expire(self, key: bytes) -> list[bytes]:
+        return [*self._dyn_set(key), *self._expiry()]
+
+    def _expiry(self) -> list[bytes]:
+        return [b"PX", b"%d" % self._rng.choice((1, 100, 1000, 5000, 3_600_000))]
 
     def _get(self, key: bytes) -> list[bytes]:
         return [b"GET", key]
@@ -124,4 +134,8 @@ _PLAIN: list[Callable[[Customer, bytes], list[bytes]]] = [
 ]  # fmt: skip
 _DYN: list[Callable[[Customer, bytes], list[bytes]]] = [
     Customer._dyn_get, Customer._dyn_get, Customer._dyn_set, Customer._dyn_set, Customer._dyn_delete
+]  # fmt: skip
+_SHORT_LIVED: list[Callable[[Customer, bytes], list[bytes]]] = [
+    Customer._set, Customer._set_to_expire, Customer._dyn_set_to_expire, Customer._set_if_absent, Customer._get,
+    Customer._delete, Customer._delete, Customer._dyn_get, Customer._dyn_delete, Customer._dyn_delete,
 ]  # fmt: skip

@@ -6,15 +6,18 @@ import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from server.core.commands.operator import first_layout
 from server.core.config import Config
 from server.core.layout import Layout, Member
 from server.core.records import META, storage_key
+from tests.sim import convergence
+from tests.sim.checkers import Losses
 from tests.sim.clients import Client, History, Operation
-from tests.sim.disk import Commit, Disk
+from tests.sim.disk import Change, Disk
 from tests.sim.events import Events
-from tests.sim.host import Host
+from tests.sim.host import EPOCH_MS, Host
 from tests.sim.network import Network
 
 PARTITIONS = 16
@@ -39,9 +42,8 @@ class World:
         self.events = Events()
         self.network = Network(self.events, self.rng)
         self.history = History()
-        self.log: list[Commit] = []
-        self.losses: list[tuple[int, str]] = []  # at which step which node's disk lost commits
-        self.forgetful: list[str] = []  # the nodes whose disks may have lost what they had acknowledged
+        self.log: list[Change] = []
+        self.losses = Losses()
         self.trace_lines: list[str] = []
         self._keep_trace = keep_trace
         self._digest = hashlib.blake2b(digest_size=12)
@@ -55,7 +57,7 @@ class World:
         self._by_id = {host.id: host for host in self.hosts}
         if laid_out:
             for host in self.hosts:
-                host.disk.commit({META + b"layout": self.layout.encode()}, 0)
+                host.disk.commit({META + b"layout": self.layout.encode()})
                 host.disk.sync(1)
 
     def _member(self, index: int) -> Member:
@@ -64,7 +66,9 @@ class World:
 
     def _host(self, member: Member) -> Host:
         config = replace(self.config, tree_leaf_bits=LEAF_BITS)
-        host = Host(member, Disk(member.id, self.log), self.events, self.network, self.rng, config, self.trace)
+        host = Host(
+            member, Disk(member.id, self.log, self.events), self.events, self.network, self.rng, config, self.trace
+        )
         host.fellow = self.host
         return host
 
@@ -82,8 +86,8 @@ class World:
     def fingerprint(self) -> str:
         """The hash of the trace so far, of every commit and of every answer."""
         digest = self._digest.copy()
-        for commit in self.log:
-            digest.update(b"%d %b %b %b" % (commit.step, commit.node.encode(), commit.key, commit.record))
+        for change in self.log:
+            digest.update(b"%d %b %b %b" % (change.step, change.node.encode(), change.key, change.record or b"gone"))
         for operation in self.history.operations:
             digest.update(repr(operation).encode())
         return digest.hexdigest()
@@ -114,19 +118,36 @@ class World:
 
     def lose_power(self, host: Host) -> None:
         """A machine goes dark, and what was not synced is lost."""
-        before = dict(host.disk.data)
+        before = host.disk.copy()
         host.lose_power()
-        if host.disk.data != before:
-            self.losses.append((self.events.step, host.id))
-            if self.config.fsync != "always":
-                self.forgetful.append(host.id)
+        if host.disk.data != before and self.config.fsync != "always":
+            self._lost(host)
 
     def wipe(self, host: Host) -> None:
         """The disk of a stopped node is replaced by an empty one."""
         self.trace(f"{host.member.name} loses its disk")
         host.disk.wipe()
-        self.losses.append((self.events.step, host.id))
-        self.forgetful.append(host.id)
+        self._lost(host)
+
+    def roll_back(self, host: Host, copy: dict[bytes, bytes]) -> None:
+        """The disk of a stopped node is replaced by an older copy of it."""
+        self.trace(f"{host.member.name} gets an older copy of its disk")
+        host.disk.roll_back(copy)
+        self._lost(host)
+
+    def damage(self, host: Host) -> None:
+        """One of the records on a disk, of a running node or of a stopped one, is not what was written there."""
+        key = host.disk.damage_some(self.rng)
+        if key is not None:
+            self.trace(f"{host.member.name} has a damaged record at {key!r}")
+            self._lost(host)
+
+    def _lost(self, host: Host) -> None:
+        self.losses.of_disks.append((self.events.step, host.id))
+
+    def wall_ms_at(self, now_ms: int) -> int:
+        """What the fastest wall clock reads, at most, at a time of the simulation: no node's idea of now is later."""
+        return EPOCH_MS + now_ms + max(host.skew_ms_max for host in self.hosts)
 
     def run_until(self, duration_ms: int, condition: Callable[[], bool]) -> bool:
         """Time passes until `condition`, which is looked at ten times a second; answers whether it came to hold."""
@@ -135,8 +156,8 @@ class World:
             self.events.run(100)
         return condition()
 
-    def heal(self) -> None:
-        """All nodes up, all paths good."""
+    def heal(self, within_ms: int = 0) -> None:
+        """All nodes up, and all paths good, one after the other."""
         self.trace("healing")
         self.network.datagrams = None
         for pipe in self.network.pipes():
@@ -152,7 +173,19 @@ class World:
         for one in self.hosts:
             for other in self.hosts:
                 if one is not other:
-                    self.network.mend(one.id, other.id)
+                    mend = partial(self.network.mend, one.id, other.id)
+                    self.events.after(self.rng.randint(0, within_ms), mend) if within_ms else mend()
+
+    def differences(self) -> list[str]:
+        """What keeps the disks from being as they should be once all is well."""
+        return convergence.differences([host.disk for host in self.hosts], self._owners_at)
+
+    def _owners_at(self, stored_at: bytes) -> list[str]:
+        return list(self.layout.owners[self.layout.partition_of(int.from_bytes(stored_at[:2], "big"))])
+
+    def owner_ids(self, key: bytes) -> list[str]:
+        """The ids of the key's owners."""
+        return self._owners_at(storage_key(key))
 
     # A client's hand
 
@@ -172,12 +205,7 @@ class World:
 
     def owners(self, key: bytes) -> list[Host]:
         """The key's owners, in order: the first is its coordinator while it lives."""
-        slot = int.from_bytes(storage_key(key)[:2], "big")
-        return [self.host(owner) for owner in self.layout.owners[self.layout.partition_of(slot)]]
-
-    def owner_ids(self, key: bytes) -> list[str]:
-        """The ids of the key's owners."""
-        return [host.id for host in self.owners(key)]
+        return [self.host(owner) for owner in self.owner_ids(key)]
 
     def key_of(self, *owners: Host) -> bytes:
         """Some key whose owners are these, in this order (a beginning of the list is enough)."""

@@ -67,11 +67,19 @@ class Host(NamedTuple):
     prefix: tuple[str, ...] = ()
 
 
+LOOPBACK = Host()
+
+
 class WireNode:
     """One node: its directory, its port, and its process while it has one."""
 
     def __init__(
-        self, directory: Path, port: int, options: Sequence[str], environment: Mapping[str, str], host: Host
+        self,
+        directory: Path,
+        port: int,
+        options: Sequence[str],
+        environment: Mapping[str, str],
+        host: Host = LOOPBACK,
     ) -> None:
         self.directory = directory
         self.name = directory.name
@@ -223,7 +231,7 @@ class WireCluster:
                 base_port + place,
                 options,
                 (environments or {}).get(place, {}),
-                hosts[place] if hosts else Host(),
+                hosts[place] if hosts else LOOPBACK,
             )
             for place in range(nodes)
         ]
