@@ -23,8 +23,9 @@ from typing import Any
 
 import redis
 
-from tests.wire.cluster import Client, WireNode, connect, wait_for
+from tests.wire.cluster import LOOPBACK, Client, Host, WireNode, connect, wait_for
 
+Address = tuple[str, int]
 KEYS_PER_THREAD = 150
 BATCH = 16
 READ_BATCH = 200
@@ -47,7 +48,7 @@ class Writer(threading.Thread):
     """One of the threads: at even places one command at a time, at odd ones in pipelines."""
 
     def __init__(
-        self, place: int, ports: Sequence[int], timeout_s: float, stop: threading.Event, deletes: float
+        self, place: int, addresses: Sequence[Address], timeout_s: float, stop: threading.Event, deletes: float
     ) -> None:
         super().__init__(daemon=True)
         self.expected: dict[str, Expected] = {}
@@ -55,8 +56,8 @@ class Writer(threading.Thread):
         self.stale: list[str] = []
         self.writes = self.breaks = 0
         self._place = place
-        self._ports = ports
-        self._at = place % len(ports)
+        self._addresses = addresses
+        self._at = place % len(addresses)
         self._timeout_s = timeout_s
         self._halt = stop
         self._deletes = deletes
@@ -73,7 +74,7 @@ class Writer(threading.Thread):
             except (redis.ConnectionError, redis.TimeoutError):
                 self.breaks += 1
                 client.close()
-                self._at = (self._at + 1) % len(self._ports)
+                self._at = (self._at + 1) % len(self._addresses)
                 client = self._connect()
             except redis.ResponseError as error:
                 self.errors.append(f"node {self._at + 1}: {error}")
@@ -85,7 +86,8 @@ class Writer(threading.Thread):
         return self.writes >= count
 
     def _connect(self) -> Client:
-        return connect(self._ports[self._at], self._timeout_s)
+        host, port = self._addresses[self._at]
+        return connect(port, self._timeout_s, host=host)
 
     def _key(self, number: int) -> str:
         return f"load:{self._place}:{number}:{self._renamed[number]}"
@@ -138,10 +140,19 @@ def _send(client: Client, commands: list[tuple[str, ...]]) -> list[Any]:
 class Load:
     """All the threads together."""
 
-    def __init__(self, ports: Sequence[int], timeout_s: float = 10.0, threads: int = 4, deletes: float = 0.0) -> None:
-        """`deletes` is the share of DELs among the writes of keys that are there."""
+    def __init__(
+        self,
+        ports: Sequence[int],
+        timeout_s: float = 10.0,
+        threads: int = 4,
+        deletes: float = 0.0,
+        hosts: Sequence[Host] = (),
+    ) -> None:
+        """`deletes` is the share of DELs among the writes of keys that are there; `hosts` are where the nodes run, if not
+        on loopback."""
         self._stop = threading.Event()
-        self.writers = [Writer(place, ports, timeout_s, self._stop, deletes) for place in range(threads)]
+        addresses = [(hosts[place].address if hosts else LOOPBACK.address, port) for place, port in enumerate(ports)]
+        self.writers = [Writer(place, addresses, timeout_s, self._stop, deletes) for place in range(threads)]
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -11,8 +11,11 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
-from tests.wire.cluster import Host
+import pytest
+
+from tests.wire.cluster import Host, WireCluster
 
 
 class Networks:
@@ -24,7 +27,7 @@ class Networks:
         self._nodes = [f"{self._tag}-n{number}" for number in range(1, nodes + 1)]
         base = os.getpid() % 50 * 5  # another run at the same time should have other addresses
         self._subnets = [f"198.18.{base + place}" for place in range(nodes + 1)]  # the last one leads to this process
-        self._cut: list[tuple[str, str]] = []
+        self._cut: set[tuple[str, str]] = set()  # sender and receiver
 
     @property
     def hosts(self) -> list[Host]:
@@ -53,19 +56,18 @@ class Networks:
         for subnet in self._subnets[:-1]:
             _ip("route", "add", f"{subnet}.0/24", "via", f"{outside}.1")
 
-    def cut(self, some: Sequence[Host], others: Sequence[Host]) -> None:
-        """From now on nothing that one of `some` and one of `others` send each other arrives."""
-        for one in some:
-            for other in others:
-                for sender, receiver in ((one.address, other.address), (other.address, one.address)):
-                    _ip("-n", self._router, "rule", "add", "from", sender, "to", receiver, "blackhole")
-                    self._cut.append((sender, receiver))
-
-    def heal(self) -> None:
-        """Everything arrives again."""
-        while self._cut:
-            sender, receiver = self._cut.pop()
-            _ip("-n", self._router, "rule", "del", "from", sender, "to", receiver, "blackhole")
+    def isolate(self, alone: Sequence[Host]) -> None:
+        """From now on each of these nodes is cut off from all others, and nobody else is: none heals all."""
+        wanted = {
+            (one.address, other.address)
+            for one in self.hosts
+            for other in self.hosts
+            if one != other and (one in alone or other in alone)
+        }
+        for doing, pairs in (("del", self._cut - wanted), ("add", wanted - self._cut)):
+            for sender, receiver in sorted(pairs):
+                _ip("-n", self._router, "rule", doing, "from", sender, "to", receiver, "blackhole")
+        self._cut = wanted
 
     def remove(self) -> None:
         """Takes down what was made, as far as it was. The links go with their namespaces."""
@@ -90,6 +92,22 @@ def networks(nodes: int) -> Iterator[Networks]:
         yield made
     finally:
         made.remove()
+
+
+@contextmanager
+def cut_cluster(directory: Path, nodes: int, config: str = "") -> Iterator[tuple[WireCluster, Networks]]:
+    """A healthy cluster, each node of which is in a network namespace of its own. Skips the test where that cannot be."""
+    try:
+        with networks(nodes) as made:
+            cluster = WireCluster(directory, nodes, config=config, hosts=made.hosts)
+            try:
+                cluster.form()
+                yield cluster, made
+            finally:
+                cluster.dispose()
+            cluster.assert_logs_clean()
+    except NotPermitted as error:
+        pytest.skip(f"this machine lets us make no networks: {error}")
 
 
 def _ip(*words: str) -> None:

@@ -108,7 +108,7 @@ def test_a_flipped_byte_in_a_data_file_is_mended(make_cluster: MakeCluster) -> N
     assert counters(victim)["records_lost"] == 0
 
 
-@pytest.mark.parametrize("pattern", ["MANIFEST-*", "*.log"])
+@pytest.mark.parametrize("pattern", ["MANIFEST-*", pytest.param("*.log", marks=pytest.mark.soak)])
 def test_a_store_that_does_not_open_is_rebuilt_from_the_others(make_cluster: MakeCluster, pattern: str) -> None:
     cluster = make_cluster(config=CONFIG)
     victim = cluster.nodes[0]

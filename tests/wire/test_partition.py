@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.wire.cluster import Client, WireCluster, WireNode, wait_for
-from tests.wire.networks import Networks, NotPermitted, networks
+from tests.wire.networks import Networks, cut_cluster
 from tests.wire.repairs import stop_and_compare, wait_delivered
 
 KEYS = 300
@@ -19,23 +19,14 @@ LONG_CUT_S = 60.0
 @pytest.fixture
 def cut_off(tmp_path: Path) -> Iterator[tuple[WireCluster, Networks]]:
     """A healthy cluster of three nodes, each in a network namespace of its own."""
-    try:
-        with networks(3) as made:
-            cluster = WireCluster(tmp_path / "cluster", hosts=made.hosts)
-            try:
-                cluster.form()
-                yield cluster, made
-            finally:
-                cluster.dispose()
-            cluster.assert_logs_clean()
-    except NotPermitted as error:
-        pytest.skip(f"this machine lets us make no networks: {error}")
+    with cut_cluster(tmp_path / "cluster", 3) as made:
+        yield made
 
 
 def _cut_off_the_first(cluster: WireCluster, made: Networks) -> None:
     """Returns when each side has noticed."""
     alone, *others = cluster.nodes
-    made.cut([alone.host], [node.host for node in others])
+    made.isolate([alone.host])
     wait_for(lambda: list(alone.states().values()) == ["up", "down", "down"], "n1 holds the others for down")
     seen = {"n1": "down", "n2": "up", "n3": "up"}
     wait_for(lambda: all(node.states() == seen for node in others), "they hold n1 for down")
@@ -69,7 +60,7 @@ def test_both_sides_of_a_cut_are_there_afterwards(cut_off: tuple[WireCluster, Ne
         assert client.set(f"both{number}", f"many{number}")
         assert client.set(f"many{number}", f"many{number}")
         assert client.get(f"both{number}") == b"many%d" % number
-    made.heal()
+    made.isolate([])
     cluster.wait_healthy()
     wait_delivered(cluster)
     for number in range(KEYS):
@@ -94,5 +85,5 @@ def test_a_long_cut_is_over_when_it_is_over(cut_off: tuple[WireCluster, Networks
     cluster, made = cut_off
     _cut_off_the_first(cluster, made)
     threading.Event().wait(LONG_CUT_S)
-    made.heal()
+    made.isolate([])
     cluster.wait_healthy()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from tests.wire.cluster import WireCluster
 from tests.wire.load import Load
+from tests.wire.networks import Networks, cut_cluster
 from tests.wire.repairs import stop_and_compare, wait_whole
 from tests.wire.storm import Storm
 
@@ -20,10 +22,11 @@ CONFIG = "repair_interval_ms = 1000\n"
 IN_ORDER = re.compile(r": (NOQUORUM|TIMEOUT) |: DEL: 0$|not part of a cluster yet")
 
 
-def _storm(cluster: WireCluster, seed: int, duration_s: float) -> None:
-    storm = Storm(cluster, seed)
+def _storm(cluster: WireCluster, seed: int, duration_s: float, networks: Networks | None = None) -> None:
+    storm = Storm(cluster, seed, networks)
     print(f"the storm of seed {seed}")
-    load = Load(cluster.ports, timeout_s=4.0, deletes=0.2)
+    hosts = [node.host for node in cluster.nodes]
+    load = Load(cluster.ports, timeout_s=4.0, deletes=0.2, hosts=hosts)
     with load.running():
         load.more(100)
         storm.rage(duration_s)
@@ -45,3 +48,11 @@ def test_a_storm_loses_nothing(make_cluster: Callable[..., WireCluster]) -> None
 @pytest.mark.parametrize("nodes", [3, 5])
 def test_a_long_storm_loses_nothing(make_cluster: Callable[..., WireCluster], nodes: int) -> None:
     _storm(make_cluster(nodes=nodes, config=CONFIG), random.randrange(1 << 32), 60)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("nodes", [3, 5])
+def test_a_long_storm_with_cuts_loses_nothing(tmp_path: Path, nodes: int) -> None:
+    with cut_cluster(tmp_path / "cluster", nodes, CONFIG) as (cluster, made):
+        _storm(cluster, random.randrange(1 << 32), 60, made)
