@@ -124,6 +124,8 @@ class Mending:
             if not progress:
                 yield self._background.pause(AGAIN_MS)
         self._running = False
+        yield self._background.pause(0)  # what was mended is committed by then
+        self._state.records.rescan_spoilt()
         return None
 
     def _mend(self, keys: list[bytes]) -> Generator[Step, Any, bool]:

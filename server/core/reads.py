@@ -14,6 +14,7 @@ deletion that everybody has forgotten since (see collection.py).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from xxhash import xxh3_64_digest
 
@@ -148,7 +149,8 @@ class Reads(GroupTable[ReadGroup]):
         if group.plan.owned and state.id in group.tally.acked:
             pairs = _lacking(group, group.ours)
             state.statistics.read_repairs += len(pairs) // 2
-            state.records.absorb(pairs)
+            with suppress(DamagedRecord):  # found damaged since: it is mended, not repaired
+                state.records.absorb(pairs)
 
 
 def _lacking(group: ReadGroup, held: Sequence[bytes | None]) -> list[bytes]:

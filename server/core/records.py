@@ -69,6 +69,7 @@ class Records:
         self.keys = 0
         self.on_damage: Callable[[bytes], None] = lambda stored_at: None
         self.trees = Trees(leaf_bits)
+        self._spoilt: dict[int, None] = {}  # slots that could not be read when they were counted
         self._trees_kept = False  # the store holds a document of the trees, true until something is written
 
     def open(self) -> None:
@@ -101,11 +102,18 @@ class Records:
             trees.forget(first_slot, end_slot)
             if end_slot - first_slot == 1:
                 trees.spoil(first_slot)
+                self._spoilt[first_slot] = None
                 return
             self.damaged = damaged  # to be counted once, where it is
             middle = (first_slot + end_slot) // 2
             self.rescan(first_slot, middle)
             self.rescan(middle, end_slot)
+
+    def rescan_spoilt(self) -> None:
+        """Tries the slots again that could not be read: what was damaged there may have been mended and committed."""
+        spoilt, self._spoilt = self._spoilt, {}
+        for slot in spoilt:
+            self.rescan(slot, slot + 1)
 
     def retire(self) -> dict[bytes, bytes | None]:
         """A batch for after the last turn: with it the next `open` need not read everything."""
@@ -197,8 +205,9 @@ class Records:
         if old is not None:
             self._young[key] = self._writes[key] = None
             self._young_bytes -= len(old)
+            if self.trees.counts[int.from_bytes(key[:2], "big")]:  # else it lay where nothing could be read
+                self.keys -= 1
             self.trees.change(key, old, None)
-            self.keys -= 1
 
     def mend(self, key: bytes, record: bytes | None) -> None:
         """Stores `record` (None: nothing) in place of damaged bytes with this turn's batch."""

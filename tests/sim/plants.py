@@ -21,10 +21,10 @@ from server.core.relays import Relays, SecondAttempt
 from server.core.sinks import Session
 from server.core.versions import ACTOR_BYTES
 from tests.sim.host import EPOCH_MS, Host
-from tests.sim.runs import Profile
+from tests.sim.runs import Profile, config
 
 Patch = Callable[[Any, str, Any], None]
-ALWAYS = Config(fsync="always")
+ALWAYS = config(fsync="always")
 
 
 @dataclass(frozen=True)
@@ -35,12 +35,14 @@ class Plant:
     patch: Callable[[Patch], None]
     found_by: str
     faults: tuple[str, ...] = ()
-    config: Config = field(default_factory=Config)
+    config: Config = field(default_factory=lambda: config())
     duration_ms: int = 5000
+    nodes: int = 3
+    pace_ms: int = 300
 
     def profile(self) -> Profile:
-        """Three nodes, a lot of what the plant needs."""
-        return Profile(3, 5, 5, self.faults, 300, self.duration_ms, self.config)
+        """A few nodes, a lot of what the plant needs."""
+        return Profile(self.nodes, 5, 5, self.faults, self.pace_ms, self.duration_ms, self.config, collects=False)
 
 
 def _speak_before_commit(patch: Patch) -> None:
