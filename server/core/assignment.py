@@ -11,9 +11,7 @@ what the former has reached:
    rest can still be dealt. That test is exact: the limits of nodes, zones and rows nest, so what can be dealt in
    fractions can be dealt whole (an integral flow). Of the nodes that pass, one is taken that has much left and has
    seldom met those of the row: so the copies of a lost node's records lie with all others alike.
-3. `arrange`: which of them is first, second, and so on. Each node is first as often as second, and the next owners of
-   its partitions, on whom its work falls when it fails, are all others alike. Positions that the search leaves
-   uneven are levelled exactly, by exchanges along shortest paths (de Werra's equitable colouring of bipartite graphs).
+3. `arrange` (in `arrangement`): which of them is first, second, and so on, so that each node is that equally often.
 
 Zones come before balance. A partition takes a second owner from a zone only when each zone has given one or has no
 more nodes, a third only when each has given two, and so on. That is the limit of balance as well: with as many zones
@@ -27,20 +25,11 @@ membership starts from the same `ZoneRule` and `shares` (what should be), then m
 from __future__ import annotations
 
 import heapq
-from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 
+from server.core.arrangement import Row, arrange
 from server.core.layout import Member
-
-Row = list[int]  # the owners of one partition, as indexes into the members sorted by id
-
-SWEEPS_MAX = 6  # of `arrange` over all rows; it mostly settles in two or three
-WINDOW = 3  # neighbouring positions of a row that are permuted together
-# Prices of `arrange`, found by trial, where 1 is that of one more row in which x follows y in the same positions:
-POSITION_WEIGHT = 2.0  # once more in a position than is fair
-NEXT_WEIGHT = 8.0  # one more row in which x follows y in any of the n - 1 pairs of positions, divided by n - 1
 
 
 def assign(members: Sequence[Member], partitions: int, n: int) -> tuple[tuple[str, ...], ...]:
@@ -83,27 +72,31 @@ class ZoneRule:
         return ZoneRule(count, zone_of, least, tuple(min(size, level) for size in sizes))
 
 
-def shares(weights: Sequence[int], zones: ZoneRule, partitions: int) -> list[int]:
+def shares(weights: Sequence[int], zones: ZoneRule, partitions: int, held: Sequence[int] = ()) -> list[int]:
     """The number of partitions each node owns: `zones.count * partitions` in all, by weight within the zones' bounds.
 
     Equal weights without bounds in the way differ by at most one. Of all admissible shares these have the lowest
-    max(owned / weight).
+    max(owned / weight). Of nodes with equal claims those that hold more already (`held`, when given) go first.
     """
     owned = [0] * len(weights)
     in_zone = [0] * len(zones.most)
 
+    def claim(node: int) -> tuple[float, bool, int]:
+        """The lower the sooner served."""
+        return (owned[node] + 1) / weights[node], not held or held[node] <= owned[node], node
+
     def hand_out(nodes: Iterable[int], seats: int) -> None:
-        queue = [((owned[node] + 1) / weights[node], node) for node in nodes]
+        queue = [claim(node) for node in nodes]
         heapq.heapify(queue)
         while seats:
-            _, node = heapq.heappop(queue)
+            _, _, node = heapq.heappop(queue)
             zone = zones.zone_of[node]
             if owned[node] == partitions or in_zone[zone] == zones.most[zone] * partitions:
                 continue  # full for good: not pushed back
             owned[node] += 1
             in_zone[zone] += 1
             seats -= 1
-            heapq.heappush(queue, ((owned[node] + 1) / weights[node], node))
+            heapq.heappush(queue, claim(node))
 
     for zone, least in enumerate(zones.least):
         hand_out([node for node, of in enumerate(zones.zone_of) if of == zone], least * partitions)
@@ -174,124 +167,3 @@ class _Deal:
             self.zone_left[self.zones.zone_of[node]] -= 1
             for other in row:
                 self.together[node][other] += 1
-
-
-def arrange(rows: list[Row], quotas: Sequence[int]) -> None:
-    """Orders the nodes within each row, in place; see the module's theory, step 3.
-
-    Afterwards node i stands in each position `quotas[i] / n` times, rounded up or down.
-    """
-    order = _Order(quotas, len(rows[0]))
-    for row in rows:
-        row[:] = order.cheapest(sorted(row))
-        order.count(row, 1)
-    for _ in range(SWEEPS_MAX):
-        if not sum([order.improve(row) for row in rows]):
-            break
-    left = list(quotas)
-    for position in range(len(rows[0]) - 1):
-        _level(rows, position, left)
-        for row in rows:
-            left[row[position]] -= 1
-
-
-class _Order:
-    """How often each node stands in each position and directly after each other node, over the rows counted so far."""
-
-    def __init__(self, quotas: Sequence[int], count: int) -> None:
-        nodes = range(len(quotas))
-        mean = sum(quotas) / len(quotas)
-        self.fair = [quota / count for quota in quotas]
-        self.scale = [mean / (quota or 1) for quota in quotas]
-        self.held = [[0] * len(quotas) for _ in range(count)]
-        self.next_at = [[[0] * len(quotas) for _ in nodes] for _ in range(count)]
-        self.next = [[0] * len(quotas) for _ in nodes]
-        self.next_weight = NEXT_WEIGHT / max(1, count - 1)
-        self.windows = _windows(count)
-
-    def cheapest(self, row: Row) -> Row:
-        """The best of the row's orders that are near its present one."""
-        orders = [[row[position] for position in window] for window in self.windows]
-        return orders[min(range(len(orders)), key=lambda index: self.price(orders[index]))]
-
-    def count(self, row: Row, step: int) -> None:
-        for position, node in enumerate(row):
-            self.held[position][node] += step
-            if position:
-                self.next_at[position][row[position - 1]][node] += step
-                self.next[row[position - 1]][node] += step
-
-    def price(self, row: Row) -> float:
-        """What counting this row would cost: positions above the fair number, neighbours that often are neighbours."""
-        total = 0.0
-        previous = -1
-        for position, node in enumerate(row):
-            over = self.held[position][node] + 1 - self.fair[node]
-            if over > 0:
-                total += POSITION_WEIGHT * over
-            if position:
-                times = self.next_weight * self.next[previous][node] + self.next_at[position][previous][node]
-                total += times * self.scale[previous] * self.scale[node]
-            previous = node
-        return total
-
-    def improve(self, row: Row) -> bool:
-        """Gives the row its cheapest order given all others; whether that changed it."""
-        self.count(row, -1)
-        best = self.cheapest(row)
-        better = self.price(best) < self.price(row) - 1e-9
-        if better:
-            row[:] = best
-        self.count(row, 1)
-        return better
-
-
-def _windows(count: int) -> list[tuple[int, ...]]:
-    """All orders of `count` positions that permute `WINDOW` neighbours, each once, the unchanged one first."""
-    found: dict[tuple[int, ...], None] = {}
-    whole = tuple(range(count))
-    for start in range(max(1, count - WINDOW + 1)):
-        for middle in permutations(whole[start : start + WINDOW]):
-            found[whole[:start] + middle + whole[start + WINDOW :]] = None
-    return list(found)
-
-
-def _level(rows: list[Row], position: int, left: Sequence[int]) -> None:
-    """Makes node i stand in `position` `left[i] / slots` times, rounded up or down, by exchanges with later positions.
-
-    `left[i]` is how often node i stands in this or a later position, `slots` the number of these. Giving each node of a
-    row `1 / slots` of the position would be level in fractions, so exchanges that level it whole exist (Hoffman's
-    circulation theorem), and the paths searched for are there to be found.
-    """
-    slots = len(rows[0]) - position
-    while True:
-        held = [0] * len(left)
-        for row in rows:
-            held[row[position]] += 1
-        givers = [node for node, times in enumerate(held) if times > -(-left[node] // slots)]
-        takers = [node for node, times in enumerate(held) if times < -(-left[node] // slots)]
-        if not givers:
-            givers = [node for node, times in enumerate(held) if times > left[node] // slots]
-            takers = [node for node, times in enumerate(held) if times < left[node] // slots]
-            if not takers:
-                return
-        _hand_over(rows, position, givers, takers)
-
-
-def _hand_over(rows: list[Row], position: int, givers: Row, takers: Row) -> None:
-    """One giver stands in `position` once less, one taker once more: along a shortest path of rows that hold both."""
-    rows_of: dict[int, list[Row]] = {}
-    for row in rows:
-        rows_of.setdefault(row[position], []).append(row)
-    reached: dict[int, Row] = {node: [] for node in givers}  # node -> the row it was reached by; empty for a giver
-    queue = deque(givers)
-    while (node := queue.popleft()) not in takers:
-        for row in rows_of.get(node, ()):
-            for other in row[position + 1 :]:
-                if other not in reached:
-                    reached[other] = row
-                    queue.append(other)
-    while row := reached[node]:
-        giver, at = row[position], row.index(node)
-        row[position], row[at] = node, giver
-        node = giver

@@ -91,10 +91,19 @@ class Scrub:
             return
         slot = int.from_bytes(key[:2], "big")
         route = state.routes[slot >> state.route_shift]
-        if route.owned and route.coordinator is None:
+        if not route.owned:
+            self._return_guest(key, route.owners)
+        elif route.coordinator is None:
             long = versions.clock_entries(record) > state.config.clock_entries_max
             if long or versions.is_dead(record, state.clock.now_ms):
                 self._collection.notice(key, 0)
+
+    def _return_guest(self, key: bytes, owners: tuple[str, ...]) -> None:
+        """A record of others that no hint is about (this node has crashed while it wrote it): they get it, and it goes."""
+        state = self._state
+        if not state.hints.holds(key):
+            for owner in owners:
+                state.hints.keep(owner, [key], state.clock.now_ms, state.now_ms, True)
 
     def _around_damage(self, start: bytes) -> Generator[Step, Any, bytes]:
         """The engine cannot read from `start` on. Reads what other owners have there, key by key; answers where to go on.

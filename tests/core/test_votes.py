@@ -107,7 +107,10 @@ def test_a_line_waits_for_the_disk(voter: Voter) -> None:
     [
         supersede(None, b"actor-x.", 5, b"value"),
         supersede(None, b"actor-x.", 5, b"value", (WALL_MS + 60_000)),
-        encode({b"actor-x.": 5, b"actor-y.": 6}, [*decode(_tombstone())[1], *decode(supersede(None, b"actor-y.", 6, b"v"))[1]]),
+        encode(
+            {b"actor-x.": 5, b"actor-y.": 6},
+            [*decode(_tombstone())[1], *decode(supersede(None, b"actor-y.", 6, b"v"))[1]],
+        ),
     ],
     ids=["value", "not expired yet", "tombstone beside a value"],
 )  # fmt: skip
@@ -209,7 +212,8 @@ def test_late_records_are_refused_and_nothing_else(voter: Voter) -> None:
     ("message", "expected"),
     [
         ([b"STORE"], True), ([b"KEEP"], True), ([b"HINT"], True), ([b"READ"], False),
-        ([b"ASK", b"1", b"1", b"ABSORB"], True), ([b"ASK", b"1", b"1", b"MERGE"], True), ([b"ASK", b"1", b"1", b"PAGE"], False),
+        ([b"ASK", b"1", b"1", b"ABSORB"], True), ([b"ASK", b"1", b"1", b"MERGE"], True),
+        ([b"ASK", b"1", b"1", b"PAGE"], False),
     ],
 )  # fmt: skip
 def test_messages_that_carry_records(message: Sequence[bytes], expected: bool) -> None:
