@@ -167,7 +167,7 @@ class Node:
     def connected(self, peer: str, now_ms: int) -> None:
         """The shell has a connection on which our messages reach `peer`. It learns our layout first of all."""
         state = self.state
-        state.now_ms = now_ms
+        state.at(now_ms)
         state.links.add(peer)
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
@@ -178,7 +178,7 @@ class Node:
     def disconnected(self, peer: str, now_ms: int) -> None:
         """Our connection to `peer` broke: whatever was asked over it will not be answered."""
         state = self.state
-        state.now_ms = now_ms
+        state.at(now_ms)
         state.links.discard(peer)
         state.messages.pop(peer, None)
         state.liveness.link_lost(peer, now_ms)

@@ -169,7 +169,8 @@ class Server:
     def _tick(self) -> None:
         now_ms = self.now_ms()
         self._ticked_ms = now_ms
-        self.node.tick(now_ms, time.time_ns() // 1_000_000)
+        behind_ms = int(time.monotonic() * 1000) - now_ms  # a long pass must not put our clock ahead of the others'
+        self.node.tick(now_ms, time.time_ns() // 1_000_000 - behind_ms)
         if now_ms - self._checked_ms >= 1000:
             self._checked_ms = now_ms
             self._check_disk()

@@ -62,6 +62,7 @@ def test_the_first_write_after_a_thaw_is_the_newest(make_cluster: Callable[..., 
             with sleeper.frozen():
                 direct.sendall(request[:1])  # so that this is the first connection that it reads when it wakes
                 assert clients[other.name].set(key, "while it slept")
+                _pass_s(0.02)  # both writes in one reading of the clock, a millisecond, would have no order
                 direct.sendall(request[1:])
             assert read_exactly(direct, 5) == b"+OK\r\n"
         for node in (third, other, sleeper):
