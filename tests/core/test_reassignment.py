@@ -194,17 +194,21 @@ def test_thirty_nodes_one_by_one_and_back() -> None:
         check_evenness(members, after)
 
 
-@pytest.mark.parametrize("zones", [2, 3, 4])
-def test_zones_one_by_one_and_back(zones: int) -> None:
-    """Zones differ by one node at most. They can ask for more moves than the shares alone: a seat that must stay in its
-    zone reaches another node through two exchanges. That these are the fewest, the comparison with the dumb way says.
+@pytest.mark.parametrize(("zones", "excess"), [(2, 1.0), (3, 1.0), (4, 1.05)])
+def test_zones_one_by_one_and_back(zones: int, excess: float) -> None:
+    """Zones differ by one node at most.
+
+    With more zones than owners a leave can ask for more moves than its shares alone: which zones a row does without must
+    change as well. That these are the fewest, the comparison with the dumb way says.
     """
+    moves = fewest = 0
     for members, before, after in grow_and_shrink(12, 128, zones):
         assert zone_violations(after, members, 3) == ()
-        rule = ZoneRule.of(members, 3)
-        best = max(shares([1] * len(members), rule, 128))
+        best = max(shares([1] * len(members), ZoneRule.of(members, 3), 128))
         assert max(count_owned(after).values()) == best
-        assert count_moves(before, after) <= 1.2 * fewest_moves(before, after)
+        moves += count_moves(before, after)
+        fewest += fewest_moves(before, after)
+    assert moves <= excess * fewest
 
 
 def test_the_partitions_of_a_failed_node_fall_back_on_all_others() -> None:
