@@ -26,9 +26,9 @@ WINDOW = 3  # neighbouring positions of a row that are permuted together
 POSITION_WEIGHT = 2.0  # once more in a position than is fair
 POSITION_WEIGHT_AGAIN = 1.0  # the same where the rows have an order already: lower, or it holds on to that too much
 NEXT_WEIGHT = 8.0  # one more row in which x follows y in any of the n - 1 pairs of positions, divided by n - 1
-NEXT_WEIGHT_AT_LAST = 1.0  # the same in step 3: what is left are mostly neighbours in the same positions
+NEXT_WEIGHT_AT_LAST = 0.5  # the same in step 3: what is left are mostly neighbours in the same positions
 # Step 3 parts two neighbours that are so many rows, and this share of the even number, above it:
-CROWDED = 1.0
+CROWDED = 0.75
 CROWDED_SHARE = 0.1
 PARTNERS_MAX = 8  # second rows that are tried for a swap
 

@@ -25,6 +25,7 @@ from server.core.seats import Seats
 LONG = 1 << 20  # above the length of any path: paths are compared by price, then by length
 NO_WAY = 1 << 60
 PRICES = (-1, 0, 1)
+CANDIDATES_MAX = 100  # rows that are compared for an exchange: bounds the time where nodes own thousands
 
 
 def meet_targets(seats: Seats) -> None:
@@ -115,11 +116,7 @@ class _Exchanges:
         """In the cheapest row, of these the one that makes pairs most even."""
         seats = self.seats
         price = (self.cheapest[leaver][comer] - 1) // LONG
-        rows = [
-            row
-            for row in seats.rows_of[leaver]
-            if seats.price(row, leaver, comer) == price and seats.permits(row, leaver, comer)
-        ]
+        rows = self._candidates(leaver, comer, price)
         row = min(rows, key=lambda row: (seats.crowding(row, leaver, comer), row))
         touched = self._count(row, -1)
         seats.leave(row, leaver)
@@ -127,3 +124,19 @@ class _Exchanges:
         touched += self._count(row, 1)
         for _, giver, taker in touched:
             self._renew(giver, taker)
+
+    def _candidates(self, leaver: int, comer: int, price: int) -> list[int]:
+        """Rows that permit the exchange at this price, `CANDIDATES_MAX` of them; the next search begins after them."""
+        seats = self.seats
+        found = []
+        seen = []
+        for row in seats.rows_of[leaver]:
+            seen.append(row)
+            if seats.price(row, leaver, comer) == price and seats.permits(row, leaver, comer):
+                found.append(row)
+                if len(found) == CANDIDATES_MAX:
+                    break
+        for row in seen:
+            del seats.rows_of[leaver][row]
+            seats.rows_of[leaver][row] = None
+        return found

@@ -34,14 +34,18 @@ NO_ONE: Mapping[str, str] = {}
 def next_owners(present: Layout, members: Sequence[Member], replaced: Mapping[str, str] = NO_ONE) -> Owners:
     """The owners of the next layout, in which `members` are the members. `replaced`: old id -> new id.
 
-    When nothing but replacements (or names and addresses) changes, every other seat and all positions stay.
+    When nothing but replacements (or names and addresses) changes, every other seat and all positions stay: the new
+    node has the old one's share, whatever its own weight and zone. ValueError: a replacement of one who is no member,
+    or by one who is.
     """
     stood_for = {new: old for old, new in replaced.items()}
     owners = substitute(present.owners, replaced)
     old = {member.id: (member.zone, member.weight) for member in present.members}
+    for gone, new in replaced.items():
+        if gone not in old or new in old or stood_for[new] != gone:
+            raise ValueError(f"{new!r} cannot take the place of {gone!r}")
     same = len(members) == len(old) and all(
-        stood_for[member.id] in old if member.id in stood_for else old.get(member.id) == (member.zone, member.weight)
-        for member in members
+        member.id in stood_for or old.get(member.id) == (member.zone, member.weight) for member in members
     )
     return owners if same else reassign(owners, members, present.n)
 
