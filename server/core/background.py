@@ -15,7 +15,7 @@ from server.core.procedures import Procedure, Step, Steps
 from server.core.state import State
 from server.core.timers import Timers
 
-BATCH_KEYS = 64  # background work looks at so many keys in a turn, at most; about a millisecond's work
+BATCH_KEYS = 16  # background work looks at so many keys in a turn, at most: a few tenths of a millisecond
 QUIET_MS = 1000  # no command for so long: nobody minds a higher pace
 
 
