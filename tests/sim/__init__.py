@@ -16,10 +16,13 @@ of the nodes: they read the clients' history and what has been on the disks.
     workload.py    what clients ask for
     evidence.py    what has been on the disks, by dot
     intents.py     what an operation meant to write, had seen, and was told
-    checkers.py    P1 to P4 and the honesty of errors, judged from history and disks
+    checkers.py    P1 to P5 and P11, judged from history and disks
+    forgetting.py  P6 and P7: hints, and records that go
+    convergence.py liveness, judged from the disks alone
     answers.py     P5: one answer a command, in order, in time; and what reads and contexts had to know
     runs.py        a seed -> a profile -> a run -> a verdict
-    plants.py      bugs on purpose: each must be found by its checker (test_plants.py)
+    plants.py      bugs on purpose, and repair_plants.py: each must be found by its checker (test_plants.py)
+    soak.py        thousands of seeds on all cores (`make soak`)
     probes.py      what directed tests look at (test_requests.py, test_many_keys.py)
 
 `python -m tests.sim SEED` replays a seed.

@@ -11,7 +11,6 @@ from server.core.collection import Collection
 from server.core.config import Config
 from server.core.hint_replay import HintReplay
 from server.core.reads import Reads
-from server.core.state import State
 from tests.sim.plants import Patch, Plant
 from tests.sim.runs import config
 
@@ -74,11 +73,14 @@ def _collect_at_once(patch: Patch) -> None:
 
 
 def _serve_anything(patch: Patch) -> None:
-    patch(versions, "verify", lambda record: True)
+    def verify(record: bytes) -> bool:
+        try:
+            versions.decode(record)
+        except versions.DamagedRecord:
+            return False
+        return True
 
-
-def _keep_the_actor_over_damage(patch: Patch) -> None:
-    patch(State, "renew_actor", lambda self: None)
+    patch(versions, "verify", verify)
 
 
 def _repair_with_the_quorums_first(patch: Patch) -> None:
@@ -102,7 +104,5 @@ REPAIR_PLANTS: Sequence[Plant] = (
     Plant("collect at once", _collect_at_once, "came back", ("late datagrams",), _hasty()),
     Plant("serve a damaged record", _serve_anything, "damaged record of", ("damaged record", "kill"),
           config(record_cache_bytes=2000), pace_ms=80),
-    Plant("keep the actor over a damaged record", _keep_the_actor_over_damage, "without being superseded",
-          ("damaged record", "isolate"), config(record_cache_bytes=2000), pace_ms=120),
     Plant("read repair puts old for new", _repair_with_the_quorums_first, "was forgotten, but not", ("slow path",)),
 )  # fmt: skip

@@ -21,4 +21,8 @@ def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -
 
 
 def _finds(plant: Plant, seed: int) -> bool:
-    return any(plant.found_by in fault for fault in run(seed, plant.profile()).faults)
+    try:
+        faults = run(seed, plant.profile()).faults
+    except Exception:  # noqa: BLE001 - some bugs crash a node at times; here a checker has to find them
+        return False
+    return any(plant.found_by in fault for fault in faults)
