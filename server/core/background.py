@@ -61,10 +61,11 @@ class Background:
             yield self.timers.pause_until(start_ms)
 
     def tick(self, now_ms: int) -> None:
-        """Looks whether clients have read or written since the last tick, here or through another node. What an operator
-        asks does not count, or watching a repair would slow it down."""
+        """Looks whether clients have read or written since the last tick, here or through another node that needs us for
+        it. What an operator asks does not count, or watching a repair would slow it down."""
         statistics = self._state.statistics
         commands = statistics.reads + statistics.writes + statistics.relays
+        commands += statistics.reads_answered + statistics.stored
         if commands != self._commands:
             self._commands = commands
             self._busy_ms = now_ms

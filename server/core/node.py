@@ -243,6 +243,7 @@ class Node:
             state.reroute()
             self.relays.peer_lost(peer)
         self.reads.expire(now_ms)
+        self.reads.repair()
         self.writes.hint_late(now_ms)
         self.writes.expire(now_ms)
         self.relays.expire(now_ms)

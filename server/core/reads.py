@@ -22,6 +22,7 @@ from server.core.groups import Group, GroupTable
 from server.core.quorum import Tally
 from server.core.routing import Plan
 from server.core.sinks import Sink
+from server.core.state import State
 from server.core.versions import DamagedRecord, merge
 
 # Makes the reply out of the record that the quorum agreed on: (record, sink, now_ms) -> encoded reply
@@ -34,6 +35,9 @@ def digest(records: list[bytes | None]) -> bytes:
         return xxh3_64_digest(b"".join(records))  # type: ignore[arg-type]
     except TypeError:
         return xxh3_64_digest(b"".join([record or b"-" for record in records]))
+
+
+_REPAIRS_MAX = 128  # keys and records that wait for one node
 
 
 class ReadGroup(Group):
@@ -55,6 +59,11 @@ class Reads(GroupTable[ReadGroup]):
 
     operation = "read"
     outcome = "unread"
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self._repairs: dict[str, list[bytes]] = {}  # node -> storage key, record, …
+        self._repairs_stamp = 0  # of the oldest of them
 
     def open(self, plan: Plan, quorum: int) -> ReadGroup:
         """This turn's group of reads with R of `quorum`; 0 stands for the layout's."""
@@ -136,21 +145,35 @@ class Reads(GroupTable[ReadGroup]):
             sink.answer(number, finish(record, sink, now_ms))
 
     def _settle(self, group: ReadGroup) -> None:
-        """All have answered who will: whoever differs gets the join."""
-        state = self._state
-        if not group.differing or state.fence >= group.stamp:
+        """All have answered who will: whoever differs gets the join, with the next tick or when much has gathered."""
+        if not group.differing:
             return
-        for peer in group.plan.peers:
-            if peer in group.tally.acked and peer in state.links and peer not in group.plan.absent:
-                pairs = _lacking(group, group.differing.get(peer, group.ours))
+        plan, acked = group.plan, group.tally.acked
+        for node in (*plan.peers, self._state.id) if plan.owned else plan.peers:
+            if node in acked and node not in plan.absent:
+                pairs = _lacking(group, group.differing.get(node, group.ours))
                 if pairs:
-                    state.statistics.read_repairs += len(pairs) // 2
-                    state.send(peer, state.message(b"KEEP", state.number(), *pairs))
-        if group.plan.owned and state.id in group.tally.acked:
-            pairs = _lacking(group, group.ours)
+                    self._repairs.setdefault(node, []).extend(pairs)
+                    self._repairs_stamp = min(self._repairs_stamp or group.stamp, group.stamp)
+                    if len(self._repairs[node]) > _REPAIRS_MAX:
+                        self.repair()
+
+    def repair(self) -> None:
+        """Sends and stores what reads have found lacking since the last time: many records in one commit."""
+        state = self._state
+        if not self._repairs:
+            return
+        repairs, self._repairs = self._repairs, {}
+        stamp, self._repairs_stamp = self._repairs_stamp, 0
+        if state.fence >= stamp:
+            return
+        for node, pairs in repairs.items():
             state.statistics.read_repairs += len(pairs) // 2
-            with suppress(DamagedRecord):  # found damaged since: it is mended, not repaired
-                state.records.absorb(pairs)
+            if node == state.id:
+                with suppress(DamagedRecord):  # found damaged since: it is mended, not repaired
+                    state.records.absorb(pairs)
+            elif node in state.links:
+                state.send(node, state.message(b"KEEP", state.number(), *pairs))
 
 
 def _lacking(group: ReadGroup, held: Sequence[bytes | None]) -> list[bytes]:

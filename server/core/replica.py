@@ -49,6 +49,7 @@ def absorb(state: State, pairs: Sequence[bytes]) -> list[bytes]:
 
 def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[bytes]) -> None:
     """HOT. Answers with one word if we hold what the coordinator holds, else with our records."""
+    state.statistics.reads_answered += 1
     try:
         records = state.records.get_many(keys)
     except DamagedRecord:

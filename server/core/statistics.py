@@ -15,6 +15,7 @@ class Statistics:
     connections: int = 0
     rejected_connections: int = 0
     reads: int = 0
+    reads_answered: int = 0  # groups of reads of other coordinators
     read_differences: int = 0  # keys for which a replica answered another record than ours
     writes: int = 0
     relays: int = 0
