@@ -69,7 +69,7 @@ class Config:
     scan_page_keys: int = 1000
     tree_leaf_bits: int = 20  # 2**this leaves of 8 bytes; best the same on all nodes
     repair_interval_ms: int = 600_000  # within this each node has compared what it stores with all other owners
-    background_keys_per_s: int = 2000  # repair, hints and scrubbing together, while clients are served
+    background_keys_per_s: int = 1000  # repair, hints and scrubbing together, while clients are served
     background_keys_per_s_idle: int = 40_000  # and while they are not
 
     collect_wait_ms: int = 5000  # between the vote and the fence of a collection, if requests do not take longer
