@@ -127,6 +127,12 @@ class Writer(threading.Thread):
                 self.stale.append(f"node {self._at + 1}: GET {name} answered {reply!r} after {wanted} was acknowledged")
 
 
+def _siblings(node: WireNode, name: str) -> object:
+    """The context and the values that one node holds by itself: for whoever asks why a key reads wrong."""
+    with node.client() as client:
+        return client.execute_command("DYN.GET", name, "R", "1")
+
+
 def _send(client: Client, commands: list[tuple[str, ...]]) -> list[Any]:
     if len(commands) == 1:
         return [client.execute_command(*commands[0])]
@@ -202,4 +208,7 @@ class Load:
                 for start in range(0, len(names), READ_BATCH):
                     batch = names[start : start + READ_BATCH]
                     for name, value in zip(batch, client.mget(batch), strict=True):
-                        assert expected[name].allows(value), f"{node.name}: {name}: {value!r} for {expected[name]}"
+                        assert expected[name].allows(value), (
+                            f"{node.name}: {name}: {value!r} for {expected[name]}; siblings "
+                            f"{[_siblings(other, name) for other in nodes]}"
+                        )
