@@ -23,7 +23,7 @@ from server.core.errors import (
     unknown_subcommand,
     wrong_arity,
 )
-from server.core.relays import SecondAttempt
+from server.core.relays import STALE, SecondAttempt
 from server.core.sinks import Session, Sink
 from server.core.versions import DamagedRecord
 
@@ -182,9 +182,16 @@ class Dispatcher:
         refusal = damaged_here(self._state.member.name, error)
         mending = self._node.mending
         if not mending.park(
-            error.stored_at, lambda: self.run(sink, number, args), lambda: sink.answer(number, refusal)
+            error.stored_at, lambda: self._run_parked(sink, number, args), lambda: sink.answer(number, refusal)
         ):
             sink.answer(number, refusal)
+
+    def _run_parked(self, sink: Sink, number: int, args: list[bytes]) -> None:
+        """What this command waited for is mended."""
+        if self._node.relays.is_late(sink):
+            sink.answer(number, STALE)
+        else:
+            self.run(sink, number, args)
 
     def _unknown(self, args: list[bytes]) -> ErrorReply:
         container = self._commands.get(args[0].lower())

@@ -31,7 +31,7 @@ from server.core.procedures import Procedure, Steps
 from server.core.questions import Answerer, Questions
 from server.core.reads import Reads
 from server.core.records import Records, Store
-from server.core.relays import Relays
+from server.core.relays import STALE, Relays
 from server.core.repair_jobs import RepairJobs
 from server.core.repair_tasks import RepairTasks
 from server.core.routing import Route
@@ -156,7 +156,7 @@ class Node:
 
     def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
         """Runs a command of several steps for `sink`."""
-        Procedure(steps, sink, number).start()
+        Procedure(steps, sink, number, lambda: STALE if self.relays.is_late(sink) else None).start()
 
     def route(self, key: bytes) -> Route:
         """How requests for `key` go from here, at present."""

@@ -22,7 +22,9 @@ Steps = Generator[Step, Any, bytes | None]  # returns the reply, or None if a la
 class Procedure:
     """One run of a generator for an asker."""
 
-    def __init__(self, steps: Steps, sink: Sink, number: int) -> None:
+    def __init__(
+        self, steps: Steps, sink: Sink, number: int, refusal: Callable[[], ErrorReply | None] = lambda: None
+    ) -> None:
         self.resp3 = sink.resp3
         self.relayed = sink.relayed
         self.read_quorum = sink.read_quorum
@@ -30,6 +32,7 @@ class Procedure:
         self._steps = steps
         self._sink = sink
         self._number = number
+        self._refusal = refusal  # why the command must not go on, asked before each step
         self._running = False
         self._results: list[Any] = []
 
@@ -54,6 +57,9 @@ class Procedure:
             self._running = False
 
     def _advance(self, result: object) -> None:
+        refusal = self._refusal()
+        if refusal is not None:
+            result = refusal
         if isinstance(result, ErrorReply):
             self._steps.close()
             self._sink.answer(self._number, result)

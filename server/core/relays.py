@@ -7,6 +7,7 @@ When the coordinator is lost the command goes to the key's next live owner. That
 a coordinator that was frozen, and thawed after its relays went elsewhere, would give old writes new dots. So a relay
 carries its sender's clock, as gossip does; the receiver knows the least difference between that clock and its own (no
 two clocks need to agree), hence how late a relay is, and refuses one that is later than its sender would have waited.
+The same holds for the second step of a command, which a coordinator that slept between both would take late (`is_late`).
 Clocks drift, so the least difference may grow by a thousandth of the time that we are awake; not while we are frozen.
 
 A command that must not run twice (SET NX, say) is not sent again: its asker learns that the outcome is unknown.
@@ -54,8 +55,11 @@ class RelayedBatch:
 
     relayed = True
 
-    def __init__(self, peer: str, number: int, options: Sequence[bytes], outgoing: list[RelayedBatch]) -> None:
+    def __init__(
+        self, peer: str, number: int, options: Sequence[bytes], outgoing: list[RelayedBatch], until_ms: int
+    ) -> None:
         self.peer = peer
+        self.until_ms = until_ms  # from then on its sender may go elsewhere: nothing may be written for it any more
         self.number = number
         self.resp3 = options[0] == b"1"
         self.read_quorum = int(options[1])
@@ -158,13 +162,18 @@ class Relays:
     ) -> None:
         """`peer` relays commands to us."""
         state = self._state
-        batch = RelayedBatch(peer, number, options, self._outgoing)
-        if self._late_ms(peer, sent_ms) > state.config.relay_stale_ms:
+        until_ms = state.now_ms - self._late_ms(peer, sent_ms) + state.config.relay_stale_ms
+        batch = RelayedBatch(peer, number, options, self._outgoing, until_ms)
+        if self.is_late(batch):
             state.statistics.relays_stale += len(commands)
             for index in range(len(commands)):
                 batch.answer(index, STALE)
             return
         self._run_all(batch, commands)
+
+    def is_late(self, sink: Sink) -> bool:
+        """Whether the asker's command was relayed so long ago that it may have gone elsewhere since."""
+        return sink.relayed and isinstance(sink, RelayedBatch) and self._state.now_ms > sink.until_ms
 
     def heard_clock(self, peer: str, sent_ms: int) -> None:
         """It was `sent_ms` by the clock of `peer` when it sent what has come now."""

@@ -257,3 +257,20 @@ def test_an_answer_to_a_former_life_is_none_to_this_one() -> None:
         world.run(TIMEOUT_MS)
         assert operation.error.startswith("TIMEOUT write")
     assert arrived
+
+
+def test_the_second_step_of_a_relayed_command_does_not_come_late(world: World) -> None:
+    """A coordinator sleeps between the read and the write of a DEL, which runs elsewhere; what follows must stand."""
+    n1, n2, _ = world.hosts
+    key = world.key_of(n1)
+    assert world.ask(n2, "SET", key, "old").reply == b"OK"
+    client = world.client(n2)
+    (delete,) = client.send([b"DEL", key])
+    assert world.events.run(100, lambda: n1.running.state.in_flight == 1), "n1 reads, and has not written"
+    n1.freeze()
+    world.run(2500)
+    assert delete.reply == 1
+    assert world.ask(n2, "SET", key, "new").reply == b"OK"
+    n1.thaw()
+    world.run(3000)
+    assert world.ask(n2, "GET", key).reply == b"new"
