@@ -11,23 +11,30 @@ each member, so that an older node hands a newer one's layout on unchanged.
 
 A `Layout` that exists is valid: the constructor refuses any other, with a sentence that says why.
 
+While partitions move, the document names the owners that are to be, and beside them the `former` ones of each partition
+that moves. Both take its writes. Its reads go to the former ones in the phase TRANSFER, in which the new ones fetch the
+data, and to the new ones in the phase HANDOVER, which lasts until every node knows of it (succession.py, transfers.py).
+These phases are `revision`s of the layout under the same epoch, for only an operator's commit raises that.
+
 Source: Amazon's Dynamo (SOSP 2007), sections 4.3 and 4.6 (preference list, sloppy quorum), 6.2 (strategy 3).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from ipaddress import AddressValueError, IPv6Address
 from typing import Any, TypeVar
 
 from xxhash import xxh3_64_hexdigest
 
 from protocol.slots import SLOTS
+from server.core.change import Change
+from server.core.layout_faults import faults_of
+from server.core.preference import preference_lists
 
-PORT_MAX = 65535
+SETTLED, TRANSFER, HANDOVER = "settled", "transfer", "handover"
 NO_FIELDS = "{}"
+NOTHING: list[Any] = []
 
 Field = TypeVar("Field")
 
@@ -50,7 +57,12 @@ class Member:
 
 @dataclass(frozen=True)
 class Layout:
-    """`members` are sorted by id; `owners[p]` are the ids of partition p's owners in order, min(n, members) of them.
+    """`members` are sorted by id; `owners[p]` are the ids of partition p's owners in order, as many as n and the members
+    that stay allow. `former` has the former owners of each partition that moves, sorted by partition.
+
+    `progress` counts the phases that were ever ended: of two layouts made side by side the one that has seen more of them
+    knows who holds the data. `log` has the latest changes, oldest first; `merged_epoch` is the last epoch that was made
+    out of two layouts, 0 for none.
 
     Raises LayoutError when the parts do not make a valid layout.
     """
@@ -63,14 +75,23 @@ class Layout:
     w: int
     members: tuple[Member, ...]
     owners: tuple[tuple[str, ...], ...]
+    revision: int = 0
+    progress: int = 0
+    phase: str = SETTLED
+    former: tuple[tuple[int, tuple[str, ...]], ...] = ()
+    leaving: tuple[str, ...] = ()  # ids of members that own nothing any more and go once they hold nothing, sorted
+    log: tuple[Change, ...] = ()
+    merged_epoch: int = 0
     extra: str = field(default=NO_FIELDS, repr=False)  # canonical JSON: the fields that this version does not know
     # Both empty until the first use. (Compiled, a cached_property is computed at every use.)
     _documents: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
     _lists: list[tuple[tuple[str, ...], ...]] = field(default_factory=list, init=False, repr=False, compare=False)
+    _former: dict[int, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        for fault in _faults(self):
+        for fault in faults_of(self):
             raise LayoutError(fault)
+        self._former.update(self.former)
 
     # --- the document
 
@@ -89,7 +110,20 @@ class Layout:
             | {name: getattr(member, name) for name in ("id", "name", "address", "zone", "weight")}
             for member in self.members
         ]
+        fields |= {name: value for name, value in self._passing() if value}
         return _canonical(fields | {"checksum": _checksum(fields)}).encode()
+
+    def _passing(self) -> list[tuple[str, Any]]:
+        """The fields that a layout at rest has none of."""
+        return [
+            ("revision", self.revision),
+            ("progress", self.progress),
+            ("phase", "" if self.phase == SETTLED else self.phase),
+            ("former", self.former),
+            ("leaving", self.leaving),
+            ("log", [change.encode() for change in self.log]),
+            ("merged_epoch", self.merged_epoch),
+        ]
 
     @staticmethod
     def decode(document: bytes) -> Layout:
@@ -105,6 +139,13 @@ class Layout:
                 w=_take(fields, "w", int),
                 members=tuple(_member(entry) for entry in _take(fields, "members", list)),
                 owners=tuple(_owners(entry) for entry in _take(fields, "owners", list)),
+                revision=_take_or(fields, "revision", 0),
+                progress=_take_or(fields, "progress", 0),
+                phase=_take_or(fields, "phase", SETTLED),
+                former=tuple(_former(entry) for entry in _take_or(fields, "former", NOTHING)),
+                leaving=_owners(_take_or(fields, "leaving", NOTHING)),
+                log=tuple(_change(entry) for entry in _take_or(fields, "log", NOTHING)),
+                merged_epoch=_take_or(fields, "merged_epoch", 0),
                 extra=_canonical(fields),
             )
             if layout.encode() != document:
@@ -114,32 +155,60 @@ class Layout:
         return layout
 
     def wins_over(self, other: Layout) -> bool:
-        """Whether this layout rules where both are known: by epoch, then by the greater document.
+        """Whether this layout rules where both are known: by epoch, then by revision, then by the greater document.
 
         Of two different layouts of a cluster exactly one wins, whoever asks. One of another cluster never does.
         """
         if self.cluster != other.cluster:
             return False
-        if self.epoch != other.epoch:
-            return self.epoch > other.epoch
+        if self.version != other.version:
+            return self.version > other.version
         return self.encode() > other.encode()
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Epoch and revision: what orders layouts."""
+        return self.epoch, self.revision
 
     # --- what follows from it
 
     @property
+    def staying(self) -> tuple[Member, ...]:
+        """The members that are not about to leave."""
+        return (
+            tuple(member for member in self.members if member.id not in self.leaving) if self.leaving else self.members
+        )
+
+    @property
     def effective_n(self) -> int:
-        """N, cut to the number of members."""
-        return min(self.n, len(self.members))
+        """N, cut to the number of members that stay."""
+        return min(self.n, len(self.members) - len(self.leaving))
 
     @property
     def effective_r(self) -> int:
-        """R, cut to the number of members."""
-        return min(self.r, len(self.members))
+        """R, cut to the number of members that stay."""
+        return min(self.r, self.effective_n)
 
     @property
     def effective_w(self) -> int:
-        """W, cut to the number of members."""
-        return min(self.w, len(self.members))
+        """W, cut to the number of members that stay."""
+        return min(self.w, self.effective_n)
+
+    def former_owners(self, partition: int) -> tuple[str, ...]:
+        """The former owners of a partition that moves; none of one that does not."""
+        return self._former.get(partition, ())
+
+    def readers(self, partition: int) -> tuple[str, ...]:
+        """Those who hold the whole partition, in order: they coordinate it and answer for it."""
+        return self._former.get(partition, self.owners[partition]) if self.phase == TRANSFER else self.owners[partition]
+
+    def keepers(self, partition: int) -> tuple[str, ...]:
+        """All who take the partition's writes: its readers in order, then the others."""
+        former = self._former.get(partition)
+        if former is None:
+            return self.owners[partition]
+        first, then = (former, self.owners[partition]) if self.phase == TRANSFER else (self.owners[partition], former)
+        return first + tuple(node for node in then if node not in first)
 
     def partition_of(self, slot: int) -> int:
         """HOT. The partition (0 to Q-1) that `slot` (0 to 16383) lies in."""
@@ -152,16 +221,16 @@ class Layout:
 
     @property
     def preference_lists(self) -> tuple[tuple[str, ...], ...]:
-        """For every partition the ids of all members: its owners in order, then its fallbacks in order.
+        """For every partition the ids of its keepers in order, then its fallbacks in order: all members that stay.
 
         Computed at the first use: with nine members 1 ms at Q=128, 0.2 s at Q=16384.
         """
         if not self._lists:
-            self._lists.append(_preference_lists(self))
+            self._lists.append(preference_lists(self))
         return self._lists[0]
 
     def preference_list(self, partition: int) -> tuple[str, ...]:
-        """HOT. The ids of all members: the owners of `partition` in order, then its fallbacks in order."""
+        """HOT. The ids of the keepers of `partition` in order, then of its fallbacks in order."""
         return self.preference_lists[partition]
 
     def owned(self) -> dict[str, int]:
@@ -175,8 +244,8 @@ class Layout:
     def balance(self) -> float:
         """Mean over max of owned partitions by weight: 1.0 is perfect, at 0.5 some node owns twice its share."""
         owned = self.owned()
-        mean = sum(owned.values()) / sum(member.weight for member in self.members)
-        return mean / max(owned[member.id] / member.weight for member in self.members)
+        mean = sum(owned.values()) / sum(member.weight for member in self.staying)
+        return mean / max(owned[member.id] / member.weight for member in self.staying)
 
 
 # --- reading and writing the document
@@ -217,6 +286,24 @@ def _take(fields: dict[str, Any], name: str, kind: type[Field], of: str = "layou
     return value
 
 
+def _take_or(fields: dict[str, Any], name: str, default: Field) -> Field:
+    """The same for a field that may be missing."""
+    return _take(fields, name, type(default)) if name in fields else default
+
+
+def _former(entry: object) -> tuple[int, tuple[str, ...]]:
+    if not isinstance(entry, list) or len(entry) != 2 or type(entry[0]) is not int:
+        raise LayoutError("the former owners of a partition are not a pair of partition and owners")
+    return entry[0], _owners(entry[1])
+
+
+def _change(entry: object) -> Change:
+    try:
+        return Change.decode(entry)
+    except ValueError as error:
+        raise LayoutError(str(error)) from None
+
+
 def _member(entry: object) -> Member:
     if not isinstance(entry, dict):
         raise LayoutError("a member of the layout is not a JSON object")
@@ -235,122 +322,3 @@ def _owners(entry: object) -> tuple[str, ...]:
     if not isinstance(entry, list) or not all(isinstance(owner, str) for owner in entry):
         raise LayoutError("the owners of a partition are not a list of member ids")
     return tuple(entry)
-
-
-# --- what makes a layout valid
-
-
-def _faults(layout: Layout) -> Iterator[str]:
-    """What is wrong with the layout, a sentence each; none when it is valid. Only the first is sure to make sense."""
-    if not _is_word(layout.cluster):
-        yield f"the cluster's id {layout.cluster!r} is not a printable word"
-    if layout.epoch < 0:
-        yield f"the epoch {layout.epoch} is negative"
-    if not 1 <= layout.partitions <= SLOTS or layout.partitions & (layout.partitions - 1):
-        yield f"the number of partitions {layout.partitions} is not a power of two from 1 to {SLOTS}"
-    if layout.n < 1:
-        yield f"n is {layout.n}, but a partition needs at least one owner"
-    for name, quorum in (("r", layout.r), ("w", layout.w)):
-        if not 1 <= quorum <= layout.n:
-            yield f"{name} is {quorum}, not from 1 to n, which is {layout.n}"
-    yield from _member_faults(layout.members)
-    yield from _owner_faults(layout)
-
-
-def _member_faults(members: Sequence[Member]) -> Iterator[str]:
-    if not members:
-        yield "the layout has no members"
-    for member in members:
-        for what, word in (("id", member.id), ("name", member.name)):
-            if not _is_word(word):
-                yield f"the {what} {word!r} of a member is not a printable word"
-        if member.zone and not _is_word(member.zone):
-            yield f"the zone {member.zone!r} of member {member.name} is not a printable word"
-        if not _is_address(member.address):
-            yield f"the address {member.address!r} of member {member.name} is not host:port"
-        if member.weight < 1:
-            yield f"the weight {member.weight} of member {member.name} is not positive"
-    for what, words in (
-        ("id", [member.id for member in members]),
-        ("name", [member.name for member in members]),
-        ("address", [member.address for member in members]),
-    ):
-        for word in words:
-            if words.count(word) > 1:
-                yield f"two members have the {what} {word!r}"
-    if [member.id for member in members] != sorted(member.id for member in members):
-        yield "the members are not sorted by id"
-
-
-def _owner_faults(layout: Layout) -> Iterator[str]:
-    known = {member.id for member in layout.members}
-    if len(layout.owners) != layout.partitions:
-        yield f"the layout names owners for {len(layout.owners)} partitions, not for {layout.partitions}"
-    for partition, owners in enumerate(layout.owners):
-        if len(owners) != layout.effective_n:
-            yield f"partition {partition} has {len(owners)} owners, not {layout.effective_n}"
-        if len(set(owners)) != len(owners):
-            yield f"partition {partition} names an owner twice"
-        for owner in owners:
-            if owner not in known:
-                yield f"partition {partition} is owned by {owner!r}, who is no member"
-
-
-def _is_word(text: str) -> bool:
-    """Not empty, printable, no blanks: fit for a line of CLUSTER NODES and for a shell."""
-    return text != "" and text.isprintable() and " " not in text
-
-
-def _is_address(text: str) -> bool:
-    host, colon, port = text.rpartition(":")
-    if not colon or not (
-        port.isascii() and port.isdigit() and len(port) <= 5 and port[0] != "0" and int(port) <= PORT_MAX
-    ):
-        return False
-    if host.startswith("[") and host.endswith("]"):
-        try:
-            IPv6Address(host[1:-1])
-        except AddressValueError:
-            return False
-        return True
-    return _is_word(host) and not any(mark in host for mark in ":[]")
-
-
-# --- preference lists
-
-
-def _preference_lists(layout: Layout) -> tuple[tuple[str, ...], ...]:
-    """For each partition its owners, then the others as a ring by id, entered at the member that so far stands in least
-    for these owners (by weight): so the partitions of a failed node fall back on all others alike. A member whose zone
-    stands in the list less often goes first: so any beginning of the list is spread over the zones as it can be.
-    """
-    members = layout.members
-    place = {member.id: index for index, member in enumerate(members)}
-    zones = sorted({member.zone for member in members})
-    zone_of = [zones.index(member.zone) for member in members]
-    stands_in = [[0] * len(members) for _ in members]  # [owner][other]: partitions with other as the first fallback
-    lists = []
-    for owners in layout.owners:
-        nodes = [place[owner] for owner in owners]
-        others = [node for node in range(len(members)) if node not in nodes]
-        if others:
-            used = [0] * len(zones)
-            for node in nodes:
-                used[zone_of[node]] += 1
-            loads = [stands_in[node] for node in nodes]
-            costs = [(used[zone_of[o]], sum(load[o] for load in loads) / members[o].weight) for o in others]
-            start = costs.index(min(costs))
-            for load in loads:
-                load[others[start]] += 1
-            others = _by_zone(others[start:] + others[:start], zone_of, used)
-        lists.append(owners + tuple(members[node].id for node in others))
-    return tuple(lists)
-
-
-def _by_zone(nodes: list[int], zone_of: list[int], used: list[int]) -> list[int]:
-    """The nodes in order, but first those whose zone comes before them least often. `used`, changed: times so far."""
-    ranks = []
-    for node in nodes:
-        ranks.append(used[zone_of[node]])
-        used[zone_of[node]] += 1
-    return [node for _, node in sorted(zip(ranks, nodes, strict=True), key=lambda pair: pair[0])]

@@ -32,7 +32,7 @@ NO_ONE: Mapping[str, str] = {}
 
 
 def next_owners(present: Layout, members: Sequence[Member], replaced: Mapping[str, str] = NO_ONE) -> Owners:
-    """The owners of the next layout, in which `members` are the members. `replaced`: old id -> new id.
+    """The owners of the next layout, in which `members` are those that stay. `replaced`: old id -> new id.
 
     When nothing but replacements (or names and addresses) changes, every other seat and all positions stay: the new
     node has the old one's share, whatever its own weight and zone. ValueError: a replacement of one who is no member,
@@ -40,7 +40,7 @@ def next_owners(present: Layout, members: Sequence[Member], replaced: Mapping[st
     """
     stood_for = {new: old for old, new in replaced.items()}
     owners = substitute(present.owners, replaced)
-    old = {member.id: (member.zone, member.weight) for member in present.members}
+    old = {member.id: (member.zone, member.weight) for member in present.staying}
     for gone, new in replaced.items():
         if gone not in old or new in old or stood_for[new] != gone:
             raise ValueError(f"{new!r} cannot take the place of {gone!r}")
