@@ -36,9 +36,10 @@ def leads(layout: Layout, one: str, other: str) -> bool:
 
 
 def shared_spans(layout: Layout, trees: Trees, one: str, other: str) -> list[Span]:
-    """The leaves of all partitions that both nodes own; adjacent partitions are one span."""
+    """The leaves of all partitions that both nodes should hold whole; adjacent partitions are one span."""
     spans: list[Span] = []
-    for partition, owners in enumerate(layout.owners):
+    for partition in range(layout.partitions):
+        owners = layout.readers(partition)
         if one in owners and other in owners:
             span = trees.span_of(layout.partitions, partition)
             if spans and spans[-1][1] == span[0]:

@@ -31,7 +31,7 @@ vote, l its line and f its fence. O could be
    past their deadline, says `wait`). If it led to a write before that, the vote does not hold at f.
 A new write at any time makes another record: the checksum differs, and there is no drop. Owners that lose the DROP keep a
 tombstone that is harmless, spreads again, and is collected again. A collector that dies leaves votes that are forgotten
-and fences that cost nothing. A new layout stops everything: ballots name the epoch.
+and fences that cost nothing. A new layout stops everything: ballots name the epoch, and while partitions move nobody votes.
 
 (One fence for all, say the highest clock at the votes, would not do. A member may send, after its vote, what it has read
 before, with a clock beyond all votes; and a node whose clock does not follow the others' would be refused.)
@@ -55,6 +55,7 @@ from typing import Any, NamedTuple
 from server.core import versions
 from server.core.background import Background
 from server.core.candidates import Candidates
+from server.core.layout import SETTLED
 from server.core.procedures import Step, Steps
 from server.core.questions import Answers, Questions
 from server.core.state import State
@@ -111,8 +112,9 @@ class Collection:
 
     def _collect_keys(self, keys: list[bytes]) -> Generator[Step, Any, None]:
         state, config = self._state, self._state.config
-        members = [] if state.layout is None else [member.id for member in state.layout.members]
-        if not all(member == state.id or state.is_usable(member) for member in members):
+        layout = state.layout
+        members = [] if layout is None or layout.phase != SETTLED else [member.id for member in layout.members]
+        if not members or not all(member == state.id or state.is_usable(member) for member in members):
             for key in keys:
                 self.candidates.wait(key, state.now_ms + AWAY_MS)
             return

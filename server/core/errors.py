@@ -83,7 +83,7 @@ _EXPLAINED = {
 
 
 def _quorum_error(code: str, tally: Tally, operation: str, outcome: str) -> ErrorReply:
-    got = len(tally.acked)
+    got = tally.got
     return ErrorReply.of(
         f"{code} {operation}: got={got} wanted={tally.wanted} hinted={tally.hinted} outcome={outcome}: "
         f"{got} of {tally.replicas} replicas answered, {tally.wanted} are needed; {_EXPLAINED[outcome]}"

@@ -60,10 +60,10 @@ class GroupTable(Generic[G]):
         other.
         """
         state = self._state
-        tally = Tally(plan.replicas, min(wanted, plan.replicas))
+        tally = plan.tally(wanted)
         number = state.number()
         group = make(number, plan, tally, state.now_ms + state.config.request_timeout_ms)
-        if plan.replicas - len(plan.absent) < tally.wanted:
+        if plan.absent and plan.replicas - len(plan.absent) < tally.wanted:
             name = number
         gathering[name] = group
         self._opened.append((gathering, name, group))

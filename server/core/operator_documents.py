@@ -104,7 +104,8 @@ def status(node: Node, answers: dict[str, list[bytes]]) -> Document:
 def judge(layout: Layout, states: dict[str, str]) -> tuple[str, str]:
     """The verdict and its sentence, from the state (up, suspect, down) of each member."""
     quorum = max(layout.effective_r, layout.effective_w)
-    short = sum(1 for owners in layout.owners if sum(states[owner] == "up" for owner in owners) < quorum)
+    rows = [layout.readers(partition) for partition in range(layout.partitions)]
+    short = sum(1 for row in rows if sum(states[owner] == "up" for owner in row) < min(quorum, len(row)))
     missing = [member for member in by_name(layout) if states[member.id] != "up"]
     if not missing:
         count = len(layout.members)
@@ -188,13 +189,13 @@ def locate(layout: Layout, key: bytes) -> Document:
     slot = key_slot(key)
     partition = layout.partition_of(slot)
     order = [names[node] for node in layout.preference_list(partition)]
-    count = len(layout.owners[partition])
+    owners = [names[node] for node in layout.owners[partition]]
     return {
         "key": key.decode("utf-8", "replace"),
         "slot": slot,
         "partition": partition,
-        "owners": order[:count],
-        "fallbacks": order[count:],
+        "owners": owners,
+        "fallbacks": [name for name in order if name not in owners],
     }
 
 

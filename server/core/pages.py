@@ -48,9 +48,9 @@ def place_of(stored_at: bytes) -> int:
 def ranges_of(layout: Layout) -> list[Range]:
     """The key space cut where owners change; neighbours with the same owners, in whatever order, are one range."""
     ranges: list[Range] = []
-    for partition, owners in enumerate(layout.owners):
+    for partition in range(layout.partitions):
         first, last = layout.slot_range(partition)
-        same = tuple(sorted(owners))
+        same = tuple(sorted(layout.readers(partition)))
         if ranges and ranges[-1].owners == same:
             ranges[-1] = ranges[-1]._replace(end_slot=last + 1)
         else:

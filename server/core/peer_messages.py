@@ -85,7 +85,8 @@ class PeerMessages:
     def _store(self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool) -> None:
         """HOT. A coordinator's group of records; it may also answer commands that we relayed there (see writes.py)."""
         state = self._state
-        refusal = replica.store(state, pairs)
+        ours = not pairs or state.owns(pairs[0])
+        refusal = replica.store(state, pairs) if ours else replica.take_in(state, pairs)
         if refusal is not None:
             state.send(peer, state.message(b"REFUSED", number))
         elif in_a_hurry:

@@ -4,6 +4,9 @@ Theory. A request to N replicas succeeds when `wanted` of them acknowledge it, a
 have failed that the rest do not suffice. Both are facts about *sets* of replicas: a duplicated acknowledgement counts
 once, and one that follows the same replica's failure (its link broke, yet the answer had arrived) still counts as long
 as no verdict was given. Nothing here knows of time; whoever keeps the deadline asks for the state at that moment.
+
+While a partition moves its former owners and its new ones are two such sets, and a write needs its quorum in each: so a
+reader finds it, whichever of the two it asks.
 """
 
 from __future__ import annotations
@@ -33,6 +36,11 @@ class Tally:
         self.hinted = 0  # replicas for which a hint is kept, whether that counts for the quorum or not
         self.verdict = Verdict.PENDING if wanted <= replicas else Verdict.IMPOSSIBLE
 
+    @property
+    def got(self) -> int:
+        """How many acknowledgements count towards `wanted`."""
+        return len(self.acked)
+
     def ack(self, replica: str) -> Verdict:
         """`replica` has done what was asked. Idempotent."""
         self.acked.add(replica)
@@ -49,3 +57,45 @@ class Tally:
             if self.verdict is Verdict.PENDING and self.replicas - len(self.failed) < self.wanted:
                 self.verdict = Verdict.IMPOSSIBLE
         return self.verdict
+
+
+class DoubleTally(Tally):
+    """The same for a write to a partition that moves: `wanted` replicas of each of the `rows`, or all of a shorter one."""
+
+    __slots__ = ("rows",)
+
+    def __init__(self, rows: tuple[tuple[str, ...], ...], replicas: int, wanted: int) -> None:
+        super().__init__(replicas, wanted)
+        self.rows = rows
+
+    @property
+    def got(self) -> int:
+        """How many acknowledgements there are in the row that has least."""
+        return min(sum(replica in self.acked for replica in row) for row in self.rows)
+
+    def ack(self, replica: str) -> Verdict:
+        """`replica` has done what was asked. Idempotent."""
+        self.acked.add(replica)
+        self.failed.discard(replica)
+        if self.verdict is Verdict.PENDING and all(
+            self._count(row, self.acked) >= self._need(row) for row in self.rows
+        ):
+            self.verdict = Verdict.MET
+        return self.verdict
+
+    def fail(self, replica: str) -> Verdict:
+        """`replica` cannot or will not do it. Idempotent; does not take back an acknowledgement."""
+        if replica not in self.acked:
+            self.failed.add(replica)
+            if self.verdict is Verdict.PENDING and any(
+                len(row) - self._count(row, self.failed) < self._need(row) for row in self.rows
+            ):
+                self.verdict = Verdict.IMPOSSIBLE
+        return self.verdict
+
+    def _need(self, row: tuple[str, ...]) -> int:
+        return min(self.wanted, len(row))
+
+    @staticmethod
+    def _count(row: tuple[str, ...], replicas: set[str]) -> int:
+        return sum(replica in replicas for replica in row)

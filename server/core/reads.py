@@ -85,10 +85,8 @@ class Reads(GroupTable[ReadGroup]):
             group.ours = group.records = state.records.get_many(group.keys)
             if group.plan.owned:
                 group.tally.ack(state.id)
-            elif None in group.ours:
-                group.tally.fail(group.plan.absent[0])
-            else:
-                group.tally.ack(group.plan.absent[0])
+            elif group.plan.absent and group.plan.stand_ins[0][1] == state.id:
+                self._vote_as(group, group.plan.absent[0])
         except DamagedRecord:
             group.ours = group.records = [self._sound(key) for key in group.keys]
             group.tally.fail(state.id)
@@ -104,6 +102,13 @@ class Reads(GroupTable[ReadGroup]):
                 else:
                     group.tally.fail(peer)
         self._track(group)
+
+    def _vote_as(self, group: ReadGroup, owner: str) -> None:
+        """This node stands in for `owner`."""
+        if None in group.ours:
+            group.tally.fail(owner)
+        else:
+            group.tally.ack(owner)
 
     def _ask_voters(self, group: ReadGroup, message: bytes) -> None:
         """Too few owners are live: those that are, and the stand-ins of the others."""

@@ -97,7 +97,7 @@ class RepairJobs:
         assert layout is not None
         others: dict[str, list[int]] = {}
         for partition in job.partitions:
-            for owner in layout.owners[partition]:
+            for owner in layout.readers(partition):
                 if owner != state.id:
                     others.setdefault(owner, []).append(partition)
         waiting = list(others.items())

@@ -142,7 +142,7 @@ class RepairTasks:
         """Makes the owners of one key equal, at once: a task that has ended."""
         partition = layout.partition_of(int.from_bytes(stored_at[:2], "big"))
         task = self._new([partition])
-        result = yield from make_equal(self._state, self._questions, layout.owners[partition], stored_at)
+        result = yield from make_equal(self._state, self._questions, layout.keepers(partition), stored_at)
         task.keys_compared, task.keys_repaired, task.bytes_sent, missed = result
         task.missed = {(partition, owner): why for owner, why in missed.items()}
         if not missed:
@@ -193,7 +193,7 @@ class RepairTasks:
         task.missed.clear()
         by_leader: dict[str, list[int]] = {}
         for partition in task.remaining:
-            owners = layout.owners[partition]
+            owners = layout.readers(partition)
             leader = next((owner for owner in owners if self._is_live(owner)), None)
             if leader is None:
                 task.missed |= {(partition, owner): LOST for owner in owners}

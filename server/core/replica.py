@@ -28,6 +28,19 @@ def store(state: State, pairs: Sequence[bytes]) -> str | None:
     return None
 
 
+def take_in(state: State, pairs: Sequence[bytes]) -> str | None:
+    """Keeps records that are not all ours: whoever sent them has not heard of the present layout yet. Their owners get
+    them with hints. Answers why not, if not."""
+    if state.hints.full:
+        return f"ERR node {state.member.name} has no room for another hint"
+    refusal = store(state, pairs)
+    if refusal is None:
+        for stored_at in pairs[::2]:
+            for owner in () if state.owns(stored_at) else state.owners_of(stored_at):
+                state.hints.keep(owner, [stored_at], state.clock.now_ms, state.now_ms, True)
+    return refusal
+
+
 def stand_in(state: State, owner: str, pairs: Sequence[bytes]) -> str | None:
     """Keeps records, and a hint of each, for an owner that a coordinator cannot reach. Answers why not, if not."""
     if owner == state.id:
@@ -43,7 +56,9 @@ def stand_in(state: State, owner: str, pairs: Sequence[bytes]) -> str | None:
 
 
 def absorb(state: State, pairs: Sequence[bytes]) -> list[bytes]:
-    """Takes records that repair brings: answers one word, or nothing if they are refused."""
+    """Takes records that repair brings: answers one word, or nothing if they are refused: not all of them are ours, say."""
+    if not all(state.owns(stored_at) for stored_at in pairs[::2]):
+        return []
     return [b"1"] if store(state, pairs) is None else []
 
 

@@ -6,6 +6,10 @@ this node is an owner, else at the first live owner. Where no owner is live the 
 change only when the layout or liveness changes, so they are computed for all partitions then, and the hot path is one
 list index.
 
+While a partition moves its *readers*, who hold it whole, coordinate and answer, and its *keepers*, old and new owners, all
+take its writes; a write needs its quorum in either row (layout.py). Nodes learn of each phase at slightly different times:
+so a keeper runs whatever is relayed to it, be it a reader yet or not.
+
 Requests of one turn that ask the same peers share one group (one message, one tally): a `Plan` is the place where the
 group of this turn is found, one for each distinct set of fellow owners.
 """
@@ -17,6 +21,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from server.core.layout import Layout
+from server.core.quorum import DoubleTally, Tally
 
 if TYPE_CHECKING:
     from server.core.reads import ReadGroup
@@ -25,36 +30,61 @@ if TYPE_CHECKING:
 
 class Plan:
     """The owners that a request asks, who stands in for those that are not live, and the groups that gather in the
-    present turn, by quorum.
+    present turn, by quorum. `owned` tells whether this node is one of the owners, `rows` are the old and the new ones where
+    the partition moves.
 
     `stand_ins` pairs each owner that is not live with the live fallback that keeps a hint for it; "" where none is left.
     """
 
-    __slots__ = ("absent", "owned", "peers", "reading", "replicas", "stand_ins", "writing")
+    __slots__ = ("absent", "owned", "peers", "reading", "replicas", "rows", "stand_ins", "writing")
 
-    def __init__(self, peers: tuple[str, ...], owned: bool, stand_ins: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(
+        self,
+        peers: tuple[str, ...],
+        owned: bool,
+        stand_ins: tuple[tuple[str, str], ...] = (),
+        rows: tuple[tuple[str, ...], ...] = (),
+    ) -> None:
         self.peers = peers
         self.owned = owned
+        self.rows = rows
         self.replicas = len(peers) + owned
         self.stand_ins = stand_ins
         self.absent = tuple(owner for owner, _ in stand_ins)
         self.reading: dict[int, ReadGroup] = {}
         self.writing: dict[int, WriteGroup] = {}
 
+    def tally(self, wanted: int) -> Tally:
+        """A tally of a request that wants `wanted` of the owners. One alone is enough of them all, in whichever row."""
+        if self.rows and wanted > 1:
+            return DoubleTally(self.rows, self.replicas, wanted)
+        return Tally(self.replicas, min(wanted, self.replicas))
+
 
 class Route:
-    """How one partition's requests go: `coordinator` and `reader` are None when they run on this node."""
+    """How one partition's requests go: `coordinator` and `reader` are None when they run on this node.
 
-    __slots__ = ("coordinator", "owned", "owners", "plan", "reader")
+    `owners` are all who take writes (the layout's keepers), `owned` says that this node is one. `plan` is for writes,
+    `read_plan` for reads: the same, unless the partition moves.
+    """
+
+    __slots__ = ("coordinator", "owned", "owners", "plan", "read_plan", "reader")
 
     def __init__(
-        self, owners: tuple[str, ...], owned: bool, coordinator: str | None, reader: str | None, plan: Plan
+        self,
+        owners: tuple[str, ...],
+        owned: bool,
+        coordinator: str | None,
+        reader: str | None,
+        plan: Plan,
+        read_plan: Plan,
     ) -> None:
         self.owners = owners
         self.owned = owned
         self.coordinator = coordinator
         self.reader = reader
         self.plan = plan
+        self.read_plan = read_plan
 
     def coordinator_for(self, relayed: bool) -> str | None:
         """Who runs a write that a client sent here, or another node relayed; None: this node.
@@ -69,34 +99,54 @@ class Route:
 
     def reader_for(self, relayed: bool) -> str | None:
         """Who answers a read that a client sent here, or another node relayed; None: this node."""
-        return None if relayed and self.reader not in self.owners else self.reader
+        return None if relayed and (self.owned or self.reader not in self.owners) else self.reader
 
 
 def no_routes() -> list[Route]:
     """The single route of a node without a layout: nowhere."""
-    return [Route((), False, "", "", Plan((), False))]
+    nobody = Plan((), False)
+    return [Route((), False, "", "", nobody, nobody)]
 
 
 def build_routes(layout: Layout, self_id: str, is_live: Callable[[str], bool]) -> list[Route]:
     """One route a partition. Where no owner is live, the first live fallback coordinates, this node if need be."""
     live = {member.id: member.id == self_id or is_live(member.id) for member in layout.members}
-    plans: dict[tuple[tuple[str, ...], tuple[tuple[str, str], ...]], Plan] = {}
+    plans: dict[tuple[object, ...], Plan] = {}
     routes = []
-    for partition, owners in enumerate(layout.owners):
-        owned = self_id in owners
-        first = next((owner for owner in owners if live[owner]), None)
+    for partition in range(layout.partitions):
+        keepers, readers = layout.keepers(partition), layout.readers(partition)
+        first = next((owner for owner in keepers if live[owner]), None)
         stand_ins: tuple[tuple[str, str], ...] = ()
-        if (owned and not all(live[owner] for owner in owners)) or first is None:
-            fallbacks = [node for node in layout.preference_list(partition)[len(owners) :] if live[node]]
+        if first is None or (self_id in keepers and not all(live[owner] for owner in keepers)):
+            fallbacks = [node for node in layout.preference_list(partition)[len(keepers) :] if live[node]]
             if first is None:
+                fallbacks = fallbacks or [self_id]  # which leaves, and has been left alone
                 first = fallbacks[0]
                 fallbacks.sort(key=lambda node: node != self_id)  # the coordinator has the record anyway
-            absent = [owner for owner in owners if not live[owner]]
+            absent = [owner for owner in keepers if not live[owner]]
             stand_ins = tuple(zip_longest(absent, fallbacks[: len(absent)], fillvalue=""))
-        peers = tuple(sorted(owner for owner in owners if owner != self_id))
-        plan = plans.get((peers, stand_ins))
-        if plan is None:
-            plan = plans[peers, stand_ins] = Plan(peers, owned, stand_ins)
+        rows = (layout.former_owners(partition), layout.owners[partition]) if layout.former_owners(partition) else ()
+        plan = read_plan = _plan(plans, self_id, keepers, stand_ins, rows)
+        if rows:
+            standing = tuple((owner, node) for owner, node in stand_ins if owner in readers)
+            read_plan = _plan(plans, self_id, readers, standing, ())
         coordinator = None if first == self_id else first
-        routes.append(Route(owners, owned, coordinator, None if owned else coordinator, plan))
+        reader = None if self_id in readers else coordinator
+        routes.append(Route(keepers, self_id in keepers, coordinator, reader, plan, read_plan))
     return routes
+
+
+def _plan(
+    plans: dict[tuple[object, ...], Plan],
+    self_id: str,
+    owners: tuple[str, ...],
+    stand_ins: tuple[tuple[str, str], ...],
+    rows: tuple[tuple[str, ...], ...],
+) -> Plan:
+    """The plan for these owners: one for all partitions that have the same."""
+    peers = tuple(sorted(owner for owner in owners if owner != self_id))
+    key = (peers, stand_ins, rows)
+    plan = plans.get(key)
+    if plan is None:
+        plan = plans[key] = Plan(peers, self_id in owners, stand_ins, rows)
+    return plan

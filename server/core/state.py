@@ -149,8 +149,12 @@ class State:
         self.records.remove(stored_at)
 
     def owns(self, stored_at: bytes) -> bool:
-        """Whether this node is an owner of a storage key."""
+        """HOT. Whether this node takes the writes of a storage key, as an owner or a former one."""
         return self.routes[int.from_bytes(stored_at[:2], "big") >> self.route_shift].owned
+
+    def owners_of(self, stored_at: bytes) -> tuple[str, ...]:
+        """All who take the writes of a storage key."""
+        return self.routes[int.from_bytes(stored_at[:2], "big") >> self.route_shift].owners
 
     def layout_name(self, node_id: str) -> str:
         """The name that operators know a member by."""

@@ -38,7 +38,7 @@ def read_here(node: Node, key: bytes) -> Step:
             if not node.mending.park(error.stored_at, lambda: start(procedure), lambda: procedure.resume(refusal)):
                 procedure.resume(refusal)
             return
-        node.reads.start(node.route(key).plan, stored_at, finish, procedure, 0)
+        node.reads.start(node.route(key).read_plan, stored_at, finish, procedure, 0)
 
     return start
 

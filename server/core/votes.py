@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from server.core import versions
 from server.core.clock import SEQUENCE_BITS
+from server.core.layout import SETTLED
 from server.core.state import State
 from server.core.versions import DamagedRecord
 
@@ -164,7 +165,7 @@ class Votes:
 
     def _is_present(self, epoch: bytes) -> bool:
         layout = self._state.layout
-        return layout is not None and layout.epoch == int(epoch)
+        return layout is not None and layout.epoch == int(epoch) and layout.phase == SETTLED
 
     def _forget_old(self) -> None:
         oldest_ms = self._state.now_ms - VOTE_MS_MAX

@@ -28,7 +28,7 @@ from protocol.resp import OK
 from server.core.errors import CommandError, QuorumUnreachable
 from server.core.groups import Group, GroupTable
 from server.core.liveness import State as Life
-from server.core.quorum import Tally
+from server.core.quorum import Tally, Verdict
 from server.core.relays import RelayedBatch, encode_indexes
 from server.core.routing import Plan
 from server.core.sinks import Sink
@@ -82,13 +82,14 @@ class Writes(GroupTable[WriteGroup]):
         wanted = min(name or state.write_quorum, plan.replicas)
         reached = [state.id] if plan.owned else []
         reached += [peer for peer in plan.peers if self._reaches(plan, peer)]
-        reached += [f"for {owner}" for owner, node in plan.stand_ins if node]
-        if len(reached) < wanted:
-            tally = Tally(plan.replicas, wanted)
+        if len(reached) < plan.replicas:
+            reached += [owner for owner, node in plan.stand_ins if node and owner not in reached]
+            tally = plan.tally(wanted)
             for replica in reached:
                 tally.ack(replica)
-            state.statistics.no_quorum += 1
-            raise QuorumUnreachable(tally)
+            if tally.verdict is not Verdict.MET:
+                state.statistics.no_quorum += 1
+                raise QuorumUnreachable(tally)
         return self._register(WriteGroup, plan, plan.writing, name, wanted)
 
     def _reaches(self, plan: Plan, owner: str) -> bool:
@@ -120,7 +121,7 @@ class Writes(GroupTable[WriteGroup]):
             self.launch()
 
     def _may_cover(self, plan: Plan, peer: str) -> bool:
-        return plan.owned and peer in plan.peers and peer not in plan.absent
+        return plan.owned and peer in plan.peers and peer not in plan.absent and not plan.rows
 
     def _launch(self, group: WriteGroup) -> None:
         state, plan = self._state, group.plan
@@ -202,7 +203,8 @@ class Writes(GroupTable[WriteGroup]):
         if layout is None or not group.payload:
             return ""
         slot = int.from_bytes(group.payload[0][:2], "big")
-        fallbacks = layout.preference_list(layout.partition_of(slot))[group.plan.replicas :]
+        partition = layout.partition_of(slot)
+        fallbacks = layout.preference_list(partition)[len(layout.keepers(partition)) :]
         taken = list(group.hinted.values())
         live = (node for node in fallbacks if node not in taken and node != state.id and state.is_usable(node))
         return next(live, "")

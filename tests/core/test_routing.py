@@ -7,9 +7,12 @@ from functools import cache
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.core.change import Change
 from server.core.commands.operator import first_layout
-from server.core.layout import Layout
-from server.core.routing import build_routes
+from server.core.layout import HANDOVER, TRANSFER, Layout
+from server.core.quorum import DoubleTally, Verdict
+from server.core.routing import Plan, build_routes
+from server.core.succession import commit, hand_over
 
 
 @cache
@@ -68,3 +71,44 @@ def test_a_relayed_command_travels_once_more_to_an_owner_and_no_further(nodes: i
         for route in build_routes(layout, node, lambda other: False):
             assert route.coordinator_for(True) is None
             assert route.reader_for(True) is None
+
+
+@cache
+def _moving(nodes: int, phase: str) -> Layout:
+    new = {"name": "new", "address": "h:9", "zone": "z", "weight": 1}
+    moving = commit(_layout(nodes), [Change("x1", "join", "new", **new), Change("x2", "leave", "n0")])  # type: ignore[arg-type]
+    return hand_over(moving) if phase == HANDOVER else moving
+
+
+@given(st.integers(2, 7), st.integers(0, 2**8 - 1), st.sampled_from([TRANSFER, HANDOVER]))
+def test_while_a_partition_moves_those_who_hold_it_coordinate_and_answer(nodes: int, mask: int, phase: str) -> None:
+    layout = _moving(nodes, phase)
+    live = [member.id for index, member in enumerate(layout.members) if mask >> index & 1]
+    for partition in range(layout.partitions):
+        readers, keepers = layout.readers(partition), layout.keepers(partition)
+        first = next((node for node in (*readers, *layout.preference_list(partition)) if node in live), None)
+        for node in live:
+            route = build_routes(layout, node, live.__contains__)[partition]
+            assert route.owned == (node in keepers) and route.owners == keepers
+            if first is not None:
+                assert route.coordinator == (None if node == first else first)
+            assert route.reader == (None if node in readers else route.coordinator)
+            assert sorted(route.plan.peers) == sorted(set(keepers) - {node})
+            assert sorted(route.read_plan.peers) == sorted(set(readers) - {node})
+            assert route.read_plan.owned == (node in readers) and not route.read_plan.rows
+            assert bool(route.plan.rows) == (partition in dict(layout.former))
+            assert route.read_plan.absent == tuple(n for n in route.plan.absent if n in readers)
+            assert [pair for pair in route.plan.stand_ins if pair[0] in readers] == list(route.read_plan.stand_ins)
+
+
+def test_a_write_to_a_partition_that_moves_needs_its_quorum_in_both_rows() -> None:
+    plan = Plan(("b", "c", "x", "y"), True, (), (("a", "b", "c"), ("a", "x", "y")))
+    tally = plan.tally(2)
+    assert isinstance(tally, DoubleTally)
+    tally.ack("a")
+    assert tally.ack("b") is Verdict.PENDING and tally.got == 1
+    assert tally.ack("x") is Verdict.MET
+    assert plan.tally(1).ack("y") is Verdict.MET, "one alone is enough of them all"
+    tally = plan.tally(2)
+    tally.fail("x")
+    assert tally.fail("y") is Verdict.IMPOSSIBLE and tally.ack("b") is Verdict.IMPOSSIBLE

@@ -167,9 +167,9 @@ def _served(view: View) -> dict[str, int]:
     quorum = max(layout.effective_r, layout.effective_w)
     state_of = {member.id: state for member, state in zip(layout.members, view.states, strict=True)}
     served = {"ok": 0, "pfail": 0, "fail": 0}
-    for owners in layout.owners:
-        states = [state_of[owner] for owner in owners]
-        up = states.count(Liveness.UP)
-        verdict = "ok" if up >= quorum else "pfail" if up + states.count(Liveness.SUSPECT) >= quorum else "fail"
+    for partition in range(layout.partitions):
+        states = [state_of[owner] for owner in layout.readers(partition)]
+        up, wanted = states.count(Liveness.UP), min(quorum, len(states))
+        verdict = "ok" if up >= wanted else "pfail" if up + states.count(Liveness.SUSPECT) >= wanted else "fail"
         served[verdict] += SLOTS // layout.partitions
     return served

@@ -48,7 +48,7 @@ def dyn_get(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         values = [resp.bulk(s.value) for s in versions.siblings_of(record) if s.is_live(now_ms)]
         return resp.array([resp.bulk(encode_context(key, versions.clock_of(record))), resp.array(values)])
 
-    node.reads.start(route.plan, storage_key(key), finish, sink, number, wanted)
+    node.reads.start(route.read_plan, storage_key(key), finish, sink, number, wanted)
 
 
 def _context(node: Node, key: bytes, token: bytes) -> Clock:

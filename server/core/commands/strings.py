@@ -57,7 +57,7 @@ def reader(finish: Callable[[bytes | None, Sink, int], bytes]) -> Callable[[Node
         if route.reader is not None and (other := route.reader_for(sink.relayed)) is not None:
             node.relays.forward(sink, number, args, other)
             return
-        group = route.plan.reading.get(sink.read_quorum) or node.reads.open(route.plan, sink.read_quorum)
+        group = route.read_plan.reading.get(sink.read_quorum) or node.reads.open(route.read_plan, sink.read_quorum)
         group.keys.append(SLOT_PREFIX[slot] + xxh32_digest(key) + key)
         group.members.append((finish, sink, number))
 
