@@ -117,6 +117,10 @@ class WireNode:
                 env={**os.environ, **self._environment},
             )
 
+    def upgrade(self) -> None:
+        """From its next start on it runs the present sources, and in the test's own environment."""
+        self._environment = {}
+
     def client(self, **options: Any) -> Client:
         """A redis-py client of this node."""
         return connect(self.port, host=self.host.address, **options)
