@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test soak check pages bench bench-repair compiled tools clean help
+.PHONY: up down test soak check pages bench bench-repair bench-join compiled tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -41,6 +41,9 @@ bench: $(READY) tools compiled  ## Compare with a bare redis-server, in one run,
 
 bench-repair: $(READY) compiled  ## Compare reads during a repair of 100,000 keys with reads without it, in one run
 	$(BIN)/python -m tests.repair_latency
+
+bench-join: $(READY) compiled  ## Compare requests while a node joins and fetches its share of 100,000 keys with requests without it, in one run
+	$(BIN)/python -m tests.join_latency
 
 clean:  ## Remove what the targets made, but never data
 	rm -rf $(VENV) *.egg-info build server/compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -228,7 +228,7 @@ class WireCluster:
         base_port = free_ports(nodes)
         directory.mkdir(parents=True, exist_ok=True)
         (directory / "settings.toml").write_text(config)
-        options = ["--config", str(directory / "settings.toml"), *(["--fsync", fsync] if fsync else [])]
+        self._options = options = ["--config", str(directory / "settings.toml"), *(["--fsync", fsync] if fsync else [])]
         self.nodes = [
             WireNode(
                 directory / f"n{place + 1}",
@@ -239,6 +239,23 @@ class WireCluster:
             )
             for place in range(nodes)
         ]
+
+        self._added = nodes
+
+    def add(self, *options: str) -> WireNode:
+        """Starts a fresh node more, which is no member yet."""
+        self._added += 1
+        node = WireNode(self.directory / f"n{self._added}", free_ports(1), self._options, {})
+        self.nodes.append(node)
+        node.start(*options)
+        wait_for(node.serves, f"{node.name} serves")
+        return node
+
+    def forget(self, *nodes: WireNode) -> None:
+        """These have left the cluster, and end."""
+        for node in nodes:
+            node.dispose()
+            self.nodes.remove(node)
 
     def form(self) -> None:
         """Starts fresh nodes and makes one healthy cluster of them."""

@@ -56,7 +56,7 @@ def previous(tmp_path: Path) -> Path:
 def test_a_rolling_upgrade_fails_no_request(make_cluster: Callable[..., WireCluster], previous: Path) -> None:
     """Nodes of the previous version and of this one are one cluster for as long as the upgrade takes."""
     old = {"PYTHONPATH": str(previous)}
-    cluster = make_cluster(config=CONFIG, environments={place: old for place in range(3)})
+    cluster = make_cluster(config=CONFIG, environments=dict.fromkeys(range(3), old))
     load = Load(cluster.ports, deletes=0.1)
     for node in cluster.nodes:
         node.upgrade()

@@ -1,0 +1,92 @@
+"""What background work costs those who are served meanwhile: requests at an even pace, and how long each takes.
+
+What is measured is the time from the moment at which a request was due to its answer, so that one that has to wait for its
+predecessor counts that, too. Machines are noisy, so only the ratio within one run means anything. Nothing here asserts but
+that every request is answered, and rightly.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from tests.wire.cluster import connect
+
+CLIENTS = 48  # so many that one which waits holds up few of the requests to come
+VALUE_BYTES = 100
+LOOK_S = 1.0  # how often the cluster is asked how it is, in all phases alike: the asking takes the clients' time, too
+WARM_UP_S = 1.0  # so many connections at once are a burst of their own
+
+
+def value_of(number: int) -> bytes:
+    """What stands under key `number`, always."""
+    return (b"%d:" % number).ljust(VALUE_BYTES, b"x")
+
+
+def ask_while(
+    ports: Sequence[int], keys: int, rate: int, goes_on: Callable[[float], bool], writes: float = 0.0
+) -> list[float]:
+    """Asks at an even pace while `goes_on` (asked now and then, with the time of the beginning); the latencies in ms.
+    `writes` is the share of SETs."""
+    ended = threading.Event()
+    clients = [Client(ports[at % len(ports)], at, keys, rate / CLIENTS, ended, writes) for at in range(CLIENTS)]
+    began_s = time.monotonic()
+    for client in clients:
+        client.start()
+    try:
+        while goes_on(began_s):
+            ended.wait(LOOK_S)
+    finally:
+        ended.set()
+    for client in clients:
+        client.join()
+        if client.failure:
+            raise SystemExit(f"a request failed: {client.failure}")
+    return sorted(latency for client in clients for latency in client.latencies_ms)
+
+
+class Client(threading.Thread):
+    """One connection that asks for a key whenever it is time to."""
+
+    def __init__(self, port: int, place: int, keys: int, rate: float, ended: threading.Event, writes: float) -> None:
+        super().__init__(daemon=True)
+        self.latencies_ms: list[float] = []
+        self.failure = ""
+        self._client = connect(port)
+        self._random = random.Random(place)
+        self._keys = keys
+        self._interval_s = 1 / rate
+        self._ended = ended
+        self._writes = writes
+
+    def run(self) -> None:
+        due_s = time.monotonic() + self._random.random() * self._interval_s
+        counted_s = due_s + WARM_UP_S
+        while not self._ended.wait(max(0.0, due_s - time.monotonic())):
+            number = self._random.randrange(self._keys)
+            if self._random.random() < self._writes:
+                self._client.set(f"key:{number}", value_of(number))
+            elif (found := self._client.get(f"key:{number}")) != value_of(number):
+                self.failure = f"key:{number} answered {found!r}"
+                return
+            if due_s >= counted_s:
+                self.latencies_ms.append((time.monotonic() - due_s) * 1000)
+            due_s += self._interval_s
+        self._client.close()
+
+
+def report(what: str, keys: int, took_s: float, phases: dict[str, list[float]]) -> None:
+    """The table of the phases "before", "during" and "after"."""
+    print(f"a {what} of {keys} keys: {took_s:.1f} s, {keys / took_s:.0f} keys/s\n")
+    print("| requests | count | p50 ms | p99 ms | p99.9 ms |\n|---|---|---|---|---|")
+    for name, latencies in phases.items():
+        figures = " | ".join(f"{_percentile(latencies, share):.2f}" for share in (0.5, 0.99, 0.999))
+        print(f"| {name} | {len(latencies)} | {figures} |")
+    without = _percentile(sorted(phases["before"] + phases["after"]), 0.99)
+    print(f"\np99 during the {what} over p99 without it: {_percentile(phases['during'], 0.99) / without:.2f}")
+
+
+def _percentile(latencies: Sequence[float], share: float) -> float:
+    return latencies[min(len(latencies) - 1, int(len(latencies) * share))]
