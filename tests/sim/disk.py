@@ -2,8 +2,9 @@
 
 Theory. A commit is one batch, whole or not at all. `kill -9` loses no commit (the page cache outlives the process); a
 power loss loses a suffix of the batches that no finished sync covers, as a write-ahead log does; a wiped disk has lost
-all, one rolled back to an older copy what came after it, and a damaged record is lost though something lies there. The
-log of all this is not the node's: it is the checkers' evidence, and keeps what the disk has lost.
+all, one rolled back to an older copy what came after it, and a damaged record is lost though something lies there. A
+damaged block stays so over a power loss, even one that leaves other bytes in it. The log of all this is not the node's: it
+is the checkers' evidence, and keeps what the disk has lost.
 """
 
 from __future__ import annotations
@@ -128,6 +129,9 @@ class Disk:
         for key in sorted(before.keys() | data.keys()):
             if before.get(key) != data.get(key):
                 self._note(key, data.get(key), cause)
+        for key in self._unreadable:  # other bytes lie there now, perhaps sound ones, but nobody gets to read them
+            if before.get(key) != data[key]:
+                self._note(key, None, Cause.DAMAGE)
 
     def damage(self, key: bytes, data: bytes) -> None:
         """The bytes under a storage key are wrong from now on, whatever was synced."""
@@ -137,6 +141,11 @@ class Disk:
         self._sorted = None
         self._note(key, None, Cause.DAMAGE)
 
+    def damage_block(self, key: bytes) -> None:
+        """The engine cannot read what lies under a storage key, whatever it is, until something is written there."""
+        self._unreadable[key] = None
+        self._note(key, None, Cause.DAMAGE)
+
     def damage_some(self, rng: random.Random) -> bytes | None:
         """Flips a bit of a stored record, or makes its block unreadable; answers where, None if there is none."""
         keys = sorted(key for key in self.data if key < RECORDS_END)
@@ -144,8 +153,7 @@ class Disk:
             return None
         key = rng.choice(keys)
         if rng.random() < 0.3:
-            self._unreadable[key] = None
-            self._note(key, None, Cause.DAMAGE)
+            self.damage_block(key)
         else:
             record = self.data[key]
             place = rng.randrange(len(record))

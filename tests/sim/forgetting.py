@@ -42,7 +42,7 @@ class Forgotten:
         self._restored: dict[bytes, dict[Dot, None]] = {}
         for key in evidence.moves:
             replay = _Replay(key, owners_of(key), wall_ms_at)
-            for (_, node), moves in groupby(evidence.moves[key], lambda move: (move.step, move.node)):
+            for (_, node, _), moves in groupby(evidence.moves[key], lambda move: (move.step, move.node, move.cause)):
                 replay.take(node, list(moves))
             self.faults += replay.faults
             self._by_key[key] = replay.forgotten
