@@ -99,7 +99,7 @@ def check_contexts(history: History, evidence: Evidence, writes: Writes, wall_ms
         context = Context(key, token)
         own = writes.of_operation(operation)
         values = operation.reply[1] if own is None else [own.value]
-        unborn = _unborn_in_turn(operation, writes)
+        unborn = _unborn_in_turn(operation, context, [] if own is not None else values, writes)
         for dot, birth in evidence.births.get(key, {}).items():
             version = birth.known.siblings[dot]
             if version.value in values or not context.covers(dot) or version.is_dead(wall_ms_at(operation.answered_ms)):
@@ -117,12 +117,21 @@ def _without_token(operation: Operation) -> bool:
     return not operation.answered or bool(operation.error) or operation.reply[0] is None
 
 
-def _unborn_in_turn(operation: Operation, writes: Writes) -> list[Intent]:
-    """Writes that may have been overwritten within the turn of the operation: on no disk, so no dot tells of them."""
+def _unborn_in_turn(operation: Operation, context: Context, shown: list[bytes], writes: Writes) -> list[Intent]:
+    """Writes that may have been overwritten within the turn of the operation: on no disk, so no dot tells of them.
+
+    A second attempt, too: the dot that is known of such a write is the first one's, from the coordinator that was lost. Who
+    is shown the value by a context that does not cover that dot has been shown the second attempt.
+    """
     return [
         intent
         for intent in writes.of_key(operation.args[1])
-        if _overlap(intent.operation, operation) and (intent.value is None or not writes.dots(intent))
+        if _overlap(intent.operation, operation)
+        and (
+            intent.value is None
+            or not (dots := writes.dots(intent))
+            or (intent.value in shown and not any(context.covers(dot) for dot in dots))
+        )
     ]
 
 
