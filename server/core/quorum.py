@@ -5,8 +5,9 @@ have failed that the rest do not suffice. Both are facts about *sets* of replica
 once, and one that follows the same replica's failure (its link broke, yet the answer had arrived) still counts as long
 as no verdict was given. Nothing here knows of time; whoever keeps the deadline asks for the state at that moment.
 
-While a partition moves its former owners and its new ones are two such sets, and a write needs its quorum in each: so a
-reader finds it, whichever of the two it asks.
+While a partition moves, those who are asked for it and those who will be, or were, are two such sets. A write needs its
+quorum among the first. Of the others it wants as many, so that whoever reads there a moment later finds it; but one that
+has failed is excused, for a hint is kept for it, and reads do not move while hints are open (transfers.py).
 """
 
 from __future__ import annotations
@@ -60,42 +61,47 @@ class Tally:
 
 
 class DoubleTally(Tally):
-    """The same for a write to a partition that moves: `wanted` replicas of each of the `rows`, or all of a shorter one."""
+    """The same for a write to a partition that moves: `wanted` replicas of `asked`, and of `others` that have not failed.
 
-    __slots__ = ("rows",)
+    Of a row with fewer than `wanted` replicas all are wanted.
+    """
 
-    def __init__(self, rows: tuple[tuple[str, ...], ...], replicas: int, wanted: int) -> None:
+    __slots__ = ("asked", "others")
+
+    def __init__(self, asked: tuple[str, ...], others: tuple[str, ...], replicas: int, wanted: int) -> None:
         super().__init__(replicas, wanted)
-        self.rows = rows
+        self.asked = asked
+        self.others = others
 
     @property
     def got(self) -> int:
-        """How many acknowledgements there are in the row that has least."""
-        return min(sum(replica in self.acked for replica in row) for row in self.rows)
+        """How many acknowledgements count towards `wanted`."""
+        return _count(self.asked, self.acked)
 
     def ack(self, replica: str) -> Verdict:
         """`replica` has done what was asked. Idempotent."""
         self.acked.add(replica)
         self.failed.discard(replica)
-        if self.verdict is Verdict.PENDING and all(
-            self._count(row, self.acked) >= self._need(row) for row in self.rows
-        ):
-            self.verdict = Verdict.MET
-        return self.verdict
+        return self._judge()
 
     def fail(self, replica: str) -> Verdict:
         """`replica` cannot or will not do it. Idempotent; does not take back an acknowledgement."""
         if replica not in self.acked:
             self.failed.add(replica)
-            if self.verdict is Verdict.PENDING and any(
-                len(row) - self._count(row, self.failed) < self._need(row) for row in self.rows
-            ):
-                self.verdict = Verdict.IMPOSSIBLE
+        return self._judge()
+
+    def _judge(self) -> Verdict:
+        if self.verdict is not Verdict.PENDING:
+            return self.verdict
+        need = min(self.wanted, len(self.asked))
+        if len(self.asked) - _count(self.asked, self.failed) < need:
+            self.verdict = Verdict.IMPOSSIBLE
+        elif _count(self.asked, self.acked) >= need:
+            left = len(self.others) - _count(self.others, self.failed)
+            if _count(self.others, self.acked) >= min(self.wanted, left):
+                self.verdict = Verdict.MET
         return self.verdict
 
-    def _need(self, row: tuple[str, ...]) -> int:
-        return min(self.wanted, len(row))
 
-    @staticmethod
-    def _count(row: tuple[str, ...], replicas: set[str]) -> int:
-        return sum(replica in replicas for replica in row)
+def _count(row: tuple[str, ...], replicas: set[str]) -> int:
+    return sum(replica in replicas for replica in row)

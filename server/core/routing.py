@@ -7,7 +7,7 @@ change only when the layout or liveness changes, so they are computed for all pa
 list index.
 
 While a partition moves its *readers*, who hold it whole, coordinate and answer, and its *keepers*, old and new owners, all
-take its writes; a write needs its quorum in either row (layout.py). Nodes learn of each phase at slightly different times:
+take its writes (layout.py, quorum.py). Nodes learn of each phase at slightly different times:
 so a keeper runs whatever is relayed to it, be it a reader yet or not.
 
 Requests of one turn that ask the same peers share one group (one message, one tally): a `Plan` is the place where the
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from server.core.layout import Layout
+from server.core.layout import TRANSFER, Layout
 from server.core.quorum import DoubleTally, Tally
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 class Plan:
     """The owners that a request asks, who stands in for those that are not live, and the groups that gather in the
-    present turn, by quorum. `owned` tells whether this node is one of the owners, `rows` are the old and the new ones where
-    the partition moves.
+    present turn, by quorum. `owned` tells whether this node is one of the owners; where the
+    partition moves, `rows` are those who are asked for it, and those who will be or were.
 
     `stand_ins` pairs each owner that is not live with the live fallback that keeps a hint for it; "" where none is left.
     """
@@ -57,7 +57,8 @@ class Plan:
     def tally(self, wanted: int) -> Tally:
         """A tally of a request that wants `wanted` of the owners. One alone is enough of them all, in whichever row."""
         if self.rows and wanted > 1:
-            return DoubleTally(self.rows, self.replicas, wanted)
+            asked, others = self.rows
+            return DoubleTally(asked, others, self.replicas, wanted)
         return Tally(self.replicas, min(wanted, self.replicas))
 
 
@@ -125,7 +126,7 @@ def build_routes(layout: Layout, self_id: str, is_live: Callable[[str], bool]) -
                 fallbacks.sort(key=lambda node: node != self_id)  # the coordinator has the record anyway
             absent = [owner for owner in keepers if not live[owner]]
             stand_ins = tuple(zip_longest(absent, fallbacks[: len(absent)], fillvalue=""))
-        rows = (layout.former_owners(partition), layout.owners[partition]) if layout.former_owners(partition) else ()
+        rows = (readers, _others(layout, partition)) if layout.former_owners(partition) else ()
         plan = read_plan = _plan(plans, self_id, keepers, stand_ins, rows)
         if rows:
             standing = tuple((owner, node) for owner, node in stand_ins if owner in readers)
@@ -134,6 +135,11 @@ def build_routes(layout: Layout, self_id: str, is_live: Callable[[str], bool]) -
         reader = None if self_id in readers else coordinator
         routes.append(Route(keepers, self_id in keepers, coordinator, reader, plan, read_plan))
     return routes
+
+
+def _others(layout: Layout, partition: int) -> tuple[str, ...]:
+    """Of a partition that moves: who will be asked for it, or was."""
+    return layout.owners[partition] if layout.phase == TRANSFER else layout.former_owners(partition)
 
 
 def _plan(

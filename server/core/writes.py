@@ -87,6 +87,8 @@ class Writes(GroupTable[WriteGroup]):
             tally = plan.tally(wanted)
             for replica in reached:
                 tally.ack(replica)
+            for peer in plan.peers:
+                tally.fail(peer)  # who was reached has not failed
             if tally.verdict is not Verdict.MET:
                 state.statistics.no_quorum += 1
                 raise QuorumUnreachable(tally)
@@ -214,7 +216,7 @@ class Writes(GroupTable[WriteGroup]):
         state = self._state
         if not node:
             self._keep_hint(group, owner)
-            if owner not in group.waiting:
+            if owner not in group.waiting or self._is_excused(group.plan, owner):
                 group.tally.fail(owner)
             return
         if node == state.id:
@@ -224,6 +226,10 @@ class Writes(GroupTable[WriteGroup]):
         group.hinted[owner] = node
         group.waiting[node] = owner
         state.send(node, state.message(b"HINT", group.number, owner.encode(), *group.payload))
+
+    def _is_excused(self, plan: Plan, owner: str) -> bool:
+        """Whether nobody needs to wait for an owner that a hint is kept for: it is not the one who is asked for the key."""
+        return bool(plan.rows) and owner not in plan.rows[0]
 
     def _keep_hint(self, group: WriteGroup, owner: str) -> None:
         if group.hinted.get(owner) == "":
@@ -246,6 +252,7 @@ class Writes(GroupTable[WriteGroup]):
         if group.number in self._groups:
             for owner in [owner for node, owner in group.waiting.items() if node == owner]:
                 self._replace(group, owner)
+            self._judge(group)
 
     def in_flight(self, stored_at: Sequence[bytes]) -> dict[bytes, None]:
         """Those of the storage keys that were written and have not been confirmed by all their owners yet."""
