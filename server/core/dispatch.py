@@ -13,7 +13,6 @@ from protocol.slots import key_slot
 from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, MIXED, READ, WRITE, CommandSpec
 from server.core.commands.table import commands_by_name, find_command
 from server.core.errors import (
-    NO_LAYOUT,
     CommandError,
     ErrorReply,
     coordinator_lost,
@@ -226,7 +225,7 @@ class Dispatcher:
         """A command for a key none of whose owners can be reached from here."""
         state = self._state
         if state.layout is None:
-            sink.answer(number, NO_LAYOUT)
+            sink.answer(number, state.no_layout)
             return
         state.statistics.no_quorum += 1
         spec = find_command(args)

@@ -47,6 +47,11 @@ NOT_AN_INTEGER = "ERR value is not an integer or out of range"
 NO_LAYOUT = ErrorReply.of("ERR this node is not part of a cluster yet: run `dyn cluster init` or `dyn up` first")
 
 
+def has_left(name: str, epoch: int) -> ErrorReply:
+    """Node `name` was a member once."""
+    return ErrorReply.of(f"ERR node {name} has left its cluster at epoch {epoch}: use another node of the cluster")
+
+
 def wrong_arity(name: str) -> ErrorReply:
     """Redis' text for a wrong number of arguments; `name` as `client|list` for a subcommand."""
     return ErrorReply.of(f"ERR wrong number of arguments for '{name}' command")

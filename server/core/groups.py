@@ -141,6 +141,16 @@ class GroupTable(Generic[G]):
                 self._fail(group, timed_out(group.tally, self.operation, self.outcome, timeout_ms))
             self._end(group)
 
+    def began_before(self, number: int) -> bool:
+        """Whether a group with a lower number than that is still followed."""
+        return any(group.number < number for group in self._groups.values()) or any(
+            group.number < number for _, _, group in self._opened
+        )
+
+    def is_busy(self) -> bool:
+        """Whether any group is followed."""
+        return bool(self._groups or self._opened)
+
     def is_overdue(self) -> bool:
         """Whether somebody waits for an answer past the deadline: this node has slept."""
         now_ms = self._state.now_ms

@@ -7,6 +7,9 @@ newer write has come meanwhile, and the next pass brings that.
 
 No idle timer stands between an owner's return and its first hint: every tick looks, and so does the operator's
 `dyn hints replay`. An owner that does not confirm is left alone for `RETRY_MS`.
+
+When the layout has changed, or an owner does not take what is brought, all hints are looked through: those of owners that
+do not keep their key any more change hands (P6).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from server.core.versions import DamagedRecord
 
 RETRY_MS = 1000
 BATCH_BYTES_MAX = 256 << 10
+_REVIEWED_KEYS = 200  # in a turn
 TOUCHES_KEPT_MS = 60_000  # longer than a collection takes from its vote to its end (see collection.py)
 
 
@@ -36,6 +40,8 @@ class HintReplay:
         self._running: dict[str, None] = {}  # owners that a procedure runs for
         self._retry_ms: dict[str, int] = {}
         self._looked_ms = 0
+        self._review_due = True
+        self._reviewing = False
 
     def tick(self, now_ms: int) -> None:
         """Begins to pay what can be paid."""
@@ -46,7 +52,42 @@ class HintReplay:
         if now_ms - self._looked_ms > RETRY_MS:
             self._looked_ms = now_ms
             self._give_up_old(now_ms)
+            self._review_due = self._review_due or any(
+                owner not in self._state.members for owner in self._state.hints.owners()
+            )
             self._state.hints.forget_touches(now_ms - TOUCHES_KEPT_MS)
+
+        if self._review_due and not self._reviewing and self._state.layout is not None:
+            self._reviewing = True
+            self._background.run(self._review())
+
+    def review(self) -> None:
+        """The layout has changed: some debts may be to others now."""
+        self._review_due = True
+
+    def _review(self) -> Steps:
+        """Looks through all hints; again if the layout changes meanwhile."""
+        while self._review_due:
+            self._review_due = False
+            for owner in self._state.hints.owners():
+                for batch in _batches(self._state.hints.keys(owner), _REVIEWED_KEYS):
+                    for stored_at in batch:
+                        self._check_hands(owner, stored_at)
+                    yield self._background.pause(1)
+            behind = self._state.hints.behind
+            for owner in [owner for owner in behind if owner not in self._state.members]:
+                del behind[owner]
+        self._reviewing = False
+        return None
+
+    def _check_hands(self, owner: str, stored_at: bytes) -> None:
+        state = self._state
+        if state.layout is None or not state.hints.is_open(owner, stored_at):
+            return
+        keepers = state.owners_of(stored_at)
+        if owner not in keepers:
+            others = [keeper for keeper in keepers if keeper != state.id]
+            state.hints.change_hands(owner, stored_at, others, state.now_ms, not state.owns(stored_at))
 
     def _give_up_old(self, now_ms: int) -> None:
         state = self._state
@@ -65,6 +106,7 @@ class HintReplay:
                     yield from self._background.spend(len(batch))
                     confirmed = yield from self._deliver(owner, batch)
                     if not confirmed:
+                        self._review_due = True  # perhaps it does not keep these keys any more
                         return None
         finally:
             del self._running[owner]
@@ -128,5 +170,5 @@ class HintReplay:
         return [json.dumps(document).encode()]
 
 
-def _batches(keys: list[bytes]) -> list[list[bytes]]:
-    return [keys[first : first + BATCH_KEYS] for first in range(0, len(keys), BATCH_KEYS)]
+def _batches(keys: list[bytes], size: int = BATCH_KEYS) -> list[list[bytes]]:
+    return [keys[first : first + size] for first in range(0, len(keys), size)]

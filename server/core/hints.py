@@ -4,7 +4,8 @@ Theory. A hint is a debt: "owner B has not confirmed what I hold under this key"
 record, which stands where all records stand: so a second write of the key needs no second hint, and what is delivered is
 the newest. A coordinator that owns the key keeps such debts itself when nobody stands in; a stand-in that does not own the
 key holds the record only for the sake of the debt, and lets it go with the last one. A hint goes away when its owner has
-confirmed the very record that is held at that moment; in no other way, but for the two bounds below.
+confirmed the very record that is held at that moment; in no other way, but for the two bounds below. When a new layout takes
+the key from its owner the debt changes hands: it is owed to all present keepers of the key instead.
 
 Hints are kept on disk, in the batch of the turn that acknowledges them, under prefix, owner and storage key. They are
 listed in memory by owner, oldest first: that order is the order of replay. `hints_bytes_max` bounds both. At the bound a
@@ -99,6 +100,21 @@ class Hints:
             del self._open[owner], self._bytes[owner]
         self._touched_ms[stored_at] = now_ms
         self._records.put_aside(_name(owner, stored_at), None)
+
+    def change_hands(self, owner: str, stored_at: bytes, keepers: Sequence[str], now_ms: int, only_copy: bool) -> None:
+        """`owner` takes no writes of that key any more: the debt is to its present `keepers`, as old as it is."""
+        kept_at_ms = self._open[owner][stored_at]
+        for keeper in keepers:
+            self.keep(keeper, [stored_at], kept_at_ms, now_ms, only_copy)
+        self._remove(owner, stored_at, now_ms)
+
+    def forget_all(self) -> None:
+        """Whoever something was owed to is no fellow any more."""
+        for owner, keys in self._open.items():
+            for stored_at in keys:
+                self._records.put_aside(_name(owner, stored_at), None)
+        for rows in (self._open, self._bytes, self.behind):
+            rows.clear()
 
     def holds(self, stored_at: bytes) -> bool:
         """Whether there is an open hint of that key, for whatever owner."""

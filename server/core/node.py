@@ -21,10 +21,12 @@ from server.core.clock import HybridClock
 from server.core.collection import Collection
 from server.core.config import Config
 from server.core.dispatch import Dispatcher
+from server.core.eviction import Eviction
 from server.core.exchange_answers import ExchangeAnswers
 from server.core.hint_replay import HintReplay
 from server.core.layout import Layout, Member
 from server.core.liveness import Liveness, LivenessLimits
+from server.core.membership import Membership
 from server.core.mending import Mending
 from server.core.peer_messages import PeerMessages
 from server.core.procedures import Procedure, Steps
@@ -38,7 +40,9 @@ from server.core.routing import Route
 from server.core.scrub import Scrub
 from server.core.sinks import Session, Sink
 from server.core.state import State
+from server.core.steward import Steward, is_empty
 from server.core.timers import Timers
+from server.core.transfers import Transfers
 from server.core.votes import Votes
 from server.core.writes import Writes
 
@@ -102,10 +106,17 @@ class Node:
         self.state.records.on_damage = self.mending.note
         self.votes = Votes(self.state, self.writes.in_flight, self.reads.is_overdue)
         self.collection = Collection(self.state, self.questions, self.background)
-        self.scrub = Scrub(self.state, self.questions, self.background, self.collection)
-        document = self.state.records.document(b"layout")
-        if document is not None:
-            self.state.adopt(Layout.decode(document))
+        self.eviction = Eviction(self.state, self.questions, self.background, self.writes.in_flight)
+        self.scrub = Scrub(self.state, self.questions, self.background, self.collection, self.eviction.notice)
+        self.membership = Membership(self.state, self.background, (self.reads, self.writes), self._layout_changed)
+        self.transfers = Transfers(self.state, self.questions, self.background, self.membership)
+        self.tasks.others = self.transfers.tasks
+        self.steward = Steward(self.state, self.questions, self.background, self.membership)
+        self.membership.begin()
+
+    def _layout_changed(self) -> None:
+        self.hint_replay.review()
+        self.eviction.notice()
 
     def _answerers(self) -> dict[bytes, Answerer]:
         return {
@@ -120,6 +131,11 @@ class Node:
             b"COPIES": lambda args: self.mending.copies(args),
             b"REPAIR": lambda args: self.jobs.asked(args),
             b"TASKS": lambda args: self.tasks.told(args),
+            b"ADOPTED": lambda args: self.membership.adopted(args),
+            b"MOVED": lambda args: self.transfers.moved(args),
+            b"COUNTS": lambda args: self.transfers.counts(args),
+            b"EMPTY": lambda args: is_empty(self.state, self.membership, self.writes.is_busy, args),
+            b"HOLDS": lambda args: self.eviction.holds(args),
             b"WHOLE": lambda args: self.tasks.whole(args),
             **ExchangeAnswers(self.state, self.background).answerers(),
         }
@@ -207,16 +223,8 @@ class Node:
     # The layout
 
     def offer_layout(self, layout: Layout) -> bool:
-        """Takes `layout` if it rules over the present one (P9); stored with this turn's batch before it is spoken of."""
-        state = self.state
-        if all(member.id != state.id for member in layout.members):
-            return False
-        present = state.layout
-        if present is not None and (present.cluster != layout.cluster or not layout.wins_over(present)):
-            return False
-        state.records.put_document(b"layout", layout.encode())
-        state.adopt(layout)
-        return True
+        """Takes what `layout` and the present one make together (P9); whether that has changed anything."""
+        return self.membership.offer(layout)
 
     # Time
 

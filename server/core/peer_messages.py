@@ -11,6 +11,7 @@ they come late, so that a message may be lost, repeated or overtaken; only a rel
     RELAY, RELAYED                    commands for another coordinator, and its replies
     ASK, ANSWER                       questions outside the hot path
     GOSSIP, CLOCK, LAYOUT             who lives, whose clock reads what, who owns what
+    VIEW                              which layout its sender goes by
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ class PeerMessages:
         """HOT. A message of `peer`. A kind that we do not know is a newer node's and is passed over."""
         state = self._state
         state.at(now_ms)
+        if peer not in state.members and (state.layout is not None or message[0] != b"LAYOUT"):
+            return  # a node that was removed may know what everybody else has agreed to forget
         state.heard_ms[peer] = now_ms
         state.statistics.messages += 1
         reading = self._reading = int(message[1])
@@ -80,6 +83,9 @@ class PeerMessages:
             b"GOSSIP": lambda peer, number, items: self._heard_gossip(peer, number, items),
             b"CLOCK": lambda peer, number, items: relays.heard_clock(peer, number),
             b"LAYOUT": lambda peer, number, items: self._heard_layout(items[0]),
+            b"VIEW": lambda peer, number, items: node.membership.heard_view(
+                peer, int(items[0]), int(items[1]), items[2]
+            ),
         }
 
     def _store(self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool) -> None:
@@ -153,6 +159,8 @@ class PeerMessages:
         table = encode_table(state.liveness.table())
         state.send(peer, state.message(b"CLOCK", state.now_ms))
         state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
+        if state.layout is not None:
+            state.send(peer, state.message(b"VIEW", 0, *self._node.membership.view()))
 
     def _heard_gossip(self, peer: str, wants_answer: int, items: list[bytes]) -> None:
         state = self._state

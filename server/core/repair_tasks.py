@@ -12,7 +12,7 @@ restart its node goes on with it. Ended tasks are kept for `dyn task`, the last 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from server.core.background import Background
@@ -101,6 +101,7 @@ class RepairTasks:
         self._questions = questions
         self._background = background
         self._saved_ms = 0
+        self.others: Callable[[], list[Document]] = list  # rows of long work that is no task of ours
         document = state.records.document(_DOCUMENT)
         tasks = [Task.decode(fields) for fields in json.loads(document)] if document is not None else []
         self._tasks = {task.name: task for task in tasks}
@@ -129,14 +130,16 @@ class RepairTasks:
 
     def told(self, args: Sequence[bytes]) -> list[bytes]:
         """TASKS: all tasks of this node. TASKS name: that one, if it is here. TASKS name abort: that one, ended."""
-        task = self._tasks.get(args[0].decode("utf-8", "replace")) if args else None
-        if args and task is None:
+        name = args[0].decode("utf-8", "replace") if args else ""
+        task = self._tasks.get(name)
+        others = [row for row in self.others() if name in ("", row["task"])]
+        if args and task is None and not others:
             return []
         if task is not None and len(args) > 1 and task.state == RUNNING:
             task.state = ABORTED
             self._save()
-        tasks = list(self._tasks.values()) if task is None else [task]
-        return [json.dumps([task.document() | {"started_ms": task.started_ms} for task in tasks]).encode()]
+        tasks = [task for task in self._tasks.values() if name in ("", task.name)]
+        return [json.dumps([task.document() | {"started_ms": task.started_ms} for task in tasks] + others).encode()]
 
     def repair_key(self, layout: Layout, stored_at: bytes) -> Generator[Step, Any, Task]:
         """Makes the owners of one key equal, at once: a task that has ended."""

@@ -3,7 +3,8 @@
 Theory. Damage that nobody reads is found only when the other copies are gone, too. So a procedure walks over all that is
 stored, at a pace that takes it round once in the interval, and never faster than the budget of background work allows.
 It reads what is on the disk and not what is in the cache. What it finds damaged is mended (mending.py); what is dead, or
-has a long clock, becomes a candidate for collection at the key's coordinator (collection.py).
+has a long clock, becomes a candidate for collection at the key's coordinator (collection.py); what is not kept here is
+brought to those who keep it (eviction.py).
 
 The engine may refuse a whole range because one block in it is damaged. Then another owner tells which keys should be
 there, and they are read one by one: those that can still be read are well, the others are mended.
@@ -11,7 +12,7 @@ there, and they are read one by one: those that can still be read are well, the 
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from protocol.slots import SLOTS
@@ -31,8 +32,16 @@ _END = SLOT_PREFIX[SLOTS]
 class Scrub:
     """Reads all records of this node, round and round."""
 
-    def __init__(self, state: State, questions: Questions, background: Background, collection: Collection) -> None:
+    def __init__(
+        self,
+        state: State,
+        questions: Questions,
+        background: Background,
+        collection: Collection,
+        met_stray: Callable[[], None],
+    ) -> None:
         self._state = state
+        self._met_stray = met_stray
         self._questions = questions
         self._background = background
         self._collection = collection
@@ -93,18 +102,11 @@ class Scrub:
         slot = int.from_bytes(key[:2], "big")
         route = state.routes[slot >> state.route_shift]
         if not route.owned:
-            self._return_guest(key, route.owners)
+            self._met_stray()
         elif route.coordinator is None:
             long = versions.clock_entries(record) > state.config.clock_entries_max
             if long or versions.is_dead(record, state.clock.now_ms):
                 self._collection.notice(key, 0)
-
-    def _return_guest(self, key: bytes, owners: tuple[str, ...]) -> None:
-        """A record of others that no hint is about (this node has crashed while it wrote it): they get it, and it goes."""
-        state = self._state
-        if not state.hints.holds(key):
-            for owner in owners:
-                state.hints.keep(owner, [key], state.clock.now_ms, state.now_ms, True)
 
     def _around_damage(self, start: bytes) -> Generator[Step, Any, bytes]:
         """The engine cannot read from `start` on. Reads what other owners have there, key by key; answers where to go on.

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 from protocol.frames import encode_message
 from server.core.clock import HybridClock
 from server.core.config import Config
+from server.core.errors import NO_LAYOUT, ErrorReply
 from server.core.hints import Hints
 from server.core.layout import Layout, Member
 from server.core.liveness import Liveness
@@ -61,6 +63,8 @@ class State:
         self.now_ms = 0
         self.wall_offset_ms: int | None = None  # the wall clock less the monotonic one, as of the last tick
         self.layout: Layout | None = None
+        self.members: dict[str, None] = {}  # of the layout: nobody else is listened to
+        self.no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
         self.read_quorum = 1
         self.write_quorum = 1
         self.routes: list[Route] = no_routes()
@@ -109,11 +113,22 @@ class State:
     def adopt(self, layout: Layout) -> None:
         """From now on `layout` rules. The caller has stored it with this turn's batch."""
         self.layout = layout
+        self.members = {member.id: None for member in layout.members}
+        for member in layout.members:
+            if member.id == self.id:  # as operators have it; where it listens it knows best itself
+                self.member = replace(member, address=self.member.address)
         self.read_quorum = layout.effective_r
         self.write_quorum = layout.effective_w
         self.route_shift = SLOT_BITS - (layout.partitions.bit_length() - 1)
         self.liveness.set_members([member.id for member in layout.members], self.now_ms)
         self.reroute()
+
+    def leave(self) -> None:
+        """From now on there is no layout. The caller has stored that with this turn's batch."""
+        self.layout = None
+        self.members = {}
+        self.routes, self.route_shift = no_routes(), SLOT_BITS
+        self.liveness.set_members([], self.now_ms)
 
     def reroute(self) -> None:
         """Liveness or the layout has changed: compute the routes anew."""

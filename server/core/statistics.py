@@ -39,6 +39,7 @@ class Statistics:
     clocks_pruned: int = 0
     collections_refused: int = 0  # keys for which some member said no, or could not be asked; they are tried again
     late_refused: int = 0  # messages with records that came from behind a fence
+    records_evicted: int = 0  # removed here once all their keepers had confirmed them
     records_scrubbed: int = 0
     scrubs: int = 0  # whole passes over all records
     records_mended: int = 0

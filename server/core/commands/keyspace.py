@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from protocol import resp
 from server.core.commands.arguments import integer, options
 from server.core.commands.spec import ALONE, CommandSpec
-from server.core.errors import NO_LAYOUT, SYNTAX, CommandError
+from server.core.errors import SYNTAX, CommandError
 from server.core.glob import compile_glob
 from server.core.pages import END, Page, read_page
 from server.core.procedures import Procedure, Step, Steps
@@ -95,7 +95,7 @@ def _flushall(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
             "ERR FLUSHALL destroys every key on every node of the cluster: say FLUSHALL CONFIRM if you mean it"
         )
     if node.state.layout is None:
-        sink.answer(number, NO_LAYOUT)
+        sink.answer(number, node.state.no_layout)
         return
 
     def steps() -> Steps:

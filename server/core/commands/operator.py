@@ -12,7 +12,7 @@ from protocol import resp
 from server.core import operator_documents as documents
 from server.core.assignment import assign
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
-from server.core.errors import NO_LAYOUT, CommandError
+from server.core.errors import CommandError
 from server.core.layout import Layout, LayoutError, Member
 from server.core.procedures import Steps
 from server.core.sinks import Sink
@@ -25,7 +25,7 @@ def layout_of(node: Node) -> Layout:
     """The node's layout. Raises CommandError if it has none."""
     if node.state.layout is None:
         error = CommandError("")
-        error.reply = NO_LAYOUT
+        error.reply = node.state.no_layout
         raise error
     return node.state.layout
 

@@ -1,0 +1,95 @@
+"""The steward: takes a change through its phases, as soon as every member is ready for the next one.
+
+Theory. No phase needs a decision, only somebody who looks whether its condition holds: the first member by id that can be
+reached. There is no election. Two nodes that hold themselves for the steward make the same document; and whoever takes over
+from one that has died asks anew, for the answers are facts that stand with those who give them.
+
+    TRANSFER   every new owner is whole, and all members act by this layout     -> HANDOVER
+    HANDOVER   all members act by it: nobody reads from the former owners       -> SETTLED
+    SETTLED    who was leaving holds nothing any more                           -> it is no member from now on
+
+Members that are down are not waited for: they find the present layout when they are back, before they serve anybody. But a
+new owner that is down is not whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from server.core.background import Background
+from server.core.layout import HANDOVER, SETTLED, TRANSFER, Layout
+from server.core.membership import NO, YES, Membership
+from server.core.procedures import Step, Steps
+from server.core.questions import Answers, Questions
+from server.core.state import State
+from server.core.succession import hand_over, release, settle
+
+LOOK_MS = 250
+
+
+class Steward:
+    """Looks after the change under way, if there is one and nobody before this node does."""
+
+    def __init__(self, state: State, questions: Questions, background: Background, membership: Membership) -> None:
+        self._state = state
+        self._questions = questions
+        self._background = background
+        self._membership = membership
+        background.run(self._steps())
+
+    def _steps(self) -> Steps:
+        """Runs for ever."""
+        yield self._background.pause(self._state.rng.randrange(LOOK_MS))
+        while True:
+            yield self._background.pause(LOOK_MS)
+            layout = self._state.layout
+            if layout is None or not self._is_mine(layout):
+                continue
+            following = yield from self._following(layout)
+            if following is not None and self._state.layout is layout:
+                self._membership.make(following)
+
+    def _is_mine(self, layout: Layout) -> bool:
+        """Whether there is something to be done, and nobody before us in the list can do it."""
+        if layout.phase == SETTLED and not layout.leaving:
+            return False
+        state = self._state
+        return state.id == next(
+            member.id for member in layout.members if member.id == state.id or state.is_usable(member.id)
+        )
+
+    def _following(self, layout: Layout) -> Generator[Step, Any, Layout | None]:
+        """The next document; None if it is not time yet."""
+        if layout.phase == TRANSFER:
+            return hand_over(layout) if (yield from self._is_moved(layout)) else None
+        if layout.phase == HANDOVER:
+            answers = yield self._ask(self._membership.expected(), b"ADOPTED")
+            return settle(layout) if self._all_say(self._membership.expected(), answers, YES) else None
+        answers = yield self._ask(layout.leaving, b"EMPTY")
+        gone = [node for node in layout.leaving if answers.get(node) == [YES]]
+        return release(layout, gone) if gone else None
+
+    def _is_moved(self, layout: Layout) -> Generator[Step, Any, bool]:
+        answers = yield self._ask([member.id for member in layout.members], b"MOVED")
+        comers = dict.fromkeys(
+            owner for partition, former in layout.former for owner in layout.owners[partition] if owner not in former
+        )
+        return self._all_say(list(comers), answers, YES) and self._all_say(
+            self._membership.expected(), answers, YES, NO
+        )
+
+    def _ask(self, nodes: Sequence[str], kind: bytes) -> Step:
+        return self._questions.ask(nodes, kind, *self._membership.view())
+
+    def _all_say(self, nodes: Sequence[str], answers: Answers, *words: bytes) -> bool:
+        return all(answers.get(node, [])[:1] in [[word] for word in words] for node in nodes)
+
+
+def is_empty(state: State, membership: Membership, busy: Callable[[], bool], args: Sequence[bytes]) -> list[bytes]:
+    """EMPTY view: whether this node, which is leaving, has nothing any more that others may need. `busy` tells whether it
+    has writes in flight."""
+    if not membership.is_present(args):
+        return []
+    empty = not state.records.keys and not state.hints.total and not busy() and not membership.in_flight()
+    return [YES if empty else NO]
