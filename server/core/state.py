@@ -36,6 +36,8 @@ class State:
     """
 
     fence = 0
+    members: frozenset[str] = frozenset()  # ids of the layout: nobody else is listened to; never iterated
+    no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
     synced_turn = 0  # all turns up to this one are on the disk
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
 
@@ -63,8 +65,6 @@ class State:
         self.now_ms = 0
         self.wall_offset_ms: int | None = None  # the wall clock less the monotonic one, as of the last tick
         self.layout: Layout | None = None
-        self.members: dict[str, None] = {}  # of the layout: nobody else is listened to
-        self.no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
         self.read_quorum = 1
         self.write_quorum = 1
         self.routes: list[Route] = no_routes()
@@ -113,7 +113,7 @@ class State:
     def adopt(self, layout: Layout) -> None:
         """From now on `layout` rules. The caller has stored it with this turn's batch."""
         self.layout = layout
-        self.members = {member.id: None for member in layout.members}
+        self.members = frozenset(member.id for member in layout.members)
         for member in layout.members:
             if member.id == self.id:  # as operators have it; where it listens it knows best itself
                 self.member = replace(member, address=self.member.address)
@@ -126,7 +126,7 @@ class State:
     def leave(self) -> None:
         """From now on there is no layout. The caller has stored that with this turn's batch."""
         self.layout = None
-        self.members = {}
+        self.members = frozenset()
         self.routes, self.route_shift = no_routes(), SLOT_BITS
         self.liveness.set_members([], self.now_ms)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 CRASH_STEPS = ("commit", "messages", "some messages", "replies", "some replies")  # before or amid what the process dies
 SYNC_INTERVAL_MS = 1000
+LINGER_MS = 1000  # how long a link to a former member is kept
 EPOCH_MS = 1_800_000_000_000  # wall time at the start of a simulation, give or take each machine's skew
 
 
@@ -57,6 +59,7 @@ class Host:
         self.trace = trace
         self.fellow: Callable[[str], Host]
         self.node: Node | None = None
+        self.on_start: Callable[[Host], None] = lambda host: None
         self.life = 0  # grows with each start and each death of the process: what belongs to an earlier one is void
         self.powered = True
         self.frozen = False
@@ -105,6 +108,11 @@ class Host:
         assert self.node is not None
         return self.node
 
+    def move_to(self, address: str) -> None:
+        """The machine gets another address; the process does not run."""
+        assert self.node is None
+        self.member = replace(self.member, address=address)
+
     def make_actor(self) -> bytes:
         """An actor that nobody has had before (P2), as server/shell/process.py draws it."""
         return self.rng.randbytes(ACTOR_BYTES)
@@ -118,6 +126,7 @@ class Host:
         rng = random.Random(self.rng.getrandbits(64))
         self.node = Node(self.member, self.make_actor(), wall_ms, self.config, self.disk, rng, wall_ms)
         self.node.started_ms = self.now_ms()
+        self.on_start(self)
         self.trace(f"{self.member.name} starts, {self.disk.count()} records")
         for pipe in self.network.pipes(receiver=self.id):
             if pipe.dark:
@@ -307,11 +316,23 @@ class Host:
         return True
 
     def _link_members(self) -> None:
+        """Who is no member any more may still have something to hear of this turn."""
         layout = self._linked_layout = self.running.state.layout
-        assert layout is not None
-        for member in layout.members:
-            if member.id != self.id and member.id not in self._links:
-                self._links[member.id] = Link(self, member.id)
+        members = [member.id for member in layout.members if member.id != self.id] if layout is not None else []
+        for peer, link in self._links.items():
+            if peer not in members:
+                self.events.after(LINGER_MS, partial(self._unlink, self.life, peer, link))
+        for pipe in self.network.pipes(receiver=self.id):
+            if pipe.sender not in members:
+                pipe.abort()
+        for peer in members:
+            if peer not in self._links:
+                self._links[peer] = Link(self, peer)
+
+    def _unlink(self, life: int, peer: str, link: Link) -> None:
+        if self.life == life and self._links.get(peer) is link and peer not in self.running.state.members:
+            link.close()
+            del self._links[peer]
 
     def peer_arrived(self, peer: str) -> None:
         """`peer` has connected to us, so it can be reached."""

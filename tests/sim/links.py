@@ -30,11 +30,12 @@ class Link:
         self._pipe: Pipe | None = None
         self._connecting = False
         self._open = False
+        self._over = False
         self.connect()
 
     def connect(self) -> None:
         """Tries now, unless it is connected or trying already."""
-        if self._pipe is not None or self._connecting:
+        if self._over or self._pipe is not None or self._connecting:
             return
         self._connecting = True
         network, here, there = self._host.network, self._host, self._host.fellow(self.peer)
@@ -57,7 +58,7 @@ class Link:
 
     def _accepted(self) -> None:
         there = self._host.fellow(self.peer)
-        if there.node is None or self._host.life != self._life:
+        if there.node is None or self._host.life != self._life or self._over:
             self._failed()
             return
         self._connecting = False
@@ -71,6 +72,18 @@ class Link:
         """The peer has answered our introduction over `pipe`."""
         if pipe.open and pipe is self._pipe:
             self._deliver(self._opened)
+
+    def turned_away(self, pipe: Pipe, reason: str) -> None:
+        """The peer does not take us for a fellow."""
+        if pipe is self._pipe:
+            self._deliver(lambda: self._host.running.membership.heard_refusal(reason))
+            pipe.abort()
+
+    def close(self) -> None:
+        """Breaks the connection for good."""
+        self._over = True
+        if self._pipe is not None:
+            self._pipe.abort()
 
     def _opened(self) -> None:
         if self._pipe is not None and self._pipe.open:
@@ -120,18 +133,24 @@ class Inlet:
             self._take_frames(data)
             return
         self._introduction.feed(data)
-        if self._introduction.next() is not None:
+        introduction = self._introduction.next()
+        if introduction is not None:
             self._introduction = None
-            self._host.running.greeted(self._sender, self._host.now_ms())
-            self._host.peer_arrived(self._sender)
-            self._answer()
+            reason = self._host.running.membership.refusal(self._sender, introduction[2].decode())
+            if not reason:
+                self._host.running.greeted(self._sender, self._host.now_ms())
+                self._host.peer_arrived(self._sender)
+            self._answer(reason)
 
-    def _answer(self) -> None:
+    def _answer(self, reason: str) -> None:
         network = self._host.network
         if network.path(self._host.id, self._sender).cut:
-            network.events.after(RETRY_MS, self._answer)
+            network.events.after(RETRY_MS, lambda: self._answer(reason))
+            return
+        delay_ms = network.delay_ms(self._host.id, self._sender)
+        if reason:
+            network.events.after(delay_ms, lambda: self._link.turned_away(self.pipe, reason))
         else:
-            delay_ms = network.delay_ms(self._host.id, self._sender)
             network.events.after(delay_ms, lambda: self._link.welcomed(self.pipe))
 
     def _take_frames(self, data: bytes) -> None:

@@ -72,6 +72,20 @@ class World:
         host.fellow = self.host
         return host
 
+    def add_host(self) -> Host:
+        """Another machine, with a fresh node on it that belongs to no cluster yet."""
+        host = self._host(self._member(len(self.hosts)))
+        self.hosts.append(host)
+        self._by_id[host.id] = host
+        host.start()
+        return host
+
+    def learn_layout(self) -> Layout:
+        """From now on owners are those of the newest layout that a running node has."""
+        layouts = [host.node.state.layout for host in self.hosts if host.node is not None]
+        self.layout = max((layout for layout in layouts if layout is not None), key=lambda layout: layout.version)
+        return self.layout
+
     def host(self, name: str) -> Host:
         """A host by its node's id."""
         return self._by_id[name]
@@ -179,6 +193,10 @@ class World:
     def differences(self) -> list[str]:
         """What keeps the disks from being as they should be once all is well."""
         return convergence.differences([host.disk for host in self.hosts], self._owners_at)
+
+    def differences_among(self, hosts: Sequence[Host]) -> list[str]:
+        """The same for some of the disks: those of the present members, say."""
+        return convergence.differences([host.disk for host in hosts], self._owners_at)
 
     def _owners_at(self, stored_at: bytes) -> list[str]:
         return list(self.layout.owners[self.layout.partition_of(int.from_bytes(stored_at[:2], "big"))])

@@ -1,0 +1,219 @@
+"""The ring changes while it is written to: nothing is lost, nothing is left behind, every node ends at the same layout."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.core.change import REPLACE
+from server.core.config import Config
+from server.core.layout import SETTLED
+from server.core.records import META
+from tests.sim.changes import (
+    change,
+    commit_at,
+    join,
+    leave,
+    lost_writes,
+    members_of,
+    records_on,
+    remove,
+    settled,
+    unfinished,
+    watch_evictions,
+)
+from tests.sim.clients import Operation
+from tests.sim.host import Host
+from tests.sim.world import World
+
+KEYS = 1000
+VALUE = b"v" * 300
+DONE_MS = 60_000
+
+
+def filled(nodes: int, seed: int = 1, keys: int = KEYS, config: Config | None = None) -> tuple[World, list[Operation]]:
+    """A cluster with so many keys, and the writes that made them."""
+    world = World(seed, nodes, config)
+    world.start()
+    client = world.client(world.hosts[0])
+    operations = client.send(*[[b"SET", b"k%d" % number, b"%d-" % number + VALUE] for number in range(keys)])
+    assert world.run_until(10_000, lambda: all(operation.answered for operation in operations))
+    return world, operations
+
+
+def write_on(world: World, hosts: list[Host], rounds: int) -> list[Operation]:
+    """New keys through each of the hosts, while time goes on."""
+    operations = []
+    for number in range(rounds):
+        for host in hosts:
+            if host.node is not None:
+                key = b"%b-%d-%d" % (host.member.name.encode(), number, len(world.history.operations))
+                operations += world.client(host).send([b"SET", key, b"w-" + key])
+        world.run(50)
+    return operations
+
+
+def check(world: World, operations: list[Operation], missing: list[str]) -> None:
+    """What has to hold when a change is done."""
+    assert world.run_until(DONE_MS, settled(world)), unfinished(world)[:5]
+    assert not missing
+    assert not lost_writes(world, operations)
+    asked = members_of(world)[-1]
+    for operation in operations[:: max(1, len(operations) // 20)]:
+        if operation.reply == b"OK":
+            assert world.ask(asked, "GET", operation.args[1]).reply == operation.args[2]
+
+
+def transferred_bytes(world: World) -> int:
+    """What all nodes together have spent on transfers that they tell of."""
+    return sum(row["bytes_sent"] for host in world.hosts if host.node for row in host.running.transfers.tasks())
+
+
+def bytes_on(host: Host) -> int:
+    """The size of the records on a disk."""
+    return sum(len(key) + len(record) for key, record in records_on(host).items())
+
+
+def test_a_node_joins_while_keys_are_written() -> None:
+    world, operations = filled(3)
+    missing = watch_evictions(world)
+    n4 = world.add_host()
+    layout = commit_at(world.hosts[0], join(n4))
+    assert layout.epoch == 2
+    operations += write_on(world, world.hosts, 40)
+    check(world, operations, missing)
+    assert len(records_on(n4)) > KEYS // 2
+    assert world.ask(n4, "GET", "k1").reply == b"1-" + VALUE
+
+
+def test_a_join_without_load_moves_little_more_than_the_data() -> None:
+    world, operations = filled(3)
+    missing = watch_evictions(world)
+    n4 = world.add_host()
+    commit_at(world.hosts[1], join(n4))
+    check(world, operations, missing)
+    assert transferred_bytes(world) <= 1.2 * bytes_on(n4)
+
+
+def test_a_node_leaves() -> None:
+    world, operations = filled(4)
+    missing = watch_evictions(world)
+    n2 = world.hosts[1]
+    commit_at(world.hosts[0], leave(n2))
+    operations += write_on(world, world.hosts, 40)
+    check(world, operations, missing)
+    assert n2.id not in [member.id for member in world.layout.members]
+    assert not records_on(n2)
+    assert META + b"layout" not in n2.disk.data
+    assert "has left its cluster at epoch 2" in world.ask(n2, "GET", "k1").error
+
+
+def test_a_dead_node_is_removed_and_learns_of_it_when_it_is_back() -> None:
+    world, operations = filled(4)
+    missing = watch_evictions(world)
+    n3 = world.hosts[2]
+    n3.kill()
+    world.run(2000)
+    commit_at(world.hosts[0], remove(n3))
+    operations += write_on(world, [world.hosts[0], world.hosts[1], world.hosts[3]], 40)
+    check(world, operations, missing)
+    n3.start()
+    assert world.run_until(5000, lambda: n3.running.state.layout is None)
+    assert "has left its cluster" in world.ask(n3, "SET", "k1", "old").error
+
+
+def test_a_dead_node_is_replaced() -> None:
+    world, operations = filled(4)
+    missing = watch_evictions(world)
+    n3 = world.hosts[2]
+    n3.kill()
+    world.run(2000)
+    n5 = world.add_host()
+    commit_at(world.hosts[0], change(REPLACE, n3, n5, gone=True))
+    check(world, operations, missing)
+    assert {host.member.name for host in members_of(world)} == {"n1", "n2", "n4", "n5"}
+
+
+def test_a_node_is_replaced_while_it_serves() -> None:
+    world, operations = filled(3)
+    missing = watch_evictions(world)
+    n1, n2, _ = world.hosts
+    n4 = world.add_host()
+    commit_at(n1, change(REPLACE, n2, n4))
+    operations += write_on(world, world.hosts, 30)
+    check(world, operations, missing)
+    assert not records_on(n2)
+
+
+@pytest.mark.parametrize("victim", ["receiver", "sender"])
+def test_a_transfer_goes_on_after_a_crash(victim: str) -> None:
+    config = Config(background_keys_per_s_idle=100)
+    world, operations = filled(3, config=config)
+    missing = watch_evictions(world)
+    n4 = world.add_host()
+    commit_at(world.hosts[0], join(n4))
+    assert world.run_until(10_000, lambda: len(records_on(n4)) > 200)
+    host = n4 if victim == "receiver" else world.hosts[2]
+    before = n4.running.transfers.document()
+    assert before is not None
+    assert 0 < before["keys_done"] < before["keys"]
+    host.kill()
+    world.run(3000)
+    host.start()
+    check(world, operations, missing)
+    assert bytes_on(n4) * 0.9 < transferred_bytes(world) <= 1.2 * bytes_on(n4)
+
+
+def test_the_steward_dies_in_the_middle() -> None:
+    world, operations = filled(3, config=Config(background_keys_per_s_idle=1000))
+    missing = watch_evictions(world)
+    n4 = world.add_host()
+    steward = min(world.hosts, key=lambda host: host.id)
+    commit_at(world.hosts[1], join(n4))
+    world.run(1000)
+    steward.kill()
+    assert world.run_until(30_000, lambda: world.learn_layout().phase == SETTLED)
+    steward.start()
+    check(world, operations, missing)
+
+
+def test_commits_on_two_sides_of_a_partition_end_in_one_layout() -> None:
+    world, operations = filled(5)
+    missing = watch_evictions(world)
+    n1, n2, n3, n4, n5 = world.hosts
+    n6, n7 = world.add_host(), world.add_host()
+    one, other = [n1, n2, n3, n6], [n4, n5, n7]
+    for here in one:
+        for there in other:
+            world.network.cut(here.id, there.id)
+            world.network.cut(there.id, here.id)
+    commit_at(n1, join(n6))
+    commit_at(n4, join(n7))
+    operations += write_on(world, world.hosts, 40)
+    world.heal()
+    check(world, operations, missing)
+    assert len(world.layout.members) == 7
+    assert world.layout.merged_epoch
+
+
+def test_a_second_change_in_the_middle_of_the_first() -> None:
+    world, operations = filled(4, config=Config(background_keys_per_s_idle=400))
+    missing = watch_evictions(world)
+    n5 = world.add_host()
+    commit_at(world.hosts[0], join(n5))
+    operations += write_on(world, world.hosts, 20)
+    commit_at(world.hosts[2], leave(world.hosts[1]))
+    operations += write_on(world, world.hosts, 20)
+    check(world, operations, missing)
+    assert world.layout.epoch == 3
+
+
+def test_a_node_comes_back_with_another_address() -> None:
+    world, _ = filled(3, keys=10)
+    n2 = world.hosts[1]
+    n2.kill()
+    world.run(1000)
+    n2.move_to("127.0.0.1:7999")
+    n2.start()
+    assert world.run_until(10_000, settled(world)), unfinished(world)
+    assert [m.address for m in world.layout.members if m.id == n2.id] == ["127.0.0.1:7999"]
+    assert world.layout.epoch == 1
