@@ -72,6 +72,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._server.connections.pop(self.session.id, None)
+        self._server.fellows.pop(self.session.id, None)
         self._server.buffered_bytes -= self._counted_bytes
         self._node.close_session(self.session)
 
@@ -186,12 +187,13 @@ class Connection(asyncio.Protocol):
         server = self._server
         error = server.check_peer(args)
         if error:
-            log.warning("refused a node's connection from %s: %s", self.session.address, error)
-            self._refuse(f"ERR {error}")
+            log.info("refused a node's connection from %s: %s", self.session.address, error)
+            self._refuse(error)
             return
         self.peer = args[3].decode()
         self._frames = FrameReader(server.config.frame_bytes_max)
         server.connections.pop(self.session.id, None)
+        server.fellows[self.session.id] = self
         self._node.close_session(self.session)
         self.transport.write(resp.OK)
         self._node.greeted(self.peer, server.now_ms())

@@ -98,7 +98,9 @@ class Link(asyncio.Protocol):
             self._server.schedule_turn()
         elif self._answer.endswith(b"\r\n"):
             text = self._answer.decode("utf-8", "replace").strip()
-            log.error("node %s at %s refuses us: %s", self.peer, self.address, text)
+            if not self._server.node.membership.heard_refusal(text):
+                log.error("node %s at %s refuses us: %s", self.peer, self.address, text)
+            self._server.schedule_turn()
             self.cut()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -146,9 +148,18 @@ class Link(asyncio.Protocol):
 
     def close(self) -> None:
         """Breaks the connection for good."""
+        self._end()
+        self.cut()
+
+    def finish(self) -> None:
+        """Ends the connection for good, behind what is still to be sent."""
+        self._end()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _end(self) -> None:
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
         if self._attempt is not None:
             self._attempt.cancel()
-        self.cut()

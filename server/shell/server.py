@@ -25,6 +25,7 @@ from server.shell.links import Link
 from server.storage.engine import Engine, StorageError
 
 log = logging.getLogger("dyn")
+LINGER_S = 1.0  # how long a link to a node that is no member any more is kept, for what it still has to hear
 
 
 class Server:
@@ -37,6 +38,7 @@ class Server:
         self.config = config
         self.loop = loop
         self.connections: dict[int, Connection] = {}
+        self.fellows: dict[int, Connection] = {}  # what other nodes send over, by the session that it began as
         self.buffered_bytes = 0
         self.stopped: asyncio.Future[int] = loop.create_future()
         self._links: dict[str, Link] = {}
@@ -130,33 +132,44 @@ class Server:
     # Peers
 
     def _link_members(self) -> None:
-        """Keeps one link to each other member of the layout."""
+        """Keeps one link to each other member of the layout, and takes none from anybody else."""
         layout = self._linked_layout = self.node.state.layout
-        assert layout is not None
-        wanted = {member.id: member.address for member in layout.members if member.id != self.node.state.id}
+        members = layout.members if layout is not None else ()
+        wanted = {member.id: member.address for member in members if member.id != self.node.state.id}
         for peer, link in list(self._links.items()):
-            if wanted.get(peer) != link.address:
+            if peer not in wanted:
+                self.loop.call_later(LINGER_S, self._unlink, peer, link)
+            elif wanted[peer] != link.address:
                 link.close()
                 del self._links[peer]
+        for connection in list(self.fellows.values()):
+            if connection.peer not in wanted:
+                connection.transport.close()
         for peer, address in wanted.items():
             if peer not in self._links:
                 self._links[peer] = Link(self, peer, address)
-        log.info("layout of epoch %d with %d nodes", layout.epoch, len(layout.members))
+        if layout is None:
+            log.warning("this node is no member of its cluster any more")
+        else:
+            log.info("layout of epoch %d (%s, revision %d) with %d nodes", layout.epoch, layout.phase, layout.revision,
+                     len(members))  # fmt: skip
+
+    def _unlink(self, peer: str, link: Link) -> None:
+        if self._links.get(peer) is link and peer not in self.node.state.members:
+            link.finish()
+            del self._links[peer]
 
     def check_peer(self, args: list[bytes]) -> str:
-        """Why a node that introduces itself with these arguments is not welcome; empty if it is."""
+        """The error for a node that introduces itself with these arguments and is not welcome; empty if it is."""
         if len(args) < 5:
-            return "DYN.PEER wants version, cluster, id and incarnation"
+            return "ERR DYN.PEER wants version, cluster, id and incarnation"
         if not args[3].isascii():
-            return "a node's id is printable ASCII"
-        layout = self.node.state.layout
+            return "ERR a node's id is printable ASCII"
         if args[1] != b"%d" % PEER_VERSION:
-            return f"this node speaks version {PEER_VERSION} of the protocol between nodes"
-        if layout is not None and args[2] and args[2].decode("utf-8", "replace") != layout.cluster:
-            return f"this node belongs to cluster {layout.cluster}, not to {args[2].decode('utf-8', 'replace')}"
+            return f"ERR this node speaks version {PEER_VERSION} of the protocol between nodes"
         if args[3] == self.node.state.id.encode():
-            return "a node with this node's own id: was its directory copied?"
-        return ""
+            return "ERR a node with this node's own id: was its directory copied?"
+        return self.node.membership.refusal(args[3].decode(), args[2].decode("utf-8", "replace"))
 
     def peer_arrived(self, peer: str) -> None:
         """`peer` has connected to us, so it can be reached."""

@@ -74,9 +74,11 @@ def unfinished(world: World) -> list[str]:
     layout = world.learn_layout()
     found = [] if layout.phase == SETTLED and not layout.leaving else [f"the layout {layout.version} is {layout.phase}"]
     members = members_of(world)
-    for host in members:
-        if host.disk.data.get(META + b"layout") != layout.encode():
-            found.append(f"{host.member.name} has another layout on disk")
+    found += [
+        f"{host.member.name} has another layout on disk"
+        for host in members
+        if host.disk.data.get(META + b"layout") != layout.encode()
+    ]
     return found + world.differences_among(members)
 
 
