@@ -40,7 +40,6 @@ class Steward:
 
     def _steps(self) -> Steps:
         """Runs for ever."""
-        yield self._background.pause(self._state.rng.randrange(LOOK_MS))
         while True:
             yield self._background.pause(LOOK_MS)
             layout = self._state.layout

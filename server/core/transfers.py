@@ -28,6 +28,7 @@ from server.core.layout import TRANSFER, Layout
 from server.core.membership import NO, YES, Membership
 from server.core.procedures import Step, Steps
 from server.core.questions import Answers, Questions
+from server.core.repair_tasks import ABORTED, DONE, RUNNING
 from server.core.state import State
 
 LOOK_MS = 250
@@ -118,14 +119,16 @@ class Transfers:
     def document(self) -> Document | None:
         """How far it is, for an operator; None when nothing is fetched here."""
         layout = self._state.layout
-        if layout is None or self._layout is not layout or not self._wanted:
-            return None
+        return None if layout is None or self._layout is not layout or not self._wanted else self._counted(layout)
+
+    def _counted(self, layout: Layout) -> Document:
         here = {partition: self._keys_here(layout, partition) for partition in self._wanted}
         done = [partition for partition in self._wanted if self._is_done(layout, partition)]
         keys_done = sum(here.values())
-        keys = sum(
-            max(count, 0 if partition in done else self._expected.get(partition, 0))
+        keys = keys_done + sum(
+            max(0, self._expected.get(partition, 0) - count)
             for partition, count in here.items()
+            if partition not in done
         )
         return {
             "partitions": len(self._wanted),
@@ -190,16 +193,24 @@ class Transfers:
             yield self._background.pause(LOOK_MS)
 
     def _begin(self, layout: Layout) -> None:
+        """There is another layout: what was done under the last one of the same epoch need not be done again."""
+        name = f"transfer-{layout.epoch}-{self._state.member.name}"
+        if self._row.get("state") == RUNNING:
+            if self._layout is not None:
+                self._note(self._counted(self._layout))
+            # A phase ends when all is done, and another epoch begins whenever an operator wants it.
+            self._row |= {"state": DONE if self._row["task"] == name else ABORTED, "eta_s": 0}
         self._layout = layout
         self._wanted = in_turns(incoming(layout, self._state.id), layout, self._state.id)
         self._compared = {partition: {} for partition in self._wanted}
         self._confirmed.clear()
         self._expected.clear()
         self._samples.clear()
-        name = f"transfer-{layout.epoch}-{self._state.member.name}"
-        if self._wanted and self._row.get("task") != name:
-            self._outcome = Outcome()
-            self._row = {"task": name, "started_ms": self._state.clock.now_ms}
+        if self._wanted:
+            if self._row.get("task") != name:
+                self._outcome = Outcome()
+                self._row = {"task": name, "started_ms": self._state.clock.now_ms}
+            self._note(self._counted(layout))
         self._keep()
 
     def _run(self, layout: Layout) -> Generator[Step, Any, None]:
@@ -282,30 +293,26 @@ class Transfers:
             document = self.document()
             if document is not None:
                 self._samples.append((self._state.now_ms, document["keys_done"]))
-            self._keep()
+                self._note(document)
+                self._keep()
+
+    def _note(self, counted: Document) -> None:
+        """The row of the latest transfer, as of now."""
+        self._row |= {
+            "state": RUNNING,
+            "partitions": counted["partitions"],
+            "partitions_done": counted["partitions_done"],
+            "keys_compared": counted["keys_done"],
+            "keys_repaired": self._outcome.keys_taken,
+            "bytes_sent": counted["bytes_sent"],
+            "node": self._state.member.name,
+            "error": "",
+            "eta_s": counted["eta_s"],
+        }
 
     def _keep(self) -> None:
-        """Writes the row of the latest transfer anew, if it has changed."""
-        if not self._row:
-            return
-        fields = self.document()
-        if fields is None:
-            self._row |= {"state": "done", "eta_s": 0}
-            if "partitions" in self._row:
-                self._row["partitions_done"] = self._row["partitions"]
-        else:
-            self._row |= {
-                "state": "running",
-                "partitions": fields["partitions"],
-                "partitions_done": fields["partitions_done"],
-                "keys_compared": fields["keys_done"],
-                "keys_repaired": self._outcome.keys_taken,
-                "bytes_sent": fields["bytes_sent"],
-                "node": self._state.member.name,
-                "error": "",
-                "eta_s": fields["eta_s"],
-            }
+        """Writes it down, if it has changed."""
         encoded = json.dumps(self._row, separators=(",", ":")).encode()
-        if encoded != self._saved:
+        if self._row and encoded != self._saved:
             self._saved = encoded
             self._state.records.put_document(_DOCUMENT, encoded)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -107,11 +106,6 @@ class Host:
         """The node, which is known to run."""
         assert self.node is not None
         return self.node
-
-    def move_to(self, address: str) -> None:
-        """The machine gets another address; the process does not run."""
-        assert self.node is None
-        self.member = replace(self.member, address=address)
 
     def make_actor(self) -> bytes:
         """An actor that nobody has had before (P2), as server/shell/process.py draws it."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from server.core.config import Config
-from server.core.exchange_answers import PAGE_BYTES
+from server.core.exchange_answers import PAGE_BYTES, RECORDS
 from server.core.questions import Questions
 from server.core.records import META, RECORDS_END, storage_key
 from server.core.statistics import Statistics
@@ -326,8 +326,18 @@ def test_a_leader_that_thaws_stores_nothing_from_before_a_fence(fenced: bool, co
     world = filled(2, count)
     n1, n2 = world.hosts
     put(n2, everything(500, b"more"))
-    world.start()
-    assert world.run_until(SOON_MS, lambda: n1.running.state.statistics.keys_repaired > 0)
+    pages: list[bytes] = []
+    asked = Questions.asked
+
+    def watching(self: Questions, peer: str, number: int, kind: bytes, args: list[bytes]) -> None:
+        if kind == b"FETCH" or (kind == b"LIST" and args[1] == RECORDS):
+            pages.append(kind)
+        asked(self, peer, number, kind, args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Questions, "asked", watching)
+        world.start()
+        assert world.events.run(SOON_MS, lambda: len(pages) == 2)
     n1.freeze()
     world.run(1000)
     state = n1.running.state

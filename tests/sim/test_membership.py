@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from server.core.change import REPLACE
@@ -146,7 +148,7 @@ def test_a_node_is_replaced_while_it_serves() -> None:
 
 @pytest.mark.parametrize("victim", ["receiver", "sender"])
 def test_a_transfer_goes_on_after_a_crash(victim: str) -> None:
-    config = Config(background_keys_per_s_idle=100)
+    config = Config(background_keys_per_s=100, background_keys_per_s_idle=100)
     world, operations = filled(3, config=config)
     missing = watch_evictions(world)
     n4 = world.add_host()
@@ -212,7 +214,7 @@ def test_a_node_comes_back_with_another_address() -> None:
     n2 = world.hosts[1]
     n2.kill()
     world.run(1000)
-    n2.move_to("127.0.0.1:7999")
+    n2.member = replace(n2.member, address="127.0.0.1:7999")
     n2.start()
     assert world.run_until(10_000, settled(world)), unfinished(world)
     assert [m.address for m in world.layout.members if m.id == n2.id] == ["127.0.0.1:7999"]
