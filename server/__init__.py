@@ -16,6 +16,11 @@ The life of a request, and the order in which to read the files:
     core/background.py     procedures that nobody waits for, and their pace
     core/trees.py          the hash tree of what is stored here; core/exchange.py makes two nodes equal by it:
                            core/anti_entropy.py all the time, core/repair_tasks.py when an operator asks
+    core/layout.py         the members, and who owns each partition; core/change.py says what an operator wants of that,
+                           core/succession.py which layout follows which, core/reassignment.py which owners, and
+                           core/preview.py what then moves
+    core/membership.py     how a node comes to a layout, spreads it, and leaves; core/steward.py ends each phase of a change
+    core/transfers.py      a new owner fetches what it is to own; core/eviction.py lets go what is kept elsewhere
     core/collection.py     tombstones, expired values and long clocks go when all members agree: core/votes.py is a
                            member's part in it, core/late.py what it refuses from then on
     core/scrub.py          reads everything again and again; core/mending.py fetches what was found damaged

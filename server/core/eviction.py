@@ -99,6 +99,10 @@ class Eviction:
 
     def _page(self, layout: Layout, partition: int, ranges: list[Range]) -> Generator[Step, Any, list[Range]]:
         """Lets go what can be of the next few records of a partition; answers what is left to look at."""
+        keepers = layout.keepers(partition)
+        if not all(self._state.is_usable(keeper) for keeper in keepers):
+            self._due = True
+            return []
         yield from self._background.spend(BATCH_KEYS)
         if self._state.layout is not layout:
             return []
@@ -107,15 +111,12 @@ class Eviction:
         except DamagedRecord:  # the engine cannot read there: it is mended first
             self._due = True
             return []
-        batch = self._batch([key for key, _ in page.pairs])
-        keepers = layout.keepers(partition)
-        if not all(self._state.is_usable(keeper) for keeper in keepers):
-            self._due = True
-            return []
+        keys = [key for key, _ in page.pairs if not self._state.hints.holds(key)]
+        batch = self._batch(keys)
         confirmed = (yield from self._confirm(layout, keepers, batch)) if batch else batch
         for key, record in confirmed.items():
             self._let_go(layout, key, record)
-        if len(confirmed) < len(page.pairs):
+        if len(confirmed) < len(keys):
             self._due = True
         return rest_of(ranges, page.cut)
 

@@ -106,7 +106,8 @@ class HintReplay:
                     yield from self._background.spend(len(batch))
                     confirmed = yield from self._deliver(owner, batch)
                     if not confirmed:
-                        self._review_due = True  # perhaps it does not keep these keys any more
+                        for stored_at in batch:  # perhaps it does not keep them any more
+                            self._check_hands(owner, stored_at)
                         return None
         finally:
             del self._running[owner]

@@ -70,13 +70,12 @@ class Steward:
         return release(layout, gone) if gone else None
 
     def _is_moved(self, layout: Layout) -> Generator[Step, Any, bool]:
-        answers = yield self._ask([member.id for member in layout.members], b"MOVED")
         comers = dict.fromkeys(
             owner for partition, former in layout.former for owner in layout.owners[partition] if owner not in former
         )
-        return self._all_say(list(comers), answers, YES) and self._all_say(
-            self._membership.expected(), answers, YES, NO
-        )
+        members = dict.fromkeys([*comers, *self._membership.expected()])
+        answers = yield self._ask(list(members), b"MOVED")
+        return self._all_say(list(comers), answers, YES) and self._all_say(list(members), answers, YES, NO)
 
     def _ask(self, nodes: Sequence[str], kind: bytes) -> Step:
         return self._questions.ask(nodes, kind, *self._membership.view())

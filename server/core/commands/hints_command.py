@@ -23,7 +23,7 @@ def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 
     def steps() -> Steps:
         answers = yield node.questions.ask([member.id for member in layout.members], b"HINTS")
-        return resp.bulk(documents.encode(documents.hints(node, answers)))
+        return resp.bulk(documents.encode(_document(node, answers)))
 
     node.run_steps(steps(), sink, number)
 
@@ -36,15 +36,20 @@ def _replay(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     def steps() -> Steps:
         answers = yield node.questions.ask(nodes, b"HINTS", b"REPLAY")
         before = _delivered(answers)
-        remaining = documents.hints(node, answers)["total"]
+        remaining = _document(node, answers)["total"]
         while remaining and node.state.now_ms < deadline_ms:
             yield node.background.pause(_LOOK_MS)
             answers = yield node.questions.ask(nodes, b"HINTS")
-            remaining = documents.hints(node, answers)["total"]
+            remaining = _document(node, answers)["total"]
         delivered = max(0, _delivered(answers) - before)
         return resp.bulk(documents.encode({"delivered": delivered, "remaining": remaining}))
 
     node.run_steps(steps(), sink, number)
+
+
+def _document(node: Node, answers: dict[str, list[bytes]]) -> documents.Document:
+    layout_of(node)  # it may have left its cluster since it asked
+    return documents.hints(node, answers)
 
 
 def _delivered(answers: dict[str, list[bytes]]) -> int:

@@ -39,6 +39,7 @@ def _status(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 
     def steps() -> Steps:
         answers = yield node.questions.ask([member.id for member in layout.members], b"STATUS")
+        layout_of(node)  # it may have left meanwhile
         return _json(documents.status(node, answers))
 
     node.run_steps(steps(), sink, number)
