@@ -26,7 +26,7 @@ from server.core.background import Background
 from server.core.change import ADDRESS, LEAVE, REMOVE, REPLACE, Change
 from server.core.errors import has_left
 from server.core.groups import GroupTable
-from server.core.layout import Layout
+from server.core.layout import SETTLED, Layout
 from server.core.liveness import State as Life
 from server.core.procedures import Steps
 from server.core.records import RECORDS_END
@@ -121,7 +121,9 @@ class Membership:
             self._take(layout)
             return True
         cluster, epoch = self._left
-        if layout.cluster == cluster and layout.epoch <= epoch:
+        # Two stewards may let different nodes go side by side; who loses that way is a member still, and asked once more.
+        still_leaves = layout.phase == SETTLED and state.id in layout.leaving and layout.epoch == epoch
+        if layout.cluster == cluster and layout.epoch <= epoch and not still_leaves:
             return False  # it is from before
         idle = self._offered is None
         if self._offered is None or layout.wins_over(self._offered):

@@ -16,7 +16,7 @@ from server.core.layout import Layout, Member
 from server.core.membership import DOWN_MS
 from server.core.node import Node, Outbox
 from server.core.records import META, storage_key
-from server.core.succession import commit, merge
+from server.core.succession import commit, merge, release
 from server.core.versions import supersede
 from server.storage.memory import MemoryEngine
 
@@ -298,6 +298,17 @@ def test_who_joins_again_brings_nothing_from_its_former_life() -> None:
     machine.start()
     assert machine.layout == again
     assert machine.engine.get(META + b"left") is None
+
+
+def test_who_was_let_go_by_one_steward_and_not_by_another_is_asked_once_more() -> None:
+    leaving = commit(layout_of(NAMES), [change(LEAVE, "n3"), change(LEAVE, "n4")])
+    leaving = replace(leaving, revision=2, phase="settled", former=())
+    machine = Machine("n4", leaving)
+    machine.node.offer_layout(release(leaving, ["n4"]))
+    machine.turn()
+    assert machine.layout is None
+    assert machine.node.offer_layout(release(leaving, ["n3"]))
+    assert machine.layout == release(leaving, ["n3"])
 
 
 @pytest.mark.parametrize(("text", "leaves"), [
