@@ -87,12 +87,16 @@ class Machine:
 
     def said(self) -> dict[str, list[list[bytes]]]:
         """The messages of this turn: kind and items, by node."""
+        return {peer: [[m[0], *m[3:]] for m in messages] for peer, messages in self.numbered().items()}
+
+    def numbered(self) -> dict[str, list[list[bytes]]]:
+        """The messages of this turn, by node."""
         found: dict[str, list[list[bytes]]] = {}
         for peer, data in self.turn().messages.items():
             reader = FrameReader()
             reader.feed(data)
             while (message := reader.next()) is not None:
-                found.setdefault(peer, []).append([message[0], *message[3:]])
+                found.setdefault(peer, []).append(message)
         return found
 
     @property
