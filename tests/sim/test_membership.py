@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 
 from server.core.change import REPLACE
 from server.core.config import Config
-from server.core.layout import SETTLED
+from server.core.layout import SETTLED, TRANSFER
 from server.core.records import META
 from tests.sim.changes import (
     change,
@@ -207,6 +208,92 @@ def test_a_second_change_in_the_middle_of_the_first() -> None:
     operations += write_on(world, world.hosts, 20)
     check(world, operations, missing)
     assert world.layout.epoch == 3
+
+
+def test_who_was_removed_and_joins_again_brings_no_deleted_value_back() -> None:
+    world, _ = filled(4, keys=100)
+    missing = watch_evictions(world)
+    n1, n4 = world.hosts[0], world.hosts[3]
+    n4.kill()
+    world.run(2000)
+    commit_at(n1, remove(n4))
+    assert world.run_until(DONE_MS, settled(world)), unfinished(world)
+    deleted = world.client(n1).send(*[[b"DEL", b"k%d" % number] for number in range(100)])
+    assert world.run_until(DONE_MS, lambda: not any(records_on(host) for host in members_of(world)))
+    assert all(operation.reply == 1 for operation in deleted)
+    assert records_on(n4)
+    n4.start()
+    assert world.run_until(5000, lambda: n4.running.state.layout is None)
+    commit_at(n1, join(n4))
+    check(world, write_on(world, world.hosts, 5), missing)
+    for number in range(0, 100, 10):
+        assert world.ask(n4, "GET", f"k{number}").reply is None
+
+
+def test_hints_for_one_who_is_removed_change_hands() -> None:
+    """n4 is away while all its fellow owners keep what it misses; then it is gone for good, and its seats are others'."""
+    world, operations = filled(5)
+    missing = watch_evictions(world)
+    n4 = world.hosts[3]
+    n4.kill()
+    operations += write_on(world, [host for host in world.hosts if host is not n4], 20)
+    owed = [host for host in world.hosts if host.node is not None and host.running.state.hints.count(n4.id)]
+    assert owed
+    commit_at(world.hosts[0], remove(n4))
+    check(world, operations, missing)
+    assert not any(host.running.state.hints.total for host in members_of(world))
+
+
+def test_nothing_is_let_go_while_an_owner_is_away() -> None:
+    """n1 is no owner of what n4 has taken over; then one of the present owners does not run for a while."""
+    world, operations = filled(3, keys=300)
+    missing = watch_evictions(world)
+    n4 = world.add_host()
+    commit_at(world.hosts[0], join(n4))
+    assert world.run_until(DONE_MS, lambda: world.learn_layout().phase == SETTLED)
+    giver = next(host for host in world.hosts if host.running.eviction.remaining())
+    away = next(host for host in world.hosts[:3] if host is not giver)
+    away.kill()
+    world.run(10_000)
+    remaining = giver.running.eviction.remaining()
+    assert remaining
+    world.run(5000)
+    assert giver.running.eviction.remaining() == remaining
+    away.start()
+    check(world, operations, missing)
+
+
+def test_a_transfer_waits_for_a_new_owner_that_is_down_and_says_so() -> None:
+    world, operations = filled(3, keys=300)
+    missing = watch_evictions(world)
+    n4 = world.add_host()
+    commit_at(world.hosts[0], join(n4))
+    n4.kill()
+    operations += write_on(world, world.hosts[:3], 100)
+    world.run(10_000)
+    assert world.learn_layout().phase == TRANSFER
+    assert all(operation.reply == b"OK" for operation in operations), "the former owners serve on"
+    n4.start()
+    check(world, operations, missing)
+
+
+def test_a_transfer_is_a_task_with_an_estimate() -> None:
+    world, _ = filled(3, config=Config(background_keys_per_s=100, background_keys_per_s_idle=100))
+    n4 = world.add_host()
+    commit_at(world.hosts[0], join(n4))
+    world.run(4000)
+    told = json.loads(world.ask(world.hosts[1], "DYN.TASK", "SHOW", "transfer-2-n4").reply)
+    assert (told["state"], told["node"], told["partitions_done"]) == ("running", "n4", 0)
+    document = n4.running.transfers.document()
+    assert document is not None
+    left = document["keys"] - document["keys_done"]
+    assert left / 200 <= document["eta_s"] <= left / 50
+    assert world.run_until(DONE_MS, settled(world)), unfinished(world)
+    assert n4.running.transfers.document() is None
+    tasks = json.loads(world.ask(world.hosts[1], "DYN.TASK", "LIST").reply)["tasks"]
+    assert [(task["task"], task["state"], task["eta_s"]) for task in tasks] == [("transfer-2-n4", "done", 0)]
+    assert tasks[0]["partitions_done"] == tasks[0]["partitions"]
+    assert tasks[0]["keys_compared"] == len(records_on(n4))
 
 
 def test_a_node_comes_back_with_another_address() -> None:
