@@ -8,8 +8,9 @@ newer write has come meanwhile, and the next pass brings that.
 No idle timer stands between an owner's return and its first hint: every tick looks, and so does the operator's
 `dyn hints replay`. An owner that does not confirm is left alone for `RETRY_MS`.
 
-When the layout has changed, or an owner does not take what is brought, all hints are looked through: those of owners that
-do not keep their key any more change hands (P6).
+When the layout has changed all hints are looked through: those of owners that do not keep their key any more change hands
+(P6). And a record that is not kept here any more is owed to all its keepers, the new ones included, before the last hint
+takes it along.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from server.core.background import BATCH_KEYS, Background
+from server.core.layout import Layout
 from server.core.procedures import Step, Steps
 from server.core.questions import Questions
 from server.core.state import State
@@ -42,6 +44,7 @@ class HintReplay:
         self._looked_ms = 0
         self._review_due = True
         self._reviewing = False
+        self._layout: Layout | None = None  # by which the hints were looked through last
 
     def tick(self, now_ms: int) -> None:
         """Begins to pay what can be paid."""
@@ -69,10 +72,11 @@ class HintReplay:
         """Looks through all hints; again if the layout changes meanwhile."""
         while self._review_due:
             self._review_due = False
+            before, self._layout = self._layout, self._state.layout
             for owner in self._state.hints.owners():
                 for batch in _batches(self._state.hints.keys(owner), _REVIEWED_KEYS):
                     for stored_at in batch:
-                        self._check_hands(owner, stored_at)
+                        self._check_hands(owner, stored_at, before)
                     yield self._background.pause(1)
             behind = self._state.hints.behind
             for owner in [owner for owner in behind if owner not in self._state.members]:
@@ -80,14 +84,19 @@ class HintReplay:
         self._reviewing = False
         return None
 
-    def _check_hands(self, owner: str, stored_at: bytes) -> None:
-        state = self._state
-        if state.layout is None or not state.hints.is_open(owner, stored_at):
+    def _check_hands(self, owner: str, stored_at: bytes, before: Layout | None) -> None:
+        """One debt, by the present layout; `before` is the one by which it was looked at last."""
+        state, layout = self._state, self._state.layout
+        if layout is None or not state.hints.is_open(owner, stored_at):
             return
-        keepers = state.owners_of(stored_at)
+        keepers, owned = state.owners_of(stored_at), state.owns(stored_at)
+        others = [keeper for keeper in keepers if keeper != state.id]
+        partition = layout.partition_of(int.from_bytes(stored_at[:2], "big"))
         if owner not in keepers:
-            others = [keeper for keeper in keepers if keeper != state.id]
-            state.hints.change_hands(owner, stored_at, others, state.now_ms, not state.owns(stored_at))
+            state.hints.change_hands(owner, stored_at, others, state.now_ms, not owned)
+        elif not owned and before is not None and before.keepers(partition) != keepers:
+            for keeper in others:
+                state.hints.keep(keeper, [stored_at], state.clock.now_ms, state.now_ms, True)
 
     def _give_up_old(self, now_ms: int) -> None:
         state = self._state
@@ -107,7 +116,7 @@ class HintReplay:
                     confirmed = yield from self._deliver(owner, batch)
                     if not confirmed:
                         for stored_at in batch:  # perhaps it does not keep them any more
-                            self._check_hands(owner, stored_at)
+                            self._check_hands(owner, stored_at, None)
                         return None
         finally:
             del self._running[owner]

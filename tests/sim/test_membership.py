@@ -244,6 +244,24 @@ def test_hints_for_one_who_is_removed_change_hands() -> None:
     assert not any(host.running.state.hints.total for host in members_of(world))
 
 
+def test_what_an_owner_wrote_alone_reaches_the_one_who_has_its_place() -> None:
+    """n1 has hints for the two others only; when it hears of the change it is no owner any more, and n4 is one."""
+    world, operations = filled(3, keys=100)
+    n1, n2, n3 = world.hosts
+    n4 = world.add_host()
+    for other in (n2, n3, n4):
+        world.network.cut(n1.id, other.id)
+        world.network.cut(other.id, n1.id)
+    world.run(8000)
+    written = world.client(n1).send([b"DYN.QUORUM", b"W", b"1"], *[[b"SET", b"alone%d" % n, b"v"] for n in range(50)])
+    assert world.run_until(5000, lambda: all(operation.answered for operation in written))
+    commit_at(n2, change(REPLACE, n1, n4))
+    assert world.run_until(DONE_MS, lambda: n4.running.state.layout is not None and world.learn_layout().former == ())
+    world.heal()
+    check(world, [*operations, *written[1:]], [])
+    assert len([operation for operation in written[1:] if operation.reply == b"OK"]) == 50
+
+
 def test_nothing_is_let_go_while_an_owner_is_away() -> None:
     """n1 is no owner of what n4 has taken over; then one of the present owners does not run for a while."""
     world, operations = filled(3, keys=300)
