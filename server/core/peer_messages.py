@@ -11,6 +11,7 @@ they come late, so that a message may be lost, repeated or overtaken; only a rel
     RELAY, RELAYED                    commands for another coordinator, and its replies
     ASK, ANSWER                       questions outside the hot path
     GOSSIP, CLOCK, LAYOUT             who lives, whose clock reads what, who owns what
+    STAGED                            what operators have staged for the next layout
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class PeerMessages:
             b"GOSSIP": lambda peer, number, items: self._heard_gossip(peer, number, items),
             b"CLOCK": lambda peer, number, items: relays.heard_clock(peer, number),
             b"LAYOUT": lambda peer, number, items: self._heard_layout(items[0]),
+            b"STAGED": lambda peer, number, items: node.staging.heard(items[0]),
         }
 
     def _store(self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool) -> None:
@@ -147,12 +149,15 @@ class PeerMessages:
         self._node.writes.refused(peer, number)
 
     def gossip(self, peer: str, wants_answer: int) -> None:
-        """Sends `peer` our view of who lives, and our clock; `wants_answer` 1 asks for its own."""
+        """Sends `peer` our view of who lives, our clock, and what is staged; `wants_answer` 1 asks for its own."""
         state = self._state
         epoch = state.layout.epoch if state.layout is not None else 0
         table = encode_table(state.liveness.table())
         state.send(peer, state.message(b"CLOCK", state.now_ms))
         state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
+        staged = self._node.staging.document()
+        if staged is not None:
+            state.send(peer, state.message(b"STAGED", 0, staged))
 
     def _heard_gossip(self, peer: str, wants_answer: int, items: list[bytes]) -> None:
         state = self._state
