@@ -136,6 +136,14 @@ def _known(node: Node, layout: Layout, name: bytes) -> str:
     raise CommandError(f"ERR there is no node {show(name)}: the members are {names}")
 
 
+def _member(node: Node, layout: Layout, name: bytes) -> str:
+    """The id of a member. Raises CommandError, also for one that is only staged."""
+    known = _known(node, layout, name)
+    if all(member.id != known for member in layout.members):
+        raise CommandError(f"ERR node {show(name)} is no member yet: `dyn cluster abort` takes its join back")
+    return known
+
+
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "replace")
 
@@ -157,7 +165,7 @@ def _join(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 
 def _leave(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     layout = layout_of(node)
-    node.run_steps(_stage(node, layout, LEAVE, _known(node, layout, args[2])), sink, number)
+    node.run_steps(_stage(node, layout, LEAVE, _member(node, layout, args[2])), sink, number)
 
 
 def _is_up(node: Node, member: str) -> bool:
@@ -166,9 +174,7 @@ def _is_up(node: Node, member: str) -> bool:
 
 def _remove(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     layout = layout_of(node)
-    member = _known(node, layout, args[2])
-    if all(each.id != member for each in layout.members):
-        raise CommandError(f"ERR node {show(args[2])} is no member yet: `dyn cluster abort` takes its join back")
+    member = _member(node, layout, args[2])
     if _is_up(node, member):
         raise CommandError(
             f"ERR node {show(args[2])} is up: use `dyn cluster leave {show(args[2])}`, which moves its data first"
@@ -179,9 +185,7 @@ def _remove(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 def _replace(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     """REPLACE old new: an old one that is not up gives no data; then the others give all."""
     layout = layout_of(node)
-    old = _known(node, layout, args[2])
-    if all(each.id != old for each in layout.members):
-        raise CommandError(f"ERR node {show(args[2])} is no member yet: there is nothing to replace")
+    old = _member(node, layout, args[2])
     fields: dict[str, Any] = {"gone": not _is_up(node, old)}
     if args[3].lstrip().startswith(b"{"):
         newcomer = Newcomer.of(args[3])
