@@ -26,12 +26,13 @@ def encode(document: Document) -> bytes:
 
 
 def by_name(layout: Layout) -> list[Member]:
-    """The members as people order them: n2 before n10."""
+    """The members as people order them."""
+    return sorted(layout.members, key=lambda member: natural(member.name))
 
-    def parts(member: Member) -> list[str | int]:
-        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", member.name)]
 
-    return sorted(layout.members, key=parts)
+def natural(name: str) -> list[str | int]:
+    """The key by which people order names: n2 before n10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
 def behind_of(layout: Layout, told: Iterable[Document]) -> list[str]:

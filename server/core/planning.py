@@ -14,6 +14,7 @@ from typing import Any
 from server.core.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
 from server.core.config import Config
 from server.core.layout import TRANSFER, Layout
+from server.core.operator_documents import natural
 from server.core.preview import Move, moves, preview, zone_violations
 from server.core.sizes import Sizes
 from server.core.succession import commit
@@ -82,7 +83,7 @@ def plan(present: Layout, changes: Sequence[Change], sizes: Sizes, config: Confi
     return {
         "epoch": following.epoch,
         "changes": [change_document(change, names) for change in changes],
-        "moves": [_move(move, names, sizes) for move in moved],
+        "moves": sorted([_move(move, names, sizes) for move in moved], key=_by_names),
         "balance_before": round(seen.balance_before, 4),
         "balance_after": round(seen.balance_after, 4),
         "zone_violations": len(seen.zone_violations),
@@ -98,6 +99,10 @@ def _move(move: Move, names: Mapping[str, str], sizes: Sizes) -> Document:
         "keys": sum(sizes.keys[partition] for partition in move.partitions),
         "bytes": sum(sizes.bytes[partition] for partition in move.partitions),
     }
+
+
+def _by_names(move: Document) -> tuple[list[str | int], list[str | int]]:
+    return natural(move["from"]), natural(move["to"])
 
 
 def eta_s(moved: Sequence[Move], sizes: Sizes, config: Config) -> int:

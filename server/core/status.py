@@ -26,8 +26,7 @@ def own_status(node: Node) -> bytes:
     state = node.state
     return encode({"keys": state.records.keys, "hints_held": state.hints.total, "behind": state.hints.behind,
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
-                   "lost": state.statistics.records_lost, "epoch": state.layout.epoch if state.layout else 0,
-                   "transfer": transfer_of(node)})  # fmt: skip
+                   "lost": state.statistics.records_lost, "transfer": transfer_of(node)})  # fmt: skip
 
 
 def transfer_of(node: Node) -> Document | None:
@@ -157,16 +156,15 @@ def change_of(layout: Layout, told_by: Mapping[str, Document]) -> Document:
     etas: list[int | None] = []
     seats = seats_to_fill(layout)
     for node, count in seats.items():
-        told = told_by.get(node, {})
-        transfer: Document | None = told.get("transfer")
-        if transfer is not None:
-            left += min(count, transfer["partitions"] - transfer["partitions_done"])
-            keys += transfer["keys"]
-            keys_done += transfer["keys_done"]
-            etas.append(transfer["eta_s"])
-        elif layout.phase == TRANSFER and told.get("epoch") != layout.epoch:
-            left += count  # it does not know of the change yet, or does not answer
+        transfer: Document | None = told_by.get(node, {}).get("transfer")
+        if transfer is None:  # it does not answer, or has not begun
+            left += count
             etas.append(None)
+            continue
+        left += min(count, transfer["partitions"] - transfer["partitions_done"])
+        keys += transfer["keys"]
+        keys_done += transfer["keys_done"]
+        etas.append(transfer["eta_s"])
     moving = sum(seats.values())
     return {
         "phase": layout.phase,

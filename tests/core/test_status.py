@@ -27,10 +27,10 @@ def up(layout: Layout, **states: str) -> dict[str, str]:
     return {member.id: "up" for member in layout.members} | states
 
 
-def fetching(done: int, partitions: int, eta_s: int | None = 40, epoch: int = 2) -> dict[str, Any]:
+def fetching(done: int, partitions: int, eta_s: int | None = 40) -> dict[str, Any]:
     transfer = {"partitions": partitions, "partitions_done": done, "keys": partitions * 10, "keys_done": done * 10,
                 "bytes_sent": 0, "eta_s": eta_s}  # fmt: skip
-    return {"epoch": epoch, "transfer": transfer}
+    return {"transfer": transfer}
 
 
 def test_who_joins_is_joining_until_it_holds_something_and_who_leaves_is_leaving() -> None:
@@ -77,18 +77,19 @@ def test_progress_is_counted_in_seats() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("told", "moved", "eta_s"),
-    [
-        ({}, 0, None),
-        ({"m3": {"epoch": 1, "transfer": None}}, 0, None),
-        ({"m3": {"epoch": 2, "transfer": None}}, 12, 0),
-        ({"m3": {}}, 0, None),
-    ],
-)
-def test_a_node_that_fetches_nothing_has_not_begun_or_has_ended(told: Any, moved: int, eta_s: int | None) -> None:
+@pytest.mark.parametrize("told", [{}, {"m3": {"transfer": None}}, {"m3": {}}])
+def test_a_node_that_tells_of_no_transfer_has_not_begun(told: Any) -> None:
     change = change_of(commit(first_layout(), [join(3)]), told)
-    assert (change["partitions_moved"], change["eta_s"]) == (moved, eta_s)
+    assert (change["partitions_moved"], change["keys"], change["eta_s"]) == (0, 0, None)
+
+
+def test_of_several_nodes_the_slowest_says_how_long_it_takes() -> None:
+    moving = commit(first_layout(), [join(3), join(4)])
+    seats = seats_to_fill(moving)
+    told = {"m3": fetching(1, seats["m3"], eta_s=7), "m4": fetching(2, seats["m4"], eta_s=9)}
+    change = change_of(moving, told)
+    assert (change["partitions_moved"], change["keys_done"], change["eta_s"]) == (3, 30, 9)
+    assert change_of(moving, told | {"m4": fetching(2, seats["m4"], eta_s=None)})["eta_s"] is None
 
 
 def test_at_the_handover_everything_has_moved() -> None:
