@@ -113,6 +113,11 @@ def test_wrong_usage_sends_nothing(scripted: Scripted, dyn: Dyn, words: tuple[st
     assert (dyn(node, "cluster", *words).exit_code, node.calls) == (2, [])
 
 
+def test_a_seed_that_is_no_address_does_not_start_a_node(dyn: Dyn) -> None:
+    got = dyn(None, "node", "start", "--dir", "d", "--join", "nowhere")
+    assert got.exit_code == 2 and "'nowhere' is not HOST:PORT" in got.stderr
+
+
 def test_the_plan_in_a_pipe(scripted: Scripted, dyn: Dyn) -> None:
     node = scripted({"DYN.CLUSTER PLAN": PLAN})
     assert dyn(node, "cluster", "plan").stdout.splitlines() == [
