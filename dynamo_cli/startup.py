@@ -1,10 +1,11 @@
 """The wait from started processes to a ready cluster.
 
 Theory. Ready means that every node has said so itself: it answers, it knows the layout, and in its own view all nodes
-of the directory are up and every key is served. Repairs may still go on, for as long as they take: a cluster that is degraded for no
-other reason is ready. Members that joined later live elsewhere and are not waited for, and a node of this directory that
-has left the cluster has nothing to wait for. While it waits, the command watches the processes too: a node that has ended will not
-get ready, and its last words stand in its log, so the wait ends at once and shows them.
+of the directory are up and every key is served. Repairs may still go on, for as long as they take: a cluster that is
+degraded for no other reason is ready. Members that joined later live elsewhere and are not waited for, and a node of
+this directory that has left the cluster has nothing to wait for. While it waits, the command watches the processes
+too: a node that has ended will not get ready, and its last words stand in its log, so the wait ends at once and shows
+them.
 """
 
 from __future__ import annotations
