@@ -56,14 +56,14 @@ def show_status(document: Document, to: Console) -> None:
     )
     if document.get("change"):
         change = document["change"]
-        moved, moving = change["partitions_moved"], change["partitions_moving"]
-        to.print(Text.assemble("  ", _filled(moved, moving), f" {moved}/{moving} partitions, {progress_words(change)}"))
+        done, keys = change["keys_done"], change["keys"]
+        to.print(Text.assemble("  ", _filled(done, keys), f" {done}/{keys} keys, {progress_words(change)}"))
     show_table(STATUS_HEADINGS, status_rows(document), to)
 
 
 def _filled(done: int, total: int) -> Text:
     """A short bar."""
-    cells = PROGRESS_CELLS * done // total if total else PROGRESS_CELLS
+    cells = PROGRESS_CELLS * done // total if total else 0
     return Text.assemble(("█" * cells, "cyan"), ("·" * (PROGRESS_CELLS - cells), "dim"))
 
 

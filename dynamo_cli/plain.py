@@ -156,21 +156,16 @@ def seconds_left(task: Document) -> str:
 
 
 def progress_words(change: Document) -> str:
-    """How far a change of members has come, beside the count of partitions."""
-    words = [f"{change['keys_done']} of {change['keys']} keys"] if change.get("keys") else []
+    """How far a change of members has come, beside the count of keys."""
+    partitions = f"{change['partitions_moved']} of {change['partitions_moving']} partitions"
     if change.get("phase") != "transfer":
-        words.append("reads move to the new owners")
-    elif change.get("eta_s"):
-        words.append(f"about {duration(change['eta_s'])} left")
-    return ", ".join(words) or "just begun"
+        return f"{partitions}, reads move to the new owners"
+    return f"{partitions}, about {duration(change['eta_s'])} left" if change.get("eta_s") else partitions
 
 
 def change_text(change: Document) -> str:
     """How far a change of members has come, as a line of `dyn cluster status`."""
-    return (
-        f"moving: {change.get('partitions_moved', 0)} of {change['partitions_moving']} partitions, "
-        f"{progress_words(change)}"
-    )
+    return f"moving: {change['keys_done']} of {change['keys']} keys, {progress_words(change)}"
 
 
 def duration(seconds: int) -> str:

@@ -113,19 +113,20 @@ def _follow(target: Target, client: Client, epoch: int, as_document: bool) -> No
     with (
         last_words("the data goes on moving without this command: dyn cluster status shows how far it is"),
         Follower(target, client) as follower,
-        progress(f"epoch {epoch}", "partitions", as_document) as shown,
+        progress(f"epoch {epoch}", "keys", as_document) as shown,
     ):
+        keys = 0
         while True:
             status = follower.ask(ask_status)
             change = status.get("change")
             leaving = _leaving(status)
             if change is not None:
-                words = plain.progress_words(change)
-                shown.show(change["partitions_moved"], change["partitions_moving"], words)
+                keys = change["keys"]
+                shown.show(change["keys_done"], keys, plain.progress_words(change))
             elif not leaving:
                 return
             else:
-                shown.show(1, 1, f"{' '.join(leaving)} lets go of what has moved")
+                shown.show(keys, keys, f"{' '.join(leaving)} lets go of what has moved")
             follower.pause()
 
 

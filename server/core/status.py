@@ -21,17 +21,26 @@ if TYPE_CHECKING:
     from server.core.node import Node
 
 
+NOTHING: Mapping[str, Document] = {}
+
+
 def own_status(node: Node) -> bytes:
     """What a node tells of itself to one that makes a status."""
     state = node.state
     return encode({"keys": state.records.keys, "hints_held": state.hints.total, "behind": state.hints.behind,
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
-                   "lost": state.statistics.records_lost, "transfer": transfer_of(node)})  # fmt: skip
+                   "lost": state.statistics.records_lost, "transfer": transfer_of(node),
+                   "to_let_go": to_let_go_of(node)})  # fmt: skip
 
 
 def transfer_of(node: Node) -> Document | None:
     """What the node fetches; None if that is nothing."""
     return None
+
+
+def to_let_go_of(node: Node) -> int:
+    """How many records the node still has that have moved to others."""
+    return 0
 
 
 def status(node: Node, answers: Mapping[str, list[bytes]]) -> Document:
@@ -55,7 +64,7 @@ def status(node: Node, answers: Mapping[str, list[bytes]]) -> Document:
         "w": layout.effective_w,
         "partitions": layout.partitions,
         "verdict": verdict,
-        "summary": "; ".join([summary, *news(layout, change, staged)]),
+        "summary": "; ".join([summary, *news(layout, change, staged, told_by)]),
         "staged": staged,
         "nodes": _nodes(layout, states, told_by),
     }
@@ -187,16 +196,19 @@ def longest(etas: Iterable[int | None]) -> int | None:
     return known
 
 
-def news(layout: Layout, change: Mapping[str, Any] | None, staged: int) -> list[str]:
+def news(
+    layout: Layout, change: Mapping[str, Any] | None, staged: int, told_by: Mapping[str, Document] = NOTHING
+) -> list[str]:
     """What there is to say of changes of members, under way, done or to come."""
     remarks = []
     if change is not None:
-        said = (
-            f"epoch {layout.epoch}: {change['partitions_moved']} of {change['partitions_moving']} partitions have moved"
-        )
+        keys = f" and {100 * change['keys_done'] // change['keys']}% of the keys" if change["keys"] else ""
+        said = f"{change['partitions_moved']} of {change['partitions_moving']} partitions{keys} have moved"
         eta_s = change["eta_s"]
-        remarks.append(said + (f", about {eta_s} s left" if eta_s and layout.phase == TRANSFER else ""))
-    elif layout.leaving:
+        remarks.append(f"epoch {layout.epoch}: {said}" + (f", about {eta_s} s left" if eta_s else ""))
+    elif to_let_go := sum(told.get("to_let_go", 0) for told in told_by.values()):
+        remarks.append(f"epoch {layout.epoch}: everything has moved, {to_let_go} old copies of keys are still let go")
+    if change is None and layout.leaving:
         leaving = ", ".join(member.name for member in by_name(layout) if member.id in layout.leaving)
         remarks.append(f"{leaving}: on the way out, until it holds nothing any more")
     if layout.merged_epoch and layout.merged_epoch == layout.epoch:

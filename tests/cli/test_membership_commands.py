@@ -186,7 +186,7 @@ def test_a_commit_that_waits_follows_the_data(scripted: Scripted, dyn: Dyn) -> N
     lines = got.stdout.splitlines()
     assert got.exit_code == 0
     assert lines[0] == "committed epoch 5: 1 change"
-    assert lines[1] == "epoch 5: 0 of 96 partitions, 0 of 9600 keys, about 40 s left"
+    assert lines[1] == "epoch 5: 0 of 9600 keys, 0 of 96 partitions, about 40 s left"
     assert lines[-1] == "epoch 5: everything is where it belongs"
     assert [words[0] for words in sent(node)].count(b"STATUS") == len(statuses)
 
@@ -211,7 +211,7 @@ def test_the_status_shows_roles_and_progress(scripted: Scripted, dyn: Dyn) -> No
     document = moving(12)
     document["nodes"][1]["role"] = "joining"
     lines = dyn(scripted({"DYN.CLUSTER STATUS": document}), "cluster", "status").stdout.splitlines()
-    assert lines[2] == "moving: 12 of 96 partitions, 1200 of 9600 keys, about 40 s left"
+    assert lines[2] == "moving: 1200 of 9600 keys, 12 of 96 partitions, about 40 s left"
     assert lines[-1].split()[:5] == ["n2", "127.0.0.1:7002", "-", "up", "joining"]
     got = dyn(scripted({"DYN.CLUSTER STATUS": settled(change={"phase": "transfer"})}), "cluster", "status")
     assert got.exit_code == 1 and "is it a dyn node?" in got.stderr

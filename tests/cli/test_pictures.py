@@ -98,4 +98,4 @@ def test_the_status_has_a_bar_while_data_moves(moved: int, cells: int) -> None:
     pictures.show_status(status("healthy", "up") | {"change": change(moved)}, to)
     line = next(line for line in written.getvalue().splitlines() if "96 partitions" in line)
     assert line.count("█") == cells and line.count("·") == 24 - cells
-    assert f"{moved}/96 partitions, {moved * 100} of 9600 keys, about 40 s left" in line
+    assert f"{moved * 100}/9600 keys, {moved} of 96 partitions, about 40 s left" in line

@@ -71,9 +71,9 @@ def test_progress_is_counted_in_seats() -> None:
         "keys_done": 50,
         "eta_s": 40,
     }
-    assert news(moving, change, 0) == ["epoch 2: 5 of 12 partitions have moved, about 40 s left"]
+    assert news(moving, change, 0) == ["epoch 2: 5 of 12 partitions and 41% of the keys have moved, about 40 s left"]
     assert news(moving, change_of(moving, {"m3": fetching(5, 12, eta_s=None)}), 0) == [
-        "epoch 2: 5 of 12 partitions have moved"
+        "epoch 2: 5 of 12 partitions and 41% of the keys have moved"
     ]
 
 
@@ -101,6 +101,10 @@ def test_what_else_there_is_to_say() -> None:
     moving = commit(first_layout(4), [Change("x", LEAVE, "m1")])
     left = settle(hand_over(moving))
     assert news(left, None, 0) == ["n1: on the way out, until it holds nothing any more"]
+    assert news(first_layout(), None, 0, {"m0": {"to_let_go": 20}, "m1": {"to_let_go": 3}, "m2": {}}) == [
+        "epoch 1: everything has moved, 23 old copies of keys are still let go"
+    ]
+    assert news(first_layout(), None, 0, {"m0": {"to_let_go": 0}}) == []
     assert news(first_layout(), None, 1) == ["1 change is staged: see `dyn cluster plan`"]
     assert news(first_layout(), None, 2) == ["2 changes are staged: see `dyn cluster plan`"]
 

@@ -144,6 +144,16 @@ def _member(node: Node, layout: Layout, name: bytes) -> str:
     return known
 
 
+def _staged(node: Node, layout: Layout, name: bytes) -> str:
+    """The id of a node that has, or will have, a name in the layout, for REPLACE. Raises CommandError."""
+    try:
+        return _known(node, layout, name)
+    except CommandError:
+        raise CommandError(
+            f"ERR no node {show(name)} is staged to join: name the address of the fresh node, HOST:PORT"
+        ) from None
+
+
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "replace")
 
@@ -194,7 +204,7 @@ def _replace(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         if all(change.kind != JOIN or change.node != newcomer.id for change in node.staging.changes()):
             fields |= newcomer.fields()
     else:
-        fields |= {"other": _known(node, layout, args[3])}
+        fields |= {"other": _staged(node, layout, args[3])}
     node.run_steps(_stage(node, layout, REPLACE, old, **fields), sink, number)
 
 

@@ -161,7 +161,7 @@ def test_a_replacement_by_a_node_that_is_staged_to_join(new: str) -> None:
         ("WEIGHT n1 much", "ERR value is not an integer or out of range"),
         ("ZONE n9 a", "ERR there is no node n9: the members are n1"),
         ("REPLACE n9 n1", "ERR there is no node n9: the members are n1"),
-        ("REPLACE n1 n9", "ERR there is no node n9: the members are n1"),
+        ("REPLACE n1 n9", "ERR no node n9 is staged to join: name the address of the fresh node, HOST:PORT"),
         ("REPLACE n1 n1", "ERR node n1 has a place already: a replacement is a node that has none"),
         ("REMOVE n4", "ERR node n4 is no member yet: `dyn cluster abort` takes its join back"),
         ("REPLACE n4 n1", "ERR node n4 is no member yet: `dyn cluster abort` takes its join back"),
