@@ -196,6 +196,15 @@ def longest(etas: Iterable[int | None]) -> int | None:
     return known
 
 
+def old_copies(layout: Layout, told: Iterable[Document]) -> int:
+    """How many records lie with nodes that they have moved away from. Where there are hints they may be those of stand-ins,
+    and where no change was ever made they are."""
+    entries = list(told)
+    if not layout.log or any(entry.get("hints_held") for entry in entries):
+        return 0
+    return sum(entry.get("to_let_go", 0) for entry in entries)
+
+
 def news(
     layout: Layout, change: Mapping[str, Any] | None, staged: int, told_by: Mapping[str, Document] = NOTHING
 ) -> list[str]:
@@ -206,8 +215,10 @@ def news(
         said = f"{change['partitions_moved']} of {change['partitions_moving']} partitions{keys} have moved"
         eta_s = change["eta_s"]
         remarks.append(f"epoch {layout.epoch}: {said}" + (f", about {eta_s} s left" if eta_s else ""))
-    elif to_let_go := sum(told.get("to_let_go", 0) for told in told_by.values()):
-        remarks.append(f"epoch {layout.epoch}: everything has moved, {to_let_go} old copies of keys are still let go")
+    elif to_let_go := old_copies(layout, told_by.values()):
+        remarks.append(
+            f"epoch {layout.epoch}: everything has moved, {to_let_go} old copies of keys are yet to be let go"
+        )
     if change is None and layout.leaving:
         leaving = ", ".join(member.name for member in by_name(layout) if member.id in layout.leaving)
         remarks.append(f"{leaving}: on the way out, until it holds nothing any more")

@@ -101,12 +101,17 @@ def test_what_else_there_is_to_say() -> None:
     moving = commit(first_layout(4), [Change("x", LEAVE, "m1")])
     left = settle(hand_over(moving))
     assert news(left, None, 0) == ["n1: on the way out, until it holds nothing any more"]
-    assert news(first_layout(), None, 0, {"m0": {"to_let_go": 20}, "m1": {"to_let_go": 3}, "m2": {}}) == [
-        "epoch 1: everything has moved, 23 old copies of keys are still let go"
-    ]
-    assert news(first_layout(), None, 0, {"m0": {"to_let_go": 0}}) == []
     assert news(first_layout(), None, 1) == ["1 change is staged: see `dyn cluster plan`"]
     assert news(first_layout(), None, 2) == ["2 changes are staged: see `dyn cluster plan`"]
+
+
+def test_old_copies_are_told_of_after_a_change() -> None:
+    settled = settle(hand_over(commit(first_layout(), [join(3)])))
+    told = {"m0": {"to_let_go": 20}, "m1": {"to_let_go": 3}, "m2": {}}
+    assert news(settled, None, 0, told) == ["epoch 2: everything has moved, 23 old copies of keys are yet to be let go"]
+    assert news(settled, None, 0, {"m0": {"to_let_go": 0}}) == []
+    assert news(settled, None, 0, told | {"m2": {"hints_held": 1}}) == [], "they may be kept for somebody else"
+    assert news(first_layout(), None, 0, told) == []
 
 
 def test_two_layouts_that_were_merged_are_told_of_until_the_next_epoch() -> None:
