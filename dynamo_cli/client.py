@@ -33,6 +33,7 @@ _HINTS = {
     "BADCONTEXT": "take a fresh context: dyn get KEY --json",
     "TOOMANYSIBLINGS": "resolve them: dyn get KEY --json, then dyn set KEY VALUE --context CONTEXT",
     "BUSY": "the node sheds load: try again in a moment, or another node with --host and --port",
+    "STALEPLAN": "dyn cluster plan shows what is staged now, and for which epoch",
     "DISKFULL": "free space on that node's disk",
 }
 

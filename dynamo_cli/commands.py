@@ -16,6 +16,8 @@ from dynamo_cli import (
     hints_commands,
     layout_commands,
     local_commands,
+    membership_commands,
+    plan_commands,
     repair_commands,
     task_commands,
 )
@@ -50,11 +52,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # brackets in our help are brackets; and plain help comes in half the time
 )
-cluster = _group("Look at the cluster, or make one out of fresh nodes.")
+cluster = _group("Look at the cluster, make one out of fresh nodes, or change its members.")
 ring = _group("Show who owns what, and where a key lives.")
 node = _group("Run single nodes.")
 hints = _group("Show and deliver what is kept for owners that were away.")
-task = _group("Look at repairs, wait for them, or end them.")
+task = _group("Look at repairs and transfers, wait for them, or end them.")
 
 
 def _show_version(wanted: bool) -> None:
@@ -90,6 +92,15 @@ app.command("set")(data_commands.set_)
 app.command("del")(data_commands.del_)
 cluster.command("init")(layout_commands.cluster_init)
 cluster.command("status")(layout_commands.cluster_status)
+cluster.command("join")(membership_commands.cluster_join)
+cluster.command("leave")(membership_commands.cluster_leave)
+cluster.command("remove")(membership_commands.cluster_remove)
+cluster.command("replace")(membership_commands.cluster_replace)
+cluster.command("weight")(membership_commands.cluster_weight)
+cluster.command("zone")(membership_commands.cluster_zone)
+cluster.command("plan")(plan_commands.cluster_plan)
+cluster.command("commit")(plan_commands.cluster_commit)
+cluster.command("abort")(plan_commands.cluster_abort)
 app.command("repair")(repair_commands.repair)
 ring.command("show")(layout_commands.ring_show)
 ring.command("locate")(layout_commands.ring_locate)

@@ -43,6 +43,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                 "dyn node start --dir /var/lib/dyn",
             ),
         ),
+        Example(
+            "One more for a cluster that runs; the plan shows what it will get:",
+            ("dyn node start --dir /var/lib/dyn --name n4 --listen 10.0.0.4:7001 --join 10.0.0.1:7001",),
+        ),
     ),
     "dyn cluster init": (
         Example(
@@ -56,6 +60,38 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             ("dyn cluster status --json | jq -r '.nodes[] | select(.state != \"up\") | .name'",),
         ),
     ),
+    "dyn cluster join": (
+        Example(
+            "Two nodes more, seen beforehand, then made members:",
+            ("dyn cluster join 10.0.0.4:7001 10.0.0.5:7001", "dyn cluster plan", "dyn cluster commit --epoch 2 --wait"),
+        ),
+    ),
+    "dyn cluster leave": (
+        Example(
+            "A machine is to be switched off:",
+            ("dyn cluster leave n3", "dyn cluster plan", "dyn cluster commit --epoch 5 --wait"),
+        ),
+    ),
+    "dyn cluster remove": (Example("A machine has burned down:", ("dyn cluster remove n3", "dyn cluster plan")),),
+    "dyn cluster replace": (
+        Example("A fresh node takes the place of one that is gone:", ("dyn cluster replace n3 10.0.0.9:7001",)),
+        Example(
+            "Another one that has asked to join by itself:",
+            ("dyn node start --dir /var/lib/dyn --name n9 --join 10.0.0.1:7001", "dyn cluster replace n3 n9"),
+        ),
+    ),
+    "dyn cluster weight": (Example("A machine with twice the disk of the others:", ("dyn cluster weight n3 2",)),),
+    "dyn cluster zone": (Example("A machine was moved to another rack:", ("dyn cluster zone n3 rack2",)),),
+    "dyn cluster plan": (
+        Example("How many bytes would move:", ("dyn cluster plan --json | jq '[.moves[].bytes] | add'",)),
+    ),
+    "dyn cluster commit": (
+        Example(
+            "What was planned, and nothing else:",
+            ("epoch=$(dyn cluster plan --json | jq .epoch)", 'dyn cluster commit --epoch "$epoch" --wait'),
+        ),
+    ),
+    "dyn cluster abort": (Example("Not now:", ("dyn cluster abort",)),),
     "dyn ring show": (
         Example(
             "How many partitions have n1 as their first owner:",

@@ -13,7 +13,7 @@ from dynamo_cli.failures import ExitStatus
 from dynamo_cli.layout import PARTITIONS_DEFAULT, LayoutOptions, Patience, make_layout
 from dynamo_cli.options import JSON, Key, LayoutR, LayoutW, Members, Partitions, Replicas, Wait
 from dynamo_cli.output import as_json, as_shown, is_terminal, write_json, write_line
-from dynamo_cli.shapes import Shape, ask
+from dynamo_cli.shapes import Shape, ask, require
 from dynamo_cli.target import target_of
 
 
@@ -57,9 +57,11 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
     served. The exit status is 4 unless the verdict is healthy.
 
     With --json: {"epoch", "n", "r", "w", "partitions", "verdict", "summary", "nodes": [{"id", "name", "address",
-    "zone", "state", "role", "owned", "share", "hints_held", "keys"}]}.
+    "zone", "state", "role", "owned", "share", "hints_held", "keys"}]}. While data moves there is "change": {"phase",
+    "epoch", "partitions_moving", "partitions_moved", "keys", "keys_done", "eta_s"}, and each node has its "transfer".
     """
-    document = _ask(context, "DYN.CLUSTER", "STATUS")
+    with target_of(context).connect() as client:
+        document = ask_status(client)
     if as_document:
         write_json(document)
     elif is_terminal():
@@ -120,6 +122,17 @@ _SHAPES: dict[str, Shape] = {
     "SHOW": {"epoch": int, "partitions": int, "n": int, "balance": (int, float), "nodes": list, "owners": list},
     "LOCATE": {"key": (str, dict), "slot": int, "partition": int, "owners": list, "fallbacks": list},
 }
+
+
+_CHANGE: Shape = {"phase": str, "partitions_moving": int, "partitions_moved": int, "keys": int, "keys_done": int}
+
+
+def ask_status(client: Client) -> dict[str, Any]:
+    """The document of `dyn cluster status`; its "change" is there while data moves."""
+    document = ask(client, _SHAPES["STATUS"], "DYN.CLUSTER", "STATUS")
+    if document.get("change") is not None:
+        require(client, "DYN.CLUSTER STATUS", document["change"], _CHANGE)
+    return document
 
 
 def _ask(context: typer.Context, command: str, subcommand: str, *arguments: bytes) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamo_cli import local_cluster
+from dynamo_cli.addresses import parse_address
 from dynamo_cli.cluster_file import Wanted, plan
 from dynamo_cli.failures import Failure
 from dynamo_cli.local_cluster import node_argv
@@ -24,6 +25,7 @@ from dynamo_cli.options import (
     NodeDirectory,
     NodeName,
     Rebuild,
+    Seeds,
     Wait,
     Weight,
     Zone,
@@ -93,12 +95,15 @@ def node_start(
     config: ConfigFile = None,
     fsync: FsyncPolicy = None,
     engine: EngineName = None,
+    seeds: Seeds = None,
     rebuild: Rebuild = False,
 ) -> None:
     """Run one node in the foreground, for real machines and service managers.
 
     The directory remembers its node: on later starts --dir alone is enough. A fresh node belongs to no cluster until
-    dyn cluster init makes it a member.
+    dyn cluster init or dyn cluster join makes it a member. With --join it asks the members at those addresses, in turn
+    until one has answered, to stage its join: then dyn cluster plan shows it and dyn cluster commit makes it a member.
+    Members that cannot be reached do not stop the start; once the node is a member --join means nothing any more.
 
     A node whose store is damaged says so when it starts, or stops with that message. Start it once with --rebuild: the
     store goes to DIR/data.damaged-1, and the other owners of its data fill a new one. Do not make --rebuild part of a
@@ -115,6 +120,7 @@ def node_start(
         "--engine": engine,
     }
     words = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
+    words += [word for seed in seeds or () for word in ("--join", str(parse_address(seed)))]
     argv = local_cluster.server_argv(*words, *(["--rebuild"] if rebuild else []))
     sys.stdout.flush()
     sys.stderr.flush()

@@ -78,6 +78,30 @@ Wait = Annotated[
     float, typer.Option("--wait", metavar="SECONDS", min=0.1, help="How long the nodes may take to get ready.")
 ]
 
+# --- changes of members
+
+NewMembers = Annotated[
+    list[str],
+    typer.Argument(metavar="HOST:PORT...", help="The addresses of the fresh nodes.", show_default=False),
+]
+MemberName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the node.", show_default=False)]
+Replacement = Annotated[
+    str,
+    typer.Argument(
+        metavar="NEW", help="The HOST:PORT of a fresh node, or the name of one that is to join.", show_default=False
+    ),
+]
+MemberWeight = Annotated[
+    int, typer.Argument(metavar="WEIGHT", min=1, help="Its share of the data, against others.", show_default=False)
+]
+MemberZone = Annotated[
+    str, typer.Argument(metavar="ZONE", help="The rack or room that it fails with.", show_default=False)
+]
+Epoch = Annotated[
+    int, typer.Option("--epoch", metavar="E", min=1, help="The epoch that the plan named.", show_default=False)
+]
+UntilMoved = Annotated[bool, typer.Option("--wait", help="Return when everything has moved, and show the progress.")]
+
 # --- repairs
 
 TaskId = Annotated[
@@ -152,6 +176,15 @@ Zone = Annotated[
 Weight = Annotated[
     int | None,
     typer.Option("--weight", metavar="N", min=1, help="Its share of the data, against others.", show_default=False),
+]
+Seeds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--join",
+        metavar="HOST:PORT",
+        help="A member that shall stage this node's join; may be given again.",
+        show_default=False,
+    ),
 ]
 Rebuild = Annotated[
     bool,

@@ -17,7 +17,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from dynamo_cli.plain import NUMERIC_HEADINGS, STATUS_HEADINGS, Row, percent, status_rows
+from dynamo_cli.plain import NUMERIC_HEADINGS, STATUS_HEADINGS, Row, percent, progress_words, status_rows
+from dynamo_cli.plan_text import MOVE_HEADINGS, change_line, move_rows, plan_facts
 
 Document = dict[str, Any]
 
@@ -34,6 +35,7 @@ STATE_STYLES = {
 NODE_COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_cyan", "bright_magenta", "bright_yellow")
 NODE_MARKS = "123456789abcdefghijklmnopqrstuvwxyz"
 BAR_CELLS_MAX = 40
+PROGRESS_CELLS = 24
 STRIP_CELLS_MAX = 64
 
 
@@ -52,7 +54,39 @@ def show_status(document: Document, to: Console) -> None:
         f"N={document['n']} R={document['r']} W={document['w']}",
         style="dim",
     )
+    if document.get("change"):
+        change = document["change"]
+        done, keys = change["keys_done"], change["keys"]
+        to.print(Text.assemble("  ", _filled(done, keys), f" {done}/{keys} keys, {progress_words(change)}"))
     show_table(STATUS_HEADINGS, status_rows(document), to)
+
+
+def _filled(done: int, total: int) -> Text:
+    """A short bar."""
+    cells = PROGRESS_CELLS * done // total if total else 0
+    return Text.assemble(("█" * cells, "cyan"), ("·" * (PROGRESS_CELLS - cells), "dim"))
+
+
+def show_plan(document: Document, to: Console) -> None:
+    """`dyn cluster plan`: the changes, what moves, what comes of it, and the lines to choose from."""
+    to.print(Text.assemble(("plan", "bold"), f"  for epoch {document['epoch']}"))
+    for change in document["changes"]:
+        to.print(
+            Text.assemble(
+                "  ", ("+", "green") if change["change"] == "join" else ("·", "cyan"), f" {change_line(change)}"
+            )
+        )
+    if document["moves"]:
+        show_table(MOVE_HEADINGS, move_rows(document["moves"]), to)
+    else:
+        to.print()
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in plan_facts(document):
+        style = "yellow" if name == "now" or (name == "zones" and document["zone_violations"]) else ""
+        facts.add_row(name, Text(value, style="bold" if value.startswith("dyn ") else style))
+    to.print(facts)
 
 
 def show_table(headings: Row, rows: Sequence[Row], to: Console) -> None:

@@ -15,9 +15,10 @@ Row = Sequence[str]
 STATUS_HEADINGS = ("NODE", "ADDRESS", "ZONE", "STATE", "ROLE", "OWNED", "SHARE", "KEYS", "HINTS")
 RING_HEADINGS = ("NODE", "ZONE", "WEIGHT", "OWNED", "SHARE")
 HINT_HEADINGS = ("HOLDER", "OWNER", "COUNT", "BYTES", "OLDEST")
-TASK_HEADINGS = ("TASK", "STATE", "NODE", "DONE", "OF", "COMPARED", "REPAIRED", "BYTES", "ERROR")
+TASK_HEADINGS = ("TASK", "STATE", "NODE", "DONE", "OF", "COMPARED", "REPAIRED", "BYTES", "LEFT", "ERROR")
 NUMERIC_HEADINGS = frozenset(
     {"WEIGHT", "OWNED", "SHARE", "KEYS", "HINTS", "COUNT", "BYTES", "OLDEST", "DONE", "OF", "COMPARED", "REPAIRED"}
+    | {"LEFT", "PARTITIONS", "SIZE"}
 )
 
 
@@ -28,7 +29,8 @@ def status_text(document: Document) -> str:
         f"epoch {document['epoch']}, {document['partitions']} partitions, "
         f"N={document['n']} R={document['r']} W={document['w']}",
     )
-    return "\n".join((*head, "", *aligned(STATUS_HEADINGS, status_rows(document))))
+    change = [change_text(document["change"])] if document.get("change") else []
+    return "\n".join((*head, *change, "", *aligned(STATUS_HEADINGS, status_rows(document))))
 
 
 def status_rows(document: Document) -> list[Row]:
@@ -108,6 +110,7 @@ def task_rows(document: Document) -> list[Row]:
             str(task["keys_compared"]),
             str(task["keys_repaired"]),
             str(task["bytes_sent"]),
+            seconds_left(task),
             task.get("error") or "",
         )
         for task in document["tasks"]
@@ -124,6 +127,7 @@ def task_text(document: Document) -> str:
         ("compared", f"{document['keys_compared']} keys"),
         ("repaired", f"{document['keys_repaired']} keys"),
         ("sent", size(document["bytes_sent"])),
+        *([("left", f"about {seconds_left(document)}")] if seconds_left(document) else []),
         ("error", document.get("error") or "none"),
     )
     return "\n".join(f"{name:10}  {value}" for name, value in facts)
@@ -141,8 +145,36 @@ def task_counts(document: Document) -> str:
     """What a task has done so far."""
     return (
         f"{document['keys_compared']} keys compared, {document['keys_repaired']} repaired, "
-        f"{size(document['bytes_sent'])} sent"
+        f"{size(document['bytes_sent'])} sent" + (f", about {left} left" if (left := seconds_left(document)) else "")
     )
+
+
+def seconds_left(task: Document) -> str:
+    """How long a task will still take, where it is known; transfers tell it."""
+    eta_s = task.get("eta_s")
+    return duration(eta_s) if isinstance(eta_s, int) and task["state"] == "running" else ""
+
+
+def progress_words(change: Document) -> str:
+    """How far a change of members has come, beside the count of keys."""
+    partitions = f"{change['partitions_moved']} of {change['partitions_moving']} partitions"
+    if change.get("phase") != "transfer":
+        return f"{partitions}, reads move to the new owners"
+    return f"{partitions}, about {duration(change['eta_s'])} left" if change.get("eta_s") else partitions
+
+
+def change_text(change: Document) -> str:
+    """How far a change of members has come, as a line of `dyn cluster status`."""
+    return f"moving: {change['keys_done']} of {change['keys']} keys, {progress_words(change)}"
+
+
+def duration(seconds: int) -> str:
+    """Seconds as people say them: `40 s`, `3 min`, `2 h 5 min`."""
+    if seconds < 120:
+        return f"{seconds} s"
+    minutes = round(seconds / 60)
+    hours, rest = divmod(minutes, 60)
+    return f"{minutes} min" if minutes < 120 else f"{hours} h {rest} min" if rest else f"{hours} h"
 
 
 def size(count_bytes: int) -> str:

@@ -1,9 +1,11 @@
 """The wait from started processes to a ready cluster.
 
 Theory. Ready means that every node has said so itself: it answers, it knows the layout, and in its own view all nodes
-are up and every key is served. Repairs may still go on, for as long as they take: a cluster that is degraded for no
-other reason is ready. While it waits, the command watches the processes too: a node that has ended will not
-get ready, and its last words stand in its log, so the wait ends at once and shows them.
+of the directory are up and every key is served. Repairs may still go on, for as long as they take: a cluster that is
+degraded for no other reason is ready. Members that joined later live elsewhere and are not waited for, and a node of
+this directory that has left the cluster has nothing to wait for. While it waits, the command watches the processes
+too: a node that has ended will not get ready, and its last words stand in its log, so the wait ends at once and shows
+them.
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ from dynamo_cli import processes
 from dynamo_cli.addresses import Address
 from dynamo_cli.client import Client
 from dynamo_cli.cluster_file import LocalCluster
-from dynamo_cli.failures import Failure
+from dynamo_cli.failures import Failure, Refused
 from dynamo_cli.layout import LayoutOptions, identity, make_layout
 from dynamo_cli.processes import NodeProcess
 from dynamo_cli.stop_signals import StopSignals
 
 POLL_INTERVAL_S = 0.05
+_HAS_LEFT = "has left its cluster"  # what a node says that is a member no more
 ASK_TIMEOUT_S = 4.0  # a status waits three seconds for members that do not answer, and then names them
 
 
@@ -39,12 +42,12 @@ class Startup:
 
     def run(self) -> None:
         """Returns when every node answers, a layout is made (if none has one yet), and every node holds all
-        nodes for up. Raises Failure."""
+        nodes of the directory for up. Raises Failure."""
         self._each_node(_ping)
         addresses = [node.address for node in self._cluster.nodes]
         if not any(self._epoch(address) for address in addresses):
             make_layout(addresses, LayoutOptions(), self._connect, self._pause)
-        self._each_node(_not_ready)
+        self._each_node(self._not_ready)
 
     def _each_node(self, question: Callable[[Client], str | None]) -> None:
         """Asks each node until the answer is None, which means fine."""
@@ -63,6 +66,19 @@ class Startup:
     def _epoch(self, address: Address) -> int:
         with self._connect(address) as client:
             return int(identity(client)["epoch"])
+
+    def _not_ready(self, client: Client) -> str | None:
+        try:
+            status = client.document("DYN.CLUSTER", "STATUS")
+        except Refused as refused:
+            if _HAS_LEFT in refused.reply:
+                return None
+            raise
+        here = self._names.values()
+        nodes = [node for node in status.get("nodes", []) if node.get("state") != "up" and node.get("name") in here]
+        if status.get("verdict") in ("healthy", "degraded") and not nodes:
+            return None
+        return f"{status.get('verdict')}: {status.get('summary')}"
 
     def _connect(self, address: Address) -> Client:
         return Client(address, max(POLL_INTERVAL_S, min(ASK_TIMEOUT_S, self._deadline - time.monotonic())))
@@ -92,11 +108,3 @@ class Startup:
 def _ping(client: Client) -> str | None:
     reply = client.call("PING")
     return None if reply == b"PONG" else f"it answered PING with {reply!r}"
-
-
-def _not_ready(client: Client) -> str | None:
-    status = client.document("DYN.CLUSTER", "STATUS")
-    absent = [str(node.get("name")) for node in status.get("nodes", []) if node.get("state") != "up"]
-    if status.get("verdict") in ("healthy", "degraded") and not absent:
-        return None
-    return f"{status.get('verdict')}: {status.get('summary')}"

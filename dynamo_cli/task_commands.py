@@ -1,4 +1,4 @@
-"""`dyn task list`, `show`, `wait` and `abort`: the repairs that run in the cluster, and those that have ended.
+"""`dyn task list`, `show`, `wait` and `abort`: the repairs and transfers in the cluster, and those that have ended.
 
 Theory. A task belongs to the node that was asked for it, which goes on with it after a restart; every node knows how to
 find it by its id. `follow` is what `dyn repair` and `dyn task wait` share: look until the task has ended, then let the
@@ -38,10 +38,12 @@ ENDED = (DONE, *ENDED_BADLY)
 
 
 def task_list(context: typer.Context, as_document: JSON = False) -> None:
-    """List the repairs that run, and the last ones that have ended, of the whole cluster.
+    """List the repairs and transfers that run, and the last ones that have ended, of the whole cluster.
+
+    A transfer brings a node the partitions that it is to own after a change of members.
 
     With --json: {"tasks": [{"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired",
-    "bytes_sent", "node", "error"}]}. The state is running, done, failed or aborted.
+    "bytes_sent", "node", "error"}]}, and "eta_s" for transfers. The state is running, done, failed or aborted.
     """
     with target_of(context).connect() as client:
         document = ask(client, {"tasks": list}, "DYN.TASK", "LIST")
@@ -63,7 +65,7 @@ def task_show(context: typer.Context, task: TaskId, as_document: JSON = False) -
     """Show how far the task TASK has come, or how it ended.
 
     With --json: {"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired", "bytes_sent",
-    "node", "error"}.
+    "node", "error"}, and "eta_s" for a transfer.
     """
     with target_of(context).connect() as client:
         document = _known(client, "SHOW", task)

@@ -38,12 +38,13 @@ def faults_of(layout: Layout) -> Iterator[str]:
     ):
         if count < 0:
             yield f"the {name} {count} is negative"
-    yield from _member_faults(layout.members)
+    yield from member_faults(layout.members)
     yield from _owner_faults(layout)
     yield from _passing_faults(layout)
 
 
-def _member_faults(members: Sequence[Member]) -> Iterator[str]:
+def member_faults(members: Sequence[Member]) -> Iterator[str]:
+    """What is wrong with the members of a layout, by themselves."""
     if not members:
         yield "the layout has no members"
     for member in members:

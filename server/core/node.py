@@ -14,7 +14,7 @@ from typing import Any
 
 from protocol.frames import seal
 from protocol.slots import key_slot
-from server.core import operator_documents, replica
+from server.core import replica, status
 from server.core.anti_entropy import AntiEntropy
 from server.core.background import Background
 from server.core.clock import HybridClock
@@ -39,6 +39,8 @@ from server.core.repair_tasks import RepairTasks
 from server.core.routing import Route
 from server.core.scrub import Scrub
 from server.core.sinks import Session, Sink
+from server.core.sizes import own_sizes
+from server.core.staging import Staging
 from server.core.state import State
 from server.core.steward import Steward, is_empty
 from server.core.timers import Timers
@@ -90,6 +92,7 @@ class Node:
         self.anti_entropy = AntiEntropy(self.state, self.questions, self.background)
         self.jobs = RepairJobs(self.state, self.questions, self.background)
         self.tasks = RepairTasks(self.state, self.questions, self.background)
+        self.staging = Staging(self.state)
         self.hint_replay = HintReplay(self.state, self.background, self.questions)
         self.sessions: dict[int, Session] = {}
         self.started_ms = 0
@@ -121,7 +124,7 @@ class Node:
     def _answerers(self) -> dict[bytes, Answerer]:
         return {
             b"PAGE": lambda args: replica.page(self.state, args),
-            b"STATUS": lambda args: [operator_documents.own_status(self)],
+            b"STATUS": lambda args: [status.own_status(self)],
             b"ABSORB": lambda args: replica.absorb(self.state, args),
             b"HINTS": lambda args: self.hint_replay.asked(args),
             b"VOTE": lambda args: self.votes.vote(args),
@@ -137,6 +140,8 @@ class Node:
             b"EMPTY": lambda args: is_empty(self.state, self.membership, self.writes.is_busy, args),
             b"HOLDS": lambda args: self.eviction.holds(args),
             b"WHOLE": lambda args: self.tasks.whole(args),
+            b"SIZES": lambda args: own_sizes(self.state, self.background.busy, args),
+            b"STAGED": lambda args: self.staging.asked(args),
             **ExchangeAnswers(self.state, self.background).answerers(),
         }
 
@@ -187,7 +192,7 @@ class Node:
         state.links.add(peer)
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
-        self._peer_messages.gossip(peer, 1)
+        self._peer_messages.gossip(peer, 1)  # and what is staged
         self.anti_entropy.connected(peer)
         state.reroute()
 

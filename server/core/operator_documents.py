@@ -1,8 +1,6 @@
 """The JSON documents of the operator's commands (DESIGN §7): each a plain dictionary made from the node's state.
 
-Theory. A status is for somebody who was woken at night: one verdict, one sentence that says what is wrong and what to
-type, then the nodes. The verdict is about requests, not about machines: unavailable when some partition cannot reach
-its quorums, degraded when all can but somebody is missing.
+That of `cluster status` has a module of its own (status.py), and so has that of `cluster plan` (planning.py).
 """
 
 from __future__ import annotations
@@ -28,24 +26,23 @@ def encode(document: Document) -> bytes:
 
 
 def by_name(layout: Layout) -> list[Member]:
-    """The members as people order them: n2 before n10."""
-
-    def parts(member: Member) -> list[str | int]:
-        return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", member.name)]
-
-    return sorted(layout.members, key=parts)
+    """The members as people order them."""
+    return sorted(layout.members, key=lambda member: natural(member.name))
 
 
-def own_status(node: Node) -> bytes:
-    """What a node tells of itself to one that makes a status."""
-    state = node.state
-    return encode({"keys": state.records.keys, "hints_held": state.hints.total, "behind": state.hints.behind,
-                   "damaged": len(node.mending), "mended": state.statistics.records_mended,
-                   "lost": state.statistics.records_lost})  # fmt: skip
+def natural(name: str) -> list[str | int]:
+    """The key by which people order names: n2 before n10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def behind_of(layout: Layout, told: Iterable[Document]) -> list[str]:
+    """The names of the owners for whom some node had no room for hints, in the layout's order."""
+    behind = [owner for entry in told for owner in entry.get("behind", {})]
+    return [member.name for member in by_name(layout) if member.id in behind]
 
 
 def myself(node: Node) -> Document:
-    """Who this node is: what `dyn cluster init` needs to know of it."""
+    """Who this node is: what `dyn cluster init` and `dyn cluster join` need to know of it."""
     state = node.state
     member = state.member
     return {
@@ -56,94 +53,8 @@ def myself(node: Node) -> Document:
         "weight": member.weight,
         "epoch": state.layout.epoch if state.layout is not None else 0,
         "cluster": state.layout.cluster if state.layout is not None else "",
+        "keys": state.records.keys,
     }
-
-
-def status(node: Node, answers: dict[str, list[bytes]]) -> Document:
-    """`cluster status`, out of the layout, our view of who is alive, and what each node answered about itself."""
-    layout = node.state.layout
-    assert layout is not None
-    owned = layout.owned()
-    seats = layout.partitions * layout.effective_n
-    nodes = []
-    told_by = {node_id: json.loads(answer[0]) for node_id, answer in answers.items() if answer}
-    for member in by_name(layout):
-        told = told_by.get(member.id, {})
-        nodes.append(
-            {
-                "id": member.id,
-                "name": member.name,
-                "address": member.address,
-                "zone": member.zone,
-                "state": node.state.liveness.state(member.id).value,
-                "role": "member",
-                "owned": owned[member.id],
-                "share": round(owned[member.id] / seats, 4),
-                "hints_held": told.get("hints_held", 0),
-                "keys": told.get("keys", 0),
-            }
-        )
-    verdict, summary = judge(layout, {entry["id"]: entry["state"] for entry in nodes})
-    behind = behind_of(layout, told_by.values())
-    remarks = ([f"{_missed(behind)}; every key is still served"] if behind else []) + damage(layout, told_by)
-    if remarks:
-        summary = "; ".join(remarks if verdict == "healthy" else [summary, *remarks])
-        verdict = "degraded" if verdict == "healthy" else verdict
-    return {
-        "epoch": layout.epoch,
-        "n": layout.effective_n,
-        "r": layout.effective_r,
-        "w": layout.effective_w,
-        "partitions": layout.partitions,
-        "verdict": verdict,
-        "summary": summary,
-        "nodes": nodes,
-    }
-
-
-def judge(layout: Layout, states: dict[str, str]) -> tuple[str, str]:
-    """The verdict and its sentence, from the state (up, suspect, down) of each member."""
-    quorum = max(layout.effective_r, layout.effective_w)
-    rows = [layout.readers(partition) for partition in range(layout.partitions)]
-    short = sum(1 for row in rows if sum(states[owner] == "up" for owner in row) < min(quorum, len(row)))
-    missing = [member for member in by_name(layout) if states[member.id] != "up"]
-    if not missing:
-        count = len(layout.members)
-        return "healthy", f"all {count} nodes are up" if count > 1 else "the only node is up"
-    names = ", ".join(f"{member.name} ({member.address}) is {states[member.id]}" for member in missing)
-    advice = "start it again with `dyn node start --dir DIR` on its machine, or `dyn up --dir DIR` here"
-    if short:
-        return "unavailable", (
-            f"{names}: {short} of {layout.partitions} partitions have fewer than {quorum} owners up and refuse "
-            f"requests; {advice}"
-        )
-    return "degraded", f"{names}: every key is still served; {advice}"
-
-
-def behind_of(layout: Layout, told: Iterable[Document]) -> list[str]:
-    """The names of the owners for whom some node had no room for hints, in the layout's order."""
-    behind = [owner for entry in told for owner in entry.get("behind", {})]
-    return [member.name for member in by_name(layout) if member.id in behind]
-
-
-def _missed(behind: list[str]) -> str:
-    return (f"{', '.join(behind)} missed writes that no hint was kept of (hints_bytes_max or hint_age_ms_max was reached): "
-            "Merkle repair brings them in time, `dyn repair` now")  # fmt: skip
-
-
-def damage(layout: Layout, told_by: dict[str, Document]) -> list[str]:
-    """What the nodes tell of damaged records that could not be mended yet, or not at all."""
-    remarks = []
-    for member in by_name(layout):
-        told = told_by.get(member.id, {})
-        if told.get("damaged"):
-            remarks.append(f"{member.name} has {told['damaged']} damaged records that wait for copies of other owners")
-        if told.get("lost"):
-            remarks.append(
-                f"{member.name} has lost {told['lost']} records since it started: they were damaged and nobody had a sound "
-                "copy; look at its disk, and restore them from a backup"
-            )
-    return remarks
 
 
 def hints(node: Node, answers: dict[str, list[bytes]]) -> Document:
@@ -188,15 +99,17 @@ def locate(layout: Layout, key: bytes) -> Document:
     names = {member.id: member.name for member in layout.members}
     slot = key_slot(key)
     partition = layout.partition_of(slot)
-    order = [names[node] for node in layout.preference_list(partition)]
-    owners = [names[node] for node in layout.owners[partition]]
-    return {
+    readers, keepers = layout.readers(partition), layout.keepers(partition)
+    document: Document = {
         "key": key.decode("utf-8", "replace"),
         "slot": slot,
         "partition": partition,
-        "owners": owners,
-        "fallbacks": [name for name in order if name not in owners],
+        "owners": [names[node] for node in readers],
+        "fallbacks": [names[node] for node in layout.preference_list(partition)[len(keepers) :]],
     }
+    if keepers != readers:  # they take writes, too, until the change is over
+        document["beside"] = [names[node] for node in keepers[len(readers) :]]
+    return document
 
 
 def statistics(node: Node) -> Document:

@@ -12,6 +12,7 @@ they come late, so that a message may be lost, repeated or overtaken; only a rel
     ASK, ANSWER                       questions outside the hot path
     GOSSIP, CLOCK, LAYOUT             who lives, whose clock reads what, who owns what
     VIEW                              which layout its sender goes by
+    STAGED                            what operators have staged for the next layout
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class PeerMessages:
             b"VIEW": lambda peer, number, items: node.membership.heard_view(
                 peer, int(items[0]), int(items[1]), items[2]
             ),
+            b"STAGED": lambda peer, number, items: node.staging.heard(items[0]),
         }
 
     def _store(self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool) -> None:
@@ -153,7 +155,7 @@ class PeerMessages:
         self._node.writes.refused(peer, number)
 
     def gossip(self, peer: str, wants_answer: int) -> None:
-        """Sends `peer` our view of who lives, and our clock; `wants_answer` 1 asks for its own."""
+        """Sends `peer` our view of who lives, our clock, and what is staged; `wants_answer` 1 asks for its own."""
         state = self._state
         epoch = state.layout.epoch if state.layout is not None else 0
         table = encode_table(state.liveness.table())
@@ -161,6 +163,9 @@ class PeerMessages:
         state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
         if state.layout is not None:
             state.send(peer, state.message(b"VIEW", 0, *self._node.membership.view()))
+        staged = self._node.staging.document()
+        if staged is not None:
+            state.send(peer, state.message(b"STAGED", 0, staged))
 
     def _heard_gossip(self, peer: str, wants_answer: int, items: list[bytes]) -> None:
         state = self._state

@@ -42,7 +42,7 @@ def preview(present: Layout, following: Layout, gone: Collection[str] = ()) -> P
         moves(present.owners, following.owners, gone),
         present.balance(),
         following.balance(),
-        zone_violations(following.owners, following.members, following.n),
+        zone_violations(following.owners, following.staying, following.n),
     )
 
 

@@ -23,6 +23,7 @@ from dataclasses import replace
 
 from server.core.change import ADDRESS, JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
 from server.core.layout import HANDOVER, SETTLED, TRANSFER, Layout, LayoutError, Member
+from server.core.layout_faults import member_faults
 from server.core.reassignment import Owners, next_owners
 
 LOG_MAX = 64
@@ -35,12 +36,8 @@ class ChangeError(ValueError):
 def commit(present: Layout, changes: Sequence[Change]) -> Layout:
     """The layout of the next epoch, with all changes made. Raises ChangeError if one cannot be made."""
     epoch = present.epoch + 1
-    draft = _Draft(present)
-    for change in changes:
-        draft.make(change)
-    if not draft.staying():
-        raise ChangeError("no node would be left: a cluster needs at least one")
-    members = tuple(sorted(draft.members.values(), key=lambda member: member.id))
+    draft = _drafted(present, changes)
+    members = draft.sorted_members()
     leaving = tuple(sorted(draft.leaving))
     owners = next_owners(present, draft.staying(), draft.replaced)
     former = _former(present, owners, draft.members)
@@ -61,6 +58,21 @@ def commit(present: Layout, changes: Sequence[Change]) -> Layout:
         raise ChangeError(str(error)) from error
 
 
+def check(present: Layout, changes: Sequence[Change]) -> None:
+    """Raises ChangeError if `commit` would; without the owners, whose computing takes a third of a second at Q=1024."""
+    for fault in member_faults(_drafted(present, changes).sorted_members()):
+        raise ChangeError(fault)
+
+
+def _drafted(present: Layout, changes: Sequence[Change]) -> _Draft:
+    draft = _Draft(present)
+    for change in changes:
+        draft.make(change)
+    if not draft.staying():
+        raise ChangeError("no node would be left: a cluster needs at least one")
+    return draft
+
+
 class _Draft:
     """The members as they will be."""
 
@@ -73,6 +85,10 @@ class _Draft:
     def staying(self) -> list[Member]:
         """Those who will own something."""
         return [member for member in self.members.values() if member.id not in self.leaving]
+
+    def sorted_members(self) -> tuple[Member, ...]:
+        """All of them, as a layout has them."""
+        return tuple(sorted(self.members.values(), key=lambda member: member.id))
 
     def make(self, change: Change) -> None:
         """Makes one change. Raises ChangeError."""
@@ -173,7 +189,7 @@ def readdress(layout: Layout, change: Change) -> Layout:
     """A member has come back with another address, and is the same member. Raises ChangeError."""
     draft = _Draft(layout)
     draft.make(change)
-    members = tuple(sorted(draft.members.values(), key=lambda member: member.id))
+    members = draft.sorted_members()
     log = (*layout.log, replace(change, epoch=layout.epoch))[-LOG_MAX:]
     try:
         return replace(layout, revision=layout.revision + 1, members=members, log=log)

@@ -16,6 +16,7 @@ import signal
 import sys
 import time
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from server.core.layout import LayoutError, Member
 from server.core.node import Node
 from server.core.versions import ACTOR_BYTES, DamagedRecord
 from server.shell.directory import DirectoryError, Wishes, open_directory, put_aside
+from server.shell.joining import Joining
 from server.shell.server import Server
 from server.storage import open_engine
 from server.storage.engine import Engine, StorageDamaged, StorageError
@@ -49,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
             log.warning("the store is now %s: delete it once the node is whole again", aside)
         engine = open_engine(config.engine, options.dir / "data")
         try:
-            return uvloop.run(_serve(member, engine, config, options.dir))
+            return uvloop.run(_serve(member, engine, config, options.dir, options.join))
         finally:
             engine.close()
     except (ConfigError, DirectoryError, StorageError, LayoutError, DamagedRecord, OSError) as error:
@@ -68,6 +70,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, help="a TOML file of settings")
     parser.add_argument("--engine", choices=("memory", "rocksdb"))
     parser.add_argument("--fsync", choices=("always", "everysec", "no"))
+    parser.add_argument(
+        "--join",
+        metavar="HOST:PORT",
+        type=_address,
+        action="append",
+        default=[],
+        help="a member that shall stage this node's join; may be given again",
+    )
     parser.add_argument(
         "--rebuild",
         action="store_true",
@@ -119,7 +129,7 @@ def make_node(member: Member, engine: Engine, config: Config) -> Node:
     )
 
 
-async def _serve(member: Member, engine: Engine, config: Config, directory: Path) -> int:
+async def _serve(member: Member, engine: Engine, config: Config, directory: Path, seeds: Sequence[str]) -> int:
     loop = asyncio.get_running_loop()
     node = make_node(member, engine, config)
     server = Server(node, engine, config, directory, loop)
@@ -133,7 +143,10 @@ async def _serve(member: Member, engine: Engine, config: Config, directory: Path
     gc.set_threshold(50_000, 20, 50)  # records are bytes, so there is little to find (see FACTS in the design)
     log.info("node %s (%s) serves on %s, engine %s, fsync %s", member.name, member.id[:8], member.address,
              config.engine, config.fsync)  # fmt: skip
+    joining = loop.create_task(Joining(node, seeds).run()) if seeds else None
     status = await server.stopped
+    if joining is not None:
+        joining.cancel()
     server.stop()
     log.info("node %s has stopped", member.name)
     return status

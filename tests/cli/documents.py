@@ -51,4 +51,23 @@ def hints(*counts: tuple[str, str, int], behind: tuple[str, ...] = ()) -> dict[s
     return {"total": sum(count for _, _, count in counts), "hints": rows, "behind": list(behind)}
 
 
+def change(moved: int, phase: str = "transfer", eta_s: int | None = 40) -> dict[str, Any]:
+    """The part of `DYN.CLUSTER STATUS` about a change of 96 partitions."""
+    return {"phase": phase, "epoch": 5, "partitions_moving": 96, "partitions_moved": moved, "keys": 9600,
+            "keys_done": moved * 100, "eta_s": eta_s}  # fmt: skip
+
+
+JOINING = {"change": "join", "node": "n4", "address": "127.0.0.1:7004", "zone": "b", "weight": 1}
+EMPTY_PLAN = {"epoch": 5, "changes": [], "moves": [], "balance_before": 1.0, "balance_after": 1.0,
+              "zone_violations": 0, "eta_s": 0}  # fmt: skip
+PLAN = EMPTY_PLAN | {
+    "changes": [JOINING, {"change": "weight", "node": "n1", "weight": 2}],
+    "moves": [
+        {"from": "n1", "to": "n4", "partitions": 32, "keys": 3200, "bytes": 320000},
+        {"from": "n2", "to": "n4", "partitions": 64, "keys": 6400, "bytes": 640000},
+    ],
+    "balance_after": 0.9945,
+    "eta_s": 240,
+}
+
 LOCATION = {"key": "k", "slot": 7629, "partition": 59, "owners": ["n1", "n2", "n3"], "fallbacks": []}

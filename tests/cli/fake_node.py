@@ -3,7 +3,8 @@
 Run as `fake_node.py BEHAVIOUR` and the options of `python -m server`. Fake nodes of one cluster share what INIT said
 through the file `layout` in the directory above `--dir`, as gossip would. Behaviours: `good`; `dies` (says why and ends
 with status 7 before it listens); `mute` (accepts, never answers); `stubborn` (ignores SIGTERM); `unhealthy` (holds
-all nodes for down); `repairing` (holds them for up, and the cluster for degraded).
+all nodes for down); `repairing` (holds them for up, and the cluster for degraded); `grown` (a member more, elsewhere, is
+down); `left` (is a member no more).
 """
 
 import json
@@ -35,9 +36,10 @@ def _document(words: list[bytes]) -> dict[str, Any]:
         name, address = OPTIONS["--name"], OPTIONS["--listen"]
         identity = {"id": f"id-{name}", "name": name, "address": address, "zone": OPTIONS["--zone"], "weight": 1}
         return identity | {"epoch": 1 if members else 0, "cluster": "c1" if members else ""}
-    verdict = "degraded" if BEHAVIOUR in ("unhealthy", "repairing") else "healthy"
+    verdict = "degraded" if BEHAVIOUR in ("unhealthy", "repairing", "grown") else "healthy"
     state = "down" if BEHAVIOUR == "unhealthy" else "up"
     nodes = [{"name": member["name"], "state": state} for member in members]
+    nodes += [{"name": "n9", "state": "down"}] if BEHAVIOUR == "grown" else []
     return {"epoch": 1, "verdict": verdict, "summary": "as told", "nodes": nodes}
 
 
@@ -51,6 +53,8 @@ class Handler(socketserver.StreamRequestHandler):
                 continue
             if words[0] == b"PING":
                 self.wfile.write(b"+PONG\r\n")
+            elif BEHAVIOUR == "left" and words[1] == b"STATUS":
+                self.wfile.write(b"-ERR node n2 has left its cluster at epoch 3: use another node of the cluster\r\n")
             else:
                 body = json.dumps(_document(words)).encode()
                 self.wfile.write(b"$%d\r\n%b\r\n" % (len(body), body))

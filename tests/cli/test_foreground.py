@@ -115,6 +115,7 @@ def test_node_start_becomes_the_node(tmp_path: Path) -> None:
     (tmp_path / "server").mkdir()
     (tmp_path / "server" / "__main__.py").write_text("import os, sys; print(os.getpid(), sys.argv[1:])")
     words = ["node", "start", "--dir", "d", "--listen", "127.0.0.1:7001", "--weight", "2", "--fsync", "no"]
+    words += ["--join", "127.0.0.1:7002", "--join", "[::1]:7003"]
     child = subprocess.Popen(
         [sys.executable, "-m", "dynamo_cli", *words],
         stdout=subprocess.PIPE,

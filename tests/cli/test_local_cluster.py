@@ -181,9 +181,11 @@ def test_a_cluster_that_never_gets_ready_is_given_up(machine: Machine, behaviour
     assert machine.pid("n1") is None
 
 
-def test_a_cluster_that_still_repairs_is_ready(machine: Machine) -> None:
-    machine.behaviours["n2"] = "repairing"
-    assert machine.new(2).exit_code == 0
+@pytest.mark.parametrize("behaviour", ["repairing", "grown", "left"])
+def test_what_is_no_matter_of_this_start_is_not_waited_for(machine: Machine, behaviour: str) -> None:
+    """Repairs, members that joined later and live elsewhere, and a node that has left."""
+    machine.behaviours["n2"] = behaviour
+    assert machine.new(2, "--wait", "5").exit_code == 0
 
 
 def test_a_failed_start_leaves_alone_what_ran_before(machine: Machine) -> None:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from dynamo_cli import pictures
-from tests.cli.documents import ring, status
+from tests.cli.documents import PLAN, change, ring, status
 
 
 def console(width: int, colour: bool = False) -> tuple[Console, io.StringIO]:
@@ -76,3 +76,26 @@ def test_a_ring_of_many_nodes_has_a_mark_for_each() -> None:
     to, written = console(80)
     pictures.show_ring(document, to)
     assert "123456789abcdefghijklmnopqrstuvwxyz+" in "".join(written.getvalue().split())
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_plan_fits_and_ends_with_what_to_type(width: int) -> None:
+    to, written = console(width)
+    pictures.show_plan(PLAN | {"now": "the change to epoch 4 is not over yet"}, to)
+    lines = written.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines)
+    text = " ".join(written.getvalue().split())
+    for words in ("plan for epoch 5", "+ join n4 at 127.0.0.1:7004, zone b", "· weight of n1: 2", "n2 n4 64 6400 625.0 KiB",
+                  "1.0000 now, 0.9945 then", "about 4 min", "the change to epoch 4"):  # fmt: skip
+        assert words in text
+    assert "dyn cluster commit --epoch 5" in lines[-2]
+    assert "dyn cluster abort" in lines[-1]
+
+
+@pytest.mark.parametrize(("moved", "cells"), [(0, 0), (48, 12), (95, 23), (96, 24)])
+def test_the_status_has_a_bar_while_data_moves(moved: int, cells: int) -> None:
+    to, written = console(100)
+    pictures.show_status(status("healthy", "up") | {"change": change(moved)}, to)
+    line = next(line for line in written.getvalue().splitlines() if "96 partitions" in line)
+    assert line.count("█") == cells and line.count("·") == 24 - cells
+    assert f"{moved * 100}/9600 keys, {moved} of 96 partitions, about 40 s left" in line

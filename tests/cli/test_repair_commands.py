@@ -147,16 +147,19 @@ def test_a_terminal_gets_a_bar_that_goes_away(scripted: Scripted) -> None:
 
 
 def test_task_list(scripted: Scripted, dyn: Dyn) -> None:
-    document = {"tasks": [DONE, task("failed", 2, task="t22", error="n3 is down")]}
+    moving = task("running", 1, task="transfer-5-n4", eta_s=150)
+    document = {"tasks": [DONE, task("failed", 2, task="t22", error="n3 is down"), moving]}
     node = scripted({"DYN.TASK LIST": document})
     assert dyn(node, "task", "list").stdout.splitlines() == [
-        "TASK  STATE   NODE  DONE  OF  COMPARED  REPAIRED  BYTES  ERROR",
-        "t1    done    n1       4   4      4000        20   8192  -",
-        "t22   failed  n1       2   4      2000        10   4096  n3 is down",
+        "TASK           STATE    NODE  DONE  OF  COMPARED  REPAIRED  BYTES   LEFT  ERROR",
+        "t1             done     n1       4   4      4000        20   8192      -  -",
+        "t22            failed   n1       2   4      2000        10   4096      -  n3 is down",
+        "transfer-5-n4  running  n1       1   4      1000         5   2048  2 min  -",
     ]
     got = dyn(node, "task", "list", "--json")
     assert (got.exit_code, json.loads(got.stdout)) == (0, document)
-    assert "n3 is down" in on_terminal("--port", str(node.port), "task", "list")[1]
+    shown = on_terminal("--port", str(node.port), "task", "list")[1].split()
+    assert {"transfer-5-n4", "failed", "n3", "is", "down"} <= set(shown), "a sentence goes on in the next line"
     assert dyn(scripted({"DYN.TASK LIST": {"tasks": []}}), "task", "list").stdout == "no tasks\n"
 
 
@@ -175,6 +178,8 @@ def test_task_show(scripted: Scripted, dyn: Dyn) -> None:
         "error       n3 is down",
     ]
     assert json.loads(dyn(node, "task", "show", "t1", "--json").stdout)["error"] == "n3 is down"
+    moving = scripted({"DYN.TASK SHOW": task("running", 1, eta_s=40)})
+    assert "left        about 40 s" in dyn(moving, "task", "show", "t1").stdout.splitlines()
     assert node.calls == [[b"DYN.TASK", b"SHOW", b"t1"]] * 2
 
 

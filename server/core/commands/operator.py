@@ -1,6 +1,7 @@
 """DYN.CLUSTER, DYN.RING, DYN.STATS: the operator's commands; each answers one JSON document as a bulk string.
 
-`DYN.CLUSTER INIT` makes the first layout out of fresh nodes; everything else here only looks.
+`DYN.CLUSTER INIT` makes the first layout out of fresh nodes; everything else here only looks. What changes a layout
+stands in membership_command.py.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from server.core.errors import CommandError
 from server.core.layout import Layout, LayoutError, Member
 from server.core.procedures import Steps
 from server.core.sinks import Sink
+from server.core.status import status
 
 if TYPE_CHECKING:
     from server.core.node import Node
@@ -40,7 +42,7 @@ def _status(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     def steps() -> Steps:
         answers = yield node.questions.ask([member.id for member in layout.members], b"STATUS")
         layout_of(node)  # it may have left meanwhile
-        return _json(documents.status(node, answers))
+        return _json(status(node, answers))
 
     node.run_steps(steps(), sink, number)
 
@@ -97,27 +99,11 @@ def help_lines(*lines: str) -> Any:
     return handle
 
 
-_CLUSTER = (
+CLUSTER_SUBCOMMANDS = (  # and those of membership_command.py
     CommandSpec("dyn.cluster|status", 2, IMMEDIATE, _status, "How the cluster is.", "dyn", "readonly"),
     CommandSpec("dyn.cluster|myself", 2, IMMEDIATE, _myself, "Who this node is.", "dyn", "readonly"),
     CommandSpec(
         "dyn.cluster|init", 3, ALONE, _init, "Makes the first layout of fresh nodes.", "dyn", "write", arguments="json"
-    ),
-    CommandSpec(
-        "dyn.cluster|help",
-        2,
-        IMMEDIATE,
-        help_lines(
-            "DYN.CLUSTER <subcommand>. Each answers one JSON document:",
-            "STATUS",
-            "    How the cluster is.",
-            "MYSELF",
-            "    Who this node is.",
-            "INIT <json>",
-            "    Make the first layout: see `dyn cluster init`.",
-        ),
-        "Lists the subcommands.",
-        "dyn",
     ),
 )
 _RING = (
@@ -142,9 +128,6 @@ _RING = (
 )
 
 COMMANDS: tuple[CommandSpec, ...] = (
-    CommandSpec(
-        "dyn.cluster", -2, IMMEDIATE, help_lines(), "The cluster as its operator sees it.", "dyn", subcommands=_CLUSTER
-    ),
     CommandSpec(
         "dyn.ring", -2, IMMEDIATE, help_lines(), "Who owns which part of the key space.", "dyn", subcommands=_RING
     ),

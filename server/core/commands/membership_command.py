@@ -1,0 +1,304 @@
+"""DYN.CLUSTER JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, PLAN, COMMIT, ABORT: changes of members, staged and committed.
+
+Theory. Nothing moves before COMMIT, which names the epoch that the operator has seen the plan for: if the layout has
+risen meanwhile, by another operator's hand, the plan was for owners that are no more, and is refused (P9). What is
+staged here is told to all nodes that can be reached before the command is answered, so the next command may go to
+any of them. The documents are those of planning.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from protocol import resp
+from server.core import operator_documents as documents
+from server.core.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE
+from server.core.commands.arguments import integer
+from server.core.commands.containers import container
+from server.core.commands.operator import CLUSTER_SUBCOMMANDS, layout_of
+from server.core.commands.shapes import show
+from server.core.commands.spec import ALONE, CommandSpec
+from server.core.errors import CommandError
+from server.core.layout import Layout
+from server.core.liveness import State as Liveness
+from server.core.planning import change_document, empty_plan, names_of, plan
+from server.core.procedures import Step, Steps
+from server.core.sinks import Sink
+from server.core.sizes import sizes_of
+from server.core.succession import ChangeError, commit
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Newcomer:
+    """A node that is to become a member, as it answers MYSELF. `keys` are the records that it holds."""
+
+    id: str
+    name: str
+    address: str
+    zone: str
+    weight: int
+    cluster: str = ""
+    epoch: int = 0
+    keys: int = 0
+
+    @staticmethod
+    def of(text: bytes) -> Newcomer:
+        """What MYSELF answered; fields that this version does not know are passed over. Raises CommandError."""
+        nonsense = "ERR this is not what a node answers to DYN.CLUSTER MYSELF"
+        try:
+            told = json.loads(text)
+            newcomer = Newcomer(
+                id=told["id"],
+                name=told["name"],
+                address=told["address"],
+                zone=told["zone"],
+                weight=told["weight"],
+                cluster=told.get("cluster", ""),
+                epoch=told.get("epoch", 0),
+                keys=told.get("keys", 0),
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CommandError(f"{nonsense}: {error!r}") from error
+        for name, value in asdict(newcomer).items():
+            if type(value) is not (int if name in ("weight", "epoch", "keys") else str):
+                raise CommandError(f"{nonsense}: its {name} is {value!r}")
+        return newcomer
+
+    def check(self, layout: Layout) -> None:
+        """Raises CommandError unless it is a fresh node that may join."""
+        member = next((member for member in layout.members if member.id == self.id), None)
+        if member is not None:
+            raise CommandError(f"ERR node {member.name} is a member already")
+        if self.epoch and self.cluster != layout.cluster:
+            raise CommandError(
+                f"ERR node {self.name} ({self.address}) is in cluster {self.cluster} (epoch {self.epoch}), and this is "
+                f"cluster {layout.cluster}: start it with an empty directory"
+            )
+        if self.epoch:
+            raise CommandError(
+                f"ERR node {self.name} ({self.address}) was a member of this cluster until after epoch {self.epoch} and "
+                "is none any more: start it with an empty directory"
+            )
+        if self.keys:
+            raise CommandError(
+                f"ERR the directory of node {self.name} ({self.address}) holds {self.keys} records of an earlier life: "
+                "empty it, or start the node once with --rebuild"
+            )
+
+    def fields(self) -> dict[str, Any]:
+        """Those that its change carries."""
+        return {"name": self.name, "address": self.address, "zone": self.zone, "weight": self.weight}
+
+
+# --- staging
+
+
+def _stage(node: Node, layout: Layout, kind: str, member: str, **fields: Any) -> Steps:
+    """Stages a change and tells all nodes."""
+    try:
+        change = node.staging.stage(layout, kind, member, **fields)
+    except ChangeError as error:
+        raise CommandError(f"ERR {error}") from error
+    staged = node.staging.changes()
+    document = {
+        "staged": change_document(change, names_of(layout, staged)),
+        "epoch": layout.epoch + 1,
+        "changes": len(staged),
+    }
+    yield from _tell(node, layout)
+    return _json(document)
+
+
+def _tell(node: Node, layout: Layout) -> Generator[Step, Any, None]:
+    """Tells what is staged to all nodes that can be reached, and waits until they know it."""
+    document = node.staging.document()
+    peers = [member.id for member in layout.members if node.state.is_usable(member.id)]
+    if document is not None and peers:
+        yield node.questions.ask(peers, b"STAGED", document)
+
+
+def _json(document: documents.Document) -> bytes:
+    return resp.bulk(documents.encode(document))
+
+
+def _known(node: Node, layout: Layout, name: bytes) -> str:
+    """The id of a member, or of a node that is staged to become one. Raises CommandError."""
+    for known, text in names_of(layout, node.staging.changes()).items():
+        if text.encode() == name:
+            return known
+    names = ", ".join(member.name for member in documents.by_name(layout))
+    raise CommandError(f"ERR there is no node {show(name)}: the members are {names}")
+
+
+def _member(node: Node, layout: Layout, name: bytes) -> str:
+    """The id of a member. Raises CommandError, also for one that is only staged."""
+    known = _known(node, layout, name)
+    if all(member.id != known for member in layout.members):
+        raise CommandError(f"ERR node {show(name)} is no member yet: `dyn cluster abort` takes its join back")
+    return known
+
+
+def _staged(node: Node, layout: Layout, name: bytes) -> str:
+    """The id of a node that has, or will have, a name in the layout, for REPLACE. Raises CommandError."""
+    try:
+        return _known(node, layout, name)
+    except CommandError:
+        raise CommandError(
+            f"ERR no node {show(name)} is staged to join: name the address of the fresh node, HOST:PORT"
+        ) from None
+
+
+def _text(name: bytes) -> str:
+    return name.decode("utf-8", "replace")
+
+
+def _join(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(node)
+    if not args[2].lstrip().startswith(b"{"):
+        raise CommandError(
+            f"ERR a node does not ask another one who it is: use `dyn cluster join {show(args[2])}`, or start that node "
+            "with `dyn node start --join HOST:PORT` of a member"
+        )
+    newcomer = Newcomer.of(args[2])
+    newcomer.check(layout)
+    for change in node.staging.changes():
+        if change.kind == JOIN and change.node == newcomer.id:
+            raise CommandError(f"ERR node {change.name} is staged to join already: see `dyn cluster plan`")
+    node.run_steps(_stage(node, layout, JOIN, newcomer.id, **newcomer.fields()), sink, number)
+
+
+def _leave(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(node)
+    node.run_steps(_stage(node, layout, LEAVE, _member(node, layout, args[2])), sink, number)
+
+
+def _is_up(node: Node, member: str) -> bool:
+    return node.state.liveness.state(member) is Liveness.UP
+
+
+def _remove(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(node)
+    member = _member(node, layout, args[2])
+    if _is_up(node, member):
+        raise CommandError(
+            f"ERR node {show(args[2])} is up: use `dyn cluster leave {show(args[2])}`, which moves its data first"
+        )
+    node.run_steps(_stage(node, layout, REMOVE, member), sink, number)
+
+
+def _replace(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    """REPLACE old new: an old one that is not up gives no data; then the others give all."""
+    layout = layout_of(node)
+    old = _member(node, layout, args[2])
+    fields: dict[str, Any] = {"gone": not _is_up(node, old)}
+    if args[3].lstrip().startswith(b"{"):
+        newcomer = Newcomer.of(args[3])
+        newcomer.check(layout)
+        fields |= {"other": newcomer.id}
+        if all(change.kind != JOIN or change.node != newcomer.id for change in node.staging.changes()):
+            fields |= newcomer.fields()
+    else:
+        fields |= {"other": _staged(node, layout, args[3])}
+    node.run_steps(_stage(node, layout, REPLACE, old, **fields), sink, number)
+
+
+def _weight(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(node)
+    member, weight = _known(node, layout, args[2]), integer(args[3])
+    node.run_steps(_stage(node, layout, WEIGHT, member, weight=weight), sink, number)
+
+
+def _zone(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(node)
+    member = _known(node, layout, args[2])
+    node.run_steps(_stage(node, layout, ZONE, member, zone=_text(args[3])), sink, number)
+
+
+# --- what is staged, all together
+
+
+def _plan(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(node)
+
+    def steps() -> Steps:
+        changes = node.staging.changes()
+        if not changes:
+            return _json(empty_plan(layout))
+        members = [member.id for member in layout.members]
+        answers = yield node.questions.ask(members, b"SIZES", layout.partitions)
+        if node.state.layout is not layout:
+            raise CommandError("ERR the layout has changed meanwhile: ask again")
+        try:
+            return _json(plan(layout, changes, sizes_of(layout, answers), node.state.config))
+        except ChangeError as error:
+            raise CommandError(_at_odds(error)) from error
+
+    node.run_steps(steps(), sink, number)
+
+
+def _at_odds(error: ChangeError) -> str:
+    """Changes that were staged at two nodes that did not hear of each other, each of them sound by itself."""
+    return f"ERR the staged changes do not go together: {error}; take them back with `dyn cluster abort`"
+
+
+def _commit(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    layout = layout_of(node)
+    epoch = integer(args[2])
+    if epoch != layout.epoch + 1:
+        already = " already" if epoch <= layout.epoch else ""
+        raise CommandError(
+            f"STALEPLAN the plan is for epoch {epoch}, but the layout is at epoch {layout.epoch}{already}: look at "
+            "`dyn cluster plan` again"
+        )
+    changes = node.staging.changes()
+    if not changes:
+        raise CommandError("ERR nothing is staged: see `dyn cluster join`, leave, remove, replace, weight and zone")
+    try:
+        following = commit(layout, changes)
+    except ChangeError as error:
+        raise CommandError(_at_odds(error)) from error
+    if all(member.id != node.state.id for member in following.members):
+        raise CommandError(f"ERR node {node.state.member.name} is itself to be removed: commit at another node")
+    node.membership.make(following)
+    return _json({"epoch": following.epoch, "changes": len(changes)})
+
+
+def _abort(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(node)
+
+    def steps() -> Steps:
+        aborted = node.staging.abort(layout)
+        yield from _tell(node, layout)
+        return _json({"aborted": aborted})
+
+    node.run_steps(steps(), sink, number)
+
+
+_SUBCOMMANDS = (
+    CommandSpec("dyn.cluster|join", 3, ALONE, _join, "Stages that a fresh node becomes a member; it is described by what "
+                "it answers to DYN.CLUSTER MYSELF.", "dyn", "write", arguments="json"),
+    CommandSpec("dyn.cluster|leave", 3, ALONE, _leave, "Stages that a node gives its data to the others and goes.",
+                "dyn", "write", arguments="node"),
+    CommandSpec("dyn.cluster|remove", 3, ALONE, _remove, "Stages that a node which is gone for good is a member no more.",
+                "dyn", "write", arguments="node"),
+    CommandSpec("dyn.cluster|replace", 4, ALONE, _replace, "Stages that a fresh node takes a member's place: its "
+                "description, or the name of one that is staged to join.", "dyn", "write", arguments="node newcomer"),
+    CommandSpec("dyn.cluster|weight", 4, ALONE, _weight, "Stages another share of the data for a node.", "dyn", "write",
+                arguments="node weight"),
+    CommandSpec("dyn.cluster|zone", 4, ALONE, _zone, "Stages another zone for a node.", "dyn", "write",
+                arguments="node zone"),
+    CommandSpec("dyn.cluster|plan", 2, ALONE, _plan, "What the staged changes would move.", "dyn", "readonly"),
+    CommandSpec("dyn.cluster|commit", 3, ALONE, _commit, "Makes the staged changes, by the epoch that the plan named.",
+                "dyn", "write", arguments="epoch"),
+    CommandSpec("dyn.cluster|abort", 2, ALONE, _abort, "Takes back all that is staged.", "dyn", "write"),
+)  # fmt: skip
+
+COMMANDS = (
+    container("dyn.cluster", "The cluster as its operator sees it.", "dyn", (*CLUSTER_SUBCOMMANDS, *_SUBCOMMANDS)),
+)

@@ -1,0 +1,233 @@
+"""DYN.CLUSTER JOIN … COMMIT: each answers one JSON document, stages what can be made, and refuses what cannot."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from server.core.liveness import State
+from server.core.node import Node
+from tests.core.commands.talking import Client, finish_turn, make_node, member, reach
+
+
+def myself(number: int, **fields: Any) -> str:
+    """What the fresh node n<number> answers to MYSELF."""
+    told = {"zone": "b", "weight": 1, "epoch": 0, "cluster": "", "keys": 0, "mood": "new"}
+    told |= {name: getattr(member(number), name) for name in ("id", "name", "address")}
+    return json.dumps(told | fields, separators=(",", ":"))
+
+
+def ask(node: Node, line: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(Client(node).ask(f"DYN.CLUSTER {line}"))
+    return document
+
+
+def error(node: Node, line: str) -> str:
+    return Client(node).error(f"DYN.CLUSTER {line}")
+
+
+def epoch_of(node: Node) -> int:
+    assert node.state.layout is not None
+    return node.state.layout.epoch
+
+
+def test_a_join_is_staged_planned_and_committed() -> None:
+    node = make_node(1)
+    Client(node).raw(*(f"SET key{number} value" for number in range(100)))
+    staged = {"change": "join", "node": "n4", "address": "10.0.0.4:7004", "zone": "b", "weight": 1}
+    assert ask(node, f"JOIN {myself(4)}") == {"staged": staged, "epoch": 8, "changes": 1}
+    plan = ask(node, "PLAN")
+    assert (plan["epoch"], plan["changes"]) == (8, [staged])
+    assert [(move["from"], move["to"], move["partitions"], move["keys"]) for move in plan["moves"]] == [
+        ("n1", "n4", 16, 100)
+    ]
+    assert plan["moves"][0]["bytes"] > 100 * len("valuekey99")
+    assert ask(node, "STATUS")["summary"].endswith("1 change is staged: see `dyn cluster plan`")
+    assert ask(node, "COMMIT 8") == {"epoch": 8, "changes": 1}
+    assert epoch_of(node) == 8
+    assert ask(node, "PLAN")["changes"] == []
+
+
+def test_a_plan_for_another_epoch_is_refused() -> None:
+    node = make_node(1)
+    assert error(node, "COMMIT 8").startswith("ERR nothing is staged")
+    ask(node, "WEIGHT n1 2")
+    assert error(node, "COMMIT 7") == (
+        "STALEPLAN the plan is for epoch 7, but the layout is at epoch 7 already: look at `dyn cluster plan` again"
+    )
+    assert error(node, "COMMIT 9") == (
+        "STALEPLAN the plan is for epoch 9, but the layout is at epoch 7: look at `dyn cluster plan` again"
+    )
+    assert error(node, "COMMIT soon") == "ERR value is not an integer or out of range"
+    ask(node, "COMMIT 8")
+    assert "epoch 8 already" in error(node, "COMMIT 8")
+
+
+def test_an_abort_takes_everything_back() -> None:
+    node = make_node(1)
+    ask(node, f"JOIN {myself(4)}")
+    ask(node, "WEIGHT n4 3")
+    assert ask(node, "STATUS")["staged"] == 2
+    assert ask(node, "ABORT") == {"aborted": 2}
+    assert ask(node, "PLAN")["changes"] == []
+    assert ask(node, "ABORT") == {"aborted": 0}
+
+
+@pytest.mark.parametrize(
+    ("newcomer", "why"),
+    [
+        (
+            myself(4, epoch=3, cluster="d"),
+            "ERR node n4 (10.0.0.4:7004) is in cluster d (epoch 3), and this is cluster c",
+        ),
+        (myself(4, epoch=3, cluster="c"), "was a member of this cluster until after epoch 3"),
+        (myself(4, keys=17), "holds 17 records of an earlier life: empty it, or start the node once with --rebuild"),
+        (myself(4, name="n1"), "ERR there is a node n1 already, at 10.0.0.1:7001: give the new one another name"),
+        (myself(4, address="10.0.0.1:7001"), "ERR node n1 has the address 10.0.0.1:7001 already"),
+        (myself(1, epoch=7, cluster="c"), "ERR node n1 is a member already"),
+        (myself(4, address="nowhere"), "is not host:port"),
+        (myself(4, weight=0), "is not positive"),
+        (myself(4, weight="1"), "its weight is '1'"),
+        (myself(4, keys=True), "its keys is True"),
+        ("{}", "ERR this is not what a node answers to DYN.CLUSTER MYSELF"),
+        ("{", "ERR this is not what a node answers to DYN.CLUSTER MYSELF"),
+        ("127.0.0.1:7004", "use `dyn cluster join 127.0.0.1:7004`"),
+    ],
+)
+def test_who_may_not_join(newcomer: str, why: str) -> None:
+    node = make_node(1)
+    assert why in error(node, f"JOIN {newcomer}")
+    assert why in error(node, f"REPLACE n1 {newcomer}") or newcomer == "127.0.0.1:7004"
+    assert ask(node, "PLAN")["changes"] == []
+
+
+def test_a_join_is_staged_once() -> None:
+    node = make_node(1)
+    ask(node, f"JOIN {myself(4)}")
+    assert error(node, f"JOIN {myself(4)}") == "ERR node n4 is staged to join already: see `dyn cluster plan`"
+    assert "there is a node n4 already" in error(node, f"JOIN {myself(5, name='n4')}")
+
+
+def test_what_a_node_tells_of_itself_is_what_join_takes() -> None:
+    fresh = Client(make_node(0)).ask("DYN.CLUSTER MYSELF")
+    assert (json.loads(fresh)["keys"], json.loads(fresh)["epoch"]) == (0, 0)
+    node = make_node(1)
+    Client(node).raw("SET a 1")
+    assert ask(node, "MYSELF")["keys"] == 1
+    assert "is a member already" in error(node, f"JOIN {fresh}")
+
+
+def test_only_a_node_that_is_not_up_is_removed() -> None:
+    node = make_node(3)
+    reach(node, 2)
+    assert error(node, "REMOVE n2") == "ERR node n2 is up: use `dyn cluster leave n2`, which moves its data first"
+    assert error(node, "REMOVE n9") == "ERR there is no node n9: the members are n1, n2, n3"
+    node.disconnected(member(2).id, 0)
+    assert ask(node, "REMOVE n3")["staged"] == {"change": "remove", "node": "n3"}
+    assert [move["from"] for move in ask(node, "PLAN")["moves"]].count("n3") == 0
+
+
+def test_a_replacement_of_a_node_that_is_down_expects_nothing_of_it() -> None:
+    node = make_node(3)
+    assert ask(node, f"REPLACE n3 {myself(4)}")["staged"]["gone"] is True
+    assert "n3" not in {move["from"] for move in ask(node, "PLAN")["moves"]}
+    ask(node, "ABORT")
+    reach(node, 3)
+    node.disconnected(member(3).id, 0)
+    node.greeted(member(3).id, 1)
+    assert node.state.liveness.state(member(3).id) is State.UP
+    assert ask(node, f"REPLACE n3 {myself(4)}")["staged"] == {
+        "change": "replace", "node": "n3", "by": "n4", "address": "10.0.0.4:7004", "gone": False,
+    }  # fmt: skip
+    assert {(move["from"], move["to"]) for move in ask(node, "PLAN")["moves"]} == {("n3", "n4")}
+
+
+@pytest.mark.parametrize("new", ["n4", myself(4)])
+def test_a_replacement_by_a_node_that_is_staged_to_join(new: str) -> None:
+    node = make_node(1)
+    ask(node, f"JOIN {myself(4)}")
+    assert ask(node, f"REPLACE n1 {new}")["staged"] == {"change": "replace", "node": "n1", "by": "n4", "gone": False}
+    assert [(move["from"], move["to"]) for move in ask(node, "PLAN")["moves"]] == [("n1", "n4")]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("LEAVE n9", "ERR there is no node n9: the members are n1"),
+        ("LEAVE n4", "ERR node n4 is no member yet: `dyn cluster abort` takes its join back"),
+        ("WEIGHT n1 0", "ERR the weight 0 of node n1 is not positive"),
+        ("WEIGHT n1 much", "ERR value is not an integer or out of range"),
+        ("ZONE n9 a", "ERR there is no node n9: the members are n1"),
+        ("REPLACE n9 n1", "ERR there is no node n9: the members are n1"),
+        ("REPLACE n1 n9", "ERR no node n9 is staged to join: name the address of the fresh node, HOST:PORT"),
+        ("REPLACE n1 n1", "ERR node n1 has a place already: a replacement is a node that has none"),
+        ("REMOVE n4", "ERR node n4 is no member yet: `dyn cluster abort` takes its join back"),
+        ("REPLACE n4 n1", "ERR node n4 is no member yet: `dyn cluster abort` takes its join back"),
+        ("LEAVE", "ERR wrong number of arguments for 'dyn.cluster|leave' command"),
+    ],
+)
+def test_what_cannot_be_staged(line: str, why: str) -> None:
+    node = make_node(1)
+    ask(node, f"JOIN {myself(4)}")
+    assert error(node, line) == why
+    assert ask(node, "STATUS")["staged"] == 1
+
+
+def test_the_last_node_cannot_leave() -> None:
+    assert error(make_node(1), "LEAVE n1") == "ERR no node would be left: a cluster needs at least one"
+
+
+def test_weights_and_zones() -> None:
+    node = make_node(1)
+    assert ask(node, "WEIGHT n1 3")["staged"] == {"change": "weight", "node": "n1", "weight": 3}
+    assert ask(node, "ZONE n1 a") == {"staged": {"change": "zone", "node": "n1", "zone": "a"}, "epoch": 8, "changes": 2}
+    ask(node, "COMMIT 8")
+    layout = node.state.layout
+    assert layout is not None and (layout.members[0].weight, layout.members[0].zone) == (3, "a")
+
+
+def test_changes_that_were_staged_apart_may_not_go_together() -> None:
+    node, other = make_node(1), make_node(1)
+    other.state.rng.seed(2)
+    ask(node, f"JOIN {myself(4)}")
+    ask(other, f"JOIN {myself(5, name='n4')}")
+    told = other.staging.document()
+    assert told is not None
+    node.staging.heard(told)
+    for line in ("PLAN", "COMMIT 8"):
+        assert "ERR the staged changes do not go together: there is a node n4 already" in error(node, line)
+    assert epoch_of(node) == 7
+
+
+def test_the_other_nodes_are_told_before_the_answer() -> None:
+    node = make_node(2)
+    reach(node, 2)
+    client = Client(node)
+    client.node.command(client.session, b"DYN.CLUSTER WEIGHT n2 2".split(), 0)
+    outbox = finish_turn(node)
+    assert not outbox.replies
+    assert b"STAGED" in outbox.messages[member(2).id]
+    node.disconnected(member(2).id, 0)
+    assert b'"weight":2' in finish_turn(node).replies[0][1]
+
+
+@pytest.mark.parametrize("line", ["PLAN", "ABORT", "COMMIT 1", "LEAVE n1", f"JOIN {myself(4)}"])
+def test_a_node_without_a_layout_says_so(line: str) -> None:
+    assert "not part of a cluster yet" in error(make_node(0), line)
+
+
+def test_the_node_that_is_to_be_removed_does_not_commit() -> None:
+    node = make_node(3)
+    layout = node.state.layout
+    assert layout is not None
+    node.staging.stage(layout, "remove", member(1).id)
+    assert error(node, "COMMIT 8") == "ERR node n1 is itself to be removed: commit at another node"
+    assert epoch_of(node) == 7
+
+
+def test_help_lists_them_all() -> None:
+    lines = Client(make_node(0)).ask("DYN.CLUSTER HELP")
+    for word in ("STATUS", "JOIN json", "REPLACE node newcomer", "COMMIT epoch", "ABORT"):
+        assert word in lines
