@@ -150,7 +150,7 @@ class PeerMessages:
         """Sends `peer` our view of who lives, and our clock; `wants_answer` 1 asks for its own."""
         state = self._state
         epoch = state.layout.epoch if state.layout is not None else 0
-        table = encode_table(state.liveness.table())
+        table = encode_table(state.liveness.table(peer))
         state.send(peer, state.message(b"CLOCK", state.now_ms))
         state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
 
