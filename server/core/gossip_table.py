@@ -3,9 +3,9 @@
 Theory. In a cluster of thousands a table of all members in each message, to all members each second, would make gossip
 grow with the square of the cluster. So both are bounded here, and the cost of a node stays the same however many others
 there are.
-- *Who asks whom* (`Ring`): the ids of the members, sorted, are a ring, and a node watches the `width` members that follow
-  its own place, which anybody can work out from the layout. Watchers of one node are neighbours and watch each other, too,
-  so around each node there is a small cluster in which everybody talks to everybody.
+- *Who asks whom* (`Ring`): in a small cluster everybody watches everybody. In a large one the ids of the members, sorted,
+  are a ring, and a node watches the `width` members that follow its own place: anybody can work that out from the layout.
+  Watchers of one node are neighbours and watch each other, too, so around each node there is a small cluster.
 - *What spreads* (`Rumours`): a node that has learned of a death, or of a new incarnation, passes it on with a number of
   its next tables that grows with log2 of the cluster, the least told first; after that everybody has heard of it, with
   overwhelming probability. (Demers et al., "Epidemic Algorithms for Replicated Database Maintenance", 1987; Das et al.,
@@ -59,13 +59,19 @@ def decode_table(items: Sequence[bytes]) -> list[TableEntry]:
 
 
 class Ring:
-    """Who watches whom: everybody everybody while nobody has more than `width` peers, else each those that follow it."""
+    """Who watches whom: everybody everybody up to `small_max` members, else each the `width` that follow it."""
 
-    def __init__(self, ids: Sequence[str], width: int) -> None:
+    def __init__(self, ids: Sequence[str], small_max: int, width: int) -> None:
         self.size = len(ids)
-        self.is_wide = self.size > width + 1
+        self.is_wide = self.size > small_max
         self._width = width
-        self._places = {node: place for place, node in enumerate(sorted(ids))}
+        self._nodes = sorted(ids)
+        self._places = {node: place for place, node in enumerate(self._nodes)}
+
+    def after(self, node: str) -> list[str]:
+        """All members but that one, in the order in which they follow it."""
+        place = self._places[node]
+        return self._nodes[place + 1 :] + self._nodes[:place]
 
     def watches(self, watcher: str, node: str) -> bool:
         """Whether `watcher` is to find out by itself how `node` is doing."""

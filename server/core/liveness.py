@@ -23,8 +23,8 @@ A node that is slow itself trusts its suspicions less (Dadgar et al., "Lifeguard
 that stands still while the next `tick` is late. A process that wakes from a pause finds its peers hardly more silent
 than before, and requests that expired meanwhile are no evidence against them.
 
-In a cluster with more than `watched_max` peers nobody can talk to all of them (gossip_table.py says who watches whom and
-how news spreads). Of those that it *watches* a node judges as above; their other watchers are its witnesses. Any other peer
+In a cluster of more than `small_max` members nobody can talk to all others (gossip_table.py says who watches whom and how
+news spreads). Of those that it *watches* a node judges as above; their other watchers are its witnesses. Any other peer
 owes it nothing until asked (as one of the partners drawn at random, or by a request): its silence begins with the first
 question that it has not answered. It is UP while nothing is known against it: no evidence of our own, and no *blame*. A
 watcher's verdict DOWN on an incarnation goes through the cluster as a rumour, and whoever has not heard the peer lately
@@ -64,8 +64,9 @@ class LivenessLimits:
     gossip_fanout: int = 3
     tick_interval_ms: int = 250  # the longest pause between two ticks that the caller should make
     tick_late_ms: int = 500  # the most silence that one tick accounts for: beyond it the lag is our own
-    watched_max: int = 16  # peers that a node watches; a cluster in which that is all of them is a small one
-    table_entries: int = 32  # of one message in a large cluster: ourselves, the watched, rumours, others at random
+    small_max: int = 17  # members of a cluster in which each node watches all others
+    watched_max: int = 8  # peers that a node of a larger one watches
+    table_entries: int = 32  # of one message in a large cluster: ourselves, the watched, rumours, others in turn
     hearsay_life_ms: int = 10_000  # as relayed_life_ms, of peers that are not watched: news of them is rarer
 
     def __post_init__(self) -> None:
@@ -73,8 +74,8 @@ class LivenessLimits:
             raise ValueError("liveness needs 0 < probe_after_ms < suspect_after_ms < down_after_ms")
         if not 0 < self.tick_interval_ms < self.tick_late_ms or self.gossip_interval_ms < 1 or self.gossip_fanout < 1:
             raise ValueError("liveness needs 0 < tick_interval_ms < tick_late_ms, and gossip")
-        if not 0 < self.watched_max < self.table_entries - 2:
-            raise ValueError("liveness needs 0 < watched_max < table_entries - 2")
+        if not 0 < self.watched_max < min(self.small_max, self.table_entries - 2):
+            raise ValueError("liveness needs 0 < watched_max < small_max and room for others in a table")
 
 
 def judge(
@@ -132,8 +133,10 @@ class Liveness:
         self._rng = rng
         self._hearsay_limits = replace(limits, relayed_life_ms=limits.hearsay_life_ms)
         self._peers: dict[str, _Peer] = {}
-        self._ring = Ring([self_id], limits.watched_max)
+        self._ring = Ring([self_id], limits.small_max, limits.watched_max)
         self._watched: list[str] = []
+        self._others: list[str] = []  # those not watched: our tables tell of them in turn
+        self._told = 0  # of the others, in the present turn
         self._rumours = Rumours()
         self._tick_due_ms = 0
         self._stands_ms = -NEVER  # from here on our clock stands still until the next tick
@@ -148,13 +151,15 @@ class Liveness:
         if list(peers) == list(self._peers):
             return
         self._peers = peers
-        self._ring = Ring([self.self_id, *peers], self.limits.watched_max)
+        self._ring = Ring([self.self_id, *peers], self.limits.small_max, self.limits.watched_max)
         for node, known in peers.items():
             watched = self._ring.watches(self.self_id, node)
             if watched != known.watched:  # its silence so far was none, or is none of our business any more
                 known.since_ms = self._clock_ms(now_ms) if watched and known.state is _UP else NEVER
                 known.watched = watched
         self._watched = [node for node, known in peers.items() if known.watched]
+        self._others = [node for node in self._ring.after(self.self_id) if not peers[node].watched]
+        self._told = 0
         self.generation += 1
 
     def heard(self, peer: str, now_ms: int) -> None:
@@ -222,16 +227,19 @@ class Liveness:
 
     def table(self, to: str = "") -> list[TableEntry]:
         """What a gossip message to a peer carries: this node first, then its peers, or as many of them as may be: what is
-        held of `to`, those watched, rumours, some others. Raises our heartbeat: each table is news."""
+        held of `to`, those watched, rumours, and the others in turn. Raises our heartbeat: each table is news."""
         self.heartbeat += 1
         table = [(self.self_id, self.incarnation, self.heartbeat, State.UP)]
         if not self._ring.is_wide:
             return table + [(node, *known.news, known.state) for node, known in self._peers.items()]
-        peers, room = self._peers, self.limits.table_entries - 1
-        chosen = dict.fromkeys([to] if to in peers else [])
-        chosen.update(dict.fromkeys(self._watched))
-        chosen.update(dict.fromkeys(self._rumours.take(room - len(chosen))))
-        chosen.update(dict.fromkeys(self._rng.sample(list(peers), room - len(chosen))))
+        peers = self._peers
+        chosen = dict.fromkeys([to, *self._watched] if to in peers else self._watched)
+        for node in self._rumours.take(self.limits.table_entries - 1 - len(chosen)):
+            chosen[node] = None
+        told, room = self._told, self.limits.table_entries - 1 - len(chosen)
+        for node in self._others[told : told + room]:
+            chosen[node] = None
+        self._told = told + room if told + room < len(self._others) else 0
         deaf = 2 * sum(peers[node].state is _UP for node in self._watched) < len(self._watched)
         for node in chosen:
             known = peers.get(node)
@@ -243,6 +251,7 @@ class Liveness:
     def merge(self, table: Sequence[TableEntry], from_peer: str, now_ms: int) -> None:
         """A table came from `from_peer`. A newer heartbeat of a third node that the sender reaches is a sign of life; a
         table whose sender is not UP here and brings no news of itself is an old one, delivered late."""
+        clock_ms = self._clock_ms(now_ms)
         for node, incarnation, heartbeat, state in table:
             if node == self.self_id:
                 self._read_of_self(incarnation, heartbeat, state)
@@ -251,7 +260,7 @@ class Liveness:
             if known is None:
                 continue
             if node != from_peer and not known.watched:
-                self._hear_say(node, known, (incarnation, heartbeat), state, self._clock_ms(now_ms))
+                self._hear_say(node, known, (incarnation, heartbeat), state, clock_ms)
                 continue
             if node != from_peer and (state is not _UP or not self._ring.watches(from_peer, node)):
                 known.blamed |= state is State.DOWN and 0 < incarnation == known.news[0]  # we only have it know that
@@ -262,7 +271,7 @@ class Liveness:
             if node == from_peer and (is_news or known.state is _UP):
                 self.heard(node, now_ms)
             elif is_news:
-                known.relayed_ms = self._clock_ms(now_ms)
+                known.relayed_ms = clock_ms
                 if known.state is State.DOWN:
                     self._enter(known, State.SUSPECT)
 
@@ -320,8 +329,8 @@ class Liveness:
         return known.state
 
     def _learn(self, node: str, known: _Peer, news: tuple[int, int]) -> None:
-        """There is a newer heartbeat. A new incarnation is not to blame for the old one, and everybody should know it."""
-        if news[0] > known.news[0] and self._ring.is_wide:
+        """There is a newer heartbeat. A new incarnation is not to blame for the old one, and who knew that should know."""
+        if news[0] > known.news[0] > 0 and self._ring.is_wide:
             known.blamed = False
             self._rumours.begin(node, self._ring.size)
         known.news = news
