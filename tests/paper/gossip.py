@@ -23,7 +23,7 @@ from protocol.frames import encode_message, seal
 from server.core.liveness import Liveness, LivenessLimits, State, decode_table, encode_table
 
 SIZES = (10, 30, 100, 300, 1000)
-TICK_MS = 100
+TICK_MS = 200
 DELAY_MS_MAX = 50
 LOSS = 0.01
 SAMPLE = 8
@@ -42,31 +42,34 @@ class Row(NamedTuple):
 
 
 class Gossip:
-    """A cluster of liveness tables that have known each other for long."""
+    """A cluster of liveness tables that hold each other for live; with `names_only` they have no news to pass on yet."""
 
-    def __init__(self, size: int, seed: int, limits: LivenessLimits | None = None) -> None:
+    def __init__(self, size: int, seed: int, names_only: bool = False) -> None:
         self.rng = random.Random(seed)
-        self.limits = limits or LivenessLimits()
         self.now_ms = START_MS
         self.bytes = self.messages = self.serial = 0
         self.events: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self.names = [f"{self.rng.getrandbits(160):040x}" for _ in range(size)]
-        self.nodes = {name: self.acquainted(name) for name in self.names}
+        self.nodes = {name: self.start(name, names_only) for name in self.names}
         self.epochs = dict.fromkeys(self.names, 1)
         self.generations = {name: node.generation for name, node in self.nodes.items()}
         self.gone: dict[str, None] = {}
+        self.cuts: dict[tuple[str, str], None] = {}  # nothing gets from the first to the second
         self.downs: dict[tuple[str, str], int] = {}  # (observer, peer) held for DOWN -> since
-        self.false_downs = 0
+        self.false_downs: list[tuple[str, str]] = []  # whenever one that lives was held for DOWN: observer, peer
         for name in self.names:
             self.at(self.rng.randrange(TICK_MS), self.tick, name)
 
-    def acquainted(self, name: str) -> Liveness:
+    def start(self, name: str, names_only: bool) -> Liveness:
         """A node that has heard all others lately."""
-        node = Liveness(name, INCARNATION, self.limits, random.Random(self.rng.random()))
+        node = Liveness(name, INCARNATION, LivenessLimits(), random.Random(self.rng.random()))
         node.set_members(self.names, self.now_ms)
         for peer in self.names:
-            if peer != name:
-                node.merge([(peer, INCARNATION, 0, State.UP)], peer, self.now_ms - self.rng.randrange(1000))
+            heard_ms = self.now_ms - self.rng.randrange(1000)
+            if names_only:
+                node.heard(peer, heard_ms)
+            elif peer != name:
+                node.merge([(peer, INCARNATION, 0, State.UP)], peer, heard_ms)
         return node
 
     def at(self, delay_ms: int, action: Callable[..., None], *arguments: Any) -> None:
@@ -103,7 +106,8 @@ class Gossip:
             clock = encode_message((b"CLOCK", INCARNATION << 16, self.now_ms))
             self.bytes += SAMPLE * len(seal([clock, message]))
             table = decode_table(items)
-        self.post(self.receive, sender, to, wants_answer, epoch, table)
+        if (sender, to) not in self.cuts:
+            self.post(self.receive, sender, to, wants_answer, epoch, table)
 
     def post(self, action: Callable[..., None], *arguments: Any) -> None:
         """A message is on its way, or lost."""
@@ -135,7 +139,7 @@ class Gossip:
             if peer != name and node.state(peer) is State.DOWN:
                 if (name, peer) not in self.downs:
                     self.downs[name, peer] = self.now_ms
-                    self.false_downs += peer not in self.gone
+                    self.false_downs += [] if peer in self.gone else [(name, peer)]
             else:
                 self.downs.pop((name, peer), None)
 
@@ -149,6 +153,12 @@ class Gossip:
         gone = self.rng.choice([name for name in self.names if name not in self.gone])
         self.gone[gone] = None
         return self.run(60_000, lambda: self.is_down(gone))
+
+    def revive(self, gone: str) -> int:
+        """A node that stood still goes on. Answers after how many ms nobody holds it for DOWN any more."""
+        del self.gone[gone]
+        self.tick(gone)
+        return self.run(60_000, lambda: not self.downs)
 
     def is_down(self, gone: str) -> bool:
         """Whether all that live hold `gone` for DOWN."""
@@ -167,7 +177,7 @@ def measure(size: int, seed: int = 1, for_ms: int = 2000) -> Row:
     gossip.bytes = 0
     gossip.run(for_ms)
     bytes_per_node_and_s = gossip.bytes / size / for_ms * 1000
-    return Row(size, rounds(gossip.spread()), bytes_per_node_and_s, gossip.silence(), gossip.false_downs)
+    return Row(size, rounds(gossip.spread()), bytes_per_node_and_s, gossip.silence(), len(gossip.false_downs))
 
 
 def main() -> None:
