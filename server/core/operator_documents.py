@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from protocol.slots import key_slot
+from server.core import clock_report
 from server.core.layout import Layout, Member
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def own_status(node: Node) -> bytes:
     state = node.state
     return encode({"keys": state.records.keys, "hints_held": state.hints.total, "behind": state.hints.behind,
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
-                   "lost": state.statistics.records_lost})  # fmt: skip
+                   "lost": state.statistics.records_lost, "wall_ms": state.clock.wall_ms})  # fmt: skip
 
 
 def myself(node: Node) -> Document:
@@ -59,8 +60,9 @@ def myself(node: Node) -> Document:
     }
 
 
-def status(node: Node, answers: dict[str, list[bytes]]) -> Document:
-    """`cluster status`, out of the layout, our view of who is alive, and what each node answered about itself."""
+def status(node: Node, answers: dict[str, list[bytes]], asked_ms: int) -> Document:
+    """`cluster status`, out of the layout, our view of who is alive, and what each node answered about itself since
+    `asked_ms` by our wall clock."""
     layout = node.state.layout
     assert layout is not None
     owned = layout.owned()
@@ -84,8 +86,7 @@ def status(node: Node, answers: dict[str, list[bytes]]) -> Document:
             }
         )
     verdict, summary = judge(layout, {entry["id"]: entry["state"] for entry in nodes})
-    behind = behind_of(layout, told_by.values())
-    remarks = ([f"{_missed(behind)}; every key is still served"] if behind else []) + damage(layout, told_by)
+    remarks = amiss(node, told_by, asked_ms)
     if remarks:
         summary = "; ".join(remarks if verdict == "healthy" else [summary, *remarks])
         verdict = "degraded" if verdict == "healthy" else verdict
@@ -129,6 +130,18 @@ def behind_of(layout: Layout, told: Iterable[Document]) -> list[str]:
 def _missed(behind: list[str]) -> str:
     return (f"{', '.join(behind)} missed writes that no hint was kept of (hints_bytes_max or hint_age_ms_max was reached): "
             "Merkle repair brings them in time, `dyn repair` now")  # fmt: skip
+
+
+def amiss(node: Node, told_by: dict[str, Document], asked_ms: int) -> list[str]:
+    """What an operator should know of though every key may be served."""
+    layout, state = node.state.layout, node.state
+    assert layout is not None
+    behind = behind_of(layout, told_by.values())
+    missed = [f"{_missed(behind)}; every key is still served"] if behind else []
+    told = [(member.name, told_by.get(member.id, {}).get("wall_ms")) for member in by_name(layout)]
+    clocks_ms = {name: int(wall_ms) for name, wall_ms in told if wall_ms is not None}
+    off = clock_report.remarks(clocks_ms, asked_ms, state.clock.wall_ms, state.config.clock_warn_ms)
+    return missed + damage(layout, told_by) + off
 
 
 def damage(layout: Layout, told_by: dict[str, Document]) -> list[str]:

@@ -38,8 +38,9 @@ def _status(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     layout = layout_of(node)
 
     def steps() -> Steps:
+        asked_ms = node.state.clock.wall_ms
         answers = yield node.questions.ask([member.id for member in layout.members], b"STATUS")
-        return _json(documents.status(node, answers))
+        return _json(documents.status(node, answers, asked_ms))
 
     node.run_steps(steps(), sink, number)
 
