@@ -230,8 +230,8 @@ class Server:
             self._complaints = list(complaints)
             for name, ahead_ms in complaints.items():
                 log.warning(
-                    "this node's clock is %d s ahead of that of node %s, which does not follow it: set the one that is wrong "
-                    "(NTP), and start its node again",
+                    "this node's clock is %d s ahead of that of node %s, which does not follow it: set the one that is "
+                    "wrong (NTP), and start its node again",
                     ahead_ms // 1000,
                     name,
                 )
