@@ -240,7 +240,7 @@ class Liveness:
         for node in self._others[told : told + room]:
             chosen[node] = None
         self._told = told + room if told + room < len(self._others) else 0
-        deaf = 2 * sum(peers[node].state is _UP for node in self._watched) < len(self._watched)
+        deaf = 4 * sum(peers[node].state is _UP for node in self._watched) < len(self._watched)
         for node in chosen:
             known = peers.get(node)
             if known is not None and known.news[0]:

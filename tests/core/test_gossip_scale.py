@@ -147,9 +147,13 @@ def test_who_becomes_watched_is_not_blamed_for_its_silence_before() -> None:
     assert [node.state(peer) for peer in NAMES[9:17]] == [DOWN] * 8
 
 
-def test_a_layout_reaches_a_thousand_in_a_few_rounds() -> None:
-    gossip = Gossip(1000, 1, names_only=True)
-    assert rounds(gossip.spread()) <= 2 * math.log2(1000)
+@pytest.mark.parametrize(("size", "seed"), [(10, 1), (100, 1), (300, 1), *[
+    pytest.param(1000, seed, marks=[pytest.mark.soak, pytest.mark.timeout(600)]) for seed in range(3)
+]])  # fmt: skip
+def test_a_layout_reaches_all_in_a_few_rounds(size: int, seed: int) -> None:
+    """Also in a cluster that has just started, where nobody has heard of anybody."""
+    gossip = Gossip(size, seed, acquainted=False)
+    assert rounds(gossip.spread()) <= 2 * math.log2(size)
 
 
 def test_the_bytes_of_gossip_do_not_grow_with_the_cluster() -> None:
@@ -189,6 +193,34 @@ def test_a_deaf_node_blames_nobody() -> None:
     gossip.run(15_000)
     assert len(gossip.false_downs) > 8
     assert {peer for observer, peer in gossip.false_downs if observer != deaf} <= {deaf}
+
+
+@pytest.mark.parametrize(
+    ("size", "seconds"), [(25, 20), pytest.param(100, 1200, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
+)
+def test_a_large_stable_cluster_holds_nobody_for_down(size: int, seconds: int) -> None:
+    """One message in a hundred is lost, and all that come during a node's pauses of up to a second."""
+    gossip = Gossip(size, 1)
+    end_ms = gossip.now_ms + seconds * 1000
+    while gossip.now_ms < end_ms:
+        paused = gossip.rng.choice(gossip.names)
+        gossip.gone[paused] = None
+        gossip.run(gossip.rng.randrange(1000))
+        assert gossip.downs == {}
+        gossip.revive(paused)
+        gossip.run(gossip.rng.randrange(3000))
+    assert gossip.false_downs == []
+
+
+def test_half_of_a_cluster_dies_at_once() -> None:
+    gossip = Gossip(60, 1)
+    gossip.run(1000)
+    gossip.gone = dict.fromkeys(gossip.rng.sample(gossip.names, 30))
+    gossip.run(PROMISE_MS)
+    living = [name for name in gossip.names if name not in gossip.gone]
+    known = [pair for pair in gossip.downs if pair[0] in living]
+    assert len(known) > 0.9 * len(living) * len(gossip.gone)  # the others' watchers have died, too: that takes longer
+    assert gossip.false_downs == []
 
 
 @pytest.mark.soak

@@ -42,15 +42,16 @@ class Row(NamedTuple):
 
 
 class Gossip:
-    """A cluster of liveness tables that hold each other for live; with `names_only` they have no news to pass on yet."""
+    """A cluster of liveness tables that hold each other for live, unless they are not `acquainted` yet."""
 
-    def __init__(self, size: int, seed: int, names_only: bool = False) -> None:
+    def __init__(self, size: int, seed: int, acquainted: bool = True) -> None:
         self.rng = random.Random(seed)
+        self.acquainted = acquainted
         self.now_ms = START_MS
         self.bytes = self.messages = self.serial = 0
         self.events: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
         self.names = [f"{self.rng.getrandbits(160):040x}" for _ in range(size)]
-        self.nodes = {name: self.start(name, names_only) for name in self.names}
+        self.nodes = {name: self.start(name) for name in self.names}
         self.epochs = dict.fromkeys(self.names, 1)
         self.generations = {name: node.generation for name, node in self.nodes.items()}
         self.gone: dict[str, None] = {}
@@ -60,16 +61,13 @@ class Gossip:
         for name in self.names:
             self.at(self.rng.randrange(TICK_MS), self.tick, name)
 
-    def start(self, name: str, names_only: bool) -> Liveness:
-        """A node that has heard all others lately."""
+    def start(self, name: str) -> Liveness:
+        """A node, which has heard all others lately if it is `acquainted`."""
         node = Liveness(name, INCARNATION, LivenessLimits(), random.Random(self.rng.random()))
         node.set_members(self.names, self.now_ms)
         for peer in self.names:
-            heard_ms = self.now_ms - self.rng.randrange(1000)
-            if names_only:
-                node.heard(peer, heard_ms)
-            elif peer != name:
-                node.merge([(peer, INCARNATION, 0, State.UP)], peer, heard_ms)
+            if self.acquainted and peer != name:
+                node.merge([(peer, INCARNATION, 0, State.UP)], peer, self.now_ms - self.rng.randrange(1000))
         return node
 
     def at(self, delay_ms: int, action: Callable[..., None], *arguments: Any) -> None:
@@ -132,7 +130,7 @@ class Gossip:
     def note(self, name: str) -> None:
         """Writes down whom a node holds for DOWN now, if that may have changed."""
         node = self.nodes[name]
-        if node.generation == self.generations[name]:
+        if node.generation == self.generations[name] or not self.acquainted:
             return
         self.generations[name] = node.generation
         for peer in self.names:
