@@ -157,7 +157,7 @@ def test_a_layout_reaches_all_in_a_few_rounds(size: int, seed: int) -> None:
 
 
 def test_the_bytes_of_gossip_do_not_grow_with_the_cluster() -> None:
-    few, many = measure(40, for_ms=1000), measure(120, for_ms=1000)
+    few, many = measure(70, for_ms=1000), measure(140, for_ms=1000)
     assert many.bytes_per_node_and_s <= 1.3 * few.bytes_per_node_and_s
     for row in (few, many):
         assert row.rounds <= 2 * math.log2(row.size)
