@@ -22,34 +22,32 @@ second, the last heartbeats of the dead soon stop to be news.
 A node that is slow itself trusts its suspicions less (Dadgar et al., "Lifeguard", 2017): silence is measured on a clock
 that stands still while the next `tick` is late. A process that wakes from a pause finds its peers hardly more silent
 than before, and requests that expired meanwhile are no evidence against them.
+
+In a cluster of more than `small_max` members nobody can talk to all others (gossip_table.py says who watches whom and how
+news spreads). Of those that it *watches* a node judges as above; their other watchers are its witnesses. Any other peer
+owes it nothing until asked (as one of the partners drawn at random, or by a request): its silence begins with the first
+question that it has not answered. It is UP while nothing is known against it: no evidence of our own, and no *blame*. A
+watcher's verdict DOWN on an incarnation goes through the cluster as a rumour, and whoever has not heard the peer lately
+believes it; the blamed node, to whom everybody tells it, refutes it by a higher incarnation, which goes the same way. What
+a node holds against a peer that it does not watch stays with it, and so does a suspicion: one bad link is no rumour. And a
+node that hears hardly any of those it watches is rather deaf itself than right: it blames nobody.
 """
 
 from __future__ import annotations
 
-import enum
 import random
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-TABLE_ENTRIES_MAX = 1024
-COUNTER_MAX = 10**18 - 1
+from server.core.gossip_table import COUNTER_MAX, Ring, Rumours, State, TableEntry, decode_table, encode_table
+
+__all__ = ["COUNTER_MAX", "Liveness", "LivenessLimits", "PeerStatus", "State", "decode_table", "encode_table", "judge"]
+
 NEVER = -(1 << 62)  # a time before every other, far enough that any silence since then is long
 
 
-class State(enum.Enum):
-    """UP: reached directly. SUSPECT: not to be relied on. DOWN: no sign of life, from anybody."""
-
-    UP = "up"
-    SUSPECT = "suspect"
-    DOWN = "down"
-
-
 _UP = State.UP
-_ENTRY = re.compile(rb"([^ ]{1,128}) (\d{1,18}) (\d{1,18}) (up|suspect|down)(?: .*)?", re.DOTALL)
-
-TableEntry = tuple[str, int, int, State]  # (node id, incarnation, heartbeat, the sender's verdict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +64,18 @@ class LivenessLimits:
     gossip_fanout: int = 3
     tick_interval_ms: int = 250  # the longest pause between two ticks that the caller should make
     tick_late_ms: int = 500  # the most silence that one tick accounts for: beyond it the lag is our own
+    small_max: int = 17  # members of a cluster in which each node watches all others
+    watched_max: int = 8  # peers that a node of a larger one watches
+    table_entries: int = 32  # of one message in a large cluster: ourselves, the watched, rumours, others in turn
+    hearsay_life_ms: int = 10_000  # as relayed_life_ms, of peers that are not watched: news of them is rarer
 
     def __post_init__(self) -> None:
         if not 0 < self.probe_after_ms < self.suspect_after_ms < self.down_after_ms:
             raise ValueError("liveness needs 0 < probe_after_ms < suspect_after_ms < down_after_ms")
         if not 0 < self.tick_interval_ms < self.tick_late_ms or self.gossip_interval_ms < 1 or self.gossip_fanout < 1:
             raise ValueError("liveness needs 0 < tick_interval_ms < tick_late_ms, and gossip")
+        if not 0 < self.watched_max < min(self.small_max, self.table_entries - 2):
+            raise ValueError("liveness needs 0 < watched_max < small_max and room for others in a table")
 
 
 def judge(
@@ -98,12 +102,17 @@ class PeerStatus(NamedTuple):
 class _Peer:
     """What is known of one peer. Times are on the table's own clock, which stands still while this node lags."""
 
-    __slots__ = ("asked_ms", "failed", "heard_ms", "news", "relayed_ms", "state", "unlinked_ms")
+    __slots__ = (
+        "asked_ms", "blamed", "failed", "heard_ms", "news", "relayed_ms", "since_ms", "state", "unlinked_ms", "watched"
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.state = State.DOWN
+        self.watched = True
+        self.blamed = False  # a watcher has said that it is DOWN, in its present incarnation
         self.news = (0, 0)  # the newest (incarnation, heartbeat)
         self.heard_ms = self.relayed_ms = self.asked_ms = NEVER
+        self.since_ms = NEVER  # its silence is not counted from before; of one not watched: the first open question
         self.unlinked_ms: int | None = None
         self.failed = False
 
@@ -111,7 +120,7 @@ class _Peer:
 class Liveness:
     """The table of one node. `now_ms` is monotonic; ids that are not members are ignored everywhere.
 
-    The caller sends `table()` to each peer that `tick` names, answers a table that was no answer itself with its own
+    The caller sends `table(peer)` to each peer that `tick` names, answers a table that was no answer itself with its own
     (push-pull), and reports what its links and requests meet. `generation` grows with every change of a state or of
     the members, for caches to key on.
     """
@@ -122,7 +131,13 @@ class Liveness:
         self.heartbeat = self.generation = 0
         self.limits = limits
         self._rng = rng
+        self._hearsay_limits = replace(limits, relayed_life_ms=limits.hearsay_life_ms)
         self._peers: dict[str, _Peer] = {}
+        self._ring = Ring([self_id], limits.small_max, limits.watched_max)
+        self._watched: list[str] = []
+        self._others: list[str] = []  # those not watched: our tables tell of them in turn
+        self._told = 0  # of the others, in the present turn
+        self._rumours = Rumours()
         self._tick_due_ms = 0
         self._stands_ms = -NEVER  # from here on our clock stands still until the next tick
         self._lag_ms = 0  # for how long it has stood still so far
@@ -133,9 +148,19 @@ class Liveness:
         """The members of the layout, with or without this node. Those that stay keep what is known of them. New ones
         are DOWN until their first message (nobody is believed up unheard); the next tick, whenever it is, asks them."""
         peers = {node: self._peers.get(node) or _Peer() for node in ids if node != self.self_id}
-        if list(peers) != list(self._peers):
-            self._peers = peers
-            self.generation += 1
+        if list(peers) == list(self._peers):
+            return
+        self._peers = peers
+        self._ring = Ring([self.self_id, *peers], self.limits.small_max, self.limits.watched_max)
+        for node, known in peers.items():
+            watched = self._ring.watches(self.self_id, node)
+            if watched != known.watched:  # its silence so far was none, or is none of our business any more
+                known.since_ms = self._clock_ms(now_ms) if watched and known.state is _UP else NEVER
+                known.watched = watched
+        self._watched = [node for node, known in peers.items() if known.watched]
+        self._others = [node for node in self._ring.after(self.self_id) if not peers[node].watched]
+        self._told = 0
+        self.generation += 1
 
     def heard(self, peer: str, now_ms: int) -> None:
         """HOT. A message came from `peer` over its link: it is UP. Tables go through `merge`, which knows old ones."""
@@ -178,46 +203,75 @@ class Liveness:
         self._tick_due_ms = now_ms + self.limits.tick_interval_ms
         self._stands_ms = now_ms + self.limits.tick_late_ms
         clock_ms = self._clock_ms(now_ms)
-        for known in self._peers.values():
-            self._judge(known, clock_ms)
+        unsure: list[tuple[str, _Peer]] = []  # all but those that we do not watch and have nothing against
+        for node, known in self._peers.items():
+            if known.watched or known.state is not _UP or known.blamed or known.since_ms > known.heard_ms:
+                self._judge(known, clock_ms)
+                unsure.append((node, known))
         chosen: list[str] = []
         overdue_ms, interval_ms = now_ms - self._gossip_due_ms, self.limits.gossip_interval_ms
         if overdue_ms >= 0:
             self._gossip_due_ms = now_ms + interval_ms - overdue_ms % interval_ms  # keeping its phase
             chosen = self._partners()
-        chosen += [node for node, known in self._peers.items() if node not in chosen and self._doubts(known, clock_ms)]
+        chosen += [node for node, known in unsure if node not in chosen and self._doubts(known, clock_ms)]
         for node in chosen:
-            self._peers[node].asked_ms = clock_ms
+            known = self._peers[node]
+            if not known.watched and known.since_ms <= known.heard_ms:
+                known.since_ms = clock_ms
+            known.asked_ms = clock_ms
         return chosen
 
     def next_deadline_ms(self) -> int:
         """When `tick` is wanted next, at the latest. Later calls are taken for a lag of this node, if by much."""
         return self._tick_due_ms
 
-    def table(self) -> list[TableEntry]:
-        """What a gossip message carries: this node first, then its peers. Raises our heartbeat: each table is news."""
+    def table(self, to: str = "") -> list[TableEntry]:
+        """What a gossip message to a peer carries: this node first, then its peers, or as many of them as may be: what is
+        held of `to`, those watched, rumours, and the others in turn. Raises our heartbeat: each table is news."""
         self.heartbeat += 1
         table = [(self.self_id, self.incarnation, self.heartbeat, State.UP)]
-        table += [(node, *known.news, known.state) for node, known in self._peers.items()]
+        if not self._ring.is_wide:
+            return table + [(node, *known.news, known.state) for node, known in self._peers.items()]
+        peers = self._peers
+        chosen = dict.fromkeys([to, *self._watched] if to in peers else self._watched)
+        for node in self._rumours.take(self.limits.table_entries - 1 - len(chosen)):
+            chosen[node] = None
+        told, room = self._told, self.limits.table_entries - 1 - len(chosen)
+        for node in self._others[told : told + room]:
+            chosen[node] = None
+        self._told = told + room if told + room < len(self._others) else 0
+        deaf = 4 * sum(peers[node].state is _UP for node in self._watched) < len(self._watched)
+        for node in chosen:
+            known = peers.get(node)
+            if known is not None and known.news[0]:
+                state = State.DOWN if node == to and known.blamed else self._word_on(known, deaf)
+                table.append((node, *known.news, state))
         return table
 
     def merge(self, table: Sequence[TableEntry], from_peer: str, now_ms: int) -> None:
         """A table came from `from_peer`. A newer heartbeat of a third node that the sender reaches is a sign of life; a
         table whose sender is not UP here and brings no news of itself is an old one, delivered late."""
+        clock_ms = self._clock_ms(now_ms)
         for node, incarnation, heartbeat, state in table:
             if node == self.self_id:
                 self._read_of_self(incarnation, heartbeat, state)
                 continue
             known = self._peers.get(node)
-            if known is None or (state is not _UP and node != from_peer):
+            if known is None:
+                continue
+            if node != from_peer and not known.watched:
+                self._hear_say(node, known, (incarnation, heartbeat), state, clock_ms)
+                continue
+            if node != from_peer and (state is not _UP or not self._ring.watches(from_peer, node)):
+                known.blamed |= state is State.DOWN and 0 < incarnation == known.news[0]  # we only have it know that
                 continue
             is_news = (incarnation, heartbeat) > known.news
             if is_news:
-                known.news = (incarnation, heartbeat)
+                self._learn(node, known, (incarnation, heartbeat))
             if node == from_peer and (is_news or known.state is _UP):
                 self.heard(node, now_ms)
             elif is_news:
-                known.relayed_ms = self._clock_ms(now_ms)
+                known.relayed_ms = clock_ms
                 if known.state is State.DOWN:
                     self._enter(known, State.SUSPECT)
 
@@ -249,23 +303,68 @@ class Liveness:
 
     def _judge(self, known: _Peer, clock_ms: int) -> None:
         unlinked_ago_ms = None if known.unlinked_ms is None else clock_ms - known.unlinked_ms
-        heard_ago_ms, relayed_ago_ms = clock_ms - known.heard_ms, clock_ms - known.relayed_ms
-        self._enter(known, judge(heard_ago_ms, relayed_ago_ms, unlinked_ago_ms, known.failed, self.limits))
+        silence_ms, relayed_ago_ms = self._silence_ms(known, clock_ms), clock_ms - known.relayed_ms
+        limits = self.limits if known.watched else self._hearsay_limits
+        verdict = judge(silence_ms, relayed_ago_ms, unlinked_ago_ms, known.failed, limits)
+        if known.blamed and not known.watched and clock_ms - known.heard_ms >= limits.suspect_after_ms:
+            verdict = State.DOWN
+        self._enter(known, verdict)
+
+    def _silence_ms(self, known: _Peer, clock_ms: int) -> int:
+        """For how long a peer has owed us a word; for ever if nothing was heard of it yet, from anybody."""
+        if known.watched:
+            return clock_ms - max(known.heard_ms, known.since_ms)
+        if known.since_ms > known.heard_ms:
+            return clock_ms - known.since_ms
+        return 0 if known.news[0] or known.heard_ms != NEVER else clock_ms - NEVER
+
+    def _word_on(self, known: _Peer, deaf: bool) -> State:
+        """What we tell others of a peer in a large cluster: a verdict of our own only if we watch it."""
+        if not known.watched:
+            return State.DOWN if known.blamed and known.state is State.DOWN else _UP
+        if known.state is State.DOWN:
+            if deaf:
+                return State.SUSPECT
+            known.blamed = True
+        return known.state
+
+    def _learn(self, node: str, known: _Peer, news: tuple[int, int]) -> None:
+        """There is a newer heartbeat. A new incarnation is not to blame for the old one, and who knew that should know."""
+        if news[0] > known.news[0] > 0 and self._ring.is_wide:
+            known.blamed = False
+            self._rumours.begin(node, self._ring.size)
+        known.news = news
+
+    def _hear_say(self, node: str, known: _Peer, news: tuple[int, int], state: State, clock_ms: int) -> None:
+        """What a third node says of a peer that we do not watch."""
+        if state is _UP and news > known.news:
+            self._learn(node, known, news)
+            known.relayed_ms = clock_ms
+            if known.state is State.DOWN:
+                self._judge(known, clock_ms)
+        elif state is State.DOWN and news[0] > 0 and (news[0], 1) > (known.news[0], int(known.blamed)):
+            if news > known.news:
+                self._learn(node, known, news)
+            known.blamed = True
+            self._rumours.begin(node, self._ring.size)
+            self._judge(known, clock_ms)
 
     def _partners(self) -> list[str]:
         """Whom to gossip with in this interval: `gossip_fanout` of those not DOWN, and of the DOWN as many as are left
         over, one at least, so that two halves of a cluster which hold each other for dead meet again."""
         dead = [node for node, known in self._peers.items() if known.state is State.DOWN]
-        living = [node for node in self._peers if node not in dead]
+        living = [node for node, known in self._peers.items() if known.state is not State.DOWN]
+        if self._ring.is_wide and living and self._rng.randrange(len(living)) >= self.limits.watched_max * len(dead):
+            dead = []  # or the few dead of a large cluster would be asked by all of it at once
         fanout = self.limits.gossip_fanout
         chosen = self._rng.sample(living, min(fanout, len(living)))
         return chosen + self._rng.sample(dead, min(max(1, fanout - len(chosen)), len(dead)))
 
     def _doubts(self, known: _Peer, clock_ms: int) -> bool:
         """Whether to ask a peer out of turn: a new one, or one falling silent; at gossip's pace when long unheard."""
-        if known.asked_ms == NEVER:
+        if known.asked_ms == NEVER and known.watched:
             return True
-        silence_ms = clock_ms - known.heard_ms
+        silence_ms = self._silence_ms(known, clock_ms)
         if known.state is State.DOWN or (known.state is _UP and silence_ms < self.limits.probe_after_ms):
             return False
         long_silent = silence_ms >= self.limits.down_after_ms
@@ -278,22 +377,3 @@ class Liveness:
         doubted = state is not _UP and incarnation == self.incarnation
         if doubted or (incarnation, heartbeat) > (self.incarnation, self.heartbeat):
             self.incarnation = min(incarnation + 1, COUNTER_MAX)
-
-
-def encode_table(table: Sequence[TableEntry]) -> list[bytes]:
-    """One item an entry: id, incarnation, heartbeat and state between single spaces; no id may hold a space."""
-    return [f"{node} {incarnation} {beat} {state.value}".encode() for node, incarnation, beat, state in table]
-
-
-def decode_table(items: Sequence[bytes]) -> list[TableEntry]:
-    """The table that `encode_table` made; further fields of an entry are left to later versions. Raises ValueError."""
-    if len(items) > TABLE_ENTRIES_MAX:
-        raise ValueError(f"gossip table of {len(items)} entries, at most {TABLE_ENTRIES_MAX} are allowed")
-    table = []
-    for item in items:
-        match = _ENTRY.fullmatch(item)
-        if match is None:
-            raise ValueError(f"malformed gossip entry {item[:64]!r}")
-        node, incarnation, heartbeat, state = match.groups()
-        table.append((node.decode(), int(incarnation), int(heartbeat), State(state.decode())))
-    return table

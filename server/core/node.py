@@ -18,6 +18,7 @@ from server.core import replica, status
 from server.core.anti_entropy import AntiEntropy
 from server.core.background import Background
 from server.core.clock import HybridClock
+from server.core.clock_report import ClockReport
 from server.core.collection import Collection
 from server.core.config import Config
 from server.core.dispatch import Dispatcher
@@ -82,6 +83,7 @@ class Node:
         liveness = Liveness(member.id, incarnation, limits, rng)
         clock = HybridClock(wall_ms, config.clock_drift_ms_max)
         self.state = State(member, actor, config, clock, records, liveness, rng, incarnation)
+        self.clock_report = ClockReport(self.state)
         self.reads = Reads(self.state)
         self.writes = Writes(self.state)
         self.timers = Timers()

@@ -13,6 +13,7 @@ they come late, so that a message may be lost, repeated or overtaken; only a rel
     GOSSIP, CLOCK, LAYOUT             who lives, whose clock reads what, who owns what
     VIEW                              which layout its sender goes by
     STAGED                            what operators have staged for the next layout
+    CLOCKOFF                          your clock is so far ahead that it is not followed (clock_report.py)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from server.core import replica
+from server.core.clock import SEQUENCE_BITS
 from server.core.late import carries_records
 from server.core.layout import Layout
 from server.core.liveness import decode_table, encode_table
@@ -52,7 +54,8 @@ class PeerMessages:
         state.heard_ms[peer] = now_ms
         state.statistics.messages += 1
         reading = self._reading = int(message[1])
-        state.clock.observe(reading)
+        if not state.clock.observe(reading):
+            self._node.clock_report.refused(peer, (reading >> SEQUENCE_BITS) - state.clock.wall_ms)
         kind = message[0]
         if kind != b"GOSSIP" and kind != b"CLOCK":  # a table tells by itself how fresh it is
             state.liveness.heard(peer, now_ms)
@@ -83,6 +86,7 @@ class PeerMessages:
             b"ANSWER": lambda peer, number, items: questions.answered(peer, number, items),
             b"GOSSIP": lambda peer, number, items: self._heard_gossip(peer, number, items),
             b"CLOCK": lambda peer, number, items: relays.heard_clock(peer, number),
+            b"CLOCKOFF": lambda peer, number, items: node.clock_report.told(peer, number),
             b"LAYOUT": lambda peer, number, items: self._heard_layout(items[0]),
             b"VIEW": lambda peer, number, items: node.membership.heard_view(
                 peer, int(items[0]), int(items[1]), items[2]
@@ -158,8 +162,9 @@ class PeerMessages:
         """Sends `peer` our view of who lives, our clock, and what is staged; `wants_answer` 1 asks for its own."""
         state = self._state
         epoch = state.layout.epoch if state.layout is not None else 0
-        table = encode_table(state.liveness.table())
+        table = encode_table(state.liveness.table(peer))
         state.send(peer, state.message(b"CLOCK", state.now_ms))
+        self._node.clock_report.tell(peer)
         state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
         if state.layout is not None:
             state.send(peer, state.message(b"VIEW", 0, *self._node.membership.view()))

@@ -26,6 +26,7 @@ class Statistics:
     timeouts: int = 0
     busy: int = 0
     damaged_frames: int = 0
+    clock_complaints: int = 0  # other nodes have told us that they refuse our clock
     read_repairs: int = 0  # records sent to owners, or taken, because a read has found them different
     hints_kept: int = 0
     hints_delivered: int = 0

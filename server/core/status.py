@@ -14,6 +14,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from server.core import clock_report
 from server.core.layout import HANDOVER, SETTLED, TRANSFER, Layout
 from server.core.operator_documents import Document, behind_of, by_name, encode
 
@@ -30,18 +31,18 @@ def own_status(node: Node) -> bytes:
     return encode({"keys": state.records.keys, "hints_held": state.hints.total, "behind": state.hints.behind,
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
                    "lost": state.statistics.records_lost, "transfer": node.transfers.document(),
-                   "to_let_go": node.eviction.remaining()})  # fmt: skip
+                   "to_let_go": node.eviction.remaining(), "wall_ms": state.clock.wall_ms})  # fmt: skip
 
 
-def status(node: Node, answers: Mapping[str, list[bytes]]) -> Document:
-    """`cluster status`, out of the layout, our view of who is alive, and what each node answered about itself."""
+def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Document:
+    """`cluster status`, out of the layout, our view of who is alive, and what each node answered about itself since
+    `asked_ms` by our wall clock."""
     layout = node.state.layout
     assert layout is not None
     told_by: dict[str, Document] = {node_id: json.loads(answer[0]) for node_id, answer in answers.items() if answer}
     states = {member.id: node.state.liveness.state(member.id).value for member in layout.members}
     verdict, summary = judge(layout, states)
-    behind = behind_of(layout, told_by.values())
-    remarks = ([f"{_missed(behind)}; every key is still served"] if behind else []) + damage(layout, told_by)
+    remarks = amiss(node, layout, told_by, asked_ms)
     if remarks:
         summary = "; ".join(remarks if verdict == "healthy" else [summary, *remarks])
         verdict = "degraded" if verdict == "healthy" else verdict
@@ -59,6 +60,17 @@ def status(node: Node, answers: Mapping[str, list[bytes]]) -> Document:
         "nodes": _nodes(layout, states, told_by),
     }
     return document | ({"change": change} if change is not None else {})
+
+
+def amiss(node: Node, layout: Layout, told_by: Mapping[str, Document], asked_ms: int) -> list[str]:
+    """What an operator should know of though every key may be served."""
+    state = node.state
+    behind = behind_of(layout, told_by.values())
+    missed = [f"{_missed(behind)}; every key is still served"] if behind else []
+    told = [(member.name, told_by.get(member.id, {}).get("wall_ms")) for member in by_name(layout)]
+    clocks_ms = {name: int(wall_ms) for name, wall_ms in told if wall_ms is not None}
+    off = clock_report.remarks(clocks_ms, asked_ms, state.clock.wall_ms, state.config.clock_warn_ms)
+    return missed + damage(layout, told_by) + off
 
 
 def _nodes(layout: Layout, states: Mapping[str, str], told_by: Mapping[str, Document]) -> list[Document]:

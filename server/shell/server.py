@@ -54,6 +54,7 @@ class Server:
         )
         self._checked_ms = -1000
         self._damage = (0, 0, 0)  # as last reported
+        self._complaints: list[str] = []  # of our clock, as last reported: by whom
         self._ticked_ms = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
@@ -188,6 +189,7 @@ class Server:
             self._checked_ms = now_ms
             self._check_disk()
             self._report_damage()
+            self._report_clock()
             self._close_idle(now_ms)
             self.node.facts = process_facts()
         self.schedule_turn()
@@ -233,6 +235,21 @@ class Server:
                 len(self.node.mending),
             )
             self._damage = found
+
+    def _report_clock(self) -> None:
+        """Other nodes say that our clock is off: nobody else can set it right than who reads this log."""
+        complaints = self.node.clock_report.complaints()
+        if list(complaints) != self._complaints:
+            self._complaints = list(complaints)
+            for name, ahead_ms in complaints.items():
+                log.warning(
+                    "this node's clock is %d s ahead of that of node %s, which does not follow it: set the one that is "
+                    "wrong (NTP), and start its node again",
+                    ahead_ms // 1000,
+                    name,
+                )
+            if not complaints:
+                log.info("no other node complains of this node's clock any more")
 
     def _close_idle(self, now_ms: int) -> None:
         limit_ms = self.config.idle_timeout_ms
