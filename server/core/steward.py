@@ -4,7 +4,7 @@ Theory. No phase needs a decision, only somebody who looks whether its condition
 reached. There is no election. Two nodes that hold themselves for the steward make the same document; and whoever takes over
 from one that has died asks anew, for the answers are facts that stand with those who give them.
 
-    TRANSFER   every new owner is whole, and all members act by this layout     -> HANDOVER
+    TRANSFER   each new owner is whole, and nobody keeps a hint for one          -> HANDOVER
     HANDOVER   all members act by it: nobody reads from the former owners       -> SETTLED
     SETTLED    who was leaving holds nothing any more                           -> it is no member from now on
 
@@ -24,6 +24,7 @@ from server.core.procedures import Step, Steps
 from server.core.questions import Answers, Questions
 from server.core.state import State
 from server.core.succession import hand_over, release, settle
+from server.core.transfers import comers_of
 
 LOOK_MS = 250
 
@@ -64,24 +65,21 @@ class Steward:
             return hand_over(layout) if (yield from self._is_moved(layout)) else None
         if layout.phase == HANDOVER:
             answers = yield self._ask(self._membership.expected(), b"ADOPTED")
-            return settle(layout) if self._all_say(self._membership.expected(), answers, YES) else None
+            return settle(layout) if self._all_say(self._membership.expected(), answers) else None
         answers = yield self._ask(layout.leaving, b"EMPTY")
         gone = [node for node in layout.leaving if answers.get(node) == [YES]]
         return release(layout, gone) if gone else None
 
     def _is_moved(self, layout: Layout) -> Generator[Step, Any, bool]:
-        comers = dict.fromkeys(
-            owner for partition, former in layout.former for owner in layout.owners[partition] if owner not in former
-        )
-        members = dict.fromkeys([*comers, *self._membership.expected()])
-        answers = yield self._ask(list(members), b"MOVED")
-        return self._all_say(list(comers), answers, YES) and self._all_say(list(members), answers, YES, NO)
+        members = list(dict.fromkeys([*comers_of(layout), *self._membership.expected()]))
+        answers = yield self._ask(members, b"MOVED")
+        return self._all_say(members, answers)
 
     def _ask(self, nodes: Sequence[str], kind: bytes) -> Step:
         return self._questions.ask(nodes, kind, *self._membership.view())
 
-    def _all_say(self, nodes: Sequence[str], answers: Answers, *words: bytes) -> bool:
-        return all(answers.get(node, [])[:1] in [[word] for word in words] for node in nodes)
+    def _all_say(self, nodes: Sequence[str], answers: Answers) -> bool:
+        return all(answers.get(node, [])[:1] == [YES] for node in nodes)
 
 
 def is_empty(state: State, membership: Membership, busy: Callable[[], bool], args: Sequence[bytes]) -> list[bytes]:

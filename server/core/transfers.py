@@ -47,6 +47,14 @@ def incoming(layout: Layout, node: str) -> list[int]:
     return [partition for partition, former in layout.former if node in layout.owners[partition] and node not in former]
 
 
+def comers_of(layout: Layout) -> list[str]:
+    """The nodes that have to fetch something under this layout."""
+    rows = layout.former if layout.phase == TRANSFER else ()
+    return list(
+        dict.fromkeys(node for partition, former in rows for node in layout.owners[partition] if node not in former)
+    )
+
+
 def sources(layout: Layout, partition: int, node: str) -> list[str]:
     """The former owners of a partition in the order in which `node` asks them: first who leaves it for `node`'s sake."""
     former, owners = layout.former_owners(partition), layout.owners[partition]
@@ -104,10 +112,11 @@ class Transfers:
     # --- what is told
 
     def moved(self, args: Sequence[bytes]) -> list[bytes]:
-        """MOVED view: whether this node holds all that it owns under that layout; nothing where another one rules."""
+        """MOVED view: whether this node holds all that it owns under that layout, and owes nothing to those who are to be
+        owners; nothing where another one rules."""
         if not self._membership.is_present(args):
             return []
-        return [YES if self._is_whole() else NO]
+        return [YES if self._is_whole() and not self._owes() else NO]
 
     def counts(self, args: Sequence[bytes]) -> list[bytes]:
         """COUNTS epoch partition …: how many keys are stored here of each."""
@@ -165,6 +174,11 @@ class Transfers:
         if len(compared) < min(len(former), layout.n - layout.w + 1):
             return False
         return all(owner in compared or self._membership.is_down(owner) for owner in former)
+
+    def _owes(self) -> bool:
+        """Whether hints are kept here for nodes that are to be owners: they lack writes that have been acknowledged."""
+        layout, hints = self._state.layout, self._state.hints
+        return layout is not None and any(hints.count(comer) for comer in comers_of(layout))
 
     def _is_whole(self) -> bool:
         layout = self._state.layout

@@ -97,7 +97,7 @@ def test_who_may_not_join(make_cluster: Callable[..., WireCluster], tmp_path: Pa
         assert staged(n1) == []
     finally:
         twin.dispose()
-    assert "is up: use `dyn cluster leave n1`" in refusal(n1, "remove", "n1")
+    assert "is up, and not known to be down: use `dyn cluster leave n1`" in refusal(n1, "remove", "n1")
     assert "no node would be left" in refusal(n1, "leave", "n1")
     gone = f"127.0.0.1:{free_ports(1)}"
     assert dyn("cluster", "join", gone, port=n1.port).returncode == 3

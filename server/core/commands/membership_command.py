@@ -178,25 +178,26 @@ def _leave(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     node.run_steps(_stage(node, layout, LEAVE, _member(node, layout, args[2])), sink, number)
 
 
-def _is_up(node: Node, member: str) -> bool:
-    return node.state.liveness.state(member) is Liveness.UP
+def _is_down(node: Node, member: str) -> bool:
+    return node.state.liveness.state(member) is Liveness.DOWN
 
 
 def _remove(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     layout = layout_of(node)
     member = _member(node, layout, args[2])
-    if _is_up(node, member):
+    if not _is_down(node, member):
         raise CommandError(
-            f"ERR node {show(args[2])} is up: use `dyn cluster leave {show(args[2])}`, which moves its data first"
+            f"ERR node {show(args[2])} is {node.state.liveness.state(member).value}, and not known to be down: use "
+            f"`dyn cluster leave {show(args[2])}`, which moves its data first"
         )
     node.run_steps(_stage(node, layout, REMOVE, member), sink, number)
 
 
 def _replace(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    """REPLACE old new: an old one that is not up gives no data; then the others give all."""
+    """REPLACE old new: an old one that is down gives no data; then the others give all."""
     layout = layout_of(node)
     old = _member(node, layout, args[2])
-    fields: dict[str, Any] = {"gone": not _is_up(node, old)}
+    fields: dict[str, Any] = {"gone": _is_down(node, old)}
     if args[3].lstrip().startswith(b"{"):
         newcomer = Newcomer.of(args[3])
         newcomer.check(layout)

@@ -122,7 +122,10 @@ def test_what_a_node_tells_of_itself_is_what_join_takes() -> None:
 def test_only_a_node_that_is_not_up_is_removed() -> None:
     node = make_node(3)
     reach(node, 2)
-    assert error(node, "REMOVE n2") == "ERR node n2 is up: use `dyn cluster leave n2`, which moves its data first"
+    assert (
+        error(node, "REMOVE n2")
+        == "ERR node n2 is up, and not known to be down: use `dyn cluster leave n2`, which moves its data first"
+    )
     assert error(node, "REMOVE n9") == "ERR there is no node n9: the members are n1, n2, n3"
     node.disconnected(member(2).id, 0)
     assert ask(node, "REMOVE n3")["staged"] == {"change": "remove", "node": "n3"}
