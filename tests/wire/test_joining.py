@@ -66,6 +66,31 @@ def test_a_node_is_staged_planned_and_committed(make_cluster: Callable[..., Wire
         assert client.get("key:17") == b"x" * 200
 
 
+def test_a_commit_is_followed_to_its_end(make_cluster: Callable[..., WireCluster]) -> None:
+    """A node comes, goes, and comes again; each time the command returns when there is nothing left to do."""
+    cluster = make_cluster()
+    n1, n2, _ = cluster.nodes
+    with n1.client() as client:
+        client.mset({f"key:{number}": "x" * 200 for number in range(300)})
+    n4 = cluster.add()
+    for epoch, words in enumerate((("join", address(n4)), ("leave", "n4"), ("join", address(n4))), 2):
+        run(n2, *words)
+        assert run(n1, "commit", "--epoch", str(epoch), "--wait")["epoch"] == epoch
+        status = n1.document("DYN.CLUSTER", "STATUS")
+        assert "change" not in status and status["verdict"] == "healthy"
+        roles = {node["name"]: node["role"] for node in status["nodes"]}
+        assert roles == dict.fromkeys(("n1", "n2", "n3", "n4") if words[0] == "join" else ("n1", "n2", "n3"), "member")
+        if words[0] == "leave":
+            done = dyn("cluster", "status", port=n4.port)
+            assert done.returncode == 1 and b"node n4 has left its cluster at epoch 3" in done.stderr
+    assert {node["name"]: node["owned"] for node in status["nodes"]}["n4"] == 96
+    tasks = json.loads(dyn("task", "list", "--json", port=n1.port).stdout)["tasks"]
+    (transfer,) = [task for task in tasks if task["task"] == "transfer-4-n4"]
+    assert (transfer["state"], transfer["partitions_done"], transfer["partitions"]) == ("done", 96, 96)
+    with n4.client() as client:
+        assert client.get("key:17") == b"x" * 200
+
+
 def test_what_is_staged_outlives_its_nodes(make_cluster: Callable[..., WireCluster]) -> None:
     cluster = make_cluster(nodes=2)
     n1, n2 = cluster.nodes
