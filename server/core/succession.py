@@ -39,7 +39,10 @@ def commit(present: Layout, changes: Sequence[Change]) -> Layout:
     draft = _drafted(present, changes)
     members = draft.sorted_members()
     leaving = tuple(sorted(draft.leaving))
-    owners = next_owners(present, draft.staying(), draft.replaced)
+    try:
+        owners = next_owners(present, draft.staying(), draft.replaced)
+    except ValueError as error:
+        raise ChangeError(str(error)) from error
     former = _former(present, owners, draft.members)
     log = (*present.log, *(replace(change, epoch=epoch) for change in changes))[-LOG_MAX:]
     try:
@@ -138,6 +141,11 @@ class _Draft:
             self._add(Member(change.other, change.name, change.address, change.zone, change.weight))
         elif new.id in self._present or new.id in self.replaced.values():
             raise ChangeError(f"node {new.name} has a place already: a replacement is a node that has none")
+        if old.id not in self._present:  # it was to come by this very commit, perhaps in the place of a third
+            del self.members[old.id]
+            for gone in [gone for gone, other in self.replaced.items() if other == old.id]:
+                self.replaced[gone] = change.other
+            return
         self.replaced[old.id] = change.other
         if change.gone:
             del self.members[old.id]

@@ -96,6 +96,28 @@ def test_a_replacement_takes_exactly_the_seats_of_the_old_one() -> None:
         assert after.leaving == (() if gone else ("m1",))
 
 
+def test_a_node_that_replaces_another_may_be_replaced_at_once() -> None:
+    """So it is when the changes of one side of a partition are made to the layout of the other."""
+    before = first_layout()
+    fields = {"weight": 1, "zone": "z"}
+    first = about(REPLACE, 1, other="m8", name="n8", address="h:8", **fields)
+    second = about(REPLACE, 8, other="m9", name="n9", address="h:9", **fields)
+    after = commit(before, [first, second])
+    assert after.owners == commit(before, [replace(second, node="m1")]).owners
+    assert names(after) == ["n0", "n1", "n2", "n9"]
+    joined = commit(before, [join(8), second])
+    assert names(joined) == ["n0", "n1", "n2", "n9"]
+    there = commit(through(commit(before, [first])), [second])
+    here = through(commit(through(commit(through(commit(before, [join(5)])), [join(6)])), [join(7)]))
+    assert names(merge(here, there)) == ["n0", "n1", "n2", "n5", "n6", "n7", "n9"]
+
+
+def test_who_is_removed_takes_nobodys_place_by_the_same_commit() -> None:
+    back = about(REPLACE, 1, other="m2", name="n9", address="h:9", weight=1)
+    with pytest.raises(ChangeError, match="cannot take the place"):
+        commit(first_layout(), [about(REMOVE, 2), back])
+
+
 def test_a_change_may_be_made_in_the_middle_of_another() -> None:
     before = first_layout()
     one = commit(before, [join(3)])
