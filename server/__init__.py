@@ -25,6 +25,7 @@ The life of a request, and the order in which to read the files:
                            member's part in it, core/late.py what it refuses from then on
     core/staging.py        what operators want of the next layout; core/planning.py what it would move, core/status.py
                            how far it is
+    core/farewell.py       ends what has been begun before the node stops
     core/scrub.py          reads everything again and again; core/mending.py fetches what was found damaged
     core/versions.py       the record: dotted version vector set, its bytes, its merge
     core/records.py        what is stored here, as this turn sees it; storage/ has the engines beneath

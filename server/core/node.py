@@ -24,6 +24,7 @@ from server.core.config import Config
 from server.core.dispatch import Dispatcher
 from server.core.eviction import Eviction
 from server.core.exchange_answers import ExchangeAnswers
+from server.core.farewell import Farewell
 from server.core.hint_replay import HintReplay
 from server.core.layout import Layout, Member
 from server.core.liveness import Liveness, LivenessLimits
@@ -117,6 +118,7 @@ class Node:
         self.transfers = Transfers(self.state, self.questions, self.background, self.membership)
         self.tasks.others = self.transfers.tasks
         self.steward = Steward(self.state, self.questions, self.background, self.membership)
+        self.farewell = Farewell(self.state, self.questions, self.background)
         self.membership.begin()
 
     def _layout_changed(self) -> None:
@@ -136,6 +138,7 @@ class Node:
             b"COPIES": lambda args: self.mending.copies(args),
             b"REPAIR": lambda args: self.jobs.asked(args),
             b"TASKS": lambda args: self.tasks.told(args),
+            b"GOING": lambda args: self.farewell.told(args),
             b"ADOPTED": lambda args: self.membership.adopted(args),
             b"MOVED": lambda args: self.transfers.moved(args),
             b"COUNTS": lambda args: self.transfers.counts(args),
@@ -192,6 +195,7 @@ class Node:
         state = self.state
         state.at(now_ms)
         state.links.add(peer)
+        state.going.pop(peer, None)
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
         self._peer_messages.gossip(peer, 1)  # and what is staged
@@ -218,6 +222,7 @@ class Node:
     def greeted(self, peer: str, now_ms: int) -> None:
         """`peer` has opened a connection to us, perhaps as a new process with a new clock."""
         self.relays.peer_renewed(peer)
+        self.state.going.pop(peer, None)
         self.state.liveness.heard(peer, now_ms)
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:

@@ -70,6 +70,7 @@ class State:
         self.routes: list[Route] = no_routes()
         self.route_shift = SLOT_BITS
         self.links: set[str] = set()  # peers that we have a connection to; asked for membership, never iterated
+        self.going: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
         self.heard_ms: dict[str, int] = {}  # when anything last came from a peer
         self.messages: dict[str, list[bytes]] = {}
         self.ready: list[Session] = []
@@ -137,7 +138,7 @@ class State:
 
     def is_usable(self, peer: str) -> bool:
         """Whether requests go to `peer`: it can be reached, and is believed live."""
-        return peer in self.links and self.liveness.is_live(peer)
+        return peer in self.links and peer not in self.going and self.liveness.is_live(peer)
 
     def message(self, kind: bytes, number: int, *items: Item) -> bytes:
         """An encoded message; each carries a reading of our hybrid clock, which the receiver's clock then follows."""

@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
                 likely = self._output_bytes_max // self._reply_bytes + 1
                 room = min(self._pipeline_max, likely) - len(session.slots) - len(session.backlog)
                 if room <= 0:
-                    self._stall()
+                    self.stall()
                     break
                 batch = self._reader.take(room)
                 if not batch:
@@ -106,10 +106,10 @@ class Connection(asyncio.Protocol):
                         return
                 self._node.commands(session, batch, now_ms)
             else:
-                self._stall()
+                self.stall()
         except ProtocolError as error:
             if session.backlog:
-                self._stall()  # the commands before it come first: `_go_on` meets the error again
+                self.stall()  # the commands before it come first: `_go_on` meets the error again
             else:
                 self._refuse(f"ERR {error}")
         self._count_buffered()
@@ -135,15 +135,16 @@ class Connection(asyncio.Protocol):
             self.session.backlog.clear()
             self._node.kill_session(self.session)
             self._server.schedule_turn()
-            self._stall()
+            self.stall()
 
-    def _stall(self) -> None:
+    def stall(self) -> None:
+        """Stops reading; what has been read already is still served."""
         if not self._stalled:
             self._stalled = True
             self.transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._stalled and not self.session.closing:
+        if self._stalled and not self.session.closing and not self._server.stopping:
             self._stalled = False
             self.transport.resume_reading()
 

@@ -137,7 +137,7 @@ async def _serve(member: Member, engine: Engine, config: Config, directory: Path
     host, _, port = member.address.rpartition(":")
     await server.listen(host.strip("[]"), int(port))
     for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, _stop, server)
+        loop.add_signal_handler(name, server.ask_to_stop)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # records are bytes, so there is little to find (see FACTS in the design)
@@ -150,8 +150,3 @@ async def _serve(member: Member, engine: Engine, config: Config, directory: Path
     server.stop()
     log.info("node %s has stopped", member.name)
     return status
-
-
-def _stop(server: Server) -> None:
-    if not server.stopped.done():
-        server.stopped.set_result(0)

@@ -44,6 +44,7 @@ class Server:
         self._links: dict[str, Link] = {}
         self._linked_layout: Layout | None = None
         self._directory = directory
+        self.stopping = False  # clients are not listened to any more
         self._turn_asked = False
         self._commands = 0  # taken up to the last end of a turn
         self._has_failed = False
@@ -94,6 +95,8 @@ class Server:
         except StorageError as error:
             self.fail(error)
             return
+        if self.stopping and self.node.farewell.over:
+            self._finish(0)
         pause_ms = self.node.timers.next_ms()
         if pause_ms is not None and pause_ms < self._timer_ms:
             self._set_timer(self.now_ms())
@@ -127,8 +130,7 @@ class Server:
         """The disk has failed: nothing of this turn may be said, and nothing more can be promised."""
         log.critical("storage failed, the node stops: %s", error)
         self._has_failed = True
-        if not self.stopped.done():
-            self.stopped.set_result(1)
+        self._finish(1)
 
     # Peers
 
@@ -260,13 +262,30 @@ class Server:
 
     # The end
 
+    def ask_to_stop(self) -> None:
+        """A signal: what has been begun is ended first (farewell.py); at once if it comes again."""
+        if self.stopping:
+            self._finish(0)
+            return
+        self.stopping = True
+        if self._listener is not None:
+            self._listener.close()
+        for connection in self.connections.values():
+            connection.stall()
+        self.node.farewell.begin()
+        self.schedule_turn()
+
+    def _finish(self, status: int) -> None:
+        if not self.stopped.done():
+            self.stopped.set_result(status)
+
     def stop(self) -> None:
         """A clean stop: no more clients, and everything committed is on disk."""
         if self._listener is not None:
             self._listener.close()
-        for link in self._links.values():
-            link.close()
         self._end_turn()
+        for link in self._links.values():
+            link.finish()
         if self._timer is not None:
             self._timer.cancel()
         self._is_over = True
