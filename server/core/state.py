@@ -39,6 +39,7 @@ class State:
     members: frozenset[str] = frozenset()  # ids of the layout: nobody else is listened to; never iterated
     no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
     synced_turn = 0  # all turns up to this one are on the disk
+    no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
 
     def __init__(
