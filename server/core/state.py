@@ -35,11 +35,11 @@ class State:
     it is stored here (see collection.py): whoever reads records into memory compares before using them in a later turn.
     """
 
+    disk_full = False
     fence = 0
     members: frozenset[str] = frozenset()  # ids of the layout: nobody else is listened to; never iterated
     no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
     synced_turn = 0  # all turns up to this one are on the disk
-    no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
 
     def __init__(
@@ -75,7 +75,6 @@ class State:
         self.heard_ms: dict[str, int] = {}  # when anything last came from a peer
         self.messages: dict[str, list[bytes]] = {}
         self.ready: list[Session] = []
-        self.disk_full = False
         self.in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
         self.statistics = Statistics()
         self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
