@@ -7,17 +7,48 @@ that every request is answered, and rightly.
 
 from __future__ import annotations
 
+import argparse
 import random
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from tests.wire.cluster import connect
+from tests.wire.cluster import WireCluster, connect, wait_for
+from tests.wire.repairs import hints, write
 
 CLIENTS = 48  # so many that one which waits holds up few of the requests to come
 VALUE_BYTES = 100
 LOOK_S = 1.0  # how often the cluster is asked how it is, in all phases alike: the asking takes the clients' time, too
 WARM_UP_S = 1.0  # so many connections at once are a burst of their own
+
+
+def measure(what: str, description: str | None, phases: Callable[[WireCluster, int, int, float], None]) -> None:
+    """Forms a cluster of three, stores the keys and runs the `phases`: (cluster, keys, requests a second, seconds)."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--keys", type=int, default=100_000)
+    parser.add_argument("--rate", type=int, default=1000, help="requests a second")
+    parser.add_argument("--seconds", type=float, default=15, help=f"of requests before the {what}, and after it")
+    parser.add_argument("--config", default="", help="settings of the nodes, as TOML: 'background_keys_per_s = 2000'")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        cluster = WireCluster(Path(scratch) / "cluster", config=options.config)
+        try:
+            cluster.form()
+            write(cluster.nodes, {f"key:{number}": value_of(number) for number in range(options.keys)})
+            wait_for(lambda: hints(cluster.nodes[0])["total"] == 0, "the writes have settled")
+            say(f"{options.keys} keys are there; {options.rate} requests a second without a {what}")
+            phases(cluster, options.keys, options.rate, options.seconds)
+        finally:
+            for node in cluster.nodes:
+                node.dispose()
+
+
+def say(text: str) -> None:
+    """Tells how far it is."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def value_of(number: int) -> bytes:
