@@ -9,7 +9,8 @@ A layout is stored with the batch of the turn that adopts it, before anybody hea
 that every phase of a change waits for: whether this node acts by that very document, and nothing that it began under
 another one is still under way.
 
-Who is no member is told so when it connects (GONE), and what it says is not taken, for it may be old (P7). A node that
+Who is no member is told so when it connects (GONE), and what it says is not taken, for it may be old (P7). Only a layout
+is: on two sides of a partition there may be members that have never heard of each other. A node that
 finds itself removed has *left*: it knows no layout any more, and a mark on disk says so. Should it be joined again it lets
 go first whatever it holds from its former life, for the cluster may have forgotten since what was deleted.
 """
@@ -23,7 +24,7 @@ from typing import Any
 from xxhash import xxh3_64_hexdigest
 
 from server.core.background import Background
-from server.core.change import ADDRESS, LEAVE, REMOVE, REPLACE, Change
+from server.core.change import ADDRESS, Change
 from server.core.errors import has_left
 from server.core.groups import GroupTable
 from server.core.layout import SETTLED, Layout
@@ -204,7 +205,8 @@ class Membership:
     def refusal(self, peer: str, cluster: str) -> str:
         """Why a node that introduces itself as `peer` of `cluster` is not taken for a fellow; empty if it is.
 
-        One that was removed is told so, with the version that says it; any other may become a member yet, and tries again.
+        One that was removed, or could not be joined, is told so with the version that says it. One of whom we know nothing
+        may go by a layout that was made elsewhere: it is taken, so that we hear of that, and of nothing else before.
         """
         layout = self._state.layout
         if layout is None:
@@ -213,9 +215,9 @@ class Membership:
             return f"ERR this node belongs to cluster {layout.cluster}, not to {cluster}"
         if peer in self._state.members:
             return ""
-        if any(change.node == peer and change.kind in (REMOVE, LEAVE, REPLACE) for change in layout.log):
+        if any(peer in (change.node, change.other) for change in layout.log):
             return f"{GONE} {layout.epoch} {layout.revision} node {peer} has been removed from cluster {layout.cluster}"
-        return f"ERR node {peer} is no member of cluster {layout.cluster} at epoch {layout.epoch}"
+        return "" if cluster else f"ERR node {peer} is no member of cluster {layout.cluster} at epoch {layout.epoch}"
 
     def heard_refusal(self, text: str) -> bool:
         """A node has refused our link with this error text; whether it says that we are no member there."""

@@ -49,7 +49,7 @@ class PeerMessages:
         """HOT. A message of `peer`. A kind that we do not know is a newer node's and is passed over."""
         state = self._state
         state.at(now_ms)
-        if peer not in state.members and (state.layout is not None or message[0] != b"LAYOUT"):
+        if peer not in state.members and message[0] != b"LAYOUT":
             return  # a node that was removed may know what everybody else has agreed to forget
         state.heard_ms[peer] = now_ms
         state.statistics.messages += 1

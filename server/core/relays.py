@@ -25,6 +25,7 @@ from server.core.state import State
 
 STALE = ErrorReply.of("STALE the relay arrived too late")
 _DRIFT = 1000  # clocks of two machines gain at most one millisecond on each other in so many
+_PERHAPS_WRITTEN = b"but a node that was lost may have written it before"
 _GRACE_MS = 500  # the coordinator's own deadline must pass before ours does, for its error says more
 
 
@@ -90,11 +91,12 @@ class SecondAttempt:
     def answer(self, number: int, reply: bytes) -> None:
         """Takes the reply of the last attempt."""
         if reply[:1] == b"-":
-            reply = ErrorReply(
-                reply.replace(b"outcome=unwritten", b"outcome=maybe-written").replace(
-                    b"nothing was written", b"but a node that was lost may have written it before"
-                )
+            reply = reply.replace(b"outcome=unwritten", b"outcome=maybe-written").replace(
+                b"nothing was written", _PERHAPS_WRITTEN
             )
+            if b"outcome=maybe-written" not in reply:  # this node has left meanwhile, say
+                reply = reply[:-2] + b": outcome=maybe-written: " + _PERHAPS_WRITTEN + reply[-2:]
+            reply = ErrorReply(reply)
         self._sink.answer(number, reply)
 
 

@@ -185,11 +185,18 @@ def test_what_others_say_who_are_no_members_is_not_taken() -> None:
     key = storage_key(b"key")
     record = supersede(None, b"actor-9.", 5, b"old")
     machine.hear("n4", b"STORE", key, record)
-    machine.hear("n4", b"LAYOUT", commit(layout_of(), [change(WEIGHT, "n3", weight=3)]).encode())
     assert machine.node.state.records.get(key) is None
-    assert machine.layout == layout_of()
     machine.hear("n2", b"STORE", key, record)
     assert machine.node.state.records.get(key) == record
+
+
+def test_a_layout_is_taken_from_whomever_has_one_of_this_cluster() -> None:
+    machine = Machine(layout=layout_of())
+    theirs = commit(layout_of(), [join("n4")])
+    machine.hear("n4", b"LAYOUT", theirs.encode())
+    assert machine.layout == theirs
+    machine.hear("n5", b"LAYOUT", replace(theirs, epoch=9, cluster="d").encode())
+    assert machine.layout == theirs
 
 
 # --- acting by a layout
@@ -335,6 +342,7 @@ def test_who_is_no_member_is_refused_and_told_why() -> None:
     refusal = machine.node.membership.refusal
     assert refusal("n3", "c") == refusal("n2", "c") == refusal("n3", "") == ""
     assert refusal("n4", "c").startswith("GONE 2 0 ")
+    assert refusal("n9", "c") == ""
     assert refusal("n9", "").startswith("ERR node n9 is no member of cluster c at epoch 2")
     assert refusal("n3", "d") == "ERR this node belongs to cluster c, not to d"
     assert Machine("n5").node.membership.refusal("n1", "c") == ""

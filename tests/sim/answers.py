@@ -10,6 +10,7 @@ from tests.sim.clients import History, Operation
 from tests.sim.evidence import Dot, Evidence
 from tests.sim.host import Host
 from tests.sim.intents import Fate, Intent
+from tests.sim.rings import Ring
 
 GRACE_MS = 1000  # relays wait 500 ms more than what they relay; slow journeys and late ticks
 THAW_GRACE_MS = 1500  # a node that has been frozen judges no deadline before it has read what had come
@@ -142,12 +143,11 @@ def _overlap(one: Operation, other: Operation) -> bool:
     )
 
 
-def check_quorum_reads(
-    history: History, writes: Writes, losses: Losses, r: int, owners_of: Callable[[bytes], list[str]]
-) -> list[str]:
+def check_quorum_reads(history: History, writes: Writes, losses: Losses, r: int, ring: Ring) -> list[str]:
     """R + W > N: what was acknowledged before a read began is known to its answer.
 
-    That holds where W *owners* had the write on disk when it was acknowledged, no disk was lost since, the write has not
+    That holds while the owners stay the same (check_calm sees to it while they change),
+    where W *owners* had the write on disk when it was acknowledged, no disk was lost since, the write has not
     been forgotten, and no stand-in had a record of the key, perhaps an older one, with which it could vote for an owner.
     """
     faults = []
@@ -156,13 +156,19 @@ def check_quorum_reads(
             continue
         wanted = int(read.args[3]) if len(read.args) > 3 else read.read_quorum or r
         key, token = read.args[1], read.reply[0]
-        context, owners = Context(key, token), owners_of(key)
+        context = Context(key, token)
+        rows = ring.rows(key, read.invoked_step, read.answered_step)
+        if len(rows) != 1 or ring.is_gone(read.host, read.answered_step):
+            continue
+        owners = rows[0]
         if writes.evidence.is_held_by_others(owners, key, read.invoked_step, read.answered_step):
             continue
         for intent in writes.of_key(key):
             write = intent.operation
             before = intent.fate is Fate.ACKED and write.answered_step < read.invoked_step
             if not before or losses.between(write.invoked_step, read.answered_step):
+                continue
+            if ring.rows(key, write.invoked_step, read.answered_step) != rows:
                 continue
             dots = writes.dots(intent)
             if not dots or any(

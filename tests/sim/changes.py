@@ -7,8 +7,8 @@ from collections.abc import Callable
 from server.core import versions
 from server.core.change import JOIN, LEAVE, REMOVE, REPLACE, Change
 from server.core.eviction import Eviction
-from server.core.layout import SETTLED, Layout
-from server.core.records import META, RECORDS_END
+from server.core.layout import Layout
+from server.core.records import RECORDS_END
 from server.core.succession import commit
 from tests.sim.clients import Operation
 from tests.sim.host import Host
@@ -66,20 +66,12 @@ def commit_at(host: Host, *changes: Change) -> Layout:
 
 def members_of(world: World) -> list[Host]:
     """The hosts that are members by the newest layout."""
-    return [world.host(member.id) for member in world.learn_layout().members]
+    return world.members()
 
 
 def unfinished(world: World) -> list[str]:
     """What keeps the latest change from being done, in words."""
-    layout = world.learn_layout()
-    found = [] if layout.phase == SETTLED and not layout.leaving else [f"the layout {layout.version} is {layout.phase}"]
-    members = members_of(world)
-    found += [
-        f"{host.member.name} has another layout on disk"
-        for host in members
-        if host.disk.data.get(META + b"layout") != layout.encode()
-    ]
-    return found + world.differences_among(members)
+    return world.differences()
 
 
 def settled(world: World) -> Callable[[], bool]:

@@ -155,7 +155,8 @@ def check_disks(evidence: Evidence, writes: Writes) -> list[str]:
 
 
 class Losses:
-    """Which disks have lost what they had acknowledged, and when; and when the owners were equal again.
+    """Which disks have lost what they had acknowledged, and when; and when the owners were equal again. A node that an
+    operator removes is lost with its disk: what it acknowledges from then on, perhaps unaware of that, too.
 
     A write that was acknowledged before a convergence is on all owners' disks from then on: what happens to one disk after
     that can do it no harm.
@@ -163,17 +164,19 @@ class Losses:
 
     def __init__(self) -> None:
         self.of_disks: list[tuple[int, str]] = []  # at which step whose
+        self.of_nodes: list[tuple[int, str]] = []  # who was removed, perhaps alive: from which step on
         self.convergences: list[int] = []  # at which steps
 
     def spare(self, operation: Operation, holders: list[str]) -> bool:
         """Whether one of the holders of an acknowledged write kept its disk until all owners had that write."""
         end_step = next((step for step in self.convergences if step >= operation.answered_step), 1 << 60)
         lost = [node for step, node in self.of_disks if operation.invoked_step <= step <= end_step]
+        lost += [node for step, node in self.of_nodes if step <= end_step]
         return any(node not in lost for node in holders)
 
     def between(self, from_step: int, to_step: int) -> bool:
         """Whether a disk has lost anything in that time."""
-        return any(from_step <= step <= to_step for step, _ in self.of_disks)
+        return any(from_step <= step <= to_step for step, _ in [*self.of_disks, *self.of_nodes])
 
 
 def check_acknowledged(writes: Writes, losses: Losses) -> list[str]:

@@ -1,13 +1,18 @@
-"""Liveness, judged from the disks alone: the owners of each key hold equal bytes, nobody else holds anything, no hint is
-left; and once that is so, what is dead goes."""
+"""Liveness, judged from the disks alone: all members have the same layout, whose change is done; the owners of each key
+hold equal bytes, nobody else holds anything, no hint is left; and once that is so, what is dead goes.
+
+Who has left holds no layout, and nothing else if it was let go in peace. What lies on the disk of a node that was removed
+nobody asks for any more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from server.core import versions
+from server.core.layout import SETTLED, Layout
 from server.core.records import META, RECORDS_END
-from tests.sim.disk import Disk
+from tests.sim.disk import LAYOUT, Cause, Disk
 from tests.sim.evidence import is_sound, split_hint
 
 Owners = Callable[[bytes], list[str]]  # of a storage key
@@ -33,6 +38,33 @@ def differences(disks: Iterable[Disk], owners_of: Owners) -> list[str]:
             found.append(f"the owners {owners} of {stored_at!r} differ; without it are {without}")
         found += [f"{node} holds {stored_at!r} and does not own it" for node in records if node not in owners]
     return found
+
+
+def unfinished(layout: Layout, disks: Sequence[Disk]) -> list[str]:
+    """The same for a ring that has changed: `disks` are those of all who have ever been in it."""
+    members = [member.id for member in layout.members]
+    found = [] if layout.phase == SETTLED and not layout.leaving else [f"the layout {layout.version} is {layout.phase}, "
+             f"with {layout.leaving} leaving"]  # fmt: skip
+    present = [disk for disk in disks if disk.node in members]
+    found += [f"{disk.node} has another layout" for disk in present if disk.data.get(LAYOUT) != layout.encode()]
+    for disk in disks:
+        if disk.node not in members:
+            if LAYOUT in disk.data:
+                found.append(f"{disk.node} is no member and does not know it")
+            if _was_released(disk) and any(stored_at < RECORDS_END for stored_at in disk.data):
+                found.append(f"{disk.node} has left and still holds records")
+    return found + differences(present, lambda key: _owners(layout, key))
+
+
+def _owners(layout: Layout, stored_at: bytes) -> list[str]:
+    return list(layout.owners[layout.partition_of(int.from_bytes(stored_at[:2], "big"))])
+
+
+def _was_released(disk: Disk) -> bool:
+    """Whether the node was let go when it held nothing any more, by the last layout on its disk."""
+    known = [document for _, document, _ in disk.layouts if document is not None]
+    hurt = any(cause is not Cause.COMMIT for _, _, cause in disk.layouts)
+    return bool(known) and not hurt and disk.node in Layout.decode(known[-1]).leaving
 
 
 def dead_records(disks: Iterable[Disk], wall_ms: int) -> list[str]:

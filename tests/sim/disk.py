@@ -19,6 +19,9 @@ from server.core.records import META, RECORDS_END
 from tests.sim.events import Events
 
 
+LAYOUT = META + b"layout"
+
+
 class Cause(Enum):
     """Why the bytes under a key have changed."""
 
@@ -58,6 +61,7 @@ class Disk:
         self._log = log
         self._events = events
         self._sorted: list[bytes] | None = None  # the keys in order, until they change
+        self.layouts: list[tuple[int, bytes | None, Cause]] = []  # at which step which document came to lie there
 
     def get(self, key: bytes) -> bytes | None:
         """The value under a storage key. Raises DamagedBlock."""
@@ -89,7 +93,9 @@ class Disk:
             self._note(key, record, Cause.COMMIT)
 
     def _note(self, key: bytes, record: bytes | None, cause: Cause) -> None:
-        if not key.startswith(META):
+        if key == LAYOUT:
+            self.layouts.append((self._events.step, record, cause))
+        elif not key.startswith(META):
             self._log.append(Change(self._events.step, self._events.now_ms, self.node, key, record, cause))
 
     def unsynced(self) -> int:

@@ -7,7 +7,7 @@ place where hints lie: under a prefix, the length of the owner's id, that id, an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from xxhash import xxh3_64_digest
@@ -102,6 +102,7 @@ class Evidence:
     """All keys' histories. Keys are the users', not the storage's."""
 
     def __init__(self, log: Iterable[Change], disks: Iterable[Disk]) -> None:
+        """`disks` are those of the members at the end."""
         self._decoded: dict[bytes, Knowledge] = {}
         self.seen: dict[bytes, list[Seen]] = {}
         self.moves: dict[bytes, list[Seen | Hinted]] = {}  # of records and hints of a key, in order
@@ -165,7 +166,7 @@ class Evidence:
                 nodes[seen.node] = None
         return list(nodes)
 
-    def is_held_by_others(self, owners: list[str], key: bytes, from_step: int, to_step: int) -> bool:
+    def is_held_by_others(self, owners: Sequence[str], key: bytes, from_step: int, to_step: int) -> bool:
         """Whether a node that is none of the owners had a record of the key on its disk at any time between these steps."""
         held: dict[str, bool] = {}
         for seen in self.seen.get(key, ()):

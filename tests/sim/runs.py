@@ -9,7 +9,7 @@ R=N. Some runs have a second storm after that, in which another node has the bad
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from server.core.config import Config
@@ -21,6 +21,8 @@ from tests.sim.faults import FAULTS, Storm
 from tests.sim.forgetting import Forgotten
 from tests.sim.host import EPOCH_MS
 from tests.sim.intents import intents_of
+from tests.sim.operators import CHANGES, GENTLE, Operator
+from tests.sim.rings import Rings
 from tests.sim.workload import Customer
 from tests.sim.world import World
 
@@ -43,6 +45,8 @@ class Profile:
     duration_ms: int = STORM_MS
     config: Config = field(default_factory=lambda: config())
     storms: int = 1
+    ring: tuple[str, ...] = ()  # the changes of membership among the faults
+    ring_pace_ms: int = 1500
     collects: bool = True  # wait until what is dead has gone; long, where a clock was set back (votes.py)
 
     @property
@@ -66,7 +70,7 @@ class Verdict:
         answered = sum(operation.answered for operation in operations)
         errors = sum(bool(operation.error) for operation in operations)
         profile = self.profile
-        faults = ", ".join(profile.faults) or "none"
+        faults = ", ".join((*profile.faults, *profile.ring)) or "none"
         return (
             f"seed {self.seed}: {profile.nodes} nodes, {profile.config.fsync}, faults {faults}; "
             f"{len(operations)} commands, {answered} answered, {errors} errors; trace {self.world.fingerprint()}"
@@ -95,11 +99,21 @@ def profile_of(seed: int, nodes: int | None = None) -> Profile:
     )
     calm = rng.random() < 0.25
     names = () if calm else tuple(sorted(rng.sample(sorted(FAULTS), rng.randint(1, 6))))
-    return Profile(
+    profile = Profile(
         nodes, rng.randint(3, 6), rng.randint(3, 6), names, rng.choice((150, 500, 1500)),
         CALM_MS if calm else STORM_MS, settings, 2 if not calm and rng.random() < 0.2 else 1,
-        "clock jump" not in names and rng.random() < (0.3 if nodes < 6 else 0.05),
+        collects="clock jump" not in names and rng.random() < (0.3 if nodes < 6 else 0.05),
     )  # fmt: skip
+    return _with_changes(profile, random.Random(f"ring {seed}")) if seed % 3 == 2 else profile
+
+
+def _with_changes(profile: Profile, rng: random.Random) -> Profile:
+    """The same where the ring changes meanwhile."""
+    names = GENTLE if profile.calm else sorted(CHANGES)
+    ring = tuple(sorted(rng.sample(names, rng.randint(1, 4))))
+    nodes = min(5, max(2, profile.nodes))
+    duration_ms = profile.duration_ms + 2000
+    return replace(profile, nodes=nodes, ring=ring, ring_pace_ms=rng.choice((300, 1000, 2500)), duration_ms=duration_ms)
 
 
 def run(seed: int, profile: Profile | None = None, keep_trace: bool = False) -> Verdict:
@@ -127,6 +141,9 @@ def _weather(world: World, profile: Profile, number: int) -> list[str]:
     customers = _customers(world, profile, number)
     duration_ms = SECOND_STORM_MS if number else profile.duration_ms
     Storm(world, list(profile.faults), profile.pace_ms, duration_ms)
+    if profile.ring:
+        end_ms = world.events.now_ms + duration_ms
+        Operator(world, profile.ring, profile.ring_pace_ms, end_ms, profile.calm)
     world.run(duration_ms)
     for customer in customers:
         customer.stop()
@@ -144,7 +161,8 @@ def _customers(world: World, profile: Profile, number: int) -> list[Customer]:
     for index in range(profile.customers):
         own = [b"p%d.%d" % (index, number) for number in range(3)] if profile.calm else keys
         name = f"c{index}" if not number else f"c{index}.{number}"
-        customers.append(Customer(world, name, world.hosts, own, profile.calm))
+        hosts = world.hosts[:2] if profile.calm and profile.ring else world.hosts  # who leaves answers no more
+        customers.append(Customer(world, name, hosts, own, profile.calm))
     return customers
 
 
@@ -163,24 +181,27 @@ def _collect(world: World) -> list[str]:
 
     def left() -> list[str]:
         wall_ms = EPOCH_MS + world.events.now_ms + min(host.skew_ms for host in world.hosts)
-        return dead_records([host.disk for host in world.hosts], wall_ms) + world.differences()
+        return dead_records([host.disk for host in world.members()], wall_ms) + world.differences()
 
     return [] if world.run_until(COLLECT_MS_MAX, lambda: not left()) else left()
 
 
 def _judge(world: World, profile: Profile) -> list[str]:
-    layout, history = world.layout, world.history
-    attempts = 1 if all(fault in TALKATIVE for fault in profile.faults) else 2
+    history = world.history
+    rings = Rings([host.disk for host in world.hosts])
+    attempts = 1 if all(fault in TALKATIVE for fault in profile.faults) and not profile.ring else 2
     attempts += "damaged record" in profile.faults  # a write first waits until the record is mended
+    r, w, n = (min(getattr(layout, f"effective_{name}") for layout in rings.all) for name in "rwn")
     faults = answers.check_in_order(history)
     if faults:
         return faults  # what the answers say is not to be trusted
     faults += answers.check_in_time(
         history, world.hosts, world.events.now_ms, profile.config.request_timeout_ms, attempts
     )
-    evidence = Evidence(world.log, [host.disk for host in world.hosts])
-    forgotten = Forgotten(evidence, world.owner_ids, world.wall_ms_at)
-    writes = checkers.Writes(intents_of(history, layout.effective_w, layout.effective_n), evidence, forgotten)
+    evidence = Evidence(world.log, [host.disk for host in world.members()])
+    forgotten = Forgotten(evidence, rings, world.wall_ms_at)
+    writes = checkers.Writes(intents_of(history, w, n), evidence, forgotten)
+    faults += rings.faults
     faults += forgotten.faults
     faults += checkers.check_dots(evidence, writes)
     faults += checkers.check_disks(evidence, writes)
@@ -188,11 +209,12 @@ def _judge(world: World, profile: Profile) -> list[str]:
     faults += checkers.check_gone(writes, world.losses)
     faults += checkers.check_refused(writes)
     faults += answers.check_contexts(history, evidence, writes, world.wall_ms_at)
-    faults += answers.check_quorum_reads(history, writes, world.losses, layout.effective_r, world.owner_ids)
+    faults += answers.check_quorum_reads(history, writes, world.losses, r, rings)
     if profile.calm:
         faults += answers.check_calm(history)
         faults += [f"{key!r} has siblings" for key, known in evidence.final.items() if len(known.siblings) > 1]
     faults += _read_everything(world, evidence)
+    faults += _ask_those_who_left(world)
     return faults + answers.check_values(history, writes)
 
 
@@ -203,7 +225,7 @@ def _read_everything(world: World, evidence: Evidence) -> list[str]:
     world.run_until(HEAL_MS_MAX, lambda: world.at_peace() and world.network.is_quick())
     for key in evidence.seen:
         known = evidence.final.get(key, NOTHING)
-        host = world.rng.choice(world.hosts)
+        host = world.rng.choice(world.members())
         values = [version for version in known.siblings.values() if version.kind == VALUE]
         may = {v.value for v in values if not v.is_dead(host.wall_ms())}
         must = {v.value for v in values if not v.is_dead(world.wall_ms_at(world.events.now_ms + READ_MS_MAX))}
@@ -214,3 +236,14 @@ def _read_everything(world: World, evidence: Evidence) -> list[str]:
         if read.error or not must <= set(read.reply[1]) <= may:
             faults.append(f"the disks know {sorted(must)} of {key!r}, but {read}")
     return faults
+
+
+def _ask_those_who_left(world: World) -> list[str]:
+    """Who is no member any more, or has never been one, says so."""
+    members = world.members()
+    asked = [world.ask(host, "GET", "p") for host in world.hosts if host not in members]
+    return [
+        f"no member, and yet: {operation}"
+        for operation in asked
+        if "has left its cluster" not in operation.error and "not part of a cluster" not in operation.error
+    ]

@@ -15,6 +15,7 @@ from tests.sim.events import Events
 from tests.sim.evidence import Evidence
 from tests.sim.forgetting import Forgotten
 from tests.sim.intents import intents_of
+from tests.sim.rings import FixedRing
 
 KEY = b"key"
 HERE, THERE = b"h" * versions.ACTOR_BYTES, b"t" * versions.ACTOR_BYTES
@@ -47,7 +48,7 @@ def test_a_context_may_stand_on_a_second_attempt_that_came_to_no_disk(
         history.operations.append(_asked([b"SET", KEY, b"key=" + value], min(step, 10), max(step, 30), b"OK"))
     history.operations.append(_asked([b"DYN.GET", KEY], began_step, max(began_step, 30), [SECOND_ATTEMPT, values]))
     evidence = Evidence(log, [here, there])
-    forgotten = Forgotten(evidence, lambda key: ["here", "there"], lambda now_ms: now_ms)
+    forgotten = Forgotten(evidence, FixedRing(lambda key: ["here", "there"]), lambda now_ms: now_ms)
     writes = Writes(intents_of(history, 1, 2), evidence, forgotten)
     faults = check_contexts(history, evidence, writes, lambda now_ms: now_ms)
     assert ["the context covers b'key=a', which its holder has not seen" in fault for fault in faults] == [True] * (

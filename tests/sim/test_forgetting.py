@@ -12,6 +12,7 @@ from tests.sim.disk import Change, DamagedBlock, Disk
 from tests.sim.events import Events
 from tests.sim.evidence import Evidence
 from tests.sim.forgetting import Forgotten
+from tests.sim.rings import FixedRing
 
 KEY = storage_key(b"key")
 
@@ -37,7 +38,7 @@ class _Disks:
     def faults(self) -> list[str]:
         """What the checker says."""
         evidence = Evidence(self._log, self._disks.values())
-        return Forgotten(evidence, lambda key: [*self._disks], lambda now_ms: now_ms).faults
+        return Forgotten(evidence, FixedRing(lambda key: [*self._disks]), lambda now_ms: now_ms).faults
 
 
 @pytest.fixture

@@ -83,8 +83,14 @@ class World:
     def learn_layout(self) -> Layout:
         """From now on owners are those of the newest layout that a running node has."""
         layouts = [host.node.state.layout for host in self.hosts if host.node is not None]
-        self.layout = max((layout for layout in layouts if layout is not None), key=lambda layout: layout.version)
+        known = [layout for layout in layouts if layout is not None]
+        if known:
+            self.layout = max(known, key=lambda layout: layout.version)
         return self.layout
+
+    def members(self) -> list[Host]:
+        """The hosts that are members by the newest layout."""
+        return [self.host(member.id) for member in self.learn_layout().members]
 
     def host(self, name: str) -> Host:
         """A host by its node's id."""
@@ -116,8 +122,9 @@ class World:
         assert self.events.run(settle_ms, self.at_peace), "the nodes do not find each other"
 
     def at_peace(self) -> bool:
-        """Whether every node runs and holds every other for live."""
-        return all(self.sees(one, other) for one in self.hosts for other in self.hosts)
+        """Whether every member runs and holds every other for live."""
+        members = self.members()
+        return all(self.sees(one, other) for one in members for other in members)
 
     def sees(self, one: Host, other: Host) -> bool:
         """Whether `one` sends requests to `other`."""
@@ -191,8 +198,10 @@ class World:
                     self.events.after(self.rng.randint(0, within_ms), mend) if within_ms else mend()
 
     def differences(self) -> list[str]:
-        """What keeps the disks from being as they should be once all is well."""
-        return convergence.differences([host.disk for host in self.hosts], self._owners_at)
+        """What keeps the cluster from being as it should be once all is well: by the newest layout, on all disks."""
+        members = self.members()
+        disks = [host.disk for host in self.hosts if host in members or host.node is not None]
+        return convergence.unfinished(self.layout, disks)
 
     def differences_among(self, hosts: Sequence[Host]) -> list[str]:
         """The same for some of the disks: those of the present members, say."""
