@@ -6,7 +6,7 @@ whether they hold exactly this record (HOLDS, one byte a key); to those that do 
 leaves after their commit; when all have confirmed it in one way or the other, and what lies here is that very record
 still, it is removed. A keeper that cannot be reached, or takes nothing, makes it wait.
 
-Keys that a hint is about stay: hint replay lets them go itself, with the last hint. So do keys with writes in flight.
+Keys that a hint is about stay until it is paid. So do keys with writes in flight.
 
 A round goes over the partitions that are not kept here and hold something, which the key counts of the trees tell at once.
 """
@@ -29,7 +29,8 @@ RETRY_MS = 1000
 
 
 class Eviction:
-    """Lets go what lies here and is kept elsewhere. `in_flight` tells which of some keys have unconfirmed writes."""
+    """Lets go what lies here and is kept elsewhere. `in_flight` tells which of some keys have unconfirmed writes,
+    `scrub` verifies the records of some slots."""
 
     def __init__(
         self,
@@ -37,11 +38,13 @@ class Eviction:
         questions: Questions,
         background: Background,
         in_flight: Callable[[Sequence[bytes]], dict[bytes, None]],
+        scrub: Callable[[int, int], Generator[Step, Any, None]],
     ) -> None:
         self._state = state
         self._questions = questions
         self._background = background
         self._in_flight = in_flight
+        self._scrub = scrub
         self._due = True
         background.run(self._steps())
 
@@ -108,8 +111,10 @@ class Eviction:
             return []
         try:
             page = trimmed(read_page(self._state.records, ranges))
-        except DamagedRecord:  # the engine cannot read there: it is mended first
+        except DamagedRecord:  # the engine cannot read there: what others know of it is mended, and we come again
             self._due = True
+            first_slot, last_slot = layout.slot_range(partition)
+            yield from self._scrub(first_slot, last_slot + 1)
             return []
         keys = [key for key, _ in page.pairs if not self._state.hints.holds(key)]
         batch = self._batch(keys)

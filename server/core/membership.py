@@ -104,10 +104,11 @@ class Membership:
         return True
 
     def make(self, layout: Layout) -> None:
-        """A layout that was made here: stored, adopted, and sent to all, also to those that are no members by it."""
+        """A layout that was made here: stored, adopted, and sent to all, at last to those that are no members by it: they
+        forget it, and must not be the only ones who have heard of it."""
         state = self._state
         before = state.layout
-        members = [*(before.members if before is not None else ()), *layout.members]
+        members = [*layout.members, *(before.members if before is not None else ())]
         self._take(layout)
         for peer in dict.fromkeys(member.id for member in members):
             if peer in state.links:

@@ -112,7 +112,9 @@ class Node:
         self.state.records.on_damage = self.mending.note
         self.votes = Votes(self.state, self.writes.in_flight, self.reads.is_overdue)
         self.collection = Collection(self.state, self.questions, self.background)
-        self.eviction = Eviction(self.state, self.questions, self.background, self.writes.in_flight)
+        self.eviction = Eviction(
+            self.state, self.questions, self.background, self.writes.in_flight, lambda *slots: self.scrub.walk(*slots)
+        )
         self.scrub = Scrub(self.state, self.questions, self.background, self.collection, self.eviction.notice)
         self.membership = Membership(self.state, self.background, (self.reads, self.writes), self._layout_changed)
         self.transfers = Transfers(self.state, self.questions, self.background, self.membership)

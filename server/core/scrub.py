@@ -26,7 +26,6 @@ from server.core.state import State
 from server.core.versions import DamagedRecord
 
 PAUSE_MS_MAX = 60_000
-_END = SLOT_PREFIX[SLOTS]
 
 
 class Scrub:
@@ -66,24 +65,28 @@ class Scrub:
         state.records.rescan_spoilt()
         pages = state.records.keys // BATCH_KEYS + 1
         pause_ms = min(PAUSE_MS_MAX, state.config.scrub_interval_ms // pages * 9 // 10)
-        start = b""
-        while start < _END:
+        yield from self.walk(0, SLOTS, pause_ms)
+
+    def walk(self, first_slot: int, end_slot: int, pause_ms: int = 1) -> Generator[Step, Any, None]:
+        """Verifies what is stored in some slots."""
+        start, last = SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]
+        while start < last:
             yield from self._background.spend(BATCH_KEYS)
             try:
-                pairs, end = self._page(start)
+                pairs, end = self._page(start, end_slot)
             except DamagedRecord:
                 start = yield from self._around_damage(start)
                 continue
             for key, record in pairs:
                 self._verify(key, record)
             start = end
-            yield self._background.pause(pause_ms)
+            yield self._background.pause(pause_ms if pairs or start == last else 1)
 
-    def _page(self, start: bytes) -> tuple[list[tuple[bytes, bytes]], bytes]:
-        """A page from `start` on, and where to go on after it. Ends before what the engine cannot read.
+    def _page(self, start: bytes, end: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """A page from `start` up to the slot `end`, and where to go on after it. Ends before what the engine cannot read.
 
         Raises DamagedRecord when that begins in the very slot of `start`."""
-        first, end = _slot(start), SLOTS
+        first = _slot(start)
         while True:
             try:
                 pairs = self._state.records.page(start, SLOT_PREFIX[end], BATCH_KEYS)

@@ -192,7 +192,7 @@ def test_what_others_say_who_are_no_members_is_not_taken() -> None:
 
 def test_a_layout_is_taken_from_whomever_has_one_of_this_cluster() -> None:
     machine = Machine(layout=layout_of())
-    theirs = commit(layout_of(), [join("n4")])
+    theirs = commit(layout_of(), [change(JOIN, "n4")])
     machine.hear("n4", b"LAYOUT", theirs.encode())
     assert machine.layout == theirs
     machine.hear("n5", b"LAYOUT", replace(theirs, epoch=9, cluster="d").encode())

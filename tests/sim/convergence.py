@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 from server.core import versions
+from server.core.change import REMOVE
 from server.core.layout import SETTLED, Layout
 from server.core.records import META, RECORDS_END
 from tests.sim.disk import LAYOUT, Cause, Disk
@@ -49,15 +50,21 @@ def unfinished(layout: Layout, disks: Sequence[Disk]) -> list[str]:
     found += [f"{disk.node} has another layout" for disk in present if disk.data.get(LAYOUT) != layout.encode()]
     for disk in disks:
         if disk.node not in members:
-            if LAYOUT in disk.data:
+            if LAYOUT in disk.data and _knows_some(disk, members):
                 found.append(f"{disk.node} is no member and does not know it")
-            if _was_released(disk) and any(stored_at < RECORDS_END for stored_at in disk.data):
+            removed = any(change.kind == REMOVE and change.node == disk.node for change in layout.log)
+            if not removed and _was_released(disk) and any(stored_at < RECORDS_END for stored_at in disk.data):
                 found.append(f"{disk.node} has left and still holds records")
     return found + differences(present, lambda key: _owners(layout, key))
 
 
 def _owners(layout: Layout, stored_at: bytes) -> list[str]:
     return list(layout.owners[layout.partition_of(int.from_bytes(stored_at[:2], "big"))])
+
+
+def _knows_some(disk: Disk, members: list[str]) -> bool:
+    """Whether one of them is a member by the layout on that disk. Who knows nobody else is told nothing."""
+    return any(member.id in members for member in Layout.decode(disk.data[LAYOUT]).members)
 
 
 def _was_released(disk: Disk) -> bool:

@@ -63,6 +63,8 @@ class Operator:
         change = make(present) if present is not None else None
         if present is None or change is None:
             return
+        if change.node == host.id and (change.kind == REMOVE or change.gone):
+            return  # no node commits its own removal: should it die of that before it speaks, nobody else would know
         try:
             layout = commit(present, [change])
         except ChangeError as error:

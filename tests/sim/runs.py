@@ -16,6 +16,7 @@ from server.core.config import Config
 from server.core.versions import VALUE
 from tests.sim import answers, checkers
 from tests.sim.convergence import dead_records
+from tests.sim.disk import LAYOUT
 from tests.sim.evidence import NOTHING, Evidence
 from tests.sim.faults import FAULTS, Storm
 from tests.sim.forgetting import Forgotten
@@ -239,9 +240,10 @@ def _read_everything(world: World, evidence: Evidence) -> list[str]:
 
 
 def _ask_those_who_left(world: World) -> list[str]:
-    """Who is no member any more, or has never been one, says so."""
+    """Who is no member any more, and knows it, or has never been one, says so."""
     members = world.members()
-    asked = [world.ask(host, "GET", "p") for host in world.hosts if host not in members]
+    outsiders = [host for host in world.hosts if host not in members and LAYOUT not in host.disk.data]
+    asked = [world.ask(host, "GET", "p") for host in outsiders]
     return [
         f"no member, and yet: {operation}"
         for operation in asked
