@@ -244,15 +244,32 @@ def _readdressed(layout: Layout, change: Change) -> Layout:
         return layout
 
 
+def _can_follow(layout: Layout, made: list[Change], change: Change) -> bool:
+    """Whether `change` can be made after those."""
+    try:
+        commit(layout, [*made, change])
+    except ChangeError:
+        return False
+    return True
+
+
+def _parts(change: Change) -> list[Change]:
+    """What is left of a replacement that cannot be made any more, for the old node goes already, say: the new node is a
+    member all the same, for it may have taken writes where it was one; and the old node goes."""
+    if change.kind != REPLACE:
+        return []
+    joining = replace(change, kind=JOIN, node=change.other, other="", gone=False)
+    return [joining, Change(change.id, REMOVE if change.gone else LEAVE, change.node)]
+
+
 def _committed(layout: Layout, changes: Sequence[Change]) -> Layout:
     """The next epoch with those of the changes that can still be made, in order. It has seen all of them."""
     epoch = layout.epoch + 1
     made: list[Change] = []
     for change in changes:
-        try:
-            commit(layout, [*made, change])
-        except ChangeError:
-            continue
-        made.append(change)
+        if not _can_follow(layout, made, change):
+            made += [part for part in _parts(change) if _can_follow(layout, made, part)]
+        else:
+            made.append(change)
     log = (*layout.log, *(replace(change, epoch=epoch) for change in changes))[-LOG_MAX:]
     return replace(commit(layout, made), merged_epoch=epoch, log=log)

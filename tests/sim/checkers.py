@@ -18,6 +18,7 @@ from tests.sim.disk import Cause
 from tests.sim.evidence import Dot, Evidence, Seen
 from tests.sim.forgetting import Forgotten
 from tests.sim.intents import Fate, Intent
+from tests.sim.rings import Ring
 
 
 class Writes:
@@ -179,10 +180,10 @@ class Losses:
         return any(from_step <= step <= to_step for step, _ in [*self.of_disks, *self.of_nodes])
 
 
-def check_acknowledged(writes: Writes, losses: Losses) -> list[str]:
+def check_acknowledged(writes: Writes, losses: Losses, ring: Ring) -> list[str]:
     """P1 and P4: at its acknowledgement a write is on W distinct disks, and at the end it is covered.
 
-    A stand-in's disk counts: it holds the record for the sake of its hint. What was acknowledged only by nodes that have
+    While the key moves they are so many of its old owners, and of its new ones. A stand-in's disk counts: it holds the record for the sake of its hint. What was acknowledged only by nodes that have
     lost their disks since is not promised to survive.
     """
     faults = []
@@ -198,9 +199,21 @@ def check_acknowledged(writes: Writes, losses: Losses) -> list[str]:
             holders = evidence.holders(key, dots, operation.answered_step)
         if len(holders) < intent.wanted:
             faults.append(f"acknowledged at W={intent.wanted} but on the disks of {holders} only: {operation}")
+        elif not _is_quorum(intent, holders, ring):
+            faults.append(f"acknowledged at W={intent.wanted} but {holders} are no quorum of both rows: {operation}")
         elif losses.spare(operation, holders) and not any(writes.covered(key, dot) for dot in dots):
             faults.append(f"acknowledged and lost: {operation}")
     return faults
+
+
+def _is_quorum(intent: Intent, holders: list[str], ring: Ring) -> bool:
+    """Whether they are enough in each row of owners, by some layout of the time; who is in none may stand in for anybody."""
+    operation = intent.operation
+    for rows in ring.quorum_rows(intent.key, operation.invoked_step, operation.answered_step):
+        strangers = sum(all(node not in row for row in rows) for node in holders)
+        if all(sum(node in row for node in holders) + strangers >= min(intent.wanted, len(row)) for row in rows):
+            return True
+    return False
 
 
 def check_gone(writes: Writes, losses: Losses) -> list[str]:

@@ -170,6 +170,10 @@ class Disk:
         """Whether the engine can read what lies under a storage key."""
         return key not in self._unreadable
 
+    def is_whole(self) -> bool:
+        """Whether the engine can read all that lies there."""
+        return not self._unreadable
+
     def count(self) -> int:
         """The number of records."""
         return sum(key < RECORDS_END for key in self.data)

@@ -88,7 +88,8 @@ class Operator:
 
     def _newcomer(self) -> Host | None:
         """A running node that is no member: a fresh one, or one that has left."""
-        idle = [host for host in self._world.hosts if host.node is not None and host.node.state.layout is None]
+        strangers = [host for host in self._world.hosts if host.node is not None and host.node.state.layout is None]
+        idle = [host for host in strangers if host.disk.is_whole()]  # else it cannot clear what it held
         if idle and self._rng.random() < 0.5:
             return self._rng.choice(idle)
         return self._world.add_host() if len(self._world.hosts) < HOSTS_MAX else None

@@ -39,10 +39,15 @@ class Plant:
     duration_ms: int = 5000
     nodes: int = 3
     pace_ms: int = 300
+    ring: tuple[str, ...] = ()
+    ring_pace_ms: int = 700
 
     def profile(self) -> Profile:
         """A few nodes, a lot of what the plant needs."""
-        return Profile(self.nodes, 5, 5, self.faults, self.pace_ms, self.duration_ms, self.config, collects=False)
+        return Profile(
+            self.nodes, 5, 5, self.faults, self.pace_ms, self.duration_ms, self.config, collects=False, ring=self.ring,
+            ring_pace_ms=self.ring_pace_ms,
+        )  # fmt: skip
 
 
 def _speak_before_commit(patch: Patch) -> None:

@@ -36,6 +36,9 @@ class Ring(Protocol):
     def rows(self, key: bytes, from_step: int, to_step: int) -> list[Row]:
         """All rows of keepers that lay on the disks of members at any time between these steps."""
 
+    def quorum_rows(self, key: bytes, from_step: int, to_step: int) -> list[tuple[Row, ...]]:
+        """In which rows a write begun in that time needs its quorum, by each of the layouts on any disk then."""
+
     def is_gone(self, node: str, step: int) -> bool:
         """Whether `node` is no member by the layout that ruled then."""
 
@@ -57,6 +60,10 @@ class FixedRing:
         """One."""
         return [tuple(self._owners_of(key))]
 
+    def quorum_rows(self, key: bytes, from_step: int, to_step: int) -> list[tuple[Row, ...]]:
+        """One."""
+        return [(tuple(self._owners_of(key)),)]
+
     def is_gone(self, node: str, step: int) -> bool:
         """Nobody goes."""
         return False
@@ -75,7 +82,7 @@ class Rings:
         self._steps: dict[str, list[int]] = {}
         self._layouts: dict[str, list[Layout | None]] = {}
         self._rules: list[tuple[int, Layout]] = []  # from which step on
-        self._partitions: dict[bytes, int] = {}
+        self._slots: dict[bytes, int] = {}
         moves = []
         for disk in disks:
             self._steps[disk.node], self._layouts[disk.node] = [], []
@@ -107,10 +114,13 @@ class Rings:
         return list(self._decoded.values())
 
     def _keepers(self, layout: Layout, key: bytes) -> Row:
-        slot = self._partitions.get(key)
+        return layout.keepers(layout.partition_of(self._slot(key)))
+
+    def _slot(self, key: bytes) -> int:
+        slot = self._slots.get(key)
         if slot is None:
-            slot = self._partitions[key] = int.from_bytes(storage_key(key)[:2], "big")
-        return layout.keepers(layout.partition_of(slot))
+            slot = self._slots[key] = int.from_bytes(storage_key(key)[:2], "big")
+        return slot
 
     def _at(self, node: str, step: int) -> Layout | None:
         steps = self._steps.get(node, [])
@@ -132,6 +142,20 @@ class Rings:
                 if layout is not None and not self.is_gone(node, max(step, from_step)):
                     rows[self._keepers(layout, key)] = None
         return list(rows)
+
+    def quorum_rows(self, key: bytes, from_step: int, to_step: int) -> list[tuple[Row, ...]]:
+        """See Ring."""
+        layouts: dict[int, Layout] = {}
+        for node in self._steps:
+            for _, layout in self._between(node, from_step, to_step):
+                if layout is not None:
+                    layouts[id(layout)] = layout
+        found: dict[tuple[Row, ...], None] = {}
+        for layout in layouts.values():
+            partition = layout.partition_of(self._slot(key))
+            former = layout.former_owners(partition)
+            found[(former, layout.owners[partition]) if former else (layout.owners[partition],)] = None
+        return list(found)
 
     def is_gone(self, node: str, step: int) -> bool:
         """See Ring."""

@@ -206,7 +206,7 @@ def _judge(world: World, profile: Profile) -> list[str]:
     faults += forgotten.faults
     faults += checkers.check_dots(evidence, writes)
     faults += checkers.check_disks(evidence, writes)
-    faults += checkers.check_acknowledged(writes, world.losses)
+    faults += checkers.check_acknowledged(writes, world.losses, rings)
     faults += checkers.check_gone(writes, world.losses)
     faults += checkers.check_refused(writes)
     faults += answers.check_contexts(history, evidence, writes, world.wall_ms_at)

@@ -6,12 +6,13 @@ import pytest
 
 from tests.sim.plants import PLANTS, Plant
 from tests.sim.repair_plants import REPAIR_PLANTS
+from tests.sim.ring_plants import RING_PLANTS
 from tests.sim.runs import run
 
 SEEDS = 200
 
 
-@pytest.mark.parametrize("plant", [*PLANTS, *REPAIR_PLANTS], ids=lambda plant: plant.name)
+@pytest.mark.parametrize("plant", [*PLANTS, *REPAIR_PLANTS, *RING_PLANTS], ids=lambda plant: plant.name)
 def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant.patch(lambda owner, name, replacement: monkeypatch.setattr(owner, name, replacement))
     found = next((seed for seed in range(SEEDS) if _finds(plant, seed)), None)

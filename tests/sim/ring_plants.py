@@ -1,0 +1,83 @@
+"""Bugs on purpose in what changes the ring: commits, transfers, handovers, evictions (P2, P8, P9). See plants.py."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from server.core import membership
+from server.core.eviction import Eviction
+from server.core.layout import Layout
+from server.core.membership import Membership
+from server.core.quorum import Tally
+from server.core.routing import Plan
+from server.core.state import State
+from server.core.transfers import Transfers
+from tests.sim.plants import Patch, Plant
+
+GENTLY = ("join", "leave", "replace")
+HARD = ("join", "leave", "remove", "replace", "split")
+
+
+def _let_go_unasked(patch: Patch) -> None:
+    def confirm(
+        self: Eviction, layout: Layout, keepers: Sequence[str], batch: dict[bytes, bytes]
+    ) -> Generator[Any, Any, dict[bytes, bytes]]:
+        yield self._background.pause(1)
+        return batch
+
+    patch(Eviction, "_confirm", confirm)
+
+
+def _be_whole_at_once(patch: Patch) -> None:
+    patch(Transfers, "_is_whole", lambda self: True)
+
+
+def _write_to_the_readers_only(patch: Patch) -> None:
+    patch(Layout, "keepers", Layout.readers)
+
+
+def _read_from_the_new_at_once(patch: Patch) -> None:
+    patch(Layout, "readers", lambda self, partition: self.owners[partition])
+
+
+def _count_both_rows_as_one(patch: Patch) -> None:
+    patch(Plan, "tally", lambda self, wanted: Tally(self.replicas, min(wanted, self.replicas)))
+
+
+def _keep_the_winner_only(patch: Patch) -> None:
+    patch(membership, "merge", lambda one, other: one if one.wins_over(other) else other)
+
+
+def _keep_the_actor(patch: Patch) -> None:
+    patch(membership, "_loses_some", lambda before, after, node: False)
+
+
+def _go_back(patch: Patch) -> None:
+    patch(membership, "merge", lambda one, other: other)
+
+
+def _listen_to_the_removed(patch: Patch) -> None:
+    adopt = State.adopt
+
+    def adopt_and_remember(self: State, layout: Layout) -> None:
+        before = self.members
+        adopt(self, layout)
+        self.members |= before
+
+    patch(State, "adopt", adopt_and_remember)
+    patch(Membership, "refusal", lambda self, peer, cluster: "")
+
+
+RING_PLANTS: Sequence[Plant] = (
+    Plant("let go unasked", _let_go_unasked, "never had what their former owner let go", ("cut", "kill"), ring=HARD),
+    Plant("be whole at once", _be_whole_at_once, "expected", ring=GENTLY),
+    Plant("write to the former owners only", _write_to_the_readers_only, "expected", ring=GENTLY),
+    Plant("read from the new owners at once", _read_from_the_new_at_once, "expected", ring=GENTLY),
+    Plant("count both rows as one", _count_both_rows_as_one, "no quorum of both rows", ("slow path", "cut"), ring=GENTLY),
+    Plant("keep the winner only", _keep_the_winner_only, "does not converge", ("cut",), ring=HARD),
+    Plant("go back to an older layout", _go_back, "went from layout", ("cut",), ring=HARD),
+    Plant("keep the actor of what is let go", _keep_the_actor, "without being superseded", ("isolate", "cut"), ring=HARD),
+    Plant("listen to the removed", _listen_to_the_removed, "does not know it", ("kill", "isolate"), nodes=5,
+          ring=("remove",)),
+)
