@@ -159,6 +159,19 @@ def test_two_commits_side_by_side_are_both_made() -> None:
     assert merge(both, here) == merge(there, both) == both
 
 
+def test_a_replacement_of_a_node_that_goes_already_leaves_the_new_one_a_member() -> None:
+    """It may have taken writes on its side, so it cannot just be dropped."""
+    present = first_layout(4)
+    for kind, gone in ((LEAVE, False), (REMOVE, False), (REMOVE, True)):
+        here = commit(commit(present, [about(kind, 1)]), [about(WEIGHT, 0, weight=2)])
+        there = commit(present, [about(REPLACE, 1, other="m5", name="n5", address="127.0.0.1:7005", weight=1, gone=gone)])
+        both = merge(here, there)
+        assert both == merge(there, here)
+        assert "n5" in names(both)
+        assert "m1" not in [member.id for member in both.staying]
+        assert merge(both, there) == both
+
+
 def test_of_two_new_nodes_of_one_name_one_is_left() -> None:
     present = first_layout()
     both = merge(commit(present, [join(3, name="new")]), commit(present, [join(4, name="new")]))

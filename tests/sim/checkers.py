@@ -209,6 +209,8 @@ def check_acknowledged(writes: Writes, losses: Losses, ring: Ring) -> list[str]:
 def _is_quorum(intent: Intent, holders: list[str], ring: Ring) -> bool:
     """Whether they are enough in each row of owners, by some layout of the time; who is in none may stand in for anybody."""
     operation = intent.operation
+    if intent.wanted == 1:
+        return True  # one alone is enough of them all
     for rows in ring.quorum_rows(intent.key, operation.invoked_step, operation.answered_step):
         strangers = sum(all(node not in row for row in rows) for node in holders)
         if all(sum(node in row for node in holders) + strangers >= min(intent.wanted, len(row)) for row in rows):

@@ -52,7 +52,7 @@ def unfinished(layout: Layout, disks: Sequence[Disk]) -> list[str]:
         if disk.node not in members:
             if LAYOUT in disk.data and _knows_some(disk, members):
                 found.append(f"{disk.node} is no member and does not know it")
-            removed = any(change.kind == REMOVE and change.node == disk.node for change in layout.log)
+            removed = any(disk.node == change.node and (change.gone or change.kind == REMOVE) for change in layout.log)
             if not removed and _was_released(disk) and any(stored_at < RECORDS_END for stored_at in disk.data):
                 found.append(f"{disk.node} has left and still holds records")
     return found + differences(present, lambda key: _owners(layout, key))

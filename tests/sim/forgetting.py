@@ -152,7 +152,9 @@ class _Replay:
             ever[actor] = max(counter, ever.get(actor, -1))
 
     def _judge_forgetting(self, before: Seen, after: Seen, owed: list[str]) -> None:
-        """Who has no layout has left, and nothing of it counts any more."""
+        """Who has no layout has left, and nothing of it counts any more; nor of one that is gone and does not know it."""
+        if self._ring.is_gone(after.node, after.step):
+            return
         where = f"{self._key!r} on {after.node} at step {after.step}"
         doubts = [
             self._doubt(view.keepers, before, after, owed)

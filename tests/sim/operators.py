@@ -203,4 +203,5 @@ CHANGES: dict[str, Callable[[Operator], None]] = {
     "address": Operator._readdress,
     "split": Operator._split,
 }
+LOSING = ("remove", "replace", "split")  # those after which a disk may be lost
 GENTLE = ("join", "leave", "replace", "weight", "zone")

@@ -22,7 +22,7 @@ from tests.sim.faults import FAULTS, Storm
 from tests.sim.forgetting import Forgotten
 from tests.sim.host import EPOCH_MS
 from tests.sim.intents import intents_of
-from tests.sim.operators import CHANGES, GENTLE, Operator
+from tests.sim.operators import CHANGES, GENTLE, LOSING, Operator
 from tests.sim.rings import Rings
 from tests.sim.workload import Customer
 from tests.sim.world import World
@@ -112,9 +112,13 @@ def _with_changes(profile: Profile, rng: random.Random) -> Profile:
     """The same where the ring changes meanwhile."""
     names = GENTLE if profile.calm else sorted(CHANGES)
     ring = tuple(sorted(rng.sample(names, rng.randint(1, 4))))
-    nodes = min(5, max(2, profile.nodes))
-    duration_ms = profile.duration_ms + 2000
-    return replace(profile, nodes=nodes, ring=ring, ring_pace_ms=rng.choice((300, 1000, 2500)), duration_ms=duration_ms)
+    faults = profile.faults
+    if any(name in ring for name in LOSING):  # nobody can fetch what is unreadable where it was kept last
+        faults = tuple(name for name in faults if name != "damaged record") or ("cut",) if faults else ()
+    return replace(
+        profile, faults=faults, nodes=min(5, max(2, profile.nodes)), ring=ring,
+        ring_pace_ms=rng.choice((300, 1000, 2500)), duration_ms=profile.duration_ms + 2000,
+    )  # fmt: skip
 
 
 def run(seed: int, profile: Profile | None = None, keep_trace: bool = False) -> Verdict:
@@ -188,7 +192,7 @@ def _collect(world: World) -> list[str]:
 
 
 def _judge(world: World, profile: Profile) -> list[str]:
-    history = world.history
+    history, members = world.history, world.members()
     rings = Rings([host.disk for host in world.hosts])
     attempts = 1 if all(fault in TALKATIVE for fault in profile.faults) and not profile.ring else 2
     attempts += "damaged record" in profile.faults  # a write first waits until the record is mended
@@ -199,7 +203,9 @@ def _judge(world: World, profile: Profile) -> list[str]:
     faults += answers.check_in_time(
         history, world.hosts, world.events.now_ms, profile.config.request_timeout_ms, attempts
     )
-    evidence = Evidence(world.log, [host.disk for host in world.members()])
+    # Two sides that have removed each other are two clusters from then on: operators' doing, and only one is judged.
+    world.losses.of_nodes += [(0, node.id) for node in world.hosts if node not in members and LAYOUT in node.disk.data]
+    evidence = Evidence(world.log, [host.disk for host in members])
     forgotten = Forgotten(evidence, rings, world.wall_ms_at)
     writes = checkers.Writes(intents_of(history, w, n), evidence, forgotten)
     faults += rings.faults
