@@ -7,7 +7,8 @@ id of its own: whoever meets both makes the changes of one to the other (see suc
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 JOIN, LEAVE, REMOVE, REPLACE = "join", "leave", "remove", "replace"
@@ -36,7 +37,8 @@ class Change:
 
     def encode(self) -> dict[str, Any]:
         """The fields that say something, for a JSON document."""
-        return {name: value for name, value in asdict(self).items() if value or name in ("id", "kind", "node")}
+        values = ((name, getattr(self, name)) for name in _NAMES)
+        return {name: value for name, value in values if value or name in ("id", "kind", "node")}
 
     @staticmethod
     def decode(fields: object) -> Change:
@@ -58,6 +60,9 @@ class Change:
         if change.encode() != fields:
             raise ValueError(f"the change {change.id!r} has fields of no meaning, or not in their one form")
         return change
+
+
+_NAMES = tuple(field.name for field in dataclasses.fields(Change))
 
 
 def _field(fields: dict[str, Any], name: str, kind: type, default: Any = None) -> Any:

@@ -183,4 +183,6 @@ class PeerMessages:
             self.gossip(peer, 0)
 
     def _heard_layout(self, document: bytes) -> None:
-        self._node.offer_layout(Layout.decode(document))
+        present = self._state.layout
+        if present is None or document != present.encode():
+            self._node.offer_layout(Layout.decode(document))

@@ -136,6 +136,8 @@ class _Draft:
         self.members[new.id] = new
 
     def _replace(self, old: Member, change: Change) -> None:
+        if old.id not in self._present:
+            raise ChangeError(f"node {old.name} has no place yet that another could take")
         new = self.members.get(change.other)
         if new is None:
             self._add(Member(change.other, change.name, change.address, change.zone, change.weight))

@@ -1,0 +1,75 @@
+"""What storms over a changing ring have found, each by itself: sides that never heard of each other, damage on a node that
+leaves, a removed node's retries."""
+
+from __future__ import annotations
+
+from server.core.change import REPLACE
+from server.core.config import Config
+from server.core.errors import has_left
+from server.core.records import storage_key
+from server.core.relays import SecondAttempt
+from tests.sim.changes import change, commit_at, join, leave, members_of, records_on, settled, unfinished
+from tests.sim.world import World
+
+DONE_MS = 60_000
+
+
+class _Asker:
+    """Keeps the last reply."""
+
+    relayed = resp3 = False
+    read_quorum = write_quorum = 0
+    reply = b""
+
+    def answer(self, number: int, reply: bytes) -> None:
+        """Takes it."""
+        self.reply = reply
+
+
+def test_sides_that_have_never_heard_of_each_other_come_together() -> None:
+    """The only node that both sides know is gone: those who know of the other side tell it."""
+    world = World(1, 2)
+    world.start()
+    n1, n2 = world.hosts
+    n3, n4 = world.add_host(), world.add_host()
+    for host in (n1, n3, n4):
+        world.network.cut(host.id, n2.id)
+        world.network.cut(n2.id, host.id)
+    commit_at(n1, join(n3))
+    assert world.run_until(5000, lambda: n3.running.state.layout is not None)
+    n1.kill()
+    commit_at(n3, change(REPLACE, n1, n4, gone=True))
+    world.run(3000)
+    for host in (n3, n4):
+        world.network.mend(host.id, n2.id)
+        world.network.mend(n2.id, host.id)
+    assert world.run_until(DONE_MS, settled(world)), unfinished(world)
+    assert {host.member.name for host in members_of(world)} == {"n2", "n3", "n4"}
+
+
+def test_a_node_leaves_that_cannot_read_some_of_what_it_holds() -> None:
+    """It learns from others which of its records are damaged, and does not wait for the scrub to come round."""
+    world = World(1, 4, Config(record_cache_bytes=0, scrub_interval_ms=86_400_000))
+    world.start()
+    n2 = world.hosts[1]
+    keys = [b"k%d" % number for number in range(20)]
+    for key in keys:
+        assert world.ask(world.hosts[0], "SET", key, "value").reply == b"OK"
+    world.run(1000)
+    damaged = next(storage_key(key) for key in keys if world.stored(n2, key) is not None)
+    n2.stop()
+    n2.disk.damage_block(damaged)
+    n2.start()
+    assert world.run_until(5000, world.at_peace)
+    commit_at(world.hosts[0], leave(n2))
+    assert world.run_until(DONE_MS, settled(world)), unfinished(world)
+    assert not records_on(n2)
+    assert all(world.ask(world.hosts[0], "GET", key).reply == b"value" for key in keys)
+
+
+def test_a_second_attempt_that_meets_a_node_without_a_layout_tells_that_the_first_may_have_written() -> None:
+    asker = _Asker()
+    SecondAttempt(asker).answer(1, has_left("n1", 7))
+    assert asker.reply.startswith(b"-ERR node n1 has left its cluster at epoch 7")
+    assert b"outcome=maybe-written" in asker.reply
+    assert asker.reply.endswith(b"written it before\r\n")
