@@ -164,7 +164,9 @@ def test_a_replacement_of_a_node_that_goes_already_leaves_the_new_one_a_member()
     present = first_layout(4)
     for kind, gone in ((LEAVE, False), (REMOVE, False), (REMOVE, True)):
         here = commit(commit(present, [about(kind, 1)]), [about(WEIGHT, 0, weight=2)])
-        there = commit(present, [about(REPLACE, 1, other="m5", name="n5", address="127.0.0.1:7005", weight=1, gone=gone)])
+        there = commit(
+            present, [about(REPLACE, 1, other="m5", name="n5", address="127.0.0.1:7005", weight=1, gone=gone)]
+        )
         both = merge(here, there)
         assert both == merge(there, here)
         assert "n5" in names(both)

@@ -12,16 +12,18 @@ of the nodes: they read the clients' history and what has been on the disks.
     host.py        a machine: disk, clocks, and the node process with its turns, crashes and freezes
     world.py       a cluster of hosts; healing
     faults.py      the storm: what goes wrong, and when
+    operators.py   the operator in it, who changes the ring meanwhile
     clients.py     virtual clients and the history they write
     workload.py    what clients ask for
     evidence.py    what has been on the disks, by dot
+    rings.py       which layout was on which disk, and when
     intents.py     what an operation meant to write, had seen, and was told
     checkers.py    P1 to P5 and P11, judged from history and disks
-    forgetting.py  P6 and P7: hints, and records that go
+    forgetting.py  P6 to P8: hints, and records that go
     convergence.py liveness, judged from the disks alone
     answers.py     P5: one answer a command, in order, in time; and what reads and contexts had to know
     runs.py        a seed -> a profile -> a run -> a verdict
-    plants.py      bugs on purpose, and repair_plants.py: each must be found by its checker (test_plants.py)
+    plants.py      bugs on purpose, repair_plants.py, ring_plants.py: each must be found by its checker (test_plants.py)
     soak.py        thousands of seeds on all cores (`make soak`)
     probes.py      what directed tests look at (test_requests.py, test_many_keys.py)
 

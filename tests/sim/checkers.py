@@ -183,8 +183,9 @@ class Losses:
 def check_acknowledged(writes: Writes, losses: Losses, ring: Ring) -> list[str]:
     """P1 and P4: at its acknowledgement a write is on W distinct disks, and at the end it is covered.
 
-    While the key moves they are so many of its old owners, and of its new ones. A stand-in's disk counts: it holds the record for the sake of its hint. What was acknowledged only by nodes that have
-    lost their disks since is not promised to survive.
+    While the key moves they are so many of its old owners, and of its new ones. A stand-in's disk counts: it holds the
+    record for the sake of its hint. What was acknowledged only by nodes that have lost their disks since is not promised to
+    survive.
     """
     faults = []
     evidence = writes.evidence
@@ -207,7 +208,7 @@ def check_acknowledged(writes: Writes, losses: Losses, ring: Ring) -> list[str]:
 
 
 def _is_quorum(intent: Intent, holders: list[str], ring: Ring) -> bool:
-    """Whether they are enough in each row of owners, by some layout of the time; who is in none may stand in for anybody."""
+    """Whether they are enough in each row of owners, by some layout of the time; who is in none may be a stand-in."""
     operation = intent.operation
     if intent.wanted == 1:
         return True  # one alone is enough of them all

@@ -18,7 +18,6 @@ from typing import NamedTuple
 from server.core.records import META, RECORDS_END
 from tests.sim.events import Events
 
-
 LAYOUT = META + b"layout"
 
 

@@ -8,7 +8,8 @@ some owner has had it; an older one that comes late, with a new hint, may then l
 thief was first, nobody has forgotten anything.
 
 A hint may go when the disk of the owner it was for has held, at some time, all that lay on the holder's disk. Or when
-that is no keeper any more by the layout on the holder's disk, and the same is owed to all who are, or is on their disks.
+that is no keeper any more by the layout on the holder's disk, and the same is owed to all present owners, or is on their
+disks.
 
 Who the owners are each node judges by the layout on its own disk (rings.py). A former owner may forget what all keepers'
 disks have held (P8). Who is no member any more may forget all; nothing that is on its disk counts.
@@ -25,7 +26,7 @@ from typing import NamedTuple
 
 from tests.sim.disk import Cause
 from tests.sim.evidence import NOTHING, Dot, Evidence, Hinted, Knowledge, Seen
-from tests.sim.rings import Ring, Row
+from tests.sim.rings import Ring, Row, View
 
 
 class Forgetting(NamedTuple):
@@ -113,18 +114,18 @@ class _Replay:
         if self._has_held(hinted.owner, before.known):
             return
         views = self._ring.views(self._key, hinted.node, hinted.step)
-        if not views or any(self._has_changed_hands(hinted, before.known, view.keepers) for view in views):
+        if not views or any(self._has_changed_hands(hinted, before.known, view) for view in views):
             return
         self.faults.append(
             f"the hint of {self._key!r} for {hinted.owner} went from {hinted.node} at step {hinted.step}, "
             "and the owner has never had what it was about"
         )
 
-    def _has_changed_hands(self, hinted: Hinted, known: Knowledge, keepers: Row) -> bool:
-        """Whether the debt is to the present keepers, or has been paid to them."""
-        return hinted.owner not in keepers and all(
-            keeper == hinted.node or (hinted.node, keeper) in self._hints or self._has_held(keeper, known)
-            for keeper in keepers
+    def _has_changed_hands(self, hinted: Hinted, known: Knowledge, view: View) -> bool:
+        """Whether the debt is to the present owners, or has been paid to them. Who fetches all is owed nothing."""
+        return hinted.owner not in view.keepers and all(
+            reader == hinted.node or (hinted.node, reader) in self._hints or self._has_held(reader, known)
+            for reader in view.readers
         )
 
     def _has_held(self, node: str, known: Knowledge) -> bool:

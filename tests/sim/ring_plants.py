@@ -74,9 +74,17 @@ RING_PLANTS: Sequence[Plant] = (
     Plant("be whole at once", _be_whole_at_once, "expected", ring=GENTLY),
     Plant("write to the former owners only", _write_to_the_readers_only, "expected", ring=GENTLY),
     Plant("read from the new owners at once", _read_from_the_new_at_once, "expected", ring=GENTLY),
-    Plant("count both rows as one", _count_both_rows_as_one, "no quorum of both rows", ("slow path", "cut"), ring=GENTLY),
+    Plant(
+        "count both rows as one", _count_both_rows_as_one, "no quorum of both rows", ("slow path", "cut"), ring=GENTLY
+    ),
     Plant("keep the winner only", _keep_the_winner_only, "does not converge", ("cut",), ring=HARD),
     Plant("go back to an older layout", _go_back, "went from layout", ("cut",), ring=HARD),
-    Plant("listen to the removed", _listen_to_the_removed, "does not know it", ("kill", "isolate"), nodes=5,
-          ring=("remove",)),
+    Plant(
+        "listen to the removed",
+        _listen_to_the_removed,
+        "does not know it",
+        ("kill", "isolate"),
+        nodes=5,
+        ring=("remove",),
+    ),
 )

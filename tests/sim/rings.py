@@ -21,10 +21,10 @@ Row = tuple[str, ...]
 
 
 class View(NamedTuple):
-    """Who keeps a key, and who the members are, by the layout on some disk."""
+    """Who keeps a key, and who of them holds all of its partition, by the layout on some disk."""
 
     keepers: Row
-    members: Row
+    readers: Row
 
 
 class Ring(Protocol):
@@ -54,7 +54,7 @@ class FixedRing:
 
     def views(self, key: bytes, node: str, step: int) -> list[View]:
         """The owners."""
-        return [View(tuple(self._owners_of(key)), ())]
+        return [View(tuple(self._owners_of(key)), tuple(self._owners_of(key)))]
 
     def rows(self, key: bytes, from_step: int, to_step: int) -> list[Row]:
         """One."""
@@ -93,10 +93,9 @@ class Rings:
     def _note(self, step: int, node: str, document: bytes | None, cause: Cause) -> None:
         layout = None if document is None else self._decode(document)
         layouts = self._layouts[node]
-        before = next((known for known in reversed(layouts) if known is not None), None)
-        if cause is Cause.COMMIT and layout is not None and before is not None and layouts[-1] is not None:
-            if not layout.wins_over(before):
-                self.faults.append(f"{node} went from layout {before.version} to {layout.version} at step {step}")
+        before = layouts[-1] if layouts and cause is Cause.COMMIT else None
+        if layout is not None and before is not None and not layout.wins_over(before):
+            self.faults.append(f"{node} went from layout {before.version} to {layout.version} at step {step}")
         self._steps[node].append(step)
         layouts.append(layout)
         if layout is not None and (not self._rules or layout.wins_over(self._rules[-1][1])):
@@ -132,7 +131,8 @@ class Rings:
         before, after = self._at(node, step - 1), self._at(node, step)
         layouts = [before] if before is not None else []
         layouts += [after] if before is not None and after is not None and after is not before else []
-        return [View(self._keepers(each, key), tuple(m.id for m in each.members)) for each in layouts]
+        slot = self._slot(key)
+        return [View(self._keepers(each, key), each.readers(each.partition_of(slot))) for each in layouts]
 
     def rows(self, key: bytes, from_step: int, to_step: int) -> list[Row]:
         """See Ring."""

@@ -4,6 +4,9 @@ A calm run has no faults, clocks up to 30 s apart, and keys that one client each
 before them. A stormy run has some of the faults (safety); afterwards the cluster is healed, and has to become whole by
 itself (liveness): equal records on all owners' disks, no hints, and what is dead gone; then it is read once more with
 R=N. Some runs have a second storm after that, in which another node has the bad luck with its disk.
+
+In a third of the runs, calm ones and stormy ones, an operator changes the ring meanwhile (operators.py). At the end the
+change has to be done everywhere, and those who are no members must know it.
 """
 
 from __future__ import annotations
