@@ -3,9 +3,9 @@
 Theory. A hint is a debt: "owner B has not confirmed what I hold under this key". It names the owner and the key, not the
 record, which stands where all records stand: so a second write of the key needs no second hint, and what is delivered is
 the newest. A coordinator that owns the key keeps such debts itself when nobody stands in; a stand-in that does not own the
-key holds the record only for the sake of the debt, and lets it go after the last one (eviction.py). A hint goes away when
-its owner has confirmed the very record that is held at that moment; in no other way, but for the two bounds below. When a
-new layout takes the key from its owner the debt changes hands: it is owed to all present keepers of the key instead.
+key holds the record only for the sake of the debt, and lets it go with the last one. A hint goes away when its owner has
+confirmed the very record that is held at that moment; in no other way, but for the two bounds below. When a new layout
+takes the key from its owner the debt changes hands: it is owed to all present keepers of the key instead.
 
 Hints are kept on disk, in the batch of the turn that acknowledges them, under prefix, owner and storage key. They are
 listed in memory by owner, oldest first: that order is the order of replay. `hints_bytes_max` bounds both. At the bound a

@@ -136,8 +136,6 @@ class _Draft:
         self.members[new.id] = new
 
     def _replace(self, old: Member, change: Change) -> None:
-        if old.id not in self._present:
-            raise ChangeError(f"node {old.name} has no place yet that another could take")
         new = self.members.get(change.other)
         if new is None:
             self._add(Member(change.other, change.name, change.address, change.zone, change.weight))
@@ -255,9 +253,14 @@ def _can_follow(layout: Layout, made: list[Change], change: Change) -> bool:
     return True
 
 
+def _is_chained(layout: Layout, change: Change) -> bool:
+    """Whether a node is replaced that has come where this layout is not known: it may hold what was written there."""
+    return change.kind == REPLACE and all(member.id != change.node for member in layout.members)
+
+
 def _parts(change: Change) -> list[Change]:
-    """What is left of a replacement that cannot be made any more, for the old node goes already, say: the new node is a
-    member all the same, for it may have taken writes where it was one; and the old node goes."""
+    """What is left of a replacement that cannot be made as one, for the old node goes already, say: the new node is a member
+    all the same, for it may have taken writes where it was one; and the old node goes. Nothing of any other change."""
     if change.kind != REPLACE:
         return []
     joining = replace(change, kind=JOIN, node=change.other, other="", gone=False)
@@ -269,8 +272,9 @@ def _committed(layout: Layout, changes: Sequence[Change]) -> Layout:
     epoch = layout.epoch + 1
     made: list[Change] = []
     for change in changes:
-        if not _can_follow(layout, made, change):
-            made += [part for part in _parts(change) if _can_follow(layout, made, part)]
+        if _is_chained(layout, change) or not _can_follow(layout, made, change):
+            for part in _parts(change):
+                made += [part] if _can_follow(layout, made, part) else []
         else:
             made.append(change)
     log = (*layout.log, *(replace(change, epoch=epoch) for change in changes))[-LOG_MAX:]
