@@ -6,7 +6,7 @@ whether they hold exactly this record (HOLDS, one byte a key); to those that do 
 leaves after their commit; when all have confirmed it in one way or the other, and what lies here is that very record
 still, it is removed. A keeper that cannot be reached, or takes nothing, makes it wait.
 
-Keys that a hint is about stay: hint replay lets them go itself, with the last hint. So do keys with writes in flight.
+Keys that a hint is about stay until it is paid. So do keys with writes in flight.
 
 A round goes over the partitions that are not kept here and hold something, which the key counts of the trees tell at once.
 """

@@ -9,14 +9,15 @@ No idle timer stands between an owner's return and its first hint: every tick lo
 `dyn hints replay`. An owner that does not confirm is left alone for `RETRY_MS`.
 
 When the layout has changed all hints are looked through: those of owners that do not keep their key any more change hands
-(P6). And a record that is not kept here any more is owed to all its keepers, the new ones included, before the last hint
-takes it along.
+(P6). And a record that is not kept here any more is owed to all its keepers, the new ones included. Yet it does not go with
+its last hint: a node that has been started meanwhile does not know what it owned once. It goes as all such records go, when
+all keepers have confirmed it (eviction.py).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from server.core.background import BATCH_KEYS, Background
@@ -35,7 +36,11 @@ TOUCHES_KEPT_MS = 60_000  # longer than a collection takes from its vote to its 
 class HintReplay:
     """The procedures that deliver hints."""
 
-    def __init__(self, state: State, background: Background, questions: Questions) -> None:
+    def __init__(
+        self, state: State, background: Background, questions: Questions, let_go: Callable[[], None]
+    ) -> None:
+        """`let_go` is called when there may be records that nothing is owed of any more."""
+        self._let_go = let_go
         self._state = state
         self._background = background
         self._questions = questions
@@ -160,9 +165,7 @@ class HintReplay:
         state = self._state
         state.hints.confirm(owner, stored_at, state.now_ms)
         if not state.owns(stored_at) and not state.hints.holds(stored_at):
-            record = state.records.get(stored_at)
-            if record is not None:
-                state.forget_guest(stored_at, record)  # it was here for the hint's sake only
+            self._let_go()
 
     # The operator
 

@@ -3,7 +3,7 @@
 Theory. A hint is a debt: "owner B has not confirmed what I hold under this key". It names the owner and the key, not the
 record, which stands where all records stand: so a second write of the key needs no second hint, and what is delivered is
 the newest. A coordinator that owns the key keeps such debts itself when nobody stands in; a stand-in that does not own the
-key holds the record only for the sake of the debt, and lets it go with the last one. A hint goes away when its owner has
+key holds the record only for the sake of the debt, and lets it go after the last. A hint goes away when its owner has
 confirmed the very record that is held at that moment; in no other way, but for the two bounds below. When a new layout
 takes the key from its owner the debt changes hands: it is owed to all present keepers of the key instead.
 

@@ -96,7 +96,6 @@ class Node:
         self.jobs = RepairJobs(self.state, self.questions, self.background)
         self.tasks = RepairTasks(self.state, self.questions, self.background)
         self.staging = Staging(self.state)
-        self.hint_replay = HintReplay(self.state, self.background, self.questions)
         self.sessions: dict[int, Session] = {}
         self.started_ms = 0
         self.facts: dict[str, str] = {}  # what the shell knows of its process, for INFO
@@ -115,6 +114,7 @@ class Node:
         self.eviction = Eviction(
             self.state, self.questions, self.background, self.writes.in_flight, lambda *slots: self.scrub.walk(*slots)
         )
+        self.hint_replay = HintReplay(self.state, self.background, self.questions, self.eviction.notice)
         self.scrub = Scrub(self.state, self.questions, self.background, self.collection, self.eviction.notice)
         self.membership = Membership(self.state, self.background, (self.reads, self.writes), self._layout_changed)
         self.transfers = Transfers(self.state, self.questions, self.background, self.membership)

@@ -63,7 +63,8 @@ class Tally:
 class DoubleTally(Tally):
     """The same for a write to a partition that moves: `wanted` replicas of `asked`, and of `others` that have not failed.
 
-    Of a row with fewer than `wanted` replicas all are wanted.
+    Of a row with fewer than `wanted` replicas all are wanted; but in all there are `wanted` replicas, or what was acknowledged
+    would be lost with fewer disks than its client has asked for (P1).
     """
 
     __slots__ = ("asked", "others")
@@ -75,8 +76,8 @@ class DoubleTally(Tally):
 
     @property
     def got(self) -> int:
-        """How many acknowledgements count towards `wanted`."""
-        return _count(self.asked, self.acked)
+        """How many acknowledgements count towards `wanted`: of those asked, or of all where these are too few."""
+        return len(self.acked) if len(self.asked) < self.wanted else _count(self.asked, self.acked)
 
     def ack(self, replica: str) -> Verdict:
         """`replica` has done what was asked. Idempotent."""
@@ -94,9 +95,10 @@ class DoubleTally(Tally):
         if self.verdict is not Verdict.PENDING:
             return self.verdict
         need = min(self.wanted, len(self.asked))
-        if len(self.asked) - _count(self.asked, self.failed) < need:
+        disks = min(self.wanted, self.replicas)
+        if len(self.asked) - _count(self.asked, self.failed) < need or self.replicas - len(self.failed) < disks:
             self.verdict = Verdict.IMPOSSIBLE
-        elif _count(self.asked, self.acked) >= need:
+        elif _count(self.asked, self.acked) >= need and len(self.acked) >= disks:
             left = len(self.others) - _count(self.others, self.failed)
             if _count(self.others, self.acked) >= min(self.wanted, left):
                 self.verdict = Verdict.MET

@@ -200,21 +200,25 @@ def check_acknowledged(writes: Writes, losses: Losses, ring: Ring) -> list[str]:
             holders = evidence.holders(key, dots, operation.answered_step)
         if len(holders) < intent.wanted:
             faults.append(f"acknowledged at W={intent.wanted} but on the disks of {holders} only: {operation}")
-        elif not _is_quorum(intent, holders, ring):
+        elif not _is_quorum(intent, holders, writes, ring):
             faults.append(f"acknowledged at W={intent.wanted} but {holders} are no quorum of both rows: {operation}")
         elif losses.spare(operation, holders) and not any(writes.covered(key, dot) for dot in dots):
             faults.append(f"acknowledged and lost: {operation}")
     return faults
 
 
-def _is_quorum(intent: Intent, holders: list[str], ring: Ring) -> bool:
-    """Whether they are enough in each row of owners, by some layout of the time; who is in none may be a stand-in."""
-    operation = intent.operation
-    if intent.wanted == 1:
+def _is_quorum(intent: Intent, holders: list[str], writes: Writes, ring: Ring) -> bool:
+    """Whether they are enough of those who are asked, and of those who will be or were, but for the ones that a hint was
+    ever kept for: by some layout of the time. Who is in neither row may be a stand-in."""
+    operation, wanted = intent.operation, intent.wanted
+    if wanted == 1:
         return True  # one alone is enough of them all
-    for rows in ring.quorum_rows(intent.key, operation.invoked_step, operation.answered_step):
-        strangers = sum(all(node not in row for row in rows) for node in holders)
-        if all(sum(node in row for node in holders) + strangers >= min(intent.wanted, len(row)) for row in rows):
+    owed = writes.evidence.owed(intent.key, operation.answered_step)
+    for asked, others in ring.quorum_rows(intent.key, operation.invoked_step, operation.answered_step):
+        strangers = sum(node not in asked and node not in others for node in holders)
+        excused = [node for node in others if node in owed or node in holders]
+        enough = sum(node in asked for node in holders) + strangers >= min(wanted, len(asked))
+        if enough and len(excused) + strangers >= min(wanted, len(others)):
             return True
     return False
 

@@ -166,6 +166,11 @@ class Evidence:
                 nodes[seen.node] = None
         return list(nodes)
 
+    def owed(self, key: bytes, to_step: int) -> list[str]:
+        """For whom a hint of the key was ever kept up to that step."""
+        moves = self.moves.get(key, ())
+        return [move.owner for move in moves if isinstance(move, Hinted) and move.is_open and move.step <= to_step]
+
     def is_held_by_others(self, owners: Sequence[str], key: bytes, from_step: int, to_step: int) -> bool:
         """Whether a node that is none of the owners had a record of the key on its disk at any time between these steps."""
         held: dict[str, bool] = {}

@@ -36,8 +36,8 @@ class Ring(Protocol):
     def rows(self, key: bytes, from_step: int, to_step: int) -> list[Row]:
         """All rows of keepers that lay on the disks of members at any time between these steps."""
 
-    def quorum_rows(self, key: bytes, from_step: int, to_step: int) -> list[tuple[Row, ...]]:
-        """In which rows a write begun in that time needs its quorum, by each of the layouts on any disk then."""
+    def quorum_rows(self, key: bytes, from_step: int, to_step: int) -> list[tuple[Row, Row]]:
+        """Who is asked for a key, and who will be or was, if it moves: by each of the layouts on any disk in that time."""
 
     def is_gone(self, node: str, step: int) -> bool:
         """Whether `node` is no member by the layout that ruled then."""
@@ -60,9 +60,9 @@ class FixedRing:
         """One."""
         return [tuple(self._owners_of(key))]
 
-    def quorum_rows(self, key: bytes, from_step: int, to_step: int) -> list[tuple[Row, ...]]:
+    def quorum_rows(self, key: bytes, from_step: int, to_step: int) -> list[tuple[Row, Row]]:
         """One."""
-        return [(tuple(self._owners_of(key)),)]
+        return [(tuple(self._owners_of(key)), ())]
 
     def is_gone(self, node: str, step: int) -> bool:
         """Nobody goes."""
@@ -143,18 +143,18 @@ class Rings:
                     rows[self._keepers(layout, key)] = None
         return list(rows)
 
-    def quorum_rows(self, key: bytes, from_step: int, to_step: int) -> list[tuple[Row, ...]]:
+    def quorum_rows(self, key: bytes, from_step: int, to_step: int) -> list[tuple[Row, Row]]:
         """See Ring."""
         layouts: dict[int, Layout] = {}
         for node in self._steps:
             for _, layout in self._between(node, from_step, to_step):
                 if layout is not None:
                     layouts[id(layout)] = layout
-        found: dict[tuple[Row, ...], None] = {}
+        found: dict[tuple[Row, Row], None] = {}
         for layout in layouts.values():
             partition = layout.partition_of(self._slot(key))
-            former = layout.former_owners(partition)
-            found[(former, layout.owners[partition]) if former else (layout.owners[partition],)] = None
+            asked, former = layout.readers(partition), layout.former_owners(partition)
+            found[asked, (layout.owners[partition] if asked == former else former)] = None
         return list(found)
 
     def is_gone(self, node: str, step: int) -> bool:
