@@ -36,9 +36,7 @@ TOUCHES_KEPT_MS = 60_000  # longer than a collection takes from its vote to its 
 class HintReplay:
     """The procedures that deliver hints."""
 
-    def __init__(
-        self, state: State, background: Background, questions: Questions, let_go: Callable[[], None]
-    ) -> None:
+    def __init__(self, state: State, background: Background, questions: Questions, let_go: Callable[[], None]) -> None:
         """`let_go` is called when there may be records that nothing is owed of any more."""
         self._let_go = let_go
         self._state = state

@@ -71,7 +71,7 @@ def _was_released(disk: Disk) -> bool:
     """Whether the node was let go when it held nothing any more, by the last layout on its disk."""
     known = [document for _, document, _ in disk.layouts if document is not None]
     hurt = any(cause is not Cause.COMMIT for _, _, cause in disk.layouts)
-    return bool(known) and not hurt and disk.node in Layout.decode(known[-1]).leaving
+    return bool(known) and not hurt and LAYOUT not in disk.data and disk.node in Layout.decode(known[-1]).leaving
 
 
 def dead_records(disks: Iterable[Disk], wall_ms: int) -> list[str]:
