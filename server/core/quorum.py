@@ -63,8 +63,8 @@ class Tally:
 class DoubleTally(Tally):
     """The same for a write to a partition that moves: `wanted` replicas of `asked`, and of `others` that have not failed.
 
-    Of a row with fewer than `wanted` replicas all are wanted; but in all there are `wanted` replicas, or what was acknowledged
-    would be lost with fewer disks than its client has asked for (P1).
+    Of a row with fewer than `wanted` replicas all are wanted; but in all there are `wanted`, or what was acknowledged would
+    be lost with fewer disks than its client has asked for (P1).
     """
 
     __slots__ = ("asked", "others")

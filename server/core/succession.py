@@ -259,8 +259,8 @@ def _is_chained(layout: Layout, change: Change) -> bool:
 
 
 def _parts(change: Change) -> list[Change]:
-    """What is left of a replacement that cannot be made as one, for the old node goes already, say: the new node is a member
-    all the same, for it may have taken writes where it was one; and the old node goes. Nothing of any other change."""
+    """What is left of a replacement that cannot be made as one, for the old node goes already, say: the new node is a
+    member all the same, for it may have taken writes where it was one; and the old node goes. Else nothing."""
     if change.kind != REPLACE:
         return []
     joining = replace(change, kind=JOIN, node=change.other, other="", gone=False)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.core.quorum import Tally, Verdict
+from server.core.quorum import DoubleTally, Tally, Verdict
 
 REPLICAS = [f"n{index}" for index in range(5)]
 
@@ -94,3 +94,16 @@ def test_a_caller_that_miscounts_is_caught() -> None:
     tally.ack("n1")
     with pytest.raises(AssertionError, match="more acknowledgements"):
         tally.ack("n2")
+
+
+def test_a_write_is_on_as_many_disks_as_it_wants_however_few_are_asked() -> None:
+    """All but one of those who hold the partition were removed, and who comes in their place has failed."""
+    tally = DoubleTally(("a",), ("a", "b", "c"), 3, 2)
+    assert tally.ack("a") is Verdict.PENDING
+    assert tally.fail("b") is Verdict.PENDING
+    assert tally.got == 1
+    assert tally.ack("c") is Verdict.MET
+    alone = DoubleTally(("a",), ("a", "b", "c"), 3, 2)
+    alone.ack("a")
+    alone.fail("b")
+    assert alone.fail("c") is Verdict.IMPOSSIBLE
