@@ -157,17 +157,13 @@ class _Replay:
         if self._ring.is_gone(after.node, after.step):
             return
         where = f"{self._key!r} on {after.node} at step {after.step}"
-        doubts = [
-            self._doubt(view.keepers, before, after, owed)
-            for view in self._ring.views(self._key, after.node, after.step)
-        ]
-        if doubts and all(doubts):
-            self.faults.append(f"{where} was forgotten, but {doubts[-1]}")
-        elif doubts and not self._is_guest(after):
+        views = self._ring.views(self._key, after.node, after.step)
+        doubts = {view: self._doubt(view.keepers, before, after, owed) for view in views}
+        rightly = [view for view, doubt in doubts.items() if not doubt]
+        if doubts and not rightly:
+            self.faults.append(f"{where} was forgotten, but {[*doubts.values()][-1]}")
+        elif rightly and all(after.node in view.keepers for view in rightly):
             self._forgotten_by_an_owner(before, after, where)
-
-    def _is_guest(self, after: Seen) -> bool:
-        return all(after.node not in view.keepers for view in self._ring.views(self._key, after.node, after.step))
 
     def _doubt(self, keepers: Row, before: Seen, after: Seen, owed: list[str]) -> str:
         """What speaks against forgetting, where these are the keepers; empty if nothing does."""
