@@ -91,6 +91,11 @@ class WireNode:
         self.log_read = 0  # so much of the log has been found to be clean
 
     @property
+    def address(self) -> str:
+        """Where it serves, as operators write it."""
+        return f"{self.host.address}:{self.port}"
+
+    @property
     def pid(self) -> int:
         """The process number of the running node."""
         assert self._process is not None, f"{self.name} does not run"
@@ -106,8 +111,7 @@ class WireNode:
         """Starts the process, with further options; it serves a little later."""
         assert self._process is None, f"{self.name} runs"
         self.directory.mkdir(parents=True, exist_ok=True)
-        listen = f"{self.host.address}:{self.port}"
-        words = ["--dir", str(self.directory), "--listen", listen, *self._options, *options]
+        words = ["--dir", str(self.directory), "--listen", self.address, *self._options, *options]
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.host.prefix, *server_argv(*words)],
@@ -242,10 +246,10 @@ class WireCluster:
 
         self._added = nodes
 
-    def add(self, *options: str) -> WireNode:
+    def add(self, *options: str, host: Host = LOOPBACK, environment: Mapping[str, str] | None = None) -> WireNode:
         """Starts a fresh node more, which is no member yet."""
         self._added += 1
-        node = WireNode(self.directory / f"n{self._added}", free_ports(1), self._options, {})
+        node = WireNode(self.directory / f"n{self._added}", free_ports(1), self._options, environment or {}, host)
         self.nodes.append(node)
         node.start(*options)
         wait_for(node.serves, f"{node.name} serves")
