@@ -25,7 +25,7 @@ class Networks:
         self._tag = f"dyn{os.getpid()}"
         self._router = f"{self._tag}-router"
         self._nodes = [f"{self._tag}-n{number}" for number in range(1, nodes + 1)]
-        base = os.getpid() % 50 * 5  # another run at the same time should have other addresses
+        base = os.getpid() % 25 * 10  # another run at the same time should have other addresses
         self._subnets = [f"198.18.{base + place}" for place in range(nodes + 1)]  # the last one leads to this process
         self._cut: set[tuple[str, str]] = set()  # sender and receiver
 
@@ -58,12 +58,28 @@ class Networks:
 
     def isolate(self, alone: Sequence[Host]) -> None:
         """From now on each of these nodes is cut off from all others, and nobody else is: none heals all."""
-        wanted = {
-            (one.address, other.address)
-            for one in self.hosts
-            for other in self.hosts
-            if one != other and (one in alone or other in alone)
-        }
+        self._cut_pairs(
+            {
+                (one.address, other.address)
+                for one in self.hosts
+                for other in self.hosts
+                if one != other and (one in alone or other in alone)
+            }
+        )
+
+    def split(self, side: Sequence[Host]) -> None:
+        """From now on these nodes are cut off from the others, but not from each other."""
+        self._cut_pairs(
+            {
+                (one.address, other.address)
+                for one in self.hosts
+                for other in self.hosts
+                if (one in side) != (other in side)
+            }
+        )
+
+    def _cut_pairs(self, wanted: set[tuple[str, str]]) -> None:
+        """Cuts these, senders and receivers, and no others."""
         for doing, pairs in (("del", self._cut - wanted), ("add", wanted - self._cut)):
             for sender, receiver in sorted(pairs):
                 _ip("-n", self._router, "rule", doing, "from", sender, "to", receiver, "blackhole")
@@ -95,11 +111,14 @@ def networks(nodes: int) -> Iterator[Networks]:
 
 
 @contextmanager
-def cut_cluster(directory: Path, nodes: int, config: str = "") -> Iterator[tuple[WireCluster, Networks]]:
-    """A healthy cluster, each node of which is in a network namespace of its own. Skips the test where that cannot be."""
+def cut_cluster(
+    directory: Path, nodes: int, config: str = "", spare: int = 0
+) -> Iterator[tuple[WireCluster, Networks]]:
+    """A healthy cluster, each node of which is in a network namespace of its own; there are `spare` more of them, the last
+    ones, for nodes to come. Skips the test where that cannot be."""
     try:
-        with networks(nodes) as made:
-            cluster = WireCluster(directory, nodes, config=config, hosts=made.hosts)
+        with networks(nodes + spare) as made:
+            cluster = WireCluster(directory, nodes, config=config, hosts=made.hosts[:nodes])
             try:
                 cluster.form()
                 yield cluster, made

@@ -14,10 +14,17 @@ CHANGE_S = 180.0
 
 def run(node: WireNode, *words: str) -> dict[str, Any]:
     """What `dyn cluster WORDS --json` answers, asked of `node`; it must succeed."""
-    done = dyn("cluster", *words, "--json", port=node.port)
+    done = dyn("--host", node.host.address, "cluster", *words, "--json", port=node.port)
     assert done.returncode == 0, (words, done.returncode, done.stdout, done.stderr)
     document: dict[str, Any] = json.loads(done.stdout)
     return document
+
+
+def status_text(node: WireNode) -> str:
+    """What `dyn cluster status` says, asked of `node`."""
+    done = dyn("--host", node.host.address, "cluster", "status", port=node.port)
+    assert not done.stderr, done.stderr
+    return done.stdout.decode()
 
 
 def commit(node: WireNode) -> dict[str, Any]:
