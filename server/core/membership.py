@@ -85,6 +85,11 @@ class Membership:
             except ChangeError:
                 return  # another member has it: an operator has to look at that
 
+    @property
+    def left(self) -> tuple[str, int] | None:
+        """The cluster that this node has left, and at which epoch; None if it has not, or is a member again."""
+        return self._left
+
     # --- coming to a layout
 
     def offer(self, layout: Layout) -> bool:

@@ -4,6 +4,9 @@ Theory. Storage keys are ordered by (slot, hash of the key), a place of 46 bits 
 cursor is a place and nothing else: no node remembers it, any node can go on from it, and a key that is there throughout
 is found whatever happens meanwhile, since its place never changes. A page asks all owners of a range and joins what R
 of them know, so that neither a stale nor a slow replica hides a key or brings a deleted one back.
+
+Who owned a range when it was asked may have let it go before it answers. So a page counts only if the layout is still the
+one by which it was asked for, and who keeps a range no more has nothing to say of it (replica.py).
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from protocol.slots import SLOTS
 from server.core import versions
+from server.core.commands.operator import layout_of
 from server.core.errors import CommandError
 from server.core.layout import Layout
 from server.core.procedures import Step
@@ -59,25 +63,27 @@ def ranges_of(layout: Layout) -> list[Range]:
 
 
 def read_page(node: Node, place: int, limit: int) -> Generator[Step, Any, Page]:
-    """At least one live key from `place` on, about `limit`, or the end. Raises CommandError without a quorum."""
-    layout = node.state.layout
-    if layout is None:
-        return Page([], END)
+    """At least one live key from `place` on, about `limit`, or the end. Raises CommandError without a quorum, and without
+    a layout."""
     keys: list[bytes] = []
     while place < END and len(keys) < limit:
-        part = next(part for part in ranges_of(layout) if place >> HASH_BITS < part.end_slot)
-        page = yield from _page_of_range(node, part, place, limit - len(keys))
-        keys += page.keys
-        place = page.next_place
+        page = yield from _page_of_range(node, layout_of(node), place, limit - len(keys))
+        if page is not None:
+            keys += page.keys
+            place = page.next_place
     return Page(keys, place)
 
 
-def _page_of_range(node: Node, part: Range, place: int, limit: int) -> Generator[Step, Any, Page]:
-    """A page that ends at the end of `part` at the latest. A place that many keys share is never cut in two."""
+def _page_of_range(node: Node, layout: Layout, place: int, limit: int) -> Generator[Step, Any, Page | None]:
+    """A page that ends where its owners are others, at the latest; None if the layout has changed meanwhile. A place that
+    many keys share is never cut in two."""
+    part = next(part for part in ranges_of(layout) if place >> HASH_BITS < part.end_slot)
     end = SLOT_PREFIX[part.end_slot]
     asked = limit + 1
     while True:
         answers = yield node.questions.ask(part.owners, b"PAGE", place.to_bytes(PREFIX_BYTES, "big"), end, asked)
+        if node.state.layout is not layout:
+            return None
         found: dict[bytes, bytes | None] = {}
         next_place = END if part.end_slot == SLOTS else part.end_slot << HASH_BITS
         for answer in _quorum(node, part, answers):

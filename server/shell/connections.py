@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
         server = self._server
         error = server.check_peer(args)
         if error:
-            log.info("refused a node's connection from %s: %s", self.session.address, error)
+            server.report_refusal(args[3:4], self.session.address, error)
             self._refuse(error)
             return
         self.peer = args[3].decode()

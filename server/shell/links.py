@@ -43,6 +43,7 @@ class Link(asyncio.Protocol):
         self._attempt: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answer = b""
+        self._told = ""  # how the peer has refused us, as last logged
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self.connect()
@@ -98,7 +99,8 @@ class Link(asyncio.Protocol):
             self._server.schedule_turn()
         elif self._answer.endswith(b"\r\n"):
             text = self._answer.decode("utf-8", "replace").strip()
-            if not self._server.node.membership.heard_refusal(text):
+            if not self._server.node.membership.heard_refusal(text) and text != self._told:
+                self._told = text
                 log.error("node %s at %s refuses us: %s", self.peer, self.address, text)
             self._server.schedule_turn()
             self.cut()

@@ -143,6 +143,7 @@ async def _serve(member: Member, engine: Engine, config: Config, directory: Path
     gc.set_threshold(50_000, 20, 50)  # records are bytes, so there is little to find (see FACTS in the design)
     log.info("node %s (%s) serves on %s, engine %s, fsync %s", member.name, member.id[:8], member.address,
              config.engine, config.fsync)  # fmt: skip
+    server.report_left()
     joining = loop.create_task(Joining(node, seeds).run()) if seeds else None
     status = await server.stopped
     if joining is not None:

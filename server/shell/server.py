@@ -13,6 +13,7 @@ import asyncio
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from server.core.config import Config
@@ -25,6 +26,7 @@ from server.shell.links import Link
 from server.storage.engine import Engine, StorageError
 
 log = logging.getLogger("dyn")
+_REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
 LINGER_S = 1.0  # how long a link to a node that is no member any more is kept, for what it still has to hear
 
 
@@ -42,6 +44,7 @@ class Server:
         self.buffered_bytes = 0
         self.stopped: asyncio.Future[int] = loop.create_future()
         self._links: dict[str, Link] = {}
+        self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
         self._linked_layout: Layout | None = None
         self._directory = directory
         self.stopping = False  # clients are not listened to any more
@@ -152,10 +155,20 @@ class Server:
             if peer not in self._links:
                 self._links[peer] = Link(self, peer, address)
         if layout is None:
-            log.warning("this node is no member of its cluster any more")
+            self.report_left()
         else:
-            log.info("layout of epoch %d (%s, revision %d) with %d nodes", layout.epoch, layout.phase, layout.revision,
-                     len(members))  # fmt: skip
+            log.info("layout of epoch %d (%s, revision %d) with %s", layout.epoch, layout.phase, layout.revision,
+                     "1 node" if len(members) == 1 else f"{len(members)} nodes")  # fmt: skip
+
+    def report_left(self) -> None:
+        """Says so if this node was a member once and is none any more, and what is to become of it."""
+        left, keys = self.node.membership.left, self.node.state.records.keys
+        if left is not None and self.node.state.layout is None:
+            log.warning(
+                "this node is no member of cluster %s any more, by the layout of epoch %d, and serves no requests: stop it%s",
+                *left,
+                f"; it still holds {keys} keys, and can only join again with an empty directory" if keys else "",
+            )
 
     def _unlink(self, peer: str, link: Link) -> None:
         if self._links.get(peer) is link and peer not in self.node.state.members:
@@ -173,6 +186,16 @@ class Server:
         if args[3] == self.node.state.id.encode():
             return "ERR a node with this node's own id: was its directory copied?"
         return self.node.membership.refusal(args[3].decode(), args[2].decode("utf-8", "replace"))
+
+    def report_refusal(self, peer: Sequence[bytes], address: str, error: str) -> None:
+        """A node was refused, as it may be four times a second: logged when there is something new to say."""
+        name = peer[0] if peer else b""
+        if self._refusals.get(name) == error:
+            return
+        if len(self._refusals) >= _REFUSALS_MAX:
+            self._refusals.clear()
+        self._refusals[name] = error
+        log.info("refused a node's connection from %s: %s", address, error)
 
     def peer_arrived(self, peer: str) -> None:
         """`peer` has connected to us, so it can be reached."""

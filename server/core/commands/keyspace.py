@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from protocol import resp
 from server.core.commands.arguments import integer, options
+from server.core.commands.operator import layout_of
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.errors import SYNTAX, CommandError
 from server.core.glob import compile_glob
@@ -94,9 +95,7 @@ def _flushall(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         raise CommandError(
             "ERR FLUSHALL destroys every key on every node of the cluster: say FLUSHALL CONFIRM if you mean it"
         )
-    if node.state.layout is None:
-        sink.answer(number, node.state.no_layout)
-        return
+    layout_of(node)
 
     def steps() -> Steps:
         page = Page([], 0)
