@@ -160,12 +160,15 @@ def progress_words(change: Document) -> str:
     partitions = f"{change['partitions_moved']} of {change['partitions_moving']} partitions"
     if change.get("phase") != "transfer":
         return f"{partitions}, reads move to the new owners"
+    if change.get("waits_for"):
+        return f"{partitions}, waits for {' '.join(change['waits_for'])}"
     return f"{partitions}, about {duration(change['eta_s'])} left" if change.get("eta_s") else partitions
 
 
 def change_text(change: Document) -> str:
     """How far a change of members has come, as a line of `dyn cluster status`."""
-    return f"moving: {change['keys_done']} of {change['keys']} keys, {progress_words(change)}"
+    keys = f"{change['keys_done']} of {change['keys']} keys, " if change["keys"] else ""
+    return f"moving: {keys}{progress_words(change)}"
 
 
 def duration(seconds: int) -> str:

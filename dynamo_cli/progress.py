@@ -35,7 +35,8 @@ class Lines:
 
     def show(self, done: int, total: int, words: str) -> None:
         """As Progress."""
-        line = f"{self._title}: {done} of {total} {self._unit}, {words}"
+        count = f"{done} of {total} {self._unit}, " if total else ""  # of nothing, or not known yet
+        line = f"{self._title}: {count}{words}"
         if line != self._last and time.monotonic() >= self._next_s:
             write_line(line)
             self._last = line

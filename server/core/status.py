@@ -11,7 +11,7 @@ fetches tells how many it has not got yet.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from server.core import clock_report
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 NOTHING: Mapping[str, Document] = {}
+NO_STATES: Mapping[str, str] = {}
 
 
 def own_status(node: Node) -> bytes:
@@ -30,7 +31,7 @@ def own_status(node: Node) -> bytes:
     state = node.state
     return encode({"keys": state.records.keys, "hints_held": state.hints.total, "behind": state.hints.behind,
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
-                   "lost": state.statistics.records_lost, "transfer": node.transfers.document(),
+                   "lost": state.statistics.records_lost, "disk_full": state.disk_full, "transfer": node.transfers.document(),
                    "to_let_go": node.eviction.remaining(), "wall_ms": state.clock.wall_ms})  # fmt: skip
 
 
@@ -46,7 +47,7 @@ def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Doc
     if remarks:
         summary = "; ".join(remarks if verdict == "healthy" else [summary, *remarks])
         verdict = "degraded" if verdict == "healthy" else verdict
-    change = change_of(layout, told_by) if layout.phase != SETTLED else None
+    change = change_of(layout, told_by, states) if layout.phase != SETTLED else None
     staged = len(node.staging.changes())
     document = {
         "epoch": layout.epoch,
@@ -55,7 +56,7 @@ def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Doc
         "w": layout.effective_w,
         "partitions": layout.partitions,
         "verdict": verdict,
-        "summary": "; ".join([summary, *news(layout, change, staged, told_by)]),
+        "summary": "; ".join([summary, *news(layout, change, staged, told_by, states)]),
         "staged": staged,
         "nodes": _nodes(layout, states, told_by),
     }
@@ -70,7 +71,7 @@ def amiss(node: Node, layout: Layout, told_by: Mapping[str, Document], asked_ms:
     told = [(member.name, told_by.get(member.id, {}).get("wall_ms")) for member in by_name(layout)]
     clocks_ms = {name: int(wall_ms) for name, wall_ms in told if wall_ms is not None}
     off = clock_report.remarks(clocks_ms, asked_ms, state.clock.wall_ms, state.config.clock_warn_ms)
-    return missed + damage(layout, told_by) + off
+    return missed + full(layout, told_by) + damage(layout, told_by) + off
 
 
 def _nodes(layout: Layout, states: Mapping[str, str], told_by: Mapping[str, Document]) -> list[Document]:
@@ -133,6 +134,14 @@ def _missed(behind: list[str]) -> str:
             "Merkle repair brings them in time, `dyn repair` now")  # fmt: skip
 
 
+def full(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
+    """What the nodes tell of disks without room: who has none takes no writes, and no data that moves."""
+    names = [member.name for member in by_name(layout) if told_by.get(member.id, {}).get("disk_full")]
+    if not names:
+        return []
+    return [f"{', '.join(names)}: no room on the disk, writes are refused there; free some space (disk_free_bytes_min)"]
+
+
 def damage(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
     """What the nodes tell of damaged records that could not be mended yet, or not at all."""
     remarks = []
@@ -161,7 +170,21 @@ def seats_to_fill(layout: Layout) -> dict[str, int]:
     return seats
 
 
-def change_of(layout: Layout, told_by: Mapping[str, Document]) -> Document:
+def waits_for(layout: Layout, states: Mapping[str, str]) -> list[str]:
+    """The names of nodes that are down and without which the present change does not go on: those that are to get data, and
+    former owners where too few others are left to fetch from (transfers.py)."""
+    needed: dict[str, None] = {}
+    for partition, former in layout.former if layout.phase == TRANSFER else ():
+        comers = [node for node in layout.owners[partition] if node not in former]
+        asked = former if comers else ()
+        lost = [node for node in asked if states.get(node) == "down"]
+        if len(asked) - len(lost) < min(len(asked), layout.n - layout.w + 1):
+            needed |= dict.fromkeys(lost)
+        needed |= dict.fromkeys(node for node in comers if states.get(node) == "down")
+    return [member.name for member in by_name(layout) if member.id in needed]
+
+
+def change_of(layout: Layout, told_by: Mapping[str, Document], states: Mapping[str, str] = NO_STATES) -> Document:
     """How far the present change has come. `keys` are those to fetch, as far as the nodes know them by now."""
     left = keys = keys_done = 0
     etas: list[int | None] = []
@@ -177,7 +200,8 @@ def change_of(layout: Layout, told_by: Mapping[str, Document]) -> Document:
         keys_done += transfer["keys_done"]
         etas.append(transfer["eta_s"])
     moving = sum(seats.values())
-    return {
+    waiting = waits_for(layout, states)
+    document: Document = {
         "phase": layout.phase,
         "epoch": layout.epoch,
         "partitions_moving": moving,
@@ -186,6 +210,7 @@ def change_of(layout: Layout, told_by: Mapping[str, Document]) -> Document:
         "keys_done": keys_done,
         "eta_s": 0 if layout.phase == HANDOVER else longest(etas),
     }
+    return document | ({"waits_for": waiting} if waiting else {})
 
 
 def longest(etas: Iterable[int | None]) -> int | None:
@@ -198,6 +223,10 @@ def longest(etas: Iterable[int | None]) -> int | None:
     return known
 
 
+def _waiting(names: Sequence[str]) -> str:
+    return f"this waits for {', '.join(names)}: what is gone for good is taken out by `dyn cluster remove {names[0]}`"
+
+
 def old_copies(layout: Layout, told: Iterable[Document]) -> int:
     """How many records lie with nodes that they have moved away from. Where there are hints they may be those of stand-ins,
     and where no change was ever made they are."""
@@ -208,7 +237,11 @@ def old_copies(layout: Layout, told: Iterable[Document]) -> int:
 
 
 def news(
-    layout: Layout, change: Mapping[str, Any] | None, staged: int, told_by: Mapping[str, Document] = NOTHING
+    layout: Layout,
+    change: Mapping[str, Any] | None,
+    staged: int,
+    told_by: Mapping[str, Document] = NOTHING,
+    states: Mapping[str, str] = NO_STATES,
 ) -> list[str]:
     """What there is to say of changes of members, under way, done or to come."""
     remarks = []
@@ -217,13 +250,18 @@ def news(
         said = f"{change['partitions_moved']} of {change['partitions_moving']} partitions{keys} have moved"
         eta_s = change["eta_s"]
         remarks.append(f"epoch {layout.epoch}: {said}" + (f", about {eta_s} s left" if eta_s else ""))
+        if change.get("waits_for"):
+            remarks.append(_waiting(change["waits_for"]))
     elif to_let_go := old_copies(layout, told_by.values()):
         remarks.append(
             f"epoch {layout.epoch}: everything has moved, {to_let_go} old copies of keys are yet to be let go"
         )
     if change is None and layout.leaving:
-        leaving = ", ".join(member.name for member in by_name(layout) if member.id in layout.leaving)
-        remarks.append(f"{leaving}: on the way out, until it holds nothing any more")
+        leaving = [member for member in by_name(layout) if member.id in layout.leaving]
+        names = ", ".join(member.name for member in leaving)
+        remarks.append(f"{names}: on the way out, until it holds nothing any more")
+        if lost := [member.name for member in leaving if states.get(member.id) == "down"]:
+            remarks.append(_waiting(lost))
     if layout.merged_epoch and layout.merged_epoch == layout.epoch:
         remarks.append(
             f"two layouts were committed side by side and merged into epoch {layout.epoch}: check `dyn ring show`"

@@ -10,7 +10,7 @@ import pytest
 from server.core.change import LEAVE, Change
 from server.core.layout import Layout
 from server.core.operator_documents import locate
-from server.core.status import change_of, judge, news, role, seats_to_fill
+from server.core.status import change_of, full, judge, news, role, seats_to_fill, waits_for
 from server.core.succession import commit, hand_over, settle
 from tests.core.test_succession import first_layout, join
 
@@ -130,3 +130,23 @@ def test_a_key_lives_with_its_readers_and_beside_them_with_who_is_to_have_it() -
     handed = locate(hand_over(moving), key)
     assert "n3" in handed["owners"] and len(handed["beside"]) == 1 and handed["beside"][0] != "n3"
     assert "beside" not in locate(settle(hand_over(moving)), key)
+
+
+def test_a_change_says_for_whom_it_waits() -> None:
+    moving = commit(first_layout(4), [join(4)])
+    assert waits_for(moving, up(moving)) == []
+    assert waits_for(moving, up(moving, m4="down")) == ["n4"], "who is to get something must be there"
+    assert waits_for(moving, up(moving, m1="down")) == [], "the other owners have what it has"
+    assert waits_for(moving, up(moving, m1="down", m2="down")) == ["n1", "n2"]
+    change = change_of(moving, {}, up(moving, m4="down"))
+    assert change["waits_for"] == ["n4"] and "waits_for" not in change_of(moving, {}, up(moving))
+    said = news(moving, change, 0)
+    assert said[1] == "this waits for n4: what is gone for good is taken out by `dyn cluster remove n4`"
+    assert waits_for(hand_over(moving), up(moving, m4="down")) == []
+    left = settle(hand_over(commit(first_layout(4), [Change("x", LEAVE, "m1")])))
+    assert news(left, None, 0, {}, up(left, m1="down"))[1].startswith("this waits for n1: ")
+
+
+def test_a_full_disk_is_told_of() -> None:
+    assert full(first_layout(), {"m0": {"disk_full": False}}) == []
+    assert full(first_layout(), {"m0": {"disk_full": True}})[0].startswith("n0: no room on the disk")
