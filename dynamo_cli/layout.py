@@ -85,6 +85,11 @@ def make_layout(addresses: Sequence[Address], options: LayoutOptions, connect: C
                 f"{myself.get('cluster')}",
                 f"to look at it: dyn --host {address.host} --port {address.port} cluster status",
             )
+        if myself.get("keys"):
+            raise Failure(
+                f"the directory of {myself['name']} ({address}) holds {myself['keys']} records of an earlier life",
+                "empty it, or start the node once with --rebuild",
+            )
         members.append({field: myself[field] for field in MEMBER_FIELDS})
     _refuse_duplicates(addresses, members)
     document = {

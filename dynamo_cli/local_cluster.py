@@ -95,11 +95,14 @@ def up(cluster: LocalCluster, detached: bool, wait_s: float, signals: StopSignal
                 started.append(processes.start(node.name, directory, argv_of(cluster, node), detached))
                 found[node.name] = started[-1]
             running = [process for process in found.values() if process is not None]
-            Startup(cluster, running, signals, wait_s).run()
+            startup = Startup(cluster, running, signals, wait_s)
+            startup.run()
             is_ready = True
         finally:
             if not is_ready:
                 _stop(started, tell)
+    for name in startup.left:
+        tell(f"{name} has left the cluster and serves no requests: its directory can be deleted")
     return Up(cluster, running, started)
 
 

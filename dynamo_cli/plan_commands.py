@@ -45,7 +45,7 @@ def cluster_plan(context: typer.Context, as_document: JSON = False) -> None:
 
     With --json: {"epoch", "changes": [{"change", "node", ...}], "moves": [{"from", "to", "partitions", "keys",
     "bytes"}], "balance_before", "balance_after", "zone_violations", "eta_s"}. The epoch is the one to commit. If an
-    earlier change is not over yet, "now" says so.
+    earlier change is not over yet, "now" says so, and if fewer nodes than N would be left, "copies" does.
     """
     with target_of(context).connect() as client:
         document = ask(client, _PLAN, "DYN.CLUSTER", "PLAN")

@@ -56,6 +56,8 @@ def plan_facts(document: Document) -> list[tuple[str, str]]:
         ("zones", zones),
         ("time", moves),
     ]
+    if document.get("copies"):
+        facts.insert(0, ("copies", str(document["copies"])))
     if document.get("now"):
         facts.insert(0, ("now", str(document["now"])))
     return [

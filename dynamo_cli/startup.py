@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from dynamo_cli import processes
 from dynamo_cli.addresses import Address
@@ -38,6 +39,7 @@ class Startup:
         self._names = {node.address: node.name for node in cluster.nodes}
         self._signals = signals
         self._wait_s = wait_s
+        self.left: list[str] = []  # the names of nodes that are members no more
         self._deadline = time.monotonic() + wait_s
 
     def run(self) -> None:
@@ -45,7 +47,10 @@ class Startup:
         nodes of the directory for up. Raises Failure."""
         self._each_node(_ping)
         addresses = [node.address for node in self._cluster.nodes]
-        if not any(self._epoch(address) for address in addresses):
+        known = [self._identity(address) for address in addresses]
+        self.left = [str(node["name"]) for node in known if node.get("left") and not node["epoch"]]
+        if not any(node["epoch"] for node in known):
+            self._refuse_left()
             make_layout(addresses, LayoutOptions(), self._connect, self._pause)
         self._each_node(self._not_ready)
 
@@ -63,9 +68,18 @@ class Startup:
         except Failure as failure:
             return failure.message
 
-    def _epoch(self, address: Address) -> int:
+    def _identity(self, address: Address) -> dict[str, Any]:
         with self._connect(address) as client:
-            return int(identity(client)["epoch"])
+            return identity(client)
+
+    def _refuse_left(self) -> None:
+        """Whoever comes to these addresses looks for the data of the old cluster, and must not find an empty one."""
+        if self.left:
+            directory = self._cluster.directory
+            raise Failure(
+                f"{' '.join(self.left)} left their cluster, which lives elsewhere: there is nothing to run in {directory}",
+                "a new cluster wants a new directory: dyn up --dir OTHER",
+            )
 
     def _not_ready(self, client: Client) -> str | None:
         try:

@@ -42,12 +42,12 @@ class ClockReport:
         self._told[peer] = (self._state.now_ms, ahead_ms)
 
     def complaints(self) -> dict[str, int]:
-        """Who has lately refused our clock's readings, by name, and by how many ms they were ahead."""
+        """Which members have lately refused our clock's readings, by name, and by how many ms they were ahead."""
         since_ms = self._state.now_ms - TOLD_KEPT_MS
         return {
             self._state.layout_name(peer): ahead_ms
             for peer, (at_ms, ahead_ms) in self._told.items()
-            if at_ms > since_ms
+            if at_ms > since_ms and peer in self._state.members
         }
 
 

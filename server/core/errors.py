@@ -48,8 +48,10 @@ NO_LAYOUT = ErrorReply.of("ERR this node is not part of a cluster yet: run `dyn 
 
 
 def has_left(name: str, epoch: int) -> ErrorReply:
-    """Node `name` was a member once."""
-    return ErrorReply.of(f"ERR node {name} has left its cluster at epoch {epoch}: use another node of the cluster")
+    """Node `name` was a member once. Redis' code for a node that serves no slots: clients ask for CLUSTER SLOTS again."""
+    return ErrorReply.of(
+        f"CLUSTERDOWN node {name} has left its cluster at epoch {epoch}: use another node of the cluster"
+    )
 
 
 def wrong_arity(name: str) -> ErrorReply:

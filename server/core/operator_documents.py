@@ -42,10 +42,12 @@ def behind_of(layout: Layout, told: Iterable[Document]) -> list[str]:
 
 
 def myself(node: Node) -> Document:
-    """Who this node is: what `dyn cluster init` and `dyn cluster join` need to know of it."""
+    """Who this node is: what `dyn cluster init` and `dyn cluster join` need to know of it; `left` is the epoch at which it
+    left its cluster, if it has."""
     state = node.state
     member = state.member
-    return {
+    left = node.membership.left
+    document: Document = {
         "id": member.id,
         "name": member.name,
         "address": member.address,
@@ -55,6 +57,7 @@ def myself(node: Node) -> Document:
         "cluster": state.layout.cluster if state.layout is not None else "",
         "keys": state.records.keys,
     }
+    return document | ({"left": left[1]} if left is not None else {})
 
 
 def hints(node: Node, answers: dict[str, list[bytes]]) -> Document:

@@ -88,7 +88,7 @@ def plan(present: Layout, changes: Sequence[Change], sizes: Sizes, config: Confi
         "balance_after": round(seen.balance_after, 4),
         "zone_violations": len(seen.zone_violations),
         "eta_s": eta_s(moved, sizes, config),
-    } | _now(present)
+    } | {**_copies(present, following), **_now(present)}
 
 
 def _move(move: Move, names: Mapping[str, str], sizes: Sizes) -> Document:
@@ -112,6 +112,14 @@ def eta_s(moved: Sequence[Move], sizes: Sizes, config: Config) -> int:
         keys[move.target] = keys.get(move.target, 0) + sum(sizes.keys[partition] for partition in move.partitions)
     pace = config.background_keys_per_s if sizes.busy else config.background_keys_per_s_idle
     return max([1, *[-(-count // pace) for count in keys.values()]]) if keys else 0
+
+
+def _copies(present: Layout, following: Layout) -> Document:
+    """What to know of a cluster that becomes too small for N."""
+    if following.effective_n >= present.effective_n:
+        return {}
+    then, now = following.effective_n, present.effective_n
+    return {"copies": f"{then} of each key then, {now} now: fewer than N={present.n} nodes would be left"}
 
 
 def _now(present: Layout) -> Document:

@@ -31,8 +31,9 @@ def own_status(node: Node) -> bytes:
     state = node.state
     return encode({"keys": state.records.keys, "hints_held": state.hints.total, "behind": state.hints.behind,
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
-                   "lost": state.statistics.records_lost, "disk_full": state.disk_full, "transfer": node.transfers.document(),
-                   "to_let_go": node.eviction.remaining(), "wall_ms": state.clock.wall_ms})  # fmt: skip
+                   "lost": state.statistics.records_lost, "disk_full": state.disk_full,
+                   "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
+                   "wall_ms": state.clock.wall_ms})  # fmt: skip
 
 
 def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Document:

@@ -165,7 +165,7 @@ class Server:
         left, keys = self.node.membership.left, self.node.state.records.keys
         if left is not None and self.node.state.layout is None:
             log.warning(
-                "this node is no member of cluster %s any more, by the layout of epoch %d, and serves no requests: stop it%s",
+                "this node is no member of cluster %s any more, by its layout of epoch %d, and serves nobody: stop it%s",
                 *left,
                 f"; it still holds {keys} keys, and can only join again with an empty directory" if keys else "",
             )

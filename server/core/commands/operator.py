@@ -59,6 +59,11 @@ def _init(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
         raise CommandError(
             f"ERR node {state.member.name} is in cluster {state.layout.cluster} already (epoch {state.layout.epoch})"
         )
+    if state.records.keys:
+        raise CommandError(
+            f"ERR the directory of node {state.member.name} ({state.member.address}) holds {state.records.keys} records of "
+            "an earlier life: empty it, or start the node once with --rebuild"
+        )
     try:
         layout = first_layout(json.loads(args[2]), f"{state.rng.getrandbits(160):040x}")
     except (ValueError, KeyError, TypeError) as error:
