@@ -93,7 +93,17 @@ class Difference(NamedTuple):
 class Exchange:
     """Exchanges with one peer under the present layout. Procedures raise PeerLost."""
 
-    def __init__(self, state: State, questions: Questions, background: Background, peer: str, outcome: Outcome) -> None:
+    def __init__(
+        self,
+        state: State,
+        questions: Questions,
+        background: Background,
+        peer: str,
+        outcome: Outcome,
+        must_give: bool = True,
+    ) -> None:
+        """Without `must_give` it is enough that this node holds all that the peer has: a peer without room for what it
+        lacks is left as it is."""
         self._state = state
         self._trees = state.records.trees
         self._questions = questions
@@ -102,6 +112,8 @@ class Exchange:
         self._outcome = outcome
         self._layout = state.layout
         self._peer_busy = False
+        self._must_give = must_give
+        self._gives = True
 
     def repair(self, spans: Sequence[Span]) -> Steps:
         """Makes the ranges equal."""
@@ -265,7 +277,7 @@ class Exchange:
 
     def _send(self, keys: list[bytes]) -> Steps:
         """Our present records of `keys` go to the peer, who merges them."""
-        while keys:
+        while keys and self._gives:
             pairs: list[bytes] = []
             count = size = 0
             for key in keys:
@@ -283,8 +295,11 @@ class Exchange:
             keys = keys[count:]
             if pairs:
                 answer = yield from self._ask(b"MERGE", *pairs)
-                if not answer:
+                if not answer and self._must_give:
                     raise NothingTaken
+                if not answer:
+                    self._gives = False
+                    return
                 self._repaired(int(answer[0]))
                 self._outcome.unsettled += int(answer[1])
 

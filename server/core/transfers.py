@@ -289,7 +289,9 @@ class Transfers:
         unsettled = outcome.unsettled
         spans = [self._state.records.trees.span_of(layout.partitions, partition) for partition in sorted(partitions)]
         try:
-            yield from Exchange(self._state, self._questions, self._background, peer, outcome).repair(spans)
+            # A cluster grows because its disks are full: that the peer takes nothing must not keep us from taking.
+            exchange = Exchange(self._state, self._questions, self._background, peer, outcome, must_give=False)
+            yield from exchange.repair(spans)
         except PeerLost:
             return False
         if outcome.unsettled > unsettled or self._state.layout is not layout:

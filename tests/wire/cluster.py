@@ -246,10 +246,17 @@ class WireCluster:
 
         self._added = nodes
 
-    def add(self, *options: str, host: Host = LOOPBACK, environment: Mapping[str, str] | None = None) -> WireNode:
+    def add(
+        self,
+        *options: str,
+        host: Host = LOOPBACK,
+        environment: Mapping[str, str] | None = None,
+        directory: Path | None = None,
+    ) -> WireNode:
         """Starts a fresh node more, which is no member yet."""
         self._added += 1
-        node = WireNode(self.directory / f"n{self._added}", free_ports(1), self._options, environment or {}, host)
+        home = directory or self.directory / f"n{self._added}"
+        node = WireNode(home, free_ports(1), self._options, environment or {}, host)
         self.nodes.append(node)
         node.start(*options)
         wait_for(node.serves, f"{node.name} serves")

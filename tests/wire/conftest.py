@@ -32,11 +32,11 @@ def cluster(shared_cluster: WireCluster) -> Iterator[WireCluster]:
 
 @pytest.fixture
 def make_cluster(tmp_path: Path) -> Iterator[Callable[..., WireCluster]]:
-    """Forms clusters that live as long as the test; takes what WireCluster takes, but for the directory."""
+    """Forms clusters that live as long as the test; takes what WireCluster takes. The directory need not be given."""
     made: list[WireCluster] = []
 
     def make(**options: Any) -> WireCluster:
-        made.append(WireCluster(tmp_path / f"cluster{len(made)}", **options))
+        made.append(WireCluster(**{"directory": tmp_path / f"cluster{len(made)}", **options}))
         made[-1].form()
         return made[-1]
 

@@ -34,6 +34,14 @@ def commit(node: WireNode) -> dict[str, Any]:
     return plan
 
 
+def fetched(node: WireNode) -> int:
+    """How many keys a joining node has fetched, as `node` tells it."""
+    for entry in node.document("DYN.CLUSTER", "STATUS")["nodes"]:
+        if entry.get("transfer"):
+            return int(entry["transfer"]["keys_done"])
+    return 0
+
+
 def is_settled(node: WireNode, epoch: int, members: int) -> bool:
     """Whether, in this node's eyes, the change to `epoch` is over and nobody is about to leave."""
     try:

@@ -6,17 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.wire.cluster import WireCluster, WireNode, wait_for
+from tests.wire.cluster import WireCluster, wait_for
 from tests.wire.disks import assert_owners_equal
 from tests.wire.load import Load
 from tests.wire.repairs import wait_whole, write
-from tests.wire.ring_changes import change, wait_settled
+from tests.wire.ring_changes import change, fetched, wait_settled
 
 CONFIG = "repair_interval_ms = 1000\nbackground_keys_per_s = 4000\n"
-
-
-def _address(node: WireNode) -> str:
-    return f"127.0.0.1:{node.port}"
 
 
 def _judge(cluster: WireCluster, load: Load) -> None:
@@ -40,11 +36,11 @@ def test_the_ring_changes_under_load(make_cluster: Callable[..., WireCluster]) -
     with load.running():
         load.more(100)
         n4, n5, n6, n7 = (cluster.add() for _ in range(4))
-        plan = change(cluster.nodes, *(("join", _address(node)) for node in (n4, n5, n6)))
+        plan = change(cluster.nodes, *(("join", node.address) for node in (n4, n5, n6)))
         assert {move["to"] for move in plan["moves"]} == {"n4", "n5", "n6"}
         wait_settled([n1, n2, n3, n4, n5, n6], plan["epoch"])
         load.more(50)
-        plan = change([n1], ("replace", "n2", _address(n7)))
+        plan = change([n1], ("replace", "n2", n7.address))
         assert [(move["from"], move["to"]) for move in plan["moves"]] == [("n2", "n7")]
         wait_settled([n1, n3, n4, n5, n6, n7], plan["epoch"])
         load.more(50)
@@ -68,9 +64,9 @@ def test_kill_9_in_the_middle_of_a_transfer(make_cluster: Callable[..., WireClus
     n1, n2, _ = cluster.nodes
     write(cluster.nodes, {f"key:{number}": b"x" * 500 for number in range(10_000)})
     n4 = cluster.add()
-    plan = change(cluster.nodes, ("join", _address(n4)))
-    wait_for(lambda: _fetched(n1) > 1500, "the transfer is under way")
-    assert _fetched(n1) < 6000
+    plan = change(cluster.nodes, ("join", n4.address))
+    wait_for(lambda: fetched(n1) > 1500, "the transfer is under way")
+    assert fetched(n1) < 6000
     (n4 if victim == "receiver" else n2).kill()
     (n4 if victim == "receiver" else n2).start()
     wait_settled(cluster.nodes, plan["epoch"])
@@ -82,11 +78,3 @@ def test_kill_9_in_the_middle_of_a_transfer(make_cluster: Callable[..., WireClus
     disks = assert_owners_equal(cluster, ring["owners"])
     data_bytes = sum(len(key) + len(record) for key, record in disks["n4"].items())
     assert 0.9 * data_bytes < task["bytes_sent"] <= 1.2 * data_bytes
-
-
-def _fetched(node: WireNode) -> int:
-    """How many keys the joining node has fetched, as `node` tells it."""
-    for entry in node.document("DYN.CLUSTER", "STATUS")["nodes"]:
-        if entry.get("transfer"):
-            return int(entry["transfer"]["keys_done"])
-    return 0

@@ -1,0 +1,95 @@
+"""Changes of members where a disk is full: the one who fetches waits for room, and a full cluster gets room by growing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.wire.cluster import WireCluster, WireNode, wait_for
+from tests.wire.repairs import stop_and_compare, wait_whole, write
+from tests.wire.ring_changes import change, fetched, status_text, wait_settled
+
+MIB = 1 << 20
+DISK_MIB, FILLER_MIB = 160, 120
+CONFIG = f"repair_interval_ms = 1000\ndisk_free_bytes_min = {64 * MIB}\n"
+SLOWLY = "background_keys_per_s = 2000\nbackground_keys_per_s_idle = 2000\n"
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of DISK_MIB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small file system")
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", path], capture_output=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a tmpfs: {mounted.stderr.decode().strip()}")
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def _fill(disk: Path) -> Path:
+    filler = disk / "filler"
+    filler.write_bytes(bytes(FILLER_MIB * MIB))
+    return filler
+
+
+def _values(prefix: str, count: int) -> dict[str, bytes | None]:
+    return {f"{prefix}:{number}": b"x" * 300 for number in range(count)}
+
+
+def _takes_no_writes(node: WireNode) -> bool:
+    with node.client() as client:
+        try:
+            return not client.set("probe", "value")
+        except redis.ResponseError as error:
+            return "DISKFULL" in str(error)
+
+
+def _keys(node: WireNode) -> int:
+    return int(node.document("DYN.CLUSTER", "MYSELF")["keys"])
+
+
+def test_a_joining_node_waits_for_room(disk: Path, make_cluster: Callable[..., WireCluster]) -> None:
+    cluster = make_cluster(config=CONFIG + SLOWLY)
+    n1 = cluster.nodes[0]
+    write(cluster.nodes, _values("before", 6000))
+    n4 = cluster.add(directory=disk / "n4")
+    plan = change(cluster.nodes, ("join", n4.address))
+    wait_for(lambda: fetched(n1) > 500, "the transfer is under way")
+    filler = _fill(disk)
+    wait_for(lambda: "n4: no room on the disk, writes are refused there" in status_text(n1), "every status says so")
+    status = n1.document("DYN.CLUSTER", "STATUS")
+    assert (status["verdict"], status["change"]["phase"]) == ("degraded", "transfer")
+    write(cluster.nodes, _values("meanwhile", 500))
+    assert n1.document("DYN.CLUSTER", "STATUS")["change"]["phase"] == "transfer", "it waits"
+    filler.unlink()
+    wait_settled(cluster.nodes, plan["epoch"])
+    assert "no room" not in status_text(n1)
+    wait_whole(cluster)
+    stop_and_compare(cluster)
+
+
+def test_a_full_cluster_gets_room_by_growing(disk: Path, make_cluster: Callable[..., WireCluster]) -> None:
+    cluster = make_cluster(config=CONFIG, directory=disk / "cluster")
+    n1, n2, n3 = cluster.nodes
+    write(cluster.nodes, _values("before", 2000))
+    filler = _fill(disk)
+    for node in (n1, n2, n3):
+        wait_for(lambda node=node: _takes_no_writes(node), f"{node.name} has no room")  # type: ignore[misc]
+    assert "n1, n2, n3: no room on the disk" in status_text(n1)
+    n4 = cluster.add(directory=disk.parent / "n4")
+    plan = change([n1], ("join", n4.address))
+    wait_settled(cluster.nodes, plan["epoch"])
+    for node in (n1, n2, n3):
+        wait_for(lambda node=node: _keys(node) < 1600, f"{node.name} has let go of a quarter")  # type: ignore[misc]
+    filler.unlink()
+    wait_for(lambda: not _takes_no_writes(n1), "there is room again")
+    wait_whole(cluster)
+    stop_and_compare(cluster)
