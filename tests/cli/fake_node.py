@@ -35,6 +35,8 @@ def _document(words: list[bytes]) -> dict[str, Any]:
     if words[1] == b"MYSELF":
         name, address = OPTIONS["--name"], OPTIONS["--listen"]
         identity = {"id": f"id-{name}", "name": name, "address": address, "zone": OPTIONS["--zone"], "weight": 1}
+        if BEHAVIOUR == "left":
+            return identity | {"epoch": 0, "cluster": "", "left": 3}
         return identity | {"epoch": 1 if members else 0, "cluster": "c1" if members else ""}
     verdict = "degraded" if BEHAVIOUR in ("unhealthy", "repairing", "grown") else "healthy"
     state = "down" if BEHAVIOUR == "unhealthy" else "up"
@@ -54,7 +56,7 @@ class Handler(socketserver.StreamRequestHandler):
             if words[0] == b"PING":
                 self.wfile.write(b"+PONG\r\n")
             elif BEHAVIOUR == "left" and words[1] == b"STATUS":
-                self.wfile.write(b"-ERR node n2 has left its cluster at epoch 3: use another node of the cluster\r\n")
+                self.wfile.write(b"-CLUSTERDOWN node n2 has left its cluster at epoch 3: use another node\r\n")
             else:
                 body = json.dumps(_document(words)).encode()
                 self.wfile.write(b"$%d\r\n%b\r\n" % (len(body), body))

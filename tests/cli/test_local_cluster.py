@@ -181,11 +181,30 @@ def test_a_cluster_that_never_gets_ready_is_given_up(machine: Machine, behaviour
     assert machine.pid("n1") is None
 
 
-@pytest.mark.parametrize("behaviour", ["repairing", "grown", "left"])
+@pytest.mark.parametrize("behaviour", ["repairing", "grown"])
 def test_what_is_no_matter_of_this_start_is_not_waited_for(machine: Machine, behaviour: str) -> None:
-    """Repairs, members that joined later and live elsewhere, and a node that has left."""
+    """Repairs, and members that joined later and live elsewhere."""
     machine.behaviours["n2"] = behaviour
     assert machine.new(2, "--wait", "5").exit_code == 0
+
+
+def test_a_node_that_has_left_is_not_waited_for(machine: Machine) -> None:
+    machine.new(2)
+    machine.kill("n2")
+    machine.behaviours["n2"] = "left"
+    got = machine.up("--wait", "5")
+    assert got.exit_code == 0 and "n2 has left the cluster and serves no requests" in got.stderr
+
+
+def test_of_nodes_that_have_all_left_no_new_cluster_is_made(machine: Machine) -> None:
+    machine.new(2)
+    machine.down()
+    machine.behaviours |= {"n1": "left", "n2": "left"}
+    got = machine.up("--wait", "5")
+    assert (
+        got.exit_code == 1 and "n1 n2 left their cluster, which lives elsewhere: there is nothing to run" in got.stderr
+    )
+    assert machine.pid("n1") is None
 
 
 def test_a_failed_start_leaves_alone_what_ran_before(machine: Machine) -> None:

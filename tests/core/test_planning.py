@@ -154,3 +154,11 @@ def test_of_several_owners_the_one_that_has_the_most_is_believed() -> None:
         assert sizes.keys[partition] == keys
         assert sizes.bytes[partition] == {9: 94, 7: 70, 0: 0}[keys]
     assert sizes.busy
+
+
+def test_a_plan_tells_of_fewer_copies() -> None:
+    present = make_layout(4)
+    four_to_three = plan(present, [Change("x", LEAVE, "m0")], even(present), CONFIG)
+    assert "copies" not in four_to_three
+    three_to_two = plan(make_layout(3), [Change("x", LEAVE, "m0")], even(present), CONFIG)
+    assert three_to_two["copies"] == "2 of each key then, 3 now: fewer than N=3 nodes would be left"

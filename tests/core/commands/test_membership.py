@@ -234,3 +234,10 @@ def test_help_lists_them_all() -> None:
     lines = Client(make_node(0)).ask("DYN.CLUSTER HELP")
     for word in ("STATUS", "JOIN json", "REPLACE node newcomer", "COMMIT epoch", "ABORT"):
         assert word in lines
+
+
+def test_a_first_layout_wants_a_node_without_records() -> None:
+    """Who was removed while it was down may hold the last copies there are."""
+    node = make_node(0)
+    node.state.records.put(b"\0\0\0\0\0\0key", b"0" * 16, None)
+    assert "holds 1 records of an earlier life" in error(node, "INIT {}")
