@@ -102,7 +102,7 @@ def up(cluster: LocalCluster, detached: bool, wait_s: float, signals: StopSignal
             if not is_ready:
                 _stop(started, tell)
     for name in startup.left:
-        tell(f"{name} has left the cluster and serves no requests: its directory can be deleted")
+        tell(f"{name} has left the cluster and serves no requests")
     return Up(cluster, running, started)
 
 

@@ -23,7 +23,6 @@ from tests.wire.ring_changes import wait_settled
 from tests.wire.storm import Trouble
 
 PAUSE_S_MIN = 0.05
-PAUSE_S_MAX = 0.5
 STAYING = 2  # so many of the first nodes never leave
 MEMBERS_MIN, MEMBERS_MAX = 3, 6
 KINDS = ("join", "leave", "replace", "weight", "remove")
@@ -36,6 +35,7 @@ class RingStorm:
 
     cluster: WireCluster
     seed: int
+    pause_s_max: float = 0.5  # between two steps; after some seconds the others hold a node in trouble for down
     members: list[WireNode] = field(default_factory=list)
     leavers: list[WireNode] = field(default_factory=list)
     in_trouble: WireNode | None = None
@@ -62,7 +62,7 @@ class RingStorm:
                 self._trouble_step()
             else:
                 self.change(due.pop() if due else self._random.choice(KINDS))
-            pause.wait(self._random.uniform(PAUSE_S_MIN, PAUSE_S_MAX))
+            pause.wait(self._random.uniform(PAUSE_S_MIN, self.pause_s_max))
         self.all_fine()
 
     def all_fine(self) -> None:

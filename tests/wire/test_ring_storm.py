@@ -18,11 +18,11 @@ CONFIG = "repair_interval_ms = 1000\n"
 IN_ORDER = re.compile(r": (NOQUORUM|TIMEOUT) |: DEL: 0$")
 
 
-def _storm(cluster: WireCluster, seed: int, duration_s: float, still: int, calm: str) -> None:
+def _storm(cluster: WireCluster, seed: int, duration_s: float, still: int, calm: str, pause_s: float) -> None:
     """A calm change to begin with and one of the kind `calm` at the end, of which nobody who asks may notice anything."""
     print(f"the storm of seed {seed}")
     write(cluster.nodes, {f"still:{number}": b"x" * 100 for number in range(still)})
-    storm = RingStorm(cluster, seed)
+    storm = RingStorm(cluster, seed, pause_s)
     load = Load(cluster.ports[:2], timeout_s=4.0, deletes=0.2)
     with load.running():
         load.more(50)
@@ -53,10 +53,11 @@ def _storm(cluster: WireCluster, seed: int, duration_s: float, still: int, calm:
 
 
 def test_a_storm_of_changes_loses_nothing(make_cluster: Callable[..., WireCluster]) -> None:
-    _storm(make_cluster(config=CONFIG), random.randrange(1 << 32), 4, 500, "weight")
+    _storm(make_cluster(config=CONFIG), random.randrange(1 << 32), 4, 500, "weight", 0.5)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-def test_a_long_storm_of_changes_loses_nothing(make_cluster: Callable[..., WireCluster]) -> None:
-    _storm(make_cluster(config=CONFIG), random.randrange(1 << 32), 90, 5000, "replace")
+@pytest.mark.parametrize("pause_s", [0.5, 8.0])
+def test_a_long_storm_of_changes_loses_nothing(make_cluster: Callable[..., WireCluster], pause_s: float) -> None:
+    _storm(make_cluster(config=CONFIG), random.randrange(1 << 32), 90, 5000, "replace", pause_s)
