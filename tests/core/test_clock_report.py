@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.core.clock_report import remarks
+from tests.core.commands.talking import layout_of, make_node, member
 
 ASKED_MS, ANSWERED_MS = 100_000, 103_000
 
@@ -31,3 +32,12 @@ def test_who_is_off(readings_ms: list[int], named: dict[str, str]) -> None:
     assert len(found) == len(named)
     for remark, (name, off) in zip(found, named.items(), strict=True):
         assert remark.startswith(f"the clock of {name} is {off}")
+
+
+def test_who_is_no_member_any_more_complains_no_more() -> None:
+    node = make_node(members=2)
+    node.clock_report.told(member(2).id, 7000)
+    assert node.clock_report.complaints() == {"n2": 7000}
+    assert node.state.layout is not None
+    node.state.adopt(layout_of((member(1),)))
+    assert node.clock_report.complaints() == {}
