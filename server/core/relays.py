@@ -95,6 +95,8 @@ class SecondAttempt:
                 b"nothing was written", _PERHAPS_WRITTEN
             )
             if b"outcome=maybe-written" not in reply:  # this node has left meanwhile, say
+                # Clients take CLUSTERDOWN for leave to send the command again by themselves, which is not for them to say.
+                reply = reply.replace(b"-CLUSTERDOWN ", b"-ERR ", 1)
                 reply = reply[:-2] + b": outcome=maybe-written: " + _PERHAPS_WRITTEN + reply[-2:]
             reply = ErrorReply(reply)
         self._sink.answer(number, reply)
