@@ -81,9 +81,8 @@ def test_a_full_cluster_gets_room_by_growing(disk: Path, make_cluster: Callable[
     n1, n2, n3 = cluster.nodes
     write(cluster.nodes, _values("before", 2000))
     filler = _fill(disk)
-    for node in (n1, n2, n3):
-        wait_for(lambda node=node: _takes_no_writes(node), f"{node.name} has no room")  # type: ignore[misc]
-    assert "n1, n2, n3: no room on the disk" in status_text(n1)
+    wait_for(lambda: "n1, n2, n3: no room on the disk" in status_text(n1), "no node has room")
+    assert _takes_no_writes(n1)
     n4 = cluster.add(directory=disk.parent / "n4")
     plan = change([n1], ("join", n4.address))
     wait_settled(cluster.nodes, plan["epoch"])
