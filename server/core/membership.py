@@ -9,10 +9,11 @@ A layout is stored with the batch of the turn that adopts it, before anybody hea
 that every phase of a change waits for: whether this node acts by that very document, and nothing that it began under
 another one is still under way.
 
-Who is no member is told so when it connects (GONE), and what it says is not taken, for it may be old (P7). Only a layout
-is: on two sides of a partition there may be members that have never heard of each other. A node that
-finds itself removed has *left*: it knows no layout any more, and a mark on disk says so. Should it be joined again it lets
-go first whatever it holds from its former life, for the cluster may have forgotten since what was deleted.
+Who connects tells the version of its layout. One that is no member here and goes by an older layout is told that it has
+been removed (GONE); what it says is not taken, for it may be old (P7). Only a layout is: it may be newer than ours, and on
+two sides of a partition there may be members that have never heard of each other. A node that finds itself removed has
+*left*: it knows no layout any more, and a mark on disk says so. Should it be joined again it lets go first whatever it
+holds from its former life, for the cluster may have forgotten since what was deleted.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from server.core.liveness import State as Life
 from server.core.procedures import Steps
 from server.core.records import RECORDS_END
 from server.core.state import Item, State
-from server.core.succession import ChangeError, merge, readdress
+from server.core.succession import LOG_MAX, ChangeError, merge, readdress
 from server.core.versions import DamagedRecord
 
 DOWN_MS = 6000  # a member of whom nothing was heard since we know of it is not held for down before
@@ -41,6 +42,7 @@ YES, NO = b"1", b"0"
 _LEFT, _LAYOUT = b"left", b"layout"
 _CLEARED_KEYS = 200
 _AGAIN_MS = 1000
+_DIGITS_MAX = 18
 _ANYWHERE = ("0.0.0.0", "[::]", "::")  # addresses to listen at, and not to be reached at
 
 
@@ -200,6 +202,7 @@ class Membership:
         state.records.put_document(_LAYOUT, None)
         state.records.put_document(_LEFT, json.dumps([cluster, epoch]).encode())
         state.leave()
+        state.renew_actor()  # should it be joined again, it has let go what it had written (P2)
         self._known_ms = {}
         self._note_left(cluster, epoch)
         self._changed()
@@ -208,11 +211,20 @@ class Membership:
         self._left = (cluster, epoch)
         self._state.no_layout = has_left(self._state.member.name, epoch)
 
-    def refusal(self, peer: str, cluster: str) -> str:
-        """Why a node that introduces itself as `peer` of `cluster` is not taken for a fellow; empty if it is.
+    def introduction(self) -> tuple[Item, ...]:
+        """What this node says first on a link: cluster, id and incarnation, and the version of its layout if it has one."""
+        state, layout = self._state, self._state.layout
+        if layout is None:
+            return "", state.id, state.incarnation
+        return layout.cluster, state.id, state.incarnation, layout.epoch, layout.revision
 
-        One that was removed, or could not be joined, is told so with the version that says it. One of whom we know nothing
-        may go by a layout that was made elsewhere: it is taken, so that we hear of that, and of nothing else before.
+    def refusal(self, peer: str, cluster: str, version: Sequence[bytes] = ()) -> str:
+        """Why a node that introduces itself as `peer` of `cluster`, whose layout has that version, is not taken for a
+        fellow; empty if it is.
+
+        One that was removed, or could not be joined, is told so with the version that says it, unless it goes by a layout
+        that is as new as ours: then it may have been joined again. That one, and one of whom we know nothing, may go by a
+        layout that was made elsewhere: it is taken, so that we hear of that, and of nothing else before.
         """
         layout = self._state.layout
         if layout is None:
@@ -221,7 +233,10 @@ class Membership:
             return f"ERR this node belongs to cluster {layout.cluster}, not to {cluster}"
         if peer in self._state.members:
             return ""
-        if any(peer in (change.node, change.other) for change in layout.log):
+        theirs = _version_in(version)
+        if theirs is not None and theirs >= layout.version:
+            return ""
+        if any(peer in (change.node, change.other) for change in layout.log) or _is_forgotten(layout, theirs):
             return f"{GONE} {layout.epoch} {layout.revision} node {peer} has been removed from cluster {layout.cluster}"
         return "" if cluster else f"ERR node {peer} is no member of cluster {layout.cluster} at epoch {layout.epoch}"
 
@@ -291,6 +306,18 @@ def _loses_some(before: Layout, after: Layout, node: str) -> bool:
         node in before.keepers(partition) and node not in after.keepers(partition)
         for partition in range(before.partitions)
     )
+
+
+def _version_in(words: Sequence[bytes]) -> tuple[int, int] | None:
+    """The version in an introduction; older nodes tell none."""
+    numbers = [int(word) for word in words[:2] if word.isdigit() and len(word) <= _DIGITS_MAX]
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else None
+
+
+def _is_forgotten(layout: Layout, theirs: tuple[int, int] | None) -> bool:
+    """Whether a layout of that version is older than all that the log remembers: then it has nothing that we have not seen,
+    and who was a member by it, and is none any more, has been removed."""
+    return theirs is not None and len(layout.log) == LOG_MAX and theirs[0] < layout.log[0].epoch
 
 
 def _as_bytes(item: Item) -> bytes:

@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
     # Another node's connection
 
     def _become_peer(self, args: list[bytes]) -> None:
-        """DYN.PEER version cluster id incarnation: from here on frames follow, in this direction only."""
+        """DYN.PEER version cluster id incarnation [epoch revision]: from here on frames follow, in this direction only."""
         server = self._server
         error = server.check_peer(args)
         if error:

@@ -78,11 +78,9 @@ class Link(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)
-        state = self._server.node.state
-        cluster = state.layout.cluster if state.layout is not None else ""
         self._answer = b""
         self._timer = self._server.loop.call_later(CONNECT_TIMEOUT_S, self._give_up, transport)
-        self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, cluster, state.id, state.incarnation))
+        self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, *self._server.node.membership.introduction()))
 
     def _give_up(self, transport: asyncio.BaseTransport) -> None:
         """A peer that accepts but does not answer (it stands still, or lost power in between) is tried anew."""

@@ -185,7 +185,7 @@ class Server:
             return f"ERR this node speaks version {PEER_VERSION} of the protocol between nodes"
         if args[3] == self.node.state.id.encode():
             return "ERR a node with this node's own id: was its directory copied?"
-        return self.node.membership.refusal(args[3].decode(), args[2].decode("utf-8", "replace"))
+        return self.node.membership.refusal(args[3].decode(), args[2].decode("utf-8", "replace"), args[5:])
 
     def report_refusal(self, peer: Sequence[bytes], address: str, error: str) -> None:
         """A node was refused, as it may be four times a second: logged when there is something new to say."""

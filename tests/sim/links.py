@@ -64,9 +64,7 @@ class Link:
         self._connecting = False
         inlet = Inlet(there, self._host.id, self)
         self._pipe = inlet.pipe = Pipe(self._host.network, self._host.id, self.peer, inlet.arrived, self._lost)
-        state = self._host.running.state
-        cluster = state.layout.cluster if state.layout is not None else ""
-        self._pipe.write_whole(resp.command(b"DYN.PEER", 1, cluster, state.id, state.incarnation))
+        self._pipe.write_whole(resp.command(b"DYN.PEER", 1, *self._host.running.membership.introduction()))
 
     def welcomed(self, pipe: Pipe) -> None:
         """The peer has answered our introduction over `pipe`."""
@@ -136,7 +134,7 @@ class Inlet:
         introduction = self._introduction.next()
         if introduction is not None:
             self._introduction = None
-            reason = self._host.running.membership.refusal(self._sender, introduction[2].decode())
+            reason = self._host.running.membership.refusal(self._sender, introduction[2].decode(), introduction[5:])
             if not reason:
                 self._host.running.greeted(self._sender, self._host.now_ms())
                 self._host.peer_arrived(self._sender)

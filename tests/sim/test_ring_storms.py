@@ -3,12 +3,15 @@ leaves, a removed node's retries."""
 
 from __future__ import annotations
 
-from server.core.change import REPLACE
+from dataclasses import replace
+
+from server.core.change import REPLACE, WEIGHT
 from server.core.config import Config
 from server.core.errors import has_left
 from server.core.records import storage_key
 from server.core.relays import SecondAttempt
-from tests.sim.changes import change, commit_at, join, leave, members_of, records_on, settled, unfinished
+from server.core.succession import LOG_MAX
+from tests.sim.changes import change, commit_at, join, leave, members_of, records_on, remove, settled, unfinished
 from tests.sim.world import World
 
 DONE_MS = 60_000
@@ -65,6 +68,64 @@ def test_a_node_leaves_that_cannot_read_some_of_what_it_holds() -> None:
     assert world.run_until(DONE_MS, settled(world)), unfinished(world)
     assert not records_on(n2)
     assert all(world.ask(world.hosts[0], "GET", key).reply == b"value" for key in keys)
+
+
+def test_who_joins_again_has_forgotten_what_it_wrote_and_writes_as_somebody_else() -> None:
+    """Else its first write would cover, under its old actor, what the others still hold of it (P2)."""
+    world = World(1, 3)
+    world.start()
+    n1, n2, n3 = world.hosts
+    key = world.key_of(n1)
+    token = world.ask(n1, "DYN.SET", key, "one").reply[0]
+    assert not world.ask(n1, "DYN.SET", key, "two").error
+    world.run(500)
+    commit_at(n2, remove(n1))
+    assert world.run_until(5000, lambda: n1.running.state.layout is None)
+    commit_at(n2, join(n1))
+    assert world.run_until(5000, lambda: n1.running.state.layout is not None and not records_on(n1))
+    for host in (n2, n3):
+        world.network.cut(n1.id, host.id)
+        world.network.cut(host.id, n1.id)
+    world.run(5000)
+    assert not world.ask(n1, "DYN.SET", key, "three", "CONTEXT", token, "W", 1).error
+    for host in (n2, n3):
+        world.network.mend(n1.id, host.id)
+        world.network.mend(host.id, n1.id)
+    assert world.run_until(DONE_MS, settled(world)), unfinished(world)
+    assert sorted(world.ask(n2, "DYN.GET", key, "R", 3).reply[1]) == [b"three", b"two"]
+
+
+def test_a_disk_rolled_back_to_before_the_only_other_member_came_again() -> None:
+    """By its layout that node has left. But its layout is the older one, so it listens."""
+    world = World(1, 2)
+    world.start()
+    n1, n2 = world.hosts
+    assert world.ask(n2, "SET", "key", "value").reply == b"OK"
+    commit_at(n2, leave(n1))
+    assert world.run_until(DONE_MS, lambda: n1.running.state.layout is None)
+    copy = n2.disk.copy()
+    commit_at(n2, join(n1))
+    assert world.run_until(DONE_MS, settled(world)), unfinished(world)
+    n2.kill()
+    n2.disk.roll_back(copy)
+    n2.start()
+    assert world.run_until(DONE_MS, settled(world)), unfinished(world)
+    assert len(members_of(world)) == 2
+    assert world.ask(n2, "GET", "key").reply == b"value"
+
+
+def test_a_removal_that_the_log_does_not_remember_is_told_all_the_same() -> None:
+    world = World(1, 3)
+    world.start()
+    n1, n2, n3 = world.hosts
+    n3.kill()
+    commit_at(n1, remove(n3))
+    for weight in range(LOG_MAX):
+        commit_at(n1, replace(change(WEIGHT, n2), weight=1 + weight % 2))
+        world.run(20)
+    assert all(entry.node != n3.id for entry in world.layout.log)
+    n3.start()
+    assert world.run_until(5000, lambda: n3.running.state.layout is None)
 
 
 def test_a_second_attempt_that_meets_a_node_without_a_layout_tells_that_the_first_may_have_written() -> None:
