@@ -211,7 +211,7 @@ class Membership:
         self._left = (cluster, epoch)
         self._state.no_layout = has_left(self._state.member.name, epoch)
 
-    def introduction(self) -> tuple[Item, ...]:
+    def introduction(self) -> tuple[str | int, ...]:
         """What this node says first on a link: cluster, id and incarnation, and the version of its layout if it has one."""
         state, layout = self._state, self._state.layout
         if layout is None:

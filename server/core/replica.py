@@ -30,7 +30,13 @@ def store(state: State, pairs: Sequence[bytes]) -> str | None:
 
 def take_in(state: State, pairs: Sequence[bytes]) -> str | None:
     """Keeps records that are not all ours: whoever sent them has not heard of the present layout yet. Their owners get
-    them with hints. Answers why not, if not."""
+    them with hints. Answers why not, if not.
+
+    The acknowledgement is as good as a stand-in's: what it counts for is on W disks and reaches its owners, but who reads
+    there may miss it until it does. That needs a coordinator that all have held for down while the reads moved
+    (steward.py waits for the others), and that speaks before it has heard of it. To refuse would lose its client a write
+    that could be kept.
+    """
     if state.hints.full:
         return f"ERR node {state.member.name} has no room for another hint"
     refusal = store(state, pairs)

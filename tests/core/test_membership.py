@@ -16,7 +16,7 @@ from server.core.layout import Layout, Member
 from server.core.membership import DOWN_MS
 from server.core.node import Node, Outbox
 from server.core.records import META, storage_key
-from server.core.succession import commit, merge, release
+from server.core.succession import LOG_MAX, commit, merge, release
 from server.core.versions import supersede
 from server.storage.memory import MemoryEngine
 
@@ -336,6 +336,24 @@ def test_a_node_leaves_when_a_later_layout_does_without_it(text: str, leaves: bo
     assert (machine.layout is None) == leaves
 
 
+def test_who_was_a_member_before_all_that_is_remembered_is_told_that_it_was_removed() -> None:
+    layout = layout_of()
+    for number in range(LOG_MAX):
+        layout = commit(layout, [replace(change(WEIGHT, "n2", weight=2 + number % 2), id=f"{number}")])
+    assert layout.log[0].epoch == 2
+    refusal = Machine(layout=layout).node.membership.refusal
+    assert refusal("n9", "c", [b"1", b"5"]).startswith(f"GONE {layout.epoch} 0 ")
+    assert refusal("n9", "c", [b"2", b"0"]) == "", "a change of that epoch may be unknown here"
+    assert refusal("n9", "c") == "", "an older node tells no version"
+
+
+def test_a_node_introduces_itself_with_the_version_of_its_layout() -> None:
+    machine = Machine(layout=commit(layout_of(), [change(WEIGHT, "n2", weight=2)]))
+    incarnation = machine.node.state.incarnation
+    assert machine.node.membership.introduction() == ("c", "n1", incarnation, 2, 0)
+    assert Machine("n5").node.membership.introduction()[:2] == ("", "n5")
+
+
 def test_who_is_no_member_is_refused_and_told_why() -> None:
     first = layout_of(NAMES)
     machine = Machine(layout=commit(first, [change(LEAVE, "n2"), change(REMOVE, "n4")]))
@@ -344,6 +362,10 @@ def test_who_is_no_member_is_refused_and_told_why() -> None:
     assert refusal("n4", "c").startswith("GONE 2 0 ")
     assert refusal("n9", "c") == ""
     assert refusal("n9", "").startswith("ERR node n9 is no member of cluster c at epoch 2")
+    assert refusal("n4", "c", [b"1", b"7"]).startswith("GONE 2 0 ")
+    assert refusal("n4", "c", [b"1", b"x"]).startswith("GONE 2 0 ")
+    assert refusal("n4", "c", [b"2", b"0"]) == refusal("n4", "c", [b"3", b"0", b"later"]) == "", "it may have come again"
+    assert refusal("n9", "c", [b"1", b"0"]) == "", "what it knows was made elsewhere"
     assert refusal("n3", "d") == "ERR this node belongs to cluster c, not to d"
     assert Machine("n5").node.membership.refusal("n1", "c") == ""
 

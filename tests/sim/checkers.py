@@ -20,6 +20,8 @@ from tests.sim.forgetting import Forgotten
 from tests.sim.intents import Fate, Intent
 from tests.sim.rings import Ring
 
+_NEVER = 1 << 60  # a step
+
 
 class Writes:
     """The intents by key and value, and what superseded what."""
@@ -160,20 +162,31 @@ class Losses:
     operator removes is lost with its disk: what it acknowledges from then on, perhaps unaware of that, too.
 
     A write that was acknowledged before a convergence is on all owners' disks from then on: what happens to one disk after
-    that can do it no harm.
+    that can do it no harm. But where there are two owners an operator may remove both, and whoever had it from them.
     """
 
     def __init__(self) -> None:
         self.of_disks: list[tuple[int, str]] = []  # at which step whose
         self.of_nodes: list[tuple[int, str]] = []  # who was removed, perhaps alive: from which step on
-        self.convergences: list[int] = []  # at which steps
+        self.convergences: list[tuple[int, list[str]]] = []  # at which steps, of which members
 
-    def spare(self, operation: Operation, holders: list[str]) -> bool:
-        """Whether one of the holders of an acknowledged write kept its disk until all owners had that write."""
-        end_step = next((step for step in self.convergences if step >= operation.answered_step), 1 << 60)
-        lost = [node for step, node in self.of_disks if operation.invoked_step <= step <= end_step]
-        lost += [node for step, node in self.of_nodes if step <= end_step]
-        return any(node not in lost for node in holders)
+    def spare(self, operation: Operation, evidence: Evidence, key: bytes, dots: list[Dot]) -> bool:
+        """Whether one of the holders of an acknowledged write kept its disk until all owners had that write, and one of
+        those was not removed until all owners had it again."""
+        later = [convergence for convergence in self.convergences if convergence[0] >= operation.answered_step]
+        ends = [step for step, _ in later] + [_NEVER]
+        lost = [node for step, node in self.of_disks if operation.invoked_step <= step <= ends[0]]
+        lost += [node for step, node in self.of_nodes if step <= ends[0]]
+        if all(node in lost for node in evidence.holders(key, dots, operation.answered_step)):
+            return False
+        for (step, members), end_step in zip(later, ends[1:], strict=True):
+            had = evidence.holders(key, dots, step)
+            came = [node for node in evidence.holders(key, dots, end_step) if node not in had]
+            holders = [node for node in had if node in members] + came
+            removed = [node for at_step, node in self.of_nodes if step < at_step <= end_step]
+            if holders and all(node in removed for node in holders):
+                return False
+        return True
 
     def between(self, from_step: int, to_step: int) -> bool:
         """Whether a disk has lost anything in that time."""
@@ -202,7 +215,7 @@ def check_acknowledged(writes: Writes, losses: Losses, ring: Ring) -> list[str]:
             faults.append(f"acknowledged at W={intent.wanted} but on the disks of {holders} only: {operation}")
         elif not _is_quorum(intent, holders, writes, ring):
             faults.append(f"acknowledged at W={intent.wanted} but {holders} are no quorum of both rows: {operation}")
-        elif losses.spare(operation, holders) and not any(writes.covered(key, dot) for dot in dots):
+        elif losses.spare(operation, evidence, key, dots) and not any(writes.covered(key, dot) for dot in dots):
             faults.append(f"acknowledged and lost: {operation}")
     return faults
 
@@ -233,7 +246,7 @@ def check_gone(writes: Writes, losses: Losses) -> list[str]:
             continue
         births = writes.evidence.births.get(key, {})
         for dot in writes.dots(intent):
-            if losses.spare(operation, writes.evidence.holders(key, [dot], operation.answered_step)):
+            if losses.spare(operation, writes.evidence, key, [dot]):
                 known = births[dot].known
                 faults += [
                     f"{version} is back, which was superseded by {operation}"

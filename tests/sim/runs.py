@@ -187,7 +187,7 @@ def _converge(world: World) -> list[str]:
         return [f"does not converge: {difference}" for difference in world.differences()]
     world.trace("converged")
     if world.layout.effective_n > 1:  # else nobody else has what the only disk may not have synced
-        world.losses.convergences.append(world.events.step)
+        world.losses.convergences.append((world.events.step, [member.id for member in world.layout.members]))
     return []
 
 
