@@ -364,7 +364,9 @@ def test_who_is_no_member_is_refused_and_told_why() -> None:
     assert refusal("n9", "").startswith("ERR node n9 is no member of cluster c at epoch 2")
     assert refusal("n4", "c", [b"1", b"7"]).startswith("GONE 2 0 ")
     assert refusal("n4", "c", [b"1", b"x"]).startswith("GONE 2 0 ")
-    assert refusal("n4", "c", [b"2", b"0"]) == refusal("n4", "c", [b"3", b"0", b"later"]) == "", "it may have come again"
+    assert refusal("n4", "c", [b"2", b"0"]) == refusal("n4", "c", [b"3", b"0", b"later"]) == "", (
+        "it may have come again"
+    )
     assert refusal("n9", "c", [b"1", b"0"]) == "", "what it knows was made elsewhere"
     assert refusal("n3", "d") == "ERR this node belongs to cluster c, not to d"
     assert Machine("n5").node.membership.refusal("n1", "c") == ""
