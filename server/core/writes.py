@@ -207,8 +207,9 @@ class Writes(GroupTable[WriteGroup]):
         slot = int.from_bytes(group.payload[0][:2], "big")
         partition = layout.partition_of(slot)
         fallbacks = layout.preference_list(partition)[len(layout.keepers(partition)) :]
-        taken = list(group.hinted.values())
-        live = (node for node in fallbacks if node not in taken and node != state.id and state.is_usable(node))
+        # Who was asked as an owner may be none any more, but has one disk all the same.
+        taken = [state.id, *group.plan.peers, *group.hinted.values()]
+        live = (node for node in fallbacks if node not in taken and state.is_usable(node))
         return next(live, "")
 
     def _stand_in(self, group: WriteGroup, owner: str, node: str) -> None:
