@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from server.core.config import Config
+from server.core.layout import Layout
 from server.core.versions import VALUE
 from tests.sim import answers, checkers
 from tests.sim.convergence import dead_records
@@ -213,8 +214,7 @@ def _judge(world: World, profile: Profile) -> list[str]:
     faults += answers.check_in_time(
         history, world.hosts, world.events.now_ms, profile.config.request_timeout_ms, attempts
     )
-    # Two sides that have removed each other are two clusters from then on: operators' doing, and only one is judged.
-    world.losses.of_nodes += [(0, node.id) for node in world.hosts if node not in members and LAYOUT in node.disk.data]
+    world.losses.of_nodes += [(0, node) for node in _of_another_side(world)]
     evidence = Evidence(world.log, [host.disk for host in members])
     forgotten = Forgotten(evidence, rings, world.wall_ms_at)
     writes = checkers.Writes(intents_of(history, w, n), evidence, forgotten)
@@ -233,6 +233,20 @@ def _judge(world: World, profile: Profile) -> list[str]:
     faults += _read_everything(world, evidence)
     faults += _ask_those_who_left(world)
     return faults + answers.check_values(history, writes)
+
+
+def _of_another_side(world: World) -> list[str]:
+    """Two sides that have removed each other are two clusters from then on: operators' doing, and only one is judged. Who
+    is or was of the other one knows of changes that were never heard of here."""
+    known = [change.id for change in world.layout.log]
+    found = []
+    for host in world.hosts:
+        documents = [document for _, document, _ in host.disk.layouts if document is not None]
+        if documents and host not in world.members():
+            last = Layout.decode(documents[-1])
+            if LAYOUT in host.disk.data or any(change.id not in known for change in last.log):
+                found.append(host.id)
+    return found
 
 
 def _read_everything(world: World, evidence: Evidence) -> list[str]:

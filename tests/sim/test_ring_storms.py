@@ -5,12 +5,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from protocol.slots import key_slot
 from server.core.change import REPLACE, WEIGHT
 from server.core.config import Config
 from server.core.errors import has_left
+from server.core.layout import Layout
 from server.core.records import storage_key
 from server.core.relays import SecondAttempt
-from server.core.succession import LOG_MAX
+from server.core.succession import LOG_MAX, commit
 from tests.sim.changes import change, commit_at, join, leave, members_of, records_on, remove, settled, unfinished
 from tests.sim.world import World
 
@@ -126,6 +128,40 @@ def test_a_removal_that_the_log_does_not_remember_is_told_all_the_same() -> None
     assert all(entry.node != n3.id for entry in world.layout.log)
     n3.start()
     assert world.run_until(5000, lambda: n3.running.state.layout is None)
+
+
+def _moving_partition(present: Layout, following: Layout, coordinator: str) -> tuple[int, str]:
+    """A partition that one node holds whole, and a new keeper of it; the other one is its first fallback afterwards."""
+    for partition in range(present.partitions):
+        keepers = following.keepers(partition)
+        first = following.preference_list(partition)[len(keepers) :][:1]
+        others = [node for node in present.keepers(partition) if node not in (coordinator, *first)]
+        if present.readers(partition) == (coordinator,) and len(others) == len(first) == 1:
+            return partition, others[0]
+    raise AssertionError("no such partition")
+
+
+def test_a_former_keeper_that_has_confirmed_a_write_does_not_stand_in_for_another_one() -> None:
+    """The layout changes while the write waits: so many disks as it wants are as many nodes."""
+    world = World(1, 6)
+    world.start()
+    n1, n2, n3, *_ = world.hosts
+    n7, n8 = world.add_host(), world.add_host()
+    present = commit_at(n1, remove(n2), remove(n3), join(n7), join(n8))
+    another = join(world.add_host())
+    partition, silent = _moving_partition(present, commit(present, [another]), n1.id)
+    keys = (b"k%d" % number for number in range(10**4))
+    key = next(key for key in keys if present.partition_of(key_slot(key)) == partition)
+    world.run(50)
+    for host in world.hosts:
+        if host.id != silent:
+            world.network.cut(host.id, silent)
+            world.network.cut(silent, host.id)
+    (write,) = world.client(n1).send([b"DYN.SET", key, b"value", b"W", b"3"])
+    world.run(50)
+    commit_at(n1, another)
+    assert world.run_until(5000, lambda: write.answered)
+    assert write.error or sum(world.stored(host, key) is not None for host in world.hosts) >= 3
 
 
 def test_a_second_attempt_that_meets_a_node_without_a_layout_tells_that_the_first_may_have_written() -> None:
