@@ -109,9 +109,15 @@ class Link(asyncio.Protocol):
         self._drop_unsent()
         if self._open:
             self._open = False
-            self._server.node.disconnected(self.peer, self._server.now_ms())
-            self._server.schedule_turn()
+            if not self._server.has_link(self.peer):
+                self._server.node.disconnected(self.peer, self._server.now_ms())
+                self._server.schedule_turn()
         self._retry_later()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the peer has taken us for a fellow, and the connection stands."""
+        return self._open
 
     def write(self, data: bytes) -> None:
         """HOT. A turn's messages to this peer."""

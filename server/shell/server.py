@@ -175,6 +175,11 @@ class Server:
             link.finish()
             del self._links[peer]
 
+    def has_link(self, peer: str) -> bool:
+        """Whether there is an open link to `peer`. One that ends late, for its peer left, says nothing of a newer one."""
+        link = self._links.get(peer)
+        return link is not None and link.is_open
+
     def check_peer(self, args: list[bytes]) -> str:
         """The error for a node that introduces itself with these arguments and is not welcome; empty if it is."""
         if len(args) < 5:

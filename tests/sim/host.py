@@ -328,11 +328,14 @@ class Host:
             link.close()
             del self._links[peer]
 
+    def has_link(self, peer: str) -> bool:
+        """Whether there is an open link to `peer`."""
+        return peer in self._links and self._links[peer].is_open
+
     def peer_arrived(self, peer: str) -> None:
         """`peer` has connected to us, so it can be reached."""
-        link = self._links.get(peer)
-        if link is not None:
-            link.connect()
+        if peer in self._links:
+            self._links[peer].connect()
 
     # Timers
 

@@ -95,8 +95,14 @@ class Link:
         self._pipe = None
         if self._open:
             self._open = False
-            self._host.running.disconnected(self.peer, self._host.now_ms())
+            if not self._host.has_link(self.peer):
+                self._host.running.disconnected(self.peer, self._host.now_ms())
         self._host.events.after(RETRY_MS, lambda: self._deliver(self.connect))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the peer has taken us for a fellow, and the connection stands."""
+        return self._open
 
     def write(self, data: bytes) -> None:
         """A turn's messages to this peer."""
