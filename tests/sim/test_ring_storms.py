@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from protocol.slots import key_slot
 from server.core.change import REPLACE, WEIGHT
 from server.core.config import Config
@@ -162,6 +164,20 @@ def test_a_former_keeper_that_has_confirmed_a_write_does_not_stand_in_for_anothe
     commit_at(n1, another)
     assert world.run_until(5000, lambda: write.answered)
     assert write.error or sum(world.stored(host, key) is not None for host in world.hosts) >= 3
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_who_comes_again_while_its_old_links_end_is_linked(seed: int) -> None:
+    """The end of the old link is told after the new one was opened."""
+    world = World(seed, 4)
+    world.start()
+    n1, n2, _, n4 = world.hosts
+    commit_at(n1, leave(n4))
+    assert world.run_until(DONE_MS, settled(world)), unfinished(world)
+    while n4.id in n2._links:
+        world.run(1)
+    commit_at(n2, join(n4))
+    assert world.run_until(DONE_MS, lambda: settled(world)() and world.at_peace()), unfinished(world)
 
 
 def test_a_second_attempt_that_meets_a_node_without_a_layout_tells_that_the_first_may_have_written() -> None:
