@@ -66,7 +66,7 @@ def _listen_to_the_removed(patch: Patch) -> None:
         self.members |= before
 
     patch(State, "adopt", adopt_and_remember)
-    patch(Membership, "refusal", lambda self, peer, cluster: "")
+    patch(Membership, "refusal", lambda self, peer, cluster, version=(): "")
 
 
 RING_PLANTS: Sequence[Plant] = (
