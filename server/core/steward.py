@@ -8,8 +8,8 @@ from one that has died asks anew, for the answers are facts that stand with thos
     HANDOVER   all members act by it: nobody reads from the former owners       -> SETTLED
     SETTLED    who was leaving holds nothing any more                           -> it is no member from now on
 
-Members that are down are not waited for: they find the present layout when they are back, before they serve anybody. But a
-new owner that is down is not whole.
+Who is leaving lets nobody go, itself least of all. Members that are down are not waited for: they find the present layout
+when they are back, before they serve anybody. But a new owner that is down is not whole.
 """
 
 from __future__ import annotations
@@ -55,9 +55,10 @@ class Steward:
         if layout.phase == SETTLED and not layout.leaving:
             return False
         state = self._state
-        return state.id == next(
-            member.id for member in layout.members if member.id == state.id or state.is_usable(member.id)
-        )
+        # Who goes forgets the layout: it must not be the only one that has ever heard that it was let go.
+        able = layout.staying if layout.phase == SETTLED else layout.members
+        reached = (member.id for member in able if member.id == state.id or state.is_usable(member.id))
+        return state.id == next(reached, "")
 
     def _following(self, layout: Layout) -> Generator[Step, Any, Layout | None]:
         """The next document; None if it is not time yet."""

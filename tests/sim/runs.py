@@ -123,9 +123,8 @@ def _with_changes(profile: Profile, rng: random.Random) -> Profile:
     ring = tuple(sorted(rng.sample(names, rng.randint(1, 4))))
     faults = profile.faults
     if faults and any(name in ring for name in LOSING):
-        # Nobody can fetch what is unreadable where it was kept last; and a layout from an old copy of a disk may know
-        # nobody who is a member still, or take one that has come again for one that was removed.
-        faults = tuple(name for name in faults if name not in ("damaged record", "rollback")) or ("cut",)
+        # Nobody can fetch what is unreadable where it was kept last.
+        faults = tuple(name for name in faults if name != "damaged record") or ("cut",)
     return replace(
         profile, faults=faults, nodes=min(5, max(2, profile.nodes)), ring=ring,
         ring_pace_ms=rng.choice((300, 1000, 2500)), duration_ms=profile.duration_ms + 2000,

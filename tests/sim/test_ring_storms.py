@@ -180,6 +180,22 @@ def test_who_comes_again_while_its_old_links_end_is_linked(seed: int) -> None:
     assert world.run_until(DONE_MS, lambda: settled(world)() and world.at_peace()), unfinished(world)
 
 
+def test_nobody_lets_itself_go_unheard() -> None:
+    """Else those who come back wait for ever for one that has left by a layout that they do not know."""
+    world = World(1, 2)
+    world.start()
+    n1, n2 = world.hosts
+    assert world.run_until(5000, world.at_peace)
+    n1.kill()
+    world.run(10_000)
+    commit_at(n2, leave(n2))
+    world.run(10_000)
+    assert n2.running.state.layout is not None
+    n1.start()
+    assert world.run_until(DONE_MS, settled(world)), unfinished(world)
+    assert members_of(world) == [n1]
+
+
 def test_a_second_attempt_that_meets_a_node_without_a_layout_tells_that_the_first_may_have_written() -> None:
     asker = _Asker()
     SecondAttempt(asker).answer(1, has_left("n1", 7))
