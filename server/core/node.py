@@ -115,6 +115,7 @@ class Node:
             self.state, self.questions, self.background, self.writes.in_flight, lambda *slots: self.scrub.walk(*slots)
         )
         self.hint_replay = HintReplay(self.state, self.background, self.questions, self.eviction.notice)
+        self.writes.let_go = self.eviction.notice
         self.scrub = Scrub(self.state, self.questions, self.background, self.collection, self.eviction.notice)
         self.membership = Membership(self.state, self.background, (self.reads, self.writes), self._layout_changed)
         self.transfers = Transfers(self.state, self.questions, self.background, self.membership)

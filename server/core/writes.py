@@ -61,6 +61,7 @@ class Writes(GroupTable[WriteGroup]):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
+        self.let_go: Callable[[], None] = lambda: None  # there may be records here that are not kept here (eviction.py)
         self._unconfirmed: deque[WriteGroup] = deque()
         self._unconfirmed_bytes = 0
 
@@ -169,18 +170,7 @@ class Writes(GroupTable[WriteGroup]):
             self._keep_hint(group, owner)
         self._unconfirmed_bytes -= group.size_bytes
         if not group.plan.owned:
-            self._forget_guests(group.payload[::2])
-
-    def _forget_guests(self, keys: list[bytes]) -> None:
-        """Lets go what this node has written for others, who have it by now: they were back sooner than we thought."""
-        state = self._state
-        busy = self.in_flight(keys)
-        for key in keys:
-            if key not in busy and not state.owns(key) and not state.hints.holds(key):
-                with suppress(DamagedRecord):
-                    record = state.records.get(key)
-                    if record is not None:
-                        state.forget_guest(key, record)
+            self.let_go()
 
     # Owners that do not confirm
 
