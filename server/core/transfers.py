@@ -294,6 +294,8 @@ class Transfers:
             yield from exchange.repair(spans)
         except PeerLost:
             return False
+        finally:
+            self._bank()
         if outcome.unsettled > unsettled or self._state.layout is not layout:
             return False
         for partition in partitions:
@@ -326,8 +328,13 @@ class Transfers:
             "eta_s": counted["eta_s"],
         }
 
+    def _bank(self) -> None:
+        """After each exchange: what it has moved is counted, also if this process is killed before the next sample."""
+        self._row |= {"keys_repaired": self._outcome.keys_taken, "bytes_sent": self._outcome.bytes_sent}
+        self._keep()
+
     def _keep(self) -> None:
-        """Writes it down, if it has changed."""
+        """Writes the row down, if it has changed."""
         encoded = json.dumps(self._row, separators=(",", ":")).encode()
         if self._row and encoded != self._saved:
             self._saved = encoded
