@@ -34,6 +34,14 @@ class CommandError(Exception):
         self.reply = ErrorReply.of(message)
 
 
+class NoLayout(CommandError):
+    """This node belongs to no cluster, or not any more; `reply` says which."""
+
+    def __init__(self, reply: ErrorReply) -> None:
+        super().__init__("NOLAYOUT")
+        self.reply = reply
+
+
 class QuorumUnreachable(CommandError):
     """Fewer replicas than a write needs can be reached: it is refused before anything is written."""
 

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
-from server.core.errors import ErrorReply, no_quorum, timed_out
+from server.core.errors import ErrorReply, NoLayout, no_quorum, timed_out
 from server.core.quorum import Tally, Verdict
 from server.core.routing import Plan
 from server.core.sinks import Sink
@@ -57,9 +57,11 @@ class GroupTable(Generic[G]):
         """A new group for `plan` that wants `wanted` replicas, found in `gathering` as `name` for the rest of the turn.
 
         Requests that cannot be met by live owners alone never share a group: a stand-in may have one key and not the
-        other.
+        other. Raises CommandError on a node without a layout.
         """
         state = self._state
+        if not plan.replicas:
+            raise NoLayout(state.no_layout)  # the node has left between two steps of a command
         tally = plan.tally(wanted)
         number = state.number()
         group = make(number, plan, tally, state.now_ms + state.config.request_timeout_ms)

@@ -155,7 +155,9 @@ class Membership:
                 continue
             if not pairs:
                 break
-            yield self._background.pause(1)
+            turn = self._state.turn
+            while self._state.turn == turn:  # that it is gone is on disk before this node is a member again
+                yield self._background.pause(1)
         layout, self._offered = self._offered, None
         if layout is not None and self._state.layout is None:
             self._take(layout)

@@ -12,6 +12,7 @@ from protocol.frames import FrameReader
 from server.core.change import ADDRESS, JOIN, LEAVE, REMOVE, WEIGHT, Change
 from server.core.commands.operator import first_layout
 from server.core.config import Config
+from server.core.errors import NoLayout
 from server.core.layout import Layout, Member
 from server.core.membership import DOWN_MS
 from server.core.node import Node, Outbox
@@ -290,6 +291,8 @@ def test_a_node_that_was_removed_has_left_for_good() -> None:
     for _ in range(2):
         assert machine.layout is None
         assert b"node n4 has left its cluster at epoch 2" in machine.node.state.no_layout
+        with pytest.raises(NoLayout):  # a command of two steps meets that between them (seed 71002583)
+            machine.node.writes.group_for(machine.node.route(b"key").plan, machine.node.background)
         assert not machine.node.offer_layout(layout_of(NAMES)), "that is from before"
         assert not machine.node.offer_layout(without)
         assert machine.engine.get(META + b"layout") is None

@@ -13,7 +13,7 @@ from protocol import resp
 from server.core import operator_documents as documents
 from server.core.assignment import assign
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
-from server.core.errors import CommandError
+from server.core.errors import CommandError, NoLayout
 from server.core.layout import Layout, LayoutError, Member
 from server.core.procedures import Steps
 from server.core.sinks import Sink
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 def layout_of(node: Node) -> Layout:
     """The node's layout. Raises CommandError if it has none."""
     if node.state.layout is None:
-        error = CommandError("")
-        error.reply = node.state.no_layout
-        raise error
+        raise NoLayout(node.state.no_layout)
     return node.state.layout
 
 
