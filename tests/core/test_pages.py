@@ -33,7 +33,7 @@ def test_nobody_speaks_for_what_is_not_kept_here() -> None:
 def test_without_a_layout_nobody_speaks_at_all() -> None:
     node = make_node(members=0)
     assert page(node, 0, 16) == []
-    with pytest.raises(CommandError, match=r"^$") as raised:
+    with pytest.raises(CommandError, match="NOLAYOUT") as raised:
         next(read_page(node, 0, 10))
     assert b"not part of a cluster yet" in raised.value.reply
 
