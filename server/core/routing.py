@@ -7,8 +7,8 @@ change only when the layout or liveness changes, so they are computed for all pa
 list index.
 
 While a partition moves its *readers*, who hold it whole, coordinate and answer, and its *keepers*, old and new owners, all
-take its writes (layout.py, quorum.py). Nodes learn of each phase at slightly different times:
-so a keeper runs whatever is relayed to it, be it a reader yet or not.
+take its writes (layout.py, quorum.py). Nodes learn of each phase at slightly different times: so a keeper runs whatever is
+relayed to it, be it a reader yet or not.
 
 Requests of one turn that ask the same peers share one group (one message, one tally): a `Plan` is the place where the
 group of this turn is found, one for each distinct set of fellow owners.
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 class Plan:
     """The owners that a request asks, who stands in for those that are not live, and the groups that gather in the
-    present turn, by quorum. `owned` tells whether this node is one of the owners; where the
-    partition moves, `rows` are those who are asked for it, and those who will be or were.
+    present turn, by quorum. `owned` tells whether this node is one of the owners; where the partition moves, `rows` are
+    those who are asked for it, and those who will be or were.
 
     `stand_ins` pairs each owner that is not live with the live fallback that keeps a hint for it; "" where none is left.
     """
@@ -151,8 +151,9 @@ def _plan(
 ) -> Plan:
     """The plan for these owners: one for all partitions that have the same."""
     peers = tuple(sorted(owner for owner in owners if owner != self_id))
-    key = (peers, stand_ins, rows)
+    owned = self_id in owners
+    key = (peers, owned, stand_ins, rows)
     plan = plans.get(key)
     if plan is None:
-        plan = plans[key] = Plan(peers, self_id in owners, stand_ins, rows)
+        plan = plans[key] = Plan(peers, owned, stand_ins, rows)
     return plan

@@ -117,3 +117,14 @@ def test_a_write_to_a_partition_that_moves_needs_its_quorum_among_those_who_are_
     tally = plan.tally(2)
     tally.fail("b")
     assert tally.fail("c") is Verdict.IMPOSSIBLE and tally.ack("x") is Verdict.IMPOSSIBLE
+
+
+def test_who_is_whole_is_told_from_who_is_not_where_the_others_are_the_same() -> None:
+    """A node was removed: of some partitions n1 and n2 are the readers that are left, and of others n1, n2 and n3."""
+    before = _layout(4)
+    layout = commit(before, [Change("x1", "remove", "n0")])
+    for node in ("n1", "n2", "n3"):
+        for partition, route in enumerate(build_routes(layout, node, lambda other: True)):
+            assert route.plan.owned == (node in layout.keepers(partition))
+            assert route.read_plan.owned == (node in layout.readers(partition))
+            assert route.read_plan.replicas == len(layout.readers(partition))
