@@ -208,7 +208,8 @@ def check_acknowledged(writes: Writes, losses: Losses, ring: Ring) -> list[str]:
             continue
         dots = writes.dots(intent)
         holders = evidence.holders(key, dots, operation.answered_step)
-        if len(holders) < intent.wanted or not any(writes.covered(key, dot) for dot in dots):
+        enough = len(holders) >= intent.wanted and _is_quorum(intent, holders, writes, ring)
+        if not enough or not any(writes.covered(key, dot) for dot in dots):
             dots = dots + writes.stand_ins(intent)
             holders = evidence.holders(key, dots, operation.answered_step)
         if len(holders) < intent.wanted:
