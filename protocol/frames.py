@@ -16,24 +16,33 @@ damage nothing tells where the next frame begins, so the connection has to be cl
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import hiredis
+from librt.strings import BytesWriter, read_i64_be
+from mypy_extensions import i64
 from xxhash import xxh3_64_digest
-
-from protocol.resp import pack_command
 
 Item = bytes | int | str | Sequence[bytes]
 
-_match_header = re.compile(rb"\*2\r\n\$8\r\n(.{8})\r\n\$([1-9]\d{0,9})\r\n", re.DOTALL).match
-_HEADER_BYTES_MAX = 31
-_CR, _LF = b"\r\n"
+_BEFORE_CHECKSUM: Final = b"*2\r\n$8\r\n"
+_BEFORE_CHECKSUM_NUMBER: Final = 0x2A320D0A24380D0A  # its eight bytes, to compare them at once
+_CHECKSUM_START: Final = 8
+_CHECKSUM_END: Final = 16
+_SIZE_DIGITS_MAX: Final = 10
+_HEADER_BYTES_MAX: Final = 31
+_LINE_END: Final = b"\r\n"
+_CR: Final = 0x0D  # as numbers, and final, for the compiler
+_LF: Final = 0x0A
+_DOLLAR: Final = 0x24
+_ZERO: Final = 0x30
+_NINE: Final = 0x39
+_SMALL_BYTES: Final = 8192  # what waits is joined with what comes as bytes, which are read faster than a bytearray
 _BUFFER_BYTES_KEPT = 1 << 20
-_LISTS = (list, tuple)
-_LIST_OF_THREE = b"*3\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n"
-_FRAME = b"*2\r\n$8\r\n%b\r\n$%d\r\n%b\r\n"
+# What stands before an item, with the line break that ends what came before it.
+_BULK_HEADERS: Final = [b"\r\n$%d\r\n" % length for length in range(1024)]
+_LIST_HEADERS: Final = [b"\r\n*%d" % count for count in range(64)]
 
 
 class DamagedFrame(Exception):
@@ -42,11 +51,34 @@ class DamagedFrame(Exception):
 
 def encode_message(message: Sequence[Item]) -> bytes:
     """A message as RESP. HOT. Integers and text become byte strings; TypeError for items that are neither."""
-    try:
-        # the last item is the likeliest to be a list; to find another out costs hiredis an exception
-        return _encode_nested(message) if type(message[-1]) in _LISTS else pack_command(tuple(message))  # type: ignore[arg-type]
-    except (IndexError, TypeError):
-        return _encode_nested(message)
+    writer = BytesWriter()
+    writer.write(b"*%d" % len(message))
+    for item in message:
+        if isinstance(item, bytes):
+            value = item
+        elif isinstance(item, (list, tuple)):
+            _write_list(writer, item)
+            continue
+        elif isinstance(item, int) and not isinstance(item, bool):
+            value = str(item).encode()
+        elif isinstance(item, str):
+            value = item.encode()
+        else:
+            raise TypeError(f"a message cannot hold {type(item).__name__}")
+        size: i64 = len(value)
+        writer.write(_BULK_HEADERS[size] if size < 1024 else b"\r\n$%d\r\n" % size)
+        writer.write(value)
+    writer.write(_LINE_END)
+    return writer.getvalue()
+
+
+def _write_list(writer: BytesWriter, items: Sequence[bytes]) -> None:
+    count: i64 = len(items)
+    writer.write(_LIST_HEADERS[count] if count < 64 else b"\r\n*%d" % count)
+    for item in items:
+        size: i64 = len(item)
+        writer.write(_BULK_HEADERS[size] if size < 1024 else b"\r\n$%d\r\n" % size)
+        writer.write(item)  # TypeError if it is no byte string
 
 
 def seal(messages: list[bytes], body_bytes: int = 64 << 10) -> bytes:
@@ -54,22 +86,25 @@ def seal(messages: list[bytes], body_bytes: int = 64 << 10) -> bytes:
 
     hiredis moves what is left of its buffer after every KiB, so many messages in one large body would cost their square.
     """
-    frames = []
+    parts: list[bytes] = []
     gathered: list[bytes] = []
     size = 0
     for message in messages:
         gathered.append(message)
         size += len(message)
         if size >= body_bytes:
-            frames.append(_frame(b"".join(gathered)))
+            _add_frame(parts, gathered)
             gathered, size = [], 0
     if gathered:
-        frames.append(_frame(b"".join(gathered)))
-    return b"".join(frames)
+        _add_frame(parts, gathered)
+    return b"".join(parts)
 
 
-def _frame(body: bytes) -> bytes:
-    return _FRAME % (xxh3_64_digest(body), len(body), body)
+def _add_frame(parts: list[bytes], messages: list[bytes]) -> None:
+    body = messages[0] if len(messages) == 1 else b"".join(messages)
+    size: i64 = len(body)
+    header = _BULK_HEADERS[size] if size < 1024 else b"\r\n$%d\r\n" % size
+    parts += (_BEFORE_CHECKSUM, xxh3_64_digest(body), header, body, _LINE_END)
 
 
 def encode_frame(message: Sequence[Item]) -> bytes:
@@ -77,34 +112,43 @@ def encode_frame(message: Sequence[Item]) -> bytes:
     return seal([encode_message(message)])
 
 
-def _encode_nested(message: Sequence[Any]) -> bytes:
-    parts = [b"*%d\r\n" % len(message)]
-    run: list[Any] = []  # of items that are no lists
-    for item in message:
-        if type(item) not in _LISTS:
-            run.append(item)
-            continue
-        if run:
-            parts.append(_encode_run(run))
-            run = []
-        if len(item) == 3:  # most are relayed SETs, and this takes two thirds of the time
-            a, b, c = item
-            parts.append(_LIST_OF_THREE % (len(a), a, len(b), b, len(c), c))
-        else:
-            parts.append(pack_command(tuple(item)))
-    if run:
-        parts.append(_encode_run(run))
-    return b"".join(parts)
-
-
-def _encode_run(run: list[Any]) -> bytes:
-    return pack_command(tuple(run)).partition(b"\n")[2]  # items alone
+def _read_header(data: bytes, start: i64) -> tuple[i64, i64]:
+    """Where the body begins of the frame at `start`, and its size; zeros if there is no whole header. HOT."""
+    try:
+        if read_i64_be(data, start) != _BEFORE_CHECKSUM_NUMBER:
+            return 0, 0
+        scan: i64 = start + _CHECKSUM_END
+        if data[scan] != _CR or data[scan + 1] != _LF or data[scan + 2] != _DOLLAR or data[scan + 3] == _ZERO:
+            return 0, 0
+        scan += 3
+        first: i64 = scan
+        size: i64 = 0
+        while _ZERO <= data[scan] <= _NINE and scan - first < _SIZE_DIGITS_MAX:
+            size = size * 10 + data[scan] - _ZERO
+            scan += 1
+        sound = data[scan] == _CR and data[scan + 1] == _LF and scan > first
+    except IndexError:
+        return 0, 0
+    return (scan + 2, size) if sound else (0, 0)
 
 
 class FrameReader:
     """Reads messages from the bytes of one connection: `feed` what arrived, then `next` until there is none."""
 
-    __slots__ = ("_data", "_frame_bytes_max", "_inside", "_large", "_parser", "_start", "_wanted_bytes")
+    __slots__ = (
+        "_data",
+        "_feed",
+        "_frame_bytes_max",
+        "_gets",
+        "_has_data",
+        "_inside",
+        "_large",
+        "_start",
+        "_wanted_bytes",
+    )
+    _feed: Callable[[bytes], None]
+    _gets: Callable[[], Any]
+    _has_data: Callable[[], bool]
 
     def __init__(self, frame_bytes_max: int = 256 << 20) -> None:
         self._frame_bytes_max = frame_bytes_max
@@ -113,7 +157,7 @@ class FrameReader:
         self._wanted_bytes = (
             1  # with fewer from _start on there is nothing to look at: the incomplete frame's, if known
         )
-        self._parser: Any = hiredis.Reader()
+        self._renew_parser()
         self._inside = False  # the parser holds messages of the last frame
         self._large = False  # the last frame was, so the parser is replaced behind it to give its memory back
 
@@ -123,12 +167,15 @@ class FrameReader:
             self._data = data
             return
         start = self._start
-        if isinstance(self._data, bytes):
+        if len(self._data) - start <= _SMALL_BYTES:
+            self._data = bytes(self._data[start:]) + data
+        elif isinstance(self._data, bytes):
             self._data = bytearray(self._data[start:])
-        elif start:
+            self._data += data
+        else:
             del self._data[:start]
+            self._data += data
         self._start = 0
-        self._data += data
 
     def next(self) -> list[Any] | None:
         """The next message, its items bytes or lists of bytes; None if there is no whole one. HOT.
@@ -138,43 +185,46 @@ class FrameReader:
         if not self._inside and not self._open_frame():
             return None
         try:
-            message = self._parser.gets()
+            message = self._gets()
         except (TypeError, hiredis.ProtocolError):
             message = None
         if type(message) is not list:  # the checksum is right, and still: something else than a node made it
             self._inside = True  # so that all further calls fail here, too
             raise DamagedFrame("the body of a frame is not arrays")
-        self._inside = self._parser.has_data()
+        self._inside = self._has_data()
         if not self._inside and self._large:
-            self._parser = hiredis.Reader()
+            self._renew_parser()
             self._large = False
         return message
 
     def _open_frame(self) -> bool:
         """Feeds the parser with the body of the next frame, if that is whole. HOT."""
-        data, start = self._data, self._start
+        data = self._data
+        start: i64 = self._start
         if len(data) - start < self._wanted_bytes:
             return False
-        header = _match_header(data, start)
-        if header is None:
-            if len(data) - start >= _HEADER_BYTES_MAX:
+        if not isinstance(data, bytes):
+            self._data = data = bytes(data)
+        fed: bytes = data
+        body_start, size = _read_header(fed, start)
+        if body_start == 0:
+            if len(fed) - start >= _HEADER_BYTES_MAX:
                 raise DamagedFrame("not the header of a frame")
             return False
-        checksum, size = header.groups()
-        body_start = header.end()
-        body_end = body_start + int(size)
+        body_end = body_start + size
         stop = body_end + 2
-        if stop > len(data) or stop - start > self._frame_bytes_max:
+        if stop > len(fed) or stop - start > self._frame_bytes_max:
             self._await(stop - start)
             return False
-        body = data[body_start:body_end]
-        if xxh3_64_digest(body) != checksum or data[stop - 1] != _LF or data[body_end] != _CR:
+        body = fed[body_start:body_end]
+        checksum = fed[start + _CHECKSUM_START : start + _CHECKSUM_END]
+        if xxh3_64_digest(body) != checksum or fed[body_end] != _CR or fed[stop - 1] != _LF:
             raise DamagedFrame("the checksum of a frame is wrong")
-        self._parser.feed(body)
+        self._feed(body)
         self._large = len(body) > _BUFFER_BYTES_KEPT
         self._wanted_bytes = 1
         self._start = stop
-        if stop == len(data):
+        if stop == len(fed):
             self._clear()
         return True
 
@@ -186,3 +236,7 @@ class FrameReader:
         if frame_bytes > self._frame_bytes_max:
             raise DamagedFrame(f"a frame of {frame_bytes} bytes: frame_bytes_max is {self._frame_bytes_max}")
         self._wanted_bytes = frame_bytes
+
+    def _renew_parser(self) -> None:
+        parser = hiredis.Reader()
+        self._feed, self._gets, self._has_data = parser.feed, parser.gets, parser.has_data

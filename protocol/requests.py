@@ -1,56 +1,44 @@
 r"""The bytes of one client connection, turned into commands.
 
-Theory. hiredis reads RESP faster than any Python could, but it was written for the replies of a trusted server: it
-makes a list of the announced size on sight of `*1000000000`, nests arrays, waits forever for `$999999999999`, takes
-`+a`, `(1` and `=5` inside a command for bulk strings, and knows no inline commands. So the rule here is that *hiredis
-is trusted with whole commands only*, and there are two ways to know that the bytes at hand are whole commands.
+Theory. hiredis was written for the replies of a trusted server: it makes a list of the announced size on sight of
+`*1000000000`, nests arrays, waits forever for `$999999999999`, takes `+a`, `(1` and `=5` inside a command for bulk
+strings, and knows no inline commands. As it skips the two bytes behind a value unread, an element may begin anywhere,
+so no search for a type byte, be it behind a line feed, tells whether such elements are there: only a walk does. A walk
+looks at the headers alone, `*count`, then each `$length`, and leaps over the values, so it costs per argument and not
+per byte. *hiredis is trusted with whole commands only*, and there are two walks that find them.
 
-The quick way guesses, and proves the guess afterwards. A slice that starts at a boundary and seems to end at one goes
-to hiredis. If one item comes out and nothing is left, the slice was that item; else an integer that no client can know
-is fed behind it, and if that comes out last, the slice ended at a boundary. If all that came out are lists of bytes,
-the slice held commands and nothing else. What could do harm before the proof or stay unseen after it is sought
-beforehand: RESP3's aggregates and arrays of a hundred and more items go the exact way; where `+`, `(` or `=` occurs,
-the commands, encoded again, have to equal the slice. (Smaller arrays nested in a slice cost some hundred times
-their size, until the failed proof drops them with the parser.)
+The quick way (compiled, it costs next to nothing) finds all whole commands of a slice. It has no words for errors and
+remembers nothing: before a command that is not whole, or not sound, or too large, it stops.
 
-The exact way walks the headers alone: `*count`, then each `$length` and a leap over the value, which costs per argument
-and not per byte, so it is the faster one for large values too. It holds the limits, it remembers how far it came in a
-command that is still arriving, and it gives a command to hiredis when its last byte is there. Values may hold anything,
-also bytes that look like headers.
+The exact way goes on there. It words the errors, and remembers how far it came in a command that is still arriving.
 
-Both ways agree on every stream, wherever it is cut. As in Redis, the two bytes behind a value are skipped unread and an
-array of no items is ignored. Errors are worded as in Redis' networking.c where it has words for them.
+Both ways hold the limits and agree on every stream, wherever it is cut, and take only the one sound form of a number.
+Values may hold anything, also bytes that look like headers. As in Redis, the two bytes behind a value are skipped unread
+and an array of no items is ignored. Errors are worded as in Redis' networking.c where it has words for them.
 """
 
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import hiredis
+from mypy_extensions import i64
 
-_SLICE_BYTES = 8192  # hiredis moves all that is left in its buffer after each KiB it consumed: keep that little
-_LAST_COMMAND_BYTES = 2048  # a slice's last command is sought this far back; bigger ones suit the exact way
-_LARGE_COMMAND_BITS = 10  # commands of more than a KiB on average are read faster the exact way
-_QUICK_ARGUMENTS_MAX = 99  # in the quick way
+_SLICE_BYTES: Final = 8192  # about so much is read in one go
 _BUFFER_BYTES_KEPT = 16384  # a parser that has held more than this is replaced, to give its memory back
 _HEADER_BYTES_MAX = 32  # no sound header is longer: a type byte, a sign, 19 digits, CR LF
 _QUOTE, _APOSTROPHE = b"\"'"
-_LF, _STAR, _DOLLAR, _PLUS, _PAREN, _EQUALS, _PERCENT, _TILDE, _GREATER, _BAR = b"\n*$+(=%~>|"
+_CR: Final = 0x0D  # as numbers, and final, for the compiler
+_LF: Final = 0x0A
+_STAR: Final = 0x2A
+_DOLLAR: Final = 0x24
+_ZERO: Final = 0x30
+_NINE: Final = 0x39
 _OTHER_TYPES = b"$+-:_#,(!=%~>|"  # type bytes of RESP2 and RESP3: neither requests nor inline lines start with them
-_PROOF = secrets.randbits(62)
-_PROOF_WIRE = b":%d\r\n" % _PROOF
-# What a parser answers when it holds no whole item. Lists are compared fastest with a list, and `*0` looks the same.
-_NOT_YET: list[bytes] = []
 
-_find_large_array = re.compile(rb"\*\d{3}").search
-_find_map = re.compile(rb"%\d").search  # one regex each: those that begin with a letter are four times as fast
-_find_set = re.compile(rb"~\d").search
-_find_push = re.compile(rb">\d").search
-_find_attribute = re.compile(rb"\|\d").search
 _match_array = re.compile(rb"\*([1-9]\d{0,18})\r\n").match
 _match_ignored = re.compile(rb"(?:\*(?:0|-[1-9]\d{0,18})\r\n)+").match
 _match_bulk = re.compile(rb"\$(0|[1-9]\d{0,18})\r\n").match
@@ -60,7 +48,6 @@ _match_argument = re.compile(
 ).match
 _escape = re.compile(rb"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
-_join = b"".join
 
 
 class ProtocolError(Exception):
@@ -101,10 +88,6 @@ def _unescape(match: re.Match[bytes]) -> bytes:
     return bytes.fromhex(code[1:].decode()) if len(code) == 3 else _ESCAPES.get(code, code)
 
 
-def _encode(commands: list[list[bytes]]) -> bytes:
-    return _join([hiredis.pack_command(tuple(command)) for command in commands])  # type: ignore[arg-type]
-
-
 class RequestReader:
     """Reads commands from the bytes of one connection: `feed` what arrived, then `next` (or `take`) until it runs dry.
 
@@ -113,33 +96,28 @@ class RequestReader:
     """
 
     __slots__ = (
+        "_arguments_max",
+        "_bytes_max",
         "_data",
-        "_exact_until",
         "_feed",
         "_gets",
-        "_has_data",
-        "_large",
         "_limits",
         "_missing",
         "_ready",
-        "_slice_bytes",
         "_start",
         "_vetted",
     )
     _feed: Callable[..., None]
     _gets: Callable[[], Any]
-    _has_data: Callable[[], bool]
 
     def __init__(self, limits: RequestLimits | None = None) -> None:
         self._limits = limits or RequestLimits()
-        quick = self._limits.arguments_max >= _QUICK_ARGUMENTS_MAX
-        self._slice_bytes = min(_SLICE_BYTES, self._limits.request_bytes_max) if quick else 0
+        self._bytes_max: i64 = self._limits.request_bytes_max
+        self._arguments_max: i64 = self._limits.arguments_max
         self._data: bytes | bytearray = b""
         self._start = 0  # in _data: where the first command not yet read begins
         self._vetted = 0  # from _start: the bytes of a still incomplete command that the exact way has passed
         self._missing = 0  # the arguments of that command whose headers it has not seen
-        self._exact_until = 0  # in _data: up to here the quick way has failed
-        self._large = False  # whether the last commands were
         self._ready: list[list[bytes]] = []  # commands read and not yet taken, the last one first
         self._renew_parser()
 
@@ -155,139 +133,134 @@ class RequestReader:
             self._data = data
             return
         start = self._start
-        if isinstance(self._data, bytes):
+        if len(self._data) - start <= _SLICE_BYTES:
+            self._data = bytes(self._data[start:]) + data  # the quick way reads bytes only
+        elif isinstance(self._data, bytes):
             self._data = bytearray(self._data[start:])
-        elif start:
+            self._data += data
+        else:
             del self._data[:start]
+            self._data += data
         self._start = 0
-        self._exact_until -= start
-        self._data += data
 
     def next(self) -> list[bytes] | None:
         """The next command, at least one argument; None if there is no whole one. HOT. ProtocolError: see the class."""
-        if self._ready:
-            return self._ready.pop()
-        if not self._data:
-            return None
-        self._read()
+        if not self._ready:
+            self._ready = self._read()
+            self._ready.reverse()
         return self._ready.pop() if self._ready else None
 
     def take(self, count_max: int) -> list[list[bytes]]:
         """The next commands, `count_max` at most; empty if there is no whole one. HOT. ProtocolError: see the class.
 
-        Cheaper than `next` a command, as it hands out what one slice held, if that is not too much.
+        Cheaper than `next` a command, as it hands out what was read in one go, if that is not too much.
         """
-        if not self._ready:
-            self._read()
         ready = self._ready
-        if len(ready) <= count_max:
-            self._ready = []
-        else:
-            ready = ready[-count_max:]
-            del self._ready[-count_max:]
-        ready.reverse()
-        return ready
+        if not ready:
+            commands = self._read()
+            if len(commands) <= count_max:
+                return commands
+            commands.reverse()
+            self._ready = ready = commands
+        taken = ready[-count_max:]
+        del ready[-count_max:]
+        taken.reverse()
+        return taken
 
-    def _read(self) -> None:
-        """Fill `_ready`, which is empty, from what was fed, if there is a whole command."""
+    def _read(self) -> list[list[bytes]]:
+        """The next commands of what was fed; none if there is no whole one."""
         while data := self._data:
             start = self._start
             if self._vetted:
                 commands = self._read_exactly()
             elif data[start] != _STAR:
                 commands = self._read_inline()
-            elif start < self._exact_until or not (commands := self._read_slice()):
-                commands = self._read_exactly()
+            else:
+                if not isinstance(data, bytes):
+                    self._data = data = bytes(data[start:])
+                    self._start = start = 0
+                commands = self._read_quickly(data) or self._read_exactly()
             stop = self._start
             if stop == len(data):  # an idle connection holds nothing
                 self._data = b""
-                self._start = self._exact_until = 0
+                self._start = 0
             if commands:
-                commands.reverse()
-                self._ready = commands
-                return
+                return commands
             if stop == start:
-                return
+                break
+        return []
 
-    def _read_slice(self) -> list[list[bytes]]:
-        """The quick way (HOT): the commands of the next slice, or none if it has to be read the exact way."""
-        data, start = self._data, self._start
-        if start or self._large or len(data) > self._slice_bytes or data[-1] != _LF:
-            data = self._cut_slice()
-            if not data:
-                return []
-        if (
-            (_PERCENT in data and _find_map(data))
-            or (_TILDE in data and _find_set(data))
-            or (_GREATER in data and _find_push(data))
-            or (_BAR in data and _find_attribute(data))
-            # the first test is for the commonest slice, one command
-            or ((data.rfind(b"*") or data[2:3] != b"\r") and _find_large_array(data))
-        ):
-            self._exact_until = start + len(data)
-            return []
-        self._feed(data)
+    def _read_quickly(self, data: bytes) -> list[list[bytes]]:
+        """The quick way (HOT): the next whole commands, about a slice of them; none if the exact way has to look."""
+        size: i64 = len(data)
+        end: i64 = self._start  # of the last whole command
+        stop: i64 = size if size - end < _SLICE_BYTES else end + _SLICE_BYTES
+        scan: i64 = end
+        missing: i64 = 0
+        count = 0
         try:
-            commands = [self._gets()]
-            if not commands[0]:
-                raise ValueError
-            if self._has_data():
-                self._feed(_PROOF_WIRE)
-                commands += iter(self._gets, _NOT_YET)
-                if commands.pop() != _PROOF or not all(commands):
-                    raise ValueError
-            for command in commands:
-                _join(command)  # the cheapest way to learn whether all its items are bytes
-            if (_PLUS in data or _PAREN in data or _EQUALS in data) and _encode(commands) != data:
-                raise ValueError
-        except (TypeError, ValueError, hiredis.ProtocolError):
-            # no whole command, or one of more than bulks, or not RESP: the exact way finds out
-            self._renew_parser()
-            self._exact_until = start + len(data)
-            return []
-        self._large = len(data) > len(commands) << _LARGE_COMMAND_BITS
-        self._start = start + len(data)
-        return commands
+            while end < stop:
+                number: i64 = data[scan + 1] - _ZERO
+                if data[scan] != (_DOLLAR if missing else _STAR) or number < 0 or number > 9:
+                    break
+                scan += 2
+                while 0 < number < size and _ZERO <= data[scan] <= _NINE:  # a zero is a number's only digit
+                    number = number * 10 + data[scan] - _ZERO
+                    scan += 1
+                if data[scan] != _CR or data[scan + 1] != _LF:
+                    break
+                scan += 2
+                if missing:
+                    scan += number + 2
+                    if scan > size or scan - end > self._bytes_max:
+                        break
+                    missing -= 1
+                    if not missing:
+                        count += 1
+                        end = scan
+                elif 0 < number <= self._arguments_max:
+                    missing = number
+                else:
+                    break
+        except IndexError:
+            pass  # the bytes end within a header
+        return self._parse(int(end), count) if count else []
 
-    def _cut_slice(self) -> bytes | bytearray:
-        """The next slice to try; empty if the exact way is the better one, or the end of a command cannot be guessed."""
-        data, start = self._data, self._start
-        if self._large:
-            self._exact_until = start + _SLICE_BYTES
-            return b""
-        stop = min(start + self._slice_bytes, len(data))
-        if stop == len(data) and data.endswith(b"\r\n"):
-            return data[start:]
-        mark = data.rfind(b"\r\n*", max(start, stop - _LAST_COMMAND_BYTES), stop)
-        return data[start : mark + 2] if mark >= 0 else b""
+    def _parse(self, end: int, count: int) -> list[list[bytes]]:
+        """HOT. The whole commands, so many, that stand in what was fed up to `end`."""
+        size = end - self._start
+        self._feed(self._data, self._start, size)
+        gets = self._gets
+        commands = [gets() for _ in range(count)]
+        self._start = end
+        if size > _BUFFER_BYTES_KEPT:
+            self._renew_parser()
+        return commands
 
     def _read_exactly(self) -> list[list[bytes]]:
-        """The exact way: whole commands, about a slice of them; none if the first is incomplete."""
+        """The exact way: the next command; none if it is incomplete."""
         data, start = self._data, self._start
-        size, end, scan, missing = len(data), start, start + self._vetted, self._missing
-        bytes_max, arguments_max = self._limits.request_bytes_max, self._limits.arguments_max
-        while scan <= size:
+        size, scan, missing = len(data), start + self._vetted, self._missing
+        while missing or scan == start:
+            header = (_match_bulk if missing else _match_array)(data, scan)
+            if header is None:
+                break
+            number = int(header[1])
             if missing:
-                header = _match_bulk(data, scan)
-                if header is None or (value_end := header.end() + int(header[1]) + 2) - end > bytes_max:
+                value_end = header.end() + number + 2
+                if value_end - start > self._limits.request_bytes_max:
                     break
                 missing, scan = missing - 1, value_end
+            elif number > self._limits.arguments_max:
+                break
             else:
-                end = scan
-                header = _match_array(data, scan)
-                if header is None or int(header[1]) > arguments_max or start < end >= self._exact_until:
-                    break
-                missing, scan = int(header[1]), header.end()
-        self._start, self._vetted, self._missing = end, scan - end, missing
-        if end == start:
+                missing, scan = number, header.end()
+        if missing or scan == start or scan > size:
+            self._vetted, self._missing = scan - start, missing
             self._check_header(scan)
             return []
-        self._feed(data, start, end - start)
-        commands: list[list[bytes]] = list(iter(self._gets, _NOT_YET))
-        self._large = end - start > len(commands) << _LARGE_COMMAND_BITS
-        if end - start > _BUFFER_BYTES_KEPT:
-            self._renew_parser()
-        return commands
+        self._vetted = self._missing = 0
+        return self._parse(scan, 1)
 
     def _check_header(self, scan: int) -> None:
         """No header could be passed at `scan`: is there more to come, an array to ignore, or an error?"""
@@ -336,5 +309,5 @@ class RequestReader:
         return commands
 
     def _renew_parser(self) -> None:
-        parser = hiredis.Reader(notEnoughData=_NOT_YET)
-        self._feed, self._gets, self._has_data = parser.feed, parser.gets, parser.has_data
+        parser = hiredis.Reader()
+        self._feed, self._gets = parser.feed, parser.gets

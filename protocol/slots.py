@@ -11,12 +11,15 @@ Source: the Redis Cluster specification, "Key distribution model" and "Hash tags
 from __future__ import annotations
 
 from binascii import crc_hqx
+from typing import Final
 
-SLOTS = 16384
+SLOTS: Final = 16384
 
-_OPEN = 0x7B  # the byte "{", as a number: `b"{" in key` raises and catches a TypeError within, and takes 200 ns more
-_CLOSE = 0x7D  # the byte "}"
-_MASK = SLOTS - 1
+_OPEN: Final = (
+    0x7B  # the byte "{", as a number: `b"{" in key` raises and catches a TypeError within, and takes 200 ns more
+)
+_CLOSE: Final = 0x7D  # the byte "}"
+_MASK: Final = SLOTS - 1
 
 
 def key_slot(key: bytes) -> int:

@@ -15,8 +15,8 @@ OWN = {"protocol", "server", "dynamo_cli", "tests"}
 
 # What each room may import, beside the standard library and itself.
 MAY_IMPORT = {
-    "protocol": {"hiredis", "xxhash"},
-    "server/core": {"protocol", "xxhash", "mypy_extensions"},
+    "protocol": {"hiredis", "xxhash", "librt", "mypy_extensions"},
+    "server/core": {"protocol", "xxhash", "librt", "mypy_extensions"},
     "server/storage": {"protocol", "rocksdict", "xxhash"},
     "server/shell": {"protocol", "server.core", "server.storage", "uvloop"},
     "dynamo_cli": {"protocol", "typer", "click", "rich", "hiredis"},

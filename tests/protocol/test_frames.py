@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_digest
 
@@ -58,6 +58,38 @@ def test_a_frame_is_resp_with_a_checksum() -> None:
         b"*3\r\n$1\r\na\r\n*3\r\n$1\r\n1\r\n$1\r\n2\r\n$1\r\n3\r\n$1\r\n5\r\n"
     )
     assert encode_frame(()) == frame_of(b"*0\r\n")
+
+
+def plain(item: Any) -> bytes:
+    if isinstance(item, list):
+        return b"*%d\r\n%b" % (len(item), b"".join(map(plain, item)))
+    return b"$%d\r\n%b\r\n" % (len(item), item)
+
+
+@given(st.lists(items, max_size=8))
+@example([b"x" * 1023, b"x" * 1024, 1 << 70, -5, [b"x" * 1023, b"x" * 1024, b""]])
+@example([[b""] * 63, [b""] * 64, [b""] * 65])
+def test_an_encoded_message_is_plain_resp(message: list[Any]) -> None:
+    expected = plain(as_read(tuple(message)))
+    assert encode_message(message) == encode_message(tuple(message)) == expected
+    assert seal([expected]) == frame_of(expected)
+
+
+@pytest.mark.parametrize(
+    "size", [b"07", b"+7", b"-7", b"", b" 7", b"7 ", b"0000000007", b"10000000000", b"0x7", b"7_", b"0"]
+)
+def test_a_size_has_one_form_only(size: bytes) -> None:
+    body = b"*1\r\n$1\r\na\r\n"[:7]
+    header = b"*2\r\n$8\r\n%b\r\n$%b\r\n" % (xxh3_64_digest(body), size)
+    with pytest.raises(DamagedFrame, match="not the header"):
+        read([header + body + b"\r\n" + OTHER])
+
+
+@pytest.mark.parametrize("chunk_bytes", [1000, 9000, 30_000])
+def test_frames_of_all_sizes_in_chunks_of_a_socket(chunk_bytes: int) -> None:
+    sent = [[b"STORE", b"x" * (i * 7919 % 25_000)] for i in range(40)]
+    stream = b"".join(map(encode_frame, sent))
+    assert read([stream[i : i + chunk_bytes] for i in range(0, len(stream), chunk_bytes)]) == sent
 
 
 @pytest.mark.parametrize("message", [EXAMPLE, (b"A",), ()])
@@ -148,7 +180,7 @@ def test_a_large_frame_in_small_chunks_is_let_go_after_it_was_read() -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("item", [None, 1.5j, {b"a": b"b"}, [None], [b"a", b"b", 3]])
+@pytest.mark.parametrize("item", [None, True, 1.5, 1.5j, {b"a": b"b"}, [None], [b"a", b"b", 3], [b"a", "b"], [[b"a"]]])
 def test_other_items_are_refused(item: Any) -> None:
     for message in ((b"A", item), (item, b"A")):
         with pytest.raises(TypeError):
