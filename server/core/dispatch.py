@@ -29,6 +29,7 @@ from server.core.versions import DamagedRecord
 if TYPE_CHECKING:
     from server.core.node import Node
 
+_NONE: set[bytes] = set()  # never added to
 BUSY = ErrorReply.of("BUSY this node has as many requests in flight as it is allowed to: try again later")
 
 
@@ -134,8 +135,11 @@ class Dispatcher:
         turn = self._state.statistics.turns
         if session.turn != turn:
             session.turn = turn
+            if not session.in_flight or session.kind == READ:
+                session.earlier = _NONE
+                return _NONE
             session.earlier = set()
-            for args in session.unanswered() if session.in_flight and session.kind != READ else ():
+            for args in session.unanswered():
                 if len(args) <= 3:
                     session.earlier.update(args[1:2])
                 elif (spec := find_command(args)) is not None:

@@ -86,7 +86,7 @@ def rest_of(ranges: Sequence[Range], cut: bytes) -> list[Range]:
 def absorb(records: Records, key: bytes, record: bytes) -> bool:
     """Merges `record` into what is stored; whether that has changed it. Raises DamagedRecord."""
     old = records.get(key)
-    records.absorb((key, record))
+    records.absorb([key, record])
     return records.get(key) is not old
 
 

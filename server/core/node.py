@@ -9,7 +9,6 @@ handlers run to completion, so a whole cluster can be replayed from a seed.
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import Any
 
 from protocol.frames import seal
@@ -53,15 +52,24 @@ from server.core.writes import Writes
 LAG_MS_MAX = 1000  # a turn that comes later than this judges no deadline: what it waits for may lie unread in a socket
 
 
-@dataclass(slots=True)
 class Outbox:
     """What a turn leaves behind: commit `writes` as one batch, then send `messages`, then `replies`, then close."""
 
-    writes: dict[bytes, bytes | None]
-    messages: dict[str, bytes]
-    replies: list[tuple[Session, bytes]]
-    closing: list[Session]
-    turn: int
+    __slots__ = ("closing", "messages", "replies", "turn", "writes")
+
+    def __init__(
+        self,
+        writes: dict[bytes, bytes | None],
+        messages: dict[str, bytes],
+        replies: list[tuple[Session, bytes]],
+        closing: list[Session],
+        turn: int,
+    ) -> None:
+        self.writes = writes
+        self.messages = messages
+        self.replies = replies
+        self.closing = closing
+        self.turn = turn
 
 
 class Node:

@@ -16,9 +16,11 @@ is kept here because here every change of a record comes by.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
+from librt.strings import BytesWriter, write_i16_be
+from mypy_extensions import i16
 from xxhash import xxh32_digest
 
 from protocol.slots import SLOTS, key_slot
@@ -39,7 +41,16 @@ _ENTRY_OVERHEAD_BYTES = 180  # two bytes objects and a dictionary entry, measure
 
 def storage_key(key: bytes) -> bytes:
     """Where a key's record is stored."""
-    return SLOT_PREFIX[key_slot(key)] + xxh32_digest(key) + key
+    return storage_key_in(key_slot(key), key)
+
+
+def storage_key_in(slot: i16, key: bytes) -> bytes:
+    """HOT. Where the record of a key of that slot is stored."""
+    place = BytesWriter()
+    write_i16_be(place, slot)
+    place.write(xxh32_digest(key))
+    place.write(key)
+    return place.getvalue()
 
 
 class Store(Protocol):
@@ -132,21 +143,22 @@ class Records:
         except KeyError:
             return [self.get(key) for key in keys]
 
-    def absorb(self, pairs: Sequence[bytes]) -> None:
+    def absorb(self, pairs: list[bytes]) -> None:
         """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord.
 
         What was merged before a damaged one stays: a record is true wherever it is kept.
         """
-        young, writes, merge, change = self._young, self._writes, versions.merge, self.trees.change
-        for key, record in zip(pairs[::2], pairs[1::2], strict=True):
+        young, writes, trees = self._young, self._writes, self.trees
+        for index in range(0, len(pairs), 2):
+            key, record = pairs[index], pairs[index + 1]
             old = young.get(key, _UNKNOWN)
             if old is _UNKNOWN:
                 old = self._fetch(key)
-            merged = merge(old, record)
+            merged = versions.merge(old, record)
             if merged is old or merged is None:
                 continue
             young[key] = writes[key] = merged
-            change(key, old, merged)
+            trees.change(key, old, merged)
             if old is None:
                 self.keys += 1
                 self._young_bytes += len(merged)

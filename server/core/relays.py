@@ -15,8 +15,10 @@ A command that must not run twice (SET NX, say) is not sent again: its asker lea
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Sequence
+
+from librt.strings import BytesWriter, read_i32_be, write_i32_be
+from mypy_extensions import i32, i64
 
 from protocol.resp import OK
 from server.core.errors import ErrorReply
@@ -34,7 +36,10 @@ RelayItem = tuple[Sink, int, list[bytes], int]  # asker, its number, command, be
 
 def encode_indexes(indexes: list[int]) -> bytes:
     """Numbers of commands within a relay, 4 bytes each."""
-    return struct.pack(f">{len(indexes)}I", *indexes)
+    writer = BytesWriter()
+    for index in indexes:
+        write_i32_be(writer, i32(index))
+    return writer.getvalue()
 
 
 class RelayRow:
@@ -207,7 +212,12 @@ class Relays:
         if row is None:
             return
         items = row.items
-        for index, reply in zip(struct.unpack(f">{len(replies)}I", indexes), replies, strict=True):
+        if len(indexes) != 4 * len(replies):
+            raise ValueError(f"{len(replies)} replies to {len(indexes) // 4} commands")
+        place: i64 = 0
+        for reply in replies:
+            index = int(read_i32_be(indexes, place))
+            place += 4
             item = items[index]
             if item is None:
                 continue

@@ -16,7 +16,7 @@ from server.core.state import State
 from server.core.versions import DamagedRecord
 
 
-def store(state: State, pairs: Sequence[bytes]) -> str | None:
+def store(state: State, pairs: list[bytes]) -> str | None:
     """HOT. Merges storage key, record, storage key, record, … into what is stored. Answers why not, if not."""
     if state.disk_full:
         return f"DISKFULL node {state.member.name} is an owner of this key and refuses writes"
@@ -28,7 +28,7 @@ def store(state: State, pairs: Sequence[bytes]) -> str | None:
     return None
 
 
-def take_in(state: State, pairs: Sequence[bytes]) -> str | None:
+def take_in(state: State, pairs: list[bytes]) -> str | None:
     """Keeps records that are not all ours: whoever sent them has not heard of the present layout yet. Their owners get
     them with hints. Answers why not, if not.
 
@@ -47,7 +47,7 @@ def take_in(state: State, pairs: Sequence[bytes]) -> str | None:
     return refusal
 
 
-def stand_in(state: State, owner: str, pairs: Sequence[bytes]) -> str | None:
+def stand_in(state: State, owner: str, pairs: list[bytes]) -> str | None:
     """Keeps records, and a hint of each, for an owner that a coordinator cannot reach. Answers why not, if not."""
     if owner == state.id:
         return store(state, pairs)
@@ -61,7 +61,7 @@ def stand_in(state: State, owner: str, pairs: Sequence[bytes]) -> str | None:
     return refusal
 
 
-def absorb(state: State, pairs: Sequence[bytes]) -> list[bytes]:
+def absorb(state: State, pairs: list[bytes]) -> list[bytes]:
     """Takes records that repair brings: answers one word, or nothing if they are refused: not all of them are ours, say."""
     if not all(state.owns(stored_at) for stored_at in pairs[::2]):
         return []

@@ -18,7 +18,11 @@ import sys
 from array import array
 from collections.abc import Sequence
 from struct import Struct, error
+from typing import Final
 
+from librt.strings import read_i32_be, read_i64_be, read_i64_le
+from librt.vecs import vec
+from mypy_extensions import i64
 from xxhash import xxh3_64_digest
 
 from protocol.slots import SLOTS
@@ -31,9 +35,8 @@ _VERSION = 1
 
 Span = tuple[int, int]  # a range of leaves, its end excluded
 
-_place_of = Struct(">I").unpack_from
-# In the machine's own order, so that the bytes of a leaf are the same on every machine.
-_checksum_of = Struct("=Q").unpack_from
+_LITTLE: Final = sys.byteorder == "little"
+_chunk_of = Struct(f"={_CHUNK_LEAVES}q").unpack_from
 _HEADER = Struct(">8sHH")  # checksum of the rest, version, leaf_bits
 _INDEX = Struct(">I")
 
@@ -45,31 +48,28 @@ class Trees:
 
     def __init__(self, leaf_bits: int) -> None:
         self.leaf_bits = leaf_bits
-        self._shift = PLACE_BITS - leaf_bits
+        self._shift: i64 = PLACE_BITS - leaf_bits
         self._empty_hashes: dict[int, bytes] = {}
-        self.leaves = array("Q", [0]) * (1 << leaf_bits)
+        self.leaves = vec[i64]([0] * (1 << leaf_bits))
         self.counts = array("I", [0]) * SLOTS
 
     def change(self, key: bytes, old: bytes | None, new: bytes | None) -> None:
         """HOT. The record under storage key `key` was `old` and is `new` now; None is no record."""
-        place = _place_of(key)[0]
-        if old is not None and new is not None:
-            self.leaves[place >> self._shift] ^= _checksum_of(old)[0] ^ _checksum_of(new)[0]
-        elif new is not None:
-            self.leaves[place >> self._shift] ^= _checksum_of(new)[0]
-            self.counts[place >> 16] += 1
-        elif old is not None:
-            self.leaves[place >> self._shift] ^= _checksum_of(old)[0]
-            if self.counts[place >> 16]:  # else it lay where nothing could be read when we counted
-                self.counts[place >> 16] -= 1
+        place = i64(read_i32_be(key, 0))
+        leaf = place >> self._shift
+        if old is not None:
+            self.leaves[leaf] ^= _checksum_of(old)
+        if new is not None:
+            self.leaves[leaf] ^= _checksum_of(new)
+            if old is None:
+                self.counts[place >> 16] += 1
+        elif old is not None and self.counts[place >> 16]:  # else it lay where nothing could be read when we counted
+            self.counts[place >> 16] -= 1
 
     def fill(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         """HOT at a start after an unclean stop: `change` from None for many, whose records may be damaged."""
-        leaves, counts, shift = self.leaves, self.counts, self._shift
         for key, record in pairs:
-            place = _place_of(key)[0]
-            leaves[place >> shift] ^= _checksum_of(record if len(record) >= 8 else record.ljust(8, b"\0"))[0]
-            counts[place >> 16] += 1
+            self.change(key, None, record if len(record) >= 8 else record.ljust(8, b"\0"))
 
     def hash_of(self, span: Span) -> bytes:
         """The hash of a range of leaves; EMPTY if there is nothing in it."""
@@ -94,27 +94,28 @@ class Trees:
 
     def bounds_of(self, span: Span) -> tuple[bytes, bytes]:
         """The storage keys between which a range of leaves lies, the second one excluded."""
-        return tuple((leaf << self._shift).to_bytes(4, "big") for leaf in span)  # type: ignore[return-value]
+        return tuple((leaf << PLACE_BITS - self.leaf_bits).to_bytes(4, "big") for leaf in span)  # type: ignore[return-value]
 
     def forget(self, first_slot: int, end_slot: int) -> None:
         """Empties the leaves and the counts of some slots."""
         shift = self.leaf_bits - SLOT_BITS
         start, end = first_slot << shift, end_slot << shift
-        self.leaves[start:end] = array("Q", [0]) * (end - start)
+        for leaf in range(start, end):
+            self.leaves[leaf] = 0
         self.counts[first_slot:end_slot] = array("I", [0]) * (end_slot - first_slot)
 
     def spoil(self, slot: int) -> None:
         """What is stored in `slot` cannot be read: its leaves shall be equal to nobody's."""
         shift = self.leaf_bits - SLOT_BITS
         for leaf in range(slot << shift, (slot + 1) << shift):
-            self.leaves[leaf] ^= (1 << 64) - 1
+            self.leaves[leaf] ^= -1
 
     # --- over a clean stop
 
     def encode(self) -> bytes:
         """The document from which `restore` makes the same tree."""
         parts = [_little(self.counts).tobytes()]
-        leaves = self.leaves.tobytes()
+        leaves = bytes(memoryview(self.leaves))
         size = 8 * _CHUNK_LEAVES
         empty = bytes(size)
         for index in range(len(self.leaves) // _CHUNK_LEAVES):
@@ -136,14 +137,17 @@ class Trees:
         counts = array("I")
         start = _HEADER.size + SLOTS * counts.itemsize
         counts.frombytes(document[_HEADER.size : start])
-        leaves = bytearray(8 << self.leaf_bits)
-        size = 8 * _CHUNK_LEAVES
-        for place in range(start, len(document), _INDEX.size + size):
-            offset = _INDEX.unpack_from(document, place)[0] * size
-            leaves[offset : offset + size] = document[place + _INDEX.size : place + _INDEX.size + size]
+        for place in range(start, len(document), _INDEX.size + 8 * _CHUNK_LEAVES):
+            first = _INDEX.unpack_from(document, place)[0] * _CHUNK_LEAVES
+            for offset, leaf in enumerate(_chunk_of(document, place + _INDEX.size)):
+                self.leaves[first + offset] = leaf
         self.counts = _little(counts)
-        self.leaves = array("Q", bytes(leaves))
         return True
+
+
+def _checksum_of(record: bytes) -> i64:
+    """The first 8 bytes, in the machine's own order, so that the bytes of a leaf are the same on every machine."""
+    return read_i64_le(record, 0) if _LITTLE else read_i64_be(record, 0)
 
 
 def _little(counts: array[int]) -> array[int]:

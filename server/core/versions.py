@@ -29,35 +29,34 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
+from librt.strings import BytesWriter, read_i16_be, read_i32_be, read_i64_be, write_i32_be, write_i64_be
+from mypy_extensions import i64
 from xxhash import xxh3_64_digest
 
 Clock = Sequence[tuple[bytes, int]]
 
-VALUE = 0
-TOMBSTONE = 1
-ACTOR_BYTES = 8
-COUNT_MAX = 0xFFFF
+VALUE: Final = 0
+TOMBSTONE: Final = 1
+ACTOR_BYTES: Final = 8
+COUNT_MAX: Final = 0xFFFF
 
-_HEADER = 12
-_ENTRY = 16
-_SIBLING = 29
-_VALUE = _HEADER + _SIBLING  # where the value of an only sibling begins, but for the clock
+_HEADER: Final = 12
+_ENTRY: Final = 16
+_SIBLING: Final = 29
+_VALUE: Final = 41  # where the value of an only sibling begins, but for the clock
 _ONE = b"\x00\x01"
-_SINGLE = 0x00010001  # the counts of the record of a key that one actor alone has written
-_PLAIN = b"\x00" * 9  # no expiry, kind VALUE
+# The record of a key that one actor alone has written: a clock of one entry, and a sibling whose dot is that entry.
+_SINGLE: Final = 0x00010001  # its counts
+_SINGLE_BYTES: Final = 57  # its size, but for the value
 _pack_counts = struct.Struct(">HH").pack
 _pack_entry = struct.Struct(">8sQ").pack
 _pack_sibling = struct.Struct(">8sQQBI").pack
 _unpack_counts = struct.Struct(">HH").unpack_from
 _unpack_entry = struct.Struct(">8sQ").unpack_from
 _unpack_sibling = struct.Struct(">8sQQBI").unpack_from
-# One clock entry, one sibling whose dot is that entry. One call for several fields is cheaper than as many slices.
-_pack_single = struct.Struct(">I8sQ8sQQBI").pack
 _pack_rest = struct.Struct(">QBI").pack  # of a sibling, after its dot
-_unpack_front = struct.Struct(">8xH2x8sQ").unpack_from  # clock entries, first actor, first counter
-_unpack_dot = struct.Struct(">8xI8s8s16s").unpack_from  # counts, actor, counter, and the dot if the record is single
 
 
 class Sibling(NamedTuple):
@@ -154,9 +153,9 @@ def visible(record: bytes | None, now_ms: int) -> Sibling | None:
 
 def value_of(record: bytes, now_ms: int) -> bytes | None:
     """HOT. The value a plain GET answers at wall time `now_ms`, or None."""
-    if record[11] == 1 and not record[10] and not record[8]:
-        start = _VALUE + _ENTRY * record[9]
-        if record[start - 13 : start - 4] == _PLAIN:
+    if read_i16_be(record, 10) == 1:
+        start = _VALUE + _ENTRY * _entries(record)
+        if not read_i64_be(record, start - 13) and not record[start - 5]:  # no expiry, kind VALUE
             return record[start:]
     sibling = visible(record, now_ms)
     return None if sibling is None else sibling.value
@@ -202,19 +201,22 @@ def _newer_of_one_writer(one: bytes, other: bytes) -> bytes | None:
     That sibling's dot then lies beyond the earlier clock, and the later clock covers all that the earlier record holds:
     the later one is the join.
     """
-    try:
-        counts, actor, counter, dot = _unpack_dot(one)
-        other_counts, other_actor, other_counter, other_dot = _unpack_dot(other)
-    except struct.error:
-        return None  # too short to hold a sibling
-    if counts == _SINGLE and other_counts == _SINGLE and actor == other_actor:
-        if counter > other_counter:
-            return one if dot == actor + counter else None
-        if counter < other_counter:
-            return other if other_dot == actor + other_counter else None
-    if counts >> 16 != other_counts >> 16:
+    if len(one) < _SINGLE_BYTES or len(other) < _SINGLE_BYTES:
         return None
-    end = _HEADER + _ENTRY * (counts >> 16)
+    if (
+        read_i32_be(one, 8) == _SINGLE
+        and read_i32_be(other, 8) == _SINGLE
+        and read_i64_be(one, _HEADER) == read_i64_be(other, _HEADER)
+    ):
+        counter, other_counter = read_i64_be(one, 20), read_i64_be(other, 20)
+        if counter > other_counter:
+            return one if _made_by_its_entry(one) else None
+        if counter < other_counter:
+            return other if _made_by_its_entry(other) else None
+    entries = _entries(one)
+    if entries != _entries(other):
+        return None
+    end = _HEADER + _ENTRY * entries
     late, late_clock, early_clock = one, one[_HEADER:end], other[_HEADER:end]
     if late_clock < early_clock:  # for equal sets of actors the later clock has the greater bytes
         late, late_clock, early_clock = other, early_clock, late_clock
@@ -228,6 +230,16 @@ def _newer_of_one_writer(one: bytes, other: bytes) -> bytes | None:
     if late_clock[:counter_at] == early_clock[:counter_at] and late_clock[after:] == early_clock[after:]:
         return late
     return None
+
+
+def _entries(record: bytes) -> i64:
+    """How many actors the record's clock names."""
+    return i64(read_i16_be(record, 8)) & COUNT_MAX
+
+
+def _made_by_its_entry(record: bytes) -> bool:
+    """Whether the first sibling's dot is the only clock entry."""
+    return read_i64_be(record, 28) == read_i64_be(record, 12) and read_i64_be(record, 36) == read_i64_be(record, 20)
 
 
 def _merge_decoded(one: bytes, other: bytes) -> bytes:
@@ -252,13 +264,11 @@ def supersede(
     `counter` must be greater than any that the actor has issued before (clock.py sees to it).
     """
     if old is None:
-        body = _pack_single(_SINGLE, actor, counter, actor, counter, expires_at_ms, kind, len(value)) + value
-        return xxh3_64_digest(body) + body
-    entries, first_actor, first_counter = _unpack_front(old)
-    if entries == 1 and first_actor == actor:
-        assert first_counter < counter, "a dot was issued twice"
-        body = _pack_single(_SINGLE, actor, counter, actor, counter, expires_at_ms, kind, len(value)) + value
-        return xxh3_64_digest(body) + body
+        return _single(actor, counter, value, expires_at_ms, kind)
+    entries = clock_entries(old)
+    if entries == 1 and read_i64_be(old, _HEADER) == read_i64_be(actor, 0):
+        assert read_i64_be(old, 20) < counter, "a dot was issued twice"
+        return _single(actor, counter, value, expires_at_ms, kind)
     dot = _pack_entry(actor, counter)
     clock = old[_HEADER : _HEADER + _ENTRY * entries]
     before, found, after = clock.partition(actor)
@@ -270,6 +280,20 @@ def supersede(
         entries = (len(before) + len(after)) // _ENTRY + 1
     rest = _pack_rest(expires_at_ms, kind, len(value))
     body = b"".join((_pack_counts(entries, 1), before, dot, after, dot, rest, value))
+    return xxh3_64_digest(body) + body
+
+
+def _single(actor: bytes, counter: i64, value: bytes, expires_at_ms: i64, kind: int) -> bytes:
+    """HOT. The record of a key that this one write alone has made."""
+    front = BytesWriter()
+    write_i32_be(front, _SINGLE)
+    for _ in range(2):  # the clock entry, the dot
+        front.write(actor)
+        write_i64_be(front, counter)
+    write_i64_be(front, expires_at_ms)
+    front.append(kind)
+    write_i32_be(front, len(value))
+    body = front.getvalue() + value
     return xxh3_64_digest(body) + body
 
 

@@ -74,7 +74,7 @@ def naive_leaves(pairs: dict[bytes, bytes], leaf_bits: int = LEAF_BITS) -> dict[
 
 def leaves_of(trees: Trees) -> dict[int, bytes]:
     """The same of a tree."""
-    data = trees.leaves.tobytes()
+    data = bytes(memoryview(trees.leaves))
     return {leaf: data[8 * leaf : 8 * leaf + 8] for leaf, value in enumerate(trees.leaves) if value}
 
 

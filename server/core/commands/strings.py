@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from xxhash import xxh32_digest
-
 from protocol import resp
 from protocol.slots import key_slot
 from server.core import versions
@@ -20,7 +18,7 @@ from server.core.commands.arguments import check_sizes, expiry_ms, options
 from server.core.commands.spec import EXCLUSIVE, READ, WRITE, CommandSpec
 from server.core.errors import SYNTAX, CommandError
 from server.core.procedures import Steps
-from server.core.records import SLOT_PREFIX
+from server.core.records import storage_key_in
 from server.core.sinks import Gather, Sink
 from server.core.steps import read_here, write_plain
 from server.core.versions import Sibling
@@ -58,7 +56,7 @@ def reader(finish: Callable[[bytes | None, Sink, int], bytes]) -> Callable[[Node
             node.relays.forward(sink, number, args, other)
             return
         group = route.read_plan.reading.get(sink.read_quorum) or node.reads.open(route.read_plan, sink.read_quorum)
-        group.keys.append(SLOT_PREFIX[slot] + xxh32_digest(key) + key)
+        group.keys.append(storage_key_in(slot, key))
         group.members.append((finish, sink, number))
 
     return handle
@@ -81,7 +79,7 @@ def set_(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     if len(value) > config.value_bytes_max or len(key) > config.key_bytes_max:
         check_sizes(key, value, config)
     group = route.plan.writing.get(sink.write_quorum) or node.writes.group_for(route.plan, sink)
-    stored_at = SLOT_PREFIX[slot] + xxh32_digest(key) + key
+    stored_at = storage_key_in(slot, key)
     old = state.records.get(stored_at)
     record = versions.supersede(old, state.actor_for(route.owned), state.clock.next(), value)
     node.writes.add(group, stored_at, record, old, None, sink, number)
