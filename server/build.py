@@ -21,12 +21,13 @@ COMPILED = Path("server/compiled")  # under the root of a checkout, or of site-p
 HOT = (
     *(f"protocol/{name}.py" for name in ("frames", "requests", "resp", "slots", "tokens")),
     *(f"server/core/{name}.py" for name in (
-        "clock", "dispatch", "errors", "gossip_table", "groups", "hints", "late", "liveness", "node", "peer_messages",
-        "quorum", "reads", "records", "relays", "replica", "routing", "sinks", "state", "statistics", "steps", "trees",
-        "versions", "writes",
+        "clock", "config", "dispatch", "errors", "gossip_table", "groups", "hints", "late", "liveness", "node",
+        "peer_messages", "quorum", "reads", "records", "relays", "replica", "routing", "sinks", "state", "statistics",
+        "steps", "trees", "versions", "writes",
     )),
     *(f"server/core/commands/{name}.py" for name in ("spec", "strings")),
     *(f"server/shell/{name}.py" for name in ("connections", "durability", "links", "server")),
+    "server/storage/rocksdb.py",
 )  # fmt: skip
 
 

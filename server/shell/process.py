@@ -29,8 +29,8 @@ from server.core.versions import ACTOR_BYTES, DamagedRecord
 from server.shell.directory import DirectoryError, Wishes, open_directory, put_aside
 from server.shell.joining import Joining
 from server.shell.server import Server
-from server.storage import open_engine
 from server.storage.engine import Engine, StorageDamaged, StorageError
+from server.storage.engines import open_engine
 
 log = logging.getLogger("dyn")
 FILES_BESIDE_CLIENTS = 1024  # the engine's, the links, the log

@@ -11,7 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from server.storage import ENGINES, Engine, StorageError, open_engine
+from server.storage.engine import Engine, StorageError
+from server.storage.engines import ENGINES, open_engine
 from tests.storage.crash import crash_image, scratch_directory
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from server.storage import Engine, StorageFull, open_engine
+from server.storage.engine import Engine, StorageFull
+from server.storage.engines import open_engine
 
 DISK_BYTES = 24 << 20
 FILLER_BYTES = 22 << 20

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from server.storage import StorageDamaged, open_engine
+from server.storage.engine import StorageDamaged
+from server.storage.engines import open_engine
 from server.storage.log_check import HEADER, LOG_BLOCK_BYTES, RECYCLED_TYPES, find_damage
 from tests.storage.crash import batch_of, crash_image, scratch_directory
 

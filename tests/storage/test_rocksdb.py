@@ -14,7 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from server.storage import Engine, StorageDamaged, StorageError, StorageLocked, open_engine
+from server.storage.engine import Engine, StorageDamaged, StorageError, StorageLocked
+from server.storage.engines import open_engine
 from server.storage.log_check import LOG_BLOCK_BYTES
 from tests.storage.crash import BATCH_KEYS, batch_of, crash_image, scratch_directory
 from tests.storage.dirty_pages import dirty_pages, skip_unless_written_back
@@ -110,7 +111,7 @@ def test_one_flipped_bit_anywhere_in_the_log_refuses_to_open(crashed: Path, wher
 COMMIT_UNTIL_KILLED = """
 import os, sys
 from pathlib import Path
-from server.storage import open_engine
+from server.storage.engines import open_engine
 from tests.storage.crash import batch_of
 engine = open_engine("rocksdb", Path(sys.argv[1]))
 number = 0
@@ -257,7 +258,8 @@ def test_a_store_with_missing_or_damaged_files_refuses_to_open(
 OPEN_AND_REPORT = """
 import sys
 from pathlib import Path
-from server.storage import StorageError, open_engine
+from server.storage.engine import StorageError
+from server.storage.engines import open_engine
 try:
     open_engine("rocksdb", Path(sys.argv[1])).close()
 except StorageError as error:

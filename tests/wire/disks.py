@@ -14,8 +14,8 @@ from contextlib import closing
 from protocol.slots import SLOTS
 from server.core import versions
 from server.core.records import PREFIX_BYTES
-from server.storage import open_engine
 from server.storage.engine import Engine
+from server.storage.engines import open_engine
 from tests.wire.cluster import WireCluster, WireNode
 
 RECORDS_END = SLOTS.to_bytes(2, "big")
