@@ -320,6 +320,7 @@ class Node:
                     self.dispatcher.resume(session)
             due += answered
         self.relays.launch()
+        self.farewell.look()
         replies = [(session, data) for session in due if (data := session.flush())]
         messages = {peer: seal(encoded) for peer, encoded in state.messages.items()}
         state.messages.clear()

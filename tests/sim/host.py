@@ -139,7 +139,7 @@ class Host:
         self._end()
 
     def stop(self) -> None:
-        """SIGTERM: a last turn, which is synced and answers clients, but reaches no node any more (Server.stop)."""
+        """SIGTERM: a last turn, which is synced, and all that was said reaches who listens (Server.stop)."""
         if self.node is None or self.frozen:
             return
         self.trace(f"{self.member.name} stops")
@@ -147,12 +147,12 @@ class Host:
         self.disk.commit(self._held[-1].writes)
         self.disk.commit(self.node.retire())
         self.disk.sync(self.disk.unsynced())
+        self.crash_before = ""
         for outbox in self._held:
-            for session, data in outbox.replies:
-                self._reply(session, data)
+            self.speak(outbox)
         for pipe in self.network.pipes(receiver=self.id):
             pipe.abort()
-        self._end()
+        self._end(in_order=True)
 
     def lose_power(self) -> None:
         """The machine goes dark: unsynced commits are lost, peers hear nothing, not even a broken connection."""
@@ -170,7 +170,7 @@ class Host:
         """When the process of that life died; far in the future if it has not."""
         return self._deaths_ms.get(life, 1 << 60)
 
-    def _end(self) -> None:
+    def _end(self, in_order: bool = False) -> None:
         self.node = None
         self._deaths_ms[self.life] = self.events.now_ms
         self.life += 1
@@ -179,7 +179,7 @@ class Host:
             self.freezes[-1] = (self.freezes[-1][0], self.events.now_ms)
         self.crash_before = ""
         for pipe in self.network.pipes(sender=self.id):
-            pipe.leave()
+            pipe.leave(in_order)
         self._links.clear()
         self._linked_layout = None
         self._inbox.clear()

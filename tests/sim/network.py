@@ -186,10 +186,12 @@ class Pipe:
             self._flight.clear()
             self._network.events.after(self._network.rng.randint(0, 20), self._lost)
 
-    def leave(self) -> None:
-        """The sender has died: some of what it sent still arrives, then no more."""
+    def leave(self, in_order: bool) -> None:
+        """The sender has died: some of what it sent still arrives, then no more; all of it if it has left in order."""
         self.open = False
         self._lost = _nothing
+        if in_order:
+            return
         for _ in range(self._network.rng.randint(0, len(self._flight))):
             self._flight.pop()
 

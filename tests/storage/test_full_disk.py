@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from server.storage.engine import Engine, StorageFull
 from server.storage.engines import open_engine
+from tests.small_disk import mounted
 
 DISK_BYTES = 24 << 20
 FILLER_BYTES = 22 << 20
@@ -22,13 +22,8 @@ RESUME_S_MAX = 30
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of DISK_BYTES, in memory."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(disk)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("not allowed to mount a small file system")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)  # a test that failed may have left the store open
+    with mounted(tmp_path / "disk", DISK_BYTES) as path:
+        yield path
 
 
 def batch_of(number: int) -> dict[bytes, bytes | None]:

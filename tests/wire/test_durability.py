@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.small_disk import mounted
 from tests.wire.cluster import Client, WireCluster, WireNode, wait_for
 from tests.wire.load import Load
 
@@ -38,15 +38,8 @@ def test_each_policy_survives_kill_9_of_all(make_cluster: Callable[..., WireClus
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of DISK_MIB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    path = tmp_path / "disk"
-    path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", path], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a tmpfs: {mounted.stderr.decode().strip()}")
-    yield path
-    subprocess.run(["umount", path], check=True)
+    with mounted(tmp_path / "disk", DISK_MIB * MIB) as path:
+        yield path
 
 
 @contextmanager

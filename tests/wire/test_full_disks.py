@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
+from tests.small_disk import mounted
 from tests.wire.cluster import WireCluster, WireNode, wait_for
 from tests.wire.repairs import stop_and_compare, wait_whole, write
 from tests.wire.ring_changes import change, fetched, status_text, wait_settled
@@ -23,15 +22,8 @@ SLOWLY = "background_keys_per_s = 2000\nbackground_keys_per_s_idle = 2000\n"
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of DISK_MIB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small file system")
-    path = tmp_path / "disk"
-    path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", path], capture_output=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a tmpfs: {mounted.stderr.decode().strip()}")
-    yield path
-    subprocess.run(["umount", path], check=True)
+    with mounted(tmp_path / "disk", DISK_MIB * MIB) as path:
+        yield path
 
 
 def _fill(disk: Path) -> Path:
