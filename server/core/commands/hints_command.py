@@ -75,7 +75,7 @@ _SUBCOMMANDS = (
     ),
 )
 
-COMMANDS = (
+COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "dyn.hints",
         -2,

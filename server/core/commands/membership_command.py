@@ -300,6 +300,6 @@ _SUBCOMMANDS = (
     CommandSpec("dyn.cluster|abort", 2, ALONE, _abort, "Takes back all that is staged.", "dyn", "write"),
 )  # fmt: skip
 
-COMMANDS = (
+COMMANDS: tuple[CommandSpec, ...] = (
     container("dyn.cluster", "The cluster as its operator sees it.", "dyn", (*CLUSTER_SUBCOMMANDS, *_SUBCOMMANDS)),
 )

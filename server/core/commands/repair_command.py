@@ -105,7 +105,7 @@ _TASK = (
     ),
 )
 
-COMMANDS = (
+COMMANDS: tuple[CommandSpec, ...] = (
     container("dyn.repair", "Repairs that an operator asks for.", "dyn", _REPAIR),
     container("dyn.task", "Long work, and how far it is.", "dyn", _TASK),
 )
