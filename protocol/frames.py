@@ -66,10 +66,14 @@ def encode_message(message: Sequence[Item]) -> bytes:
         else:
             raise TypeError(f"a message cannot hold {type(item).__name__}")
         size: i64 = len(value)
-        writer.write(_BULK_HEADERS[size] if size < 1024 else b"\r\n$%d\r\n" % size)
+        writer.write(_bulk_header(size))
         writer.write(value)
     writer.write(_LINE_END)
     return writer.getvalue()
+
+
+def _bulk_header(size: i64) -> bytes:
+    return _BULK_HEADERS[size] if size < 1024 else b"\r\n$%d\r\n" % size
 
 
 def _write_list(writer: BytesWriter, items: Sequence[bytes]) -> None:
@@ -77,7 +81,7 @@ def _write_list(writer: BytesWriter, items: Sequence[bytes]) -> None:
     writer.write(_LIST_HEADERS[count] if count < 64 else b"\r\n*%d" % count)
     for item in items:
         size: i64 = len(item)
-        writer.write(_BULK_HEADERS[size] if size < 1024 else b"\r\n$%d\r\n" % size)
+        writer.write(_bulk_header(size))
         writer.write(item)  # TypeError if it is no byte string
 
 
@@ -103,8 +107,7 @@ def seal(messages: list[bytes], body_bytes: int = 64 << 10) -> bytes:
 def _add_frame(parts: list[bytes], messages: list[bytes]) -> None:
     body = messages[0] if len(messages) == 1 else b"".join(messages)
     size: i64 = len(body)
-    header = _BULK_HEADERS[size] if size < 1024 else b"\r\n$%d\r\n" % size
-    parts += (_BEFORE_CHECKSUM, xxh3_64_digest(body), header, body, _LINE_END)
+    parts += (_BEFORE_CHECKSUM, xxh3_64_digest(body), _bulk_header(size), body, _LINE_END)
 
 
 def encode_frame(message: Sequence[Item]) -> bytes:

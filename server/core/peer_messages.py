@@ -106,28 +106,28 @@ class PeerMessages:
         else:
             state.kept.setdefault(peer, []).append(number)
         if (peer, number) in self._node.relays.covered:
-            if refusal is None:
-                self._node.relays.stored(peer, number, None)
-            else:
-                self._answer_refused(peer, number, pairs, refusal, state.clock.last, self._reading)
+            self._answer_covered(peer, number, pairs, refusal, state.clock.last, self._reading)
 
-    def _answer_refused(
+    def _answer_covered(
+        self, peer: str, number: int, pairs: list[bytes], refusal: str | None, stamp: int, reading: int
+    ) -> None:
+        """HOT. The commands that a STORE answers have their reply once it is stored here."""
+        if refusal is None:
+            self._node.relays.stored(peer, number, None)
+        else:
+            self._answer_when_mended(peer, number, pairs, refusal, stamp, reading)
+
+    def _answer_when_mended(
         self, peer: str, number: int, pairs: list[bytes], refusal: str, stamp: int, reading: int
     ) -> None:
-        """The commands that a STORE answers have their reply once it is stored here: where it meets a damaged record that
-        is when this is mended. What has waited behind a fence meanwhile is not stored any more.
-        """
+        """It has met a damaged record, perhaps. What has waited behind a fence meanwhile is not stored any more."""
         state, node = self._state, self._node
 
         def again() -> None:
             late = state.fence >= stamp or reading <= state.fences.get(peer, -1)
             reason = refusal if late else replica.store(state, pairs)
-            if (peer, number) not in node.relays.covered:
-                return
-            if reason is None:
-                node.relays.stored(peer, number, None)
-            else:
-                self._answer_refused(peer, number, pairs, reason, stamp, reading)
+            if (peer, number) in node.relays.covered:
+                self._answer_covered(peer, number, pairs, reason, stamp, reading)
 
         def fail() -> None:
             if (peer, number) in node.relays.covered:

@@ -154,7 +154,7 @@ def visible(record: bytes | None, now_ms: int) -> Sibling | None:
 def value_of(record: bytes, now_ms: int) -> bytes | None:
     """HOT. The value a plain GET answers at wall time `now_ms`, or None."""
     if read_i16_be(record, 10) == 1:
-        start = _VALUE + _ENTRY * _entries(record)
+        start = _VALUE + _ENTRY * clock_entries(record)
         if not read_i64_be(record, start - 13) and not record[start - 5]:  # no expiry, kind VALUE
             return record[start:]
     sibling = visible(record, now_ms)
@@ -166,9 +166,9 @@ def is_dead(record: bytes, now_ms: int) -> bool:
     return not any(sibling.is_live(now_ms) for sibling in decode(record)[1])
 
 
-def clock_entries(record: bytes) -> int:
+def clock_entries(record: bytes) -> i64:
     """How many actors the record's clock names."""
-    return (record[8] << 8) + record[9]
+    return i64(read_i16_be(record, 8)) & COUNT_MAX
 
 
 def pruned(record: bytes) -> bytes:
@@ -213,8 +213,8 @@ def _newer_of_one_writer(one: bytes, other: bytes) -> bytes | None:
             return one if _made_by_its_entry(one) else None
         if counter < other_counter:
             return other if _made_by_its_entry(other) else None
-    entries = _entries(one)
-    if entries != _entries(other):
+    entries = clock_entries(one)
+    if entries != clock_entries(other):
         return None
     end = _HEADER + _ENTRY * entries
     late, late_clock, early_clock = one, one[_HEADER:end], other[_HEADER:end]
@@ -230,11 +230,6 @@ def _newer_of_one_writer(one: bytes, other: bytes) -> bytes | None:
     if late_clock[:counter_at] == early_clock[:counter_at] and late_clock[after:] == early_clock[after:]:
         return late
     return None
-
-
-def _entries(record: bytes) -> i64:
-    """How many actors the record's clock names."""
-    return i64(read_i16_be(record, 8)) & COUNT_MAX
 
 
 def _made_by_its_entry(record: bytes) -> bool:
