@@ -23,7 +23,7 @@ Errors begin with a code: NOQUORUM and TIMEOUT tell
 and the
 .B outcome
 (unwritten, maybe-written, unread); BADCONTEXT, TOOMANYSIBLINGS, BUSY, DISKFULL, CLUSTERDOWN (of a
-node that is no member any more), ERR say what is wrong.
+node that leaves or is no member any more), ERR say what is wrong.
 .SS Order
 Commands of one connection take effect in their order, also when they are pipelined.
 .SS SET with NX, XX or GET, SETNX, GETSET, GETDEL, DEL, EXPIRE, PERSIST

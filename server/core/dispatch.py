@@ -40,7 +40,16 @@ class Dispatcher:
         self._node = node
         self._state = node.state
         self._in_flight_max = node.state.config.requests_in_flight_max
+        self._refusal = BUSY  # of commands above that
         self._commands = commands_by_name()
+
+    def close(self, refusal: ErrorReply) -> None:
+        """From now on clients' commands that need data are refused, those that wait for others included."""
+        self._in_flight_max, self._refusal = -1, refusal
+
+    def reopen(self) -> None:
+        """All commands are taken again, as many as are allowed."""
+        self._in_flight_max, self._refusal = self._state.config.requests_in_flight_max, BUSY
 
     def take(self, session: Session, batch: list[list[bytes]]) -> None:
         """HOT. Takes the next commands of a session.
@@ -95,9 +104,9 @@ class Dispatcher:
                 return False
             session.kind = overlap if overlap == session.kind == WRITE else MIXED
         number = session.open(args)
-        if self._state.in_flight > self._in_flight_max and overlap != IMMEDIATE:
-            self._state.statistics.busy += 1
-            session.answer(number, BUSY)
+        if self._state.in_flight > self._in_flight_max and spec is not None and spec.needs_data():
+            self._state.statistics.busy += self._refusal is BUSY
+            session.answer(number, self._refusal)
         else:
             session.last_command = "" if spec is None else spec.name
             self._execute(spec, session, number, args)

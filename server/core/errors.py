@@ -62,6 +62,11 @@ def has_left(name: str, epoch: int) -> ErrorReply:
     )
 
 
+def is_leaving(name: str) -> ErrorReply:
+    """Node `name` is about to be let go, and begins nothing more that it might not see end."""
+    return ErrorReply.of(f"CLUSTERDOWN node {name} is leaving its cluster: use another node of the cluster")
+
+
 def wrong_arity(name: str) -> ErrorReply:
     """Redis' text for a wrong number of arguments; `name` as `client|list` for a subcommand."""
     return ErrorReply.of(f"ERR wrong number of arguments for '{name}' command")

@@ -129,12 +129,15 @@ class Node:
         self.transfers = Transfers(self.state, self.questions, self.background, self.membership)
         self.tasks.others = self.transfers.tasks
         self.steward = Steward(self.state, self.questions, self.background, self.membership)
-        self.farewell = Farewell(self.state, self.questions, self.background)
+        self.farewell = Farewell(
+            self.state, self.questions, self.background, self.dispatcher.close, self.dispatcher.reopen
+        )
         self.membership.begin()
 
     def _layout_changed(self) -> None:
         self.hint_replay.review()
         self.eviction.notice()
+        self.farewell.serve()
 
     def _answerers(self) -> dict[bytes, Answerer]:
         return {
@@ -153,7 +156,9 @@ class Node:
             b"ADOPTED": lambda args: self.membership.adopted(args),
             b"MOVED": lambda args: self.transfers.moved(args),
             b"COUNTS": lambda args: self.transfers.counts(args),
-            b"EMPTY": lambda args: is_empty(self.state, self.membership, self.writes.is_busy, args),
+            b"EMPTY": lambda args: is_empty(
+                self.state, self.membership, self.writes.is_busy, self.farewell.has_rested, args
+            ),
             b"HOLDS": lambda args: self.eviction.holds(args),
             b"WHOLE": lambda args: self.tasks.whole(args),
             b"SIZES": lambda args: own_sizes(self.state, self.background.busy, args),
@@ -263,6 +268,7 @@ class Node:
             self.scrub.start()
         self._ticked_ms = now_ms
         self.background.tick(now_ms)
+        self.farewell.tick(now_ms)
         self._peer_messages.confirm_kept()
         for peer in state.liveness.tick(now_ms):
             if peer in state.links:

@@ -83,10 +83,12 @@ class Steward:
         return all(answers.get(node, [])[:1] == [YES] for node in nodes)
 
 
-def is_empty(state: State, membership: Membership, busy: Callable[[], bool], args: Sequence[bytes]) -> list[bytes]:
-    """EMPTY view: whether this node, which is leaving, has nothing any more that others may need. `busy` tells whether it
-    has writes in flight."""
+def is_empty(
+    state: State, membership: Membership, busy: Callable[[], bool], rested: Callable[[], bool], args: Sequence[bytes]
+) -> list[bytes]:
+    """EMPTY view: whether this node, which is leaving, has nothing any more that others may need, and its clients have
+    their answers. `busy` tells whether it has writes in flight; `rested` ends its service, and tells whether it has."""
     if not membership.is_present(args):
         return []
     empty = not state.records.keys and not state.hints.total and not busy() and not membership.in_flight()
-    return [YES if empty else NO]
+    return [YES if empty and rested() else NO]

@@ -1,9 +1,14 @@
-"""A node that is asked to stop ends what it has begun: whoever asks through others gets the answer of the first attempt."""
+"""A node that stops or leaves ends what it has begun: whoever asks through others gets the answer of the first attempt."""
 
 from __future__ import annotations
 
 import pytest
 
+from server.core.farewell import REOPEN_MS
+from server.core.layout import SETTLED
+from server.core.steward import LOOK_MS
+from tests.sim.changes import commit_at, leave
+from tests.sim.clients import Operation
 from tests.sim.host import Host
 from tests.sim.world import World
 
@@ -55,3 +60,78 @@ def test_a_request_that_cannot_end_does_not_keep_a_node_for_ever() -> None:
     n1 = world.hosts[0]
     n1.running.state.in_flight += 1
     assert _say_farewell(world, n1, n1.running.state.config.request_timeout_ms + 100)
+
+
+def _ask_through(world: World, host: Host, seconds: float) -> list[Operation]:
+    """SETs and DELs of keys of their own through `host` at all times, until it has left or the time is over."""
+    clients = [world.client(host) for _ in range(4)]
+    operations: list[Operation] = []
+    for round_number in range(int(seconds * 1000)):
+        for number, client in enumerate(clients):
+            if client.idle:
+                key = b"%d-%d" % (round_number, number)
+                operations += client.send([b"SET", key, b"value"], [b"DEL", key])
+        world.run(1)
+        if host.running.state.layout is None:
+            break
+    world.run(1000)
+    return operations
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_clients_of_a_node_that_leaves_get_answers_and_then_refusals(seed: int) -> None:
+    """None of them hears that its command may have been done, or finds that it was."""
+    world = World(seed, 4)
+    world.start()
+    n1, n2 = world.hosts[:2]
+    commit_at(n1, leave(n2))
+    operations = _ask_through(world, n2, 20)
+    assert n2.running.state.layout is None
+    done = [operation for operation in operations if not operation.error]
+    refused = [operation for operation in operations if operation.error]
+    assert done
+    assert refused
+    assert all(operation.reply == (b"OK" if operation.name == "SET" else 1) for operation in done)
+    for operation in refused:
+        assert operation.error.startswith("CLUSTERDOWN node n2 "), operation
+    written = [operation.args[1] for operation in done if operation.name == "SET"]
+    for operation in refused[:20]:
+        key = operation.args[1]
+        expected = b"value" if key in written else None
+        assert world.ask(n1, "GET", key).reply == expected, "what was refused was not done"
+
+
+def test_a_node_leaves_only_once_its_slowest_request_has_ended() -> None:
+    world = World(1, 4)
+    world.start()
+    n1, n2, n3, n4 = world.hosts
+    _, slow, _ = sorted((n1, n3, n4), key=lambda host: host.id)  # the first is the steward
+    commit_at(n1, leave(n2))
+    assert world.run_until(20_000, lambda: world.learn_layout().epoch == 2 and world.layout.phase == SETTLED)
+    slow.freeze()
+    operation = world.client(n2).send([b"SET", world.key_of(slow), b"value"])[0]
+    world.run(LOOK_MS * 4)
+    assert n2.running.state.layout is not None
+    assert not operation.answered
+    slow.thaw()
+    assert world.run_until(20_000, lambda: n2.running.state.layout is None)
+    assert operation.reply == b"OK"
+
+
+def test_a_node_that_may_go_but_is_not_let_go_serves_again() -> None:
+    world = World(1, 4)
+    world.start()
+    n1, n2, n3, n4 = world.hosts
+    commit_at(n1, leave(n2))
+    assert world.run_until(20_000, lambda: "is leaving its cluster" in world.ask(n2, "SET", "k", "v").error)
+    for command in (("PING",), ("HELLO", 3), ("DYN.QUORUM", "R", 1), ("CLUSTER", "SLOTS")):
+        assert not world.ask(n2, *command).error, "it tells what it is asked, and of where to go"
+    for host in (n1, n3, n4):
+        host.freeze()
+    world.run(REOPEN_MS + 1000)
+    assert n2.running.state.layout is not None
+    assert not world.ask(n2, "DYN.SET", "k", "v", "W", "1").error, "the last node alive takes every write"
+    for host in (n1, n3, n4):
+        host.thaw()
+    assert world.run_until(20_000, lambda: n2.running.state.layout is None)
+    assert world.ask(n1, "GET", "k").reply == b"v", "it kept that until it was with the owners"

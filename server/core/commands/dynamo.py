@@ -173,7 +173,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         dyn_quorum,
         "Sets the connection's R and W; answers [n, r, w].",
         "dyn",
-        "fast",
+        "loading stale fast",
         arguments="[R n] [W n]",
     ),
 )

@@ -54,6 +54,10 @@ class CommandSpec:
     once: Callable[[list[bytes]], bool] = lambda args: False
     subcommands: tuple[CommandSpec, ...] = ()
 
+    def needs_data(self) -> bool:
+        """Whether it reads or writes keys; by Redis' flag for what a node answers whose data are of no use."""
+        return self.overlap != IMMEDIATE and "stale" not in self.flags.split()
+
     def accepts(self, count: int) -> bool:
         """Whether `count` arguments, the name included, fit the arity."""
         return count == self.arity if self.arity > 0 else count >= -self.arity
