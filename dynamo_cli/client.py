@@ -34,7 +34,7 @@ _HINTS = {
     "TOOMANYSIBLINGS": "resolve them: dyn get KEY --json, then dyn set KEY VALUE --context CONTEXT",
     "BUSY": "the node sheds load: try again in a moment, or another node with --host and --port",
     "STALEPLAN": "dyn cluster plan shows what is staged now, and for which epoch",
-    "DISKFULL": "free space on that node's disk",
+    "DISKFULL": "free space on the disks of the nodes that it names",
 }
 
 

@@ -211,17 +211,20 @@ class Dispatcher:
             return unknown_command(args)
         return unknown_subcommand(container.name, args) if len(args) > 1 else wrong_arity(container.name)
 
-    def retry(self, sink: Sink, number: int, args: list[bytes], begun_ms: int, maybe_run: bool) -> None:
+    def retry(
+        self, sink: Sink, number: int, args: list[bytes], begun_ms: int, maybe_run: bool, refusal: bytes | None
+    ) -> None:
         """A relayed command whose coordinator was lost goes to the key's next live owner.
 
-        `maybe_run`: the lost one may have done it, so one that must not run twice ends here, its outcome unknown.
+        `maybe_run`: the lost one may have done it, so one that must not run twice ends here, its outcome unknown, or as
+        `refusal` says.
         """
         state = self._state
         spec = find_command(args)
         assert spec is not None, "only known commands are relayed"
         if (maybe_run and spec.once(args)) or state.now_ms - begun_ms > state.config.request_timeout_ms:
             state.statistics.timeouts += 1
-            sink.answer(number, coordinator_lost("unread" if spec.overlap == READ else "maybe-written"))
+            sink.answer(number, refusal or coordinator_lost("unread" if spec.overlap == READ else "maybe-written"))
             return
         state.statistics.relays_retried += 1
         if maybe_run and spec.overlap != READ and not isinstance(sink, SecondAttempt):

@@ -43,11 +43,11 @@ class NoLayout(CommandError):
 
 
 class QuorumUnreachable(CommandError):
-    """Fewer replicas than a write needs can be reached: it is refused before anything is written."""
+    """Fewer replicas than a write needs can be reached, or have room: it is refused before anything is written."""
 
-    def __init__(self, tally: Tally) -> None:
-        super().__init__("NOQUORUM")
-        self.reply = no_quorum(tally, "write", "unwritten")
+    def __init__(self, tally: Tally, full: Sequence[str] = ()) -> None:
+        super().__init__("DISKFULL" if full else "NOQUORUM")
+        self.reply = disks_full(tally, full) if full else no_quorum(tally, "write", "unwritten")
 
 
 SYNTAX = "ERR syntax error"
@@ -88,6 +88,14 @@ def unknown_subcommand(container: str, args: Sequence[bytes]) -> ErrorReply:
 def no_quorum(tally: Tally, operation: str, outcome: str) -> ErrorReply:
     """Too few replicas could be reached. `outcome`: unwritten, maybe-written, unread."""
     return _quorum_error("NOQUORUM", tally, operation, outcome)
+
+
+def disks_full(tally: Tally, names: Sequence[str]) -> ErrorReply:
+    """Too few replicas have room for a write; these nodes have none."""
+    return ErrorReply.of(
+        f"DISKFULL write: got={tally.got} wanted={tally.wanted} hinted=0 outcome=unwritten: nothing was written, for there "
+        f"is no room on {', '.join(names)}: free some disk space there"
+    )
 
 
 def timed_out(tally: Tally, operation: str, outcome: str, timeout_ms: int) -> ErrorReply:

@@ -214,6 +214,8 @@ class Node:
         state.going.pop(peer, None)
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
+        if state.disk_full:
+            state.send(peer, state.message(b"FULL", 1))
         self._peer_messages.gossip(peer, 1)  # and what is staged
         self.anti_entropy.connected(peer)
         state.reroute()
@@ -239,6 +241,7 @@ class Node:
         """`peer` has opened a connection to us, perhaps as a new process with a new clock."""
         self.relays.peer_renewed(peer)
         self.state.going.pop(peer, None)
+        self.state.full.pop(peer, None)  # should it be, it says so now
         self.state.liveness.heard(peer, now_ms)
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
@@ -247,6 +250,16 @@ class Node:
         A kind that we do not know is a newer node's and is passed over.
         """
         self._peer_messages.receive(peer, message, now_ms)
+
+    def disk_changed(self, full: bool, now_ms: int) -> None:
+        """The shell has found that there is no room on the disk for writes any more, or that there is again."""
+        state = self.state
+        state.at(now_ms)
+        state.disk_full = full
+        state.reroute()
+        for member in state.layout.members if state.layout is not None else ():
+            if member.id in state.links:
+                state.send(member.id, state.message(b"FULL", int(full)))
 
     # The layout
 

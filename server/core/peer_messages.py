@@ -13,6 +13,7 @@ they come late, so that a message may be lost, repeated or overtaken; only a rel
     GOSSIP, CLOCK, LAYOUT             who lives, whose clock reads what, who owns what
     VIEW                              which layout its sender goes by
     STAGED                            what operators have staged for the next layout
+    FULL                              its sender has no room on its disk, or has again
     CLOCKOFF                          your clock is so far ahead that it is not followed (clock_report.py)
 """
 
@@ -92,6 +93,7 @@ class PeerMessages:
                 peer, int(items[0]), int(items[1]), items[2]
             ),
             b"STAGED": lambda peer, number, items: node.staging.heard(items[0]),
+            b"FULL": lambda peer, number, items: self._heard_of_room(peer, number),
         }
 
     def _store(self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool) -> None:
@@ -187,6 +189,13 @@ class PeerMessages:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
         if wants_answer:
             self.gossip(peer, 0)
+
+    def _heard_of_room(self, peer: str, full: int) -> None:
+        if full:
+            self._state.full[peer] = None
+        else:
+            self._state.full.pop(peer, None)
+        self._state.reroute()
 
     def _heard_layout(self, document: bytes) -> None:
         present = self._state.layout

@@ -108,14 +108,14 @@ class SecondAttempt:
 
 
 class Relays:
-    """The relays in flight, both ways. `run_all` runs commands here, `retry` routes one anew, `refuse` says that
-    it can go nowhere; all for a sink."""
+    """The relays in flight, both ways. `run_all` runs commands here, `retry` routes one anew, or answers that it cannot,
+    `refuse` says that it can go nowhere; all for a sink."""
 
     def __init__(
         self,
         state: State,
         run_all: Callable[[Sink, list[list[bytes]]], None],
-        retry: Callable[[Sink, int, list[bytes], int, bool], None],
+        retry: Callable[[Sink, int, list[bytes], int, bool, bytes | None], None],
         refuse: Callable[[Sink, int, list[bytes]], None],
     ) -> None:
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}  # relays whose answer is a STORE to come
@@ -199,15 +199,19 @@ class Relays:
         self.covered.setdefault((peer, group), []).append((number, indexes))
 
     def stored(self, peer: str, group: int, refusal: str | None) -> None:
-        """We have stored a group of `peer` that covers relays of ours, or not, for the reason given."""
+        """We have stored a group of `peer` that covers relays of ours, or not, for the reason given.
+
+        If that is a full disk, the coordinator has heard of it since: it does not count on us the second time.
+        """
         reply: bytes = OK
         if refusal is not None:
             reply = ErrorReply.of(f"{refusal}: got=1 wanted=2 hinted=0 outcome=maybe-written")
+        again = refusal is not None and self._state.disk_full
         for number, indexes in self.covered.pop((peer, group)):
-            self.replied(number, indexes, [reply] * (len(indexes) // 4))
+            self.replied(number, indexes, [reply] * (len(indexes) // 4), again)
 
-    def replied(self, number: int, indexes: bytes, replies: list[bytes]) -> None:
-        """The coordinator's replies to some commands of relay `number`."""
+    def replied(self, number: int, indexes: bytes, replies: list[bytes], again: bool = False) -> None:
+        """The coordinator's replies to some commands of relay `number`; `again` asks for a second attempt first."""
         row = self._rows.get(number)
         if row is None:
             return
@@ -226,6 +230,8 @@ class Relays:
             self._state.in_flight -= 1
             if reply == STALE:
                 self._again(item, False)
+            elif again and not isinstance(item[0], SecondAttempt):
+                self._again(item, True, reply)
             else:
                 item[0].answer(item[1], reply)
         if not row.missing:
@@ -246,9 +252,9 @@ class Relays:
                     if item is not None:
                         self._again(item, True)
 
-    def _again(self, item: RelayItem, maybe_run: bool) -> None:
+    def _again(self, item: RelayItem, maybe_run: bool, refusal: bytes | None = None) -> None:
         sink, number, args, begun_ms = item
-        self._retry(sink, number, args, begun_ms, maybe_run)
+        self._retry(sink, number, args, begun_ms, maybe_run, refusal)
 
     def peer_renewed(self, peer: str) -> None:
         """`peer` has started anew, with another clock."""

@@ -6,6 +6,9 @@ this node is an owner, else at the first live owner. Where no owner is live the 
 change only when the layout or liveness changes, so they are computed for all partitions then, and the hot path is one
 list index.
 
+A node without room on its disk is read from as ever, but for writes it is as good as not live: the next owner
+coordinates, and a hint is kept for it. It tells the others (FULL); a command that was on its way to it goes on from there.
+
 While a partition moves its *readers*, who hold it whole, coordinate and answer, and its *keepers*, old and new owners, all
 take its writes (layout.py, quorum.py). Nodes learn of each phase at slightly different times: so a keeper runs whatever is
 relayed to it, be it a reader yet or not.
@@ -65,11 +68,11 @@ class Plan:
 class Route:
     """How one partition's requests go: `coordinator` and `reader` are None when they run on this node.
 
-    `owners` are all who take writes (the layout's keepers), `owned` says that this node is one. `plan` is for writes,
-    `read_plan` for reads: the same, unless the partition moves.
+    `owners` are all who take writes (the layout's keepers), `owned` says that this node is one, `cramped` that it has no
+    room for them. `plan` is for writes, `read_plan` for reads: the same, unless the partition moves or a disk is full.
     """
 
-    __slots__ = ("coordinator", "owned", "owners", "plan", "read_plan", "reader")
+    __slots__ = ("coordinator", "cramped", "owned", "owners", "plan", "read_plan", "reader")
 
     def __init__(
         self,
@@ -79,9 +82,11 @@ class Route:
         reader: str | None,
         plan: Plan,
         read_plan: Plan,
+        cramped: bool = False,
     ) -> None:
         self.owners = owners
         self.owned = owned
+        self.cramped = cramped
         self.coordinator = coordinator
         self.reader = reader
         self.plan = plan
@@ -92,9 +97,10 @@ class Route:
 
         An owner runs what is relayed to it even if it holds another owner for the first live one: for a moment nodes may
         disagree about that, and a command passed on and on would help nobody. A node that is no owner passes a relayed
-        command on to an owner that it can reach, and to nobody else.
+        command on to an owner that it can reach, and to nobody else. One whose disk is full passes it on, too: whoever
+        gets it has heard of that before, so it does not come back.
         """
-        if relayed and (self.owned or self.coordinator not in self.owners):
+        if relayed and not self.cramped and (self.owned or self.coordinator not in self.owners):
             return None
         return self.coordinator
 
@@ -109,32 +115,50 @@ def no_routes() -> list[Route]:
     return [Route((), False, "", "", nobody, nobody)]
 
 
-def build_routes(layout: Layout, self_id: str, is_live: Callable[[str], bool]) -> list[Route]:
-    """One route a partition. Where no owner is live, the first live fallback coordinates, this node if need be."""
+def build_routes(
+    layout: Layout,
+    self_id: str,
+    is_live: Callable[[str], bool],
+    has_room: Callable[[str], bool] = lambda node: True,
+) -> list[Route]:
+    """One route a partition. Where no owner is live, the first live fallback coordinates, this node if need be: it says
+    so if nobody has room."""
     live = {member.id: member.id == self_id or is_live(member.id) for member in layout.members}
+    able = {node: live[node] and has_room(node) for node in live}
     plans: dict[tuple[object, ...], Plan] = {}
     routes = []
     for partition in range(layout.partitions):
         keepers, readers = layout.keepers(partition), layout.readers(partition)
-        first = next((owner for owner in keepers if live[owner]), None)
-        stand_ins: tuple[tuple[str, str], ...] = ()
-        if first is None or (self_id in keepers and not all(live[owner] for owner in keepers)):
-            fallbacks = [node for node in layout.preference_list(partition)[len(keepers) :] if live[node]]
-            if first is None:
-                fallbacks = fallbacks or [self_id]  # which leaves, and has been left alone
-                first = fallbacks[0]
-                fallbacks.sort(key=lambda node: node != self_id)  # the coordinator has the record anyway
-            absent = [owner for owner in keepers if not live[owner]]
-            stand_ins = tuple(zip_longest(absent, fallbacks[: len(absent)], fillvalue=""))
+        first, stand_ins = _stand_ins(layout, partition, self_id, live)
+        reader = None if self_id in readers or first == self_id else first
+        standing = tuple((owner, node) for owner, node in stand_ins if owner in readers)
+        if able != live:
+            first, stand_ins = _stand_ins(layout, partition, self_id, able)
         rows = (readers, _others(layout, partition)) if layout.former_owners(partition) else ()
-        plan = read_plan = _plan(plans, self_id, keepers, stand_ins, rows)
-        if rows:
-            standing = tuple((owner, node) for owner, node in stand_ins if owner in readers)
-            read_plan = _plan(plans, self_id, readers, standing, ())
+        plan = _plan(plans, self_id, keepers, stand_ins, rows)
+        read_plan = _plan(plans, self_id, readers, standing, ())
         coordinator = None if first == self_id else first
-        reader = None if self_id in readers else coordinator
-        routes.append(Route(keepers, self_id in keepers, coordinator, reader, plan, read_plan))
+        cramped = coordinator is not None and not able[self_id]
+        routes.append(Route(keepers, self_id in keepers, coordinator, reader, plan, read_plan, cramped))
     return routes
+
+
+def _stand_ins(
+    layout: Layout, partition: int, self_id: str, able: dict[str, bool]
+) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Who coordinates a partition if these are able to, and who stands in for the owners that are not, where this node
+    has to know."""
+    keepers = layout.keepers(partition)
+    first = next((owner for owner in keepers if able[owner]), None)
+    if first is not None and (self_id not in keepers or all(able[owner] for owner in keepers)):
+        return first, ()
+    fallbacks = [node for node in layout.preference_list(partition)[len(keepers) :] if able[node]]
+    if first is None:
+        fallbacks = fallbacks or [self_id]  # which leaves, and has been left alone
+        first = fallbacks[0]
+        fallbacks.sort(key=lambda node: node != self_id)  # the coordinator has the record anyway
+    absent = [owner for owner in keepers if not able[owner]]
+    return first, tuple(zip_longest(absent, fallbacks[: len(absent)], fillvalue=""))
 
 
 def _others(layout: Layout, partition: int) -> tuple[str, ...]:

@@ -72,6 +72,7 @@ class State:
         self.route_shift = SLOT_BITS
         self.links: set[str] = set()  # peers that we have a connection to; asked for membership, never iterated
         self.going: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
+        self.full: dict[str, None] = {}  # peers that have no room on their disks
         self.heard_ms: dict[str, int] = {}  # when anything last came from a peer
         self.messages: dict[str, list[bytes]] = {}
         self.ready: list[Session] = []
@@ -134,11 +135,19 @@ class State:
     def reroute(self) -> None:
         """Liveness or the layout has changed: compute the routes anew."""
         if self.layout is not None:
-            self.routes = build_routes(self.layout, self.id, self.is_usable)
+            self.routes = build_routes(self.layout, self.id, self.is_usable, self.has_room)
 
     def is_usable(self, peer: str) -> bool:
         """Whether requests go to `peer`: it can be reached, and is believed live."""
         return peer in self.links and peer not in self.going and self.liveness.is_live(peer)
+
+    def has_room(self, node: str) -> bool:
+        """Whether a node, this one included, has room on its disk, as far as it has told us."""
+        return not self.disk_full if node == self.id else node not in self.full
+
+    def takes_writes(self, peer: str) -> bool:
+        """Whether writes go to `peer`."""
+        return self.is_usable(peer) and peer not in self.full
 
     def message(self, kind: bytes, number: int, *items: Item) -> bytes:
         """An encoded message; each carries a reading of our hybrid clock, which the receiver's clock then follows."""

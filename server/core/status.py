@@ -136,7 +136,7 @@ def _missed(behind: list[str]) -> str:
 
 
 def full(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
-    """What the nodes tell of disks without room: who has none takes no writes, and no data that moves."""
+    """What the nodes tell of disks without room: who has none takes no writes, and no data that moves. Others do."""
     names = [member.name for member in by_name(layout) if told_by.get(member.id, {}).get("disk_full")]
     if not names:
         return []

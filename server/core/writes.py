@@ -92,13 +92,13 @@ class Writes(GroupTable[WriteGroup]):
                 tally.fail(peer)  # who was reached has not failed
             if tally.verdict is not Verdict.MET:
                 state.statistics.no_quorum += 1
-                raise QuorumUnreachable(tally)
+                raise QuorumUnreachable(tally, [state.layout_name(node) for node in plan.absent if node in state.full])
         return self._register(WriteGroup, plan, plan.writing, name, wanted)
 
     def _reaches(self, plan: Plan, owner: str) -> bool:
         """Whether a write is sent to the owner itself. One that is only suspected is tried if nobody stands in for it."""
         state = self._state
-        if owner not in state.links:
+        if owner not in state.links or owner in state.full:
             return False
         return owner not in plan.absent or (
             (owner, "") in plan.stand_ins and state.liveness.state(owner) is not Life.DOWN
@@ -153,7 +153,7 @@ class Writes(GroupTable[WriteGroup]):
         """Leaves the answers of relayed plain writes to the owners who relayed them, if our vote and theirs suffice."""
         state = self._state
         for batch, numbers in group.covered.items():
-            if group.tally.wanted == 2 and batch.peer in state.links:
+            if group.tally.wanted == 2 and self._reaches(group.plan, batch.peer):
                 indexes = encode_indexes(numbers)
                 state.send(batch.peer, state.message(b"COVERED", batch.number, group.number, indexes))
             else:
@@ -199,7 +199,7 @@ class Writes(GroupTable[WriteGroup]):
         fallbacks = layout.preference_list(partition)[len(layout.keepers(partition)) :]
         # Who was asked as an owner may be none any more, but has one disk all the same.
         taken = [state.id, *group.plan.peers, *group.hinted.values()]
-        live = (node for node in fallbacks if node not in taken and state.is_usable(node))
+        live = (node for node in fallbacks if node not in taken and state.takes_writes(node))
         return next(live, "")
 
     def _stand_in(self, group: WriteGroup, owner: str, node: str) -> None:

@@ -250,7 +250,8 @@ class Server:
         free_bytes = shutil.disk_usage(self._directory).free
         full = free_bytes < self.config.disk_free_bytes_min
         if full != self.node.state.disk_full:
-            self.node.state.disk_full = full
+            self.node.disk_changed(full, self.now_ms())
+            self.schedule_turn()
             log.warning("%d MiB are free in %s: %s", free_bytes >> 20, self._directory,
                         "refusing writes" if full else "taking writes again")  # fmt: skip
 

@@ -61,6 +61,25 @@ def test_stand_ins_are_live_fallbacks_one_for_each_absent_owner(nodes: int, mask
                 assert standing[0] == node, "who coordinates has the record anyway"
 
 
+@given(st.integers(1, 9), st.integers(0, 2**9 - 1), st.integers(0, 2**9 - 1))
+def test_who_has_no_room_is_read_from_and_not_written_to(nodes: int, mask: int, room: int) -> None:
+    layout = _layout(nodes)
+    live = [member.id for index, member in enumerate(layout.members) if mask >> index & 1]
+    able = [node for index, node in enumerate(live) if room >> index & 1]
+    for node in live:
+        unhurt = build_routes(layout, node, live.__contains__)
+        for partition, route in enumerate(build_routes(layout, node, live.__contains__, able.__contains__)):
+            first = next((other for other in layout.preference_list(partition) if other in able), node)
+            assert route.coordinator == (None if node == first else first)
+            passes_on = node not in able or (not route.owned and route.coordinator in route.owners)
+            assert route.coordinator_for(True) == (route.coordinator if passes_on else None)
+            if route.owned or route.coordinator is None:
+                assert route.plan.absent == tuple(owner for owner in route.owners if owner not in able)
+            assert all(other in ("", node, *able) for _, other in route.plan.stand_ins)
+            assert route.reader == unhurt[partition].reader
+            assert route.read_plan.stand_ins == unhurt[partition].read_plan.stand_ins
+
+
 @given(st.integers(4, 9))
 def test_a_relayed_command_travels_once_more_to_an_owner_and_no_further(nodes: int) -> None:
     layout = _layout(nodes)

@@ -177,6 +177,11 @@ class Storm:
         self._world.network.datagrams = Datagrams(0.1, 0.5, late_ms_max=9000)
         self._later(lambda: setattr(self._world.network, "datagrams", None), 2000)
 
+    def _fill_disk(self) -> None:
+        host = self._some_host()
+        self._world.fill(host, True)
+        self._later(lambda: self._world.fill(host, False))
+
     def _damage(self) -> None:
         self._world.network.flip_byte_next = True
 
@@ -203,4 +208,5 @@ FAULTS: dict[str, Callable[[Storm], None]] = {
     "datagrams": Storm._datagrams,
     "late datagrams": Storm._late_datagrams,
     "damage": Storm._damage,
+    "full disk": Storm._fill_disk,
 }

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from server.core.config import Config
 from server.core.layout import Layout, Member
 from server.core.node import Node, Outbox
-from server.core.sinks import Session
 from server.core.versions import ACTOR_BYTES
 from tests.sim.disk import Disk
 from tests.sim.events import Action, Events
@@ -37,6 +36,7 @@ class Host:
     """One machine. `node` is None while no process runs on it."""
 
     _turn = 0  # the last one committed
+    disk_full = False
 
     def __init__(
         self,
@@ -121,6 +121,8 @@ class Host:
         self.node = Node(self.member, self.make_actor(), wall_ms, self.config, self.disk, rng, wall_ms)
         self.node.started_ms = self.now_ms()
         self.on_start(self)
+        if self.disk_full:
+            self.node.disk_changed(True, self.now_ms())
         self.trace(f"{self.member.name} starts, {self.disk.count()} records")
         for pipe in self.network.pipes(receiver=self.id):
             if pipe.dark:
@@ -289,18 +291,14 @@ class Host:
         replies = outbox.replies
         reach = self.rng.randint(0, len(replies)) if self.crash_before == "some replies" else len(replies)
         for session, data in replies[:reach]:
-            self._reply(session, data)
+            if (connection := self.connections.get(session.id)) is not None:
+                connection.write(data)
         if self._dies("some replies", bool(replies)):
             return
         for session in outbox.closing:
             connection = self.connections.pop(session.id, None)
             if connection is not None:
                 connection.broken()
-
-    def _reply(self, session: Session, data: bytes) -> None:
-        connection = self.connections.get(session.id)
-        if connection is not None:
-            connection.write(data)
 
     def _dies(self, step: str, matters: bool) -> bool:
         if self.crash_before != step or not matters:

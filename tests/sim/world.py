@@ -163,6 +163,12 @@ class World:
             self.trace(f"{host.member.name} has a damaged record at {key!r}")
             self._lost(host)
 
+    def fill(self, host: Host, full: bool) -> None:
+        """There is no room on a disk any more, or there is again; its node looks at that."""
+        host.disk_full = full
+        self.trace(f"the disk of {host.member.name} {'is full' if full else 'has room'}")
+        host.deliver(host.disk, lambda: host.running.disk_changed(full, host.now_ms()))
+
     def _lost(self, host: Host) -> None:
         self.losses.of_disks.append((self.events.step, host.id))
 
@@ -191,6 +197,8 @@ class World:
             if host.node is None:
                 host.start()
             host.thaw()
+            if host.disk_full:
+                self.fill(host, False)
         for one in self.hosts:
             for other in self.hosts:
                 if one is not other:

@@ -1,4 +1,4 @@
-"""Changes of members where a disk is full: the one who fetches waits for room, and a full cluster gets room by growing."""
+"""Full disks: one costs no write; who fetches data waits for room; and a full cluster gets room by growing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import redis
 
 from tests.small_disk import mounted
 from tests.wire.cluster import WireCluster, WireNode, wait_for
-from tests.wire.repairs import stop_and_compare, wait_whole, write
+from tests.wire.load import Load
+from tests.wire.repairs import hints, stop_and_compare, wait_whole, write
 from tests.wire.ring_changes import change, fetched, status_text, wait_settled
 
 MIB = 1 << 20
@@ -23,6 +24,14 @@ SLOWLY = "background_keys_per_s = 2000\nbackground_keys_per_s_idle = 2000\n"
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of DISK_MIB."""
     with mounted(tmp_path / "disk", DISK_MIB * MIB) as path:
+        yield path
+
+
+@pytest.fixture
+def disk_of_n2(tmp_path: Path) -> Iterator[Path]:
+    """The same, where the second node of a cluster in the folder above has its data."""
+    (tmp_path / "cluster").mkdir()
+    with mounted(tmp_path / "cluster" / "n2", DISK_MIB * MIB) as path:
         yield path
 
 
@@ -46,6 +55,26 @@ def _takes_no_writes(node: WireNode) -> bool:
 
 def _keys(node: WireNode) -> int:
     return int(node.document("DYN.CLUSTER", "MYSELF")["keys"])
+
+
+def test_a_full_disk_costs_no_write(disk_of_n2: Path, make_cluster: Callable[..., WireCluster]) -> None:
+    cluster = make_cluster(config=CONFIG, directory=disk_of_n2.parent)
+    n1, n2, n3 = cluster.nodes
+    load = Load(cluster.ports)
+    with load.running():
+        load.more(500)
+        filler = _fill(disk_of_n2)
+        wait_for(lambda: "refusing writes" in n2.log, "it has noticed")
+        load.more(1500)
+        wait_for(lambda: "n2: no room on the disk" in status_text(n3), "every status says so")
+        assert hints(n1)["total"] > 0, "they are kept for it"
+        filler.unlink()
+        wait_for(lambda: "taking writes again" in n2.log, "there is room again")
+        load.more(500)
+    assert not load.errors, load.errors[:5]
+    load.assert_all_there(*cluster.nodes)
+    wait_whole(cluster)
+    stop_and_compare(cluster)
 
 
 def test_a_joining_node_waits_for_room(disk: Path, make_cluster: Callable[..., WireCluster]) -> None:

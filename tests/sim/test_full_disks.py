@@ -1,0 +1,144 @@
+"""A node without room on its disk costs no write: others coordinate, and hints are kept for it until it has room."""
+
+from __future__ import annotations
+
+import pytest
+
+from protocol.slots import key_slot
+from tests.sim.clients import Operation
+from tests.sim.host import Host
+from tests.sim.world import World
+
+
+def _write_through_all(world: World, hosts: list[Host], rounds: int, name: bytes) -> list[Operation]:
+    """SETs, conditional SETs and DELs of new keys through each host, one after the other, all the time."""
+    operations: list[Operation] = []
+    for number in range(rounds):
+        for host in hosts:
+            key = b"%b-%d-%b" % (name, number, host.member.name.encode())
+            client = world.client(host)
+            operations += client.send(
+                [b"SET", key, b"value"],
+                [b"SET", key, b"value"],
+                [b"SET", key + b"nx", b"value", b"NX"],
+                [b"DYN.SET", key + b"dyn", b"value"],
+                [b"SET", key + b"del", b"value"],
+                [b"DEL", key + b"del"],
+            )
+        world.run(3)
+    world.run(2000)
+    return operations
+
+
+def _whole(world: World) -> bool:
+    return world.at_peace() and not world.differences()
+
+
+def _errors(operations: list[Operation]) -> list[Operation]:
+    return [operation for operation in operations if operation.error or not operation.answered]
+
+
+@pytest.mark.parametrize("nodes", [3, 5])
+@pytest.mark.parametrize("full", [0, 1, 2])
+def test_a_full_disk_costs_no_write_and_is_filled_up_when_there_is_room(nodes: int, full: int) -> None:
+    world = World(nodes + full, nodes)
+    world.start()
+    cramped = world.hosts[full]
+    world.fill(cramped, True)
+    world.run(100)
+    stored = cramped.disk.count()
+    operations = _write_through_all(world, world.hosts, 30, b"k")
+    assert not _errors(operations)
+    assert cramped.disk.count() == stored, "nothing was written there"
+    for operation in operations[:: len(operations) // 20]:
+        expected = None if operation.args[1].endswith(b"del") else b"value"
+        for host in world.hosts:
+            assert world.ask(host, "GET", operation.args[1]).reply == expected, "reads go through it as ever"
+    world.fill(cramped, False)
+    assert world.run_until(30_000, lambda: _whole(world))
+    assert cramped.disk.count() > stored
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_nobody_notices_that_a_disk_fills_up(seed: int) -> None:
+    """Relays on their way there go on, and whoever relayed from there asks again."""
+    world = World(seed, 3 + seed % 3)
+    world.start()
+    cramped = world.hosts[seed % 3]
+    world.events.after(100, lambda: world.fill(cramped, True))
+    world.events.after(250, lambda: world.fill(cramped, False))
+    operations = _write_through_all(world, world.hosts, 150, b"k")
+    plain = [operation for operation in operations if b"NX" not in operation.args and operation.name != "DEL"]
+    assert not _errors(plain)
+    assert all("DISKFULL" in operation.error for operation in _errors(operations)), "caught between reading and writing"
+    assert world.run_until(30_000, lambda: _whole(world))
+
+
+def test_a_node_that_comes_back_with_a_full_disk_says_so_again() -> None:
+    world = World(1, 3)
+    world.start()
+    cramped = world.hosts[1]
+    world.fill(cramped, True)
+    world.run(100)
+    cramped.kill()
+    world.run(3000)
+    cramped.start()
+    assert world.run_until(10_000, world.at_peace)
+    assert not _errors(_write_through_all(world, world.hosts, 10, b"k"))
+    cramped.kill()
+    world.fill(cramped, False)
+    world.run(3000)
+    cramped.start()
+    assert world.run_until(30_000, lambda: _whole(world))
+    key = world.key_of(cramped)
+    assert world.ask(world.hosts[0], "SET", key, "v").reply == b"OK"
+    assert cramped.running.state.statistics.writes == 1, "and that there is room again"
+
+
+def test_a_fallback_without_room_is_passed_over() -> None:
+    world = World(1, 5)
+    world.start()
+    owners = world.hosts[:3]
+    key = world.key_of(*owners)
+    preferred = world.layout.preference_list(world.layout.partition_of(key_slot(key)))
+    full, other = (world.host(node) for node in preferred[3:])
+    world.fill(full, True)
+    world.run(100)
+    owners[2].freeze()
+    assert not world.ask(owners[0], "DYN.SET", key, "v", "W", 3).error
+    assert world.stored(other, key)
+
+
+def test_where_too_few_have_room_the_error_names_the_others() -> None:
+    world = World(1, 3)
+    world.start()
+    n1, n2, n3 = world.hosts
+    world.fill(n1, True)
+    world.fill(n3, True)
+    world.run(100)
+    for host in world.hosts:
+        operation = world.ask(host, "SET", "k", "v")
+        assert operation.error.startswith("DISKFULL write: got=1 wanted=2 hinted=0 outcome=unwritten")
+        assert "no room on n1, n3: free some disk space there" in operation.error
+        assert not world.ask(host, "DYN.SET", "k", "v", "W", "1").error, "one node with room is enough"
+        assert world.ask(host, "DYN.GET", "k", "R", 3).reply[1]  # type: ignore[index]
+    world.fill(n2, True)
+    world.run(100)
+    for host in world.hosts:
+        assert world.ask(host, "DYN.SET", "k", "v", "W", "1").error.startswith("DISKFULL ")
+
+
+def test_where_no_owner_has_room_a_fallback_takes_the_write() -> None:
+    world = World(1, 4)
+    world.start()
+    owners = world.hosts[:3]
+    key = world.key_of(*owners)
+    for owner in owners:
+        world.fill(owner, True)
+    world.run(100)
+    for host in world.hosts:
+        assert not world.ask(host, "DYN.SET", key, "v", "W", "1").error
+    for owner in owners:
+        world.fill(owner, False)
+    assert world.run_until(30_000, lambda: _whole(world))
+    assert all(world.stored(owner, key) for owner in owners)
