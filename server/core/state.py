@@ -66,8 +66,7 @@ class State:
         self.now_ms = 0
         self.wall_offset_ms: int | None = None  # the wall clock less the monotonic one, as of the last tick
         self.layout: Layout | None = None
-        self.read_quorum = 1
-        self.write_quorum = 1
+        self.read_quorum = self.write_quorum = 1
         self.routes: list[Route] = no_routes()
         self.route_shift = SLOT_BITS
         self.links: set[str] = set()  # peers that we have a connection to; asked for membership, never iterated

@@ -244,11 +244,15 @@ class Server:
         self._timer = self.loop.call_later(max(1, deadline_ms - now_ms) / 1000, self._wake)
 
     def _check_disk(self) -> None:
-        """Refuses writes before the disk is so full that the engine fails."""
+        """Refuses writes before the disk is so full that the engine fails; until there is a little more room than that, or
+        each compaction would change who coordinates what."""
         if self.config.engine == "memory":
             return
         free_bytes = shutil.disk_usage(self._directory).free
-        full = free_bytes < self.config.disk_free_bytes_min
+        wanted_bytes = self.config.disk_free_bytes_min
+        if self.node.state.disk_full:
+            wanted_bytes += wanted_bytes // 4
+        full = free_bytes < wanted_bytes
         if full != self.node.state.disk_full:
             self.node.disk_changed(full, self.now_ms())
             self.schedule_turn()
