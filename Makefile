@@ -1,6 +1,7 @@
 # Everything is set up by the targets themselves: a fresh Debian machine with Python 3.11 needs nothing else.
 PYTHON ?= python3
 SEEDS ?= 2000
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -16,11 +17,11 @@ up: $(READY) compiled  ## Set everything up and start three nodes on this machin
 down: $(READY)  ## Stop the nodes of `make up`
 	$(BIN)/dyn down
 
-test: $(READY) tools compiled  ## Set everything up, check the code and pass the tests
+test: $(READY) tools compiled  ## Set everything up, check the code and pass the tests, WORKERS=2 at a time
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal
 
 soak: $(READY) tools compiled  ## The long tests: storms of a minute, 100,000 writes missed, the whole of the real input, freezes of all lengths, SEEDS=2000 storms in the simulator
 	$(BIN)/pytest -m soak

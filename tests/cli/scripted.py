@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import os
 import socket
 import socketserver
 import threading
@@ -12,31 +10,9 @@ from typing import Any
 
 import hiredis
 
-# Below the ephemeral ports, which any connection may take; each test process begins somewhere else.
-_PORT_FIRST, _PORT_LAST = 10_000, 30_000
-_ports = itertools.cycle(range(_PORT_FIRST, _PORT_LAST))
-for _ in range(os.getpid() * 37 % (_PORT_LAST - _PORT_FIRST)):
-    next(_ports)
-
-
-def free_ports(count: int) -> int:
-    """The first of `count` neighbouring ports that are free now; none is given out twice."""
-    while True:
-        run = [next(_ports) for _ in range(count)]
-        if run[-1] - run[0] == count - 1 and all(_is_free(port) for port in run):
-            return run[0]
-
+from tests.ports import free_ports
 
 Reply = Any  # str: a status, or an error if it begins with "-"; bytes, int, None, list, dict (a JSON document)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def encode(reply: Reply) -> bytes:

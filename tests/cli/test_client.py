@@ -9,7 +9,8 @@ import pytest
 from dynamo_cli.addresses import Address
 from dynamo_cli.client import Client
 from dynamo_cli.failures import ExitStatus, Failure, NotReached, Refused
-from tests.cli.scripted import Close, Raw, Reply, ScriptedNode, Silence, free_ports
+from tests.cli.scripted import Close, Raw, Reply, ScriptedNode, Silence
+from tests.ports import free_ports
 
 Scripted = Callable[[dict[str, Reply]], ScriptedNode]
 

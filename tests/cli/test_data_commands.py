@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 from typer.testing import Result
 
-from tests.cli.scripted import Reply, ScriptedNode, Silence, free_ports
+from tests.cli.scripted import Reply, ScriptedNode, Silence
+from tests.ports import free_ports
 
 Scripted = Callable[[dict[str, Reply]], ScriptedNode]
 Dyn = Callable[..., Result]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from dynamo_cli import processes
-from tests.cli.scripted import free_ports
+from tests.ports import free_ports
 
 FAKE_NODE = Path(__file__).with_name("fake_node.py")
 

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import Result
 
 from tests.cli.documents import LOCATION, ring, status
-from tests.cli.scripted import Reply, ScriptedNode, free_ports
+from tests.cli.scripted import Reply, ScriptedNode
+from tests.ports import free_ports
 
 Scripted = Callable[[dict[str, Reply]], ScriptedNode]
 Dyn = Callable[..., Result]

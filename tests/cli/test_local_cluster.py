@@ -16,7 +16,7 @@ from typer.testing import Result
 
 from dynamo_cli import local_cluster, processes
 from dynamo_cli.cluster_file import LocalCluster, LocalNode
-from tests.cli.scripted import free_ports
+from tests.ports import free_ports
 
 Dyn = Callable[..., Result]
 FAKE_NODE = Path(__file__).with_name("fake_node.py")

@@ -11,7 +11,8 @@ from typer.testing import Result
 
 from dynamo_cli import plain, plan_text
 from tests.cli.documents import EMPTY_PLAN, JOINING, PLAN, change, status
-from tests.cli.scripted import Reply, ScriptedNode, free_ports
+from tests.cli.scripted import Reply, ScriptedNode
+from tests.ports import free_ports
 
 Scripted = Callable[[dict[str, Reply]], ScriptedNode]
 Dyn = Callable[..., Result]

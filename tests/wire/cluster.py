@@ -25,7 +25,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dynamo_cli.local_cluster import server_argv
-from tests.cli.scripted import free_ports
+from tests.ports import free_ports
 
 READY_S = 30.0
 STOP_S = 20.0

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from server.core.records import storage_key
-from tests.cli.scripted import free_ports
+from tests.ports import free_ports
 from tests.wire.cluster import WireCluster, WireNode, connect, dyn, wait_for
 from tests.wire.disks import open_disk
 from tests.wire.repairs import (

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from protocol import resp
-from tests.cli.scripted import free_ports
+from tests.ports import free_ports
 from tests.wire.cluster import connect, dyn
 from tests.wire.real_input import package_records
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.scripted import free_ports
+from tests.ports import free_ports
 from tests.wire.cluster import WireCluster, WireNode, dyn, wait_for
 from tests.wire.ring_changes import run
 

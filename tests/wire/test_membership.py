@@ -19,7 +19,7 @@ from server.core.change import JOIN, LEAVE, REMOVE, Change
 from server.core.commands.operator import first_layout
 from server.core.layout import Layout
 from server.core.succession import commit
-from tests.cli.scripted import free_ports
+from tests.ports import free_ports
 from tests.wire.cluster import WireCluster, WireNode, wait_for
 
 KEYS = 500

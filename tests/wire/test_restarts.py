@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.cli.scripted import free_ports
+from tests.ports import free_ports
 from tests.wire.cluster import WireCluster, WireNode, wait_for
 from tests.wire.load import Load
 from tests.wire.repairs import stop_and_compare, wait_whole

@@ -1,0 +1,55 @@
+"""Ports for the nodes of a test: free ones, which no other process that tests takes at the same time.
+
+Theory. A port is only asked for, and taken a moment later by a node that the test starts, so looking whether it is free is
+not enough where several processes test side by side. Each of them holds the lock of one block of ports for as long as it
+lives, and goes round in there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import itertools
+import os
+import socket
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Below the ephemeral ports, which any connection may take.
+PORT_FIRST, BLOCK_PORTS, BLOCKS = 10_000, 1_000, 20
+
+
+def free_ports(count: int) -> int:
+    """The first of `count` neighbouring ports that are free now; given out again only after all others of the block."""
+    ports = _ports()
+    while True:
+        run = list(itertools.islice(ports, count))
+        if run[-1] - run[0] == count - 1 and all(_is_free(port) for port in run):
+            return run[0]
+
+
+@functools.cache
+def _ports() -> Iterator[int]:
+    """The ports of the block that this process holds, over and over."""
+    folder = Path(tempfile.gettempdir()) / f"dyn-test-ports-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    for block in range(BLOCKS):
+        lock = os.open(folder / str(block), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            continue
+        first = PORT_FIRST + block * BLOCK_PORTS
+        return itertools.cycle(range(first, first + BLOCK_PORTS))
+    raise RuntimeError(f"{BLOCKS} processes test here already")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
