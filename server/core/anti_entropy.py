@@ -11,7 +11,7 @@ when it is opened; otherwise one record travels twice.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from server.core.background import Background
@@ -35,11 +35,13 @@ def leads(layout: Layout, one: str, other: str) -> bool:
     return (here < there) == ((here + there) % 2 == 1)
 
 
-def shared_spans(layout: Layout, trees: Trees, one: str, other: str) -> list[Span]:
-    """The leaves of all partitions that both nodes should hold whole; adjacent partitions are one span."""
+def shared_spans(
+    layout: Layout, trees: Trees, one: str, other: str, holders: Callable[[int], Sequence[str]]
+) -> list[Span]:
+    """The leaves of all partitions that both nodes should hold, by `holders`; adjacent partitions are one span."""
     spans: list[Span] = []
     for partition in range(layout.partitions):
-        owners = layout.readers(partition)
+        owners = holders(partition)
         if one in owners and other in owners:
             span = trees.span_of(layout.partitions, partition)
             if spans and spans[-1][1] == span[0]:
@@ -135,7 +137,9 @@ class AntiEntropy:
         outcome = Outcome()
         exchange = Exchange(state, self._questions, self._background, peer, outcome)
         found = _Round(exchange, outcome, state.hints.behind.get(peer, 0))
-        spans = shared_spans(layout, state.records.trees, state.id, peer)
+        # One that is to be an owner fetches by itself what it lacks, but not what was written since, and no hint kept of.
+        holders = layout.keepers if peer in state.hints.behind else layout.readers
+        spans = shared_spans(layout, state.records.trees, state.id, peer, holders)
         for difference in (yield from exchange.compare(spans))[::-1]:
             # what is empty on one side may take long, and is as well done in parts
             parts = [difference.span] if difference.how is How.OPEN else parts_of(difference.span, FANOUT)

@@ -88,6 +88,28 @@ def test_a_node_joins_while_keys_are_written() -> None:
     assert world.ask(n4, "GET", "k1").reply == b"1-" + VALUE
 
 
+def test_reads_do_not_move_to_a_node_that_missed_writes_which_nobody_keeps_hints_of() -> None:
+    world, _ = filled(3, keys=200, config=Config(hints_bytes_max=1000))
+    n1, n2, n3 = world.hosts
+    n4, n5 = world.add_host(), world.add_host()
+    world.fill(n5, True)  # so the transfer is not over when n4 is done with it
+    commit_at(n1, join(n4), join(n5))
+    assert world.run_until(DONE_MS, lambda: n4.running.state.layout is not None)
+    assert world.run_until(DONE_MS, n4.running.transfers._is_whole)
+    paths = [path for host in (n1, n2, n3, n5) for path in ((host.id, n4.id), (n4.id, host.id))]
+    for path in paths:
+        world.network.cut(*path)
+    operations = write_on(world, [n1, n2, n3], 150)
+    assert any(host.running.state.hints.behind for host in (n1, n2, n3))
+    world.fill(n5, False)
+    assert world.run_until(DONE_MS, n5.running.transfers._is_whole)
+    for path in paths:
+        world.network.mend(*path)
+    assert world.run_until(DONE_MS, lambda: world.learn_layout().phase != TRANSFER)
+    assert [lost for lost in lost_writes(world, operations) if lost.startswith("n4 ")] == []
+    assert world.run_until(DONE_MS, settled(world)), unfinished(world)[:5]
+
+
 def test_a_join_without_load_moves_little_more_than_the_data() -> None:
     world, operations = filled(3)
     missing = watch_evictions(world)
