@@ -24,6 +24,8 @@ from librt.strings import BytesWriter, read_i64_be
 from mypy_extensions import i64
 from xxhash import xxh3_64_digest
 
+from protocol.leftovers import joined
+
 Item = bytes | int | str | Sequence[bytes]
 
 _BEFORE_CHECKSUM: Final = b"*2\r\n$8\r\n"
@@ -38,7 +40,6 @@ _LF: Final = 0x0A
 _DOLLAR: Final = 0x24
 _ZERO: Final = 0x30
 _NINE: Final = 0x39
-_SMALL_BYTES: Final = 8192  # what waits is joined with what comes as bytes, which are read faster than a bytearray
 _BUFFER_BYTES_KEPT = 1 << 20
 # What stands before an item, with the line break that ends what came before it.
 _BULK_HEADERS: Final = [b"\r\n$%d\r\n" % length for length in range(1024)]
@@ -169,15 +170,7 @@ class FrameReader:
         if not self._data:
             self._data = data
             return
-        start = self._start
-        if len(self._data) - start <= _SMALL_BYTES:
-            self._data = bytes(self._data[start:]) + data
-        elif isinstance(self._data, bytes):
-            self._data = bytearray(self._data[start:])
-            self._data += data
-        else:
-            del self._data[:start]
-            self._data += data
+        self._data = joined(self._data, self._start, data)
         self._start = 0
 
     def next(self) -> list[Any] | None:

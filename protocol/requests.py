@@ -27,6 +27,8 @@ from typing import Any, Final
 import hiredis
 from mypy_extensions import i64
 
+from protocol.leftovers import joined
+
 _SLICE_BYTES: Final = 8192  # about so much is read in one go
 _BUFFER_BYTES_KEPT = 16384  # a parser that has held more than this is replaced, to give its memory back
 _HEADER_BYTES_MAX = 32  # no sound header is longer: a type byte, a sign, 19 digits, CR LF
@@ -132,15 +134,7 @@ class RequestReader:
         if not self._data:
             self._data = data
             return
-        start = self._start
-        if len(self._data) - start <= _SLICE_BYTES:
-            self._data = bytes(self._data[start:]) + data  # the quick way reads bytes only
-        elif isinstance(self._data, bytes):
-            self._data = bytearray(self._data[start:])
-            self._data += data
-        else:
-            del self._data[:start]
-            self._data += data
+        self._data = joined(self._data, self._start, data)
         self._start = 0
 
     def next(self) -> list[bytes] | None:

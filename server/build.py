@@ -19,7 +19,7 @@ ROOT = Path(__file__).parent.parent
 COMPILED = Path("server/compiled")  # under the root of a checkout, or of site-packages
 # What every request passes, and nothing else: each further module makes the build longer and no request shorter.
 HOT = (
-    *(f"protocol/{name}.py" for name in ("frames", "requests", "resp", "slots", "tokens")),
+    *(f"protocol/{name}.py" for name in ("frames", "leftovers", "requests", "resp", "slots", "tokens")),
     *(f"server/core/{name}.py" for name in (
         "clock", "config", "dispatch", "errors", "gossip_table", "groups", "hints", "late", "liveness", "node",
         "peer_messages", "quorum", "reads", "records", "relays", "replica", "routing", "sinks", "state", "statistics",
