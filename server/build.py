@@ -20,12 +20,15 @@ COMPILED = Path("server/compiled")  # under the root of a checkout, or of site-p
 # What every request passes, and nothing else: each further module makes the build longer and no request shorter.
 HOT = (
     *(f"protocol/{name}.py" for name in ("frames", "leftovers", "requests", "resp", "slots", "tokens")),
-    *(f"server/core/{name}.py" for name in (
-        "clock", "config", "dispatch", "errors", "gossip_table", "groups", "hints", "late", "liveness", "node",
-        "peer_messages", "quorum", "reads", "records", "relays", "replica", "routing", "sinks", "state", "statistics",
-        "steps", "trees", "versions", "writes",
+    *(f"server/core/{name}.py" for name in ("dispatch", "node", "peer_messages")),
+    *(f"server/core/base/{name}.py" for name in (
+        "clock", "config", "errors", "hints", "quorum", "routing", "sinks", "state", "statistics",
     )),
-    *(f"server/core/commands/{name}.py" for name in ("spec", "strings")),
+    *(f"server/core/commands/{name}.py" for name in ("spec", "steps", "strings")),
+    *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness")),
+    *(f"server/core/records/{name}.py" for name in ("records", "trees", "versions")),
+    *(f"server/core/requests/{name}.py" for name in ("groups", "reads", "relays", "replica", "writes")),
+    "server/core/collection/late.py",
     *(f"server/shell/{name}.py" for name in ("connections", "durability", "links", "server")),
     "server/storage/rocksdb.py",
 )  # fmt: skip

@@ -21,6 +21,11 @@ MAY_IMPORT = {
     "server/shell": {"protocol", "server.core", "server.storage", "uvloop"},
     "dynamo_cli": {"protocol", "typer", "click", "rich", "hiredis"},
 }
+# The rooms of the core from the ground up: each imports those before it.
+CORE_ROOMS = (
+    "ring", "records", "liveness", "base", "work", "requests", "collection", "repair", "membership", "operators",
+    "commands",
+)  # fmt: skip
 # The core is pure: time, chance and input come in as arguments.
 IMPURE = {
     "asyncio",
@@ -66,6 +71,24 @@ def test_imports_go_one_way(room: str) -> None:
             standard = module.split(".")[0] in sys.stdlib_module_names
             inside = any(module == name or module.startswith(name + ".") for name in allowed)
             assert standard or inside, f"{path.relative_to(ROOT)} imports {module}"
+
+
+def _is_for_types_only(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def test_the_rooms_of_the_core_stand_on_each_other() -> None:
+    """What is imported for types only does not count: it is not there when the code runs."""
+    for above, room in enumerate(CORE_ROOMS):
+        allowed = CORE_ROOMS[: above + 1]
+        for path in _sources(f"server/core/{room}"):
+            tree = ast.parse(path.read_text())
+            tree.body = [node for node in tree.body if not _is_for_types_only(node)]
+            for node in ast.walk(tree):
+                module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+                if module.startswith("server.core."):
+                    assert module.split(".")[2] in allowed, f"{path.relative_to(ROOT)} imports {module}"
+    assert sorted(CORE_ROOMS) == sorted(path.parent.name for path in (ROOT / "server/core").glob("*/__init__.py"))
 
 
 def test_the_core_is_pure() -> None:

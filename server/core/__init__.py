@@ -1,6 +1,22 @@
 """PURE: every decision of a node. No asyncio, sockets, files, clocks or chance of its own; see server/__init__.py.
 
-Promises and the room that keeps each: P1 node.py (take: commit, then speak) with shell/durability.py; P2 clock.py; P3
-versions.py; P4 quorum.py; P5 groups.py and sinks.py; P9 layout.py; P10 config.py; P11 versions.py, records.py and
-protocol/frames.py.
+The rooms, from the ground up. Each imports those above it in this list only (tests/test_tidy.py holds that), and its own
+docstring is its map:
+
+    ring/         who owns what, and what a change of that moves: documents and arithmetic
+    records/      what is stored under a key, what is stored here, and the hash tree over it
+    liveness/     who is alive, as one node sees it
+    base/         what all parts stand on: config, clock, errors, answers, routes, and the state that they share
+    work/         procedures of several steps, without a task or a future
+    requests/     clients' reads and writes, from the coordinator to the replicas and back
+    collection/   tombstones, expired values and long clocks go when all members agree
+    repair/       owners that differ become equal, and what was damaged is fetched again
+    membership/   how nodes come, fetch what they are to own, and leave
+    operators/    what operators see and prepare
+    commands/     what clients say
+    dispatch.py, peer_messages.py, node.py: what comes in from clients, from other nodes, and the seam to the shell
+
+Promises and the room that keeps each: P1 node.py (take: commit, then speak) with shell/durability.py; P2 base/clock.py; P3
+records/versions.py; P4 base/quorum.py; P5 requests/groups.py and base/sinks.py; P9 ring/layout.py; P10 base/config.py; P11
+records/versions.py, records/records.py and protocol/frames.py.
 """

@@ -10,9 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocol.slots import key_slot
-from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, MIXED, READ, WRITE, CommandSpec
-from server.core.commands.table import commands_by_name, find_command
-from server.core.errors import (
+from server.core.base.errors import (
     CommandError,
     ErrorReply,
     coordinator_lost,
@@ -22,9 +20,11 @@ from server.core.errors import (
     unknown_subcommand,
     wrong_arity,
 )
-from server.core.relays import STALE, SecondAttempt
-from server.core.sinks import Session, Sink
-from server.core.versions import DamagedRecord
+from server.core.base.sinks import Session, Sink
+from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, MIXED, READ, WRITE, CommandSpec
+from server.core.commands.table import commands_by_name, find_command
+from server.core.records.versions import DamagedRecord
+from server.core.requests.relays import STALE, SecondAttempt
 
 if TYPE_CHECKING:
     from server.core.node import Node

@@ -13,41 +13,42 @@ from typing import Any
 
 from protocol.frames import seal
 from protocol.slots import key_slot
-from server.core import replica, status
-from server.core.anti_entropy import AntiEntropy
-from server.core.background import Background
-from server.core.clock import HybridClock
-from server.core.clock_report import ClockReport
-from server.core.collection import Collection
-from server.core.config import Config
+from server.core.base.clock import HybridClock
+from server.core.base.clock_report import ClockReport
+from server.core.base.config import Config
+from server.core.base.routing import Route
+from server.core.base.sinks import Session, Sink
+from server.core.base.state import State
+from server.core.collection.collection import Collection
+from server.core.collection.votes import Votes
 from server.core.dispatch import Dispatcher
-from server.core.eviction import Eviction
-from server.core.exchange_answers import ExchangeAnswers
-from server.core.farewell import Farewell
-from server.core.hint_replay import HintReplay
-from server.core.layout import Layout, Member
-from server.core.liveness import Liveness, LivenessLimits
-from server.core.membership import Membership
-from server.core.mending import Mending
+from server.core.liveness.liveness import Liveness, LivenessLimits
+from server.core.membership.eviction import Eviction
+from server.core.membership.farewell import Farewell
+from server.core.membership.membership import Membership
+from server.core.membership.steward import Steward, is_empty
+from server.core.membership.transfers import Transfers
+from server.core.operators import status
+from server.core.operators.sizes import own_sizes
+from server.core.operators.staging import Staging
 from server.core.peer_messages import PeerMessages
-from server.core.procedures import Procedure, Steps
-from server.core.questions import Answerer, Questions
-from server.core.reads import Reads
-from server.core.records import Records, Store
-from server.core.relays import STALE, Relays
-from server.core.repair_jobs import RepairJobs
-from server.core.repair_tasks import RepairTasks
-from server.core.routing import Route
-from server.core.scrub import Scrub
-from server.core.sinks import Session, Sink
-from server.core.sizes import own_sizes
-from server.core.staging import Staging
-from server.core.state import State
-from server.core.steward import Steward, is_empty
-from server.core.timers import Timers
-from server.core.transfers import Transfers
-from server.core.votes import Votes
-from server.core.writes import Writes
+from server.core.records.records import Records, Store
+from server.core.repair.anti_entropy import AntiEntropy
+from server.core.repair.exchange_answers import ExchangeAnswers
+from server.core.repair.hint_replay import HintReplay
+from server.core.repair.jobs import RepairJobs
+from server.core.repair.mending import Mending
+from server.core.repair.scrub import Scrub
+from server.core.repair.tasks import RepairTasks
+from server.core.requests import replica
+from server.core.requests.reads import Reads
+from server.core.requests.relays import STALE, Relays
+from server.core.requests.writes import Writes
+from server.core.ring.layout import Layout, Member
+from server.core.work.background import Background
+from server.core.work.procedures import Procedure, Steps
+from server.core.work.questions import Answerer, Questions
+from server.core.work.timers import Timers
 
 LAG_MS_MAX = 1000  # a turn that comes later than this judges no deadline: what it waits for may lie unread in a socket
 

@@ -23,11 +23,11 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from server.core import replica
-from server.core.clock import SEQUENCE_BITS
-from server.core.late import carries_records
-from server.core.layout import Layout
-from server.core.liveness import decode_table, encode_table
+from server.core.base.clock import SEQUENCE_BITS
+from server.core.collection.late import carries_records
+from server.core.liveness.liveness import decode_table, encode_table
+from server.core.requests import replica
+from server.core.ring.layout import Layout
 
 if TYPE_CHECKING:
     from server.core.node import Node

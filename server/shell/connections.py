@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, cast
 from protocol import resp
 from protocol.frames import DamagedFrame, FrameReader
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
-from server.core.layout import LayoutError
+from server.core.ring.layout import LayoutError
 
 if TYPE_CHECKING:
     from server.shell.server import Server

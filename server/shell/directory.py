@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from server.core.layout import Member
+from server.core.ring.layout import Member
 
 
 class DirectoryError(Exception):

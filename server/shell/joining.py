@@ -17,8 +17,8 @@ import logging
 from collections.abc import Sequence
 
 from protocol import resp
-from server.core import operator_documents as documents
 from server.core.node import Node
+from server.core.operators import documents
 
 log = logging.getLogger("dyn")
 RETRY_S = 1.0

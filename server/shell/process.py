@@ -22,10 +22,10 @@ from typing import Any
 
 import uvloop
 
-from server.core.config import Config, ConfigError
-from server.core.layout import LayoutError, Member
+from server.core.base.config import Config, ConfigError
 from server.core.node import Node
-from server.core.versions import ACTOR_BYTES, DamagedRecord
+from server.core.records.versions import ACTOR_BYTES, DamagedRecord
+from server.core.ring.layout import LayoutError, Member
 from server.shell.directory import DirectoryError, Wishes, open_directory, put_aside
 from server.shell.joining import Joining
 from server.shell.server import Server

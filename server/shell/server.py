@@ -16,9 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from server.core.config import Config
-from server.core.layout import Layout
+from server.core.base.config import Config
 from server.core.node import Node, Outbox
+from server.core.ring.layout import Layout
 from server.shell.connections import PEER_VERSION, Connection
 from server.shell.durability import Durability
 from server.shell.facts import process_facts

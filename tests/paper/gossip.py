@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from protocol.frames import encode_message, seal
-from server.core.liveness import Liveness, LivenessLimits, State, decode_table, encode_table
+from server.core.liveness.liveness import Liveness, LivenessLimits, State, decode_table, encode_table
 
 SIZES = (10, 30, 100, 300, 1000)
 TICK_MS = 200

@@ -23,9 +23,9 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from server.core.assignment import assign
-from server.core.layout import Member
-from server.core.reassignment import Owners, reassign
+from server.core.ring.assignment import assign
+from server.core.ring.layout import Member
+from server.core.ring.reassignment import Owners, reassign
 
 NODES = 30  # S
 N = 3

@@ -11,9 +11,9 @@ import sys
 from dataclasses import replace
 from typing import NamedTuple
 
-from server.core.layout import Layout
-from server.core.records import META, RECORDS_END, storage_key
-from server.core.versions import supersede
+from server.core.records.records import META, RECORDS_END, storage_key
+from server.core.records.versions import supersede
+from server.core.ring.layout import Layout
 from tests.sim.host import Host
 from tests.sim.world import World
 

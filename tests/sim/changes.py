@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from server.core import versions
-from server.core.change import JOIN, LEAVE, REMOVE, REPLACE, Change
-from server.core.eviction import Eviction
-from server.core.layout import Layout
-from server.core.records import RECORDS_END
-from server.core.succession import commit
+from server.core.membership.eviction import Eviction
+from server.core.records import versions
+from server.core.records.records import RECORDS_END
+from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, Change
+from server.core.ring.layout import Layout
+from server.core.ring.succession import commit
 from tests.sim.clients import Operation
 from tests.sim.host import Host
 from tests.sim.world import World

@@ -12,7 +12,7 @@ stand for it. So it does for the second attempt of a write whose first coordinat
 
 from __future__ import annotations
 
-from server.core.versions import TOMBSTONE
+from server.core.records.versions import TOMBSTONE
 from tests.sim.clients import Operation
 from tests.sim.disk import Cause
 from tests.sim.evidence import Dot, Evidence, Seen

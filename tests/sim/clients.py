@@ -13,7 +13,7 @@ from typing import Any
 
 import hiredis
 
-from server.core.sinks import Session
+from server.core.base.sinks import Session
 from tests.sim.host import Host
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from server.core import versions
-from server.core.change import REMOVE
-from server.core.layout import SETTLED, Layout
-from server.core.records import META, RECORDS_END
+from server.core.records import versions
+from server.core.records.records import META, RECORDS_END
+from server.core.ring.change import REMOVE
+from server.core.ring.layout import SETTLED, Layout
 from tests.sim.disk import LAYOUT, Cause, Disk
 from tests.sim.evidence import is_sound, split_hint
 

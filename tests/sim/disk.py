@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
-from server.core.records import META, RECORDS_END
+from server.core.records.records import META, RECORDS_END
 from tests.sim.events import Events
 
 LAYOUT = META + b"layout"
@@ -49,7 +49,7 @@ class DamagedBlock(ValueError):
 
 
 class Disk:
-    """`get` and `scan` are `server.core.records.Store`; the rest is the shell's and the faults'."""
+    """`get` and `scan` are `server.core.records.records.Store`; the rest is the shell's and the faults'."""
 
     def __init__(self, node: str, log: list[Change], events: Events) -> None:
         self.node = node

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from xxhash import xxh3_64_digest
 
-from server.core import versions
-from server.core.records import PREFIX_BYTES, RECORDS_END
+from server.core.records import versions
+from server.core.records.records import PREFIX_BYTES, RECORDS_END
 from tests.sim.disk import Cause, Change, Disk
 
 HINTS = b"\xff\xfe"

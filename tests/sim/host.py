@@ -14,10 +14,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from server.core.config import Config
-from server.core.layout import Layout, Member
+from server.core.base.config import Config
 from server.core.node import Node, Outbox
-from server.core.versions import ACTOR_BYTES
+from server.core.records.versions import ACTOR_BYTES
+from server.core.ring.layout import Layout, Member
 from tests.sim.disk import Disk
 from tests.sim.events import Action, Events
 from tests.sim.links import Link

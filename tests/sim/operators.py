@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from server.core.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
-from server.core.layout import Layout
-from server.core.succession import ChangeError, commit
+from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
+from server.core.ring.layout import Layout
+from server.core.ring.succession import ChangeError, commit
 from tests.sim.host import Host
 from tests.sim.world import World
 

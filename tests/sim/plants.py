@@ -11,15 +11,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.resp import OK
-from server.core import reads, versions
-from server.core.config import Config
+from server.core.base.config import Config
+from server.core.base.quorum import Tally, Verdict
+from server.core.base.sinks import Session
 from server.core.dispatch import Dispatcher
-from server.core.groups import GroupTable
 from server.core.node import Outbox
-from server.core.quorum import Tally, Verdict
-from server.core.relays import Relays, SecondAttempt
-from server.core.sinks import Session
-from server.core.versions import ACTOR_BYTES
+from server.core.records import versions
+from server.core.records.versions import ACTOR_BYTES
+from server.core.requests import reads
+from server.core.requests.groups import GroupTable
+from server.core.requests.relays import Relays, SecondAttempt
 from tests.sim.host import EPOCH_MS, Host
 from tests.sim.runs import Profile, config
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.core import versions
+from server.core.records import versions
 from tests.sim.clients import Connection
 from tests.sim.host import Host
 from tests.sim.world import World, encode

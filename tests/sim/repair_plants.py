@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from server.core import replica, versions
-from server.core.anti_entropy import AntiEntropy
-from server.core.collection import Collection
-from server.core.config import Config
-from server.core.hint_replay import HintReplay
-from server.core.reads import Reads
+from server.core.base.config import Config
+from server.core.collection.collection import Collection
+from server.core.records import versions
+from server.core.repair.anti_entropy import AntiEntropy
+from server.core.repair.hint_replay import HintReplay
+from server.core.requests import replica
+from server.core.requests.reads import Reads
 from tests.sim.plants import Patch, Plant
 from tests.sim.runs import config
 

@@ -13,9 +13,9 @@ import random
 from dataclasses import replace
 from functools import partial
 
-from server.core import versions
-from server.core.config import Config
-from server.core.records import PREFIX_BYTES, RECORDS_END
+from server.core.base.config import Config
+from server.core.records import versions
+from server.core.records.records import PREFIX_BYTES, RECORDS_END
 from tests.sim.faults import Storm
 from tests.sim.host import EPOCH_MS
 from tests.sim.world import World

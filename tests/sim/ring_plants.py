@@ -1,7 +1,7 @@
 """Bugs on purpose in what changes the ring: commits, transfers, handovers, evictions (P4, P8, P9). See plants.py.
 
 One is not found by storms, for it takes a node that loses a key, gets it again, and writes it before it has it whole: an
-actor that is kept when what it wrote is let go (P2). tests/core/test_membership.py holds that it is renewed.
+actor that is kept when what it wrote is let go (P2). tests/core/membership/test_membership.py holds that it is renewed.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any
 
-from server.core import membership
-from server.core.eviction import Eviction
-from server.core.layout import Layout
-from server.core.membership import Membership
-from server.core.quorum import Tally
-from server.core.routing import Plan
-from server.core.state import State
-from server.core.transfers import Transfers
+from server.core.base.quorum import Tally
+from server.core.base.routing import Plan
+from server.core.base.state import State
+from server.core.membership import membership
+from server.core.membership.eviction import Eviction
+from server.core.membership.membership import Membership
+from server.core.membership.transfers import Transfers
+from server.core.ring.layout import Layout
 from tests.sim.plants import Patch, Plant
 
 GENTLY = ("join", "leave", "replace")

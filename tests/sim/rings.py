@@ -13,8 +13,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from server.core.layout import Layout
-from server.core.records import storage_key
+from server.core.records.records import storage_key
+from server.core.ring.layout import Layout
 from tests.sim.disk import Cause, Disk
 
 Row = tuple[str, ...]

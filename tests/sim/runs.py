@@ -15,9 +15,9 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from server.core.config import Config
-from server.core.layout import Layout
-from server.core.versions import VALUE
+from server.core.base.config import Config
+from server.core.records.versions import VALUE
+from server.core.ring.layout import Layout
 from tests.sim import answers, checkers
 from tests.sim.convergence import dead_records
 from tests.sim.disk import LAYOUT

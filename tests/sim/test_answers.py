@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from protocol.tokens import encode_context
-from server.core import versions
-from server.core.records import storage_key
+from server.core.records import versions
+from server.core.records.records import storage_key
 from tests.sim.answers import check_contexts
 from tests.sim.checkers import Writes
 from tests.sim.clients import History, Operation

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from server.core.config import Config
-from server.core.exchange_answers import PAGE_BYTES, RECORDS
-from server.core.questions import Questions
-from server.core.records import META, RECORDS_END, storage_key
-from server.core.statistics import Statistics
-from server.core.trees import Trees
-from server.core.versions import Sibling, encode, merge, supersede
+from server.core.base.config import Config
+from server.core.base.statistics import Statistics
+from server.core.records.records import META, RECORDS_END, storage_key
+from server.core.records.trees import Trees
+from server.core.records.versions import Sibling, encode, merge, supersede
+from server.core.repair.exchange_answers import PAGE_BYTES, RECORDS
+from server.core.work.questions import Questions
 from tests.sim.host import Host
 from tests.sim.world import World
 

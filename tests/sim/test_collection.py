@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from server.core import peer_messages, versions
-from server.core.collection import Collection
-from server.core.config import Config
-from server.core.records import storage_key
+from server.core import peer_messages
+from server.core.base.config import Config
+from server.core.collection.collection import Collection
+from server.core.records import versions
+from server.core.records.records import storage_key
 from tests.sim import resurrection
 from tests.sim.host import Host
 from tests.sim.probes import values_on

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from server.core import versions
-from server.core.config import Config
-from server.core.records import storage_key
+from server.core.base.config import Config
+from server.core.records import versions
+from server.core.records.records import storage_key
 from tests.sim.host import Host
 from tests.sim.world import World
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from server.core.farewell import REOPEN_MS
-from server.core.layout import SETTLED
-from server.core.steward import LOOK_MS
+from server.core.membership.farewell import REOPEN_MS
+from server.core.membership.steward import LOOK_MS
+from server.core.ring.layout import SETTLED
 from tests.sim.changes import commit_at, leave
 from tests.sim.clients import Operation
 from tests.sim.host import Host

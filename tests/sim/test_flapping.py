@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from server.core.background import BATCH_KEYS
-from server.core.config import Config
-from server.core.procedures import Step
-from server.core.questions import Questions
-from server.core.state import Item
+from server.core.base.config import Config
+from server.core.base.state import Item
+from server.core.work.background import BATCH_KEYS
+from server.core.work.procedures import Step
+from server.core.work.questions import Questions
 from tests.sim.clients import Operation
 from tests.sim.host import Host
 from tests.sim.world import World

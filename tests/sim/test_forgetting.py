@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from server.core import versions
-from server.core.records import storage_key
+from server.core.records import versions
+from server.core.records.records import storage_key
 from tests.sim.disk import Change, DamagedBlock, Disk
 from tests.sim.events import Events
 from tests.sim.evidence import Evidence

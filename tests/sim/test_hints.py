@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.core.config import Config
+from server.core.base.config import Config
 from tests.sim.host import Host
 from tests.sim.world import World
 

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from server.core.config import Config
+from server.core.base.config import Config
 from tests.sim.probes import raw_reply, values_on
 from tests.sim.world import World
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from server.core.change import REPLACE
-from server.core.config import Config
-from server.core.layout import SETTLED, TRANSFER
-from server.core.records import META
+from server.core.base.config import Config
+from server.core.records.records import META
+from server.core.ring.change import REPLACE
+from server.core.ring.layout import SETTLED, TRANSFER
 from tests.sim.changes import (
     change,
     commit_at,

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from server.core.config import Config
-from server.core.records import storage_key
+from server.core.base.config import Config
+from server.core.records.records import storage_key
 from tests.sim.host import Host
 from tests.sim.test_anti_entropy import VALUE, counted, equal, everything, filled, record, records_on
 from tests.sim.world import World

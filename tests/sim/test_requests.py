@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.core.config import Config
+from server.core.base.config import Config
 from tests.sim.clients import Operation
 from tests.sim.host import Host
 from tests.sim.probes import values_on

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 
 from protocol.slots import key_slot
-from server.core.change import REPLACE, WEIGHT
-from server.core.config import Config
-from server.core.errors import has_left
-from server.core.layout import Layout
-from server.core.records import storage_key
-from server.core.relays import SecondAttempt
-from server.core.succession import LOG_MAX, commit
+from server.core.base.config import Config
+from server.core.base.errors import has_left
+from server.core.records.records import storage_key
+from server.core.requests.relays import SecondAttempt
+from server.core.ring.change import REPLACE, WEIGHT
+from server.core.ring.layout import Layout
+from server.core.ring.succession import LOG_MAX, commit
 from tests.sim.changes import change, commit_at, join, leave, members_of, records_on, remove, settled, unfinished
 from tests.sim.world import World
 

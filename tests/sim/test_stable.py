@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.core.liveness import Liveness, State, _Peer
+from server.core.liveness.liveness import Liveness, State, _Peer
 from tests.sim.network import Datagrams
 from tests.sim.world import World
 

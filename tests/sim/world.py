@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
+from server.core.base.config import Config
 from server.core.commands.operator import first_layout
-from server.core.config import Config
-from server.core.layout import Layout, Member
-from server.core.records import META, storage_key
+from server.core.records.records import META, storage_key
+from server.core.ring.layout import Layout, Member
 from tests.sim import convergence
 from tests.sim.checkers import Losses
 from tests.sim.clients import Client, History, Operation

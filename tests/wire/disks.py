@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 from protocol.slots import SLOTS
-from server.core import versions
-from server.core.records import PREFIX_BYTES
+from server.core.records import versions
+from server.core.records.records import PREFIX_BYTES
 from server.storage.engine import Engine
 from server.storage.engines import open_engine
 from tests.wire.cluster import WireCluster, WireNode

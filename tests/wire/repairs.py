@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from server.core import versions
-from server.core.records import storage_key
+from server.core.records import versions
+from server.core.records.records import storage_key
 from tests.wire.cluster import WireCluster, WireNode, dyn, wait_for
 from tests.wire.disks import Records, assert_owners_equal
 

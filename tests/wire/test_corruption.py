@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from server.core.records import storage_key
+from server.core.records.records import storage_key
 from tests.ports import free_ports
 from tests.wire.cluster import WireCluster, WireNode, connect, dyn, wait_for
 from tests.wire.disks import open_disk

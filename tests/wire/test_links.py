@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from protocol import resp
-from server.core.config import Config
+from server.core.base.config import Config
 from server.shell.links import Link
 from server.shell.server import Server
 

@@ -15,10 +15,10 @@ import redis
 
 from protocol import resp
 from protocol.frames import encode_frame
-from server.core.change import JOIN, LEAVE, REMOVE, Change
 from server.core.commands.operator import first_layout
-from server.core.layout import Layout
-from server.core.succession import commit
+from server.core.ring.change import JOIN, LEAVE, REMOVE, Change
+from server.core.ring.layout import Layout
+from server.core.ring.succession import commit
 from tests.ports import free_ports
 from tests.wire.cluster import WireCluster, WireNode, wait_for
 

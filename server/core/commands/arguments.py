@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from server.core.config import Config
-from server.core.errors import NOT_AN_INTEGER, SYNTAX, CommandError
+from server.core.base.config import Config
+from server.core.base.errors import NOT_AN_INTEGER, SYNTAX, CommandError
 
 EXPIRY_MS_MAX = (1 << 63) - 1
 

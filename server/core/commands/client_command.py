@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from protocol import resp
+from server.core.base.errors import SYNTAX, CommandError
+from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
 from server.core.commands.containers import container
 from server.core.commands.shapes import session_of, show
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
-from server.core.errors import SYNTAX, CommandError
-from server.core.sinks import Session, Sink
 
 if TYPE_CHECKING:
     from server.core.node import Node

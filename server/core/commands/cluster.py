@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from protocol import resp
 from protocol.slots import SLOTS, key_slot
-from server.core import versions
+from server.core.base.errors import CommandError
+from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
 from server.core.commands.cluster_view import (
     View,
@@ -29,10 +30,9 @@ from server.core.commands.cluster_view import (
 from server.core.commands.containers import container
 from server.core.commands.shapes import show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
-from server.core.errors import CommandError
-from server.core.records import PREFIX_BYTES, SLOT_PREFIX
-from server.core.sinks import Sink
-from server.core.versions import DamagedRecord
+from server.core.records import versions
+from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
+from server.core.records.versions import DamagedRecord
 
 if TYPE_CHECKING:
     from server.core.node import Node

@@ -19,10 +19,10 @@ from typing import NamedTuple
 
 from protocol import resp
 from protocol.slots import SLOTS
+from server.core.base.state import State
 from server.core.commands.shapes import named, word
-from server.core.layout import Layout, Member
-from server.core.liveness import State as Liveness
-from server.core.state import State
+from server.core.liveness.liveness import State as Liveness
+from server.core.ring.layout import Layout, Member
 
 _ID_DIGITS = 40
 _VIEWS_KEPT = 16  # two protocols, and in a simulation several nodes in one process

@@ -15,13 +15,13 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from protocol import resp
+from server.core.base.errors import SYNTAX, CommandError
+from server.core.base.sinks import Sink
 from server.core.commands.command_arguments import encode_arguments, parse_usage
 from server.core.commands.containers import helper
+from server.core.commands.glob import compile_glob
 from server.core.commands.shapes import named, show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
-from server.core.errors import SYNTAX, CommandError
-from server.core.glob import compile_glob
-from server.core.sinks import Sink
 
 if TYPE_CHECKING:
     from server.core.node import Node

@@ -11,14 +11,14 @@ from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from protocol import resp
+from server.core.base.config import Config
+from server.core.base.errors import CommandError
+from server.core.base.sinks import Sink
+from server.core.base.statistics import Statistics
 from server.core.commands.containers import container
+from server.core.commands.glob import compile_glob
 from server.core.commands.shapes import named, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
-from server.core.config import Config
-from server.core.errors import CommandError
-from server.core.glob import compile_glob
-from server.core.sinks import Sink
-from server.core.statistics import Statistics
 
 if TYPE_CHECKING:
     from server.core.node import Node

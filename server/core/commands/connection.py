@@ -16,13 +16,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocol import resp
+from server.core.base.errors import SYNTAX, CommandError
+from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
 from server.core.commands.client_command import CLIENT, checked_attribute
 from server.core.commands.containers import container
 from server.core.commands.shapes import session_of, show
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
-from server.core.errors import SYNTAX, CommandError
-from server.core.sinks import Session, Sink
 
 if TYPE_CHECKING:
     from server.core.node import Node

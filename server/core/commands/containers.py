@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from protocol import resp
+from server.core.base.sinks import Sink
 from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
-from server.core.sinks import Sink
 
 if TYPE_CHECKING:
     from server.core.node import Node

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from protocol import resp
 from protocol.tokens import BadContext, decode_context, encode_context
-from server.core import versions
+from server.core.base.errors import SYNTAX, CommandError
+from server.core.base.quorum import Tally
+from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import check_sizes, expiry_ms, options, quorum
 from server.core.commands.spec import ALONE, READ, WRITE, CommandSpec
-from server.core.errors import SYNTAX, CommandError
-from server.core.quorum import Tally
-from server.core.records import storage_key
-from server.core.sinks import Session, Sink
-from server.core.versions import Clock
+from server.core.records import versions
+from server.core.records.records import storage_key
+from server.core.records.versions import Clock
 
 if TYPE_CHECKING:
     from server.core.node import Node

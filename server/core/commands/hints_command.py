@@ -1,4 +1,4 @@
-"""DYN.HINTS: what nodes keep for each other, and bringing it to them now (see server/core/hints.py)."""
+"""DYN.HINTS: what nodes keep for each other, and bringing it to them now (see server/core/base/hints.py)."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 from protocol import resp
-from server.core import operator_documents as documents
+from server.core.base.sinks import Sink
 from server.core.commands.operator import help_lines, layout_of
 from server.core.commands.spec import IMMEDIATE, CommandSpec
-from server.core.procedures import Steps
-from server.core.sinks import Sink
+from server.core.operators import documents
+from server.core.work.procedures import Steps
 
 if TYPE_CHECKING:
     from server.core.node import Node

@@ -14,10 +14,10 @@ from hashlib import sha1
 from typing import TYPE_CHECKING
 
 from protocol import resp
+from server.core.base.sinks import Sink
 from server.core.commands.connection import REDIS_MODE, REDIS_VERSION
 from server.core.commands.shapes import show
 from server.core.commands.spec import IMMEDIATE, CommandSpec
-from server.core.sinks import Sink
 
 if TYPE_CHECKING:
     from server.core.node import Node

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocol import resp
+from server.core.base.sinks import Sink
 from server.core.commands.command_docs import COMMAND
 from server.core.commands.config_command import CONFIG
 from server.core.commands.info_command import INFO
 from server.core.commands.shapes import word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
-from server.core.sinks import Sink
 
 if TYPE_CHECKING:
     from server.core.node import Node

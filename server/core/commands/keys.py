@@ -11,16 +11,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from protocol import resp
-from server.core import versions
+from server.core.base.errors import CommandError
+from server.core.base.quorum import Tally
+from server.core.base.sinks import Gather, Sink
 from server.core.commands.arguments import EXPIRY_MS_MAX, integer
 from server.core.commands.spec import EXCLUSIVE, READ, CommandSpec
+from server.core.commands.steps import read_here, write_plain
 from server.core.commands.strings import old_value, reader
-from server.core.errors import CommandError
-from server.core.procedures import Steps
-from server.core.quorum import Tally
-from server.core.sinks import Gather, Sink
-from server.core.steps import read_here, write_plain
-from server.core.versions import Sibling
+from server.core.records import versions
+from server.core.records.versions import Sibling
+from server.core.work.procedures import Steps
 
 if TYPE_CHECKING:
     from server.core.node import Node

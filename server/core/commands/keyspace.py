@@ -1,6 +1,6 @@
 """SCAN, KEYS, DBSIZE, RANDOMKEY, FLUSHALL: all keys of the whole cluster, each once, from any node.
 
-Theory. See server/core/pages.py for cursors and quorums. FLUSHALL is a deletion of every key, by tombstones that
+Theory. See server/core/commands/pages.py for cursors and quorums. FLUSHALL is a deletion of every key, by tombstones that
 replicate like any write, because an owner that is away must not bring the keys back; it destroys replicated data, so it
 wants to be meant: `FLUSHALL CONFIRM`.
 """
@@ -10,14 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocol import resp
+from server.core.base.errors import SYNTAX, CommandError
+from server.core.base.sinks import Gather, Sink
 from server.core.commands.arguments import integer, options
+from server.core.commands.glob import compile_glob
 from server.core.commands.operator import layout_of
+from server.core.commands.pages import END, Page, read_page
 from server.core.commands.spec import ALONE, CommandSpec
-from server.core.errors import SYNTAX, CommandError
-from server.core.glob import compile_glob
-from server.core.pages import END, Page, read_page
-from server.core.procedures import Procedure, Step, Steps
-from server.core.sinks import Gather, Sink
+from server.core.work.procedures import Procedure, Step, Steps
 
 if TYPE_CHECKING:
     from server.core.node import Node

@@ -14,21 +14,21 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from protocol import resp
-from server.core import operator_documents as documents
-from server.core.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE
+from server.core.base.errors import CommandError
+from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
 from server.core.commands.containers import container
 from server.core.commands.operator import CLUSTER_SUBCOMMANDS, layout_of
 from server.core.commands.shapes import show
 from server.core.commands.spec import ALONE, CommandSpec
-from server.core.errors import CommandError
-from server.core.layout import Layout
-from server.core.liveness import State as Liveness
-from server.core.planning import change_document, empty_plan, names_of, plan
-from server.core.procedures import Step, Steps
-from server.core.sinks import Sink
-from server.core.sizes import sizes_of
-from server.core.succession import ChangeError, commit
+from server.core.liveness.liveness import State as Liveness
+from server.core.operators import documents
+from server.core.operators.planning import change_document, empty_plan, names_of, plan
+from server.core.operators.sizes import sizes_of
+from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE
+from server.core.ring.layout import Layout
+from server.core.ring.succession import ChangeError, commit
+from server.core.work.procedures import Step, Steps
 
 if TYPE_CHECKING:
     from server.core.node import Node

@@ -10,14 +10,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from protocol import resp
-from server.core import operator_documents as documents
-from server.core.assignment import assign
+from server.core.base.errors import CommandError, NoLayout
+from server.core.base.sinks import Sink
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
-from server.core.errors import CommandError, NoLayout
-from server.core.layout import Layout, LayoutError, Member
-from server.core.procedures import Steps
-from server.core.sinks import Sink
-from server.core.status import status
+from server.core.operators import documents
+from server.core.operators.status import status
+from server.core.ring.assignment import assign
+from server.core.ring.layout import Layout, LayoutError, Member
+from server.core.work.procedures import Steps
 
 if TYPE_CHECKING:
     from server.core.node import Node

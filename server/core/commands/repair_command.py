@@ -1,7 +1,7 @@
 """DYN.REPAIR, DYN.TASK: making the owners of data equal now, and finding out how far that is.
 
-Theory. A task belongs to the node that was asked for it (server/core/repair_tasks.py); DYN.TASK asks all nodes, so any
-of them tells about any task. A document is {"task", "state", "partitions", "partitions_done", "keys_compared",
+Theory. A task belongs to the node that was asked for it (server/core/repair/tasks.py); DYN.TASK asks all nodes, so
+any of them tells about any task. A document is {"task", "state", "partitions", "partitions_done", "keys_compared",
 "keys_repaired", "bytes_sent", "node", "error"}.
 """
 
@@ -12,17 +12,17 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from protocol import resp
-from server.core import operator_documents as documents
+from server.core.base.errors import SYNTAX, CommandError
+from server.core.base.sinks import Sink
 from server.core.commands.arguments import check_sizes, integer
 from server.core.commands.containers import container
 from server.core.commands.operator import layout_of
 from server.core.commands.shapes import show
 from server.core.commands.spec import IMMEDIATE, CommandSpec
-from server.core.errors import SYNTAX, CommandError
-from server.core.layout import Layout
-from server.core.procedures import Step, Steps
-from server.core.records import storage_key
-from server.core.sinks import Sink
+from server.core.operators import documents
+from server.core.records.records import storage_key
+from server.core.ring.layout import Layout
+from server.core.work.procedures import Step, Steps
 
 if TYPE_CHECKING:
     from server.core.node import Node

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from protocol import resp
-from server.core.sinks import Session, Sink
+from server.core.base.sinks import Session, Sink
 
 
 def word(text: str) -> bytes:

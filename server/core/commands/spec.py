@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from server.core.sinks import Sink
+from server.core.base.sinks import Sink
 
 if TYPE_CHECKING:
     from server.core.node import Node

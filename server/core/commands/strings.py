@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from protocol import resp
 from protocol.slots import key_slot
-from server.core import versions
+from server.core.base.errors import SYNTAX, CommandError
+from server.core.base.sinks import Gather, Sink
 from server.core.commands.arguments import check_sizes, expiry_ms, options
 from server.core.commands.spec import EXCLUSIVE, READ, WRITE, CommandSpec
-from server.core.errors import SYNTAX, CommandError
-from server.core.procedures import Steps
-from server.core.records import storage_key_in
-from server.core.sinks import Gather, Sink
-from server.core.steps import read_here, write_plain
-from server.core.versions import Sibling
+from server.core.commands.steps import read_here, write_plain
+from server.core.records import versions
+from server.core.records.records import storage_key_in
+from server.core.records.versions import Sibling
+from server.core.work.procedures import Steps
 
 if TYPE_CHECKING:
     from server.core.node import Node

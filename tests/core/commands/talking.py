@@ -10,10 +10,10 @@ from typing import Any
 
 import hiredis
 
-from server.core.config import Config
-from server.core.layout import Layout, Member
+from server.core.base.config import Config
+from server.core.base.sinks import Session
 from server.core.node import Node, Outbox
-from server.core.sinks import Session
+from server.core.ring.layout import Layout, Member
 
 WALL_MS = 1_700_000_000_000
 ADDRESS = "10.0.0.9:50000"

@@ -13,12 +13,12 @@ from redis._parsers.helpers import parse_cluster_nodes
 from redis.cluster import parse_cluster_shards, parse_cluster_slots
 
 from protocol.slots import SLOTS, key_slot
+from server.core.base.config import Config
 from server.core.commands import cluster_view
 from server.core.commands.cluster_view import View, host_and_port, node_id, slot_ranges, slots_reply, view_of
-from server.core.config import Config
-from server.core.liveness import State
+from server.core.liveness.liveness import State
 from server.core.node import Node
-from server.core.records import storage_key
+from server.core.records.records import storage_key
 from tests.core.commands.talking import WALL_MS, Client, Store, finish_turn, layout_of, make_node, member, reach
 
 IDS = [f"{number:040x}" for number in range(4)]  # IDS[1] is the real node, as in talking.py

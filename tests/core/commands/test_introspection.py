@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis._parsers.helpers import parse_command, parse_info
 
+from server.core.base.config import Config
 from server.core.commands.command_arguments import Argument, parse_usage
 from server.core.commands.command_docs import categories_of, flags_of, usage_of
 from server.core.commands.spec import CommandSpec
 from server.core.commands.table import COMMANDS
-from server.core.config import Config
 from tests.core.commands.talking import WALL_MS, Client, finish_turn, make_node, reach
 
 # Taken from redis-server 7.0.15, byte for byte.

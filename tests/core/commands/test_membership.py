@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from server.core.liveness import State
+from server.core.liveness.liveness import State
 from server.core.node import Node
 from tests.core.commands.talking import Client, finish_turn, make_node, member, reach
 

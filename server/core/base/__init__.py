@@ -1,0 +1,12 @@
+"""What all parts of a node stand on: its settings, clock and errors, whom a request asks, and what a turn shares.
+
+config.py         every limit and tunable
+clock.py          the hybrid clock; clock_report.py tells nodes whose clock is off
+errors.py         error replies
+sinks.py          answers, each exactly once and in command order
+quorum.py         the tally of a request
+routing.py        per partition, who coordinates, who is asked, who stands in
+hints.py          which owners miss what is held here
+statistics.py     counters
+state.py          all that, as the parts of one node share it within a turn
+"""

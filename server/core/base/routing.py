@@ -1,0 +1,183 @@
+"""Where a key's requests run: per partition, the coordinator of its writes and who may serve its reads.
+
+Theory. Both are pure functions of the layout (who owns) and of liveness (who can be reached): a write runs at the key's
+first live owner, so that writes which follow each other in time follow each other in causality; a read runs here if
+this node is an owner, else at the first live owner. Where no owner is live the first live fallback does both. Routes
+change only when the layout or liveness changes, so they are computed for all partitions then, and the hot path is one
+list index.
+
+A node without room on its disk is read from as ever, but for writes it is as good as not live: the next owner
+coordinates, and a hint is kept for it. It tells the others (FULL); a command that was on its way to it goes on from there.
+
+While a partition moves its *readers*, who hold it whole, coordinate and answer, and its *keepers*, old and new owners, all
+take its writes (layout.py, quorum.py). Nodes learn of each phase at slightly different times: so a keeper runs whatever is
+relayed to it, be it a reader yet or not.
+
+Requests of one turn that ask the same peers share one group (one message, one tally): a `Plan` is the place where the
+group of this turn is found, one for each distinct set of fellow owners.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import zip_longest
+from typing import TYPE_CHECKING
+
+from server.core.base.quorum import DoubleTally, Tally
+from server.core.ring.layout import TRANSFER, Layout
+
+if TYPE_CHECKING:
+    from server.core.requests.reads import ReadGroup
+    from server.core.requests.writes import WriteGroup
+
+
+class Plan:
+    """The owners that a request asks, who stands in for those that are not live, and the groups that gather in the
+    present turn, by quorum. `owned` tells whether this node is one of the owners; where the partition moves, `rows` are
+    those who are asked for it, and those who will be or were.
+
+    `stand_ins` pairs each owner that is not live with the live fallback that keeps a hint for it; "" where none is left.
+    """
+
+    __slots__ = ("absent", "owned", "peers", "reading", "replicas", "rows", "stand_ins", "writing")
+
+    def __init__(
+        self,
+        peers: tuple[str, ...],
+        owned: bool,
+        stand_ins: tuple[tuple[str, str], ...] = (),
+        rows: tuple[tuple[str, ...], ...] = (),
+    ) -> None:
+        self.peers = peers
+        self.owned = owned
+        self.rows = rows
+        self.replicas = len(peers) + owned
+        self.stand_ins = stand_ins
+        self.absent = tuple(owner for owner, _ in stand_ins)
+        self.reading: dict[int, ReadGroup] = {}
+        self.writing: dict[int, WriteGroup] = {}
+
+    def tally(self, wanted: int) -> Tally:
+        """A tally of a request that wants `wanted` of the owners. One alone is enough of them all, in whichever row."""
+        if self.rows and wanted > 1:
+            asked, others = self.rows
+            return DoubleTally(asked, others, self.replicas, wanted)
+        return Tally(self.replicas, min(wanted, self.replicas))
+
+
+class Route:
+    """How one partition's requests go: `coordinator` and `reader` are None when they run on this node.
+
+    `owners` are all who take writes (the layout's keepers), `owned` says that this node is one, `cramped` that it has no
+    room for them. `plan` is for writes, `read_plan` for reads: the same, unless the partition moves or a disk is full.
+    """
+
+    __slots__ = ("coordinator", "cramped", "owned", "owners", "plan", "read_plan", "reader")
+
+    def __init__(
+        self,
+        owners: tuple[str, ...],
+        owned: bool,
+        coordinator: str | None,
+        reader: str | None,
+        plan: Plan,
+        read_plan: Plan,
+        cramped: bool = False,
+    ) -> None:
+        self.owners = owners
+        self.owned = owned
+        self.cramped = cramped
+        self.coordinator = coordinator
+        self.reader = reader
+        self.plan = plan
+        self.read_plan = read_plan
+
+    def coordinator_for(self, relayed: bool) -> str | None:
+        """Who runs a write that a client sent here, or another node relayed; None: this node.
+
+        An owner runs what is relayed to it even if it holds another owner for the first live one: for a moment nodes may
+        disagree about that, and a command passed on and on would help nobody. A node that is no owner passes a relayed
+        command on to an owner that it can reach, and to nobody else. One whose disk is full passes it on, too: whoever
+        gets it has heard of that before, so it does not come back.
+        """
+        if relayed and not self.cramped and (self.owned or self.coordinator not in self.owners):
+            return None
+        return self.coordinator
+
+    def reader_for(self, relayed: bool) -> str | None:
+        """Who answers a read that a client sent here, or another node relayed; None: this node."""
+        return None if relayed and (self.owned or self.reader not in self.owners) else self.reader
+
+
+def no_routes() -> list[Route]:
+    """The single route of a node without a layout: nowhere."""
+    nobody = Plan((), False)
+    return [Route((), False, "", "", nobody, nobody)]
+
+
+def build_routes(
+    layout: Layout,
+    self_id: str,
+    is_live: Callable[[str], bool],
+    has_room: Callable[[str], bool] = lambda node: True,
+) -> list[Route]:
+    """One route a partition. Where no owner is live, the first live fallback coordinates, this node if need be: it says
+    so if nobody has room."""
+    live = {member.id: member.id == self_id or is_live(member.id) for member in layout.members}
+    able = {node: live[node] and has_room(node) for node in live}
+    plans: dict[tuple[object, ...], Plan] = {}
+    routes = []
+    for partition in range(layout.partitions):
+        keepers, readers = layout.keepers(partition), layout.readers(partition)
+        first, stand_ins = _stand_ins(layout, partition, self_id, live)
+        reader = None if self_id in readers or first == self_id else first
+        standing = tuple((owner, node) for owner, node in stand_ins if owner in readers)
+        if able != live:
+            first, stand_ins = _stand_ins(layout, partition, self_id, able)
+        rows = (readers, _others(layout, partition)) if layout.former_owners(partition) else ()
+        plan = _plan(plans, self_id, keepers, stand_ins, rows)
+        read_plan = _plan(plans, self_id, readers, standing, ())
+        coordinator = None if first == self_id else first
+        cramped = coordinator is not None and not able[self_id]
+        routes.append(Route(keepers, self_id in keepers, coordinator, reader, plan, read_plan, cramped))
+    return routes
+
+
+def _stand_ins(
+    layout: Layout, partition: int, self_id: str, able: dict[str, bool]
+) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """Who coordinates a partition if these are able to, and who stands in for the owners that are not, where this node
+    has to know."""
+    keepers = layout.keepers(partition)
+    first = next((owner for owner in keepers if able[owner]), None)
+    if first is not None and (self_id not in keepers or all(able[owner] for owner in keepers)):
+        return first, ()
+    fallbacks = [node for node in layout.preference_list(partition)[len(keepers) :] if able[node]]
+    if first is None:
+        fallbacks = fallbacks or [self_id]  # which leaves, and has been left alone
+        first = fallbacks[0]
+        fallbacks.sort(key=lambda node: node != self_id)  # the coordinator has the record anyway
+    absent = [owner for owner in keepers if not able[owner]]
+    return first, tuple(zip_longest(absent, fallbacks[: len(absent)], fillvalue=""))
+
+
+def _others(layout: Layout, partition: int) -> tuple[str, ...]:
+    """Of a partition that moves: who will be asked for it, or was."""
+    return layout.owners[partition] if layout.phase == TRANSFER else layout.former_owners(partition)
+
+
+def _plan(
+    plans: dict[tuple[object, ...], Plan],
+    self_id: str,
+    owners: tuple[str, ...],
+    stand_ins: tuple[tuple[str, str], ...],
+    rows: tuple[tuple[str, ...], ...],
+) -> Plan:
+    """The plan for these owners: one for all partitions that have the same."""
+    peers = tuple(sorted(owner for owner in owners if owner != self_id))
+    owned = self_id in owners
+    key = (peers, owned, stand_ins, rows)
+    plan = plans.get(key)
+    if plan is None:
+        plan = plans[key] = Plan(peers, owned, stand_ins, rows)
+    return plan

@@ -1,0 +1,175 @@
+"""A member's part in a collection: it votes, draws its line, raises its fences, and drops what all have agreed to drop.
+
+Theory. collection.py has the protocol and why it is safe; what a member's word means stands here. Its *vote* for a key
+says: all that I know of this key is exactly this record (an owner) or nothing (the others), I keep no hint of it, and no
+write of it that I have sent is unconfirmed. Its *line* is a reading of its clock that says: the state in which I voted is
+on my disk, so not even a power loss can take me back behind it; whatever I say later carries a later reading, and no record
+that I had in memory before goes anywhere (`State.fence`). Its *yes at the fence* says: I refuse what anybody has sent
+before drawing the line, and what I voted for has held to this moment.
+
+Messages of this node's former lives may still be on their way, and must lie behind its line although clocks may have been
+set back in between. So a bound is kept on disk that no reading has passed, some seconds ahead; a node that has started
+again gives no vote before its clock is past the bound that it found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from server.core.base.clock import SEQUENCE_BITS
+from server.core.base.state import State
+from server.core.records import versions
+from server.core.records.versions import DamagedRecord
+from server.core.ring.layout import SETTLED
+
+DROP, PRUNE = b"drop", b"prune"
+WAIT = [b"wait"]  # no line can be drawn yet: ask again
+VOTES_MAX = 1024  # kept at a time; with that many open a member gives no more
+VOTE_MS_MAX = 120_000  # a vote that no fence has asked for by then is forgotten
+BOUND_AHEAD = 20_000 << SEQUENCE_BITS
+BOUND_MARGIN = 5000 << SEQUENCE_BITS  # time enough for a sync
+_CLOCK = b"clock"
+
+
+class _Vote:
+    __slots__ = ("agreed", "answer", "mode", "turn", "voted_ms")
+
+    def __init__(self, mode: bytes, agreed: dict[bytes, bytes], answer: list[bytes], turn: int, voted_ms: int) -> None:
+        self.mode = mode
+        self.agreed = agreed  # storage key: checksum
+        self.answer = answer
+        self.turn = turn
+        self.voted_ms = voted_ms
+
+
+class Votes:
+    """The votes that this node has given. `in_flight` tells which of some keys have unconfirmed writes, `overdue`
+    whether requests that should have ended by now have not (the node has slept)."""
+
+    def __init__(
+        self, state: State, in_flight: Callable[[Sequence[bytes]], dict[bytes, None]], overdue: Callable[[], bool]
+    ) -> None:
+        self._state = state
+        self._in_flight = in_flight
+        self._overdue = overdue
+        self._rows: dict[bytes, _Vote] = {}
+        found = state.records.document(_CLOCK)
+        self._silent_until = self._bound = int(found) if found is not None else 0
+
+    def keep_bound(self) -> None:
+        """HOT. End of turn: sees to it that the bound on disk stays ahead of what this turn may say."""
+        last = self._state.clock.last
+        if last + BOUND_MARGIN > self._bound:
+            self._bound = last + BOUND_AHEAD
+            self._state.records.put_document(_CLOCK, b"%d" % self._bound)
+
+    def vote(self, args: Sequence[bytes]) -> list[bytes]:
+        """Ballot, epoch, mode, storage key, checksum, …: answers a byte for each key, 1 for yes.
+
+        Nothing at all is answered where the whole ballot is refused. A ballot that comes twice gets the same answer.
+        """
+        ballot, epoch, mode = args[:3]
+        state = self._state
+        self._forget_old()
+        known = self._rows.get(ballot)
+        if known is not None:
+            return known.answer
+        if not self._is_present(epoch) or len(self._rows) >= VOTES_MAX or state.clock.last <= self._silent_until:
+            return []
+        keys, sums = args[3::2], args[4::2]
+        busy = self._in_flight(keys)
+        word = bytes(
+            key not in busy and self._knows_only(key, checksum, mode) for key, checksum in zip(keys, sums, strict=True)
+        )
+        answer = [word]
+        agreed = {key: checksum for key, checksum, yes in zip(keys, sums, word, strict=True) if yes}
+        self._rows[ballot] = _Vote(mode, agreed, answer, state.turn, state.now_ms)
+        state.sync_wanted = True
+        return answer
+
+    def line(self, args: Sequence[bytes]) -> list[bytes]:
+        """Ballot, epoch: draws the line and answers our clock; `wait` while our vote is not on disk."""
+        vote = self._found(args)
+        if vote is None:
+            return []
+        state = self._state
+        if state.synced_turn < vote.turn or self._overdue():
+            state.sync_wanted = True
+            return WAIT
+        return [b"%d" % state.draw_line()]
+
+    def fence(self, args: Sequence[bytes]) -> list[bytes]:
+        """Ballot, epoch, member, the clock of its line, …: answers `done` and the keys that our vote still holds for.
+
+        From here on no record is taken that a member sent before it drew its line.
+        """
+        vote = self._found(args)
+        if vote is None:
+            return []
+        state = self._state
+        for member, reading in zip(args[2::2], args[3::2], strict=True):
+            name = member.decode()
+            state.fences[name] = max(int(reading), state.fences.get(name, -1))
+        busy = self._in_flight([*vote.agreed])
+        answer = [b"done"]
+        for key, checksum in vote.agreed.items():
+            holds = self._knows_only(key, checksum, vote.mode) and not state.hints.touched_since(key, vote.voted_ms)
+            if holds and key not in busy:
+                answer.append(key)
+        return answer
+
+    def drop(self, args: Sequence[bytes]) -> list[bytes]:
+        """Ballot, epoch, mode, storage key, checksum, …: removes (or prunes) each record that is still the one agreed upon.
+
+        The ballot is over with that. None at all are named where nothing was agreed upon.
+        """
+        ballot, epoch, mode = args[:3]
+        self._rows.pop(ballot, None)
+        records = self._state.records
+        if not self._is_present(epoch):
+            return []
+        count = 0
+        for key, checksum in zip(args[3::2], args[4::2], strict=True):
+            try:
+                record = records.get(key)
+            except DamagedRecord:
+                continue
+            if record is None or record[:8] != checksum:
+                continue
+            if mode == DROP and not self._state.owns(key):
+                self._state.forget_guest(key, record)
+            elif mode == DROP:
+                records.remove(key)
+            else:
+                records.put(key, versions.pruned(record), record)
+            count += 1
+        return [b"%d" % count]
+
+    def _found(self, args: Sequence[bytes]) -> _Vote | None:
+        """Our vote in a ballot, under the same layout still."""
+        ballot, epoch = args[:2]
+        return self._rows.get(ballot) if self._is_present(epoch) else None
+
+    def _knows_only(self, key: bytes, checksum: bytes, mode: bytes) -> bool:
+        """Whether that record is all that is known here of the key, and may go by our clock."""
+        state = self._state
+        try:
+            record = state.records.get(key)
+        except DamagedRecord:
+            return False
+        if record is None:
+            return not state.owns(key) and not state.hints.holds(key)
+        if record[:8] != checksum or (mode == DROP and not versions.is_dead(record, state.clock.now_ms)):
+            return False
+        return not state.hints.holds(key)
+
+    def _is_present(self, epoch: bytes) -> bool:
+        layout = self._state.layout
+        return layout is not None and layout.epoch == int(epoch) and layout.phase == SETTLED
+
+    def _forget_old(self) -> None:
+        oldest_ms = self._state.now_ms - VOTE_MS_MAX
+        for ballot, vote in list(self._rows.items()):
+            if vote.voted_ms > oldest_ms:
+                break
+            del self._rows[ballot]

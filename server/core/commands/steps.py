@@ -1,0 +1,67 @@
+"""The two things that commands do with a key at its coordinator: read it with a quorum, and write it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from server.core.base.errors import damaged_here
+from server.core.base.sinks import Sink
+from server.core.records import versions
+from server.core.records.records import storage_key
+from server.core.records.versions import DamagedRecord
+from server.core.requests.writes import Finish
+from server.core.work.procedures import Procedure, Step
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+
+def read_here(node: Node, key: bytes) -> Step:
+    """A step whose result is the key's record, or None: what a quorum holds joined with what we hold by then.
+
+    A command that decides and writes in the same turn as it gets this result therefore sees every write that this
+    coordinator has taken. A damaged record here is mended first.
+    """
+    stored_at = storage_key(key)
+
+    def finish(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
+        try:
+            return versions.merge(node.state.records.get(stored_at), record) or b""
+        except DamagedRecord as error:
+            return damaged_here(node.state.member.name, error)
+
+    def start(procedure: Procedure) -> None:
+        try:
+            node.state.records.get(stored_at)
+        except DamagedRecord as error:
+            refusal = damaged_here(node.state.member.name, error)
+            if not node.mending.park(error.stored_at, lambda: start(procedure), lambda: procedure.resume(refusal)):
+                procedure.resume(refusal)
+            return
+        node.reads.start(node.route(key).read_plan, stored_at, finish, procedure, 0)
+
+    return start
+
+
+def write_plain(
+    node: Node,
+    sink: Sink,
+    number: int,
+    key: bytes,
+    value: bytes,
+    expires_at_ms: int = 0,
+    kind: int = versions.VALUE,
+    finish: Finish = None,
+    seen: bytes | None = None,
+) -> None:
+    """Writes as Redis does, over all that is stored here and all of `seen`; the sink is answered at W."""
+    state = node.state
+    route = node.route(key)
+    group = node.writes.group_for(route.plan, sink)
+    stored_at = storage_key(key)
+    old = state.records.get(stored_at)
+    base = versions.merge(old, seen)
+    record = versions.supersede(base, state.actor_for(route.owned), state.clock.next(), value, expires_at_ms, kind)
+    node.writes.add(group, stored_at, record, old, finish, sink, number)
+    if kind == versions.TOMBSTONE or expires_at_ms:
+        node.collection.notice(stored_at, expires_at_ms)

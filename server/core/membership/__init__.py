@@ -1,0 +1,8 @@
+"""Membership: how nodes come, fetch what they are to own, let go what others own, and leave.
+
+membership.py     the layout that rules here: how it is met, stored, spread, and left behind
+steward.py        takes a change through its phases
+transfers.py      a new owner fetches its data
+eviction.py       what is kept elsewhere is let go here
+farewell.py       a node that stops or leaves ends first what it has begun
+"""

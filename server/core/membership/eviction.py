@@ -1,0 +1,178 @@
+"""Eviction: a node lets go what it does not keep, each record only after all its present keepers have confirmed it (P8).
+
+Theory. A record may lie where nobody looks for it: this node was an owner before the layout changed, or it has crashed
+while it stood in for one. It may be the only copy of something. So each goes through the same three steps: the keepers say
+whether they hold exactly this record (HOLDS, one byte a key); to those that do not it is brought (ABSORB), and their answer
+leaves after their commit; when all have confirmed it in one way or the other, and what lies here is that very record
+still, it is removed. A keeper that cannot be reached, or takes nothing, makes it wait.
+
+Keys that a hint is about stay until it is paid. So do keys with writes in flight.
+
+A round goes over the partitions that are not kept here and hold something, which the key counts of the trees tell at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any
+
+from server.core.base.state import State
+from server.core.records.versions import DamagedRecord
+from server.core.repair.exchange_answers import Range, read_page, rest_of, trimmed
+from server.core.ring.layout import Layout
+from server.core.work.background import BATCH_KEYS, Background
+from server.core.work.procedures import Step, Steps
+from server.core.work.questions import Answers, Questions
+
+LOOK_MS = 250
+RETRY_MS = 1000
+
+
+class Eviction:
+    """Lets go what lies here and is kept elsewhere. `in_flight` tells which of some keys have unconfirmed writes,
+    `scrub` verifies the records of some slots."""
+
+    def __init__(
+        self,
+        state: State,
+        questions: Questions,
+        background: Background,
+        in_flight: Callable[[Sequence[bytes]], dict[bytes, None]],
+        scrub: Callable[[int, int], Generator[Step, Any, None]],
+    ) -> None:
+        self._state = state
+        self._questions = questions
+        self._background = background
+        self._in_flight = in_flight
+        self._scrub = scrub
+        self._due = True
+        background.run(self._steps())
+
+    def notice(self) -> None:
+        """There may be something to let go: the layout has changed, or a record was met that is not kept here."""
+        self._due = True
+
+    def remaining(self) -> int:
+        """How many keys lie here that are not kept here."""
+        layout, trees = self._state.layout, self._state.records.trees
+        if layout is None:
+            return 0
+        return sum(trees.keys_in(trees.span_of(layout.partitions, partition)) for partition in self._foreign(layout))
+
+    def holds(self, args: Sequence[bytes]) -> list[bytes]:
+        """HOLDS epoch key checksum …: a byte for each key, 1 if it is kept here and exactly that record is held."""
+        layout = self._state.layout
+        if layout is None or int(args[0]) != layout.epoch:
+            return []
+        keys, sums = args[1::2], args[2::2]
+        return [bytes(self._holds(key, checksum) for key, checksum in zip(keys, sums, strict=True))]
+
+    def _holds(self, key: bytes, checksum: bytes) -> bool:
+        try:
+            record = self._state.records.get(key)
+        except DamagedRecord:
+            return False
+        return record is not None and record[:8] == checksum and self._state.owns(key)
+
+    def _foreign(self, layout: Layout) -> list[int]:
+        return [p for p in range(layout.partitions) if self._state.id not in layout.keepers(p)]
+
+    def _steps(self) -> Steps:
+        """Runs for ever."""
+        yield self._background.pause(0)
+        while True:
+            layout = self._state.layout
+            if layout is not None and self._due:
+                self._due = False
+                yield from self._round(layout)
+                if self._due:
+                    yield self._background.pause(RETRY_MS)
+            yield self._background.pause(LOOK_MS)
+
+    def _round(self, layout: Layout) -> Generator[Step, Any, None]:
+        trees = self._state.records.trees
+        for partition in self._foreign(layout):
+            span = trees.span_of(layout.partitions, partition)
+            ranges = [trees.bounds_of(span)] if trees.keys_in(span) else []
+            while ranges:
+                ranges = yield from self._page(layout, partition, ranges)
+                if self._state.layout is not layout:
+                    self._due = True
+                    return
+
+    def _page(self, layout: Layout, partition: int, ranges: list[Range]) -> Generator[Step, Any, list[Range]]:
+        """Lets go what can be of the next few records of a partition; answers what is left to look at."""
+        keepers = layout.keepers(partition)
+        if not all(self._state.is_usable(keeper) for keeper in keepers):
+            self._due = True
+            return []
+        yield from self._background.spend(BATCH_KEYS)
+        if self._state.layout is not layout:
+            return []
+        try:
+            page = trimmed(read_page(self._state.records, ranges))
+        except DamagedRecord:  # the engine cannot read there: what others know of it is mended, and we come again
+            self._due = True
+            first_slot, last_slot = layout.slot_range(partition)
+            yield from self._scrub(first_slot, last_slot + 1)
+            return []
+        keys = [key for key, _ in page.pairs if not self._state.hints.holds(key)]
+        batch = self._batch(keys)
+        confirmed = (yield from self._confirm(layout, keepers, batch)) if batch else batch
+        for key, record in confirmed.items():
+            self._let_go(layout, key, record)
+        if len(confirmed) < len(keys):
+            self._due = True
+        return rest_of(ranges, page.cut)
+
+    def _batch(self, keys: list[bytes]) -> dict[bytes, bytes]:
+        """The records of those keys that nothing else is about at present."""
+        state = self._state
+        busy = self._in_flight(keys)
+        batch = {}
+        for key in keys:
+            try:
+                record = state.records.get(key)
+            except DamagedRecord:
+                continue
+            if record is not None and key not in busy and not state.hints.holds(key):
+                batch[key] = record
+        return batch
+
+    def _confirm(
+        self, layout: Layout, keepers: Sequence[str], batch: dict[bytes, bytes]
+    ) -> Generator[Step, Any, dict[bytes, bytes]]:
+        """Those of the records that all keepers have confirmed."""
+        words = [word for key, record in batch.items() for word in (key, record[:8])]
+        answers: Answers = yield self._questions.ask(keepers, b"HOLDS", layout.epoch, *words)
+        confirmed = dict(batch)
+        for keeper in keepers:
+            answer = answers.get(keeper)
+            if not answer or len(answer[0]) != len(batch):
+                return {}
+            lacking = {key: batch[key] for key, held in zip(batch, answer[0], strict=True) if not held}
+            brought = (yield from self._bring(layout, keeper, lacking)) if lacking else lacking
+            for key in lacking:
+                if key not in brought:
+                    confirmed.pop(key, None)
+        return confirmed
+
+    def _bring(
+        self, layout: Layout, keeper: str, lacking: dict[bytes, bytes]
+    ) -> Generator[Step, Any, dict[bytes, bytes]]:
+        """Brings a keeper records that it lacks, as they are here now; answers those that it has taken."""
+        if self._state.layout is not layout:
+            return {}
+        present = self._batch(list(lacking))
+        sent = {key: record for key, record in lacking.items() if present.get(key) == record}
+        if not sent:
+            return {}
+        answers = yield self._questions.ask([keeper], b"ABSORB", *[word for pair in sent.items() for word in pair])
+        return sent if answers.get(keeper) else {}
+
+    def _let_go(self, layout: Layout, key: bytes, record: bytes) -> None:
+        """All keepers have confirmed that they hold this record, or more."""
+        state = self._state
+        if state.layout is layout and self._batch([key]).get(key) == record and not state.owns(key):
+            state.forget_guest(key, record)
+            state.statistics.records_evicted += 1

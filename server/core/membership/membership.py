@@ -1,0 +1,326 @@
+"""Membership: how this node comes to a layout, changes it for the one that rules, spreads what it knows, and leaves.
+
+Theory (Dynamo, section 4.8; P9). A layout is a document, and whoever meets another one than its own merges both
+(succession.py): so all nodes that talk to each other come to the same one, whatever was committed where. Three ways bring
+layouts together: a new link begins with them, whoever makes one sends it to all, and with each gossip a *view* goes out,
+the version and checksum of the sender's own, so that no difference lasts for longer than gossip takes.
+
+A layout is stored with the batch of the turn that adopts it, before anybody hears of it. `adopted` answers the question
+that every phase of a change waits for: whether this node acts by that very document, and nothing that it began under
+another one is still under way.
+
+Who connects tells the version of its layout. One that is no member here and goes by an older layout is told that it has
+been removed (GONE); what it says is not taken, for it may be old (P7). Only a layout is: it may be newer than ours, and on
+two sides of a partition there may be members that have never heard of each other. A node that finds itself removed has
+*left*: it knows no layout any more, and a mark on disk says so. Should it be joined again it lets go first whatever it
+holds from its former life, for the cluster may have forgotten since what was deleted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from xxhash import xxh3_64_hexdigest
+
+from server.core.base.errors import has_left
+from server.core.base.state import Item, State
+from server.core.liveness.liveness import State as Life
+from server.core.records.records import RECORDS_END
+from server.core.records.versions import DamagedRecord
+from server.core.requests.groups import GroupTable
+from server.core.ring.change import ADDRESS, Change
+from server.core.ring.layout import SETTLED, Layout
+from server.core.ring.succession import LOG_MAX, ChangeError, merge, readdress
+from server.core.work.background import Background
+from server.core.work.procedures import Steps
+
+DOWN_MS = 6000  # a member of whom nothing was heard since we know of it is not held for down before
+GONE = "GONE"
+YES, NO = b"1", b"0"
+_LEFT, _LAYOUT = b"left", b"layout"
+_CLEARED_KEYS = 200
+_AGAIN_MS = 1000
+_DIGITS_MAX = 18
+_ANYWHERE = ("0.0.0.0", "[::]", "::")  # addresses to listen at, and not to be reached at
+
+
+class Membership:
+    """This node's layout, and how it changes. `tables` are the requests in flight; `changed` is called after a change."""
+
+    def __init__(
+        self,
+        state: State,
+        background: Background,
+        tables: Sequence[GroupTable[Any]],
+        changed: Callable[[], None],
+    ) -> None:
+        self._state = state
+        self._background = background
+        self._tables = tables
+        self._changed = changed
+        self._view: tuple[Layout, tuple[Item, ...]] | None = None
+        self._adopted_number = 0
+        self._known_ms: dict[str, int] = {}  # since when we have looked out for a member, in this life
+        self._left: tuple[str, int] | None = None  # the cluster that this node has left, and at which epoch
+        self._offered: Layout | None = None  # what is adopted once the records of a former life are gone
+
+    def begin(self) -> None:
+        """At the start of the process: what the last one has stored. A node that has moved tells its new address."""
+        state = self._state
+        left = state.records.document(_LEFT)
+        if left is not None:
+            cluster, epoch = json.loads(left)
+            self._note_left(cluster, epoch)
+        document = state.records.document(_LAYOUT)
+        if document is None:
+            return
+        layout = Layout.decode(document)
+        here = state.member.address
+        listed = next((member.address for member in layout.members if member.id == state.id), here)
+        self._adopt(layout)
+        if listed != here and here.rpartition(":")[0] not in _ANYWHERE:
+            change = Change(f"{state.rng.getrandbits(64):016x}", ADDRESS, state.id, address=here)
+            try:
+                self.make(readdress(layout, change))
+            except ChangeError:
+                return  # another member has it: an operator has to look at that
+
+    @property
+    def left(self) -> tuple[str, int] | None:
+        """The cluster that this node has left, and at which epoch; None if it has not, or is a member again."""
+        return self._left
+
+    # --- coming to a layout
+
+    def offer(self, layout: Layout) -> bool:
+        """Takes what `layout` and the present one make together; whether that is another one than the present one."""
+        present = self._state.layout
+        if present is None:
+            return self._enter(layout)
+        if present.cluster != layout.cluster:
+            return False
+        merged = merge(present, layout)
+        if merged == present:
+            return False
+        if merged == layout:
+            self._take(merged)
+        else:
+            self.make(merged)
+        return True
+
+    def make(self, layout: Layout) -> None:
+        """A layout that was made here: stored, adopted, and sent to all, at last to those that are no members by it: they
+        forget it, and must not be the only ones who have heard of it."""
+        state = self._state
+        before = state.layout
+        members = [*layout.members, *(before.members if before is not None else ())]
+        self._take(layout)
+        for peer in dict.fromkeys(member.id for member in members):
+            if peer in state.links:
+                state.send(peer, state.message(b"LAYOUT", 0, layout.encode()))
+
+    def _enter(self, layout: Layout) -> bool:
+        """The first layout of this node, or of another life of it."""
+        state = self._state
+        if all(member.id != state.id for member in layout.members):
+            return False
+        if self._left is None:
+            self._take(layout)
+            return True
+        cluster, epoch = self._left
+        # Two stewards may let different nodes go side by side; who loses that way is a member still, and asked once more.
+        still_leaves = layout.phase == SETTLED and state.id in layout.leaving and layout.epoch == epoch
+        if layout.cluster == cluster and layout.epoch <= epoch and not still_leaves:
+            return False  # it is from before
+        idle = self._offered is None
+        if self._offered is None or layout.wins_over(self._offered):
+            self._offered = layout
+        if idle:
+            self._background.run(self._clear())
+        return True
+
+    def _clear(self) -> Steps:
+        """Lets go what is held from a former life, then adopts the layout that was offered last."""
+        records = self._state.records
+        self._state.hints.forget_all()
+        while True:
+            try:
+                pairs = records.page(b"", RECORDS_END, _CLEARED_KEYS)
+                for key, _ in pairs:
+                    self._drop(key)
+            except DamagedRecord:  # a range that the engine cannot read: somebody must look at this disk
+                yield self._background.pause(_AGAIN_MS)
+                continue
+            if not pairs:
+                break
+            turn = self._state.turn
+            while self._state.turn == turn:  # that it is gone is on disk before this node is a member again
+                yield self._background.pause(1)
+        layout, self._offered = self._offered, None
+        if layout is not None and self._state.layout is None:
+            self._take(layout)
+        return None
+
+    def _drop(self, key: bytes) -> None:
+        try:
+            self._state.records.remove(key)
+        except DamagedRecord:
+            self._state.records.mend(key, None)
+
+    def _take(self, layout: Layout) -> None:
+        """From this turn's commit on `layout` rules here, or this node is no member any more."""
+        state = self._state
+        if all(member.id != state.id for member in layout.members):
+            self._leave(layout.cluster, layout.epoch)
+            return
+        state.records.put_document(_LAYOUT, layout.encode())
+        if self._left is not None:
+            self._left = None
+            state.records.put_document(_LEFT, None)
+        self._adopt(layout)
+
+    def _adopt(self, layout: Layout) -> None:
+        state = self._state
+        before = state.layout
+        state.adopt(layout)
+        self._known_ms = {node: since_ms for node, since_ms in self._known_ms.items() if node in state.members}
+        self._adopted_number = state.number()
+        if before is not None and _loses_some(before, layout, state.id):
+            state.renew_actor()  # records with its dots are let go from now on (P2)
+        self._changed()
+
+    # --- leaving
+
+    def told_gone(self, epoch: int, revision: int) -> None:
+        """A member refuses our link: by its layout, of that version, we have been removed."""
+        layout = self._state.layout
+        if layout is not None and (epoch, revision) > layout.version:
+            self._leave(layout.cluster, epoch)
+
+    def _leave(self, cluster: str, epoch: int) -> None:
+        state = self._state
+        state.records.put_document(_LAYOUT, None)
+        state.records.put_document(_LEFT, json.dumps([cluster, epoch]).encode())
+        state.leave()
+        state.renew_actor()  # should it be joined again, it has let go what it had written (P2)
+        self._known_ms = {}
+        self._note_left(cluster, epoch)
+        self._changed()
+
+    def _note_left(self, cluster: str, epoch: int) -> None:
+        self._left = (cluster, epoch)
+        self._state.no_layout = has_left(self._state.member.name, epoch)
+
+    def introduction(self) -> tuple[str | int, ...]:
+        """What this node says first on a link: cluster, id and incarnation, and the version of its layout if it has one."""
+        state, layout = self._state, self._state.layout
+        if layout is None:
+            return "", state.id, state.incarnation
+        return layout.cluster, state.id, state.incarnation, layout.epoch, layout.revision
+
+    def refusal(self, peer: str, cluster: str, version: Sequence[bytes] = ()) -> str:
+        """Why a node that introduces itself as `peer` of `cluster`, whose layout has that version, is not taken for a
+        fellow; empty if it is.
+
+        One that was removed, or could not be joined, is told so with the version that says it, unless it goes by a layout
+        that is as new as ours: then it may have been joined again. That one, and one of whom we know nothing, may go by a
+        layout that was made elsewhere: it is taken, so that we hear of that, and of nothing else before.
+        """
+        layout = self._state.layout
+        if layout is None:
+            return ""
+        if cluster and cluster != layout.cluster:
+            return f"ERR this node belongs to cluster {layout.cluster}, not to {cluster}"
+        if peer in self._state.members:
+            return ""
+        theirs = _version_in(version)
+        if theirs is not None and theirs >= layout.version:
+            return ""
+        if any(peer in (change.node, change.other) for change in layout.log) or _is_forgotten(layout, theirs):
+            return f"{GONE} {layout.epoch} {layout.revision} node {peer} has been removed from cluster {layout.cluster}"
+        return "" if cluster else f"ERR node {peer} is no member of cluster {layout.cluster} at epoch {layout.epoch}"
+
+    def heard_refusal(self, text: str) -> bool:
+        """A node has refused our link with this error text; whether it says that we are no member there."""
+        words = text.removeprefix("-").split()
+        if words[:1] == [GONE] and len(words) > 2 and words[1].isdigit() and words[2].isdigit():
+            self.told_gone(int(words[1]), int(words[2]))
+            return True
+        return "is no member of cluster" in text
+
+    # --- views
+
+    def view(self) -> tuple[Item, ...]:
+        """Epoch, revision and checksum of the present layout; nothing without one."""
+        layout = self._state.layout
+        if layout is None:
+            return ()
+        if self._view is None or self._view[0] is not layout:
+            checksum = xxh3_64_hexdigest(layout.encode()).encode()
+            self._view = (layout, (layout.epoch, layout.revision, checksum))
+        return self._view[1]
+
+    def heard_view(self, peer: str, epoch: int, revision: int, checksum: bytes) -> None:
+        """What `peer` has for a layout. Who has the older one gets the other's; of equally old ones both get both."""
+        state, layout = self._state, self._state.layout
+        if layout is None or peer not in state.links or checksum == self.view()[2]:
+            return
+        if layout.version >= (epoch, revision):
+            state.send(peer, state.message(b"LAYOUT", 0, layout.encode()))
+        else:
+            state.send(peer, state.message(b"VIEW", 0, *self.view()))
+
+    def is_present(self, view: Sequence[bytes]) -> bool:
+        """Whether this is the view of the present layout."""
+        return len(view) >= 3 and [_as_bytes(word) for word in self.view()] == list(view[:3])
+
+    def adopted(self, args: Sequence[bytes]) -> list[bytes]:
+        """ADOPTED view: whether that layout rules here, and nothing is under way any more that was begun under another.
+
+        Nothing is answered where another layout rules.
+        """
+        return [NO if self.in_flight() else YES] if self.is_present(args) else []
+
+    def in_flight(self) -> bool:
+        """Whether requests that were begun before the present layout was adopted are still under way."""
+        return any(table.began_before(self._adopted_number) for table in self._tables)
+
+    def is_down(self, member: str) -> bool:
+        """Whether nothing is to be expected of a member. Who has just begun to look out for it does not say so yet."""
+        state = self._state
+        since_ms = self._known_ms.setdefault(member, state.now_ms)
+        return state.liveness.state(member) is Life.DOWN and state.now_ms - since_ms > DOWN_MS
+
+    def expected(self) -> list[str]:
+        """The members that are not down, this node included."""
+        layout = self._state.layout
+        members = layout.members if layout is not None else ()
+        return [member.id for member in members if not self.is_down(member.id)]
+
+
+def _loses_some(before: Layout, after: Layout, node: str) -> bool:
+    """Whether `node` keeps some partition no more."""
+    if before.partitions != after.partitions:
+        return True
+    return any(
+        node in before.keepers(partition) and node not in after.keepers(partition)
+        for partition in range(before.partitions)
+    )
+
+
+def _version_in(words: Sequence[bytes]) -> tuple[int, int] | None:
+    """The version in an introduction; older nodes tell none."""
+    numbers = [int(word) for word in words[:2] if word.isdigit() and len(word) <= _DIGITS_MAX]
+    return (numbers[0], numbers[1]) if len(numbers) == 2 else None
+
+
+def _is_forgotten(layout: Layout, theirs: tuple[int, int] | None) -> bool:
+    """Whether a layout of that version is older than all that the log remembers: then it has nothing that we have not seen,
+    and who was a member by it, and is none any more, has been removed."""
+    return theirs is not None and len(layout.log) == LOG_MAX and theirs[0] < layout.log[0].epoch
+
+
+def _as_bytes(item: Item) -> bytes:
+    return item if isinstance(item, bytes) else str(item).encode()

@@ -1,0 +1,130 @@
+"""The JSON documents of the operator's commands (DESIGN §7): each a plain dictionary made from the node's state.
+
+That of `cluster status` has a module of its own (status.py), and so has that of `cluster plan` (planning.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from protocol.slots import key_slot
+from server.core.ring.layout import Layout, Member
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+Document = dict[str, Any]
+
+
+def encode(document: Document) -> bytes:
+    """A document as it goes out: one line of JSON."""
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def by_name(layout: Layout) -> list[Member]:
+    """The members as people order them."""
+    return sorted(layout.members, key=lambda member: natural(member.name))
+
+
+def natural(name: str) -> list[str | int]:
+    """The key by which people order names: n2 before n10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def behind_of(layout: Layout, told: Iterable[Document]) -> list[str]:
+    """The names of the owners for whom some node had no room for hints, in the layout's order."""
+    behind = [owner for entry in told for owner in entry.get("behind", {})]
+    return [member.name for member in by_name(layout) if member.id in behind]
+
+
+def myself(node: Node) -> Document:
+    """Who this node is: what `dyn cluster init` and `dyn cluster join` need to know of it; `left` is the epoch at which it
+    left its cluster, if it has."""
+    state = node.state
+    member = state.member
+    left = node.membership.left
+    document: Document = {
+        "id": member.id,
+        "name": member.name,
+        "address": member.address,
+        "zone": member.zone,
+        "weight": member.weight,
+        "epoch": state.layout.epoch if state.layout is not None else 0,
+        "cluster": state.layout.cluster if state.layout is not None else "",
+        "keys": state.records.keys,
+    }
+    return document | ({"left": left[1]} if left is not None else {})
+
+
+def hints(node: Node, answers: dict[str, list[bytes]]) -> Document:
+    """`hints list`: what each holder keeps for which owner."""
+    layout = node.state.layout
+    assert layout is not None
+    told = {holder: json.loads(answer[0]) for holder, answer in answers.items() if answer}
+    rows = [
+        {"holder": member.name, **row, "owner": node.state.layout_name(row["owner"])}
+        for member in by_name(layout)
+        for row in told.get(member.id, {}).get("hints", ())
+    ]
+    return {"total": sum(row["count"] for row in rows), "hints": rows, "behind": behind_of(layout, told.values())}
+
+
+def ring(layout: Layout) -> Document:
+    """`ring show`."""
+    names = {member.id: member.name for member in layout.members}
+    owned = layout.owned()
+    seats = layout.partitions * layout.effective_n
+    return {
+        "epoch": layout.epoch,
+        "partitions": layout.partitions,
+        "n": layout.effective_n,
+        "balance": round(layout.balance(), 4),
+        "nodes": [
+            {
+                "name": member.name,
+                "zone": member.zone,
+                "weight": member.weight,
+                "owned": owned[member.id],
+                "share": round(owned[member.id] / seats, 4),
+            }
+            for member in by_name(layout)
+        ],
+        "owners": [[names[owner] for owner in owners] for owners in layout.owners],
+    }
+
+
+def locate(layout: Layout, key: bytes) -> Document:
+    """`ring locate`: where a key lives."""
+    names = {member.id: member.name for member in layout.members}
+    slot = key_slot(key)
+    partition = layout.partition_of(slot)
+    readers, keepers = layout.readers(partition), layout.keepers(partition)
+    document: Document = {
+        "key": key.decode("utf-8", "replace"),
+        "slot": slot,
+        "partition": partition,
+        "owners": [names[node] for node in readers],
+        "fallbacks": [names[node] for node in layout.preference_list(partition)[len(keepers) :]],
+    }
+    if keepers != readers:  # they take writes, too, until the change is over
+        document["beside"] = [names[node] for node in keepers[len(readers) :]]
+    return document
+
+
+def statistics(node: Node) -> Document:
+    """`DYN.STATS`: this node's counters."""
+    state = node.state
+    return {
+        "node": state.member.name,
+        "counters": asdict(state.statistics),
+        "in_flight": state.in_flight,
+        "sessions": len(node.sessions),
+        "records": state.records.keys,
+        "damaged_records": state.records.damaged,
+        "clock_refused": state.clock.refused,
+        "hints_held": state.hints.total,
+    }

@@ -1,0 +1,66 @@
+"""How much each partition holds: what a plan says of the data that moves.
+
+Theory. The number of records in a partition is known to each node that stores it (trees.py); their bytes are not, and
+reading all of them to find out would cost more than the estimate is worth. So a node takes a sample from all over its key
+space and tells the mean. Of several owners the one that has the most is believed: the others may lack something.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from protocol.slots import SLOTS
+from server.core.base.state import State
+from server.core.records.records import SLOT_PREFIX
+from server.core.records.versions import DamagedRecord
+from server.core.ring.layout import Layout
+
+_PLACES = 16
+_SAMPLE_KEYS = 16  # at each place
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Keys and bytes by partition, and whether clients are served meanwhile. Estimates."""
+
+    keys: Sequence[int]
+    bytes: Sequence[int]
+    busy: bool = False
+
+
+def own_sizes(state: State, busy: bool, args: Sequence[bytes]) -> list[bytes]:
+    """SIZES partitions: what this node stores, a JSON document."""
+    partitions = int(args[0])
+    width = SLOTS // partitions
+    counts = state.records.trees.counts
+    keys = [sum(counts[first : first + width]) for first in range(0, SLOTS, width)]
+    return [json.dumps({"keys": keys, "mean_bytes": mean_bytes(state), "busy": busy}).encode()]
+
+
+def mean_bytes(state: State) -> float:
+    """The mean size of a stored record with its key, by a sample; 0 if nothing is stored."""
+    sizes = []
+    width = SLOTS // _PLACES
+    for first in range(0, SLOTS, width):
+        if not sum(state.records.trees.counts[first : first + width]):
+            continue
+        try:
+            page = state.records.page(SLOT_PREFIX[first], SLOT_PREFIX[first + width], _SAMPLE_KEYS)
+        except DamagedRecord:
+            continue  # the scrub is told of it
+        sizes += [len(key) + len(record) for key, record in page]
+    return round(sum(sizes) / len(sizes), 1) if sizes else 0.0
+
+
+def sizes_of(layout: Layout, answers: Mapping[str, list[bytes]]) -> Sizes:
+    """What the nodes told, by partition. A partition none of whose readers answered counts as empty."""
+    told: dict[str, dict[str, Any]] = {node: json.loads(answer[0]) for node, answer in answers.items() if answer}
+    keys, sizes = [], []
+    for partition in range(layout.partitions):
+        readers = [told[node] for node in layout.readers(partition) if node in told]
+        keys.append(max([each["keys"][partition] for each in readers], default=0))
+        sizes.append(max([round(each["keys"][partition] * each["mean_bytes"]) for each in readers], default=0))
+    return Sizes(keys, sizes, any(each["busy"] for each in told.values()))

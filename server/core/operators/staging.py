@@ -1,0 +1,142 @@
+"""Staged changes: what operators want of the next layout, gathered at all nodes until one of them commits it.
+
+Theory. A change of members moves data, so it is looked at before it is made: each command only *stages* its change, a plan
+shows what all of them together would move, and a commit names the epoch that the plan was for. Nothing here is a
+decision: staged changes are a set that only grows, of ids, and so are the aborted ones among them. Two nodes that meet
+take the union of both, in whatever order they hear of them, and so all come to hold the same.
+
+A set belongs to the epoch of one layout. Once that has risen, by whomever, it is void: what was planned was planned for
+owners that are no more. An id begins with a reading of the hybrid clock, so that the changes have one order everywhere,
+and one that was staged on top of another comes after it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from server.core.base.state import State
+from server.core.ring.change import Change
+from server.core.ring.layout import Layout
+from server.core.ring.succession import ChangeError, check
+
+STAGED_MAX = 256
+_ABORTED_MAX = 4096  # ids; beyond it the oldest are forgotten, which by then all nodes have heard of
+_DOCUMENT = b"staged"
+
+
+class Staging:
+    """The staged changes that this node knows of."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._epoch = 0
+        self._changes: dict[str, Change] = {}  # by id, without the aborted ones
+        self._aborted: dict[str, None] = {}
+        self._encoded: bytes | None = None
+        document = state.records.document(_DOCUMENT)
+        if document is not None:
+            self._epoch, changes, aborted = _decode(document)
+            self._unite(changes, aborted)
+
+    def changes(self) -> list[Change]:
+        """What is staged on top of the present layout, in order."""
+        layout = self._state.layout
+        if layout is None or self._epoch != layout.epoch:
+            return []
+        return list(self._changes.values())
+
+    def stage(self, layout: Layout, kind: str, node: str, **fields: Any) -> Change:
+        """Stages a change of the present layout. Raises ChangeError if it cannot be made after those that are staged."""
+        staged = self.changes()
+        if len(staged) >= STAGED_MAX:
+            raise ChangeError(f"{STAGED_MAX} changes are staged already: commit them first, or abort them")
+        state = self._state
+        name = f"{state.clock.next():016x}-{state.rng.getrandbits(40):010x}"
+        change = Change(name, kind, node, **fields)
+        check(layout, [*staged, change])
+        self._begin(layout)
+        self._unite([change], [])
+        self._save()
+        return change
+
+    def abort(self, layout: Layout) -> int:
+        """Takes back all that is staged; how many changes that were."""
+        staged = self.changes()
+        self._begin(layout)
+        self._unite([], [change.id for change in staged])
+        self._save()
+        return len(staged)
+
+    # --- between nodes
+
+    def document(self) -> bytes | None:
+        """All that is known of the present epoch's changes, for other nodes; None if that is nothing."""
+        layout = self._state.layout
+        if layout is None or self._epoch != layout.epoch or not (self._changes or self._aborted):
+            return None
+        if self._encoded is None:
+            self._encoded = self._encode()
+        return self._encoded
+
+    def heard(self, document: bytes) -> None:
+        """Another node's document. One of another epoch is old, or early: then it comes again after the layout."""
+        layout = self._state.layout
+        epoch, changes, aborted = _decode(document)
+        if layout is None or epoch != layout.epoch:
+            return
+        self._begin(layout)
+        if self._unite(changes, aborted):
+            self._save()
+
+    def asked(self, args: Sequence[bytes]) -> list[bytes]:
+        """STAGED document: has heard it."""
+        self.heard(args[0])
+        return [b"1"]
+
+    # --- the sets
+
+    def _begin(self, layout: Layout) -> None:
+        """What was staged for another epoch is void."""
+        if self._epoch != layout.epoch:
+            self._epoch = layout.epoch
+            self._changes, self._aborted = {}, {}
+            self._encoded = None
+
+    def _unite(self, changes: list[Change], aborted: list[str]) -> bool:
+        """Whether that was news."""
+        new_ids = [name for name in aborted if name not in self._aborted]
+        self._aborted |= dict.fromkeys(new_ids)
+        if len(self._aborted) > _ABORTED_MAX:
+            self._aborted = dict.fromkeys(sorted(self._aborted)[-_ABORTED_MAX:])
+        new = [change for change in changes if change.id not in self._changes and change.id not in self._aborted]
+        if not new and not new_ids:
+            return False
+        known = self._changes | {change.id: change for change in new}
+        self._changes = {name: known[name] for name in sorted(known) if name not in self._aborted}
+        return True
+
+    def _encode(self) -> bytes:
+        fields = {
+            "epoch": self._epoch,
+            "changes": {name: change.encode() for name, change in self._changes.items()},
+            "aborted": list(self._aborted),
+        }
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+    def _save(self) -> None:
+        self._encoded = None
+        self._state.records.put_document(_DOCUMENT, self._encode())
+
+
+def _decode(document: bytes) -> tuple[int, list[Change], list[str]]:
+    """The parts of a document. A change of a kind or with fields that only a newer version knows is passed over."""
+    fields: dict[str, Any] = json.loads(document)
+    changes = []
+    for entry in fields["changes"].values():
+        try:
+            changes.append(Change.decode(entry))
+        except ValueError:
+            continue
+    return int(fields["epoch"]), changes, [str(name) for name in fields["aborted"]]

@@ -1,0 +1,272 @@
+"""`cluster status`: one verdict, one sentence that says what is wrong and what to type, then the nodes (DESIGN §7).
+
+Theory. A status is for somebody who was woken at night. The verdict is about requests, not about machines: unavailable
+when some partition cannot reach its quorums, degraded when all can but somebody is missing. A change of members is
+nothing to worry about: while it runs the verdict stays what it was, and the sentence says how far it has come.
+
+What has moved is counted in seats, a partition at a new owner: the layout says how many there are, and each node that
+fetches tells how many it has not got yet.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from server.core.base import clock_report
+from server.core.operators.documents import Document, behind_of, by_name, encode
+from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+
+NOTHING: Mapping[str, Document] = {}
+NO_STATES: Mapping[str, str] = {}
+
+
+def own_status(node: Node) -> bytes:
+    """What a node tells of itself to one that makes a status."""
+    state = node.state
+    return encode({"keys": state.records.keys, "hints_held": state.hints.total, "behind": state.hints.behind,
+                   "damaged": len(node.mending), "mended": state.statistics.records_mended,
+                   "lost": state.statistics.records_lost, "disk_full": state.disk_full,
+                   "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
+                   "wall_ms": state.clock.wall_ms})  # fmt: skip
+
+
+def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Document:
+    """`cluster status`, out of the layout, our view of who is alive, and what each node answered about itself since
+    `asked_ms` by our wall clock."""
+    layout = node.state.layout
+    assert layout is not None
+    told_by: dict[str, Document] = {node_id: json.loads(answer[0]) for node_id, answer in answers.items() if answer}
+    states = {member.id: node.state.liveness.state(member.id).value for member in layout.members}
+    verdict, summary = judge(layout, states)
+    remarks = amiss(node, layout, told_by, asked_ms)
+    if remarks:
+        summary = "; ".join(remarks if verdict == "healthy" else [summary, *remarks])
+        verdict = "degraded" if verdict == "healthy" else verdict
+    change = change_of(layout, told_by, states) if layout.phase != SETTLED else None
+    staged = len(node.staging.changes())
+    document = {
+        "epoch": layout.epoch,
+        "n": layout.effective_n,
+        "r": layout.effective_r,
+        "w": layout.effective_w,
+        "partitions": layout.partitions,
+        "verdict": verdict,
+        "summary": "; ".join([summary, *news(layout, change, staged, told_by, states)]),
+        "staged": staged,
+        "nodes": _nodes(layout, states, told_by),
+    }
+    return document | ({"change": change} if change is not None else {})
+
+
+def amiss(node: Node, layout: Layout, told_by: Mapping[str, Document], asked_ms: int) -> list[str]:
+    """What an operator should know of though every key may be served."""
+    state = node.state
+    behind = behind_of(layout, told_by.values())
+    missed = [f"{_missed(behind)}; every key is still served"] if behind else []
+    told = [(member.name, told_by.get(member.id, {}).get("wall_ms")) for member in by_name(layout)]
+    clocks_ms = {name: int(wall_ms) for name, wall_ms in told if wall_ms is not None}
+    off = clock_report.remarks(clocks_ms, asked_ms, state.clock.wall_ms, state.config.clock_warn_ms)
+    return missed + full(layout, told_by) + damage(layout, told_by) + off
+
+
+def _nodes(layout: Layout, states: Mapping[str, str], told_by: Mapping[str, Document]) -> list[Document]:
+    owned = layout.owned()
+    seats = layout.partitions * layout.effective_n
+    reading = dict.fromkeys(node for partition in range(layout.partitions) for node in layout.readers(partition))
+    nodes = []
+    for member in by_name(layout):
+        told = told_by.get(member.id, {})
+        entry: Document = {
+            "id": member.id,
+            "name": member.name,
+            "address": member.address,
+            "zone": member.zone,
+            "state": states[member.id],
+            "role": role(layout, member.id, reading),
+            "owned": owned[member.id],
+            "share": round(owned[member.id] / seats, 4),
+            "hints_held": told.get("hints_held", 0),
+            "keys": told.get("keys", 0),
+        }
+        nodes.append(entry if layout.phase == SETTLED else entry | {"transfer": told.get("transfer")})
+    return nodes
+
+
+def role(layout: Layout, node: str, reading: Collection[str]) -> str:
+    """member, or joining while it holds no partition whole, or leaving. `reading`: all who hold any."""
+    if node in layout.leaving:
+        return "leaving"
+    return "joining" if layout.phase == TRANSFER and node not in reading else "member"
+
+
+def judge(layout: Layout, states: Mapping[str, str]) -> tuple[str, str]:
+    """The verdict and its sentence, from the state (up, suspect, down) of each member."""
+    quorum = max(layout.effective_r, layout.effective_w)
+    short = 0
+    for partition in range(layout.partitions):
+        readers = layout.readers(partition)
+        if sum(states[node] == "up" for node in readers) < min(quorum, len(readers)):
+            short += 1
+    missing = [member for member in by_name(layout) if states[member.id] != "up"]
+    if not missing:
+        count = len(layout.members)
+        return "healthy", f"all {count} nodes are up" if count > 1 else "the only node is up"
+    names = ", ".join(f"{member.name} ({member.address}) is {states[member.id]}" for member in missing)
+    advice = "start it again with `dyn node start --dir DIR` on its machine, or `dyn up --dir DIR` here"
+    if short:
+        return "unavailable", (
+            f"{names}: {short} of {layout.partitions} partitions have fewer than {quorum} owners up and refuse "
+            f"requests; {advice}"
+        )
+    return "degraded", f"{names}: every key is still served; {advice}"
+
+
+# --- remarks
+
+
+def _missed(behind: list[str]) -> str:
+    return (f"{', '.join(behind)} missed writes that no hint was kept of (hints_bytes_max or hint_age_ms_max was reached): "
+            "Merkle repair brings them in time, `dyn repair` now")  # fmt: skip
+
+
+def full(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
+    """What the nodes tell of disks without room: who has none takes no writes, and no data that moves. Others do."""
+    names = [member.name for member in by_name(layout) if told_by.get(member.id, {}).get("disk_full")]
+    if not names:
+        return []
+    return [f"{', '.join(names)}: no room on the disk, writes are refused there; free some space (disk_free_bytes_min)"]
+
+
+def damage(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
+    """What the nodes tell of damaged records that could not be mended yet, or not at all."""
+    remarks = []
+    for member in by_name(layout):
+        told = told_by.get(member.id, {})
+        if told.get("damaged"):
+            remarks.append(f"{member.name} has {told['damaged']} damaged records that wait for copies of other owners")
+        if told.get("lost"):
+            remarks.append(
+                f"{member.name} has lost {told['lost']} records since it started: they were damaged and nobody had a sound "
+                "copy; look at its disk, and restore them from a backup"
+            )
+    return remarks
+
+
+# --- changes of members
+
+
+def seats_to_fill(layout: Layout) -> dict[str, int]:
+    """How many partitions each node fetches in the present change, all in all."""
+    seats: dict[str, int] = {}
+    for partition, former in layout.former:
+        for node in layout.owners[partition]:
+            if node not in former:
+                seats[node] = seats.get(node, 0) + 1
+    return seats
+
+
+def waits_for(layout: Layout, states: Mapping[str, str]) -> list[str]:
+    """The names of nodes that are down and without which the present change does not go on: those that are to get data, and
+    former owners where too few others are left to fetch from (transfers.py)."""
+    needed: dict[str, None] = {}
+    for partition, former in layout.former if layout.phase == TRANSFER else ():
+        comers = [node for node in layout.owners[partition] if node not in former]
+        asked = former if comers else ()
+        lost = [node for node in asked if states.get(node) == "down"]
+        if len(asked) - len(lost) < min(len(asked), layout.n - layout.w + 1):
+            needed |= dict.fromkeys(lost)
+        needed |= dict.fromkeys(node for node in comers if states.get(node) == "down")
+    return [member.name for member in by_name(layout) if member.id in needed]
+
+
+def change_of(layout: Layout, told_by: Mapping[str, Document], states: Mapping[str, str] = NO_STATES) -> Document:
+    """How far the present change has come. `keys` are those to fetch, as far as the nodes know them by now."""
+    left = keys = keys_done = 0
+    etas: list[int | None] = []
+    seats = seats_to_fill(layout)
+    for node, count in seats.items():
+        transfer: Document | None = told_by.get(node, {}).get("transfer")
+        if transfer is None:  # it does not answer, or has not begun
+            left += count
+            etas.append(None)
+            continue
+        left += min(count, transfer["partitions"] - transfer["partitions_done"])
+        keys += transfer["keys"]
+        keys_done += transfer["keys_done"]
+        etas.append(transfer["eta_s"])
+    moving = sum(seats.values())
+    waiting = waits_for(layout, states)
+    document: Document = {
+        "phase": layout.phase,
+        "epoch": layout.epoch,
+        "partitions_moving": moving,
+        "partitions_moved": moving - (left if layout.phase == TRANSFER else 0),
+        "keys": keys,
+        "keys_done": keys_done,
+        "eta_s": 0 if layout.phase == HANDOVER else longest(etas),
+    }
+    return document | ({"waits_for": waiting} if waiting else {})
+
+
+def longest(etas: Iterable[int | None]) -> int | None:
+    """The most of some estimates; None if one of them is not known."""
+    known = 0
+    for eta_s in etas:
+        if eta_s is None:
+            return None
+        known = max(known, eta_s)
+    return known
+
+
+def _waiting(names: Sequence[str]) -> str:
+    return f"this waits for {', '.join(names)}: what is gone for good is taken out by `dyn cluster remove {names[0]}`"
+
+
+def old_copies(layout: Layout, told: Iterable[Document]) -> int:
+    """How many records lie with nodes that they have moved away from. Where there are hints they may be those of stand-ins,
+    and where no change was ever made they are."""
+    entries = list(told)
+    if not layout.log or any(entry.get("hints_held") for entry in entries):
+        return 0
+    return sum(entry.get("to_let_go", 0) for entry in entries)
+
+
+def news(
+    layout: Layout,
+    change: Mapping[str, Any] | None,
+    staged: int,
+    told_by: Mapping[str, Document] = NOTHING,
+    states: Mapping[str, str] = NO_STATES,
+) -> list[str]:
+    """What there is to say of changes of members, under way, done or to come."""
+    remarks = []
+    if change is not None:
+        keys = f" and {100 * change['keys_done'] // change['keys']}% of the keys" if change["keys"] else ""
+        said = f"{change['partitions_moved']} of {change['partitions_moving']} partitions{keys} have moved"
+        eta_s = change["eta_s"]
+        remarks.append(f"epoch {layout.epoch}: {said}" + (f", about {eta_s} s left" if eta_s else ""))
+        if change.get("waits_for"):
+            remarks.append(_waiting(change["waits_for"]))
+    elif to_let_go := old_copies(layout, told_by.values()):
+        remarks.append(
+            f"epoch {layout.epoch}: everything has moved, {to_let_go} old copies of keys are yet to be let go"
+        )
+    if change is None and layout.leaving:
+        leaving = [member for member in by_name(layout) if member.id in layout.leaving]
+        names = ", ".join(member.name for member in leaving)
+        remarks.append(f"{names}: on the way out, until it holds nothing any more")
+        if lost := [member.name for member in leaving if states.get(member.id) == "down"]:
+            remarks.append(_waiting(lost))
+    if layout.merged_epoch and layout.merged_epoch == layout.epoch:
+        remarks.append(
+            f"two layouts were committed side by side and merged into epoch {layout.epoch}: check `dyn ring show`"
+        )
+    if staged:
+        remarks.append(f"{staged} {'change is' if staged == 1 else 'changes are'} staged: see `dyn cluster plan`")
+    return remarks

@@ -1,0 +1,272 @@
+"""What this node has stored, as the present turn sees it: the one way from the core to the storage engine.
+
+Theory. A turn changes memory first and commits at its end, so reads within it must see writes that are not yet in the
+engine. Both that overlay and the cache of records read before are one dictionary: a write puts its record there and
+into the batch; the batch is handed out once, at the end of the turn. The cache is two generations of a dictionary:
+when the young one is full it becomes the old one, and what is used again moves back. That keeps about the most recently
+used records at the cost of one look-up, with no bookkeeping on a hit. Generations turn over only between turns, so an
+uncommitted record is always found.
+
+A record that comes from the engine is verified (P11) before anybody sees it; a damaged one is counted, told to
+`on_damage`, and raises until `mend` has put a sound one in its place (mending.py).
+Storage keys are slot (2 bytes), a hash of the key (4 bytes), the key: a slot, and so a partition, is one range, and
+within it keys lie in the order of their hash, which gives SCAN a cursor and the hash tree its leaves. The tree (trees.py)
+is kept here because here every change of a record comes by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from librt.strings import BytesWriter, write_i16_be
+from mypy_extensions import i16
+from xxhash import xxh32_digest
+
+from protocol.slots import SLOTS, key_slot
+from server.core.records import versions
+from server.core.records.trees import SLOT_BITS, Trees
+from server.core.records.versions import DamagedRecord
+
+PREFIX_BYTES = 6
+RECORDS_END = b"\x40"  # beyond every slot
+HINTS = b"\xff\xfe"  # what hints.py keeps
+META = b"\xff\xff"  # the node's own documents
+SLOT_PREFIX = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
+_UNKNOWN = b"not looked up yet"  # told from any record by identity, so that "known to be absent" (None) can be cached
+_TREES = META + b"trees"  # there from a clean stop until the next write, see trees.py
+_RESCAN_KEYS = 1000
+_ENTRY_OVERHEAD_BYTES = 180  # two bytes objects and a dictionary entry, measured
+
+
+def storage_key(key: bytes) -> bytes:
+    """Where a key's record is stored."""
+    return storage_key_in(key_slot(key), key)
+
+
+def storage_key_in(slot: i16, key: bytes) -> bytes:
+    """HOT. Where the record of a key of that slot is stored."""
+    place = BytesWriter()
+    write_i16_be(place, slot)
+    place.write(xxh32_digest(key))
+    place.write(key)
+    return place.getvalue()
+
+
+class Store(Protocol):
+    """What the core asks of an engine between commits; see server/storage/engine.py."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value under a storage key."""
+
+    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` pairs from `start` (included) to `end` (not), ascending."""
+
+
+class Records:
+    """The records of this node. `get` and `put` are hot."""
+
+    def __init__(
+        self, store: Store, cache_bytes_max: int, damage_error: type[Exception], leaf_bits: int = SLOT_BITS
+    ) -> None:
+        self._store = store
+        self._damage_error = damage_error
+        self._generation_bytes_max = cache_bytes_max // 2
+        self._young: dict[bytes, bytes | None] = {}
+        self._old: dict[bytes, bytes | None] = {}
+        self._young_bytes = 0
+        self._writes: dict[bytes, bytes | None] = {}
+        self.damaged = 0
+        self.keys = 0
+        self.on_damage: Callable[[bytes], None] = lambda stored_at: None
+        self.trees = Trees(leaf_bits)
+        self._spoilt: dict[int, None] = {}  # slots that could not be read when they were counted
+        self._trees_kept = False  # the store holds a document of the trees, true until something is written
+
+    def open(self) -> None:
+        """Finds out what is stored: as the last clean stop has left it written, else by reading everything once."""
+        try:
+            document = self._store.get(_TREES)
+        except self._damage_error:
+            document = b""
+        self._trees_kept = document is not None
+        if document is not None and self.trees.restore(document):
+            self.keys = sum(self.trees.counts)
+        else:
+            self.rescan(0, SLOTS)
+
+    def rescan(self, first_slot: int, end_slot: int) -> None:
+        """Makes trees and key counts of some slots anew. Slots that cannot be read are counted as damaged, and differ
+        from everybody's: rescan them when they are mended."""
+        trees = self.trees
+        self.keys -= sum(trees.counts[first_slot:end_slot])
+        trees.forget(first_slot, end_slot)
+        damaged = self.damaged
+        try:
+            start, end = SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]
+            while page := self.page(start, end, _RESCAN_KEYS):
+                trees.fill(page)
+                self.keys += len(page)
+                start = page[-1][0] + b"\0"
+        except DamagedRecord:
+            self.keys -= sum(trees.counts[first_slot:end_slot])
+            trees.forget(first_slot, end_slot)
+            if end_slot - first_slot == 1:
+                trees.spoil(first_slot)
+                self._spoilt[first_slot] = None
+                return
+            self.damaged = damaged  # to be counted once, where it is
+            middle = (first_slot + end_slot) // 2
+            self.rescan(first_slot, middle)
+            self.rescan(middle, end_slot)
+
+    def rescan_spoilt(self) -> None:
+        """Tries the slots again that could not be read: what was damaged there may have been mended and committed."""
+        spoilt, self._spoilt = self._spoilt, {}
+        for slot in spoilt:
+            self.rescan(slot, slot + 1)
+
+    def retire(self) -> dict[bytes, bytes | None]:
+        """A batch for after the last turn: with it the next `open` need not read everything."""
+        return {_TREES: self.trees.encode()}
+
+    def get(self, key: bytes) -> bytes | None:
+        """HOT. The record under a storage key, or None. Raises DamagedRecord."""
+        record = self._young.get(key, _UNKNOWN)
+        return self._fetch(key) if record is _UNKNOWN else record
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """HOT. The records under storage keys, in their order. Raises DamagedRecord."""
+        young = self._young
+        try:
+            return [young[key] for key in keys]
+        except KeyError:
+            return [self.get(key) for key in keys]
+
+    def absorb(self, pairs: list[bytes]) -> None:
+        """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord.
+
+        What was merged before a damaged one stays: a record is true wherever it is kept.
+        """
+        young, writes, trees = self._young, self._writes, self.trees
+        for index in range(0, len(pairs), 2):
+            key, record = pairs[index], pairs[index + 1]
+            old = young.get(key, _UNKNOWN)
+            if old is _UNKNOWN:
+                old = self._fetch(key)
+            merged = versions.merge(old, record)
+            if merged is old or merged is None:
+                continue
+            young[key] = writes[key] = merged
+            trees.change(key, old, merged)
+            if old is None:
+                self.keys += 1
+                self._young_bytes += len(merged)
+            else:
+                self._young_bytes += len(merged) - len(old)
+
+    def _fetch(self, key: bytes) -> bytes | None:
+        record = self._old.get(key, _UNKNOWN)
+        if record is _UNKNOWN:
+            record = self._load(key)
+        self._young[key] = record
+        self._young_bytes += _ENTRY_OVERHEAD_BYTES + len(key) + (len(record) if record else 0)
+        return record
+
+    def _load(self, key: bytes) -> bytes | None:
+        try:
+            record = self._store.get(key)
+        except self._damage_error as error:
+            raise self.damage(key, str(error)) from error
+        if record is not None and not versions.verify(record):
+            raise self.damage(key, f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
+        return record
+
+    def damage(self, key: bytes, message: str) -> DamagedRecord:
+        """The record under a storage key was found damaged: counts and tells it. Answers what to raise."""
+        self.damaged += 1
+        self.on_damage(key)
+        return DamagedRecord(message, key)
+
+    def stored(self, key: bytes) -> bytes | None:
+        """What the engine holds under a storage key, read past the cache, for the scrub. Raises DamagedRecord."""
+        return self._writes[key] if key in self._writes else self._load(key)
+
+    def is_stored(self, key: bytes) -> bool:
+        """Whether bytes are known to be stored under a storage key, sound or not."""
+        try:
+            return self._store.get(key) is not None
+        except self._damage_error:
+            return False
+
+    def put(self, key: bytes, record: bytes, replaced: bytes | None) -> None:
+        """HOT. Stores `record` with this turn's batch, in place of `replaced`, which `get` has just answered."""
+        self._young[key] = self._writes[key] = record
+        self.trees.change(key, replaced, record)
+        if replaced is None:
+            self.keys += 1
+            self._young_bytes += len(record)
+        else:
+            self._young_bytes += len(record) - len(replaced)
+
+    def remove(self, key: bytes) -> None:
+        """Removes what is stored under a storage key with this turn's batch. The caller knows why that may be.
+
+        Raises DamagedRecord."""
+        old = self.get(key)
+        if old is not None:
+            self._young[key] = self._writes[key] = None
+            self._young_bytes -= len(old)
+            if self.trees.counts[int.from_bytes(key[:2], "big")]:  # else it lay where nothing could be read
+                self.keys -= 1
+            self.trees.change(key, old, None)
+
+    def mend(self, key: bytes, record: bytes | None) -> None:
+        """Stores `record` (None: nothing) in place of damaged bytes with this turn's batch."""
+        self._young[key] = self._writes[key] = record
+        self._young_bytes += _ENTRY_OVERHEAD_BYTES + len(key) + (len(record) if record else 0)
+        slot = int.from_bytes(key[:2], "big")
+        self.rescan(slot, slot + 1)  # nobody knows what the damaged bytes have been to the tree
+
+    def put_aside(self, key: bytes, value: bytes | None) -> None:
+        """Stores what is no record (`key` lies beyond RECORDS_END) with this turn's batch; None removes it."""
+        self._writes[key] = value
+
+    def put_document(self, name: bytes, document: bytes | None) -> None:
+        """Stores one of the node's own documents (the layout) with this turn's batch; None removes it."""
+        self.put_aside(META + name, document)
+
+    def document(self, name: bytes) -> bytes | None:
+        """One of the node's own documents."""
+        value = self._writes.get(META + name, _UNKNOWN)
+        return self._store.get(META + name) if value is _UNKNOWN else value
+
+    def page(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """Stored pairs from `start` to `end`, this turn's writes included. Raises DamagedRecord."""
+        writes = {key: value for key, value in self._writes.items() if start <= key and (end is None or key < end)}
+        removed = sum(value is None for value in writes.values())
+        try:
+            pairs = self._store.scan(start, end, limit + removed)
+        except self._damage_error as error:
+            self.damaged += 1
+            raise DamagedRecord(str(error)) from error
+        if not writes:
+            return pairs
+        last = pairs[-1][0] if len(pairs) == limit + removed else None
+        merged: dict[bytes, bytes | None] = dict(pairs)
+        merged |= {key: value for key, value in writes.items() if last is None or key <= last}
+        return sorted((key, value) for key, value in merged.items() if value is not None)[:limit]
+
+    def take(self) -> dict[bytes, bytes | None]:
+        """The batch of this turn, to be committed before anything is said."""
+        writes = self._writes
+        if writes:
+            self._writes = {}
+            if self._trees_kept:
+                self._trees_kept = False
+                writes[_TREES] = None
+        if self._young_bytes > self._generation_bytes_max:
+            self._old = self._young
+            self._young = {}
+            self._young_bytes = 0
+        return writes

@@ -1,0 +1,173 @@
+"""The side of an exchange that is asked: hashes, lists and records of what lies here, and taking what the other has.
+
+Theory. Each question is answered out of the present turn, remembers nothing, and costs no more than a page: so the asker
+alone decides how far an exchange goes, and may be lost at any point. All questions name the layout's epoch, and under
+another one there is no answer. Each answer begins with a word about whether clients are served here at the moment, so
+that the asker, whose budget pays for both (background.py), spends it at our pace.
+
+    HASHES leaf_bits parts spans       the hash of each part of each span; nothing if our leaves are not theirs
+    LIST mode start end start end …    what lies in the ranges: cut, then checksum and key of each record, or, in mode
+                                       RECORDS, key, record, key, record, …
+    FETCH key …                        the record of each key, empty for none, UNREADABLE if it is damaged; perhaps fewer
+    MERGE key record …                 merges them: how many have changed what is here, how many could not be taken; or
+                                       nothing, when nothing is taken at present
+
+A *page* is what one question moves: a batch of keys, and no more bytes than `PAGE_BYTES` but for the last record. `cut` is
+the last key of a page that does not reach the end of the ranges; what lies before it, in all of them, is complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from struct import Struct
+from typing import NamedTuple
+
+from server.core.base.state import State
+from server.core.records.records import Records
+from server.core.records.trees import Span
+from server.core.records.versions import DamagedRecord
+from server.core.work.background import BATCH_KEYS, Background
+from server.core.work.questions import Answerer
+
+PAGE_BYTES = 256 << 10
+UNREADABLE = b"?"  # shorter than any key or record
+CHECKSUMS, RECORDS = b"c", b"r"
+_pack_span = Struct(">II").pack
+_unpack_spans = Struct(">II").iter_unpack
+
+Range = tuple[bytes, bytes]  # storage keys, the second one excluded; ranges ascend and do not overlap
+
+
+class Page(NamedTuple):
+    """Stored pairs in order, and where they were cut off; an empty `cut` says that there are no more."""
+
+    pairs: list[tuple[bytes, bytes]]
+    cut: bytes
+
+
+def read_page(records: Records, ranges: Sequence[Range]) -> Page:
+    """A page of what is stored in `ranges`. Raises DamagedRecord where the engine cannot read."""
+    pairs: list[tuple[bytes, bytes]] = []
+    size = 0
+    for start, end in ranges:
+        found = limit = -1
+        while found == limit:
+            if len(pairs) == BATCH_KEYS or size >= PAGE_BYTES:
+                return Page(pairs, pairs[-1][0])
+            # as many as will fit, if they are like those before; at first two, for they may be large
+            limit = min(BATCH_KEYS - len(pairs), 1 + (PAGE_BYTES - size) * len(pairs) // size if size else 2)
+            more = records.page(start, end, limit)
+            found = len(more)
+            if more:
+                pairs += more
+                size += sum([len(record) for _, record in more])
+                start = more[-1][0] + b"\0"
+    return Page(pairs, b"")
+
+
+def trimmed(page: Page) -> Page:
+    """A page of records small enough to send."""
+    size = 0
+    for index, (key, record) in enumerate(page.pairs):
+        size += len(record)
+        if size >= PAGE_BYTES and index + 1 < len(page.pairs):
+            return Page(page.pairs[: index + 1], key)
+    return page
+
+
+def rest_of(ranges: Sequence[Range], cut: bytes) -> list[Range]:
+    """What is left of `ranges` behind the key `cut`; nothing if that is empty."""
+    if not cut:
+        return []
+    after = cut + b"\0"
+    return [(max(start, after), end) for start, end in ranges if end > after]
+
+
+def absorb(records: Records, key: bytes, record: bytes) -> bool:
+    """Merges `record` into what is stored; whether that has changed it. Raises DamagedRecord."""
+    old = records.get(key)
+    records.absorb([key, record])
+    return records.get(key) is not old
+
+
+def encode_spans(spans: Sequence[Span]) -> bytes:
+    """Ranges of leaves in a message."""
+    return b"".join([_pack_span(start, end) for start, end in spans])
+
+
+def parts_of(span: Span, parts: int) -> list[Span]:
+    """The range cut into so many of equal size, the last one perhaps smaller; fewer when it has not so many leaves."""
+    start, end = span
+    step = -(-(end - start) // parts)
+    return [(place, min(place + step, end)) for place in range(start, end, step)]
+
+
+class ExchangeAnswers:
+    """Answers the questions of exchanges."""
+
+    def __init__(self, state: State, background: Background) -> None:
+        self._state = state
+        self._background = background
+
+    def answerers(self) -> dict[bytes, Answerer]:
+        """What the table of questions needs."""
+        return {
+            b"HASHES": lambda args: self._under_layout(args, self._hashes),
+            b"LIST": lambda args: self._under_layout(args, self._list),
+            b"FETCH": lambda args: self._under_layout(args, self._fetch),
+            b"MERGE": lambda args: self._under_layout(args, self._merge),
+        }
+
+    def _under_layout(self, args: Sequence[bytes], answer: Answerer) -> list[bytes]:
+        layout = self._state.layout
+        if layout is None or int(args[0]) != layout.epoch:
+            return []
+        return [b"1" if self._background.busy else b"0", *answer(args[1:])]
+
+    def _hashes(self, args: Sequence[bytes]) -> list[bytes]:
+        trees = self._state.records.trees
+        if int(args[0]) != trees.leaf_bits:
+            return [b""]
+        parts = int(args[1])
+        spans = list(_unpack_spans(args[2]))
+        return [b"".join([trees.hash_of(part) for span in spans for part in parts_of(span, parts)])]
+
+    def _list(self, args: Sequence[bytes]) -> list[bytes]:
+        ranges = list(zip(args[1::2], args[2::2], strict=True))
+        try:
+            page = read_page(self._state.records, ranges)
+        except DamagedRecord:
+            return [UNREADABLE]
+        if args[0] == CHECKSUMS:
+            return [page.cut, *[record[:8] + key for key, record in page.pairs]]
+        page = trimmed(page)
+        return [page.cut, *[item for key, _ in page.pairs for item in (key, self._readable(key))]]
+
+    def _fetch(self, args: Sequence[bytes]) -> list[bytes]:
+        found: list[bytes] = []
+        size = 0
+        for key in args:
+            found.append(self._readable(key))
+            size += len(found[-1])
+            if size >= PAGE_BYTES:
+                break
+        return found
+
+    def _readable(self, key: bytes) -> bytes:
+        """The verified record, empty for none."""
+        try:
+            return self._state.records.get(key) or b""
+        except DamagedRecord:
+            return UNREADABLE
+
+    def _merge(self, args: Sequence[bytes]) -> list[bytes]:
+        state = self._state
+        if state.disk_full:
+            return []
+        changed = refused = 0
+        for key, record in zip(args[::2], args[1::2], strict=True):
+            try:
+                changed += absorb(state.records, key, record)
+            except DamagedRecord:
+                refused += 1
+        return [b"%d" % changed, b"%d" % refused]

@@ -1,0 +1,137 @@
+"""A job: an owner makes some partitions equal on all their owners, because a repair task, here or elsewhere, wants it.
+
+Theory. The node that runs a task (tasks.py) gives each partition to one of its live owners, a few at a time, for an
+owner can compare its own tree. It asks the same question until the job is done, and by that starts it, learns how far
+it is and keeps it alive: a job that nobody asks about ends by itself, and one whose node was restarted begins anew.
+
+The owner exchanges with each of the others in turn. What it took from one is new to those that came before, so these are
+visited again: then all owners hold what any of them held.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from server.core.base.state import State
+from server.core.repair.exchange import LOST, UNSETTLED, Exchange, NothingTaken, Outcome, PeerLost
+from server.core.work.background import Background
+from server.core.work.procedures import Step, Steps
+from server.core.work.questions import Questions
+
+JOBS_MAX = 4
+SILENCE_MS = 10_000  # a job that nobody has asked about for so long ends
+_ROUNDS_MAX = 3
+_LOOK_MS = 1000
+
+RUNNING, DONE, BUSY = "running", "done", "busy"
+
+
+class _Job:
+    """What one job has done so far."""
+
+    def __init__(self, partitions: list[int], asked_ms: int) -> None:
+        self.partitions = partitions
+        self.asked_ms = asked_ms
+        self.state = RUNNING
+        self.outcome = Outcome()
+        self.keys: dict[int, int] = {}  # by partition, when done
+        self.missed: dict[tuple[int, str], str] = {}  # (partition, owner) -> why
+
+    def document(self) -> bytes:
+        """What the task gets to know."""
+        fields = {
+            "state": self.state,
+            "keys_repaired": self.outcome.keys_repaired,
+            "bytes_sent": self.outcome.bytes_sent,
+            "keys": list(self.keys.items()),
+            "missed": [[partition, owner, why] for (partition, owner), why in self.missed.items()],
+        }
+        return json.dumps(fields, separators=(",", ":")).encode()
+
+
+class RepairJobs:
+    """The jobs of this node."""
+
+    def __init__(self, state: State, questions: Questions, background: Background) -> None:
+        self._state = state
+        self._questions = questions
+        self._background = background
+        self._jobs: dict[str, _Job] = {}
+
+    def asked(self, args: Sequence[bytes]) -> list[bytes]:
+        """REPAIR epoch job action partition …: starts the job unless it is there; `action` stop ends it."""
+        state, layout = self._state, self._state.layout
+        if layout is None or int(args[0]) != layout.epoch:
+            return []
+        name = args[1].decode()
+        job = self._jobs.get(name)
+        if args[2] == b"stop":
+            if job is not None:
+                job.outcome.stopped = True
+            return [json.dumps({"state": DONE}).encode()]
+        if job is None:
+            if len(self._jobs) >= JOBS_MAX:
+                return [json.dumps({"state": BUSY}).encode()]
+            job = self._jobs[name] = _Job([int(partition) for partition in args[3:]], state.now_ms)
+            self._background.run(self._work(name, job))
+            self._background.run(self._watch(name, job))
+        job.asked_ms = state.now_ms
+        if job.state == DONE:
+            self._jobs.pop(name, None)
+        return [job.document()]
+
+    def _watch(self, name: str, job: _Job) -> Steps:
+        """Ends a job that nobody asks about any more."""
+        while self._jobs.get(name) is job:
+            yield self._background.pause(_LOOK_MS)
+            if self._state.now_ms - job.asked_ms > SILENCE_MS:
+                job.outcome.stopped = True
+                if job.state == DONE:
+                    self._jobs.pop(name, None)
+        return None
+
+    def _work(self, name: str, job: _Job) -> Steps:
+        state, layout = self._state, self._state.layout
+        assert layout is not None
+        others: dict[str, list[int]] = {}
+        for partition in job.partitions:
+            for owner in layout.readers(partition):
+                if owner != state.id:
+                    others.setdefault(owner, []).append(partition)
+        waiting = list(others.items())
+        for _ in range(_ROUNDS_MAX):
+            behind = 0  # so many of them lack what a later one has brought
+            for index, (peer, partitions) in enumerate(waiting):
+                taken = job.outcome.keys_taken
+                yield from self._exchange(job, peer, partitions)
+                if job.outcome.keys_taken > taken:
+                    behind = index
+            waiting = waiting[:behind]
+        for partition in job.partitions:
+            span = state.records.trees.span_of(layout.partitions, partition)
+            job.keys[partition] = state.records.trees.keys_in(span)
+        job.state = DONE
+        if job.outcome.stopped:
+            self._jobs.pop(name, None)
+        return None
+
+    def _exchange(self, job: _Job, peer: str, partitions: list[int]) -> Generator[Step, Any, None]:
+        """Makes the partitions equal here and at `peer`, or notes that they are not."""
+        state, layout = self._state, self._state.layout
+        why = ""
+        unsettled = job.outcome.unsettled
+        try:
+            if layout is None or not state.is_usable(peer):
+                raise PeerLost
+            spans = [state.records.trees.span_of(layout.partitions, partition) for partition in partitions]
+            yield from Exchange(state, self._questions, self._background, peer, job.outcome).repair(spans)
+        except NothingTaken:
+            why = UNSETTLED
+        except PeerLost:
+            why = LOST
+        if not why and job.outcome.unsettled > unsettled:
+            why = UNSETTLED
+        for partition in partitions if why else ():
+            job.missed[partition, peer] = why

@@ -1,0 +1,143 @@
+"""The scrub: every record is read and verified once in `scrub_interval_ms`, whether anybody asks for it or not (P11).
+
+Theory. Damage that nobody reads is found only when the other copies are gone, too. So a procedure walks over all that is
+stored, at a pace that takes it round once in the interval, and never faster than the budget of background work allows.
+It reads what is on the disk and not what is in the cache. What it finds damaged is mended (mending.py); what is dead, or
+has a long clock, becomes a candidate for collection at the key's coordinator (collection.py); what is not kept here is
+brought to those who keep it (eviction.py).
+
+The engine may refuse a whole range because one block in it is damaged. Then another owner tells which keys should be
+there, and they are read one by one: those that can still be read are well, the others are mended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from protocol.slots import SLOTS
+from server.core.base.state import State
+from server.core.collection.collection import Collection
+from server.core.records import versions
+from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
+from server.core.records.versions import DamagedRecord
+from server.core.work.background import BATCH_KEYS, Background
+from server.core.work.procedures import Step, Steps
+from server.core.work.questions import Answers, Questions
+
+PAUSE_MS_MAX = 60_000
+
+
+class Scrub:
+    """Reads all records of this node, round and round."""
+
+    def __init__(
+        self,
+        state: State,
+        questions: Questions,
+        background: Background,
+        collection: Collection,
+        met_stray: Callable[[], None],
+    ) -> None:
+        self._state = state
+        self._met_stray = met_stray
+        self._questions = questions
+        self._background = background
+        self._collection = collection
+
+    def start(self) -> None:
+        """Begins, for as long as the node runs."""
+        self._background.run(self._rounds())
+
+    def _rounds(self) -> Steps:
+        state = self._state
+        yield self._background.pause(0)  # until it is known what time it is
+        yield self._background.pause(min(PAUSE_MS_MAX, state.config.scrub_interval_ms))
+        while True:
+            begun_ms = state.now_ms
+            yield from self._round()
+            state.statistics.scrubs += 1
+            rest_ms = begun_ms + state.config.scrub_interval_ms - state.now_ms
+            yield self._background.pause(max(1, rest_ms))
+
+    def _round(self) -> Generator[Step, Any, None]:
+        state = self._state
+        state.records.rescan_spoilt()
+        pages = state.records.keys // BATCH_KEYS + 1
+        pause_ms = min(PAUSE_MS_MAX, state.config.scrub_interval_ms // pages * 9 // 10)
+        yield from self.walk(0, SLOTS, pause_ms)
+
+    def walk(self, first_slot: int, end_slot: int, pause_ms: int = 1) -> Generator[Step, Any, None]:
+        """Verifies what is stored in some slots."""
+        start, last = SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]
+        while start < last:
+            yield from self._background.spend(BATCH_KEYS)
+            try:
+                pairs, end = self._page(start, end_slot)
+            except DamagedRecord:
+                start = yield from self._around_damage(start)
+                continue
+            for key, record in pairs:
+                self._verify(key, record)
+            start = end
+            yield self._background.pause(pause_ms if pairs or start == last else 1)
+
+    def _page(self, start: bytes, end: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """A page from `start` up to the slot `end`, and where to go on after it. Ends before what the engine cannot read.
+
+        Raises DamagedRecord when that begins in the very slot of `start`."""
+        first = _slot(start)
+        while True:
+            try:
+                pairs = self._state.records.page(start, SLOT_PREFIX[end], BATCH_KEYS)
+                return pairs, SLOT_PREFIX[end] if len(pairs) < BATCH_KEYS else pairs[-1][0] + b"\0"
+            except DamagedRecord:
+                if end == first + 1:
+                    raise
+                end = (first + 1 + end) // 2
+
+    def _verify(self, key: bytes, record: bytes) -> None:
+        state = self._state
+        state.statistics.records_scrubbed += 1
+        if not versions.verify(record):
+            state.records.damage(key, f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
+            return
+        slot = int.from_bytes(key[:2], "big")
+        route = state.routes[slot >> state.route_shift]
+        if not route.owned:
+            self._met_stray()
+        elif route.coordinator is None:
+            long = versions.clock_entries(record) > state.config.clock_entries_max
+            if long or versions.is_dead(record, state.clock.now_ms):
+                self._collection.notice(key, 0)
+
+    def _around_damage(self, start: bytes) -> Generator[Step, Any, bytes]:
+        """The engine cannot read from `start` on. Reads what other owners have there, key by key; answers where to go on.
+
+        Where nobody answers the slot is left to the next round.
+        """
+        state = self._state
+        slot = _slot(start)
+        end = SLOT_PREFIX[slot + 1]
+        owners = [owner for owner in state.routes[slot >> state.route_shift].owners if owner != state.id]
+        answers: Answers = yield self._questions.ask(owners, b"PAGE", start, end, BATCH_KEYS)
+        sound = [answer for answer in answers.values() if answer]
+        keys = sorted({key: None for answer in sound for key in answer[1::2]})
+        full = [answer[-2] for answer in sound if answer[0] == b"1"]
+        last = min(full) if full else None
+        for key in keys:
+            if last is None or key <= last:
+                self._read(key)
+        return end if last is None else last + b"\0"
+
+    def _read(self, key: bytes) -> None:
+        try:
+            record = self._state.records.stored(key)
+        except DamagedRecord:
+            return  # noted by `Records.damage`
+        if record is not None:
+            self._verify(key, record)
+
+
+def _slot(key: bytes) -> int:
+    return int.from_bytes(key[:2].ljust(2, b"\0"), "big")

@@ -1,0 +1,190 @@
+"""Quorum reads: this node reads its own replica, asks the other owners in parallel, answers when R have answered.
+
+Theory (Dynamo, section 4.5). Whichever R replicas are fastest make the answer, so one slow owner does not set the
+latency. The question carries a digest of our own records: an owner that holds the same answers with one word for the
+whole group and nothing is decoded; one that differs sends its records, and ours become the join of both. A damaged
+record here is no vote: the other owners must make up the quorum. Where too few owners are live their stand-ins are asked,
+too. One that holds the record (it keeps it with a hint) votes as the owner it stands for; its ignorance is no vote.
+
+Read repair (section 5): when all owners have answered, or their time is up, those whose record differs from what all know
+together get that, whole. Not if a fence has been passed since the group began: then what was read may be older than a
+deletion that everybody has forgotten since (see collection.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+from xxhash import xxh3_64_digest
+
+from server.core.base.quorum import Tally
+from server.core.base.routing import Plan
+from server.core.base.sinks import Sink
+from server.core.base.state import State
+from server.core.records.versions import DamagedRecord, merge
+from server.core.requests.groups import Group, GroupTable
+
+# Makes the reply out of the record that the quorum agreed on: (record, sink, now_ms) -> encoded reply
+Finish = Callable[[bytes | None, Sink, int], bytes]
+
+
+def digest(records: list[bytes | None]) -> bytes:
+    """HOT. Equal lists of records have equal digests. A record names its own write, so positions cannot be confused."""
+    try:
+        return xxh3_64_digest(b"".join(records))  # type: ignore[arg-type]
+    except TypeError:
+        return xxh3_64_digest(b"".join([record or b"-" for record in records]))
+
+
+_REPAIRS_MAX = 128  # keys and records that wait for one node
+
+
+class ReadGroup(Group):
+    """The reads of one turn that ask the same owners: storage keys, and what is known of their records so far."""
+
+    __slots__ = ("differing", "keys", "ours", "records", "stamp")
+
+    def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
+        super().__init__(number, plan, tally, deadline_ms)
+        self.keys: list[bytes] = []
+        self.ours: list[bytes | None] = []  # what we held at the start
+        self.records: list[bytes | None] = []  # the join of all that was answered so far
+        self.differing: dict[str, list[bytes]] = {}  # what those owners hold that do not hold ours
+        self.stamp = 0  # the hybrid clock at the start
+
+
+class Reads(GroupTable[ReadGroup]):
+    """The read groups in flight."""
+
+    operation = "read"
+    outcome = "unread"
+
+    def __init__(self, state: State) -> None:
+        super().__init__(state)
+        self._repairs: dict[str, list[bytes]] = {}  # node -> storage key, record, …
+        self._repairs_stamp = 0  # of the oldest of them
+
+    def open(self, plan: Plan, quorum: int) -> ReadGroup:
+        """This turn's group of reads with R of `quorum`; 0 stands for the layout's."""
+        return plan.reading.get(quorum) or self._register(
+            ReadGroup, plan, plan.reading, quorum, quorum or self._state.read_quorum
+        )
+
+    def start(self, plan: Plan, key: bytes, finish: Finish, sink: Sink, number: int, quorum: int = 0) -> None:
+        """Adds the read of storage key `key` to this turn's group; `quorum` 0 takes the asker's or the layout's."""
+        group = self.open(plan, quorum or sink.read_quorum)
+        group.keys.append(key)
+        group.members.append((finish, sink, number))
+
+    def _launch(self, group: ReadGroup) -> None:
+        state = self._state
+        state.statistics.reads += len(group.keys)
+        group.stamp = state.clock.last
+        try:
+            group.ours = group.records = state.records.get_many(group.keys)
+            if group.plan.owned:
+                group.tally.ack(state.id)
+            elif group.plan.absent and group.plan.stand_ins[0][1] == state.id:
+                self._vote_as(group, group.plan.absent[0])
+        except DamagedRecord:
+            group.ours = group.records = [self._sound(key) for key in group.keys]
+            group.tally.fail(state.id)
+        message = state.message(b"READ", group.number, digest(group.ours), *group.keys)
+        plan = group.plan
+        if plan.stand_ins and plan.replicas - len(plan.absent) < group.tally.wanted:
+            self._ask_voters(group, message)
+        else:
+            for peer in plan.peers:
+                if peer in state.links:
+                    state.send(peer, message)
+                    group.waiting[peer] = peer
+                else:
+                    group.tally.fail(peer)
+        self._track(group)
+
+    def _vote_as(self, group: ReadGroup, owner: str) -> None:
+        """This node stands in for `owner`."""
+        if None in group.ours:
+            group.tally.fail(owner)
+        else:
+            group.tally.ack(owner)
+
+    def _ask_voters(self, group: ReadGroup, message: bytes) -> None:
+        """Too few owners are live: those that are, and the stand-ins of the others."""
+        state, plan = self._state, group.plan
+        voters = [(peer, peer) for peer in plan.peers if peer not in plan.absent]
+        voters += [(node or owner, owner) for owner, node in plan.stand_ins if node != state.id]
+        for node, owner in voters:
+            if node in state.links:
+                state.send(node, message)
+                group.waiting[node] = owner
+            else:
+                group.tally.fail(owner)
+
+    def _sound(self, key: bytes) -> bytes | None:
+        try:
+            return self._state.records.get(key)
+        except DamagedRecord:
+            return None
+
+    def differ(self, peer: str, number: int, records: list[bytes]) -> None:
+        """`peer` holds `records` (empty for none), in the order of the keys asked, where not all equal ours."""
+        group = self._groups.get(number)
+        if group is None or peer not in group.waiting:
+            return
+        if not group.differing:
+            group.records = list(group.ours)
+        group.differing[peer] = records
+        joined = group.records
+        for index, record in enumerate(records):
+            if record != (joined[index] or b""):
+                self._state.statistics.read_differences += 1
+                joined[index] = merge(joined[index], record or None)
+        self.acked(peer, number)
+
+    def _complete(self, group: ReadGroup) -> None:
+        now_ms = self._state.clock.now_ms
+        for (finish, sink, number), record in zip(self._take_members(group), group.records, strict=True):
+            assert finish is not None
+            sink.answer(number, finish(record, sink, now_ms))
+
+    def _settle(self, group: ReadGroup) -> None:
+        """All have answered who will: whoever differs gets the join, with the next tick or when much has gathered."""
+        if not group.differing:
+            return
+        plan, acked = group.plan, group.tally.acked
+        for node in (*plan.peers, self._state.id) if plan.owned else plan.peers:
+            if node in acked and node not in plan.absent:
+                pairs = _lacking(group, group.differing.get(node, group.ours))
+                if pairs:
+                    self._repairs.setdefault(node, []).extend(pairs)
+                    self._repairs_stamp = min(self._repairs_stamp or group.stamp, group.stamp)
+                    if len(self._repairs[node]) > _REPAIRS_MAX:
+                        self.repair()
+
+    def repair(self) -> None:
+        """Sends and stores what reads have found lacking since the last time: many records in one commit."""
+        state = self._state
+        if not self._repairs:
+            return
+        repairs, self._repairs = self._repairs, {}
+        stamp, self._repairs_stamp = self._repairs_stamp, 0
+        if state.fence >= stamp:
+            return
+        for node, pairs in repairs.items():
+            state.statistics.read_repairs += len(pairs) // 2
+            if node == state.id:
+                with suppress(DamagedRecord):  # found damaged since: it is mended, not repaired
+                    state.records.absorb(pairs)
+            elif node in state.links:
+                state.send(node, state.message(b"KEEP", state.number(), *pairs))
+
+
+def _lacking(group: ReadGroup, held: Sequence[bytes | None]) -> list[bytes]:
+    """Storage key, record, … of what somebody who holds `held` lacks."""
+    pairs: list[bytes] = []
+    for key, record, joined in zip(group.keys, held, group.records, strict=True):
+        if joined is not None and joined != (record or None):
+            pairs += (key, joined)
+    return pairs

@@ -1,0 +1,108 @@
+"""The replica's side: keeping records that coordinators send, and telling what is kept.
+
+Theory. A replica decides nothing: it merges what comes (P3 makes order and repetition harmless) and acknowledges in the
+same turn; the acknowledgement leaves after the turn's commit. A group of records is taken whole or refused whole, so
+one word acknowledges it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from server.core.base.state import State
+from server.core.records import versions
+from server.core.records.records import PREFIX_BYTES
+from server.core.records.versions import DamagedRecord
+from server.core.requests.reads import digest
+
+
+def store(state: State, pairs: list[bytes]) -> str | None:
+    """HOT. Merges storage key, record, storage key, record, … into what is stored. Answers why not, if not."""
+    if state.disk_full:
+        return f"DISKFULL node {state.member.name} is an owner of this key and refuses writes"
+    try:
+        state.records.absorb(pairs)
+    except DamagedRecord as error:
+        return f"ERR node {state.member.name}: {error}"
+    state.statistics.stored += len(pairs) // 2
+    return None
+
+
+def take_in(state: State, pairs: list[bytes]) -> str | None:
+    """Keeps records that are not all ours: whoever sent them has not heard of the present layout yet. Their owners get
+    them with hints. Answers why not, if not.
+
+    The acknowledgement is as good as a stand-in's: what it counts for is on W disks and reaches its owners, but who reads
+    there may miss it until it does. That needs a coordinator that all have held for down while the reads moved
+    (steward.py waits for the others), and that speaks before it has heard of it. To refuse would lose its client a write
+    that could be kept.
+    """
+    if state.hints.full:
+        return f"ERR node {state.member.name} has no room for another hint"
+    refusal = store(state, pairs)
+    if refusal is None:
+        for stored_at in pairs[::2]:
+            for owner in () if state.owns(stored_at) else state.owners_of(stored_at):
+                state.hints.keep(owner, [stored_at], state.clock.now_ms, state.now_ms, True)
+    return refusal
+
+
+def stand_in(state: State, owner: str, pairs: list[bytes]) -> str | None:
+    """Keeps records, and a hint of each, for an owner that a coordinator cannot reach. Answers why not, if not."""
+    if owner == state.id:
+        return store(state, pairs)
+    if state.hints.full:
+        return f"ERR node {state.member.name} has no room for another hint"
+    if state.layout is None or all(member.id != owner for member in state.layout.members):
+        return f"ERR node {state.member.name} does not know the node {owner}"
+    refusal = store(state, pairs)
+    if refusal is None:
+        state.hints.keep(owner, pairs[::2], state.clock.now_ms, state.now_ms, True)
+    return refusal
+
+
+def absorb(state: State, pairs: list[bytes]) -> list[bytes]:
+    """Takes records that repair brings: answers one word, or nothing if they are refused: not all of them are ours, say."""
+    if not all(state.owns(stored_at) for stored_at in pairs[::2]):
+        return []
+    return [b"1"] if store(state, pairs) is None else []
+
+
+def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[bytes]) -> None:
+    """HOT. Answers with one word if we hold what the coordinator holds, else with our records."""
+    state.statistics.reads_answered += 1
+    try:
+        records = state.records.get_many(keys)
+    except DamagedRecord:
+        state.send(peer, state.message(b"REFUSED", number))
+        return
+    if None in records and not state.owns(keys[0]):  # a stand-in knows what it holds, and nothing of what it does not
+        state.send(peer, state.message(b"REFUSED", number))
+    elif digest(records) == their_digest:
+        state.send(peer, state.message(b"SAME", number))
+    else:
+        state.send(peer, state.message(b"RECORDS", number, *[record or b"" for record in records]))
+
+
+def page(state: State, args: Sequence[bytes]) -> list[bytes]:
+    """A page of what is stored: args are start, end, limit; answers [b"1" if there is more else b"0", key, skeleton, …].
+
+    Skeletons are records without their values: enough to merge with those of other owners and to tell live from dead.
+    A damaged record ends in an answer that says nothing, so another owner speaks for the page. Nothing is said either of
+    what is not kept here, or not any more: the asker goes by another layout.
+    """
+    start, end, limit = args[0], args[1], int(args[2])
+    first, last = int.from_bytes(start[:2], "big"), int.from_bytes(end[:2], "big") - 1
+    shift = state.route_shift
+    if not all(route.owned for route in state.routes[first >> shift : (last >> shift) + 1]):
+        return []
+    try:
+        pairs = state.records.page(start, end, limit)
+        answer = [b"1" if len(pairs) == limit else b"0"]
+        for key, record in pairs:
+            if len(key) < PREFIX_BYTES or not versions.verify(record):
+                raise state.records.damage(key, f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
+            answer += (key, versions.skeleton(record))
+    except DamagedRecord:
+        return []
+    return answer

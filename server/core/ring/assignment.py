@@ -1,0 +1,169 @@
+"""Who owns what when a cluster is made: N owners for each of Q partitions, as evenly as the members allow.
+
+Theory. Dynamo's "strategy 3" (SOSP 2007, section 6.2) cuts the ring into Q equal partitions and gives each node an
+equal number of them. A token ring leaves evenness to chance; here it is computed, in three steps of which each keeps
+what the former has reached:
+
+1. `shares`: how many partitions each node owns. Partitions go one at a time to the node with the lowest load by weight
+   (D'Hondt's method), which makes max(owned / weight) as low as it can be. No node owns a partition twice, so a heavy
+   one stops at Q and the others take the excess.
+2. `deal`: which nodes own a partition together. Rows are dealt one after the other, and a node is taken only when the
+   rest can still be dealt. That test is exact: the limits of nodes, zones and rows nest, so what can be dealt in
+   fractions can be dealt whole (an integral flow). Of the nodes that pass, one is taken that has much left and has
+   seldom met those of the row: so the copies of a lost node's records lie with all others alike.
+3. `arrange` (in `arrangement`): which of them is first, second, and so on, so that each node is that equally often.
+
+Zones come before balance. A partition takes a second owner from a zone only when each zone has given one or has no
+more nodes, a third only when each has given two, and so on. That is the limit of balance as well: with as many zones
+as owners each zone keeps every partition once, whatever its size. With zones a a a b b c and N=3 the nodes in a own Q/3
+each, those in b Q/2, that in c Q: the balance is 0.5, and no layout with distinct zones has a better one.
+
+Pure and deterministic: the result depends on ids, zones and weights alone, not on the order of the members. A change of
+membership starts from the same `ZoneRule` and `shares` (what should be), then moves rows towards them.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from server.core.ring.arrangement import Row, arrange
+from server.core.ring.layout import Member
+
+
+def assign(members: Sequence[Member], partitions: int, n: int) -> tuple[tuple[str, ...], ...]:
+    """The owners' ids of every partition, in order: min(n, members) of them.
+
+    `partitions` is a power of two (not needed here), `n` at least 1. ValueError: no members.
+    """
+    if not members:
+        raise ValueError("a cluster needs at least one member")
+    ordered = sorted(members, key=lambda member: member.id)
+    zones = ZoneRule.of(ordered, min(n, len(ordered)))
+    quotas = shares([member.weight for member in ordered], zones, partitions)
+    rows = deal(quotas, zones, partitions)
+    arrange(rows, quotas)
+    return tuple(tuple(ordered[node].id for node in row) for row in rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneRule:
+    """Of the `count` owners of a partition, zone z has at least `least[z]` and at most `most[z]`.
+
+    Zones and nodes are numbers: places among the sorted zones, and among the members sorted by id.
+    """
+
+    count: int
+    zone_of: tuple[int, ...]
+    least: tuple[int, ...]
+    most: tuple[int, ...]
+
+    @staticmethod
+    def of(members: Sequence[Member], count: int) -> ZoneRule:
+        """Fills all zones alike, as far as each has nodes. `members` sorted by id, at least `count` of them."""
+        names = sorted({member.zone for member in members})
+        zone_of = tuple(names.index(member.zone) for member in members)
+        sizes = [zone_of.count(zone) for zone in range(len(names))]
+        level = 1
+        while sum(min(size, level) for size in sizes) < count:
+            level += 1
+        least = tuple(min(size, level - 1) for size in sizes)
+        return ZoneRule(count, zone_of, least, tuple(min(size, level) for size in sizes))
+
+
+def shares(weights: Sequence[int], zones: ZoneRule, partitions: int, held: Sequence[int] = ()) -> list[int]:
+    """The number of partitions each node owns: `zones.count * partitions` in all, by weight within the zones' bounds.
+
+    Equal weights without bounds in the way differ by at most one. Of all admissible shares these have the lowest
+    max(owned / weight). Of nodes with equal claims those that hold more already (`held`, when given) go first.
+    """
+    owned = [0] * len(weights)
+    in_zone = [0] * len(zones.most)
+
+    def claim(node: int) -> tuple[float, bool, int]:
+        """The lower the sooner served."""
+        return (owned[node] + 1) / weights[node], not held or held[node] <= owned[node], node
+
+    def hand_out(nodes: Iterable[int], seats: int) -> None:
+        queue = [claim(node) for node in nodes]
+        heapq.heapify(queue)
+        while seats:
+            _, _, node = heapq.heappop(queue)
+            zone = zones.zone_of[node]
+            if owned[node] == partitions or in_zone[zone] == zones.most[zone] * partitions:
+                continue  # full for good: not pushed back
+            owned[node] += 1
+            in_zone[zone] += 1
+            seats -= 1
+            heapq.heappush(queue, claim(node))
+
+    for zone, least in enumerate(zones.least):
+        hand_out([node for node, of in enumerate(zones.zone_of) if of == zone], least * partitions)
+    hand_out(range(len(weights)), zones.count * partitions - sum(owned))
+    return owned
+
+
+def deal(quotas: Sequence[int], zones: ZoneRule, partitions: int) -> list[Row]:
+    """`partitions` rows of `zones.count` distinct nodes: node i in `quotas[i]` of them, each row within the zone rule.
+
+    The quotas must be such that rows of these sizes exist, as `shares` makes them: none above `partitions`, those of
+    each zone within its bounds, `zones.count * partitions` in all.
+    """
+    table = _Deal(quotas, zones)
+    return [table.next_row(rows_left) for rows_left in range(partitions, 0, -1)]
+
+
+class _Deal:
+    """The state between two rows: what each node and zone has left, and how often two nodes share a row already."""
+
+    def __init__(self, quotas: Sequence[int], zones: ZoneRule) -> None:
+        self.zones = zones
+        self.quotas = quotas
+        self.left = list(quotas)
+        self.zone_left = [0] * len(zones.most)
+        for node, quota in enumerate(quotas):
+            self.zone_left[zones.zone_of[node]] += quota
+        self.together = [[0] * len(quotas) for _ in quotas]
+
+    def next_row(self, rows_left: int) -> Row:
+        after = rows_left - 1
+        bounds = list(zip(self.zones.least, self.zones.most, self.zone_left, strict=True))
+        low = [max(least, left - most * after) for least, most, left in bounds]
+        high = [min(most, left - least * after) for least, most, left in bounds]
+        waiting = [node for node, left in enumerate(self.left) if left]
+        met = [0] * len(self.left)
+        row: Row = []
+        while len(row) < self.zones.count:
+            allowed = self._allowed(waiting, low, high, self.zones.count - len(row), rows_left)
+            chosen = min(allowed, key=lambda node: (met[node] - self.left[node]) / self.quotas[node])
+            waiting.remove(chosen)
+            low[self.zones.zone_of[chosen]] -= 1
+            high[self.zones.zone_of[chosen]] -= 1
+            row.append(chosen)
+            met = [a + b for a, b in zip(met, self.together[chosen], strict=True)]
+        self._take(row)
+        return row
+
+    def _allowed(self, waiting: Row, low: list[int], high: list[int], slots: int, rows_left: int) -> Row:
+        """The nodes that can have the next of the row's `slots` with the rest still dealable.
+
+        A node with as many partitions left as there are rows must be in this row, and in each after it.
+        """
+        zone_of = self.zones.zone_of
+        musts, able = [0] * len(low), [0] * len(low)
+        for node in waiting:
+            able[zone_of[node]] += 1
+            musts[zone_of[node]] += self.left[node] == rows_left
+        spare = slots - sum(map(max, low, musts))
+        open_zones = [
+            low[zone] > must or (spare > 0 and must < min(high[zone], able[zone])) for zone, must in enumerate(musts)
+        ]
+        return [node for node in waiting if self.left[node] == rows_left or open_zones[zone_of[node]]]
+
+    def _take(self, row: Row) -> None:
+        for node in row:
+            self.left[node] -= 1
+            self.zone_left[self.zones.zone_of[node]] -= 1
+            for other in row:
+                self.together[node][other] += 1

@@ -1,0 +1,125 @@
+"""What makes a layout valid: every fault of one, as a sentence.
+
+Theory. A document comes from another node, from a disk, or from an older version of this program; whatever is wrong with
+it is found here, once, when it becomes a `Layout`. So nobody else has to ask whether an owner is a member.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from ipaddress import AddressValueError, IPv6Address
+from typing import TYPE_CHECKING
+
+from protocol.slots import SLOTS
+
+if TYPE_CHECKING:
+    from server.core.ring.layout import Layout, Member
+
+PORT_MAX = 65535
+
+
+def faults_of(layout: Layout) -> Iterator[str]:
+    """What is wrong with the layout, a sentence each; none when it is valid. Only the first is sure to make sense."""
+    if not _is_word(layout.cluster):
+        yield f"the cluster's id {layout.cluster!r} is not a printable word"
+    if layout.epoch < 0:
+        yield f"the epoch {layout.epoch} is negative"
+    if not 1 <= layout.partitions <= SLOTS or layout.partitions & (layout.partitions - 1):
+        yield f"the number of partitions {layout.partitions} is not a power of two from 1 to {SLOTS}"
+    if layout.n < 1:
+        yield f"n is {layout.n}, but a partition needs at least one owner"
+    for name, quorum in (("r", layout.r), ("w", layout.w)):
+        if not 1 <= quorum <= layout.n:
+            yield f"{name} is {quorum}, not from 1 to n, which is {layout.n}"
+    for name, count in (
+        ("revision", layout.revision),
+        ("progress", layout.progress),
+        ("merged_epoch", layout.merged_epoch),
+    ):
+        if count < 0:
+            yield f"the {name} {count} is negative"
+    yield from member_faults(layout.members)
+    yield from _owner_faults(layout)
+    yield from _passing_faults(layout)
+
+
+def member_faults(members: Sequence[Member]) -> Iterator[str]:
+    """What is wrong with the members of a layout, by themselves."""
+    if not members:
+        yield "the layout has no members"
+    for member in members:
+        for what, word in (("id", member.id), ("name", member.name)):
+            if not _is_word(word):
+                yield f"the {what} {word!r} of a member is not a printable word"
+        if member.zone and not _is_word(member.zone):
+            yield f"the zone {member.zone!r} of member {member.name} is not a printable word"
+        if not _is_address(member.address):
+            yield f"the address {member.address!r} of member {member.name} is not host:port"
+        if member.weight < 1:
+            yield f"the weight {member.weight} of member {member.name} is not positive"
+    for what, words in (
+        ("id", [member.id for member in members]),
+        ("name", [member.name for member in members]),
+        ("address", [member.address for member in members]),
+    ):
+        for word in words:
+            if words.count(word) > 1:
+                yield f"two members have the {what} {word!r}"
+    if [member.id for member in members] != sorted(member.id for member in members):
+        yield "the members are not sorted by id"
+
+
+def _owner_faults(layout: Layout) -> Iterator[str]:
+    known = {member.id for member in layout.members}
+    if len(layout.owners) != layout.partitions:
+        yield f"the layout names owners for {len(layout.owners)} partitions, not for {layout.partitions}"
+    for partition, owners in enumerate(layout.owners):
+        if len(owners) != layout.effective_n:
+            yield f"partition {partition} has {len(owners)} owners, not {layout.effective_n}"
+        if len(set(owners)) != len(owners):
+            yield f"partition {partition} names an owner twice"
+        for owner in owners:
+            if owner not in known:
+                yield f"partition {partition} is owned by {owner!r}, who is no member"
+
+
+def _passing_faults(layout: Layout) -> Iterator[str]:
+    """What is wrong with that part of the layout which describes a change under way."""
+    known = {member.id for member in layout.members}
+    if layout.phase not in ("settled", "transfer", "handover"):
+        yield f"the phase {layout.phase!r} is none"
+    if (layout.phase == "settled") != (not layout.former):
+        yield f"the phase is {layout.phase}, and {len(layout.former)} partitions have former owners"
+    partitions = [partition for partition, _ in layout.former]
+    if partitions != sorted(set(partitions)) or any(not 0 <= partition < layout.partitions for partition in partitions):
+        yield "the partitions with former owners are not partitions in ascending order"
+    for partition, owners in layout.former:
+        if not owners or len(set(owners)) != len(owners) or not known.issuperset(owners):
+            yield f"the former owners of partition {partition} are none, or not distinct members"
+    if list(layout.leaving) != sorted(set(layout.leaving)) or not known.issuperset(layout.leaving):
+        yield "those who leave are not distinct members, sorted by id"
+    if layout.members and len(layout.leaving) == len(layout.members):
+        yield "no member stays"
+    for partition, row in enumerate(layout.owners):
+        if any(owner in layout.leaving for owner in row):
+            yield f"partition {partition} is owned by a member that leaves"
+
+
+def _is_word(text: str) -> bool:
+    """Not empty, printable, no blanks: fit for a line of CLUSTER NODES and for a shell."""
+    return text != "" and text.isprintable() and " " not in text
+
+
+def _is_address(text: str) -> bool:
+    host, colon, port = text.rpartition(":")
+    if not colon or not (
+        port.isascii() and port.isdigit() and len(port) <= 5 and port[0] != "0" and int(port) <= PORT_MAX
+    ):
+        return False
+    if host.startswith("[") and host.endswith("]"):
+        try:
+            IPv6Address(host[1:-1])
+        except AddressValueError:
+            return False
+        return True
+    return _is_word(host) and not any(mark in host for mark in ":[]")

@@ -1,0 +1,79 @@
+"""Making all pairs of nodes meet alike in the rows of a change, without a further move.
+
+Theory. Which node gives a seat and which takes it follows from the targets; in which row it happens is mostly free, and
+that decides who owns partitions together. Two exchanges that undo each other's effect on the nodes' totals keep the
+targets: x leaves row p for y, y leaves row q for x. They are taken when they cost no further new seat and lower the
+unevenness (see `seats`). One of the two seats must be new, otherwise both would move. So for a new seat of x the
+partners are: y with a new seat of its own; or y who owned p before and gave it up (it takes p back, and gives q).
+
+The search is a descent, sweep by sweep over the new seats, within a budget of trials that bounds its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from server.core.ring.seats import Seats
+
+SWEEPS_MAX = 8
+TRIALS_MAX = 30_000  # of one exchange against another: a tenth of a second
+
+
+def even_pairs(seats: Seats) -> None:
+    """Exchanges new seats while that makes pairs more even, within the budget."""
+    trials = 0
+    for _ in range(SWEEPS_MAX):
+        better = False
+        new = seats.new_seats()
+        newcomers = _rows_by_node(new, len(seats.missing))
+        for row, node in new:
+            if not (node in seats.rows[row] and seats.is_new(row, node)):
+                continue  # went elsewhere in this sweep
+            best, best_gain = None, -1e-9
+            for other_row, other in _partners(seats, newcomers, row, node):
+                trials += 1
+                gain = _gain(seats, row, node, other_row, other)
+                if gain < best_gain:
+                    best, best_gain = (other_row, other), gain
+            if best is not None:
+                _swap(seats, row, node, *best)
+                better = True
+            if trials > TRIALS_MAX:
+                return
+        if not better:
+            return
+
+
+def _rows_by_node(new: list[tuple[int, int]], nodes: int) -> list[list[int]]:
+    rows: list[list[int]] = [[] for _ in range(nodes)]
+    for row, node in new:
+        rows[node].append(row)
+    return rows
+
+
+def _partners(seats: Seats, newcomers: list[list[int]], row: int, node: int) -> Iterator[tuple[int, int]]:
+    """The (row, node) whose seat can be exchanged for this new one, at no price, within the rules."""
+    present = seats.rows[row]
+    for other in range(len(newcomers)):
+        if other in present or not seats.zones_permit(row, node, other):
+            continue
+        gave_up = not seats.is_new(row, other)
+        for other_row in seats.rows_of[other] if gave_up else newcomers[other]:
+            if (
+                seats.permits(other_row, other, node)
+                and seats.price(row, node, other) + seats.price(other_row, other, node) <= 0
+            ):
+                yield other_row, other
+
+
+def _gain(seats: Seats, row: int, node: int, other_row: int, other: int) -> float:
+    """The change of unevenness; owners of both rows meet the two as often as before."""
+    here, there = seats.rows[row], seats.rows[other_row]
+    return seats.crowding(row, node, other, there) + seats.crowding(other_row, other, node, here)
+
+
+def _swap(seats: Seats, row: int, node: int, other_row: int, other: int) -> None:
+    seats.leave(row, node)
+    seats.leave(other_row, other)
+    seats.enter(row, other)
+    seats.enter(other_row, node)

@@ -1,0 +1,7 @@
+"""Work of several steps, without a task or a future: how it waits for answers and for time, and how it is paced.
+
+procedures.py     a generator that is resumed by what it waits for
+timers.py         pauses
+questions.py      what one node asks of others outside the hot path
+background.py     procedures that no client waits for, and the budget that they share
+"""

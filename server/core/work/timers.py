@@ -1,0 +1,42 @@
+"""Pauses: how a procedure waits for time to pass, in a node whose time comes in as an argument.
+
+Theory. Background work (repair, hint replay, scrubbing) is written as procedures that do a little and pause. A pause is
+a row in a heap; `Node.tick` and `Node.wake` resume what is due. `next_ms` tells the shell when to wake the node between
+two ticks, so that a pause may be shorter than a tick.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+from server.core.work.procedures import Procedure, Step
+
+
+class Timers:
+    """The pauses of all procedures of a node, by the monotonic clock of its turns."""
+
+    def __init__(self) -> None:
+        self._rows: list[tuple[int, int, Procedure]] = []
+        self._count = 0
+
+    def pause_until(self, due_ms: int) -> Step:
+        """A step that is over once it is `due_ms`; its result is None."""
+
+        def start(procedure: Procedure) -> None:
+            self._count += 1  # equal times resume in the order in which they were asked for
+            heapq.heappush(self._rows, (due_ms, self._count, procedure))
+
+        return start
+
+    def expire(self, now_ms: int) -> None:
+        """Resumes the procedures whose pause is over."""
+        rows = self._rows
+        due: list[Procedure] = []
+        while rows and rows[0][0] <= now_ms:
+            due.append(heapq.heappop(rows)[2])
+        for procedure in due:
+            procedure.resume(None)
+
+    def next_ms(self) -> int | None:
+        """When the next pause ends."""
+        return self._rows[0][0] if self._rows else None

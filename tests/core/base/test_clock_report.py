@@ -1,0 +1,43 @@
+"""Which clocks the status calls off, from what each node read between a question and its answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.core.base.clock_report import remarks
+from tests.core.commands.talking import layout_of, make_node, member
+
+ASKED_MS, ANSWERED_MS = 100_000, 103_000
+
+
+@pytest.mark.parametrize(
+    ("readings_ms", "named"),  # of n1, n2, …; and who is off, by how many seconds
+    [
+        ([], {}),
+        ([100_000], {}),
+        ([100_000, 103_000, 101_500], {}),
+        ([100_000, 95_000, 108_000], {}),  # as far off as may be
+        ([100_000, 94_999, 101_000], {"n2": "5 s behind"}),
+        ([100_000, 108_001, 101_000], {"n2": "5 s ahead"}),
+        ([100_000, 101_000, 823_000], {"n3": "720 s ahead"}),
+        ([101_000, 821_000, 822_000], {"n1": "718 s behind"}),  # the one that is asked is off itself
+        ([101_000, 133_000, 70_000], {"n2": "30 s ahead", "n3": "30 s behind"}),
+        ([101_000, 133_000], {"n2": "30 s ahead"}),
+        ([101_000, 70_000], {"n1": "30 s ahead"}),
+    ],
+)
+def test_who_is_off(readings_ms: list[int], named: dict[str, str]) -> None:
+    clocks_ms = {f"n{number + 1}": reading_ms for number, reading_ms in enumerate(readings_ms)}
+    found = remarks(clocks_ms, ASKED_MS, ANSWERED_MS, 5000)
+    assert len(found) == len(named)
+    for remark, (name, off) in zip(found, named.items(), strict=True):
+        assert remark.startswith(f"the clock of {name} is {off}")
+
+
+def test_who_is_no_member_any_more_complains_no_more() -> None:
+    node = make_node(members=2)
+    node.clock_report.told(member(2).id, 7000)
+    assert node.clock_report.complaints() == {"n2": 7000}
+    assert node.state.layout is not None
+    node.state.adopt(layout_of((member(1),)))
+    assert node.clock_report.complaints() == {}

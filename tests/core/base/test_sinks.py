@@ -1,0 +1,170 @@
+"""Every request is answered once and in order, whatever the order in which the answers come (P5)."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from server.core.base.errors import ErrorReply
+from server.core.base.sinks import Gather, Session
+
+
+def new_session(ready: list[Session] | None = None) -> Session:
+    return Session(1, "127.0.0.1:1", "127.0.0.1:2", 0, [] if ready is None else ready)
+
+
+# --- sessions
+
+
+STEP = st.tuples(st.sampled_from(["open", "open", "answer", "answer", "flush"]), st.integers(0, 99))
+# by itself a list strategy seldom makes more than ten
+STEPS = st.sampled_from([0, 10, 30]).flatmap(lambda least: st.lists(STEP, min_size=least, max_size=least + 20))
+
+
+@given(STEPS)
+@settings(deadline=None)
+def test_replies_leave_in_command_order_as_soon_as_they_can(steps: list[tuple[str, int]]) -> None:
+    ready: list[Session] = []
+    session = new_session(ready)
+    replies: list[bytes | None] = []  # of every command ever, None while it is in flight
+    sent = b""
+    sent_count = 0
+    for step, choice in steps:
+        waiting = [number for number, reply in enumerate(replies) if reply is None]
+        if step == "open":
+            assert session.open([b"GET", b"%d" % len(replies)]) == len(replies)
+            replies.append(None)
+        elif step == "answer" and waiting:
+            number = waiting[choice % len(waiting)]
+            replies[number] = b"reply %d;" % number
+            session.answer(number, b"reply %d;" % number)
+            assert ready == [session]
+        elif step == "flush":
+            ready.clear()
+            session.listed = False
+            due = list(itertools.takewhile(lambda reply: reply is not None, replies))
+            sent += session.flush()
+            assert sent == b"".join(reply for reply in due if reply is not None)
+            assert session.flushed == len(due) - sent_count
+            sent_count = len(due)
+        waiting = [number for number, reply in enumerate(replies) if reply is None]
+        assert session.in_flight == len(waiting)
+        assert session.unanswered() == [[b"GET", b"%d" % number] for number in waiting]
+
+
+def test_a_second_answer_is_caught_whether_the_first_has_left_or_not() -> None:
+    session = new_session()
+    first, second = session.open([b"GET", b"a"]), session.open([b"GET", b"b"])
+    session.answer(second, b"2")
+    with pytest.raises(AssertionError, match="twice"):
+        session.answer(second, b"again")
+    assert session.flush() == b""
+    session.answer(first, b"1")
+    assert session.flush() == b"12"
+    for number in (first, second):
+        with pytest.raises(AssertionError, match="twice"):
+            session.answer(number, b"again")
+    assert session.in_flight == 0
+    assert session.flush() == b""
+
+
+def test_a_command_that_was_never_begun_cannot_be_answered() -> None:
+    session = new_session()
+    with pytest.raises(IndexError):
+        session.answer(0, b"+OK\r\n")
+
+
+def test_a_session_is_listed_once_a_turn() -> None:
+    ready: list[Session] = []
+    session = new_session(ready)
+    numbers = [session.open([b"PING"]) for _ in range(3)]
+    assert ready == []
+    for number in numbers:
+        session.answer(number, b"+PONG\r\n")
+    assert ready == [session]
+
+
+def test_an_empty_reply_is_an_answer() -> None:
+    session = new_session()
+    number = session.open([b"CLIENT", b"REPLY", b"OFF"])
+    session.answer(number, b"")
+    assert (session.in_flight, session.flush(), session.flushed) == (0, b"", 1)
+
+
+# --- gathering
+
+
+@dataclass
+class Asker:
+    """A sink that keeps what it is told."""
+
+    resp3: bool = False
+    relayed: bool = False
+    read_quorum: int = 0
+    write_quorum: int = 0
+    answers: list[tuple[int, bytes]] = field(default_factory=list)
+
+    def answer(self, number: int, reply: bytes) -> None:
+        """Takes it."""
+        self.answers.append((number, reply))
+
+
+def listing(replies: list[bytes], resp3: bool) -> bytes:
+    """What a command makes of its parts, told apart by protocol."""
+    return (b"resp3 " if resp3 else b"resp2 ") + b",".join(replies)
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"$1\r\na\r\n", b"", b":-1\r\n", b"$1\r\n-\r\n", b"-ERR a\r\n", b"-NOQUORUM b\r\n"]),
+        min_size=1,
+    ),
+    st.booleans(),
+    st.data(),
+)
+@settings(deadline=None)
+def test_parts_come_together_in_their_order_and_the_first_error_wins(
+    replies: list[bytes], resp3: bool, data: st.DataObject
+) -> None:
+    asker = Asker(resp3)
+    gather = Gather(asker, 7, len(replies), listing)
+    for part in data.draw(st.permutations(range(len(replies)))):
+        assert asker.answers == []
+        gather.answer(part, replies[part])
+    errors = [reply for reply in replies if reply.startswith(b"-")]
+    assert asker.answers == [(7, errors[0] if errors else listing(replies, resp3))]
+    assert isinstance(asker.answers[0][1], ErrorReply) == bool(errors)
+
+
+def test_a_part_is_answered_once() -> None:
+    asker = Asker()
+    gather = Gather(asker, 1, 2, listing)
+    gather.answer(0, b"a")
+    with pytest.raises(AssertionError, match="twice"):
+        gather.answer(0, b"a")
+    assert asker.answers == []
+    gather.answer(1, b"b")
+    for part in (0, 1):
+        with pytest.raises(AssertionError, match="twice"):
+            gather.answer(part, b"again")
+    assert asker.answers == [(1, b"resp2 a,b")]
+
+
+def test_parts_are_asked_for_as_their_asker_would_be() -> None:
+    gather = Gather(Asker(True, True, 2, 3), 1, 1, listing)
+    assert (gather.resp3, gather.relayed, gather.read_quorum, gather.write_quorum) == (True, True, 2, 3)
+
+
+def test_gathers_nest() -> None:
+    asker = Asker()
+    outer = Gather(asker, 5, 2, listing)
+    inner = Gather(outer, 1, 2, listing)
+    inner.answer(1, b"c")
+    outer.answer(0, b"a")
+    assert asker.answers == []
+    inner.answer(0, b"b")
+    assert asker.answers == [(5, b"resp2 a,resp2 b,c")]

@@ -1,0 +1,172 @@
+"""Staged changes: one set at all nodes, whatever order they hear of it in, for one epoch, and over restarts."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import replace
+
+import pytest
+
+from server.core.base.config import Config
+from server.core.node import Node
+from server.core.operators.staging import STAGED_MAX
+from server.core.ring.change import JOIN, LEAVE, WEIGHT, ZONE, Change
+from server.core.ring.layout import Layout
+from server.core.ring.succession import ChangeError
+from tests.core.commands.talking import WALL_MS, finish_turn, layout_of, make_node, member, reach
+
+IDS = [f"{number:040x}" for number in range(9)]
+
+
+def layout(node: Node) -> Layout:
+    present = node.state.layout
+    assert present is not None
+    return present
+
+
+def stage(node: Node, kind: str, number: int, **fields: object) -> Change:
+    return node.staging.stage(layout(node), kind, IDS[number], **fields)
+
+
+def join(node: Node, number: int) -> Change:
+    new = member(number)
+    return stage(node, JOIN, number, name=new.name, address=new.address, zone=new.zone, weight=1)
+
+
+def document(node: Node) -> bytes:
+    told = node.staging.document()
+    assert told is not None
+    return told
+
+
+def test_changes_come_in_the_order_they_were_staged_in() -> None:
+    node = make_node(3)
+    made = [join(node, 4), stage(node, WEIGHT, 4, weight=3), stage(node, LEAVE, 1), stage(node, ZONE, 2, zone="b")]
+    assert node.staging.changes() == made
+    assert [change.id for change in made] == sorted({change.id for change in made})
+
+
+def test_a_change_that_cannot_be_made_after_the_others_is_refused() -> None:
+    node = make_node(3)
+    stage(node, LEAVE, 1)
+    for kind, number, fields, why in (
+        (LEAVE, 1, {}, "n1 is leaving already"),
+        (LEAVE, 8, {}, "no member"),
+        (WEIGHT, 2, {"weight": 0}, "not positive"),
+        (ZONE, 2, {"zone": "a b"}, "not a printable word"),
+        (JOIN, 4, {"name": "n2", "address": "h:1", "weight": 1}, "there is a node n2 already"),
+        (JOIN, 4, {"name": "n4", "address": "nowhere", "weight": 1}, "is not host:port"),
+    ):
+        with pytest.raises(ChangeError, match=why):
+            stage(node, kind, number, **fields)
+    assert [change.kind for change in node.staging.changes()] == [LEAVE]
+
+
+def test_all_of_the_members_cannot_leave() -> None:
+    node = make_node(2)
+    stage(node, LEAVE, 1)
+    with pytest.raises(ChangeError, match="no node would be left"):
+        stage(node, LEAVE, 2)
+
+
+def test_there_is_a_bound() -> None:
+    node = make_node(3)
+    for number in range(STAGED_MAX):
+        stage(node, WEIGHT, 1, weight=number + 1)
+    with pytest.raises(ChangeError, match="256 changes are staged already"):
+        stage(node, WEIGHT, 1, weight=1)
+    assert node.staging.abort(layout(node)) == STAGED_MAX
+    stage(node, WEIGHT, 1, weight=1)
+
+
+def test_nodes_that_hear_of_each_other_in_any_order_hold_the_same() -> None:
+    first, second = make_node(3), make_node(3)
+    second.state.rng = random.Random(2)
+    documents = []
+    join(first, 4)
+    documents.append(document(first))
+    stage(second, LEAVE, 2)
+    documents.append(document(second))
+    second.staging.heard(documents[0])
+    second.staging.abort(layout(second))
+    documents.append(document(second))
+    stage(first, WEIGHT, 4, weight=2)
+    stage(first, WEIGHT, 1, weight=5)
+    documents.append(document(first))
+    ends = []
+    for order in itertools.permutations(documents):
+        node = make_node(3)
+        for told in (*order, order[0]):
+            node.staging.heard(told)
+        ends.append(node.staging.changes())
+    assert all(end == ends[0] for end in ends)
+    assert [(change.kind, change.weight) for change in ends[0]] == [(WEIGHT, 2), (WEIGHT, 5)]
+
+
+def test_what_was_aborted_does_not_come_back() -> None:
+    node = make_node(3)
+    join(node, 4)
+    before = document(node)
+    node.staging.abort(layout(node))
+    node.staging.heard(before)
+    assert node.staging.changes() == []
+    assert node.staging.document() is not None, "the others must hear of it"
+
+
+def test_a_new_epoch_makes_it_void() -> None:
+    node = make_node(3)
+    join(node, 4)
+    before = document(node)
+    assert node.offer_layout(replace(layout(node), epoch=8))
+    assert (node.staging.changes(), node.staging.document()) == ([], None)
+    node.staging.heard(before)
+    assert node.staging.changes() == []
+    stage(node, WEIGHT, 3, weight=2)
+    assert [change.kind for change in node.staging.changes()] == [WEIGHT]
+
+
+def test_it_is_on_disk() -> None:
+    node = make_node(3)
+    made = join(node, 4)
+    aborted = document(node)
+    node.staging.abort(layout(node))
+    kept = join(node, 5)
+    finish_turn(node)
+    store = node.state.records._store
+    again = Node(member(1), b"actor--2", 2, Config(engine="memory"), store, random.Random(3), WALL_MS)
+    assert again.staging.changes() == [kept] != [made]
+    again.staging.heard(aborted)
+    assert again.staging.changes() == [kept]
+
+
+def test_it_is_told_when_a_link_is_made_and_beside_gossip() -> None:
+    node = make_node(3)
+    reach(node, 2)
+    node.connected(IDS[3], 0)
+    assert b"STAGED" not in b"".join(node.take().messages.values())
+    join(node, 4)
+    node.connected(IDS[3], 0)
+    assert b"STAGED" in node.take().messages[IDS[3]]
+    told = b""
+    for second in range(1, 20):
+        node.tick(second * 1000, WALL_MS + second * 1000)
+        told += b"".join(finish_turn(node).messages.values())
+    assert b"STAGED" in told
+
+
+def test_a_change_of_a_newer_version_is_passed_over() -> None:
+    node, newer = make_node(3), make_node(3)
+    join(newer, 4)
+    node.staging.heard(document(newer).replace(b'"kind":"join"', b'"kind":"join","mood":"new"'))
+    assert node.staging.changes() == []
+
+
+def test_a_node_without_a_layout_holds_nothing() -> None:
+    node, other = make_node(0), make_node(3)
+    join(other, 4)
+    node.staging.heard(document(other))
+    assert (node.staging.changes(), node.staging.document()) == ([], None)
+    assert node.offer_layout(layout_of((member(1), member(2), member(3))))
+    node.staging.heard(document(other))
+    assert node.staging.changes() == other.staging.changes()

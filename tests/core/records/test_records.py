@@ -1,0 +1,282 @@
+"""What a node has stored against a plain dictionary, with a cache so small that its generations keep turning over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocol.slots import SLOTS, key_slot
+from server.core.records.records import _ENTRY_OVERHEAD_BYTES, META, PREFIX_BYTES, SLOT_PREFIX, Records, storage_key
+from server.core.records.versions import DamagedRecord, merge, siblings_of, supersede, verify
+
+ACTOR = b"actor-a."
+OTHER = b"actor-b."
+KEYS = sorted(storage_key(b"key-%d" % index) for index in range(10))
+END = SLOT_PREFIX[SLOTS]
+
+
+class EngineDamage(Exception):
+    """What this engine raises for a block that fails its checksum."""
+
+
+@dataclass
+class Store:
+    """A storage engine: a dictionary that counts what is read one by one, and refuses keys that are said to be bad."""
+
+    pairs: dict[bytes, bytes] = field(default_factory=dict)
+    error: Exception | None = None
+    asked: list[bytes] = field(default_factory=list)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value, or the error that was ordered."""
+        self.asked.append(key)
+        if self.error is not None:
+            raise self.error
+        return self.pairs.get(key)
+
+    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+        """The first pairs of the range."""
+        if self.error is not None:
+            raise self.error
+        return [pair for pair in sorted(self.pairs.items()) if start <= pair[0] and (end is None or pair[0] < end)][
+            :limit
+        ]
+
+    def commit(self, writes: dict[bytes, bytes | None]) -> None:
+        """What the shell does with a turn's batch."""
+        self.pairs.update({key: record for key, record in writes.items() if record is not None})
+
+
+@dataclass
+class Twin:
+    """Records beside a dictionary of all that was ever written; every step does one thing to both and compares."""
+
+    cache_bytes_max: int
+    store: Store = field(default_factory=Store)
+    everything: dict[bytes, bytes] = field(default_factory=dict)
+    unsaved: dict[bytes, bytes] = field(default_factory=dict)
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        self.open()
+
+    def open(self) -> None:
+        """A restart: nothing in memory. Only between turns is all in the store."""
+        self.turn(0) if self.unsaved else None
+        self.records = Records(self.store, self.cache_bytes_max, EngineDamage)
+        self.keys_before = len(self.everything)
+
+    def get(self, place: int) -> None:
+        """One record."""
+        assert self.records.get(KEYS[place]) == self.everything.get(KEYS[place])
+
+    def get_many(self, place: int) -> None:
+        """Several, one of them twice."""
+        keys = [*KEYS[place:], *KEYS[: place // 2], KEYS[place]]
+        assert self.records.get_many(keys) == [self.everything.get(key) for key in keys]
+
+    def put(self, place: int) -> None:
+        """A write over what `get` answers."""
+        old = self.records.get(KEYS[place])
+        record = supersede(old, ACTOR, self.steps, b"v" * (self.steps % 50))
+        self.records.put(KEYS[place], record, old)
+        self._written(KEYS[place], record)
+
+    def absorb(self, place: int) -> None:
+        """Records of another node: concurrent ones, one that we have and one that is older than ours."""
+        pairs: list[bytes] = []
+        for key in (KEYS[place], KEYS[-1 - place], KEYS[place]):
+            pairs += [key, supersede(self.everything.get(key), OTHER, self.steps + len(pairs), b"theirs")]
+        pairs += [KEYS[place], supersede(None, OTHER, 0, b"older")]
+        if KEYS[0] in self.everything:
+            pairs += [KEYS[0], bytes(bytearray(self.everything[KEYS[0]]))]
+        self.records.absorb(pairs)
+        for key, record in zip(pairs[::2], pairs[1::2], strict=True):
+            merged = merge(self.everything.get(key), record)
+            assert merged is not None
+            if merged != self.everything.get(key):
+                self._written(key, merged)
+
+    def _written(self, key: bytes, record: bytes) -> None:
+        self.everything[key] = self.unsaved[key] = record
+
+    def page(self, place: int) -> None:
+        """Pages of every size, from some key on, to another or to the last."""
+        for end in (END, KEYS[-1]):
+            expected = sorted(pair for pair in self.everything.items() if KEYS[place] <= pair[0] < end)
+            for limit in range(1, len(KEYS) + 2):
+                assert self.records.page(KEYS[place], end, limit) == expected[:limit]
+
+    def document(self, place: int) -> None:
+        """A document of the node's own, which no page of keys shows."""
+        self.records.put_document(b"name", b"%d" % self.steps)
+        self.turn(place)
+        assert self.records.document(b"name") == b"%d" % self.steps
+
+    def turn(self, place: int) -> None:
+        """The end of a turn: the batch holds all that is new, and it is seen also before it is committed."""
+        writes = self.records.take()
+        assert {key: record for key, record in writes.items() if not key.startswith(META)} == self.unsaved
+        assert self.records._young_bytes <= self.cache_bytes_max // 2
+        if self.unsaved:
+            key = list(self.unsaved)[place % len(self.unsaved)]
+            assert self.records.get(key) == self.unsaved[key]
+        self.store.commit(writes)
+        self.unsaved = {}
+        assert self.records.take() == {}
+
+    def check_accounts(self) -> None:
+        """The cache knows its own size, and how many keys came in."""
+        young = self.records._young.items()
+        sizes = [_ENTRY_OVERHEAD_BYTES + len(key) + len(record or b"") for key, record in young]
+        assert self.records._young_bytes == sum(sizes)
+        assert self.records.keys == len(self.everything) - self.keys_before
+        assert self.records.damaged == 0
+
+
+STEP = st.tuples(
+    st.sampled_from(["get", "get_many", "put", "put", "absorb", "page", "document", "turn", "turn", "open"]),
+    st.integers(0, len(KEYS) - 1),
+)
+
+
+# by itself a list strategy seldom makes more than ten
+STEPS = st.sampled_from([0, 10, 30]).flatmap(lambda least: st.lists(STEP, min_size=least, max_size=least + 20))
+
+
+@given(st.sampled_from([0, 500, 2500, 1 << 20]), STEPS)
+@settings(deadline=None)
+def test_records_are_a_dictionary_whatever_the_cache_forgets(
+    cache_bytes_max: int, steps: list[tuple[str, int]]
+) -> None:
+    twin = Twin(cache_bytes_max)
+    for step, place in steps:
+        twin.steps += 10
+        getattr(twin, step)(*() if step == "open" else (place,))
+        twin.check_accounts()
+    twin.open()
+    assert twin.records.get_many(KEYS) == [twin.everything.get(key) for key in KEYS]
+    assert all(verify(record) for record in twin.everything.values())
+
+
+# --- storage keys
+
+
+def test_a_storage_key_is_slot_hash_key() -> None:
+    key = b"{user}:1"
+    stored_at = storage_key(key)
+    assert stored_at[:2] == key_slot(b"user").to_bytes(2, "big")
+    assert stored_at[PREFIX_BYTES:] == key
+    assert stored_at[2:PREFIX_BYTES] != storage_key(b"{user}:2")[2:PREFIX_BYTES]  # one slot, but spread within it
+    assert stored_at < END < META
+
+
+# --- the cache
+
+
+def test_what_is_used_stays_and_what_is_not_goes() -> None:
+    store = Store({storage_key(b"%d" % index): supersede(None, ACTOR, 1, b"v" * 100) for index in range(300)})
+    records = Records(store, 20_000, EngineDamage)
+    hot, *cold = store.pairs
+    for key in cold:
+        records.get(hot)
+        records.get(key)
+        records.take()
+    assert store.asked.count(hot) == 1
+    assert len(records._young) + len(records._old) < 20_000 // _ENTRY_OVERHEAD_BYTES
+    records.get(cold[-20])
+    records.get(cold[0])
+    assert store.asked.count(cold[-20]) == 1
+    assert store.asked.count(cold[0]) == 2
+
+
+def test_that_a_key_is_absent_is_remembered() -> None:
+    store = Store()
+    records = Records(store, 20_000, EngineDamage)
+    for _ in range(3):
+        assert records.get(KEYS[0]) is None
+        assert records.get_many(KEYS[:2]) == [None, None]
+    assert store.asked == KEYS[:2]
+
+
+def test_an_uncommitted_record_outlives_any_amount_of_reading() -> None:
+    store = Store({storage_key(b"%d" % index): supersede(None, ACTOR, 1, b"v" * 100) for index in range(50)})
+    records = Records(store, 0, EngineDamage)
+    record = supersede(records.get(KEYS[0]), ACTOR, 2, b"new")
+    records.put(KEYS[0], record, None)
+    for key in store.pairs:
+        records.get(key)
+    assert records.get(KEYS[0]) is record
+    assert records.take() == {KEYS[0]: record}
+    assert records.get(KEYS[0]) is record  # handed out, but not committed yet
+
+
+def test_what_adds_nothing_is_not_written_again() -> None:
+    records = Records(Store(), 1 << 20, EngineDamage)
+    old = supersede(None, ACTOR, 1, b"old")
+    beside = merge(supersede(old, ACTOR, 2, b"new"), supersede(None, OTHER, 1, b"beside"))
+    assert beside is not None
+    records.absorb([KEYS[0], beside])
+    assert records.take() == {KEYS[0]: beside}
+    records.absorb([KEYS[0], old, KEYS[0], bytes(bytearray(beside))])
+    assert records.take() == {}
+
+
+# --- damage (P11)
+
+
+READS: list[Callable[[Records], Any]] = [
+    lambda records: records.get(KEYS[0]),
+    lambda records: records.get_many(KEYS[:2]),
+    lambda records: records.absorb([KEYS[0], supersede(None, ACTOR, 9, b"theirs")]),
+]
+
+
+@pytest.mark.parametrize("read", READS)
+def test_a_damaged_record_is_counted_raised_and_not_remembered(read: Callable[[Records], Any]) -> None:
+    sound = supersede(None, ACTOR, 1, b"value")
+    store = Store({KEYS[0]: sound[:-1] + b"x"})
+    records = Records(store, 1 << 20, EngineDamage)
+    for times in (1, 2):
+        with pytest.raises(DamagedRecord, match="key-"):
+            read(records)
+        assert records.damaged == times
+    assert records.take() == {}
+    store.pairs[KEYS[0]] = sound
+    read(records)
+    assert siblings_of(records.get(KEYS[0]))
+    assert records.damaged == 2
+
+
+@pytest.mark.parametrize("read", [*READS, lambda records: records.page(KEYS[0], END, 5)])
+def test_damage_that_the_engine_finds_is_a_damaged_record_too(read: Callable[[Records], Any]) -> None:
+    store = Store({KEYS[0]: supersede(None, ACTOR, 1, b"value")}, EngineDamage("block 7 fails its checksum"))
+    records = Records(store, 1 << 20, EngineDamage)
+    with pytest.raises(DamagedRecord, match="block 7"):
+        read(records)
+    assert records.damaged == 1
+    store.error = None
+    read(records)
+    assert records.damaged == 1
+
+
+@pytest.mark.parametrize("read", [*READS, lambda records: records.page(KEYS[0], END, 5)])
+def test_any_other_trouble_of_the_engine_is_not_hidden(read: Callable[[Records], Any]) -> None:
+    records = Records(Store(error=OSError("no such device")), 1 << 20, EngineDamage)
+    with pytest.raises(OSError, match="no such device"):
+        read(records)
+    assert records.damaged == 0
+
+
+def test_what_came_before_a_damaged_record_stays() -> None:
+    store = Store({KEYS[1]: b"junk"})
+    records = Records(store, 1 << 20, EngineDamage)
+    theirs = supersede(None, OTHER, 1, b"theirs")
+    with pytest.raises(DamagedRecord):
+        records.absorb([KEYS[0], theirs, KEYS[1], theirs, KEYS[2], theirs])
+    assert records.take() == {KEYS[0]: theirs}
