@@ -19,6 +19,7 @@ HOLD_MS = 2000  # for so long the links are bad, and then good
 STEP_MS = 50  # between two writes of a client
 HEAL_MS = 20_000
 OWED = 3000
+OWNERS = 3
 
 
 class Flapping:
@@ -102,7 +103,10 @@ def _check(nodes: int, keys: int, breaks: bool, seconds: int, brought: list[int]
     on_the_way = flapping.turns * len(flapping.clients)  # sent just before a cut
     assert seconds < kept <= flapping.missed + on_the_way
     assert flapping.count("hints_delivered") == kept
-    assert kept <= sum(brought) <= kept * 5 // 4 + on_the_way  # some batches meet a cut
+    # Some batches meet a cut. And a stand-in, as there are where there are more nodes than owners, lets go what it held
+    # when all owners have confirmed it: who holds something newer gets it once more (eviction.py).
+    times = 1 if nodes == OWNERS else 1 + OWNERS
+    assert kept <= sum(brought) <= kept * times * 5 // 4 + on_the_way
     assert flapping.world.run_until(HEAL_MS, flapping.equal)
 
 
