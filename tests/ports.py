@@ -22,7 +22,7 @@ PORT_FIRST, BLOCK_PORTS, BLOCKS = 10_000, 1_000, 20
 
 def free_ports(count: int) -> int:
     """The first of `count` neighbouring ports that are free now; given out again only after all others of the block."""
-    ports = _ports()
+    ports = _ports(own_block())
     while True:
         run = list(itertools.islice(ports, count))
         if run[-1] - run[0] == count - 1 and all(_is_free(port) for port in run):
@@ -30,8 +30,8 @@ def free_ports(count: int) -> int:
 
 
 @functools.cache
-def _ports() -> Iterator[int]:
-    """The ports of the block that this process holds, over and over."""
+def own_block() -> int:
+    """The number of the block that this process holds, which no other does: from 0 on, less than `BLOCKS`."""
     folder = Path(tempfile.gettempdir()) / f"dyn-test-ports-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     for block in range(BLOCKS):
@@ -41,9 +41,14 @@ def _ports() -> Iterator[int]:
         except BlockingIOError:
             os.close(lock)
             continue
-        first = PORT_FIRST + block * BLOCK_PORTS
-        return itertools.cycle(range(first, first + BLOCK_PORTS))
+        return block
     raise RuntimeError(f"{BLOCKS} processes test here already")
+
+
+@functools.cache
+def _ports(block: int) -> Iterator[int]:
+    first = PORT_FIRST + block * BLOCK_PORTS
+    return itertools.cycle(range(first, first + BLOCK_PORTS))
 
 
 def _is_free(port: int) -> bool:

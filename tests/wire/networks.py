@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import own_block
 from tests.wire.cluster import Host, WireCluster
 
 
@@ -25,7 +26,7 @@ class Networks:
         self._tag = f"dyn{os.getpid()}"
         self._router = f"{self._tag}-router"
         self._nodes = [f"{self._tag}-n{number}" for number in range(1, nodes + 1)]
-        base = os.getpid() % 25 * 10  # another run at the same time should have other addresses
+        base = own_block() * 12  # who tests at the same time has other addresses
         self._subnets = [f"198.18.{base + place}" for place in range(nodes + 1)]  # the last one leads to this process
         self._cut: set[tuple[str, str]] = set()  # sender and receiver
 
