@@ -125,18 +125,21 @@ def build_routes(
     so if nobody has room."""
     live = {member.id: member.id == self_id or is_live(member.id) for member in layout.members}
     able = {node: live[node] and has_room(node) for node in live}
+    some_are_full = able != live
     plans: dict[tuple[object, ...], Plan] = {}
     routes = []
     for partition in range(layout.partitions):
         keepers, readers = layout.keepers(partition), layout.readers(partition)
         first, stand_ins = _stand_ins(layout, partition, self_id, live)
         reader = None if self_id in readers or first == self_id else first
-        standing = tuple((owner, node) for owner, node in stand_ins if owner in readers)
-        if able != live:
+        standing = stand_ins
+        if some_are_full:
             first, stand_ins = _stand_ins(layout, partition, self_id, able)
         rows = (readers, _others(layout, partition)) if layout.former_owners(partition) else ()
-        plan = _plan(plans, self_id, keepers, stand_ins, rows)
-        read_plan = _plan(plans, self_id, readers, standing, ())
+        plan = read_plan = _plan(plans, self_id, keepers, stand_ins, rows)
+        if rows or some_are_full:
+            standing = tuple((owner, node) for owner, node in standing if owner in readers)
+            read_plan = _plan(plans, self_id, readers, standing, ())
         coordinator = None if first == self_id else first
         cramped = coordinator is not None and not able[self_id]
         routes.append(Route(keepers, self_id in keepers, coordinator, reader, plan, read_plan, cramped))
