@@ -95,6 +95,23 @@ def test_a_node_that_comes_back_with_a_full_disk_says_so_again() -> None:
     assert cramped.running.state.statistics.writes == 1, "and that there is room again"
 
 
+@pytest.mark.parametrize("place", [1, 2])
+def test_a_stand_in_for_a_full_owner_is_in_no_quorum_that_reads_may_miss(place: int) -> None:
+    """The owner with room is slow, a fallback is not, and whoever reads hears of the full one and the slow one first."""
+    world = World(2, 5)
+    world.start()
+    first, *others = world.hosts[:3]
+    cramped, slow = others if place == 1 else others[::-1]
+    key = world.key_of(first, *others)
+    world.fill(cramped, True)
+    world.run(100)
+    for path in ((first.id, slow.id), (first.id, cramped.id)):
+        weather = world.network.path(*path)
+        weather.delay_ms_min = weather.delay_ms_max = 300
+    assert world.ask(first, "SET", key, "new").reply == b"OK"
+    assert world.ask(cramped, "GET", key).reply == b"new"
+
+
 def test_a_fallback_without_room_is_passed_over() -> None:
     world = World(1, 5)
     world.start()

@@ -11,6 +11,9 @@ hop for most writes, and it is the same quorum: two distinct replicas on disk, c
 An owner that is not live is replaced by the next live fallback of the preference list, which keeps the record and a
 hint for it (a sloppy quorum, section 4.6): its acknowledgement counts as that owner's. An owner that is lost on the way,
 or has not confirmed a write after `hint_after_ms`, is replaced then. Where no fallback is left this node keeps the hint.
+An owner that lives and has no room goes on answering reads, which could miss a quorum that holds a stand-in's word for it:
+while enough other owners have room this node keeps the hint.
+
 So every group is followed until each owner has confirmed it or a hint is kept for it, also when its members have their
 answers; owners that nobody waits for (KEEP) confirm at their leisure, many groups in one word (KEPT).
 
@@ -141,8 +144,9 @@ class Writes(GroupTable[WriteGroup]):
                 group.waiting[peer] = peer
             elif peer not in plan.absent:
                 self._replace(group, peer)
+        enough = not plan.rows and plan.replicas - len(plan.absent) >= group.tally.wanted
         for owner, node in plan.stand_ins:
-            self._stand_in(group, owner, node)
+            self._stand_in(group, owner, "" if enough and owner in state.full else node)
         self._unconfirmed.append(group)
         self._unconfirmed_bytes += group.size_bytes
         self._track(group)
