@@ -266,7 +266,7 @@ class RocksAgainstDict(AgainstDict):
     name = "rocksdb"
 
 
-MemoryAgainstDict.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
-RocksAgainstDict.TestCase.settings = settings(max_examples=20, stateful_step_count=25, deadline=None)
+MemoryAgainstDict.TestCase.settings = settings(max_examples=40, stateful_step_count=30)
+RocksAgainstDict.TestCase.settings = settings(max_examples=20, stateful_step_count=25)
 TestMemoryAgainstDict = MemoryAgainstDict.TestCase
 TestRocksAgainstDict = RocksAgainstDict.TestCase

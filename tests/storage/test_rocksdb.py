@@ -84,7 +84,7 @@ def test_an_intact_log_is_replayed_whole(crashed: Path) -> None:
     engine.close()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(cut_bytes=st.integers(1, 2 * LOG_BLOCK_BYTES))
 @example(cut_bytes=1)
 @example(cut_bytes=5)
@@ -99,7 +99,7 @@ def test_a_torn_log_loses_its_torn_tail_and_nothing_before(crashed: Path, cut_by
     engine.close()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_one_flipped_bit_anywhere_in_the_log_refuses_to_open(crashed: Path, where: float, bit: int) -> None:
     log_bytes = the_file(crashed, "*.log").stat().st_size

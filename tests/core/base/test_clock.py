@@ -20,7 +20,6 @@ CALL = st.one_of(
 
 
 @given(WALL_MS, st.lists(CALL, min_size=15, max_size=40))
-@settings(deadline=None)
 def test_readings_rise_under_any_sequence_of_calls(wall_ms: int, calls: list[tuple[str, int]]) -> None:
     clock = HybridClock(wall_ms, DRIFT_MS_MAX)
     issued, refused = [clock.last], 0
@@ -48,7 +47,7 @@ def test_readings_rise_under_any_sequence_of_calls(wall_ms: int, calls: list[tup
     st.lists(WALL_MS, min_size=3, max_size=3),
     st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2), WALL_MS), min_size=15, max_size=40),
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_write_that_follows_another_anywhere_gets_the_greater_counter(
     walls_ms: list[int], steps: list[tuple[int, int, int]]
 ) -> None:

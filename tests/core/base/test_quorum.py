@@ -23,7 +23,7 @@ def judge(replicas: int, wanted: int, acked: set[str], failed: set[str]) -> Verd
     st.integers(1, 6),
     st.lists(st.tuples(st.booleans(), st.integers(0, 4)), min_size=4, max_size=20),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_the_verdict_follows_the_sets_until_it_is_given_and_stays_then(
     replicas: int, wanted: int, events: list[tuple[bool, int]]
 ) -> None:

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.base.errors import ErrorReply
@@ -26,7 +26,6 @@ STEPS = st.sampled_from([0, 10, 30]).flatmap(lambda least: st.lists(STEP, min_si
 
 
 @given(STEPS)
-@settings(deadline=None)
 def test_replies_leave_in_command_order_as_soon_as_they_can(steps: list[tuple[str, int]]) -> None:
     ready: list[Session] = []
     session = new_session(ready)
@@ -126,7 +125,6 @@ def listing(replies: list[bytes], resp3: bool) -> bytes:
     st.booleans(),
     st.data(),
 )
-@settings(deadline=None)
 def test_parts_come_together_in_their_order_and_the_first_error_wins(
     replies: list[bytes], resp3: bool, data: st.DataObject
 ) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from protocol.slots import SLOTS, key_slot
@@ -150,7 +150,6 @@ STEPS = st.sampled_from([0, 10, 30]).flatmap(lambda least: st.lists(STEP, min_si
 
 
 @given(st.sampled_from([0, 500, 2500, 1 << 20]), STEPS)
-@settings(deadline=None)
 def test_records_are_a_dictionary_whatever_the_cache_forgets(
     cache_bytes_max: int, steps: list[tuple[str, int]]
 ) -> None:

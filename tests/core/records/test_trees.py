@@ -98,7 +98,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_the_tree_is_that_of_what_is_stored_whatever_happened(steps: list[tuple[str, int]]) -> None:
     store = Store()
     records = records_of(store)

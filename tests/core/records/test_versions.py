@@ -37,7 +37,7 @@ from server.core.records.versions import (
 from tests.core.records import naive_versions as naive
 from tests.core.records.naive_versions import ACTORS, NOW_MS, STEPS, Step, check, states_of
 
-QUICK = settings(deadline=None, max_examples=40)
+QUICK = settings(max_examples=40)
 A, B, C = b"actor-a.", b"actor-b.", b"actor-c."
 
 
@@ -51,7 +51,7 @@ def some_records(steps: list[Step], count: int) -> list[bytes]:
 
 
 @given(STEPS, st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_replicas_show_what_the_model_shows_and_converge_to_equal_bytes(steps: list[Step], rng: random.Random) -> None:
     states = states_of(steps)
     final: naive.State = (None, naive.NOTHING)
@@ -341,7 +341,7 @@ def test_no_checksum_makes_a_record_of_nothing() -> None:
 
 
 @given(st.binary(max_size=120), st.sampled_from(SAMPLES), st.integers(0, 200), st.integers(0, 200))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_junk_is_a_damaged_record_and_nothing_worse(junk: bytes, sound: bytes, start: int, end: int) -> None:
     for damaged in (junk, sound[:end], sound[:start] + junk + sound[end:], sound[:8] + junk):
         try:

@@ -40,7 +40,7 @@ MEMBERS = st.lists(
     st.tuples(st.sampled_from([1, 1, 1, 2, 3, 7, 100]), st.sampled_from("aabcd")), min_size=1, max_size=12
 ).map(lambda pairs: make_members([weight for weight, _ in pairs], [zone for _, zone in pairs]))
 PARTITIONS = st.integers(0, 10).map(lambda bits: 1 << bits)
-laws = settings(max_examples=20, deadline=None)
+laws = settings(max_examples=20)
 
 
 @laws
@@ -95,7 +95,7 @@ def test_every_position_is_shared_like_the_whole(members: list[Member], partitio
     st.sampled_from([1, 2, 4]),
     st.integers(1, 3),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_shares_are_the_best_of_all_admissible_ones(nodes: list[tuple[int, str]], partitions: int, n: int) -> None:
     """Against the dumb way: try every combination of shares that the zones allow."""
     members = make_members([weight for weight, _ in nodes], [zone for _, zone in nodes])
@@ -194,7 +194,7 @@ def test_a_node_owns_no_partition_twice_however_heavy() -> None:
 
 
 @given(MEMBERS, PARTITIONS, st.integers(1, 5), st.randoms(use_true_random=False))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_order_of_the_members_does_not_matter(
     members: list[Member], partitions: int, n: int, rng: random.Random
 ) -> None:

@@ -62,7 +62,7 @@ def test_the_document_is_readable() -> None:
 
 
 @given(LAYOUTS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_round_trip(layout: Layout) -> None:
     decoded = Layout.decode(layout.encode())
     assert decoded == layout
@@ -77,7 +77,7 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.text().map("x-".__add__), JSON, max_size=3), st.dictionaries(st.just("x"), JSON))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_unknown_fields_are_kept(of_layout: Fields, of_member: Fields) -> None:
     fields = json.loads(make_layout().encode()) | of_layout
     fields["members"][1] |= of_member
@@ -226,7 +226,7 @@ def test_the_higher_epoch_rules() -> None:
 
 
 @given(LAYOUTS, LAYOUTS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_of_two_layouts_both_sides_pick_the_same(one: Layout, other: Layout) -> None:
     same_epoch = replace(other, epoch=one.epoch)
     for rival in (other, same_epoch):
@@ -264,7 +264,7 @@ def test_quorums_are_cut_to_the_members() -> None:
 
 
 @given(LAYOUTS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_preference_lists_name_every_member_owners_first(layout: Layout) -> None:
     ids = [member.id for member in layout.members]
     assert len(layout.preference_lists) == layout.partitions
@@ -275,7 +275,7 @@ def test_preference_lists_name_every_member_owners_first(layout: Layout) -> None
 
 
 @given(LAYOUTS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_fallbacks_come_from_the_zones_used_least(layout: Layout) -> None:
     zone_of = {member.id: member.zone for member in layout.members}
     for preference in layout.preference_lists:

@@ -12,7 +12,7 @@ from server.core.ring.reassignment import next_owners, reassign
 from tests.core.ring.test_reassignment import MEMBERS, PARTITIONS, N, make_layout, make_member
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(MEMBERS, MEMBERS, PARTITIONS, N)
 def test_each_new_seat_is_in_one_move(before: list[Member], after: list[Member], partitions: int, n: int) -> None:
     old = assign(before, partitions, n)

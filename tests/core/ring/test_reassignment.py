@@ -51,7 +51,7 @@ def make_members(zones: str, weights: st.SearchStrategy[int], numbers: int) -> s
 MEMBERS = make_members("aabcd", st.sampled_from([1, 1, 1, 2, 3, 7, 100]), 12)
 PARTITIONS = st.integers(0, 7).map(lambda bits: 1 << bits)
 N = st.integers(1, 5)
-laws = settings(max_examples=40, deadline=None)
+laws = settings(max_examples=40)
 
 
 # --- laws of any change: `before` and `after` have some members in common, with other zones and weights
@@ -104,7 +104,7 @@ def test_a_change_that_is_made_needs_no_other(
 FEW = make_members("aab", st.sampled_from([1, 1, 2]), 5)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(FEW, FEW, st.sampled_from([1, 2, 4]), st.integers(1, 3))
 def test_no_rows_with_these_shares_need_fewer_moves(
     before: list[Member], after: list[Member], partitions: int, n: int

@@ -258,7 +258,7 @@ def take_step(layout: Layout, kind: int, number: int) -> Layout:
 
 
 @given(st.lists(STEP, max_size=12), st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_however_layouts_meet_all_nodes_end_with_the_same(steps: list[tuple[int, int, int]], rng: object) -> None:
     """Four nodes change their own layouts, and now and then two of them meet; at last they meet until nothing changes."""
     views = [first_layout()] * 4
