@@ -36,6 +36,11 @@ def write(nodes: Sequence[WireNode], values: Mapping[str, bytes | None]) -> None
         client.close()
 
 
+def keys(node: WireNode) -> int:
+    """How many keys a node holds."""
+    return int(node.document("DYN.CLUSTER", "MYSELF")["keys"])
+
+
 def hints(node: WireNode) -> dict[str, Any]:
     """DYN.HINTS LIST, as this node tells it of all."""
     return node.document("DYN.HINTS", "LIST")

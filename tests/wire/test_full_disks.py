@@ -11,7 +11,7 @@ import redis
 from tests.small_disk import mounted
 from tests.wire.cluster import WireCluster, WireNode, wait_for
 from tests.wire.load import Load
-from tests.wire.repairs import hints, stop_and_compare, wait_whole, write
+from tests.wire.repairs import hints, keys, stop_and_compare, wait_whole, write
 from tests.wire.ring_changes import change, fetched, status_text, wait_settled
 
 MIB = 1 << 20
@@ -51,10 +51,6 @@ def _takes_no_writes(node: WireNode) -> bool:
             return not client.set("probe", "value")
         except redis.ResponseError as error:
             return "DISKFULL" in str(error)
-
-
-def _keys(node: WireNode) -> int:
-    return int(node.document("DYN.CLUSTER", "MYSELF")["keys"])
 
 
 def test_a_full_disk_costs_no_write(disk_of_n2: Path, make_cluster: Callable[..., WireCluster]) -> None:
@@ -108,7 +104,7 @@ def test_a_full_cluster_gets_room_by_growing(disk: Path, make_cluster: Callable[
     plan = change([n1], ("join", n4.address))
     wait_settled(cluster.nodes, plan["epoch"])
     for node in (n1, n2, n3):
-        wait_for(lambda node=node: _keys(node) < 1600, f"{node.name} has let go of a quarter")  # type: ignore[misc]
+        wait_for(lambda node=node: keys(node) < 1600, f"{node.name} has let go of a quarter")  # type: ignore[misc]
     filler.unlink()
     wait_for(lambda: not _takes_no_writes(n1), "there is room again")
     wait_whole(cluster)

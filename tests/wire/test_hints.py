@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.wire.cluster import WireCluster, WireNode, dyn, wait_for
-from tests.wire.repairs import Values, assert_holds, hints, repair, stop_and_compare, wait_delivered, wipe, write
+from tests.wire.repairs import Values, assert_holds, hints, keys, repair, stop_and_compare, wait_delivered, wipe, write
 
 WRITES = 5_000
 WRITES_SOAK = 100_000
@@ -33,6 +33,10 @@ def _write_while_away(cluster: WireCluster, count: int) -> WireNode:
     """The third node misses `count` writes, and does not run afterwards."""
     *present, absent = cluster.nodes
     write(cluster.nodes, _before(count))
+    # Else the node might die with what it has written and not yet sent to both others: no hint would be kept of that.
+    wait_for(
+        lambda: all(keys(node) == len(_before(count)) for node in cluster.nodes), "all nodes hold what was written"
+    )
     absent.kill()
     write(present, _meanwhile(count))
     return absent
