@@ -17,11 +17,12 @@ up: $(READY) compiled  ## Set everything up and start three nodes on this machin
 down: $(READY)  ## Stop the nodes of `make up`
 	$(BIN)/dyn down
 
-test: $(READY) tools compiled  ## Set everything up, check the code and pass the tests, WORKERS=2 at a time
+test: $(READY) tools compiled  ## Set everything up, check the code and pass the tests: WORKERS=2 at a time, those with real nodes one by one
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --ignore=tests/wire
+	$(BIN)/pytest tests/wire
 
 soak: $(READY) tools compiled  ## The long tests: storms of a minute, 100,000 writes missed, the whole of the real input, freezes of all lengths, SEEDS=2000 storms in the simulator
 	$(BIN)/pytest -m soak
