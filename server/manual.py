@@ -16,13 +16,13 @@ Every node takes every command, over RESP2 or RESP3 (HELLO 3), and answers for t
 Redis 7 documents it, with the differences that stand here. What a node does not know gets Redis' own error text.
 .SS Quorums
 A write is answered when W replicas have it on disk, a read when R have answered; DYN.QUORUM sets both for a connection.
-Errors begin with a code: NOQUORUM and TIMEOUT tell
+Errors begin with a code: NOQUORUM, TIMEOUT and DISKFULL tell
 .BR got ,
 .BR wanted ,
 .B hinted
 and the
 .B outcome
-(unwritten, maybe-written, unread); BADCONTEXT, TOOMANYSIBLINGS, BUSY, DISKFULL, CLUSTERDOWN (of a
+(unwritten, maybe-written, unread); BADCONTEXT, TOOMANYSIBLINGS, BUSY, CLUSTERDOWN (of a
 node that leaves or is no member any more), ERR say what is wrong.
 .SS Order
 Commands of one connection take effect in their order, also when they are pipelined.

@@ -142,7 +142,9 @@ def test_where_too_few_have_room_the_error_names_the_others() -> None:
     world.fill(n2, True)
     world.run(100)
     for host in world.hosts:
-        assert world.ask(host, "DYN.SET", "k", "v", "W", "1").error.startswith("DISKFULL ")
+        error = world.ask(host, "DYN.SET", "k", "v", "W", "1").error
+        assert error.startswith("DISKFULL write: got=0 wanted=1 hinted=0 outcome=unwritten")
+        assert all(node.member.name in error for node in world.hosts), "it names all of them"
 
 
 def test_where_no_owner_has_room_a_fallback_takes_the_write() -> None:

@@ -78,12 +78,12 @@ class Writes(GroupTable[WriteGroup]):
 
     def _open(self, plan: Plan, name: int) -> WriteGroup:
         state = self._state
-        if state.disk_full:
-            raise CommandError(f"DISKFULL node {state.member.name} refuses writes: free some disk space there")
         if not plan.owned and state.hints.full:
             raise CommandError(f"NOQUORUM no owner of this key can be reached, and node {state.member.name} has no room "
                                "for another hint: got=0 wanted=1 hinted=0 outcome=unwritten")  # fmt: skip
         wanted = min(name or state.write_quorum, plan.replicas)
+        if state.disk_full and state.layout is not None:
+            raise QuorumUnreachable(plan.tally(wanted), self._without_room(plan))
         reached = [state.id] if plan.owned else []
         reached += [peer for peer in plan.peers if self._reaches(plan, peer)]
         if len(reached) < plan.replicas:
@@ -95,8 +95,13 @@ class Writes(GroupTable[WriteGroup]):
                 tally.fail(peer)  # who was reached has not failed
             if tally.verdict is not Verdict.MET:
                 state.statistics.no_quorum += 1
-                raise QuorumUnreachable(tally, [state.layout_name(node) for node in plan.absent if node in state.full])
+                raise QuorumUnreachable(tally, self._without_room(plan))
         return self._register(WriteGroup, plan, plan.writing, name, wanted)
+
+    def _without_room(self, plan: Plan) -> list[str]:
+        """The names of those who would take a write of this plan, if there were room on their disks."""
+        state = self._state
+        return [state.layout_name(node) for node in (state.id, *plan.peers) if not state.has_room(node)]
 
     def _reaches(self, plan: Plan, owner: str) -> bool:
         """Whether a write is sent to the owner itself. One that is only suspected is tried if nobody stands in for it."""
