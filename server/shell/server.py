@@ -255,7 +255,6 @@ class Server:
         full = free_bytes < wanted_bytes
         if full != self.node.state.disk_full:
             self.node.disk_changed(full, self.now_ms())
-            self.schedule_turn()
             log.warning("%d MiB are free in %s: %s", free_bytes >> 20, self._directory,
                         "refusing writes" if full else "taking writes again")  # fmt: skip
 

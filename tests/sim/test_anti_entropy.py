@@ -215,12 +215,12 @@ def test_a_full_disk_takes_nothing_and_is_filled_when_there_is_room(full: int) -
         put(host, everything(100, b"only%d." % number))
     world.start()
     host = world.hosts[full]
-    host.running.state.disk_full = True
+    world.fill(host, True)
     world.run(10_000)
     assert len(records_on(host)) == 200
     assert counted(world, "trees_compared") == 0
     assert counted(world, "repair_bytes_sent") < 60_000
-    host.running.state.disk_full = False
+    world.fill(host, False)
     assert world.run_until(15_000, lambda: equal(world) and counted(world, "trees_compared") == 1)
 
 

@@ -146,7 +146,7 @@ class State:
 
     def takes_writes(self, peer: str) -> bool:
         """Whether writes go to `peer`."""
-        return self.is_usable(peer) and peer not in self.full
+        return self.is_usable(peer) and self.has_room(peer)
 
     def message(self, kind: bytes, number: int, *items: Item) -> bytes:
         """An encoded message; each carries a reading of our hybrid clock, which the receiver's clock then follows."""

@@ -75,7 +75,7 @@ class Farewell:
             self.serve()
 
     def serve(self) -> None:
-        """Another layout rules than the one by which this node may go."""
+        """Clients are served again: there is another layout than the one by which this node may go, or nobody asks now."""
         if self._asked_ms is not None:
             self._asked_ms, self._rested = None, False
             self._reopen()
