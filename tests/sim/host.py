@@ -254,6 +254,8 @@ class Host:
             self.trace(
                 f"{self.member.name} ends a turn: {len(outbox.writes)} writes, {len(outbox.replies)} replies; {told}"
             )
+        if self.node.has_more:
+            self._ask_turn()
         self.finish_turn(outbox)
         if self.life == life and self._ticked_ms >= 0:
             pause_ms = self.running.timers.next_ms()
