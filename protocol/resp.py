@@ -24,6 +24,26 @@ Value = bool | int | float | str | bytes | Sequence["Value"] | dict["Value", "Va
 pack_command = cast("Callable[[tuple[bytes | str | int, ...]], bytes]", hiredis.pack_command)
 
 
+class LargeReply:
+    """An encoded reply in pieces, some of which are views of stored records: large values are not copied into replies.
+
+    `cost_bytes` is the memory that the pieces keep alive. A record that several pieces show counts once.
+    """
+
+    __slots__ = ("cost_bytes", "pieces")
+
+    def __init__(self, pieces: list[bytes | memoryview], cost_bytes: int) -> None:
+        self.pieces = pieces
+        self.cost_bytes = cost_bytes
+
+    def joined(self) -> bytes:
+        """The reply in one piece, a copy."""
+        return b"".join(self.pieces)
+
+
+Reply = bytes | LargeReply
+
+
 def null(resp3: bool) -> bytes:
     """Nothing, where a bulk string could stand."""
     return b"_\r\n" if resp3 else b"$-1\r\n"
@@ -58,6 +78,25 @@ def error(message: str | bytes) -> bytes:
 def array(encoded_items: Sequence[bytes]) -> bytes:
     """An array of encoded items."""
     return b"*%d\r\n%b" % (len(encoded_items), b"".join(encoded_items))
+
+
+def array_of_replies(replies: Sequence[Reply]) -> Reply:
+    """An array whose items are replies; it shares what they share."""
+    pieces: list[bytes | memoryview] = [b"*%d\r\n" % len(replies)]
+    shared_bytes: dict[int, int] = {}
+    cost_bytes = 0
+    for reply in replies:
+        if isinstance(reply, LargeReply):
+            pieces += reply.pieces
+            for piece in reply.pieces:
+                if isinstance(piece, memoryview):
+                    shared_bytes[id(piece.obj)] = len(piece)
+        else:
+            pieces.append(reply)
+            cost_bytes += len(reply)
+    if not shared_bytes:
+        return b"".join(pieces)
+    return LargeReply(pieces, cost_bytes + sum(shared_bytes.values()))
 
 
 def map_(pairs: Iterable[tuple[bytes, bytes]], resp3: bool) -> bytes:

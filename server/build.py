@@ -29,7 +29,7 @@ HOT = (
     *(f"server/core/records/{name}.py" for name in ("records", "trees", "versions")),
     *(f"server/core/requests/{name}.py" for name in ("groups", "reads", "relays", "replica", "writes")),
     "server/core/collection/late.py",
-    *(f"server/shell/{name}.py" for name in ("connections", "durability", "links", "server")),
+    *(f"server/shell/{name}.py" for name in ("admission", "connections", "durability", "links", "server")),
     "server/storage/rocksdb.py",
 )  # fmt: skip
 

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from protocol.resp import Reply
 from server.core.base.sinks import Sink
 from server.core.commands.spec import WRITE
 from server.core.commands.steps import read_here
@@ -105,7 +106,7 @@ class _Here:
             del agreed[stored_at]
         return None
 
-    def answer(self, number: int, reply: bytes) -> None:
+    def answer(self, number: int, reply: Reply) -> None:
         """The quorum could not be had, or the chain came too late."""
         for sink, place, args, _ in self._chain:
             spec = find_command(args)
@@ -131,7 +132,7 @@ class _OneByOne:
         """Runs the first command."""
         self._run(self, 0, self._chain[0][2])
 
-    def answer(self, number: int, reply: bytes) -> None:
+    def answer(self, number: int, reply: Reply) -> None:
         """The first command is answered: the next one begins."""
         sink, place, _, _ = self._chain.popleft()
         sink.answer(place, reply)

@@ -26,7 +26,7 @@ from server.core.base.errors import (
 from server.core.base.lanes import Lane, Lanes, Parked
 from server.core.base.sinks import Session, Sink
 from server.core.chains import Chains
-from server.core.commands.spec import ALONE, IMMEDIATE, READ, WRITE, CommandSpec
+from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, READ, WRITE, CommandSpec
 from server.core.commands.table import commands_by_name, find_command
 from server.core.records.versions import DamagedRecord
 from server.core.requests.relays import STALE, RelayItem, SecondAttempt
@@ -154,11 +154,12 @@ class Dispatcher:
             return 0
         wave = _next_wave(lane)
         kind, turn = wave[0].kind, self._state.statistics.turns
+        is_chain = len(wave) > 1 and not (kind in (READ, WRITE) and all(parked.kind == kind for parked in wave))
         for parked in wave:
             lanes.unpark(parked)
-            lanes.enter(parked.number, parked.lanes, kind, turn)
+            lanes.enter(parked.number, parked.lanes, EXCLUSIVE if is_chain else kind, turn)
         self._state.in_flight -= len(wave)
-        if len(wave) == 1 or (all(parked.kind == kind for parked in wave[1:]) and kind in (READ, WRITE)):
+        if not is_chain:
             for parked in wave:
                 self._execute(self._find(parked.args), session, parked.number, parked.args)
         else:

@@ -17,7 +17,7 @@ from server.core.base.clock import HybridClock
 from server.core.base.clock_report import ClockReport
 from server.core.base.config import Config
 from server.core.base.routing import Route
-from server.core.base.sinks import Session, Sink
+from server.core.base.sinks import Flushed, Session, Sink
 from server.core.base.state import State
 from server.core.collection.collection import Collection
 from server.core.collection.votes import Votes
@@ -62,7 +62,7 @@ class Outbox:
         self,
         writes: dict[bytes, bytes | None],
         messages: dict[str, bytes],
-        replies: list[tuple[Session, bytes]],
+        replies: list[tuple[Session, Flushed]],
         closing: list[Session],
         turn: int,
     ) -> None:
@@ -351,6 +351,7 @@ class Node:
         state, resuming = self.state, self._resuming
         due: list[Session] = []
         count_max = state.config.turn_commands_max
+        self.reads.begin_turn()
         while self.writes.launch() or self.reads.launch() or state.ready or (resuming and count_max > 0):
             answered = state.ready[:]
             state.ready.clear()
@@ -370,8 +371,8 @@ class Node:
 
     @property
     def has_more(self) -> bool:
-        """Whether commands may begin that the last turn had no room for."""
-        return bool(self._resuming)
+        """Whether there is work that the last turn had no room for."""
+        return bool(self._resuming) or self.reads.has_postponed
 
     def retire(self) -> dict[bytes, bytes | None]:
         """A last batch, to be committed after the last turn of a clean stop: the next start is quicker with it."""

@@ -1,11 +1,15 @@
 """A client's connection: bytes in, commands to the node; and how a connection becomes another node's.
 
-Theory (P10). What a client can make us hold is bounded on every side. Half a request: by `request_bytes_max` each and
-`client_buffers_bytes_max` together. Commands in flight: by `pipeline_max`, and by as many as are likely to answer
-`client_output_bytes_max`, judged by the size of the client's last replies. Replies that the client does not fetch: once
-that many bytes wait in the socket's buffer we take no more commands from it, and over all such clients
-`client_unread_bytes_max` is the end of the greediest. Stopping to read is the back pressure of TCP: that client waits,
-nobody else does.
+Theory (P10). What a client can make us hold is bounded on every side, and by nothing that a client which writes a whole
+pipeline before it reads could wait for in vain. Commands in flight: by `pipeline_max`, and by as many as are likely to
+answer `client_output_bytes_max`, judged by the size of the client's last replies. Replies that the client does not fetch:
+once that many bytes wait for it we begin no more of its commands, but go on reading them, for it may be writing still.
+Commands received and not begun: while the client fetches its replies we stop reading at `client_input_bytes_max`, and TCP
+holds it back. All that is held for all clients together is bounded by `client_buffers_bytes_max`; past that the client
+for which most is held is cut (memory.py).
+
+One client's work does not hold up another's: a connection begins `turn_commands_max` commands at a time, and then waits
+behind the others that have commands to begin (admission.py).
 """
 
 from __future__ import annotations
@@ -13,11 +17,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from protocol import resp
 from protocol.frames import DamagedFrame, FrameReader
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
+from server.core.base.sinks import Flushed
 from server.core.ring.layout import LayoutError
 
 if TYPE_CHECKING:
@@ -27,7 +33,7 @@ log = logging.getLogger("dyn")
 PEER_VERSION = 1
 # What reading a message raises that is damaged, or that no sound node would send.
 _NONSENSE = (DamagedFrame, LayoutError, ValueError, TypeError, LookupError, struct.error)
-_FIRST_REPLY_BYTES = 4096  # what we take a client's replies for before we have seen any
+_FIRST_REPLY_BYTES = 64 << 10  # what we take a client's replies for before we have seen any
 
 
 def _address(transport: asyncio.BaseTransport, name: str) -> str:
@@ -43,12 +49,19 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._node = server.node
         self._pipeline_max = config.pipeline_max
+        self._commands_max = config.turn_commands_max
+        self._input_bytes_max = config.client_input_bytes_max
         self._output_bytes_max = config.client_output_bytes_max
         self._reader = self._new_reader()
+        self._input: deque[bytes] = deque()  # received behind what the reader holds
+        self._input_bytes = 0
         self._counted_bytes = 0
         self._fresh = True
         self._reply_bytes = _FIRST_REPLY_BYTES
+        self._written_bytes = 0  # what the replies cost that were written since the client had fetched all
         self._blocked = False  # the client does not fetch its replies
+        self._behind = False  # commands may have been received that have not begun
+        self.queued = False  # it waits for its turn to begin commands
         self._stalled = False  # we have stopped reading
         self._frames: FrameReader | None = None
         self.peer = ""
@@ -73,59 +86,103 @@ class Connection(asyncio.Protocol):
         """The client is gone."""
         self._server.connections.pop(self.session.id, None)
         self._server.fellows.pop(self.session.id, None)
-        self._server.buffered_bytes -= self._counted_bytes
+        self._forget_input()
         self._node.close_session(self.session)
 
     def data_received(self, data: bytes) -> None:
         """HOT. Bytes from the client, or from a peer."""
         if self._frames is not None:
             self._take_frames(data)
-            return
-        self._reader.feed(data)
-        self._pump()
+        elif self._behind or not self._server.admission.may_begin():
+            self._input.append(data)
+            self._input_bytes += len(data)
+            self._behind = True
+            if not self.queued and not self._blocked:
+                self._server.admission.add(self)
+            self._count_buffered()
+            self._pace_reading()
+        else:
+            self._reader.feed(data)
+            self.pump()
 
-    def _pump(self) -> None:
-        """HOT. Gives the node as many commands as the limits allow."""
+    def pump(self) -> None:
+        """HOT. Gives the node the client's next commands, as many as the limits allow and one turn may have."""
         session = self.session
-        now_ms = self._server.now_ms()
+        self._behind = False
         try:
-            while not self._blocked and not session.closing:
-                likely = self._output_bytes_max // self._reply_bytes + 1
-                room = min(self._pipeline_max, likely) - len(session.slots) - len(session.backlog)
-                if room <= 0:
-                    self.stall()
+            while not session.closing:
+                count_max = self._room()
+                if count_max <= 0:
+                    self._behind = True
                     break
-                batch = self._reader.take(room)
-                if not batch:
-                    self._resume()
+                batch = self._reader.take(min(count_max, self._commands_max))
+                if batch:
+                    if self._fresh:
+                        self._fresh = False
+                        if batch[0][0] == b"DYN.PEER":
+                            self._become_peer(batch[0])
+                            return
+                    self._node.commands(session, batch, self._server.now_ms())
+                    if len(batch) == self._commands_max:
+                        self._behind = True
+                        self._server.admission.add(self)
+                        break
+                elif self._input:
+                    data = self._input.popleft()
+                    self._input_bytes -= len(data)
+                    self._reader.feed(data)
+                else:
                     break
-                if self._fresh:
-                    self._fresh = False
-                    if batch[0][0] == b"DYN.PEER":
-                        self._become_peer(batch[0])
-                        return
-                self._node.commands(session, batch, now_ms)
-            else:
-                self.stall()
         except ProtocolError as error:
             if session.backlog:
-                self.stall()  # the commands before it come first: `_go_on` meets the error again
+                self._behind = True  # the commands before it come first: `pump` meets the error again
             else:
                 self._refuse(f"ERR {error}")
         self._count_buffered()
+        self._pace_reading()
         self._server.schedule_turn()
 
+    def _room(self) -> int:
+        """HOT. How many commands of this client may begin now."""
+        if self._blocked:
+            return 0
+        likely = self._output_bytes_max // self._reply_bytes + 1
+        return min(self._pipeline_max, likely) - len(self.session.slots) - len(self.session.backlog)
+
+    def _pace_reading(self) -> None:
+        """HOT. Reads on, or lets TCP hold the client back; never one that does not fetch its replies, see the theory."""
+        if self.session.closing or self._server.stopping:
+            self.stall()
+        elif not self._behind or self._blocked or self._counted_bytes < self._input_bytes_max:
+            self._resume()
+        else:
+            self.stall()
+
     def _count_buffered(self) -> None:
-        """The bytes of requests not yet complete, of all clients together, are bounded."""
-        pending = self._reader.pending_bytes
-        server = self._server
-        server.buffered_bytes += pending - self._counted_bytes
-        self._counted_bytes = pending
-        if server.buffered_bytes > server.config.client_buffers_bytes_max:
-            self._refuse("ERR the unfinished requests of all clients exceed client_buffers_bytes_max")
-            self._reader = self._new_reader()  # at once: or the next to send would be over the limit, too
-            server.buffered_bytes -= pending
-            self._counted_bytes = 0
+        """HOT. Counts the bytes of requests not begun, which are bounded for all clients together."""
+        held_bytes = self._reader.pending_bytes + self._input_bytes
+        if held_bytes != self._counted_bytes:
+            self._server.memory.input_changed(held_bytes - self._counted_bytes)
+            self._counted_bytes = held_bytes
+
+    def held_bytes(self) -> int:
+        """The memory that this client's requests and replies take, as far as it is worth counting."""
+        unread_bytes = self.transport.get_write_buffer_size()
+        if not unread_bytes:
+            self._written_bytes = 0
+        return self._counted_bytes + min(unread_bytes, self._written_bytes) + self.session.held_bytes
+
+    def cut(self, reason: str) -> None:
+        """Ends the connection at once."""
+        log.warning("client %s is cut: %s", self.session.address, reason)
+        self._forget_input()
+        self.transport.abort()
+
+    def _forget_input(self) -> None:
+        self._reader = self._new_reader()
+        self._input.clear()
+        self._input_bytes = 0
+        self._count_buffered()
 
     def _refuse(self, message: str) -> None:
         """Ends the connection with an error, after the replies that are due."""
@@ -148,18 +205,19 @@ class Connection(asyncio.Protocol):
             self._stalled = False
             self.transport.resume_reading()
 
-    def write(self, data: bytes) -> None:
-        """HOT. Replies, in order. With room again in the pipeline, goes on reading."""
-        self.transport.write(data)
-        self._reply_bytes = max(self._reply_bytes // 2, len(data) // (self.session.flushed or 1) + 1)
-        if self._blocked:
-            self._server.check_unread()
-        elif self._stalled and not self.session.closing:
-            self._server.loop.call_soon(self._go_on)
-
-    def unread_bytes(self) -> int:
-        """Replies that the client has not fetched, if so many that we wait for it."""
-        return self.transport.get_write_buffer_size() if self._blocked else 0
+    def write(self, data: Flushed) -> None:
+        """HOT. Replies, in order. With room again in the pipeline, its next commands may begin."""
+        session = self.session
+        if isinstance(data, bytes):
+            size_bytes = len(data)
+            self.transport.write(data)
+        else:
+            size_bytes = sum(map(len, data))
+            self.transport.writelines(data)
+        self._written_bytes += session.flushed_bytes
+        self._reply_bytes = max(self._reply_bytes // 2, size_bytes // (session.flushed or 1) + 1)
+        if self._behind and not self._blocked and not self.queued and not session.closing:
+            self._server.admission.add(self)
 
     def end(self) -> None:
         """Closes the connection once its replies are out; at once if the client does not fetch them."""
@@ -168,18 +226,17 @@ class Connection(asyncio.Protocol):
         else:
             self.transport.close()
 
-    def _go_on(self) -> None:
-        if self._stalled and not self.session.closing and not self.transport.is_closing():
-            self._pump()
-
     def pause_writing(self) -> None:
-        """More replies wait than the client may leave unread."""
+        """More replies wait than the client may leave unread. It may be writing still, and read only then."""
         self._blocked = True
+        self._pace_reading()
 
     def resume_writing(self) -> None:
         """The client has fetched them."""
         self._blocked = False
-        self._go_on()
+        self._written_bytes = 0
+        if self._behind and not self.queued and not self.session.closing and not self.transport.is_closing():
+            self._server.admission.add(self)
 
     # Another node's connection
 
@@ -195,6 +252,7 @@ class Connection(asyncio.Protocol):
         self._frames = FrameReader(server.config.frame_bytes_max)
         server.connections.pop(self.session.id, None)
         server.fellows[self.session.id] = self
+        self._forget_input()
         self._node.close_session(self.session)
         self.transport.write(resp.OK)
         self._node.greeted(self.peer, server.now_ms())

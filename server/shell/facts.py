@@ -10,6 +10,25 @@ import sys
 from server.core import node
 
 
+class LoopLag:
+    """How late the loop was for the node's ticks: the longest that anything has held it up."""
+
+    def __init__(self) -> None:
+        self._since_ms = 0  # the worst since the last call of `facts`
+        self._ever_ms = 0
+
+    def note(self, late_ms: int) -> None:
+        """A tick came so late."""
+        self._since_ms = max(self._since_ms, late_ms)
+        self._ever_ms = max(self._ever_ms, late_ms)
+
+    def facts(self) -> dict[str, str]:
+        """The worst since the last call, and since the start, in milliseconds."""
+        facts = {"loop_lag_ms": str(self._since_ms), "loop_lag_ms_max": str(self._ever_ms)}
+        self._since_ms = 0
+        return facts
+
+
 def process_facts() -> dict[str, str]:
     """The facts at this moment; tens of microseconds, meant to be asked once a second."""
     usage = resource.getrusage(resource.RUSAGE_SELF)

@@ -19,10 +19,12 @@ from pathlib import Path
 from server.core.base.config import Config
 from server.core.node import Node, Outbox
 from server.core.ring.layout import Layout
+from server.shell.admission import Admission
 from server.shell.connections import PEER_VERSION, Connection
 from server.shell.durability import Durability
-from server.shell.facts import process_facts
+from server.shell.facts import LoopLag, process_facts
 from server.shell.links import Link
+from server.shell.memory import ClientMemory
 from server.storage.engine import Engine, StorageError
 
 log = logging.getLogger("dyn")
@@ -41,7 +43,8 @@ class Server:
         self.loop = loop
         self.connections: dict[int, Connection] = {}
         self.fellows: dict[int, Connection] = {}  # what other nodes send over, by the session that it began as
-        self.buffered_bytes = 0
+        self.admission = Admission(loop, node.state, config)
+        self.memory = ClientMemory(config.client_buffers_bytes_max, self.connections.values)
         self.stopped: asyncio.Future[int] = loop.create_future()
         self._links: dict[str, Link] = {}
         self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
@@ -60,6 +63,7 @@ class Server:
         self._damage = (0, 0, 0)  # as last reported
         self._complaints: list[str] = []  # of our clock, as last reported: by whom
         self._ticked_ms = 0
+        self.lag = LoopLag()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
 
@@ -89,7 +93,9 @@ class Server:
         self._turn_asked = False
         if self._is_over:
             return
-        self._commands = self.node.state.statistics.commands
+        state = self.node.state
+        self._commands = state.statistics.commands
+        state.clients_queued = len(self.admission)
         outbox = self.node.take()
         if self.node.state.layout is not self._linked_layout:
             self._link_members()  # first: who told us the layout may have asked something behind it
@@ -100,6 +106,9 @@ class Server:
             return
         if self.stopping and self.node.farewell.over:
             self._finish(0)
+        if self.node.has_more:
+            self.schedule_turn()
+        self.admission.schedule()
         pause_ms = self.node.timers.next_ms()
         if pause_ms is not None and pause_ms < self._timer_ms:
             self._set_timer(self.now_ms())
@@ -112,22 +121,14 @@ class Server:
             if link is not None:
                 link.write(data)
         connections = self.connections
-        for session, data in outbox.replies:
+        for session, replies in outbox.replies:
             connection = connections.get(session.id)
             if connection is not None:
-                connection.write(data)
+                connection.write(replies)
         for session in outbox.closing:
             connection = connections.get(session.id)
             if connection is not None:
                 connection.end()
-
-    def check_unread(self) -> None:
-        """The replies that clients do not fetch are bounded over all clients: past that, the greediest is cut."""
-        unread = {number: connection.unread_bytes() for number, connection in self.connections.items()}
-        if sum(unread.values()) > self.config.client_unread_bytes_max:
-            greediest = self.connections[max(unread, key=unread.__getitem__)]
-            log.warning("client %s does not fetch its replies: cutting it", greediest.session.address)
-            greediest.transport.abort()
 
     def fail(self, error: BaseException) -> None:
         """The disk has failed: nothing of this turn may be said, and nothing more can be promised."""
@@ -212,16 +213,19 @@ class Server:
 
     def _tick(self) -> None:
         now_ms = self.now_ms()
+        if self._timer is not None:
+            self.lag.note(int(time.monotonic() * 1000) - self._timer_ms)
         self._ticked_ms = now_ms
         behind_ms = int(time.monotonic() * 1000) - now_ms  # a long pass must not put our clock ahead of the others'
         self.node.tick(now_ms, time.time_ns() // 1_000_000 - behind_ms)
+        self.memory.check()
         if now_ms - self._checked_ms >= 1000:
             self._checked_ms = now_ms
             self._check_disk()
             self._report_damage()
             self._report_clock()
             self._close_idle(now_ms)
-            self.node.facts = process_facts()
+            self.node.facts = process_facts() | self.lag.facts()
         self.schedule_turn()
         self._set_timer(now_ms)
 

@@ -37,7 +37,8 @@ def test_each_fault_alone(fault: str) -> None:
 
 
 def test_a_calm_run_answers_everything_without_an_error() -> None:
-    seed = next(seed for seed in range(100) if profile_of(seed).calm and profile_of(seed).nodes >= 5)
+    profiles = [profile_of(seed) for seed in range(100)]
+    seed = next(seed for seed, it in enumerate(profiles) if it.calm and it.nodes >= 5 and not it.ring)
     operations = run(seed).world.history.operations
     assert len(operations) > 50
     assert all(operation.answered and not operation.error for operation in operations)

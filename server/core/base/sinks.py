@@ -14,10 +14,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
+from protocol.resp import LargeReply, Reply
 from server.core.base.errors import ErrorReply
 from server.core.base.lanes import Lanes
+
+Flushed = bytes | list[bytes | memoryview]  # replies in order: in one piece, or in several that share stored values
 
 
 class Sink(Protocol):
@@ -28,7 +31,7 @@ class Sink(Protocol):
     read_quorum: int
     write_quorum: int
 
-    def answer(self, number: int, reply: bytes) -> None:
+    def answer(self, number: int, reply: Reply) -> None:
         """The answer of the asker's command `number`: an encoded reply."""
 
 
@@ -53,7 +56,8 @@ class Session:
         self.read_quorum = 0
         self.write_quorum = 0
         self.closing = False  # close once the replies so far are out
-        self.slots: list[list[bytes] | bytes] = []
+        self.slots: list[list[bytes] | Reply] = []
+        self.held_bytes = 0  # of the replies in the slots
         self.first_number = 0
         self.in_flight = 0
         self.kind = 0  # of the commands in flight, see commands/spec.py; of no meaning once there are lanes
@@ -61,6 +65,7 @@ class Session:
         self.lanes: Lanes | None = None  # once commands in flight could have to wait for each other
         self.backlog: deque[list[bytes]] = deque()  # behind a command that has to run alone
         self.flushed = 0
+        self.flushed_bytes = 0  # what those replies cost
         self._ready = ready
         self.listed = False  # among those that got answers in this turn
 
@@ -72,11 +77,12 @@ class Session:
         self.in_flight += 1
         return number
 
-    def answer(self, number: int, reply: bytes) -> None:
+    def answer(self, number: int, reply: Reply) -> None:
         """HOT. Takes the one reply of command `number`."""
         index = number - self.first_number
         assert index >= 0 and type(self.slots[index]) is list, "a request was answered twice"
         self.slots[index] = reply
+        self.held_bytes += reply.cost_bytes if isinstance(reply, LargeReply) else len(reply)
         self.in_flight -= 1
         if self.lanes is not None:
             if self.in_flight:
@@ -87,7 +93,7 @@ class Session:
             self.listed = True
             self._ready.append(self)
 
-    def flush(self) -> bytes:
+    def flush(self) -> Flushed:
         """The replies that are due in order; they leave the session, `flushed` of them."""
         slots = self.slots
         if not self.in_flight:
@@ -96,9 +102,29 @@ class Session:
             count = next(index for index, slot in enumerate(slots) if type(slot) is list)
         self.first_number += count
         self.flushed = count
-        replies = b"".join(slots[:count])  # type: ignore[arg-type]
+        due = slots[:count]
         del slots[:count]
+        try:
+            replies = b"".join(due)  # type: ignore[arg-type]
+        except TypeError:
+            return self._flush_pieces(due)
+        self.flushed_bytes = len(replies)
+        self.held_bytes -= self.flushed_bytes
         return replies
+
+    def _flush_pieces(self, due: list[list[bytes] | Reply]) -> list[bytes | memoryview]:
+        """The replies that are due, some of which are large."""
+        pieces: list[bytes | memoryview] = []
+        self.flushed_bytes = 0
+        for reply in due:
+            if isinstance(reply, LargeReply):
+                pieces += reply.pieces
+                self.flushed_bytes += reply.cost_bytes
+            elif isinstance(reply, bytes):
+                pieces.append(reply)
+                self.flushed_bytes += len(reply)
+        self.held_bytes -= self.flushed_bytes
+        return pieces
 
     def unanswered(self) -> list[tuple[int, list[bytes]]]:
         """The numbers and the arguments of the commands in flight."""
@@ -108,25 +134,25 @@ class Session:
 class Gather:
     """The sink of one command's parts: answers its asker with what `combine` makes of all replies, in part order."""
 
-    def __init__(self, sink: Sink, number: int, parts: int, combine: Callable[[list[bytes], bool], bytes]) -> None:
+    def __init__(self, sink: Sink, number: int, parts: int, combine: Callable[[list[Any], bool], Reply]) -> None:
         self.resp3 = sink.resp3
         self.relayed = sink.relayed
         self.read_quorum = sink.read_quorum
         self.write_quorum = sink.write_quorum
         self._sink = sink
         self._number = number
-        self._replies: list[bytes | None] = [None] * parts
+        self._replies: list[Reply | None] = [None] * parts
         self._missing = parts
         self._combine = combine
 
-    def answer(self, number: int, reply: bytes) -> None:
+    def answer(self, number: int, reply: Reply) -> None:
         """The reply of part `number`. The first error among the parts, in their order, is the command's answer."""
         assert self._replies[number] is None, "a part was answered twice"
         self._replies[number] = reply
         self._missing -= 1
         if not self._missing:
             replies = [reply for reply in self._replies if reply is not None]
-            error = next((reply for reply in replies if reply[:1] == b"-"), None)
+            error = next((reply for reply in replies if isinstance(reply, bytes) and reply[:1] == b"-"), None)
             self._sink.answer(
                 self._number, ErrorReply(error) if error is not None else self._combine(replies, self.resp3)
             )

@@ -35,6 +35,7 @@ class State:
     it is stored here (see collection.py): whoever reads records into memory compares before using them in a later turn.
     """
 
+    clients_queued = 0  # connections with commands that may begin, see shell/admission.py
     disk_full = False
     fence = 0
     members: frozenset[str] = frozenset()  # ids of the layout: nobody else is listened to; never iterated

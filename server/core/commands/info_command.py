@@ -88,6 +88,7 @@ def _stats(node: Node) -> Facts:
         "total_connections_received": counted.connections,
         "total_commands_processed": counted.commands,
         "rejected_connections": counted.rejected_connections,
+        **_given(node, ("loop_lag_ms", "loop_lag_ms_max")),
         "evicted_keys": 0,
         "pubsub_channels": 0,
         "pubsub_patterns": 0,

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from protocol import resp
+from protocol.resp import LargeReply, Reply
 from protocol.slots import key_slot
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Gather, Sink
@@ -26,16 +27,27 @@ from server.core.work.procedures import Steps
 if TYPE_CHECKING:
     from server.core.node import Node
 
+LARGE_BYTES = 16 << 10  # a smaller value is cheaper to copy than to send by itself
 _EXPIRIES = (b"EX", b"PX", b"EXAT", b"PXAT")
 
 
-def get_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
+def get_reply(record: bytes | None, sink: Sink, now_ms: int) -> Reply:
     """HOT. The newest value, or null."""
     if record is not None:
+        if len(record) >= LARGE_BYTES:
+            return _large_reply(record, sink, now_ms)
         value = versions.value_of(record, now_ms)
         if value is not None:
             return b"$%d\r\n%b\r\n" % (len(value), value)
     return resp.null(sink.resp3)
+
+
+def _large_reply(record: bytes, sink: Sink, now_ms: int) -> Reply:
+    """As `get_reply`, without a copy of the value."""
+    view = versions.value_view(record, now_ms)
+    if view is None:
+        return resp.null(sink.resp3)
+    return LargeReply([b"$%d\r\n" % len(view), view, b"\r\n"], len(view))
 
 
 def strlen_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
@@ -44,7 +56,7 @@ def strlen_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
     return resp.integer(0 if sibling is None else len(sibling.value))
 
 
-def reader(finish: Callable[[bytes | None, Sink, int], bytes]) -> Callable[[Node, Sink, int, list[bytes]], None]:
+def reader(finish: Callable[[bytes | None, Sink, int], Reply]) -> Callable[[Node, Sink, int, list[bytes]], None]:
     """The handler of a command that reads one key, its first argument, and answers what `finish` makes of the record."""
 
     def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -176,7 +188,7 @@ def setnx(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 
 def mget(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     """MGET key …: one GET a key, of any slots."""
-    gather = Gather(sink, number, len(args) - 1, lambda replies, resp3: resp.array(replies))
+    gather = Gather(sink, number, len(args) - 1, lambda replies, resp3: resp.array_of_replies(replies))
     for index, key in enumerate(args[1:]):
         node.dispatcher.run(gather, index, [b"GET", key])
 

@@ -58,7 +58,7 @@ class Farewell:
 
     def look(self) -> None:
         """The end of a turn: what was begun in it is in flight now."""
-        if self._agreed and not self._state.in_flight:
+        if self._agreed and not self._state.in_flight and not self._state.clients_queued:
             self._idle = True
         self._rested = self._asked_ms is not None and not self._state.in_flight
 

@@ -143,6 +143,26 @@ class Records:
         except KeyError:
             return [self.get(key) for key in keys]
 
+    def get_within(self, keys: list[bytes], loaded_bytes_max: int) -> list[bytes | None]:
+        """HOT. The records under the first of the storage keys, in their order: one at least, and not many more than fit
+        into `loaded_bytes_max` beside what is in memory already. Raises DamagedRecord."""
+        young = self._young
+        try:
+            return [young[key] for key in keys]
+        except KeyError:
+            pass
+        records: list[bytes | None] = []
+        loaded_bytes = 0
+        for key in keys:
+            is_known = key in young
+            record = self.get(key)
+            records.append(record)
+            if not is_known and record is not None:
+                loaded_bytes += len(record)
+                if loaded_bytes > loaded_bytes_max:
+                    break
+        return records
+
     def absorb(self, pairs: list[bytes]) -> None:
         """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord.
 

@@ -161,6 +161,18 @@ def value_of(record: bytes, now_ms: int) -> bytes | None:
     return None if sibling is None else sibling.value
 
 
+def value_view(record: bytes, now_ms: int) -> memoryview | None:
+    """The value that a plain GET answers at wall time `now_ms`, or None; as a view of the record, if it has one sibling."""
+    if read_i16_be(record, 10) == 1:
+        start = _VALUE + _ENTRY * clock_entries(record)
+        expires_at_ms = read_i64_be(record, start - 13)
+        if record[start - 5] == VALUE and (not expires_at_ms or expires_at_ms > now_ms):
+            return memoryview(record)[start:]
+        return None
+    sibling = visible(record, now_ms)
+    return None if sibling is None else memoryview(sibling.value)
+
+
 def is_dead(record: bytes, now_ms: int) -> bool:
     """Whether no reader at wall time `now_ms` or later gets anything out of the record."""
     return not any(sibling.is_live(now_ms) for sibling in decode(record)[1])

@@ -15,13 +15,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
+from protocol.resp import Reply
 from server.core.base.errors import ErrorReply, NoLayout, no_quorum, timed_out
 from server.core.base.quorum import Tally, Verdict
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 
-Member = tuple[Callable[..., bytes] | None, Sink, int]  # how to make the reply, who asked, under which number
+Member = tuple[Callable[..., Reply] | None, Sink, int]  # how to make the reply, who asked, under which number
 
 
 class Group:

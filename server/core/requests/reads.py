@@ -6,6 +6,9 @@ whole group and nothing is decoded; one that differs sends its records, and ours
 record here is no vote: the other owners must make up the quorum. Where too few owners are live their stand-ins are asked,
 too. One that holds the record (it keeps it with a hint) votes as the owner it stands for; its ignorance is no vote.
 
+A group of large records is cut: what does not fit into `batch_bytes_max` is read in later turns, so that many reads of
+large values take no more memory at once than their clients can be sent.
+
 Read repair (section 5): when all owners have answered, or their time is up, those whose record differs from what all know
 together get that, whole. Not if a fence has been passed since the group began: then what was read may be older than a
 deletion that everybody has forgotten since (see collection.py).
@@ -18,6 +21,7 @@ from contextlib import suppress
 
 from xxhash import xxh3_64_digest
 
+from protocol.resp import Reply
 from server.core.base.quorum import Tally
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
@@ -26,7 +30,7 @@ from server.core.records.versions import DamagedRecord, merge
 from server.core.requests.groups import Group, GroupTable
 
 # Makes the reply out of the record that the quorum agreed on: (record, sink, now_ms) -> encoded reply
-Finish = Callable[[bytes | None, Sink, int], bytes]
+Finish = Callable[[bytes | None, Sink, int], Reply]
 
 
 def digest(records: list[bytes | None]) -> bytes:
@@ -65,6 +69,7 @@ class Reads(GroupTable[ReadGroup]):
         self.agreed: dict[bytes, bytes | None] = {}  # what a quorum holds of the key whose chain runs now (chains.py)
         self._repairs: dict[str, list[bytes]] = {}  # node -> storage key, record, …
         self._repairs_stamp = 0  # of the oldest of them
+        self._postponed: list[ReadGroup] = []  # to the next turn
 
     def open(self, plan: Plan, quorum: int) -> ReadGroup:
         """This turn's group of reads with R of `quorum`; 0 stands for the layout's."""
@@ -80,10 +85,11 @@ class Reads(GroupTable[ReadGroup]):
 
     def _launch(self, group: ReadGroup) -> None:
         state = self._state
-        state.statistics.reads += len(group.keys)
         group.stamp = state.clock.last
         try:
-            group.ours = group.records = state.records.get_many(group.keys)
+            group.ours = group.records = state.records.get_within(group.keys, state.config.batch_bytes_max)
+            if len(group.ours) < len(group.keys):
+                self._postpone(group, len(group.ours))
             if group.plan.owned:
                 group.tally.ack(state.id)
             elif group.plan.absent and group.plan.stand_ins[0][1] == state.id:
@@ -91,6 +97,7 @@ class Reads(GroupTable[ReadGroup]):
         except DamagedRecord:
             group.ours = group.records = [self._sound(key) for key in group.keys]
             group.tally.fail(state.id)
+        state.statistics.reads += len(group.keys)
         message = state.message(b"READ", group.number, digest(group.ours), *group.keys)
         plan = group.plan
         if plan.stand_ins and plan.replicas - len(plan.absent) < group.tally.wanted:
@@ -103,6 +110,32 @@ class Reads(GroupTable[ReadGroup]):
                 else:
                     group.tally.fail(peer)
         self._track(group)
+
+    def _postpone(self, group: ReadGroup, count: int) -> None:
+        """All but the first `count` reads of the group are read in the next turn."""
+        number, timeout_ms = self._state.number(), self._state.config.request_timeout_ms
+        rest = ReadGroup(number, group.plan, group.plan.tally(group.tally.wanted), self._state.now_ms + timeout_ms)
+        rest.keys, group.keys = group.keys[count:], group.keys[:count]
+        rest.members, group.members = group.members[count:], group.members[:count]
+        self._postponed.append(rest)
+        self._state.in_flight += len(rest.members)
+
+    def begin_turn(self) -> None:
+        """What was postponed is read now."""
+        if self._postponed:
+            postponed, self._postponed = self._postponed, []
+            for group in postponed:
+                self._state.in_flight -= len(group.members)
+                self._opened.append(({group.number: group}, group.number, group))
+
+    def began_before(self, number: int) -> bool:
+        """Whether a group with a lower number than that is still followed."""
+        return super().began_before(number) or any(group.number < number for group in self._postponed)
+
+    @property
+    def has_postponed(self) -> bool:
+        """Whether reads wait for the next turn."""
+        return bool(self._postponed)
 
     def _vote_as(self, group: ReadGroup, owner: str) -> None:
         """This node stands in for `owner`."""

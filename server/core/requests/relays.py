@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from librt.strings import BytesWriter, read_i32_be, write_i32_be
 from mypy_extensions import i32, i64
 
-from protocol.resp import OK
+from protocol.resp import OK, LargeReply, Reply
 from server.core.base.errors import ErrorReply
 from server.core.base.sinks import Sink
 from server.core.base.state import State
@@ -78,12 +78,12 @@ class RelayedBatch:
         self.replies: list[bytes] = []
         self._outgoing = outgoing
 
-    def answer(self, number: int, reply: bytes) -> None:
+    def answer(self, number: int, reply: Reply) -> None:
         """HOT. Takes the reply of the batch's command `number`."""
         if not self.replies:
             self._outgoing.append(self)
         self.indexes.append(number)
-        self.replies.append(reply)
+        self.replies.append(reply.joined() if isinstance(reply, LargeReply) else reply)
 
 
 class SecondAttempt:
@@ -97,9 +97,9 @@ class SecondAttempt:
         self.write_quorum = sink.write_quorum
         self._sink = sink
 
-    def answer(self, number: int, reply: bytes) -> None:
+    def answer(self, number: int, reply: Reply) -> None:
         """Takes the reply of the last attempt."""
-        if reply[:1] == b"-":
+        if isinstance(reply, bytes) and reply[:1] == b"-":
             reply = reply.replace(b"outcome=unwritten", b"outcome=maybe-written").replace(
                 b"nothing was written", _PERHAPS_WRITTEN
             )

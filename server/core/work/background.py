@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+from protocol.resp import Reply
 from server.core.base.state import State
 from server.core.work.procedures import Procedure, Step, Steps
 from server.core.work.timers import Timers
@@ -38,7 +39,7 @@ class Background:
         """Begins a procedure; its end, be it an error, is nobody's business but its own."""
         Procedure(steps, self, 0).start()
 
-    def answer(self, number: int, reply: bytes) -> None:
+    def answer(self, number: int, reply: Reply) -> None:
         """Takes what a procedure answers when it ends."""
 
     def pause(self, delay_ms: int) -> Step:

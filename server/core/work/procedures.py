@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
+from protocol.resp import Reply
 from server.core.base.errors import CommandError, ErrorReply
 from server.core.base.sinks import Sink
 from server.core.records.versions import DamagedRecord
@@ -40,7 +41,7 @@ class Procedure:
         """Runs up to the first step that has to wait."""
         self.resume(None)
 
-    def answer(self, number: int, reply: bytes) -> None:
+    def answer(self, number: int, reply: Reply) -> None:
         """A step that is a request of its own has its reply; an empty one stands for nothing."""
         self.resume(reply or None)
 

@@ -1,0 +1,70 @@
+"""Which connections may begin commands now: a budget for each pass of the loop, and a fair queue behind it.
+
+Theory. All work of a node is done by one thread, so whoever holds it for long holds up all others: other clients, the
+messages of peers, gossip. So the commands that begin in one pass of the loop have a budget, `turn_ms_max`; and a node
+begins no more while `requests_running_max` are in flight, for what it begins beyond that would only wait elsewhere, and
+longer than its deadline. A connection whose commands find no room is queued, first come first served; each begins
+`turn_commands_max` commands at a time and goes to the end of the queue if it has more. While anybody is queued nobody
+else begins before them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from server.core.base.config import Config
+from server.core.base.state import State
+
+if TYPE_CHECKING:
+    from server.shell.connections import Connection
+
+
+class Admission:
+    """The connections that wait to begin commands."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, state: State, config: Config) -> None:
+        self._loop = loop
+        self._state = state
+        self._pass_s_max = config.turn_ms_max / 1000
+        self._running_max = config.requests_running_max
+        self._queue: deque[Connection] = deque()
+        self._scheduled = False
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def may_begin(self) -> bool:
+        """HOT. Whether a connection that has just received commands may begin them at once."""
+        return (
+            not self._queue
+            and self._state.in_flight < self._running_max
+            and time.monotonic() - self._loop.time() < self._pass_s_max
+        )
+
+    def add(self, connection: Connection) -> None:
+        """The connection has commands to begin: it gets its turn behind those that are queued already."""
+        connection.queued = True
+        self._queue.append(connection)
+        self.schedule()
+
+    def schedule(self) -> None:
+        """The queue goes on in the next pass of the loop, if there is one and the node has room."""
+        if self._queue and not self._scheduled and self._state.in_flight < self._running_max:
+            self._scheduled = True
+            self._loop.call_soon(self._serve)
+
+    def _serve(self) -> None:
+        """One connection at least begins commands in each pass, however late it is."""
+        self._scheduled = False
+        queue = self._queue
+        for _ in range(len(queue)):
+            connection = queue.popleft()
+            connection.queued = False
+            connection.pump()
+            is_late = time.monotonic() - self._loop.time() >= self._pass_s_max
+            if is_late or self._state.in_flight >= self._running_max:
+                break
+        self.schedule()

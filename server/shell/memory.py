@@ -1,0 +1,51 @@
+"""What is held for clients in memory, bounded over all of them together (P10).
+
+Theory. A client may leave replies unread, or send requests faster than they are served; as Redis has it
+(`client-output-buffer-limit`, `maxmemory-clients`), that is allowed until it takes too much, and then the client for which
+most is held is cut, with a line in the log. A limit for each client alone would either cut a harmless one or bound
+nothing. What a reply costs is counted once for a stored value that it shows many times (protocol/resp.py).
+
+Requests that have not begun are counted as they come, so that no burst passes the limit. Replies are looked at with each
+tick, since what is read from disk in one turn is bounded (core/requests/reads.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from server.shell.connections import Connection
+
+
+class ClientMemory:
+    """The bytes held for clients: `connections` answers all of them, `bytes_max` bounds them together."""
+
+    def __init__(self, bytes_max: int, connections: Callable[[], Iterable[Connection]]) -> None:
+        self._bytes_max = bytes_max
+        self._connections = connections
+        self._input_bytes = 0
+
+    def input_changed(self, difference_bytes: int) -> None:
+        """HOT. The requests of a client that have not begun have grown, or shrunk."""
+        self._input_bytes += difference_bytes
+        if difference_bytes > 0 and self._input_bytes > self._bytes_max:
+            self.check()
+
+    def check(self) -> None:
+        """Cuts clients, the one for which most is held first, until all together are within the limit."""
+        total_bytes = sum(connection.held_bytes() for connection in self._connections())
+        if total_bytes <= self._bytes_max:
+            return
+        held = sorted(((connection.held_bytes(), connection) for connection in self._connections()), key=_by_size)
+        while held and total_bytes > self._bytes_max:
+            size_bytes, greediest = held.pop()
+            total_bytes -= size_bytes
+            greediest.cut(
+                f"{size_bytes >> 20} MiB of its requests and replies are held, and more than client_buffers_bytes_max "
+                f"({self._bytes_max >> 20} MiB) for all clients together"
+            )
+
+
+def _by_size(held: tuple[int, Connection]) -> int:
+    return held[0]

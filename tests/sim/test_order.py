@@ -1,0 +1,108 @@
+"""A pipeline's commands take effect in order, however it is cut on its way and whoever coordinates its keys.
+
+A single client on a cluster without faults must not be able to tell it from one Redis server: each reply is compared with
+that of a plain dictionary that runs the commands one by one.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+
+from server.core import dispatch
+from server.core.chains import Chains
+from tests.sim.clients import Operation
+from tests.sim.runs import config
+from tests.sim.world import World
+
+KEYS = [b"a", b"b", b"c"]
+Answer = bytes | int | None
+
+
+class Model:
+    """What Redis would answer."""
+
+    def __init__(self) -> None:
+        self._values: dict[bytes, bytes] = {}
+
+    def answer(self, args: Sequence[bytes]) -> Answer | list[Answer]:
+        """Runs one command."""
+        name, keys, values = args[0], args[1:], self._values
+        if name == b"GET":
+            return values.get(keys[0])
+        if name == b"MGET":
+            return [values.get(key) for key in keys]
+        if name == b"EXISTS":
+            return sum(key in values for key in keys)
+        if name == b"DEL":
+            return sum(values.pop(key, None) is not None for key in keys)
+        if name == b"MSET":
+            values.update(zip(keys[::2], keys[1::2], strict=True))
+            return b"OK"
+        if len(args) == 4 and args[1] in values:  # NX
+            return None
+        values[args[1]] = args[2]
+        return b"OK"
+
+
+def _commands(rng: random.Random, count: int) -> list[list[bytes]]:
+    keys = rng.sample(KEYS, rng.randint(1, len(KEYS)))
+    of_many_keys = rng.random() < 0.5
+    commands = []
+    for number in range(count):
+        key, value = rng.choice(keys), b"%d" % number
+        of_one = ([b"GET", key], [b"SET", key, value], [b"SET", key, value, b"NX"], [b"DEL", key], [b"EXISTS", key])
+        of_many = (
+            [b"MGET", *rng.sample(KEYS, 2)],
+            [b"MSET", rng.choice(KEYS), value, key, value],
+            [b"DEL", *rng.sample(KEYS, 2)],
+        )
+        commands.append(rng.choice(of_one + of_many if of_many_keys else of_one))
+    return commands
+
+
+def _ask_in_pieces(world: World, rng: random.Random, commands: list[list[bytes]]) -> list[Operation]:
+    client = world.client(rng.choice(world.hosts))
+    operations: list[Operation] = []
+    while commands:
+        count = rng.randint(1, 12)
+        operations += client.send(*commands[:count])
+        commands = commands[count:]
+        world.run(rng.choice((0, 0, 1, 3)))
+    assert world.run_until(10_000, lambda: client.idle)
+    return operations
+
+
+def _wrong(seed: int) -> list[str]:
+    rng = random.Random(seed)
+    world = World(seed, rng.choice((1, 3, 4)), config=config(turn_commands_max=rng.choice((3, 200))))
+    world.start()
+    world.run(100)
+    model, wrong = Model(), []
+    for _ in range(4):
+        for operation in _ask_in_pieces(world, rng, _commands(rng, 60)):
+            expected = model.answer(operation.args)
+            if operation.reply != expected:
+                wrong.append(f"{operation.args}: {operation.reply!r}, not {expected!r}")
+    return wrong
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_pipeline_is_answered_as_by_one_server(seed: int) -> None:
+    assert _wrong(seed) == []
+
+
+def test_chains_in_no_order_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(self: Chains, key: bytes, chain: list[tuple[object, int, list[bytes], int]]) -> None:
+        for sink, number, args, _ in chain:
+            self._run(sink, number, args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Chains, "run", run)
+    assert any(_wrong(seed) for seed in range(8))
+
+
+def test_reads_beside_a_chain_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "EXCLUSIVE", dispatch.READ)
+    assert any(_wrong(seed) for seed in range(24))
