@@ -123,7 +123,7 @@ class Dispatcher:
                 number, lanes = session.open(args), session.lanes.of_keys(spec.keys_of(args))
                 if not all(_may_enter(lane, kind, turn) for lane in lanes):
                     session.lanes.park(Parked(number, args, kind, lanes))
-                    self._state.in_flight += 1
+                    self._state.parked += 1
                     return True
                 session.lanes.enter(number, lanes, kind, turn)
                 self._start(spec, session, number, args)
@@ -158,7 +158,7 @@ class Dispatcher:
         for parked in wave:
             lanes.unpark(parked)
             lanes.enter(parked.number, parked.lanes, EXCLUSIVE if is_chain else kind, turn)
-        self._state.in_flight -= len(wave)
+        self._state.parked -= len(wave)
         if not is_chain:
             for parked in wave:
                 self._execute(self._find(parked.args), session, parked.number, parked.args)

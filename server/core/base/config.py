@@ -41,10 +41,10 @@ class Config:
     client_buffers_bytes_max: int = 512 << 20  # requests and replies of all clients: past it the greediest is cut
     client_input_bytes_max: int = 1 << 20  # requests not begun at which we stop reading from a client
     client_output_bytes_max: int = 1 << 20  # unread replies at which we begin no more commands of a client
-    pipeline_max: int = 4096  # commands of one client in flight
+    pipeline_max: int = 1024  # commands of one client in flight
     turn_commands_max: int = 200  # of clients in one turn, which ends at this many without waiting for more
     turn_ms_max: int = 8  # commands begin for so long in one pass of the loop; the others wait for the next
-    requests_running_max: int = 16_384  # in flight for all clients: more wait until others are answered
+    requests_running_max: int = 8192  # in flight for all clients: more wait until others are answered
     requests_in_flight_max: int = 200_000  # of all clients, parts of commands included: BUSY above
     idle_timeout_ms: int = 0  # close clients idle for longer; 0 never, as Redis' `timeout`
 

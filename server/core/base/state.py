@@ -36,6 +36,7 @@ class State:
     """
 
     clients_queued = 0  # connections with commands that may begin, see shell/admission.py
+    parked = 0  # commands that wait for others of their connection
     disk_full = False
     fence = 0
     members: frozenset[str] = frozenset()  # ids of the layout: nobody else is listened to; never iterated

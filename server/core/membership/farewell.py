@@ -58,9 +58,11 @@ class Farewell:
 
     def look(self) -> None:
         """The end of a turn: what was begun in it is in flight now."""
-        if self._agreed and not self._state.in_flight and not self._state.clients_queued:
+        state = self._state
+        is_idle = not state.in_flight and not state.parked
+        if self._agreed and is_idle and not state.clients_queued:
             self._idle = True
-        self._rested = self._asked_ms is not None and not self._state.in_flight
+        self._rested = self._asked_ms is not None and is_idle
 
     def has_rested(self) -> bool:
         """This node leaves, and could be let go now: whether its clients' requests have ended, and none will begin."""
