@@ -3,8 +3,11 @@
 The life of a request, and the order in which to read the files:
 
     shell/connections.py          bytes of a client become commands (protocol/requests.py) and go to the node
+    shell/admission.py            which connections may begin commands now: a budget, and a fair queue
     core/node.py                  the seam: command, receive, tick, take; everything below is behind it
     core/dispatch.py              look-up, arity, and what of one connection may run side by side
+    core/base/lanes.py            the order of a connection's commands, key by key
+    core/chains.py                commands of one key that depend on each other, run in one step
     core/commands/                one module a family of commands; spec.py says what a command is, table.py lists them
     core/base/routing.py          who coordinates the key's writes and who may serve its reads, by layout and liveness
     core/requests/relays.py       a command for another coordinator travels there, and its reply back
@@ -17,6 +20,7 @@ The life of a request, and the order in which to read the files:
     core/base/sinks.py            answers, each exactly once and in command order
     shell/server.py               the end of the turn: commit, then one write to each peer, then the replies
     shell/durability.py           when a turn may speak: the fsync policies
+    shell/memory.py               what is held for clients, bounded over all of them
     shell/links.py                our connections to the other nodes
 
 A SET of a key that another node coordinates: connection -> dispatch -> strings.set_ -> relays; there: relays -> dispatch

@@ -5,7 +5,7 @@ messages of peers, gossip. So the commands that begin in one pass of the loop ha
 begins no more while `requests_running_max` are in flight, for what it begins beyond that would only wait elsewhere, and
 longer than its deadline. A connection whose commands find no room is queued, first come first served; each begins
 `turn_commands_max` commands at a time and goes to the end of the queue if it has more. While anybody is queued nobody
-else begins before them.
+else begins before them, but for the first commands of a new connection: it may be a peer's, or an operator's.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ class Connection(asyncio.Protocol):
         """HOT. Bytes from the client, or from a peer."""
         if self._frames is not None:
             self._take_frames(data)
-        elif self._behind or not self._server.admission.may_begin():
+        elif self._behind or not (self._fresh or self._server.admission.may_begin()):
             self._input.append(data)
             self._input_bytes += len(data)
             self._behind = True

@@ -4,6 +4,7 @@ config.py         every limit and tunable
 clock.py          the hybrid clock; clock_report.py tells nodes whose clock is off
 errors.py         error replies
 sinks.py          answers, each exactly once and in command order
+lanes.py          which commands of a connection wait for which
 quorum.py         the tally of a request
 routing.py        per partition, who coordinates, who is asked, who stands in
 hints.py          which owners miss what is held here
