@@ -161,9 +161,10 @@ class Connection(asyncio.Protocol):
     def _count_buffered(self) -> None:
         """HOT. Counts the bytes of requests not begun, which are bounded for all clients together."""
         held_bytes = self._reader.pending_bytes + self._input_bytes
-        if held_bytes != self._counted_bytes:
-            self._server.memory.input_changed(held_bytes - self._counted_bytes)
-            self._counted_bytes = held_bytes
+        grown_bytes = held_bytes - self._counted_bytes
+        if grown_bytes:
+            self._counted_bytes = held_bytes  # first: this very client may be cut now
+            self._server.memory.input_changed(grown_bytes)
 
     def held_bytes(self) -> int:
         """The memory that this client's requests and replies take, as far as it is worth counting."""
