@@ -7,15 +7,17 @@ wants to be meant: `FLUSHALL CONFIRM`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
 
 from protocol import resp
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Gather, Sink
 from server.core.commands.arguments import integer, options
-from server.core.commands.glob import compile_glob
+from server.core.commands.glob import SLICE_STEPS, Glob, glob_of
 from server.core.commands.operator import layout_of
 from server.core.commands.pages import END, Page, read_page
+from server.core.commands.slices import next_turn
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.work.procedures import Procedure, Step, Steps
 
@@ -32,12 +34,12 @@ def _scan(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     count = integer(found.get(b"COUNT", b"10"))
     if count < 1:
         raise CommandError(SYNTAX)
-    pattern = compile_glob(found.get(b"MATCH", b"*"))
+    pattern = glob_of(found.get(b"MATCH", b"*"), node.state.config)
     wanted_type = found.get(b"TYPE", b"string").lower() == b"string"
 
     def steps() -> Steps:
         page = yield from read_page(node, place, min(count, node.state.config.scan_page_keys))
-        keys = [resp.bulk(key) for key in page.keys if wanted_type and pattern.fullmatch(key)]
+        keys = (yield from _matching(node, pattern, page.keys)) if wanted_type else []
         cursor = 0 if page.next_place == END else page.next_place
         return resp.array([resp.bulk(b"%d" % cursor), resp.array(keys)])
 
@@ -46,17 +48,38 @@ def _scan(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 
 def _keys(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     """KEYS pattern. Reads the whole key space: SCAN is kinder to everybody else."""
-    pattern = compile_glob(args[1])
+    pattern = glob_of(args[1], node.state.config)
 
     def steps() -> Steps:
         matching: list[bytes] = []
         page = Page([], 0)
         while page.next_place < END:
             page = yield from read_page(node, page.next_place, node.state.config.scan_page_keys)
-            matching += [resp.bulk(key) for key in page.keys if pattern.fullmatch(key)]
+            matching += yield from _matching(node, pattern, page.keys)
         return resp.array(matching)
 
     node.run_steps(steps(), sink, number)
+
+
+def _matching(node: Node, pattern: Glob, keys: list[bytes]) -> Generator[Step, Any, list[bytes]]:
+    """Those keys that match, encoded. Other clients are served after each SLICE_STEPS of work."""
+    found: list[bytes] = []
+    steps = 0
+    for key in keys:
+        steps += pattern.steps_max(key)
+        if steps > SLICE_STEPS:
+            yield next_turn(node)
+            steps = 0
+        slices = pattern.match_in_slices(key)
+        while True:
+            try:
+                next(slices)
+            except StopIteration as end:
+                if end.value:
+                    found.append(resp.bulk(key))
+                break
+            yield next_turn(node)
+    return found
 
 
 def _dbsize(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
