@@ -15,6 +15,7 @@ from protocol.slots import SLOTS
 from server.core.records.records import SLOT_PREFIX, Records, storage_key
 from server.core.records.trees import EMPTY, Trees
 from server.core.records.versions import supersede
+from tests.bounded import bounded
 
 LEAF_BITS = 15
 ACTOR = b"actor-a."
@@ -37,13 +38,13 @@ class Store:
         """The value."""
         return self.pairs.get(key)
 
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+    def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
         """The first pairs of the range."""
-        found = [pair for pair in sorted(self.pairs.items()) if start <= pair[0] and (end is None or pair[0] < end)]
-        if any(key in self.unreadable for key, _ in found[:limit]):
+        found = bounded(self.pairs, start, end, limit, bytes_max)
+        if any(key in self.unreadable for key, _ in found):
             raise Damage("a block fails its checksum")
-        self.scanned += len(found[:limit])
-        return found[:limit]
+        self.scanned += len(found)
+        return found
 
     def commit(self, writes: dict[bytes, bytes | None]) -> None:
         """What the shell does with a turn's batch."""
