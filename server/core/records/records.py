@@ -132,6 +132,15 @@ class Records:
         for slot in spoilt:
             self.rescan(slot, slot + 1)
 
+    @property
+    def live(self) -> int:
+        """How many keys have a value here, expired ones included until they are collected."""
+        return sum(self.trees.live)
+
+    def has_live(self, slot: int) -> bool:
+        """Whether some key of the slot may have a value here: it has one by the counts, or the slot cannot be read."""
+        return bool(self.trees.live[slot]) or slot in self._spoilt
+
     def retire(self) -> dict[bytes, bytes | None]:
         """A batch for after the last turn: with it the next `open` need not read everything."""
         return {_TREES: self.trees.encode()}

@@ -39,6 +39,9 @@ Clock = Sequence[tuple[bytes, int]]
 
 VALUE: Final = 0
 TOMBSTONE: Final = 1
+DEAD: Final = 0  # no plain reader gets a value, now or later
+LASTING: Final = 1  # a value without an expiry
+EXPIRING: Final = 2  # a value until its expiry, and no matter whether that has passed
 ACTOR_BYTES: Final = 8
 COUNT_MAX: Final = 0xFFFF
 
@@ -159,6 +162,19 @@ def value_of(record: bytes, now_ms: int) -> bytes | None:
             return record[start:]
     sibling = visible(record, now_ms)
     return None if sibling is None else sibling.value
+
+
+def standing(record: bytes) -> i64:
+    """HOT. How the record counts among keys: DEAD, LASTING or EXPIRING, by its newest sibling, whatever the time."""
+    if read_i16_be(record, 10) == 1:
+        start = _VALUE + _ENTRY * clock_entries(record)
+        if record[start - 5] != VALUE:
+            return DEAD
+        return EXPIRING if read_i64_be(record, start - 13) else LASTING
+    sibling = newest(record)
+    if sibling is None or sibling.kind != VALUE:
+        return DEAD
+    return EXPIRING if sibling.expires_at_ms else LASTING
 
 
 def is_dead(record: bytes, now_ms: int) -> bool:
