@@ -141,6 +141,16 @@ class Records:
         """Whether some key of the slot may have a value here: it has one by the counts, or the slot cannot be read."""
         return bool(self.trees.live[slot]) or slot in self._spoilt
 
+    def next_live_slot(self, slot: int, end_slot: int) -> int:
+        """The first slot from `slot` on of which `has_live` is true; `end_slot` if there is none before that."""
+        counts = memoryview(self.trees.live)[slot:end_slot].tobytes()
+        found = min(slot + (len(counts) - len(counts.lstrip(b"\0"))) // self.trees.live.itemsize, end_slot)
+        return min([found, *[spoilt for spoilt in self._spoilt if slot <= spoilt < found]])
+
+    def is_spoilt(self, first_slot: int, end_slot: int) -> bool:
+        """Whether some slot of these could not be read when it was counted."""
+        return any(first_slot <= slot < end_slot for slot in self._spoilt)
+
     def retire(self) -> dict[bytes, bytes | None]:
         """A batch for after the last turn: with it the next `open` need not read everything."""
         return {_TREES: self.trees.encode()}

@@ -179,6 +179,9 @@ def standing(record: bytes) -> i64:
 
 def is_dead(record: bytes, now_ms: int) -> bool:
     """Whether no reader at wall time `now_ms` or later gets anything out of the record."""
+    if read_i16_be(record, 10) == 1:
+        start = _VALUE + _ENTRY * clock_entries(record)
+        return record[start - 5] != VALUE or 0 < read_i64_be(record, start - 13) <= now_ms
     return not any(sibling.is_live(now_ms) for sibling in decode(record)[1])
 
 
