@@ -48,8 +48,9 @@ def _scan(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 
 
 def _cursor(text: bytes) -> int:
-    """A cursor as Redis reads it, by strtoul: with a sign, leading zeros, nothing at all. One that no SCAN has answered
-    is taken, too; behind the last place nothing is left."""
+    """A cursor as Redis reads it, by strtoul: with a sign, leading zeros, nothing at all, up to a zero byte. One that no
+    SCAN has answered is taken, too; behind the last place nothing is left."""
+    text = text.partition(b"\0")[0]
     if not _CURSOR.fullmatch(text):
         raise CommandError("ERR invalid cursor")
     number = int(text or b"0")
