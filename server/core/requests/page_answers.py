@@ -31,8 +31,8 @@ from server.core.records.records import PAGE_BYTES, PREFIX_BYTES, SLOT_PREFIX, m
 from server.core.records.versions import LASTING, DamagedRecord
 
 LIVE = b"live"
-EXAMINED_MAX = 2000  # records looked at for one answer: one or two ms
-_CHUNK_KEYS = 64  # read at once, at least
+EXAMINED_MAX = 1000  # records looked at for one answer: a few ms while they lie in memtables
+_CHUNK_KEYS = 64  # read at once, at first: it takes RocksDB ms to begin a scan while there are many memtables
 _SKIPPED_KEYS = 64  # so many dead records in a row of slots are worth another seek
 COUNTS = Struct(">8sII")
 UNKNOWN = COUNTS.pack(b"unknown!", 0, 0xFFFFFFFF)  # the counts of a partition where something cannot be read
@@ -89,6 +89,7 @@ class _LivePage:
         self._examined = 0
         self._size = 0
         self._place = b""  # of the last record
+        self._chunk_keys = _CHUNK_KEYS  # to be read next
 
     def read(self, start: bytes) -> list[bytes]:
         """The answer. Raises DamagedRecord."""
@@ -121,7 +122,8 @@ class _LivePage:
         """Reads on; the place where the page is cut off, if it is."""
         records = self._state.records
         while True:
-            limit = max(_CHUNK_KEYS, self._limit - len(self._found) // 2 + 1)
+            limit = max(self._chunk_keys, self._limit - len(self._found) // 2 + 1)
+            self._chunk_keys *= 4
             bytes_max = max(1, PAGE_BYTES - self._size)
             pairs = records.page(start, end, limit, bytes_max)
             for key, record in pairs:
