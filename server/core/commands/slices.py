@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 Combine = Callable[["Parts"], bytes]
 
-PARTS_PER_TURN = 300  # of a command over several keys: two ms or so
-PARTS_UNANSWERED_MAX = 1500
+PARTS_PER_TURN = 200  # of a command over several keys: two ms or so
+PARTS_UNANSWERED_MAX = 400  # or they would stand before the requests of others, at each owner
 _PAUSE_MS = 1
 
 
