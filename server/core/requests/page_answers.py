@@ -59,13 +59,13 @@ def _whole_page(state: State, start: bytes, end: bytes, limit: int) -> list[byte
     count = size = 0
     while True:
         asked = limit - count
-        pairs = state.records.page(start, end, asked)
+        pairs = state.records.page(start, end, asked, PAGE_BYTES)
         for key, record in pairs:
             _check(state, key, record)
             found += (key, versions.skeleton(record))
             size += len(record)
         count += len(pairs)
-        more = may_go_on(pairs, asked)
+        more = may_go_on(pairs, asked, PAGE_BYTES)
         may_end = size >= PAGE_BYTES and found[0][:PREFIX_BYTES] != found[-2][:PREFIX_BYTES]
         if count == limit or not more or may_end:
             return [b"1" if more else b"0", *found]

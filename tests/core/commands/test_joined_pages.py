@@ -182,3 +182,20 @@ def test_no_quorum_is_an_error_at_each_question() -> None:
     owners = Owners([("set", 0, 0)], [0], [])
     with pytest.raises(pages.CommandError, match="NOQUORUM scan of slots"):
         owners.run(all_pages(3))
+
+
+def test_an_answer_ends_once_it_has_read_a_page_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the new and of the old form, and of HEADS; the old one has two places at least, or its asker could not go on."""
+    monkeypatch.setattr(page_answers, "EXAMINED_MAX", 1000)
+    monkeypatch.setattr(page_answers, "PAGE_BYTES", 500)
+    owners = Owners([("set", 0, place) for place in range(len(KEYS))], [0, 1], [])
+    state = owners.nodes[0].state
+    for key in KEYS:
+        record = versions.supersede(state.records.get(key), b"actor-0-", 100, b"v" * 300)
+        state.records.put(key, record, state.records.get(key))
+    ask = [SLOT_PREFIX[0] + bytes(4), SLOT_PREFIX[16384], b"1000"]
+    new, old = page_answers.page(state, [*ask, page_answers.LIVE]), page_answers.page(state, ask)
+    assert new[0] == page_answers.LIVE and new[1] == KEYS[4][:PREFIX_BYTES] and new[2::2] == KEYS[:4]
+    assert old[0] == b"1" and old[1::2] == KEYS[:2]
+    assert len(page_answers.heads(state, KEYS)) == 2
+    assert owners.run(all_pages(1000)) == owners.naive() == [key[PREFIX_BYTES:] for key in KEYS]

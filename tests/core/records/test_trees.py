@@ -14,7 +14,7 @@ from xxhash import xxh3_64_digest
 
 from protocol.slots import SLOTS
 from server.core.records import versions
-from server.core.records.records import SLOT_PREFIX, Records, storage_key
+from server.core.records.records import PAGE_BYTES, SLOT_PREFIX, Records, storage_key
 from server.core.records.trees import EMPTY, Trees
 from server.core.records.versions import supersede
 from tests.bounded import bounded
@@ -267,3 +267,21 @@ def test_keys_of_a_range_are_counted_by_slot_and_guessed_within() -> None:
     assert trees.keys_in((29, 30)) == 3
     assert trees.keys_in((0, 28)) == 0
     assert trees.keys_in((0, 1 << 16)) == 9
+
+
+def test_a_start_holds_no_more_than_a_page_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    for number in range(20):
+        store.pairs[storage_key(b"%d" % number)] = supersede(None, ACTOR, number + 1, b"v" * (PAGE_BYTES // 4))
+    read: list[int] = []
+    scan = Store.scan
+
+    def watching(self: Store, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
+        found = scan(self, start, end, limit, bytes_max)
+        read.append(sum(len(record) for _, record in found))
+        return found
+
+    monkeypatch.setattr(Store, "scan", watching)
+    records = records_of(store)
+    check(records, store.pairs)
+    assert max(read) <= PAGE_BYTES * 5 // 4 + 100
