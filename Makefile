@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test soak check pages bench bench-repair bench-join compiled tools clean help
+.PHONY: up down test soak check pages bench bench-keys bench-repair bench-join compiled tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -40,6 +40,10 @@ pages: $(READY)  ## Make man pages and completions anew from the commands
 bench: $(READY) tools compiled  ## Compare with a bare redis-server, in one run, alternating
 	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq redis-server >/dev/null; } || { echo "make bench needs redis-server" >&2; exit 1; }
 	$(BIN)/python -m tests.bench
+
+bench-keys: $(READY) compiled  ## Compare KEYS, SCAN and other commands over a million keys with a bare redis-server, in one run
+	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq redis-server >/dev/null; } || { echo "make bench-keys needs redis-server" >&2; exit 1; }
+	$(BIN)/python -m tests.listing_rates
 
 bench-repair: $(READY) compiled  ## Compare reads during a repair of 100,000 keys with reads without it, in one run
 	$(BIN)/python -m tests.repair_latency

@@ -34,8 +34,11 @@ NX. A later release makes them linearizable.
 MGET, MSET, DEL, UNLINK, EXISTS and TOUCH take keys of any slots; each key has its own quorum, and the first error is the
 answer. They are not atomic.
 .SS SCAN, KEYS, DBSIZE, RANDOMKEY
-speak for the whole cluster, each key once, from any node; a cursor may be taken to another node. KEYS and DBSIZE read
-the whole key space.
+speak for the whole cluster, each key once, from any node; a cursor may be taken to another node. A page of SCAN may be
+empty though the cursor is not 0. KEYS reads the whole key space, and other clients are served meanwhile; DBSIZE reads only
+partitions in which keys expire or are written at that moment. A pattern holds at most
+.B pattern_bytes_max
+bytes.
 .SS FLUSHALL
 deletes every key on every node, and wants the word CONFIRM unless the setting
 .B flushall

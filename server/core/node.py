@@ -40,7 +40,7 @@ from server.core.repair.jobs import RepairJobs
 from server.core.repair.mending import Mending
 from server.core.repair.scrub import Scrub
 from server.core.repair.tasks import RepairTasks
-from server.core.requests import replica
+from server.core.requests import page_answers, replica
 from server.core.requests.reads import Reads
 from server.core.requests.relays import STALE, Relays
 from server.core.requests.writes import Writes
@@ -144,7 +144,9 @@ class Node:
 
     def _answerers(self) -> dict[bytes, Answerer]:
         return {
-            b"PAGE": lambda args: replica.page(self.state, args),
+            b"PAGE": lambda args: page_answers.page(self.state, args),
+            b"HEADS": lambda args: page_answers.heads(self.state, args),
+            b"KEYCOUNTS": lambda args: page_answers.key_counts(self.state, args),
             b"STATUS": lambda args: [status.own_status(self)],
             b"ABSORB": lambda args: replica.absorb(self.state, args),
             b"HINTS": lambda args: self.hint_replay.asked(args),

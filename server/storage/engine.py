@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+NO_BYTES_MAX: Final = 1 << 62
 
 
 class StorageError(Exception):
@@ -56,10 +58,13 @@ class Engine(Protocol):
         When it raises, nothing is known to be on the disk that was not before; after StorageFull try again later.
         """
 
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+    def scan(
+        self, start: bytes, end: bytes | None, limit: int, bytes_max: int = NO_BYTES_MAX
+    ) -> list[tuple[bytes, bytes]]:
         """At most `limit` pairs with start <= key < end in ascending order; an `end` of None is behind all keys.
 
-        Fewer than `limit` pairs means that the range has no more. The next page starts at the last key + b"\\0".
+        None after the one whose value brings the bytes of all values to `bytes_max`: no more than that and one value are in
+        memory. Fewer pairs and bytes mean that the range has no more. The next page starts at the last key + b"\\0".
         """
 
     def count(self) -> int:

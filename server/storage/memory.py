@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from pathlib import Path
 
-from server.storage.engine import StorageError
+from server.storage.engine import NO_BYTES_MAX, StorageError
 
 SNAPSHOT_BATCH_KEYS = 10_000
 
@@ -56,13 +56,22 @@ class MemoryEngine:
         """Nothing to wait for."""
         self._check_open()
 
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+    def scan(
+        self, start: bytes, end: bytes | None, limit: int, bytes_max: int = NO_BYTES_MAX
+    ) -> list[tuple[bytes, bytes]]:
         """At most `limit` pairs with start <= key < end in ascending order."""
         self._check_open()
         order = self._sorted_keys()
         first = bisect_left(order, start)
         stop = len(order) if end is None else bisect_left(order, end)
-        return [(key, self._data[key]) for key in order[first : min(stop, first + limit)]]
+        pairs: list[tuple[bytes, bytes]] = []
+        for key in order[first : min(stop, first + limit)]:
+            value = self._data[key]
+            pairs.append((key, value))
+            bytes_max -= len(value)
+            if bytes_max <= 0:
+                break
+        return pairs
 
     def count(self) -> int:
         """The number of keys."""

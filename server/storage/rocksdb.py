@@ -60,7 +60,7 @@ from rocksdict import (
     WriteBatch,
 )
 
-from server.storage.engine import StorageDamaged, StorageError, StorageFull, StorageLocked
+from server.storage.engine import NO_BYTES_MAX, StorageDamaged, StorageError, StorageFull, StorageLocked
 from server.storage.log_check import find_damage
 
 BLOCK_CACHE_BYTES = 64 << 20
@@ -156,14 +156,21 @@ class RocksEngine:
         with self._elsewhere, self._explaining("sync"):
             self._db.flush_wal(True)
 
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+    def scan(
+        self, start: bytes, end: bytes | None, limit: int, bytes_max: int = NO_BYTES_MAX
+    ) -> list[tuple[bytes, bytes]]:
         """At most `limit` pairs with start <= key < end in ascending order."""
         if end is not None and start >= end:
             return []
         with self._explaining("scan"):
             bounds = _bounds(end)
             rows: Iterator[Any] = self._db.items(from_key=start, read_opt=bounds)
-            pairs: list[tuple[bytes, bytes]] = list(islice(rows, limit))
+            pairs: list[tuple[bytes, bytes]] = []
+            for pair in islice(rows, limit):  # reads a value as it comes to it
+                pairs.append(pair)
+                bytes_max -= len(pair[1])
+                if bytes_max <= 0:
+                    return pairs
             if len(pairs) < limit:
                 self._check_end(pairs[-1][0] + b"\0" if pairs else start, bounds)
         return pairs

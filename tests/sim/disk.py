@@ -68,14 +68,20 @@ class Disk:
             raise DamagedBlock(f"the block of {key!r} is damaged")
         return self.data.get(key)
 
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        """Up to `limit` pairs from `start` (included) to `end` (not), ascending. Raises DamagedBlock."""
+    def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` pairs from `start` (included) to `end` (not), ascending, up to `bytes_max`. Raises DamagedBlock."""
         if self._sorted is None:
             self._sorted = sorted(self.data)
         keys = self._sorted
         first = bisect_left(keys, start)
         last = len(keys) if end is None else bisect_left(keys, end)
-        return [(key, self._readable(key)) for key in keys[first : min(last, first + limit)]]
+        pairs: list[tuple[bytes, bytes]] = []
+        for key in keys[first : min(last, first + limit)]:
+            pairs.append((key, self._readable(key)))
+            bytes_max -= len(pairs[-1][1])
+            if bytes_max <= 0:
+                break
+        return pairs
 
     def _readable(self, key: bytes) -> bytes:
         value = self.get(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -236,14 +237,19 @@ def test_large_records_travel_in_pages_of_their_own() -> None:
         if number % 3 == 0:
             put(n2, {b"k%d" % number: newer})
     largest: list[int] = []
-    answer = Questions.answered
+    answer, ask = Questions.answered, Questions.asked
 
     def watching(self: Questions, peer: str, number: int, items: list[bytes]) -> None:
         largest.append(sum(map(len, items)))
         answer(self, peer, number, items)
 
+    def watching_too(self: Questions, peer: str, number: int, kind: bytes, args: Sequence[bytes]) -> None:
+        largest.append(sum(map(len, args)))
+        ask(self, peer, number, kind, args)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Questions, "answered", watching)
+        patch.setattr(Questions, "asked", watching_too)
         world.start()
         assert world.run_until(SOON_MS, lambda: equal(world))
     assert len(records_on(n1)) == 40
@@ -357,8 +363,8 @@ def _scanned(host: Host) -> list[int]:
     read: list[int] = []
     scan = host.disk.scan
 
-    def counting(start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        found = scan(start, end, limit)
+    def counting(start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
+        found = scan(start, end, limit, bytes_max)
         read.append(sum(key < RECORDS_END for key, _ in found))
         return found
 

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from server.storage.engine import Engine, StorageError
 from server.storage.engines import ENGINES, open_engine
+from tests.bounded import bounded
 from tests.storage.crash import crash_image, scratch_directory
 
 
@@ -83,6 +84,13 @@ def test_scan_is_half_open_and_limited(engine: Engine) -> None:
     assert keys(2, 8, limit=2) == [3, 5]
     assert keys(0, None, limit=0) == []
     assert keys(7, 3) == keys(5, 5) == keys(10, None) == []
+
+
+def test_a_scan_ends_with_the_value_that_fills_it(engine: Engine) -> None:
+    engine.commit({bytes([n]): bytes(n) for n in (1, 2, 3, 4)})
+    for bytes_max, expected in ((1, [1]), (2, [1, 2]), (3, [1, 2]), (4, [1, 2, 3]), (6, [1, 2, 3]), (7, [1, 2, 3, 4])):
+        assert [key[0] for key, _ in engine.scan(b"", None, 10, bytes_max)] == expected
+    assert [key[0] for key, _ in engine.scan(b"\x04", None, 10, 1)] == [4], "one value, however large"
 
 
 def test_pages_make_up_the_whole_while_keys_come_and_go(engine: Engine) -> None:
@@ -215,10 +223,11 @@ class AgainstDict(RuleBasedStateMachine):
             key: value for key, value in self.model.items() if key < start or (end is not None and key >= end)
         }
 
-    @rule(start=KEYS, end=st.none() | KEYS, limit=st.integers(0, 8))
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> None:
+    @rule(start=KEYS, end=st.none() | KEYS, limit=st.integers(0, 8), bytes_max=st.integers(1, 700))
+    def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> None:
         inside = [pair for pair in sorted(self.model.items()) if start <= pair[0] and (end is None or pair[0] < end)]
         assert self.engine.scan(start, end, limit) == inside[:limit]
+        assert self.engine.scan(start, end, limit, bytes_max) == bounded(self.model, start, end, limit, bytes_max)
 
     @rule(keys=st.lists(KEYS, max_size=5))
     def get(self, keys: list[bytes]) -> None:

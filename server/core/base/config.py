@@ -70,6 +70,7 @@ class Config:
 
     # Long work
     scan_page_keys: int = 1000
+    pattern_bytes_max: int = 64 << 10  # of KEYS, SCAN MATCH and the like
     tree_leaf_bits: int = 20  # 2**this leaves of 8 bytes; best the same on all nodes
     repair_interval_ms: int = 600_000  # within this each node has compared what it stores with all other owners
     background_keys_per_s: int = 1000  # repair, hints and scrubbing together, while clients are served

@@ -3,7 +3,7 @@
 Theory. A command is started with a sink and a number; when its answer is known, be it at once or turns later, the sink
 takes it under that number. A `Session` keeps one slot a command: the slot holds the command's arguments while it is in
 flight, and its reply afterwards, so a second answer is caught by an assertion and the replies leave in order whatever
-the order in which they came. A `Gather` is the sink of the parts of a command over several keys.
+the order in which they came. (The sink of the parts of a command over several keys is in commands/slices.py.)
 
 A client that pipelines expects its commands to take effect in order: those that name the same key wait for each other
 in its lane (lanes.py). A command that has to run alone on its connection, and all that come behind it, wait in the
@@ -13,11 +13,9 @@ session's backlog.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 from protocol.resp import LargeReply, Reply
-from server.core.base.errors import ErrorReply
 from server.core.base.lanes import Lanes
 
 Flushed = bytes | list[bytes | memoryview]  # replies in order: in one piece, or in several that share stored values
@@ -129,30 +127,3 @@ class Session:
     def unanswered(self) -> list[tuple[int, list[bytes]]]:
         """The numbers and the arguments of the commands in flight."""
         return [(self.first_number + index, slot) for index, slot in enumerate(self.slots) if isinstance(slot, list)]
-
-
-class Gather:
-    """The sink of one command's parts: answers its asker with what `combine` makes of all replies, in part order."""
-
-    def __init__(self, sink: Sink, number: int, parts: int, combine: Callable[[list[Any], bool], Reply]) -> None:
-        self.resp3 = sink.resp3
-        self.relayed = sink.relayed
-        self.read_quorum = sink.read_quorum
-        self.write_quorum = sink.write_quorum
-        self._sink = sink
-        self._number = number
-        self._replies: list[Reply | None] = [None] * parts
-        self._missing = parts
-        self._combine = combine
-
-    def answer(self, number: int, reply: Reply) -> None:
-        """The reply of part `number`. The first error among the parts, in their order, is the command's answer."""
-        assert self._replies[number] is None, "a part was answered twice"
-        self._replies[number] = reply
-        self._missing -= 1
-        if not self._missing:
-            replies = [reply for reply in self._replies if reply is not None]
-            error = next((reply for reply in replies if isinstance(reply, bytes) and reply[:1] == b"-"), None)
-            self._sink.answer(
-                self._number, ErrorReply(error) if error is not None else self._combine(replies, self.resp3)
-            )

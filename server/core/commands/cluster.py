@@ -9,8 +9,8 @@ Source: https://redis.io/docs/latest/commands/?group=cluster
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any
 
 from protocol import resp
 from protocol.slots import SLOTS, key_slot
@@ -29,10 +29,12 @@ from server.core.commands.cluster_view import (
 )
 from server.core.commands.containers import container
 from server.core.commands.shapes import show, word
+from server.core.commands.slices import next_turn
 from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
 from server.core.records import versions
-from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
+from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX, may_go_on
 from server.core.records.versions import DamagedRecord
+from server.core.work.procedures import Step, Steps
 
 if TYPE_CHECKING:
     from server.core.node import Node
@@ -74,39 +76,52 @@ def _keyslot(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.integer(key_slot(args[2]))
 
 
-def _live_keys(node: Node, slot: int) -> Iterator[bytes]:
-    """The keys of a slot that this node stores and that are live, in the order in which they are stored."""
+def _live_keys(node: Node, slot: int, limit: int) -> Generator[Step, Any, list[bytes]]:
+    """Up to `limit` live keys of a slot that this node stores, in the order in which they are stored."""
     state = node.state
-    start, end, limit = SLOT_PREFIX[slot], SLOT_PREFIX[slot + 1], state.config.scan_page_keys
+    start, end, page_keys = SLOT_PREFIX[slot], SLOT_PREFIX[slot + 1], state.config.scan_page_keys
+    found: list[bytes] = []
     while True:
-        page = state.records.page(start, end, limit)
+        page = state.records.page(start, end, page_keys)
         for stored_at, record in page:
             key = stored_at[PREFIX_BYTES:]
             if not versions.verify(record):
                 state.records.damaged += 1
                 raise DamagedRecord(f"the stored record of key {key!r} fails its checksum")
-            if versions.value_of(record, state.clock.now_ms) is not None:
-                yield key
-        if len(page) < limit:
-            return
+            if len(found) < limit and versions.value_of(record, state.clock.now_ms) is not None:
+                found.append(key)
+        if len(found) >= limit or not may_go_on(page, page_keys):
+            return found
         start = page[-1][0] + b"\0"
+        yield next_turn(node)
 
 
-def _countkeysinslot(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLUSTER COUNTKEYSINSLOT slot: live keys that this node stores; reads them all, O(keys in the slot)."""
+def _countkeysinslot(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
+    """CLUSTER COUNTKEYSINSLOT slot: live keys that this node stores; reads them all if some of them expire."""
     slot = integer(args[2])
     if not 0 <= slot < SLOTS:
         raise CommandError("ERR Invalid slot")
-    return resp.integer(sum(1 for _ in _live_keys(node, slot)))
+    records = node.state.records
+    if not records.trees.expiring[slot] and not records.is_spoilt(slot, slot + 1):
+        return resp.integer(records.trees.live[slot])
+
+    def steps() -> Steps:
+        return resp.integer(len((yield from _live_keys(node, slot, 1 << 63))))
+
+    node.run_steps(steps(), sink, number)
+    return None
 
 
-def _getkeysinslot(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _getkeysinslot(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     """CLUSTER GETKEYSINSLOT slot count: up to `count` live keys that this node stores."""
     slot, count = integer(args[2]), integer(args[3])
     if not 0 <= slot < SLOTS or count < 0:
         raise CommandError("ERR Invalid slot or number of keys")
-    found = [resp.bulk(key) for _, key in zip(range(count), _live_keys(node, slot), strict=False)]
-    return resp.array(found)
+
+    def steps() -> Steps:
+        return resp.array([resp.bulk(key) for key in (yield from _live_keys(node, slot, count))])
+
+    node.run_steps(steps(), sink, number)
 
 
 def _replicas(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:

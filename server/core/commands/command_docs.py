@@ -19,7 +19,7 @@ from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.command_arguments import encode_arguments, parse_usage
 from server.core.commands.containers import helper
-from server.core.commands.glob import compile_glob
+from server.core.commands.glob import glob_of
 from server.core.commands.shapes import named, show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 
@@ -161,7 +161,7 @@ def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
             raise CommandError(SYNTAX)
         by, wanted = args[3].upper(), args[4].lower()
         if by == b"PATTERN":
-            matches = compile_glob(wanted).fullmatch
+            matches = glob_of(wanted, node.state.config).matches
             specs = [spec for spec in specs if matches(spec.name.encode())]
         elif by == b"ACLCAT":
             specs = [spec for spec in specs if show(wanted) in categories_of(spec)]

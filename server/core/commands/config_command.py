@@ -16,7 +16,7 @@ from server.core.base.errors import CommandError
 from server.core.base.sinks import Sink
 from server.core.base.statistics import Statistics
 from server.core.commands.containers import container
-from server.core.commands.glob import compile_glob
+from server.core.commands.glob import glob_of
 from server.core.commands.shapes import named, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 
@@ -49,11 +49,11 @@ def _as_text(value: object) -> str:
 
 def _get(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CONFIG GET pattern …: each setting once, whichever patterns match it."""
-    patterns = [compile_glob(pattern.lower()) for pattern in args[2:]]
+    patterns = [glob_of(pattern.lower(), node.state.config) for pattern in args[2:]]
     found = {
         name: word(value)
         for name, value in settings(node.state.config).items()
-        if any(pattern.fullmatch(name.encode()) for pattern in patterns)
+        if any(pattern.matches(name.encode()) for pattern in patterns)
     }
     return named(found, sink.resp3)
 

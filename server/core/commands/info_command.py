@@ -109,9 +109,11 @@ def _cluster(node: Node) -> Facts:
 
 
 def _keyspace(node: Node) -> Facts:
-    """Records stored on this node, tombstones and expired ones included: DBSIZE counts the cluster's live keys."""
-    keys = node.state.records.keys
-    return {"db0": f"keys={keys},expires=0,avg_ttl=0"} if keys else {}
+    """Keys that have a value on this node, expired ones included until they are collected, as in Redis: DBSIZE counts
+    those of the cluster. Tombstones are told among the facts of `Dyn`."""
+    records = node.state.records
+    keys, expiring = records.live, sum(records.trees.expiring)
+    return {"db0": f"keys={keys},expires={expiring},avg_ttl=0"} if keys else {}
 
 
 def _dyn(node: Node) -> Facts:
@@ -132,6 +134,7 @@ def _dyn(node: Node) -> Facts:
         }
     facts |= {
         "records": state.records.keys,
+        "tombstones": state.records.keys - state.records.live,
         "damaged_records": state.records.damaged,
         "clock_refused": state.clock.refused,
         "requests_in_flight": state.in_flight,

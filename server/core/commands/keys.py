@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from protocol import resp
 from server.core.base.errors import CommandError
 from server.core.base.quorum import Tally
-from server.core.base.sinks import Gather, Sink
+from server.core.base.sinks import Sink
 from server.core.commands.arguments import EXPIRY_MS_MAX, integer
+from server.core.commands.slices import Parts, run_parts
 from server.core.commands.spec import EXCLUSIVE, READ, CommandSpec
 from server.core.commands.steps import read_here, write_plain
 from server.core.commands.strings import old_value, reader
@@ -149,10 +150,6 @@ def _time_reply(unit_ms: int, absolute: bool) -> Callable[[bytes | None, Sink, i
     return reply
 
 
-def _sum(replies: list[bytes], resp3: bool) -> bytes:
-    return resp.integer(sum(int(reply[1:-2]) for reply in replies))
-
-
 def _each(single: Callable[[Node, Sink, int, list[bytes]], None]) -> Callable[[Node, Sink, int, list[bytes]], None]:
     """The handler of a command over several keys that answers the sum of its single-key answers."""
 
@@ -160,9 +157,8 @@ def _each(single: Callable[[Node, Sink, int, list[bytes]], None]) -> Callable[[N
         if len(args) == 2:
             single(node, sink, number, args)
             return
-        gather = Gather(sink, number, len(args) - 1, _sum)
-        for index, key in enumerate(args[1:]):
-            node.dispatcher.run(gather, index, [args[0], key])
+        parts = Parts(sink, number, len(args) - 1, lambda parts: resp.integer(parts.total))
+        run_parts(node, parts, lambda index: [args[0], args[index + 1]])
 
     return handle
 

@@ -7,68 +7,118 @@ wants to be meant: `FLUSHALL CONFIRM`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
 
 from protocol import resp
 from server.core.base.errors import SYNTAX, CommandError
-from server.core.base.sinks import Gather, Sink
-from server.core.commands.arguments import integer, options
-from server.core.commands.glob import compile_glob
+from server.core.base.sinks import Sink
+from server.core.commands.arguments import integer
+from server.core.commands.glob import SLICE_STEPS, Glob, glob_of
 from server.core.commands.operator import layout_of
-from server.core.commands.pages import END, Page, read_page
+from server.core.commands.pages import END, Page, count_keys, page_after, read_page
+from server.core.commands.slices import Parts, next_turn, run_parts
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.work.procedures import Procedure, Step, Steps
 
 if TYPE_CHECKING:
     from server.core.node import Node
 
+_SCAN_ROUNDS = 8  # of questions to the owners, for one page
+_CURSOR = re.compile(rb"([+-]?[0-9]+)?")
+_CURSOR_MAX = (1 << 64) - 1
+
 
 def _scan(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]; the cursor is a place, so any node goes on from it."""
-    place = integer(args[1], "ERR invalid cursor")
-    if not 0 <= place < END:
-        raise CommandError("ERR invalid cursor")
-    found = options(args[2:], (), (b"MATCH", b"COUNT", b"TYPE"))
-    count = integer(found.get(b"COUNT", b"10"))
-    if count < 1:
-        raise CommandError(SYNTAX)
-    pattern = compile_glob(found.get(b"MATCH", b"*"))
-    wanted_type = found.get(b"TYPE", b"string").lower() == b"string"
+    """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]; the cursor is a place, so any node goes on from it.
+
+    A page that would take many rounds of questions ends early, perhaps empty, with a cursor."""
+    place = _cursor(args[1])
+    count, match, wanted_type = _scan_options(args[2:])
+    pattern = glob_of(match, node.state.config)
 
     def steps() -> Steps:
-        page = yield from read_page(node, place, min(count, node.state.config.scan_page_keys))
-        keys = [resp.bulk(key) for key in page.keys if wanted_type and pattern.fullmatch(key)]
-        cursor = 0 if page.next_place == END else page.next_place
+        page = yield from read_page(node, place, min(count, node.state.config.scan_page_keys), _SCAN_ROUNDS)
+        keys = (yield from _matching(node, pattern, page.keys)) if wanted_type else []
+        cursor = 0 if page.next_place >= END else page.next_place
         return resp.array([resp.bulk(b"%d" % cursor), resp.array(keys)])
 
     node.run_steps(steps(), sink, number)
 
 
+def _cursor(text: bytes) -> int:
+    """A cursor as Redis reads it, by strtoul: with a sign, leading zeros, nothing at all, up to a zero byte. One that no
+    SCAN has answered is taken, too; behind the last place nothing is left."""
+    text = text.partition(b"\0")[0]
+    if not _CURSOR.fullmatch(text):
+        raise CommandError("ERR invalid cursor")
+    number = int(text or b"0")
+    if abs(number) > _CURSOR_MAX:
+        raise CommandError("ERR invalid cursor")
+    return number & _CURSOR_MAX
+
+
+def _scan_options(args: list[bytes]) -> tuple[int, bytes, bool]:
+    """COUNT, the pattern, and whether strings are wanted. Of an option that is given twice the last one counts."""
+    count, match, is_string = 10, b"*", True
+    for index in range(0, len(args), 2):
+        name = args[index].upper()
+        if name not in (b"MATCH", b"COUNT", b"TYPE") or index + 1 == len(args):
+            raise CommandError(SYNTAX)
+        value = args[index + 1]
+        if name == b"MATCH":
+            match = value
+        elif name == b"TYPE":
+            is_string = value.lower() == b"string"
+        else:
+            count = integer(value)
+            if count < 1:
+                raise CommandError(SYNTAX)
+    return count, match, is_string
+
+
 def _keys(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     """KEYS pattern. Reads the whole key space: SCAN is kinder to everybody else."""
-    pattern = compile_glob(args[1])
+    pattern = glob_of(args[1], node.state.config)
 
     def steps() -> Steps:
         matching: list[bytes] = []
         page = Page([], 0)
         while page.next_place < END:
-            page = yield from read_page(node, page.next_place, node.state.config.scan_page_keys)
-            matching += [resp.bulk(key) for key in page.keys if pattern.fullmatch(key)]
+            page = yield from page_after(node, page)
+            matching += yield from _matching(node, pattern, page.keys)
         return resp.array(matching)
 
     node.run_steps(steps(), sink, number)
 
 
+def _matching(node: Node, pattern: Glob, keys: list[bytes]) -> Generator[Step, Any, list[bytes]]:
+    """Those keys that match, encoded. Other clients are served after each SLICE_STEPS of work."""
+    found: list[bytes] = []
+    steps = 0
+    for key in keys:
+        steps += pattern.steps_max(key)
+        if steps > SLICE_STEPS:
+            yield next_turn(node)
+            steps = 0
+        slices = pattern.match_in_slices(key)
+        while True:
+            try:
+                next(slices)
+            except StopIteration as end:
+                if end.value:
+                    found.append(resp.bulk(key))
+                break
+            yield next_turn(node)
+    return found
+
+
 def _dbsize(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    """DBSIZE: the number of live keys, by reading them all; O(keys), unlike Redis'."""
+    """DBSIZE: the number of live keys: by the owners' counts where these agree, else by reading."""
 
     def steps() -> Steps:
-        size = 0
-        page = Page([], 0)
-        while page.next_place < END:
-            page = yield from read_page(node, page.next_place, node.state.config.scan_page_keys)
-            size += len(page.keys)
-        return resp.integer(size)
+        return resp.integer((yield from count_keys(node)))
 
     node.run_steps(steps(), sink, number)
 
@@ -88,8 +138,8 @@ def _randomkey(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 
 def _flushall(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     """FLUSHALL CONFIRM: deletes every key of the cluster; OK when each deletion met its quorum."""
-    words = [word.upper() for word in args[1:]]
-    if any(word not in (b"ASYNC", b"SYNC", b"CONFIRM") for word in words):
+    words = sorted(word.upper() for word in args[1:])
+    if words not in ([], [b"ASYNC"], [b"SYNC"], [b"CONFIRM"], [b"ASYNC", b"CONFIRM"], [b"CONFIRM", b"SYNC"]):
         raise CommandError(SYNTAX)
     if b"CONFIRM" not in words and not node.state.config.flushall:
         raise CommandError(
@@ -100,7 +150,7 @@ def _flushall(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     def steps() -> Steps:
         page = Page([], 0)
         while page.next_place < END:
-            page = yield from read_page(node, page.next_place, node.state.config.scan_page_keys)
+            page = yield from page_after(node, page)
             if page.keys:
                 yield _delete_each(node, page.keys)
         return resp.OK
@@ -112,9 +162,8 @@ def _delete_each(node: Node, keys: list[bytes]) -> Step:
     """A step that ends when each key's deletion has its quorum; the first failure is its result."""
 
     def start(procedure: Procedure) -> None:
-        gather = Gather(procedure, 0, len(keys), lambda replies, resp3: resp.OK)
-        for index, key in enumerate(keys):
-            node.dispatcher.run(gather, index, [b"DEL", key])
+        parts = Parts(procedure, 0, len(keys), lambda parts: resp.OK)
+        run_parts(node, parts, lambda index: [b"DEL", keys[index]])
 
     return start
 
@@ -151,7 +200,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "Returns the number of keys in the cluster.",
         "server",
         "readonly",
-        complexity="O(N)",
+        complexity="O(1) while owners agree and no key expires, else O(N)",
     ),
     CommandSpec("randomkey", 1, ALONE, _randomkey, "Returns a random key.", "generic", "readonly"),
     CommandSpec(

@@ -5,20 +5,35 @@ cursor is a place and nothing else: no node remembers it, any node can go on fro
 is found whatever happens meanwhile, since its place never changes. A page asks all owners of a range and joins what R
 of them know, so that neither a stale nor a slow replica hides a key or brings a deleted one back.
 
+The dead cost nothing: an owner tells only records of which some sibling is live (requests/page_answers.py). The page is
+still that of the joined records. For let `A` be the owners that answer (R at least), and all of a place told by each:
+
+- A key that none of `A` tells is dead or absent on each. The siblings of a join are among those of its parts, so the
+  join is dead. It is not listed.
+- A key that each of `A` tells: all their records are here, and joined.
+- A key that some of `A` tell, and others do not: these may hold a newer tombstone, an older one that a newer value has
+  superseded, or nothing. So it is read again, as a quorum read of skeletons (HEADS) whose answers leave out nothing;
+  what was told of it before is not used. That happens for keys written at this moment, and where owners differ.
+
+An expiry that passes on one owner's clock and not on another's falls under the third case.
+
 Who owned a range when it was asked may have let it go before it answers. So a page counts only if the layout is still the
-one by which it was asked for, and who keeps a range no more has nothing to say of it (replica.py).
+one by which it was asked for, and who keeps a range no more has nothing to say of it. An owner of the version before
+tells dead records, too, and a page from its last key on: then all are asked in that way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from protocol.slots import SLOTS
 from server.core.base.errors import CommandError
 from server.core.commands.operator import layout_of
+from server.core.commands.slices import next_turn
 from server.core.records import versions
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
+from server.core.requests.page_answers import COUNTS, LIVE
 from server.core.ring.layout import Layout
 from server.core.work.procedures import Step
 
@@ -62,26 +77,93 @@ def ranges_of(layout: Layout) -> list[Range]:
     return ranges
 
 
-def read_page(node: Node, place: int, limit: int) -> Generator[Step, Any, Page]:
-    """At least one live key from `place` on, about `limit`, or the end. Raises CommandError without a quorum, and without
-    a layout."""
+def read_page(
+    node: Node, place: int, limit: int, rounds_max: int = 1 << 30, end_slot: int = SLOTS
+) -> Generator[Step, Any, Page]:
+    """Live keys from `place` up to a slot, about `limit`; fewer at the end, or when that takes more than so many rounds of
+    questions. Raises CommandError without a quorum, and without a layout."""
     keys: list[bytes] = []
-    while place < END and len(keys) < limit:
-        page = yield from _page_of_range(node, layout_of(node), place, limit - len(keys))
+    while place < end_slot << HASH_BITS and len(keys) < limit and rounds_max:
+        page = yield from _page_of_range(node, layout_of(node), place, end_slot, limit - len(keys))
+        rounds_max -= 1
         if page is not None:
             keys += page.keys
             place = page.next_place
     return Page(keys, place)
 
 
-def _page_of_range(node: Node, layout: Layout, place: int, limit: int) -> Generator[Step, Any, Page | None]:
-    """A page that ends where its owners are others, at the latest; None if the layout has changed meanwhile. A place that
-    many keys share is never cut in two."""
+def page_after(node: Node, page: Page, end_slot: int = SLOTS) -> Generator[Step, Any, Page]:
+    """The page behind `page`, for those who read them all: ends in a later turn, so that others are served."""
+    turn = node.state.turn
+    found = yield from read_page(node, page.next_place, node.state.config.scan_page_keys, 1, end_slot)
+    if node.state.turn == turn:  # no other node was asked
+        yield next_turn(node)
+    return found
+
+
+def _page_of_range(
+    node: Node, layout: Layout, place: int, end_slot: int, limit: int
+) -> Generator[Step, Any, Page | None]:
+    """A page that ends where its owners are others, at the latest; None if the layout has changed meanwhile."""
     part = next(part for part in ranges_of(layout) if place >> HASH_BITS < part.end_slot)
-    end = SLOT_PREFIX[part.end_slot]
+    part = part._replace(end_slot=min(part.end_slot, end_slot))
+    start, end = place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[part.end_slot]
+    answers = yield node.questions.ask(part.owners, b"PAGE", start, end, limit, LIVE)
+    if node.state.layout is not layout:
+        return None
+    sound = _quorum(node, part, answers)
+    if any(answer[0] != LIVE for answer in sound):
+        return (yield from _whole_page(node, layout, part, place, limit))
+    next_place = min([place_of(answer[1]) for answer in sound])
+    if all(answer == sound[0] for answer in sound):
+        return Page(_live_keys(node, zip(sound[0][2::2], sound[0][3::2], strict=True)), next_place)
+    found: dict[bytes, bytes | None] = {}
+    told: dict[bytes, int] = {}
+    for answer in sound:
+        for stored_at, record in zip(answer[2::2], answer[3::2], strict=True):
+            if place_of(stored_at) < next_place:
+                found[stored_at] = versions.merge(found.get(stored_at), record)
+                told[stored_at] = told.get(stored_at, 0) + 1
+    doubtful = [stored_at for stored_at, times in told.items() if times < len(sound)]
+    if doubtful:
+        found |= yield from _heads(node, part, doubtful)
+        if node.state.layout is not layout:
+            return None
+    return Page(_live_keys(node, sorted(found.items())), next_place)
+
+
+def _live_keys(node: Node, records: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:
+    now_ms = node.state.clock.now_ms
+    return [
+        stored_at[PREFIX_BYTES:]
+        for stored_at, record in records
+        if record is not None and versions.value_of(record, now_ms) is not None
+    ]
+
+
+def _heads(node: Node, part: Range, keys: list[bytes]) -> Generator[Step, Any, dict[bytes, bytes | None]]:
+    """What R owners together hold under these storage keys, without the values."""
+    found: dict[bytes, bytes | None] = {}
+    while keys:
+        answers = yield node.questions.ask(part.owners, b"HEADS", *keys)
+        sound = _quorum(node, part, answers)
+        count = min([len(answer) for answer in sound])
+        for index, stored_at in enumerate(keys[:count]):
+            joined = None
+            for answer in sound:
+                joined = versions.merge(joined, answer[index] or None)
+            found[stored_at] = joined
+        keys = keys[count:]
+    return found
+
+
+def _whole_page(node: Node, layout: Layout, part: Range, place: int, limit: int) -> Generator[Step, Any, Page | None]:
+    """A page of all records, dead ones included, as the version before tells it. A place that many keys share is never
+    cut in two."""
+    start, end = place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[part.end_slot]
     asked = limit + 1
     while True:
-        answers = yield node.questions.ask(part.owners, b"PAGE", place.to_bytes(PREFIX_BYTES, "big"), end, asked)
+        answers = yield node.questions.ask(part.owners, b"PAGE", start, end, asked)
         if node.state.layout is not layout:
             return None
         found: dict[bytes, bytes | None] = {}
@@ -94,13 +176,8 @@ def _page_of_range(node: Node, layout: Layout, place: int, limit: int) -> Genera
         if next_place > place:
             break
         asked *= 2  # more keys share this place than the page was to hold
-    now_ms = node.state.clock.now_ms
-    keys = [
-        stored_at[PREFIX_BYTES:]
-        for stored_at, record in sorted(found.items())
-        if place_of(stored_at) < next_place and record is not None and versions.value_of(record, now_ms) is not None
-    ]
-    return Page(keys, next_place)
+    records = sorted((key, record) for key, record in found.items() if place_of(key) < next_place)
+    return Page(_live_keys(node, records), next_place)
 
 
 def _quorum(node: Node, part: Range, answers: dict[str, list[bytes]]) -> list[list[bytes]]:
@@ -114,3 +191,45 @@ def _quorum(node: Node, part: Range, answers: dict[str, list[bytes]]) -> list[li
             f"outcome=unread: {len(sound)} of {len(part.owners)} replicas answered, {wanted} are needed"
         )
     return sound
+
+
+def count_keys(node: Node) -> Generator[Step, Any, int]:
+    """How many live keys the cluster has.
+
+    Where R owners of a partition have the same hash they hold the same records, and any of them knows how many of these
+    are values: nothing is read. Where they differ, for keys are written at this moment, or where keys expire, which no
+    count can follow, the partition is read.
+    """
+    while True:
+        layout = layout_of(node)
+        owners = [member.id for member in layout.members]
+        answers = yield node.questions.ask(owners, b"KEYCOUNTS", layout.partitions)
+        told = {owner: answer[0] for owner, answer in answers.items() if answer}
+        counts = [_agreed(node, layout, partition, told) for partition in range(layout.partitions)]
+        size = 0
+        for partition, count in enumerate(counts):
+            if node.state.layout is not layout:
+                break
+            size += count if count is not None else (yield from _count_by_reading(node, layout, partition))
+        else:
+            return size
+
+
+def _agreed(node: Node, layout: Layout, partition: int, told: dict[str, bytes]) -> int | None:
+    """The number of live keys of which R readers of the partition tell the same; None if they do not, or keys expire."""
+    counts = [
+        COUNTS.unpack_from(told[owner], partition * COUNTS.size) for owner in layout.readers(partition) if owner in told
+    ]
+    wanted = min(node.state.read_quorum, len(layout.readers(partition)))
+    agreed = [live for content, live, expiring in counts if not expiring and counts.count((content, live, 0)) >= wanted]
+    return agreed[0] if agreed else None
+
+
+def _count_by_reading(node: Node, layout: Layout, partition: int) -> Generator[Step, Any, int]:
+    first, last = layout.slot_range(partition)
+    count = 0
+    page = Page([], first << HASH_BITS)
+    while page.next_place < last + 1 << HASH_BITS:
+        page = yield from page_after(node, page, last + 1)
+        count += len(page.keys)
+    return count

@@ -32,8 +32,9 @@ class CommandSpec:
 
     `arity` counts the name: exact if positive, a minimum if negative. `keys` is (first, last, step) as in COMMAND INFO.
     `usual_count` is that of a hot command whose handler answers through the sink: such calls take a short cut.
-    `reads_first` says of a WRITE's arguments whether its options make it EXCLUSIVE. `once` says of a command's arguments
-    whether running it twice could be told: such a one does not go to the next owner when its coordinator is lost.
+    `is_exclusive` says of a WRITE's arguments whether they make it EXCLUSIVE: it reads first, or takes several turns.
+    `once` says of a command's arguments whether running it twice could be told: such a one does not go to the next owner
+    when its coordinator is lost.
     """
 
     name: str
@@ -48,7 +49,7 @@ class CommandSpec:
     complexity: str = "O(1)"
     arguments: str = ""
     usual_count: int = -1
-    reads_first: Callable[[list[bytes]], bool] = lambda args: False
+    is_exclusive: Callable[[list[bytes]], bool] = lambda args: False
     once: Callable[[list[bytes]], bool] = lambda args: False
     subcommands: tuple[CommandSpec, ...] = ()
 
@@ -58,7 +59,7 @@ class CommandSpec:
 
     def kind_of(self, args: list[bytes]) -> int:
         """How a command with these arguments overlaps with others."""
-        return EXCLUSIVE if self.overlap == WRITE and self.reads_first(args) else self.overlap
+        return EXCLUSIVE if self.overlap == WRITE and self.is_exclusive(args) else self.overlap
 
     def accepts(self, count: int) -> bool:
         """Whether `count` arguments, the name included, fit the arity."""

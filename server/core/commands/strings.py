@@ -15,8 +15,9 @@ from protocol import resp
 from protocol.resp import LargeReply, Reply
 from protocol.slots import key_slot
 from server.core.base.errors import SYNTAX, CommandError
-from server.core.base.sinks import Gather, Sink
+from server.core.base.sinks import Sink
 from server.core.commands.arguments import check_sizes, expiry_ms, options
+from server.core.commands.slices import PARTS_PER_TURN, Parts, run_parts
 from server.core.commands.spec import EXCLUSIVE, READ, WRITE, CommandSpec
 from server.core.commands.steps import read_here, write_plain
 from server.core.records import versions
@@ -188,18 +189,16 @@ def setnx(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 
 def mget(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     """MGET key …: one GET a key, of any slots."""
-    gather = Gather(sink, number, len(args) - 1, lambda replies, resp3: resp.array_of_replies(replies))
-    for index, key in enumerate(args[1:]):
-        node.dispatcher.run(gather, index, [b"GET", key])
+    parts = Parts(sink, number, len(args) - 1, lambda parts: resp.array_of_replies(parts.replies), keep=True)
+    run_parts(node, parts, lambda index: [b"GET", args[index + 1]])
 
 
 def mset(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     """MSET key value …: one SET a pair, of any slots; not atomic, OK only if every one met its quorum."""
     if len(args) % 2 == 0:
         raise CommandError("ERR wrong number of arguments for 'mset' command")
-    gather = Gather(sink, number, len(args) // 2, lambda replies, resp3: resp.OK)
-    for index in range(0, len(args) - 1, 2):
-        node.dispatcher.run(gather, index // 2, [b"SET", args[index + 1], args[index + 2]])
+    parts = Parts(sink, number, len(args) // 2, lambda parts: resp.OK)
+    run_parts(node, parts, lambda index: [b"SET", args[2 * index + 1], args[2 * index + 2]])
 
 
 _get = reader(get_reply)
@@ -227,7 +226,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write denyoom",
         (1, 1, 1),
         usual_count=3,
-        reads_first=is_read_first,
+        is_exclusive=is_read_first,
         once=is_conditional,
         arguments="key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT unix-time|PXAT unix-time-ms|KEEPTTL]",
     ),
@@ -264,6 +263,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "string",
         "write denyoom",
         (1, -1, 2),
+        is_exclusive=lambda args: len(args) > 1 + 2 * PARTS_PER_TURN,
         since="1.0.1",
         complexity="O(N)",
         arguments="key value [key value ...]",

@@ -18,7 +18,7 @@ from typing import Any
 
 from server.core.base.state import State
 from server.core.records.versions import DamagedRecord
-from server.core.repair.exchange_answers import Range, read_page, rest_of, trimmed
+from server.core.repair.exchange_answers import Range, read_page, rest_of
 from server.core.ring.layout import Layout
 from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step, Steps
@@ -110,7 +110,7 @@ class Eviction:
         if self._state.layout is not layout:
             return []
         try:
-            page = trimmed(read_page(self._state.records, ranges))
+            page = read_page(self._state.records, ranges)
         except DamagedRecord:  # the engine cannot read there: what others know of it is mended, and we come again
             self._due = True
             first_slot, last_slot = layout.slot_range(partition)

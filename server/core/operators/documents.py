@@ -124,6 +124,8 @@ def statistics(node: Node) -> Document:
         "in_flight": state.in_flight,
         "sessions": len(node.sessions),
         "records": state.records.keys,
+        "keys": state.records.live,
+        "tombstones": state.records.keys - state.records.live,
         "damaged_records": state.records.damaged,
         "clock_refused": state.clock.refused,
         "hints_held": state.hints.total,

@@ -29,7 +29,7 @@ NO_STATES: Mapping[str, str] = {}
 def own_status(node: Node) -> bytes:
     """What a node tells of itself to one that makes a status."""
     state = node.state
-    return encode({"keys": state.records.keys, "hints_held": state.hints.total, "behind": state.hints.behind,
+    return encode({"keys": state.records.live, "hints_held": state.hints.total, "behind": state.hints.behind,
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
                    "lost": state.statistics.records_lost, "disk_full": state.disk_full,
                    "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),

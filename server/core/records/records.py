@@ -35,6 +35,7 @@ META = b"\xff\xff"  # the node's own documents
 SLOT_PREFIX = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
 _UNKNOWN = b"not looked up yet"  # told from any record by identity, so that "known to be absent" (None) can be cached
 _TREES = META + b"trees"  # there from a clean stop until the next write, see trees.py
+PAGE_BYTES = 4 << 20  # of values in a page: what reading many records holds in memory, but for the last value
 _RESCAN_KEYS = 1000
 _ENTRY_OVERHEAD_BYTES = 180  # two bytes objects and a dictionary entry, measured
 
@@ -53,14 +54,19 @@ def storage_key_in(slot: i16, key: bytes) -> bytes:
     return place.getvalue()
 
 
+def may_go_on(page: list[tuple[bytes, bytes]], limit: int, bytes_max: int = PAGE_BYTES) -> bool:
+    """Whether there may be more behind a page that was to hold so many pairs and bytes."""
+    return len(page) == limit or sum([len(value) for _, value in page]) >= bytes_max
+
+
 class Store(Protocol):
     """What the core asks of an engine between commits; see server/storage/engine.py."""
 
     def get(self, key: bytes) -> bytes | None:
         """The value under a storage key."""
 
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        """Up to `limit` pairs from `start` (included) to `end` (not), ascending."""
+    def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
+        """Up to `limit` pairs from `start` (included) to `end` (not), ascending, and none after `bytes_max` of values."""
 
 
 class Records:
@@ -125,6 +131,25 @@ class Records:
         spoilt, self._spoilt = self._spoilt, {}
         for slot in spoilt:
             self.rescan(slot, slot + 1)
+
+    @property
+    def live(self) -> int:
+        """How many keys have a value here, expired ones included until they are collected."""
+        return sum(self.trees.live)
+
+    def has_live(self, slot: int) -> bool:
+        """Whether some key of the slot may have a value here: it has one by the counts, or the slot cannot be read."""
+        return bool(self.trees.live[slot]) or slot in self._spoilt
+
+    def next_live_slot(self, slot: int, end_slot: int) -> int:
+        """The first slot from `slot` on of which `has_live` is true; `end_slot` if there is none before that."""
+        counts = memoryview(self.trees.live)[slot:end_slot].tobytes()
+        found = min(slot + (len(counts) - len(counts.lstrip(b"\0"))) // self.trees.live.itemsize, end_slot)
+        return min([found, *[spoilt for spoilt in self._spoilt if slot <= spoilt < found]])
+
+    def is_spoilt(self, first_slot: int, end_slot: int) -> bool:
+        """Whether some slot of these could not be read when it was counted."""
+        return any(first_slot <= slot < end_slot for slot in self._spoilt)
 
     def retire(self) -> dict[bytes, bytes | None]:
         """A batch for after the last turn: with it the next `open` need not read everything."""
@@ -261,21 +286,35 @@ class Records:
         value = self._writes.get(META + name, _UNKNOWN)
         return self._store.get(META + name) if value is _UNKNOWN else value
 
-    def page(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        """Stored pairs from `start` to `end`, this turn's writes included. Raises DamagedRecord."""
+    def page(
+        self, start: bytes, end: bytes | None, limit: int, bytes_max: int = PAGE_BYTES
+    ) -> list[tuple[bytes, bytes]]:
+        """Stored pairs from `start` to `end`, this turn's writes included: up to `limit`, and none after `bytes_max` of
+        values; so an empty page alone, or `may_go_on`, says that there are no more. Raises DamagedRecord."""
         writes = {key: value for key, value in self._writes.items() if start <= key and (end is None or key < end)}
-        removed = sum(value is None for value in writes.values())
-        try:
-            pairs = self._store.scan(start, end, limit + removed)
-        except self._damage_error as error:
-            self.damaged += 1
-            raise DamagedRecord(str(error)) from error
-        if not writes:
-            return pairs
-        last = pairs[-1][0] if len(pairs) == limit + removed else None
-        merged: dict[bytes, bytes | None] = dict(pairs)
-        merged |= {key: value for key, value in writes.items() if last is None or key <= last}
-        return sorted((key, value) for key, value in merged.items() if value is not None)[:limit]
+        pairs: list[tuple[bytes, bytes]] = []
+        size = 0
+        while True:
+            try:
+                stored = self._store.scan(start, end, limit, bytes_max)
+            except self._damage_error as error:
+                self.damaged += 1
+                raise DamagedRecord(str(error)) from error
+            if not writes:
+                return stored
+            last = stored[-1][0] if may_go_on(stored, limit, bytes_max) else None
+            merged: dict[bytes, bytes | None] = dict(stored)
+            merged |= {key: value for key, value in writes.items() if start <= key and (last is None or key <= last)}
+            for key in sorted(merged):
+                value = merged[key]
+                if value is not None:
+                    pairs.append((key, value))
+                    size += len(value)
+                    if len(pairs) == limit or size >= bytes_max:
+                        return pairs
+            if last is None:
+                return pairs
+            start = last + b"\0"
 
     def take(self) -> dict[bytes, bytes | None]:
         """The batch of this turn, to be committed before anything is said."""

@@ -8,8 +8,9 @@ names its own write, so no two records of different keys are equal and would can
 The levels above are not kept: a partition is a range of leaves, and the hash of a range is that of its bytes, at ten
 gigabytes a second. Any range can be compared, be it a partition, some in a row, or a sixteenth of one.
 
-Beside the leaves stands the number of records in each slot. Both live in memory alone; a clean stop writes them down
-(`encode`), and any other end makes the next start read all records once (Records.open).
+Beside the leaves stand, for each slot, the number of records, of those that hold a value (`live`), and of those among
+them that expire. So nobody reads tombstones to find out that there is nothing else. All live in memory alone; a clean
+stop writes them down (`encode`), and any other end makes the next start read all records once (Records.open).
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ from mypy_extensions import i64
 from xxhash import xxh3_64_digest
 
 from protocol.slots import SLOTS
+from server.core.records import versions
+from server.core.records.versions import DEAD, EXPIRING
 
 PLACE_BITS = 30
 SLOT_BITS = 14
 EMPTY = bytes(8)  # the hash of a range without records
 _CHUNK_LEAVES = 64  # the document leaves out runs of so many empty leaves
-_VERSION = 1
+_VERSION = 2  # 1 counted records only: who meets it reads them once
+_COUNTS = 3  # of each slot
 
 Span = tuple[int, int]  # a range of leaves, its end excluded
 
@@ -39,12 +43,13 @@ _LITTLE: Final = sys.byteorder == "little"
 _chunk_of = Struct(f"={_CHUNK_LEAVES}q").unpack_from
 _HEADER = Struct(">8sHH")  # checksum of the rest, version, leaf_bits
 _INDEX = Struct(">I")
+_DAMAGED = versions.encode({bytes(8): 0}, [versions.Sibling(bytes(8), 0, 0, versions.VALUE, b"")])[8:]
 
 
 class Trees:
-    """The leaves and the slots' key counts of one node."""
+    """The leaves and the slots' counts of one node."""
 
-    __slots__ = ("_empty_hashes", "_shift", "counts", "leaf_bits", "leaves")
+    __slots__ = ("_empty_hashes", "_shift", "counts", "expiring", "leaf_bits", "leaves", "live")
 
     def __init__(self, leaf_bits: int) -> None:
         self.leaf_bits = leaf_bits
@@ -52,6 +57,8 @@ class Trees:
         self._empty_hashes: dict[int, bytes] = {}
         self.leaves = vec[i64]([0] * (1 << leaf_bits))
         self.counts = array("I", [0]) * SLOTS
+        self.live = array("I", [0]) * SLOTS
+        self.expiring = array("I", [0]) * SLOTS
 
     def change(self, key: bytes, old: bytes | None, new: bytes | None) -> None:
         """HOT. The record under storage key `key` was `old` and is `new` now; None is no record."""
@@ -65,11 +72,27 @@ class Trees:
                 self.counts[place >> 16] += 1
         elif old is not None and self.counts[place >> 16]:  # else it lay where nothing could be read when we counted
             self.counts[place >> 16] -= 1
+        before = DEAD if old is None else versions.standing(old)
+        after = DEAD if new is None else versions.standing(new)
+        if before != after:
+            self._recount(place >> 16, before, after)
+
+    def _recount(self, slot: i64, before: i64, after: i64) -> None:
+        """A record of the slot stands otherwise than before."""
+        if before == DEAD:
+            self.live[slot] += 1
+        elif after == DEAD and self.live[slot]:  # as above
+            self.live[slot] -= 1
+        if after == EXPIRING:
+            self.expiring[slot] += 1
+        elif before == EXPIRING and self.expiring[slot]:
+            self.expiring[slot] -= 1
 
     def fill(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
-        """HOT at a start after an unclean stop: `change` from None for many, whose records may be damaged."""
+        """HOT at a start after an unclean stop: `change` from None for many. A damaged one counts as a value, so that
+        it is read and found."""
         for key, record in pairs:
-            self.change(key, None, record if len(record) >= 8 else record.ljust(8, b"\0"))
+            self.change(key, None, record if versions.verify(record) else record[:8].ljust(8, b"\0") + _DAMAGED)
 
     def hash_of(self, span: Span) -> bytes:
         """The hash of a range of leaves; EMPTY if there is nothing in it."""
@@ -102,7 +125,8 @@ class Trees:
         start, end = first_slot << shift, end_slot << shift
         for leaf in range(start, end):
             self.leaves[leaf] = 0
-        self.counts[first_slot:end_slot] = array("I", [0]) * (end_slot - first_slot)
+        for counts in (self.counts, self.live, self.expiring):
+            counts[first_slot:end_slot] = array("I", [0]) * (end_slot - first_slot)
 
     def spoil(self, slot: int) -> None:
         """What is stored in `slot` cannot be read: its leaves shall be equal to nobody's."""
@@ -114,7 +138,7 @@ class Trees:
 
     def encode(self) -> bytes:
         """The document from which `restore` makes the same tree."""
-        parts = [_little(self.counts).tobytes()]
+        parts = [_little(counts).tobytes() for counts in (self.counts, self.live, self.expiring)]
         leaves = bytes(memoryview(self.leaves))
         size = 8 * _CHUNK_LEAVES
         empty = bytes(size)
@@ -135,13 +159,14 @@ class Trees:
         if checksum != xxh3_64_digest(document[8:]) or (version, leaf_bits) != (_VERSION, self.leaf_bits):
             return False
         counts = array("I")
-        start = _HEADER.size + SLOTS * counts.itemsize
+        start = _HEADER.size + _COUNTS * SLOTS * counts.itemsize
         counts.frombytes(document[_HEADER.size : start])
+        counts = _little(counts)
         for place in range(start, len(document), _INDEX.size + 8 * _CHUNK_LEAVES):
             first = _INDEX.unpack_from(document, place)[0] * _CHUNK_LEAVES
             for offset, leaf in enumerate(_chunk_of(document, place + _INDEX.size)):
                 self.leaves[first + offset] = leaf
-        self.counts = _little(counts)
+        self.counts, self.live, self.expiring = (counts[SLOTS * n : SLOTS * (n + 1)] for n in range(_COUNTS))
         return True
 
 

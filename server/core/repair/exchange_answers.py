@@ -23,7 +23,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from server.core.base.state import State
-from server.core.records.records import Records
+from server.core.records.records import Records, may_go_on
 from server.core.records.trees import Span
 from server.core.records.versions import DamagedRecord
 from server.core.work.background import BATCH_KEYS, Background
@@ -50,29 +50,11 @@ def read_page(records: Records, ranges: Sequence[Range]) -> Page:
     pairs: list[tuple[bytes, bytes]] = []
     size = 0
     for start, end in ranges:
-        found = limit = -1
-        while found == limit:
-            if len(pairs) == BATCH_KEYS or size >= PAGE_BYTES:
-                return Page(pairs, pairs[-1][0])
-            # as many as will fit, if they are like those before; at first two, for they may be large
-            limit = min(BATCH_KEYS - len(pairs), 1 + (PAGE_BYTES - size) * len(pairs) // size if size else 2)
-            more = records.page(start, end, limit)
-            found = len(more)
-            if more:
-                pairs += more
-                size += sum([len(record) for _, record in more])
-                start = more[-1][0] + b"\0"
+        pairs += records.page(start, end, BATCH_KEYS - len(pairs), PAGE_BYTES - size)
+        size = sum([len(record) for _, record in pairs])
+        if may_go_on(pairs, BATCH_KEYS, PAGE_BYTES):
+            return Page(pairs, pairs[-1][0])
     return Page(pairs, b"")
-
-
-def trimmed(page: Page) -> Page:
-    """A page of records small enough to send."""
-    size = 0
-    for index, (key, record) in enumerate(page.pairs):
-        size += len(record)
-        if size >= PAGE_BYTES and index + 1 < len(page.pairs):
-            return Page(page.pairs[: index + 1], key)
-    return page
 
 
 def rest_of(ranges: Sequence[Range], cut: bytes) -> list[Range]:
@@ -140,7 +122,6 @@ class ExchangeAnswers:
             return [UNREADABLE]
         if args[0] == CHECKSUMS:
             return [page.cut, *[record[:8] + key for key, record in page.pairs]]
-        page = trimmed(page)
         return [page.cut, *[item for key, _ in page.pairs for item in (key, self._readable(key))]]
 
     def _fetch(self, args: Sequence[bytes]) -> list[bytes]:

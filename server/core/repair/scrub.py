@@ -19,7 +19,7 @@ from protocol.slots import SLOTS
 from server.core.base.state import State
 from server.core.collection.collection import Collection
 from server.core.records import versions
-from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
+from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX, may_go_on
 from server.core.records.versions import DamagedRecord
 from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step, Steps
@@ -90,7 +90,7 @@ class Scrub:
         while True:
             try:
                 pairs = self._state.records.page(start, SLOT_PREFIX[end], BATCH_KEYS)
-                return pairs, SLOT_PREFIX[end] if len(pairs) < BATCH_KEYS else pairs[-1][0] + b"\0"
+                return pairs, pairs[-1][0] + b"\0" if may_go_on(pairs, BATCH_KEYS) else SLOT_PREFIX[end]
             except DamagedRecord:
                 if end == first + 1:
                     raise

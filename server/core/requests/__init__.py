@@ -5,4 +5,5 @@ groups.py         the reads or writes of one turn that ask the same owners trave
 reads.py          quorum reads, and read repair
 writes.py         quorum writes, and the stand-ins of owners that do not confirm
 replica.py        the other side: merge, acknowledge, tell
+page_answers.py   the other side of scans: skeletons of what may be live, and counts
 """

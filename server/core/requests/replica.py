@@ -7,11 +7,7 @@ one word acknowledges it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from server.core.base.state import State
-from server.core.records import versions
-from server.core.records.records import PREFIX_BYTES
 from server.core.records.versions import DamagedRecord
 from server.core.requests.reads import digest
 
@@ -82,27 +78,3 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
         state.send(peer, state.message(b"SAME", number))
     else:
         state.send(peer, state.message(b"RECORDS", number, *[record or b"" for record in records]))
-
-
-def page(state: State, args: Sequence[bytes]) -> list[bytes]:
-    """A page of what is stored: args are start, end, limit; answers [b"1" if there is more else b"0", key, skeleton, …].
-
-    Skeletons are records without their values: enough to merge with those of other owners and to tell live from dead.
-    A damaged record ends in an answer that says nothing, so another owner speaks for the page. Nothing is said either of
-    what is not kept here, or not any more: the asker goes by another layout.
-    """
-    start, end, limit = args[0], args[1], int(args[2])
-    first, last = int.from_bytes(start[:2], "big"), int.from_bytes(end[:2], "big") - 1
-    shift = state.route_shift
-    if not all(route.owned for route in state.routes[first >> shift : (last >> shift) + 1]):
-        return []
-    try:
-        pairs = state.records.page(start, end, limit)
-        answer = [b"1" if len(pairs) == limit else b"0"]
-        for key, record in pairs:
-            if len(key) < PREFIX_BYTES or not versions.verify(record):
-                raise state.records.damage(key, f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
-            answer += (key, versions.skeleton(record))
-    except DamagedRecord:
-        return []
-    return answer

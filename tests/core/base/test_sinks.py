@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.core.base.errors import ErrorReply
-from server.core.base.sinks import Gather, Session
+from server.core.base.sinks import Session
 
 
 def new_session(ready: list[Session] | None = None) -> Session:
@@ -92,77 +90,3 @@ def test_an_empty_reply_is_an_answer() -> None:
     number = session.open([b"CLIENT", b"REPLY", b"OFF"])
     session.answer(number, b"")
     assert (session.in_flight, session.flush(), session.flushed) == (0, b"", 1)
-
-
-# --- gathering
-
-
-@dataclass
-class Asker:
-    """A sink that keeps what it is told."""
-
-    resp3: bool = False
-    relayed: bool = False
-    read_quorum: int = 0
-    write_quorum: int = 0
-    answers: list[tuple[int, bytes]] = field(default_factory=list)
-
-    def answer(self, number: int, reply: bytes) -> None:
-        """Takes it."""
-        self.answers.append((number, reply))
-
-
-def listing(replies: list[bytes], resp3: bool) -> bytes:
-    """What a command makes of its parts, told apart by protocol."""
-    return (b"resp3 " if resp3 else b"resp2 ") + b",".join(replies)
-
-
-@given(
-    st.lists(
-        st.sampled_from([b"$1\r\na\r\n", b"", b":-1\r\n", b"$1\r\n-\r\n", b"-ERR a\r\n", b"-NOQUORUM b\r\n"]),
-        min_size=1,
-    ),
-    st.booleans(),
-    st.data(),
-)
-def test_parts_come_together_in_their_order_and_the_first_error_wins(
-    replies: list[bytes], resp3: bool, data: st.DataObject
-) -> None:
-    asker = Asker(resp3)
-    gather = Gather(asker, 7, len(replies), listing)
-    for part in data.draw(st.permutations(range(len(replies)))):
-        assert asker.answers == []
-        gather.answer(part, replies[part])
-    errors = [reply for reply in replies if reply.startswith(b"-")]
-    assert asker.answers == [(7, errors[0] if errors else listing(replies, resp3))]
-    assert isinstance(asker.answers[0][1], ErrorReply) == bool(errors)
-
-
-def test_a_part_is_answered_once() -> None:
-    asker = Asker()
-    gather = Gather(asker, 1, 2, listing)
-    gather.answer(0, b"a")
-    with pytest.raises(AssertionError, match="twice"):
-        gather.answer(0, b"a")
-    assert asker.answers == []
-    gather.answer(1, b"b")
-    for part in (0, 1):
-        with pytest.raises(AssertionError, match="twice"):
-            gather.answer(part, b"again")
-    assert asker.answers == [(1, b"resp2 a,b")]
-
-
-def test_parts_are_asked_for_as_their_asker_would_be() -> None:
-    gather = Gather(Asker(True, True, 2, 3), 1, 1, listing)
-    assert (gather.resp3, gather.relayed, gather.read_quorum, gather.write_quorum) == (True, True, 2, 3)
-
-
-def test_gathers_nest() -> None:
-    asker = Asker()
-    outer = Gather(asker, 5, 2, listing)
-    inner = Gather(outer, 1, 2, listing)
-    inner.answer(1, b"c")
-    outer.answer(0, b"a")
-    assert asker.answers == []
-    inner.answer(0, b"b")
-    assert asker.answers == [(5, b"resp2 a,resp2 b,c")]

@@ -14,6 +14,7 @@ from server.core.base.config import Config
 from server.core.base.sinks import Session
 from server.core.node import Node, Outbox
 from server.core.ring.layout import Layout, Member
+from tests.bounded import bounded
 
 WALL_MS = 1_700_000_000_000
 ADDRESS = "10.0.0.9:50000"
@@ -29,9 +30,8 @@ class Store:
     def get(self, key: bytes) -> bytes | None:
         return self.pairs.get(key)
 
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
-        found = [pair for pair in sorted(self.pairs.items()) if pair[0] >= start and (end is None or pair[0] < end)]
-        return found[:limit]
+    def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
+        return bounded(self.pairs, start, end, limit, bytes_max)
 
 
 def member(number: int, address: str = "") -> Member:

@@ -9,6 +9,7 @@ import pytest
 
 from server.core.liveness.liveness import State
 from server.core.node import Node
+from server.core.records.versions import supersede
 from tests.core.commands.talking import Client, finish_turn, make_node, member, reach
 
 
@@ -239,5 +240,5 @@ def test_help_lists_them_all() -> None:
 def test_a_first_layout_wants_a_node_without_records() -> None:
     """Who was removed while it was down may hold the last copies there are."""
     node = make_node(0)
-    node.state.records.put(b"\0\0\0\0\0\0key", b"0" * 16, None)
+    node.state.records.put(b"\0\0\0\0\0\0key", supersede(None, b"actor 01", 1, b"value"), None)
     assert "holds 1 records of an earlier life" in error(node, "INIT {}")

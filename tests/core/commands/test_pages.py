@@ -11,7 +11,8 @@ import pytest
 from server.core.base.errors import CommandError
 from server.core.commands.pages import END, Page, read_page
 from server.core.records.records import SLOT_PREFIX
-from server.core.requests import replica
+from server.core.requests import page_answers
+from server.core.requests.page_answers import LIVE
 from tests.core.commands.talking import make_node
 
 WIDTH = 16384 // 16  # slots of a partition
@@ -19,7 +20,7 @@ WIDTH = 16384 // 16  # slots of a partition
 
 def page(node: Any, first: int, end: int) -> list[bytes]:
     """What the node says of these partitions."""
-    return replica.page(node.state, [SLOT_PREFIX[first * WIDTH] + bytes(4), SLOT_PREFIX[end * WIDTH], b"10"])
+    return page_answers.page(node.state, [SLOT_PREFIX[first * WIDTH] + bytes(4), SLOT_PREFIX[end * WIDTH], b"10"])
 
 
 def test_nobody_speaks_for_what_is_not_kept_here() -> None:
@@ -49,5 +50,5 @@ def test_a_page_of_another_layout_is_asked_for_again(monkeypatch: pytest.MonkeyP
     steps.send({})  # nobody has answered any more who was asked: no reason to refuse
     assert len(asked) == 2
     with pytest.raises(StopIteration) as end:
-        steps.send({node.state.id: [b"0"]})
+        steps.send({node.state.id: [LIVE, END.to_bytes(6, "big")]})
     assert end.value.value == Page([], END)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from protocol.slots import SLOTS, key_slot
 from server.core.records.records import _ENTRY_OVERHEAD_BYTES, META, PREFIX_BYTES, SLOT_PREFIX, Records, storage_key
 from server.core.records.versions import DamagedRecord, merge, siblings_of, supersede, verify
+from tests.bounded import bounded
 
 ACTOR = b"actor-a."
 OTHER = b"actor-b."
@@ -39,13 +40,11 @@ class Store:
             raise self.error
         return self.pairs.get(key)
 
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+    def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
         """The first pairs of the range."""
         if self.error is not None:
             raise self.error
-        return [pair for pair in sorted(self.pairs.items()) if start <= pair[0] and (end is None or pair[0] < end)][
-            :limit
-        ]
+        return bounded(self.pairs, start, end, limit, bytes_max)
 
     def commit(self, writes: dict[bytes, bytes | None]) -> None:
         """What the shell does with a turn's batch."""
@@ -111,6 +110,9 @@ class Twin:
             expected = sorted(pair for pair in self.everything.items() if KEYS[place] <= pair[0] < end)
             for limit in range(1, len(KEYS) + 2):
                 assert self.records.page(KEYS[place], end, limit) == expected[:limit]
+                for bytes_max in (1, 150, 300):
+                    page = self.records.page(KEYS[place], end, limit, bytes_max)
+                    assert page == bounded(dict(expected), KEYS[place], end, limit, bytes_max)
 
     def document(self, place: int) -> None:
         """A document of the node's own, which no page of keys shows."""

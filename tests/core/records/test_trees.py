@@ -10,11 +10,14 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xxhash import xxh3_64_digest
 
 from protocol.slots import SLOTS
-from server.core.records.records import SLOT_PREFIX, Records, storage_key
+from server.core.records import versions
+from server.core.records.records import PAGE_BYTES, SLOT_PREFIX, Records, storage_key
 from server.core.records.trees import EMPTY, Trees
 from server.core.records.versions import supersede
+from tests.bounded import bounded
 
 LEAF_BITS = 15
 ACTOR = b"actor-a."
@@ -37,13 +40,13 @@ class Store:
         """The value."""
         return self.pairs.get(key)
 
-    def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
+    def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
         """The first pairs of the range."""
-        found = [pair for pair in sorted(self.pairs.items()) if start <= pair[0] and (end is None or pair[0] < end)]
-        if any(key in self.unreadable for key, _ in found[:limit]):
+        found = bounded(self.pairs, start, end, limit, bytes_max)
+        if any(key in self.unreadable for key, _ in found):
             raise Damage("a block fails its checksum")
-        self.scanned += len(found[:limit])
-        return found[:limit]
+        self.scanned += len(found)
+        return found
 
     def commit(self, writes: dict[bytes, bytes | None]) -> None:
         """What the shell does with a turn's batch."""
@@ -89,26 +92,39 @@ def check(records: Records, pairs: dict[bytes, bytes]) -> None:
     assert leaves_of(records.trees) == naive_leaves(kept, records.trees.leaf_bits)
     assert counts_of(records.trees) == Counter(int.from_bytes(key[:2], "big") for key in kept)
     assert records.keys == len(kept)
+    newest = {key: versions.newest(record) for key, record in kept.items()}
+    live = {key: sibling for key, sibling in newest.items() if sibling is not None and sibling.kind == versions.VALUE}
+    expiring = [key for key, sibling in live.items() if sibling.expires_at_ms]
+    for counts, keys in ((records.trees.live, live), (records.trees.expiring, expiring)):
+        assert {slot: count for slot, count in enumerate(counts) if count} == Counter(
+            int.from_bytes(key[:2], "big") for key in keys
+        )
+    assert records.live == len(live)
 
 
+WORDS = ["put", "put", "delete", "expire", "beside", "absorb", "remove", "turn", "stop", "crash"]
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["put", "put", "absorb", "remove", "turn", "stop", "crash"]), st.integers(0, 11)),
+    st.tuples(st.sampled_from(WORDS), st.integers(0, 11)),
     max_size=40,
 )
 
 
 @given(STEPS)
-@settings(max_examples=40)
+@settings(max_examples=80)
 def test_the_tree_is_that_of_what_is_stored_whatever_happened(steps: list[tuple[str, int]]) -> None:
     store = Store()
     records = records_of(store)
     everything: dict[bytes, bytes] = {}
     for time, (step, place) in enumerate(steps):
         key = KEYS[place]
-        if step in ("put", "absorb"):
+        if step in ("put", "delete", "expire", "absorb", "beside"):
             old = records.get(key)
-            record = supersede(old, ACTOR, time, b"value")
-            records.put(key, record, old) if step == "put" else records.absorb([key, record, key, record])
+            expires_at_ms, kind = (5 if step == "expire" else 0), (versions.TOMBSTONE if step == "delete" else 0)
+            if step == "beside":  # the newest of several is a value or a tombstone
+                record = versions.write(old, ACTOR, time, b"value", place % 3, place % 2)
+            else:
+                record = supersede(old, ACTOR, time, b"value", expires_at_ms, kind)
+            records.absorb([key, record, key, record]) if step == "absorb" else records.put(key, record, old)
             everything[key] = record
         elif step == "remove":
             records.remove(key)
@@ -164,6 +180,28 @@ def test_a_document_that_is_damaged_or_of_another_form_is_not_used_now_or_ever()
     records.put(KEYS[0], supersede(None, ACTOR, 5000, b"new"), None)
     store.commit(records.take())
     check(records_of(store), store.pairs)
+
+
+def test_a_document_of_the_version_before_is_not_used() -> None:
+    store = _filled(100)
+    (name, document), *_ = records_of(store).retire().items()
+    assert document is not None
+    counts = 4 * SLOTS
+    old = b"\0\1" + document[10 : 12 + counts] + document[12 + 3 * counts :]
+    store.pairs[name] = xxh3_64_digest(old) + old
+    records = records_of(store)
+    assert store.scanned == 200
+    check(records, {key: record for key, record in store.pairs.items() if key != name})
+
+
+def test_a_damaged_record_counts_as_one_to_read() -> None:
+    store = _filled(1)
+    (key, record), *_ = store.pairs.items()
+    for damaged in (record[:-1] + b"x", record[:9], b"", record[:12]):
+        store.pairs[key] = damaged
+        records = records_of(store)
+        assert records.keys == records.live == 1
+        assert records.has_live(int.from_bytes(key[:2], "big"))
 
 
 def test_slots_that_cannot_be_read_differ_until_they_are_mended() -> None:
@@ -229,3 +267,21 @@ def test_keys_of_a_range_are_counted_by_slot_and_guessed_within() -> None:
     assert trees.keys_in((29, 30)) == 3
     assert trees.keys_in((0, 28)) == 0
     assert trees.keys_in((0, 1 << 16)) == 9
+
+
+def test_a_start_holds_no_more_than_a_page_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store()
+    for number in range(20):
+        store.pairs[storage_key(b"%d" % number)] = supersede(None, ACTOR, number + 1, b"v" * (PAGE_BYTES // 4))
+    read: list[int] = []
+    scan = Store.scan
+
+    def watching(self: Store, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
+        found = scan(self, start, end, limit, bytes_max)
+        read.append(sum(len(record) for _, record in found))
+        return found
+
+    monkeypatch.setattr(Store, "scan", watching)
+    records = records_of(store)
+    check(records, store.pairs)
+    assert max(read) <= PAGE_BYTES * 5 // 4 + 100
