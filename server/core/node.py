@@ -108,6 +108,7 @@ class Node:
         self.sessions: dict[int, Session] = {}
         self.started_ms = 0
         self.facts: dict[str, str] = {}  # what the shell knows of its process, for INFO
+        self.http_refused_from = ""  # the last client that spoke HTTP
         self._closing: list[Session] = []
         self._routed_generation = -1
         self._ticked_ms = -1

@@ -19,6 +19,8 @@ from protocol import resp
 from protocol.frames import DamagedFrame, FrameReader
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
 from server.core.ring.layout import LayoutError
+from server.shell.files import ARRIVALS_MAX
+from server.shell.listener import REFUSAL
 
 if TYPE_CHECKING:
     from server.shell.server import Server
@@ -27,6 +29,7 @@ log = logging.getLogger("dyn")
 PEER_VERSION = 1
 # What reading a message raises that is damaged, or that no sound node would send.
 _NONSENSE = (DamagedFrame, LayoutError, ValueError, TypeError, LookupError, struct.error)
+ARRIVAL_S = 0.5  # how long a connection over the limit of clients may keep silent
 _FIRST_REPLY_BYTES = 4096  # what we take a client's replies for before we have seen any
 
 
@@ -65,13 +68,32 @@ class Connection(asyncio.Protocol):
         address, local = (_address(transport, name) for name in ("peername", "sockname"))
         self.session = self._node.open_session(address, local, self._server.now_ms())
         self._server.connections[self.session.id] = self
-        if len(self._server.connections) > self._server.config.clients_max:
-            self._node.state.statistics.rejected_connections += 1
-            self._refuse("ERR max number of clients reached")
+        if self._is_surplus():
+            self._await_first_command()
+
+    def _is_surplus(self) -> bool:
+        return len(self._server.connections) > self._server.config.clients_max
+
+    def _await_first_command(self) -> None:
+        """This is one too many, unless it turns out to be a peer's. When several wait, the oldest waits no longer."""
+        arrivals = self._server.arrivals
+        if len(arrivals) >= ARRIVALS_MAX:
+            arrivals.pop(next(iter(arrivals)))._turn_away()
+        arrivals[self.session.id] = self
+        self._server.loop.call_later(ARRIVAL_S, self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        if self._server.arrivals.pop(self.session.id, None) is not None and self._is_surplus():
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        self._node.state.statistics.rejected_connections += 1
+        self._refuse(REFUSAL)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._server.connections.pop(self.session.id, None)
+        self._server.arrivals.pop(self.session.id, None)
         self._server.fellows.pop(self.session.id, None)
         self._server.buffered_bytes -= self._counted_bytes
         self._node.close_session(self.session)
@@ -86,8 +108,8 @@ class Connection(asyncio.Protocol):
 
     def _pump(self) -> None:
         """HOT. Gives the node as many commands as the limits allow."""
-        session = self.session
-        now_ms = self._server.now_ms()
+        session, server = self.session, self._server
+        now_ms = server.now_ms()
         try:
             while not self._blocked and not session.closing:
                 likely = self._output_bytes_max // self._reply_bytes + 1
@@ -101,9 +123,13 @@ class Connection(asyncio.Protocol):
                     break
                 if self._fresh:
                     self._fresh = False
+                    waited = server.arrivals.pop(session.id, None) is not None
                     if batch[0][0] == b"DYN.PEER":
                         self._become_peer(batch[0])
                         return
+                    if waited and self._is_surplus():
+                        self._turn_away()
+                        break
                 self._node.commands(session, batch, now_ms)
             else:
                 self.stall()
@@ -113,7 +139,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._refuse(f"ERR {error}")
         self._count_buffered()
-        self._server.schedule_turn()
+        server.schedule_turn()
 
     def _count_buffered(self) -> None:
         """The bytes of requests not yet complete, of all clients together, are bounded."""

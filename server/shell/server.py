@@ -22,11 +22,14 @@ from server.core.ring.layout import Layout
 from server.shell.connections import PEER_VERSION, Connection
 from server.shell.durability import Durability
 from server.shell.facts import process_facts
+from server.shell.files import ARRIVALS_MAX
 from server.shell.links import Link
+from server.shell.listener import Listener
 from server.storage.engine import Engine, StorageError
 
 log = logging.getLogger("dyn")
 _REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
+HTTP_REPORT_PAUSE_MS = 60_000
 LINGER_S = 1.0  # how long a link to a node that is no member any more is kept, for what it still has to hear
 
 
@@ -52,13 +55,16 @@ class Server:
         self._commands = 0  # taken up to the last end of a turn
         self._has_failed = False
         self._is_over = False  # the engine is about to close: there are no more turns
-        self._listener: asyncio.Server | None = None
+        self._listener = Listener(loop, self._has_room, lambda: Connection(self))
+        self.arrivals: dict[int, Connection] = {}  # over the limit of clients, and perhaps a peer's
         self._durability = Durability(
             engine, config.fsync, loop, self._speak, self.fail, node.synced, lambda: node.state.sync_wanted
         )
         self._checked_ms = -1000
         self._damage = (0, 0, 0)  # as last reported
         self._complaints: list[str] = []  # of our clock, as last reported: by whom
+        self._http_refused = 0  # as last reported
+        self._http_report_due_ms = 0
         self._ticked_ms = 0
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
@@ -69,8 +75,14 @@ class Server:
 
     async def listen(self, host: str, port: int) -> None:
         """Starts serving. Raises OSError when the address cannot be had."""
-        self._listener = await self.loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        await self._listener.listen(host, port)
         self._tick()
+
+    def _has_room(self, arriving: int) -> bool:
+        """Whether one more connection may be opened, if only to be told that it is one too many."""
+        room = len(self.connections) + arriving < self.config.clients_max + 2 * ARRIVALS_MAX
+        self.node.state.statistics.rejected_connections += not room
+        return room
 
     # The turn
 
@@ -220,6 +232,7 @@ class Server:
             self._check_disk()
             self._report_damage()
             self._report_clock()
+            self._report_http(now_ms)
             self._close_idle(now_ms)
             self.node.facts = process_facts()
         self.schedule_turn()
@@ -285,6 +298,20 @@ class Server:
             if not complaints:
                 log.info("no other node complains of this node's clock any more")
 
+    def _report_http(self, now_ms: int) -> None:
+        """Somebody speaks HTTP to this node, perhaps at every request of a web page: logged once a minute at most."""
+        refused = self.node.state.statistics.http_refused
+        if refused < self._http_refused:  # CONFIG RESETSTAT
+            self._http_refused = 0
+        if refused > self._http_refused and now_ms >= self._http_report_due_ms:
+            log.warning(
+                "possible attack: %d connections spoke HTTP (POST or Host:) and were closed, the last one from %s; "
+                "somebody may try to make a browser send commands to this node",
+                refused - self._http_refused,
+                self.node.http_refused_from,
+            )
+            self._http_refused, self._http_report_due_ms = refused, now_ms + HTTP_REPORT_PAUSE_MS
+
     def _close_idle(self, now_ms: int) -> None:
         limit_ms = self.config.idle_timeout_ms
         if limit_ms:
@@ -300,8 +327,7 @@ class Server:
             self._finish(0)
             return
         self.stopping = True
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.close()
         for connection in self.connections.values():
             connection.stall()
         self.node.farewell.begin()
@@ -313,8 +339,7 @@ class Server:
 
     def stop(self) -> None:
         """A clean stop: no more clients, and everything committed is on disk."""
-        if self._listener is not None:
-            self._listener.close()
+        self._listener.close()
         self._end_turn()
         for link in self._links.values():
             link.finish()

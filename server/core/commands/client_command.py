@@ -47,6 +47,11 @@ def describe(session: Session, now_ms: int) -> str:
     return " ".join(fields)
 
 
+def open_sessions(node: Node) -> list[Session]:
+    """The clients of this node, but for those that were killed, or have said QUIT, and go at the end of the turn."""
+    return [session for session in node.sessions.values() if not session.closing]
+
+
 def _id(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.integer(session_of(sink).id)
 
@@ -81,7 +86,7 @@ def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
 def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLIENT LIST [TYPE type] [ID id …]."""
     rest = args[2:]
-    wanted = list(node.sessions.values())
+    wanted = open_sessions(node)
     if rest:
         option = rest[0].upper()
         if option == b"TYPE" and len(rest) == 2:
@@ -89,7 +94,8 @@ def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
                 wanted = []
         elif option == b"ID" and len(rest) > 1:
             ids = [integer(value, "ERR Invalid client ID") for value in rest[1:]]
-            wanted = [node.sessions[wanted_id] for wanted_id in ids if wanted_id in node.sessions]
+            present = {session.id: session for session in wanted}
+            wanted = [present[wanted_id] for wanted_id in ids if wanted_id in present]
         else:
             raise CommandError(SYNTAX)
     return resp.verbatim("".join([describe(session, node.state.now_ms) for session in wanted]), sink.resp3)
@@ -139,11 +145,10 @@ def _kill(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
 
 def _kill_those(node: Node, conditions: list[Condition], spared: Session | None) -> int:
     killed = 0
-    for session in list(node.sessions.values()):
+    for session in open_sessions(node):
         if session is not spared and all(holds(session) for holds in conditions):
             killed += 1
-            if not session.closing:
-                node.kill_session(session)
+            node.kill_session(session)
     return killed
 
 

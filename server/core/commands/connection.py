@@ -9,6 +9,10 @@ Which Redis this claims to be: version 7.2 is the oldest whose commands the usua
 The mode is "standalone", because libraries that adapt themselves to "cluster" would refuse, on their side, the
 multi-key commands over several slots that every node serves. Cluster clients do not look at it: they ask CLUSTER
 SLOTS.
+
+A web page can make a browser send HTTP to a node that only its user can reach, and a line of the body may be a command.
+POST and Host: stand in every such request, and no client says them: whoever does is cut off, with all that follows
+(Redis: securityWarningCommand).
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ REDIS_VERSION = "7.2.0"
 REDIS_MODE = "standalone"
 USER = b"default"
 
+_STALE = "loading stale"
 _RESET = resp.simple("RESET")
 _NO_PASSWORD = (
     "ERR AUTH <password> called without any password configured for the default user. "
@@ -130,6 +135,23 @@ def _ok(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
 def _whoami(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.bulk(USER)
 
+
+def _refuse_http(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """A line of HTTP: nothing behind it is run, and there is no reply to it."""
+    session = session_of(sink)
+    node.state.statistics.http_refused += 1
+    node.http_refused_from = session.address
+    node.kill_session(session)
+    return b""
+
+
+# Known, but not told of: neither COMMAND nor the manual lists them.
+UNLISTED: tuple[CommandSpec, ...] = tuple(
+    [
+        CommandSpec(name, -1, IMMEDIATE, _refuse_http, "Closes the connection: this is HTTP.", "connection", _STALE)
+        for name in ("post", "host:")
+    ]
+)
 
 _LOGIN = "noscript loading stale fast no_auth allow_busy"
 _FAST = "loading stale fast"

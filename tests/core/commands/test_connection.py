@@ -245,10 +245,10 @@ def test_the_old_form_of_client_kill_spares_nobody() -> None:
     assert [session.id for session in client.closing] == [2, 1]
 
 
-def test_a_connection_killed_twice_is_closed_once() -> None:
+def test_a_connection_is_killed_once_and_not_listed_any_more() -> None:
     node = make_node()
     client, other = Client(node), Client(node)
-    assert client.raw("CLIENT KILL ID 2", "CLIENT KILL ID 2") == b":1\r\n:1\r\n"
+    assert client.raw("CLIENT KILL ID 2", "CLIENT KILL ID 2", "CLIENT LIST ID 2") == b":1\r\n:0\r\n$0\r\n\r\n"
     assert client.closing == [other.session]
 
 
