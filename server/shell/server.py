@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from server.core.base.config import Config
+from server.core.commands.cluster_view import PeerLink
 from server.core.node import Node, Outbox
 from server.core.ring.layout import Layout
 from server.shell.connections import PEER_VERSION, Connection
@@ -50,11 +51,13 @@ class Server:
         self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
         self._linked_layout: Layout | None = None
         self._directory = directory
+        self._place: dict[str, str] = {}  # where this node is, for CONFIG GET
         self.stopping = False  # clients are not listened to any more
         self._turn_asked = False
         self._commands = 0  # taken up to the last end of a turn
         self._has_failed = False
         self._is_over = False  # the engine is about to close: there are no more turns
+        node.peer_links = self._peer_links
         self._listener = Listener(loop, self._has_room, lambda: Connection(self))
         self.arrivals: dict[int, Connection] = {}  # over the limit of clients, and perhaps a peer's
         self._durability = Durability(
@@ -76,6 +79,7 @@ class Server:
     async def listen(self, host: str, port: int) -> None:
         """Starts serving. Raises OSError when the address cannot be had."""
         await self._listener.listen(host, port)
+        self._place = {"bind": host, "port": str(port), "dir": str(self._directory.absolute())}
         self._tick()
 
     def _has_room(self, arriving: int) -> bool:
@@ -187,6 +191,13 @@ class Server:
             link.finish()
             del self._links[peer]
 
+    def _peer_links(self) -> list[PeerLink]:
+        """The connections to peers and from them, for CLUSTER LINKS."""
+        to = [
+            PeerLink("to", peer, link.made_ms, link.unsent_bytes) for peer, link in self._links.items() if link.is_open
+        ]
+        return to + [PeerLink("from", one.peer, one.session.created_ms, 0) for one in self.fellows.values()]
+
     def has_link(self, peer: str) -> bool:
         """Whether there is an open link to `peer`. One that ends late, for its peer left, says nothing of a newer one."""
         link = self._links.get(peer)
@@ -234,7 +245,7 @@ class Server:
             self._report_clock()
             self._report_http(now_ms)
             self._close_idle(now_ms)
-            self.node.facts = process_facts()
+            self.node.facts = process_facts() | self._place
         self.schedule_turn()
         self._set_timer(now_ms)
 

@@ -11,7 +11,10 @@ from tests.wire.raw import exchange, raw
 POST = b"POST / HTTP/1.1\r\nHost: 127.0.0.1:7001\r\nContent-Length: 17\r\n\r\nSET http:pwned 1\r\n"
 REQUESTS = {
     "curl -d": (POST, b""),
-    "a GET": (b"GET / HTTP/1.1\r\nHost: 127.0.0.1:7001\r\n\r\nSET http:pwned 1\r\n", resp.error("ERR wrong number of arguments for 'get' command")),
+    "a GET": (
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1:7001\r\n\r\nSET http:pwned 1\r\n",
+        resp.error("ERR wrong number of arguments for 'get' command"),
+    ),
     "in another case": (b"pOsT\r\nSET http:pwned 1\r\n", b""),
     "as an array": (resp.command("Host:", "x") + resp.command("SET", "http:pwned", "1"), b""),
     "behind commands that are answered first": (

@@ -79,6 +79,9 @@ class Config:
     scrub_interval_ms: int = 86_400_000  # every record is read and verified once in so long
     damaged_records_max: int = 100_000  # damaged records known and not yet mended; reading finds the others again
 
+    cluster_mode: bool = (
+        False  # INFO and HELLO call this a cluster: for redis-cli --cluster; libraries adapt themselves
+    )
     flushall: bool = False  # allow FLUSHALL without its confirmation word
 
     @classmethod

@@ -61,6 +61,7 @@ class Session:
         self.turn = -1  # in which `earlier` was looked up
         self.earlier: set[bytes] = set()  # keys of what is in flight since before that turn
         self.flushed = 0
+        self.muted: list[tuple[int, int | None]] = []  # replies that CLIENT REPLY drops: from, to before (None: no end)
         self._ready = ready
         self.listed = False  # among those that got answers in this turn
 
@@ -91,9 +92,29 @@ class Session:
             count = next(index for index, slot in enumerate(slots) if type(slot) is list)
         self.first_number += count
         self.flushed = count
+        if self.muted:
+            self._drop_muted(count)
         replies = b"".join(slots[:count])  # type: ignore[arg-type]
         del slots[:count]
         return replies
+
+    def mute(self, start: int, end: int | None) -> None:
+        """The replies from number `start` on, up to the one before `end`, will not be sent."""
+        if not self.muted or self.muted[-1][1] is not None:  # else none is, whatever is said of the next one
+            self.muted.append((start, end))
+
+    def unmute(self, number: int) -> None:
+        """Replies are sent again, from `number` on."""
+        self.muted = [(start, number if end is None else min(end, number)) for start, end in self.muted]
+
+    def _drop_muted(self, count: int) -> None:
+        """Empties those of the next `count` replies that the client does not want, and forgets what is past."""
+        first = self.first_number - count
+        for index in range(count):
+            number = first + index
+            if any(start <= number and (end is None or number < end) for start, end in self.muted):
+                self.slots[index] = b""
+        self.muted = [(start, end) for start, end in self.muted if end is None or end > self.first_number]
 
     def unanswered(self) -> list[list[bytes]]:
         """The commands in flight."""

@@ -15,7 +15,7 @@ from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
 from server.core.commands.containers import container
-from server.core.commands.shapes import session_of, show
+from server.core.commands.shapes import named, session_of, show, word
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
 
 if TYPE_CHECKING:
@@ -188,11 +188,15 @@ def _positive(value: bytes, no_number: str, too_small: str) -> int:
 
 
 def _reply(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLIENT REPLY ON. Every request is answered here (P5), so the other modes are refused rather than half done."""
-    mode = args[2].upper()
-    if mode in (b"OFF", b"SKIP"):
-        raise CommandError("ERR CLIENT REPLY OFF and SKIP are not supported: this server answers every command")
-    if mode != b"ON":
+    """CLIENT REPLY ON|OFF|SKIP. A reply that the client does not want is made (P5), and goes no further."""
+    session, mode = session_of(sink), args[2].upper()
+    if mode == b"ON":
+        session.unmute(number)
+    elif mode == b"OFF":
+        session.mute(number, None)
+    elif mode == b"SKIP":
+        session.mute(number, number + 2)
+    else:
         raise CommandError(SYNTAX)
     return resp.OK
 
@@ -202,6 +206,23 @@ def _tracking(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     if _on_or_off(args[2]):
         raise CommandError("ERR CLIENT TRACKING is not supported: this server sends no invalidation messages")
     return resp.OK
+
+
+def _trackinginfo(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLIENT TRACKINGINFO: what an untracked connection of Redis answers."""
+    fields = {
+        "flags": resp.set_([word("off")], sink.resp3),
+        "redirect": resp.integer(-1),
+        "prefixes": resp.array([]),
+    }
+    return named(fields, sink.resp3)
+
+
+def _caching(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLIENT CACHING YES|NO: not outside tracking, as in Redis."""
+    raise CommandError(
+        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
+    )
 
 
 def _getredir(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
@@ -260,6 +281,7 @@ CLIENT = container(
             "Returns this connection's line of CLIENT LIST.",
             "connection",
             _PLAIN,
+            tips="nondeterministic_output",
             since="6.2.0",
         ),
         CommandSpec(
@@ -270,9 +292,10 @@ CLIENT = container(
             "Returns a line about each connection of this node.",
             "connection",
             _ADMIN,
+            tips="nondeterministic_output",
             since="2.4.0",
             complexity="O(N)",
-            arguments="[TYPE (normal|master|replica|pubsub)|ID client-id [client-id ...]]",
+            arguments="[TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID client-id [client-id ...]]",
         ),
         CommandSpec(
             "client|kill",
@@ -284,7 +307,7 @@ CLIENT = container(
             _ADMIN,
             since="2.4.0",
             complexity="O(N)",
-            arguments="(ip:port|[ID client-id] [TYPE (normal|master|replica|pubsub)] [USER username] "
+            arguments="(ip:port|[ID client-id] [TYPE (NORMAL|MASTER|SLAVE|REPLICA|PUBSUB)] [USER username] "
             "[ADDR ip:port] [LADDR ip:port] [SKIPME (YES|NO)] [MAXAGE maxage])",
         ),
         CommandSpec(
@@ -312,9 +335,9 @@ CLIENT = container(
         CommandSpec(
             "client|reply",
             3,
-            IMMEDIATE,
+            ALONE,
             _reply,
-            "Answers OK to ON; the other modes are not supported.",
+            "Says whether this connection wants replies: to none, or not to the next command.",
             "connection",
             _PLAIN,
             since="3.2.0",
@@ -330,6 +353,27 @@ CLIENT = container(
             _PLAIN,
             since="6.0.0",
             arguments="(ON|OFF)",
+        ),
+        CommandSpec(
+            "client|trackinginfo",
+            2,
+            IMMEDIATE,
+            _trackinginfo,
+            "Returns that tracking is off.",
+            "connection",
+            _PLAIN,
+            since="6.2.0",
+        ),
+        CommandSpec(
+            "client|caching",
+            3,
+            IMMEDIATE,
+            _caching,
+            "Not supported, as tracking is not.",
+            "connection",
+            _PLAIN,
+            since="6.0.0",
+            arguments="(YES|NO)",
         ),
         CommandSpec(
             "client|getredir",

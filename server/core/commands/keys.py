@@ -14,7 +14,8 @@ from protocol import resp
 from server.core.base.errors import CommandError
 from server.core.base.quorum import Tally
 from server.core.base.sinks import Gather, Sink
-from server.core.commands.arguments import EXPIRY_MS_MAX, integer
+from server.core.commands.arguments import EXPIRY_MS_MAX, EXPIRY_MS_MIN, integer
+from server.core.commands.shapes import show
 from server.core.commands.spec import EXCLUSIVE, READ, CommandSpec
 from server.core.commands.steps import read_here, write_plain
 from server.core.commands.strings import old_value, reader
@@ -101,17 +102,17 @@ def _expire(unit_ms: int, absolute: bool) -> Callable[[Node, Sink, int, list[byt
 
 
 def _check_expire(args: list[bytes], unit_ms: int, base_ms: int) -> None:
-    amount = integer(args[2]) * unit_ms + base_ms
-    if not -EXPIRY_MS_MAX <= amount <= EXPIRY_MS_MAX:
-        raise CommandError(f"ERR invalid expire time in '{args[0].decode('utf-8', 'replace').lower()}' command")
     words = [word.upper() for word in args[3:]]
     for word, given in zip(words, args[3:], strict=True):
         if word not in (b"NX", b"XX", b"GT", b"LT"):
-            raise CommandError(f"ERR Unsupported option {given.decode('utf-8', 'replace')}")
+            raise CommandError(f"ERR Unsupported option {show(given)}")
     if b"NX" in words and len({*words}) > 1:
         raise CommandError("ERR NX and XX, GT or LT options at the same time are not compatible")
     if b"GT" in words and b"LT" in words:
         raise CommandError("ERR GT and LT options at the same time are not compatible")
+    amount_ms = integer(args[2]) * unit_ms
+    if amount_ms < EXPIRY_MS_MIN or amount_ms + base_ms > EXPIRY_MS_MAX:
+        raise CommandError(f"ERR invalid expire time in '{args[0].decode('utf-8', 'replace').lower()}' command")
 
 
 def _allowed(words: set[bytes], present_ms: int, wanted_ms: int) -> bool:
@@ -143,7 +144,7 @@ def _time_reply(unit_ms: int, absolute: bool) -> Callable[[bytes | None, Sink, i
         if not sibling.expires_at_ms:
             return resp.integer(-1)
         if absolute:
-            return resp.integer(sibling.expires_at_ms // unit_ms)
+            return resp.integer((sibling.expires_at_ms + unit_ms // 2) // unit_ms)
         return resp.integer((sibling.expires_at_ms - now_ms + unit_ms // 2) // unit_ms)
 
     return reply
@@ -184,6 +185,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write",
         _KEYS,
         complexity="O(N)",
+        access="RM delete",
         arguments="key [key ...]",
     ),
     CommandSpec(
@@ -197,6 +199,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         _KEYS,
         since="4.0.0",
         complexity="O(N)",
+        access="RM delete",
         arguments="key [key ...]",
     ),
     CommandSpec(
@@ -210,6 +213,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         _KEY,
         since="6.2.0",
         once=lambda args: True,
+        access="RW access delete",
         arguments="key",
     ),
     CommandSpec(
@@ -222,6 +226,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "readonly fast",
         _KEYS,
         complexity="O(N)",
+        access="RO",
         arguments="key [key ...]",
     ),
     CommandSpec(
@@ -235,6 +240,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         _KEYS,
         since="3.2.1",
         complexity="O(N)",
+        access="RO",
         arguments="key [key ...]",
     ),
     CommandSpec(
@@ -246,6 +252,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "generic",
         "readonly fast",
         _KEY,
+        access="RO",
         arguments="key",
     ),
     CommandSpec(
@@ -257,6 +264,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "generic",
         "readonly fast",
         _KEY,
+        tips="nondeterministic_output",
         arguments="key",
     ),
     CommandSpec(
@@ -269,6 +277,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "readonly fast",
         _KEY,
         since="2.6.0",
+        tips="nondeterministic_output",
         arguments="key",
     ),
     CommandSpec(
@@ -304,6 +313,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "generic",
         "write fast",
         _KEY,
+        access="RW update",
         arguments="key seconds [NX|XX|GT|LT]",
     ),
     CommandSpec(
@@ -316,6 +326,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write fast",
         _KEY,
         since="2.6.0",
+        access="RW update",
         arguments="key milliseconds [NX|XX|GT|LT]",
     ),
     CommandSpec(
@@ -328,6 +339,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write fast",
         _KEY,
         since="1.2.0",
+        access="RW update",
         arguments="key unix-time [NX|XX|GT|LT]",
     ),
     CommandSpec(
@@ -340,6 +352,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write fast",
         _KEY,
         since="2.6.0",
+        access="RW update",
         arguments="key unix-time-ms [NX|XX|GT|LT]",
     ),
     CommandSpec(
@@ -352,6 +365,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write fast",
         _KEY,
         since="2.2.0",
+        access="RW update",
         arguments="key",
     ),
 )

@@ -35,7 +35,8 @@ class CommandSpec:
     `usual_count` is that of a hot command whose handler answers through the sink: such calls take a short cut.
     A WRITE with more than `plain_args` arguments has options that may make it EXCLUSIVE. `once` says of a
     command's arguments whether running it twice could be told: such a one does not go to the next owner when its
-    coordinator is lost.
+    coordinator is lost. `access` is what it does with its keys, in the words of Redis' key specifications; `tips` are
+    those of COMMAND INFO; `deprecated` is (since, in favour of).
     """
 
     name: str
@@ -51,6 +52,9 @@ class CommandSpec:
     arguments: str = ""
     plain_args: int = 1 << 30
     usual_count: int = -1
+    access: str = ""
+    tips: str = ""
+    deprecated: tuple[str, str] = ("", "")
     once: Callable[[list[bytes]], bool] = lambda args: False
     subcommands: tuple[CommandSpec, ...] = ()
 
