@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import shutil
 import socket
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.wire.cluster import Host, WireCluster, WireNode, wait_for
-from tests.wire.raw import exchange, raw
+from tests.wire.raw import exchange, raw, read_exactly
 
 pytestmark = pytest.mark.skipif(shutil.which("prlimit") is None, reason="prlimit (util-linux) is not installed")
 FILES = 300
@@ -77,6 +78,24 @@ def test_those_who_come_all_at_once_take_no_descriptor_of_the_store(make_cluster
             assert client.set("files:burst", "x")
             seen = max(seen, _open_files(node))
         assert seen <= FILES - (reserved - before) // 2, f"{seen} files were open"
+
+
+def test_accepting_goes_on_once_there_are_descriptors_again(make_cluster: Callable[..., WireCluster]) -> None:
+    """No descriptor is left at all, as when the whole system has none: nothing ends, and who waits is served."""
+    cluster = make_cluster(nodes=1)
+    node = cluster.nodes[0]
+    with node.client() as client, ExitStack() as stack:
+        allowed = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (1, allowed[1]))
+        waiting = [stack.enter_context(raw(node.port)) for _ in range(5)]
+        wait_for(lambda: "cannot accept connections for now" in node.log, "the node says so")
+        until_s = client.info("server")["uptime_in_seconds"] + 2
+        wait_for(lambda: client.info("server")["uptime_in_seconds"] >= until_s, "the node has ticked meanwhile")
+        resource.prlimit(node.pid, resource.RLIMIT_NOFILE, allowed)
+        for connection in waiting:
+            connection.sendall(b"PING\r\n")
+            assert read_exactly(connection, 7) == b"+PONG\r\n"
+    assert node.log.count("cannot accept connections for now") == 1
 
 
 def test_too_few_files_to_run_at_all(tmp_path: Path) -> None:
