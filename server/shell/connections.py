@@ -6,6 +6,11 @@ Theory (P10). What a client can make us hold is bounded on every side. Half a re
 that many bytes wait in the socket's buffer we take no more commands from it, and over all such clients
 `client_unread_bytes_max` is the end of the greediest. Stopping to read is the back pressure of TCP: that client waits,
 nobody else does.
+
+Clients are `clients_max` at most (files.py says how it follows from the file descriptors). One more is told so; but it may
+be a peer, whose descriptors are set aside, so `ARRIVALS_MAX` such connections are kept for a moment, until the first
+command shows whose they are. That is enough to keep within the descriptors: the loop accepts one connection in a pass
+(libuv since 1.45), so those that are too many are closed as fast as they come.
 """
 
 from __future__ import annotations
@@ -20,7 +25,6 @@ from protocol.frames import DamagedFrame, FrameReader
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
 from server.core.ring.layout import LayoutError
 from server.shell.files import ARRIVALS_MAX
-from server.shell.listener import REFUSAL
 
 if TYPE_CHECKING:
     from server.shell.server import Server
@@ -29,6 +33,7 @@ log = logging.getLogger("dyn")
 PEER_VERSION = 1
 # What reading a message raises that is damaged, or that no sound node would send.
 _NONSENSE = (DamagedFrame, LayoutError, ValueError, TypeError, LookupError, struct.error)
+REFUSAL = "ERR max number of clients reached"
 ARRIVAL_S = 0.5  # how long a connection over the limit of clients may keep silent
 _FIRST_REPLY_BYTES = 4096  # what we take a client's replies for before we have seen any
 

@@ -6,10 +6,12 @@ purpose has its share, no share can be taken by another, and what gives way is t
 | share | how many | held by |
 |---|---|---|
 | process | `PROCESS_FILES` | standard streams, event loop, listening sockets, lock of the directory |
-| arrivals | `ARRIVAL_FILES` | connections that are over the limit of clients, until they are told so (listener.py) |
+| arrivals | `ARRIVAL_FILES` | connections that are over the limit of clients, until they are told so (connections.py) |
 | peers | a sixteenth, `PEER_FILES_MIN` to `PEER_FILES_MAX` | two connections a peer, and those that replace broken ones |
 | storage | a quarter, `STORAGE_FILES_MIN` to `STORAGE_FILES_MAX` | sorted files, logs (storage/rocksdb.py) |
 | clients | the rest, `clients_max` at most | one connection each |
+
+A cluster of more than 16 nodes needs more than `PEER_FILES_MIN` for its peers, so a limit above 512.
 
 The quarter and the sixteenth are of all files that are allowed (the hard limit, `ulimit -Hn`).
 """
@@ -18,14 +20,16 @@ from __future__ import annotations
 
 import logging
 import resource
+import socket
 from dataclasses import dataclass
 
 log = logging.getLogger("dyn")
 PROCESS_FILES = 24
 ARRIVALS_MAX = 8  # connections over the limit of clients that may still turn out to be a peer's
-ARRIVAL_FILES = 3 * ARRIVALS_MAX  # theirs, and those of as many that are being closed, twice
+ARRIVAL_FILES = 3 * ARRIVALS_MAX  # theirs, and those of others that are being closed
 PEER_FILES_MIN, PEER_FILES_MAX = 32, 512
 STORAGE_FILES_MIN, STORAGE_FILES_MAX = 128, 4096
+KEEPALIVE_S_MAX = 32_767  # as far as the kernel counts
 CLIENTS_MIN = 8  # with fewer a node is of no use
 
 
@@ -71,3 +75,16 @@ def allow_files(clients_max: int) -> FileShares:
     if soft != resource.RLIM_INFINITY and soft < shares.total:
         resource.setrlimit(resource.RLIMIT_NOFILE, (shares.total, hard))
     return shares
+
+
+def keep_alive(listening: socket.socket, silence_ms: int) -> None:
+    """Has the kernel probe connections that are silent for so long, and then three times as fast, and close one at the
+    third miss: whoever loses its power or its network never closes, and would keep its descriptor for ever.
+
+    What is accepted inherits the options.
+    """
+    silence_s = min(max(1, silence_ms // 1000), KEEPALIVE_S_MAX)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, silence_s)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, silence_s // 3))
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)

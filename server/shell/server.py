@@ -23,9 +23,8 @@ from server.core.ring.layout import Layout
 from server.shell.connections import PEER_VERSION, Connection
 from server.shell.durability import Durability
 from server.shell.facts import process_facts
-from server.shell.files import ARRIVALS_MAX
+from server.shell.files import keep_alive
 from server.shell.links import Link
-from server.shell.listener import Listener
 from server.storage.engine import Engine, StorageError
 
 log = logging.getLogger("dyn")
@@ -58,7 +57,7 @@ class Server:
         self._has_failed = False
         self._is_over = False  # the engine is about to close: there are no more turns
         node.peer_links = self._peer_links
-        self._listener = Listener(loop, self._has_room, lambda: Connection(self))
+        self._listener: asyncio.Server | None = None
         self.arrivals: dict[int, Connection] = {}  # over the limit of clients, and perhaps a peer's
         self._durability = Durability(
             engine, config.fsync, loop, self._speak, self.fail, node.synced, lambda: node.state.sync_wanted
@@ -78,15 +77,12 @@ class Server:
 
     async def listen(self, host: str, port: int) -> None:
         """Starts serving. Raises OSError when the address cannot be had."""
-        await self._listener.listen(host, port)
+        self._listener = await self.loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        if self.config.keepalive_ms:
+            for listening in self._listener.sockets:
+                keep_alive(listening, self.config.keepalive_ms)
         self._place = {"bind": host, "port": str(port), "dir": str(self._directory.absolute())}
         self._tick()
-
-    def _has_room(self, arriving: int) -> bool:
-        """Whether one more connection may be opened, if only to be told that it is one too many."""
-        room = len(self.connections) + arriving < self.config.clients_max + 2 * ARRIVALS_MAX
-        self.node.state.statistics.rejected_connections += not room
-        return room
 
     # The turn
 
@@ -338,7 +334,8 @@ class Server:
             self._finish(0)
             return
         self.stopping = True
-        self._listener.close()
+        if self._listener is not None:
+            self._listener.close()
         for connection in self.connections.values():
             connection.stall()
         self.node.farewell.begin()
@@ -350,7 +347,8 @@ class Server:
 
     def stop(self) -> None:
         """A clean stop: no more clients, and everything committed is on disk."""
-        self._listener.close()
+        if self._listener is not None:
+            self._listener.close()
         self._end_turn()
         for link in self._links.values():
             link.finish()

@@ -81,21 +81,42 @@ def test_those_who_come_all_at_once_take_no_descriptor_of_the_store(make_cluster
 
 
 def test_accepting_goes_on_once_there_are_descriptors_again(make_cluster: Callable[..., WireCluster]) -> None:
-    """No descriptor is left at all, as when the whole system has none: nothing ends, and who waits is served."""
+    """No descriptor is left, as when the whole system has none: those who come are closed, nothing else ends."""
     cluster = make_cluster(nodes=1)
     node = cluster.nodes[0]
     with node.client() as client, ExitStack() as stack:
+        assert client.ping()
         allowed = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (1, allowed[1]))
-        waiting = [stack.enter_context(raw(node.port)) for _ in range(5)]
-        wait_for(lambda: "cannot accept connections for now" in node.log, "the node says so")
+        last = max([int(name) for name in os.listdir(f"/proc/{node.pid}/fd")])
+        resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (last + 1, allowed[1]))
+        waiting = [stack.enter_context(raw(node.port)) for _ in range(last + 1)]
+        assert exchange(waiting[-1], b"") == b""
         until_s = client.info("server")["uptime_in_seconds"] + 2
         wait_for(lambda: client.info("server")["uptime_in_seconds"] >= until_s, "the node has ticked meanwhile")
         resource.prlimit(node.pid, resource.RLIMIT_NOFILE, allowed)
-        for connection in waiting:
-            connection.sendall(b"PING\r\n")
-            assert read_exactly(connection, 7) == b"+PONG\r\n"
-    assert node.log.count("cannot accept connections for now") == 1
+        wait_for(node.serves, "it serves new clients again")
+
+
+def test_the_kernel_probes_silent_connections(make_cluster: Callable[..., WireCluster]) -> None:
+    """Or those whose other end has lost its power would keep their descriptors for ever."""
+    cluster = make_cluster(nodes=2, config="keepalive_ms = 60000")
+    node = cluster.nodes[0]
+    with node.client() as client, raw(node.port) as connection:
+        assert client.config_get("tcp-keepalive") == {"tcp-keepalive": "60"}
+        connection.sendall(b"PING\r\n")
+        assert read_exactly(connection, 7) == b"+PONG\r\n"
+        wait_for(lambda: all(_timers(node.port)), f"all connections have a timer: {_timers(node.port)}")
+        assert len(_timers(node.port)) >= 3  # those of both clients, and the other node's
+
+
+def _timers(port: int) -> list[bool]:
+    """Of each connection to a port, whether its timer for probes runs; see proc_net_tcp in the kernel's documentation."""
+    found = []
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1].endswith(f":{port:04X}") and fields[3] == "01":  # established
+            found.append(fields[5].startswith("02"))
+    return found
 
 
 def test_too_few_files_to_run_at_all(tmp_path: Path) -> None:

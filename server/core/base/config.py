@@ -44,6 +44,7 @@ class Config:
     pipeline_max: int = 4096  # commands of one client in flight
     turn_commands_max: int = 200  # of clients in one turn, which ends at this many without waiting for more
     requests_in_flight_max: int = 200_000  # of all clients: BUSY above
+    keepalive_ms: int = 300_000  # a silent connection is probed after so long, and closed if nobody answers; 0 never
     idle_timeout_ms: int = 0  # close clients idle for longer; 0 never, as Redis' `timeout`
 
     # Peers

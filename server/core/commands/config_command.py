@@ -45,6 +45,7 @@ def settings(config: Config, facts: Mapping[str, str]) -> dict[str, str]:
         "requirepass": "",
         "save": "",
         "slowlog-log-slower-than": "-1",  # there is no slow log
+        "tcp-keepalive": str(config.keepalive_ms // 1000),
         "timeout": str(config.idle_timeout_ms // 1000),
         **{name: facts[name] for name in _SHELL_FACTS if name in facts},
     }
