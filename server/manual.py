@@ -24,6 +24,13 @@ and the
 .B outcome
 (unwritten, maybe-written, unread); BADCONTEXT, TOOMANYSIBLINGS, BUSY, CLUSTERDOWN (of a
 node that leaves or is no member any more), ERR say what is wrong.
+.SS What it is taken for
+HELLO and INFO call a node a standalone Redis, so that libraries and tools stay with plain clients, whose commands over
+keys of several slots all work here. Cluster clients are not kept off: CLUSTER SLOTS, SHARDS and NODES are answered. For
+.B redis\\-cli \\-\\-cluster
+and others that look, the setting
+.B cluster_mode
+makes both say that it is a cluster. A connection that speaks HTTP (POST or Host:) is closed.
 .SS Order
 Commands of one connection take effect in their order, also when they are pipelined.
 .SS SET with NX, XX or GET, SETNX, GETSET, GETDEL, DEL, EXPIRE, PERSIST

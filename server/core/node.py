@@ -9,6 +9,7 @@ handlers run to completion, so a whole cluster can be replayed from a seed.
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Any
 
 from protocol.frames import seal
@@ -21,6 +22,7 @@ from server.core.base.sinks import Flushed, Session, Sink
 from server.core.base.state import State
 from server.core.collection.collection import Collection
 from server.core.collection.votes import Votes
+from server.core.commands.cluster_view import PeerLink
 from server.core.dispatch import Dispatcher
 from server.core.liveness.liveness import Liveness, LivenessLimits
 from server.core.membership.eviction import Eviction
@@ -109,6 +111,8 @@ class Node:
         self.sessions: dict[int, Session] = {}
         self.started_ms = 0
         self.facts: dict[str, str] = {}  # what the shell knows of its process, for INFO
+        self.peer_links: Callable[[], list[PeerLink]] = list  # the shell's, for CLUSTER LINKS
+        self.http_refused_from = ""  # the last client that spoke HTTP
         self._closing: list[Session] = []
         self._resuming: dict[Session, None] = {}  # sessions with commands that may begin, now or in the next turn
         self._routed_generation = -1
@@ -339,7 +343,7 @@ class Node:
         due = self._answer()
         self.relays.launch()
         self.farewell.look()
-        replies = [(session, data) for session in due if (data := session.flush())]
+        replies = [(session, data) for session in due if (data := session.flush()) or session.flushed]
         messages = {peer: seal(encoded) for peer, encoded in state.messages.items()}
         state.messages.clear()
         closing = [session for session in self._closing if not session.in_flight]

@@ -10,6 +10,11 @@ for which most is held is cut (memory.py).
 
 One client's work does not hold up another's: a connection begins `turn_commands_max` commands at a time, and then waits
 behind the others that have commands to begin (admission.py).
+
+Clients are `clients_max` at most (files.py says how it follows from the file descriptors). One more is told so; but it may
+be a peer, whose descriptors are set aside, so `ARRIVALS_MAX` such connections are kept for a moment, until the first
+command shows whose they are. That is enough to keep within the descriptors: the loop accepts one connection in a pass
+(libuv since 1.45), so those that are too many are closed as fast as they come.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ from protocol.frames import DamagedFrame, FrameReader
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
 from server.core.base.sinks import Flushed
 from server.core.ring.layout import LayoutError
+from server.shell.files import ARRIVALS_MAX
 
 if TYPE_CHECKING:
     from server.shell.server import Server
@@ -33,6 +39,8 @@ log = logging.getLogger("dyn")
 PEER_VERSION = 1
 # What reading a message raises that is damaged, or that no sound node would send.
 _NONSENSE = (DamagedFrame, LayoutError, ValueError, TypeError, LookupError, struct.error)
+REFUSAL = "ERR max number of clients reached"
+ARRIVAL_S = 0.5  # how long a connection over the limit of clients may keep silent
 _FIRST_REPLY_BYTES = 64 << 10  # what we take a client's replies for before we have seen any
 
 
@@ -78,13 +86,32 @@ class Connection(asyncio.Protocol):
         address, local = (_address(transport, name) for name in ("peername", "sockname"))
         self.session = self._node.open_session(address, local, self._server.now_ms())
         self._server.connections[self.session.id] = self
-        if len(self._server.connections) > self._server.config.clients_max:
-            self._node.state.statistics.rejected_connections += 1
-            self._refuse("ERR max number of clients reached")
+        if self._is_surplus():
+            self._await_first_command()
+
+    def _is_surplus(self) -> bool:
+        return len(self._server.connections) > self._server.config.clients_max
+
+    def _await_first_command(self) -> None:
+        """This is one too many, unless it turns out to be a peer's. When several wait, the oldest waits no longer."""
+        arrivals = self._server.arrivals
+        if len(arrivals) >= ARRIVALS_MAX:
+            arrivals.pop(next(iter(arrivals)))._turn_away()
+        arrivals[self.session.id] = self
+        self._server.loop.call_later(ARRIVAL_S, self._wait_no_longer)
+
+    def _wait_no_longer(self) -> None:
+        if self._server.arrivals.pop(self.session.id, None) is not None and self._is_surplus():
+            self._turn_away()
+
+    def _turn_away(self) -> None:
+        self._node.state.statistics.rejected_connections += 1
+        self._refuse(REFUSAL)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
         self._server.connections.pop(self.session.id, None)
+        self._server.arrivals.pop(self.session.id, None)
         self._server.fellows.pop(self.session.id, None)
         self._forget_input()
         self._node.close_session(self.session)
@@ -117,11 +144,8 @@ class Connection(asyncio.Protocol):
                     break
                 batch = self._reader.take(min(count_max, self._commands_max))
                 if batch:
-                    if self._fresh:
-                        self._fresh = False
-                        if batch[0][0] == b"DYN.PEER":
-                            self._become_peer(batch[0])
-                            return
+                    if self._fresh and not self._is_clients(batch[0]):
+                        return
                     self._node.commands(session, batch, self._server.now_ms())
                     if len(batch) == self._commands_max:
                         self._behind = True
@@ -141,6 +165,18 @@ class Connection(asyncio.Protocol):
         self._count_buffered()
         self._pace_reading()
         self._server.schedule_turn()
+
+    def _is_clients(self, first: list[bytes]) -> bool:
+        """Whether the connection is a client's, by its first command, and there is room for one."""
+        self._fresh = False
+        waited = self._server.arrivals.pop(self.session.id, None) is not None
+        if first[0] == b"DYN.PEER":
+            self._become_peer(first)
+            return False
+        if waited and self._is_surplus():
+            self._turn_away()
+            return False
+        return True
 
     def _room(self) -> int:
         """HOT. How many commands of this client may begin now."""

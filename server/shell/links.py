@@ -43,6 +43,7 @@ class Link(asyncio.Protocol):
         self._attempt: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answer = b""
+        self.made_ms = 0  # when the connection was made
         self._told = ""  # how the peer has refused us, as last logged
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
@@ -78,6 +79,7 @@ class Link(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         connection = transport.get_extra_info("socket")
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)
+        self.made_ms = self._server.now_ms()
         self._answer = b""
         self._timer = self._server.loop.call_later(CONNECT_TIMEOUT_S, self._give_up, transport)
         self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, *self._server.node.membership.introduction()))
@@ -118,6 +120,11 @@ class Link(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether the peer has taken us for a fellow, and the connection stands."""
         return self._open
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What the connection has not taken yet."""
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def write(self, data: bytes) -> None:
         """HOT. A turn's messages to this peer."""

@@ -10,13 +10,13 @@ import asyncio
 import gc
 import logging
 import random
-import resource
 import secrets
 import signal
 import sys
 import time
 import tomllib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,13 @@ from server.core.node import Node
 from server.core.records.versions import ACTOR_BYTES, DamagedRecord
 from server.core.ring.layout import LayoutError, Member
 from server.shell.directory import DirectoryError, Wishes, open_directory, put_aside
+from server.shell.files import allow_files
 from server.shell.joining import Joining
 from server.shell.server import Server
 from server.storage.engine import Engine, StorageDamaged, StorageError
 from server.storage.engines import open_engine
 
 log = logging.getLogger("dyn")
-FILES_BESIDE_CLIENTS = 1024  # the engine's, the links, the log
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -46,10 +46,11 @@ def main(argv: list[str] | None = None) -> int:
         )
         member, remembered = open_directory(options.dir, wishes)
         config = read_config(options.config, remembered)
-        allow_files(config.clients_max + FILES_BESIDE_CLIENTS)
+        files = allow_files(config.clients_max)
+        config = replace(config, clients_max=files.clients)
         if options.rebuild and (aside := put_aside(options.dir / "data")) is not None:
             log.warning("the store is now %s: delete it once the node is whole again", aside)
-        engine = open_engine(config.engine, options.dir / "data")
+        engine = open_engine(config.engine, options.dir / "data", files_max=files.storage)
         try:
             return uvloop.run(_serve(member, engine, config, options.dir, options.join))
         finally:
@@ -102,16 +103,6 @@ def read_config(path: Path | None, overrides: dict[str, str]) -> Config:
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
     return Config.of(settings | overrides)
-
-
-def allow_files(count: int) -> None:
-    """Raises the limit on open files to `count`, or as near as this user may: a shell's is too low for many clients."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-    if wanted < count:
-        log.warning("%d open files are allowed, of %d that clients_max calls for (ulimit -Hn)", wanted, count)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def make_node(member: Member, engine: Engine, config: Config) -> Node:

@@ -17,18 +17,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from server.core.base.config import Config
+from server.core.commands.cluster_view import PeerLink
 from server.core.node import Node, Outbox
 from server.core.ring.layout import Layout
 from server.shell.admission import Admission
 from server.shell.connections import PEER_VERSION, Connection
 from server.shell.durability import Durability
 from server.shell.facts import LoopLag, process_facts
+from server.shell.files import keep_alive
 from server.shell.links import Link
 from server.shell.memory import ClientMemory
 from server.storage.engine import Engine, StorageError
 
 log = logging.getLogger("dyn")
 _REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
+HTTP_REPORT_PAUSE_MS = 60_000
 LINGER_S = 1.0  # how long a link to a node that is no member any more is kept, for what it still has to hear
 
 
@@ -50,18 +53,23 @@ class Server:
         self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
         self._linked_layout: Layout | None = None
         self._directory = directory
+        self._place: dict[str, str] = {}  # where this node is, for CONFIG GET
         self.stopping = False  # clients are not listened to any more
         self._turn_asked = False
         self._commands = 0  # taken up to the last end of a turn
         self._has_failed = False
         self._is_over = False  # the engine is about to close: there are no more turns
+        node.peer_links = self._peer_links
         self._listener: asyncio.Server | None = None
+        self.arrivals: dict[int, Connection] = {}  # over the limit of clients, and perhaps a peer's
         self._durability = Durability(
             engine, config.fsync, loop, self._speak, self.fail, node.synced, lambda: node.state.sync_wanted
         )
         self._checked_ms = -1000
         self._damage = (0, 0, 0)  # as last reported
         self._complaints: list[str] = []  # of our clock, as last reported: by whom
+        self._http_refused = 0  # as last reported
+        self._http_report_due_ms = 0
         self._ticked_ms = 0
         self.lag = LoopLag()
         self._timer: asyncio.TimerHandle | None = None
@@ -74,6 +82,10 @@ class Server:
     async def listen(self, host: str, port: int) -> None:
         """Starts serving. Raises OSError when the address cannot be had."""
         self._listener = await self.loop.create_server(lambda: Connection(self), host, port, backlog=1024)
+        if self.config.keepalive_ms:
+            for listening in self._listener.sockets:
+                keep_alive(listening, self.config.keepalive_ms)
+        self._place = {"bind": host, "port": str(port), "dir": str(self._directory.absolute())}
         self._tick()
 
     # The turn
@@ -176,6 +188,13 @@ class Server:
             link.finish()
             del self._links[peer]
 
+    def _peer_links(self) -> list[PeerLink]:
+        """The connections to peers and from them, for CLUSTER LINKS."""
+        to = [
+            PeerLink("to", peer, link.made_ms, link.unsent_bytes) for peer, link in self._links.items() if link.is_open
+        ]
+        return to + [PeerLink("from", one.peer, one.session.created_ms, 0) for one in self.fellows.values()]
+
     def has_link(self, peer: str) -> bool:
         """Whether there is an open link to `peer`. One that ends late, for its peer left, says nothing of a newer one."""
         link = self._links.get(peer)
@@ -224,8 +243,9 @@ class Server:
             self._check_disk()
             self._report_damage()
             self._report_clock()
+            self._report_http(now_ms)
             self._close_idle(now_ms)
-            self.node.facts = process_facts() | self.lag.facts()
+            self.node.facts = process_facts() | self._place | self.lag.facts()
         self.schedule_turn()
         self._set_timer(now_ms)
 
@@ -288,6 +308,20 @@ class Server:
                 )
             if not complaints:
                 log.info("no other node complains of this node's clock any more")
+
+    def _report_http(self, now_ms: int) -> None:
+        """Somebody speaks HTTP to this node, perhaps at every request of a web page: logged once a minute at most."""
+        refused = self.node.state.statistics.http_refused
+        if refused < self._http_refused:  # CONFIG RESETSTAT
+            self._http_refused = 0
+        if refused > self._http_refused and now_ms >= self._http_report_due_ms:
+            log.warning(
+                "possible attack: %d connections spoke HTTP (POST or Host:) and were closed, the last one from %s; "
+                "somebody may try to make a browser send commands to this node",
+                refused - self._http_refused,
+                self.node.http_refused_from,
+            )
+            self._http_refused, self._http_report_due_ms = refused, now_ms + HTTP_REPORT_PAUSE_MS
 
     def _close_idle(self, now_ms: int) -> None:
         limit_ms = self.config.idle_timeout_ms

@@ -6,15 +6,18 @@ from pathlib import Path
 
 from server.storage.engine import Engine
 from server.storage.memory import MemoryEngine
-from server.storage.rocksdb import BLOCK_CACHE_BYTES, RocksEngine
+from server.storage.rocksdb import BLOCK_CACHE_BYTES, FILES_MAX, RocksEngine
 
 ENGINES = ("memory", "rocksdb")
 
 
-def open_engine(name: str, path: Path | None, block_cache_bytes: int = BLOCK_CACHE_BYTES) -> Engine:
+def open_engine(
+    name: str, path: Path | None, block_cache_bytes: int = BLOCK_CACHE_BYTES, files_max: int = FILES_MAX
+) -> Engine:
     """Open the engine `name`; `rocksdb` keeps its files in the directory `path`, which is made when missing.
 
-    `block_cache_bytes` bounds the rocksdb engine's cache of decoded blocks; the memory engine ignores it and `path`.
+    `block_cache_bytes` bounds the rocksdb engine's cache of decoded blocks, `files_max` the files that it holds open at a
+    time; the memory engine ignores both, and `path`.
     Raises ValueError for an unknown name or a missing path, StorageError or a subclass when the store cannot be opened.
     """
     if name == "memory":
@@ -22,5 +25,5 @@ def open_engine(name: str, path: Path | None, block_cache_bytes: int = BLOCK_CAC
     if name == "rocksdb":
         if path is None:
             raise ValueError("the rocksdb engine needs a directory, but path is None")
-        return RocksEngine(path, block_cache_bytes)
+        return RocksEngine(path, block_cache_bytes, files_max)
     raise ValueError(f"unknown storage engine {name!r}; known are {', '.join(ENGINES)}")

@@ -77,6 +77,8 @@ BACKGROUND_JOBS = 2
 INFO_LOG_BYTES = 1 << 20
 INFO_LOGS = 2
 MANIFEST_BYTES = 8 << 20
+FILES_MAX = 4096  # sorted files are of 64 MiB: past 256 GB the coldest are opened anew when they are read
+FILES_BESIDE_TABLES = MEMTABLES_MAX + 8  # a log for each memtable, MANIFEST, LOG, LOCK, files being written
 
 _GAUGES = {
     "keys_estimate": "rocksdb.estimate-num-keys",
@@ -96,7 +98,7 @@ _GAUGES = {
 class RocksEngine:
     """A RocksDB store in one directory. Implements `Engine`; `flush` and `snapshot`, too, may run in another thread."""
 
-    def __init__(self, path: Path, block_cache_bytes: int = BLOCK_CACHE_BYTES) -> None:
+    def __init__(self, path: Path, block_cache_bytes: int = BLOCK_CACHE_BYTES, files_max: int = FILES_MAX) -> None:
         """Open the store in `path`, made when missing. Raises StorageDamaged, StorageFull, StorageLocked, StorageError."""
         self._path = path
         self._damage_seen = 0
@@ -104,6 +106,7 @@ class RocksEngine:
         self._closed = False
         self._elsewhere = Lock()  # held by calls that may run in another thread, so that close waits for them
         options = _options(block_cache_bytes)
+        options.set_max_open_files(files_max - FILES_BESIDE_TABLES)
         with self._explaining("open"):
             path.mkdir(parents=True, exist_ok=True)
             self._refuse_what_rocksdb_would_not()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from server.storage.engine import Engine, StorageDamaged, StorageError, StorageLocked
 from server.storage.engines import open_engine
 from server.storage.log_check import LOG_BLOCK_BYTES
+from server.storage.rocksdb import FILES_BESIDE_TABLES, RocksEngine
 from tests.storage.crash import BATCH_KEYS, batch_of, crash_image, scratch_directory
 from tests.storage.dirty_pages import dirty_pages, skip_unless_written_back
 
@@ -310,3 +311,9 @@ def test_the_diary_files_stay_few(tmp_path: Path) -> None:
     for _ in range(5):
         open_engine("rocksdb", tmp_path / "store").close()
     assert len(list((tmp_path / "store").glob("LOG*"))) == 2
+
+
+def test_files_that_rocksdb_may_hold_open_are_bounded(tmp_path: Path) -> None:
+    RocksEngine(tmp_path / "store", files_max=128).close()
+    options = max((tmp_path / "store").glob("OPTIONS-*")).read_text()
+    assert f"max_open_files={128 - FILES_BESIDE_TABLES}\n" in options

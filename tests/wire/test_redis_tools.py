@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 
 import pytest
 
@@ -68,6 +69,10 @@ def test_what_the_tools_look_at(cluster: WireCluster) -> None:
     assert len(nodes) == 3
     assert sum("myself" in node for node in nodes) == 1
     assert _cli(cluster, "CLUSTER", "KEYSLOT", "{user1000}.following") == "3443\n"
+
+
+def test_redis_cli_checks_a_cluster_that_says_it_is_one(make_cluster: Callable[..., WireCluster]) -> None:
+    cluster = make_cluster(config="cluster_mode = true")
     checked = _cli(cluster, "--cluster", "check", f"127.0.0.1:{cluster.ports[0]}")
     assert "[OK] All 16384 slots covered." in checked
     assert "[ERR]" not in checked

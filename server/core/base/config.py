@@ -46,6 +46,7 @@ class Config:
     turn_ms_max: int = 8  # commands begin for so long in one pass of the loop; the others wait for the next
     requests_running_max: int = 8192  # in flight for all clients: more wait until others are answered
     requests_in_flight_max: int = 200_000  # of all clients, parts of commands included: BUSY above
+    keepalive_ms: int = 300_000  # a silent connection is probed after so long, and closed if nobody answers; 0 never
     idle_timeout_ms: int = 0  # close clients idle for longer; 0 never, as Redis' `timeout`
 
     # Peers
@@ -82,6 +83,9 @@ class Config:
     scrub_interval_ms: int = 86_400_000  # every record is read and verified once in so long
     damaged_records_max: int = 100_000  # damaged records known and not yet mended; reading finds the others again
 
+    cluster_mode: bool = (
+        False  # INFO and HELLO call this a cluster: for redis-cli --cluster; libraries adapt themselves
+    )
     flushall: bool = False  # allow FLUSHALL without its confirmation word
 
     @classmethod

@@ -51,6 +51,7 @@ class QuorumUnreachable(CommandError):
 
 
 SYNTAX = "ERR syntax error"
+_SHOWN_BYTES = 128  # of a client's words, in an error
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
 NO_LAYOUT = ErrorReply.of("ERR this node is not part of a cluster yet: run `dyn cluster init` or `dyn up` first")
 
@@ -74,14 +75,23 @@ def wrong_arity(name: str) -> ErrorReply:
 
 def unknown_command(args: Sequence[bytes]) -> ErrorReply:
     """Redis' text, with the first arguments as it shows them."""
-    shown = "".join(f"'{arg[:128].decode('utf-8', 'replace')}' " for arg in args[1:8])[:128]
-    name = args[0][:128].decode("utf-8", "replace")
-    return ErrorReply.of(f"ERR unknown command '{name}', with args beginning with: {shown}")
+    shown = b""
+    for arg in args[1:]:
+        if len(shown) >= _SHOWN_BYTES:
+            break
+        shown += b"'%b' " % _as_c_string(arg, _SHOWN_BYTES - len(shown))
+    told = b"ERR unknown command '%b', with args beginning with: %b" % (_as_c_string(args[0], _SHOWN_BYTES), shown)
+    return ErrorReply.of(told.decode("utf-8", "surrogateescape"))
+
+
+def _as_c_string(text: bytes, bytes_max: int) -> bytes:
+    """What C's printf shows of it."""
+    return text.partition(b"\0")[0][:bytes_max]
 
 
 def unknown_subcommand(container: str, args: Sequence[bytes]) -> ErrorReply:
     """Redis' text for a subcommand that a container command does not have."""
-    name = args[1][:128].decode("utf-8", "replace")
+    name = _as_c_string(args[1], _SHOWN_BYTES).decode("utf-8", "surrogateescape")
     return ErrorReply.of(f"ERR unknown subcommand '{name}'. Try {container.upper()} HELP.")
 
 

@@ -64,6 +64,7 @@ class Session:
         self.backlog: deque[list[bytes]] = deque()  # behind a command that has to run alone
         self.flushed = 0
         self.flushed_bytes = 0  # what those replies cost
+        self.muted: list[tuple[int, int | None]] = []  # replies that CLIENT REPLY drops: from, to before (None: no end)
         self._ready = ready
         self.listed = False  # among those that got answers in this turn
 
@@ -100,6 +101,8 @@ class Session:
             count = next(index for index, slot in enumerate(slots) if type(slot) is list)
         self.first_number += count
         self.flushed = count
+        if self.muted:
+            self._drop_muted(count)
         due = slots[:count]
         del slots[:count]
         try:
@@ -123,6 +126,26 @@ class Session:
                 self.flushed_bytes += len(reply)
         self.held_bytes -= self.flushed_bytes
         return pieces
+
+    def mute(self, start: int, end: int | None) -> None:
+        """The replies from number `start` on, up to the one before `end`, will not be sent."""
+        if not self.muted or self.muted[-1][1] is not None:  # else none is, whatever is said of the next one
+            self.muted.append((start, end))
+
+    def unmute(self, number: int) -> None:
+        """Replies are sent again, from `number` on."""
+        self.muted = [(start, number if end is None else min(end, number)) for start, end in self.muted]
+
+    def _drop_muted(self, count: int) -> None:
+        """Empties those of the next `count` replies that the client does not want, and forgets what is past."""
+        first = self.first_number - count
+        for index in range(count):
+            number = first + index
+            if any(start <= number and (end is None or number < end) for start, end in self.muted):
+                reply = self.slots[index]
+                self.held_bytes -= reply.cost_bytes if isinstance(reply, LargeReply) else len(reply)
+                self.slots[index] = b""
+        self.muted = [(start, end) for start, end in self.muted if end is None or end > self.first_number]
 
     def unanswered(self) -> list[tuple[int, list[bytes]]]:
         """The numbers and the arguments of the commands in flight."""

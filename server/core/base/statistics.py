@@ -14,6 +14,7 @@ class Statistics:
     commands: int = 0
     connections: int = 0
     rejected_connections: int = 0
+    http_refused: int = 0  # connections closed because they spoke HTTP
     reads: int = 0
     reads_answered: int = 0  # groups of reads of other coordinators
     read_differences: int = 0  # keys for which a replica answered another record than ours

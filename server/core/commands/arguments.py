@@ -6,12 +6,13 @@ from server.core.base.config import Config
 from server.core.base.errors import NOT_AN_INTEGER, SYNTAX, CommandError
 
 EXPIRY_MS_MAX = (1 << 63) - 1
+EXPIRY_MS_MIN = -(1 << 63)
 
 
 def integer(text: bytes, message: str = NOT_AN_INTEGER) -> int:
-    """A 64-bit signed integer written as Redis demands: digits only, no blanks, no plus. Raises CommandError."""
+    """A 64-bit signed integer written as Redis demands: digits only, no blanks, no plus, no -0. Raises CommandError."""
     digits = text[1:] if text[:1] == b"-" else text
-    if not digits.isdigit() or len(text) > 20 or (len(digits) > 1 and digits[:1] == b"0"):
+    if not digits.isdigit() or len(text) > 20 or (len(text) > 1 and digits[:1] == b"0"):
         raise CommandError(message)
     number = int(text)
     if not -(1 << 63) <= number < 1 << 63:
@@ -47,13 +48,14 @@ def check_sizes(key: bytes, value: bytes, config: Config) -> None:
 
 
 def options(args: list[bytes], flags: tuple[bytes, ...], valued: tuple[bytes, ...]) -> dict[bytes, bytes]:
-    """Options in any order and case, as {NAME: value}; flags have the value b"". Raises a syntax error for the rest."""
+    """Options in any order and case, as {NAME: value}; flags have the value b"". Raises a syntax error for the rest.
+
+    An option may be said again, and its last value holds, as in Redis.
+    """
     found: dict[bytes, bytes] = {}
     index = 0
     while index < len(args):
         name = args[index].upper()
-        if name in found:
-            raise CommandError(SYNTAX)
         if name in flags:
             found[name] = b""
             index += 1

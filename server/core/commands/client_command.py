@@ -15,7 +15,7 @@ from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
 from server.core.commands.containers import container
-from server.core.commands.shapes import session_of, show
+from server.core.commands.shapes import named, session_of, show, word
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
 
 if TYPE_CHECKING:
@@ -45,6 +45,11 @@ def describe(session: Session, now_ms: int) -> str:
         f"lib-ver={session.library_version.decode()}\n",
     )
     return " ".join(fields)
+
+
+def open_sessions(node: Node) -> list[Session]:
+    """The clients of this node, but for those that were killed, or have said QUIT, and go at the end of the turn."""
+    return [session for session in node.sessions.values() if not session.closing]
 
 
 def _id(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
@@ -81,7 +86,7 @@ def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
 def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLIENT LIST [TYPE type] [ID id …]."""
     rest = args[2:]
-    wanted = list(node.sessions.values())
+    wanted = open_sessions(node)
     if rest:
         option = rest[0].upper()
         if option == b"TYPE" and len(rest) == 2:
@@ -89,7 +94,8 @@ def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
                 wanted = []
         elif option == b"ID" and len(rest) > 1:
             ids = [integer(value, "ERR Invalid client ID") for value in rest[1:]]
-            wanted = [node.sessions[wanted_id] for wanted_id in ids if wanted_id in node.sessions]
+            present = {session.id: session for session in wanted}
+            wanted = [present[wanted_id] for wanted_id in ids if wanted_id in present]
         else:
             raise CommandError(SYNTAX)
     return resp.verbatim("".join([describe(session, node.state.now_ms) for session in wanted]), sink.resp3)
@@ -139,11 +145,10 @@ def _kill(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
 
 def _kill_those(node: Node, conditions: list[Condition], spared: Session | None) -> int:
     killed = 0
-    for session in list(node.sessions.values()):
+    for session in open_sessions(node):
         if session is not spared and all(holds(session) for holds in conditions):
             killed += 1
-            if not session.closing:
-                node.kill_session(session)
+            node.kill_session(session)
     return killed
 
 
@@ -183,11 +188,15 @@ def _positive(value: bytes, no_number: str, too_small: str) -> int:
 
 
 def _reply(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLIENT REPLY ON. Every request is answered here (P5), so the other modes are refused rather than half done."""
-    mode = args[2].upper()
-    if mode in (b"OFF", b"SKIP"):
-        raise CommandError("ERR CLIENT REPLY OFF and SKIP are not supported: this server answers every command")
-    if mode != b"ON":
+    """CLIENT REPLY ON|OFF|SKIP. A reply that the client does not want is made (P5), and goes no further."""
+    session, mode = session_of(sink), args[2].upper()
+    if mode == b"ON":
+        session.unmute(number)
+    elif mode == b"OFF":
+        session.mute(number, None)
+    elif mode == b"SKIP":
+        session.mute(number, number + 2)
+    else:
         raise CommandError(SYNTAX)
     return resp.OK
 
@@ -197,6 +206,23 @@ def _tracking(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     if _on_or_off(args[2]):
         raise CommandError("ERR CLIENT TRACKING is not supported: this server sends no invalidation messages")
     return resp.OK
+
+
+def _trackinginfo(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLIENT TRACKINGINFO: what an untracked connection of Redis answers."""
+    fields = {
+        "flags": resp.set_([word("off")], sink.resp3),
+        "redirect": resp.integer(-1),
+        "prefixes": resp.array([]),
+    }
+    return named(fields, sink.resp3)
+
+
+def _caching(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLIENT CACHING YES|NO: not outside tracking, as in Redis."""
+    raise CommandError(
+        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
+    )
 
 
 def _getredir(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
@@ -255,6 +281,7 @@ CLIENT = container(
             "Returns this connection's line of CLIENT LIST.",
             "connection",
             _PLAIN,
+            tips="nondeterministic_output",
             since="6.2.0",
         ),
         CommandSpec(
@@ -265,9 +292,10 @@ CLIENT = container(
             "Returns a line about each connection of this node.",
             "connection",
             _ADMIN,
+            tips="nondeterministic_output",
             since="2.4.0",
             complexity="O(N)",
-            arguments="[TYPE (normal|master|replica|pubsub)|ID client-id [client-id ...]]",
+            arguments="[TYPE (NORMAL|MASTER|REPLICA|PUBSUB)] [ID client-id [client-id ...]]",
         ),
         CommandSpec(
             "client|kill",
@@ -279,7 +307,7 @@ CLIENT = container(
             _ADMIN,
             since="2.4.0",
             complexity="O(N)",
-            arguments="(ip:port|[ID client-id] [TYPE (normal|master|replica|pubsub)] [USER username] "
+            arguments="(ip:port|[ID client-id] [TYPE (NORMAL|MASTER|SLAVE|REPLICA|PUBSUB)] [USER username] "
             "[ADDR ip:port] [LADDR ip:port] [SKIPME (YES|NO)] [MAXAGE maxage])",
         ),
         CommandSpec(
@@ -307,9 +335,9 @@ CLIENT = container(
         CommandSpec(
             "client|reply",
             3,
-            IMMEDIATE,
+            ALONE,
             _reply,
-            "Answers OK to ON; the other modes are not supported.",
+            "Says whether this connection wants replies: to none, or not to the next command.",
             "connection",
             _PLAIN,
             since="3.2.0",
@@ -325,6 +353,27 @@ CLIENT = container(
             _PLAIN,
             since="6.0.0",
             arguments="(ON|OFF)",
+        ),
+        CommandSpec(
+            "client|trackinginfo",
+            2,
+            IMMEDIATE,
+            _trackinginfo,
+            "Returns that tracking is off.",
+            "connection",
+            _PLAIN,
+            since="6.2.0",
+        ),
+        CommandSpec(
+            "client|caching",
+            3,
+            IMMEDIATE,
+            _caching,
+            "Not supported, as tracking is not.",
+            "connection",
+            _PLAIN,
+            since="6.0.0",
+            arguments="(YES|NO)",
         ),
         CommandSpec(
             "client|getredir",

@@ -21,6 +21,7 @@ from server.core.commands.cluster_view import (
     View,
     host_and_port,
     info_reply,
+    link_reply,
     node_id,
     nodes_reply,
     shards_reply,
@@ -124,41 +125,76 @@ def _getkeysinslot(node: Node, sink: Sink, number: int, args: list[bytes]) -> No
     node.run_steps(steps(), sink, number)
 
 
-def _replicas(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLUSTER REPLICAS node-id: none, for every node takes writes."""
+def _links(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLUSTER LINKS: a connection in each direction a peer, as the shell knows them."""
+    return resp.array([link_reply(link, node.state.wall_offset_ms or 0, sink.resp3) for link in node.peer_links()])
+
+
+def _check_known(node: Node, wanted: bytes) -> None:
     state = node.state
     members = state.layout.members if state.layout is not None else (state.member,)
-    if args[2] not in [node_id(member.id).encode() for member in members]:
-        raise CommandError(f"ERR Unknown node {show(args[2])}")
+    if wanted not in [node_id(member.id).encode() for member in members]:
+        raise CommandError(f"ERR Unknown node {show(wanted)}")
+
+
+def _replicas(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLUSTER REPLICAS node-id: none, for every node takes writes."""
+    _check_known(node, args[2])
     return resp.array([])
 
 
+def _count_failure_reports(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLUSTER COUNT-FAILURE-REPORTS node-id: none, for a node judges by what it has seen itself."""
+    _check_known(node, args[2])
+    return resp.integer(0)
+
+
 _SEEN = "stale"
+_VARIES = "nondeterministic_output"
 _PLAN = "who owns what follows from the layout: see `dyn cluster plan` and `dyn cluster commit`"
-_INSTEAD = {
-    "addslots": _PLAN,
-    "addslotsrange": _PLAN,
-    "bumpepoch": "the epoch rises with each `dyn cluster commit`",
-    "delslots": _PLAN,
-    "delslotsrange": _PLAN,
-    "failover": "live owners take over by themselves; to take a node out of service use `dyn cluster leave`",
-    "flushslots": _PLAN,
-    "forget": "use `dyn cluster leave`, or `dyn cluster remove` for a node that is gone for good",
-    "meet": "use `dyn cluster init` for fresh nodes, `dyn cluster join` for a node more",
-    "replicate": "every node is a master; use `dyn cluster join` for a node more",
-    "reset": "use `dyn cluster leave`",
-    "saveconfig": "each layout is stored when `dyn cluster commit` makes it",
-    "set-config-epoch": "the epoch rises with each `dyn cluster commit`",
-    "setslot": _PLAN,
+_EPOCH = "the epoch rises with each `dyn cluster commit`"
+# Of each subcommand that is refused: its arity, its arguments in Redis, and what to do instead.
+_REFUSALS: dict[str, tuple[int, str, str]] = {
+    "addslots": (-3, "slot [slot ...]", _PLAN),
+    "addslotsrange": (-4, "start-slot end-slot [start-slot end-slot ...]", _PLAN),
+    "bumpepoch": (2, "", _EPOCH),
+    "delslots": (-3, "slot [slot ...]", _PLAN),
+    "delslotsrange": (-4, "start-slot end-slot [start-slot end-slot ...]", _PLAN),
+    "failover": (
+        -2,
+        "[FORCE|TAKEOVER]",
+        "live owners take over by themselves; to take a node out of service use `dyn cluster leave`",
+    ),
+    "flushslots": (2, "", _PLAN),
+    "forget": (3, "node-id", "use `dyn cluster leave`, or `dyn cluster remove` for a node that is gone for good"),
+    "meet": (
+        -4,
+        "ip port [cluster_bus_port]",
+        "use `dyn cluster init` for fresh nodes, `dyn cluster join` for a node more",
+    ),
+    "replicate": (3, "node-id", "every node is a master; use `dyn cluster join` for a node more"),
+    "reset": (-2, "[HARD|SOFT]", "use `dyn cluster leave`"),
+    "saveconfig": (2, "", "each layout is stored when `dyn cluster commit` makes it"),
+    "set-config-epoch": (3, "config-epoch", _EPOCH),
+    "setslot": (-4, "slot (IMPORTING node-id|MIGRATING node-id|NODE node-id|STABLE)", _PLAN),
 }
 
 
-def _refusal(name: str, instead: str) -> CommandSpec:
+def _refusal(name: str, arity: int, arguments: str, instead: str) -> CommandSpec:
     def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
         raise CommandError(f"ERR CLUSTER {name.upper()} is not supported: {instead}")
 
     return CommandSpec(
-        f"cluster|{name}", -2, IMMEDIATE, handle, f"Not supported: {instead}.", "cluster", "admin stale", since="3.0.0"
+        f"cluster|{name}",
+        arity,
+        IMMEDIATE,
+        handle,
+        f"Not supported: {instead}.",
+        "cluster",
+        "admin noscript stale" if name == "reset" else "admin no_async_loading stale",
+        since="7.0.0" if name.endswith("range") else "3.0.0",
+        arguments=arguments,
+        tips=_VARIES if name == "bumpepoch" else "",
     )
 
 
@@ -171,6 +207,8 @@ _ANSWERED = (
         "Returns which node to send each slot to.",
         "cluster",
         _SEEN,
+        tips=_VARIES,
+        deprecated=("7.0.0", "`CLUSTER SHARDS`"),
         since="3.0.0",
         complexity="O(N)",
     ),
@@ -182,6 +220,7 @@ _ANSWERED = (
         "Returns the slots that go to each node.",
         "cluster",
         _SEEN,
+        tips=_VARIES,
         since="7.0.0",
         complexity="O(N)",
     ),
@@ -193,13 +232,57 @@ _ANSWERED = (
         "Returns a line about each node.",
         "cluster",
         _SEEN,
+        tips=_VARIES,
         since="3.0.0",
         complexity="O(N)",
     ),
     CommandSpec(
-        "cluster|info", 2, IMMEDIATE, _info, "Returns whether every slot is served.", "cluster", _SEEN, since="3.0.0"
+        "cluster|info",
+        2,
+        IMMEDIATE,
+        _info,
+        "Returns whether every slot is served.",
+        "cluster",
+        _SEEN,
+        tips=_VARIES,
+        since="3.0.0",
     ),
     CommandSpec("cluster|myid", 2, IMMEDIATE, _myid, "Returns the id of this node.", "cluster", _SEEN, since="3.0.0"),
+    CommandSpec(
+        "cluster|myshardid",
+        2,
+        IMMEDIATE,
+        _myid,
+        "Returns the id of this node's shard, which is the node itself.",
+        "cluster",
+        _SEEN,
+        tips=_VARIES,
+        since="7.2.0",
+    ),
+    CommandSpec(
+        "cluster|links",
+        2,
+        IMMEDIATE,
+        _links,
+        "Returns the connections to other nodes and from them.",
+        "cluster",
+        _SEEN,
+        tips=_VARIES,
+        since="7.0.0",
+        complexity="O(N)",
+    ),
+    CommandSpec(
+        "cluster|count-failure-reports",
+        3,
+        IMMEDIATE,
+        _count_failure_reports,
+        "Returns how many nodes have reported a node: none does, each judges for itself.",
+        "cluster",
+        "admin stale",
+        tips=_VARIES,
+        since="3.0.0",
+        arguments="node-id",
+    ),
     CommandSpec(
         "cluster|keyslot",
         3,
@@ -232,6 +315,7 @@ _ANSWERED = (
         "Returns keys of a slot that this node stores.",
         "cluster",
         _SEEN,
+        tips=_VARIES,
         since="3.0.0",
         complexity="O(N)",
         arguments="slot count",
@@ -244,6 +328,7 @@ _ANSWERED = (
         "Returns nothing: every node is a master.",
         "cluster",
         "admin stale",
+        tips=_VARIES,
         since="5.0.0",
         arguments="node-id",
     ),
@@ -255,11 +340,13 @@ _ANSWERED = (
         "Returns nothing: every node is a master.",
         "cluster",
         "admin stale",
+        tips=_VARIES,
+        deprecated=("5.0.0", "`CLUSTER REPLICAS`"),
         since="3.0.0",
         arguments="node-id",
     ),
 )
-_REFUSED = tuple(_refusal(name, instead) for name, instead in _INSTEAD.items())
+_REFUSED = tuple(_refusal(name, *facts) for name, facts in _REFUSALS.items())
 
 COMMANDS: tuple[CommandSpec, ...] = (
     container("cluster", "The cluster as its clients see it.", "cluster", _ANSWERED, since="3.0.0", refused=_REFUSED),

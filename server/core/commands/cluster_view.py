@@ -140,6 +140,28 @@ def nodes_reply(view: View, resp3: bool) -> bytes:
     return resp.verbatim("".join(lines), resp3)
 
 
+class PeerLink(NamedTuple):
+    """A connection between this node and a peer: `to` it or `from` it."""
+
+    direction: str
+    peer: str
+    made_ms: int
+    unsent_bytes: int
+
+
+def link_reply(link: PeerLink, wall_offset_ms: int, resp3: bool) -> bytes:
+    """An element of CLUSTER LINKS; `made_ms` plus `wall_offset_ms` is the time since 1970."""
+    fields: dict[resp.Value, resp.Value] = {
+        "direction": link.direction,
+        "node": node_id(link.peer),
+        "create-time": link.made_ms + wall_offset_ms,
+        "events": "rw" if link.unsent_bytes else "r",
+        "send-buffer-allocated": link.unsent_bytes,
+        "send-buffer-used": link.unsent_bytes,
+    }
+    return resp.encode(fields, resp3)
+
+
 def info_reply(view: View | None, resp3: bool) -> bytes:
     """CLUSTER INFO: the state is "ok" while every slot has the live owners that its quorums need."""
     served = dict.fromkeys(("ok", "pfail", "fail"), 0)

@@ -31,6 +31,11 @@ _INTEGERS = (
     "protover",
     "client-id",
     "maxage",
+    "config-epoch",
+    "start-slot",
+    "end-slot",
+    "port",
+    "cluster_bus_port",
 )
 _TYPES = {"key": "key", "pattern": "pattern", "unix-time": "unix-time", "unix-time-ms": "unix-time"}
 _TYPES |= dict.fromkeys(_INTEGERS, "integer")
@@ -48,10 +53,13 @@ class Argument:
     parts: tuple[Argument, ...] = ()
 
 
-def parse_usage(usage: str) -> tuple[Argument, ...]:
-    """The arguments that a usage line describes. Raises ValueError when its brackets do not match."""
+def parse_usage(usage: str, has_keys: bool = True) -> tuple[Argument, ...]:
+    """The arguments that a usage line describes; without keys `key` is but a name. Raises ValueError when its brackets do
+    not match."""
     tokens = _TOKENS.findall(usage)
     arguments = _sequence(tokens)
+    if not has_keys:
+        arguments = tuple([replace(each, type="string") if each.type == "key" else each for each in arguments])
     if tokens:
         raise ValueError(f"{usage!r} has a {tokens[0]!r} too much")
     return arguments

@@ -43,8 +43,15 @@ def _by_name() -> dict[bytes, CommandSpec]:
 
 
 def flags_of(spec: CommandSpec) -> list[str]:
-    """Redis' command flags; "dangerous" among those of a spec is a category and no flag."""
-    return [flag for flag in spec.flags.split() if flag != "dangerous"]
+    """Redis' command flags; among those of a spec there are some categories, which are no flags."""
+    return [flag for flag in spec.flags.split() if flag not in ("dangerous", "connection")]
+
+
+def access_of(spec: CommandSpec, args: Sequence[bytes] = ()) -> list[str]:
+    """What a command does with its keys (Redis' flags of a key specification); a call of it, if `args` are given."""
+    if args and "variable_flags" in spec.access:  # SET: it reads only if it is asked for the value before
+        return ["RW", "access", "update"] if any(arg.upper() == b"GET" for arg in args[3:]) else ["OW", "update"]
+    return (spec.access or ("RO access" if "readonly" in spec.flags.split() else "RW access update")).split()
 
 
 def categories_of(spec: CommandSpec) -> list[str]:
@@ -59,7 +66,7 @@ def categories_of(spec: CommandSpec) -> list[str]:
         "fast": "fast" in flags,
         "slow": "fast" not in flags,
         "dangerous": "dangerous" in flags or "admin" in flags,
-        "connection": spec.group == "connection" and not spec.subcommands,
+        "connection": "connection" in flags or (spec.group == "connection" and not spec.subcommands),
     }
     return [name for name in _CATEGORIES if found[name]]
 
@@ -72,10 +79,10 @@ def _key_specs(spec: CommandSpec, resp3: bool) -> list[bytes]:
     def found_by(kind: str, fields: dict[str, int]) -> bytes:
         return named({"type": word(kind), "spec": named({n: resp.integer(v) for n, v in fields.items()}, resp3)}, resp3)
 
-    uses = ("RO", "access") if "readonly" in spec.flags.split() else ("RW", "access", "update")
     lastkey = last if last < 0 else last - first
-    fields = {
-        "flags": resp.set_([resp.simple(use) for use in uses], resp3),
+    fields = {} if "variable_flags" not in spec.access else {"notes": word(_VARIABLE_FLAGS)}
+    fields |= {
+        "flags": resp.set_([resp.simple(use) for use in access_of(spec)], resp3),
         "begin_search": found_by("index", {"index": first}),
         "find_keys": found_by("range", {"lastkey": lastkey, "keystep": step, "limit": 0}),
     }
@@ -94,7 +101,7 @@ def _info_entry(spec: CommandSpec, resp3: bool) -> bytes:
             resp.integer(last),
             resp.integer(step),
             resp.set_([resp.simple(f"@{name}") for name in categories_of(spec)], resp3),
-            resp.set_([], resp3),
+            resp.set_([word(tip) for tip in spec.tips.split()], resp3),
             resp.set_(_key_specs(spec, resp3), resp3),
             resp.set_([_info_entry(sub, resp3) for sub in spec.subcommands], resp3),
         ]
@@ -108,9 +115,13 @@ def usage_of(spec: CommandSpec) -> str:
 
 def _docs_entry(spec: CommandSpec, resp3: bool) -> tuple[bytes, bytes]:
     fields = {name: word(getattr(spec, name)) for name in ("summary", "since", "group", "complexity")}
+    since, replacement = spec.deprecated
+    if since:
+        fields["doc_flags"] = resp.set_([resp.simple("deprecated")], resp3)
+        fields |= {"deprecated_since": word(since), "replaced_by": word(replacement)}
     usage = usage_of(spec)
     if usage:
-        fields["arguments"] = encode_arguments(parse_usage(usage), resp3)
+        fields["arguments"] = encode_arguments(parse_usage(usage, bool(spec.keys[0])), resp3)
     if spec.subcommands:
         fields["subcommands"] = resp.map_([_docs_entry(sub, resp3) for sub in spec.subcommands], resp3)
     return word(spec.name), named(fields, resp3)
@@ -172,25 +183,40 @@ def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.array([word(spec.name) for spec in specs])
 
 
-def _getkeys(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """COMMAND GETKEYS command argument …: the keys among its arguments."""
+def _called(call: list[bytes]) -> CommandSpec:
+    """The command that `call` calls well, and that has keys. Raises CommandError."""
     from server.core.commands.table import find_command  # as in _table
 
-    call = args[2:]
     spec = find_command(call)
-    if spec is None:
+    if spec is None or spec.name.encode() not in _by_name():
         raise CommandError("ERR Invalid command specified")
     if not spec.keys[0]:
         raise CommandError("ERR The command has no key arguments")
     if not spec.accepts(len(call)):
         raise CommandError("ERR Invalid number of arguments specified for command")
-    return resp.array([resp.bulk(key) for key in spec.keys_of(call)])
+    return spec
 
 
-_FLAGS = "loading stale"
+def _getkeys(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """COMMAND GETKEYS command argument …: the keys among its arguments."""
+    call = args[2:]
+    return resp.array([resp.bulk(key) for key in _called(call).keys_of(call)])
+
+
+def _getkeysandflags(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """COMMAND GETKEYSANDFLAGS command argument …: the keys among its arguments, and what the call does with them."""
+    call = args[2:]
+    spec = _called(call)
+    flags = resp.set_([resp.simple(flag) for flag in access_of(spec, call)], sink.resp3)
+    return resp.array([resp.array([resp.bulk(key), flags]) for key in spec.keys_of(call)])
+
+
+_VARIABLE_FLAGS = "RW and ACCESS due to the optional `GET` argument"
+_FLAGS = "loading stale connection"
+_UNORDERED = "nondeterministic_output_order"
 _SUBCOMMANDS = (
     CommandSpec(
-        "command|count", 2, IMMEDIATE, _count, "Returns the number of commands.", "connection", _FLAGS, since="2.8.13"
+        "command|count", 2, IMMEDIATE, _count, "Returns the number of commands.", "server", _FLAGS, since="2.8.13"
     ),
     CommandSpec(
         "command|info",
@@ -198,9 +224,10 @@ _SUBCOMMANDS = (
         IMMEDIATE,
         _info,
         "Returns the facts about commands.",
-        "connection",
+        "server",
         _FLAGS,
         since="2.8.13",
+        tips=_UNORDERED,
         complexity="O(N)",
         arguments="[command-name [command-name ...]]",
     ),
@@ -210,9 +237,10 @@ _SUBCOMMANDS = (
         IMMEDIATE,
         _docs,
         "Returns the documentation of commands.",
-        "connection",
+        "server",
         _FLAGS,
         since="7.0.0",
+        tips=_UNORDERED,
         complexity="O(N)",
         arguments="[command-name [command-name ...]]",
     ),
@@ -222,9 +250,10 @@ _SUBCOMMANDS = (
         IMMEDIATE,
         _list,
         "Returns the names of commands.",
-        "connection",
+        "server",
         _FLAGS,
         since="7.0.0",
+        tips=_UNORDERED,
         complexity="O(N)",
         arguments="[FILTERBY (MODULE module-name|ACLCAT category|PATTERN pattern)]",
     ),
@@ -234,9 +263,21 @@ _SUBCOMMANDS = (
         IMMEDIATE,
         _getkeys,
         "Returns the keys of a whole command.",
-        "connection",
+        "server",
         _FLAGS,
         since="2.8.13",
+        complexity="O(N)",
+        arguments="command [arg [arg ...]]",
+    ),
+    CommandSpec(
+        "command|getkeysandflags",
+        -3,
+        IMMEDIATE,
+        _getkeysandflags,
+        "Returns the keys of a whole command, and what it does with each.",
+        "server",
+        _FLAGS,
+        since="7.0.0",
         complexity="O(N)",
         arguments="command [arg [arg ...]]",
     ),
@@ -248,15 +289,16 @@ COMMAND = CommandSpec(
     IMMEDIATE,
     _command,
     "Returns the facts about all commands.",
-    "connection",
+    "server",
     _FLAGS,
     since="2.8.13",
     complexity="O(N)",
+    tips=_UNORDERED,
     subcommands=(
         *_SUBCOMMANDS,
         helper(
             "command",
-            "connection",
+            "server",
             _SUBCOMMANDS,
             ("(no subcommand)", "    Returns the facts about all commands."),
         ),

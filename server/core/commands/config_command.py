@@ -7,6 +7,7 @@ own account (redis-benchmark and many frameworks), with values that are true her
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
@@ -17,27 +18,36 @@ from server.core.base.sinks import Sink
 from server.core.base.statistics import Statistics
 from server.core.commands.containers import container
 from server.core.commands.glob import glob_of
-from server.core.commands.shapes import named, word
+from server.core.commands.shapes import named, show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 
 if TYPE_CHECKING:
     from server.core.node import Node
 
 
-def settings(config: Config) -> dict[str, str]:
-    """All that CONFIG GET knows, by name, as text."""
+_SHELL_FACTS = ("bind", "dir", "port")
+
+
+def settings(config: Config, facts: Mapping[str, str]) -> dict[str, str]:
+    """All that CONFIG GET knows, by name, as text; `facts` are what the shell knows of its process."""
     own = {field.name: _as_text(getattr(config, field.name)) for field in fields(config)}
     return own | {
         "appendfsync": config.fsync,
         "appendonly": _as_text(config.engine != "memory"),
-        "cluster-enabled": "yes",
+        "cluster-enabled": _as_text(config.cluster_mode),
         "databases": "1",
+        "hz": str(1000 // (config.tick_ms or 1)),
         "maxclients": str(config.clients_max),
         "maxmemory": "0",
         "maxmemory-policy": "noeviction",
+        "notify-keyspace-events": "",  # there are none
         "proto-max-bulk-len": str(config.value_bytes_max),
+        "requirepass": "",
         "save": "",
+        "slowlog-log-slower-than": "-1",  # there is no slow log
+        "tcp-keepalive": str(config.keepalive_ms // 1000),
         "timeout": str(config.idle_timeout_ms // 1000),
+        **{name: facts[name] for name in _SHELL_FACTS if name in facts},
     }
 
 
@@ -48,13 +58,20 @@ def _as_text(value: object) -> str:
 
 
 def _get(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CONFIG GET pattern …: each setting once, whichever patterns match it."""
-    patterns = [glob_of(pattern.lower(), node.state.config) for pattern in args[2:]]
-    found = {
-        name: word(value)
-        for name, value in settings(node.state.config).items()
-        if any(pattern.matches(name.encode()) for pattern in patterns)
-    }
+    """CONFIG GET pattern …: each setting once, whichever patterns match it; a plain name comes back as it was written."""
+    known = settings(node.state.config, node.facts)
+    found: dict[str, bytes] = {}
+    for asked in args[2:]:
+        name = show(asked)
+        if not any(special in name for special in "[*?"):
+            if name.lower() in known and name.lower() not in [other.lower() for other in found]:
+                found[name] = word(known[name.lower()])
+            continue
+        pattern = glob_of(asked.lower(), node.state.config)
+        given = {other.lower() for other in found}
+        for other, value in known.items():
+            if other not in given and pattern.matches(other.encode()):
+                found[other] = word(value)
     return named(found, sink.resp3)
 
 
@@ -90,7 +107,7 @@ CONFIG = container(
             _FLAGS,
             since="2.0.0",
             complexity="O(N)",
-            arguments="pattern [pattern ...]",
+            arguments="parameter [parameter ...]",
         ),
         CommandSpec(
             "config|set",

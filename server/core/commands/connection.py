@@ -6,9 +6,14 @@ a Redis without a password does. READONLY, READWRITE and ASKING are what cluster
 replica or follow a redirection; here every node serves every key at all times, so they change nothing.
 
 Which Redis this claims to be: version 7.2 is the oldest whose commands the usual libraries all use (CLIENT SETINFO).
-The mode is "standalone", because libraries that adapt themselves to "cluster" would refuse, on their side, the
-multi-key commands over several slots that every node serves. Cluster clients do not look at it: they ask CLUSTER
-SLOTS.
+The mode is "standalone" and `cluster_enabled` is 0, because libraries, tools and test suites that adapt themselves to a
+cluster would refuse, on their side, the multi-key commands over several slots that every node serves. Cluster clients do
+not look at either: they ask CLUSTER SLOTS, and are answered. `redis-cli --cluster` does look: who wants to use it sets
+`cluster_mode`, and then both say "cluster".
+
+A web page can make a browser send HTTP to a node that only its user can reach, and a line of the body may be a command.
+POST and Host: stand in every such request, and no client says them: whoever does is cut off, with all that follows
+(Redis: securityWarningCommand).
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocol import resp
+from server.core.base.config import Config
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
@@ -28,9 +34,9 @@ if TYPE_CHECKING:
     from server.core.node import Node
 
 REDIS_VERSION = "7.2.0"
-REDIS_MODE = "standalone"
 USER = b"default"
 
+_STALE = "loading stale"
 _RESET = resp.simple("RESET")
 _NO_PASSWORD = (
     "ERR AUTH <password> called without any password configured for the default user. "
@@ -70,16 +76,21 @@ def _hello(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
         else:
             raise CommandError(f"ERR Syntax error in HELLO option '{show(rest[0])}'")
     session.resp3, session.name = resp3, name
-    return _greeting(session)
+    return _greeting(session, node.state.config)
 
 
-def _greeting(session: Session) -> bytes:
+def redis_mode(config: Config) -> str:
+    """What HELLO and INFO call this server."""
+    return "cluster" if config.cluster_mode else "standalone"
+
+
+def _greeting(session: Session, config: Config) -> bytes:
     fields: dict[resp.Value, resp.Value] = {
         "server": "redis",
         "version": REDIS_VERSION,
         "proto": 3 if session.resp3 else 2,
         "id": session.id,
-        "mode": REDIS_MODE,
+        "mode": redis_mode(config),
         "role": "master",
         "modules": [],
     }
@@ -104,7 +115,10 @@ def _auth(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
 
 def _select(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """SELECT 0. There is one database, as `CONFIG GET databases` says, so this is what a Redis with one answers."""
-    if integer(args[1]) != 0:
+    index = integer(args[1])
+    if not -(1 << 31) <= index < 1 << 31:
+        raise CommandError("ERR value is out of range, value must between -2147483648 and 2147483647")
+    if index != 0:
         raise CommandError("ERR DB index is out of range")
     return resp.OK
 
@@ -120,6 +134,7 @@ def _reset(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     session.name = b""
     session.resp3 = session.no_evict = session.no_touch = False
     session.read_quorum = session.write_quorum = 0
+    session.unmute(number)
     return _RESET
 
 
@@ -131,8 +146,26 @@ def _whoami(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.bulk(USER)
 
 
+def _refuse_http(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """A line of HTTP: nothing behind it is run, and there is no reply to it."""
+    session = session_of(sink)
+    node.state.statistics.http_refused += 1
+    node.http_refused_from = session.address
+    node.kill_session(session)
+    return b""
+
+
+# Known, but not told of: neither COMMAND nor the manual lists them.
+UNLISTED: tuple[CommandSpec, ...] = tuple(
+    [
+        CommandSpec(name, -1, IMMEDIATE, _refuse_http, "Closes the connection: this is HTTP.", "connection", _STALE)
+        for name in ("post", "host:")
+    ]
+)
+
 _LOGIN = "noscript loading stale fast no_auth allow_busy"
 _FAST = "loading stale fast"
+_CLUSTER = "loading stale fast connection"
 
 COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
@@ -148,7 +181,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "connection",
         _LOGIN,
         since="6.0.0",
-        arguments="[protover [AUTH username password] [SETNAME clientname]]",
+        arguments="[protover [AUTH (username password)] [SETNAME clientname]]",
     ),
     CommandSpec(
         "auth", -2, ALONE, _auth, "Logs the connection in.", "connection", _LOGIN, arguments="[username] password"
@@ -159,13 +192,20 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec("quit", -1, ALONE, _quit, "Closes the connection.", "connection", _LOGIN),
     CommandSpec("reset", 1, ALONE, _reset, "Makes the connection as new.", "connection", _LOGIN, since="6.2.0"),
     CommandSpec(
-        "readonly", 1, IMMEDIATE, _ok, "Does nothing: every node serves every key.", "cluster", _FAST, since="3.0.0"
+        "readonly", 1, IMMEDIATE, _ok, "Does nothing: every node serves every key.", "cluster", _CLUSTER, since="3.0.0"
     ),
     CommandSpec(
-        "readwrite", 1, IMMEDIATE, _ok, "Does nothing: every node serves every key.", "cluster", _FAST, since="3.0.0"
+        "readwrite", 1, IMMEDIATE, _ok, "Does nothing: every node serves every key.", "cluster", _CLUSTER, since="3.0.0"
     ),
     CommandSpec(
-        "asking", 1, IMMEDIATE, _ok, "Does nothing: there are no redirections.", "cluster", "fast", since="3.0.0"
+        "asking",
+        1,
+        IMMEDIATE,
+        _ok,
+        "Does nothing: there are no redirections.",
+        "cluster",
+        "fast connection",
+        since="3.0.0",
     ),
     CLIENT,
     container(

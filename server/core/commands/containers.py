@@ -35,11 +35,13 @@ def container(
         group,
         since=since,
         complexity="Depends on subcommand.",
-        subcommands=(*subcommands, *refused, helper(name, group, subcommands)),
+        subcommands=(*subcommands, *refused, helper(name, group, subcommands, since=max(since, "5.0.0"))),
     )
 
 
-def helper(name: str, group: str, subcommands: tuple[CommandSpec, ...], lines: Sequence[str] = ()) -> CommandSpec:
+def helper(
+    name: str, group: str, subcommands: tuple[CommandSpec, ...], lines: Sequence[str] = (), since: str = "5.0.0"
+) -> CommandSpec:
     """The subcommand HELP, in Redis' format; `lines` come before the subcommands."""
     return CommandSpec(
         f"{name}|help",
@@ -48,8 +50,8 @@ def helper(name: str, group: str, subcommands: tuple[CommandSpec, ...], lines: S
         _helping(name, subcommands, lines),
         "Lists the subcommands.",
         group,
-        "loading stale",
-        since="5.0.0",
+        "loading stale connection" if name == "command" else "loading stale",
+        since=since,
     )
 
 

@@ -2,8 +2,8 @@
 
 Theory. What the core knows it tells itself; what only a process can know (its id, its memory, the CPU time it took)
 the shell puts into `node.facts` under the very names used here, and what is not there is left out: a line that is
-missing is better than one that lies. `redis_mode` is for libraries that adapt themselves, see connection.py;
-`cluster_enabled` is what `redis-cli --cluster` asks before it sends CLUSTER commands, all of which work here.
+missing is better than one that lies. `redis_mode` and `cluster_enabled` are for libraries that adapt themselves, see
+connection.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from protocol import resp
 from server.core.base.sinks import Sink
-from server.core.commands.connection import REDIS_MODE, REDIS_VERSION
+from server.core.commands.connection import REDIS_VERSION, redis_mode
 from server.core.commands.shapes import show
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 
@@ -53,7 +53,7 @@ def _server(node: Node) -> Facts:
     uptime_s = (state.now_ms - node.started_ms) // 1000
     return {
         "redis_version": REDIS_VERSION,
-        "redis_mode": REDIS_MODE,
+        "redis_mode": redis_mode(state.config),
         **_given(node, _SERVER_FACTS),
         "run_id": _run_id(node),
         "tcp_port": state.member.address.rpartition(":")[2],
@@ -105,7 +105,7 @@ def _cpu(node: Node) -> Facts:
 
 
 def _cluster(node: Node) -> Facts:
-    return {"cluster_enabled": 1}
+    return {"cluster_enabled": int(node.state.config.cluster_mode)}
 
 
 def _keyspace(node: Node) -> Facts:
@@ -179,4 +179,5 @@ INFO = CommandSpec(
     "server",
     "loading stale dangerous",
     arguments="[section [section ...]]",
+    tips="nondeterministic_output",
 )

@@ -35,5 +35,6 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "server",
         "loading stale fast",
         since="2.6.0",
+        tips="nondeterministic_output",
     ),
 )

@@ -14,7 +14,8 @@ from protocol import resp
 from server.core.base.errors import CommandError
 from server.core.base.quorum import Tally
 from server.core.base.sinks import Sink
-from server.core.commands.arguments import EXPIRY_MS_MAX, integer
+from server.core.commands.arguments import EXPIRY_MS_MAX, EXPIRY_MS_MIN, integer
+from server.core.commands.shapes import show
 from server.core.commands.slices import Parts, run_parts
 from server.core.commands.spec import EXCLUSIVE, READ, CommandSpec
 from server.core.commands.steps import read_here, write_plain
@@ -102,17 +103,17 @@ def _expire(unit_ms: int, absolute: bool) -> Callable[[Node, Sink, int, list[byt
 
 
 def _check_expire(args: list[bytes], unit_ms: int, base_ms: int) -> None:
-    amount = integer(args[2]) * unit_ms + base_ms
-    if not -EXPIRY_MS_MAX <= amount <= EXPIRY_MS_MAX:
-        raise CommandError(f"ERR invalid expire time in '{args[0].decode('utf-8', 'replace').lower()}' command")
     words = [word.upper() for word in args[3:]]
     for word, given in zip(words, args[3:], strict=True):
         if word not in (b"NX", b"XX", b"GT", b"LT"):
-            raise CommandError(f"ERR Unsupported option {given.decode('utf-8', 'replace')}")
+            raise CommandError(f"ERR Unsupported option {show(given)}")
     if b"NX" in words and len({*words}) > 1:
         raise CommandError("ERR NX and XX, GT or LT options at the same time are not compatible")
     if b"GT" in words and b"LT" in words:
         raise CommandError("ERR GT and LT options at the same time are not compatible")
+    amount_ms = integer(args[2]) * unit_ms
+    if amount_ms < EXPIRY_MS_MIN or amount_ms + base_ms > EXPIRY_MS_MAX:
+        raise CommandError(f"ERR invalid expire time in '{args[0].decode('utf-8', 'replace').lower()}' command")
 
 
 def _allowed(words: set[bytes], present_ms: int, wanted_ms: int) -> bool:
@@ -144,7 +145,7 @@ def _time_reply(unit_ms: int, absolute: bool) -> Callable[[bytes | None, Sink, i
         if not sibling.expires_at_ms:
             return resp.integer(-1)
         if absolute:
-            return resp.integer(sibling.expires_at_ms // unit_ms)
+            return resp.integer((sibling.expires_at_ms + unit_ms // 2) // unit_ms)
         return resp.integer((sibling.expires_at_ms - now_ms + unit_ms // 2) // unit_ms)
 
     return reply
@@ -180,6 +181,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write",
         _KEYS,
         complexity="O(N)",
+        access="RM delete",
         arguments="key [key ...]",
     ),
     CommandSpec(
@@ -193,6 +195,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         _KEYS,
         since="4.0.0",
         complexity="O(N)",
+        access="RM delete",
         arguments="key [key ...]",
     ),
     CommandSpec(
@@ -206,6 +209,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         _KEY,
         since="6.2.0",
         once=lambda args: True,
+        access="RW access delete",
         arguments="key",
     ),
     CommandSpec(
@@ -218,6 +222,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "readonly fast",
         _KEYS,
         complexity="O(N)",
+        access="RO",
         arguments="key [key ...]",
     ),
     CommandSpec(
@@ -231,6 +236,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         _KEYS,
         since="3.2.1",
         complexity="O(N)",
+        access="RO",
         arguments="key [key ...]",
     ),
     CommandSpec(
@@ -242,6 +248,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "generic",
         "readonly fast",
         _KEY,
+        access="RO",
         arguments="key",
     ),
     CommandSpec(
@@ -253,6 +260,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "generic",
         "readonly fast",
         _KEY,
+        tips="nondeterministic_output",
         arguments="key",
     ),
     CommandSpec(
@@ -265,6 +273,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "readonly fast",
         _KEY,
         since="2.6.0",
+        tips="nondeterministic_output",
         arguments="key",
     ),
     CommandSpec(
@@ -300,6 +309,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "generic",
         "write fast",
         _KEY,
+        access="RW update",
         arguments="key seconds [NX|XX|GT|LT]",
     ),
     CommandSpec(
@@ -312,6 +322,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write fast",
         _KEY,
         since="2.6.0",
+        access="RW update",
         arguments="key milliseconds [NX|XX|GT|LT]",
     ),
     CommandSpec(
@@ -324,6 +335,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write fast",
         _KEY,
         since="1.2.0",
+        access="RW update",
         arguments="key unix-time [NX|XX|GT|LT]",
     ),
     CommandSpec(
@@ -336,6 +348,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write fast",
         _KEY,
         since="2.6.0",
+        access="RW update",
         arguments="key unix-time-ms [NX|XX|GT|LT]",
     ),
     CommandSpec(
@@ -348,6 +361,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write fast",
         _KEY,
         since="2.2.0",
+        access="RW update",
         arguments="key",
     ),
 )

@@ -19,8 +19,8 @@ def named(fields: Mapping[str, bytes], resp3: bool) -> bytes:
 
 
 def show(data: bytes) -> str:
-    """Bytes of a client for an error's text, where `resp.error` turns them into what they were."""
-    return data.decode("utf-8", "surrogateescape")
+    """Bytes of a client for an error's text, where `resp.error` turns them into what they were; as C does, up to a NUL."""
+    return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def session_of(sink: Sink) -> Session:

@@ -34,7 +34,8 @@ class CommandSpec:
     `usual_count` is that of a hot command whose handler answers through the sink: such calls take a short cut.
     `is_exclusive` says of a WRITE's arguments whether they make it EXCLUSIVE: it reads first, or takes several turns.
     `once` says of a command's arguments whether running it twice could be told: such a one does not go to the next owner
-    when its coordinator is lost.
+    when its coordinator is lost. `access` is what it does with its keys, in the words of Redis' key specifications; `tips`
+    are those of COMMAND INFO; `deprecated` is (since, in favour of).
     """
 
     name: str
@@ -50,6 +51,9 @@ class CommandSpec:
     arguments: str = ""
     usual_count: int = -1
     is_exclusive: Callable[[list[bytes]], bool] = lambda args: False
+    access: str = ""
+    tips: str = ""
+    deprecated: tuple[str, str] = ("", "")
     once: Callable[[list[bytes]], bool] = lambda args: False
     subcommands: tuple[CommandSpec, ...] = ()
 

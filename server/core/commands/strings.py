@@ -161,8 +161,8 @@ def _as_set(*order: int | bytes) -> Callable[[Node, Sink, int, list[bytes]], Non
 
     def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         words = [args[place] if isinstance(place, int) else place for place in order]
-        if len(words) > 3 and words[3] in _EXPIRIES:
-            expiry_ms(words[3], words[4], 0, args[0].decode("utf-8", "replace").lower())
+        if words[2] in _EXPIRIES:  # an error names the command that was said
+            expiry_ms(words[2], words[3], node.state.clock.now_ms, args[0].decode("utf-8", "replace").lower())
         set_(node, sink, number, [b"SET", *words])
 
     return handle
@@ -228,6 +228,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         usual_count=3,
         is_exclusive=is_read_first,
         once=is_conditional,
+        access="RW access update variable_flags",
         arguments="key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT unix-time|PXAT unix-time-ms|KEEPTTL]",
     ),
     CommandSpec(
@@ -240,6 +241,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "readonly fast",
         (1, 1, 1),
         since="2.2.0",
+        access="RO",
         arguments="key",
     ),
     CommandSpec(
@@ -266,6 +268,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         is_exclusive=lambda args: len(args) > 1 + 2 * PARTS_PER_TURN,
         since="1.0.1",
         complexity="O(N)",
+        access="OW update",
         arguments="key value [key value ...]",
     ),
     CommandSpec(
@@ -278,6 +281,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write denyoom",
         (1, 1, 1),
         since="2.0.0",
+        access="OW update",
         arguments="key seconds value",
     ),
     CommandSpec(
@@ -290,6 +294,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write denyoom",
         (1, 1, 1),
         since="2.6.0",
+        access="OW update",
         arguments="key milliseconds value",
     ),
     CommandSpec(
@@ -302,6 +307,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write denyoom fast",
         (1, 1, 1),
         once=lambda args: True,
+        access="OW insert",
         arguments="key value",
     ),
     CommandSpec(
@@ -314,6 +320,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write denyoom fast",
         (1, 1, 1),
         once=lambda args: True,
+        deprecated=("6.2.0", "`SET` with the `!GET` argument"),
         arguments="key value",
     ),
 )

@@ -38,7 +38,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
 def commands_by_name() -> dict[bytes, CommandSpec]:
     """Commands by their name in lower and in upper case, as clients nearly always write them."""
     table = {}
-    for spec in COMMANDS:
+    for spec in (*COMMANDS, *connection.UNLISTED):
         table[spec.name.encode()] = spec
         table[spec.name.upper().encode()] = spec
     return table

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.core.commands.talking import ADDRESS, LOCAL_ADDRESS, Client, make_node, reach
+from tests.core.commands.talking import ADDRESS, LOCAL_ADDRESS, Client, finish_turn, make_node, reach
 
 WRONG_USER = b"-WRONGPASS invalid username-password pair or user is disabled.\r\n"
 NO_CLIENT = b"-ERR No such client\r\n"
@@ -99,9 +99,53 @@ def test_a_new_connection_is_answered_as_redis_answers_it(line: str) -> None:
     assert Client(make_node()).raw(line) == FACTS[line]
 
 
-@pytest.mark.parametrize("line", ["CLIENT REPLY OFF", "CLIENT REPLY SKIP", "CLIENT TRACKING ON"])
+@pytest.mark.parametrize("line", ["CLIENT TRACKING ON"])
 def test_what_is_not_there_is_refused_and_not_feigned(line: str) -> None:
     assert re.search("(is|are) not supported", Client(make_node()).error(line))
+
+
+# What CLIENT REPLY leaves of the replies to a pipeline, as redis-server leaves it.
+MUTED = {
+    "CLIENT REPLY ON|ECHO a": "OK a",
+    "CLIENT REPLY OFF|ECHO a|ECHO b": "",
+    "ECHO a|CLIENT REPLY OFF|ECHO b|CLIENT REPLY ON|ECHO c": "a OK c",
+    "CLIENT REPLY SKIP|ECHO a|ECHO b": "b",
+    "CLIENT REPLY SKIP|CLIENT REPLY SKIP|ECHO a|ECHO b": "b",
+    "CLIENT REPLY SKIP|CLIENT REPLY ON|ECHO a": "OK a",
+    "CLIENT REPLY OFF|CLIENT REPLY SKIP|ECHO a|CLIENT REPLY ON": "OK",
+    "CLIENT REPLY OFF|RESET|ECHO a": "RESET a",
+}
+
+
+@pytest.mark.parametrize("lines", MUTED)
+@pytest.mark.parametrize("together", [True, False])
+def test_client_reply_drops_replies(lines: str, together: bool) -> None:
+    client = Client(make_node())
+    said = client.raw(*lines.split("|")) if together else b"".join([client.raw(line) for line in lines.split("|")])
+    assert " ".join(re.findall("^[+]?([a-zA-Z]+)\r$", said.decode(), re.MULTILINE)) == MUTED[lines]
+
+
+def test_a_command_whose_reply_is_dropped_is_run() -> None:
+    client = Client(make_node())
+    assert client.raw("CLIENT REPLY SKIP", "CLIENT SETNAME me", "CLIENT GETNAME") == b"$2\r\nme\r\n"
+
+
+def test_a_muted_client_is_written_to_so_that_its_connection_reads_on() -> None:
+    client = Client(make_node())
+    client.raw("CLIENT REPLY OFF")
+    client.node.command(client.session, [b"PING"], 0)
+    assert finish_turn(client.node).replies == [(client.session, b"")]
+
+
+@pytest.mark.parametrize("line", ["POST / HTTP/1.1", "pOsT", "Host: 127.0.0.1:7001", "host:"])
+def test_http_ends_the_connection_and_what_follows_is_not_run(line: str) -> None:
+    node = make_node()
+    client = Client(node)
+    assert client.raw("PING", line, "CLIENT SETNAME pwned", "PING") == b"+PONG\r\n"
+    assert client.closing == [client.session]
+    assert client.session.name == b""
+    assert (node.state.statistics.http_refused, node.http_refused_from) == (1, client.session.address)
+    assert Client(node).ask("COMMAND INFO post host:") == [None, None]
 
 
 GREETING = {
@@ -245,10 +289,10 @@ def test_the_old_form_of_client_kill_spares_nobody() -> None:
     assert [session.id for session in client.closing] == [2, 1]
 
 
-def test_a_connection_killed_twice_is_closed_once() -> None:
+def test_a_connection_is_killed_once_and_not_listed_any_more() -> None:
     node = make_node()
     client, other = Client(node), Client(node)
-    assert client.raw("CLIENT KILL ID 2", "CLIENT KILL ID 2") == b":1\r\n:1\r\n"
+    assert client.raw("CLIENT KILL ID 2", "CLIENT KILL ID 2", "CLIENT LIST ID 2") == b":1\r\n:0\r\n$0\r\n\r\n"
     assert client.closing == [other.session]
 
 

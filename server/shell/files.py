@@ -1,0 +1,90 @@
+"""How the open files that this process is allowed are shared out: clients get what storage and peers leave.
+
+Theory. A client that finds no file descriptor is told so and comes again. RocksDB that finds none ends the node. So each
+purpose has its share, no share can be taken by another, and what gives way is the number of clients, as in Redis:
+
+| share | how many | held by |
+|---|---|---|
+| process | `PROCESS_FILES` | standard streams, event loop, listening sockets, lock of the directory |
+| arrivals | `ARRIVAL_FILES` | connections that are over the limit of clients, until they are told so (connections.py) |
+| peers | a sixteenth, `PEER_FILES_MIN` to `PEER_FILES_MAX` | two connections a peer, and those that replace broken ones |
+| storage | a quarter, `STORAGE_FILES_MIN` to `STORAGE_FILES_MAX` | sorted files, logs (storage/rocksdb.py) |
+| clients | the rest, `clients_max` at most | one connection each |
+
+A cluster of more than 16 nodes needs more than `PEER_FILES_MIN` for its peers, so a limit above 512.
+
+The quarter and the sixteenth are of all files that are allowed (the hard limit, `ulimit -Hn`).
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import socket
+from dataclasses import dataclass
+
+log = logging.getLogger("dyn")
+PROCESS_FILES = 24
+ARRIVALS_MAX = 8  # connections over the limit of clients that may still turn out to be a peer's
+ARRIVAL_FILES = 3 * ARRIVALS_MAX  # theirs, and those of others that are being closed
+PEER_FILES_MIN, PEER_FILES_MAX = 32, 512
+STORAGE_FILES_MIN, STORAGE_FILES_MAX = 128, 4096
+KEEPALIVE_S_MAX = 32_767  # as far as the kernel counts
+CLIENTS_MIN = 8  # with fewer a node is of no use
+
+
+class TooFewFiles(OSError):
+    """The hard limit on open files is too low to run a node."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileShares:
+    """How many files clients and storage may have open, and how many the process needs for all purposes."""
+
+    clients: int
+    storage: int
+    total: int
+
+
+def share_files(allowed: int, clients_max: int) -> FileShares:
+    """The shares of `allowed` files with `clients_max` clients or as many as that leaves. Raises TooFewFiles."""
+    storage = min(STORAGE_FILES_MAX, max(STORAGE_FILES_MIN, allowed // 4))
+    peers = min(PEER_FILES_MAX, max(PEER_FILES_MIN, allowed // 16))
+    reserved = PROCESS_FILES + ARRIVAL_FILES + peers + storage
+    clients = min(clients_max, allowed - reserved)
+    if clients < min(clients_max, CLIENTS_MIN):
+        needed = PROCESS_FILES + ARRIVAL_FILES + PEER_FILES_MIN + STORAGE_FILES_MIN + CLIENTS_MIN
+        raise TooFewFiles(
+            f"this process may open {allowed} files, and a node needs {needed} at least: raise the hard limit "
+            "(`ulimit -Hn`, LimitNOFILE of systemd)"
+        )
+    return FileShares(clients, storage, clients + reserved)
+
+
+def allow_files(clients_max: int) -> FileShares:
+    """Raises the soft limit on open files to what the shares need, as a login shell's is low. Raises TooFewFiles."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = clients_max + (STORAGE_FILES_MAX + PEER_FILES_MAX) * 16
+    shares = share_files(unlimited if hard == resource.RLIM_INFINITY else hard, clients_max)
+    if shares.clients < clients_max:
+        log.warning(
+            "this node serves %d clients at a time, not clients_max=%d: it may open %d files (ulimit -Hn), of which %d are "
+            "kept for storage and %d for peers and the process itself",
+            shares.clients, clients_max, hard, shares.storage, shares.total - shares.clients - shares.storage,
+        )  # fmt: skip
+    if soft != resource.RLIM_INFINITY and soft < shares.total:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (shares.total, hard))
+    return shares
+
+
+def keep_alive(listening: socket.socket, silence_ms: int) -> None:
+    """Has the kernel probe connections that are silent for so long, and then three times as fast, and close one at the
+    third miss: whoever loses its power or its network never closes, and would keep its descriptor for ever.
+
+    What is accepted inherits the options.
+    """
+    silence_s = min(max(1, silence_ms // 1000), KEEPALIVE_S_MAX)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, silence_s)
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, silence_s // 3))
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
