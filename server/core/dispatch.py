@@ -85,9 +85,21 @@ class Dispatcher:
                 self._fail(session, first + len(slots) - 1, args, error)
         self._state.statistics.commands += len(batch)
 
+    def take_without_time(self, session: Session, batch: list[list[bytes]]) -> None:
+        """Takes the next commands of a session while cluster time is not known: what reads or writes keys waits for it."""
+        for args in batch:
+            spec = self._find(args)
+            if session.backlog or (spec is not None and (spec.needs_data() or spec.name == "time")):
+                session.backlog.append(args)
+                self._state.statistics.commands += 1
+            else:
+                self.take(session, [args])
+
     def resume(self, session: Session) -> None:
         """Some of the session's commands were answered: those that waited for them may begin."""
         backlog = session.backlog
+        if backlog and self._state.waits_for_time:
+            return
         while backlog and not session.closing and self._begin(session, backlog[0]):
             backlog.popleft()
 

@@ -15,6 +15,7 @@ from protocol.frames import seal
 from protocol.slots import key_slot
 from server.core.base.clock import HybridClock
 from server.core.base.clock_report import ClockReport
+from server.core.base.cluster_time import ClusterTime
 from server.core.base.config import Config
 from server.core.base.routing import Route
 from server.core.base.sinks import Session, Sink
@@ -76,6 +77,8 @@ class Outbox:
 class Node:
     """A node of the cluster, without its sockets, its disk and its clocks."""
 
+    _has_held = False  # commands or relays wait for cluster time
+
     def __init__(
         self,
         member: Member,
@@ -91,8 +94,9 @@ class Node:
         records.open()
         limits = LivenessLimits(gossip_interval_ms=config.gossip_interval_ms)
         liveness = Liveness(member.id, incarnation, limits, rng)
-        clock = HybridClock(wall_ms, config.clock_drift_ms_max)
-        self.state = State(member, actor, config, clock, records, liveness, rng, incarnation)
+        clock = HybridClock(0, config.clock_drift_ms_max)
+        cluster_time = ClusterTime(member.id, config.clock_drift_ms_max, wall_ms)
+        self.state = State(member, actor, config, clock, records, liveness, rng, incarnation, cluster_time)
         self.clock_report = ClockReport(self.state)
         self.reads = Reads(self.state)
         self.writes = Writes(self.state)
@@ -195,6 +199,10 @@ class Node:
         """HOT. The next commands of a client, in order."""
         self.state.at(now_ms)
         session.active_ms = now_ms
+        if not self.state.has_time and self.state.layout is not None:
+            self._has_held = True
+            self.dispatcher.take_without_time(session, batch)
+            return
         self.dispatcher.take(session, batch)
 
     def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
@@ -227,6 +235,7 @@ class Node:
         state.at(now_ms)
         state.links.discard(peer)
         state.messages.pop(peer, None)
+        state.cluster_time.cannot_reach(peer)
         state.liveness.link_lost(peer, now_ms)
         state.reroute()
         self.reads.peer_lost(peer)
@@ -237,6 +246,7 @@ class Node:
     def refused(self, peer: str, now_ms: int) -> None:
         """No connection to `peer` could be made."""
         self.state.liveness.link_refused(peer, now_ms)
+        self.state.cluster_time.cannot_reach(peer)
 
     def greeted(self, peer: str, now_ms: int) -> None:
         """`peer` has opened a connection to us, perhaps as a new process with a new clock."""
@@ -270,12 +280,24 @@ class Node:
 
     # Time
 
-    def tick(self, now_ms: int, wall_ms: int) -> None:
-        """Time has passed: gossip, judge silence, answer what has waited too long."""
+    def time_is_known(self) -> None:
+        """What was held meanwhile begins: what other nodes have relayed, then what clients have sent."""
+        if self._has_held and not self.state.waits_for_time:
+            self._has_held = False
+            self._peer_messages.take_held()
+            for session in self.sessions.values():
+                self.dispatcher.resume(session)
+
+    def hold(self) -> None:
+        """Something waits for cluster time."""
+        self._has_held = True
+
+    def tick(self, now_ms: int, wall_ms: int, slept_ms: int = 0) -> None:
+        """Time has passed, of which the machine has slept `slept_ms` that `now_ms` does not count: gossip, judge silence,
+        answer what has waited too long."""
         state = self.state
-        state.now_ms = now_ms
-        state.wall_offset_ms = wall_ms - now_ms
-        state.clock.advance(wall_ms)
+        state.keep_time(now_ms, wall_ms, slept_ms, self._ticked_ms < 0)
+        self.time_is_known()
         lagging = self._ticked_ms >= 0 and now_ms - self._ticked_ms > LAG_MS_MAX
         if self._ticked_ms < 0:  # not before: their first pauses begin now, and not at the clock's zero
             self.collection.start()

@@ -100,7 +100,7 @@ class Collection:
     def notice(self, key: bytes, expires_at_ms: int) -> None:
         """A tombstone, a value that expires at that wall time, or a long clock (0 both) was written under `key`."""
         state = self._state
-        delay_ms = max(0, expires_at_ms - state.clock.now_ms) if expires_at_ms else 0
+        delay_ms = max(0, expires_at_ms - state.time_ms) if expires_at_ms else 0
         self.candidates.add(key, state.now_ms + delay_ms)
 
     def _collect(self) -> Steps:
@@ -162,13 +162,13 @@ class Collection:
         """What may be done with a candidate's record. Nothing: it is no candidate any more, or not yet."""
         state = self._state
         if state.owns(key):
-            if versions.is_dead(record, state.clock.now_ms):
+            if versions.is_dead(record, state.time_ms):
                 return DROP
             if versions.clock_entries(record) > state.config.clock_entries_max and versions.pruned(record) != record:
                 return PRUNE
         self.candidates.done(key)
         expires_at_ms = max((sibling.expires_at_ms for sibling in versions.siblings_of(record)), default=0)
-        if expires_at_ms > state.clock.now_ms:
+        if expires_at_ms > state.time_ms:
             self.notice(key, expires_at_ms)
         return None
 

@@ -159,7 +159,7 @@ class Votes:
             return False
         if record is None:
             return not state.owns(key) and not state.hints.holds(key)
-        if record[:8] != checksum or (mode == DROP and not versions.is_dead(record, state.clock.now_ms)):
+        if record[:8] != checksum or (mode == DROP and not versions.is_dead(record, state.time_ms)):
             return False
         return not state.hints.holds(key)
 

@@ -85,7 +85,7 @@ def _live_keys(node: Node, slot: int) -> Iterator[bytes]:
             if not versions.verify(record):
                 state.records.damaged += 1
                 raise DamagedRecord(f"the stored record of key {key!r} fails its checksum")
-            if versions.value_of(record, state.clock.now_ms) is not None:
+            if versions.value_of(record, state.time_ms) is not None:
                 yield key
         if len(page) < limit:
             return

@@ -94,7 +94,7 @@ def _page_of_range(node: Node, layout: Layout, place: int, limit: int) -> Genera
         if next_place > place:
             break
         asked *= 2  # more keys share this place than the page was to hold
-    now_ms = node.state.clock.now_ms
+    now_ms = node.state.time_ms
     keys = [
         stored_at[PREFIX_BYTES:]
         for stored_at, record in sorted(found.items())
