@@ -24,6 +24,7 @@ of the nodes: they read the clients' history and what has been on the disks.
     answers.py     P5: one answer a command, in order, in time; and what reads and contexts had to know
     runs.py        a seed -> a profile -> a run -> a verdict
     plants.py      bugs on purpose, repair_plants.py, ring_plants.py: each must be found by its checker (test_plants.py)
+    expiry.py      each key lives as long as it was told to, whatever a minority of the clocks say
     soak.py        thousands of seeds on all cores (`make soak`)
     probes.py      what directed tests look at (test_requests.py, test_many_keys.py)
 

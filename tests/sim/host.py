@@ -65,8 +65,9 @@ class Host:
         self.freezes: list[tuple[int, int]] = []  # from, to: how long the process did nothing
         self.crash_before = ""  # one of CRASH_STEPS: the next turn with something to do ends there
         self.turn_delay_ms_max = 2
-        self.skew_ms_max = 0
-        self._skew_ms = 0
+        self._skew_ms = self._skew_ms_max = 0
+        self._drift_ppm = 0
+        self._drifts_since_ms = 0
         self.boot_ms = rng.randint(0, 10**9)  # of the monotonic clock
         self.connections: dict[int, Connection] = {}  # of clients, by session
         self.callers: list[Connection] = []  # the same, with those that the process has not taken yet
@@ -87,13 +88,24 @@ class Host:
 
     @property
     def skew_ms(self) -> int:
-        """By how much the wall clock is ahead; `skew_ms_max` remembers the most that it ever was."""
-        return self._skew_ms
+        """By how much the wall clock is ahead."""
+        return self._skew_ms + (self.events.now_ms - self._drifts_since_ms) * self._drift_ppm // 1_000_000
 
     @skew_ms.setter
     def skew_ms(self, skew_ms: int) -> None:
+        self._skew_ms_max = self.skew_ms_max
         self._skew_ms = skew_ms
-        self.skew_ms_max = max(skew_ms, self.skew_ms_max)
+        self._drifts_since_ms = self.events.now_ms
+
+    @property
+    def skew_ms_max(self) -> int:
+        """The most that the wall clock ever was ahead."""
+        return max(self.skew_ms, self._skew_ms, self._skew_ms_max)
+
+    def drift(self, ppm: int) -> None:
+        """From now on the wall clock runs too fast by so many millionths."""
+        self.skew_ms = self.skew_ms
+        self._drift_ppm = ppm
 
     def wall_ms(self) -> int:
         """The machine's idea of the time of day."""

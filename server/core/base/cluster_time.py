@@ -79,14 +79,14 @@ class ClusterTime:
         """The process runs from now on, its own wall clock so far ahead of the monotonic one: what was known is void."""
         self._own = self.offset_ms = offset_ms
         self.is_set = self.is_sure = False
+        self._since_ms = None
+        self._told = []
 
     def set_members(self, ids: Sequence[str]) -> None:
         """The members of the layout, this node included; none once it has left."""
         others = [node for node in ids if node != self._self_id]
         if not self._members or not ids:
             self.begin(self._own)
-            self._since_ms = None
-            self._told = []
         known = self._members
         self._awaited = {node: None for node in others if node in self._awaited or node not in known}
         self._members = tuple(ids)
@@ -142,10 +142,9 @@ class ClusterTime:
             self.offset_ms = self._own
         elif self._told:
             self.offset_ms, self.is_set, self.is_sure = self._told[0], True, True
-        elif low_ms > -_FAR and high_ms < _FAR and (high_ms - low_ms <= AGREE_MS or self._knows_all()):
-            self.offset_ms, self.is_set, self.is_sure = _clamped(present_ms, low_ms, high_ms), True, True
-        elif self.is_set or self._has_waited(now_ms):
+        elif self._knows_all() or self.is_set or self._has_waited(now_ms):
             self.offset_ms, self.is_set = self._best_guess(present_ms, now_ms), True
+            self.is_sure = self._knows_all() or high_ms - low_ms <= AGREE_MS
         else:
             self.offset_ms = self._own
         return self.offset_ms != before_ms
