@@ -10,6 +10,7 @@ of the nodes: they read the clients' history and what has been on the disks.
     network.py     connections like TCP's, and a datagram mode that loses, repeats and reorders whole frames
     links.py       how nodes connect to each other, as server/shell/links.py and connections.py do it
     host.py        a machine: disk, clocks, and the node process with its turns, crashes and freezes
+    wall_clock.py  a machine's wall clock, which may be wrong
     world.py       a cluster of hosts; healing
     faults.py      the storm: what goes wrong, and when
     operators.py   the operator in it, who changes the ring meanwhile

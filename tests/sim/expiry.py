@@ -1,10 +1,11 @@
 """Storms of wrong clocks over keys that expire, and the one question: does a key live as long as it was told to?
 
-Theory. The simulator knows the true time. A SET with PX t that was asked for at a and answered at b set the key's end to some
-moment from a + t to b + t. So a read that was asked for later than that and finds the value has found it too long alive, and
-one that was answered earlier and finds nothing has missed it; PTTL must lie in between as well. Each key is written once, so
-nothing but its expiry can end it. What is allowed beside that is a hundredth of t, for cluster time may be on its way from one
-right clock to another (cluster_time.py), and a bound that the weather sets: how well clocks can be compared over slow paths.
+Theory. The simulator knows the true time. A SET with PX t that was asked for at a and answered at b set the key's end
+to some moment from a + t to b + t. So a read that was asked for later than that and finds the value has found it too
+long alive, and one that was answered earlier and finds nothing has missed it; PTTL must lie in between as well. Each
+key is written once, so nothing but its expiry can end it. What is allowed beside that is a hundredth of t, for cluster
+time may be on its way from one right clock to another (cluster_time.py), and a bound that the weather sets: how well
+clocks can be compared over slow paths.
 
 A minority of the clocks may be days off, jump, and be put right; the others are a little off, and drift.
 """

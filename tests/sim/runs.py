@@ -24,10 +24,10 @@ from tests.sim.disk import LAYOUT
 from tests.sim.evidence import NOTHING, Evidence
 from tests.sim.faults import FAULTS, Storm
 from tests.sim.forgetting import Forgotten
-from tests.sim.host import EPOCH_MS
 from tests.sim.intents import intents_of
 from tests.sim.operators import CHANGES, GENTLE, LOSING, Operator
 from tests.sim.rings import Rings
+from tests.sim.wall_clock import EPOCH_MS
 from tests.sim.workload import Customer
 from tests.sim.world import World
 

@@ -10,7 +10,8 @@ import pytest
 from server.core.base.clock import SEQUENCE_BITS
 from server.core.base.state import State
 from tests.sim import expiry
-from tests.sim.host import EPOCH_MS, Host
+from tests.sim.host import Host
+from tests.sim.wall_clock import EPOCH_MS
 from tests.sim.world import World
 
 

@@ -9,26 +9,28 @@ set.
 
 The offset of cluster time is the *median* of all members' offsets: while most clocks are right to within e, so is the
 median, wherever the others are. A member never heard of counts as a clock that may read anything, so the median is an
-interval, too: the medians of all lower and of all upper ends. (Marzullo, 1984, and TigerBeetle's clock look for the
-interval that most sources agree on; the median is its robust kin, and small errors move it by no more than themselves,
-so that all nodes find nearly the same one.) Of an even number the lower of the two middle ones counts: where two halves
-disagree keys live too long rather than die too soon. Members that are down keep their place; their intervals age.
+interval, too: the medians of all lower and of all upper ends; of an even number it reaches from one of the two middle
+clocks to the other. Members that are down keep their place, and their intervals age. (Marzullo, 1984, and TigerBeetle's
+clock look for the interval that most sources agree on; small errors move a median by no more than themselves, so all
+nodes find nearly the same one.)
 
-How the offset follows. It stays where it is while it lies within that interval; a few wrong clocks, put right or not,
-move nothing. Outside it, most clocks were set. Then a step would take that much from the life of every key, or hold up
-every expiry, though time has passed as ever. So the offset goes there slowly, by a hundredth of the time that passes: a
-TTL is right within 1 %, TIME and EXAT are off meanwhile by what is left (the status tells it), and cluster time never
-runs backwards. A difference beyond `step_ms_max` would take most of a day; it means that most clocks were badly wrong,
-or that machines were paused without their monotonic clock noticing, so that is stepped over, either way. After a step
-back what had expired in between and is not collected yet is there again. What the machine has slept, by its own account
-(`slept`), has passed: it is added at once.
+How the offset follows. It stays where it is while it lies within that interval: a few wrong clocks move nothing, put
+right or not, nor does one of two. Outside it, most clocks were set. Then a step would take that much from the life of
+every key, or hold up every expiry, though time has passed as ever. So the offset goes there slowly, by a hundredth of
+the time that passes: a TTL is right within 1 %, TIME and EXAT are off meanwhile by what is left (the status tells it),
+and cluster time never runs backwards. A difference beyond `step_ms_max` would take most of a day; it means that most
+clocks were badly wrong, or that machines were paused without their monotonic clocks noticing. So that is stepped over,
+either way. After a step back what had expired in between and is not collected yet is there again. What the machine has
+slept, by its own account (`slept`), has passed: it is added at once.
 
 The beginning. A process that has just started knows its own clock only, which may be the wrong one. It *waits*:
-commands and relays are held (node.py) until a member that is sure of cluster time has told it, or enough members agree,
-or nobody is left to be asked, but WAIT_MS_MAX at the most. If no majority could be heard then, it goes by the median of
-the clocks that it knows, its own if it is alone, without being sure of it: it tells others nothing, and steps as soon
-as it is sure. Dots made meanwhile by a wrong clock lie in the future. That harms nobody: plain writes and contexts
-supersede them all the same, no hybrid clock follows them, and expiry does not look at dots.
+commands and relays are held (node.py) until a member that is sure of cluster time has told it, or all members have
+answered, or nobody is left to be asked, but WAIT_MS_MAX at the most. It begins at the median of the clocks that it
+knows by then, of an even number at the lower one: where two halves disagree, keys live too long rather than die too
+soon. If no majority is among them that agrees, the node is not sure of it (alone it goes by its own clock): it tells
+others nothing, and steps as soon as it is sure. Dots made meanwhile by a wrong clock lie in the future. That harms
+nobody: plain writes and contexts supersede them all the same, no hybrid clock follows them, and expiry does not look at
+dots.
 
 How good it is: `bound_ms`. It covers reading errors, drift, and the way still to go. A clock that is set by less than a
 round trip may go unnoticed for that much. Older nodes do not answer; they count as members never heard of.
@@ -171,15 +173,14 @@ class ClusterTime:
 
     def _best_guess(self, present_ms: int, now_ms: int) -> int:
         """By the clocks that are known. All nodes that know the same ones guess the same."""
-        intervals = self._intervals(now_ms)
-        return _clamped(present_ms, *_median(intervals, len(intervals)))
+        return _clamped(present_ms, *_lower_median(self._intervals(now_ms)))
 
     def _intervals(self, now_ms: int) -> list[tuple[int, int]]:
         return [(self._own - 1, self._own + 1), *(_aged(sample, now_ms) for sample in self._samples.values())]
 
     def middle(self, now_ms: int) -> tuple[int, int]:
         """Between which offsets the median of all members' clocks lies; beyond 2**59 where nobody knows."""
-        return _median(self._intervals(now_ms), max(1, len(self._members)))
+        return _middle(self._intervals(now_ms), max(1, len(self._members)))
 
     def bound_ms(self, now_ms: int) -> int | None:
         """By how much cluster time may differ from the median of all members' clocks; None if no majority is known."""
@@ -194,7 +195,7 @@ class ClusterTime:
     def reference(self, now_ms: int) -> tuple[int, int]:
         """Between which offsets a right clock lies, as far as anybody knows: what the members' clocks are judged by."""
         low_ms, high_ms = self.middle(now_ms)
-        if high_ms - low_ms > AGREE_MS and not self._knows_all():
+        if high_ms - low_ms > AGREE_MS:
             return self.offset_ms, self.offset_ms
         return low_ms, high_ms
 
@@ -209,13 +210,17 @@ def _aged(sample: tuple[int, int, int], now_ms: int) -> tuple[int, int]:
     return low_ms - drift_ms, high_ms + drift_ms
 
 
-def _median(intervals: Sequence[tuple[int, int]], count: int) -> tuple[int, int]:
-    """The lower median of `count` numbers: of these intervals, and others that nothing is known of."""
+def _middle(intervals: Sequence[tuple[int, int]], count: int) -> tuple[int, int]:
+    """Between which numbers the median of `count` lies: of these intervals, and others that nothing is known of."""
     unknown = count - len(intervals)
-    place = (count - 1) // 2
     lows = sorted([low for low, _ in intervals] + [-_FAR] * unknown)
     highs = sorted([high for _, high in intervals] + [_FAR] * unknown)
-    return lows[place], highs[place]
+    return lows[(count - 1) // 2], highs[count // 2]
+
+
+def _lower_median(intervals: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    place = (len(intervals) - 1) // 2
+    return sorted([low for low, _ in intervals])[place], sorted([high for _, high in intervals])[place]
 
 
 def _clamped(value: int, low: int, high: int) -> int:

@@ -36,7 +36,8 @@ and fences that cost nothing. A new layout stops everything: ballots name the ep
 (One fence for all, say the highest clock at the votes, would not do. A member may send, after its vote, what it has read
 before, with a clock beyond all votes; and a node whose clock does not follow the others' would be refused.)
 
-Expired values: each member judges by its own clock, which only moves forward. So what one has dropped is dead for all.
+Expired values: each member judges by cluster time as it knows it, when it votes and again at the fence; that runs forward,
+so what all have judged dead stays dead. (Unless most clocks are set back by so much that cluster time steps.)
 
 *Long clocks.* A clock gets an entry for each actor that wrote, and restarts make actors. An entry without a sibling only
 keeps older copies from coming back, just as a tombstone does, and goes by the same agreement: the owners replace the

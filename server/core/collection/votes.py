@@ -151,7 +151,7 @@ class Votes:
         return self._rows.get(ballot) if self._is_present(epoch) else None
 
     def _knows_only(self, key: bytes, checksum: bytes, mode: bytes) -> bool:
-        """Whether that record is all that is known here of the key, and may go by our clock."""
+        """Whether that record is all that is known here of the key, and may go by cluster time."""
         state = self._state
         try:
             record = state.records.get(key)

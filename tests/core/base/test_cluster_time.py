@@ -126,6 +126,23 @@ def test_the_middle_clock_counts(errors_ms: tuple[int, ...], right_ms: int) -> N
     assert clocks.time.own_error_ms(clocks.now_ms) == pytest.approx(errors_ms[0] - right_ms, abs=2 * READING_MS)
 
 
+@pytest.mark.parametrize("jump_ms", [HOUR_MS, -HOUR_MS, 20_000, -20_000])
+@pytest.mark.parametrize("others", [1, 3])
+def test_half_of_an_even_number_moves_nothing_either(others: int, jump_ms: int) -> None:
+    """Who of two is right nobody can say, but time has passed as ever."""
+    clocks = watch(*[0] * (others + 1))
+    names = [name for name in clocks.errors_ms if name != "a"]
+    clocks.run(2000, *names)
+    for name in names[: (others + 1) // 2]:
+        clocks.errors_ms[name] = jump_ms
+    clocks.run(20_000, *names)
+    assert abs(clocks.error_ms) <= 2 * READING_MS
+    assert abs(clocks.time.own_error_ms(clocks.now_ms)) <= 2 * READING_MS
+    bound_ms = clocks.time.bound_ms(clocks.now_ms)
+    assert bound_ms is not None
+    assert bound_ms >= abs(jump_ms), "it is not known any better"
+
+
 def test_a_node_that_starts_with_a_wrong_clock_waits_for_a_majority() -> None:
     clocks = watch(HOUR_MS, 0, 0)
     clocks.tick()
