@@ -59,7 +59,8 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
     With --json: {"epoch", "n", "r", "w", "partitions", "verdict", "summary", "nodes": [{"id", "name", "address",
     "zone", "state", "role", "owned", "share", "hints_held", "keys"}]}. While data moves there is "change": {"phase",
     "epoch", "partitions_moving", "partitions_moved", "keys", "keys_done", "eta_s"}, with "waits_for" if
-    nodes are down without which it does not go on, and each node has its "transfer".
+    nodes are down without which it does not go on, and each node has its "transfer". "clock_bound_ms" is by how much the
+    time that keys expire by may differ from the middle of all nodes' clocks, null if no majority of them is known.
     """
     with target_of(context).connect() as client:
         document = ask_status(client)

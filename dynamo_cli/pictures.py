@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from dynamo_cli.plain import NUMERIC_HEADINGS, STATUS_HEADINGS, Row, percent, progress_words, status_rows
+from dynamo_cli.plain import NUMERIC_HEADINGS, STATUS_HEADINGS, Row, clock_text, percent, progress_words, status_rows
 from dynamo_cli.plan_text import MOVE_HEADINGS, change_line, move_rows, plan_facts
 
 Document = dict[str, Any]
@@ -51,7 +51,7 @@ def show_status(document: Document, to: Console) -> None:
     to.print(head)
     to.print(
         f"  epoch {document['epoch']} · {document['partitions']} partitions · "
-        f"N={document['n']} R={document['r']} W={document['w']}",
+        f"N={document['n']} R={document['r']} W={document['w']}" + clock_text(document, " · "),
         style="dim",
     )
     if document.get("change"):

@@ -27,10 +27,18 @@ def status_text(document: Document) -> str:
     head = (
         f"{document['verdict']}: {document['summary']}",
         f"epoch {document['epoch']}, {document['partitions']} partitions, "
-        f"N={document['n']} R={document['r']} W={document['w']}",
+        f"N={document['n']} R={document['r']} W={document['w']}" + clock_text(document, ", "),
     )
     change = [change_text(document["change"])] if document.get("change") else []
     return "\n".join((*head, *change, "", *aligned(STATUS_HEADINGS, status_rows(document))))
+
+
+def clock_text(document: Document, separator: str) -> str:
+    """How well the node that was asked knows the time that keys expire by; nodes of an older version do not tell."""
+    if "clock_bound_ms" not in document:
+        return ""
+    bound_ms = document["clock_bound_ms"]
+    return separator + ("cluster time not known by a majority" if bound_ms is None else f"cluster time ±{bound_ms} ms")
 
 
 def status_rows(document: Document) -> list[Row]:

@@ -14,7 +14,8 @@ docstring is its map:
     membership/   how nodes come, fetch what they are to own, and leave
     operators/    what operators see and prepare
     commands/     what clients say
-    dispatch.py, chains.py: what comes in from clients; peer_messages.py: from other nodes; node.py: the seam to the shell
+    dispatch.py, chains.py: what comes in from clients; peer_messages.py, answerers.py: from other nodes; node.py: the seam
+                  to the shell
 
 Promises and the room that keeps each: P1 node.py (take: commit, then speak) with shell/durability.py; P2 base/clock.py; P3
 records/versions.py; P4 base/quorum.py; P5 requests/groups.py and base/sinks.py; P9 ring/layout.py; P10 base/config.py; P11

@@ -93,6 +93,16 @@ class Dispatcher:
                 self._fail(session, first + len(slots) - 1, args, error)
         self._state.statistics.commands += len(batch)
 
+    def admit_without_time(self, session: Session, batch: list[list[bytes]]) -> None:
+        """Takes the next commands of a session while cluster time is not known: what reads or writes keys waits for it."""
+        for args in batch:
+            spec = self._find(args)
+            if session.backlog or (spec is not None and (spec.needs_data() or spec.name == "time")):
+                session.backlog.append(args)
+                self._state.statistics.commands += 1
+            else:
+                self.admit(session, [args])
+
     def resume(self, session: Session, count_max: int) -> int:
         """Begins commands of the session that waited for others and need not wait any more, about `count_max` at most.
 
@@ -102,6 +112,8 @@ class Dispatcher:
         while count < count_max and session.lanes is not None and session.lanes.free:
             count += self._begin_parked(session, session.lanes, session.lanes.free.popleft())
         backlog = session.backlog
+        if backlog and self._state.waits_for_time:
+            return count
         while count < count_max and backlog and not session.closing and self._begin(session, backlog[0]):
             backlog.popleft()
             count += 1

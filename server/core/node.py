@@ -14,8 +14,10 @@ from typing import Any
 
 from protocol.frames import seal
 from protocol.slots import key_slot
+from server.core.answerers import answerers
 from server.core.base.clock import HybridClock
 from server.core.base.clock_report import ClockReport
+from server.core.base.cluster_time import ClusterTime
 from server.core.base.config import Config
 from server.core.base.routing import Route
 from server.core.base.sinks import Flushed, Session, Sink
@@ -28,28 +30,24 @@ from server.core.liveness.liveness import Liveness, LivenessLimits
 from server.core.membership.eviction import Eviction
 from server.core.membership.farewell import Farewell
 from server.core.membership.membership import Membership
-from server.core.membership.steward import Steward, is_empty
+from server.core.membership.steward import Steward
 from server.core.membership.transfers import Transfers
-from server.core.operators import status
-from server.core.operators.sizes import own_sizes
 from server.core.operators.staging import Staging
 from server.core.peer_messages import PeerMessages
 from server.core.records.records import Records, Store
 from server.core.repair.anti_entropy import AntiEntropy
-from server.core.repair.exchange_answers import ExchangeAnswers
 from server.core.repair.hint_replay import HintReplay
 from server.core.repair.jobs import RepairJobs
 from server.core.repair.mending import Mending
 from server.core.repair.scrub import Scrub
 from server.core.repair.tasks import RepairTasks
-from server.core.requests import page_answers, replica
 from server.core.requests.reads import Reads
 from server.core.requests.relays import STALE, Relays
 from server.core.requests.writes import Writes
 from server.core.ring.layout import Layout, Member
 from server.core.work.background import Background
 from server.core.work.procedures import Procedure, Steps
-from server.core.work.questions import Answerer, Questions
+from server.core.work.questions import Questions
 from server.core.work.timers import Timers
 
 LAG_MS_MAX = 1000  # a turn that comes later than this judges no deadline: what it waits for may lie unread in a socket
@@ -78,6 +76,10 @@ class Outbox:
 class Node:
     """A node of the cluster, without its sockets, its disk and its clocks."""
 
+    _has_held = False  # commands or relays wait for cluster time
+    started_ms = 0
+    http_refused_from = ""  # the last client that spoke HTTP
+
     def __init__(
         self,
         member: Member,
@@ -91,28 +93,25 @@ class Node:
     ) -> None:
         records = Records(store, config.record_cache_bytes, damage_error, config.tree_leaf_bits)
         records.open()
-        limits = LivenessLimits(gossip_interval_ms=config.gossip_interval_ms)
-        liveness = Liveness(member.id, incarnation, limits, rng)
-        clock = HybridClock(wall_ms, config.clock_drift_ms_max)
-        self.state = State(member, actor, config, clock, records, liveness, rng, incarnation)
+        liveness = Liveness(member.id, incarnation, LivenessLimits(gossip_interval_ms=config.gossip_interval_ms), rng)
+        clock = HybridClock(0, config.clock_drift_ms_max)
+        cluster_time = ClusterTime(member.id, config.clock_drift_ms_max, wall_ms)
+        self.state = State(member, actor, config, clock, records, liveness, rng, incarnation, cluster_time)
         self.clock_report = ClockReport(self.state)
         self.reads = Reads(self.state)
         self.writes = Writes(self.state)
         self.timers = Timers()
         self.background = Background(self.state, self.timers)
-        self.dispatcher = Dispatcher(self)
-        run = self.dispatcher
+        run = self.dispatcher = Dispatcher(self)
         self.relays = Relays(self.state, run.run_all, run.run_in_order, run.retry, run.retry_in_order, run.refuse)
-        self.questions = Questions(self.state, self._answerers())
+        self.questions = Questions(self.state, answerers(self))
         self.anti_entropy = AntiEntropy(self.state, self.questions, self.background)
         self.jobs = RepairJobs(self.state, self.questions, self.background)
         self.tasks = RepairTasks(self.state, self.questions, self.background)
         self.staging = Staging(self.state)
         self.sessions: dict[int, Session] = {}
-        self.started_ms = 0
         self.facts: dict[str, str] = {}  # what the shell knows of its process, for INFO
         self.peer_links: Callable[[], list[PeerLink]] = list  # the shell's, for CLUSTER LINKS
-        self.http_refused_from = ""  # the last client that spoke HTTP
         self._closing: list[Session] = []
         self._resuming: dict[Session, None] = {}  # sessions with commands that may begin, now or in the next turn
         self._routed_generation = -1
@@ -146,35 +145,6 @@ class Node:
         self.eviction.notice()
         self.farewell.serve()
 
-    def _answerers(self) -> dict[bytes, Answerer]:
-        return {
-            b"PAGE": lambda args: page_answers.page(self.state, args),
-            b"HEADS": lambda args: page_answers.heads(self.state, args),
-            b"KEYCOUNTS": lambda args: page_answers.key_counts(self.state, args),
-            b"STATUS": lambda args: [status.own_status(self)],
-            b"ABSORB": lambda args: replica.absorb(self.state, args),
-            b"HINTS": lambda args: self.hint_replay.asked(args),
-            b"VOTE": lambda args: self.votes.vote(args),
-            b"LINE": lambda args: self.votes.line(args),
-            b"FENCE": lambda args: self.votes.fence(args),
-            b"DROP": lambda args: self.votes.drop(args),
-            b"COPIES": lambda args: self.mending.copies(args),
-            b"REPAIR": lambda args: self.jobs.asked(args),
-            b"TASKS": lambda args: self.tasks.told(args),
-            b"GOING": lambda args: self.farewell.told(args),
-            b"ADOPTED": lambda args: self.membership.adopted(args),
-            b"MOVED": lambda args: self.transfers.moved(args),
-            b"COUNTS": lambda args: self.transfers.counts(args),
-            b"EMPTY": lambda args: is_empty(
-                self.state, self.membership, self.writes.is_busy, self.farewell.has_rested, args
-            ),
-            b"HOLDS": lambda args: self.eviction.holds(args),
-            b"WHOLE": lambda args: self.tasks.whole(args),
-            b"SIZES": lambda args: own_sizes(self.state, self.background.busy, args),
-            b"STAGED": lambda args: self.staging.asked(args),
-            **ExchangeAnswers(self.state, self.background).answerers(),
-        }
-
     # Clients
 
     def open_session(self, address: str, local_address: str, now_ms: int) -> Session:
@@ -203,6 +173,10 @@ class Node:
         """HOT. The next commands of a client, in order."""
         self.state.at(now_ms)
         session.active_ms = now_ms
+        if not self.state.has_time and self.state.layout is not None:
+            self._has_held = True
+            self.dispatcher.admit_without_time(session, batch)
+            return
         self.dispatcher.admit(session, batch)
 
     def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
@@ -236,6 +210,7 @@ class Node:
         state.at(now_ms)
         state.links.discard(peer)
         state.messages.pop(peer, None)
+        state.cluster_time.cannot_reach(peer)
         state.liveness.link_lost(peer, now_ms)
         state.reroute()
         self.reads.peer_lost(peer)
@@ -246,6 +221,7 @@ class Node:
     def refused(self, peer: str, now_ms: int) -> None:
         """No connection to `peer` could be made."""
         self.state.liveness.link_refused(peer, now_ms)
+        self.state.cluster_time.cannot_reach(peer)
 
     def greeted(self, peer: str, now_ms: int) -> None:
         """`peer` has opened a connection to us, perhaps as a new process with a new clock."""
@@ -280,12 +256,23 @@ class Node:
 
     # Time
 
-    def tick(self, now_ms: int, wall_ms: int) -> None:
-        """Time has passed: gossip, judge silence, answer what has waited too long."""
+    def time_is_known(self) -> None:
+        """What was held meanwhile begins: what other nodes have relayed, then what clients have sent."""
+        if self._has_held and not self.state.waits_for_time:
+            self._has_held = False
+            self._peer_messages.take_held()
+            self._resuming |= {session: None for session in self.sessions.values() if session.backlog}
+
+    def hold(self) -> None:
+        """Something waits for cluster time."""
+        self._has_held = True
+
+    def tick(self, now_ms: int, wall_ms: int, slept_ms: int = 0) -> None:
+        """Time has passed, of which the machine has slept `slept_ms` that `now_ms` does not count: gossip, judge silence,
+        answer what has waited too long."""
         state = self.state
-        state.now_ms = now_ms
-        state.wall_offset_ms = wall_ms - now_ms
-        state.clock.advance(wall_ms)
+        state.keep_time(now_ms, wall_ms, slept_ms, self._ticked_ms < 0)
+        self.time_is_known()
         lagging = self._ticked_ms >= 0 and now_ms - self._ticked_ms > LAG_MS_MAX
         if self._ticked_ms < 0:  # not before: their first pauses begin now, and not at the clock's zero
             self.collection.start()

@@ -10,7 +10,8 @@ they come late, so that a message may be lost, repeated or overtaken; only a rel
     COVERED                           a STORE to come answers relayed commands, too
     RELAY, RELAYED                    commands for another coordinator, and its replies
     ASK, ANSWER                       questions outside the hot path
-    GOSSIP, CLOCK, LAYOUT             who lives, whose clock reads what, who owns what
+    GOSSIP, CLOCK, LAYOUT             who lives, whose monotonic clock reads what, who owns what
+    TIME, TIMED                       what is your wall clock, and what is cluster time (cluster_time.py)
     VIEW                              which layout its sender goes by
     STAGED                            what operators have staged for the next layout
     FULL                              its sender has no room on its disk, or has again
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from server.core.node import Node
 
 _NUMBER = struct.Struct(">Q")
+HELD_MAX = 1024  # relays that wait for cluster time; further ones are sent back
 
 Receiver = Callable[[str, int, list[Any]], None]
 
@@ -46,6 +48,8 @@ class PeerMessages:
         self._state = node.state
         self._receivers = self._table()
         self._reading = 0  # of its sender's clock, in the present message
+        self._held: list[tuple[str, int, list[Any], int]] = []  # relays, and the reading of each
+        self._unfollowed: dict[str, int] = {}  # the last readings that came before we knew cluster time
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
         """HOT. A message of `peer`. A kind that we do not know is a newer node's and is passed over."""
@@ -57,7 +61,7 @@ class PeerMessages:
         state.statistics.messages += 1
         reading = self._reading = int(message[1])
         if not state.clock.observe(reading):
-            self._node.clock_report.refused(peer, (reading >> SEQUENCE_BITS) - state.clock.wall_ms)
+            self._not_followed(peer, reading)
         kind = message[0]
         if kind != b"GOSSIP" and kind != b"CLOCK":  # a table tells by itself how fresh it is
             state.liveness.heard(peer, now_ms)
@@ -67,6 +71,59 @@ class PeerMessages:
         receiver = self._receivers.get(kind)
         if receiver is not None:
             receiver(peer, int(message[2]), message[3:])
+
+    def _not_followed(self, peer: str, reading: int) -> None:
+        """A reading lies far ahead of our time; or we do not know that yet, and judge the reading once we do."""
+        state = self._state
+        if state.has_time:
+            self._node.clock_report.refused(peer, (reading >> SEQUENCE_BITS) - state.clock.time_ms)
+        else:
+            self._unfollowed[peer] = reading
+            self._node.hold()
+
+    def ask_time(self, peer: str) -> None:
+        """Asks for the peer's wall clock, and for cluster time."""
+        self._state.send(peer, self._state.message(b"TIME", self._state.now_ms))
+
+    def _tell_time(self, peer: str, asked_ms: int) -> None:
+        state = self._state
+        time_ms = b"%d" % state.time_ms if state.cluster_time.is_sure else b""
+        state.send(peer, state.message(b"TIMED", asked_ms, state.now_ms + state.wall_offset_ms, time_ms))
+
+    def _timed(self, peer: str, asked_ms: int, items: list[bytes]) -> None:
+        """The peer's answer to what we have asked at `asked_ms`."""
+        state = self._state
+        state.cluster_time.sample(peer, asked_ms, int(items[0]), state.now_ms)
+        if items[1]:
+            state.cluster_time.told(asked_ms, int(items[1]), state.now_ms)
+        if not state.cluster_time.is_sure:
+            state.follow_time()
+            self._node.time_is_known()
+
+    def take_held(self) -> None:
+        """Cluster time is known: follows the clocks that may be followed, and begins what was relayed to us meanwhile."""
+        state = self._state
+        state.clock.refused = 0  # until now all were
+        unfollowed, self._unfollowed = self._unfollowed, {}
+        for peer, reading in unfollowed.items():
+            if not state.clock.observe(reading):
+                self._not_followed(peer, reading)
+        held, self._held = self._held, []
+        for peer, number, items, reading in held:
+            state.clock.observe(reading)
+            self._relayed(peer, number, items)
+
+    def _relayed(self, peer: str, number: int, items: list[Any]) -> None:
+        state, relays = self._state, self._node.relays
+        if not state.waits_for_time:
+            relays.relayed(peer, number, int(items[0]), items[1], items[2:])
+            return
+        relays.heard_clock(peer, int(items[0]))  # so that it is known how late the relay will be
+        if len(self._held) < HELD_MAX:
+            self._node.hold()
+            self._held.append((peer, number, items, self._reading))
+        else:
+            relays.turn_back(peer, number, items[1], len(items) - 2)
 
     def _table(self) -> dict[bytes, Receiver]:
         node, state = self._node, self._state
@@ -82,12 +139,14 @@ class PeerMessages:
             b"KEPT": lambda peer, number, items: self._confirmed(peer, items[0]),
             b"REFUSED": lambda peer, number, items: self._refused(peer, number),
             b"COVERED": lambda peer, number, items: relays.cover(peer, number, int(items[0]), items[1]),
-            b"RELAY": lambda peer, number, items: relays.relayed(peer, number, int(items[0]), items[1], items[2:]),
+            b"RELAY": lambda peer, number, items: self._relayed(peer, number, items),
             b"RELAYED": lambda peer, number, items: relays.replied(number, items[0], items[1:]),
             b"ASK": lambda peer, number, items: questions.asked(peer, number, items[0], items[1:]),
             b"ANSWER": lambda peer, number, items: questions.answered(peer, number, items),
             b"GOSSIP": lambda peer, number, items: self._heard_gossip(peer, number, items),
             b"CLOCK": lambda peer, number, items: relays.heard_clock(peer, number),
+            b"TIME": lambda peer, number, items: self._tell_time(peer, number),
+            b"TIMED": lambda peer, number, items: self._timed(peer, number, items),
             b"CLOCKOFF": lambda peer, number, items: node.clock_report.told(peer, number),
             b"LAYOUT": lambda peer, number, items: self._heard_layout(items[0]),
             b"VIEW": lambda peer, number, items: node.membership.heard_view(
@@ -174,6 +233,7 @@ class PeerMessages:
         epoch = state.layout.epoch if state.layout is not None else 0
         table = encode_table(state.liveness.table(peer))
         state.send(peer, state.message(b"CLOCK", state.now_ms))
+        self.ask_time(peer)
         self._node.clock_report.tell(peer)
         state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
         if state.layout is not None:

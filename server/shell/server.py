@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from server.core.base.clock_report import in_words
 from server.core.base.config import Config
 from server.core.commands.cluster_view import PeerLink
 from server.core.node import Node, Outbox
@@ -32,6 +33,7 @@ from server.storage.engine import Engine, StorageError
 log = logging.getLogger("dyn")
 _REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
 HTTP_REPORT_PAUSE_MS = 60_000
+SLEPT_MS_MIN = 1000  # less is the time between two readings of clocks
 LINGER_S = 1.0  # how long a link to a node that is no member any more is kept, for what it still has to hear
 
 
@@ -67,11 +69,13 @@ class Server:
         )
         self._checked_ms = -1000
         self._damage = (0, 0, 0)  # as last reported
+        self._clock_is_off = False  # as last reported
         self._complaints: list[str] = []  # of our clock, as last reported: by whom
         self._http_refused = 0  # as last reported
         self._http_report_due_ms = 0
         self._ticked_ms = 0
         self.lag = LoopLag()
+        self._asleep_ms = 0  # the machine was suspended for so long since it was booted
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0
 
@@ -236,7 +240,7 @@ class Server:
             self.lag.note(int(time.monotonic() * 1000) - self._timer_ms)
         self._ticked_ms = now_ms
         behind_ms = int(time.monotonic() * 1000) - now_ms  # a long pass must not put our clock ahead of the others'
-        self.node.tick(now_ms, time.time_ns() // 1_000_000 - behind_ms)
+        self.node.tick(now_ms, time.time_ns() // 1_000_000 - behind_ms, self._slept_ms())
         self.memory.check()
         if now_ms - self._checked_ms >= 1000:
             self._checked_ms = now_ms
@@ -248,6 +252,15 @@ class Server:
             self.node.facts = process_facts() | self._place | self.lag.facts()
         self.schedule_turn()
         self._set_timer(now_ms)
+
+    def _slept_ms(self) -> int:
+        """For how long the machine was suspended since the last tick, which the monotonic clock does not count."""
+        asleep_ms = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()) // 1_000_000
+        slept_ms = asleep_ms - self._asleep_ms
+        if slept_ms < SLEPT_MS_MIN:
+            return 0
+        self._asleep_ms = asleep_ms
+        return slept_ms
 
     def _wake(self) -> None:
         """Background work goes on between two ticks."""
@@ -295,7 +308,15 @@ class Server:
             self._damage = found
 
     def _report_clock(self) -> None:
-        """Other nodes say that our clock is off: nobody else can set it right than who reads this log."""
+        """Our clock is off: nobody else can set it right than who reads this log."""
+        error_ms = self.node.clock_report.own_error_ms()
+        if bool(error_ms) != self._clock_is_off:
+            self._clock_is_off = bool(error_ms)
+            if error_ms:
+                log.warning("this node's clock is %s those of most members: set it (NTP); keys expire by theirs meanwhile",
+                            in_words(error_ms))  # fmt: skip
+            else:
+                log.info("this node's clock agrees with those of most members")
         complaints = self.node.clock_report.complaints()
         if list(complaints) != self._complaints:
             self._complaints = list(complaints)

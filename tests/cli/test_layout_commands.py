@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from dynamo_cli.plain import status_text
 from tests.cli.documents import LOCATION, ring, status
 from tests.cli.scripted import Reply, ScriptedNode
 from tests.ports import free_ports
@@ -196,3 +197,12 @@ def test_a_node_without_a_layout_says_so(scripted: Scripted, dyn: Dyn) -> None:
     got = dyn(node, "cluster", "status")
     assert (got.exit_code, got.stdout) == (1, "")
     assert "not part of a cluster yet" in got.stderr
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [({}, ""), ({"clock_bound_ms": 12}, ", cluster time ±12 ms"),
+     ({"clock_bound_ms": None}, ", cluster time not known by a majority")],
+)  # fmt: skip
+def test_the_status_says_how_well_the_time_is_known(told: dict[str, int | None], said: str) -> None:
+    assert status_text(status("healthy", "up") | told).splitlines()[1].endswith(f"W=2{said}")

@@ -10,6 +10,7 @@ of the nodes: they read the clients' history and what has been on the disks.
     network.py     connections like TCP's, and a datagram mode that loses, repeats and reorders whole frames
     links.py       how nodes connect to each other, as server/shell/links.py and connections.py do it
     host.py        a machine: disk, clocks, and the node process with its turns, crashes and freezes
+    wall_clock.py  a machine's wall clock, which may be wrong
     world.py       a cluster of hosts; healing
     faults.py      the storm: what goes wrong, and when
     operators.py   the operator in it, who changes the ring meanwhile
@@ -24,6 +25,7 @@ of the nodes: they read the clients' history and what has been on the disks.
     answers.py     P5: one answer a command, in order, in time; and what reads and contexts had to know
     runs.py        a seed -> a profile -> a run -> a verdict
     plants.py      bugs on purpose, repair_plants.py, ring_plants.py: each must be found by its checker (test_plants.py)
+    expiry.py      each key lives as long as it was told to, whatever a minority of the clocks say
     soak.py        thousands of seeds on all cores (`make soak`)
     probes.py      what directed tests look at (test_requests.py, test_many_keys.py)
 

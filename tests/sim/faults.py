@@ -26,6 +26,8 @@ class Storm:
         self._pace_ms = pace_ms
         self._end_ms = world.events.now_ms + duration_ms
         self.unlucky = self._rng.choice(world.hosts)
+        self.liars = self._rng.sample(world.hosts, (len(world.hosts) - 1) // 2)  # whose clocks may be very wrong
+        self._right_ms = {host.id: host.skew_ms for host in self.liars}
         self._next()
 
     def _next(self) -> None:
@@ -86,6 +88,11 @@ class Storm:
         host = self._some_host()
         host.stop()
         self._start_later(host)
+
+    def _restart_alone(self) -> None:
+        """While all others are up, so that somebody knows the time."""
+        if self._world.at_peace():
+            self._restart()
 
     def _be_out(self) -> None:
         """A node is away for long enough that many hints gather."""
@@ -169,6 +176,16 @@ class Storm:
     def _jump_clock(self) -> None:
         self._some_host().skew_ms += self._rng.randint(-60_000, 60_000)
 
+    def _wrong_clock(self) -> None:
+        """Far off, and perhaps put right later; those of a minority only."""
+        if self.liars:
+            host = self._rng.choice(self.liars)
+            host.skew_ms = self._rng.choice((1, -1)) * self._rng.choice((20_000, 500_000, 3_600_000, 86_400_000))
+            self._later(lambda: setattr(host, "skew_ms", self._right_ms[host.id]), 8000)
+
+    def _drift(self) -> None:
+        self._some_host().drift(self._rng.choice((-500, -50, 0, 50, 500)))
+
     def _datagrams(self) -> None:
         self._world.network.datagrams = Datagrams(self._rng.uniform(0, 0.3), self._rng.uniform(0, 0.5))
         self._later(lambda: setattr(self._world.network, "datagrams", None), 2000)
@@ -192,6 +209,7 @@ FAULTS: dict[str, Callable[[Storm], None]] = {
     "crash": Storm._crash,
     "freeze": Storm._freeze,
     "restart": Storm._restart,
+    "lone restart": Storm._restart_alone,
     "outage": Storm._be_out,
     "power loss": Storm._lose_power,
     "wipe": Storm._wipe,
@@ -205,6 +223,8 @@ FAULTS: dict[str, Callable[[Storm], None]] = {
     "very slow path": Storm._very_slow_path,
     "slow node": Storm._slow_node,
     "clock jump": Storm._jump_clock,
+    "wrong clock": Storm._wrong_clock,
+    "clock drift": Storm._drift,
     "datagrams": Storm._datagrams,
     "late datagrams": Storm._late_datagrams,
     "damage": Storm._damage,

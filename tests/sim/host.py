@@ -22,6 +22,7 @@ from tests.sim.disk import Disk
 from tests.sim.events import Action, Events
 from tests.sim.links import Link
 from tests.sim.network import Network
+from tests.sim.wall_clock import WallClock
 
 if TYPE_CHECKING:
     from tests.sim.clients import Connection
@@ -29,10 +30,9 @@ if TYPE_CHECKING:
 CRASH_STEPS = ("commit", "messages", "some messages", "replies", "some replies")  # before or amid what the process dies
 SYNC_INTERVAL_MS = 1000
 LINGER_MS = 1000  # how long a link to a former member is kept
-EPOCH_MS = 1_800_000_000_000  # wall time at the start of a simulation, give or take each machine's skew
 
 
-class Host:
+class Host(WallClock):
     """One machine. `node` is None while no process runs on it."""
 
     _turn = 0  # the last one committed
@@ -65,8 +65,6 @@ class Host:
         self.freezes: list[tuple[int, int]] = []  # from, to: how long the process did nothing
         self.crash_before = ""  # one of CRASH_STEPS: the next turn with something to do ends there
         self.turn_delay_ms_max = 2
-        self.skew_ms_max = 0
-        self._skew_ms = 0
         self.boot_ms = rng.randint(0, 10**9)  # of the monotonic clock
         self.connections: dict[int, Connection] = {}  # of clients, by session
         self.callers: list[Connection] = []  # the same, with those that the process has not taken yet
@@ -84,20 +82,6 @@ class Host:
     def now_ms(self) -> int:
         """The machine's monotonic clock."""
         return self.events.now_ms + self.boot_ms
-
-    @property
-    def skew_ms(self) -> int:
-        """By how much the wall clock is ahead; `skew_ms_max` remembers the most that it ever was."""
-        return self._skew_ms
-
-    @skew_ms.setter
-    def skew_ms(self, skew_ms: int) -> None:
-        self._skew_ms = skew_ms
-        self.skew_ms_max = max(skew_ms, self.skew_ms_max)
-
-    def wall_ms(self) -> int:
-        """The machine's idea of the time of day."""
-        return EPOCH_MS + self.events.now_ms + self.skew_ms
 
     # The process
 

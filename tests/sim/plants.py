@@ -22,8 +22,9 @@ from server.core.records.versions import ACTOR_BYTES
 from server.core.requests import reads
 from server.core.requests.groups import GroupTable
 from server.core.requests.relays import RelayItem, Relays, SecondAttempt
-from tests.sim.host import EPOCH_MS, Host
+from tests.sim.host import Host
 from tests.sim.runs import Profile, config
+from tests.sim.wall_clock import EPOCH_MS
 
 Patch = Callable[[Any, str, Any], None]
 ALWAYS = config(fsync="always")

@@ -17,7 +17,7 @@ from server.core.base.config import Config
 from server.core.records import versions
 from server.core.records.records import PREFIX_BYTES, RECORDS_END
 from tests.sim.faults import Storm
-from tests.sim.host import EPOCH_MS
+from tests.sim.wall_clock import EPOCH_MS
 from tests.sim.world import World
 
 HASTY = Config(request_timeout_ms=300, collect_wait_ms=300, hint_after_ms=150, scrub_interval_ms=3000)

@@ -24,10 +24,10 @@ from tests.sim.disk import LAYOUT
 from tests.sim.evidence import NOTHING, Evidence
 from tests.sim.faults import FAULTS, Storm
 from tests.sim.forgetting import Forgotten
-from tests.sim.host import EPOCH_MS
 from tests.sim.intents import intents_of
 from tests.sim.operators import CHANGES, GENTLE, LOSING, Operator
 from tests.sim.rings import Rings
+from tests.sim.wall_clock import EPOCH_MS
 from tests.sim.workload import Customer
 from tests.sim.world import World
 
@@ -35,7 +35,13 @@ CALM_MS, STORM_MS, SECOND_STORM_MS, HEAL_MS_MAX = 3000, 8000, 4000, 12_000
 CONVERGE_MS_MAX, COLLECT_MS_MAX = 30_000, 240_000  # of virtual time, from when the nodes see each other again
 SKEW_MS_MAX = 30_000
 READ_MS_MAX = 10_000
-TALKATIVE = ("clock jump", "slow node", "slow path")  # faults that make no node fall silent
+TALKATIVE = (
+    "clock jump",
+    "clock drift",
+    "wrong clock",
+    "slow node",
+    "slow path",
+)  # faults that make no node fall silent
 
 
 @dataclass(frozen=True)
@@ -108,7 +114,7 @@ def profile_of(seed: int, nodes: int | None = None) -> Profile:
     profile = Profile(
         nodes, rng.randint(3, 6), rng.randint(3, 6), names, rng.choice((150, 500, 1500)),
         CALM_MS if calm else STORM_MS, settings, 2 if not calm and rng.random() < 0.2 else 1,
-        collects="clock jump" not in names and rng.random() < (0.3 if nodes < 6 else 0.05),
+        collects=not any("clock" in name for name in names) and rng.random() < (0.3 if nodes < 6 else 0.05),
     )  # fmt: skip
     return _with_changes(profile, random.Random(f"ring {seed}")) if changes_ring(seed) else profile
 
@@ -251,14 +257,14 @@ def _of_another_side(world: World) -> list[str]:
 
 def _read_everything(world: World, evidence: Evidence) -> list[str]:
     """After the storm any node, asked with R=N, answers what all disks know together. What may expire may be missing;
-    what has expired by the answering node's own clock must be."""
+    what has expired by the answering node's cluster time must be."""
     faults = []
     world.run_until(HEAL_MS_MAX, lambda: world.at_peace() and world.network.is_quick())
     for key in evidence.seen:
         known = evidence.final.get(key, NOTHING)
         host = world.rng.choice(world.members())
         values = [version for version in known.siblings.values() if version.kind == VALUE]
-        may = {v.value for v in values if not v.is_dead(host.wall_ms())}
+        may = {v.value for v in values if not v.is_dead(host.running.state.time_ms)}
         must = {v.value for v in values if not v.is_dead(world.wall_ms_at(world.events.now_ms + READ_MS_MAX))}
         for _ in range(3):  # a connection may still break over what was damaged under way
             read = world.ask(host, "DYN.GET", key, "R", world.layout.effective_n)

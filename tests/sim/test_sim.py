@@ -47,7 +47,7 @@ def test_a_calm_run_answers_everything_without_an_error() -> None:
 def test_a_storm_hurts() -> None:
     """The faults do reach the clients: else the runs above would prove nothing."""
     profile = Profile(nodes=3, customers=4, keys=4, faults=("crash", "isolate", "kill"), pace_ms=200, duration_ms=4000)
-    operations = run(1, profile).world.history.operations
+    operations = run(2, profile).world.history.operations
     assert any(not operation.answered for operation in operations)
     assert any("NOQUORUM" in operation.error for operation in operations)
     assert sum(operation.answered and not operation.error for operation in operations) > 20

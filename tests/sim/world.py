@@ -17,8 +17,9 @@ from tests.sim.checkers import Losses
 from tests.sim.clients import Client, History, Operation
 from tests.sim.disk import Change, Disk
 from tests.sim.events import Events
-from tests.sim.host import EPOCH_MS, Host
+from tests.sim.host import Host
 from tests.sim.network import Network
+from tests.sim.wall_clock import EPOCH_MS
 
 PARTITIONS = 16
 LEAF_BITS = 14  # of the nodes' hash trees: a slot is a leaf, which is plenty here

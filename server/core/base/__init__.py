@@ -1,7 +1,8 @@
 """What all parts of a node stand on: its settings, clock and errors, whom a request asks, and what a turn shares.
 
 config.py         every limit and tunable
-clock.py          the hybrid clock; clock_report.py tells nodes whose clock is off
+clock.py          the hybrid clock, which counts dots
+cluster_time.py   what keys expire by: the middle of all members' clocks; clock_report.py tells nodes whose clock is off
 errors.py         error replies
 sinks.py          answers, each exactly once and in command order
 lanes.py          which commands of a connection wait for which

@@ -9,8 +9,9 @@ Uniqueness needs no memory that could be lost: an actor is drawn anew, at random
 so a wiped, rolled-back or half-synced directory can never make its node reissue a dot. What a restart forgets is only
 the clock, and that belongs to the old actor.
 
-The same reading serves as the cluster's idea of "now" for expiry: after a few messages all nodes agree on it within
-their message delay, so a key does not live on one node and not on the other when wall clocks differ.
+The milliseconds come from cluster time (cluster_time.py) and not from the node's own wall clock, so a node whose clock is
+wrong makes dots that are right. The hybrid clock is for dots only: it follows the fastest, and stands still until time has
+caught up with it, so nothing may expire by it.
 """
 
 from __future__ import annotations
@@ -20,42 +21,45 @@ COUNTER_MAX = (1 << 63) - 1
 
 
 class HybridClock:
-    """Readings for one actor. Wall time comes in by `advance`, other nodes' readings by `observe`.
+    """Readings for one actor. Cluster time comes in by `advance`, other nodes' readings by `observe`.
 
-    A reading more than `drift_ms_max` ahead of our own wall clock is refused, so that one node with a broken clock
-    cannot drag the cluster into the future; refusals are counted.
+    A reading more than `drift_ms_max` ahead of cluster time is refused, so that one node that cannot know it, and whose own
+    clock is broken, does not drag the cluster into the future; refusals are counted.
     """
 
-    __slots__ = ("drift_ms_max", "last", "refused", "wall_ms")
+    __slots__ = ("drift_ms_max", "last", "refused", "time_ms")
 
-    def __init__(self, wall_ms: int, drift_ms_max: int) -> None:
-        self.wall_ms = wall_ms
+    def __init__(self, time_ms: int, drift_ms_max: int) -> None:
+        self.time_ms = time_ms
         self.drift_ms_max = drift_ms_max
-        self.last = wall_ms << SEQUENCE_BITS
+        self.last = time_ms << SEQUENCE_BITS
         self.refused = 0
 
-    def advance(self, wall_ms: int) -> None:
-        """Our wall clock reads `wall_ms`; the hybrid clock follows it forward, never back."""
-        self.wall_ms = wall_ms
-        reading = wall_ms << SEQUENCE_BITS
+    def advance(self, time_ms: int) -> None:
+        """It is `time_ms`; the hybrid clock follows that forward, never back."""
+        self.time_ms = time_ms
+        reading = time_ms << SEQUENCE_BITS
         if reading > self.last:
             self.last = reading
 
     def observe(self, reading: int) -> bool:
         """Another node has read `reading`. Answers False when that lies too far ahead to be believed."""
         if reading > self.last:
-            if (reading >> SEQUENCE_BITS) - self.wall_ms > self.drift_ms_max:
+            if self._is_far(reading):
                 self.refused += 1
                 return False
             self.last = reading
         return True
 
+    def follow(self, counter: int) -> None:
+        """A client has seen the dot: what it writes next gets a greater one, unless that lies too far ahead."""
+        if counter > self.last and not self._is_far(counter):
+            self.last = counter
+
+    def _is_far(self, reading: int) -> bool:
+        return (reading >> SEQUENCE_BITS) - self.time_ms > self.drift_ms_max
+
     def next(self) -> int:
         """HOT. The counter of a new dot."""
         self.last += 1
         return self.last
-
-    @property
-    def now_ms(self) -> int:
-        """The cluster's wall time in milliseconds since 1970, for expiry."""
-        return self.last >> SEQUENCE_BITS

@@ -66,7 +66,7 @@ class Config:
     relay_stale_ms: int = 1000  # a relay that arrives this late is refused: its sender may have gone elsewhere
     tick_ms: int = 100
     gossip_interval_ms: int = 1000
-    clock_drift_ms_max: int = 600_000  # readings of other nodes further ahead of our wall clock are not followed
+    clock_drift_ms_max: int = 600_000  # a hybrid clock further ahead is not followed; further off, cluster time steps
     clock_warn_ms: int = 5000  # the status complains of a wall clock that is further off than this
 
     # Long work

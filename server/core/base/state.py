@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from protocol.frames import encode_message
 from server.core.base.clock import HybridClock
+from server.core.base.cluster_time import ClusterTime
 from server.core.base.config import Config
 from server.core.base.errors import NO_LAYOUT, ErrorReply
 from server.core.base.hints import Hints
@@ -29,7 +30,8 @@ Item = bytes | int | str | Sequence[bytes]
 
 
 class State:
-    """The shared state of one node. `now_ms` is monotonic, and the same throughout a turn.
+    """The shared state of one node. `now_ms` is monotonic, and the same throughout a turn; `time_ms` is cluster time then,
+    in milliseconds since 1970: what keys expire by.
 
     What this node learned up to the reading `fence` of its clock must not be sent or stored as a record any more, unless
     it is stored here (see collection.py): whoever reads records into memory compares before using them in a later turn.
@@ -39,6 +41,10 @@ class State:
     parked = 0  # commands that wait for others of their connection
     disk_full = False
     fence = 0
+    now_ms = 0
+    read_quorum = 1
+    write_quorum = 1
+    has_time = False  # keys may be judged by `time_ms`, and dots made
     members: frozenset[str] = frozenset()  # ids of the layout: nobody else is listened to; never iterated
     no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
     synced_turn = 0  # all turns up to this one are on the disk
@@ -54,6 +60,7 @@ class State:
         liveness: Liveness,
         rng: random.Random,
         incarnation: int,
+        cluster_time: ClusterTime,
     ) -> None:
         self.id = member.id
         self.member = member
@@ -65,10 +72,9 @@ class State:
         self.liveness = liveness
         self.rng = rng
         self.incarnation = incarnation
-        self.now_ms = 0
-        self.wall_offset_ms: int | None = None  # the wall clock less the monotonic one, as of the last tick
+        self.cluster_time = cluster_time
+        self.time_ms = self.wall_offset_ms = cluster_time.offset_ms  # the offset: our wall clock less the monotonic one
         self.layout: Layout | None = None
-        self.read_quorum = self.write_quorum = 1
         self.routes: list[Route] = no_routes()
         self.route_shift = SLOT_BITS
         self.links: set[str] = set()  # peers that we have a connection to; asked for membership, never iterated
@@ -89,8 +95,43 @@ class State:
         """HOT. It is `now_ms` now; the hybrid clock follows, so that a node that has slept writes with no old reading."""
         if now_ms != self.now_ms:
             self.now_ms = now_ms
-            if self.wall_offset_ms is not None:
-                self.clock.advance(now_ms + self.wall_offset_ms)
+            time_ms = now_ms + self.cluster_time.offset_ms
+            if time_ms > self.time_ms:
+                self.time_ms = time_ms
+                if self.has_time:
+                    self.clock.advance(time_ms)
+
+    def keep_time(self, now_ms: int, wall_ms: int, slept_ms: int, first: bool) -> None:
+        """A tick: our wall clock reads `wall_ms`, and the machine has slept for so long since the last one."""
+        self.now_ms = now_ms
+        self.wall_offset_ms = wall_ms - now_ms
+        if first:
+            self.cluster_time.begin(self.wall_offset_ms)
+            self.time_ms = wall_ms
+        else:
+            self.cluster_time.read_own(self.wall_offset_ms)
+            self.cluster_time.slept(slept_ms)
+        self.follow_time()
+
+    def follow_time(self) -> None:
+        """Something new is known of cluster time."""
+        stepped = self.cluster_time.follow(self.now_ms)
+        time_ms = self.now_ms + self.cluster_time.offset_ms
+        if stepped or time_ms > self.time_ms:
+            self.time_ms = time_ms
+        self.has_time = self.cluster_time.is_set
+        if self.has_time:
+            self.clock.advance(self.time_ms)
+
+    @property
+    def waits_for_time(self) -> bool:
+        """Whether this node is a member and does not know cluster time yet."""
+        return not self.has_time and self.layout is not None
+
+    @property
+    def wall_ms(self) -> int:
+        """What this node's own wall clock reads."""
+        return self.now_ms + self.wall_offset_ms
 
     @property
     def turn(self) -> int:
@@ -123,7 +164,10 @@ class State:
         self.read_quorum = layout.effective_r
         self.write_quorum = layout.effective_w
         self.route_shift = SLOT_BITS - (layout.partitions.bit_length() - 1)
-        self.liveness.set_members([member.id for member in layout.members], self.now_ms)
+        ids = [member.id for member in layout.members]
+        self.liveness.set_members(ids, self.now_ms)
+        self.cluster_time.set_members(ids)
+        self.follow_time()
         self.reroute()
 
     def leave(self) -> None:
@@ -132,6 +176,8 @@ class State:
         self.members = frozenset()
         self.routes, self.route_shift = no_routes(), SLOT_BITS
         self.liveness.set_members([], self.now_ms)
+        self.cluster_time.set_members([])
+        self.follow_time()
 
     def reroute(self) -> None:
         """Liveness or the layout has changed: compute the routes anew."""

@@ -36,7 +36,8 @@ and fences that cost nothing. A new layout stops everything: ballots name the ep
 (One fence for all, say the highest clock at the votes, would not do. A member may send, after its vote, what it has read
 before, with a clock beyond all votes; and a node whose clock does not follow the others' would be refused.)
 
-Expired values: each member judges by its own clock, which only moves forward. So what one has dropped is dead for all.
+Expired values: each member judges by cluster time as it knows it, when it votes and again at the fence; that runs forward,
+so what all have judged dead stays dead. (Unless most clocks are set back by so much that cluster time steps.)
 
 *Long clocks.* A clock gets an entry for each actor that wrote, and restarts make actors. An entry without a sibling only
 keeps older copies from coming back, just as a tombstone does, and goes by the same agreement: the owners replace the
@@ -100,7 +101,7 @@ class Collection:
     def notice(self, key: bytes, expires_at_ms: int) -> None:
         """A tombstone, a value that expires at that wall time, or a long clock (0 both) was written under `key`."""
         state = self._state
-        delay_ms = max(0, expires_at_ms - state.clock.now_ms) if expires_at_ms else 0
+        delay_ms = max(0, expires_at_ms - state.time_ms) if expires_at_ms else 0
         self.candidates.add(key, state.now_ms + delay_ms)
 
     def _collect(self) -> Steps:
@@ -162,13 +163,13 @@ class Collection:
         """What may be done with a candidate's record. Nothing: it is no candidate any more, or not yet."""
         state = self._state
         if state.owns(key):
-            if versions.is_dead(record, state.clock.now_ms):
+            if versions.is_dead(record, state.time_ms):
                 return DROP
             if versions.clock_entries(record) > state.config.clock_entries_max and versions.pruned(record) != record:
                 return PRUNE
         self.candidates.done(key)
         expires_at_ms = max((sibling.expires_at_ms for sibling in versions.siblings_of(record)), default=0)
-        if expires_at_ms > state.clock.now_ms:
+        if expires_at_ms > state.time_ms:
             self.notice(key, expires_at_ms)
         return None
 

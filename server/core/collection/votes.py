@@ -151,7 +151,7 @@ class Votes:
         return self._rows.get(ballot) if self._is_present(epoch) else None
 
     def _knows_only(self, key: bytes, checksum: bytes, mode: bytes) -> bool:
-        """Whether that record is all that is known here of the key, and may go by our clock."""
+        """Whether that record is all that is known here of the key, and may go by cluster time."""
         state = self._state
         try:
             record = state.records.get(key)
@@ -159,7 +159,7 @@ class Votes:
             return False
         if record is None:
             return not state.owns(key) and not state.hints.holds(key)
-        if record[:8] != checksum or (mode == DROP and not versions.is_dead(record, state.clock.now_ms)):
+        if record[:8] != checksum or (mode == DROP and not versions.is_dead(record, state.time_ms)):
             return False
         return not state.hints.holds(key)
 

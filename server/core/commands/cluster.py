@@ -89,7 +89,7 @@ def _live_keys(node: Node, slot: int, limit: int) -> Generator[Step, Any, list[b
             if not versions.verify(record):
                 state.records.damaged += 1
                 raise DamagedRecord(f"the stored record of key {key!r} fails its checksum")
-            if len(found) < limit and versions.value_of(record, state.clock.now_ms) is not None:
+            if len(found) < limit and versions.value_of(record, state.time_ms) is not None:
                 found.append(key)
         if len(found) >= limit or not may_go_on(page, page_keys):
             return found

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from protocol import resp
 from protocol.tokens import BadContext, decode_context, encode_context
+from server.core.base.clock import COUNTER_MAX
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.quorum import Tally
 from server.core.base.sinks import Session, Sink
@@ -18,7 +19,7 @@ from server.core.commands.arguments import check_sizes, expiry_ms, options, quor
 from server.core.commands.spec import ALONE, READ, WRITE, CommandSpec
 from server.core.records import versions
 from server.core.records.records import storage_key
-from server.core.records.versions import Clock
+from server.core.records.versions import Clock, ForeignDot
 
 if TYPE_CHECKING:
     from server.core.node import Node
@@ -56,9 +57,13 @@ def _context(node: Node, key: bytes, token: bytes) -> Clock:
         context = decode_context(key, token)
     except BadContext as error:
         raise CommandError(f"BADCONTEXT {error}") from error
-    # Our clock passes what the writer has seen, so that the write that follows gets the greater counter.
-    if not all(node.state.clock.observe(counter) for _, counter in context):
-        raise CommandError("BADCONTEXT the token speaks of writes further in the future than clock_drift_ms_max")
+    clock = node.state.clock
+    for actor, counter in context:
+        if counter > COUNTER_MAX or (counter > clock.last and actor in (node.state.actor, node.state.guest_actor)):
+            raise CommandError("BADCONTEXT the token speaks of writes that were never made")
+        # Our clock passes what the writer has seen, so that the write that follows gets the greater counter. Dots from far
+        # in the future, made by a clock that was wrong, are superseded all the same, and no clock follows them.
+        clock.follow(counter)
     return context
 
 
@@ -73,7 +78,7 @@ def _dyn_write(node: Node, sink: Sink, number: int, args: list[bytes], value: by
     expires_at_ms = 0
     for unit in _EXPIRIES:
         if unit in found:
-            expires_at_ms = expiry_ms(unit, found[unit], node.state.clock.now_ms, args[0].decode().lower())
+            expires_at_ms = expiry_ms(unit, found[unit], node.state.time_ms, args[0].decode().lower())
     route = node.route(key)
     coordinator = route.coordinator_for(sink.relayed)
     if coordinator is not None:
@@ -92,7 +97,12 @@ def _write_beside(
     old = state.records.get(stored_at)
     _, _, expires_at_ms, kind, value = sibling
     actor, counter = state.actor_for(plan.owned), state.clock.next()
-    record = versions.write(old, actor, counter, value, expires_at_ms, kind, context)
+    try:
+        record = versions.write(old, actor, counter, value, expires_at_ms, kind, context)
+    except ForeignDot:
+        state.renew_actor()
+        actor = state.actor_for(plan.owned)
+        record = versions.write(old, actor, counter, value, expires_at_ms, kind, context)
     count = versions.sibling_count(record)
     if count > state.config.siblings_max:
         raise CommandError(

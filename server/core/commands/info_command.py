@@ -20,6 +20,7 @@ from server.core.commands.shapes import show
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 
 if TYPE_CHECKING:
+    from server.core.base.state import State
     from server.core.node import Node
 
 Facts = dict[str, object]
@@ -57,7 +58,7 @@ def _server(node: Node) -> Facts:
         **_given(node, _SERVER_FACTS),
         "run_id": _run_id(node),
         "tcp_port": state.member.address.rpartition(":")[2],
-        "server_time_usec": state.clock.now_ms * 1000,
+        "server_time_usec": state.time_ms * 1000,
         "uptime_in_seconds": uptime_s,
         "uptime_in_days": uptime_s // 86_400,
     }
@@ -137,10 +138,22 @@ def _dyn(node: Node) -> Facts:
         "tombstones": state.records.keys - state.records.live,
         "damaged_records": state.records.damaged,
         "clock_refused": state.clock.refused,
+        **_clock(state),
         "requests_in_flight": state.in_flight,
         "disk_full": int(state.disk_full),
     }
     return facts | asdict(state.statistics)
+
+
+def _clock(state: State) -> Facts:
+    """How well this node knows cluster time, and by how much its own wall clock is off; bound -1: no majority is known."""
+    bound_ms = state.cluster_time.bound_ms(state.now_ms)
+    return {
+        "clock_bound_ms": -1 if bound_ms is None else bound_ms,
+        "clock_gap_ms": state.cluster_time.gap_ms(state.now_ms),
+        "clock_own_error_ms": state.cluster_time.own_error_ms(state.now_ms),
+        "clock_steps": state.cluster_time.steps,
+    }
 
 
 _SECTIONS: dict[str, Callable[[Node], Facts]] = {

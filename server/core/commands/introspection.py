@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def _time(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """TIME: seconds and microseconds since 1970 by the cluster's clock, which is the one that keys expire by."""
-    now_ms = node.state.clock.now_ms
+    """TIME: seconds and microseconds since 1970 by cluster time, which keys expire by."""
+    now_ms = node.state.time_ms
     return resp.array([word(str(now_ms // 1000)), word(str(now_ms % 1000 * 1000))])
 
 

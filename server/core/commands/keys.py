@@ -47,7 +47,7 @@ def changer(absent: Callable[[Sink], bytes], change: Change) -> Callable[[Node, 
 
     def steps(node: Node, sink: Sink, number: int, args: list[bytes]) -> Steps:
         record = yield read_here(node, args[1])
-        sibling = versions.visible(record, node.state.clock.now_ms)
+        sibling = versions.visible(record, node.state.time_ms)
         if sibling is None:
             return absent(sink)
         return change(node, sink, number, args, sibling, record)
@@ -83,7 +83,7 @@ def _expire(unit_ms: int, absolute: bool) -> Callable[[Node, Sink, int, list[byt
     """EXPIRE key seconds [NX|XX|GT|LT] and its kin: `unit_ms` of the argument, `absolute` or from now."""
 
     def change(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> bytes | None:
-        now_ms = node.state.clock.now_ms
+        now_ms = node.state.time_ms
         expires_at_ms = integer(args[2]) * unit_ms + (0 if absolute else now_ms)
         if not _allowed({word.upper() for word in args[3:]}, sibling.expires_at_ms, expires_at_ms):
             return resp.integer(0)
@@ -96,7 +96,7 @@ def _expire(unit_ms: int, absolute: bool) -> Callable[[Node, Sink, int, list[byt
     handle = changer(_zero, change)
 
     def checked(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-        _check_expire(args, unit_ms, 0 if absolute else node.state.clock.now_ms)
+        _check_expire(args, unit_ms, 0 if absolute else node.state.time_ms)
         handle(node, sink, number, args)
 
     return checked

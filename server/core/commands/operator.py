@@ -38,7 +38,7 @@ def _status(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     layout = layout_of(node)
 
     def steps() -> Steps:
-        asked_ms = node.state.clock.wall_ms
+        asked_ms = node.state.now_ms
         answers = yield node.questions.ask([member.id for member in layout.members], b"STATUS")
         layout_of(node)  # it may have left meanwhile
         return _json(status(node, answers, asked_ms))

@@ -133,7 +133,7 @@ def _page_of_range(
 
 
 def _live_keys(node: Node, records: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:
-    now_ms = node.state.clock.now_ms
+    now_ms = node.state.time_ms
     return [
         stored_at[PREFIX_BYTES:]
         for stored_at, record in records

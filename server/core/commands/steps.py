@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from server.core.base.errors import damaged_here
 from server.core.base.sinks import Sink
+from server.core.base.state import State
 from server.core.records import versions
 from server.core.records.records import storage_key
-from server.core.records.versions import DamagedRecord
+from server.core.records.versions import DamagedRecord, ForeignDot
 from server.core.requests.writes import Finish
 from server.core.work.procedures import Procedure, Step
 
@@ -47,6 +48,14 @@ def read_here(node: Node, key: bytes) -> Step:
     return start
 
 
+def supersede_anew(
+    state: State, owned: bool, old: bytes | None, value: bytes, expires_at_ms: int = 0, kind: int = versions.VALUE
+) -> bytes:
+    """The record of a write that our actor cannot make, for `old` names later writes of it that it never made."""
+    state.renew_actor()
+    return versions.supersede(old, state.actor_for(owned), state.clock.next(), value, expires_at_ms, kind)
+
+
 def write_plain(
     node: Node,
     sink: Sink,
@@ -65,7 +74,10 @@ def write_plain(
     stored_at = storage_key(key)
     old = state.records.get(stored_at)
     base = versions.merge(old, seen)
-    record = versions.supersede(base, state.actor_for(route.owned), state.clock.next(), value, expires_at_ms, kind)
+    try:
+        record = versions.supersede(base, state.actor_for(route.owned), state.clock.next(), value, expires_at_ms, kind)
+    except ForeignDot:
+        record = supersede_anew(state, route.owned, base, value, expires_at_ms, kind)
     node.writes.add(group, stored_at, record, old, finish, sink, number)
     if kind == versions.TOMBSTONE or expires_at_ms:
         node.collection.notice(stored_at, expires_at_ms)

@@ -19,10 +19,10 @@ from server.core.base.sinks import Sink
 from server.core.commands.arguments import check_sizes, expiry_ms, options
 from server.core.commands.slices import PARTS_PER_TURN, Parts, run_parts
 from server.core.commands.spec import EXCLUSIVE, READ, WRITE, CommandSpec
-from server.core.commands.steps import read_here, write_plain
+from server.core.commands.steps import read_here, supersede_anew, write_plain
 from server.core.records import versions
 from server.core.records.records import storage_key_in
-from server.core.records.versions import Sibling
+from server.core.records.versions import ForeignDot, Sibling
 from server.core.work.procedures import Steps
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def reader(finish: Callable[[bytes | None, Sink, int], Reply]) -> Callable[[Node
         state = node.state
         if node.reads.agreed and (stored_at := storage_key_in(slot, key)) in node.reads.agreed:
             record = versions.merge(state.records.get(stored_at), node.reads.agreed[stored_at])
-            sink.answer(number, finish(record, sink, state.clock.now_ms))
+            sink.answer(number, finish(record, sink, state.time_ms))
             return
         route = state.routes[slot >> state.route_shift]
         if route.reader is not None and (other := route.reader_for(sink.relayed)) is not None:
@@ -98,7 +98,10 @@ def set_(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     group = route.plan.writing.get(sink.write_quorum) or node.writes.group_for(route.plan, sink)
     stored_at = storage_key_in(slot, key)
     old = state.records.get(stored_at)
-    record = versions.supersede(old, state.actor_for(route.owned), state.clock.next(), value)
+    try:
+        record = versions.supersede(old, state.actor_for(route.owned), state.clock.next(), value)
+    except ForeignDot:
+        record = supersede_anew(state, route.owned, old, value)
     node.writes.add(group, stored_at, record, old, None, sink, number)
     if record[9] > config.clock_entries_max or record[8]:
         node.collection.notice(stored_at, 0)
@@ -128,7 +131,7 @@ def _set_with_options(node: Node, sink: Sink, number: int, args: list[bytes]) ->
     expires_at_ms = 0
     for unit in _EXPIRIES:
         if unit in found:
-            expires_at_ms = expiry_ms(unit, found[unit], node.state.clock.now_ms, "set")
+            expires_at_ms = expiry_ms(unit, found[unit], node.state.time_ms, "set")
     if set(found) <= set(_EXPIRIES):
         write_plain(node, sink, number, args[1], args[2], expires_at_ms)
     else:
@@ -140,7 +143,7 @@ def _set_if(
 ) -> Steps:
     """SET with NX, XX, GET or KEEPTTL: a quorum read, the decision, the write."""
     record = yield read_here(node, args[1])
-    old = versions.visible(record, node.state.clock.now_ms)
+    old = versions.visible(record, node.state.time_ms)
     before = old_value(old, sink)
     if (b"NX" in found and old is not None) or (b"XX" in found and old is None):
         return before if b"GET" in found else resp.null(sink.resp3)
@@ -162,7 +165,7 @@ def _as_set(*order: int | bytes) -> Callable[[Node, Sink, int, list[bytes]], Non
     def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         words = [args[place] if isinstance(place, int) else place for place in order]
         if words[2] in _EXPIRIES:  # an error names the command that was said
-            expiry_ms(words[2], words[3], node.state.clock.now_ms, args[0].decode("utf-8", "replace").lower())
+            expiry_ms(words[2], words[3], node.state.time_ms, args[0].decode("utf-8", "replace").lower())
         set_(node, sink, number, [b"SET", *words])
 
     return handle
@@ -179,7 +182,7 @@ def setnx(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 
     def steps() -> Steps:
         record = yield read_here(node, args[1])
-        if versions.visible(record, node.state.clock.now_ms) is not None:
+        if versions.visible(record, node.state.time_ms) is not None:
             return resp.integer(0)
         write_plain(node, sink, number, args[1], args[2], finish=lambda tally, sink: resp.integer(1), seen=record)
         return None

@@ -224,7 +224,7 @@ class Transfers:
         if self._wanted:
             if self._row.get("task") != name:
                 self._outcome = Outcome()
-                self._row = {"task": name, "started_ms": self._state.clock.now_ms}
+                self._row = {"task": name, "started_ms": self._state.time_ms}
             self._note(self._counted(layout))
         self._keep()
 

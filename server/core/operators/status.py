@@ -33,16 +33,16 @@ def own_status(node: Node) -> bytes:
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
                    "lost": state.statistics.records_lost, "disk_full": state.disk_full,
                    "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
-                   "wall_ms": state.clock.wall_ms})  # fmt: skip
+                   "wall_ms": state.wall_ms})  # fmt: skip
 
 
 def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Document:
     """`cluster status`, out of the layout, our view of who is alive, and what each node answered about itself since
-    `asked_ms` by our wall clock."""
-    layout = node.state.layout
+    `asked_ms` by our monotonic clock."""
+    state, layout = node.state, node.state.layout
     assert layout is not None
     told_by: dict[str, Document] = {node_id: json.loads(answer[0]) for node_id, answer in answers.items() if answer}
-    states = {member.id: node.state.liveness.state(member.id).value for member in layout.members}
+    states = {member.id: state.liveness.state(member.id).value for member in layout.members}
     verdict, summary = judge(layout, states)
     remarks = amiss(node, layout, told_by, asked_ms)
     if remarks:
@@ -57,8 +57,9 @@ def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Doc
         "w": layout.effective_w,
         "partitions": layout.partitions,
         "verdict": verdict,
-        "summary": "; ".join([summary, *news(layout, change, staged, told_by, states)]),
+        "summary": "; ".join([summary, *clock_report.way_to_go(state), *news(layout, change, staged, told_by, states)]),
         "staged": staged,
+        "clock_bound_ms": state.cluster_time.bound_ms(state.now_ms),
         "nodes": _nodes(layout, states, told_by),
     }
     return document | ({"change": change} if change is not None else {})
@@ -71,7 +72,8 @@ def amiss(node: Node, layout: Layout, told_by: Mapping[str, Document], asked_ms:
     missed = [f"{_missed(behind)}; every key is still served"] if behind else []
     told = [(member.name, told_by.get(member.id, {}).get("wall_ms")) for member in by_name(layout)]
     clocks_ms = {name: int(wall_ms) for name, wall_ms in told if wall_ms is not None}
-    off = clock_report.remarks(clocks_ms, asked_ms, state.clock.wall_ms, state.config.clock_warn_ms)
+    low_ms, high_ms = state.cluster_time.reference(state.now_ms)
+    off = clock_report.remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
     return missed + full(layout, told_by) + damage(layout, told_by) + off
 
 

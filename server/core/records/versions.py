@@ -84,6 +84,13 @@ class DamagedRecord(Exception):
         self.stored_at = stored_at  # the storage key, where a single one is to blame
 
 
+class ForeignDot(Exception):
+    """The record's clock names a write of the actor that is about to write, later than any that it has made.
+
+    Nodes never make such a record, but a client may forge a context that does. The actor cannot write this key any more.
+    """
+
+
 def verify(record: bytes) -> bool:
     """Whether the record's checksum holds (P11)."""
     return len(record) > _HEADER and record[:8] == xxh3_64_digest(record[8:])
@@ -287,19 +294,21 @@ def supersede(
 ) -> bytes:
     """HOT. The record after a write by `actor` that has seen all of `old`: one sibling, the new one.
 
-    `counter` must be greater than any that the actor has issued before (clock.py sees to it).
+    `counter` must be greater than any that the actor has issued before (clock.py sees to it). Raises ForeignDot.
     """
     if old is None:
         return _single(actor, counter, value, expires_at_ms, kind)
     entries = clock_entries(old)
     if entries == 1 and read_i64_be(old, _HEADER) == read_i64_be(actor, 0):
-        assert read_i64_be(old, 20) < counter, "a dot was issued twice"
+        if read_i64_be(old, 20) >= counter:
+            raise ForeignDot
         return _single(actor, counter, value, expires_at_ms, kind)
     dot = _pack_entry(actor, counter)
     clock = old[_HEADER : _HEADER + _ENTRY * entries]
     before, found, after = clock.partition(actor)
     if found and not len(before) % _ENTRY:
-        assert after < dot[ACTOR_BYTES:], "a dot was issued twice"  # `after` begins with the counter
+        if after >= dot[ACTOR_BYTES:]:  # `after` begins with the counter
+            raise ForeignDot
         after = after[8:]
     else:
         before, after = _around(clock, actor)
@@ -344,7 +353,7 @@ def write(
     """The record after a write whose author has seen exactly `context`: what that covers goes, all else stays beside.
 
     An empty context is that of a writer who has seen nothing. The context joins the clock, so that other replicas drop
-    what the author has seen, also what this one has not got yet.
+    what the author has seen, also what this one has not got yet. Raises ForeignDot.
     """
     clock, siblings = ({}, []) if old is None else decode(old)
     seen = dict(context)
@@ -352,7 +361,8 @@ def write(
     for seen_actor, seen_counter in context:
         if seen_counter > clock.get(seen_actor, -1):
             clock[seen_actor] = seen_counter
-    assert counter > clock.get(actor, -1), "a dot was issued twice"
+    if counter <= clock.get(actor, -1):
+        raise ForeignDot
     clock[actor] = counter
     siblings.append(Sibling(actor, counter, expires_at_ms, kind, value))
     return encode(clock, siblings)

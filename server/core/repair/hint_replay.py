@@ -99,11 +99,11 @@ class HintReplay:
             state.hints.change_hands(owner, stored_at, others, state.now_ms, not owned)
         elif not owned and before is not None and before.keepers(partition) != keepers:
             for keeper in others:
-                state.hints.keep(keeper, [stored_at], state.clock.now_ms, state.now_ms, True)
+                state.hints.keep(keeper, [stored_at], state.time_ms, state.now_ms, True)
 
     def _give_up_old(self, now_ms: int) -> None:
         state = self._state
-        limit_ms = state.clock.now_ms - state.config.hint_age_ms_max
+        limit_ms = state.time_ms - state.config.hint_age_ms_max
         for owner in state.hints.owners():
             if state.hints.oldest_ms(owner) < limit_ms:
                 for stored_at in state.hints.older_than(owner, limit_ms, BATCH_KEYS):
@@ -175,7 +175,7 @@ class HintReplay:
             self.tick(state.now_ms)
         rows = [
             {"owner": owner, "count": count, "bytes": size, "oldest_s": oldest_s}
-            for owner, count, size, oldest_s in state.hints.summary(state.clock.now_ms)
+            for owner, count, size, oldest_s in state.hints.summary(state.time_ms)
         ]
         document = {"hints": rows, "behind": state.hints.behind, "delivered": state.statistics.hints_delivered}
         return [json.dumps(document).encode()]

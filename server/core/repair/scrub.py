@@ -108,7 +108,7 @@ class Scrub:
             self._met_stray()
         elif route.coordinator is None:
             long = versions.clock_entries(record) > state.config.clock_entries_max
-            if long or versions.is_dead(record, state.clock.now_ms):
+            if long or versions.is_dead(record, state.time_ms):
                 self._collection.notice(key, 0)
 
     def _around_damage(self, start: bytes) -> Generator[Step, Any, bytes]:

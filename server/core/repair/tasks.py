@@ -124,7 +124,7 @@ class RepairTasks:
     def _new(self, partitions: Sequence[int]) -> Task:
         state = self._state
         name = f"repair-{state.rng.getrandbits(40):010x}"
-        task = self._tasks[name] = Task(name, state.member.name, len(partitions), partitions, state.clock.now_ms)
+        task = self._tasks[name] = Task(name, state.member.name, len(partitions), partitions, state.time_ms)
         self._save()
         return task
 

@@ -146,7 +146,7 @@ class _LivePage:
         self._examined += 1
         self._size += len(key) + len(record)
         _check(self._state, key, record)
-        if versions.standing(record) == LASTING or not versions.is_dead(record, self._state.clock.now_ms):
+        if versions.standing(record) == LASTING or not versions.is_dead(record, self._state.time_ms):
             self._found += (key, versions.skeleton(record))
 
 

@@ -178,7 +178,7 @@ class Reads(GroupTable[ReadGroup]):
         self.acked(peer, number)
 
     def _complete(self, group: ReadGroup) -> None:
-        now_ms = self._state.clock.now_ms
+        now_ms = self._state.time_ms
         for (finish, sink, number), record in zip(self._take_members(group), group.records, strict=True):
             assert finish is not None
             sink.answer(number, finish(record, sink, now_ms))

@@ -189,12 +189,19 @@ class Relays:
         until_ms = state.now_ms - self._late_ms(peer, sent_ms) + state.config.relay_stale_ms
         batch = RelayedBatch(peer, number, options, self._outgoing, until_ms)
         if self.is_late(batch):
-            state.statistics.relays_stale += len(commands)
-            for index in range(len(commands)):
-                batch.answer(index, STALE)
+            self._turn_back(batch, len(commands))
             return
         run = self._run_in_order if len(options) > 3 else self._run_all
         run(batch, commands)
+
+    def turn_back(self, peer: str, number: int, options: Sequence[bytes], count: int) -> None:
+        """None of a relay's commands is begun: its sender may send them anew."""
+        self._turn_back(RelayedBatch(peer, number, options, self._outgoing, self._state.now_ms), count)
+
+    def _turn_back(self, batch: RelayedBatch, count: int) -> None:
+        self._state.statistics.relays_stale += count
+        for index in range(count):
+            batch.answer(index, STALE)
 
     def is_late(self, sink: Sink) -> bool:
         """Whether the asker's command was relayed so long ago that it may have gone elsewhere since."""

@@ -39,7 +39,7 @@ def take_in(state: State, pairs: list[bytes]) -> str | None:
     if refusal is None:
         for stored_at in pairs[::2]:
             for owner in () if state.owns(stored_at) else state.owners_of(stored_at):
-                state.hints.keep(owner, [stored_at], state.clock.now_ms, state.now_ms, True)
+                state.hints.keep(owner, [stored_at], state.time_ms, state.now_ms, True)
     return refusal
 
 
@@ -53,7 +53,7 @@ def stand_in(state: State, owner: str, pairs: list[bytes]) -> str | None:
         return f"ERR node {state.member.name} does not know the node {owner}"
     refusal = store(state, pairs)
     if refusal is None:
-        state.hints.keep(owner, pairs[::2], state.clock.now_ms, state.now_ms, True)
+        state.hints.keep(owner, pairs[::2], state.time_ms, state.now_ms, True)
     return refusal
 
 

@@ -240,7 +240,7 @@ class Writes(GroupTable[WriteGroup]):
         if not group.plan.owned:  # the records may have gone with the last of their hints since
             with suppress(DamagedRecord):
                 state.records.absorb(group.payload)
-        state.hints.keep(owner, group.payload[::2], state.clock.now_ms, state.now_ms, not group.plan.owned)
+        state.hints.keep(owner, group.payload[::2], state.time_ms, state.now_ms, not group.plan.owned)
 
     def hint_late(self, now_ms: int) -> None:
         """Owners that have not confirmed a group for `hint_after_ms` get a hint; they may still confirm it."""

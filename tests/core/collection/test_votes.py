@@ -18,6 +18,7 @@ from server.core.records.records import META, storage_key
 from server.core.records.versions import TOMBSTONE, clock_entries, decode, encode, merge, pruned, supersede
 from server.core.ring.layout import Member
 from server.storage.memory import MemoryEngine
+from tests.core.commands.talking import go_by_own_clock
 
 WALL_MS = 1_800_000_000_000
 ACTOR = b"actor-a."
@@ -46,6 +47,7 @@ class Voter:
         self.node = Node(members[1], ACTOR, wall_ms, Config(), self.engine, random.Random(1), wall_ms)
         self.node.offer_layout(first_layout(wish, "cluster"))
         self.node.tick(self.now_ms, wall_ms)
+        go_by_own_clock(self.node)
         self.end_turn()
 
     def end_turn(self, synced: bool = False) -> None:

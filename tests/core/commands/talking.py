@@ -54,8 +54,17 @@ def make_node(members: int = 1, config: Config | None = None) -> Node:
     )  # fmt: skip
     if members:
         node.offer_layout(layout_of(tuple([member(number) for number in range(1, members + 1)])))
+        go_by_own_clock(node)
     finish_turn(node)
     return node
+
+
+def go_by_own_clock(node: Node) -> None:
+    """Nobody can be reached who could tell the time, so the node does not wait for that."""
+    assert node.state.layout is not None
+    for each in node.state.layout.members:
+        node.state.cluster_time.cannot_reach(each.id)
+    node.state.follow_time()
 
 
 def finish_turn(node: Node) -> Outbox:

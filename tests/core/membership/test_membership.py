@@ -20,6 +20,7 @@ from server.core.ring.change import ADDRESS, JOIN, LEAVE, REMOVE, WEIGHT, Change
 from server.core.ring.layout import Layout, Member
 from server.core.ring.succession import LOG_MAX, commit, merge, release
 from server.storage.memory import MemoryEngine
+from tests.core.commands.talking import go_by_own_clock
 
 WALL_MS = 1_800_000_000_000
 NAMES = ("n1", "n2", "n3", "n4")
@@ -53,6 +54,7 @@ class Machine:
         self.start()
         if layout is not None:
             assert self.node.offer_layout(layout)
+            go_by_own_clock(self.node)
             self.turn()
 
     def start(self, address: str = "") -> None:
@@ -178,7 +180,7 @@ def test_gossip_carries_a_view() -> None:
     machine = Machine(layout=layout_of())
     machine.node.connected("n2", machine.now_ms)
     kinds = [message[0] for message in machine.said()["n2"]]
-    assert kinds == [b"LAYOUT", b"ORDERLY", b"CLOCK", b"GOSSIP", b"VIEW"]
+    assert kinds == [b"LAYOUT", b"ORDERLY", b"CLOCK", b"TIME", b"GOSSIP", b"VIEW"]
 
 
 def test_what_others_say_who_are_no_members_is_not_taken() -> None:
