@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from protocol.frames import seal
+from protocol.frames import BODY_BYTES, seal_small
 from protocol.slots import key_slot
 from server.core.base.clock import HybridClock
 from server.core.base.clock_report import ClockReport
@@ -54,9 +54,11 @@ LAG_MS_MAX = 1000  # a turn that comes later than this judges no deadline: what 
 
 
 class Outbox:
-    """What a turn leaves behind: commit `writes` as one batch, then send `messages`, then `replies`, then close."""
+    """What a turn leaves behind: commit `writes` as one batch, then send `messages`, then `replies`, then close.
 
-    __slots__ = ("closing", "messages", "replies", "turn", "writes")
+    `large` are messages, by peer, that are to travel in pieces, behind `messages` (protocol/pieces.py)."""
+
+    __slots__ = ("closing", "large", "messages", "replies", "turn", "writes")
 
     def __init__(
         self,
@@ -65,9 +67,11 @@ class Outbox:
         replies: list[tuple[Session, bytes]],
         closing: list[Session],
         turn: int,
+        large: dict[str, list[bytes]],
     ) -> None:
         self.writes = writes
         self.messages = messages
+        self.large = large
         self.replies = replies
         self.closing = closing
         self.turn = turn
@@ -109,6 +113,8 @@ class Node:
         self.started_ms = 0
         self.facts: dict[str, str] = {}  # what the shell knows of its process, for INFO
         self._closing: list[Session] = []
+        self._large_bytes = config.large_message_bytes
+        self._body_bytes = min(BODY_BYTES, self._large_bytes)
         self._routed_generation = -1
         self._ticked_ms = -1
         self._next_session = 0
@@ -227,6 +233,7 @@ class Node:
         state.at(now_ms)
         state.links.discard(peer)
         state.messages.pop(peer, None)
+        state.trailing.pop(peer, None)
         state.liveness.link_lost(peer, now_ms)
         state.reroute()
         self.reads.peer_lost(peer)
@@ -342,12 +349,23 @@ class Node:
         self.relays.launch()
         self.farewell.look()
         replies = [(session, data) for session in due if (data := session.flush())]
-        messages = {peer: seal(encoded) for peer, encoded in state.messages.items()}
+        large: list[bytes] = []
+        large_messages: dict[str, list[bytes]] = {}
+        messages: dict[str, bytes] = {}
+        for peer, encoded in state.messages.items():
+            if data := seal_small(encoded, self._large_bytes, large, self._body_bytes):
+                messages[peer] = data
+            if large:
+                large_messages[peer], large = large, []
         state.messages.clear()
+        if state.trailing:
+            for peer, encoded in state.trailing.items():
+                large_messages.setdefault(peer, []).extend(encoded)
+            state.trailing.clear()
         closing = [session for session in self._closing if not session.in_flight]
         self._closing = [session for session in self._closing if session.in_flight]
         self.votes.keep_bound()
-        return Outbox(state.records.take(), messages, replies, closing, state.statistics.turns)
+        return Outbox(state.records.take(), messages, replies, closing, state.statistics.turns, large_messages)
 
     def retire(self) -> dict[bytes, bytes | None]:
         """A last batch, to be committed after the last turn of a clean stop: the next start is quicker with it."""

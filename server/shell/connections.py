@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("dyn")
 PEER_VERSION = 1
+PIECES = b"PIECES"  # says in an introduction, and in its answer, that large messages may come in pieces
+WELCOME_PIECES = b"+OK PIECES\r\n"
 # What reading a message raises that is damaged, or that no sound node would send.
 _NONSENSE = (DamagedFrame, LayoutError, ValueError, TypeError, LookupError, struct.error)
 _FIRST_REPLY_BYTES = 4096  # what we take a client's replies for before we have seen any
@@ -184,7 +186,7 @@ class Connection(asyncio.Protocol):
     # Another node's connection
 
     def _become_peer(self, args: list[bytes]) -> None:
-        """DYN.PEER version cluster id incarnation [epoch revision]: from here on frames follow, in this direction only."""
+        """DYN.PEER version cluster id incarnation [epoch revision [PIECES]]: from here on frames come, none go."""
         server = self._server
         error = server.check_peer(args)
         if error:
@@ -196,7 +198,7 @@ class Connection(asyncio.Protocol):
         server.connections.pop(self.session.id, None)
         server.fellows[self.session.id] = self
         self._node.close_session(self.session)
-        self.transport.write(resp.OK)
+        self.transport.write(WELCOME_PIECES if PIECES in args[7:] else resp.OK)
         self._node.greeted(self.peer, server.now_ms())
         server.peer_arrived(self.peer)
         server.schedule_turn()

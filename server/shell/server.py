@@ -111,6 +111,9 @@ class Server:
             link = links.get(peer)
             if link is not None:
                 link.write(data)
+        for peer, messages in outbox.large.items():
+            if peer in links:
+                links[peer].write_large(messages)
         connections = self.connections
         for session, data in outbox.replies:
             connection = connections.get(session.id)

@@ -152,6 +152,8 @@ class Host:
         self.crash_before = ""
         for outbox in self._held:
             self.speak(outbox)
+        for link in self._links.values():
+            link.finish()
         for pipe in self.network.pipes(receiver=self.id):
             pipe.abort()
         self._end(in_order=True)
@@ -286,6 +288,9 @@ class Host:
             link = self._links.get(peer)
             if link is not None:
                 link.write(outbox.messages[peer])
+        for peer, messages in outbox.large.items():
+            if peer in self._links and reach == len(peers):
+                self._links[peer].write_large(messages)
         if self._dies("some messages", bool(peers)) or self._dies("replies", bool(outbox.replies)):
             return
         replies = outbox.replies

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from protocol import resp
 from protocol.frames import DamagedFrame, FrameReader
+from protocol.pieces import PieceQueue
 from protocol.requests import RequestLimits, RequestReader
 from tests.sim.events import Action
 from tests.sim.network import CONNECT_TIMEOUT_MS, Pipe
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tests.sim.host import Host
 
 RETRY_MS = 250
+PIECE_GAP_MS_MAX = 2  # between two pieces of a large message
 
 
 class Link:
@@ -31,6 +33,8 @@ class Link:
         self._connecting = False
         self._open = False
         self._over = False
+        self._queue = PieceQueue(max(1, host.config.large_message_bytes // 4))
+        self._pumping = False
         self.connect()
 
     def connect(self) -> None:
@@ -93,6 +97,7 @@ class Link:
 
     def _closed(self) -> None:
         self._pipe = None
+        self._queue.clear()
         if self._open:
             self._open = False
             if not self._host.has_link(self.peer):
@@ -108,6 +113,29 @@ class Link:
         """A turn's messages to this peer."""
         if self._pipe is not None and self._open:
             self._pipe.write(data)
+
+    def write_large(self, messages: list[bytes]) -> None:
+        """A turn's messages that travel in pieces: whatever else is said meanwhile passes between two of them."""
+        if self._pipe is not None and self._open:
+            for message in messages:
+                self._queue.add(message)
+            self._pump()
+
+    def _pump(self) -> None:
+        if self._pumping or not self._queue or self._pipe is None:
+            return
+        self._pumping = True
+        self._pipe.write(self._queue.next())
+        self._host.events.after(self._host.rng.randint(0, PIECE_GAP_MS_MAX), lambda: self._deliver(self._go_on))
+
+    def _go_on(self) -> None:
+        self._pumping = False
+        self._pump()
+
+    def finish(self) -> None:
+        """The process ends in order: all that waits is sent."""
+        while self._pipe is not None and self._queue:
+            self._pipe.write(self._queue.next())
 
     def _deliver(self, action: Action) -> None:
         if self._host.life == self._life:

@@ -29,8 +29,9 @@ class Config:
     disk_free_bytes_min: int = 64 << 20  # below this, writes are refused with DISKFULL before the engine would fail
 
     # Data
-    key_bytes_max: int = 32 << 10
+    key_bytes_max: int = 64 << 10
     value_bytes_max: int = 16 << 20
+    record_bytes_max: int = 32 << 20  # all values under one key together: a write past it is refused, TOOMANYSIBLINGS
     siblings_max: int = 100  # more concurrent values than this under one key: TOOMANYSIBLINGS
 
     # Clients
@@ -44,12 +45,16 @@ class Config:
     pipeline_max: int = 4096  # commands of one client in flight
     turn_commands_max: int = 200  # of clients in one turn, which ends at this many without waiting for more
     requests_in_flight_max: int = 200_000  # of all clients: BUSY above
+    values_in_flight_bytes_max: int = 96 << 20  # of all nodes' clients: past its share a node reads no more of them
     idle_timeout_ms: int = 0  # close clients idle for longer; 0 never, as Redis' `timeout`
 
     # Peers
     frame_bytes_max: int = 256 << 20
+    large_message_bytes: int = 256 << 10  # from so many on a message travels in pieces of a quarter of that
     batch_bytes_max: int = 4 << 20  # a group of writes is sent once it has grown to this, at the latest
-    peer_buffer_bytes_max: int = 64 << 20  # unsent bytes at which a peer's link is cut instead of growing
+    peer_buffer_bytes_max: int = 512 << 20  # unsent bytes at which a peer's link is cut instead of growing
+    peer_backlog_bytes_max: int = 128 << 20  # past it a peer gets hints instead of writes, if it can be spared
+    peer_stall_ms_max: int = 3000  # a peer that takes nothing that is sent to it for so long gets its link cut
     unconfirmed_bytes_max: int = 256 << 20  # writes that some owner has not confirmed: past it they become hints early
 
     # Hints

@@ -72,8 +72,10 @@ class State:
         self.links: set[str] = set()  # peers that we have a connection to; asked for membership, never iterated
         self.going: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
         self.full: dict[str, None] = {}  # peers that have no room on their disks
+        self.backlogged: dict[str, None] = {}  # peers that more large messages wait for than they take
         self.heard_ms: dict[str, int] = {}  # when anything last came from a peer
         self.messages: dict[str, list[bytes]] = {}
+        self.trailing: dict[str, list[bytes]] = {}  # messages, however small, that must not pass large ones
         self.ready: list[Session] = []
         self.in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
         self.statistics = Statistics()
@@ -159,6 +161,10 @@ class State:
             self.messages[peer] = [message]
         else:
             messages.append(message)
+
+    def send_behind(self, peer: str, message: bytes) -> None:
+        """Queues an encoded message for `peer` behind the large messages that wait for it."""
+        self.trailing.setdefault(peer, []).append(message)
 
     def actor_for(self, owned: bool) -> bytes:
         """HOT. The actor of a write that is coordinated here."""

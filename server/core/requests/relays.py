@@ -10,6 +10,11 @@ two clocks need to agree), hence how late a relay is, and refuses one that is la
 The same holds for the second step of a command, which a coordinator that slept between both would take late (`is_late`).
 Clocks drift, so the least difference may grow by a thousandth of the time that we are awake; not while we are frozen.
 
+A large command travels in pieces (protocol/pieces.py), and small ones of the turns to come pass it. A later command of
+the same key must not: it follows the large one, in the same lane, however small it is (`State.send_behind`), so that
+commands of a key reach their coordinator in the order in which they were sent. Commands of other keys do not wait for it,
+for it has a relay of its own; nor does a small reply wait for a large one.
+
 A command that must not run twice (SET NX, say) is not sent again: its asker learns that the outcome is unknown.
 """
 
@@ -125,9 +130,11 @@ class Relays:
         self._refuse = refuse
         self._gathering: dict[tuple[str, bool, int, int], RelayRow] = {}
         self._rows: dict[int, RelayRow] = {}
+        self._behind: dict[tuple[str, bytes], int] = {}  # (coordinator, key) of large commands: their last row
         self._outgoing: list[RelayedBatch] = []
         self._least_difference_ms: dict[str, int] = {}
         self._awake_ms = 0
+        self._large_bytes = state.config.large_message_bytes
 
     def forward(self, sink: Sink, number: int, args: list[bytes], peer: str, begun_ms: int = -1) -> None:
         """HOT. Sends the command to `peer` at the end of the turn."""
@@ -151,20 +158,67 @@ class Relays:
         if self._gathering:
             gathering, self._gathering = self._gathering, {}
             for (peer, resp3, read_quorum, write_quorum), row in gathering.items():
-                row.missing = len(row.items)
-                state.in_flight += row.missing
-                state.statistics.relays += row.missing
-                self._rows[row.number] = row
                 options = (b"1" if resp3 else b"0", b"%d" % read_quorum, b"%d" % write_quorum)
-                commands = [item[2] for item in row.items if item is not None]
-                state.send(peer, state.message(b"RELAY", row.number, row.sent_ms, options, *commands))
+                message = self._track(row, options)
+                if len(message) < self._large_bytes and not self._behind:
+                    state.send(peer, message)
+                else:
+                    self._send_in_two_lanes(row, options)
         if self._outgoing:
             for batch in self._outgoing:
                 indexes = encode_indexes(batch.indexes)
                 if batch.peer in state.links:
-                    state.send(batch.peer, state.message(b"RELAYED", batch.number, indexes, *batch.replies))
+                    message = state.message(b"RELAYED", batch.number, indexes, *batch.replies)
+                    if len(message) < self._large_bytes:
+                        state.send(batch.peer, message)
+                    else:
+                        self._reply_one_by_one(batch)
                 batch.indexes, batch.replies = [], []
             self._outgoing.clear()  # in place: the batches append to this very list
+
+    def _reply_one_by_one(self, batch: RelayedBatch) -> None:
+        for index, reply in zip(batch.indexes, batch.replies, strict=True):
+            message = self._state.message(b"RELAYED", batch.number, encode_indexes([index]), reply)
+            self._state.send(batch.peer, message)
+
+    def _track(self, row: RelayRow, options: tuple[bytes, ...]) -> bytes:
+        """HOT. The row is in flight from now on. Answers its message."""
+        state = self._state
+        row.missing = len(row.items)
+        state.in_flight += row.missing
+        state.statistics.relays += row.missing
+        self._rows[row.number] = row
+        commands = [item[2] for item in row.items if item is not None]
+        return state.message(b"RELAY", row.number, row.sent_ms, options, *commands)
+
+    def _send_in_two_lanes(self, row: RelayRow, options: tuple[bytes, ...]) -> None:
+        """Sends a row as several, each small enough: its large commands, and those behind one of the same key, in the lane
+        of the large messages; all others past them."""
+        state, peer, items = self._state, row.peer, row.items
+        del self._rows[row.number]
+        state.in_flight -= row.missing
+        state.statistics.relays -= row.missing
+        behind = {key: number for key, number in self._behind.items() if number in self._rows}
+        first, rest = RelayRow(state.number(), peer, row.sent_ms), []
+        for item in items:
+            if item is None:
+                continue
+            place = (peer, item[2][1] if len(item[2]) > 1 else b"")
+            if place in behind or sum(map(len, item[2])) >= self._large_bytes // 2:
+                behind[place] = 0
+                rest.append(item)
+            else:
+                first.items.append(item)
+                first.begun_ms = min(item[3], first.begun_ms)
+        if first.items:
+            state.send(peer, self._track(first, options))
+        self._behind = behind
+        for item in rest:
+            other = RelayRow(state.number(), peer, row.sent_ms)
+            other.begun_ms = min(item[3], other.begun_ms)
+            other.items.append(item)
+            behind[peer, item[2][1] if len(item[2]) > 1 else b""] = other.number
+            state.send_behind(peer, self._track(other, options))
 
     def relayed(
         self, peer: str, number: int, sent_ms: int, options: Sequence[bytes], commands: list[list[bytes]]
@@ -278,6 +332,8 @@ class Relays:
         """Ends the wait for what has waited longer than the coordinator's own deadline."""
         state = self._state
         self._awake_ms += state.config.tick_ms
+        if self._behind:
+            self._behind = {key: number for key, number in self._behind.items() if number in self._rows}
         patience_ms = state.config.request_timeout_ms + _GRACE_MS
         for number, row in list(self._rows.items()):
             if row.begun_ms + patience_ms <= now_ms:
