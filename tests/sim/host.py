@@ -251,7 +251,7 @@ class Host:
             return
         self._turn_asked = False
         outbox = self.node.take()
-        if outbox.writes or outbox.messages or outbox.replies:
+        if outbox.writes or outbox.messages or outbox.large or outbox.replies:
             told = ", ".join(f"{len(data)} bytes to {peer}" for peer, data in outbox.messages.items())
             self.trace(
                 f"{self.member.name} ends a turn: {len(outbox.writes)} writes, {len(outbox.replies)} replies; {told}"
@@ -280,17 +280,14 @@ class Host:
 
     def speak(self, outbox: Outbox) -> None:
         """What the turn has to say, its writes being committed."""
-        if self._dies("messages", bool(outbox.messages)):
+        if self._dies("messages", bool(outbox.messages or outbox.large)):
             return
-        peers = list(outbox.messages)
+        peers = list(outbox.messages | outbox.large)
         reach = self.rng.randint(0, len(peers)) if self.crash_before == "some messages" else len(peers)
         for peer in peers[:reach]:
             link = self._links.get(peer)
             if link is not None:
-                link.write(outbox.messages[peer])
-        for peer, messages in outbox.large.items():
-            if peer in self._links and reach == len(peers):
-                self._links[peer].write_large(messages)
+                link.write(outbox.messages.get(peer, b""), outbox.large.get(peer, ()))
         if self._dies("some messages", bool(peers)) or self._dies("replies", bool(outbox.replies)):
             return
         replies = outbox.replies

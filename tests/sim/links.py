@@ -6,6 +6,7 @@ the node; when the peer has answered them the link is open. A damaged frame ends
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from protocol import resp
@@ -109,15 +110,12 @@ class Link:
         """Whether the peer has taken us for a fellow, and the connection stands."""
         return self._open
 
-    def write(self, data: bytes) -> None:
-        """A turn's messages to this peer."""
+    def write(self, data: bytes, large: Sequence[bytes] = ()) -> None:
+        """A turn's messages to this peer; the large ones travel in pieces, and what is said meanwhile between these."""
         if self._pipe is not None and self._open:
-            self._pipe.write(data)
-
-    def write_large(self, messages: list[bytes]) -> None:
-        """A turn's messages that travel in pieces: whatever else is said meanwhile passes between two of them."""
-        if self._pipe is not None and self._open:
-            for message in messages:
+            if data:
+                self._pipe.write(data)
+            for message in large:
                 self._queue.add(message)
             self._pump()
 
