@@ -1,8 +1,11 @@
 """From a client's arguments to a running command: look-up, arity, order within a connection, and the limits on load.
 
 Theory. Redis runs a connection's commands one after the other. We run them side by side wherever nobody can tell: reads
-beside reads, plain writes beside plain writes. A command that could be told (a GET behind a SET of the same key, say)
-waits in its session's backlog, and with it all that follow, until what it depends on has been answered.
+beside reads, plain writes beside plain writes of the same turn, and commands of different keys in any case (lanes.py). A
+command that could be told (a GET behind a SET of the same key, say) begins once the commands before it that name its keys
+have their answers. What has gathered in a lane until then begins together: as it is if it is all of one kind, else as a
+chain, which one coordinator runs in order (chains.py). So a pipeline costs a round trip for each wave of commands of its
+most frequent key, not one for each command, and an amount of work that is linear in its length.
 """
 
 from __future__ import annotations
@@ -20,16 +23,19 @@ from server.core.base.errors import (
     unknown_subcommand,
     wrong_arity,
 )
+from server.core.base.lanes import Lane, Lanes, Parked
 from server.core.base.sinks import Session, Sink
-from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, MIXED, READ, WRITE, CommandSpec
+from server.core.chains import Chains
+from server.core.commands.spec import ALONE, IMMEDIATE, READ, WRITE, CommandSpec
 from server.core.commands.table import commands_by_name, find_command
 from server.core.records.versions import DamagedRecord
-from server.core.requests.relays import STALE, SecondAttempt
+from server.core.requests.relays import STALE, RelayItem, SecondAttempt
 
 if TYPE_CHECKING:
     from server.core.node import Node
 
-_NONE: set[bytes] = set()  # never added to
+CHAIN_COMMANDS_MAX = 256  # a longer chain would hold up the turn of its coordinator
+CHAIN_BYTES_MAX = 1 << 20  # of arguments
 BUSY = ErrorReply.of("BUSY this node has as many requests in flight as it is allowed to: try again later")
 
 
@@ -42,6 +48,7 @@ class Dispatcher:
         self._in_flight_max = node.state.config.requests_in_flight_max
         self._refusal = BUSY  # of commands above that
         self._commands = commands_by_name()
+        self._chains = Chains(node, self.run)
 
     def close(self, refusal: ErrorReply) -> None:
         """From now on clients' commands that need data are refused, those that wait for others included."""
@@ -51,24 +58,24 @@ class Dispatcher:
         """All commands are taken again, as many as are allowed."""
         self._in_flight_max, self._refusal = self._state.config.requests_in_flight_max, BUSY
 
-    def take(self, session: Session, batch: list[list[bytes]]) -> None:
+    def admit(self, session: Session, batch: list[list[bytes]]) -> None:
         """HOT. Takes the next commands of a session.
 
         The loop knows one short cut: a command written and counted as nearly always, beside none or its own kind.
         """
         commands, node = self._commands, self._node
         slots, first = session.slots, session.first_number
-        earlier = self._written_earlier(session)
+        turn = self._state.statistics.turns
         for args in batch:
             spec = commands.get(args[0])
             if (
                 spec is None
                 or len(args) != spec.usual_count
-                or (session.in_flight and spec.overlap != session.kind)
+                or session.lanes is not None
+                or (session.in_flight and not _runs_beside(session.kind, session.turn, spec.overlap, turn))
                 or session.backlog
                 or session.closing
                 or self._state.in_flight > self._in_flight_max
-                or (earlier and spec.overlap == WRITE and args[1] in earlier)
             ):
                 if session.closing:
                     break  # Redis drops what is pipelined behind QUIT
@@ -76,6 +83,7 @@ class Dispatcher:
                     session.backlog.append(args)
                 continue
             session.kind = spec.overlap
+            session.turn = turn
             session.last_command = spec.name
             session.in_flight += 1
             slots.append(args)
@@ -85,82 +93,88 @@ class Dispatcher:
                 self._fail(session, first + len(slots) - 1, args, error)
         self._state.statistics.commands += len(batch)
 
-    def resume(self, session: Session) -> None:
-        """Some of the session's commands were answered: those that waited for them may begin."""
+    def resume(self, session: Session, count_max: int) -> int:
+        """Begins commands of the session that waited for others and need not wait any more, about `count_max` at most.
+
+        Answers how many it has begun; if that is less than `count_max`, no other one may begin.
+        """
+        count = 0
+        while count < count_max and session.lanes is not None and session.lanes.free:
+            count += self._begin_parked(session, session.lanes, session.lanes.free.popleft())
         backlog = session.backlog
-        while backlog and not session.closing and self._begin(session, backlog[0]):
+        while count < count_max and backlog and not session.closing and self._begin(session, backlog[0]):
             backlog.popleft()
+            count += 1
+        return count
 
     def _begin(self, session: Session, args: list[bytes]) -> bool:
-        """Starts the command, unless it has to wait for others of its session: then False."""
-        spec = self._find(args)
-        overlap = IMMEDIATE if spec is None else spec.overlap
-        if overlap == WRITE and spec is not None and len(args) > spec.plain_args:
-            overlap = EXCLUSIVE
+        """Starts the command, or parks it in its lanes. False if it has to wait until it is alone, or for one that is."""
+        spec, turn = self._find(args), self._state.statistics.turns
+        kind = IMMEDIATE if spec is None or not spec.accepts(len(args)) else spec.kind_of(args)
         if not session.in_flight:
-            session.kind = overlap
-        elif overlap != IMMEDIATE and (overlap != session.kind or overlap != READ):
-            if self._must_wait(session, overlap, spec, args):
-                return False
-            session.kind = overlap if overlap == session.kind == WRITE else MIXED
-        number = session.open(args)
+            session.kind, session.turn = kind, turn
+        elif kind == ALONE or session.kind == ALONE:
+            return False
+        elif kind != IMMEDIATE:
+            assert spec is not None
+            if session.lanes is None and not _runs_beside(session.kind, session.turn, kind, turn):
+                session.lanes = self._open_lanes(session)
+            if session.lanes is not None:
+                number, lanes = session.open(args), session.lanes.of_keys(spec.keys_of(args))
+                if not all(_may_enter(lane, kind, turn) for lane in lanes):
+                    session.lanes.park(Parked(number, args, kind, lanes))
+                    self._state.in_flight += 1
+                    return True
+                session.lanes.enter(number, lanes, kind, turn)
+                self._start(spec, session, number, args)
+                return True
+        self._start(spec, session, session.open(args), args)
+        return True
+
+    def _start(self, spec: CommandSpec | None, session: Session, number: int, args: list[bytes]) -> None:
         if self._state.in_flight > self._in_flight_max and spec is not None and spec.needs_data():
             self._state.statistics.busy += self._refusal is BUSY
             session.answer(number, self._refusal)
         else:
             session.last_command = "" if spec is None else spec.name
             self._execute(spec, session, number, args)
-        return True
+
+    def _open_lanes(self, session: Session) -> Lanes:
+        """The lanes of what the session has in flight, which is of one kind and needed none so far."""
+        lanes = Lanes()
+        for number, args in session.unanswered():
+            spec = self._find(args)
+            if spec is not None and spec.overlap != IMMEDIATE:
+                lanes.enter(number, lanes.of_keys(spec.keys_of(args)), session.kind, session.turn)
+        return lanes
+
+    def _begin_parked(self, session: Session, lanes: Lanes, lane: Lane) -> int:
+        """Nothing runs in this lane any more: begins the next of what is parked there. Answers how many commands."""
+        if lane.running or not lane.parked or not lane.parked[0].is_first():
+            return 0
+        wave = _next_wave(lane)
+        kind, turn = wave[0].kind, self._state.statistics.turns
+        for parked in wave:
+            lanes.unpark(parked)
+            lanes.enter(parked.number, parked.lanes, kind, turn)
+        self._state.in_flight -= len(wave)
+        if len(wave) == 1 or (all(parked.kind == kind for parked in wave[1:]) and kind in (READ, WRITE)):
+            for parked in wave:
+                self._execute(self._find(parked.args), session, parked.number, parked.args)
+        else:
+            self._chains.run(lane.key, [(session, parked.number, parked.args, -1) for parked in wave])
+        return len(wave)
 
     def _find(self, args: list[bytes]) -> CommandSpec | None:
         spec = self._commands.get(args[0])
         return find_command(args) if spec is None or spec.subcommands else spec
-
-    def _must_wait(self, session: Session, overlap: int, spec: CommandSpec | None, args: list[bytes]) -> bool:
-        if overlap == ALONE or session.kind == ALONE:
-            return True
-        assert spec is not None
-        keys = spec.keys_of(args)
-        if overlap == WRITE:
-            earlier = self._written_earlier(session)
-            if any(key in earlier for key in keys):
-                return True
-        for other in session.unanswered():
-            other_spec = find_command(other)
-            if other_spec is None or other_spec.overlap == IMMEDIATE:
-                continue
-            both_reads = overlap == READ and other_spec.overlap == READ
-            both_writes = overlap == WRITE and other_spec.overlap == WRITE and len(other) <= other_spec.plain_args
-            if not (both_reads or both_writes) and any(key in keys for key in other_spec.keys_of(other)):
-                return True
-        return False
-
-    def _written_earlier(self, session: Session) -> set[bytes]:
-        """The keys that the session's commands in flight since an earlier turn may write; looked up once a turn.
-
-        Writes of one turn travel together and are run, refused or lost together, in their order. One that was sent in an
-        earlier turn may yet be sent again, so nothing else may be written to its key before it has its answer.
-        """
-        turn = self._state.statistics.turns
-        if session.turn != turn:
-            session.turn = turn
-            if not session.in_flight or session.kind == READ:
-                session.earlier = _NONE
-                return _NONE
-            session.earlier = set()
-            for args in session.unanswered():
-                if len(args) <= 3:
-                    session.earlier.update(args[1:2])
-                elif (spec := find_command(args)) is not None:
-                    session.earlier.update(spec.keys_of(args))
-        return session.earlier
 
     def run(self, sink: Sink, number: int, args: list[bytes]) -> None:
         """Runs a command for `sink`, whatever else is in flight."""
         self._execute(self._find(args), sink, number, args)
 
     def run_all(self, sink: Sink, batch: list[list[bytes]]) -> None:
-        """HOT. Runs the commands of a relay, numbered from 0; with the short cut of `take`."""
+        """HOT. Runs the commands of a relay, numbered from 0; with the short cut of `admit`."""
         commands, node = self._commands, self._node
         for number, args in enumerate(batch):
             spec = commands.get(args[0])
@@ -171,6 +185,10 @@ class Dispatcher:
                 spec.handler(node, sink, number, args)
             except (CommandError, DamagedRecord) as error:
                 self._fail(sink, number, args, error)
+
+    def run_in_order(self, sink: Sink, batch: list[list[bytes]]) -> None:
+        """Runs the commands of a relay, numbered from 0, those of one key in order."""
+        self._chains.run_all([(sink, number, args, -1) for number, args in enumerate(batch)])
 
     def _execute(self, spec: CommandSpec | None, sink: Sink, number: int, args: list[bytes]) -> None:
         if spec is None:
@@ -219,23 +237,42 @@ class Dispatcher:
         `maybe_run`: the lost one may have done it, so one that must not run twice ends here, its outcome unknown, or as
         `refusal` says.
         """
-        state = self._state
-        spec = find_command(args)
+        asker = self._asker_again(sink, number, args, begun_ms, maybe_run, refusal)
+        if asker is None:
+            return
+        spec, state = find_command(args), self._state
+        assert spec is not None, "only known commands are relayed"
+        route = state.routes[key_slot(args[1]) >> state.route_shift]
+        choose = route.reader_for if spec.overlap == READ else route.coordinator_for
+        target = choose(asker.relayed)
+        if target is None:
+            self._execute(spec, asker, number, args)
+        else:
+            self._node.relays.forward(asker, number, args, target, begun_ms)
+
+    def retry_in_order(self, items: list[RelayItem], maybe_run: bool) -> None:
+        """As `retry`, for commands that were relayed to be run in order."""
+        chain: list[RelayItem] = []
+        for sink, number, args, begun_ms in items:
+            asker = self._asker_again(sink, number, args, begun_ms, maybe_run, None)
+            if asker is not None:
+                chain.append((asker, number, args, begun_ms))
+        self._chains.run_all(chain)
+
+    def _asker_again(
+        self, sink: Sink, number: int, args: list[bytes], begun_ms: int, maybe_run: bool, refusal: bytes | None
+    ) -> Sink | None:
+        """The sink for a second attempt of a relayed command; None if it must not run again, and is answered."""
+        spec, state = find_command(args), self._state
         assert spec is not None, "only known commands are relayed"
         if (maybe_run and spec.once(args)) or state.now_ms - begun_ms > state.config.request_timeout_ms:
             state.statistics.timeouts += 1
             sink.answer(number, refusal or coordinator_lost("unread" if spec.overlap == READ else "maybe-written"))
-            return
+            return None
         state.statistics.relays_retried += 1
         if maybe_run and spec.overlap != READ and not isinstance(sink, SecondAttempt):
-            sink = SecondAttempt(sink)
-        route = state.routes[key_slot(args[1]) >> state.route_shift]
-        choose = route.reader_for if spec.overlap == READ else route.coordinator_for
-        target = choose(sink.relayed)
-        if target is None:
-            self._execute(spec, sink, number, args)
-        else:
-            self._node.relays.forward(sink, number, args, target, begun_ms)
+            return SecondAttempt(sink)
+        return sink
 
     def refuse(self, sink: Sink, number: int, args: list[bytes]) -> None:
         """A command for a key none of whose owners can be reached from here."""
@@ -247,3 +284,33 @@ class Dispatcher:
         spec = find_command(args)
         outcome = "unread" if spec is not None and spec.overlap == READ else "unwritten"
         sink.answer(number, no_owner(state.member.name, outcome))
+
+
+def _runs_beside(kind: int, turn: int, other: int, now: int) -> bool:
+    """HOT. Whether a command of kind `other` may begin in turn `now` beside those of `kind` that began in `turn`."""
+    return kind == other and (kind == READ or (kind == WRITE and turn == now))
+
+
+def _may_enter(lane: Lane, kind: int, now: int) -> bool:
+    """HOT. Whether a command of that kind may begin in turn `now` beside what the lane holds."""
+    return not lane.parked and (not lane.running or _runs_beside(lane.kind, lane.turn, kind, now))
+
+
+def _next_wave(lane: Lane) -> list[Parked]:
+    """The commands parked in a lane that may begin together: one alone, or as many as one chain may hold."""
+    wave: list[Parked] = []
+    size_bytes = 0
+    for parked in lane.parked:
+        size_bytes += sum(map(len, parked.args))
+        if wave and (size_bytes > CHAIN_BYTES_MAX or len(wave) == CHAIN_COMMANDS_MAX or not _fits_chain(parked)):
+            break
+        wave.append(parked)
+        if not _fits_chain(parked):
+            break
+    return wave
+
+
+def _fits_chain(parked: Parked) -> bool:
+    """Whether the command can be one of a chain: it has one key, and reads what the asker's quorum says."""
+    spec = find_command(parked.args)
+    return len(parked.lanes) == 1 and spec is not None and spec.group != "dyn"

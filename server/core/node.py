@@ -103,7 +103,8 @@ class Node:
         self.timers = Timers()
         self.background = Background(self.state, self.timers)
         self.dispatcher = Dispatcher(self)
-        self.relays = Relays(self.state, self.dispatcher.run_all, self.dispatcher.retry, self.dispatcher.refuse)
+        run = self.dispatcher
+        self.relays = Relays(self.state, run.run_all, run.run_in_order, run.retry, run.retry_in_order, run.refuse)
         self.questions = Questions(self.state, self._answerers())
         self.anti_entropy = AntiEntropy(self.state, self.questions, self.background)
         self.jobs = RepairJobs(self.state, self.questions, self.background)
@@ -113,8 +114,7 @@ class Node:
         self.started_ms = 0
         self.facts: dict[str, str] = {}  # what the shell knows of its process, for INFO
         self._closing: list[Session] = []
-        self._large_bytes = config.large_message_bytes
-        self._body_bytes = min(BODY_BYTES, self._large_bytes)
+        self._resuming: dict[Session, None] = {}  # sessions with commands that may begin, now or in the next turn
         self._routed_generation = -1
         self._ticked_ms = -1
         self._next_session = 0
@@ -122,6 +122,8 @@ class Node:
         self._begin()
 
     def _begin(self) -> None:
+        self._large_bytes = self.state.config.large_message_bytes
+        self._body_bytes = min(BODY_BYTES, self._large_bytes)
         self.mending = Mending(self.state, self.questions, self.background)
         self.state.records.on_damage = self.mending.note
         self.votes = Votes(self.state, self.writes.in_flight, self.reads.is_overdue)
@@ -201,7 +203,7 @@ class Node:
         """HOT. The next commands of a client, in order."""
         self.state.at(now_ms)
         session.active_ms = now_ms
-        self.dispatcher.take(session, batch)
+        self.dispatcher.admit(session, batch)
 
     def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
         """Runs a command of several steps for `sink`."""
@@ -221,6 +223,7 @@ class Node:
         state.going.pop(peer, None)
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
+        state.send(peer, state.message(b"ORDERLY", 0))
         if state.disk_full:
             state.send(peer, state.message(b"FULL", 1))
         self._peer_messages.gossip(peer, 1)  # and what is staged
@@ -233,7 +236,6 @@ class Node:
         state.at(now_ms)
         state.links.discard(peer)
         state.messages.pop(peer, None)
-        state.trailing.pop(peer, None)
         state.liveness.link_lost(peer, now_ms)
         state.reroute()
         self.reads.peer_lost(peer)
@@ -250,6 +252,7 @@ class Node:
         self.relays.peer_renewed(peer)
         self.state.going.pop(peer, None)
         self.state.full.pop(peer, None)  # should it be, it says so now
+        self.relays.orderly.pop(peer, None)
         self.state.liveness.heard(peer, now_ms)
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
@@ -337,15 +340,7 @@ class Node:
             self._routed_generation = state.liveness.generation
             state.reroute()
         state.statistics.turns += 1
-        due: list[Session] = []
-        while self.writes.launch() or self.reads.launch() or state.ready:
-            answered = state.ready[:]
-            state.ready.clear()
-            for session in answered:
-                session.listed = False
-                if session.backlog:
-                    self.dispatcher.resume(session)
-            due += answered
+        due = self._answer()
         self.relays.launch()
         self.farewell.look()
         replies = [(session, data) for session in due if (data := session.flush())]
@@ -358,14 +353,38 @@ class Node:
             if large:
                 large_messages[peer], large = large, []
         state.messages.clear()
-        if state.trailing:
-            for peer, encoded in state.trailing.items():
-                large_messages.setdefault(peer, []).extend(encoded)
-            state.trailing.clear()
         closing = [session for session in self._closing if not session.in_flight]
         self._closing = [session for session in self._closing if session.in_flight]
         self.votes.keep_bound()
         return Outbox(state.records.take(), messages, replies, closing, state.statistics.turns, large_messages)
+
+    def _answer(self) -> list[Session]:
+        """Launches what has gathered, and begins what waited for its answers, until there is nothing left to begin or the
+        turn has begun enough. Answers the sessions that got replies."""
+        state, resuming = self.state, self._resuming
+        due: list[Session] = []
+        count_max = state.config.turn_commands_max
+        while self.writes.launch() or self.reads.launch() or state.ready or (resuming and count_max > 0):
+            answered = state.ready[:]
+            state.ready.clear()
+            for session in answered:
+                session.listed = False
+                if session.lanes is not None or session.backlog:
+                    resuming[session] = None
+            due += answered
+            while resuming and count_max > 0:
+                session = next(iter(resuming))
+                del resuming[session]
+                count = self.dispatcher.resume(session, count_max)
+                if count >= count_max:
+                    resuming[session] = None  # behind the others
+                count_max -= count
+        return due
+
+    @property
+    def has_more(self) -> bool:
+        """Whether commands may begin that the last turn had no room for."""
+        return bool(self._resuming)
 
     def retire(self) -> dict[bytes, bytes | None]:
         """A last batch, to be committed after the last turn of a clean stop: the next start is quicker with it."""

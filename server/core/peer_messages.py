@@ -14,6 +14,7 @@ they come late, so that a message may be lost, repeated or overtaken; only a rel
     VIEW                              which layout its sender goes by
     STAGED                            what operators have staged for the next layout
     FULL                              its sender has no room on its disk, or has again
+    ORDERLY                           its sender can run relayed commands of one key in order (chains.py)
     CLOCKOFF                          your clock is so far ahead that it is not followed (clock_report.py)
 """
 
@@ -94,6 +95,7 @@ class PeerMessages:
             ),
             b"STAGED": lambda peer, number, items: node.staging.heard(items[0]),
             b"FULL": lambda peer, number, items: self._heard_of_room(peer, number),
+            b"ORDERLY": lambda peer, number, items: relays.orderly.setdefault(peer),
         }
 
     def _store(self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool) -> None:

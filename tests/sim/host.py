@@ -20,7 +20,7 @@ from server.core.records.versions import ACTOR_BYTES
 from server.core.ring.layout import Layout, Member
 from tests.sim.disk import Disk
 from tests.sim.events import Action, Events
-from tests.sim.links import Link
+from tests.sim.links import Link, finish
 from tests.sim.network import Network
 
 if TYPE_CHECKING:
@@ -152,8 +152,7 @@ class Host:
         self.crash_before = ""
         for outbox in self._held:
             self.speak(outbox)
-        for link in self._links.values():
-            link.finish()
+        finish(self._links.values())
         for pipe in self.network.pipes(receiver=self.id):
             pipe.abort()
         self._end(in_order=True)
@@ -256,6 +255,8 @@ class Host:
             self.trace(
                 f"{self.member.name} ends a turn: {len(outbox.writes)} writes, {len(outbox.replies)} replies; {told}"
             )
+        if self.node.has_more:
+            self._ask_turn()
         self.finish_turn(outbox)
         if self.life == life and self._ticked_ms >= 0:
             pause_ms = self.running.timers.next_ms()
@@ -285,9 +286,8 @@ class Host:
         peers = list(outbox.messages | outbox.large)
         reach = self.rng.randint(0, len(peers)) if self.crash_before == "some messages" else len(peers)
         for peer in peers[:reach]:
-            link = self._links.get(peer)
-            if link is not None:
-                link.write(outbox.messages.get(peer, b""), outbox.large.get(peer, ()))
+            if peer in self._links:
+                self._links[peer].write(outbox.messages.get(peer, b""), outbox.large.get(peer, ()))
         if self._dies("some messages", bool(peers)) or self._dies("replies", bool(outbox.replies)):
             return
         replies = outbox.replies

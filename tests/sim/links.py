@@ -6,7 +6,7 @@ the node; when the peer has answered them the link is open. A damaged frame ends
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from protocol import resp
@@ -131,13 +131,19 @@ class Link:
         self._pump()
 
     def finish(self) -> None:
-        """The process ends in order: all that waits is sent."""
+        """Sends all that waits."""
         while self._pipe is not None and self._queue:
             self._pipe.write(self._queue.next())
 
     def _deliver(self, action: Action) -> None:
         if self._host.life == self._life:
             self._host.deliver(self, action)
+
+
+def finish(links: Iterable[Link]) -> None:
+    """The process of these links ends in order: all that waits is sent."""
+    for link in links:
+        link.finish()
 
 
 class Inlet:

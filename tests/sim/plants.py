@@ -11,16 +11,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from protocol.resp import OK
+from server.core import dispatch
 from server.core.base.config import Config
 from server.core.base.quorum import Tally, Verdict
 from server.core.base.sinks import Session
-from server.core.dispatch import Dispatcher
+from server.core.chains import Chains
 from server.core.node import Outbox
 from server.core.records import versions
 from server.core.records.versions import ACTOR_BYTES
 from server.core.requests import reads
 from server.core.requests.groups import GroupTable
-from server.core.requests.relays import Relays, SecondAttempt
+from server.core.requests.relays import RelayItem, Relays, SecondAttempt
 from tests.sim.host import EPOCH_MS, Host
 from tests.sim.runs import Profile, config
 
@@ -90,7 +91,15 @@ def _merge_to_the_newest(patch: Patch) -> None:
 
 
 def _wait_for_nothing(patch: Patch) -> None:
-    patch(Dispatcher, "_must_wait", lambda *_: False)
+    patch(dispatch, "_may_enter", lambda *_: True)
+
+
+def _run_chains_in_no_order(patch: Patch) -> None:
+    def run(self: Chains, key: bytes, chain: list[RelayItem]) -> None:
+        for sink, number, args, _ in chain:
+            self._run(sink, number, args)
+
+    patch(Chains, "run", run)
 
 
 def _lie_about_second_attempts(patch: Patch) -> None:
@@ -147,6 +156,7 @@ PLANTS = (
     Plant("answer as it comes", _answer_as_it_comes, "not this command's answer", ("slow path",)),
     Plant("merge to the newest sibling", _merge_to_the_newest, "without being superseded", ("isolate", "cut")),
     Plant("overtake within a connection", _wait_for_nothing, "expected"),
+    Plant("run chains in no order", _run_chains_in_no_order, "expected"),
     Plant("forget the first attempt", _lie_about_second_attempts, "refused, yet written", ("kill", "isolate")),
     Plant("speak before a sync", _speak_before_a_sync, "acknowledged and lost", ("power loss",), ALWAYS),
 )

@@ -55,7 +55,8 @@ class Customer:
             client.connect(self._rng.choice(hosts))
             if not self._calm and self._rng.random() < 0.4:
                 opening = [self._quorum()]
-        commands = [self._command(self._rng.choice(self._keys)) for _ in range(self._rng.choice((1, 1, 2, 6)))]
+        keys = self._keys if self._rng.random() < 0.8 else [self._rng.choice(self._keys)]
+        commands = [self._command(self._rng.choice(keys)) for _ in range(self._rng.choice((1, 1, 2, 6, 12)))]
         client.send(*opening, *commands)
         self._world.events.after(PATIENCE_MS, lambda: self._give_up(asked))
 

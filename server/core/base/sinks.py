@@ -5,10 +5,9 @@ takes it under that number. A `Session` keeps one slot a command: the slot holds
 flight, and its reply afterwards, so a second answer is caught by an assertion and the replies leave in order whatever
 the order in which they came. A `Gather` is the sink of the parts of a command over several keys.
 
-A client that pipelines expects its commands to take effect in order. Here reads and writes of one key may run on
-different nodes, so commands of one connection overlap only where no order can be seen: reads with reads, and plain
-writes with plain writes of the same turn (which travel together, and which one coordinator takes in order). Others on
-the same key wait in the session's backlog.
+A client that pipelines expects its commands to take effect in order: those that name the same key wait for each other
+in its lane (lanes.py). A command that has to run alone on its connection, and all that come behind it, wait in the
+session's backlog.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from server.core.base.errors import ErrorReply
+from server.core.base.lanes import Lanes
 
 
 class Sink(Protocol):
@@ -56,10 +56,10 @@ class Session:
         self.slots: list[list[bytes] | bytes] = []
         self.first_number = 0
         self.in_flight = 0
-        self.kind = 0  # of the commands in flight, see commands/spec.py
-        self.backlog: deque[list[bytes]] = deque()
-        self.turn = -1  # in which `earlier` was looked up
-        self.earlier: set[bytes] = set()  # keys of what is in flight since before that turn
+        self.kind = 0  # of the commands in flight, see commands/spec.py; of no meaning once there are lanes
+        self.turn = -1  # in which they were begun
+        self.lanes: Lanes | None = None  # once commands in flight could have to wait for each other
+        self.backlog: deque[list[bytes]] = deque()  # behind a command that has to run alone
         self.flushed = 0
         self._ready = ready
         self.listed = False  # among those that got answers in this turn
@@ -78,6 +78,11 @@ class Session:
         assert index >= 0 and type(self.slots[index]) is list, "a request was answered twice"
         self.slots[index] = reply
         self.in_flight -= 1
+        if self.lanes is not None:
+            if self.in_flight:
+                self.lanes.leave(number)
+            else:
+                self.lanes = None
         if not self.listed:
             self.listed = True
             self._ready.append(self)
@@ -95,9 +100,9 @@ class Session:
         del slots[:count]
         return replies
 
-    def unanswered(self) -> list[list[bytes]]:
-        """The commands in flight."""
-        return [slot for slot in self.slots if isinstance(slot, list)]
+    def unanswered(self) -> list[tuple[int, list[bytes]]]:
+        """The numbers and the arguments of the commands in flight."""
+        return [(self.first_number + index, slot) for index, slot in enumerate(self.slots) if isinstance(slot, list)]
 
 
 class Gather:

@@ -24,7 +24,6 @@ READ = 1  # beside other reads
 WRITE = 2  # beside other plain writes: their coordinator takes them in order
 EXCLUSIVE = 3  # reads, then writes: alone on its key
 ALONE = 4  # alone on its connection
-MIXED = 5  # of a session: commands of several kinds are in flight
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +32,8 @@ class CommandSpec:
 
     `arity` counts the name: exact if positive, a minimum if negative. `keys` is (first, last, step) as in COMMAND INFO.
     `usual_count` is that of a hot command whose handler answers through the sink: such calls take a short cut.
-    A WRITE with more than `plain_args` arguments has options that may make it EXCLUSIVE. `once` says of a
-    command's arguments whether running it twice could be told: such a one does not go to the next owner when its
-    coordinator is lost.
+    `reads_first` says of a WRITE's arguments whether its options make it EXCLUSIVE. `once` says of a command's arguments
+    whether running it twice could be told: such a one does not go to the next owner when its coordinator is lost.
     """
 
     name: str
@@ -49,14 +47,18 @@ class CommandSpec:
     since: str = "1.0.0"
     complexity: str = "O(1)"
     arguments: str = ""
-    plain_args: int = 1 << 30
     usual_count: int = -1
+    reads_first: Callable[[list[bytes]], bool] = lambda args: False
     once: Callable[[list[bytes]], bool] = lambda args: False
     subcommands: tuple[CommandSpec, ...] = ()
 
     def needs_data(self) -> bool:
         """Whether it reads or writes keys; by Redis' flag for what a node answers whose data are of no use."""
         return self.overlap != IMMEDIATE and "stale" not in self.flags.split()
+
+    def kind_of(self, args: list[bytes]) -> int:
+        """How a command with these arguments overlaps with others."""
+        return EXCLUSIVE if self.overlap == WRITE and self.reads_first(args) else self.overlap
 
     def accepts(self, count: int) -> bool:
         """Whether `count` arguments, the name included, fit the arity."""

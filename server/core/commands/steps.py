@@ -20,9 +20,10 @@ def read_here(node: Node, key: bytes) -> Step:
     """A step whose result is the key's record, or None: what a quorum holds joined with what we hold by then.
 
     A command that decides and writes in the same turn as it gets this result therefore sees every write that this
-    coordinator has taken. A damaged record here is mended first.
+    coordinator has taken. A damaged record here is mended first. A command of a chain takes what the chain has read.
     """
     stored_at = storage_key(key)
+    agreed = node.reads.agreed
 
     def finish(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
         try:
@@ -31,6 +32,9 @@ def read_here(node: Node, key: bytes) -> Step:
             return damaged_here(node.state.member.name, error)
 
     def start(procedure: Procedure) -> None:
+        if stored_at in agreed:
+            procedure.resume(versions.merge(node.state.records.get(stored_at), agreed[stored_at]))
+            return
         try:
             node.state.records.get(stored_at)
         except DamagedRecord as error:

@@ -51,6 +51,10 @@ def reader(finish: Callable[[bytes | None, Sink, int], bytes]) -> Callable[[Node
         key = args[1]
         slot = key_slot(key)
         state = node.state
+        if node.reads.agreed and (stored_at := storage_key_in(slot, key)) in node.reads.agreed:
+            record = versions.merge(state.records.get(stored_at), node.reads.agreed[stored_at])
+            sink.answer(number, finish(record, sink, state.clock.now_ms))
+            return
         route = state.routes[slot >> state.route_shift]
         if route.reader is not None and (other := route.reader_for(sink.relayed)) is not None:
             node.relays.forward(sink, number, args, other)
@@ -98,6 +102,11 @@ def set_options(args: list[bytes]) -> dict[bytes, bytes]:
 def is_conditional(args: list[bytes]) -> bool:
     """Whether a SET answers by what was there before, so that running it twice could be told."""
     return any(arg.upper() in (b"NX", b"XX", b"GET") for arg in args[3:])
+
+
+def is_read_first(args: list[bytes]) -> bool:
+    """Whether a SET reads before it writes."""
+    return len(args) > 3 and any(arg.upper() in (b"NX", b"XX", b"GET", b"KEEPTTL") for arg in args[3:])
 
 
 def _set_with_options(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -205,8 +214,8 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "string",
         "write denyoom",
         (1, 1, 1),
-        plain_args=3,
         usual_count=3,
+        reads_first=is_read_first,
         once=is_conditional,
         arguments="key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT unix-time|PXAT unix-time-ms|KEEPTTL]",
     ),

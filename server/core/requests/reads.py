@@ -70,6 +70,7 @@ class Reads(GroupTable[ReadGroup]):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
+        self.agreed: dict[bytes, bytes | None] = {}  # what a quorum holds of the key whose chain runs now (chains.py)
         self._repairs: dict[str, list[bytes]] = {}  # node -> storage key, record, …
         self._repairs_bytes = 0
         self._repairs_stamp = 0  # of the oldest of them

@@ -10,12 +10,15 @@ two clocks need to agree), hence how late a relay is, and refuses one that is la
 The same holds for the second step of a command, which a coordinator that slept between both would take late (`is_late`).
 Clocks drift, so the least difference may grow by a thousandth of the time that we are awake; not while we are frozen.
 
-A large command travels in pieces (protocol/pieces.py), and small ones of the turns to come pass it. A later command of
-the same key must not: it follows the large one, in the same lane, however small it is (`State.send_behind`), so that
-commands of a key reach their coordinator in the order in which they were sent. Commands of other keys do not wait for it,
-for it has a relay of its own; nor does a small reply wait for a large one.
+A large command travels in pieces (protocol/pieces.py), and what is said meanwhile passes it. That changes no order that a
+client can see: the commands of a key that one turn relays stay in one relay, and those of a later turn wait until they are
+answered (lanes.py). Commands of other keys do not wait for a large one, as it has a relay of its own; nor does a small
+reply wait for a large one.
 
 A command that must not run twice (SET NX, say) is not sent again: its asker learns that the outcome is unknown.
+
+Commands of one key that depend on each other may travel together, to be run in order (chains.py): then they are sent
+again together, too. Such a relay says so with a fourth option, and goes only to nodes that have said they know it.
 """
 
 from __future__ import annotations
@@ -50,11 +53,12 @@ def encode_indexes(indexes: list[int]) -> bytes:
 class RelayRow:
     """Commands sent to one coordinator in one turn, until each has its reply."""
 
-    __slots__ = ("begun_ms", "items", "missing", "number", "peer", "sent_ms")
+    __slots__ = ("begun_ms", "in_order", "items", "missing", "number", "peer", "sent_ms")
 
-    def __init__(self, number: int, peer: str, sent_ms: int) -> None:
+    def __init__(self, number: int, peer: str, sent_ms: int, in_order: bool) -> None:
         self.number = number
         self.peer = peer
+        self.in_order = in_order
         self.sent_ms = sent_ms
         self.begun_ms = sent_ms  # of the oldest command, which may have been elsewhere before
         self.items: list[RelayItem | None] = []
@@ -113,39 +117,47 @@ class SecondAttempt:
 
 
 class Relays:
-    """The relays in flight, both ways. `run_all` runs commands here, `retry` routes one anew, or answers that it cannot,
-    `refuse` says that it can go nowhere; all for a sink."""
+    """The relays in flight, both ways. `run_all` runs commands here, `run_in_order` those of one key in order. `retry`
+    routes a command anew, or answers that it cannot, `retry_in_order` those of a relay in order; `refuse` says that a
+    command can go nowhere. All do so for a sink."""
 
     def __init__(
         self,
         state: State,
         run_all: Callable[[Sink, list[list[bytes]]], None],
+        run_in_order: Callable[[Sink, list[list[bytes]]], None],
         retry: Callable[[Sink, int, list[bytes], int, bool, bytes | None], None],
+        retry_in_order: Callable[[list[RelayItem], bool], None],
         refuse: Callable[[Sink, int, list[bytes]], None],
     ) -> None:
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}  # relays whose answer is a STORE to come
+        self.orderly: dict[str, None] = {}  # peers that can run commands of one key in order
         self._state = state
         self._run_all = run_all
+        self._run_in_order = run_in_order
         self._retry = retry
+        self._retry_in_order = retry_in_order
         self._refuse = refuse
-        self._gathering: dict[tuple[str, bool, int, int], RelayRow] = {}
+        self._gathering: dict[tuple[str, bool, int, int, bool], RelayRow] = {}
         self._rows: dict[int, RelayRow] = {}
-        self._behind: dict[tuple[str, bytes], int] = {}  # (coordinator, key) of large commands: their last row
         self._outgoing: list[RelayedBatch] = []
         self._least_difference_ms: dict[str, int] = {}
         self._awake_ms = 0
         self._large_bytes = state.config.large_message_bytes
 
-    def forward(self, sink: Sink, number: int, args: list[bytes], peer: str, begun_ms: int = -1) -> None:
-        """HOT. Sends the command to `peer` at the end of the turn."""
+    def forward(
+        self, sink: Sink, number: int, args: list[bytes], peer: str, begun_ms: int = -1, in_order: bool = False
+    ) -> None:
+        """HOT. Sends the command to `peer` at the end of the turn; `in_order` with others of its key that were forwarded
+        before it in this turn."""
         state = self._state
         if peer not in state.links:
             self._refuse(sink, number, args)
             return
-        group = (peer, sink.resp3, sink.read_quorum, sink.write_quorum)
+        group = (peer, sink.resp3, sink.read_quorum, sink.write_quorum, in_order)
         row = self._gathering.get(group)
         if row is None:
-            row = self._gathering[group] = RelayRow(state.number(), peer, state.now_ms)
+            row = self._gathering[group] = RelayRow(state.number(), peer, state.now_ms, in_order)
         if begun_ms < 0:
             begun_ms = state.now_ms
         elif begun_ms < row.begun_ms:
@@ -157,13 +169,15 @@ class Relays:
         state = self._state
         if self._gathering:
             gathering, self._gathering = self._gathering, {}
-            for (peer, resp3, read_quorum, write_quorum), row in gathering.items():
-                options = (b"1" if resp3 else b"0", b"%d" % read_quorum, b"%d" % write_quorum)
+            for (peer, resp3, read_quorum, write_quorum, in_order), row in gathering.items():
+                options = [b"1" if resp3 else b"0", b"%d" % read_quorum, b"%d" % write_quorum]
+                if in_order:
+                    options.append(b"1")
                 message = self._track(row, options)
-                if len(message) < self._large_bytes and not self._behind:
+                if len(message) < self._large_bytes:
                     state.send(peer, message)
                 else:
-                    self._send_in_two_lanes(row, options)
+                    self._send_apart(row, options)
         if self._outgoing:
             for batch in self._outgoing:
                 indexes = encode_indexes(batch.indexes)
@@ -181,7 +195,7 @@ class Relays:
             message = self._state.message(b"RELAYED", batch.number, encode_indexes([index]), reply)
             self._state.send(batch.peer, message)
 
-    def _track(self, row: RelayRow, options: tuple[bytes, ...]) -> bytes:
+    def _track(self, row: RelayRow, options: list[bytes]) -> bytes:
         """HOT. The row is in flight from now on. Answers its message."""
         state = self._state
         row.missing = len(row.items)
@@ -191,34 +205,29 @@ class Relays:
         commands = [item[2] for item in row.items if item is not None]
         return state.message(b"RELAY", row.number, row.sent_ms, options, *commands)
 
-    def _send_in_two_lanes(self, row: RelayRow, options: tuple[bytes, ...]) -> None:
-        """Sends a row as several, each small enough: its large commands, and those behind one of the same key, in the lane
-        of the large messages; all others past them."""
-        state, peer, items = self._state, row.peer, row.items
+    def _send_apart(self, row: RelayRow, options: list[bytes]) -> None:
+        """Sends a row as several: one for each key with large commands, and one for all other keys."""
+        state = self._state
         del self._rows[row.number]
         state.in_flight -= row.missing
         state.statistics.relays -= row.missing
-        behind = {key: number for key, number in self._behind.items() if number in self._rows}
-        first, rest = RelayRow(state.number(), peer, row.sent_ms), []
-        for item in items:
-            if item is None:
-                continue
-            place = (peer, item[2][1] if len(item[2]) > 1 else b"")
-            if place in behind or sum(map(len, item[2])) >= self._large_bytes // 2:
-                behind[place] = 0
-                rest.append(item)
+        by_key: dict[bytes, list[RelayItem]] = {}
+        for item in row.items:
+            if item is not None:
+                by_key.setdefault(item[2][1] if len(item[2]) > 1 else b"", []).append(item)
+        small: list[RelayItem] = []
+        parts = [small]
+        for items in by_key.values():
+            if sum([len(word) for item in items for word in item[2]]) < self._large_bytes // 2:
+                small += items
             else:
-                first.items.append(item)
-                first.begun_ms = min(item[3], first.begun_ms)
-        if first.items:
-            state.send(peer, self._track(first, options))
-        self._behind = behind
-        for item in rest:
-            other = RelayRow(state.number(), peer, row.sent_ms)
-            other.begun_ms = min(item[3], other.begun_ms)
-            other.items.append(item)
-            behind[peer, item[2][1] if len(item[2]) > 1 else b""] = other.number
-            state.send_behind(peer, self._track(other, options))
+                parts.append(items)
+        for items in parts:
+            part = RelayRow(state.number(), row.peer, row.sent_ms, row.in_order)
+            part.begun_ms = min([item[3] for item in items], default=0)
+            part.items += items
+            if items:
+                state.send(row.peer, self._track(part, options))
 
     def relayed(
         self, peer: str, number: int, sent_ms: int, options: Sequence[bytes], commands: list[list[bytes]]
@@ -232,7 +241,8 @@ class Relays:
             for index in range(len(commands)):
                 batch.answer(index, STALE)
             return
-        self._run_all(batch, commands)
+        run = self._run_in_order if len(options) > 3 else self._run_all
+        run(batch, commands)
 
     def is_late(self, sink: Sink) -> bool:
         """Whether the asker's command was relayed so long ago that it may have gone elsewhere since."""
@@ -270,6 +280,7 @@ class Relays:
         if row is None:
             return
         items = row.items
+        stale: list[RelayItem] = []
         if len(indexes) != 4 * len(replies):
             raise ValueError(f"{len(replies)} replies to {len(indexes) // 4} commands")
         place: i64 = 0
@@ -283,28 +294,35 @@ class Relays:
             row.missing -= 1
             self._state.in_flight -= 1
             if reply == STALE:
-                self._again(item, False)
+                stale.append(item)
             elif again and not isinstance(item[0], SecondAttempt):
                 self._again(item, True, reply)
             else:
                 item[0].answer(item[1], reply)
         if not row.missing:
             self._rows.pop(number, None)
+        if stale:
+            self._again_all(row, stale, False)
 
     def peer_lost(self, peer: str) -> None:
         """The connection to `peer` broke, or it has fallen silent: its relays go elsewhere, unsent ones included."""
         unsent = [group for group, row in self._gathering.items() if row.peer == peer]
         for group in unsent:
-            for item in self._gathering.pop(group).items:
-                if item is not None:
-                    self._again(item, False)
+            row = self._gathering.pop(group)
+            self._again_all(row, row.items, False)
         for number, row in list(self._rows.items()):
             if row.peer == peer:
                 del self._rows[number]
                 self._state.in_flight -= row.missing
-                for item in row.items:
-                    if item is not None:
-                        self._again(item, True)
+                self._again_all(row, row.items, True)
+
+    def _again_all(self, row: RelayRow, items: Sequence[RelayItem | None], maybe_run: bool) -> None:
+        missing = [item for item in items if item is not None]
+        if row.in_order:
+            self._retry_in_order(missing, maybe_run)
+        else:
+            for item in missing:
+                self._again(item, maybe_run)
 
     def _again(self, item: RelayItem, maybe_run: bool, refusal: bytes | None = None) -> None:
         sink, number, args, begun_ms = item
@@ -332,13 +350,9 @@ class Relays:
         """Ends the wait for what has waited longer than the coordinator's own deadline."""
         state = self._state
         self._awake_ms += state.config.tick_ms
-        if self._behind:
-            self._behind = {key: number for key, number in self._behind.items() if number in self._rows}
         patience_ms = state.config.request_timeout_ms + _GRACE_MS
         for number, row in list(self._rows.items()):
             if row.begun_ms + patience_ms <= now_ms:
                 del self._rows[number]
                 state.in_flight -= row.missing
-                for item in row.items:
-                    if item is not None:
-                        self._again(item, True)
+                self._again_all(row, row.items, True)

@@ -52,7 +52,7 @@ def test_replies_leave_in_command_order_as_soon_as_they_can(steps: list[tuple[st
             sent_count = len(due)
         waiting = [number for number, reply in enumerate(replies) if reply is None]
         assert session.in_flight == len(waiting)
-        assert session.unanswered() == [[b"GET", b"%d" % number] for number in waiting]
+        assert session.unanswered() == [(number, [b"GET", b"%d" % number]) for number in waiting]
 
 
 def test_a_second_answer_is_caught_whether_the_first_has_left_or_not() -> None:

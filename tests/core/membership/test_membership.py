@@ -178,7 +178,7 @@ def test_gossip_carries_a_view() -> None:
     machine = Machine(layout=layout_of())
     machine.node.connected("n2", machine.now_ms)
     kinds = [message[0] for message in machine.said()["n2"]]
-    assert kinds == [b"LAYOUT", b"CLOCK", b"GOSSIP", b"VIEW"]
+    assert kinds == [b"LAYOUT", b"ORDERLY", b"CLOCK", b"GOSSIP", b"VIEW"]
 
 
 def test_what_others_say_who_are_no_members_is_not_taken() -> None:
