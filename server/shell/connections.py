@@ -4,7 +4,8 @@ Theory (P10). What a client can make us hold is bounded on every side. Half a re
 `client_buffers_bytes_max` together. Commands in flight: by `pipeline_max`, and by as many as are likely to answer
 `client_output_bytes_max`, judged by the size of the client's last replies. Replies that the client does not fetch: once
 that many bytes wait in the socket's buffer we take no more commands from it, and over all such clients
-`client_unread_bytes_max` is the end of the greediest. Stopping to read is the back pressure of TCP: that client waits,
+`client_unread_bytes_max` is the end of the greediest. Large values: flow.py. A client that is refused can read why, also
+if it is still sending (draining.py). Stopping to read is the back pressure of TCP: that client waits,
 nobody else does.
 """
 
@@ -19,6 +20,8 @@ from protocol import resp
 from protocol.frames import DamagedFrame, FrameReader
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
 from server.core.ring.layout import LayoutError
+from server.shell.draining import close_readably
+from server.shell.flow import BULK_BYTES
 
 if TYPE_CHECKING:
     from server.shell.server import Server
@@ -52,6 +55,8 @@ class Connection(asyncio.Protocol):
         self._reply_bytes = _FIRST_REPLY_BYTES
         self._blocked = False  # the client does not fetch its replies
         self._stalled = False  # we have stopped reading
+        self.held = False  # we do not go on before others have their values answered (flow.py)
+        self._refused = False
         self._frames: FrameReader | None = None
         self.peer = ""
         self.transport: asyncio.Transport
@@ -76,6 +81,7 @@ class Connection(asyncio.Protocol):
         self._server.connections.pop(self.session.id, None)
         self._server.fellows.pop(self.session.id, None)
         self._server.buffered_bytes -= self._counted_bytes
+        self._server.flow.gone(self)
         self._node.close_session(self.session)
 
     def data_received(self, data: bytes) -> None:
@@ -83,6 +89,8 @@ class Connection(asyncio.Protocol):
         if self._frames is not None:
             self._take_frames(data)
             return
+        if len(data) >= BULK_BYTES:
+            self._server.flow.received(self, len(data))
         self._reader.feed(data)
         self._pump()
 
@@ -123,14 +131,17 @@ class Connection(asyncio.Protocol):
         server = self._server
         server.buffered_bytes += pending - self._counted_bytes
         self._counted_bytes = pending
+        if pending >= BULK_BYTES:
+            server.flow.half_sent(self, pending)
         if server.buffered_bytes > server.config.client_buffers_bytes_max:
             self._refuse("ERR the unfinished requests of all clients exceed client_buffers_bytes_max")
-            self._reader = self._new_reader()  # at once: or the next to send would be over the limit, too
-            server.buffered_bytes -= pending
-            self._counted_bytes = 0
 
     def _refuse(self, message: str) -> None:
         """Ends the connection with an error, after the replies that are due."""
+        self._refused = True
+        self._reader = self._new_reader()  # at once: or the next to send would be over the limit, too
+        self._server.buffered_bytes -= self._counted_bytes
+        self._counted_bytes = 0
         if not self.session.closing:
             number = self.session.open([])
             self.session.answer(number, resp.error(message))
@@ -146,9 +157,25 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._stalled and not self.session.closing and not self._server.stopping:
+        if self._stalled and not self.held and not self.session.closing and not self._server.stopping:
             self._stalled = False
             self.transport.resume_reading()
+
+    def hold(self, held: bool) -> None:
+        """Reads no more from a client that sends in bulk, or goes on."""
+        self.held = held
+        if held:
+            self.stall()
+        elif self._stalled:
+            self._server.loop.call_soon(self._go_on)
+
+    def is_idle(self) -> bool:
+        """Whether the client has the answers to all the commands that we have taken."""
+        return not self.session.slots and not self.session.backlog
+
+    def unfinished_bytes(self) -> int:
+        """What has come of requests that are not whole yet."""
+        return self._counted_bytes
 
     def write(self, data: bytes) -> None:
         """HOT. Replies, in order. With room again in the pipeline, goes on reading."""
@@ -167,6 +194,8 @@ class Connection(asyncio.Protocol):
         """Closes the connection once its replies are out; at once if the client does not fetch them."""
         if self._blocked:
             self.transport.abort()
+        elif self._refused:
+            close_readably(self._server.loop, self.transport, self)
         else:
             self.transport.close()
 

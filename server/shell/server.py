@@ -22,6 +22,7 @@ from server.core.ring.layout import Layout
 from server.shell.connections import PEER_VERSION, Connection
 from server.shell.durability import Durability
 from server.shell.facts import process_facts
+from server.shell.flow import Flow
 from server.shell.links import Link
 from server.storage.engine import Engine, StorageError
 
@@ -42,6 +43,7 @@ class Server:
         self.connections: dict[int, Connection] = {}
         self.fellows: dict[int, Connection] = {}  # what other nodes send over, by the session that it began as
         self.buffered_bytes = 0
+        self.flow = Flow(self)
         self.stopped: asyncio.Future[int] = loop.create_future()
         self._links: dict[str, Link] = {}
         self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
@@ -123,6 +125,12 @@ class Server:
             connection = connections.get(session.id)
             if connection is not None:
                 connection.end()
+        if self.flow.is_in_use:
+            self.flow.review()
+
+    def backlog_bytes(self) -> int:
+        """Large messages that wait for peers that take them (outbound.py)."""
+        return sum([link.outbound.backlog_bytes for link in self._links.values()])
 
     def check_unread(self) -> None:
         """The replies that clients do not fetch are bounded over all clients: past that, the greediest is cut."""

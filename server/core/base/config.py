@@ -3,6 +3,9 @@
 Theory. A queue without a named bound is an outage waiting for load. Each buffer and table in the code names the field
 here that bounds it; at the bound the client gets a clear error. Fields are plain integers with the unit last in the
 name. `Config.of` builds one from a mapping (a TOML file, say) and refuses names it does not know.
+
+What a client may send must fit into what nodes may send each other, or a write would be taken that no link carries. So the
+limits on sizes stand on each other, and `Config.of` refuses settings of which one does not fit into the next (`_FITS`).
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ class Config:
     pipeline_max: int = 4096  # commands of one client in flight
     turn_commands_max: int = 200  # of clients in one turn, which ends at this many without waiting for more
     requests_in_flight_max: int = 200_000  # of all clients: BUSY above
-    values_in_flight_bytes_max: int = 96 << 20  # of all nodes' clients: past its share a node reads no more of them
+    values_in_flight_bytes_max: int = 48 << 20  # of all nodes' clients: past its share a node reads no more of them
     idle_timeout_ms: int = 0  # close clients idle for longer; 0 never, as Redis' `timeout`
 
     # Peers
@@ -109,4 +112,30 @@ class Config:
             raise ConfigError("setting 'repair_interval_ms' must be positive")
         if config.fsync not in ("always", "everysec", "no"):
             raise ConfigError(f"setting 'fsync' must be always, everysec or no, not {config.fsync!r}")
+        _check_fit(config)
         return config
+
+
+# What must fit into what, how often, and why. Besides the value a request or record has a key and a few words.
+_FITS = (
+    ("value_bytes_max", "record_bytes_max", 1, "a record holds one value at least"),
+    ("value_bytes_max", "request_bytes_max", 1, "a request carries one value at least"),
+    ("request_bytes_max", "client_buffers_bytes_max", 1, "one request must fit into the buffers of all clients"),
+    ("request_bytes_max", "frame_bytes_max", 1, "nodes relay requests to each other"),
+    ("record_bytes_max", "frame_bytes_max", 4, "replicas join what several coordinators have written meanwhile"),
+    ("frame_bytes_max", "peer_buffer_bytes_max", 1, "a link must carry the largest message"),
+    ("peer_backlog_bytes_max", "peer_buffer_bytes_max", 1, "a slow peer is spared before its link is cut"),
+    ("values_in_flight_bytes_max", "peer_buffer_bytes_max", 1, "all clients' values may be on their way to one peer"),
+)
+_WORDS_BYTES = 4096
+
+
+def _check_fit(config: Config) -> None:
+    """Raises ConfigError, naming both settings, where one limit does not fit into another."""
+    for inner, outer, count, reason in _FITS:
+        smaller, larger = getattr(config, inner), getattr(config, outer)
+        need = count * smaller + (config.key_bytes_max + _WORDS_BYTES if inner == "value_bytes_max" else 0)
+        if need > larger:
+            raise ConfigError(
+                f"setting '{outer}' is {larger} and must be at least {need}, as '{inner}' is {smaller}: {reason}"
+            )
