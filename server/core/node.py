@@ -236,6 +236,7 @@ class Node:
         state.at(now_ms)
         state.links.discard(peer)
         state.messages.pop(peer, None)
+        state.trailing.pop(peer, None)
         state.liveness.link_lost(peer, now_ms)
         state.reroute()
         self.reads.peer_lost(peer)
@@ -352,7 +353,10 @@ class Node:
                 messages[peer] = data
             if large:
                 large_messages[peer], large = large, []
+        for peer, encoded in state.trailing.items():
+            large_messages.setdefault(peer, []).extend(encoded)
         state.messages.clear()
+        state.trailing.clear()
         closing = [session for session in self._closing if not session.in_flight]
         self._closing = [session for session in self._closing if session.in_flight]
         self.votes.keep_bound()

@@ -99,3 +99,26 @@ def test_a_quorum_is_not_given_up_to_spare_slow_peers() -> None:
     world.run(1000)
     assert values_on(world, n2, key) == values_on(world, n3, key) == [LARGE]
     assert not n1.running.state.hints.owners()
+
+
+@pytest.mark.parametrize("seed", range(24))
+@pytest.mark.parametrize("large", ["command", "reply"])
+def test_a_node_that_stops_has_heard_and_said_all_that_is_large(seed: int, large: str) -> None:
+    """What may not run twice is on its way to a coordinator that stops, or its reply on the way back: neither is lost,
+    though the question whether the node may go is small, and would pass them."""
+    world = _world(seed)
+    n1, n2, _ = world.hosts
+    key = world.key_of(n2)
+    command = [b"SET", key, LARGE, b"NX"]
+    if large == "reply":
+        assert world.ask(n1, "SET", key, LARGE).reply == b"OK"
+        world.run(500)
+        command = [b"SET", key, b"small", b"GET"]
+    operation = world.client(n1).send(command)[0]
+    world.run(seed % 12)
+    n2.deliver("operator", n2.running.farewell.begin)
+    assert world.run_until(2000, lambda: n2.running.farewell.over)
+    n2.stop()
+    world.run(2000)
+    assert operation.reply == (LARGE if large == "reply" else b"OK")
+    assert n1.running.state.statistics.relays_retried == 0

@@ -85,6 +85,7 @@ class State:
 
     def _begin_output(self) -> None:
         self.messages: dict[str, list[bytes]] = {}
+        self.trailing: dict[str, list[bytes]] = {}  # messages, however small, that must not pass large ones
         self.backlogged: dict[str, None] = {}  # peers that more large messages wait for than they take
 
     def at(self, now_ms: int) -> None:
@@ -163,6 +164,10 @@ class State:
             self.messages[peer] = [message]
         else:
             messages.append(message)
+
+    def send_behind(self, peer: str, message: bytes) -> None:
+        """Queues an encoded message for `peer` behind all that was sent there before, large messages included."""
+        self.trailing.setdefault(peer, []).append(message)
 
     def actor_for(self, owned: bool) -> bytes:
         """HOT. The actor of a write that is coordinated here."""
