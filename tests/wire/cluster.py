@@ -159,6 +159,10 @@ class WireNode:
         """The memory that the process occupies."""
         return int(self._status("VmRSS").split()[0]) / 1024
 
+    def peak_mib(self) -> float:
+        """The most memory that the process has occupied so far."""
+        return int(self._status("VmHWM").split()[0]) / 1024
+
     def _status(self, field: str) -> str:
         lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(f"{field}:"))
