@@ -52,7 +52,7 @@ class Link(asyncio.Protocol):
         self._told = ""  # how the peer has refused us, as last logged
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
-        self.outbound = Outbound(server.loop, server.config, self._cut_hung)
+        self.outbound = Outbound(server.loop, server.config, self._cut_hung, self._report_backlog)
         self.connect()
 
     def connect(self) -> None:
@@ -120,7 +120,6 @@ class Link(asyncio.Protocol):
         self._transport = None
         self._drop_unsent()
         self.outbound.close()
-        self._report_backlog()
         if self._open:
             self._open = False
             if not self._server.has_link(self.peer):
@@ -150,7 +149,6 @@ class Link(asyncio.Protocol):
         self.outbound.add(messages)
         if self.outbound.waiting_bytes > self._server.config.peer_buffer_bytes_max:
             self._cut_hung()
-        self._report_backlog()
 
     def _report_backlog(self) -> None:
         """Tells the core of a peer that more waits for than it should, until half of that is gone."""
@@ -173,7 +171,6 @@ class Link(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The socket has taken most of what it was given."""
         self.outbound.resume()
-        self._report_backlog()
 
     def _keep(self, data: bytes) -> None:
         """Answers to a peer that reaches us already, and that we reach in a moment: it should not wait in vain."""

@@ -28,12 +28,20 @@ _BURST_BYTES = 4 << 20  # written in one pass of the loop, if the socket takes t
 
 
 class Outbound:
-    """The large messages that wait for one peer. `stalled` is called when it takes nothing any more."""
+    """The large messages that wait for one peer. `stalled` is called when it takes nothing any more, `changed` when there
+    is another amount that waits."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, config: Config, stalled: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        config: Config,
+        stalled: Callable[[], None],
+        changed: Callable[[], None],
+    ) -> None:
         self._loop = loop
         self._stall_s = config.peer_stall_ms_max / 1000
         self._stalled = stalled
+        self._changed = changed
         self._transport: asyncio.Transport | None = None
         self._queue = PieceQueue(max(1, config.large_message_bytes // 4))
         self._in_pieces = False
@@ -119,15 +127,14 @@ class Outbound:
     def _pump(self) -> None:
         transport = self._transport
         burst_bytes = 0
-        while transport is not None and self._queue and not self.paused:
-            if burst_bytes >= _BURST_BYTES:
-                if not self._asked:
-                    self._asked = True
-                    self._loop.call_soon(self._go_on)
-                return
+        while transport is not None and self._queue and not self.paused and burst_bytes < _BURST_BYTES:
             piece = self._next()
             burst_bytes += len(piece)
             transport.write(piece)
+        if burst_bytes >= _BURST_BYTES and not self._asked:
+            self._asked = True
+            self._loop.call_soon(self._go_on)
+        self._changed()
 
     def _go_on(self) -> None:
         self._asked = False
