@@ -12,6 +12,8 @@ proved right.
 
 A checksum is a shield against damage and not against malice: who may connect as a node is decided elsewhere. After
 damage nothing tells where the next frame begins, so the connection has to be closed.
+
+A large message comes in pieces, each a frame of its own kind between these (pieces.py).
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from mypy_extensions import i64
 from xxhash import xxh3_64_digest
 
 from protocol.leftovers import joined
+from protocol.pieces import PIECE_START, Assembly, DamagedPiece, find_piece, is_sound
 
 Item = bytes | int | str | Sequence[bytes]
 
@@ -41,6 +44,7 @@ _DOLLAR: Final = 0x24
 _ZERO: Final = 0x30
 _NINE: Final = 0x39
 _BUFFER_BYTES_KEPT = 1 << 20
+BODY_BYTES: Final = 64 << 10
 # What stands before an item, with the line break that ends what came before it.
 _BULK_HEADERS: Final = [b"\r\n$%d\r\n" % length for length in range(1024)]
 _LIST_HEADERS: Final = [b"\r\n*%d" % count for count in range(64)]
@@ -86,11 +90,16 @@ def _write_list(writer: BytesWriter, items: Sequence[bytes]) -> None:
         writer.write(item)  # TypeError if it is no byte string
 
 
-def seal(messages: list[bytes], body_bytes: int = 64 << 10) -> bytes:
+def seal(messages: list[bytes], body_bytes: int = BODY_BYTES) -> bytes:
     """Encoded messages as one frame, or as several of about `body_bytes`. HOT.
 
     hiredis moves what is left of its buffer after every KiB, so many messages in one large body would cost their square.
     """
+    return seal_small(messages, 1 << 62, [], body_bytes)
+
+
+def seal_small(messages: list[bytes], large_bytes: i64, large: list[bytes], body_bytes: i64 = BODY_BYTES) -> bytes:
+    """As `seal`, but messages of `large_bytes` (no less than `body_bytes`) and more go to the list `large`. HOT."""
     parts: list[bytes] = []
     gathered: list[bytes] = []
     size = 0
@@ -98,6 +107,10 @@ def seal(messages: list[bytes], body_bytes: int = 64 << 10) -> bytes:
         gathered.append(message)
         size += len(message)
         if size >= body_bytes:
+            if len(message) >= large_bytes:
+                large.append(gathered.pop())
+                size -= len(message)
+                continue
             _add_frame(parts, gathered)
             gathered, size = [], 0
     if gathered:
@@ -140,6 +153,7 @@ class FrameReader:
     """Reads messages from the bytes of one connection: `feed` what arrived, then `next` until there is none."""
 
     __slots__ = (
+        "_assembly",
         "_data",
         "_feed",
         "_frame_bytes_max",
@@ -156,6 +170,7 @@ class FrameReader:
 
     def __init__(self, frame_bytes_max: int = 256 << 20) -> None:
         self._frame_bytes_max = frame_bytes_max
+        self._assembly: Assembly | None = None  # of the first piece, and from then on
         self._data: bytes | bytearray = b""
         self._start = 0  # of the next frame
         self._wanted_bytes = (
@@ -194,7 +209,8 @@ class FrameReader:
         return message
 
     def _open_frame(self) -> bool:
-        """Feeds the parser with the body of the next frame, if that is whole. HOT."""
+        """Feeds the parser with the body of the next frame, or of the message that a piece completes, if that is whole.
+        HOT."""
         data = self._data
         start: i64 = self._start
         if len(data) - start < self._wanted_bytes:
@@ -204,6 +220,8 @@ class FrameReader:
         fed: bytes = data
         body_start, size = _read_header(fed, start)
         if body_start == 0:
+            if PIECE_START.startswith(fed[start : start + len(PIECE_START)]):
+                return self._open_pieces(fed, int(start))
             if len(fed) - start >= _HEADER_BYTES_MAX:
                 raise DamagedFrame("not the header of a frame")
             return False
@@ -223,6 +241,34 @@ class FrameReader:
         if stop == len(fed):
             self._clear()
         return True
+
+    def _open_pieces(self, fed: bytes, start: int) -> bool:
+        """Takes pieces from `start` on until one completes its message, or something else comes, or nothing."""
+        if self._assembly is None:
+            self._assembly = Assembly()
+        try:
+            while fed.startswith(PIECE_START, start):
+                piece = find_piece(fed, start, self._frame_bytes_max)
+                if piece is None or piece.stop > len(fed):
+                    self._await((len(fed) + 1 if piece is None else piece.stop) - start)
+                    return False
+                if not is_sound(fed, start, piece):
+                    raise DamagedFrame("the checksum of a piece is wrong")
+                parser = self._assembly.take(fed, piece.data_start, piece.data_end, piece.place)
+                self._wanted_bytes = 1
+                self._start = start = piece.stop
+                if parser is not None:
+                    if start == len(fed):
+                        self._clear()
+                    self._feed, self._gets, self._has_data = parser.feed, parser.gets, parser.has_data
+                    self._large = True
+                    return True
+        except DamagedPiece as error:
+            raise DamagedFrame(str(error)) from error
+        if start == len(fed):
+            self._clear()
+            return False
+        return False if PIECE_START.startswith(fed[start:]) else self._open_frame()
 
     def _clear(self) -> None:
         self._data = b""

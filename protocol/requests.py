@@ -32,6 +32,8 @@ from protocol.leftovers import joined
 _SLICE_BYTES: Final = 8192  # about so much is read in one go
 _BUFFER_BYTES_KEPT = 16384  # a parser that has held more than this is replaced, to give its memory back
 _HEADER_BYTES_MAX = 32  # no sound header is longer: a type byte, a sign, 19 digits, CR LF
+_ARGUMENTS_MAX = (1 << 31) - 1  # Redis' own limits: what is beyond them gets its words
+_BULK_BYTES_MAX = 512 << 20
 _QUOTE, _APOSTROPHE = b"\"'"
 _CR: Final = 0x0D  # as numbers, and final, for the compiler
 _LF: Final = 0x0A
@@ -266,10 +268,17 @@ class RequestReader:
             if data[scan] != _DOLLAR:
                 raise ProtocolError(f"Protocol error: expected '$', got '{chr(data[scan])}'")
             header = _match_bulk(data, scan)
-            if header and int(header[1]) <= self._limits.request_bytes_max:
-                raise ProtocolError("Protocol error: too big request")
+            if header and int(header[1]) <= max(_BULK_BYTES_MAX, self._limits.request_bytes_max):
+                raise ProtocolError(
+                    f"Protocol error: too big request: request_bytes_max is {self._limits.request_bytes_max}"
+                )
         else:
             complaint = "Protocol error: invalid multibulk length"
+            header = _match_array(data, scan)
+            if header and int(header[1]) <= _ARGUMENTS_MAX:
+                raise ProtocolError(
+                    f"Protocol error: too many arguments: arguments_max is {self._limits.arguments_max}"
+                )
             if ignored := _match_ignored(data, scan):
                 self._start = ignored.end()
                 return
@@ -288,9 +297,11 @@ class RequestReader:
                     continue
                 if data[position] in _OTHER_TYPES:
                     raise ProtocolError(f"Protocol error: expected '*', got '{chr(data[position])}'")
-                newline = data.find(b"\n", position, position + line_bytes_max + 1)
+                # As in Redis the carriage return before the line feed is none of the line.
+                line_end = position + line_bytes_max
+                newline = data.find(b"\n", position, line_end + 1 + (data[line_end : line_end + 1] == b"\r"))
                 if newline < 0:
-                    if len(data) - position > line_bytes_max:
+                    if len(data) > line_end + (data[line_end : line_end + 1] == b"\r"):
                         raise ProtocolError("Protocol error: too big inline request")
                     break
                 if arguments := split_arguments(bytes(data[position:newline])):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from server.core.base.config import Config
 from server.core.commands.spec import CommandSpec
 from server.core.commands.table import COMMANDS
 
@@ -50,7 +51,34 @@ bytes.
 deletes every key on every node, and wants the word CONFIRM unless the setting
 .B flushall
 allows it without.
+.SS Limits
+Sizes are in bytes, and each limit is a setting of the node (CONFIG GET tells them). Over a limit of one command the answer
+is an error; a request that is too large as such is answered with an error before the connection ends. A connection never
+breaks because values are large: past
+.B values_in_flight_bytes_max
+a node reads no more from the clients that send them until others are answered.
 """
+
+# Settings that a client may meet, and what each bounds.
+_LIMITS = (
+    ("key_bytes_max", "a key"),
+    ("value_bytes_max", "a value"),
+    (
+        "record_bytes_max",
+        "all siblings of a key together: TOOMANYSIBLINGS beyond, until a write with a context, or SET",
+    ),
+    ("siblings_max", "siblings of a key, in number: TOOMANYSIBLINGS beyond"),
+    ("request_bytes_max", "a request, with all its arguments"),
+    ("arguments_max", "arguments of a request, in number"),
+    ("inline_bytes_max", "an inline request"),
+    ("pipeline_max", "commands of a connection in flight, in number: more are read when these are answered"),
+    (
+        "values_in_flight_bytes_max",
+        "values in flight in the whole cluster; each node takes an equal share from its clients",
+    ),
+    ("client_buffers_bytes_max", "unfinished requests of all clients of a node"),
+    ("clients_max", "connections of a node, in number"),
+)
 
 
 def page() -> str:
@@ -59,6 +87,8 @@ def page() -> str:
     for spec in COMMANDS:
         groups.setdefault(spec.group, []).append(spec)
     lines = [_PREFACE.rstrip()]
+    for name, what in _LIMITS:
+        lines += [".TP", f'.BR {name} "  {getattr(Config(), name)}"', _escape(what)]
     for group in sorted(groups):
         lines.append(f".SH {group.upper()} COMMANDS")
         for spec in sorted(groups[group], key=lambda spec: spec.name):

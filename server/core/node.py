@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from protocol.frames import seal
+from protocol.frames import BODY_BYTES, seal_small
 from protocol.slots import key_slot
 from server.core.answerers import answerers
 from server.core.base.clock import HybridClock
@@ -54,9 +54,11 @@ LAG_MS_MAX = 1000  # a turn that comes later than this judges no deadline: what 
 
 
 class Outbox:
-    """What a turn leaves behind: commit `writes` as one batch, then send `messages`, then `replies`, then close."""
+    """What a turn leaves behind: commit `writes` as one batch, then send `messages`, then `replies`, then close.
 
-    __slots__ = ("closing", "messages", "replies", "turn", "writes")
+    `large` are messages, by peer, that are to travel in pieces, behind `messages` (protocol/pieces.py)."""
+
+    __slots__ = ("closing", "large", "messages", "replies", "turn", "writes")
 
     def __init__(
         self,
@@ -65,9 +67,11 @@ class Outbox:
         replies: list[tuple[Session, Flushed]],
         closing: list[Session],
         turn: int,
+        large: dict[str, list[bytes]],
     ) -> None:
         self.writes = writes
         self.messages = messages
+        self.large = large
         self.replies = replies
         self.closing = closing
         self.turn = turn
@@ -121,6 +125,8 @@ class Node:
         self._begin()
 
     def _begin(self) -> None:
+        self._large_bytes = self.state.config.large_message_bytes
+        self._body_bytes = min(BODY_BYTES, self._large_bytes)
         self.mending = Mending(self.state, self.questions, self.background)
         self.state.records.on_damage = self.mending.note
         self.votes = Votes(self.state, self.writes.in_flight, self.reads.is_overdue)
@@ -211,6 +217,7 @@ class Node:
         state.links.discard(peer)
         state.messages.pop(peer, None)
         state.cluster_time.cannot_reach(peer)
+        state.trailing.pop(peer, None)
         state.liveness.link_lost(peer, now_ms)
         state.reroute()
         self.reads.peer_lost(peer)
@@ -331,12 +338,28 @@ class Node:
         self.relays.launch()
         self.farewell.look()
         replies = [(session, data) for session in due if (data := session.flush()) or session.flushed]
-        messages = {peer: seal(encoded) for peer, encoded in state.messages.items()}
-        state.messages.clear()
+        messages, large = self._take_messages()
         closing = [session for session in self._closing if not session.in_flight]
         self._closing = [session for session in self._closing if session.in_flight]
         self.votes.keep_bound()
-        return Outbox(state.records.take(), messages, replies, closing, state.statistics.turns)
+        return Outbox(state.records.take(), messages, replies, closing, state.statistics.turns, large)
+
+    def _take_messages(self) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:
+        """What the turn says to each peer: small messages in frames, and large ones for themselves."""
+        state = self.state
+        large: list[bytes] = []
+        large_messages: dict[str, list[bytes]] = {}
+        messages: dict[str, bytes] = {}
+        for peer, encoded in state.messages.items():
+            if data := seal_small(encoded, self._large_bytes, large, self._body_bytes):
+                messages[peer] = data
+            if large:
+                large_messages[peer], large = large, []
+        for peer, encoded in state.trailing.items():
+            large_messages.setdefault(peer, []).extend(encoded)
+        state.messages.clear()
+        state.trailing.clear()
+        return messages, large_messages
 
     def _answer(self) -> list[Session]:
         """Launches what has gathered, and begins what waited for its answers, until there is nothing left to begin or the

@@ -4,6 +4,24 @@ Theory. A message is a list: kind, a reading of its sender's hybrid clock, a num
 their answers carry the number of the group, relay or question they belong to. Handlers are idempotent, or harmless when
 they come late, so that a message may be lost, repeated or overtaken; only a relay may not be repeated (relays.py).
 
+Large messages travel in pieces (protocol/pieces.py), and later ones of the same sender pass them. Nothing relies on it that
+they do not, but for one kind; the simulator's datagrams and pieces show it for each kind. Why that is so:
+
+    STORE, KEEP, HINT, RECORDS,       merged (P3), so that their order among each other and among all else is of no matter;
+    ABSORB, MERGE                     a COVERED is sent before its STORE, is small, and so still comes before it
+    FENCE, VOTE, LINE                 speak of records that others send over links of their own, so they never could rely on
+                                      what came before on this one: a vote counts only what is confirmed, and each message
+                                      carries the reading of its sender's clock at which it was made, by which a record from
+                                      behind a fence is known (late.py), whatever has passed it
+    LAYOUT, VIEW, MOVED, HOLDS        a record that was sent by an older layout is taken with hints for its owners
+                                      (replica.take_in), like one of a node that has not heard of the newer layout
+    EMPTY, WHOLE, ADOPTED, …          speak of what is stored or confirmed, not of what was sent
+    GOING                             stands for all that was sent before it, so it is the one that passes nothing
+                                      (State.send_behind)
+    RELAY, RELAYED                    commands of a key are in one relay or wait for each other's answers (lanes.py)
+    READ                              a read sees a write that was answered, as R and W overlap, and need not see others
+    answers                           name what they answer
+
     READ, SAME, RECORDS               a coordinator's reads, and an owner's answers
     STORE, KEEP, HINT                 records for an owner to keep, in a hurry or not, and for a stand-in of one
     STORED, KEPT, REFUSED             their confirmations, and what answers all that cannot be done

@@ -6,7 +6,8 @@ answer `client_output_bytes_max`, judged by the size of the client's last replie
 once that many bytes wait for it we begin no more of its commands, but go on reading them, for it may be writing still.
 Commands received and not begun: while the client fetches its replies we stop reading at `client_input_bytes_max`, and TCP
 holds it back. All that is held for all clients together is bounded by `client_buffers_bytes_max`; past that the client
-for which most is held is cut (memory.py).
+for which most is held is cut (memory.py). Large values: flow.py. A client that is refused can read why, also if it is
+still sending (draining.py).
 
 One client's work does not hold up another's: a connection begins `turn_commands_max` commands at a time, and then waits
 behind the others that have commands to begin (admission.py).
@@ -30,13 +31,17 @@ from protocol.frames import DamagedFrame, FrameReader
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
 from server.core.base.sinks import Flushed
 from server.core.ring.layout import LayoutError
+from server.shell.draining import close_readably
 from server.shell.files import ARRIVALS_MAX
+from server.shell.flow import BULK_BYTES
 
 if TYPE_CHECKING:
     from server.shell.server import Server
 
 log = logging.getLogger("dyn")
 PEER_VERSION = 1
+PIECES = b"PIECES"  # says in an introduction, and in its answer, that large messages may come in pieces
+WELCOME_PIECES = b"+OK PIECES\r\n"
 # What reading a message raises that is damaged, or that no sound node would send.
 _NONSENSE = (DamagedFrame, LayoutError, ValueError, TypeError, LookupError, struct.error)
 REFUSAL = "ERR max number of clients reached"
@@ -71,6 +76,8 @@ class Connection(asyncio.Protocol):
         self._behind = False  # commands may have been received that have not begun
         self.queued = False  # it waits for its turn to begin commands
         self._stalled = False  # we have stopped reading
+        self.held = False  # we do not go on before others have their values answered (flow.py)
+        self._refused = False
         self._frames: FrameReader | None = None
         self.peer = ""
         self.transport: asyncio.Transport
@@ -114,13 +121,17 @@ class Connection(asyncio.Protocol):
         self._server.arrivals.pop(self.session.id, None)
         self._server.fellows.pop(self.session.id, None)
         self._forget_input()
+        self._server.flow.gone(self)
         self._node.close_session(self.session)
 
     def data_received(self, data: bytes) -> None:
         """HOT. Bytes from the client, or from a peer."""
         if self._frames is not None:
             self._take_frames(data)
-        elif self._behind or not (self._fresh or self._server.admission.may_begin()):
+            return
+        if len(data) >= BULK_BYTES:
+            self._server.flow.received(self, len(data))
+        if self._behind or not (self._fresh or self._server.admission.may_begin()):
             self._input.append(data)
             self._input_bytes += len(data)
             self._behind = True
@@ -187,7 +198,7 @@ class Connection(asyncio.Protocol):
 
     def _pace_reading(self) -> None:
         """HOT. Reads on, or lets TCP hold the client back; never one that does not fetch its replies, see the theory."""
-        if self.session.closing or self._server.stopping:
+        if self.held or self.session.closing or self._server.stopping:
             self.stall()
         elif not self._behind or self._blocked or self._counted_bytes < self._input_bytes_max:
             self._resume()
@@ -198,9 +209,12 @@ class Connection(asyncio.Protocol):
         """HOT. Counts the bytes of requests not begun, which are bounded for all clients together."""
         held_bytes = self._reader.pending_bytes + self._input_bytes
         grown_bytes = held_bytes - self._counted_bytes
-        if grown_bytes:
-            self._counted_bytes = held_bytes  # first: this very client may be cut now
-            self._server.memory.input_changed(grown_bytes)
+        if not grown_bytes:
+            return
+        self._counted_bytes = held_bytes  # first: this very client may be cut now
+        if held_bytes >= BULK_BYTES:
+            self._server.flow.half_sent(self, held_bytes)
+        self._server.memory.input_changed(grown_bytes)
 
     def held_bytes(self) -> int:
         """The memory that this client's requests and replies take, as far as it is worth counting."""
@@ -223,6 +237,8 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, message: str) -> None:
         """Ends the connection with an error, after the replies that are due."""
+        self._refused = True
+        self._forget_input()
         if not self.session.closing:
             number = self.session.open([])
             self.session.answer(number, resp.error(message))
@@ -238,9 +254,22 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._stalled and not self.session.closing and not self._server.stopping:
+        if self._stalled and not self.held and not self.session.closing and not self._server.stopping:
             self._stalled = False
             self.transport.resume_reading()
+
+    def hold(self, held: bool) -> None:
+        """Reads no more from a client that sends in bulk, or goes on."""
+        self.held = held
+        self._pace_reading()
+
+    def is_idle(self) -> bool:
+        """Whether the client has the answers to all the commands that have begun."""
+        return not self.session.slots and not self.session.backlog
+
+    def unfinished_bytes(self) -> int:
+        """What has come of requests that have not begun."""
+        return self._counted_bytes
 
     def write(self, data: Flushed) -> None:
         """HOT. Replies, in order. With room again in the pipeline, its next commands may begin."""
@@ -260,6 +289,8 @@ class Connection(asyncio.Protocol):
         """Closes the connection once its replies are out; at once if the client does not fetch them."""
         if self._blocked:
             self.transport.abort()
+        elif self._refused:
+            close_readably(self._server.loop, self.transport, self)
         else:
             self.transport.close()
 
@@ -278,7 +309,7 @@ class Connection(asyncio.Protocol):
     # Another node's connection
 
     def _become_peer(self, args: list[bytes]) -> None:
-        """DYN.PEER version cluster id incarnation [epoch revision]: from here on frames follow, in this direction only."""
+        """DYN.PEER version cluster id incarnation [epoch revision [PIECES]]: from here on frames come, none go."""
         server = self._server
         error = server.check_peer(args)
         if error:
@@ -291,7 +322,7 @@ class Connection(asyncio.Protocol):
         server.fellows[self.session.id] = self
         self._forget_input()
         self._node.close_session(self.session)
-        self.transport.write(resp.OK)
+        self.transport.write(WELCOME_PIECES if PIECES in args[7:] else resp.OK)
         self._node.greeted(self.peer, server.now_ms())
         server.peer_arrived(self.peer)
         server.schedule_turn()

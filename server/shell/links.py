@@ -1,14 +1,18 @@
 """Our connections to the other nodes: one each, for what we send; what they send comes over theirs.
 
 Theory. A link is made again whenever it breaks, soon at first and then at an even pace, and at once when the peer has
-connected to us. A peer that does not fetch what we send gets its link cut when `peer_buffer_bytes_max` wait for it: a
-hung peer blocks nobody and cannot make us hold more than that; the requests it had are counted as failed and go
-elsewhere. While a link is being made our answers to a peer that reaches us already are kept, up to the same limit, for
-otherwise it would wait for them until its deadline.
+connected to us. Large messages go in pieces, between which small ones pass them (outbound.py). A peer that takes nothing
+for `peer_stall_ms_max`, or for which `peer_buffer_bytes_max` wait, gets its link cut: a hung peer blocks nobody and cannot
+make us hold more than that; the requests it had are counted as failed and go elsewhere. While a link is being made our
+answers to a peer that reaches us already are kept, up to the same limit, for otherwise it would wait for them until its
+deadline.
 
 A cut of the network breaks no connection, and what was sent into it is sent again at ever longer pauses: after an hour's
 cut the next attempt may be two minutes away. So a link whose bytes nobody acknowledges for a while is given up (RFC 5482);
 new connections are attempted at an even pace, and one of them gets through as soon as the network does.
+
+Nodes of the version before read no pieces. So we say that we would send them (the word PIECES behind the introduction,
+which they pass over), and send them to a peer that welcomes them; the others get large messages whole, as ever.
 """
 
 from __future__ import annotations
@@ -19,7 +23,8 @@ import socket
 from typing import TYPE_CHECKING, cast
 
 from protocol import resp
-from server.shell.connections import PEER_VERSION
+from server.shell.connections import PEER_VERSION, PIECES, WELCOME_PIECES
+from server.shell.outbound import BUFFER_BYTES, Outbound
 
 if TYPE_CHECKING:
     from server.shell.server import Server
@@ -28,6 +33,7 @@ log = logging.getLogger("dyn")
 RETRY_S = 0.25
 CONNECT_TIMEOUT_S = 2.0
 UNACKNOWLEDGED_MS_MAX = 5000
+_WHOLE_INTRODUCTION = 5  # words, with the version of the layout
 
 
 class Link(asyncio.Protocol):
@@ -47,6 +53,7 @@ class Link(asyncio.Protocol):
         self._told = ""  # how the peer has refused us, as last logged
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
+        self.outbound = Outbound(server.loop, server.config, self._cut_hung, self._report_backlog)
         self.connect()
 
     def connect(self) -> None:
@@ -82,7 +89,10 @@ class Link(asyncio.Protocol):
         self.made_ms = self._server.now_ms()
         self._answer = b""
         self._timer = self._server.loop.call_later(CONNECT_TIMEOUT_S, self._give_up, transport)
-        self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, *self._server.node.membership.introduction()))
+        self._transport.set_write_buffer_limits(high=BUFFER_BYTES)
+        introduction = self._server.node.membership.introduction()
+        abilities = (PIECES,) if len(introduction) == _WHOLE_INTRODUCTION else ()
+        self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, *introduction, *abilities))
 
     def _give_up(self, transport: asyncio.BaseTransport) -> None:
         """A peer that accepts but does not answer (it stands still, or lost power in between) is tried anew."""
@@ -92,9 +102,11 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The peer's one answer."""
         self._answer += data
-        if self._answer == resp.OK:
+        if self._answer in (resp.OK, WELCOME_PIECES):
             self._open = True
             self._send_kept()
+            if self._transport is not None:
+                self.outbound.open(self._transport, self._answer == WELCOME_PIECES)
             self._server.node.connected(self.peer, self._server.now_ms())
             self._server.schedule_turn()
         elif self._answer.endswith(b"\r\n"):
@@ -109,6 +121,7 @@ class Link(asyncio.Protocol):
         """The peer is gone, or the way to it."""
         self._transport = None
         self._drop_unsent()
+        self.outbound.close()
         if self._open:
             self._open = False
             if not self._server.has_link(self.peer):
@@ -133,9 +146,38 @@ class Link(asyncio.Protocol):
             self._keep(data)
             return
         transport.write(data)
-        if transport.get_write_buffer_size() > self._server.config.peer_buffer_bytes_max:
-            log.warning("node %s at %s does not fetch its messages: cutting the link", self.peer, self.address)
-            self.cut()
+        if self.outbound.paused:
+            self.outbound.grown_bytes += len(data)
+            if transport.get_write_buffer_size() > self._server.config.peer_buffer_bytes_max:
+                self._cut_hung()
+
+    def write_large(self, messages: list[bytes]) -> None:
+        """A turn's messages to this peer that are to travel in pieces, behind all other messages of the turn."""
+        self.outbound.add(messages)
+        if self.outbound.waiting_bytes > self._server.config.peer_buffer_bytes_max:
+            self._cut_hung()
+
+    def _report_backlog(self) -> None:
+        """Tells the core of a peer that more waits for than it should, until half of that is gone."""
+        waiting, bound = self.outbound.waiting_bytes, self._server.config.peer_backlog_bytes_max
+        backlogged = self._server.node.state.backlogged
+        if waiting > bound:
+            backlogged[self.peer] = None
+        elif waiting <= bound // 2:
+            backlogged.pop(self.peer, None)
+
+    def _cut_hung(self) -> None:
+        log.warning("node %s at %s does not fetch its messages: cutting the link", self.peer, self.address)
+        self.outbound.close()
+        self.cut()
+
+    def pause_writing(self) -> None:
+        """The socket takes nothing more for now."""
+        self.outbound.pause()
+
+    def resume_writing(self) -> None:
+        """The socket has taken most of what it was given."""
+        self.outbound.resume()
 
     def _keep(self, data: bytes) -> None:
         """Answers to a peer that reaches us already, and that we reach in a moment: it should not wait in vain."""
@@ -168,6 +210,7 @@ class Link(asyncio.Protocol):
         """Ends the connection for good, behind what is still to be sent."""
         self._end()
         if self._transport is not None:
+            self.outbound.finish()
             self._transport.close()
 
     def _end(self) -> None:

@@ -26,6 +26,7 @@ from server.shell.connections import PEER_VERSION, Connection
 from server.shell.durability import Durability
 from server.shell.facts import LoopLag, process_facts
 from server.shell.files import keep_alive
+from server.shell.flow import Flow
 from server.shell.links import Link
 from server.shell.memory import ClientMemory
 from server.storage.engine import Engine, StorageError
@@ -50,6 +51,7 @@ class Server:
         self.fellows: dict[int, Connection] = {}  # what other nodes send over, by the session that it began as
         self.admission = Admission(loop, node.state, config)
         self.memory = ClientMemory(config.client_buffers_bytes_max, self.connections.values)
+        self.flow = Flow(self)
         self.stopped: asyncio.Future[int] = loop.create_future()
         self._links: dict[str, Link] = {}
         self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
@@ -136,6 +138,9 @@ class Server:
             link = links.get(peer)
             if link is not None:
                 link.write(data)
+        for peer, messages in outbox.large.items():
+            if peer in links:
+                links[peer].write_large(messages)
         connections = self.connections
         for session, replies in outbox.replies:
             connection = connections.get(session.id)
@@ -145,6 +150,12 @@ class Server:
             connection = connections.get(session.id)
             if connection is not None:
                 connection.end()
+        if self.flow.is_in_use:
+            self.flow.review()
+
+    def backlog_bytes(self) -> int:
+        """Large messages that wait for peers that take them (outbound.py)."""
+        return sum([link.outbound.backlog_bytes for link in self._links.values()])
 
     def fail(self, error: BaseException) -> None:
         """The disk has failed: nothing of this turn may be said, and nothing more can be promised."""

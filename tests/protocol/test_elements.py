@@ -69,7 +69,10 @@ def test_each_number_of_digits(count: int, length: int) -> None:
     largest = RequestLimits(request_bytes_max=len(encode(sent[0])))
     assert read([stream], largest) == (sent, "")
     smaller = RequestLimits(request_bytes_max=len(encode(sent[0])) - 1)
-    assert read([stream], smaller) == ([], "Protocol error: too big request")
+    assert read([stream], smaller) == (
+        [],
+        f"Protocol error: too big request: request_bytes_max is {smaller.request_bytes_max}",
+    )
 
 
 @pytest.mark.parametrize("first_bytes", [9_000, 70_000])

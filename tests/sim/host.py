@@ -20,7 +20,7 @@ from server.core.records.versions import ACTOR_BYTES
 from server.core.ring.layout import Layout, Member
 from tests.sim.disk import Disk
 from tests.sim.events import Action, Events
-from tests.sim.links import Link
+from tests.sim.links import Link, finish
 from tests.sim.network import Network
 from tests.sim.wall_clock import WallClock
 
@@ -136,6 +136,7 @@ class Host(WallClock):
         self.crash_before = ""
         for outbox in self._held:
             self.speak(outbox)
+        finish(self._links.values())
         for pipe in self.network.pipes(receiver=self.id):
             pipe.abort()
         self._end(in_order=True)
@@ -233,7 +234,7 @@ class Host(WallClock):
             return
         self._turn_asked = False
         outbox = self.node.take()
-        if outbox.writes or outbox.messages or outbox.replies:
+        if outbox.writes or outbox.messages or outbox.large or outbox.replies:
             told = ", ".join(f"{len(data)} bytes to {peer}" for peer, data in outbox.messages.items())
             self.trace(
                 f"{self.member.name} ends a turn: {len(outbox.writes)} writes, {len(outbox.replies)} replies; {told}"
@@ -264,14 +265,13 @@ class Host(WallClock):
 
     def speak(self, outbox: Outbox) -> None:
         """What the turn has to say, its writes being committed."""
-        if self._dies("messages", bool(outbox.messages)):
+        if self._dies("messages", bool(outbox.messages or outbox.large)):
             return
-        peers = list(outbox.messages)
+        peers = list(outbox.messages | outbox.large)
         reach = self.rng.randint(0, len(peers)) if self.crash_before == "some messages" else len(peers)
         for peer in peers[:reach]:
-            link = self._links.get(peer)
-            if link is not None:
-                link.write(outbox.messages[peer])
+            if peer in self._links:
+                self._links[peer].write(outbox.messages.get(peer, b""), outbox.large.get(peer, ()))
         if self._dies("some messages", bool(peers)) or self._dies("replies", bool(outbox.replies)):
             return
         replies = outbox.replies

@@ -6,10 +6,12 @@ the node; when the peer has answered them the link is open. A damaged frame ends
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from protocol import resp
 from protocol.frames import DamagedFrame, FrameReader
+from protocol.pieces import PieceQueue
 from protocol.requests import RequestLimits, RequestReader
 from tests.sim.events import Action
 from tests.sim.network import CONNECT_TIMEOUT_MS, Pipe
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from tests.sim.host import Host
 
 RETRY_MS = 250
+PIECE_GAP_MS_MAX = 2  # between two pieces of a large message
 
 
 class Link:
@@ -31,6 +34,8 @@ class Link:
         self._connecting = False
         self._open = False
         self._over = False
+        self._queue = PieceQueue(max(1, host.config.large_message_bytes // 4))
+        self._pumping = False
         self.connect()
 
     def connect(self) -> None:
@@ -93,6 +98,7 @@ class Link:
 
     def _closed(self) -> None:
         self._pipe = None
+        self._queue.clear()
         if self._open:
             self._open = False
             if not self._host.has_link(self.peer):
@@ -104,14 +110,40 @@ class Link:
         """Whether the peer has taken us for a fellow, and the connection stands."""
         return self._open
 
-    def write(self, data: bytes) -> None:
-        """A turn's messages to this peer."""
+    def write(self, data: bytes, large: Sequence[bytes] = ()) -> None:
+        """A turn's messages to this peer; the large ones travel in pieces, and what is said meanwhile between these."""
         if self._pipe is not None and self._open:
-            self._pipe.write(data)
+            if data:
+                self._pipe.write(data)
+            for message in large:
+                self._queue.add(message)
+            self._pump()
+
+    def _pump(self) -> None:
+        if self._pumping or not self._queue or self._pipe is None:
+            return
+        self._pumping = True
+        self._pipe.write(self._queue.next())
+        self._host.events.after(self._host.rng.randint(0, PIECE_GAP_MS_MAX), lambda: self._deliver(self._go_on))
+
+    def _go_on(self) -> None:
+        self._pumping = False
+        self._pump()
+
+    def finish(self) -> None:
+        """Sends all that waits."""
+        while self._pipe is not None and self._queue:
+            self._pipe.write(self._queue.next())
 
     def _deliver(self, action: Action) -> None:
         if self._host.life == self._life:
             self._host.deliver(self, action)
+
+
+def finish(links: Iterable[Link]) -> None:
+    """The process of these links ends in order: all that waits is sent."""
+    for link in links:
+        link.finish()
 
 
 class Inlet:

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from protocol.frames import FrameReader, encode_frame
+from protocol.pieces import PIECE_START
 from tests.sim.events import Events
 
 CONNECT_TIMEOUT_MS = 2000
@@ -152,10 +153,7 @@ class Pipe:
     def _scatter(self, data: bytes, datagrams: Datagrams) -> None:
         network = self._network
         self.lossy = True
-        frames = FrameReader(len(data))
-        frames.feed(data)
-        while (message := frames.next()) is not None:
-            frame = encode_frame(message)
+        for frame, message in _parts_of(data):
             copies = 0 if network.rng.random() < datagrams.loss else 1 + (network.rng.random() < datagrams.repeat)
             if message[0] == b"RELAY":
                 copies = min(copies, 1)
@@ -194,6 +192,16 @@ class Pipe:
             return
         for _ in range(self._network.rng.randint(0, len(self._flight))):
             self._flight.pop()
+
+
+def _parts_of(data: bytes) -> list[tuple[bytes, Sequence[bytes]]]:
+    """What is lost, repeated or overtaken by itself: each message, in a frame of its own, or the piece of one."""
+    if data.startswith(PIECE_START):
+        return [(data, (b"",))]
+    frames = FrameReader(len(data))
+    frames.feed(data)
+    messages = iter(frames.next, None)
+    return [(encode_frame(message), message) for message in messages]
 
 
 def _nothing() -> None:

@@ -107,6 +107,7 @@ def profile_of(seed: int, nodes: int | None = None) -> Profile:
         repair_interval_ms=rng.choice((500, 1500, 4000)),
         scrub_interval_ms=rng.choice((1000, 4000)),
         clock_entries_max=rng.choice((2, 8)),
+        large_message_bytes=200 if seed % 2 else 256 << 10,  # most of what carries records travels in pieces
         turn_commands_max=rng.choice((3, 200)),
     )
     calm = rng.random() < 0.25

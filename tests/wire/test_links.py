@@ -2,26 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import Any
 
 from protocol import resp
+from protocol.frames import FrameReader, encode_message, seal
+from protocol.pieces import PIECE_START
 from server.core.base.config import Config
 from server.shell.links import Link
 from server.shell.server import Server
 
 
 class _Loop:
-    """Runs nothing."""
+    """Runs nothing but what a test asks for."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self.timers: list[Callable[[], object]] = []
+        self.soon: list[Callable[[], None]] = []
+
+    def time(self) -> float:
+        """As the test has it."""
+        return self.now_s
 
     def create_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Passes over an attempt to connect."""
         coroutine.close()
 
     def call_later(self, delay_s: float, call: object, *args: object) -> SimpleNamespace:
-        """A timer that never fires."""
+        """A timer that fires when the test says so."""
+        self.timers.append(lambda: call(*args))  # type: ignore[operator]
         return SimpleNamespace(cancel=lambda: None)
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """For the next pass."""
+        self.soon.append(call)
+
+    def fire(self, now_s: float) -> None:
+        """It is that late, and the last timer fires."""
+        self.now_s = now_s
+        self.timers.pop()()
 
 
 class _Shell:
@@ -34,6 +55,7 @@ class _Shell:
             membership=SimpleNamespace(introduction=lambda: ("c", "n1", 1, 2, 3)),
             connected=lambda peer, now_ms: self.told.append(f"connected {peer}"),
             disconnected=lambda peer, now_ms: self.told.append(f"disconnected {peer}"),
+            state=SimpleNamespace(backlogged={}),
         )
 
     def now_ms(self) -> int:
@@ -47,11 +69,11 @@ class _Shell:
         """As the server does it."""
         return Server.has_link(self, peer)  # type: ignore[arg-type]
 
-    def link(self) -> Link:
+    def link(self, answer: bytes = resp.OK, transport: _Transport | None = None) -> Link:
         """A link to n2 that has been opened, in place of the one before."""
         link = self._links["n2"] = Link(self, "n2", "127.0.0.1:1")  # type: ignore[arg-type]
-        link.connection_made(_Transport())  # type: ignore[arg-type]
-        link.data_received(resp.OK)
+        link.connection_made(transport or _Transport())  # type: ignore[arg-type]
+        link.data_received(answer)
         return link
 
 
@@ -60,6 +82,19 @@ class _Transport:
 
     def __init__(self) -> None:
         self.written: list[bytes] = []
+        self.size = 0  # of what the socket has not taken
+        self.aborted = False
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        """The test says when the buffer is full."""
+
+    def get_write_buffer_size(self) -> int:
+        """As the test has it."""
+        return self.size
+
+    def abort(self) -> None:
+        """The connection is cut."""
+        self.aborted = True
 
     def get_extra_info(self, name: str) -> SimpleNamespace:
         """A socket."""
@@ -80,7 +115,7 @@ class _Transport:
 def test_a_link_introduces_its_node_with_the_version_of_its_layout() -> None:
     shell, transport = _Shell(), _Transport()
     Link(shell, "n2", "127.0.0.1:1").connection_made(transport)  # type: ignore[arg-type]
-    assert transport.written == [resp.command(b"DYN.PEER", 1, "c", "n1", 1, 2, 3)]
+    assert transport.written == [resp.command(b"DYN.PEER", 1, "c", "n1", 1, 2, 3, "PIECES")]
 
 
 def test_a_link_that_breaks_is_told_to_the_node() -> None:
@@ -99,3 +134,73 @@ def test_a_link_that_ends_late_says_nothing_of_a_newer_one() -> None:
     assert shell.told == ["connected n2", "connected n2"]
     newer.connection_lost(None)
     assert shell.told[2:] == ["disconnected n2"]
+
+
+LARGE = encode_message((b"STORE", 1, 2, b"k", b"v" * (1 << 20)))
+MIB = 1 << 20
+
+
+def _large(transport: _Transport, link: Link, count: int = 1) -> list[bytes]:
+    """What is written when so many large messages are sent."""
+    transport.written.clear()
+    link.write_large([LARGE] * count)
+    return transport.written
+
+
+def test_large_messages_go_in_pieces_to_a_peer_that_welcomes_them_and_whole_to_others() -> None:
+    transport = _Transport()
+    pieces = _large(transport, _Shell().link(b"+OK PIECES\r\n", transport))
+    assert len(pieces) == 17 and all(piece.startswith(PIECE_START) for piece in pieces)
+    reader = FrameReader()
+    reader.feed(b"".join(pieces))
+    message = reader.next()
+    assert message is not None and message[0] == b"STORE" and len(message[4]) == MIB
+    assert _large(transport, _Shell().link(resp.OK, transport)) == [seal([LARGE])]
+
+
+def test_small_messages_pass_what_waits_for_the_socket() -> None:
+    shell, transport = _Shell(), _Transport()
+    link = shell.link(b"+OK PIECES\r\n", transport)
+    link.pause_writing()
+    assert _large(transport, link) == []
+    link.write(b"small")
+    assert transport.written == [b"small"]
+    link.resume_writing()
+    assert len(transport.written) == 18
+
+
+def test_a_peer_that_takes_nothing_is_cut_and_one_that_is_slow_is_not() -> None:
+    for taken, cut in ((1, False), (0, True)):
+        shell, transport = _Shell(), _Transport()
+        link = shell.link(b"+OK PIECES\r\n", transport)
+        transport.size = MIB
+        link.pause_writing()
+        _large(transport, link)
+        assert link.outbound.backlog_bytes == len(LARGE)
+        for half in range(1, 8):
+            transport.size += 100 - taken
+            link.write(b"s" * 100)
+            shell.loop.fire(half / 2)
+            if half == 4 and not taken:
+                assert link.outbound.backlog_bytes == 0, "clients do not wait for a peer that hangs"
+            if transport.aborted:
+                break
+        assert transport.aborted is cut
+        assert link.outbound.waiting_bytes == (0 if cut else len(LARGE))
+
+
+def test_the_core_is_told_of_a_backlog_until_half_of_it_is_gone() -> None:
+    shell, transport = _Shell(), _Transport()
+    link = shell.link(b"+OK PIECES\r\n", transport)
+    link.pause_writing()
+    _large(transport, link, 128)
+    assert shell.node.state.backlogged == {"n2": None}
+    assert not transport.aborted
+    link.resume_writing()
+    while shell.node.state.backlogged:
+        shell.loop.soon.pop()()
+    assert 59 * MIB < link.outbound.waiting_bytes <= 64 * MIB, "in bursts, one in a pass of the loop"
+    link.pause_writing()
+    _large(transport, link, 600)
+    assert transport.aborted, "past peer_buffer_bytes_max"
+    assert not shell.node.state.backlogged

@@ -21,6 +21,7 @@ MIB = 1 << 20
 IDLE_CLIENTS = 1000
 SOFT_FILES = 1024  # what a login shell usually has
 CONFIG = f"client_buffers_bytes_max = {32 * MIB}\nrequest_bytes_max = {16 * MIB}\nvalue_bytes_max = {2 * MIB}\n"
+CONFIG += f"values_in_flight_bytes_max = {256 * MIB}\n"  # more than these tests send, so that nobody is made to wait
 
 # What is sent, and what the last line of the answer has to say.
 MALFORMED = {
@@ -30,7 +31,8 @@ MALFORMED = {
     "a negative bulk": (b"*2\r\n$3\r\nGET\r\n$-5\r\n", b"invalid bulk length"),
     "a null bulk": (b"*2\r\n$3\r\nGET\r\n$-1\r\n", b"invalid bulk length"),
     "no number": (b"*1\r\n$x\r\n", b"invalid bulk length"),
-    "an oversized array": (b"*2147483647\r\n", b"invalid multibulk length"),
+    "an oversized array": (b"*2147483648\r\n", b"invalid multibulk length"),
+    "too many arguments": (b"*2147483647\r\n", b"too many arguments: arguments_max is 1048576"),
     "an array length of many digits": (b"*" + b"1" * 5000 + b"\r\n", b"invalid multibulk length"),
     "an array of no length": (b"*\r\n$1\r\n", b"invalid multibulk length"),
     "an integer in a command": (b"*2\r\n$3\r\nGET\r\n:1\r\n", b"expected '$', got ':'"),

@@ -3,6 +3,9 @@
 Theory. A queue without a named bound is an outage waiting for load. Each buffer and table in the code names the field
 here that bounds it; at the bound the client gets a clear error. Fields are plain integers with the unit last in the
 name. `Config.of` builds one from a mapping (a TOML file, say) and refuses names it does not know.
+
+What a client may send must fit into what nodes may send each other, or a write would be taken that no link carries. So the
+limits on sizes stand on each other, and `Config.of` refuses settings of which one does not fit into the next (`_FITS`).
 """
 
 from __future__ import annotations
@@ -29,8 +32,9 @@ class Config:
     disk_free_bytes_min: int = 64 << 20  # below this, writes are refused with DISKFULL before the engine would fail
 
     # Data
-    key_bytes_max: int = 32 << 10
+    key_bytes_max: int = 64 << 10
     value_bytes_max: int = 16 << 20
+    record_bytes_max: int = 32 << 20  # all values under one key together: a write past it is refused, TOOMANYSIBLINGS
     siblings_max: int = 100  # more concurrent values than this under one key: TOOMANYSIBLINGS
 
     # Clients
@@ -46,13 +50,17 @@ class Config:
     turn_ms_max: int = 8  # commands begin for so long in one pass of the loop; the others wait for the next
     requests_running_max: int = 8192  # in flight for all clients: more wait until others are answered
     requests_in_flight_max: int = 200_000  # of all clients, parts of commands included: BUSY above
+    values_in_flight_bytes_max: int = 48 << 20  # of all nodes' clients: past its share a node reads no more of them
     keepalive_ms: int = 300_000  # a silent connection is probed after so long, and closed if nobody answers; 0 never
     idle_timeout_ms: int = 0  # close clients idle for longer; 0 never, as Redis' `timeout`
 
     # Peers
     frame_bytes_max: int = 256 << 20
+    large_message_bytes: int = 256 << 10  # from so many on a message travels in pieces of a quarter of that
     batch_bytes_max: int = 4 << 20  # a group of writes is sent once it has grown to this, at the latest
-    peer_buffer_bytes_max: int = 64 << 20  # unsent bytes at which a peer's link is cut instead of growing
+    peer_buffer_bytes_max: int = 512 << 20  # unsent bytes at which a peer's link is cut instead of growing
+    peer_backlog_bytes_max: int = 128 << 20  # past it a peer gets hints instead of writes, if it can be spared
+    peer_stall_ms_max: int = 3000  # a peer that takes nothing that is sent to it for so long gets its link cut
     unconfirmed_bytes_max: int = 256 << 20  # writes that some owner has not confirmed: past it they become hints early
 
     # Hints
@@ -111,4 +119,30 @@ class Config:
             raise ConfigError("setting 'repair_interval_ms' must be positive")
         if config.fsync not in ("always", "everysec", "no"):
             raise ConfigError(f"setting 'fsync' must be always, everysec or no, not {config.fsync!r}")
+        _check_fit(config)
         return config
+
+
+# What must fit into what, how often, and why. Besides the value a request or record has a key and a few words.
+_FITS = (
+    ("value_bytes_max", "record_bytes_max", 1, "a record holds one value at least"),
+    ("value_bytes_max", "request_bytes_max", 1, "a request carries one value at least"),
+    ("request_bytes_max", "client_buffers_bytes_max", 1, "one request must fit into the buffers of all clients"),
+    ("request_bytes_max", "frame_bytes_max", 1, "nodes relay requests to each other"),
+    ("record_bytes_max", "frame_bytes_max", 4, "replicas join what several coordinators have written meanwhile"),
+    ("frame_bytes_max", "peer_buffer_bytes_max", 1, "a link must carry the largest message"),
+    ("peer_backlog_bytes_max", "peer_buffer_bytes_max", 1, "a slow peer is spared before its link is cut"),
+    ("values_in_flight_bytes_max", "peer_buffer_bytes_max", 1, "all clients' values may be on their way to one peer"),
+)
+_WORDS_BYTES = 4096
+
+
+def _check_fit(config: Config) -> None:
+    """Raises ConfigError, naming both settings, where one limit does not fit into another."""
+    for inner, outer, count, reason in _FITS:
+        smaller, larger = getattr(config, inner), getattr(config, outer)
+        need = count * smaller + (config.key_bytes_max + _WORDS_BYTES if inner == "value_bytes_max" else 0)
+        if need > larger:
+            raise ConfigError(
+                f"setting '{outer}' is {larger} and must be at least {need}, as '{inner}' is {smaller}: {reason}"
+            )

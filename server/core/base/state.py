@@ -81,15 +81,20 @@ class State:
         self.going: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
         self.full: dict[str, None] = {}  # peers that have no room on their disks
         self.heard_ms: dict[str, int] = {}  # when anything last came from a peer
-        self.messages: dict[str, list[bytes]] = {}
         self.ready: list[Session] = []
         self.in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
         self.statistics = Statistics()
         self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
         self.hints = Hints(records, self.statistics, config.hints_bytes_max)
         self.kept: dict[str, list[int]] = {}  # groups of a peer that are stored here, to be confirmed at leisure
+        self._begin_output()
         # Numbers go on rising over restarts, so an answer to a request of a former life never meets one of this life.
         self._next_number = incarnation << 20
+
+    def _begin_output(self) -> None:
+        self.messages: dict[str, list[bytes]] = {}
+        self.trailing: dict[str, list[bytes]] = {}  # messages, however small, that must not pass large ones
+        self.backlogged: dict[str, None] = {}  # peers that more large messages wait for than they take
 
     def at(self, now_ms: int) -> None:
         """HOT. It is `now_ms` now; the hybrid clock follows, so that a node that has slept writes with no old reading."""
@@ -207,6 +212,10 @@ class State:
             self.messages[peer] = [message]
         else:
             messages.append(message)
+
+    def send_behind(self, peer: str, message: bytes) -> None:
+        """Queues an encoded message for `peer` behind all that was sent there before, large messages included."""
+        self.trailing.setdefault(peer, []).append(message)
 
     def actor_for(self, owned: bool) -> bytes:
         """HOT. The actor of a write that is coordinated here."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from server.core.node import Node
 
 _EXPIRIES = (b"EX", b"PX", b"EXAT", b"PXAT")
+_RESOLVE = "read them with DYN.GET and write with the CONTEXT that it answers, or SET the key"
 
 
 def _replicas(node: Node) -> int:
@@ -103,12 +104,7 @@ def _write_beside(
         state.renew_actor()
         actor = state.actor_for(plan.owned)
         record = versions.write(old, actor, counter, value, expires_at_ms, kind, context)
-    count = versions.sibling_count(record)
-    if count > state.config.siblings_max:
-        raise CommandError(
-            f"TOOMANYSIBLINGS the key would have {count} siblings and siblings_max is {state.config.siblings_max}: "
-            "read them with DYN.GET and write with the CONTEXT that it answers"
-        )
+    _check_room(node, old, record, kind)
     seen = versions.context_after(record, context, actor, counter)
     token = resp.bulk(encode_context(key, seen))
 
@@ -118,6 +114,23 @@ def _write_beside(
     node.writes.add(group, stored_at, record, old, finish, sink, number)
     if kind == versions.TOMBSTONE or expires_at_ms or versions.clock_entries(record) > state.config.clock_entries_max:
         node.collection.notice(stored_at, expires_at_ms)
+
+
+def _check_room(node: Node, old: bytes | None, record: bytes, kind: int) -> None:
+    """Refuses a write that would leave more siblings, or more bytes of them, than one key may have; not one that leaves
+    fewer bytes than there were, or deletes."""
+    config = node.state.config
+    count = versions.sibling_count(record)
+    if count > config.siblings_max:
+        raise CommandError(
+            f"TOOMANYSIBLINGS the key would have {count} siblings and siblings_max is {config.siblings_max}: {_RESOLVE}"
+        )
+    size = len(record)
+    if size > config.record_bytes_max and kind == versions.VALUE and size > len(old or b""):
+        raise CommandError(
+            f"TOOMANYSIBLINGS the {count} siblings of the key would have {size} bytes and record_bytes_max is "
+            f"{config.record_bytes_max}: {_RESOLVE}"
+        )
 
 
 def dyn_set(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from server.core.base.state import State
 from server.core.records.versions import DamagedRecord
-from server.core.repair.exchange_answers import Range, read_page, rest_of
+from server.core.repair.exchange_answers import PAGE_BYTES, Range, read_page, rest_of
 from server.core.ring.layout import Layout
 from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step, Steps
@@ -164,7 +164,12 @@ class Eviction:
         if self._state.layout is not layout:
             return {}
         present = self._batch(list(lacking))
-        sent = {key: record for key, record in lacking.items() if present.get(key) == record}
+        sent: dict[bytes, bytes] = {}
+        size = 0
+        for key, record in lacking.items():
+            size += len(record)
+            if present.get(key) == record and (not sent or size <= PAGE_BYTES):
+                sent[key] = record
         if not sent:
             return {}
         answers = yield self._questions.ask([keeper], b"ABSORB", *[word for pair in sent.items() for word in pair])

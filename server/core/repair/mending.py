@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from server.core.base.state import State
 from server.core.records import versions
 from server.core.records.versions import DamagedRecord
+from server.core.repair.exchange_answers import PAGE_BYTES
 from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
@@ -93,9 +94,17 @@ class Mending:
     def copies(self, keys: Sequence[bytes]) -> list[bytes]:
         """Another node asks what we hold under keys, as an owner or for a hint's sake.
 
-        Answers a record behind `=`, or `-` for nothing, `!` for damaged bytes.
+        Answers a record behind `=`, or `-` for nothing, `!` for damaged bytes; for the first keys only, one at least, if
+        there is more than a page of it.
         """
-        return [self._copy(key) for key in keys]
+        words: list[bytes] = []
+        size = 0
+        for key in keys:
+            words.append(self._copy(key))
+            size += len(words[-1])
+            if size >= PAGE_BYTES:
+                break
+        return words
 
     def _copy(self, key: bytes) -> bytes:
         try:
@@ -139,7 +148,7 @@ class Mending:
             return False  # what was answered may be older than what all have agreed to forget since
         done = False
         for index, key in enumerate(keys):
-            words = {member: answer[index] for member, answer in answers.items() if len(answer) == len(keys)}
+            words = {member: answer[index] for member, answer in answers.items() if index < len(answer)}
             if all(owner in words for owner in self._owners(key)):
                 self._settle(key, [words[member] for member in members if member in words], len(words) == len(members))
                 done = done or key not in self._waiting

@@ -12,12 +12,16 @@ large values take no more memory at once than their clients can be sent.
 Read repair (section 5): when all owners have answered, or their time is up, those whose record differs from what all know
 together get that, whole. Not if a fence has been passed since the group began: then what was read may be older than a
 deletion that everybody has forgotten since (see collection.py).
+
+An owner that differs answers with whole records. So a group whose records here make more than `batch_bytes_max` is cut into
+groups of about that size, and an owner refuses what would be more than one message may be (replica.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import pairwise
 
 from xxhash import xxh3_64_digest
 
@@ -35,10 +39,14 @@ Finish = Callable[[bytes | None, Sink, int], Reply]
 
 def digest(records: list[bytes | None]) -> bytes:
     """HOT. Equal lists of records have equal digests. A record names its own write, so positions cannot be confused."""
+    return xxh3_64_digest(_joined(records))
+
+
+def _joined(records: list[bytes | None]) -> bytes:
     try:
-        return xxh3_64_digest(b"".join(records))  # type: ignore[arg-type]
+        return b"".join(records)  # type: ignore[arg-type]
     except TypeError:
-        return xxh3_64_digest(b"".join([record or b"-" for record in records]))
+        return b"".join([record or b"-" for record in records])
 
 
 _REPAIRS_MAX = 128  # keys and records that wait for one node
@@ -68,6 +76,7 @@ class Reads(GroupTable[ReadGroup]):
         super().__init__(state)
         self.agreed: dict[bytes, bytes | None] = {}  # what a quorum holds of the key whose chain runs now (chains.py)
         self._repairs: dict[str, list[bytes]] = {}  # node -> storage key, record, …
+        self._repairs_bytes = 0
         self._repairs_stamp = 0  # of the oldest of them
         self._postponed: list[ReadGroup] = []  # to the next turn
 
@@ -97,8 +106,12 @@ class Reads(GroupTable[ReadGroup]):
         except DamagedRecord:
             group.ours = group.records = [self._sound(key) for key in group.keys]
             group.tally.fail(state.id)
+        joined = _joined(group.ours)
+        if len(joined) > state.config.batch_bytes_max and len(group.keys) > 1:
+            self._divide(group)
+            return
         state.statistics.reads += len(group.keys)
-        message = state.message(b"READ", group.number, digest(group.ours), *group.keys)
+        message = state.message(b"READ", group.number, xxh3_64_digest(joined), *group.keys)
         plan = group.plan
         if plan.stand_ins and plan.replicas - len(plan.absent) < group.tally.wanted:
             self._ask_voters(group, message)
@@ -136,6 +149,20 @@ class Reads(GroupTable[ReadGroup]):
     def has_postponed(self) -> bool:
         """Whether reads wait for the next turn."""
         return bool(self._postponed)
+
+    def _divide(self, group: ReadGroup) -> None:
+        """Launches the reads of a group in groups of about `batch_bytes_max`."""
+        state, plan = self._state, group.plan
+        starts, size = [0], 0
+        for place, record in enumerate(group.ours):
+            size += len(record or b"")
+            if size > state.config.batch_bytes_max and place > starts[-1]:
+                starts.append(place)
+                size = len(record or b"")
+        for start, end in pairwise([*starts, len(group.keys)]):
+            part = ReadGroup(state.number(), plan, plan.tally(group.tally.wanted), group.deadline_ms)
+            part.keys, part.members = group.keys[start:end], group.members[start:end]
+            self._launch(part)
 
     def _vote_as(self, group: ReadGroup, owner: str) -> None:
         """This node stands in for `owner`."""
@@ -194,7 +221,9 @@ class Reads(GroupTable[ReadGroup]):
                 if pairs:
                     self._repairs.setdefault(node, []).extend(pairs)
                     self._repairs_stamp = min(self._repairs_stamp or group.stamp, group.stamp)
-                    if len(self._repairs[node]) > _REPAIRS_MAX:
+                    self._repairs_bytes += sum(map(len, pairs))
+                    many = self._repairs_bytes > self._state.config.batch_bytes_max
+                    if many or len(self._repairs[node]) > _REPAIRS_MAX:
                         self.repair()
 
     def repair(self) -> None:
@@ -203,6 +232,7 @@ class Reads(GroupTable[ReadGroup]):
         if not self._repairs:
             return
         repairs, self._repairs = self._repairs, {}
+        self._repairs_bytes = 0
         stamp, self._repairs_stamp = self._repairs_stamp, 0
         if state.fence >= stamp:
             return

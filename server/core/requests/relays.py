@@ -10,6 +10,11 @@ two clocks need to agree), hence how late a relay is, and refuses one that is la
 The same holds for the second step of a command, which a coordinator that slept between both would take late (`is_late`).
 Clocks drift, so the least difference may grow by a thousandth of the time that we are awake; not while we are frozen.
 
+A large command travels in pieces (protocol/pieces.py), and what is said meanwhile passes it. That changes no order that a
+client can see: the commands of a key that one turn relays stay in one relay, and those of a later turn wait until they are
+answered (lanes.py). Commands of other keys do not wait for a large one, as it has a relay of its own; nor does a small
+reply wait for a large one.
+
 A command that must not run twice (SET NX, say) is not sent again: its asker learns that the outcome is unknown.
 
 Commands of one key that depend on each other may travel together, to be run in order (chains.py): then they are sent
@@ -138,6 +143,7 @@ class Relays:
         self._outgoing: list[RelayedBatch] = []
         self._least_difference_ms: dict[str, int] = {}
         self._awake_ms = 0
+        self._large_bytes = state.config.large_message_bytes
 
     def forward(
         self, sink: Sink, number: int, args: list[bytes], peer: str, begun_ms: int = -1, in_order: bool = False
@@ -164,22 +170,64 @@ class Relays:
         if self._gathering:
             gathering, self._gathering = self._gathering, {}
             for (peer, resp3, read_quorum, write_quorum, in_order), row in gathering.items():
-                row.missing = len(row.items)
-                state.in_flight += row.missing
-                state.statistics.relays += row.missing
-                self._rows[row.number] = row
                 options = [b"1" if resp3 else b"0", b"%d" % read_quorum, b"%d" % write_quorum]
                 if in_order:
                     options.append(b"1")
-                commands = [item[2] for item in row.items if item is not None]
-                state.send(peer, state.message(b"RELAY", row.number, row.sent_ms, options, *commands))
+                message = self._track(row, options)
+                if len(message) < self._large_bytes:
+                    state.send(peer, message)
+                else:
+                    self._send_apart(row, options)
         if self._outgoing:
             for batch in self._outgoing:
                 indexes = encode_indexes(batch.indexes)
                 if batch.peer in state.links:
-                    state.send(batch.peer, state.message(b"RELAYED", batch.number, indexes, *batch.replies))
+                    message = state.message(b"RELAYED", batch.number, indexes, *batch.replies)
+                    if len(message) < self._large_bytes:
+                        state.send(batch.peer, message)
+                    else:
+                        self._reply_one_by_one(batch)
                 batch.indexes, batch.replies = [], []
             self._outgoing.clear()  # in place: the batches append to this very list
+
+    def _reply_one_by_one(self, batch: RelayedBatch) -> None:
+        for index, reply in zip(batch.indexes, batch.replies, strict=True):
+            message = self._state.message(b"RELAYED", batch.number, encode_indexes([index]), reply)
+            self._state.send(batch.peer, message)
+
+    def _track(self, row: RelayRow, options: list[bytes]) -> bytes:
+        """HOT. The row is in flight from now on. Answers its message."""
+        state = self._state
+        row.missing = len(row.items)
+        state.in_flight += row.missing
+        state.statistics.relays += row.missing
+        self._rows[row.number] = row
+        commands = [item[2] for item in row.items if item is not None]
+        return state.message(b"RELAY", row.number, row.sent_ms, options, *commands)
+
+    def _send_apart(self, row: RelayRow, options: list[bytes]) -> None:
+        """Sends a row as several: one for each key with large commands, and one for all other keys."""
+        state = self._state
+        del self._rows[row.number]
+        state.in_flight -= row.missing
+        state.statistics.relays -= row.missing
+        by_key: dict[bytes, list[RelayItem]] = {}
+        for item in row.items:
+            if item is not None:
+                by_key.setdefault(item[2][1] if len(item[2]) > 1 else b"", []).append(item)
+        small: list[RelayItem] = []
+        parts = [small]
+        for items in by_key.values():
+            if sum([len(word) for item in items for word in item[2]]) < self._large_bytes // 2:
+                small += items
+            else:
+                parts.append(items)
+        for items in parts:
+            part = RelayRow(state.number(), row.peer, row.sent_ms, row.in_order)
+            part.begun_ms = min([item[3] for item in items], default=0)
+            part.items += items
+            if items:
+                state.send(row.peer, self._track(part, options))
 
     def relayed(
         self, peer: str, number: int, sent_ms: int, options: Sequence[bytes], commands: list[list[bytes]]

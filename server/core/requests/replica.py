@@ -76,5 +76,7 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
         state.send(peer, state.message(b"REFUSED", number))
     elif digest(records) == their_digest:
         state.send(peer, state.message(b"SAME", number))
+    elif sum(len(record or b"") for record in records) > state.config.frame_bytes_max // 2 and len(records) > 1:
+        state.send(peer, state.message(b"REFUSED", number))
     else:
         state.send(peer, state.message(b"RECORDS", number, *[record or b"" for record in records]))

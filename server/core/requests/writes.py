@@ -17,6 +17,10 @@ while enough other owners have room this node keeps the hint.
 So every group is followed until each owner has confirmed it or a hint is kept for it, also when its members have their
 answers; owners that nobody waits for (KEEP) confirm at their leisure, many groups in one word (KEPT).
 
+A large record makes a group of its own, for it travels in pieces (protocol/pieces.py) and the other writes of the turn
+must not wait for the last of them. An owner that more large messages wait for than it takes gets a hint instead of the
+record where the others make the quorum: it has the record later, at its own pace (hint_replay.py).
+
 When fewer than W nodes can be reached nothing is written, and the error says so; when they get lost on the way the
 error says that the write may survive (P5).
 """
@@ -67,6 +71,7 @@ class Writes(GroupTable[WriteGroup]):
         self.let_go: Callable[[], None] = lambda: None  # there may be records here that are not kept here (eviction.py)
         self._unconfirmed: deque[WriteGroup] = deque()
         self._unconfirmed_bytes = 0
+        self._apart_bytes = state.config.large_message_bytes // 2  # a record of so many makes a group of its own
 
     def group_for(self, plan: Plan, sink: Sink, quorum: int = 0) -> WriteGroup:
         """HOT. This turn's group for a write; `quorum` 0 takes the asker's or the layout's.
@@ -112,11 +117,27 @@ class Writes(GroupTable[WriteGroup]):
             (owner, "") in plan.stand_ins and state.liveness.state(owner) is not Life.DOWN
         )
 
+    def _sends_to(self, group: WriteGroup, owner: str) -> bool:
+        """HOT. Whether a group is sent to the owner itself."""
+        return self._reaches(group.plan, owner) and not (self._state.backlogged and self._is_spared(group, owner))
+
+    def _is_spared(self, group: WriteGroup, owner: str) -> bool:
+        """Whether a large group goes without an owner that takes its messages too slowly: the others are enough."""
+        plan, backlogged = group.plan, self._state.backlogged
+        if owner not in backlogged or group.size_bytes < self._apart_bytes or plan.rows:
+            return False
+        others = [peer for peer in plan.peers if peer not in backlogged and self._reaches(plan, peer)]
+        return len(others) + plan.owned >= group.tally.wanted
+
     def add(
         self, group: WriteGroup, key: bytes, record: bytes, old: bytes | None, finish: Finish, sink: Sink, number: int
     ) -> None:
         """HOT. Writes `record` for `old`, which `Records.get` has just answered, here and at the other owners."""
         self._state.records.put(key, record, old)
+        size_bytes = len(record)
+        if size_bytes >= self._apart_bytes:
+            plan = group.plan
+            group = self._register(WriteGroup, plan, plan.writing, self._state.number(), group.tally.wanted)
         group.payload += (key, record)
         if (
             finish is None
@@ -127,7 +148,7 @@ class Writes(GroupTable[WriteGroup]):
             group.covered.setdefault(sink, []).append(number)
         else:
             group.members.append((finish, sink, number))
-        group.size_bytes += len(record)
+        group.size_bytes += size_bytes
         if group.size_bytes > self._state.config.batch_bytes_max:
             self.launch()
 
@@ -136,6 +157,8 @@ class Writes(GroupTable[WriteGroup]):
 
     def _launch(self, group: WriteGroup) -> None:
         state, plan = self._state, group.plan
+        if not group.payload:
+            return  # all its writes were refused, or have groups of their own
         group.late_ms = state.now_ms + state.config.hint_after_ms
         if plan.owned:
             group.tally.ack(state.id)
@@ -144,7 +167,7 @@ class Writes(GroupTable[WriteGroup]):
         # A group that has nobody left to answer wants no acknowledgement soon, and so wakes nobody for it.
         message = state.message(b"STORE" if group.members else b"KEEP", group.number, *group.payload)
         for peer in plan.peers:
-            if self._reaches(plan, peer):
+            if self._sends_to(group, peer):
                 state.send(peer, message)
                 group.waiting[peer] = peer
             elif peer not in plan.absent:
@@ -162,7 +185,7 @@ class Writes(GroupTable[WriteGroup]):
         """Leaves the answers of relayed plain writes to the owners who relayed them, if our vote and theirs suffice."""
         state = self._state
         for batch, numbers in group.covered.items():
-            if group.tally.wanted == 2 and self._reaches(group.plan, batch.peer):
+            if group.tally.wanted == 2 and self._sends_to(group, batch.peer):
                 indexes = encode_indexes(numbers)
                 state.send(batch.peer, state.message(b"COVERED", batch.number, group.number, indexes))
             else:

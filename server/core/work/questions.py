@@ -2,6 +2,9 @@
 
 Theory. A question goes to some nodes, itself perhaps included, and is over when each has answered, was lost, or has let
 the deadline pass; the asker then gets what there is and judges for itself whether it suffices.
+
+Large messages may be passed by small ones (protocol/pieces.py), but not by those questions and answers that stand for all
+that was sent before (`IN_ORDER`).
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Callable, Sequence
 from server.core.base.state import Item, State
 from server.core.work.procedures import Procedure, Step
 
+IN_ORDER = (b"GOING",)  # see farewell.py
 Answers = dict[str, list[bytes]]
 Answerer = Callable[[Sequence[bytes]], list[bytes]]
 
@@ -47,7 +51,7 @@ class Questions:
             if peers:
                 message = state.message(b"ASK", number, kind, *args)
                 for peer in peers:
-                    state.send(peer, message)
+                    self._send(peer, kind, message)
             self._judge(number, row)
 
         return start
@@ -56,7 +60,13 @@ class Questions:
         """`peer` asks us. A kind that we do not know (a newer node's) is answered with nothing."""
         answerer = self._answerers.get(kind)
         answer = answerer(args) if answerer is not None else []
-        self._state.send(peer, self._state.message(b"ANSWER", number, *answer))
+        self._send(peer, kind, self._state.message(b"ANSWER", number, *answer))
+
+    def _send(self, peer: str, kind: bytes, message: bytes) -> None:
+        if kind in IN_ORDER:
+            self._state.send_behind(peer, message)
+        else:
+            self._state.send(peer, message)
 
     def answered(self, peer: str, number: int, items: list[bytes]) -> None:
         """`peer` answers question `number`."""

@@ -295,7 +295,7 @@ def test_config_get_knows_the_settings_and_what_tools_ask_for() -> None:
         "timeout": "5",
     }
     everything = client.ask("CONFIG GET *")
-    assert everything["key_bytes_max"] == "32768" and everything["maxmemory"] == "0"
+    assert everything["key_bytes_max"] == "65536" and everything["maxmemory"] == "0"
 
 
 @pytest.mark.parametrize("line", ["CONFIG SET timeout 0", "CONFIG REWRITE"])

@@ -1,0 +1,101 @@
+"""Back pressure on clients that send large values: what of them is in memory is bounded over all clients together.
+
+Theory. A value is held from the moment its bytes arrive until its command is answered, and after that in the queue of a
+link whose peer takes it slowly. 64 clients that each send 16 MiB would make that a gigabyte here, as much again on the way
+to coordinators and owners, and seconds of queues before every acknowledgement. Refusing them would be wrong: they do
+nothing that is not allowed. So once this node's share of `values_in_flight_bytes_max` is taken, clients that send in bulk
+are not read any more: TCP makes them wait, each for its turn, and nobody else notices.
+
+Counted is what comes in bulk: reads of `BULK_BYTES` and more, and half-sent requests of that size. A client gives it back
+when all its commands are answered. Those who send little at a time (nearly everybody) are neither counted nor stopped.
+
+The first in the queue is read whatever is taken, or requests that all are half sent would wait for each other for ever. If
+it sends nothing it loses its place (`PATIENCE_S`). So memory is bounded by the share and one request, and by
+`client_buffers_bytes_max` where clients begin requests and do not go on with them.
+
+The share is a part of the whole for each member, since the values of all nodes' clients may be on their way to the same
+coordinator: so what it holds, and what its links carry, is bounded by `values_in_flight_bytes_max` too, or one request of
+each node if that is more.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from server.shell.connections import Connection
+    from server.shell.server import Server
+
+BULK_BYTES = 16 << 10
+PATIENCE_S = 0.2
+
+
+class Flow:
+    """The clients that send in bulk, in the order in which they began."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._held: dict[Connection, int] = {}  # bytes of each, which are in memory on its account
+        self._held_bytes = 0
+        self._first: Connection | None = None  # the one that may be read whatever is taken
+        self._first_bytes = 0  # of it, when it was seen last
+        self._first_s = 0.0  # when it has last sent something
+
+    @property
+    def is_in_use(self) -> bool:
+        """Whether any client sends in bulk."""
+        return bool(self._held)
+
+    def received(self, connection: Connection, size: int) -> None:
+        """So much has come from a client in bulk: it may have to wait before it sends more."""
+        self._held[connection] = self._held.get(connection, 0) + size
+        self._held_bytes += size
+        if self._is_over() and connection is not self._head():
+            connection.hold(True)
+
+    def half_sent(self, connection: Connection, pending: int) -> None:
+        """The client's unfinished request is so large: that much is in memory, however slowly it came."""
+        more = pending - self._held.get(connection, 0)
+        if more > 0:
+            self.received(connection, more)
+
+    def gone(self, connection: Connection) -> None:
+        """The client has gone; what it had in flight ends by its deadline."""
+        self._held_bytes -= self._held.pop(connection, 0)
+
+    def review(self) -> None:
+        """Something was answered, or time has passed: whose bytes are free again, and who may go on?"""
+        for connection, held in list(self._held.items()):
+            if connection.is_idle():
+                left = connection.unfinished_bytes()
+                self._held_bytes += left - held
+                if left >= BULK_BYTES:
+                    self._held[connection] = left
+                else:
+                    self._held_bytes -= left
+                    del self._held[connection]
+                    connection.hold(False)
+        head = self._head()
+        for connection in list(self._held):
+            if connection.held and (connection is head or not self._is_over()):
+                connection.hold(False)
+
+    def _is_over(self) -> bool:
+        layout = self._server.node.state.layout
+        share = self._server.config.values_in_flight_bytes_max // (len(layout.members) if layout is not None else 1)
+        return self._held_bytes + self._server.backlog_bytes() > share
+
+    def _head(self) -> Connection | None:
+        """The first client, unless it has sent nothing for a while that it could have sent."""
+        first = next(iter(self._held), None)
+        if first is None:
+            return None
+        now_s = self._server.loop.time()
+        if first is not self._first or self._held[first] != self._first_bytes or not first.is_idle():
+            self._first_s = now_s
+        elif now_s - self._first_s > PATIENCE_S:
+            self._held[first] = self._held.pop(first)  # to the end
+            self._first_s = now_s
+            first = next(iter(self._held))
+        self._first, self._first_bytes = first, self._held[first]
+        return first

@@ -1,0 +1,26 @@
+"""The limits of a request: what lies within them is read, what does not is named."""
+
+from __future__ import annotations
+
+from protocol.requests import RequestLimits
+from tests.protocol.test_requests import NARROW, encode, read
+
+
+def test_what_lies_within_the_limits_is_read() -> None:
+    limits = RequestLimits(request_bytes_max=1000, arguments_max=200, inline_bytes_max=10)
+    largest = [b"SET", b"k", b"x" * 972]
+    assert len(encode(largest)) == 1000
+    many = [b"a"] * 120
+    assert read([encode(largest) + encode(many) + b"0123456789\n"], limits) == ([largest, many, [b"0123456789"]], "")
+    assert (
+        read([encode([b"SET", b"k", b"x" * 973])], limits)[1]
+        == "Protocol error: too big request: request_bytes_max is 1000"
+    )
+    assert read([b"0123456789a\n"], limits)[1] == "Protocol error: too big inline request"
+    assert read([b"0123456789\r\n"], limits) == ([[b"0123456789"]], "")
+    assert read([b"0123456789\rx\n"], limits)[1] == "Protocol error: too big inline request"
+    assert read([encode([b"a"] * 201)], limits)[1] == "Protocol error: too many arguments: arguments_max is 200"
+    assert read([encode([b"a"] * 5) + encode([b"a"] * 6)], NARROW) == (
+        [[b"a"] * 5],
+        "Protocol error: too many arguments: arguments_max is 5",
+    )
