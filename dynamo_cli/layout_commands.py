@@ -60,6 +60,11 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
     "zone", "state", "role", "owned", "share", "hints_held", "keys"}]}. While data moves there is "change": {"phase",
     "epoch", "partitions_moving", "partitions_moved", "keys", "keys_done", "eta_s"}, with "waits_for" if
     nodes are down without which it does not go on, and each node has its "transfer".
+
+    A node that is not up has its "reason", as the node that answers has met it: stopped (nothing listens at its address),
+    unreachable (nothing answers), unresolved (its host name leads to no address), silent (it takes connections and does
+    not answer), elsewhere (another node answers there, or nobody knows its address), or refused. A node of whose directory
+    a copy was started has "copies": the addresses of the processes that are refused.
     """
     with target_of(context).connect() as client:
         document = ask_status(client)

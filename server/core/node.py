@@ -23,6 +23,8 @@ from server.core.collection.collection import Collection
 from server.core.collection.votes import Votes
 from server.core.dispatch import Dispatcher
 from server.core.liveness.liveness import Liveness, LivenessLimits
+from server.core.membership.addresses import Addresses
+from server.core.membership.copies import Copies
 from server.core.membership.eviction import Eviction
 from server.core.membership.farewell import Farewell
 from server.core.membership.membership import Membership
@@ -127,6 +129,8 @@ class Node:
         self.writes.let_go = self.eviction.notice
         self.scrub = Scrub(self.state, self.questions, self.background, self.collection, self.eviction.notice)
         self.membership = Membership(self.state, self.background, (self.reads, self.writes), self._layout_changed)
+        self.copies = Copies(self.state)
+        self.addresses = Addresses(self.state, self.membership, self.copies)
         self.transfers = Transfers(self.state, self.questions, self.background, self.membership)
         self.tasks.others = self.transfers.tasks
         self.steward = Steward(self.state, self.questions, self.background, self.membership)
@@ -134,6 +138,7 @@ class Node:
             self.state, self.questions, self.background, self.dispatcher.close, self.dispatcher.reopen
         )
         self.membership.begin()
+        self.addresses.begin()
 
     def _layout_changed(self) -> None:
         self.hint_replay.review()
@@ -212,6 +217,7 @@ class Node:
         state = self.state
         state.at(now_ms)
         state.links.add(peer)
+        self.copies.opened(peer)
         state.going.pop(peer, None)
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
@@ -234,8 +240,9 @@ class Node:
         self.relays.peer_lost(peer)
         self.questions.peer_lost(peer)
 
-    def refused(self, peer: str, now_ms: int) -> None:
-        """No connection to `peer` could be made."""
+    def refused(self, peer: str, now_ms: int, trouble: str = "", text: str = "") -> None:
+        """No connection to `peer` could be made: what the trouble is (addresses.py), and how to tell it."""
+        self.addresses.trouble(peer, trouble, text)
         self.state.liveness.link_refused(peer, now_ms)
 
     def greeted(self, peer: str, now_ms: int) -> None:
@@ -283,6 +290,7 @@ class Node:
         self._ticked_ms = now_ms
         self.background.tick(now_ms)
         self.farewell.tick(now_ms)
+        self.addresses.tick()
         self._peer_messages.confirm_kept()
         for peer in state.liveness.tick(now_ms):
             if peer in state.links:

@@ -14,6 +14,7 @@ they come late, so that a message may be lost, repeated or overtaken; only a rel
     VIEW                              which layout its sender goes by
     STAGED                            what operators have staged for the next layout
     FULL                              its sender has no room on its disk, or has again
+    COPY                              a process with your id, at that address, has been refused (copies.py)
     CLOCKOFF                          your clock is so far ahead that it is not followed (clock_report.py)
 """
 
@@ -93,6 +94,7 @@ class PeerMessages:
                 peer, int(items[0]), int(items[1]), items[2]
             ),
             b"STAGED": lambda peer, number, items: node.staging.heard(items[0]),
+            b"COPY": lambda peer, number, items: node.copies.told(items[0].decode("utf-8", "replace")),
             b"FULL": lambda peer, number, items: self._heard_of_room(peer, number),
         }
 

@@ -9,16 +9,23 @@ otherwise it would wait for them until its deadline.
 A cut of the network breaks no connection, and what was sent into it is sent again at ever longer pauses: after an hour's
 cut the next attempt may be two minutes away. So a link whose bytes nobody acknowledges for a while is given up (RFC 5482);
 new connections are attempted at an even pace, and one of them gets through as soon as the network does.
+
+Each attempt resolves a host name anew, for names are what stays when addresses change. Who answers at an address may be
+another node by now: the introduction says whom it looks for, and any other refuses it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from typing import TYPE_CHECKING, cast
 
 from protocol import resp
+from server.core.membership.addresses import ELSEWHERE, SILENT, STOPPED, UNREACHABLE, UNRESOLVED
+from server.core.membership.copies import Way
+from server.core.ring.addresses import is_unknown
 from server.shell.connections import PEER_VERSION
 
 if TYPE_CHECKING:
@@ -40,6 +47,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._open = False
         self._closed = False
+        self._failed = False  # the last attempt has, or what it made has broken
         self._attempt: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answer = b""
@@ -60,14 +68,21 @@ class Link(asyncio.Protocol):
     async def _try(self) -> None:
         host, _, port = self.address.rpartition(":")
         try:
+            if is_unknown(self.address):
+                self._fail(ELSEWHERE, "nobody knows where it is: another node has come to the address that it had")
+                return
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._server.loop.create_connection(lambda: self, host.strip("[]"), int(port))
-        except (OSError, TimeoutError):
-            self._server.node.refused(self.peer, self._server.now_ms())
-            self._server.schedule_turn()
-            self._retry_later()
+        except (OSError, TimeoutError) as error:
+            self._fail(*trouble_of(error))
         finally:
             self._attempt = None
+
+    def _fail(self, trouble: str, text: str) -> None:
+        self._failed = True
+        self._server.node.refused(self.peer, self._server.now_ms(), trouble, text)
+        self._server.schedule_turn()
+        self._retry_later()
 
     def _retry_later(self) -> None:
         if not self._closed:
@@ -80,11 +95,14 @@ class Link(asyncio.Protocol):
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)
         self._answer = b""
         self._timer = self._server.loop.call_later(CONNECT_TIMEOUT_S, self._give_up, transport)
-        self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, *self._server.node.membership.introduction()))
+        node = self._server.node
+        words = (*node.membership.introduction(), *node.addresses.greeting(self.peer))
+        self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, *words))
 
     def _give_up(self, transport: asyncio.BaseTransport) -> None:
         """A peer that accepts but does not answer (it stands still, or lost power in between) is tried anew."""
         if transport is self._transport and not self._open:
+            self._server.node.addresses.trouble(self.peer, SILENT, "it takes connections and does not answer")
             self.cut()
 
     def data_received(self, data: bytes) -> None:
@@ -92,12 +110,14 @@ class Link(asyncio.Protocol):
         self._answer += data
         if self._answer == resp.OK:
             self._open = True
+            self._failed = False
             self._send_kept()
             self._server.node.connected(self.peer, self._server.now_ms())
             self._server.schedule_turn()
         elif self._answer.endswith(b"\r\n"):
             text = self._answer.decode("utf-8", "replace").strip()
-            if not self._server.node.membership.heard_refusal(text) and text != self._told:
+            is_known = self._server.node.addresses.heard_refusal(self.peer, text, self._server.now_ms())
+            if not is_known and text != self._told:
                 self._told = text
                 log.error("node %s at %s refuses us: %s", self.peer, self.address, text)
             self._server.schedule_turn()
@@ -106,6 +126,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer is gone, or the way to it."""
         self._transport = None
+        self._failed = True
         self._drop_unsent()
         if self._open:
             self._open = False
@@ -118,6 +139,11 @@ class Link(asyncio.Protocol):
     def is_open(self) -> bool:
         """Whether the peer has taken us for a fellow, and the connection stands."""
         return self._open
+
+    @property
+    def way(self) -> Way:
+        """Whether the peer is where the layout has it, as far as this link knows."""
+        return Way.OPEN if self._open else Way.FAILED if self._failed else Way.UNTRIED
 
     def write(self, data: bytes) -> None:
         """HOT. A turn's messages to this peer."""
@@ -169,3 +195,15 @@ class Link(asyncio.Protocol):
             self._timer.cancel()
         if self._attempt is not None:
             self._attempt.cancel()
+
+
+def trouble_of(error: OSError | TimeoutError) -> tuple[str, str]:
+    """Why a connection could not be made, as a word and as a text; asyncio puts what each address of a name met in one."""
+    if isinstance(error, socket.gaierror):
+        return UNRESOLVED, f"its host name leads to no address: {error.strerror}"
+    text = str(error)
+    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in text:
+        return STOPPED, "nothing listens there: connection refused"
+    if isinstance(error, TimeoutError):
+        return UNREACHABLE, "its address does not answer"
+    return UNREACHABLE, f"its address cannot be reached: {error.strerror or text}"

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from server.core.base.config import Config
+from server.core.membership.addresses import looked_for
+from server.core.membership.copies import Way
 from server.core.node import Node, Outbox
 from server.core.ring.layout import Layout
 from server.shell.connections import PEER_VERSION, Connection
@@ -27,6 +29,7 @@ from server.storage.engine import Engine, StorageError
 
 log = logging.getLogger("dyn")
 _REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
+_DIGITS_MAX = 18
 LINGER_S = 1.0  # how long a link to a node that is no member any more is kept, for what it still has to hear
 
 
@@ -58,6 +61,7 @@ class Server:
         )
         self._checked_ms = -1000
         self._damage = (0, 0, 0)  # as last reported
+        self._copies: list[str] = []  # addresses of processes with our id, as last reported
         self._complaints: list[str] = []  # of our clock, as last reported: by whom
         self._ticked_ms = 0
         self._timer: asyncio.TimerHandle | None = None
@@ -188,9 +192,25 @@ class Server:
             return "ERR a node's id is printable ASCII"
         if args[1] != b"%d" % PEER_VERSION:
             return f"ERR this node speaks version {PEER_VERSION} of the protocol between nodes"
-        if args[3] == self.node.state.id.encode():
+        node = self.node
+        wanted, address = looked_for(args[5:])
+        if mistaken := node.addresses.mistaken(wanted):
+            return mistaken
+        if args[3] == node.state.id.encode():
             return "ERR a node with this node's own id: was its directory copied?"
-        return self.node.membership.refusal(args[3].decode(), args[2].decode("utf-8", "replace"), args[5:])
+        peer = args[3].decode()
+        if refusal := node.membership.refusal(peer, args[2].decode("utf-8", "replace"), args[5:]):
+            return refusal
+        link = self._links.get(peer)
+        connected = any(fellow.peer == peer for fellow in self.fellows.values())
+        node.state.at(self.now_ms())
+        incarnation = int(args[4]) if args[4].isdigit() and len(args[4]) <= _DIGITS_MAX else 0
+        refusal = node.copies.refusal(
+            peer, incarnation, address, connected, link.way if link is not None else Way.FAILED
+        )
+        if not refusal:
+            node.addresses.arrived(peer, incarnation, address)
+        return refusal
 
     def report_refusal(self, peer: Sequence[bytes], address: str, error: str) -> None:
         """A node was refused, as it may be four times a second: logged when there is something new to say."""
@@ -202,8 +222,11 @@ class Server:
         self._refusals[name] = error
         log.info("refused a node's connection from %s: %s", address, error)
 
-    def peer_arrived(self, peer: str) -> None:
-        """`peer` has connected to us, so it can be reached."""
+    def peer_arrived(self, peer: str, process: bytes) -> None:
+        """A process of `peer` has connected to us, so it can be reached; an earlier one is not listened to any more."""
+        for fellow in list(self.fellows.values()):
+            if fellow.peer == peer and fellow.process != process:
+                fellow.transport.abort()
         link = self._links.get(peer)
         if link is not None:
             link.connect()
@@ -220,6 +243,7 @@ class Server:
             self._check_disk()
             self._report_damage()
             self._report_clock()
+            self._report_copies()
             self._close_idle(now_ms)
             self.node.facts = process_facts()
         self.schedule_turn()
@@ -284,6 +308,18 @@ class Server:
                 )
             if not complaints:
                 log.info("no other node complains of this node's clock any more")
+
+    def _report_copies(self) -> None:
+        """Other nodes have refused a process that has this node's id."""
+        copies = self.node.copies.of_us()
+        for address in copies:
+            if address not in self._copies:
+                log.error(
+                    "a process at %s has this node's id and is refused by other nodes: it was started on a copy of this "
+                    "node's directory: stop it and remove the copy",
+                    address,
+                )
+        self._copies = copies
 
     def _close_idle(self, now_ms: int) -> None:
         limit_ms = self.config.idle_timeout_ms
