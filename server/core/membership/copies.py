@@ -92,7 +92,7 @@ class Copies:
         if process in self._refused:
             return self._refuse(process, address, listed)
         moves = address not in ("", listed)
-        verdict = judge(False, moves, connected, way, self._speaks(peer))
+        verdict = judge(False, moves, connected, way, self._speaks(peer, moves))
         if verdict is Verdict.TAKEN:
             self._present[peer] = incarnation
             self._doubted_ms.pop(process, None)
@@ -102,12 +102,16 @@ class Copies:
             return later
         _make_room(self._doubted_ms)
         since_ms = self._doubted_ms.setdefault(process, self._state.now_ms)
-        last_ms = max(self._state.heard_ms.get(peer, since_ms), self._opened_ms.get(peer, since_ms))
+        last_ms = max(
+            self._state.heard_ms.get(peer, since_ms), self._opened_ms.get(peer, since_ms) if moves else since_ms
+        )
         return self._refuse(process, address, listed) if last_ms - since_ms >= CONFIRM_MS else later
 
-    def _speaks(self, peer: str) -> bool:
+    def _speaks(self, peer: str, moves: bool) -> bool:
+        """Whether another process than the one that introduces itself is alive. Our link leads to that other one only if
+        the newcomer is somewhere else."""
         state = self._state
-        lately = state.now_ms - self._opened_ms.get(peer, -OPENED_MS) < OPENED_MS
+        lately = moves and state.now_ms - self._opened_ms.get(peer, -OPENED_MS) < OPENED_MS
         return lately or state.liveness.is_speaking(peer, state.now_ms)
 
     def _address_of(self, peer: str) -> str:

@@ -79,6 +79,18 @@ def test_a_process_that_is_silent_makes_room_though_its_connections_stand() -> N
     assert machine.meet(2, ELSEWHERE) == ""
 
 
+def test_a_restart_at_the_same_address_is_no_copy_because_our_link_leads_to_it() -> None:
+    """The machine has lost power and is back: the old connection stands and is silent; our link reaches the new process."""
+    machine = met()
+    assert machine.meet(2) == "WAIT"
+    machine.pass_ms(300)
+    machine.node.disconnected("n2", machine.now_ms)
+    machine.node.connected("n2", machine.now_ms)
+    assert machine.meet(2) == "WAIT"
+    machine.pass_ms(1800)
+    assert machine.meet(2) == ""
+
+
 def test_a_second_process_is_refused_while_the_first_speaks_and_both_are_told() -> None:
     machine = met()
     assert machine.meet(2, ELSEWHERE) == "WAIT"
