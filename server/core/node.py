@@ -129,7 +129,7 @@ class Node:
         self.writes.let_go = self.eviction.notice
         self.scrub = Scrub(self.state, self.questions, self.background, self.collection, self.eviction.notice)
         self.membership = Membership(self.state, self.background, (self.reads, self.writes), self._layout_changed)
-        self.copies = Copies(self.state)
+        self.copies = Copies(self.state, self.dispatcher.close, self.dispatcher.reopen)
         self.addresses = Addresses(self.state, self.membership, self.copies)
         self.transfers = Transfers(self.state, self.questions, self.background, self.membership)
         self.tasks.others = self.transfers.tasks

@@ -55,7 +55,7 @@ def test_a_copy_beside_the_original_is_refused(make_cluster: Callable[..., WireC
         assert dyn("cluster", "status", port=n1.port).returncode == 4
         assert entry_of(n1, "n2")["address"] == n2.address and entry_of(n1, "n2")["state"] == "up"
         assert copy.document("DYN.CLUSTER", "STATUS")["verdict"] == "unavailable"
-        with copy.client() as client, pytest.raises(redis.ResponseError):
+        with copy.client() as client, pytest.raises(redis.ResponseError, match="the cluster refuses it: COPY node n2"):
             client.set("through", "the copy")
         n2.kill()
         n2.start()

@@ -83,6 +83,7 @@ class Addresses:
     def tick(self) -> None:
         """A layout that has another address for us was made by somebody who did not know better: it is put right. Where a
         second member says that it has our address, an operator has to look at that; we do not contend for it."""
+        self._copies.tick()
         layout, now_ms = self._state.layout, self._state.now_ms
         if layout is None or layout is self._judged or now_ms < self._again_ms:
             return

@@ -8,15 +8,18 @@ introduced itself proves that this is a copy, which is refused from then on for 
 over in the moment in which the original is restarted. What cannot be told apart: a copy that is started while the
 original is down. Then the original is refused when it comes back.
 
-Whoever refuses a copy tells it so, and tells the original; both log it, and the status names both addresses. Records take
-no harm: each process issues dots under an actor of its own (P2).
+Whoever refuses a copy tells it so, and tells the original; both log it, and the status names both addresses. A copy that
+nobody takes serves no clients: what it acknowledged would be nowhere else. Records take no harm: each process issues dots
+under an actor of its own (P2).
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any
 
+from server.core.base.errors import ErrorReply, refused_as_copy
 from server.core.base.state import State
 
 CONFIRM_MS = 200  # what a dead process has sent before is read by then
@@ -64,8 +67,12 @@ def judge(is_present: bool, moves: bool, connected: bool, way: Way, speaks: bool
 class Copies:
     """Which process of each peer this node listens to, which others it refuses, and which copies of itself there are."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, close: Callable[[ErrorReply], None], reopen: Callable[[], None]) -> None:
+        """`close` refuses what clients ask from now on, `reopen` ends that."""
         self._state = state
+        self._close = close
+        self._reopen = reopen
+        self._is_closed = False
         self._present: dict[str, int] = {}  # the incarnation of the process of a peer that we listen to
         self._opened_ms: dict[str, int] = {}  # when our link to a peer was opened
         self._doubted_ms: dict[tuple[str, int], int] = {}  # processes that may be copies: since when
@@ -133,6 +140,15 @@ class Copies:
         )
 
     # --- this node
+
+    def tick(self) -> None:
+        """Clients are served unless this process is a copy and all members refuse it."""
+        closes = self.refusal_of_us != "" and not self._state.links
+        if closes and not self._is_closed:
+            self._close(refused_as_copy(self.refusal_of_us))
+        elif self._is_closed and not closes:
+            self._reopen()
+        self._is_closed = closes
 
     def told(self, address: str) -> None:
         """A peer has refused a process with our id at `address`."""

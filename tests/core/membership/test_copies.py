@@ -185,9 +185,22 @@ def test_the_original_hears_of_its_copies() -> None:
     assert machine.node.copies.of_us() == []
 
 
-def test_a_copy_knows_what_it_is_until_a_member_takes_it() -> None:
+def asked(machine: Machine) -> bytes:
+    """What a client gets who writes at this node."""
+    machine.pass_ms(100)
+    session = machine.node.open_session("client:1", "here:1", machine.now_ms)
+    machine.node.command(session, [b"SET", b"key", b"value"], machine.now_ms)
+    return b"".join(data for to, data in machine.turn().replies if to is session)
+
+
+def test_a_copy_knows_what_it_is_and_serves_nobody_until_a_member_takes_it() -> None:
     machine = Member()
     machine.node.addresses.heard_refusal("n2", "-COPY node n1 runs elsewhere", machine.now_ms)
     assert machine.node.copies.refusal_of_us == "COPY node n1 runs elsewhere"
+    assert asked(machine).startswith(
+        b"-CLUSTERDOWN this process serves no requests, for the cluster refuses it: COPY node n1"
+    )
     machine.node.connected("n2", machine.now_ms)
+    machine.pass_ms(100)
     assert machine.node.copies.refusal_of_us == ""
+    assert not asked(machine).startswith(b"-CLUSTERDOWN")
