@@ -44,6 +44,13 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             ),
         ),
         Example(
+            "The same command line for every pod of a stateful set, whose addresses change with each start:",
+            (
+                'dyn node start --dir /data --name "$POD" --listen 0.0.0.0:7001 --advertise "$POD.dyn:7001" \\',
+                "    --seeds dyn-0.dyn:7001,dyn-1.dyn:7001,dyn-2.dyn:7001",
+            ),
+        ),
+        Example(
             "One more for a cluster that runs; the plan shows what it will get:",
             ("dyn node start --dir /var/lib/dyn --name n4 --listen 10.0.0.4:7001 --join 10.0.0.1:7001",),
         ),
@@ -82,6 +89,13 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "dyn cluster weight": (Example("A machine with twice the disk of the others:", ("dyn cluster weight n3 2",)),),
     "dyn cluster zone": (Example("A machine was moved to another rack:", ("dyn cluster zone n3 rack2",)),),
+    "dyn cluster readdress": (
+        Example(
+            "All three nodes have come back with new addresses; one is told where the others are:",
+            ("dyn --host 10.0.1.1 cluster readdress 10.0.1.2:7001 10.0.1.3:7001", "dyn --host 10.0.1.1 cluster status"),
+        ),
+        Example("The same, but n2 and nobody else must be there:", ("dyn cluster readdress n2=10.0.1.2:7001",)),
+    ),
     "dyn cluster plan": (
         Example("How many bytes would move:", ("dyn cluster plan --json | jq '[.moves[].bytes] | add'",)),
     ),

@@ -61,6 +61,11 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
     "epoch", "partitions_moving", "partitions_moved", "keys", "keys_done", "eta_s"}, with "waits_for" if
     nodes are down without which it does not go on, and each node has its "transfer". "clock_bound_ms" is by how much the
     time that keys expire by may differ from the middle of all nodes' clocks, null if no majority of them is known.
+
+    A node that is not up has its "reason", as the node that answers has met it: stopped (nothing listens at its address),
+    unreachable (nothing answers), unresolved (its host name leads to no address), silent (it takes connections and does
+    not answer), elsewhere (another node answers there, or nobody knows its address), or refused. A node of whose directory
+    a copy was started has "copies": the addresses of the processes that are refused.
     """
     with target_of(context).connect() as client:
         document = ask_status(client)

@@ -50,6 +50,9 @@ def node_argv(cluster: LocalCluster, node: LocalNode) -> list[str]:
         "--fsync": str(cluster.fsync),
         "--engine": str(cluster.engine),
     }
+    others = [str(other.address) for other in cluster.nodes if other is not node]
+    if others:  # should all of them have other ports than before
+        options["--seeds"] = ",".join(others)
     if node.id:
         options["--id"] = node.id
     return server_argv(*(word for option in options.items() for word in option))

@@ -14,12 +14,14 @@ from dynamo_cli.failures import Failure
 from dynamo_cli.local_cluster import node_argv
 from dynamo_cli.options import (
     JSON,
+    Advertise,
     BasePort,
     ClusterDirectory,
     ConfigFile,
     Detach,
     EngineName,
     FsyncPolicy,
+    Joined,
     Listen,
     NodeCount,
     NodeDirectory,
@@ -34,6 +36,27 @@ from dynamo_cli.output import is_terminal, note, write_json, write_line
 from dynamo_cli.stop_signals import StopSignals
 
 DIRECTORY_DEFAULT = Path("dyn-data")
+NODE_START = """Run one node in the foreground, for real machines and service managers.
+
+The directory remembers its node: on later starts --dir alone is enough. A fresh node belongs to no cluster until
+dyn cluster init or dyn cluster join makes it a member. With --join it asks the members at those addresses, in turn
+until one has answered, to stage its join: then dyn cluster plan shows it and dyn cluster commit makes it a member.
+Members that cannot be reached do not stop the start.
+
+Clients and other nodes are told to find the node at the address that --advertise gives: a host name is handed on as it
+is and resolved at each attempt. Without it that is the address of --listen, of which a host name is resolved. A node
+that listens on all addresses (0.0.0.0 or [::]) is found at the one address that its machine has; if there are several
+it does not start without --advertise.
+
+A node that comes back at another address tells the members that it reaches, and they tell the others. Where all nodes
+have come back at other addresses they find each other through the seeds, which --seeds names: host names or
+addresses at which members can be asked, which may be those of the nodes themselves. One that answers is enough. The
+addresses of --join are seeds, too. Without seeds use dyn cluster readdress.
+
+A node whose store is damaged says so when it starts, or stops with that message. Start it once with --rebuild: the
+store goes to DIR/data.damaged-1, and the other owners of its data fill a new one. Do not make --rebuild part of a
+service file, for then every start would begin with nothing.
+"""
 
 
 def up(
@@ -90,29 +113,22 @@ def node_start(
     directory: NodeDirectory,
     name: NodeName = None,
     listen: Listen = None,
+    advertise: Advertise = None,
     zone: Zone = None,
     weight: Weight = None,
     config: ConfigFile = None,
     fsync: FsyncPolicy = None,
     engine: EngineName = None,
+    joined: Joined = None,
     seeds: Seeds = None,
     rebuild: Rebuild = False,
 ) -> None:
-    """Run one node in the foreground, for real machines and service managers.
-
-    The directory remembers its node: on later starts --dir alone is enough. A fresh node belongs to no cluster until
-    dyn cluster init or dyn cluster join makes it a member. With --join it asks the members at those addresses, in turn
-    until one has answered, to stage its join: then dyn cluster plan shows it and dyn cluster commit makes it a member.
-    Members that cannot be reached do not stop the start; once the node is a member --join means nothing any more.
-
-    A node whose store is damaged says so when it starts, or stops with that message. Start it once with --rebuild: the
-    store goes to DIR/data.damaged-1, and the other owners of its data fill a new one. Do not make --rebuild part of a
-    service file, for then every start would begin with nothing.
-    """
+    """Run one node in the foreground; NODE_START is the help text."""
     given: dict[str, Any] = {
         "--dir": directory,
         "--name": name,
         "--listen": listen,
+        "--advertise": advertise,
         "--zone": zone,
         "--weight": weight,
         "--config": config,
@@ -120,7 +136,10 @@ def node_start(
         "--engine": engine,
     }
     words = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
-    words += [word for seed in seeds or () for word in ("--join", str(parse_address(seed)))]
+    words += [word for seed in joined or () for word in ("--join", str(parse_address(seed)))]
+    words += [
+        word for each in seeds or () for seed in each.split(",") for word in ("--seeds", str(parse_address(seed)))
+    ]
     argv = local_cluster.server_argv(*words, *(["--rebuild"] if rebuild else []))
     sys.stdout.flush()
     sys.stderr.flush()

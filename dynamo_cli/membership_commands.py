@@ -1,8 +1,9 @@
-"""`dyn cluster join`, `leave`, `remove`, `replace`, `weight`, `zone`: changes of members, staged.
+"""`dyn cluster join`, `leave`, `remove`, `replace`, `weight`, `zone`: changes of members, staged; `readdress`, at once.
 
 Theory. Nothing moves yet: each command hands its change to the node that it talks to, which looks whether it can be made
 and tells all the others. `dyn cluster plan` shows what all of them together would move, and `dyn cluster commit` makes
-them (plan_commands.py). A node that is to come is asked who it is over a connection of its own, for a member cannot know.
+them (plan_commands.py). A node that is to come is asked who it is over a connection of its own, for a member cannot
+know. Addresses are no such change: they follow where the nodes are.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import typer
 
 from dynamo_cli.addresses import parse_address
 from dynamo_cli.client import Client
+from dynamo_cli.failures import ExitStatus
 from dynamo_cli.layout import identity
-from dynamo_cli.options import JSON, MemberName, MemberWeight, MemberZone, NewMembers, Replacement
+from dynamo_cli.options import JSON, MemberName, MemberWeight, MemberZone, Moved, NewMembers, Replacement
 from dynamo_cli.output import write_json, write_line
 from dynamo_cli.plan_text import change_line
 from dynamo_cli.shapes import Shape, ask
@@ -87,6 +89,30 @@ def cluster_zone(context: typer.Context, name: MemberName, zone: MemberZone, as_
     With --json: {"staged": {"change", "node", "zone"}, "epoch", "changes"}.
     """
     _stage(context, as_document, "ZONE", name, zone)
+
+
+def cluster_readdress(context: typer.Context, nodes: Moved, as_document: JSON = False) -> None:
+    """Tell the cluster where nodes are now that have other addresses.
+
+    The node that this command talks to asks at each HOST:PORT who is there; where a member answers that it could not reach
+    so far, the layout gets the address that the member tells of itself, and all members learn it. One node that has been
+    told is enough, even if all addresses have changed: tell any node where the others are, and they tell each other.
+
+    Nodes that were started with --seeds find each other without this command.
+
+    With --json: {"nodes": [{"asked", "node", "address", "error"}]}. The exit status is 1 if no member answers somewhere.
+    """
+    with target_of(context).connect() as client:
+        document: dict[str, Any] = ask(client, {"nodes": list}, "DYN.CLUSTER", "READDRESS", *nodes, writes=True)
+    if as_document:
+        write_json(document)
+    else:
+        for found in document["nodes"]:
+            write_line(
+                f"{found['asked']}: {found['error']}" if found["error"] else f"{found['node']} is at {found['address']}"
+            )
+    if any(found["error"] for found in document["nodes"]):
+        raise typer.Exit(ExitStatus.FAILED)
 
 
 def _describe(context: typer.Context, node: str) -> bytes:

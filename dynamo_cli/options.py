@@ -100,6 +100,12 @@ MemberZone = Annotated[
 Epoch = Annotated[
     int, typer.Option("--epoch", metavar="E", min=1, help="The epoch that the plan named.", show_default=False)
 ]
+Moved = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[NAME=]HOST:PORT...", help="Where nodes are now; NAME= says who must be there.", show_default=False
+    ),
+]
 UntilMoved = Annotated[bool, typer.Option("--wait", help="Return when everything has moved, and show the progress.")]
 
 # --- repairs
@@ -169,6 +175,15 @@ Listen = Annotated[
     str | None,
     typer.Option("--listen", metavar="HOST:PORT", help="Where it serves clients and other nodes.", show_default=False),
 ]
+Advertise = Annotated[
+    str | None,
+    typer.Option(
+        "--advertise",
+        metavar="HOST:PORT",
+        help="Where clients and other nodes find it, if that is not where it listens.",
+        show_default=False,
+    ),
+]
 Zone = Annotated[
     str | None,
     typer.Option("--zone", metavar="ZONE", help="The rack or room that it fails with.", show_default=False),
@@ -178,6 +193,15 @@ Weight = Annotated[
     typer.Option("--weight", metavar="N", min=1, help="Its share of the data, against others.", show_default=False),
 ]
 Seeds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--seeds",
+        metavar="HOST:PORT,...",
+        help="Where to ask for members that have other addresses now; may be given again.",
+        show_default=False,
+    ),
+]
+Joined = Annotated[
     list[str] | None,
     typer.Option(
         "--join",

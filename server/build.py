@@ -20,7 +20,7 @@ COMPILED = Path("server/compiled")  # under the root of a checkout, or of site-p
 # What every request passes, and nothing else: each further module makes the build longer and no request shorter.
 HOT = (
     *(f"protocol/{name}.py" for name in ("frames", "leftovers", "requests", "resp", "slots", "tokens")),
-    *(f"server/core/{name}.py" for name in ("chains", "dispatch", "node", "peer_messages")),
+    *(f"server/core/{name}.py" for name in ("chains", "dispatch", "node", "outbox", "peer_messages")),
     *(f"server/core/base/{name}.py" for name in (
         "clock", "config", "errors", "hints", "lanes", "quorum", "routing", "sinks", "state", "statistics",
     )),

@@ -20,19 +20,22 @@ from server.core.base.clock_report import ClockReport
 from server.core.base.cluster_time import ClusterTime
 from server.core.base.config import Config
 from server.core.base.routing import Route
-from server.core.base.sinks import Flushed, Session, Sink
+from server.core.base.sinks import Session, Sink
 from server.core.base.state import State
 from server.core.collection.collection import Collection
 from server.core.collection.votes import Votes
 from server.core.commands.cluster_view import PeerLink
 from server.core.dispatch import Dispatcher
 from server.core.liveness.liveness import Liveness, LivenessLimits
+from server.core.membership.addresses import Addresses
+from server.core.membership.copies import Copies
 from server.core.membership.eviction import Eviction
 from server.core.membership.farewell import Farewell
 from server.core.membership.membership import Membership
 from server.core.membership.steward import Steward
 from server.core.membership.transfers import Transfers
 from server.core.operators.staging import Staging
+from server.core.outbox import Outbox
 from server.core.peer_messages import PeerMessages
 from server.core.records.records import Records, Store
 from server.core.repair.anti_entropy import AntiEntropy
@@ -51,30 +54,6 @@ from server.core.work.questions import Questions
 from server.core.work.timers import Timers
 
 LAG_MS_MAX = 1000  # a turn that comes later than this judges no deadline: what it waits for may lie unread in a socket
-
-
-class Outbox:
-    """What a turn leaves behind: commit `writes` as one batch, then send `messages`, then `replies`, then close.
-
-    `large` are messages, by peer, that are to travel in pieces, behind `messages` (protocol/pieces.py)."""
-
-    __slots__ = ("closing", "large", "messages", "replies", "turn", "writes")
-
-    def __init__(
-        self,
-        writes: dict[bytes, bytes | None],
-        messages: dict[str, bytes],
-        replies: list[tuple[Session, Flushed]],
-        closing: list[Session],
-        turn: int,
-        large: dict[str, list[bytes]],
-    ) -> None:
-        self.writes = writes
-        self.messages = messages
-        self.large = large
-        self.replies = replies
-        self.closing = closing
-        self.turn = turn
 
 
 class Node:
@@ -138,6 +117,8 @@ class Node:
         self.writes.let_go = self.eviction.notice
         self.scrub = Scrub(self.state, self.questions, self.background, self.collection, self.eviction.notice)
         self.membership = Membership(self.state, self.background, (self.reads, self.writes), self._layout_changed)
+        self.copies = Copies(self.state, self.dispatcher.close, self.dispatcher.reopen)
+        self.addresses = Addresses(self.state, self.membership, self.copies)
         self.transfers = Transfers(self.state, self.questions, self.background, self.membership)
         self.tasks.others = self.transfers.tasks
         self.steward = Steward(self.state, self.questions, self.background, self.membership)
@@ -145,6 +126,7 @@ class Node:
             self.state, self.questions, self.background, self.dispatcher.close, self.dispatcher.reopen
         )
         self.membership.begin()
+        self.addresses.begin()
 
     def _layout_changed(self) -> None:
         self.hint_replay.review()
@@ -200,6 +182,7 @@ class Node:
         state = self.state
         state.at(now_ms)
         state.links.add(peer)
+        self.copies.opened(peer)
         state.going.pop(peer, None)
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
@@ -225,8 +208,9 @@ class Node:
         self.relays.peer_lost(peer)
         self.questions.peer_lost(peer)
 
-    def refused(self, peer: str, now_ms: int) -> None:
-        """No connection to `peer` could be made."""
+    def refused(self, peer: str, now_ms: int, trouble: str = "", text: str = "") -> None:
+        """No connection to `peer` could be made: what the trouble is (addresses.py), and how to tell it."""
+        self.addresses.trouble(peer, trouble, text)
         self.state.liveness.link_refused(peer, now_ms)
         self.state.cluster_time.cannot_reach(peer)
 
@@ -287,6 +271,7 @@ class Node:
         self._ticked_ms = now_ms
         self.background.tick(now_ms)
         self.farewell.tick(now_ms)
+        self.addresses.tick()
         self._peer_messages.confirm_kept()
         for peer in state.liveness.tick(now_ms):
             if peer in state.links:

@@ -34,6 +34,7 @@ they do not, but for one kind; the simulator's datagrams and pieces show it for 
     STAGED                            what operators have staged for the next layout
     FULL                              its sender has no room on its disk, or has again
     ORDERLY                           its sender can run relayed commands of one key in order (chains.py)
+    COPY                              a process with your id, at that address, has been refused (copies.py)
     CLOCKOFF                          your clock is so far ahead that it is not followed (clock_report.py)
 """
 
@@ -171,6 +172,7 @@ class PeerMessages:
                 peer, int(items[0]), int(items[1]), items[2]
             ),
             b"STAGED": lambda peer, number, items: node.staging.heard(items[0]),
+            b"COPY": lambda peer, number, items: node.copies.told(items[0].decode("utf-8", "replace")),
             b"FULL": lambda peer, number, items: self._heard_of_room(peer, number),
             b"ORDERLY": lambda peer, number, items: relays.orderly.setdefault(peer),
         }

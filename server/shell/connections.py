@@ -80,6 +80,7 @@ class Connection(asyncio.Protocol):
         self._refused = False
         self._frames: FrameReader | None = None
         self.peer = ""
+        self.process = b""  # of the peer: its incarnation
         self.transport: asyncio.Transport
 
     def _new_reader(self) -> RequestReader:
@@ -309,14 +310,15 @@ class Connection(asyncio.Protocol):
     # Another node's connection
 
     def _become_peer(self, args: list[bytes]) -> None:
-        """DYN.PEER version cluster id incarnation [epoch revision [PIECES]]: from here on frames come, none go."""
+        """DYN.PEER version cluster id incarnation [epoch revision [FOR id] [AT address] [PIECES]]: then frames come,
+        none go."""
         server = self._server
         error = server.check_peer(args)
         if error:
             server.report_refusal(args[3:4], self.session.address, error)
             self._refuse(error)
             return
-        self.peer = args[3].decode()
+        self.peer, self.process = args[3].decode(), args[4]
         self._frames = FrameReader(server.config.frame_bytes_max)
         server.connections.pop(self.session.id, None)
         server.fellows[self.session.id] = self
@@ -324,7 +326,7 @@ class Connection(asyncio.Protocol):
         self._node.close_session(self.session)
         self.transport.write(WELCOME_PIECES if PIECES in args[7:] else resp.OK)
         self._node.greeted(self.peer, server.now_ms())
-        server.peer_arrived(self.peer)
+        server.peer_arrived(self.peer, self.process)
         server.schedule_turn()
 
     def _take_frames(self, data: bytes) -> None:

@@ -3,6 +3,9 @@
 The identity (id, name, address, zone, weight) is drawn once and kept, and so are the engine and the fsync policy, so that
 `--dir` alone starts the node again. What the operator gives on the command line replaces what is remembered, but never
 an id that is remembered. The configuration file, if one is given, is not remembered and gives way to both.
+
+`address` is where the node listens; `advertise`, if it was ever given, where others connect to. What follows from the one
+or the other at each start (addresses.py) is not remembered: the machine may have another address by then.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,12 +37,24 @@ class Wishes:
     listen: str | None = None
     zone: str | None = None
     weight: int | None = None
+    advertise: str | None = None
+    seeds: Sequence[str] = ()
     engine: str | None = None
     fsync: str | None = None
 
 
-def open_directory(path: Path, wishes: Wishes) -> tuple[Member, dict[str, str]]:
-    """The node that lives in `path`, a new one in a new directory, and its engine and fsync where they were ever given.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the node listens, the address to advertise if one was ever given, and where to look for other members."""
+
+    listen: str
+    advertise: str
+    seeds: tuple[str, ...]
+
+
+def open_directory(path: Path, wishes: Wishes) -> tuple[Member, Place, dict[str, str]]:
+    """The node that lives in `path`, a new one in a new directory; its place; and its engine and fsync where they were ever
+    given. The node's address is where it listens.
 
     Raises DirectoryError.
     """
@@ -54,10 +70,12 @@ def open_directory(path: Path, wishes: Wishes) -> tuple[Member, dict[str, str]]:
         )
         given = {"engine": wishes.engine or known.get("engine"), "fsync": wishes.fsync or known.get("fsync")}
         settings = {name: value for name, value in given.items() if value}
-        _write(path / "node.json", member, settings)
+        seeds = wishes.seeds or known.get("seeds") or ()
+        place = Place(member.address, wishes.advertise or known.get("advertise") or "", tuple(map(str, seeds)))
+        _write(path / "node.json", member, place, settings)
     except OSError as error:
         raise DirectoryError(f"cannot use data directory {path}: {error.strerror}") from error
-    return member, settings
+    return member, place, settings
 
 
 def put_aside(data: Path) -> Path | None:
@@ -88,9 +106,11 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _write(path: Path, member: Member, settings: dict[str, str]) -> None:
+def _write(path: Path, member: Member, place: Place, settings: dict[str, str]) -> None:
     """Replaces the file in one step, on disk before it counts, so that a crash leaves the old one or the new one."""
     fields = {name: getattr(member, name) for name in ("id", "name", "address", "zone", "weight")} | settings
+    fields |= {"advertise": place.advertise} if place.advertise else {}
+    fields |= {"seeds": place.seeds} if place.seeds else {}
     text = json.dumps(fields, indent=2) + "\n"
     if path.exists() and path.read_text() == text:
         return

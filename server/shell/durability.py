@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-from server.core.node import Outbox
+from server.core.outbox import Outbox
 from server.storage.engine import Engine
 
 log = logging.getLogger("dyn")

@@ -5,8 +5,9 @@ to decide. So all that is asked of a seed is to stage the join. The node serves 
 its start, they are tried in turn, again and again, until one has answered well. What they answer is logged when it
 changes, and not each second.
 
-A node that has a layout has nothing to ask for, and `--join` may stay on its command line for good. But if its
-directory comes from another cluster than the seeds', somebody has mixed them up: its log says so.
+A node that has a layout has nothing to ask for, and `--join` may stay on its command line for good: its addresses are
+seeds like those of `--seeds` (finding.py). But if its directory comes from another cluster than the seeds', somebody has
+mixed them up: its log says so.
 """
 
 from __future__ import annotations
@@ -85,11 +86,11 @@ async def _cluster_of(seed: str) -> str:
         raise SeedError(_NO_NODE) from None
 
 
-async def ask(seed: str, *command: bytes) -> bytes:
+async def ask(seed: str, *command: bytes, timeout_s: float = ANSWER_TIMEOUT_S) -> bytes:
     """The bulk string that the node at `seed` answers to a command. Raises SeedError."""
     host, _, port = seed.rpartition(":")
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
             try:
                 writer.write(resp.command(*command))
@@ -97,7 +98,7 @@ async def ask(seed: str, *command: bytes) -> bytes:
             finally:
                 writer.close()
     except TimeoutError:
-        raise SeedError(f"no answer within {ANSWER_TIMEOUT_S:g} s") from None
+        raise SeedError(f"no answer within {timeout_s:g} s") from None
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
         raise SeedError(str(error) or type(error).__name__) from None
 

@@ -13,16 +13,22 @@ new connections are attempted at an even pace, and one of them gets through as s
 
 Nodes of the version before read no pieces. So we say that we would send them (the word PIECES behind the introduction,
 which they pass over), and send them to a peer that welcomes them; the others get large messages whole, as ever.
+Each attempt resolves a host name anew, for names are what stays when addresses change. Who answers at an address may be
+another node by now: the introduction says whom it looks for, and any other refuses it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 from typing import TYPE_CHECKING, cast
 
 from protocol import resp
+from server.core.membership.addresses import ELSEWHERE, SILENT, STOPPED, UNREACHABLE, UNRESOLVED
+from server.core.membership.copies import Way
+from server.core.ring.addresses import is_unknown
 from server.shell.connections import PEER_VERSION, PIECES, WELCOME_PIECES
 from server.shell.outbound import BUFFER_BYTES, Outbound
 
@@ -46,6 +52,7 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._open = False
         self._closed = False
+        self._failed = False  # the last attempt has, or what it made has broken
         self._attempt: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answer = b""
@@ -68,14 +75,21 @@ class Link(asyncio.Protocol):
     async def _try(self) -> None:
         host, _, port = self.address.rpartition(":")
         try:
+            if is_unknown(self.address):
+                self._fail(ELSEWHERE, "nobody knows where it is: another node has come to the address that it had")
+                return
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._server.loop.create_connection(lambda: self, host.strip("[]"), int(port))
-        except (OSError, TimeoutError):
-            self._server.node.refused(self.peer, self._server.now_ms())
-            self._server.schedule_turn()
-            self._retry_later()
+        except (OSError, TimeoutError) as error:
+            self._fail(*trouble_of(error))
         finally:
             self._attempt = None
+
+    def _fail(self, trouble: str, text: str) -> None:
+        self._failed = True
+        self._server.node.refused(self.peer, self._server.now_ms(), trouble, text)
+        self._server.schedule_turn()
+        self._retry_later()
 
     def _retry_later(self) -> None:
         if not self._closed:
@@ -90,13 +104,16 @@ class Link(asyncio.Protocol):
         self._answer = b""
         self._timer = self._server.loop.call_later(CONNECT_TIMEOUT_S, self._give_up, transport)
         self._transport.set_write_buffer_limits(high=BUFFER_BYTES)
-        introduction = self._server.node.membership.introduction()
+        node = self._server.node
+        introduction = node.membership.introduction()
         abilities = (PIECES,) if len(introduction) == _WHOLE_INTRODUCTION else ()
-        self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, *introduction, *abilities))
+        words = (*introduction, *node.addresses.greeting(self.peer), *abilities)
+        self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, *words))
 
     def _give_up(self, transport: asyncio.BaseTransport) -> None:
         """A peer that accepts but does not answer (it stands still, or lost power in between) is tried anew."""
         if transport is self._transport and not self._open:
+            self._server.node.addresses.trouble(self.peer, SILENT, "it takes connections and does not answer")
             self.cut()
 
     def data_received(self, data: bytes) -> None:
@@ -104,6 +121,7 @@ class Link(asyncio.Protocol):
         self._answer += data
         if self._answer in (resp.OK, WELCOME_PIECES):
             self._open = True
+            self._failed = False
             self._send_kept()
             if self._transport is not None:
                 self.outbound.open(self._transport, self._answer == WELCOME_PIECES)
@@ -111,7 +129,8 @@ class Link(asyncio.Protocol):
             self._server.schedule_turn()
         elif self._answer.endswith(b"\r\n"):
             text = self._answer.decode("utf-8", "replace").strip()
-            if not self._server.node.membership.heard_refusal(text) and text != self._told:
+            is_known = self._server.node.addresses.heard_refusal(self.peer, text, self._server.now_ms())
+            if not is_known and text != self._told:
                 self._told = text
                 log.error("node %s at %s refuses us: %s", self.peer, self.address, text)
             self._server.schedule_turn()
@@ -120,6 +139,7 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer is gone, or the way to it."""
         self._transport = None
+        self._failed = True
         self._drop_unsent()
         self.outbound.close()
         if self._open:
@@ -138,6 +158,11 @@ class Link(asyncio.Protocol):
     def unsent_bytes(self) -> int:
         """What the connection has not taken yet."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    @property
+    def way(self) -> Way:
+        """Whether the peer is where the layout has it, as far as this link knows."""
+        return Way.OPEN if self._open else Way.FAILED if self._failed else Way.UNTRIED
 
     def write(self, data: bytes) -> None:
         """HOT. A turn's messages to this peer."""
@@ -219,3 +244,15 @@ class Link(asyncio.Protocol):
             self._timer.cancel()
         if self._attempt is not None:
             self._attempt.cancel()
+
+
+def trouble_of(error: OSError | TimeoutError) -> tuple[str, str]:
+    """Why a connection could not be made, as a word and as a text; asyncio puts what each address of a name met in one."""
+    if isinstance(error, socket.gaierror):
+        return UNRESOLVED, f"its host name leads to no address: {error.strerror}"
+    text = str(error)
+    if isinstance(error, ConnectionRefusedError) or f"[Errno {errno.ECONNREFUSED}]" in text:
+        return STOPPED, "nothing listens there: connection refused"
+    if isinstance(error, TimeoutError):
+        return UNREACHABLE, "its address does not answer"
+    return UNREACHABLE, f"its address cannot be reached: {error.strerror or text}"

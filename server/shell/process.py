@@ -25,9 +25,12 @@ import uvloop
 from server.core.base.config import Config, ConfigError
 from server.core.node import Node
 from server.core.records.versions import ACTOR_BYTES, DamagedRecord
+from server.core.ring.addresses import is_wildcard
 from server.core.ring.layout import LayoutError, Member
-from server.shell.directory import DirectoryError, Wishes, open_directory, put_aside
+from server.shell.addresses import AddressError, advertised_address
+from server.shell.directory import DirectoryError, Place, Wishes, open_directory, put_aside
 from server.shell.files import allow_files
+from server.shell.finding import Finding
 from server.shell.joining import Joining
 from server.shell.server import Server
 from server.storage.engine import Engine, StorageDamaged, StorageError
@@ -42,9 +45,18 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
         wishes = Wishes(
-            options.id, options.name, options.listen, options.zone, options.weight, options.engine, options.fsync
+            id=options.id,
+            name=options.name,
+            listen=options.listen,
+            zone=options.zone,
+            weight=options.weight,
+            advertise=options.advertise,
+            seeds=[seed for seeds in options.seeds for seed in seeds],
+            engine=options.engine,
+            fsync=options.fsync,
         )
-        member, remembered = open_directory(options.dir, wishes)
+        member, place, remembered = open_directory(options.dir, wishes)
+        member = replace(member, address=advertised_address(place.listen, place.advertise))
         config = read_config(options.config, remembered)
         files = allow_files(config.clients_max)
         config = replace(config, clients_max=files.clients)
@@ -52,10 +64,10 @@ def main(argv: list[str] | None = None) -> int:
             log.warning("the store is now %s: delete it once the node is whole again", aside)
         engine = open_engine(config.engine, options.dir / "data", files_max=files.storage)
         try:
-            return uvloop.run(_serve(member, engine, config, options.dir, options.join))
+            return uvloop.run(_serve(member, place, engine, config, options.dir, options.join))
         finally:
             engine.close()
-    except (ConfigError, DirectoryError, StorageError, LayoutError, DamagedRecord, OSError) as error:
+    except (ConfigError, DirectoryError, AddressError, StorageError, LayoutError, DamagedRecord, OSError) as error:
         log.critical("node in %s does not start: %s", options.dir, error)
         return 1
 
@@ -66,6 +78,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--id", help="the node's id, for a new directory of a node that has lost its own")
     parser.add_argument("--name", help="the node's name (default: the directory's)")
     parser.add_argument("--listen", metavar="HOST:PORT", type=_address, help="where to serve clients and other nodes")
+    parser.add_argument(
+        "--advertise", metavar="HOST:PORT", type=_reachable, help="where clients and other nodes find it"
+    )
+    parser.add_argument(
+        "--seeds",
+        metavar="HOST:PORT,...",
+        type=_addresses,
+        action="append",
+        default=[],
+        help="where to ask for members that have moved",
+    )
     parser.add_argument("--zone", help="the failure zone that the node is in")
     parser.add_argument("--weight", type=int, help="the node's share, relative to the others'")
     parser.add_argument("--config", type=Path, help="a TOML file of settings")
@@ -91,6 +114,16 @@ def _address(text: str) -> str:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
+    return text
+
+
+def _addresses(text: str) -> list[str]:
+    return [_address(word) for word in text.split(",") if word]
+
+
+def _reachable(text: str) -> str:
+    if is_wildcard(_address(text)):
+        raise argparse.ArgumentTypeError(f"nobody can connect to {text!r}: advertise a host name or an IP address")
     return text
 
 
@@ -120,25 +153,29 @@ def make_node(member: Member, engine: Engine, config: Config) -> Node:
     )
 
 
-async def _serve(member: Member, engine: Engine, config: Config, directory: Path, seeds: Sequence[str]) -> int:
+async def _serve(
+    member: Member, place: Place, engine: Engine, config: Config, directory: Path, joined: Sequence[str]
+) -> int:
     loop = asyncio.get_running_loop()
     node = make_node(member, engine, config)
     server = Server(node, engine, config, directory, loop)
     node.started_ms = server.now_ms()
-    host, _, port = member.address.rpartition(":")
+    host, _, port = place.listen.rpartition(":")
     await server.listen(host.strip("[]"), int(port))
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, server.ask_to_stop)
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # records are bytes, so there is little to find (see FACTS in the design)
-    log.info("node %s (%s) serves on %s, engine %s, fsync %s", member.name, member.id[:8], member.address,
-             config.engine, config.fsync)  # fmt: skip
+    here = f"{place.listen} as {member.address}" if member.address != place.listen else place.listen
+    log.info("node %s (%s) serves on %s, engine %s, fsync %s", member.name, member.id[:8], here, config.engine,
+             config.fsync)  # fmt: skip
     server.report_left()
-    joining = loop.create_task(Joining(node, seeds).run()) if seeds else None
+    tasks = [loop.create_task(Finding(node, [*place.seeds, *joined], server.schedule_turn).run())]
+    tasks += [loop.create_task(Joining(node, joined).run())] if joined else []
     status = await server.stopped
-    if joining is not None:
-        joining.cancel()
+    for task in tasks:
+        task.cancel()
     server.stop()
     log.info("node %s has stopped", member.name)
     return status

@@ -16,10 +16,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from server.core.base.clock_report import in_words
 from server.core.base.config import Config
 from server.core.commands.cluster_view import PeerLink
-from server.core.node import Node, Outbox
+from server.core.membership.addresses import looked_for
+from server.core.membership.copies import Way
+from server.core.node import Node
+from server.core.outbox import Outbox
 from server.core.ring.layout import Layout
 from server.shell.admission import Admission
 from server.shell.connections import PEER_VERSION, Connection
@@ -29,12 +31,13 @@ from server.shell.files import keep_alive
 from server.shell.flow import Flow
 from server.shell.links import Link
 from server.shell.memory import ClientMemory
+from server.shell.reports import Reports
 from server.storage.engine import Engine, StorageError
 
 log = logging.getLogger("dyn")
 _REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
-HTTP_REPORT_PAUSE_MS = 60_000
 SLEPT_MS_MIN = 1000  # less is the time between two readings of clocks
+_DIGITS_MAX = 18
 LINGER_S = 1.0  # how long a link to a node that is no member any more is kept, for what it still has to hear
 
 
@@ -70,11 +73,7 @@ class Server:
             engine, config.fsync, loop, self._speak, self.fail, node.synced, lambda: node.state.sync_wanted
         )
         self._checked_ms = -1000
-        self._damage = (0, 0, 0)  # as last reported
-        self._clock_is_off = False  # as last reported
-        self._complaints: list[str] = []  # of our clock, as last reported: by whom
-        self._http_refused = 0  # as last reported
-        self._http_report_due_ms = 0
+        self._reports = Reports(node)
         self._ticked_ms = 0
         self.lag = LoopLag()
         self._asleep_ms = 0  # the machine was suspended for so long since it was booted
@@ -223,9 +222,25 @@ class Server:
             return "ERR a node's id is printable ASCII"
         if args[1] != b"%d" % PEER_VERSION:
             return f"ERR this node speaks version {PEER_VERSION} of the protocol between nodes"
-        if args[3] == self.node.state.id.encode():
+        node = self.node
+        wanted, address = looked_for(args[5:])
+        if mistaken := node.addresses.mistaken(wanted):
+            return mistaken
+        if args[3] == node.state.id.encode():
             return "ERR a node with this node's own id: was its directory copied?"
-        return self.node.membership.refusal(args[3].decode(), args[2].decode("utf-8", "replace"), args[5:])
+        peer = args[3].decode()
+        if refusal := node.membership.refusal(peer, args[2].decode("utf-8", "replace"), args[5:]):
+            return refusal
+        link = self._links.get(peer)
+        connected = any(fellow.peer == peer for fellow in self.fellows.values())
+        node.state.at(self.now_ms())
+        incarnation = int(args[4]) if args[4].isdigit() and len(args[4]) <= _DIGITS_MAX else 0
+        refusal = node.copies.refusal(
+            peer, incarnation, address, connected, link.way if link is not None else Way.FAILED
+        )
+        if not refusal:
+            node.addresses.arrived(peer, incarnation, address)
+        return refusal
 
     def report_refusal(self, peer: Sequence[bytes], address: str, error: str) -> None:
         """A node was refused, as it may be four times a second: logged when there is something new to say."""
@@ -237,8 +252,11 @@ class Server:
         self._refusals[name] = error
         log.info("refused a node's connection from %s: %s", address, error)
 
-    def peer_arrived(self, peer: str) -> None:
-        """`peer` has connected to us, so it can be reached."""
+    def peer_arrived(self, peer: str, process: bytes) -> None:
+        """A process of `peer` has connected to us, so it can be reached; an earlier one is not listened to any more."""
+        for fellow in list(self.fellows.values()):
+            if fellow.peer == peer and fellow.process != process:
+                fellow.transport.abort()
         link = self._links.get(peer)
         if link is not None:
             link.connect()
@@ -256,9 +274,7 @@ class Server:
         if now_ms - self._checked_ms >= 1000:
             self._checked_ms = now_ms
             self._check_disk()
-            self._report_damage()
-            self._report_clock()
-            self._report_http(now_ms)
+            self._reports.make(now_ms)
             self._close_idle(now_ms)
             self.node.facts = process_facts() | self._place | self.lag.facts()
         self.schedule_turn()
@@ -305,55 +321,6 @@ class Server:
             self.node.disk_changed(full, self.now_ms())
             log.warning("%d MiB are free in %s: %s", free_bytes >> 20, self._directory,
                         "refusing writes" if full else "taking writes again")  # fmt: skip
-
-    def _report_damage(self) -> None:
-        """Damaged records are mended by themselves, but a disk that damages them wants to be looked at."""
-        statistics = self.node.state.statistics
-        found = (self.node.state.records.damaged, statistics.records_mended, statistics.records_lost)
-        if found != self._damage:
-            log.warning(
-                "damaged records: met %d times, %d mended, %d lost; %d wait to be mended",
-                *found,
-                len(self.node.mending),
-            )
-            self._damage = found
-
-    def _report_clock(self) -> None:
-        """Our clock is off: nobody else can set it right than who reads this log."""
-        error_ms = self.node.clock_report.own_error_ms()
-        if bool(error_ms) != self._clock_is_off:
-            self._clock_is_off = bool(error_ms)
-            if error_ms:
-                log.warning("this node's clock is %s those of most members: set it (NTP); keys expire by theirs meanwhile",
-                            in_words(error_ms))  # fmt: skip
-            else:
-                log.info("this node's clock agrees with those of most members")
-        complaints = self.node.clock_report.complaints()
-        if list(complaints) != self._complaints:
-            self._complaints = list(complaints)
-            for name, ahead_ms in complaints.items():
-                log.warning(
-                    "this node's clock is %d s ahead of that of node %s, which does not follow it: set the one that is "
-                    "wrong (NTP), and start its node again",
-                    ahead_ms // 1000,
-                    name,
-                )
-            if not complaints:
-                log.info("no other node complains of this node's clock any more")
-
-    def _report_http(self, now_ms: int) -> None:
-        """Somebody speaks HTTP to this node, perhaps at every request of a web page: logged once a minute at most."""
-        refused = self.node.state.statistics.http_refused
-        if refused < self._http_refused:  # CONFIG RESETSTAT
-            self._http_refused = 0
-        if refused > self._http_refused and now_ms >= self._http_report_due_ms:
-            log.warning(
-                "possible attack: %d connections spoke HTTP (POST or Host:) and were closed, the last one from %s; "
-                "somebody may try to make a browser send commands to this node",
-                refused - self._http_refused,
-                self.node.http_refused_from,
-            )
-            self._http_refused, self._http_report_due_ms = refused, now_ms + HTTP_REPORT_PAUSE_MS
 
     def _close_idle(self, now_ms: int) -> None:
         limit_ms = self.config.idle_timeout_ms

@@ -115,7 +115,8 @@ def test_node_start_becomes_the_node(tmp_path: Path) -> None:
     (tmp_path / "server").mkdir()
     (tmp_path / "server" / "__main__.py").write_text("import os, sys; print(os.getpid(), sys.argv[1:])")
     words = ["node", "start", "--dir", "d", "--listen", "127.0.0.1:7001", "--weight", "2", "--fsync", "no"]
-    words += ["--join", "127.0.0.1:7002", "--join", "[::1]:7003"]
+    words[6:6] = ["--advertise", "n1.example:7001"]
+    words += ["--join", "127.0.0.1:7002", "--join", "[::1]:7003", "--seeds", "a:1,[::1]:2", "--seeds", "b:3"]
     child = subprocess.Popen(
         [sys.executable, "-m", "dynamo_cli", *words],
         stdout=subprocess.PIPE,
@@ -123,4 +124,5 @@ def test_node_start_becomes_the_node(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
     )
     stdout, _ = child.communicate()
-    assert stdout == f"{child.pid} {words[2:]}\n"
+    seeds = ["--seeds", "a:1", "--seeds", "[::1]:2", "--seeds", "b:3"]
+    assert stdout == f"{child.pid} {[*words[2:-4], *seeds]}\n"

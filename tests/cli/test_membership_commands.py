@@ -224,3 +224,18 @@ def test_the_status_shows_roles_and_progress(scripted: Scripted, dyn: Dyn) -> No
 )
 def test_durations(seconds: int, text: str) -> None:
     assert plain.duration(seconds) == text
+
+
+def test_readdress_shows_who_is_where_and_fails_if_somewhere_nobody_is(scripted: Scripted, dyn: Dyn) -> None:
+    found = {"asked": "a:1", "node": "n2", "address": "10.0.0.2:7001", "error": ""}
+    node = scripted({"DYN.CLUSTER READDRESS": {"nodes": [found]}})
+    got = dyn(node, "cluster", "readdress", "a:1")
+    assert (got.exit_code, got.stdout) == (0, "n2 is at 10.0.0.2:7001\n")
+    lost = {"asked": "b:2", "node": "", "address": "", "error": "Connection refused"}
+    node = scripted({"DYN.CLUSTER READDRESS": {"nodes": [found, lost]}})
+    got = dyn(node, "cluster", "readdress", "a:1", "n3=b:2")
+    assert (got.exit_code, got.stdout.splitlines()) == (1, ["n2 is at 10.0.0.2:7001", "b:2: Connection refused"])
+    assert sent(node) == [[b"READDRESS", b"a:1", b"n3=b:2"]]
+    got = dyn(node, "cluster", "readdress", "a:1", "--json")
+    assert (got.exit_code, json.loads(got.stdout)) == (1, {"nodes": [found, lost]})
+    assert dyn(node, "cluster", "readdress").exit_code == 2

@@ -15,12 +15,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from server.core.base.config import Config
-from server.core.node import Node, Outbox
+from server.core.node import Node
+from server.core.outbox import Outbox
 from server.core.records.versions import ACTOR_BYTES
-from server.core.ring.layout import Layout, Member
+from server.core.ring.layout import Member
 from tests.sim.disk import Disk
 from tests.sim.events import Action, Events
-from tests.sim.links import Link, finish
+from tests.sim.links import Links
 from tests.sim.network import Network
 from tests.sim.wall_clock import WallClock
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 CRASH_STEPS = ("commit", "messages", "some messages", "replies", "some replies")  # before or amid what the process dies
 SYNC_INTERVAL_MS = 1000
-LINGER_MS = 1000  # how long a link to a former member is kept
 
 
 class Host(WallClock):
@@ -56,7 +56,8 @@ class Host(WallClock):
         self.rng = rng
         self.config = config
         self.trace = trace
-        self.fellow: Callable[[str], Host]
+        self.at: Callable[[str], Host | None]  # the machine at an address
+        self.links = Links(self)
         self.node: Node | None = None
         self.on_start: Callable[[Host], None] = lambda host: None
         self.life = 0  # grows with each start and each death of the process: what belongs to an earlier one is void
@@ -69,8 +70,6 @@ class Host(WallClock):
         self.connections: dict[int, Connection] = {}  # of clients, by session
         self.callers: list[Connection] = []  # the same, with those that the process has not taken yet
         self._deaths_ms: dict[int, int] = {}
-        self._links: dict[str, Link] = {}
-        self._linked_layout: Layout | None = None
         self._inbox: list[tuple[object, Action]] = []
         self._turn_asked = False
         self._held: deque[Outbox] = deque()
@@ -136,7 +135,7 @@ class Host(WallClock):
         self.crash_before = ""
         for outbox in self._held:
             self.speak(outbox)
-        finish(self._links.values())
+        self.links.finish()
         for pipe in self.network.pipes(receiver=self.id):
             pipe.abort()
         self._end(in_order=True)
@@ -150,6 +149,8 @@ class Host(WallClock):
         self.powered = False
         for pipe in self.network.pipes(receiver=self.id):
             pipe.dark = True
+        for pipe in self.network.pipes(sender=self.id):
+            pipe.half_open = True
         self._end()
         self.boot_ms = self.rng.randint(0, 10**9) - self.events.now_ms
 
@@ -167,8 +168,7 @@ class Host(WallClock):
         self.crash_before = ""
         for pipe in self.network.pipes(sender=self.id):
             pipe.leave(in_order)
-        self._links.clear()
-        self._linked_layout = None
+        self.links = Links(self)
         self._inbox.clear()
         self._held.clear()
         self._turn_asked = self._syncing = False
@@ -246,8 +246,8 @@ class Host(WallClock):
             pause_ms = self.running.timers.next_ms()
             if pause_ms is not None and pause_ms < self._timer_ms:
                 self._set_timer(life)
-        if self.node is not None and self.node.state.layout is not self._linked_layout:
-            self._link_members()
+        if self.node is not None:
+            self.links.follow(self.node.state.layout)
 
     def finish_turn(self, outbox: Outbox) -> None:
         """Commit, then speak."""
@@ -270,8 +270,7 @@ class Host(WallClock):
         peers = list(outbox.messages | outbox.large)
         reach = self.rng.randint(0, len(peers)) if self.crash_before == "some messages" else len(peers)
         for peer in peers[:reach]:
-            if peer in self._links:
-                self._links[peer].write(outbox.messages.get(peer, b""), outbox.large.get(peer, ()))
+            self.links.write(peer, outbox.messages.get(peer, b""), outbox.large.get(peer, ()))
         if self._dies("some messages", bool(peers)) or self._dies("replies", bool(outbox.replies)):
             return
         replies = outbox.replies
@@ -292,34 +291,6 @@ class Host(WallClock):
         self.trace(f"{self.member.name} dies before {step}")
         self.kill()
         return True
-
-    def _link_members(self) -> None:
-        """Who is no member any more may still have something to hear of this turn."""
-        layout = self._linked_layout = self.running.state.layout
-        members = [member.id for member in layout.members if member.id != self.id] if layout is not None else []
-        for peer, link in self._links.items():
-            if peer not in members:
-                self.events.after(LINGER_MS, partial(self._unlink, self.life, peer, link))
-        for pipe in self.network.pipes(receiver=self.id):
-            if pipe.sender not in members:
-                pipe.abort()
-        for peer in members:
-            if peer not in self._links:
-                self._links[peer] = Link(self, peer)
-
-    def _unlink(self, life: int, peer: str, link: Link) -> None:
-        if self.life == life and self._links.get(peer) is link and peer not in self.running.state.members:
-            link.close()
-            del self._links[peer]
-
-    def has_link(self, peer: str) -> bool:
-        """Whether there is an open link to `peer`."""
-        return peer in self._links and self._links[peer].is_open
-
-    def peer_arrived(self, peer: str) -> None:
-        """`peer` has connected to us, so it can be reached."""
-        if peer in self._links:
-            self._links[peer].connect()
 
     # Timers
 

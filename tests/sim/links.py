@@ -1,18 +1,23 @@
 """How nodes connect to each other, as server/shell/links.py and the peer's half of connections.py do it.
 
-A link is made again soon after it broke, and at once when the peer has connected to us. Its first bytes introduce
-the node; when the peer has answered them the link is open. A damaged frame ends the connection.
+A link leads to an address, where there may be another node by now, or none. It is made again soon after it broke, and at
+once when the peer has connected to us. Its first bytes introduce the node; when the peer has answered them the link is
+open. A damaged frame ends the connection. Of a machine that has lost its power the connections stay, and are silent.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from protocol import resp
 from protocol.frames import DamagedFrame, FrameReader
 from protocol.pieces import PieceQueue
 from protocol.requests import RequestLimits, RequestReader
+from server.core.membership.addresses import STOPPED, UNREACHABLE, looked_for
+from server.core.membership.copies import Way
+from server.core.ring.layout import Layout
 from tests.sim.events import Action
 from tests.sim.network import CONNECT_TIMEOUT_MS, Pipe
 
@@ -21,14 +26,87 @@ if TYPE_CHECKING:
 
 RETRY_MS = 250
 PIECE_GAP_MS_MAX = 2  # between two pieces of a large message
+LINGER_MS = 1000  # how long a link to a former member is kept
+
+
+class Links:
+    """The connections of a node process, from its start to its end: to each other member of its layout, and from them."""
+
+    def __init__(self, host: Host) -> None:
+        self.inlets: list[Inlet] = []
+        self._host = host
+        self._links: dict[str, Link] = {}
+        self._layout: Layout | None = None
+
+    def follow(self, layout: Layout | None) -> None:
+        """Links to the members of `layout`. Who is no member any more may still have something to hear of this turn."""
+        if layout is self._layout:
+            return
+        self._layout = layout
+        host = self._host
+        known = layout.members if layout is not None else ()
+        members = {member.id: member.address for member in known if member.id != host.id}
+        for peer, link in list(self._links.items()):
+            if peer not in members:
+                host.events.after(LINGER_MS, partial(self._unlink, peer, link))
+            elif members[peer] != link.address:
+                link.close()
+                del self._links[peer]
+        for pipe in host.network.pipes(receiver=host.id):
+            if pipe.sender not in members:
+                pipe.abort()
+        for peer, address in members.items():
+            if peer not in self._links:
+                self._links[peer] = Link(host, peer, address)
+
+    def _unlink(self, peer: str, link: Link) -> None:
+        host = self._host
+        if host.links is self and self._links.get(peer) is link and peer not in host.running.state.members:
+            link.close()
+            del self._links[peer]
+
+    def write(self, peer: str, data: bytes, large: Sequence[bytes]) -> None:
+        """A turn's messages to `peer`."""
+        if (link := self._links.get(peer)) is not None:
+            link.write(data, large)
+
+    def finish(self) -> None:
+        """The process ends in order: all that waits is sent."""
+        for link in self._links.values():
+            link.finish()
+
+    @property
+    def peers(self) -> list[str]:
+        """Those that there are links to, open or not."""
+        return list(self._links)
+
+    def has(self, peer: str) -> bool:
+        """Whether there is an open link to `peer`."""
+        return peer in self._links and self._links[peer].is_open
+
+    def way(self, peer: str) -> Way:
+        """How it is with our link to `peer`."""
+        return self._links[peer].way if peer in self._links else Way.FAILED
+
+    def arrived(self, inlet: Inlet) -> None:
+        """A process of a peer has connected to us, so it can be reached; an earlier one is not listened to any more."""
+        for earlier in self.inlets:
+            if earlier.sender == inlet.sender and earlier.process != inlet.process:
+                earlier.pipe.abort()
+                earlier.pipe.half_open = False
+        self.inlets = [*(earlier for earlier in self.inlets if earlier.stands), inlet]
+        if inlet.sender in self._links:
+            self._links[inlet.sender].connect()
 
 
 class Link:
     """The way from a node process to one peer."""
 
-    def __init__(self, host: Host, peer: str) -> None:
+    def __init__(self, host: Host, peer: str, address: str) -> None:
         self._host = host
         self.peer = peer
+        self.address = address
+        self._failed = False
         self._life = host.life
         self._pipe: Pipe | None = None
         self._connecting = False
@@ -43,33 +121,36 @@ class Link:
         if self._over or self._pipe is not None or self._connecting:
             return
         self._connecting = True
-        network, here, there = self._host.network, self._host, self._host.fellow(self.peer)
+        network, here, there = self._host.network, self._host, self._host.at(self.address)
+        if there is None:
+            network.events.after(1, lambda: self._deliver(lambda: self._refused(STOPPED)))
+            return
         if not there.powered or not network.round_trip_works(here.id, there.id):
-            network.events.after(CONNECT_TIMEOUT_MS, self._failed)
+            network.events.after(CONNECT_TIMEOUT_MS, lambda: self._deliver(lambda: self._refused(UNREACHABLE)))
             return
         delay_ms = network.delay_ms(here.id, there.id) + network.delay_ms(there.id, here.id)
         if delay_ms < CONNECT_TIMEOUT_MS:
             network.events.after(delay_ms, self._accepted)
         else:
-            network.events.after(CONNECT_TIMEOUT_MS, self._failed)
+            network.events.after(CONNECT_TIMEOUT_MS, lambda: self._deliver(lambda: self._refused(UNREACHABLE)))
 
-    def _failed(self) -> None:
-        self._deliver(self._refused)
-
-    def _refused(self) -> None:
+    def _refused(self, trouble: str) -> None:
         self._connecting = False
-        self._host.running.refused(self.peer, self._host.now_ms())
+        self._failed = True
+        self._host.running.refused(self.peer, self._host.now_ms(), trouble)
         self._host.events.after(RETRY_MS, lambda: self._deliver(self.connect))
 
     def _accepted(self) -> None:
-        there = self._host.fellow(self.peer)
-        if there.node is None or self._host.life != self._life or self._over:
-            self._failed()
+        there = self._host.at(self.address)
+        if there is None or there.node is None or self._host.life != self._life or self._over:
+            self._deliver(lambda: self._refused(STOPPED))
             return
         self._connecting = False
         inlet = Inlet(there, self._host.id, self)
-        self._pipe = inlet.pipe = Pipe(self._host.network, self._host.id, self.peer, inlet.arrived, self._lost)
-        self._pipe.write_whole(resp.command(b"DYN.PEER", 1, *self._host.running.membership.introduction()))
+        self._pipe = inlet.pipe = Pipe(self._host.network, self._host.id, there.id, inlet.arrived, self._lost)
+        node = self._host.running
+        introduction = (*node.membership.introduction(), *node.addresses.greeting(self.peer))
+        self._pipe.write_whole(resp.command(b"DYN.PEER", 1, *introduction))
 
     def welcomed(self, pipe: Pipe) -> None:
         """The peer has answered our introduction over `pipe`."""
@@ -79,7 +160,7 @@ class Link:
     def turned_away(self, pipe: Pipe, reason: str) -> None:
         """The peer does not take us for a fellow."""
         if pipe is self._pipe:
-            self._deliver(lambda: self._host.running.membership.heard_refusal(reason))
+            self._deliver(lambda: self._host.running.addresses.heard_refusal(self.peer, reason, self._host.now_ms()))
             pipe.abort()
 
     def close(self) -> None:
@@ -91,6 +172,7 @@ class Link:
     def _opened(self) -> None:
         if self._pipe is not None and self._pipe.open:
             self._open = True
+            self._failed = False
             self._host.running.connected(self.peer, self._host.now_ms())
 
     def _lost(self) -> None:
@@ -99,9 +181,10 @@ class Link:
     def _closed(self) -> None:
         self._pipe = None
         self._queue.clear()
+        self._failed = True
         if self._open:
             self._open = False
-            if not self._host.has_link(self.peer):
+            if not self._host.links.has(self.peer):
                 self._host.running.disconnected(self.peer, self._host.now_ms())
         self._host.events.after(RETRY_MS, lambda: self._deliver(self.connect))
 
@@ -109,6 +192,11 @@ class Link:
     def is_open(self) -> bool:
         """Whether the peer has taken us for a fellow, and the connection stands."""
         return self._open
+
+    @property
+    def way(self) -> Way:
+        """Whether the peer is where the layout has it, as far as this link knows."""
+        return Way.OPEN if self._open else Way.FAILED if self._failed else Way.UNTRIED
 
     def write(self, data: bytes, large: Sequence[bytes] = ()) -> None:
         """A turn's messages to this peer; the large ones travel in pieces, and what is said meanwhile between these."""
@@ -140,12 +228,6 @@ class Link:
             self._host.deliver(self, action)
 
 
-def finish(links: Iterable[Link]) -> None:
-    """The process of these links ends in order: all that waits is sent."""
-    for link in links:
-        link.finish()
-
-
 class Inlet:
     """The receiving end of a peer's link: its introduction, then frames."""
 
@@ -154,8 +236,9 @@ class Inlet:
     def __init__(self, host: Host, sender: str, link: Link) -> None:
         self._host = host
         self._life = host.life
-        self._sender = sender
+        self.sender = sender
         self._link = link
+        self.process = b""  # the incarnation of the sender, once it has been taken for a fellow
         self._introduction: RequestReader | None = RequestReader(RequestLimits(1 << 20, 100, 1 << 10))
         self._frames = FrameReader(host.config.frame_bytes_max)
 
@@ -172,18 +255,39 @@ class Inlet:
         introduction = self._introduction.next()
         if introduction is not None:
             self._introduction = None
-            reason = self._host.running.membership.refusal(self._sender, introduction[2].decode(), introduction[5:])
+            reason = self._reason(introduction)
             if not reason:
-                self._host.running.greeted(self._sender, self._host.now_ms())
-                self._host.peer_arrived(self._sender)
+                self.process = introduction[4]
+                self._host.running.greeted(self.sender, self._host.now_ms())
+                self._host.links.arrived(self)
             self._answer(reason)
+
+    def _reason(self, introduction: list[bytes]) -> str:
+        """Why the sender is refused, as Server.check_peer has it."""
+        host, node, sender = self._host, self._host.running, self.sender
+        wanted, address = looked_for(introduction[5:])
+        reason = node.addresses.mistaken(wanted)
+        reason = reason or node.membership.refusal(sender, introduction[2].decode(), introduction[5:])
+        if reason:
+            return reason
+        connected = any(inlet.stands for inlet in host.links.inlets if inlet.sender == sender)
+        node.state.at(host.now_ms())
+        reason = node.copies.refusal(sender, int(introduction[4]), address, connected, host.links.way(sender))
+        if not reason:
+            node.addresses.arrived(sender, int(introduction[4]), address)
+        return reason
+
+    @property
+    def stands(self) -> bool:
+        """Whether this connection has not ended, as far as can be seen from here."""
+        return self.pipe.open or self.pipe.half_open
 
     def _answer(self, reason: str) -> None:
         network = self._host.network
-        if network.path(self._host.id, self._sender).cut:
+        if network.path(self._host.id, self.sender).cut:
             network.events.after(RETRY_MS, lambda: self._answer(reason))
             return
-        delay_ms = network.delay_ms(self._host.id, self._sender)
+        delay_ms = network.delay_ms(self._host.id, self.sender)
         if reason:
             network.events.after(delay_ms, lambda: self._link.turned_away(self.pipe, reason))
         else:
@@ -195,8 +299,8 @@ class Inlet:
             self._frames.feed(data)
             while (message := self._frames.next()) is not None:
                 kind, _, number = message[:3]
-                host.trace(f"{host.member.name} gets {kind.decode()} {number.decode()} from {self._sender}")
-                host.running.receive(self._sender, message, host.now_ms())
+                host.trace(f"{host.member.name} gets {kind.decode()} {number.decode()} from {self.sender}")
+                host.running.receive(self.sender, message, host.now_ms())
         except DamagedFrame:
             host.running.state.statistics.damaged_frames += 1
             self.pipe.abort()

@@ -112,6 +112,7 @@ class Pipe:
         self.receiver = receiver
         self.open = True
         self.dark = False  # the receiver's machine has lost its power
+        self.half_open = False  # the sender's has: the receiver is not told
         self.lossy = False  # has lost or reordered frames, in datagram mode
         self._network = network
         self._arrived = arrived

@@ -16,7 +16,7 @@ from server.core.base.config import Config
 from server.core.base.quorum import Tally, Verdict
 from server.core.base.sinks import Session
 from server.core.chains import Chains
-from server.core.node import Outbox
+from server.core.outbox import Outbox
 from server.core.records import versions
 from server.core.records.versions import ACTOR_BYTES
 from server.core.requests import reads

@@ -174,7 +174,7 @@ def test_who_comes_again_while_its_old_links_end_is_linked(seed: int) -> None:
     n1, n2, _, n4 = world.hosts
     commit_at(n1, leave(n4))
     assert world.run_until(DONE_MS, settled(world)), unfinished(world)
-    while n4.id in n2._links:
+    while n4.id in n2.links.peers:
         world.run(1)
     commit_at(n2, join(n4))
     assert world.run_until(DONE_MS, lambda: settled(world)() and world.at_peace()), unfinished(world)

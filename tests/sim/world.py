@@ -70,7 +70,7 @@ class World:
         host = Host(
             member, Disk(member.id, self.log, self.events), self.events, self.network, self.rng, config, self.trace
         )
-        host.fellow = self.host
+        host.at = self.at
         return host
 
     def add_host(self) -> Host:
@@ -96,6 +96,11 @@ class World:
     def host(self, name: str) -> Host:
         """A host by its node's id."""
         return self._by_id[name]
+
+    def at(self, address: str) -> Host | None:
+        """The machine at an address: one on which a process runs, if several have had it."""
+        found = [host for host in self.hosts if host.member.address == address]
+        return next((host for host in found if host.node is not None), found[0] if found else None)
 
     def trace(self, line: str) -> None:
         """Something has happened: part of the run's fingerprint."""

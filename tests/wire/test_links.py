@@ -53,6 +53,7 @@ class _Shell:
         self._links: dict[str, Link] = {}
         self.node = SimpleNamespace(
             membership=SimpleNamespace(introduction=lambda: ("c", "n1", 1, 2, 3)),
+            addresses=SimpleNamespace(greeting=lambda peer: ("FOR", peer)),
             connected=lambda peer, now_ms: self.told.append(f"connected {peer}"),
             disconnected=lambda peer, now_ms: self.told.append(f"disconnected {peer}"),
             state=SimpleNamespace(backlogged={}),
@@ -112,10 +113,10 @@ class _Transport:
         """Says nothing yet."""
 
 
-def test_a_link_introduces_its_node_with_the_version_of_its_layout() -> None:
+def test_a_link_introduces_its_node_with_the_version_of_its_layout_and_says_whom_it_is_for() -> None:
     shell, transport = _Shell(), _Transport()
     Link(shell, "n2", "127.0.0.1:1").connection_made(transport)  # type: ignore[arg-type]
-    assert transport.written == [resp.command(b"DYN.PEER", 1, "c", "n1", 1, 2, 3, "PIECES")]
+    assert transport.written == [resp.command(b"DYN.PEER", 1, "c", "n1", 1, 2, 3, "FOR", "n2", "PIECES")]
 
 
 def test_a_link_that_breaks_is_told_to_the_node() -> None:

@@ -63,6 +63,11 @@ def has_left(name: str, epoch: int) -> ErrorReply:
     )
 
 
+def refused_as_copy(reason: str) -> ErrorReply:
+    """The members take this process for one on a copy of a node's directory."""
+    return ErrorReply.of(f"CLUSTERDOWN this process serves no requests, for the cluster refuses it: {reason}")
+
+
 def is_leaving(name: str) -> ErrorReply:
     """Node `name` is about to be let go, and begins nothing more that it might not see end."""
     return ErrorReply.of(f"CLUSTERDOWN node {name} is leaving its cluster: use another node of the cluster")

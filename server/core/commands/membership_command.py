@@ -19,6 +19,7 @@ from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
 from server.core.commands.containers import container
 from server.core.commands.operator import CLUSTER_SUBCOMMANDS, layout_of
+from server.core.commands.readdress_command import READDRESS
 from server.core.commands.shapes import show
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.liveness.liveness import State as Liveness
@@ -301,5 +302,7 @@ _SUBCOMMANDS = (
 )  # fmt: skip
 
 COMMANDS: tuple[CommandSpec, ...] = (
-    container("dyn.cluster", "The cluster as its operator sees it.", "dyn", (*CLUSTER_SUBCOMMANDS, *_SUBCOMMANDS)),
+    container(
+        "dyn.cluster", "The cluster as its operator sees it.", "dyn", (*CLUSTER_SUBCOMMANDS, *_SUBCOMMANDS, READDRESS)
+    ),
 )

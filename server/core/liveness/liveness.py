@@ -285,6 +285,11 @@ class Liveness:
         known = self._peers.get(peer)
         return peer == self.self_id if known is None else known.state is _UP
 
+    def is_speaking(self, peer: str, now_ms: int) -> bool:
+        """Whether a node has spoken to us lately, or owes us no word. A lag of this node is no silence of its peers."""
+        known = self._peers.get(peer)
+        return known is not None and self._silence_ms(known, self._clock_ms(now_ms)) < self.limits.suspect_after_ms
+
     def snapshot(self) -> dict[str, PeerStatus]:
         """What is known of each peer, in the order of the members."""
         status = {}

@@ -30,9 +30,8 @@ from server.core.liveness.liveness import State as Life
 from server.core.records.records import RECORDS_END
 from server.core.records.versions import DamagedRecord
 from server.core.requests.groups import GroupTable
-from server.core.ring.change import ADDRESS, Change
 from server.core.ring.layout import SETTLED, Layout
-from server.core.ring.succession import LOG_MAX, ChangeError, merge, readdress
+from server.core.ring.succession import LOG_MAX, merge
 from server.core.work.background import Background
 from server.core.work.procedures import Steps
 
@@ -43,7 +42,6 @@ _LEFT, _LAYOUT = b"left", b"layout"
 _CLEARED_KEYS = 200
 _AGAIN_MS = 1000
 _DIGITS_MAX = 18
-_ANYWHERE = ("0.0.0.0", "[::]", "::")  # addresses to listen at, and not to be reached at
 
 
 class Membership:
@@ -67,7 +65,7 @@ class Membership:
         self._offered: Layout | None = None  # what is adopted once the records of a former life are gone
 
     def begin(self) -> None:
-        """At the start of the process: what the last one has stored. A node that has moved tells its new address."""
+        """At the start of the process: what the last one has stored."""
         state = self._state
         left = state.records.document(_LEFT)
         if left is not None:
@@ -76,16 +74,7 @@ class Membership:
         document = state.records.document(_LAYOUT)
         if document is None:
             return
-        layout = Layout.decode(document)
-        here = state.member.address
-        listed = next((member.address for member in layout.members if member.id == state.id), here)
-        self._adopt(layout)
-        if listed != here and here.rpartition(":")[0] not in _ANYWHERE:
-            change = Change(f"{state.rng.getrandbits(64):016x}", ADDRESS, state.id, address=here)
-            try:
-                self.make(readdress(layout, change))
-            except ChangeError:
-                return  # another member has it: an operator has to look at that
+        self._adopt(Layout.decode(document))
 
     @property
     def left(self) -> tuple[str, int] | None:

@@ -42,8 +42,8 @@ def behind_of(layout: Layout, told: Iterable[Document]) -> list[str]:
 
 
 def myself(node: Node) -> Document:
-    """Who this node is: what `dyn cluster init` and `dyn cluster join` need to know of it; `left` is the epoch at which it
-    left its cluster, if it has."""
+    """Who this node is: what `dyn cluster init` and `dyn cluster join` need to know of it, and other nodes that look for it
+    (addresses.py); `left` is the epoch at which it left its cluster, if it has."""
     state = node.state
     member = state.member
     left = node.membership.left
@@ -56,6 +56,8 @@ def myself(node: Node) -> Document:
         "epoch": state.layout.epoch if state.layout is not None else 0,
         "cluster": state.layout.cluster if state.layout is not None else "",
         "keys": state.records.keys,
+        "incarnation": state.incarnation,
+        "moved_ms": node.addresses.moved_ms,
     }
     return document | ({"left": left[1]} if left is not None else {})
 

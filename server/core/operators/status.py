@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from server.core.base import clock_report
 from server.core.operators.documents import Document, behind_of, by_name, encode
+from server.core.operators.troubles import NO_TROUBLES, advice_on, copies, copies_of, said_of
+from server.core.ring.addresses import shown_address
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
 
 if TYPE_CHECKING:
@@ -33,7 +35,7 @@ def own_status(node: Node) -> bytes:
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
                    "lost": state.statistics.records_lost, "disk_full": state.disk_full,
                    "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
-                   "wall_ms": state.wall_ms})  # fmt: skip
+                   "copies": node.copies.seen(), "wall_ms": state.wall_ms})  # fmt: skip
 
 
 def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Document:
@@ -43,7 +45,8 @@ def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Doc
     assert layout is not None
     told_by: dict[str, Document] = {node_id: json.loads(answer[0]) for node_id, answer in answers.items() if answer}
     states = {member.id: state.liveness.state(member.id).value for member in layout.members}
-    verdict, summary = judge(layout, states)
+    troubles = {node_id: node.addresses.trouble_with(node_id) for node_id, life in states.items() if life != "up"}
+    verdict, summary = judge(layout, states, troubles)
     remarks = amiss(node, layout, told_by, asked_ms)
     if remarks:
         summary = "; ".join(remarks if verdict == "healthy" else [summary, *remarks])
@@ -60,7 +63,7 @@ def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Doc
         "summary": "; ".join([summary, *clock_report.way_to_go(state), *news(layout, change, staged, told_by, states)]),
         "staged": staged,
         "clock_bound_ms": state.cluster_time.bound_ms(state.now_ms),
-        "nodes": _nodes(layout, states, told_by),
+        "nodes": _nodes(layout, states, told_by, troubles),
     }
     return document | ({"change": change} if change is not None else {})
 
@@ -74,20 +77,23 @@ def amiss(node: Node, layout: Layout, told_by: Mapping[str, Document], asked_ms:
     clocks_ms = {name: int(wall_ms) for name, wall_ms in told if wall_ms is not None}
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
     off = clock_report.remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
-    return missed + full(layout, told_by) + damage(layout, told_by) + off
+    return missed + full(layout, told_by) + damage(layout, told_by) + copies(node, layout, told_by) + off
 
 
-def _nodes(layout: Layout, states: Mapping[str, str], told_by: Mapping[str, Document]) -> list[Document]:
+def _nodes(
+    layout: Layout, states: Mapping[str, str], told_by: Mapping[str, Document], troubles: Mapping[str, tuple[str, str]]
+) -> list[Document]:
     owned = layout.owned()
     seats = layout.partitions * layout.effective_n
     reading = dict.fromkeys(node for partition in range(layout.partitions) for node in layout.readers(partition))
+    copied = copies_of(told_by)
     nodes = []
     for member in by_name(layout):
         told = told_by.get(member.id, {})
         entry: Document = {
             "id": member.id,
             "name": member.name,
-            "address": member.address,
+            "address": shown_address(member.address),
             "zone": member.zone,
             "state": states[member.id],
             "role": role(layout, member.id, reading),
@@ -96,6 +102,10 @@ def _nodes(layout: Layout, states: Mapping[str, str], told_by: Mapping[str, Docu
             "hints_held": told.get("hints_held", 0),
             "keys": told.get("keys", 0),
         }
+        if reason := troubles.get(member.id, ("", ""))[0]:
+            entry["reason"] = reason
+        if member.id in copied:
+            entry["copies"] = copied[member.id]
         nodes.append(entry if layout.phase == SETTLED else entry | {"transfer": told.get("transfer")})
     return nodes
 
@@ -107,8 +117,11 @@ def role(layout: Layout, node: str, reading: Collection[str]) -> str:
     return "joining" if layout.phase == TRANSFER and node not in reading else "member"
 
 
-def judge(layout: Layout, states: Mapping[str, str]) -> tuple[str, str]:
-    """The verdict and its sentence, from the state (up, suspect, down) of each member."""
+def judge(
+    layout: Layout, states: Mapping[str, str], troubles: Mapping[str, tuple[str, str]] = NO_TROUBLES
+) -> tuple[str, str]:
+    """The verdict and its sentence, from the state (up, suspect, down) of each member, and why those that are not up cannot
+    be reached (addresses.py)."""
     quorum = max(layout.effective_r, layout.effective_w)
     short = 0
     for partition in range(layout.partitions):
@@ -119,8 +132,8 @@ def judge(layout: Layout, states: Mapping[str, str]) -> tuple[str, str]:
     if not missing:
         count = len(layout.members)
         return "healthy", f"all {count} nodes are up" if count > 1 else "the only node is up"
-    names = ", ".join(f"{member.name} ({member.address}) is {states[member.id]}" for member in missing)
-    advice = "start it again with `dyn node start --dir DIR` on its machine, or `dyn up --dir DIR` here"
+    names = ", ".join(said_of(member, states[member.id], troubles.get(member.id, ("", ""))[1]) for member in missing)
+    advice = advice_on([troubles.get(member.id, ("", ""))[0] for member in missing])
     if short:
         return "unavailable", (
             f"{names}: {short} of {layout.partitions} partitions have fewer than {quorum} owners up and refuse "

@@ -21,7 +21,8 @@ class Change:
     """One change. `node` is the id of the member that it is about: the new one for a join, the old one for a replacement.
 
     `epoch` is that of the layout that it first made, 0 while it is only staged. The rest is what the kind needs; for a
-    replacement `other` is the id of the new node, and `gone` says that the old one can give no data any more.
+    replacement `other` is the id of the new node, and `gone` says that the old one can give no data any more. A change of
+    address carries in `weight` when it was made (see `moved_ms`): a field that earlier versions read and do not use there.
     """
 
     id: str
@@ -34,6 +35,12 @@ class Change:
     weight: int = 0
     other: str = ""
     gone: bool = False
+
+    @property
+    def moved_ms(self) -> int:
+        """When a member has taken the address of this change, by its own wall clock: of two the later one is right. 0 if
+        a version made the change that did not say so, and for changes of other kinds."""
+        return self.weight if self.kind == ADDRESS else 0
 
     def encode(self) -> dict[str, Any]:
         """The fields that say something, for a JSON document."""

@@ -53,7 +53,7 @@ def member_faults(members: Sequence[Member]) -> Iterator[str]:
                 yield f"the {what} {word!r} of a member is not a printable word"
         if member.zone and not _is_word(member.zone):
             yield f"the zone {member.zone!r} of member {member.name} is not a printable word"
-        if not _is_address(member.address):
+        if not is_address(member.address):
             yield f"the address {member.address!r} of member {member.name} is not host:port"
         if member.weight < 1:
             yield f"the weight {member.weight} of member {member.name} is not positive"
@@ -110,7 +110,8 @@ def _is_word(text: str) -> bool:
     return text != "" and text.isprintable() and " " not in text
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether this is host:port, with an IPv6 host in brackets."""
     host, colon, port = text.rpartition(":")
     if not colon or not (
         port.isascii() and port.isdigit() and len(port) <= 5 and port[0] != "0" and int(port) <= PORT_MAX

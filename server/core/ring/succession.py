@@ -21,6 +21,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from xxhash import xxh3_64_hexdigest
+
+from server.core.ring.addresses import unknown_address
 from server.core.ring.change import ADDRESS, JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout, LayoutError, Member
 from server.core.ring.layout_faults import member_faults
@@ -193,16 +196,47 @@ def _revised(layout: Layout, **fields: object) -> Layout:
     return replace(layout, revision=layout.revision + 1, progress=layout.progress + 1, **fields)  # type: ignore[arg-type]
 
 
+def move(node: str, address: str, moved_ms: int) -> Change:
+    """The change by which a member gets another address. The id says all there is to it, so that the same move, told by
+    several nodes, is one change."""
+    change_id = xxh3_64_hexdigest(f"{node} {address} {moved_ms}".encode())
+    return Change(change_id, ADDRESS, node, address=address, weight=moved_ms)
+
+
+def moved_ms(layout: Layout, node: str) -> int:
+    """When a member has taken its address, as far as the log remembers; else 0."""
+    return max([change.moved_ms for change in layout.log if change.node == node], default=0)
+
+
 def readdress(layout: Layout, change: Change) -> Layout:
-    """A member has come back with another address, and is the same member. Raises ChangeError."""
+    """A member has come back with another address, and is the same member. Raises ChangeError.
+
+    Another one that has this address by the layout is not there any more, unless it has come there later.
+    """
     draft = _Draft(layout)
     draft.make(change)
-    members = draft.sorted_members()
-    log = (*layout.log, replace(change, epoch=layout.epoch))[-LOG_MAX:]
+    for member in layout.members:
+        if member.id != change.node and member.address == change.address:
+            if moved_ms(layout, member.id) > change.moved_ms:
+                raise ChangeError(f"node {member.name} has taken the address {member.address} since")
+            draft.members[member.id] = replace(member, address=unknown_address(member.id))
+    log = _bounded((*layout.log, replace(change, epoch=layout.epoch)))
     try:
-        return replace(layout, revision=layout.revision + 1, members=members, log=log)
+        return replace(layout, revision=layout.revision + 1, members=draft.sorted_members(), log=log)
     except LayoutError as error:
         raise ChangeError(str(error)) from error
+
+
+def _bounded(log: tuple[Change, ...]) -> tuple[Change, ...]:
+    """The log within its bound. Moves that later ones have made void go first: nodes whose addresses change with each start
+    must not push out what operators have committed."""
+    void = [c for place, c in enumerate(log) if c.kind == ADDRESS and _has_moved_on(c, log[place + 1 :])]
+    gone = [change.id for change in void[: max(0, len(log) - LOG_MAX)]]
+    return tuple([change for change in log if change.id not in gone])[-LOG_MAX:]
+
+
+def _has_moved_on(change: Change, later: Sequence[Change]) -> bool:
+    return any(other.kind == ADDRESS and other.node == change.node for other in later)
 
 
 # --- two layouts
@@ -231,10 +265,13 @@ def merge(one: Layout, other: Layout) -> Layout:
 
 
 def _missing(base: Layout, rest: Layout) -> list[Change]:
-    """The changes of `rest` that `base` has not seen. Those older than all that `base` remembers it has."""
+    """The changes of `rest` that `base` has not seen. Those older than all that `base` remembers it has, and so it has a
+    move of a member that has moved on since."""
     known = [change.id for change in base.log]
     oldest = base.log[0].epoch if len(base.log) == LOG_MAX else 0
-    return [change for change in rest.log if change.id not in known and change.epoch >= oldest]
+    missing = [change for change in rest.log if change.id not in known and change.epoch >= oldest]
+    last_ms = {c.node: max(moved_ms(base, c.node), moved_ms(rest, c.node)) for c in missing if c.kind == ADDRESS}
+    return [change for change in missing if change.kind != ADDRESS or change.moved_ms == last_ms[change.node]]
 
 
 def _readdressed(layout: Layout, change: Change) -> Layout:

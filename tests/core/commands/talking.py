@@ -12,7 +12,8 @@ import hiredis
 
 from server.core.base.config import Config
 from server.core.base.sinks import Session
-from server.core.node import Node, Outbox
+from server.core.node import Node
+from server.core.outbox import Outbox
 from server.core.ring.layout import Layout, Member
 from tests.bounded import bounded
 

@@ -13,10 +13,11 @@ from server.core.base.config import Config
 from server.core.base.errors import NoLayout
 from server.core.commands.operator import first_layout
 from server.core.membership.membership import DOWN_MS
-from server.core.node import Node, Outbox
+from server.core.node import Node
+from server.core.outbox import Outbox
 from server.core.records.records import META, storage_key
 from server.core.records.versions import supersede
-from server.core.ring.change import ADDRESS, JOIN, LEAVE, REMOVE, WEIGHT, Change
+from server.core.ring.change import JOIN, LEAVE, REMOVE, WEIGHT, Change
 from server.core.ring.layout import Layout, Member
 from server.core.ring.succession import LOG_MAX, commit, merge, release
 from server.storage.memory import MemoryEngine
@@ -241,28 +242,6 @@ def test_a_member_is_down_only_for_those_who_have_listened_for_a_while() -> None
     assert machine.node.membership.expected() == ["n1", "n3"], "of n3 nothing was asked before"
     machine.link("n2")
     assert not machine.node.membership.is_down("n2")
-
-
-# --- addresses
-
-
-@pytest.mark.parametrize(("address", "moves"), [("10.1.1.1:7001", True), ("0.0.0.0:7001", False), ("", False)])
-def test_a_node_that_starts_at_another_address_says_so(address: str, moves: bool) -> None:
-    machine = Machine(layout=layout_of())
-    machine.start(address)
-    machine.turn()
-    layout = machine.layout
-    assert layout is not None
-    assert layout.version == (1, 1 if moves else 0)
-    assert (layout.members[0].address == address) == moves
-    assert [change.kind for change in layout.log] == ([ADDRESS] if moves else [])
-    assert machine.engine.get(META + b"layout") == layout.encode()
-
-
-def test_an_address_that_another_member_has_is_not_taken() -> None:
-    machine = Machine(layout=layout_of())
-    machine.start(member("n2").address)
-    assert machine.layout == layout_of()
 
 
 def test_a_node_goes_by_the_name_that_the_layout_gives_it() -> None:

@@ -1,5 +1,6 @@
 """Which layout follows which: commits, phases, and two layouts that were made side by side."""
 
+import functools
 import itertools
 from dataclasses import replace
 
@@ -7,10 +8,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.core.ring.addresses import is_unknown
 from server.core.ring.assignment import assign
 from server.core.ring.change import ADDRESS, JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout, Member
-from server.core.ring.succession import LOG_MAX, ChangeError, commit, hand_over, merge, readdress, release, settle
+from server.core.ring.succession import (
+    LOG_MAX,
+    ChangeError,
+    commit,
+    hand_over,
+    merge,
+    move,
+    readdress,
+    release,
+    settle,
+)
 
 _count = itertools.count()
 
@@ -218,8 +230,54 @@ def test_an_address_changes_no_epoch() -> None:
     both = merge(one, other)
     assert both == merge(other, one) and both.epoch == 1
     assert [member.address for member in both.members] == ["10.0.0.1:1", "10.0.0.2:1", "127.0.0.1:7002"]
-    with pytest.raises(ChangeError, match="two members have the address"):
-        readdress(present, about(ADDRESS, 0, address="127.0.0.1:7001"))
+
+
+def at(layout: Layout) -> list[str]:
+    """Where the members are; ? where nobody knows."""
+    return ["?" if is_unknown(member.address) else member.address.rpartition(":")[2] for member in layout.members]
+
+
+@pytest.mark.parametrize("ports", list(itertools.permutations((7000, 7001, 7002))))
+def test_addresses_that_change_hands_are_where_their_nodes_say(ports: tuple[int, ...]) -> None:
+    """Each node makes the change by itself, whoever was there before is somewhere else, and they meet in any order."""
+    moved = [readdress(first_layout(), move(f"m{i}", f"127.0.0.1:{port}", 1000 + i)) for i, port in enumerate(ports)]
+    for order in itertools.permutations(moved):
+        met = functools.reduce(merge, order)
+        assert at(met) == [str(port) for port in ports]
+        assert Layout.decode(met.encode()) == met
+
+
+def test_who_had_an_address_that_another_has_now_is_nobody_knows_where() -> None:
+    taken = readdress(first_layout(), move("m0", "127.0.0.1:7001", 1000))
+    assert at(taken) == ["7001", "?", "7002"]
+    assert at(readdress(taken, move("m1", "127.0.0.1:7009", 1001))) == ["7001", "7009", "7002"]
+    with pytest.raises(ChangeError, match="node n0 has taken the address"):
+        readdress(taken, move("m1", "127.0.0.1:7001", 999))
+
+
+def test_of_two_moves_of_a_node_the_later_one_counts_wherever_they_meet() -> None:
+    """Also where the log has forgotten the earlier one, which would else be made anew by whoever still has it."""
+    early = readdress(first_layout(), move("m0", "127.0.0.1:7005", 1000))
+    late = readdress(early, move("m0", "127.0.0.1:7006", 2000))
+    forgetful = replace(late, log=late.log[1:])
+    aside = readdress(early, move("m1", "127.0.0.1:7007", 1500))
+    for one, other in itertools.permutations((forgetful, aside)):
+        assert at(merge(one, other)) == ["7006", "7007", "7002"]
+    assert merge(forgetful, early) == forgetful
+
+
+def test_the_same_move_told_by_two_nodes_is_one_change() -> None:
+    one, other = (readdress(first_layout(), move("m0", "127.0.0.1:7005", 1000)) for _ in range(2))
+    assert one == other == merge(one, other)
+
+
+def test_moves_do_not_push_out_what_operators_have_committed() -> None:
+    layout = commit(first_layout(), [about(WEIGHT, 0, weight=5)])
+    for number in range(2 * LOG_MAX):
+        layout = readdress(layout, move(f"m{number % 3}", f"10.0.0.{number % 3}:{7000 + number}", number + 1))
+    assert len(layout.log) == LOG_MAX
+    assert layout.log[0].kind == WEIGHT
+    assert [change.moved_ms for change in layout.log[-3:]] == [2 * LOG_MAX - 2, 2 * LOG_MAX - 1, 2 * LOG_MAX]
 
 
 def test_an_address_and_a_phase_side_by_side() -> None:

@@ -1,0 +1,57 @@
+"""DYN.CLUSTER READDRESS: an operator tells a node where others are.
+
+Theory. A node knows where it is itself, and takes nobody's word for where another one is: it asks at the addresses who is
+there, and takes up what the members that answer say of themselves (core/membership/addresses.py). So a mistake in an
+address costs nothing, and one node that has been told is enough: the layout tells all that it reaches.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocol import resp
+from server.core.base.errors import CommandError
+from server.core.base.sinks import Sink
+from server.core.commands.operator import layout_of
+from server.core.commands.shapes import show
+from server.core.commands.spec import ALONE, CommandSpec
+from server.core.operators import documents
+from server.core.ring.layout_faults import is_address
+from server.core.work.procedures import Steps
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+
+def _wish(word: bytes) -> tuple[str, str]:
+    """Of `[NAME=]HOST:PORT` the name and the address. Raises CommandError."""
+    name, _, address = word.decode("utf-8", "replace").rpartition("=")
+    if not is_address(address):
+        raise CommandError(f"ERR {show(word)} is not [NAME=]HOST:PORT")
+    return name, address
+
+
+def _readdress(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(node)
+    wishes = [_wish(word) for word in args[2:]]
+    for name, _ in wishes:
+        if name and all(member.name != name for member in layout.members):
+            names = ", ".join(member.name for member in documents.by_name(layout))
+            raise CommandError(f"ERR there is no node {show(name.encode())}: the members are {names}")
+
+    def steps() -> Steps:
+        addresses = list(dict.fromkeys(address for _, address in wishes))
+        found = yield lambda procedure: node.addresses.ask(addresses, procedure.resume)
+        for name, address in wishes:
+            for outcome in found:
+                if name and outcome["asked"] == address and outcome["node"] not in ("", name) and not outcome["error"]:
+                    outcome["error"] = f"node {outcome['node']} answers there, not {name}"
+        return resp.bulk(documents.encode({"nodes": found}))
+
+    node.run_steps(steps(), sink, number)
+
+
+READDRESS = CommandSpec(
+    "dyn.cluster|readdress", -3, ALONE, _readdress, "Asks at addresses which members are there now: the layout gets the "
+    "address that each tells of itself.", "dyn", "write", arguments="address [address ...]",
+)  # fmt: skip

@@ -1,0 +1,66 @@
+"""What `cluster status` says of members that cannot be reached, and of copied directories, with what to do about it.
+
+Theory. "Down" is what a node sees; what an operator does about it depends on why. A process that has stopped is started
+again. One that runs at another address is not: the cluster is told where it is. And if the machine does not answer at
+all, it is the machine that somebody has to look at. The reasons are those that our own links have met (addresses.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from server.core.membership.addresses import ELSEWHERE, REFUSED, SILENT, STOPPED, UNREACHABLE, UNRESOLVED
+from server.core.operators.documents import Document, by_name
+from server.core.ring.addresses import shown_address
+from server.core.ring.layout import Layout, Member
+
+if TYPE_CHECKING:
+    from server.core.node import Node
+
+NO_TROUBLES: Mapping[str, tuple[str, str]] = {}
+
+
+def said_of(member: Member, state: str, why: str) -> str:
+    """A member that is not up, as the summary names it."""
+    return f"{member.name} ({shown_address(member.address)}) is {state}" + (f" ({why})" if why else "")
+
+
+_START = "start it again with `dyn node start --dir DIR` on its machine, or `dyn up --dir DIR` here"
+_MOVED = "if it runs at another address, `dyn cluster readdress HOST:PORT` tells the cluster"
+_ADVICE = {
+    STOPPED: f"{_START}; {_MOVED}",
+    UNREACHABLE: f"look at its machine and at the network to it; {_MOVED}",
+    UNRESOLVED: f"look at the host name; {_MOVED}",
+    ELSEWHERE: f"start it if it does not run; {_MOVED}",
+    SILENT: "its process stands still or its machine is overloaded: look there",
+    REFUSED: "the log of this node has more",
+}
+
+
+def advice_on(reasons: Sequence[str]) -> str:
+    """What to do about nodes that cannot be reached for these reasons, each piece of advice once."""
+    advice = "; ".join(_ADVICE.get(reason, _START) for reason in reasons)
+    return "; ".join(dict.fromkeys(advice.split("; ")))
+
+
+def copies_of(told_by: Mapping[str, Document]) -> dict[str, list[str]]:
+    """Where processes were refused lately that run on a copy of a node's directory: addresses, by the node's id."""
+    found: dict[str, dict[str, None]] = {}
+    for told in told_by.values():
+        for node, seen in told.get("copies", {}).items():
+            found.setdefault(node, {}).update(dict.fromkeys(seen))
+    return {node: list(seen) for node, seen in found.items()}
+
+
+def copies(node: Node, layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
+    """What the nodes tell of copied directories; and what the others say of this node, if they take it for a copy."""
+    copied = copies_of(told_by)
+    remarks = [
+        f"a copy of the directory of {member.name} ({shown_address(member.address)}) was started at "
+        f"{' and '.join(copied[member.id])} and is refused: stop that process and remove the copy"
+        for member in by_name(layout)
+        if member.id in copied
+    ]
+    refusal = node.copies.refusal_of_us
+    return [*remarks, f"the other nodes refuse this process: {refusal}"] if refusal else remarks

@@ -1,0 +1,92 @@
+"""What a node finds amiss by itself and tells whoever reads its log, once for each piece of news."""
+
+from __future__ import annotations
+
+import logging
+
+from server.core.base.clock_report import in_words
+from server.core.node import Node
+
+log = logging.getLogger("dyn")
+HTTP_REPORT_PAUSE_MS = 60_000
+
+
+class Reports:
+    """The reports of one node, and what each has said last."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._damage = (0, 0, 0)
+        self._clock_is_off = False
+        self._copies: list[str] = []  # addresses of processes with our id
+        self._complaints: list[str] = []  # of our clock: by whom
+        self._http_refused = 0
+        self._http_report_due_ms = 0
+
+    def make(self, now_ms: int) -> None:
+        """Logs what is new; meant to be called once a second."""
+        self._damage_found()
+        self._clock()
+        self._http(now_ms)
+        self._copies_refused()
+
+    def _damage_found(self) -> None:
+        """Damaged records are mended by themselves, but a disk that damages them wants to be looked at."""
+        statistics = self._node.state.statistics
+        found = (self._node.state.records.damaged, statistics.records_mended, statistics.records_lost)
+        if found != self._damage:
+            log.warning(
+                "damaged records: met %d times, %d mended, %d lost; %d wait to be mended",
+                *found,
+                len(self._node.mending),
+            )
+            self._damage = found
+
+    def _clock(self) -> None:
+        """Our clock is off: nobody else can set it right than who reads this log."""
+        error_ms = self._node.clock_report.own_error_ms()
+        if bool(error_ms) != self._clock_is_off:
+            self._clock_is_off = bool(error_ms)
+            if error_ms:
+                log.warning("this node's clock is %s those of most members: set it (NTP); keys expire by theirs meanwhile",
+                            in_words(error_ms))  # fmt: skip
+            else:
+                log.info("this node's clock agrees with those of most members")
+        complaints = self._node.clock_report.complaints()
+        if list(complaints) != self._complaints:
+            self._complaints = list(complaints)
+            for name, ahead_ms in complaints.items():
+                log.warning(
+                    "this node's clock is %d s ahead of that of node %s, which does not follow it: set the one that is "
+                    "wrong (NTP), and start its node again",
+                    ahead_ms // 1000,
+                    name,
+                )
+            if not complaints:
+                log.info("no other node complains of this node's clock any more")
+
+    def _copies_refused(self) -> None:
+        """Other nodes have refused a process that has this node's id."""
+        copies = self._node.copies.of_us()
+        for address in copies:
+            if address not in self._copies:
+                log.error(
+                    "a process at %s has this node's id and is refused by other nodes: it was started on a copy of this "
+                    "node's directory: stop it and remove the copy",
+                    address,
+                )
+        self._copies = copies
+
+    def _http(self, now_ms: int) -> None:
+        """Somebody speaks HTTP to this node, perhaps at every request of a web page: logged once a minute at most."""
+        refused = self._node.state.statistics.http_refused
+        if refused < self._http_refused:  # CONFIG RESETSTAT
+            self._http_refused = 0
+        if refused > self._http_refused and now_ms >= self._http_report_due_ms:
+            log.warning(
+                "possible attack: %d connections spoke HTTP (POST or Host:) and were closed, the last one from %s; "
+                "somebody may try to make a browser send commands to this node",
+                refused - self._http_refused,
+                self._node.http_refused_from,
+            )
+            self._http_refused, self._http_report_due_ms = refused, now_ms + HTTP_REPORT_PAUSE_MS

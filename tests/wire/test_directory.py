@@ -1,0 +1,87 @@
+"""What a data directory remembers of addresses, and which address a node hands on. No processes here."""
+
+from __future__ import annotations
+
+import errno
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from server.core.membership.addresses import STOPPED, UNREACHABLE, UNRESOLVED
+from server.shell import addresses
+from server.shell.addresses import AddressError, advertised_address
+from server.shell.directory import Place, Wishes, open_directory
+from server.shell.links import trouble_of
+
+
+def test_a_directory_remembers_where_the_node_listens_what_it_advertises_and_its_seeds(tmp_path: Path) -> None:
+    wishes = Wishes(listen="0.0.0.0:7001", advertise="n1.dyn:7001", seeds=["a:1", "b:2"])
+    first, place, _ = open_directory(tmp_path / "n1", wishes)
+    assert place == Place("0.0.0.0:7001", "n1.dyn:7001", ("a:1", "b:2"))
+    assert open_directory(tmp_path / "n1", Wishes())[:2] == (first, place)
+    moved = open_directory(tmp_path / "n1", Wishes(listen="10.0.0.1:7001", seeds=["c:3"]))[1]
+    assert moved == Place("10.0.0.1:7001", "n1.dyn:7001", ("c:3",))
+    assert open_directory(tmp_path / "n1", Wishes())[1] == moved
+
+
+def test_a_directory_of_an_earlier_version_is_one_without_all_that(tmp_path: Path) -> None:
+    member, place, settings = open_directory(tmp_path, Wishes(listen="10.0.0.1:7001", fsync="no"))
+    document = json.loads((tmp_path / "node.json").read_text())
+    assert set(document) == {"id", "name", "address", "zone", "weight", "fsync"}
+    assert (place, settings) == (Place("10.0.0.1:7001", "", ()), {"fsync": "no"})
+    assert member.address == "10.0.0.1:7001"
+
+
+@pytest.mark.parametrize(
+    ("listen", "advertise", "handed_on"),
+    [
+        ("10.0.0.1:7001", "", "10.0.0.1:7001"),
+        ("[::1]:7001", "", "[::1]:7001"),
+        ("localhost:7001", "", "127.0.0.1:7001"),
+        ("0.0.0.0:7001", "n1.dyn:7009", "n1.dyn:7009"),
+        ("0.0.0.0:7001", "", "192.0.2.1:7001"),
+        ("[::]:7001", "", "[2001:db8::1]:7001"),
+    ],
+)
+def test_what_is_handed_on(listen: str, advertise: str, handed_on: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_ipv4_hosts", lambda: ["192.0.2.1"])
+    monkeypatch.setattr(addresses, "_ipv6_hosts", lambda: ["[2001:db8::1]"])
+    assert advertised_address(listen, advertise) == handed_on
+
+
+def test_where_there_is_a_choice_the_operator_has_to_make_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_ipv4_hosts", lambda: ["192.0.2.1", "10.0.0.1"])
+    with pytest.raises(AddressError, match=r"192\.0\.2\.1, 10\.0\.0\.1: say with --advertise"):
+        advertised_address("0.0.0.0:7001")
+    with pytest.raises(AddressError, match=r"nowhere\.invalid of --listen leads to no address"):
+        advertised_address("nowhere.invalid:7001")
+
+
+def test_a_machine_that_is_in_no_network_has_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(addresses, "_ipv4_hosts", list)
+    monkeypatch.setattr(addresses, "_ipv6_hosts", list)
+    assert (advertised_address("0.0.0.0:1"), advertised_address("[::]:1")) == ("127.0.0.1:1", "[::1]:1")
+
+
+def test_the_addresses_of_this_machine_are_its_own() -> None:
+    """Each can be bound, which no other address can."""
+    for ipv6, family in ((False, socket.AF_INET), (True, socket.AF_INET6)):
+        for host in addresses.own_hosts(ipv6):
+            with socket.socket(family) as probe:
+                probe.bind((host.strip("[]"), 0))
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), STOPPED),
+        (OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 1, 0, 0), [Errno 111] …"), STOPPED),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), UNREACHABLE),
+        (TimeoutError(), UNREACHABLE),
+        (socket.gaierror(socket.EAI_NONAME, "Name or service not known"), UNRESOLVED),
+    ],
+)
+def test_why_a_connection_cannot_be_made(error: OSError | TimeoutError, trouble: str) -> None:
+    assert trouble_of(error)[0] == trouble and trouble_of(error)[1]
