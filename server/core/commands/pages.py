@@ -5,6 +5,10 @@ cursor is a place and nothing else: no node remembers it, any node can go on fro
 is found whatever happens meanwhile, since its place never changes. A page asks all owners of a range and joins what R
 of them know, so that neither a stale nor a slow replica hides a key or brings a deleted one back.
 
+Mostly the owners hold the same. So a node that is one of them reads its own page and asks the others for the hash of the
+leaves that the page touches: where all who answer, R at least, have the same, their records are the same, and so is the
+join. Nothing else is moved. Else, and where this node is no owner, all are asked for a page.
+
 The dead cost nothing: an owner tells only records of which some sibling is live (requests/page_answers.py). The page is
 still that of the joined records. For let `A` be the owners that answer (R at least), and all of a place told by each:
 
@@ -33,6 +37,9 @@ from server.core.commands.operator import layout_of
 from server.core.commands.slices import next_turn
 from server.core.records import versions
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
+from server.core.records.trees import SLOT_BITS
+from server.core.repair.exchange_answers import encode_spans
+from server.core.requests import page_answers
 from server.core.requests.page_answers import COUNTS, LIVE
 from server.core.ring.layout import Layout
 from server.core.work.procedures import Step
@@ -108,6 +115,12 @@ def _page_of_range(
     part = next(part for part in ranges_of(layout) if place >> HASH_BITS < part.end_slot)
     part = part._replace(end_slot=min(part.end_slot, end_slot))
     start, end = place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[part.end_slot]
+    if node.state.id in part.owners:
+        own = page_answers.page(node.state, [start, end, b"%d" % limit, LIVE])
+        if own and (yield from _is_agreed(node, layout, part, place, place_of(own[1]))):
+            return Page(_live_keys(node, zip(own[2::2], own[3::2], strict=True)), place_of(own[1]))
+        if node.state.layout is not layout:
+            return None
     answers = yield node.questions.ask(part.owners, b"PAGE", start, end, limit, LIVE)
     if node.state.layout is not layout:
         return None
@@ -130,6 +143,26 @@ def _page_of_range(
         if node.state.layout is not layout:
             return None
     return Page(_live_keys(node, sorted(found.items())), next_place)
+
+
+def _is_agreed(node: Node, layout: Layout, part: Range, place: int, next_place: int) -> Generator[Step, Any, bool]:
+    """Whether this owner and all others that answer, R at least, hold the same between two places, by their trees.
+
+    Leaves are asked for in runs of few lengths: a tree remembers the hash of an empty run of each length."""
+    trees = node.state.records.trees
+    slot_leaves = 1 << trees.leaf_bits - SLOT_BITS
+    leaf_bits = HASH_BITS + SLOT_BITS - trees.leaf_bits
+    first, end = place >> leaf_bits, -(-next_place >> leaf_bits)
+    step = max(1, 1 << (end - first).bit_length() - 3) if end - first > 7 else 1
+    first = max(first // step * step, part.start_slot * slot_leaves)
+    end = min(-(-end // step) * step, part.end_slot * slot_leaves)
+    content = trees.hash_of((first, end))
+    others = [owner for owner in part.owners if owner != node.state.id]
+    spans = encode_spans([(first, end)])
+    answers = yield node.questions.ask(others, b"HASHES", layout.epoch, trees.leaf_bits, 1, spans)
+    told = [answer[1:] for answer in answers.values() if answer]
+    wanted = min(node.state.read_quorum, len(part.owners))
+    return node.state.layout is layout and 1 + len(told) >= wanted and all(hashes == [content] for hashes in told)
 
 
 def _live_keys(node: Node, records: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:

@@ -19,7 +19,8 @@ from server.core.records.versions import DamagedRecord
 from server.core.ring.layout import Layout
 
 _PLACES = 16
-_SAMPLE_KEYS = 16  # at each place
+_SAMPLE_KEYS = 16  # at each place, or fewer large ones
+_SAMPLE_BYTES = 256 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def mean_bytes(state: State) -> float:
         if not sum(state.records.trees.counts[first : first + width]):
             continue
         try:
-            page = state.records.page(SLOT_PREFIX[first], SLOT_PREFIX[first + width], _SAMPLE_KEYS)
+            page = state.records.page(SLOT_PREFIX[first], SLOT_PREFIX[first + width], _SAMPLE_KEYS, _SAMPLE_BYTES)
         except DamagedRecord:
             continue  # the scrub is told of it
         sizes += [len(key) + len(record) for key, record in page]

@@ -43,6 +43,8 @@ class Owners:
 
     def __init__(self, steps: list[tuple[str, int, int]], answering: list[int], before: list[int]) -> None:
         self.nodes = [make_node(3, CONFIG) for _ in OWNERS]
+        for node, owner in zip(self.nodes, OWNERS, strict=True):
+            node.state.id = owner
         self.answering = answering
         self.before = before
         self.questions = 0
@@ -69,21 +71,21 @@ class Owners:
         """What they answer."""
         self.questions += 1
         words = [arg if isinstance(arg, bytes) else b"%d" % arg for arg in args]
-        return {OWNERS[number]: self._answer(number, kind, words) for number in self.answering}
+        return {
+            OWNERS[number]: self._answer(number, kind, words) for number in self.answering if OWNERS[number] in owners
+        }
 
     def _answer(self, number: int, kind: bytes, words: list[bytes]) -> list[bytes]:
-        state = self.nodes[number].state
         if number in self.before:
-            return page_answers.page(state, words[:3]) if kind == b"PAGE" else []
-        return {
-            b"PAGE": page_answers.page,
-            b"HEADS": page_answers.heads,
-            b"KEYCOUNTS": page_answers.key_counts,
-        }[kind](state, words)
+            words = words[:3] if kind == b"PAGE" else words
+            return [] if kind in (b"HEADS", b"KEYCOUNTS") else self.nodes[number].questions._answerers[kind](words)
+        return self.nodes[number].questions._answerers[kind](words)
 
-    def run(self, steps: Callable[[Node], Generator[Any, Any, Any]]) -> Any:
-        """What `steps` make of the answers, at a coordinator that owns nothing."""
-        coordinator = make_node(3, CONFIG)
+    def run(self, steps: Callable[[Node], Generator[Any, Any, Any]], at: int | None = None) -> Any:
+        """What `steps` make of the answers, at one of the owners, or at a coordinator that owns nothing."""
+        coordinator = self.nodes[at] if at is not None else make_node(3, CONFIG)
+        if at is None:
+            coordinator.state.id = "nobody"
         coordinator.questions.ask = lambda *question: question  # type: ignore[assignment, method-assign, return-value]
         running = steps(coordinator)
         answers = None
@@ -133,12 +135,12 @@ ANSWERING = st.sampled_from([[0, 1], [1, 2], [0, 2], [0, 1, 2]])
 BEFORE = st.sampled_from([[], [], [1], [0, 2]])
 
 
-@given(st.lists(STEP, max_size=40), ANSWERING, BEFORE, st.integers(0, 6))
+@given(st.lists(STEP, max_size=40), ANSWERING, BEFORE, st.integers(0, 6), st.booleans())
 def test_the_pages_are_those_of_the_join(
-    steps: list[tuple[str, int, int]], answering: list[int], before: list[int], limit: int
+    steps: list[tuple[str, int, int]], answering: list[int], before: list[int], limit: int, at_owner: bool
 ) -> None:
     owners = Owners(steps, answering, before)
-    assert owners.run(all_pages(limit)) == owners.naive()
+    assert owners.run(all_pages(limit), answering[0] if at_owner else None) == owners.naive()
 
 
 @given(st.lists(STEP, max_size=40), st.sampled_from([[0, 1], [1, 2]]), BEFORE)
@@ -199,3 +201,18 @@ def test_an_answer_ends_once_it_has_read_a_page_of_values(monkeypatch: pytest.Mo
     assert old[0] == b"1" and old[1::2] == KEYS[:2]
     assert len(page_answers.heads(state, KEYS)) == 2
     assert owners.run(all_pages(1000)) == owners.naive() == [key[PREFIX_BYTES:] for key in KEYS]
+
+
+def test_an_owner_asks_for_hashes_only_while_all_agree() -> None:
+    steps = [(word, 0, place) for word in ("set", "sync") for place in range(len(KEYS))]
+    owners = Owners(steps, [0, 1, 2], [])
+    kinds: list[bytes] = []
+    ask = owners.ask
+    owners.ask = lambda asked, kind, *args: kinds.append(kind) or ask(asked, kind, *args)  # type: ignore[method-assign, func-returns-value, assignment]
+    assert owners.run(all_pages(100), 0) == owners.naive()
+    assert set(kinds) == {b"HASHES"}
+    state = owners.nodes[1].state
+    old = state.records.get(KEYS[7])
+    state.records.put(KEYS[7], versions.supersede(old, b"actor-1-", 100, b"", 0, versions.TOMBSTONE), old)
+    assert owners.run(all_pages(100), 0) == owners.naive()
+    assert len(owners.naive()) == len(KEYS) - 1 and {b"PAGE", b"HEADS"} <= set(kinds)
