@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator, Mapping
 from itertools import permutations, product
 
@@ -121,6 +122,8 @@ SESSIONS = (
     "MSET diff:a 1|TTL diff:a|DEL diff:a",
     "SET  v|GET |DEL ",
     "KEYS diff:nosuch*|DBSIZE x|SCAN 0 MATCH diff:nosuch TYPE x",
+    "INFO nosuch|INFO nosuch NOSUCH|INFO cluster|INFO CLUSTER cluster",
+    "CONFIG GET tcp-keepalive|CONFIG GET cluster-enabled|CONFIG GET unixsocket?",
     "ASKING x|READONLY x|READWRITE x",
     "PING|PING a|PING a b|ECHO|ECHO a b|PiNG",
 )
@@ -197,3 +200,50 @@ def binary_cases() -> Iterator[Case]:
             (b"SELECT", word),
             (word,),
         )
+
+
+RANDOM_CASES, RANDOM_COMMANDS, RANDOM_SEED = 300, 25, 7
+# What random cases are made of: K a key, V a value, A an amount of time, O an option of SET, C a condition of EXPIREAT, N
+# one of EXPIRE: whether the same time from now is greater a moment later is a matter of that moment.
+RANDOM_SHAPES = (
+    "GET K", "GET K", "SET K V", "SET K V O", "SET K V O O", "SET K V O O O", "SETNX K V", "SETEX K A V",
+    "PSETEX K A V", "GETSET K V",
+    "GETDEL K", "DEL K", "DEL K K", "UNLINK K K K", "EXISTS K K", "TOUCH K K", "TYPE K", "STRLEN K", "MGET K K K",
+    "MSET K V K V",
+    "EXPIRE K A", "EXPIRE K A N", "PEXPIRE K A N", "EXPIREAT K A", "EXPIREAT K A C C", "PEXPIREAT K A C", "PERSIST K",
+    "TTL K", "ECHO V", "DBSIZE V", "NOSUCH K",
+)  # fmt: skip
+RANDOM_WORDS = {
+    "K": ("{diff}:1", "{diff}:2", "diff:3", "diff:4", ""),
+    "V": ("", "v", "0", "a value"),
+    "A": ("0", "-1", "100000", "5000000000", "9000000000000", "x", "9223372036854775807"),
+    "O": (
+        "NX",
+        "XX",
+        "GET",
+        "KEEPTTL",
+        "EX 5000",
+        "PX 5000000",
+        "EXAT 5000000000",
+        "PXAT 5000000000000",
+        "EX",
+        "EXAT 1",
+        "no",
+    ),
+    "N": ("NX", "XX", "xx", "no"),
+    "C": ("NX", "XX", "GT", "LT", "gt", "no"),
+}
+
+
+def random_cases() -> Iterator[Case]:
+    """Pipelines of commands over a few keys, so that each meets what others have left, in their order."""
+    rng = random.Random(RANDOM_SEED)
+    for _ in range(RANDOM_CASES):
+        case: list[Command] = [(b"DEL", *[key.encode() for key in RANDOM_WORDS["K"]])]
+        for _ in range(RANDOM_COMMANDS):
+            words: list[str] = []
+            for part in rng.choice(RANDOM_SHAPES).split():
+                chosen = rng.choice(RANDOM_WORDS.get(part, (part,)))
+                words += chosen.split() if part == "O" else [chosen]
+            case.append(tuple([word.encode() for word in words]))
+        yield tuple(case)

@@ -11,7 +11,14 @@ import pytest
 
 from tests.wire.cluster import WireCluster
 from tests.wire.differential import Asker, Case, Difference, Pair, redis_server, redis_version
-from tests.wire.differential_cases import arity_cases, binary_cases, number_cases, option_cases, session_cases
+from tests.wire.differential_cases import (
+    arity_cases,
+    binary_cases,
+    number_cases,
+    option_cases,
+    random_cases,
+    session_cases,
+)
 
 pytestmark = pytest.mark.skipif(
     redis_version() != "7.0", reason="redis-server 7.0, which all is compared with, is not installed"
@@ -87,7 +94,7 @@ def _assert_none(found: list[Difference]) -> None:
     assert not found, f"{len(found)} differences:\n" + "\n".join([str(each) for each in found[:20]])
 
 
-@pytest.mark.parametrize("cases", [option_cases, number_cases, session_cases, binary_cases])
+@pytest.mark.parametrize("cases", [option_cases, number_cases, session_cases, binary_cases, random_cases])
 def test_answers_are_those_of_redis(pair: Pair, cases: Callable[[], Iterable[Case]]) -> None:
     _assert_none(pair.differences(cases()))
 

@@ -16,6 +16,7 @@ from tests.wire.cluster import WireCluster
 from tests.wire.raw import raw, read_exactly
 
 ROUNDS = 240
+MUTED_COMMANDS = 9000  # more than twice pipeline_max, and a multiple of a hundred
 LIBFAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 
@@ -104,3 +105,14 @@ def _log_time_s(log: str) -> float:
     """The wall clock of the node when it wrote its first line."""
     stamp = log[: len("2026-01-01 00:00:00")]
     return time.mktime(time.strptime(stamp, "%Y-%m-%d %H:%M:%S"))
+
+
+def test_a_client_that_wants_no_replies_is_read_on(cluster: WireCluster) -> None:
+    """CLIENT REPLY OFF with more commands than may be in flight at a time: nobody writes to it, and it must not stall."""
+    with raw(cluster.ports[0]) as connection:
+        connection.sendall(resp.command("CLIENT", "REPLY", "OFF"))
+        for number in range(MUTED_COMMANDS):
+            connection.sendall(resp.command("SET", f"muted:{number % 100}", number))
+        connection.sendall(resp.command("CLIENT", "REPLY", "ON") + resp.command("GET", "muted:99"))
+        last = resp.OK + resp.bulk(b"%d" % (MUTED_COMMANDS - 1))
+        assert read_exactly(connection, len(last)) == last
