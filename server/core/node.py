@@ -220,6 +220,8 @@ class Node:
         state = self.state
         state.at(now_ms)
         state.links.add(peer)
+        state.cluster_time.reached(peer)
+        state.follow_time()
         state.going.pop(peer, None)
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
