@@ -183,6 +183,8 @@ class Node:
         state.at(now_ms)
         state.links.add(peer)
         self.copies.opened(peer)
+        state.cluster_time.reached(peer)
+        state.follow_time()
         state.going.pop(peer, None)
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))

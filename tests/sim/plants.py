@@ -12,6 +12,7 @@ from typing import Any
 
 from protocol.resp import OK
 from server.core import dispatch
+from server.core.base.clock import HybridClock
 from server.core.base.config import Config
 from server.core.base.quorum import Tally, Verdict
 from server.core.base.sinks import Session
@@ -24,7 +25,6 @@ from server.core.requests.groups import GroupTable
 from server.core.requests.relays import RelayItem, Relays, SecondAttempt
 from tests.sim.host import Host
 from tests.sim.runs import Profile, config
-from tests.sim.wall_clock import EPOCH_MS
 
 Patch = Callable[[Any, str, Any], None]
 ALWAYS = config(fsync="always")
@@ -124,7 +124,8 @@ def _answer_at_the_announcement(patch: Patch) -> None:
 
 def _share_an_actor(patch: Patch) -> None:
     patch(Host, "make_actor", lambda self: b"the same")
-    patch(Host, "wall_ms", lambda self: EPOCH_MS)  # else two nodes seldom read the same
+    # Else two nodes seldom read the same: now only messages move a clock.
+    patch(HybridClock, "advance", lambda self, time_ms: setattr(self, "time_ms", time_ms))
 
 
 def _forget_the_deadline(patch: Patch) -> None:

@@ -10,6 +10,7 @@ import pytest
 from server.core.base.clock import SEQUENCE_BITS
 from server.core.base.state import State
 from tests.sim import expiry
+from tests.sim.clients import Operation
 from tests.sim.host import Host
 from tests.sim.wall_clock import EPOCH_MS
 from tests.sim.world import World
@@ -141,14 +142,33 @@ def test_a_node_that_starts_answers_no_command_by_its_own_clock(skews_ms: tuple[
         world.run(3000)
 
 
-def test_a_node_that_reaches_nobody_goes_by_its_own_clock() -> None:
-    world = _cold_start(0, 0, 3_600_000)
-    world.hosts[2].start()
+def test_a_node_that_reaches_nobody_goes_by_its_own_clock_until_it_reaches_others() -> None:
+    world = _cold_start(0, 0, 86_400_000)
+    n1, _, n3 = world.hosts
+    n3.start()
     world.run(3000)
-    assert abs(int(world.ask(world.hosts[2], "TIME").reply[0]) - world.hosts[2].wall_ms() // 1000) <= 1
+    assert abs(int(world.ask(n3, "TIME").reply[0]) - n3.wall_ms() // 1000) <= 1
+    actor = n3.running.state.actor
+    times: list[Operation] = []
+
+    def ask_on() -> None:
+        times.extend(world.client(n3).send([b"TIME"]))
+        world.events.after(1, ask_on)
+
+    world.events.after(1, ask_on)
     world.start()
     world.run(2000)
-    assert abs(int(world.ask(world.hosts[2], "TIME").reply[0]) - world.hosts[0].wall_ms() // 1000) <= 1
+    said = [int(time.reply[0]) - time.answered_ms // 1000 - EPOCH_MS // 1000 for time in times if time.answered]
+    own, right = [off for off in said if off > 80_000], [off for off in said if -2 < off < 2]
+    assert len(own) + len(right) == len(said)
+    assert 0 < len(own) < 300 < len(right), "by its own clock before it reaches others, and then no more"
+    assert said == own + right
+    state = n3.running.state
+    assert state.actor != actor
+    assert state.clock.last >> SEQUENCE_BITS <= n1.wall_ms() + 1000, "its dots lie in the future no more"
+    assert int(state.records.document(b"clock") or 0) >> SEQUENCE_BITS < n1.wall_ms() + 60_000, (
+        "it votes after a restart"
+    )
 
 
 def test_keys_written_a_day_ahead_are_written_again_by_any_command() -> None:

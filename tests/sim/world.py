@@ -133,8 +133,8 @@ class World:
         return all(self.sees(one, other) for one in members for other in members)
 
     def sees(self, one: Host, other: Host) -> bool:
-        """Whether `one` sends requests to `other`."""
-        if one.node is None or one.frozen or other.node is None:
+        """Whether `one` sends requests to `other`, and knows the time."""
+        if one.node is None or one.frozen or other.node is None or one.node.state.waits_for_time:
             return False
         state = one.node.state
         return one is other or (other.id in state.links and state.liveness.is_live(other.id))

@@ -59,6 +59,15 @@ class HybridClock:
     def _is_far(self, reading: int) -> bool:
         return (reading >> SEQUENCE_BITS) - self.time_ms > self.drift_ms_max
 
+    def begin_anew(self) -> None:
+        """Goes back to where it would be had it never been wrong. Only for an actor that has made no dot."""
+        self.last = self.time_ms << SEQUENCE_BITS
+
+    @property
+    def is_far_ahead(self) -> bool:
+        """Whether others would not follow it."""
+        return self._is_far(self.last)
+
     def next(self) -> int:
         """HOT. The counter of a new dot."""
         self.last += 1

@@ -52,8 +52,8 @@ class ClusterTime:
     """The clock of one node. `now_ms` is monotonic; intervals are of wall clocks less that."""
 
     __slots__ = (
-        "_awaited", "_members", "_own", "_samples", "_self_id", "_since_ms", "_slewed_ms", "_step_ms_max", "_told",
-        "is_set", "is_sure", "offset_ms", "steps",
+        "_awaited", "_members", "_own", "_samples", "_self_id", "_silent", "_since_ms", "_slewed_ms", "_step_ms_max",
+        "_told", "is_set", "is_sure", "offset_ms", "steps",
     )  # fmt: skip
 
     def __init__(self, self_id: str, step_ms_max: int, offset_ms: int) -> None:
@@ -68,6 +68,7 @@ class ClusterTime:
         self._samples: dict[str, tuple[int, int, int]] = {}  # of the other members: lower end, upper end, when
         self._own = offset_ms
         self._awaited: dict[str, None] = {}  # members that may yet answer for the first time
+        self._silent: dict[str, None] = {}  # members that were waited for in vain
         self._told: list[int] = []  # offsets, by members that are sure
         self._since_ms: int | None = None  # when the wait began
         self._slewed_ms = 0  # up to when the offset has moved
@@ -126,6 +127,15 @@ class ClusterTime:
         if not self.is_sure:
             self._told.append(time_ms - (asked_ms + now_ms) // 2)
 
+    def reached(self, member: str) -> None:
+        """There is a way to that member: what is not sure waits for its word. Not if it never gave one: an older node."""
+        if self.is_sure or member not in self._members or member in self._samples or member in self._silent:
+            return
+        self._awaited[member] = None
+        if self.is_set:
+            self.is_set = False
+            self._since_ms = None
+
     def cannot_reach(self, member: str) -> None:
         """There is no way to that member at present: nobody waits for it."""
         self._awaited.pop(member, None)
@@ -166,7 +176,10 @@ class ClusterTime:
     def _has_waited(self, now_ms: int) -> bool:
         if self._since_ms is None:
             self._since_ms = now_ms
-        return not self._awaited or now_ms - self._since_ms >= WAIT_MS_MAX
+        if now_ms - self._since_ms >= WAIT_MS_MAX:
+            self._silent.update(self._awaited)
+            self._awaited.clear()
+        return not self._awaited
 
     def _knows_all(self) -> bool:
         return len(self._samples) == len(self._members) - 1

@@ -119,14 +119,23 @@ class State:
         self.follow_time()
 
     def follow_time(self) -> None:
-        """Something new is known of cluster time."""
+        """Something new is known of cluster time.
+
+        When it is known for sure for the first time, the hybrid clock may have followed our own wall clock far ahead. As
+        long as no line depends on its readings (collection.py) it begins anew, and so does the actor.
+        """
+        was_sure = self.cluster_time.is_sure
         stepped = self.cluster_time.follow(self.now_ms)
         time_ms = self.now_ms + self.cluster_time.offset_ms
         if stepped or time_ms > self.time_ms:
             self.time_ms = time_ms
         self.has_time = self.cluster_time.is_set
-        if self.has_time:
-            self.clock.advance(self.time_ms)
+        if not self.has_time:
+            return
+        self.clock.advance(self.time_ms)
+        if self.cluster_time.is_sure and not was_sure and not self.fence and self.clock.is_far_ahead:
+            self.renew_actor()
+            self.clock.begin_anew()
 
     @property
     def waits_for_time(self) -> bool:
@@ -202,8 +211,9 @@ class State:
         return self.is_usable(peer) and self.has_room(peer)
 
     def message(self, kind: bytes, number: int, *items: Item) -> bytes:
-        """An encoded message; each carries a reading of our hybrid clock, which the receiver's clock then follows."""
-        return encode_message((kind, self.clock.last, number, *items))
+        """An encoded message; each carries a reading of our hybrid clock, which the receiver's clock then follows. None is
+        given that we might not stand by."""
+        return encode_message((kind, self.clock.last if self.has_time else 0, number, *items))
 
     def send(self, peer: str, message: bytes) -> None:
         """Queues an encoded message for `peer`, for the frame that the end of the turn makes of all it has for it."""

@@ -57,9 +57,9 @@ class Votes:
         self._silent_until = self._bound = int(found) if found is not None else 0
 
     def keep_bound(self) -> None:
-        """HOT. End of turn: sees to it that the bound on disk stays ahead of what this turn may say."""
+        """HOT. End of turn: sees to it that the bound on disk stays ahead of what this turn may say to anybody."""
         last = self._state.clock.last
-        if last + BOUND_MARGIN > self._bound:
+        if last + BOUND_MARGIN > self._bound and self._state.has_time and self._state.links:
             self._bound = last + BOUND_AHEAD
             self._state.records.put_document(_CLOCK, b"%d" % self._bound)
 

@@ -137,3 +137,42 @@ def test_the_wait_ends() -> None:
     waiting.node.tick(waiting.now_ms, WALL_MS + DAY_MS + WAIT_MS_MAX)
     data = b"".join(data for _, data in finish_turn(waiting.node).replies)
     assert int(_reply(data)[0][0]) == (WALL_MS + DAY_MS + WAIT_MS_MAX) // 1000, "by its own clock, for want of others"
+
+
+def test_alone_it_makes_dots_by_its_own_clock_and_takes_them_back_when_it_knows_better() -> None:
+    waiting = Waiting()
+    node, state = waiting.node, waiting.node.state
+    for peer in (N2, N3):
+        node.disconnected(peer, waiting.now_ms)
+    node.tick(waiting.now_ms + 100, WALL_MS + DAY_MS + 100)
+    assert state.has_time
+    assert state.clock.next() >> SEQUENCE_BITS == WALL_MS + DAY_MS + 100
+    actor = state.actor
+    waiting.now_ms += 200
+    node.connected(N2, waiting.now_ms)
+    assert state.waits_for_time, "for the word of the first that it reaches"
+    assert {message[1] for message in waiting.said()} == {b"0"}, "no reading of a wrong clock goes out"
+    waiting.tell_time()
+    assert abs((state.clock.last >> SEQUENCE_BITS) - WALL_MS) < 1000
+    assert state.actor != actor
+
+
+def test_it_does_not_wait_again_for_one_that_never_answers() -> None:
+    waiting = Waiting()
+    node, state = waiting.node, waiting.node.state
+    waiting.now_ms += WAIT_MS_MAX
+    node.tick(waiting.now_ms, WALL_MS + DAY_MS + WAIT_MS_MAX)
+    assert state.has_time
+    node.disconnected(N2, waiting.now_ms)
+    node.connected(N2, waiting.now_ms)
+    assert state.has_time
+
+
+def test_lines_that_were_drawn_by_a_clock_far_ahead_stay() -> None:
+    waiting = Waiting()
+    state = waiting.node.state
+    waiting.now_ms += WAIT_MS_MAX
+    waiting.node.tick(waiting.now_ms, WALL_MS + DAY_MS + WAIT_MS_MAX)
+    line, actor = state.draw_line(), state.actor
+    waiting.tell_time()
+    assert (state.clock.last > line, state.actor) == (True, actor)

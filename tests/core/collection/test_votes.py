@@ -48,6 +48,7 @@ class Voter:
         self.node.offer_layout(first_layout(wish, "cluster"))
         self.node.tick(self.now_ms, wall_ms)
         go_by_own_clock(self.node)
+        self.node.state.links.add("n1")
         self.end_turn()
 
     def end_turn(self, synced: bool = False) -> None:

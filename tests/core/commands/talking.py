@@ -62,8 +62,7 @@ def make_node(members: int = 1, config: Config | None = None) -> Node:
 
 def go_by_own_clock(node: Node) -> None:
     """Nobody can be reached who could tell the time, so the node does not wait for that."""
-    assert node.state.layout is not None
-    for each in node.state.layout.members:
+    for each in node.state.layout.members if node.state.layout is not None else ():
         node.state.cluster_time.cannot_reach(each.id)
     node.state.follow_time()
 
@@ -83,6 +82,7 @@ def reach(node: Node, number: int, now_ms: int = 0) -> None:
     """The member has a link to our node, both ways, and has just spoken."""
     node.connected(member(number).id, now_ms)
     node.greeted(member(number).id, now_ms)
+    go_by_own_clock(node)
     finish_turn(node)
 
 

@@ -82,6 +82,7 @@ class Machine:
         for name in names:
             self.node.connected(name, self.now_ms)
             self.node.greeted(name, self.now_ms)
+        go_by_own_clock(self.node)
         self.turn()
 
     def hear(self, peer: str, kind: bytes, *items: bytes, number: int = 0) -> dict[str, list[list[bytes]]]:
