@@ -235,9 +235,8 @@ class Server:
         connected = any(fellow.peer == peer for fellow in self.fellows.values())
         node.state.at(self.now_ms())
         incarnation = int(args[4]) if args[4].isdigit() and len(args[4]) <= _DIGITS_MAX else 0
-        refusal = node.copies.refusal(
-            peer, incarnation, address, connected, link.way if link is not None else Way.FAILED
-        )
+        way = link.way if link is not None else Way.UNTRIED  # the first turn has not ended yet
+        refusal = node.copies.refusal(peer, incarnation, address, connected, way)
         if not refusal:
             node.addresses.arrived(peer, incarnation, address)
         return refusal

@@ -86,7 +86,7 @@ class Links:
 
     def way(self, peer: str) -> Way:
         """How it is with our link to `peer`."""
-        return self._links[peer].way if peer in self._links else Way.FAILED
+        return self._links[peer].way if peer in self._links else Way.UNTRIED
 
     def arrived(self, inlet: Inlet) -> None:
         """A process of a peer has connected to us, so it can be reached; an earlier one is not listened to any more."""

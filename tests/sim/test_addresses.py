@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
-from server.core.operators.documents import myself
+from tests.sim.finding import look_out
 from tests.sim.host import Host
 from tests.sim.world import World
 
 FOUND_MS = 20_000
-LOOK_MS = 500
-
-
-def look_out(world: World, seeds: Mapping[str, Sequence[str]]) -> None:
-    """What server/shell/finding.py does, on all machines: who misses members asks who is at its seeds, and where others
-    were. `seeds` are addresses by the host's id."""
-    for host in world.hosts:
-        if host.node is not None and not host.frozen and host.running.addresses.missing():
-            for address in dict.fromkeys([*seeds.get(host.id, ()), *host.running.addresses.places()]):
-                _ask(world, host, address)
-    world.events.after(LOOK_MS, lambda: look_out(world, seeds))
-
-
-def _ask(world: World, host: Host, address: str) -> None:
-    there = world.at(address)
-    if there is None or there.node is None or there.frozen or not world.network.round_trip_works(host.id, there.id):
-        return
-    told = myself(there.running)
-    host.deliver("finding", partial(host.running.addresses.found, address, told))
-    if host.running.addresses.is_ahead(told):
-        here = host.running.state.member.address
-        there.deliver("finding", partial(there.running.addresses.found, here, myself(host.running)))
 
 
 def scatter(world: World, hosts: Sequence[Host], fresh: int) -> None:
@@ -76,7 +53,8 @@ def test_all_nodes_move_at_once(seed: int, fresh: int) -> None:
     for _ in range(2):
         scatter(world, world.hosts, fresh)
         n1, n2, *rest = world.hosts
-        look_out(world, {n1.id: [n2.member.address], **{host.id: [n1.member.address] for host in rest}})
+        seeds = {n1.id: [n2.member.address], **{host.id: [n1.member.address] for host in rest}}
+        look_out(world, lambda host, seeds=seeds: seeds.get(host.id, []))  # type: ignore[misc]
         world.run(4000)
         assert_found(world, keys)
 
@@ -88,7 +66,7 @@ def test_nodes_move_while_others_cannot_be_reached(seed: int) -> None:
     world.start()
     assert world.ask(world.hosts[0], b"SET", b"key", b"value").reply == b"OK"
     world.run(3000)
-    look_out(world, {})
+    look_out(world, lambda host: [])
     for _ in range(4):
         one, other = world.rng.sample(world.hosts, 2)
         world.network.cut(one.id, other.id)
@@ -96,7 +74,6 @@ def test_nodes_move_while_others_cannot_be_reached(seed: int) -> None:
         world.run(world.rng.randint(500, 8000))
         world.network.mend(one.id, other.id)
     world.heal()
-    look_out(world, {host.id: [other.member.address for other in world.hosts] for host in world.hosts})
     assert_found(world, [b"key"])
     logs = [host.running.state.layout.log for host in world.hosts if host.running.state.layout is not None]
     assert len(dict.fromkeys(logs)) == 1

@@ -17,6 +17,7 @@ from tests.sim.checkers import Losses
 from tests.sim.clients import Client, History, Operation
 from tests.sim.disk import Change, Disk
 from tests.sim.events import Events
+from tests.sim.finding import look_out
 from tests.sim.host import Host
 from tests.sim.network import Network
 from tests.sim.wall_clock import EPOCH_MS
@@ -190,8 +191,9 @@ class World:
         return condition()
 
     def heal(self, within_ms: int = 0) -> None:
-        """All nodes up, and all paths good, one after the other."""
+        """All nodes up, and all paths good, one after the other; those that have moved find each other."""
         self.trace("healing")
+        look_out(self, lambda host: [other.member.address for other in self.hosts])
         self.network.datagrams = None
         for pipe in self.network.pipes():
             if pipe.lossy:  # TCP would not have kept it

@@ -10,8 +10,10 @@ from protocol import resp
 from protocol.frames import FrameReader, encode_message, seal
 from protocol.pieces import PIECE_START
 from server.core.base.config import Config
+from server.core.membership.copies import Way
 from server.shell.links import Link
 from server.shell.server import Server
+from tests.core.commands.talking import make_node, member
 
 
 class _Loop:
@@ -117,6 +119,21 @@ def test_a_link_introduces_its_node_with_the_version_of_its_layout_and_says_whom
     shell, transport = _Shell(), _Transport()
     Link(shell, "n2", "127.0.0.1:1").connection_made(transport)  # type: ignore[arg-type]
     assert transport.written == [resp.command(b"DYN.PEER", 1, "c", "n1", 1, 2, 3, "FOR", "n2", "PIECES")]
+
+
+def test_who_comes_from_another_address_before_there_are_links_waits_for_them() -> None:
+    """A node that has just started does not know yet whether the one at the address in its layout is alive."""
+    peer = member(2)
+    shell = SimpleNamespace(node=make_node(3), now_ms=lambda: 1, fellows={}, _links={})
+    layout = shell.node.state.layout
+    assert layout is not None
+    introduction = ["DYN.PEER", "1", layout.cluster, peer.id, "7", str(layout.epoch), "0", "FOR", member(1).id, "AT"]
+    moved, same = ([word.encode() for word in (*introduction, address)] for address in ("10.9.9.9:1", peer.address))
+    assert Server.check_peer(shell, moved).startswith("WAIT ")  # type: ignore[arg-type]
+    assert Server.check_peer(shell, same) == ""  # type: ignore[arg-type]
+    shell._links[peer.id] = SimpleNamespace(way=Way.FAILED)
+    moved[4] = b"8"
+    assert Server.check_peer(shell, moved) == ""  # type: ignore[arg-type]
 
 
 def test_a_link_that_breaks_is_told_to_the_node() -> None:
