@@ -13,6 +13,7 @@ import random
 import resource
 import secrets
 import signal
+import socket
 import sys
 import time
 import tomllib
@@ -26,7 +27,7 @@ from server.core.base.config import Config, ConfigError
 from server.core.node import Node
 from server.core.records.versions import ACTOR_BYTES, DamagedRecord
 from server.core.ring.layout import LayoutError, Member
-from server.shell.directory import DirectoryError, Wishes, open_directory, put_aside
+from server.shell.directory import DirectoryError, Wishes, check_unused, open_directory, put_aside, remember
 from server.shell.joining import Joining
 from server.shell.server import Server
 from server.storage.engine import Engine, StorageDamaged, StorageError
@@ -47,16 +48,36 @@ def main(argv: list[str] | None = None) -> int:
         member, remembered = open_directory(options.dir, wishes)
         config = read_config(options.config, remembered)
         allow_files(config.clients_max + FILES_BESIDE_CLIENTS)
-        if options.rebuild and (aside := put_aside(options.dir / "data")) is not None:
-            log.warning("the store is now %s: delete it once the node is whole again", aside)
+        if options.rebuild:
+            _begin_anew(options.dir / "data", member.address)
         engine = open_engine(config.engine, options.dir / "data")
         try:
-            return uvloop.run(_serve(member, engine, config, options.dir, options.join))
+            node = make_node(member, engine, config)
+            refuse_stranger(node, options.dir)
+            remember(options.dir, member, remembered)
+            return uvloop.run(_serve(node, engine, config, options.dir, options.join))
         finally:
             engine.close()
     except (ConfigError, DirectoryError, StorageError, LayoutError, DamagedRecord, OSError) as error:
         log.critical("node in %s does not start: %s", options.dir, error)
         return 1
+
+
+def _begin_anew(data: Path, address: str) -> None:
+    """`--rebuild`: moves the store away, once nothing else can keep the node from starting.
+
+    Raises DirectoryError, OSError.
+    """
+    check_unused(data)
+    host, _, port = address.rpartition(":")
+    with socket.create_server((host.strip("[]"), int(port)), family=_family(host)):
+        aside = put_aside(data)
+    if aside is not None:
+        log.warning("the store is now %s: delete it once the node is whole again", aside)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if host.startswith("[") else socket.AF_INET
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -129,13 +150,28 @@ def make_node(member: Member, engine: Engine, config: Config) -> Node:
     )
 
 
-async def _serve(member: Member, engine: Engine, config: Config, directory: Path, seeds: Sequence[str]) -> int:
+def refuse_stranger(node: Node, directory: Path) -> None:
+    """Raises DirectoryError if the store belongs to another member than this node: nobody would talk to it."""
+    layout, me = node.state.layout, node.state.member
+    if layout is None or any(member.id == me.id for member in layout.members):
+        return
+    alike = (member for member in layout.members if member.name == me.name or member.address == me.address)
+    owner = next(alike, None)
+    advice = f"; its member {owner.name} at {owner.address} has the id {owner.id}" if owner is not None else ""
+    raise DirectoryError(
+        f"{directory / 'data'} holds the data of a member of cluster {layout.cluster}, and this node's id {me.id} is none "
+        f"of its members': restore node.json, or give the right one with --id{advice}"
+    )
+
+
+async def _serve(node: Node, engine: Engine, config: Config, directory: Path, seeds: Sequence[str]) -> int:
     loop = asyncio.get_running_loop()
-    node = make_node(member, engine, config)
     server = Server(node, engine, config, directory, loop)
     node.started_ms = server.now_ms()
+    member = node.state.member
     host, _, port = member.address.rpartition(":")
     await server.listen(host.strip("[]"), int(port))
+    loop.set_exception_handler(server.handle_unexpected)
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, server.ask_to_stop)
     gc.collect()

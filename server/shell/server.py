@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from server.core.base.config import Config
 from server.core.node import Node, Outbox
@@ -27,6 +28,7 @@ from server.storage.engine import Engine, StorageError
 
 log = logging.getLogger("dyn")
 _REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
+STOP_REQUESTS = 3  # a node that stops asks its peers twice and waits for its requests: each takes one timeout at most
 LINGER_S = 1.0  # how long a link to a node that is no member any more is kept, for what it still has to hear
 
 
@@ -306,6 +308,27 @@ class Server:
             connection.stall()
         self.node.farewell.begin()
         self.schedule_turn()
+        # Whatever keeps the farewell from ending, a signal ends the node.
+        self.loop.call_later(STOP_REQUESTS * self.config.request_timeout_ms / 1000 + LINGER_S, self._give_up_farewell)
+
+    def _give_up_farewell(self) -> None:
+        if not self.stopped.done():
+            log.warning("what this node had begun did not end in time: it stops all the same")
+            self._finish(0)
+
+    def handle_unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """For the event loop: an exception that no code has expected ends the process (crash-only, DESIGN §13).
+
+        A callback that raises is not called again: the node would answer PING, and never tick, repair or stop. An error
+        of one socket is no such case.
+        """
+        error = context.get("exception")
+        if not isinstance(error, Exception) or isinstance(error, OSError):
+            loop.default_exception_handler(context)
+            return
+        log.critical("the node stops, for this was not expected: %s", context.get("message"), exc_info=error)
+        self._has_failed = self._is_over = True
+        self._finish(1)
 
     def _finish(self, status: int) -> None:
         if not self.stopped.done():
