@@ -28,8 +28,9 @@ What is damaged is refused (all of this is tested). In the log: a torn tail, whi
 leave, is dropped; a wrong byte anywhere refuses to open (rocksdict's default opens with what stood before it; for what even
 the strict mode does not see, there is `log_check.py`). In a sorted file: reads that need the block raise, others go on;
 once a compaction meets it RocksDB refuses all commits, and again soon after every restart, until the directory is made
-anew. Not seen: a log file, or the end of the MANIFEST, removed as a whole. After a power loss commits since the last `sync`
-may be lost in any order, not only the last ones, since the kernel may write back two logs in either.
+anew. A log that is missing or cut short refuses to open, too (`live_logs.py`). Not seen: the end of the MANIFEST, removed
+as a whole. After a power loss commits since the last `sync` may be lost in any order, not only the last ones, since the
+kernel may write back two logs in either.
 
 Full disk: the commit that does not fit raises StorageFull and applies nothing; so do all later commits and syncs, while
 gets and scans go on. Once there is room again RocksDB notices by itself in about five seconds and commits succeed, without
@@ -61,6 +62,7 @@ from rocksdict import (
 )
 
 from server.storage.engine import StorageDamaged, StorageError, StorageFull, StorageLocked
+from server.storage.live_logs import LiveLogs, find_missing, log_sizes
 from server.storage.log_check import find_damage
 
 BLOCK_CACHE_BYTES = 64 << 20
@@ -111,6 +113,7 @@ class RocksEngine:
             self._root = Rdict(str(path), options, column_families={"default": options})
             # Reading through the column family saves a look-up of its name on every get.
             self._db = self._root.get_column_family("default")
+            self._logs = LiveLogs(path)
         self._get = self._db.get
         self._write = self._db.write
 
@@ -154,7 +157,9 @@ class RocksEngine:
     def sync(self) -> None:
         """Return once everything committed before the call is on the disk. For a thread of its own."""
         with self._elsewhere, self._explaining("sync"):
+            sizes = log_sizes(self._path)
             self._db.flush_wal(True)
+            self._logs.note(sizes)
 
     def scan(self, start: bytes, end: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:
         """At most `limit` pairs with start <= key < end in ascending order."""
@@ -215,6 +220,7 @@ class RocksEngine:
                     self._db.close()
                 finally:
                     self._root.close()
+                    self._logs.close()
 
     def stats(self) -> dict[str, int | str]:
         """RocksDB's gauges as `_GAUGES` names them, and `damage_seen`: how many calls met damage since the open."""
@@ -230,6 +236,8 @@ class RocksEngine:
         # It takes a directory without CURRENT for a new one, and deletes the sorted files it finds there.
         if not (self._path / "CURRENT").exists() and any(self._path.glob("*.sst")):
             raise self._damaged("open", "the file CURRENT is missing beside sorted files")
+        if (damage := find_missing(self._path)) is not None:
+            raise self._damaged("open", damage)
         for log in [*self._path.glob("*.log"), *self._path.glob("MANIFEST-*")]:
             with suppress(FileNotFoundError):  # another process has the store open and deletes files: see LOCK
                 if (damage := find_damage(log)) is not None:
