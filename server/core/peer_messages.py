@@ -13,7 +13,7 @@ they come late, so that a message may be lost, repeated or overtaken; only a rel
     GOSSIP, CLOCK, LAYOUT             who lives, whose clock reads what, who owns what
     VIEW                              which layout its sender goes by
     STAGED                            what operators have staged for the next layout
-    FULL                              its sender has no room on its disk, or has again
+    FULL                              what its sender's disk has room for: 0 for writes again, see room.py
     CLOCKOFF                          your clock is so far ahead that it is not followed (clock_report.py)
 """
 
@@ -24,6 +24,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from server.core.base.clock import SEQUENCE_BITS
+from server.core.base.room import FOR_WRITES
 from server.core.collection.late import carries_records
 from server.core.liveness.liveness import decode_table, encode_table
 from server.core.requests import replica
@@ -190,9 +191,9 @@ class PeerMessages:
         if wants_answer:
             self.gossip(peer, 0)
 
-    def _heard_of_room(self, peer: str, full: int) -> None:
-        if full:
-            self._state.full[peer] = None
+    def _heard_of_room(self, peer: str, room: int) -> None:
+        if room != FOR_WRITES:
+            self._state.full[peer] = room
         else:
             self._state.full.pop(peer, None)
         self._state.reroute()

@@ -12,6 +12,7 @@ import logging
 import random
 import resource
 import secrets
+import shutil
 import signal
 import socket
 import sys
@@ -28,9 +29,10 @@ from server.core.node import Node
 from server.core.records.versions import ACTOR_BYTES, DamagedRecord
 from server.core.ring.layout import LayoutError, Member
 from server.shell.directory import DirectoryError, Wishes, check_unused, open_directory, put_aside, remember
+from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
 from server.shell.joining import Joining
-from server.shell.server import Server
-from server.storage.engine import Engine, StorageDamaged, StorageError
+from server.shell.server import AGAIN, Server
+from server.storage.engine import Engine, StorageDamaged, StorageError, StorageFull
 from server.storage.engines import open_engine
 
 log = logging.getLogger("dyn")
@@ -50,17 +52,49 @@ def main(argv: list[str] | None = None) -> int:
         allow_files(config.clients_max + FILES_BESIDE_CLIENTS)
         if options.rebuild:
             _begin_anew(options.dir / "data", member.address)
-        engine = open_engine(config.engine, options.dir / "data")
+        engine = _open(config, options.dir)
         try:
-            node = make_node(member, engine, config)
-            refuse_stranger(node, options.dir)
+            refuse_stranger(node := make_node(member, engine, config), options.dir)
             remember(options.dir, member, remembered)
-            return uvloop.run(_serve(node, engine, config, options.dir, options.join))
+            status, refuses = uvloop.run(_serve(node, engine, config, options.dir, options.join)), True
+            while status == AGAIN:
+                refuses = not _reopened(engine, config, options.dir)
+                node = make_node(member, engine, config)
+                status = uvloop.run(_serve(node, engine, config, options.dir, options.join, refuses))
+            return status
         finally:
-            engine.close()
+            _close(engine)
     except (ConfigError, DirectoryError, StorageError, LayoutError, DamagedRecord, OSError) as error:
         log.critical("node in %s does not start: %s", options.dir, error)
         return 1
+
+
+def _open(config: Config, directory: Path) -> Engine:
+    """The engine of the directory; on a full disk it gets the reserve. Raises StorageError."""
+    try:
+        return open_engine(config.engine, directory / "data")
+    except StorageFull as error:
+        if not release_reserve(directory):
+            raise
+        log.warning("%s; the reserve is given away", error)
+    return open_engine(config.engine, directory / "data")
+
+
+def _reopened(engine: Engine, config: Config, directory: Path) -> bool:
+    """Opens an engine anew that has refused writes; False while there is no room for that. Raises StorageError."""
+    release_reserve(directory)
+    free_bytes = shutil.disk_usage(directory).free
+    if free_bytes < config.disk_free_bytes_min // NOTHING_SHARE or not has_room_to_open(engine, directory):
+        return False
+    engine.reopen()
+    return True
+
+
+def _close(engine: Engine) -> None:
+    try:
+        engine.close()
+    except StorageFull as error:
+        log.warning("all that was written is in the engine's log: %s", error)
 
 
 def _begin_anew(data: Path, address: str) -> None:
@@ -164,9 +198,12 @@ def refuse_stranger(node: Node, directory: Path) -> None:
     )
 
 
-async def _serve(node: Node, engine: Engine, config: Config, directory: Path, seeds: Sequence[str]) -> int:
+async def _serve(
+    node: Node, engine: Engine, config: Config, directory: Path, seeds: Sequence[str], refuses: bool = False
+) -> int:
+    """One life of the node; its exit status, or AGAIN. `refuses`: its engine takes no writes."""
     loop = asyncio.get_running_loop()
-    server = Server(node, engine, config, directory, loop)
+    server = Server(node, engine, config, directory, loop, refuses)
     node.started_ms = server.now_ms()
     member = node.state.member
     host, _, port = member.address.rpartition(":")
@@ -185,5 +222,6 @@ async def _serve(node: Node, engine: Engine, config: Config, directory: Path, se
     if joining is not None:
         joining.cancel()
     server.stop()
-    log.info("node %s has stopped", member.name)
+    if status != AGAIN:
+        log.info("node %s has stopped", member.name)
     return status

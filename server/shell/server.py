@@ -11,33 +11,51 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from server.core.base.config import Config
+from server.core.base.room import FOR_NOTHING
 from server.core.node import Node, Outbox
 from server.core.ring.layout import Layout
 from server.shell.connections import PEER_VERSION, Connection
+from server.shell.disk import DiskWatch
 from server.shell.durability import Durability
 from server.shell.facts import process_facts
 from server.shell.links import Link
-from server.storage.engine import Engine, StorageError
+from server.storage.engine import Engine, StorageError, StorageFull
 
 log = logging.getLogger("dyn")
 _REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
 STOP_REQUESTS = 3  # a node that stops asks its peers twice and waits for its requests: each takes one timeout at most
+AGAIN = -1  # in place of an exit status: this life of the node is over, and the process begins another one
 LINGER_S = 1.0  # how long a link to a node that is no member any more is kept, for what it still has to hear
 
 
 class Server:
     """One node on a running event loop."""
 
+    stopping = False  # clients are not listened to any more
+    _turn_asked = False
+    _commands = 0  # taken up to the last end of a turn
+    _has_failed = False
+    _is_over = False  # the engine is about to close: there are no more turns
+    _ticked_ms = 0
+    _timer_ms = 0
+    _checked_ms = -1000
+
     def __init__(
-        self, node: Node, engine: Engine, config: Config, directory: Path, loop: asyncio.AbstractEventLoop
+        self,
+        node: Node,
+        engine: Engine,
+        config: Config,
+        directory: Path,
+        loop: asyncio.AbstractEventLoop,
+        refuses: bool = False,
     ) -> None:
+        """`refuses`: the engine takes no writes, for the disk was full; it must be opened anew."""
         self.node = node
         self.config = config
         self.loop = loop
@@ -48,22 +66,26 @@ class Server:
         self._links: dict[str, Link] = {}
         self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
         self._linked_layout: Layout | None = None
-        self._directory = directory
-        self.stopping = False  # clients are not listened to any more
-        self._turn_asked = False
-        self._commands = 0  # taken up to the last end of a turn
-        self._has_failed = False
-        self._is_over = False  # the engine is about to close: there are no more turns
         self._listener: asyncio.Server | None = None
         self._durability = Durability(
             engine, config.fsync, loop, self._speak, self.fail, node.synced, lambda: node.state.sync_wanted
         )
-        self._checked_ms = -1000
+        self._disk = DiskWatch(
+            engine,
+            config,
+            directory,
+            loop,
+            self._disk_changed,
+            self._begin_again,
+            self._durability.written,
+            lambda: node.state.records.keys,
+            refuses,
+        )
+        if refuses:
+            self._disk_changed(FOR_NOTHING)
         self._damage = (0, 0, 0)  # as last reported
         self._complaints: list[str] = []  # of our clock, as last reported: by whom
-        self._ticked_ms = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_ms = 0
 
     def now_ms(self) -> int:
         """Monotonic milliseconds, the same throughout a pass of the loop."""
@@ -132,10 +154,22 @@ class Server:
             greediest.transport.abort()
 
     def fail(self, error: BaseException) -> None:
-        """The disk has failed: nothing of this turn may be said, and nothing more can be promised."""
+        """The disk has failed: nothing of this turn may be said, and nothing more can be promised.
+
+        What is in memory is ahead of the disk, so this life of the node is over. On a full disk another one begins at
+        once, in the same process and on the same open engine, and reads: opened anew the engine would want to write.
+        """
+        self._has_failed = self._is_over = True
+        if isinstance(error, StorageFull):
+            log.critical("no space left, the node begins anew and only reads: %s", error)
+            self._finish(AGAIN)
+            return
         log.critical("storage failed, the node stops: %s", error)
-        self._has_failed = True
         self._finish(1)
+
+    def _begin_again(self) -> None:
+        """There is room again: another life of the node begins, on the engine opened anew."""
+        self._finish(AGAIN)
 
     # Peers
 
@@ -219,7 +253,7 @@ class Server:
         self.node.tick(now_ms, time.time_ns() // 1_000_000 - behind_ms)
         if now_ms - self._checked_ms >= 1000:
             self._checked_ms = now_ms
-            self._check_disk()
+            self._disk.check()
             self._report_damage()
             self._report_clock()
             self._close_idle(now_ms)
@@ -245,20 +279,8 @@ class Server:
         self._timer_ms = deadline_ms
         self._timer = self.loop.call_later(max(1, deadline_ms - now_ms) / 1000, self._wake)
 
-    def _check_disk(self) -> None:
-        """Refuses writes before the disk is so full that the engine fails; until there is a little more room than that, or
-        each compaction would change who coordinates what."""
-        if self.config.engine == "memory":
-            return
-        free_bytes = shutil.disk_usage(self._directory).free
-        wanted_bytes = self.config.disk_free_bytes_min
-        if self.node.state.disk_full:
-            wanted_bytes += wanted_bytes // 4
-        full = free_bytes < wanted_bytes
-        if full != self.node.state.disk_full:
-            self.node.disk_changed(full, self.now_ms())
-            log.warning("%d MiB are free in %s: %s", free_bytes >> 20, self._directory,
-                        "refusing writes" if full else "taking writes again")  # fmt: skip
+    def _disk_changed(self, room: int) -> None:
+        self.node.disk_changed(room, self.now_ms())
 
     def _report_damage(self) -> None:
         """Damaged records are mended by themselves, but a disk that damages them wants to be looked at."""
@@ -335,7 +357,7 @@ class Server:
             self.stopped.set_result(status)
 
     def stop(self) -> None:
-        """A clean stop: no more clients, and everything committed is on disk."""
+        """A clean stop: no more clients, and everything committed is on disk. After a failure nothing more is said."""
         if self._listener is not None:
             self._listener.close()
         self._end_turn()
@@ -344,15 +366,24 @@ class Server:
         if self._timer is not None:
             self._timer.cancel()
         self._is_over = True
-        self._keep_trees()
-        self._durability.close()
+        if not self._disk.close() or self._has_failed:
+            self._durability.abandon()
+        else:
+            self._keep_trees()
+            self._sync_last()
         for connection in list(self.connections.values()):
             connection.transport.close()
 
+    def _sync_last(self) -> None:
+        try:
+            self._durability.close()
+        except StorageFull as error:
+            log.warning("what was written last is in the log, and perhaps not on the disk yet: %s", error)
+
     def _keep_trees(self) -> None:
         """Spares the next start reading all records; no harm is done if it cannot be written."""
-        if self._has_failed or self.node.state.disk_full:
-            return  # then memory may be ahead of the disk
+        if self.node.state.disk_full:
+            return
         try:
             self._durability.keep(self.node.retire())
         except StorageError as error:
