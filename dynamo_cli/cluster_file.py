@@ -4,6 +4,10 @@ Theory. Names and addresses of nodes are part of the layout that the nodes thems
 directory is made; asking for others later is a mistake, and is answered with what to do instead. Only the fsync policy
 may change, between runs. The file is written before the first node starts and replaced as a whole.
 
+A directory that has lost this file still has its nodes, and each remembers its own name, address and id (`node.json`): the
+cluster is read from them then. It must not be taken for a new one: nodes with data would move to other ports, where the
+members that their layout names are not.
+
 The nodes' ids are drawn here and handed to them, so that a node whose whole directory was lost comes back as the same
 member, and is filled by the others; in a cluster made by an earlier release they are read from the nodes' directories.
 """
@@ -12,10 +16,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from dynamo_cli.addresses import DEFAULT_HOST, DEFAULT_PORT, PORT_MAX, Address, parse_address
 from dynamo_cli.failures import Failure, WrongUsage
@@ -24,6 +30,7 @@ FILE_NAME = "cluster.json"
 FORMAT = 1
 NODE_FILE_NAME = "node.json"  # what a node keeps in its own directory
 ID_BYTES = 20  # of a node's id, in hexadecimal
+NODE_NAME = re.compile(r"n([1-9][0-9]*)")  # of the nodes that `dyn up` makes
 NODES_DEFAULT = 3
 NODES_MAX = 9
 WEIGHT_DEFAULT = 1  # as a node that is started by hand has it
@@ -73,6 +80,7 @@ class LocalCluster:
     nodes: tuple[LocalNode, ...]
     fsync: Fsync
     engine: Engine
+    is_recovered: bool = field(default=False, compare=False)  # read from the nodes' directories, for want of the file
 
     def node_directory(self, node: LocalNode) -> Path:
         """Where the node keeps its data, `pid` and `log`."""
@@ -117,12 +125,13 @@ def plan(directory: Path, wanted: Wanted) -> LocalCluster:
 
 
 def load(directory: Path) -> LocalCluster | None:
-    """The cluster remembered in `directory`, None if there is none. Raises Failure when the file cannot be read."""
+    """The cluster remembered in `directory`, None if there is none. Raises Failure when the file cannot be read, or when
+    it is missing and the nodes' own directories do not tell enough."""
     path = directory / FILE_NAME
     try:
         document = json.loads(path.read_text())
     except FileNotFoundError:
-        return None
+        return _recovered(directory)
     except (OSError, ValueError) as error:
         raise Failure(f"cannot read {path}: {error}") from None
     try:
@@ -144,6 +153,43 @@ def load(directory: Path) -> LocalCluster | None:
     except (KeyError, TypeError, ValueError, AttributeError, WrongUsage) as error:
         hint = "restore the file, or start another cluster in a new directory"
         raise Failure(f"{path} is damaged: {type(error).__name__} {error}", hint) from None
+
+
+def _recovered(directory: Path) -> LocalCluster | None:
+    """The cluster of a directory without `cluster.json`, as its nodes remember it; None if no node ever ran there."""
+    used = [path for path in directory.glob("n*") if (path / NODE_FILE_NAME).exists() or (path / "data").exists()]
+    numbers = [int(match[1]) for path in used if (match := NODE_NAME.fullmatch(path.name))]
+    if not numbers:
+        return None
+    homes = [directory / f"n{number}" for number in range(1, max(numbers) + 1)]
+    documents = [_node_document(home) for home in homes]
+    try:
+        nodes = tuple(
+            LocalNode(
+                home.name, parse_address(node["address"]), str(node["zone"]), int(node["weight"]), str(node["id"])
+            )
+            for home, node in zip(homes, documents, strict=True)
+        )
+        fsync, engine = documents[0].get("fsync", Fsync.EVERYSEC), documents[0].get("engine", Engine.ROCKSDB)
+        return LocalCluster(directory.resolve(), nodes, Fsync(fsync), Engine(engine), True)
+    except (KeyError, TypeError, ValueError, WrongUsage) as error:
+        message = f"{directory / FILE_NAME} is missing, and what its nodes remember is damaged: {error}"
+        raise Failure(message, f"restore {directory / FILE_NAME}") from None
+
+
+def _node_document(home: Path) -> dict[str, Any]:
+    path = home / NODE_FILE_NAME
+    try:
+        document = json.loads(path.read_text())
+        if not isinstance(document, dict):
+            raise ValueError("it is no JSON object")
+    except (OSError, ValueError) as error:
+        raise Failure(
+            f"{home.parent / FILE_NAME} is missing, and the nodes' directories do not tell all of it: cannot read {path}: "
+            f"{error}",
+            "restore one of the two files, or start another cluster in a new directory: dyn up --dir OTHER",
+        ) from None
+    return document
 
 
 def _id_in(directory: Path) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from dynamo_cli import local_cluster
 from dynamo_cli.addresses import parse_address
-from dynamo_cli.cluster_file import Wanted, plan
+from dynamo_cli.cluster_file import FILE_NAME, Wanted, plan
 from dynamo_cli.failures import Failure
 from dynamo_cli.local_cluster import node_argv
 from dynamo_cli.options import (
@@ -25,6 +25,7 @@ from dynamo_cli.options import (
     Listen,
     NodeCount,
     NodeDirectory,
+    NodeId,
     NodeName,
     Rebuild,
     Seeds,
@@ -55,7 +56,8 @@ addresses of --join are seeds, too. Without seeds use dyn cluster readdress.
 
 A node whose store is damaged says so when it starts, or stops with that message. Start it once with --rebuild: the
 store goes to DIR/data.damaged-1, and the other owners of its data fill a new one. Do not make --rebuild part of a
-service file, for then every start would begin with nothing.
+service file, for then every start would begin with nothing. A node that has lost DIR/node.json does not start on its
+data: restore it, or give the id once with --id, as the status of the others (dyn cluster status --json) shows it.
 """
 
 
@@ -81,6 +83,8 @@ def up(
     If some of the nodes already run, only the others are started, and Ctrl-C stops only those.
     """
     cluster = plan(directory, Wanted(nodes, base_port, fsync, engine))
+    if cluster.is_recovered:
+        note(f"{cluster.directory / FILE_NAME} was missing: it is made anew from what the nodes remember")
     with StopSignals() as signals:
         ready = local_cluster.up(cluster, detach, wait_s, signals, note, node_argv)
         if not ready.started:
@@ -122,6 +126,7 @@ def node_start(
     joined: Joined = None,
     seeds: Seeds = None,
     rebuild: Rebuild = False,
+    node_id: NodeId = None,
 ) -> None:
     """Run one node in the foreground; NODE_START is the help text."""
     given: dict[str, Any] = {
@@ -134,16 +139,21 @@ def node_start(
         "--config": config,
         "--fsync": fsync,
         "--engine": engine,
+        "--id": node_id,
     }
     words = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
     words += [word for seed in joined or () for word in ("--join", str(parse_address(seed)))]
     words += [
         word for each in seeds or () for seed in each.split(",") for word in ("--seeds", str(parse_address(seed)))
     ]
-    argv = local_cluster.server_argv(*words, *(["--rebuild"] if rebuild else []))
+    _become_node(words + ["--rebuild"] * rebuild)
+
+
+def _become_node(words: list[str]) -> None:
+    """The node takes this process over, so that a service manager's signals and its exit status are the node's own."""
+    argv = local_cluster.server_argv(*words)
     sys.stdout.flush()
     sys.stderr.flush()
-    # The node takes this process over, so that a service manager's signals and its exit status are the node's own.
     os.execv(argv[0], argv)
 
 

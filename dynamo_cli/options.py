@@ -171,6 +171,10 @@ NodeDirectory = Annotated[
 NodeName = Annotated[
     str | None, typer.Option("--name", metavar="NAME", help="What operators call the node.", show_default=False)
 ]
+NodeId = Annotated[
+    str | None,
+    typer.Option("--id", metavar="ID", help="The id that the node had, if its node.json was lost.", show_default=False),
+]
 Listen = Annotated[
     str | None,
     typer.Option("--listen", metavar="HOST:PORT", help="Where it serves clients and other nodes.", show_default=False),

@@ -171,9 +171,10 @@ class Node:
         """Runs a command of several steps for `sink`."""
         Procedure(steps, sink, number, lambda: STALE if self.relays.is_late(sink) else None).start()
 
-    def route(self, key: bytes) -> Route:
-        """How requests for `key` go from here, at present."""
-        return self.state.routes[key_slot(key) >> self.state.route_shift]
+    def route(self, key: bytes, deletes: bool = False) -> Route:
+        """How requests for `key` go from here, at present; `deletes` for one that deletes it."""
+        state = self.state
+        return (state.deletion_routes if deletes else state.routes)[key_slot(key) >> state.route_shift]
 
     # Peers
 
@@ -190,7 +191,7 @@ class Node:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
         state.send(peer, state.message(b"ORDERLY", 0))
         if state.disk_full:
-            state.send(peer, state.message(b"FULL", 1))
+            state.send(peer, state.message(b"FULL", state.room))
         self._peer_messages.gossip(peer, 1)  # and what is staged
         self.anti_entropy.connected(peer)
         state.reroute()
@@ -231,15 +232,15 @@ class Node:
         """
         self._peer_messages.receive(peer, message, now_ms)
 
-    def disk_changed(self, full: bool, now_ms: int) -> None:
-        """The shell has found that there is no room on the disk for writes any more, or that there is again."""
+    def disk_changed(self, room: int, now_ms: int) -> None:
+        """The shell has found that the disk has room for something else than before (room.py)."""
         state = self.state
         state.at(now_ms)
-        state.disk_full = full
+        state.room = room
         state.reroute()
         for member in state.layout.members if state.layout is not None else ():
             if member.id in state.links:
-                state.send(member.id, state.message(b"FULL", int(full)))
+                state.send(member.id, state.message(b"FULL", room))
 
     # The layout
 

@@ -32,7 +32,7 @@ they do not, but for one kind; the simulator's datagrams and pieces show it for 
     TIME, TIMED                       what is your wall clock, and what is cluster time (cluster_time.py)
     VIEW                              which layout its sender goes by
     STAGED                            what operators have staged for the next layout
-    FULL                              its sender has no room on its disk, or has again
+    FULL                              what its sender's disk has room for: 0 for writes again, see room.py
     ORDERLY                           its sender can run relayed commands of one key in order (chains.py)
     COPY                              a process with your id, at that address, has been refused (copies.py)
     CLOCKOFF                          your clock is so far ahead that it is not followed (clock_report.py)
@@ -45,6 +45,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from server.core.base.clock import SEQUENCE_BITS
+from server.core.base.room import FOR_WRITES
 from server.core.collection.late import carries_records
 from server.core.liveness.liveness import decode_table, encode_table
 from server.core.requests import replica
@@ -272,9 +273,9 @@ class PeerMessages:
         if wants_answer:
             self.gossip(peer, 0)
 
-    def _heard_of_room(self, peer: str, full: int) -> None:
-        if full:
-            self._state.full[peer] = None
+    def _heard_of_room(self, peer: str, room: int) -> None:
+        if room != FOR_WRITES:
+            self._state.full[peer] = room
         else:
             self._state.full.pop(peer, None)
         self._state.reroute()

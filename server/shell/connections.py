@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from server.shell.server import Server
 
 log = logging.getLogger("dyn")
-PEER_VERSION = 1
 PIECES = b"PIECES"  # says in an introduction, and in its answer, that large messages may come in pieces
 WELCOME_PIECES = b"+OK PIECES\r\n"
 # What reading a message raises that is damaged, or that no sound node would send.
@@ -313,9 +312,9 @@ class Connection(asyncio.Protocol):
         """DYN.PEER version cluster id incarnation [epoch revision [FOR id] [AT address] [PIECES]]: then frames come,
         none go."""
         server = self._server
-        error = server.check_peer(args)
+        error = server.introductions.check(args)
         if error:
-            server.report_refusal(args[3:4], self.session.address, error)
+            server.introductions.report_refusal(args[3:4], self.session.address, error)
             self._refuse(error)
             return
         self.peer, self.process = args[3].decode(), args[4]

@@ -45,6 +45,7 @@ class Durability:
         self._tell = synced
         self._is_wanted = is_wanted
         self._turn = 0  # the last one committed
+        self._written = 0
         self._next_wanted_s = 0.0
         self._loop = loop
         self._speak = speak
@@ -61,6 +62,7 @@ class Durability:
         if outbox.writes:
             self._engine.commit(outbox.writes)
             self._dirty = True
+            self._written += len(outbox.writes)
         self._turn = outbox.turn
         if not self._always or (not outbox.writes and not self._held):
             self._speak(outbox)
@@ -74,6 +76,10 @@ class Durability:
         self._engine.commit(writes)
         self._dirty = True
 
+    def written(self) -> int:
+        """How many keys were committed so far."""
+        return self._written
+
     def _sync(self) -> None:
         self._syncing = True
         self._dirty = False
@@ -82,10 +88,10 @@ class Durability:
         future.add_done_callback(lambda done: self._synced(done, covered, turn))
 
     def _synced(self, done: asyncio.Future[None], covered: int, turn: int) -> None:
-        if self._closed:
-            return  # `close` has spoken already
-        self._syncing = False
         error = done.exception()
+        if self._closed:
+            return  # `close` has spoken already, or nothing is to be said
+        self._syncing = False
         if error is not None:
             self._fail(error)
             return
@@ -112,6 +118,11 @@ class Durability:
             return False
         self._next_wanted_s = now_s + WANTED_INTERVAL_S
         return True
+
+    def abandon(self) -> None:
+        """Waits for the sync that is running, and says nothing of what is held: the disk has failed."""
+        self._closed = True
+        self._sync_thread.shutdown(wait=True)
 
     def close(self) -> None:
         """Waits for the sync that is running, and syncs what is left."""

@@ -29,7 +29,8 @@ from protocol import resp
 from server.core.membership.addresses import ELSEWHERE, SILENT, STOPPED, UNREACHABLE, UNRESOLVED
 from server.core.membership.copies import Way
 from server.core.ring.addresses import is_unknown
-from server.shell.connections import PEER_VERSION, PIECES, WELCOME_PIECES
+from server.shell.connections import PIECES, WELCOME_PIECES
+from server.shell.introductions import PEER_VERSION
 from server.shell.outbound import BUFFER_BYTES, Outbound
 
 if TYPE_CHECKING:

@@ -11,7 +11,9 @@ import gc
 import logging
 import random
 import secrets
+import shutil
 import signal
+import socket
 import sys
 import time
 import tomllib
@@ -28,12 +30,13 @@ from server.core.records.versions import ACTOR_BYTES, DamagedRecord
 from server.core.ring.addresses import is_wildcard
 from server.core.ring.layout import LayoutError, Member
 from server.shell.addresses import AddressError, advertised_address
-from server.shell.directory import DirectoryError, Place, Wishes, open_directory, put_aside
-from server.shell.files import allow_files
+from server.shell.directory import DirectoryError, Place, Wishes, check_unused, open_directory, put_aside, remember
+from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
+from server.shell.files import FileShares, allow_files
 from server.shell.finding import Finding
 from server.shell.joining import Joining
-from server.shell.server import Server
-from server.storage.engine import Engine, StorageDamaged, StorageError
+from server.shell.server import AGAIN, Server
+from server.storage.engine import Engine, StorageDamaged, StorageError, StorageFull
 from server.storage.engines import open_engine
 
 log = logging.getLogger("dyn")
@@ -60,16 +63,63 @@ def main(argv: list[str] | None = None) -> int:
         config = read_config(options.config, remembered)
         files = allow_files(config.clients_max)
         config = replace(config, clients_max=files.clients)
-        if options.rebuild and (aside := put_aside(options.dir / "data")) is not None:
-            log.warning("the store is now %s: delete it once the node is whole again", aside)
-        engine = open_engine(config.engine, options.dir / "data", files_max=files.storage)
+        if options.rebuild:
+            _begin_anew(options.dir / "data", place.listen)
+        engine = _open(config, options.dir, files)
         try:
-            return uvloop.run(_serve(member, place, engine, config, options.dir, options.join))
+            refuse_stranger(make_node(member, engine, config), options.dir)
+            remember(options.dir, member, place, remembered)
+            return _live(member, place, engine, config, options)
         finally:
-            engine.close()
+            _close(engine)
     except (ConfigError, DirectoryError, AddressError, StorageError, LayoutError, DamagedRecord, OSError) as error:
         log.critical("node in %s does not start: %s", options.dir, error)
         return 1
+
+
+def _open(config: Config, directory: Path, files: FileShares) -> Engine:
+    """The engine of the directory; on a full disk it gets the reserve. Raises StorageError."""
+    try:
+        return open_engine(config.engine, directory / "data", files_max=files.storage)
+    except StorageFull as error:
+        if not release_reserve(directory):
+            raise
+        log.warning("%s; the reserve is given away", error)
+    return open_engine(config.engine, directory / "data", files_max=files.storage)
+
+
+def _reopened(engine: Engine, config: Config, directory: Path) -> bool:
+    """Opens an engine anew that has refused writes; False while there is no room for that. Raises StorageError."""
+    release_reserve(directory)
+    free_bytes = shutil.disk_usage(directory).free
+    if free_bytes < config.disk_free_bytes_min // NOTHING_SHARE or not has_room_to_open(engine, directory):
+        return False
+    engine.reopen()
+    return True
+
+
+def _close(engine: Engine) -> None:
+    try:
+        engine.close()
+    except StorageFull as error:
+        log.warning("all that was written is in the engine's log: %s", error)
+
+
+def _begin_anew(data: Path, address: str) -> None:
+    """`--rebuild`: moves the store away, once nothing else can keep the node from starting.
+
+    Raises DirectoryError, OSError.
+    """
+    check_unused(data)
+    host, _, port = address.rpartition(":")
+    with socket.create_server((host.strip("[]"), int(port)), family=_family(host)):
+        aside = put_aside(data)
+    if aside is not None:
+        log.warning("the store is now %s: delete it once the node is whole again", aside)
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if host.startswith("[") else socket.AF_INET
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,15 +203,42 @@ def make_node(member: Member, engine: Engine, config: Config) -> Node:
     )
 
 
+def refuse_stranger(node: Node, directory: Path) -> None:
+    """Raises DirectoryError if the store belongs to another member than this node: nobody would talk to it."""
+    layout, me = node.state.layout, node.state.member
+    if layout is None or any(member.id == me.id for member in layout.members):
+        return
+    alike = (member for member in layout.members if member.name == me.name or member.address == me.address)
+    owner = next(alike, None)
+    advice = f"; its member {owner.name} at {owner.address} has the id {owner.id}" if owner is not None else ""
+    raise DirectoryError(
+        f"{directory / 'data'} holds the data of a member of cluster {layout.cluster}, and this node's id {me.id} is none "
+        f"of its members': restore node.json, or give the right one with --id{advice}"
+    )
+
+
+def _live(member: Member, place: Place, engine: Engine, config: Config, options: argparse.Namespace) -> int:
+    """The lives of the node in this process: another one begins when its disk was full. Answers the exit status."""
+    refuses = False
+    while True:
+        node = make_node(member, engine, config)
+        status = uvloop.run(_serve(node, place, engine, config, options.dir, options.join, refuses))
+        if status != AGAIN:
+            return status
+        refuses = not _reopened(engine, config, options.dir)
+
+
 async def _serve(
-    member: Member, place: Place, engine: Engine, config: Config, directory: Path, joined: Sequence[str]
+    node: Node, place: Place, engine: Engine, config: Config, directory: Path, joined: Sequence[str], refuses: bool
 ) -> int:
+    """One life of the node; its exit status, or AGAIN. `refuses`: its engine takes no writes."""
     loop = asyncio.get_running_loop()
-    node = make_node(member, engine, config)
-    server = Server(node, engine, config, directory, loop)
+    server = Server(node, engine, config, directory, loop, refuses)
     node.started_ms = server.now_ms()
+    member = node.state.member
     host, _, port = place.listen.rpartition(":")
     await server.listen(host.strip("[]"), int(port))
+    loop.set_exception_handler(server.handle_unexpected)
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, server.ask_to_stop)
     gc.collect()
@@ -177,5 +254,6 @@ async def _serve(
     for task in tasks:
         task.cancel()
     server.stop()
-    log.info("node %s has stopped", member.name)
+    if status != AGAIN:
+        log.info("node %s has stopped", member.name)
     return status

@@ -11,42 +11,60 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from server.core.base.config import Config
+from server.core.base.room import FOR_NOTHING
 from server.core.commands.cluster_view import PeerLink
-from server.core.membership.addresses import looked_for
 from server.core.membership.copies import Way
 from server.core.node import Node
 from server.core.outbox import Outbox
 from server.core.ring.layout import Layout
 from server.shell.admission import Admission
-from server.shell.connections import PEER_VERSION, Connection
+from server.shell.connections import Connection
+from server.shell.disk import DiskWatch
 from server.shell.durability import Durability
 from server.shell.facts import LoopLag, process_facts
 from server.shell.files import keep_alive
 from server.shell.flow import Flow
+from server.shell.introductions import Introductions
 from server.shell.links import Link
 from server.shell.memory import ClientMemory
 from server.shell.reports import Reports
-from server.storage.engine import Engine, StorageError
+from server.storage.engine import Engine, StorageError, StorageFull
 
 log = logging.getLogger("dyn")
-_REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
 SLEPT_MS_MIN = 1000  # less is the time between two readings of clocks
-_DIGITS_MAX = 18
+STOP_REQUESTS = 3  # a node that stops asks its peers twice and waits for its requests: each takes one timeout at most
+AGAIN = -1  # in place of an exit status: this life of the node is over, and the process begins another one
 LINGER_S = 1.0  # how long a link to a node that is no member any more is kept, for what it still has to hear
 
 
 class Server:
     """One node on a running event loop."""
 
+    stopping = False  # clients are not listened to any more
+    _turn_asked = False
+    _commands = 0  # taken up to the last end of a turn
+    _has_failed = False
+    _is_over = False  # the engine is about to close: there are no more turns
+    _ticked_ms = 0
+    _timer_ms = 0
+    _checked_ms = -1000
+    _asleep_ms = 0  # the machine was suspended for so long since it was booted
+
     def __init__(
-        self, node: Node, engine: Engine, config: Config, directory: Path, loop: asyncio.AbstractEventLoop
+        self,
+        node: Node,
+        engine: Engine,
+        config: Config,
+        directory: Path,
+        loop: asyncio.AbstractEventLoop,
+        refuses: bool = False,
     ) -> None:
+        """`refuses`: the engine takes no writes, for the disk was full; it must be opened anew."""
         self.node = node
         self.config = config
         self.loop = loop
@@ -57,28 +75,31 @@ class Server:
         self.flow = Flow(self)
         self.stopped: asyncio.Future[int] = loop.create_future()
         self._links: dict[str, Link] = {}
-        self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
+        self.introductions = Introductions(self)
         self._linked_layout: Layout | None = None
-        self._directory = directory
-        self._place: dict[str, str] = {}  # where this node is, for CONFIG GET
-        self.stopping = False  # clients are not listened to any more
-        self._turn_asked = False
-        self._commands = 0  # taken up to the last end of a turn
-        self._has_failed = False
-        self._is_over = False  # the engine is about to close: there are no more turns
+        self._place = {"dir": str(directory.absolute())}  # where this node is, for CONFIG GET
         node.peer_links = self._peer_links
         self._listener: asyncio.Server | None = None
         self.arrivals: dict[int, Connection] = {}  # over the limit of clients, and perhaps a peer's
         self._durability = Durability(
             engine, config.fsync, loop, self._speak, self.fail, node.synced, lambda: node.state.sync_wanted
         )
-        self._checked_ms = -1000
+        self._disk = DiskWatch(
+            engine,
+            config,
+            directory,
+            loop,
+            self._disk_changed,
+            self._begin_again,
+            self._durability.written,
+            lambda: node.state.records.keys,
+            refuses,
+        )
+        if refuses:
+            self._disk_changed(FOR_NOTHING)
         self._reports = Reports(node)
-        self._ticked_ms = 0
         self.lag = LoopLag()
-        self._asleep_ms = 0  # the machine was suspended for so long since it was booted
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_ms = 0
 
     def now_ms(self) -> int:
         """Monotonic milliseconds, the same throughout a pass of the loop."""
@@ -90,7 +111,7 @@ class Server:
         if self.config.keepalive_ms:
             for listening in self._listener.sockets:
                 keep_alive(listening, self.config.keepalive_ms)
-        self._place = {"bind": host, "port": str(port), "dir": str(self._directory.absolute())}
+        self._place |= {"bind": host, "port": str(port)}
         self._tick()
 
     # The turn
@@ -157,10 +178,22 @@ class Server:
         return sum([link.outbound.backlog_bytes for link in self._links.values()])
 
     def fail(self, error: BaseException) -> None:
-        """The disk has failed: nothing of this turn may be said, and nothing more can be promised."""
+        """The disk has failed: nothing of this turn may be said, and nothing more can be promised.
+
+        What is in memory is ahead of the disk, so this life of the node is over. On a full disk another one begins at
+        once, in the same process and on the same open engine, and reads: opened anew the engine would want to write.
+        """
+        self._has_failed = self._is_over = True
+        if isinstance(error, StorageFull):
+            log.critical("no space left, the node begins anew and only reads: %s", error)
+            self._finish(AGAIN)
+            return
         log.critical("storage failed, the node stops: %s", error)
-        self._has_failed = True
         self._finish(1)
+
+    def _begin_again(self) -> None:
+        """There is room again: another life of the node begins, on the engine opened anew."""
+        self._finish(AGAIN)
 
     # Peers
 
@@ -214,42 +247,11 @@ class Server:
         link = self._links.get(peer)
         return link is not None and link.is_open
 
-    def check_peer(self, args: list[bytes]) -> str:
-        """The error for a node that introduces itself with these arguments and is not welcome; empty if it is."""
-        if len(args) < 5:
-            return "ERR DYN.PEER wants version, cluster, id and incarnation"
-        if not args[3].isascii():
-            return "ERR a node's id is printable ASCII"
-        if args[1] != b"%d" % PEER_VERSION:
-            return f"ERR this node speaks version {PEER_VERSION} of the protocol between nodes"
-        node = self.node
-        wanted, address = looked_for(args[5:])
-        if mistaken := node.addresses.mistaken(wanted):
-            return mistaken
-        if args[3] == node.state.id.encode():
-            return "ERR a node with this node's own id: was its directory copied?"
-        peer = args[3].decode()
-        if refusal := node.membership.refusal(peer, args[2].decode("utf-8", "replace"), args[5:]):
-            return refusal
+    def way_to(self, peer: str) -> tuple[bool, Way]:
+        """Whether `peer` is connected to us, and how it is with our link to it."""
         link = self._links.get(peer)
         connected = any(fellow.peer == peer for fellow in self.fellows.values())
-        node.state.at(self.now_ms())
-        incarnation = int(args[4]) if args[4].isdigit() and len(args[4]) <= _DIGITS_MAX else 0
-        way = link.way if link is not None else Way.UNTRIED  # the first turn has not ended yet
-        refusal = node.copies.refusal(peer, incarnation, address, connected, way)
-        if not refusal:
-            node.addresses.arrived(peer, incarnation, address)
-        return refusal
-
-    def report_refusal(self, peer: Sequence[bytes], address: str, error: str) -> None:
-        """A node was refused, as it may be four times a second: logged when there is something new to say."""
-        name = peer[0] if peer else b""
-        if self._refusals.get(name) == error:
-            return
-        if len(self._refusals) >= _REFUSALS_MAX:
-            self._refusals.clear()
-        self._refusals[name] = error
-        log.info("refused a node's connection from %s: %s", address, error)
+        return connected, link.way if link is not None else Way.UNTRIED  # the first turn has not ended yet
 
     def peer_arrived(self, peer: str, process: bytes) -> None:
         """A process of `peer` has connected to us, so it can be reached; an earlier one is not listened to any more."""
@@ -272,7 +274,7 @@ class Server:
         self.memory.check()
         if now_ms - self._checked_ms >= 1000:
             self._checked_ms = now_ms
-            self._check_disk()
+            self._disk.check()
             self._reports.make(now_ms)
             self._close_idle(now_ms)
             self.node.facts = process_facts() | self._place | self.lag.facts()
@@ -306,20 +308,8 @@ class Server:
         self._timer_ms = deadline_ms
         self._timer = self.loop.call_later(max(1, deadline_ms - now_ms) / 1000, self._wake)
 
-    def _check_disk(self) -> None:
-        """Refuses writes before the disk is so full that the engine fails; until there is a little more room than that, or
-        each compaction would change who coordinates what."""
-        if self.config.engine == "memory":
-            return
-        free_bytes = shutil.disk_usage(self._directory).free
-        wanted_bytes = self.config.disk_free_bytes_min
-        if self.node.state.disk_full:
-            wanted_bytes += wanted_bytes // 4
-        full = free_bytes < wanted_bytes
-        if full != self.node.state.disk_full:
-            self.node.disk_changed(full, self.now_ms())
-            log.warning("%d MiB are free in %s: %s", free_bytes >> 20, self._directory,
-                        "refusing writes" if full else "taking writes again")  # fmt: skip
+    def _disk_changed(self, room: int) -> None:
+        self.node.disk_changed(room, self.now_ms())
 
     def _close_idle(self, now_ms: int) -> None:
         limit_ms = self.config.idle_timeout_ms
@@ -342,13 +332,34 @@ class Server:
             connection.stall()
         self.node.farewell.begin()
         self.schedule_turn()
+        # Whatever keeps the farewell from ending, a signal ends the node.
+        self.loop.call_later(STOP_REQUESTS * self.config.request_timeout_ms / 1000 + LINGER_S, self._give_up_farewell)
+
+    def _give_up_farewell(self) -> None:
+        if not self.stopped.done():
+            log.warning("what this node had begun did not end in time: it stops all the same")
+            self._finish(0)
+
+    def handle_unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """For the event loop: an exception that no code has expected ends the process (crash-only, DESIGN §13).
+
+        A callback that raises is not called again: the node would answer PING, and never tick, repair or stop. An error
+        of one socket is no such case.
+        """
+        error = context.get("exception")
+        if not isinstance(error, Exception) or isinstance(error, OSError):
+            loop.default_exception_handler(context)
+            return
+        log.critical("the node stops, for this was not expected: %s", context.get("message"), exc_info=error)
+        self._has_failed = self._is_over = True
+        self._finish(1)
 
     def _finish(self, status: int) -> None:
         if not self.stopped.done():
             self.stopped.set_result(status)
 
     def stop(self) -> None:
-        """A clean stop: no more clients, and everything committed is on disk."""
+        """A clean stop: no more clients, and everything committed is on disk. After a failure nothing more is said."""
         if self._listener is not None:
             self._listener.close()
         self._end_turn()
@@ -357,15 +368,24 @@ class Server:
         if self._timer is not None:
             self._timer.cancel()
         self._is_over = True
-        self._keep_trees()
-        self._durability.close()
+        if not self._disk.close() or self._has_failed:
+            self._durability.abandon()
+        else:
+            self._keep_trees()
+            self._sync_last()
         for connection in list(self.connections.values()):
             connection.transport.close()
 
+    def _sync_last(self) -> None:
+        try:
+            self._durability.close()
+        except StorageFull as error:
+            log.warning("what was written last is in the log, and perhaps not on the disk yet: %s", error)
+
     def _keep_trees(self) -> None:
         """Spares the next start reading all records; no harm is done if it cannot be written."""
-        if self._has_failed or self.node.state.disk_full:
-            return  # then memory may be ahead of the disk
+        if self.node.state.disk_full:
+            return
         try:
             self._durability.keep(self.node.retire())
         except StorageError as error:

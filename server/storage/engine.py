@@ -36,8 +36,8 @@ class StorageLocked(StorageError):
 class Engine(Protocol):
     """One ordered key space: keys (0 bytes to 64 KiB) and values are opaque bytes, the order is that of `bytes`.
 
-    One thread, the owner, calls everything; `sync` alone may run in another thread at the same time. After `close`
-    every call but `close` raises StorageError.
+    One thread, the owner, calls everything; `sync` and `compact` may each run in another thread at the same time. After
+    `close` every call but `close` and `reopen` raises StorageError.
     """
 
     def get(self, key: bytes) -> bytes | None:
@@ -81,6 +81,24 @@ class Engine(Protocol):
 
     def flush(self) -> None:
         """Move what is in memory into the engine's sorted files, so that the next open has no log to replay."""
+
+    def compact(self, start: bytes, end: bytes) -> None:
+        """Give back to the disk what deleted and superseded values in start <= key < end occupy. For a thread of its own.
+
+        Takes room itself for what is left of the range, until it ends.
+        """
+
+    def set_compaction(self, wanted: bool) -> None:
+        """Whether the engine compacts by itself, which takes as much room for a while as what it compacts."""
+
+    def cancel(self) -> None:
+        """Make a `flush` or `compact` that waits in another thread end. Only `close` and `reopen` may follow."""
+
+    def reopen(self) -> None:
+        """Close and open, so that a store that the disk has refused writes takes them again. For when there is room.
+
+        All that was committed is there afterwards; of the commit that was refused nothing is known.
+        """
 
     def close(self) -> None:
         """Flush, sync, and let go of the directory. Closing twice is fine. Waits for a running `sync`.

@@ -102,6 +102,22 @@ class MemoryEngine:
         """Nothing to move."""
         self._check_open()
 
+    def compact(self, start: bytes, end: bytes) -> None:
+        """Nothing to give back."""
+        self._check_open()
+
+    def set_compaction(self, wanted: bool) -> None:
+        """Nothing to compact."""
+        self._check_open()
+
+    def cancel(self) -> None:
+        """Nothing ever waits."""
+        self._check_open()
+
+    def reopen(self) -> None:
+        """Nothing is ever refused."""
+        self._check_open()
+
     def close(self) -> None:
         """Forget everything."""
         self._closed = True

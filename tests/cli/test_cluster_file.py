@@ -119,3 +119,44 @@ def test_a_damaged_file_is_reported_by_its_path(tmp_path: Path, text: str) -> No
         load(tmp_path)
     (tmp_path / "cluster.json").write_text(json.dumps(DOCUMENT))
     assert load(tmp_path) is not None
+
+
+def remembered_by_nodes(directory: Path, cluster: LocalCluster) -> None:
+    """What nodes write in their directories once they have run, and the loss of `cluster.json`."""
+    for node in cluster.nodes:
+        document = {"id": node.id, "name": node.name, "address": str(node.address), "zone": node.zone,
+                    "weight": node.weight, "engine": cluster.engine, "fsync": cluster.fsync}  # fmt: skip
+        (cluster.node_directory(node) / "node.json").write_text(json.dumps(document))
+    (directory / "cluster.json").unlink()
+
+
+@pytest.mark.parametrize("count", [1, 3, 9])
+def test_a_lost_file_is_made_anew_from_what_the_nodes_remember(tmp_path: Path, count: int) -> None:
+    cluster = saved(tmp_path, Wanted(count, 8001, Fsync.NO, Engine.MEMORY))
+    remembered_by_nodes(tmp_path, cluster)
+    for wanted in (Wanted(), Wanted(count, 8001)):
+        found = plan(tmp_path, wanted)
+        assert (found, found.is_recovered) == (cluster, True)
+    assert load(tmp_path) == cluster, "dyn down finds its nodes, too"
+    with pytest.raises(WrongUsage, match="begins at port 8001, so --base-port 9001 does not fit"):
+        plan(tmp_path, Wanted(base_port=9001))
+    found.save()
+    assert (plan(tmp_path, Wanted()), plan(tmp_path, Wanted()).is_recovered) == (cluster, False)
+
+
+def test_nodes_that_do_not_tell_enough_are_not_taken_for_a_new_cluster(tmp_path: Path) -> None:
+    cluster = saved(tmp_path)
+    remembered_by_nodes(tmp_path, cluster)
+    (tmp_path / "n2" / "node.json").unlink()
+    with pytest.raises(Failure, match=r"cluster.json is missing.*n2/node.json.*No such file"):
+        plan(tmp_path, Wanted())
+    for number in (1, 3):
+        (tmp_path / f"n{number}" / "node.json").unlink()
+    assert load(tmp_path) is None, "no node has ever run here"
+    (tmp_path / "n1" / "data").mkdir()
+    with pytest.raises(Failure, match=r"n1/node\.json"):
+        plan(tmp_path, Wanted())
+    for text in ("nonsense", "[]", json.dumps({"id": "x"})):
+        (tmp_path / "n1" / "node.json").write_text(text)
+        with pytest.raises(Failure, match=r"cluster\.json is missing"):
+            plan(tmp_path, Wanted())

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from server.core.base.config import Config
+from server.core.base.room import FOR_WRITES
 from server.core.node import Node
 from server.core.outbox import Outbox
 from server.core.records.versions import ACTOR_BYTES
@@ -37,6 +38,7 @@ class Host(WallClock):
 
     _turn = 0  # the last one committed
     disk_full = False
+    disk_room = FOR_WRITES
 
     def __init__(
         self,
@@ -105,7 +107,7 @@ class Host(WallClock):
         self.node.started_ms = self.now_ms()
         self.on_start(self)
         if self.disk_full:
-            self.node.disk_changed(True, self.now_ms())
+            self.node.disk_changed(self.disk_room, self.now_ms())
         self.trace(f"{self.member.name} starts, {self.disk.count()} records")
         for pipe in self.network.pipes(receiver=self.id):
             if pipe.dark:

@@ -263,7 +263,7 @@ class Inlet:
             self._answer(reason)
 
     def _reason(self, introduction: list[bytes]) -> str:
-        """Why the sender is refused, as Server.check_peer has it."""
+        """Why the sender is refused, as Introductions.check has it."""
         host, node, sender = self._host, self._host.running, self.sender
         wanted, address = looked_for(introduction[5:])
         reason = node.addresses.mistaken(wanted)

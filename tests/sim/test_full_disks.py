@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from protocol.slots import key_slot
+from server.core.base.room import FOR_NOTHING
+from server.core.records import versions
+from server.core.records.records import RECORDS_END
 from tests.sim.clients import Operation
 from tests.sim.host import Host
 from tests.sim.world import World
@@ -34,6 +37,11 @@ def _whole(world: World) -> bool:
     return world.at_peace() and not world.differences()
 
 
+def _values_on(host: Host) -> int:
+    """How many records with a value lie on a disk."""
+    return sum(not versions.is_dead(record, 0) for key, record in host.disk.data.items() if key < RECORDS_END)
+
+
 def _errors(operations: list[Operation]) -> list[Operation]:
     return [operation for operation in operations if operation.error or not operation.answered]
 
@@ -46,17 +54,17 @@ def test_a_full_disk_costs_no_write_and_is_filled_up_when_there_is_room(nodes: i
     cramped = world.hosts[full]
     world.fill(cramped, True)
     world.run(100)
-    stored = cramped.disk.count()
+    stored = _values_on(cramped)
     operations = _write_through_all(world, world.hosts, 30, b"k")
     assert not _errors(operations)
-    assert cramped.disk.count() == stored, "nothing was written there"
+    assert _values_on(cramped) == stored, "nothing but tombstones was written there"
     for operation in operations[:: len(operations) // 20]:
         expected = None if operation.args[1].endswith(b"del") else b"value"
         for host in world.hosts:
             assert world.ask(host, "GET", operation.args[1]).reply == expected, "reads go through it as ever"
     world.fill(cramped, False)
     assert world.run_until(30_000, lambda: _whole(world))
-    assert cramped.disk.count() > stored
+    assert _values_on(cramped) > stored
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -161,3 +169,107 @@ def test_where_no_owner_has_room_a_fallback_takes_the_write() -> None:
         world.fill(owner, False)
     assert world.run_until(30_000, lambda: _whole(world))
     assert all(world.stored(owner, key) for owner in owners)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_full_disks_take_deletions_and_collect_what_was_deleted(seed: int) -> None:
+    """All disks have room for deletions only: every kind of deletion is taken through every node, and ends in nothing."""
+    world = World(seed, 3 + seed % 3)
+    world.start()
+    keys = [b"k%d" % number for number in range(60)]
+    for key in keys:
+        assert world.ask(world.hosts[0], "SET", key, "value").reply == b"OK"
+    for host in world.hosts:
+        world.fill(host, True)
+    world.run(100)
+    commands = ([b"DEL"], [b"UNLINK"], [b"GETDEL"], [b"EXPIRE", b"-1"], [b"PEXPIREAT", b"1"], [b"DYN.DEL"])
+    for number, key in enumerate(keys):
+        name, *rest = commands[number % len(commands)]
+        host = world.hosts[number % len(world.hosts)]
+        context = [b"CONTEXT", world.ask(host, "DYN.GET", key).reply[0]] if name == b"DYN.DEL" else []  # type: ignore[index]
+        assert not world.ask(host, name, key, *rest, *context).error
+        assert world.ask(host, "GET", key).reply is None
+        for refused in (("SET", key, "v"), ("EXPIRE", keys[-1], "100"), ("DYN.SET", key, "v")):
+            operation = world.ask(host, *refused)
+            assert operation.error.startswith("DISKFULL") or operation.reply == 0
+    assert world.run_until(60_000, lambda: all(host.disk.count() == 0 for host in world.hosts)), "collected"
+    for host in world.hosts:
+        world.fill(host, False)
+    assert world.run_until(30_000, lambda: _whole(world))
+
+
+def test_a_flushall_frees_full_disks() -> None:
+    world = World(3, 3)
+    world.start()
+    for number in range(50):
+        world.ask(world.hosts[0], "SET", f"k{number}", "value")
+    for host in world.hosts:
+        world.fill(host, True)
+    world.run(100)
+    assert world.ask(world.hosts[1], "FLUSHALL", "CONFIRM").reply == b"OK"
+    assert world.run_until(60_000, lambda: all(host.disk.count() == 0 for host in world.hosts))
+
+
+def test_a_deletion_with_a_context_keeps_the_other_siblings_on_full_disks() -> None:
+    world = World(5, 3)
+    world.start()
+    host = world.hosts[0]
+    world.ask(host, "DYN.SET", "k", "one")
+    context = world.ask(host, "DYN.GET", "k").reply[0]  # type: ignore[index]
+    world.ask(host, "DYN.SET", "k", "two")
+    for full in world.hosts:
+        world.fill(full, True)
+    world.run(100)
+    answer = world.ask(host, "DYN.DEL", "k", "CONTEXT", context)
+    assert not answer.error
+    assert answer.reply[1:] == [3, 0] or answer.reply[1:] == [2, 0]  # type: ignore[index]
+    assert world.ask(host, "DYN.GET", "k", "R", 3).reply[1] == [b"two"]  # type: ignore[index]
+
+
+def test_a_deletion_goes_where_there_is_room_for_it() -> None:
+    """One node has room for nothing: the others take the deletion, and a hint is kept; with all so, it is refused."""
+    world = World(1, 3)
+    world.start()
+    for number in range(30):
+        world.ask(world.hosts[0], "SET", f"k{number}", "value")
+    world.fill(world.hosts[0], True, FOR_NOTHING)
+    for host in world.hosts[1:]:
+        world.fill(host, True)
+    world.run(100)
+    stored = dict(world.hosts[0].disk.data)
+    for number in range(15):
+        for host in world.hosts:
+            assert not world.ask(host, "DEL", f"k{number}").error
+    assert dict(world.hosts[0].disk.data) == stored, "nothing was written there"
+    for host in world.hosts:
+        world.fill(host, True, FOR_NOTHING)
+    world.run(100)
+    for host in world.hosts:
+        assert world.ask(host, "DEL", "k20").error.startswith("DISKFULL write: got=0")
+        assert world.ask(host, "GET", "k20").reply == b"value"
+    for host in world.hosts:
+        world.fill(host, False)
+    assert world.run_until(60_000, lambda: all(host.disk.count() == 15 for host in world.hosts))
+    assert _whole(world)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_node_that_only_reads_writes_nothing_at_all(seed: int) -> None:
+    """Not for minutes, whatever the others do: hints, staging and a new layout for it wait."""
+    world = World(seed, 4)
+    world.start()
+    cramped = world.hosts[seed]
+    for number in range(40):
+        world.ask(world.hosts[0], "SET", f"k{number}", "value")
+    world.fill(cramped, True, FOR_NOTHING)
+    world.run(100)
+    stored = dict(cramped.disk.data)
+    for number in range(40):
+        for host in world.hosts:
+            assert not world.ask(host, "SET", f"k{number}", "newer").error
+            assert world.ask(cramped, "GET", f"k{number}").reply == b"newer"
+        world.ask(world.hosts[number % 4], "DEL", f"k{number}" if number % 3 == 0 else "none")
+    world.run(120_000)
+    assert dict(cramped.disk.data) == stored
+    world.fill(cramped, False)
+    assert world.run_until(120_000, lambda: _whole(world))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from server.core.base.config import Config
+from server.core.base.room import FOR_DELETIONS, FOR_WRITES
 from server.core.commands.operator import first_layout
 from server.core.records.records import META, storage_key
 from server.core.ring.layout import Layout, Member
@@ -170,11 +171,12 @@ class World:
             self.trace(f"{host.member.name} has a damaged record at {key!r}")
             self._lost(host)
 
-    def fill(self, host: Host, full: bool) -> None:
-        """There is no room on a disk any more, or there is again; its node looks at that."""
+    def fill(self, host: Host, full: bool, room: int = FOR_DELETIONS) -> None:
+        """There is no room on a disk any more but for what `room` says, or there is again; its node looks at that."""
         host.disk_full = full
+        host.disk_room = room if full else FOR_WRITES
         self.trace(f"the disk of {host.member.name} {'is full' if full else 'has room'}")
-        host.deliver(host.disk, lambda: host.running.disk_changed(full, host.now_ms()))
+        host.deliver(host.disk, lambda: host.running.disk_changed(host.disk_room, host.now_ms()))
 
     def _lost(self, host: Host) -> None:
         self.losses.of_disks.append((self.events.step, host.id))

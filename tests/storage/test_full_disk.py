@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -91,6 +92,45 @@ def test_the_open_store_writes_again_by_itself_once_there_is_room(small_disk: Pa
     engine.close()
     engine = open_engine("rocksdb", small_disk / "store")
     check_exactly(engine, fitted + 1)
+    engine.close()
+
+
+def test_a_store_that_refuses_writes_for_good_takes_them_once_reopened(small_disk: Path) -> None:
+    """A sync or a flush that meets the full disk ends RocksDB's own attempts. Reads go on meanwhile."""
+    engine = open_engine("rocksdb", small_disk / "store")
+    fitted = fill(small_disk, engine)
+    for attempt in (engine.sync, engine.flush):
+        with pytest.raises(StorageFull):
+            attempt()
+    (small_disk / "filler").unlink()
+    check_exactly(engine, fitted)
+    engine.reopen()
+    check_exactly(engine, fitted)
+    engine.commit(batch_of(fitted))
+    engine.sync()
+    engine.compact(b"", b"\xff")
+    check_exactly(engine, fitted + 1)
+    engine.close()
+
+
+def test_compaction_gives_back_the_room_of_what_was_deleted(small_disk: Path) -> None:
+    engine = open_engine("rocksdb", small_disk / "store")
+    engine.set_compaction(False)
+    for number in range(300):
+        engine.commit(batch_of(number))
+    engine.flush()
+    before_bytes = shutil.disk_usage(small_disk).used
+    for number in range(300):
+        engine.commit(dict.fromkeys(batch_of(number)))
+    engine.compact(b"", b"\xff")
+    assert engine.count() == 0
+    assert shutil.disk_usage(small_disk).used < before_bytes // 3
+    engine.set_compaction(True)
+    engine.commit(batch_of(1))
+    engine.cancel()
+    engine.reopen()
+    assert engine.count() == BATCH_KEYS, "a store that was cancelled is whole when it is opened anew"
+    engine.commit(batch_of(2))
     engine.close()
 
 

@@ -11,6 +11,7 @@ from protocol.frames import FrameReader, encode_message, seal
 from protocol.pieces import PIECE_START
 from server.core.base.config import Config
 from server.core.membership.copies import Way
+from server.shell.introductions import Introductions
 from server.shell.links import Link
 from server.shell.server import Server
 from tests.core.commands.talking import make_node, member
@@ -124,16 +125,18 @@ def test_a_link_introduces_its_node_with_the_version_of_its_layout_and_says_whom
 def test_who_comes_from_another_address_before_there_are_links_waits_for_them() -> None:
     """A node that has just started does not know yet whether the one at the address in its layout is alive."""
     peer = member(2)
-    shell = SimpleNamespace(node=make_node(3), now_ms=lambda: 1, fellows={}, _links={})
+    ways = {"way": Way.UNTRIED}
+    shell = SimpleNamespace(node=make_node(3), now_ms=lambda: 1, way_to=lambda peer: (False, ways["way"]))
+    introductions = Introductions(shell)  # type: ignore[arg-type]
     layout = shell.node.state.layout
     assert layout is not None
     introduction = ["DYN.PEER", "1", layout.cluster, peer.id, "7", str(layout.epoch), "0", "FOR", member(1).id, "AT"]
     moved, same = ([word.encode() for word in (*introduction, address)] for address in ("10.9.9.9:1", peer.address))
-    assert Server.check_peer(shell, moved).startswith("WAIT ")  # type: ignore[arg-type]
-    assert Server.check_peer(shell, same) == ""  # type: ignore[arg-type]
-    shell._links[peer.id] = SimpleNamespace(way=Way.FAILED)
+    assert introductions.check(moved).startswith("WAIT ")
+    assert introductions.check(same) == ""
+    ways["way"] = Way.FAILED
     moved[4] = b"8"
-    assert Server.check_peer(shell, moved) == ""  # type: ignore[arg-type]
+    assert introductions.check(moved) == ""
 
 
 def test_a_link_that_breaks_is_told_to_the_node() -> None:

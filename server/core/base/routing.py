@@ -8,6 +8,7 @@ list index.
 
 A node without room on its disk is read from as ever, but for writes it is as good as not live: the next owner
 coordinates, and a hint is kept for it. It tells the others (FULL); a command that was on its way to it goes on from there.
+Deletions have routes of their own while some disk is full: a node takes them for longer than writes (room.py).
 
 While a partition moves its *readers*, who hold it whole, coordinate and answer, and its *keepers*, old and new owners, all
 take its writes (layout.py, quorum.py). Nodes learn of each phase at slightly different times: so a keeper runs whatever is
@@ -36,10 +37,11 @@ class Plan:
     present turn, by quorum. `owned` tells whether this node is one of the owners; where the partition moves, `rows` are
     those who are asked for it, and those who will be or were.
 
+    `deletes` says that it is for deletions, which go to nodes that have room for nothing else.
     `stand_ins` pairs each owner that is not live with the live fallback that keeps a hint for it; "" where none is left.
     """
 
-    __slots__ = ("absent", "owned", "peers", "reading", "replicas", "rows", "stand_ins", "writing")
+    __slots__ = ("absent", "deletes", "owned", "peers", "reading", "replicas", "rows", "stand_ins", "writing")
 
     def __init__(
         self,
@@ -47,9 +49,11 @@ class Plan:
         owned: bool,
         stand_ins: tuple[tuple[str, str], ...] = (),
         rows: tuple[tuple[str, ...], ...] = (),
+        deletes: bool = False,
     ) -> None:
         self.peers = peers
         self.owned = owned
+        self.deletes = deletes
         self.rows = rows
         self.replicas = len(peers) + owned
         self.stand_ins = stand_ins
@@ -120,9 +124,12 @@ def build_routes(
     self_id: str,
     is_live: Callable[[str], bool],
     has_room: Callable[[str], bool] = lambda node: True,
+    deletes: bool = False,
 ) -> list[Route]:
-    """One route a partition. Where no owner is live, the first live fallback coordinates, this node if need be: it says
-    so if nobody has room."""
+    """One route a partition; `deletes` if `has_room` tells who has room for deletions.
+
+    Where no owner is live, the first live fallback coordinates, this node if need be: it says so if nobody has room.
+    """
     live = {member.id: member.id == self_id or is_live(member.id) for member in layout.members}
     able = {node: live[node] and has_room(node) for node in live}
     some_are_full = able != live
@@ -136,10 +143,10 @@ def build_routes(
         if some_are_full:
             first, stand_ins = _stand_ins(layout, partition, self_id, able)
         rows = (readers, _others(layout, partition)) if layout.former_owners(partition) else ()
-        plan = read_plan = _plan(plans, self_id, keepers, stand_ins, rows)
+        plan = read_plan = _plan(plans, self_id, keepers, stand_ins, rows, deletes)
         if rows or some_are_full:
             standing = tuple((owner, node) for owner, node in standing if owner in readers)
-            read_plan = _plan(plans, self_id, readers, standing, ())
+            read_plan = _plan(plans, self_id, readers, standing, (), deletes)
         coordinator = None if first == self_id else first
         cramped = coordinator is not None and not able[self_id]
         routes.append(Route(keepers, self_id in keepers, coordinator, reader, plan, read_plan, cramped))
@@ -175,6 +182,7 @@ def _plan(
     owners: tuple[str, ...],
     stand_ins: tuple[tuple[str, str], ...],
     rows: tuple[tuple[str, ...], ...],
+    deletes: bool,
 ) -> Plan:
     """The plan for these owners: one for all partitions that have the same."""
     peers = tuple(sorted(owner for owner in owners if owner != self_id))
@@ -182,5 +190,5 @@ def _plan(
     key = (peers, owned, stand_ins, rows)
     plan = plans.get(key)
     if plan is None:
-        plan = plans[key] = Plan(peers, owned, stand_ins, rows)
+        plan = plans[key] = Plan(peers, owned, stand_ins, rows, deletes)
     return plan

@@ -17,12 +17,13 @@ from server.core.base.cluster_time import ClusterTime
 from server.core.base.config import Config
 from server.core.base.errors import NO_LAYOUT, ErrorReply
 from server.core.base.hints import Hints
-from server.core.base.routing import Route, build_routes, no_routes
+from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
+from server.core.base.routing import Plan, Route, build_routes, no_routes
 from server.core.base.sinks import Session
 from server.core.base.statistics import Statistics
 from server.core.liveness.liveness import Liveness
 from server.core.records.records import Records
-from server.core.records.versions import ACTOR_BYTES, clock_of
+from server.core.records.versions import ACTOR_BYTES, TOMBSTONE, DamagedRecord, clock_of, siblings_of
 from server.core.ring.layout import Layout, Member
 
 SLOT_BITS = 14
@@ -39,13 +40,14 @@ class State:
 
     clients_queued = 0  # connections with commands that may begin, see shell/admission.py
     parked = 0  # commands that wait for others of their connection
-    disk_full = False
+    room: int = FOR_WRITES  # on this node's disk
     fence = 0
     now_ms = 0
     read_quorum = 1
     write_quorum = 1
     has_time = False  # keys may be judged by `time_ms`, and dots made
     members: frozenset[str] = frozenset()  # ids of the layout: nobody else is listened to; never iterated
+    in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
     no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
     synced_turn = 0  # all turns up to this one are on the disk
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
@@ -76,13 +78,13 @@ class State:
         self.time_ms = self.wall_offset_ms = cluster_time.offset_ms  # the offset: our wall clock less the monotonic one
         self.layout: Layout | None = None
         self.routes: list[Route] = no_routes()
+        self.deletion_routes = self.routes  # of commands that delete: another list while some disk is full
         self.route_shift = SLOT_BITS
         self.links: set[str] = set()  # peers that we have a connection to; asked for membership, never iterated
         self.going: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
-        self.full: dict[str, None] = {}  # peers that have no room on their disks
+        self.full: dict[str, int] = {}  # peers that have no room for writes on their disks, and what they have room for
         self.heard_ms: dict[str, int] = {}  # when anything last came from a peer
         self.ready: list[Session] = []
-        self.in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
         self.statistics = Statistics()
         self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
         self.hints = Hints(records, self.statistics, config.hints_bytes_max)
@@ -188,7 +190,8 @@ class State:
         """From now on there is no layout. The caller has stored that with this turn's batch."""
         self.layout = None
         self.members = frozenset()
-        self.routes, self.route_shift = no_routes(), SLOT_BITS
+        self.routes = self.deletion_routes = no_routes()
+        self.route_shift = SLOT_BITS
         self.liveness.set_members([], self.now_ms)
         self.cluster_time.set_members([])
         self.follow_time()
@@ -196,19 +199,49 @@ class State:
     def reroute(self) -> None:
         """Liveness or the layout has changed: compute the routes anew."""
         if self.layout is not None:
-            self.routes = build_routes(self.layout, self.id, self.is_usable, self.has_room)
+            self.routes = self.deletion_routes = build_routes(self.layout, self.id, self.is_usable, self.has_room)
+            if self.disk_full or self.full:
+                self.deletion_routes = build_routes(self.layout, self.id, self.is_usable, self.may_delete, True)
 
     def is_usable(self, peer: str) -> bool:
         """Whether requests go to `peer`: it can be reached, and is believed live."""
         return peer in self.links and peer not in self.going and self.liveness.is_live(peer)
 
+    @property
+    def disk_full(self) -> bool:
+        """Whether this node takes no writes, for want of room on its disk. It may take deletions."""
+        return self.room != FOR_WRITES
+
     def has_room(self, node: str) -> bool:
-        """Whether a node, this one included, has room on its disk, as far as it has told us."""
+        """Whether a node, this one included, has room for writes on its disk, as far as it has told us."""
         return not self.disk_full if node == self.id else node not in self.full
 
-    def takes_writes(self, peer: str) -> bool:
-        """Whether writes go to `peer`."""
-        return self.is_usable(peer) and self.has_room(peer)
+    def may_delete(self, node: str) -> bool:
+        """Whether a node, this one included, has room for deletions on its disk."""
+        return (self.room if node == self.id else self.full.get(node, FOR_WRITES)) != FOR_NOTHING
+
+    def has_room_for(self, plan: Plan, node: str) -> bool:
+        """Whether a node has room for a write, or for the deletion that `plan` is for."""
+        return self.may_delete(node) if plan.deletes else self.has_room(node)
+
+    def may_store(self, pairs: Sequence[bytes]) -> bool:
+        """HOT. Whether there is room for storage key, record, …: for all, for deletions only, or for nothing."""
+        if self.room == FOR_WRITES:
+            return True
+        return self.room == FOR_DELETIONS and all(
+            self._adds_no_value(pairs[index], pairs[index + 1]) for index in range(0, len(pairs), 2)
+        )
+
+    def _adds_no_value(self, stored_at: bytes, record: bytes) -> bool:
+        """Whether all values of a record are stored here already."""
+        values = [sibling for sibling in siblings_of(record) if sibling.kind != TOMBSTONE]
+        if not values:
+            return True
+        try:
+            stored = siblings_of(self.records.get(stored_at))
+        except DamagedRecord:
+            return False
+        return all(value in stored for value in values)
 
     def message(self, kind: bytes, number: int, *items: Item) -> bytes:
         """An encoded message; each carries a reading of our hybrid clock, which the receiver's clock then follows. None is

@@ -115,7 +115,7 @@ class Collection:
         state, config = self._state, self._state.config
         layout = state.layout
         members = [] if layout is None or layout.phase != SETTLED else [member.id for member in layout.members]
-        if not members or not all(member == state.id or state.is_usable(member) for member in members):
+        if not members or not all(self._may_vote(member) for member in members):
             for key in keys:
                 self.candidates.wait(key, state.now_ms + AWAY_MS)
             return
@@ -132,6 +132,10 @@ class Collection:
         for ballot in ballots:
             yield from self._fence(ballot)
             yield from self._drop(ballot)
+
+    def _may_vote(self, member: str) -> bool:
+        state = self._state
+        return (member == state.id or state.is_usable(member)) and state.may_delete(member)
 
     def _ballots(self, keys: list[bytes], members: list[str]) -> list[_Ballot]:
         """The keys' records by what is to be done with them; keys with nothing to be done are done with."""

@@ -9,7 +9,8 @@ before drawing the line, and what I voted for has held to this moment.
 
 Messages of this node's former lives may still be on their way, and must lie behind its line although clocks may have been
 set back in between. So a bound is kept on disk that no reading has passed, some seconds ahead; a node that has started
-again gives no vote before its clock is past the bound that it found.
+again gives no vote before its clock is past the bound that it found. (On a disk with room for nothing the bound stays
+behind, and no vote is given; it is kept again before the next one.)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from server.core.base.clock import SEQUENCE_BITS
+from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
 from server.core.records import versions
 from server.core.records.versions import DamagedRecord
@@ -59,6 +61,8 @@ class Votes:
     def keep_bound(self) -> None:
         """HOT. End of turn: sees to it that the bound on disk stays ahead of what this turn may say to anybody."""
         last = self._state.clock.last
+        if self._state.room == FOR_NOTHING:
+            return
         if last + BOUND_MARGIN > self._bound and self._state.has_time and self._state.links:
             self._bound = last + BOUND_AHEAD
             self._state.records.put_document(_CLOCK, b"%d" % self._bound)
@@ -75,6 +79,8 @@ class Votes:
         if known is not None:
             return known.answer
         if not self._is_present(epoch) or len(self._rows) >= VOTES_MAX or state.clock.last <= self._silent_until:
+            return []
+        if state.room == FOR_NOTHING:
             return []
         keys, sums = args[3::2], args[4::2]
         busy = self._in_flight(keys)

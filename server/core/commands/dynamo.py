@@ -80,8 +80,7 @@ def _dyn_write(node: Node, sink: Sink, number: int, args: list[bytes], value: by
     for unit in _EXPIRIES:
         if unit in found:
             expires_at_ms = expiry_ms(unit, found[unit], node.state.time_ms, args[0].decode().lower())
-    route = node.route(key)
-    coordinator = route.coordinator_for(sink.relayed)
+    coordinator = node.route(key, kind == versions.TOMBSTONE).coordinator_for(sink.relayed)
     if coordinator is not None:
         node.relays.forward(sink, number, args, coordinator)
         return
@@ -92,7 +91,7 @@ def _write_beside(
     node: Node, sink: Sink, number: int, key: bytes, sibling: versions.Sibling, context: Clock, wanted: int
 ) -> None:
     state = node.state
-    plan = node.route(key).plan
+    plan = node.route(key, sibling.kind == versions.TOMBSTONE).plan
     group = node.writes.group_for(plan, sink, wanted)
     stored_at = storage_key(key)
     old = state.records.get(stored_at)

@@ -30,16 +30,19 @@ if TYPE_CHECKING:
 Change = Callable[["Node", Sink, int, list[bytes], Sibling, bytes], bytes | None]
 
 
-def changer(absent: Callable[[Sink], bytes], change: Change) -> Callable[[Node, Sink, int, list[bytes]], None]:
+def changer(
+    absent: Callable[[Sink], bytes],
+    change: Change,
+    deletes: Callable[[Node, list[bytes]], bool] = lambda node, args: False,
+) -> Callable[[Node, Sink, int, list[bytes]], None]:
     """The handler of a command that reads one key and, if it is there, changes it.
 
     `absent` makes the answer if the key is not there. `change` gets the newest sibling and the record it stands in, and
-    answers at once or starts a write that will.
+    answers at once or starts a write that will. `deletes` tells whether that will be a deletion.
     """
 
     def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-        route = node.route(args[1])
-        coordinator = route.coordinator_for(sink.relayed)
+        coordinator = node.route(args[1], deletes(node, args)).coordinator_for(sink.relayed)
         if coordinator is not None:
             node.relays.forward(sink, number, args, coordinator)
         else:
@@ -63,6 +66,10 @@ def _zero(sink: Sink) -> bytes:
     return resp.integer(0)
 
 
+def _always(node: Node, args: list[bytes]) -> bool:
+    return True
+
+
 def _delete(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> None:
     write_plain(node, sink, number, args[1], b"", 0, versions.TOMBSTONE, _one, record)
 
@@ -82,9 +89,12 @@ def _persist(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Si
 def _expire(unit_ms: int, absolute: bool) -> Callable[[Node, Sink, int, list[bytes]], None]:
     """EXPIRE key seconds [NX|XX|GT|LT] and its kin: `unit_ms` of the argument, `absolute` or from now."""
 
+    def absolute_ms(node: Node, args: list[bytes]) -> int:
+        return integer(args[2]) * unit_ms + (0 if absolute else node.state.time_ms)
+
     def change(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> bytes | None:
         now_ms = node.state.time_ms
-        expires_at_ms = integer(args[2]) * unit_ms + (0 if absolute else now_ms)
+        expires_at_ms = absolute_ms(node, args)
         if not _allowed({word.upper() for word in args[3:]}, sibling.expires_at_ms, expires_at_ms):
             return resp.integer(0)
         if expires_at_ms <= now_ms:  # Redis: an expiry in the past deletes
@@ -93,7 +103,10 @@ def _expire(unit_ms: int, absolute: bool) -> Callable[[Node, Sink, int, list[byt
             write_plain(node, sink, number, args[1], sibling.value, expires_at_ms, versions.VALUE, _one, record)
         return None
 
-    handle = changer(_zero, change)
+    def deletes(node: Node, args: list[bytes]) -> bool:
+        return absolute_ms(node, args) <= node.state.time_ms
+
+    handle = changer(_zero, change, deletes)
 
     def checked(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         _check_expire(args, unit_ms, 0 if absolute else node.state.time_ms)
@@ -164,7 +177,7 @@ def _each(single: Callable[[Node, Sink, int, list[bytes]], None]) -> Callable[[N
     return handle
 
 
-_del = _each(changer(_zero, _delete))
+_del = _each(changer(_zero, _delete, _always))
 _exists = _each(reader(_exists_reply))
 _KEY = (1, 1, 1)
 _KEYS = (1, -1, 1)
@@ -202,7 +215,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "getdel",
         2,
         EXCLUSIVE,
-        changer(lambda sink: resp.null(sink.resp3), _get_and_delete),
+        changer(lambda sink: resp.null(sink.resp3), _get_and_delete, _always),
         "Returns a value and deletes its key.",
         "string",
         "write fast",

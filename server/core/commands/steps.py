@@ -69,7 +69,7 @@ def write_plain(
 ) -> None:
     """Writes as Redis does, over all that is stored here and all of `seen`; the sink is answered at W."""
     state = node.state
-    route = node.route(key)
+    route = node.route(key, kind == versions.TOMBSTONE)
     group = node.writes.group_for(route.plan, sink)
     stored_at = storage_key(key)
     old = state.records.get(stored_at)

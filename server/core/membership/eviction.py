@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
+from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
 from server.core.records.versions import DamagedRecord
 from server.core.repair.exchange_answers import PAGE_BYTES, Range, read_page, rest_of
@@ -82,7 +83,7 @@ class Eviction:
         yield self._background.pause(0)
         while True:
             layout = self._state.layout
-            if layout is not None and self._due:
+            if layout is not None and self._due and self._state.room != FOR_NOTHING:
                 self._due = False
                 yield from self._round(layout)
                 if self._due:

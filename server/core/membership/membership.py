@@ -25,6 +25,7 @@ from typing import Any
 from xxhash import xxh3_64_hexdigest
 
 from server.core.base.errors import has_left
+from server.core.base.room import FOR_NOTHING
 from server.core.base.state import Item, State
 from server.core.liveness.liveness import State as Life
 from server.core.records.records import RECORDS_END
@@ -86,6 +87,8 @@ class Membership:
     def offer(self, layout: Layout) -> bool:
         """Takes what `layout` and the present one make together; whether that is another one than the present one."""
         present = self._state.layout
+        if self._state.room == FOR_NOTHING:
+            return False  # it could not be stored; gossip brings it again
         if present is None:
             return self._enter(layout)
         if present.cluster != layout.cluster:

@@ -16,6 +16,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
 from server.core.ring.change import Change
 from server.core.ring.layout import Layout
@@ -84,7 +85,7 @@ class Staging:
         """Another node's document. One of another epoch is old, or early: then it comes again after the layout."""
         layout = self._state.layout
         epoch, changes, aborted = _decode(document)
-        if layout is None or epoch != layout.epoch:
+        if layout is None or epoch != layout.epoch or self._state.room == FOR_NOTHING:
             return
         self._begin(layout)
         if self._unite(changes, aborted):

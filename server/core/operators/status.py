@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from server.core.base import clock_report
+from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.operators.documents import Document, behind_of, by_name, encode
 from server.core.operators.troubles import NO_TROUBLES, advice_on, copies, copies_of, said_of
 from server.core.ring.addresses import shown_address
@@ -34,6 +35,7 @@ def own_status(node: Node) -> bytes:
     return encode({"keys": state.records.live, "hints_held": state.hints.total, "behind": state.hints.behind,
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
                    "lost": state.statistics.records_lost, "disk_full": state.disk_full,
+                   "disk_room": state.room,
                    "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
                    "copies": node.copies.seen(), "wall_ms": state.wall_ms})  # fmt: skip
 
@@ -152,10 +154,20 @@ def _missed(behind: list[str]) -> str:
 
 def full(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
     """What the nodes tell of disks without room: who has none takes no writes, and no data that moves. Others do."""
-    names = [member.name for member in by_name(layout) if told_by.get(member.id, {}).get("disk_full")]
-    if not names:
-        return []
-    return [f"{', '.join(names)}: no room on the disk, writes are refused there; free some space (disk_free_bytes_min)"]
+    remarks = []
+    for room, refused in (
+        (FOR_DELETIONS, "writes are refused there"),
+        (FOR_NOTHING, "writes and deletions are refused there"),
+    ):
+        names = [member.name for member in by_name(layout) if _room(told_by.get(member.id, {})) == room]
+        if names:
+            remarks.append(f"{', '.join(names)}: no room on the disk, {refused}; free some space (disk_free_bytes_min)")
+    return remarks
+
+
+def _room(told: Mapping[str, Any]) -> int:
+    """What a node's disk has room for; older nodes tell only whether it is full."""
+    return int(told.get("disk_room", FOR_DELETIONS if told.get("disk_full") else FOR_WRITES))
 
 
 def damage(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:

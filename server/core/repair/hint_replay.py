@@ -20,6 +20,7 @@ import json
 from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
+from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
 from server.core.records.versions import DamagedRecord
 from server.core.ring.layout import Layout
@@ -51,6 +52,8 @@ class HintReplay:
 
     def tick(self, now_ms: int) -> None:
         """Begins to pay what can be paid."""
+        if self._state.room == FOR_NOTHING:
+            return  # the end of a hint is a write, too
         for owner in self._state.hints.owners():
             if owner not in self._running and now_ms >= self._retry_ms.get(owner, 0) and self._state.is_usable(owner):
                 self._running[owner] = None
@@ -113,7 +116,7 @@ class HintReplay:
     def _replay(self, owner: str) -> Steps:
         state = self._state
         try:
-            while state.is_usable(owner) and state.hints.count(owner):
+            while state.is_usable(owner) and state.hints.count(owner) and state.room != FOR_NOTHING:
                 for batch in _batches(state.hints.keys(owner)):
                     yield from self._background.spend(len(batch))
                     confirmed = yield from self._deliver(owner, batch)

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
+from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
 from server.core.records import versions
 from server.core.records.versions import DamagedRecord
@@ -125,7 +126,7 @@ class Mending:
         while self._waiting:
             progress = False
             keys = list(self._waiting)
-            for first in range(0, len(keys), BATCH_KEYS):
+            for first in range(0, len(keys) if self._state.room != FOR_NOTHING else 0, BATCH_KEYS):
                 batch = keys[first : first + BATCH_KEYS]
                 yield from self._background.spend(len(batch))
                 if (yield from self._mend(batch)):

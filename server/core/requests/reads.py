@@ -238,10 +238,10 @@ class Reads(GroupTable[ReadGroup]):
             return
         for node, pairs in repairs.items():
             state.statistics.read_repairs += len(pairs) // 2
-            if node == state.id:
+            if node == state.id and state.may_store(pairs):
                 with suppress(DamagedRecord):  # found damaged since: it is mended, not repaired
                     state.records.absorb(pairs)
-            elif node in state.links:
+            elif node in state.links and node != state.id:
                 state.send(node, state.message(b"KEEP", state.number(), *pairs))
 
 

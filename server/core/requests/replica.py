@@ -14,7 +14,7 @@ from server.core.requests.reads import digest
 
 def store(state: State, pairs: list[bytes]) -> str | None:
     """HOT. Merges storage key, record, storage key, record, … into what is stored. Answers why not, if not."""
-    if state.disk_full:
+    if not state.may_store(pairs):
         return f"DISKFULL node {state.member.name} is an owner of this key and refuses writes"
     try:
         state.records.absorb(pairs)

@@ -87,7 +87,7 @@ class Writes(GroupTable[WriteGroup]):
             raise CommandError(f"NOQUORUM no owner of this key can be reached, and node {state.member.name} has no room "
                                "for another hint: got=0 wanted=1 hinted=0 outcome=unwritten")  # fmt: skip
         wanted = min(name or state.write_quorum, plan.replicas)
-        if state.disk_full and state.layout is not None:
+        if state.disk_full and state.layout is not None and not state.has_room_for(plan, state.id):
             raise QuorumUnreachable(plan.tally(wanted), self._without_room(plan))
         reached = [state.id] if plan.owned else []
         reached += [peer for peer in plan.peers if self._reaches(plan, peer)]
@@ -106,12 +106,12 @@ class Writes(GroupTable[WriteGroup]):
     def _without_room(self, plan: Plan) -> list[str]:
         """The names of those who would take a write of this plan, if there were room on their disks."""
         state = self._state
-        return [state.layout_name(node) for node in (state.id, *plan.peers) if not state.has_room(node)]
+        return [state.layout_name(node) for node in (state.id, *plan.peers) if not state.has_room_for(plan, node)]
 
     def _reaches(self, plan: Plan, owner: str) -> bool:
         """Whether a write is sent to the owner itself. One that is only suspected is tried if nobody stands in for it."""
         state = self._state
-        if owner not in state.links or owner in state.full:
+        if owner not in state.links or (owner in state.full and not state.has_room_for(plan, owner)):
             return False
         return owner not in plan.absent or (
             (owner, "") in plan.stand_ins and state.liveness.state(owner) is not Life.DOWN
@@ -174,7 +174,7 @@ class Writes(GroupTable[WriteGroup]):
                 self._replace(group, peer)
         enough = not plan.rows and plan.replicas - len(plan.absent) >= group.tally.wanted
         for owner, node in plan.stand_ins:
-            self._stand_in(group, owner, "" if enough and owner in state.full else node)
+            self._stand_in(group, owner, "" if enough and not state.has_room_for(plan, owner) else node)
         self._unconfirmed.append(group)
         self._unconfirmed_bytes += group.size_bytes
         self._track(group)
@@ -231,8 +231,11 @@ class Writes(GroupTable[WriteGroup]):
         fallbacks = layout.preference_list(partition)[len(layout.keepers(partition)) :]
         # Who was asked as an owner may be none any more, but has one disk all the same.
         taken = [state.id, *group.plan.peers, *group.hinted.values()]
-        live = (node for node in fallbacks if node not in taken and state.takes_writes(node))
+        live = (node for node in fallbacks if node not in taken and self._takes(group.plan, node))
         return next(live, "")
+
+    def _takes(self, plan: Plan, node: str) -> bool:
+        return self._state.is_usable(node) and self._state.has_room_for(plan, node)
 
     def _stand_in(self, group: WriteGroup, owner: str, node: str) -> None:
         """Asks `node` to stand in for `owner`; an empty one, or this node itself, stands for keeping the hint here."""

@@ -1,0 +1,60 @@
+"""Which nodes this one takes for peers when they introduce themselves, and what it says of those that it refuses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from server.core.membership.addresses import looked_for
+
+if TYPE_CHECKING:
+    from server.shell.server import Server
+
+log = logging.getLogger("dyn")
+PEER_VERSION = 1
+_REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
+_DIGITS_MAX = 18
+
+
+class Introductions:
+    """The introductions of one server's peers."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
+
+    def check(self, args: list[bytes]) -> str:
+        """The error for a node that introduces itself with these arguments and is not welcome; empty if it is."""
+        if len(args) < 5:
+            return "ERR DYN.PEER wants version, cluster, id and incarnation"
+        if not args[3].isascii():
+            return "ERR a node's id is printable ASCII"
+        if args[1] != b"%d" % PEER_VERSION:
+            return f"ERR this node speaks version {PEER_VERSION} of the protocol between nodes"
+        node = self._server.node
+        wanted, address = looked_for(args[5:])
+        if mistaken := node.addresses.mistaken(wanted):
+            return mistaken
+        if args[3] == node.state.id.encode():
+            return "ERR a node with this node's own id: was its directory copied?"
+        peer = args[3].decode()
+        if refusal := node.membership.refusal(peer, args[2].decode("utf-8", "replace"), args[5:]):
+            return refusal
+        connected, way = self._server.way_to(peer)
+        node.state.at(self._server.now_ms())
+        incarnation = int(args[4]) if args[4].isdigit() and len(args[4]) <= _DIGITS_MAX else 0
+        refusal = node.copies.refusal(peer, incarnation, address, connected, way)
+        if not refusal:
+            node.addresses.arrived(peer, incarnation, address)
+        return refusal
+
+    def report_refusal(self, peer: Sequence[bytes], address: str, error: str) -> None:
+        """A node was refused, as it may be four times a second: logged when there is something new to say."""
+        name = peer[0] if peer else b""
+        if self._refusals.get(name) == error:
+            return
+        if len(self._refusals) >= _REFUSALS_MAX:
+            self._refusals.clear()
+        self._refusals[name] = error
+        log.info("refused a node's connection from %s: %s", address, error)

@@ -1,0 +1,216 @@
+"""Which of RocksDB's log files must exist: noted while the store is open, checked before it is opened again.
+
+Theory. RocksDB replays the log files that it finds. One that was removed, or cut short in front of what was synced, holds
+acknowledged writes, and RocksDB opens without a word. (Its own option for that, track_and_verify_wals_in_manifest, leaves
+out the newest log, and rocksdict does not offer it.) So each `sync` notes the logs that it has synced, with their sizes.
+
+RocksDB deletes a log by itself once its writes are in sorted files, and says so in the MANIFEST first: the log number of
+the last edit is the oldest log that is still needed. A noted log that is missing is damage if its number is not below
+that. The MANIFEST is read for that only if one is missing: after a crash that came between a deletion and the next note.
+
+The note is one block, written in place, so that it can be written while the disk is full. It is not synced: after a power
+loss it may be an older one, which names logs that are deleted or were synced. What does not pass its checksum says
+nothing, and nor does a directory without a note, that of an earlier release or a checkpoint. After a clean stop the log
+is empty and may go: programs that clean up `*.log` do no harm then.
+
+Format of the MANIFEST: db/version_edit.cc in https://github.com/facebook/rocksdb; a tag that we do not know, and that may
+not be skipped, ends the search, and RocksDB has the word.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from zlib import crc32
+
+from server.storage.log_check import HEADER, LOG_BLOCK_BYTES
+
+FILE_NAME = "SYNCED_LOGS"
+_BLOCK_BYTES = 4096  # 40 logs of 40 bytes each fit; what does not is not noted
+_OPEN, _CLOSED = "open", "closed"
+Sizes = dict[int, int]  # log number: bytes
+
+_LOG_NUMBER, _COLUMN_FAMILY, _DROP_FAMILY, _NEW_FILE_4 = 2, 200, 202, 103
+_SKIP_MASK = 1 << 13  # tags with this bit have a length, and may be skipped
+_NUMBER, _BYTES = 0, 1
+_FIELDS = {  # of the other tags
+    1: (_BYTES,),
+    3: (_NUMBER,),
+    4: (_NUMBER,),
+    5: (_NUMBER, _BYTES),
+    6: (_NUMBER, _NUMBER),
+    7: (_NUMBER, _NUMBER, _NUMBER, _BYTES, _BYTES),
+    9: (_NUMBER,),
+    10: (_NUMBER,),
+    100: (_NUMBER, _NUMBER, _NUMBER, _BYTES, _BYTES, _NUMBER, _NUMBER),
+    102: (_NUMBER, _NUMBER, _NUMBER, _NUMBER, _BYTES, _BYTES, _NUMBER, _NUMBER),
+    201: (_BYTES,),
+    203: (_NUMBER,),
+    300: (_NUMBER,),
+}
+_FIELDS_NEW_FILE_4 = _FIELDS[100]
+_END_OF_FILE = 1
+
+
+class LiveLogs:
+    """The note of one store, which this process has open."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+        self._noted: Sizes = {}
+        self._descriptor = os.open(store / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        directory = os.open(store, os.O_RDONLY)
+        try:
+            os.fsync(directory)  # the logs that are noted now are there after a power loss
+        finally:
+            os.close(directory)
+        self.note(log_sizes(store))
+
+    def note(self, sizes: Sizes) -> None:
+        """These logs are needed, and on the disk up to these sizes. Raises OSError."""
+        if sizes != self._noted:
+            self._write(_OPEN, sizes)
+            self._noted = sizes
+
+    def close(self) -> None:
+        """The store is closed, and all that it holds is in sorted files but for what its logs hold. Raises OSError."""
+        try:
+            self._write(_CLOSED, log_sizes(self._store))
+        finally:
+            os.close(self._descriptor)
+
+    def _write(self, state: str, sizes: Sizes) -> None:
+        words = [f"{number}:{size}" for number, size in sorted(sizes.items())]
+        text = " ".join([state, *words]).encode()
+        while len(text) > _BLOCK_BYTES - 10:
+            text = text[: text.rindex(b" ")]
+        os.pwrite(self._descriptor, (b"%08x %b\n" % (crc32(text), text)).ljust(_BLOCK_BYTES), 0)
+
+
+def log_sizes(store: Path) -> Sizes:
+    """The log files that are there, and their sizes."""
+    sizes: Sizes = {}
+    with os.scandir(store) as entries:
+        for entry in entries:
+            if entry.name.endswith(".log") and entry.name[:-4].isdigit():
+                try:
+                    sizes[int(entry.name[:-4])] = entry.stat().st_size
+                except FileNotFoundError:
+                    continue  # deleted meanwhile
+    return sizes
+
+
+def find_missing(store: Path) -> str | None:
+    """Which log of a store that is not open is missing or too short, for an operator to read; None if none is."""
+    state, noted = _read(store / FILE_NAME)
+    present = log_sizes(store)
+    lacking = {number: size for number, size in noted.items() if present.get(number, -1) < size}
+    if state == _CLOSED:
+        lacking = {number: size for number, size in lacking.items() if size}
+    if not lacking:
+        return None
+    oldest = _oldest_needed(store)
+    needed = sorted(number for number in lacking if oldest is not None and number >= oldest)
+    if not needed:
+        return None
+    number = needed[0]
+    if number not in present:
+        return f"the log file {number:06}.log is missing, of {noted[number]} bytes when it was last synced"
+    return f"the log file {number:06}.log has {present[number]} bytes, and had {noted[number]} when it was last synced"
+
+
+def _read(path: Path) -> tuple[str, Sizes]:
+    try:
+        checksum, _, text = path.read_bytes().rstrip().partition(b" ")
+        if int(checksum, 16) != crc32(text):
+            return _CLOSED, {}
+        state, *words = text.decode().split(" ")
+        pairs = [word.split(":") for word in words]
+        return state, {int(number): int(size) for number, size in pairs}
+    except (OSError, ValueError):
+        return _CLOSED, {}
+
+
+def _oldest_needed(store: Path) -> int | None:
+    """The log number of the default column family by the MANIFEST; None if that cannot be told."""
+    try:
+        name = (store / "CURRENT").read_text().strip()
+        content = (store / name).read_bytes()
+        found: int | None = None
+        for edit in _records(content):
+            number = _log_number(edit)
+            found = found if number is None else number
+    except (OSError, ValueError, IndexError):
+        return None
+    return found
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """The records of a file in the log format, put together from their pieces; see log_check.py."""
+    position, parts = 0, bytearray()
+    while position + HEADER.size <= len(content):
+        block_end = position - position % LOG_BLOCK_BYTES + LOG_BLOCK_BYTES
+        if position + HEADER.size > block_end:
+            position = block_end
+            continue
+        _, length, kind = HEADER.unpack_from(content, position)
+        if kind == 0:
+            return
+        position += HEADER.size
+        if position + length > len(content):
+            return  # torn
+        parts += content[position : position + length]
+        position += length
+        if kind in (1, 4):  # whole, or the last piece
+            yield bytes(parts)
+            parts.clear()
+
+
+def _log_number(edit: bytes) -> int | None:
+    """The log number that an edit sets for the default column family, None for none. Raises ValueError, IndexError."""
+    position = family = 0
+    found: int | None = None
+    while position < len(edit):
+        tag, position = _varint(edit, position)
+        if tag == _LOG_NUMBER:
+            found, position = _varint(edit, position)
+        elif tag == _COLUMN_FAMILY:
+            family, position = _varint(edit, position)
+        elif tag == _NEW_FILE_4:
+            position = _skip(edit, position, _FIELDS_NEW_FILE_4)
+            position = _skip_extras(edit, position)
+        elif tag & _SKIP_MASK:
+            position = _skip(edit, position, (_BYTES,))
+        elif tag in _FIELDS:
+            position = _skip(edit, position, _FIELDS[tag])
+        elif tag != _DROP_FAMILY:
+            raise ValueError(f"unknown tag {tag}")
+    return found if family == 0 else None
+
+
+def _skip(edit: bytes, position: int, fields: tuple[int, ...]) -> int:
+    for field in fields:
+        value, position = _varint(edit, position)
+        if field == _BYTES:
+            position += value
+    return position
+
+
+def _skip_extras(edit: bytes, position: int) -> int:
+    while True:
+        tag, position = _varint(edit, position)
+        if tag == _END_OF_FILE:
+            return position
+        position = _skip(edit, position, (_BYTES,))
+
+
+def _varint(edit: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = edit[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, position
