@@ -84,22 +84,25 @@ class Server:
         self._durability = Durability(
             engine, config.fsync, loop, self._speak, self.fail, node.synced, lambda: node.state.sync_wanted
         )
-        self._disk = DiskWatch(
-            engine,
-            config,
-            directory,
-            loop,
-            self._disk_changed,
-            self._begin_again,
-            self._durability.written,
-            lambda: node.state.records.keys,
-            refuses,
-        )
+        self._disk = self._watch_disk(engine, directory, refuses)
         if refuses:
             self._disk_changed(FOR_NOTHING)
         self._reports = Reports(node)
         self.lag = LoopLag()
         self._timer: asyncio.TimerHandle | None = None
+
+    def _watch_disk(self, engine: Engine, directory: Path, refuses: bool) -> DiskWatch:
+        return DiskWatch(
+            engine,
+            self.config,
+            directory,
+            self.loop,
+            self._disk_changed,
+            self._begin_again,
+            self._durability.written,
+            lambda: self.node.state.records.keys,
+            refuses,
+        )
 
     def now_ms(self) -> int:
         """Monotonic milliseconds, the same throughout a pass of the loop."""

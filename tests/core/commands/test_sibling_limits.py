@@ -7,7 +7,7 @@ import pytest
 from server.core.base.config import Config
 from tests.core.commands.talking import Client, make_node
 
-CONFIG = Config(engine="memory", record_bytes_max=1000, siblings_max=5)
+CONFIG = Config(engine="memory", record_bytes_max=1100, siblings_max=5)
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_siblings_are_limited_by_their_bytes(client: Client) -> None:
     error = client.error("DYN.SET k " + "4" * 300)
     assert (
         error.startswith("TOOMANYSIBLINGS the 4 siblings of the key would have ")
-        and "record_bytes_max is 1000" in error
+        and "record_bytes_max is 1100" in error
     )
     assert client.ask("DYN.GET k") == [context, ["1" * 300, "2" * 300, "3" * 300]], "nothing has changed"
     assert client.ask(f"DYN.SET k {'4' * 900} CONTEXT {context}")[1] == 1
