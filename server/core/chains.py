@@ -56,7 +56,7 @@ class Chains:
         if coordinator is None:
             here = _Here(node, key, chain, self.run, self._run)
             Procedure(here.steps(), here, 0, lambda: STALE if node.relays.is_late(first) else None).start()
-        elif coordinator in node.relays.orderly:
+        elif coordinator in node.state.orderly:
             for sink, number, args, begun_ms in chain:
                 node.relays.forward(sink, number, args, coordinator, begun_ms, True)
         else:

@@ -222,7 +222,7 @@ class Node:
         self.relays.peer_renewed(peer)
         self.state.going.pop(peer, None)
         self.state.full.pop(peer, None)  # should it be, it says so now
-        self.relays.orderly.pop(peer, None)
+        self.state.orderly.pop(peer, None)
         self.state.liveness.heard(peer, now_ms)
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:

@@ -33,7 +33,8 @@ they do not, but for one kind; the simulator's datagrams and pieces show it for 
     VIEW                              which layout its sender goes by
     STAGED                            what operators have staged for the next layout
     FULL                              what its sender's disk has room for: 0 for writes again, see room.py
-    ORDERLY                           its sender can run relayed commands of one key in order (chains.py)
+    ORDERLY                           its sender runs relayed commands of one key in order (chains.py), and takes short
+                                      digests (reads.py)
     COPY                              a process with your id, at that address, has been refused (copies.py)
     CLOCKOFF                          your clock is so far ahead that it is not followed (clock_report.py)
 """
@@ -175,7 +176,7 @@ class PeerMessages:
             b"STAGED": lambda peer, number, items: node.staging.heard(items[0]),
             b"COPY": lambda peer, number, items: node.copies.told(items[0].decode("utf-8", "replace")),
             b"FULL": lambda peer, number, items: self._heard_of_room(peer, number),
-            b"ORDERLY": lambda peer, number, items: relays.orderly.setdefault(peer),
+            b"ORDERLY": lambda peer, number, items: state.orderly.setdefault(peer),
         }
 
     def _store(self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool) -> None:

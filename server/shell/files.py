@@ -18,6 +18,7 @@ The quarter and the sixteenth are of all files that are allowed (the hard limit,
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import resource
 import socket
@@ -77,14 +78,15 @@ def allow_files(clients_max: int) -> FileShares:
     return shares
 
 
-def keep_alive(listening: socket.socket, silence_ms: int) -> None:
+def keep_alive(listener: asyncio.Server, silence_ms: int) -> None:
     """Has the kernel probe connections that are silent for so long, and then three times as fast, and close one at the
     third miss: whoever loses its power or its network never closes, and would keep its descriptor for ever.
 
     What is accepted inherits the options.
     """
     silence_s = min(max(1, silence_ms // 1000), KEEPALIVE_S_MAX)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, silence_s)
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, silence_s // 3))
-    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+    for listening in listener.sockets:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, silence_s)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, silence_s // 3))
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)

@@ -112,8 +112,7 @@ class Server:
         """Starts serving. Raises OSError when the address cannot be had."""
         self._listener = await self.loop.create_server(lambda: Connection(self), host, port, backlog=1024)
         if self.config.keepalive_ms:
-            for listening in self._listener.sockets:
-                keep_alive(listening, self.config.keepalive_ms)
+            keep_alive(self._listener, self.config.keepalive_ms)
         self._place |= {"bind": host, "port": str(port)}
         self._tick()
 

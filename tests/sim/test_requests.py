@@ -48,7 +48,8 @@ def test_a_killed_coordinator_costs_no_error(delay_ms: int) -> None:
     assert operation.answered_ms - operation.invoked_ms < 200
     n1, _, n3 = world.hosts
     for host in (n1, n3):
-        assert values_on(world, host, operation.args[1]) == [b"value"]
+        # The first attempt may reach an owner later than the second: then both stand side by side.
+        assert {*values_on(world, host, operation.args[1])} == {b"value"}
         assert world.ask(host, "GET", operation.args[1]).reply == b"value"
     assert world.history.stray_replies == []
 

@@ -30,6 +30,7 @@ class Bounds(NamedTuple):
     worst_ms: float
 
 
+TIGHT = f"client_buffers_bytes_max = {16 * MIB}\nrequest_bytes_max = {8 * MIB}\nvalue_bytes_max = {2 * MIB}\n"
 BUSY, QUIET = Bounds(400, 3000), Bounds(50, 500)
 
 
@@ -72,7 +73,7 @@ def _few_keys(node: WireNode) -> None:
 def _locks(node: WireNode) -> None:
     client = node.client(timeout_s=60)
     replies = _execute(client, [("SET", f"lock{i % 5000}", i, "NX") for i in range(10_000)])
-    assert replies.count(b"OK") == 5000
+    assert sum(bool(reply) for reply in replies) == 5000
     client.execute_command("DEL", *[f"lock{i}" for i in range(5000)])
 
 
@@ -155,7 +156,7 @@ def test_the_loop_lag_is_a_statistic(beset: WireCluster) -> None:
 
 def test_the_greediest_client_is_cut_when_all_hold_too_much(make_cluster: Callable[..., WireCluster]) -> None:
     """A client that writes without end and never reads is cut; one that holds little is served before and after."""
-    cluster = make_cluster(nodes=1, config=f"client_buffers_bytes_max = {16 * MIB}\n")
+    cluster = make_cluster(nodes=1, config=TIGHT)
     node = cluster.nodes[0]
     modest = node.client()
     modest.set("value", b"v" * 100_000)

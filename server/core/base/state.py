@@ -89,11 +89,12 @@ class State:
         self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
         self.hints = Hints(records, self.statistics, config.hints_bytes_max)
         self.kept: dict[str, list[int]] = {}  # groups of a peer that are stored here, to be confirmed at leisure
-        self._begin_output()
+        self._begin_peers()
         # Numbers go on rising over restarts, so an answer to a request of a former life never meets one of this life.
         self._next_number = incarnation << 20
 
-    def _begin_output(self) -> None:
+    def _begin_peers(self) -> None:
+        self.orderly: dict[str, None] = {}  # peers of this version, which has chains.py and short digests (reads.py)
         self.messages: dict[str, list[bytes]] = {}
         self.trailing: dict[str, list[bytes]] = {}  # messages, however small, that must not pass large ones
         self.backlogged: dict[str, None] = {}  # peers that more large messages wait for than they take

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from protocol import resp
+from server.core.base.clock import SEQUENCE_BITS
 from server.core.base.errors import CommandError
 from server.core.base.quorum import Tally
 from server.core.base.sinks import Sink
@@ -159,6 +160,9 @@ def _time_reply(unit_ms: int, absolute: bool) -> Callable[[bytes | None, Sink, i
             return resp.integer(-1)
         if absolute:
             return resp.integer((sibling.expires_at_ms + unit_ms // 2) // unit_ms)
+        written_ms = sibling.counter >> SEQUENCE_BITS
+        if now_ms < written_ms <= now_ms + CLOCKS_DIFFER_MS_MAX:
+            now_ms = written_ms  # the coordinator's time was a little ahead of ours: no TTL is longer than it was set
         return resp.integer((sibling.expires_at_ms - now_ms + unit_ms // 2) // unit_ms)
 
     return reply
@@ -179,6 +183,7 @@ def _each(single: Callable[[Node, Sink, int, list[bytes]], None]) -> Callable[[N
 
 _del = _each(changer(_zero, _delete, _always))
 _exists = _each(reader(_exists_reply))
+CLOCKS_DIFFER_MS_MAX = 1000  # of two nodes' cluster times, at most, when all is well
 _KEY = (1, 1, 1)
 _KEYS = (1, -1, 1)
 _EXPIRE_DOC = "Sets the expiry of a key "

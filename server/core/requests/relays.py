@@ -131,7 +131,6 @@ class Relays:
         refuse: Callable[[Sink, int, list[bytes]], None],
     ) -> None:
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}  # relays whose answer is a STORE to come
-        self.orderly: dict[str, None] = {}  # peers that can run commands of one key in order
         self._state = state
         self._run_all = run_all
         self._run_in_order = run_in_order

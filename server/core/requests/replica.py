@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from server.core.base.state import State
 from server.core.records.versions import DamagedRecord
-from server.core.requests.reads import digest
+from server.core.requests.reads import SHORT_BYTES, digest, short_digest
 
 
 def store(state: State, pairs: list[bytes]) -> str | None:
@@ -74,7 +74,7 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
         return
     if None in records and not state.owns(keys[0]):  # a stand-in knows what it holds, and nothing of what it does not
         state.send(peer, state.message(b"REFUSED", number))
-    elif digest(records) == their_digest:
+    elif (short_digest if len(their_digest) == SHORT_BYTES else digest)(records) == their_digest:
         state.send(peer, state.message(b"SAME", number))
     elif sum(len(record or b"") for record in records) > state.config.frame_bytes_max // 2 and len(records) > 1:
         state.send(peer, state.message(b"REFUSED", number))
