@@ -114,6 +114,7 @@ class Connection(asyncio.Protocol):
     def _turn_away(self) -> None:
         self._node.state.statistics.rejected_connections += 1
         self._refuse(REFUSAL)
+        self._refused = False  # it is closed at once: there is no descriptor for it
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
@@ -157,7 +158,8 @@ class Connection(asyncio.Protocol):
                 if batch:
                     if self._fresh and not self._is_clients(batch[0]):
                         return
-                    self._node.commands(session, batch, self._server.now_ms())
+                    if not self._begin(batch):
+                        return
                     if len(batch) == self._commands_max:
                         self._behind = True
                         self._server.admission.add(self)
@@ -176,6 +178,17 @@ class Connection(asyncio.Protocol):
         self._count_buffered()
         self._pace_reading()
         self._server.schedule_turn()
+
+    def _begin(self, batch: list[list[bytes]]) -> bool:
+        """HOT. Gives commands to the node. One that raises what nobody expected costs its client the connection and not the
+        node, or a client that tries again could end one node after the other."""
+        try:
+            self._node.commands(self.session, batch, self._server.now_ms())
+        except Exception:
+            log.exception("a command of client %s met an internal error", self.session.address)
+            self.cut("its command met an internal error")
+            return False
+        return True
 
     def _is_clients(self, first: list[bytes]) -> bool:
         """Whether the connection is a client's, by its first command, and there is room for one."""

@@ -19,6 +19,7 @@ not be skipped, ends the search, and RocksDB has the word.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,6 +100,16 @@ def log_sizes(store: Path) -> Sizes:
                 except FileNotFoundError:
                     continue  # deleted meanwhile
     return sizes
+
+
+def sizes_if_possible(store: Path) -> Sizes | None:
+    """As `log_sizes`; None where no descriptor is left to look with. What was noted before is true all the same."""
+    try:
+        return log_sizes(store)
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            return None
+        raise
 
 
 def find_missing(store: Path) -> str | None:

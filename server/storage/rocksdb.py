@@ -63,7 +63,7 @@ from rocksdict import (
 )
 
 from server.storage.engine import NO_BYTES_MAX, StorageDamaged, StorageError, StorageFull, StorageLocked
-from server.storage.live_logs import LiveLogs, find_missing, log_sizes
+from server.storage.live_logs import LiveLogs, find_missing, sizes_if_possible
 from server.storage.log_check import find_damage
 
 BLOCK_CACHE_BYTES = 64 << 20
@@ -167,9 +167,10 @@ class RocksEngine:
     def sync(self) -> None:
         """Return once everything committed before the call is on the disk. For a thread of its own."""
         with self._elsewhere, self._explaining("sync"):
-            sizes = log_sizes(self._path)
+            sizes = sizes_if_possible(self._path)
             self._db.flush_wal(True)
-            self._logs.note(sizes)
+            if sizes is not None:
+                self._logs.note(sizes)
 
     def scan(
         self, start: bytes, end: bytes | None, limit: int, bytes_max: int = NO_BYTES_MAX

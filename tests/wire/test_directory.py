@@ -12,22 +12,25 @@ import pytest
 from server.core.membership.addresses import STOPPED, UNREACHABLE, UNRESOLVED
 from server.shell import addresses
 from server.shell.addresses import AddressError, advertised_address
-from server.shell.directory import Place, Wishes, open_directory
+from server.shell.directory import Place, Wishes, open_directory, remember
 from server.shell.links import trouble_of
 
 
 def test_a_directory_remembers_where_the_node_listens_what_it_advertises_and_its_seeds(tmp_path: Path) -> None:
     wishes = Wishes(listen="0.0.0.0:7001", advertise="n1.dyn:7001", seeds=["a:1", "b:2"])
-    first, place, _ = open_directory(tmp_path / "n1", wishes)
+    first, place, settings = open_directory(tmp_path / "n1", wishes)
     assert place == Place("0.0.0.0:7001", "n1.dyn:7001", ("a:1", "b:2"))
+    remember(tmp_path / "n1", first, place, settings)
     assert open_directory(tmp_path / "n1", Wishes())[:2] == (first, place)
-    moved = open_directory(tmp_path / "n1", Wishes(listen="10.0.0.1:7001", seeds=["c:3"]))[1]
+    member, moved, settings = open_directory(tmp_path / "n1", Wishes(listen="10.0.0.1:7001", seeds=["c:3"]))
     assert moved == Place("10.0.0.1:7001", "n1.dyn:7001", ("c:3",))
+    remember(tmp_path / "n1", member, moved, settings)
     assert open_directory(tmp_path / "n1", Wishes())[1] == moved
 
 
 def test_a_directory_of_an_earlier_version_is_one_without_all_that(tmp_path: Path) -> None:
     member, place, settings = open_directory(tmp_path, Wishes(listen="10.0.0.1:7001", fsync="no"))
+    remember(tmp_path, member, place, settings)
     document = json.loads((tmp_path / "node.json").read_text())
     assert set(document) == {"id", "name", "address", "zone", "weight", "fsync"}
     assert (place, settings) == (Place("10.0.0.1:7001", "", ()), {"fsync": "no"})

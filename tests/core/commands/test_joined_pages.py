@@ -159,6 +159,7 @@ def test_owners_that_agree_are_counted_and_not_read() -> None:
     assert owners.questions == 1
 
 
+@pytest.mark.skipif(not page_answers.__file__.endswith(".py"), reason="compiled code calls no planted function")
 def test_slots_of_dead_keys_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     steps = [(word, 0, place) for word in ("set", "delete", "sync") for place in range(len(KEYS) - 5)]
     owners = Owners([*steps, ("set", 1, len(KEYS) - 1), ("sync", 1, len(KEYS) - 1)], [0, 1, 2], [])

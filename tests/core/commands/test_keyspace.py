@@ -10,6 +10,7 @@ import pytest
 from server.core.commands.slices import PARTS_PER_TURN, PARTS_UNANSWERED_MAX, Parts
 from server.core.node import Node
 from tests.core.commands.talking import Client, finish_turn, make_node, reach
+from tests.core.commands.test_slices import Asker
 
 INVALID, SYNTAX = "ERR invalid cursor", "ERR syntax error"
 NO_INTEGER = "ERR value is not an integer or out of range"
@@ -121,16 +122,13 @@ def test_a_write_behind_a_long_mset_waits_for_it() -> None:
 
 
 def test_parts_tell_the_first_error_in_their_order_once_all_are_there() -> None:
-    answers: list[bytes] = []
-    client = Client(make_node())
-    session = client.session
-    number = session.open([b"EXISTS"])
-    session.answer = lambda number, reply: answers.append(reply)  # type: ignore[assignment, method-assign]
-    parts = Parts(session, number, 4, lambda parts: b":%d\r\n" % parts.total)
+    asker = Asker()
+    answers = asker.answers
+    parts = Parts(asker, 7, 4, lambda parts: b":%d\r\n" % parts.total)
     for part, reply in ((1, b"-ERR one\r\n"), (3, b":1\r\n"), (2, b"-ERR two\r\n"), (0, b":1\r\n")):
         assert not answers
         parts.answer(part, reply)
-    assert answers == [b"-ERR one\r\n"]
+    assert answers == [(7, b"-ERR one\r\n")]
     with pytest.raises(AssertionError, match="twice"):
         parts.answer(0, b":1\r\n")
 

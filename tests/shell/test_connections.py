@@ -1,0 +1,166 @@
+"""A client's connection, without a socket: what is begun, what waits, and what a command that fails costs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from protocol import resp
+from server.core.base.config import Config
+from server.core.node import Node
+from server.shell.connections import Connection
+from server.shell.memory import ClientMemory
+from tests.core.commands.talking import finish_turn, make_node
+
+
+class Transport:
+    """A socket that takes `room_bytes` of what it is given."""
+
+    def __init__(self, room_bytes: int = 1 << 30) -> None:
+        self.room_bytes = room_bytes
+        self.written = b""
+        self.high = 0
+        self.reading = True
+        self.aborted = False
+        self.connection: Connection | None = None
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.high = high
+
+    def get_extra_info(self, name: str) -> tuple[str, int]:
+        return ("127.0.0.1", 1)
+
+    def get_write_buffer_size(self) -> int:
+        return max(0, len(self.written) - self.room_bytes)
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+        assert self.connection is not None
+        if self.get_write_buffer_size() > self.high:
+            self.connection.pause_writing()
+
+    def read_all(self) -> None:
+        """The client fetches everything."""
+        self.room_bytes = 1 << 30
+        assert self.connection is not None
+        self.connection.resume_writing()
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Queue:
+    """An admission that lets everybody begin, and keeps who has more to begin."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Connection] = []
+
+    def may_begin(self) -> bool:
+        return not self.waiting
+
+    def add(self, connection: Connection) -> None:
+        connection.queued = True
+        self.waiting.append(connection)
+
+
+class Shell:
+    """A server with one client, whose turns are ended by the test."""
+
+    def __init__(self, transport: Transport, **settings: Any) -> None:
+        self.config = Config(engine="memory", **settings)
+        self.node: Node = make_node(config=self.config)
+        self.connections: dict[int, Connection] = {}
+        self.arrivals: dict[int, Connection] = {}
+        self.fellows: dict[int, Connection] = {}
+        self.stopping = False
+        self.admission = Queue()
+        self.memory = ClientMemory(self.config.client_buffers_bytes_max, self.connections.values)
+        self.flow = SimpleNamespace(received=lambda *_: None, half_sent=lambda *_: None, gone=lambda *_: None)
+        self.client = transport.connection = Connection(self)  # type: ignore[arg-type]
+        self.client.connection_made(transport)  # type: ignore[arg-type]
+
+    def now_ms(self) -> int:
+        return 0
+
+    def schedule_turn(self) -> None:
+        """The test ends it."""
+
+    def end_turn(self) -> None:
+        """Ends a turn, and gives those their turn who have more to begin."""
+        for _, data in finish_turn(self.node).replies:
+            assert isinstance(data, bytes)
+            self.client.write(data)
+        waiting, self.admission.waiting = self.admission.waiting, []
+        for connection in waiting:
+            connection.queued = False
+            connection.pump()
+
+
+def test_a_connection_begins_a_part_of_a_long_pipeline_in_each_turn() -> None:
+    transport = Transport()
+    shell = Shell(transport, turn_commands_max=10)
+    shell.client.data_received(resp.command("PING") * 35)
+    begun = []
+    while transport.written.count(b"PONG") < 35:
+        before = shell.node.state.statistics.commands
+        shell.end_turn()
+        begun.append(shell.node.state.statistics.commands - before)
+    assert max(begun) == 10 and transport.written == resp.PONG * 35
+
+
+def test_a_client_that_writes_before_it_reads_is_read_to_the_end() -> None:
+    """Nothing more of its commands begins while its replies wait, and all of them are answered once it reads."""
+    transport = Transport(room_bytes=1000)
+    shell = Shell(transport, client_output_bytes_max=2000, client_input_bytes_max=500)
+    command = resp.command("ECHO", b"x" * 100)
+    for _ in range(200):
+        shell.client.data_received(command)
+        shell.end_turn()
+        assert transport.reading or not transport.get_write_buffer_size()
+    assert transport.reading and len(transport.written) < 20_000
+    transport.read_all()
+    for _ in range(400):
+        shell.end_turn()
+    assert transport.written == resp.bulk(b"x" * 100) * 200
+
+
+def test_a_client_that_reads_is_held_back_by_tcp() -> None:
+    transport = Transport()
+    shell = Shell(transport, client_input_bytes_max=500, turn_commands_max=1)
+    shell.client.data_received(resp.command("ECHO", b"x" * 100) * 10)
+    assert not transport.reading
+    while shell.admission.waiting:
+        shell.end_turn()
+    assert transport.reading
+
+
+def test_the_client_for_which_most_is_held_is_cut() -> None:
+    transport = Transport(room_bytes=0)
+    limits = {"client_buffers_bytes_max": 4000, "request_bytes_max": 2000, "value_bytes_max": 1000}
+    shell = Shell(transport, client_output_bytes_max=500, **limits)
+    for _ in range(100):
+        shell.client.data_received(resp.command("ECHO", b"x" * 100))
+        shell.end_turn()
+        shell.memory.check()
+    assert transport.aborted
+
+
+def test_a_command_that_nobody_expected_to_fail_costs_its_client_the_connection(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    transport = Transport()
+    shell = Shell(transport)
+    monkeypatch.setattr(shell.node, "commands", lambda *_: 1 // 0)
+    shell.client.data_received(resp.command("PING"))
+    assert transport.aborted and "internal error" in caplog.text and "ZeroDivisionError" in caplog.text
