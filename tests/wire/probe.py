@@ -1,7 +1,7 @@
 """A client that measures what it is to be a neighbour: `python -m tests.wire.probe PORT…` until its input ends.
 
-It asks each node in turn, one request at a time, and looks now and then whom they hold for down or suspect. At the end it
-prints one JSON document: how long its requests took, which failed, and who was ever suspected.
+It asks each node in turn, one request at a time, and looks now and then whom they hold for down or suspect. It says `ready`
+when it begins. At the end it prints one JSON document: how long its requests took, which failed, and who was ever suspected.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def main(ports: Sequence[int]) -> None:
     errors: list[str] = []
     suspected: dict[str, None] = {}
     count = 0
+    print("ready", flush=True)
     while not select.select([sys.stdin], [], [], PAUSE_S)[0]:
         client, key = clients[count % len(clients)], f"probe:{count % 100}"
         count += 1
@@ -43,11 +44,11 @@ def main(ports: Sequence[int]) -> None:
             for node in json.loads(client.execute_command("DYN.CLUSTER", "STATUS"))["nodes"]:
                 if node["state"] != "up":
                     suspected[node["name"]] = None
-    took_ms.sort()
+    took_ms = sorted(took_ms) or [0.0]
     report = {
         "requests": count,
-        "p50_ms": took_ms[count // 2],
-        "p99_ms": took_ms[count * 99 // 100],
+        "p50_ms": took_ms[len(took_ms) // 2],
+        "p99_ms": took_ms[len(took_ms) * 99 // 100],
         "worst_ms": took_ms[-1],
         "errors": errors,
         "suspected": list(suspected),

@@ -165,4 +165,10 @@ def _identity(node: WireNode) -> str:
 
 
 def _plan_epoch(client: Any) -> int:
-    return int(json.loads(client.execute_command("DYN.CLUSTER", "PLAN"))["epoch"])
+    """The epoch to commit. Who asks while the layout changes is told to ask again."""
+    while True:
+        try:
+            return int(json.loads(client.execute_command("DYN.CLUSTER", "PLAN"))["epoch"])
+        except redis.ResponseError as error:
+            if "ask again" not in str(error):
+                raise

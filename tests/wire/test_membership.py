@@ -36,10 +36,11 @@ def fourth(tmp_path: Path) -> Iterator[WireNode]:
     assert "Traceback" not in node.log
 
 
-def tell(node: WireNode, sender: str, layout: Layout) -> None:
-    """Gives `node` a layout in the name of a fellow."""
+def tell(node: WireNode, layout: Layout) -> None:
+    """Gives `node` a layout in the name of a node of which it knows nothing, and which knows that layout."""
     with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
-        connection.sendall(resp.command(b"DYN.PEER", 1, layout.cluster, sender, 1))
+        stranger = "f" * 40
+        connection.sendall(resp.command(b"DYN.PEER", 1, layout.cluster, stranger, 1, layout.epoch, layout.revision))
         assert connection.recv(100) == resp.OK
         connection.sendall(encode_frame((b"LAYOUT", 0, 0, layout.encode())))
         wait_for(lambda: node.document("DYN.CLUSTER", "MYSELF")["epoch"] >= layout.epoch, "the layout is taken")
@@ -73,15 +74,14 @@ def test_a_node_joins_and_another_leaves(make_cluster: Callable[..., WireCluster
         for number in range(KEYS):
             assert client.set(f"k{number}", number)
     layout = first_of(cluster)
-    sender = n2.document("DYN.CLUSTER", "MYSELF")["id"]
     joined = commit(layout, [change(JOIN, fourth)])
-    tell(n1, sender, joined)
+    tell(n1, joined)
     for number in range(KEYS, 2 * KEYS):
         with (n1, n2, n3)[number % 3].client() as client:
             assert client.set(f"k{number}", number)
     wait_for(lambda: holds([n1, n2, n3, fourth], 3 * 2 * KEYS), "each key is on its owners, and nowhere else")
     settled = replace(joined, revision=2, progress=2, phase="settled", former=())
-    tell(n1, sender, commit(settled, [change(LEAVE, n3)]))
+    tell(n1, commit(settled, [change(LEAVE, n3)]))
     wait_for(lambda: holds([n1, n2, fourth], 3 * 2 * KEYS), "the others have it all")
     with fourth.client() as client:
         for number in range(2 * KEYS):
@@ -98,7 +98,7 @@ def test_a_removed_node_learns_of_it_when_it_is_back(make_cluster: Callable[...,
     layout = first_layout({"partitions": 128, "n": 3, "r": 2, "w": 2, "members": members}, members[0]["cluster"])
     gone = change(REMOVE, n4)
     n4.kill()
-    tell(n1, members[1]["id"], commit(layout, [gone]))
+    tell(n1, commit(layout, [gone]))
     wait_for(lambda: all(len(node.states()) == 3 for node in (n1, n2, n3)), "three are left")
     n4.start()
     wait_for(n4.serves, "n4 serves")

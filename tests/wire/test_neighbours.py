@@ -125,6 +125,7 @@ def _check(cluster: WireCluster, name: str, bounds: Bounds, growth_mib: float = 
     before = [member.resident_mib() for member in cluster.nodes]
     words = [sys.executable, "-m", "tests.wire.probe", str(node.port), str(other.port)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as probe:
+        assert probe.stdout is not None and probe.stdout.readline() == b"ready\n"
         try:
             HOSTILE[name](node)
         finally:
