@@ -1,7 +1,7 @@
 """A client that measures what it is to be a neighbour: `python -m tests.wire.probe PORT…` until its input ends.
 
 It asks each node in turn, one request at a time, and looks now and then whom they hold for down or suspect. It says `ready`
-when it begins. At the end it prints one JSON document: how long its requests took, which failed, and who was ever suspected.
+when it begins, and prints one JSON document at the end: how long its requests took, which failed, who was suspected.
 """
 
 from __future__ import annotations

@@ -17,6 +17,8 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+import redis
+
 from tests.wire.cluster import WireCluster, WireNode, wait_for
 from tests.wire.repairs import wait_delivered
 from tests.wire.ring_changes import wait_settled
