@@ -8,8 +8,9 @@ until they are equal, per differing key, as the nodes count it and as the links 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from server.core.records.records import META, RECORDS_END, storage_key
 from server.core.records.versions import supersede
@@ -77,11 +78,11 @@ def _count_link_bytes(world: World) -> list[int]:
     """The sizes of all that goes over the links from now on: repair, and the gossip of two idle nodes."""
     sizes: list[int] = []
     for host in world.hosts:
-        for link in host._links.values():
+        for link in host.links.links:
 
-            def counting(data: bytes, write: object = link.write) -> None:
-                sizes.append(len(data))
-                write(data)  # type: ignore[operator]
+            def counting(data: bytes, large: Sequence[bytes] = (), write: Any = link.write) -> None:
+                sizes.append(len(data) + sum(map(len, large)))
+                write(data, large)
 
             link.write = counting  # type: ignore[method-assign]
     return sizes

@@ -76,6 +76,11 @@ class Links:
             link.finish()
 
     @property
+    def links(self) -> list[Link]:
+        """All of them, open or not."""
+        return list(self._links.values())
+
+    @property
     def peers(self) -> list[str]:
         """Those that there are links to, open or not."""
         return list(self._links)
