@@ -121,7 +121,7 @@ SESSIONS = (
     "SET diff:a 1 EX 100|GETSET diff:a 2|TTL diff:a|SET diff:a 1 EX 100|SETNX diff:a 3|TTL diff:a|"
     "MSET diff:a 1|TTL diff:a|DEL diff:a",
     "SET  v|GET |DEL ",
-    "KEYS diff:nosuch*|DBSIZE x|SCAN 0 MATCH diff:nosuch TYPE x",
+    "KEYS diff:nosuch*|DBSIZE x",
     "INFO nosuch|INFO nosuch NOSUCH|INFO cluster|INFO CLUSTER cluster",
     "CONFIG GET tcp-keepalive|CONFIG GET cluster-enabled|CONFIG GET unixsocket?",
     "ASKING x|READONLY x|READWRITE x",
