@@ -1,7 +1,7 @@
 """What a command is: the facts that COMMAND tells clients, how it may overlap with others, and the function that runs it.
 
-Theory. A client that pipelines expects its commands to take effect in order; `Overlap` says what may run side by side
-on one connection without anybody being able to tell (see sinks.py).
+Theory. A client that pipelines expects its commands to take effect in order. The kinds below say which commands may run
+side by side on one connection without anybody being able to tell (see base/lanes.py).
 """
 
 from __future__ import annotations
