@@ -29,7 +29,9 @@ HOT = (
     *(f"server/core/records/{name}.py" for name in ("records", "trees", "versions")),
     *(f"server/core/requests/{name}.py" for name in ("groups", "page_answers", "reads", "relays", "replica", "writes")),
     "server/core/collection/late.py",
-    *(f"server/shell/{name}.py" for name in ("admission", "connections", "durability", "links", "server")),
+    *(f"server/shell/{name}.py" for name in (
+        "admission", "connections", "durability", "flow", "links", "memory", "server",
+    )),
     "server/storage/rocksdb.py",
 )  # fmt: skip
 

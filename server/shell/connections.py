@@ -164,6 +164,8 @@ class Connection(asyncio.Protocol):
                         self._behind = True
                         self._server.admission.add(self)
                         break
+                    if not (self._input or self._reader.pending_bytes):
+                        break  # as nearly always: all that has come has begun
                 elif self._input:
                     data = self._input.popleft()
                     self._input_bytes -= len(data)
@@ -182,6 +184,7 @@ class Connection(asyncio.Protocol):
     def _begin(self, batch: list[list[bytes]]) -> bool:
         """HOT. Gives commands to the node. One that raises what nobody expected costs its client the connection and not the
         node, or a client that tries again could end one node after the other."""
+        self._server.admission.unchecked += len(batch)
         try:
             self._node.commands(self.session, batch, self._server.now_ms())
         except Exception:
@@ -347,12 +350,15 @@ class Connection(asyncio.Protocol):
         now_ms = self._server.now_ms()
         receive = self._node.receive
         frames = self._frames
+        statistics = self._node.state.statistics
+        needed = statistics.messages - statistics.unneeded_answers
         try:
             frames.feed(data)
             while (message := frames.next()) is not None:
                 receive(self.peer, message, now_ms)
         except _NONSENSE as error:
-            self._node.state.statistics.damaged_frames += 1
+            statistics.damaged_frames += 1
             log.error("damaged message from node %s (%s): %s", self.peer, self.session.address, error)
             self.transport.abort()
-        self._server.schedule_turn()
+        if statistics.messages - statistics.unneeded_answers != needed:
+            self._server.schedule_turn()

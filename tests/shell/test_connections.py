@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from protocol import resp
+from protocol.frames import FrameReader, encode_frame
 from server.core.base.config import Config
 from server.core.node import Node
+from server.core.outbox import Outbox
 from server.shell.connections import Connection
 from server.shell.memory import ClientMemory
-from tests.core.commands.talking import finish_turn, make_node
+from tests.core.commands.talking import finish_turn, make_node, member, reach
 
 
 class Transport:
@@ -65,6 +67,7 @@ class Queue:
 
     def __init__(self) -> None:
         self.waiting: list[Connection] = []
+        self.unchecked = 0
 
     def may_begin(self) -> bool:
         return not self.waiting
@@ -77,9 +80,10 @@ class Queue:
 class Shell:
     """A server with one client, whose turns are ended by the test."""
 
-    def __init__(self, transport: Transport, **settings: Any) -> None:
+    def __init__(self, transport: Transport, members: int = 1, **settings: Any) -> None:
         self.config = Config(engine="memory", **settings)
-        self.node: Node = make_node(config=self.config)
+        self.node: Node = make_node(members, config=self.config)
+        self.turns_asked = 0
         self.connections: dict[int, Connection] = {}
         self.arrivals: dict[int, Connection] = {}
         self.fellows: dict[int, Connection] = {}
@@ -95,6 +99,7 @@ class Shell:
 
     def schedule_turn(self) -> None:
         """The test ends it."""
+        self.turns_asked += 1
 
     def end_turn(self) -> None:
         """Ends a turn, and gives those their turn who have more to begin."""
@@ -164,3 +169,44 @@ def test_a_command_that_nobody_expected_to_fail_costs_its_client_the_connection(
     monkeypatch.setattr(shell.node, "commands", lambda *_: 1 // 0)
     shell.client.data_received(resp.command("PING"))
     assert transport.aborted and "internal error" in caplog.text and "ZeroDivisionError" in caplog.text
+
+
+def test_an_answer_that_no_request_needs_any_more_ends_no_turn() -> None:
+    """With R=2 the first owner that answers makes the quorum with this node; what the other one says changes nothing."""
+    transport = Transport()
+    shell = Shell(transport, members=3)
+    node = shell.node
+    for number in (2, 3):
+        reach(node, number)
+    key = next(key for key in map(str, range(100)) if node.route(key.encode()).plan.owned)
+    shell.client.data_received(resp.command("GET", key))
+    number = _number_of(finish_turn(node), b"READ")
+    turns = []
+    for replica in (2, 3):
+        before = shell.turns_asked
+        peer_of(shell, replica).data_received(encode_frame((b"SAME", 0, number)))
+        turns.append(shell.turns_asked - before)
+    shell.end_turn()
+    assert transport.written == b"$-1\r\n" and turns == [1, 0]
+    assert node.state.statistics.unneeded_answers == 1
+
+
+def peer_of(shell: Shell, number: int) -> Connection:
+    """A connection on which messages of that member come."""
+    transport = Transport()
+    connection = Connection(shell)  # type: ignore[arg-type]
+    connection.connection_made(transport)  # type: ignore[arg-type]
+    connection.peer = member(number).id
+    connection._frames = FrameReader(shell.config.frame_bytes_max)
+    return connection
+
+
+def _number_of(outbox: Outbox, kind: bytes) -> int:
+    """The number of a message of that kind that the turn has sent."""
+    for data in outbox.messages.values():
+        reader = FrameReader(1 << 20)
+        reader.feed(data)
+        while (message := reader.next()) is not None:
+            if message[0] == kind:
+                return int(message[2])
+    raise AssertionError(f"no {kind!r} was sent")

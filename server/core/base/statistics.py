@@ -11,6 +11,7 @@ class Statistics:
 
     turns: int = 0
     messages: int = 0  # from other nodes
+    unneeded_answers: int = 0  # of replicas, to groups of reads or writes that had their quorum
     commands: int = 0
     connections: int = 0
     rejected_connections: int = 0

@@ -143,8 +143,9 @@ class Records:
 
     def next_live_slot(self, slot: int, end_slot: int) -> int:
         """The first slot from `slot` on of which `has_live` is true; `end_slot` if there is none before that."""
-        counts = memoryview(self.trees.live)[slot:end_slot].tobytes()
-        found = min(slot + (len(counts) - len(counts.lstrip(b"\0"))) // self.trees.live.itemsize, end_slot)
+        counts = memoryview(self.trees.live)[slot:end_slot]
+        empty_bytes = counts.nbytes - len(counts.tobytes().lstrip(b"\0"))
+        found = min(slot + empty_bytes // counts.itemsize, end_slot)
         return min([found, *[spoilt for spoilt in self._spoilt if slot <= spoilt < found]])
 
     def is_spoilt(self, first_slot: int, end_slot: int) -> bool:

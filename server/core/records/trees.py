@@ -23,7 +23,7 @@ from typing import Final
 
 from librt.strings import read_i32_be, read_i64_be, read_i64_le
 from librt.vecs import vec
-from mypy_extensions import i64
+from mypy_extensions import i32, i64
 from xxhash import xxh3_64_digest
 
 from protocol.slots import SLOTS
@@ -56,9 +56,9 @@ class Trees:
         self._shift: i64 = PLACE_BITS - leaf_bits
         self._empty_hashes: dict[int, bytes] = {}
         self.leaves = vec[i64]([0] * (1 << leaf_bits))
-        self.counts = array("I", [0]) * SLOTS
-        self.live = array("I", [0]) * SLOTS
-        self.expiring = array("I", [0]) * SLOTS
+        self.counts = vec[i32]([0] * SLOTS)
+        self.live = vec[i32]([0] * SLOTS)
+        self.expiring = vec[i32]([0] * SLOTS)
 
     def change(self, key: bytes, old: bytes | None, new: bytes | None) -> None:
         """HOT. The record under storage key `key` was `old` and is `new` now; None is no record."""
@@ -125,8 +125,8 @@ class Trees:
         start, end = first_slot << shift, end_slot << shift
         for leaf in range(start, end):
             self.leaves[leaf] = 0
-        for counts in (self.counts, self.live, self.expiring):
-            counts[first_slot:end_slot] = array("I", [0]) * (end_slot - first_slot)
+        for slot in range(first_slot, end_slot):
+            self.counts[slot] = self.live[slot] = self.expiring[slot] = 0
 
     def spoil(self, slot: int) -> None:
         """What is stored in `slot` cannot be read: its leaves shall be equal to nobody's."""
@@ -138,7 +138,7 @@ class Trees:
 
     def encode(self) -> bytes:
         """The document from which `restore` makes the same tree."""
-        parts = [_little(counts).tobytes() for counts in (self.counts, self.live, self.expiring)]
+        parts = [_little(array("i", list(counts))).tobytes() for counts in (self.counts, self.live, self.expiring)]
         leaves = bytes(memoryview(self.leaves))
         size = 8 * _CHUNK_LEAVES
         empty = bytes(size)
@@ -158,7 +158,7 @@ class Trees:
             return False
         if checksum != xxh3_64_digest(document[8:]) or (version, leaf_bits) != (_VERSION, self.leaf_bits):
             return False
-        counts = array("I")
+        counts = array("i")
         start = _HEADER.size + _COUNTS * SLOTS * counts.itemsize
         counts.frombytes(document[_HEADER.size : start])
         counts = _little(counts)
@@ -166,7 +166,7 @@ class Trees:
             first = _INDEX.unpack_from(document, place)[0] * _CHUNK_LEAVES
             for offset, leaf in enumerate(_chunk_of(document, place + _INDEX.size)):
                 self.leaves[first + offset] = leaf
-        self.counts, self.live, self.expiring = (counts[SLOTS * n : SLOTS * (n + 1)] for n in range(_COUNTS))
+        self.counts, self.live, self.expiring = (vec[i32](counts[SLOTS * n : SLOTS * (n + 1)]) for n in range(_COUNTS))
         return True
 
 
@@ -179,6 +179,6 @@ def _little(counts: array[int]) -> array[int]:
     """The same numbers, their bytes little endian where those in memory are not, and back."""
     if sys.byteorder == "little":
         return counts
-    swapped = array("I", counts)
+    swapped = array("i", counts)
     swapped.byteswap()
     return swapped

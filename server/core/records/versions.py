@@ -185,6 +185,10 @@ def value_view(record: bytes, now_ms: int) -> memoryview | None:
 
 def standing(record: bytes) -> i64:
     """HOT. How the record counts among keys: DEAD, LASTING or EXPIRING, by its newest sibling, whatever the time."""
+    if read_i32_be(record, 8) == _SINGLE:
+        if record[_SINGLE_BYTES - 5] != VALUE:
+            return DEAD
+        return EXPIRING if read_i64_be(record, _SINGLE_BYTES - 13) else LASTING
     if read_i16_be(record, 10) == 1:
         start = _VALUE + _ENTRY * clock_entries(record)
         if record[start - 5] != VALUE:

@@ -104,8 +104,10 @@ class GroupTable(Generic[G]):
     def acked(self, node: str, number: int) -> None:
         """HOT. `node` has done what the group asked. A group that is no longer waiting is none of our business."""
         group = self._groups.get(number)
-        if group is None:
-            return
+        if group is None or not group.members:
+            self._state.statistics.unneeded_answers += 1  # the shell ends no turn for it
+            if group is None:
+                return
         owner = group.waiting.pop(node, None)
         if owner is None:
             if node not in group.plan.peers:
