@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from server.shell.server import Server
 
 log = logging.getLogger("dyn")
-PIECES = b"PIECES"  # says in an introduction, and in its answer, that large messages may come in pieces
-WELCOME_PIECES = b"+OK PIECES\r\n"
 # What reading a message raises that is damaged, or that no sound node would send.
 _NONSENSE = (DamagedFrame, LayoutError, ValueError, TypeError, LookupError, struct.error)
 REFUSAL = "ERR max number of clients reached"
@@ -322,8 +320,8 @@ class Connection(asyncio.Protocol):
     # Another node's connection
 
     def _become_peer(self, args: list[bytes]) -> None:
-        """DYN.PEER version cluster id incarnation [epoch revision [FOR id] [AT address] [PIECES]]: then frames come,
-        none go."""
+        """DYN.PEER version cluster id incarnation [epoch revision [FOR id] [AT address] [PIECES] [VIEW]]: then frames
+        come, none go."""
         server = self._server
         error = server.introductions.check(args)
         if error:
@@ -336,7 +334,7 @@ class Connection(asyncio.Protocol):
         server.fellows[self.session.id] = self
         self._forget_input()
         self._node.close_session(self.session)
-        self.transport.write(WELCOME_PIECES if PIECES in args[7:] else resp.OK)
+        self.transport.write(server.introductions.welcome(args))
         self._node.greeted(self.peer, server.now_ms())
         server.peer_arrived(self.peer, self.process)
         server.schedule_turn()

@@ -1,6 +1,7 @@
 """Membership: how nodes come, fetch what they are to own, let go what others own, and leave.
 
 membership.py     the layout that rules here: how it is met, stored, spread, and left behind
+views.py          which layout each peer has, and when to send it ours
 addresses.py      where this node is and where the others are, when those that the layout has lead nowhere
 copies.py         two processes with one node's id: a directory was copied
 steward.py        takes a change through its phases
