@@ -31,6 +31,7 @@ from server.core.membership.addresses import Addresses
 from server.core.membership.copies import Copies
 from server.core.membership.eviction import Eviction
 from server.core.membership.farewell import Farewell
+from server.core.membership.lives import Lives
 from server.core.membership.membership import Membership
 from server.core.membership.steward import Steward
 from server.core.membership.transfers import Transfers
@@ -121,7 +122,8 @@ class Node:
             self.state, self.background, self.computing, (self.reads, self.writes), self._layout_changed
         )
         self.copies = Copies(self.state, self.dispatcher.close, self.dispatcher.reopen)
-        self.addresses = Addresses(self.state, self.membership, self.copies)
+        self.lives = Lives(self.state, self.dispatcher.close, self.dispatcher.reopen)
+        self.addresses = Addresses(self.state, self.membership, self.copies, self.lives)
         self.transfers = Transfers(self.state, self.questions, self.background, self.membership)
         self.tasks.others = self.transfers.tasks
         self.steward = Steward(self.state, self.questions, self.background, self.membership)
@@ -188,6 +190,7 @@ class Node:
         state.at(now_ms)
         state.links.add(peer)
         self.copies.opened(peer)
+        self.lives.connected(peer)
         state.cluster_time.reached(peer)
         state.follow_time()
         state.going.pop(peer, None)
@@ -278,6 +281,7 @@ class Node:
         self.background.tick(now_ms)
         self.farewell.tick(now_ms)
         self.addresses.tick()
+        self.lives.tick(now_ms)
         self._peer_messages.confirm_kept()
         for peer in state.liveness.tick(now_ms):
             if peer in state.links:

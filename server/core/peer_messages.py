@@ -31,6 +31,7 @@ they do not, but for one kind; the simulator's datagrams and pieces show it for 
     GOSSIP, CLOCK, LAYOUT             who lives, whose monotonic clock reads what, who owns what
     TIME, TIMED                       what is your wall clock, and what is cluster time (cluster_time.py)
     VIEW                              which layout its sender goes by
+    MARK                              how far its sender's disk has got (lives.py)
     STAGED                            what operators have staged for the next layout
     FULL                              what its sender's disk has room for: 0 for writes again, see room.py
     ORDERLY                           its sender runs relayed commands of one key in order (chains.py), and takes short
@@ -172,6 +173,7 @@ class PeerMessages:
             b"VIEW": lambda peer, number, items: node.membership.heard_view(
                 peer, int(items[0]), int(items[1]), items[2]
             ),
+            b"MARK": lambda peer, number, items: node.lives.heard_mark(peer, int(items[0]), number),
             b"STAGED": lambda peer, number, items: node.staging.heard(items[0]),
             b"COPY": lambda peer, number, items: node.copies.told(items[0].decode("utf-8", "replace")),
             b"FULL": lambda peer, number, items: self._heard_of_room(peer, number),

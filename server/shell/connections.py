@@ -320,8 +320,8 @@ class Connection(asyncio.Protocol):
     # Another node's connection
 
     def _become_peer(self, args: list[bytes]) -> None:
-        """DYN.PEER version cluster id incarnation [epoch revision [FOR id] [AT address] [PIECES] [VIEW]]: then frames
-        come, none go."""
+        """DYN.PEER version cluster id incarnation [epoch revision [FOR id] [AT address] [LIVES lives] [PIECES] [VIEW]]:
+        then frames come, none go."""
         server = self._server
         error = server.introductions.check(args)
         if error:

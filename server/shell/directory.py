@@ -125,12 +125,12 @@ def check_unused(data: Path) -> None:
         raise _unusable(data, error) from error
 
 
-def put_aside(data: Path) -> Path | None:
-    """Moves a store that is damaged out of the way, and answers where it is now; None if there is none."""
+def put_aside(data: Path, reason: str = "damaged") -> Path | None:
+    """Moves a store out of the way, and answers where it is now, `reason` in its name; None if there is none."""
     if not data.exists():
         return None
     numbers = (number for number in range(1, 10_000))
-    aside = next(path for number in numbers if not (path := data.with_name(f"{data.name}.damaged-{number}")).exists())
+    aside = next(path for number in numbers if not (path := data.with_name(f"{data.name}.{reason}-{number}")).exists())
     try:
         data.rename(aside)
         _sync_directory(data.parent)

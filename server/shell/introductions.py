@@ -57,7 +57,7 @@ class Introductions:
         connected, way = self._server.way_to(peer)
         node.state.at(self._server.now_ms())
         incarnation = int(args[4]) if args[4].isdigit() and len(args[4]) <= _DIGITS_MAX else 0
-        refusal = node.copies.refusal(peer, incarnation, address, connected, way)
+        refusal = node.copies.refusal(peer, incarnation, address, connected, way) or node.lives.refusal(peer, args[5:])
         if not refusal:
             node.addresses.arrived(peer, incarnation, address)
         return refusal

@@ -280,6 +280,7 @@ class Inlet:
         connected = any(inlet.stands for inlet in host.links.inlets if inlet.sender == sender)
         node.state.at(host.now_ms())
         reason = node.copies.refusal(sender, int(introduction[4]), address, connected, host.links.way(sender))
+        reason = reason or node.lives.refusal(sender, introduction[5:])
         if not reason:
             node.addresses.arrived(sender, int(introduction[4]), address)
         return reason
