@@ -76,6 +76,7 @@ class Connection(asyncio.Protocol):
         self.held = False  # we do not go on before others have their values answered (flow.py)
         self._refused = False
         self._frames: FrameReader | None = None
+        self.message_bytes = 0  # held of a peer's message that has not come whole
         self.peer = ""
         self.process = b""  # of the peer: its incarnation
         self.transport: asyncio.Transport
@@ -119,6 +120,7 @@ class Connection(asyncio.Protocol):
         self._server.connections.pop(self.session.id, None)
         self._server.arrivals.pop(self.session.id, None)
         self._server.fellows.pop(self.session.id, None)
+        self.drop_message()
         self._forget_input()
         self._server.flow.gone(self)
         self._node.close_session(self.session)
@@ -353,4 +355,17 @@ class Connection(asyncio.Protocol):
             self._node.state.statistics.damaged_frames += 1
             log.error("damaged message from node %s (%s): %s", self.peer, self.session.address, error)
             self.transport.abort()
+        if self.message_bytes or frames.pending_bytes:
+            self._count_message(frames.pending_bytes)
         self._server.schedule_turn()
+
+    def _count_message(self, held_bytes: int) -> None:
+        """So much is held of the peer's message, which has not come whole."""
+        grown_bytes, self.message_bytes = held_bytes - self.message_bytes, held_bytes
+        self._server.introductions.inbound.held_changed(grown_bytes)
+
+    def drop_message(self) -> None:
+        """What has come of a peer's message is not kept any more."""
+        if self._frames is not None:
+            self._frames = FrameReader(self._server.config.frame_bytes_max)
+            self._count_message(0)

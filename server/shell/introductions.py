@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from protocol import resp
 from server.core.membership.addresses import looked_for
+from server.shell.inbound import Inbound
 
 if TYPE_CHECKING:
     from server.shell.server import Server
@@ -35,6 +36,7 @@ class Introductions:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self.inbound = Inbound(server)
         self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
 
     def check(self, args: list[bytes]) -> str:
@@ -57,7 +59,8 @@ class Introductions:
         connected, way = self._server.way_to(peer)
         node.state.at(self._server.now_ms())
         incarnation = int(args[4]) if args[4].isdigit() and len(args[4]) <= _DIGITS_MAX else 0
-        refusal = node.copies.refusal(peer, incarnation, address, connected, way) or node.lives.refusal(peer, args[5:])
+        refusal = node.copies.refusal(peer, incarnation, address, connected, way)
+        refusal = refusal or node.lives.refusal(peer, args[5:]) or self.inbound.refusal(peer)
         if not refusal:
             node.addresses.arrived(peer, incarnation, address)
         return refusal

@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         member = replace(member, address=advertised_address(place.listen, place.advertise))
         config = read_config(options.config, remembered)
         files = allow_files(config.clients_max)
-        config = replace(config, clients_max=files.clients)
+        config = replace(config, clients_max=files.clients, peers_max=min(config.peers_max, files.peers // 2))
         if options.rebuild:
             _begin_anew(options.dir / "data", place.listen)
         engine = _open(config, options.dir, files)
