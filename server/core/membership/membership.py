@@ -117,6 +117,8 @@ class Membership:
             present, offered = state.layout, self._offers[0]
             if present is None or present.cluster != offered.cluster or state.room == FOR_NOTHING:
                 self._offers.pop(0)
+                if present is None and state.room != FOR_NOTHING:  # this node has left meanwhile
+                    self._enter(offered)
                 continue
             following = yield from self._computing.run(merged(present, offered))
             if following != present:
