@@ -125,7 +125,7 @@ class Lives:
             self._tell(peer)
         del self._untold[:TELL_MAX]
         if state.room != FOR_NOTHING:
-            if now_ms - self._marked_ms >= MARK_MS and state.records.changes != self._changes:
+            if now_ms - self._marked_ms >= MARK_MS and state.records.record_batches != self._changes:
                 self._mark(now_ms)
             if self._is_news and now_ms - self._saved_ms >= SAVE_MS:
                 self._save_peers(now_ms)
@@ -141,7 +141,7 @@ class Lives:
         lives = [*self._past, (self._life, state.turn)][-LIVES_MAX:]
         state.records.put_document(_LIVES, json.dumps(lives, separators=(",", ":")).encode())
         self._pending = [*self._pending, state.turn][-PENDING_MAX:]
-        self._changes = state.records.changes
+        self._changes = state.records.record_batches
         self._marked_ms = now_ms
 
     def _tell(self, peer: str) -> None:

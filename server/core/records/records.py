@@ -83,7 +83,7 @@ class Records:
         self._young_bytes = 0
         self._writes: dict[bytes, bytes | None] = {}
         self._documents: dict[bytes, None] = {}  # those of them that are the node's own documents
-        self.changes = 0  # batches that held anything else
+        self.record_batches = 0  # batches that held anything but documents
         self.damaged = 0
         self.keys = 0
         self.on_damage: Callable[[bytes], None] = lambda stored_at: None
@@ -324,7 +324,7 @@ class Records:
         writes = self._writes
         if writes:
             self._writes = {}
-            self.changes += len(writes) > len(self._documents)
+            self.record_batches += len(writes) > len(self._documents)
             self._documents.clear()
             if self._trees_kept:
                 self._trees_kept = False
