@@ -188,6 +188,12 @@ class FrameReader:
         self._data = joined(self._data, self._start, data)
         self._start = 0
 
+    @property
+    def pending_bytes(self) -> int:
+        """HOT. What is held of a frame, or of a message in pieces, that has not come whole."""
+        pending = len(self._data) - self._start
+        return pending if self._assembly is None else pending + self._assembly.held_bytes
+
     def next(self) -> list[Any] | None:
         """The next message, its items bytes or lists of bytes; None if there is no whole one. HOT.
 

@@ -110,6 +110,11 @@ class Assembly:
         self._taken = 0
         self._parser: Any = None
 
+    @property
+    def held_bytes(self) -> int:
+        """What has come of a message that is not whole."""
+        return self._taken if self._parser is not None else 0
+
     def take(self, data: bytes, start: int, end: int, place: bytes) -> Any:
         """The piece that stands in `data` from `start` to `end`. Answers a parser that holds the whole message with its
         last piece, else None."""

@@ -9,7 +9,7 @@ handlers run to completion, so a whole cluster can be replayed from a seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from protocol.frames import BODY_BYTES, seal_small
@@ -31,6 +31,7 @@ from server.core.membership.addresses import Addresses
 from server.core.membership.copies import Copies
 from server.core.membership.eviction import Eviction
 from server.core.membership.farewell import Farewell
+from server.core.membership.lives import Lives
 from server.core.membership.membership import Membership
 from server.core.membership.steward import Steward
 from server.core.membership.transfers import Transfers
@@ -49,6 +50,7 @@ from server.core.requests.relays import STALE, Relays
 from server.core.requests.writes import Writes
 from server.core.ring.layout import Layout, Member
 from server.core.work.background import Background
+from server.core.work.computing import Computing
 from server.core.work.procedures import Procedure, Steps
 from server.core.work.questions import Questions
 from server.core.work.timers import Timers
@@ -85,19 +87,19 @@ class Node:
         self.writes = Writes(self.state)
         self.timers = Timers()
         self.background = Background(self.state, self.timers)
+        self.computing = Computing(self.state, self.background)
         run = self.dispatcher = Dispatcher(self)
         self.relays = Relays(self.state, run.run_all, run.run_in_order, run.retry, run.retry_in_order, run.refuse)
         self.questions = Questions(self.state, answerers(self))
         self.anti_entropy = AntiEntropy(self.state, self.questions, self.background)
         self.jobs = RepairJobs(self.state, self.questions, self.background)
         self.tasks = RepairTasks(self.state, self.questions, self.background)
-        self.staging = Staging(self.state)
+        self.staging = Staging(self.state, self.computing)
         self.sessions: dict[int, Session] = {}
         self.facts: dict[str, str] = {}  # what the shell knows of its process, for INFO
         self.peer_links: Callable[[], list[PeerLink]] = list  # the shell's, for CLUSTER LINKS
         self._closing: list[Session] = []
         self._resuming: dict[Session, None] = {}  # sessions with commands that may begin, now or in the next turn
-        self._routed_generation = -1
         self._ticked_ms = -1
         self._next_session = 0
         self._peer_messages = PeerMessages(self)
@@ -116,9 +118,12 @@ class Node:
         self.hint_replay = HintReplay(self.state, self.background, self.questions, self.eviction.notice)
         self.writes.let_go = self.eviction.notice
         self.scrub = Scrub(self.state, self.questions, self.background, self.collection, self.eviction.notice)
-        self.membership = Membership(self.state, self.background, (self.reads, self.writes), self._layout_changed)
+        self.membership = Membership(
+            self.state, self.background, self.computing, (self.reads, self.writes), self._layout_changed
+        )
         self.copies = Copies(self.state, self.dispatcher.close, self.dispatcher.reopen)
-        self.addresses = Addresses(self.state, self.membership, self.copies)
+        self.lives = Lives(self.state, self.dispatcher.close, self.dispatcher.reopen)
+        self.addresses = Addresses(self.state, self.membership, self.copies, self.lives)
         self.transfers = Transfers(self.state, self.questions, self.background, self.membership)
         self.tasks.others = self.transfers.tasks
         self.steward = Steward(self.state, self.questions, self.background, self.membership)
@@ -178,17 +183,18 @@ class Node:
 
     # Peers
 
-    def connected(self, peer: str, now_ms: int) -> None:
-        """The shell has a connection on which our messages reach `peer`. It learns our layout first of all."""
+    def connected(self, peer: str, now_ms: int, view: Sequence[bytes] = ()) -> None:
+        """The shell has a connection on which our messages reach `peer`, which has answered with the `view` of its layout.
+        It learns ours first of all, unless it has it."""
         state = self.state
         state.at(now_ms)
         state.links.add(peer)
         self.copies.opened(peer)
+        self.lives.connected(peer)
         state.cluster_time.reached(peer)
         state.follow_time()
         state.going.pop(peer, None)
-        if state.layout is not None:
-            state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
+        self.membership.views.connected(peer, view)
         state.send(peer, state.message(b"ORDERLY", 0))
         if state.disk_full:
             state.send(peer, state.message(b"FULL", state.room))
@@ -275,6 +281,7 @@ class Node:
         self.background.tick(now_ms)
         self.farewell.tick(now_ms)
         self.addresses.tick()
+        self.lives.tick(now_ms)
         self._peer_messages.confirm_kept()
         for peer in state.liveness.tick(now_ms):
             if peer in state.links:
@@ -318,11 +325,10 @@ class Node:
     def take(self) -> Outbox:
         """Ends the turn. Requests that finish at once may begin others, so this goes on until nothing is left to begin."""
         state = self.state
-        if state.liveness.generation != self._routed_generation:
-            self._routed_generation = state.liveness.generation
+        if state.liveness.generation != state.routed_generation:
             state.reroute()
         state.statistics.turns += 1
-        due = self._answer()
+        due = dict.fromkeys(self._answer())  # who got answers twice is in it once: `flush` counts what leaves at once
         self.relays.launch()
         self.farewell.look()
         replies = [(session, data) for session in due if (data := session.flush()) or session.flushed]

@@ -31,6 +31,7 @@ they do not, but for one kind; the simulator's datagrams and pieces show it for 
     GOSSIP, CLOCK, LAYOUT             who lives, whose monotonic clock reads what, who owns what
     TIME, TIMED                       what is your wall clock, and what is cluster time (cluster_time.py)
     VIEW                              which layout its sender goes by
+    MARK                              how far its sender's disk has got (lives.py)
     STAGED                            what operators have staged for the next layout
     FULL                              what its sender's disk has room for: 0 for writes again, see room.py
     ORDERLY                           its sender runs relayed commands of one key in order (chains.py), and takes short
@@ -50,7 +51,6 @@ from server.core.base.room import FOR_WRITES
 from server.core.collection.late import carries_records
 from server.core.liveness.liveness import decode_table, encode_table
 from server.core.requests import replica
-from server.core.ring.layout import Layout
 
 if TYPE_CHECKING:
     from server.core.node import Node
@@ -169,10 +169,11 @@ class PeerMessages:
             b"TIME": lambda peer, number, items: self._tell_time(peer, number),
             b"TIMED": lambda peer, number, items: self._timed(peer, number, items),
             b"CLOCKOFF": lambda peer, number, items: node.clock_report.told(peer, number),
-            b"LAYOUT": lambda peer, number, items: self._heard_layout(items[0]),
+            b"LAYOUT": lambda peer, number, items: node.membership.heard_layout(peer, items[0]),
             b"VIEW": lambda peer, number, items: node.membership.heard_view(
                 peer, int(items[0]), int(items[1]), items[2]
             ),
+            b"MARK": lambda peer, number, items: node.lives.heard_mark(peer, int(items[0]), number),
             b"STAGED": lambda peer, number, items: node.staging.heard(items[0]),
             b"COPY": lambda peer, number, items: node.copies.told(items[0].decode("utf-8", "replace")),
             b"FULL": lambda peer, number, items: self._heard_of_room(peer, number),
@@ -269,8 +270,6 @@ class PeerMessages:
         state.liveness.merge(decode_table(items[1:]), peer, state.now_ms)
         if peer not in state.links:
             return
-        if state.layout is not None and int(items[0]) < state.layout.epoch:
-            state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
         if wants_answer:
             self.gossip(peer, 0)
 
@@ -280,8 +279,3 @@ class PeerMessages:
         else:
             self._state.full.pop(peer, None)
         self._state.reroute()
-
-    def _heard_layout(self, document: bytes) -> None:
-        present = self._state.layout
-        if present is None or document != present.encode():
-            self._node.offer_layout(Layout.decode(document))

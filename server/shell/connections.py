@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from server.shell.server import Server
 
 log = logging.getLogger("dyn")
-PIECES = b"PIECES"  # says in an introduction, and in its answer, that large messages may come in pieces
-WELCOME_PIECES = b"+OK PIECES\r\n"
 # What reading a message raises that is damaged, or that no sound node would send.
 _NONSENSE = (DamagedFrame, LayoutError, ValueError, TypeError, LookupError, struct.error)
 REFUSAL = "ERR max number of clients reached"
@@ -78,6 +76,7 @@ class Connection(asyncio.Protocol):
         self.held = False  # we do not go on before others have their values answered (flow.py)
         self._refused = False
         self._frames: FrameReader | None = None
+        self.message_bytes = 0  # held of a peer's message that has not come whole
         self.peer = ""
         self.process = b""  # of the peer: its incarnation
         self.transport: asyncio.Transport
@@ -121,6 +120,7 @@ class Connection(asyncio.Protocol):
         self._server.connections.pop(self.session.id, None)
         self._server.arrivals.pop(self.session.id, None)
         self._server.fellows.pop(self.session.id, None)
+        self.drop_message()
         self._forget_input()
         self._server.flow.gone(self)
         self._node.close_session(self.session)
@@ -325,8 +325,8 @@ class Connection(asyncio.Protocol):
     # Another node's connection
 
     def _become_peer(self, args: list[bytes]) -> None:
-        """DYN.PEER version cluster id incarnation [epoch revision [FOR id] [AT address] [PIECES]]: then frames come,
-        none go."""
+        """DYN.PEER version cluster id incarnation [epoch revision [FOR id] [AT address] [LIVES lives] [PIECES] [VIEW]]:
+        then frames come, none go."""
         server = self._server
         error = server.introductions.check(args)
         if error:
@@ -339,7 +339,7 @@ class Connection(asyncio.Protocol):
         server.fellows[self.session.id] = self
         self._forget_input()
         self._node.close_session(self.session)
-        self.transport.write(WELCOME_PIECES if PIECES in args[7:] else resp.OK)
+        self.transport.write(server.introductions.welcome(args))
         self._node.greeted(self.peer, server.now_ms())
         server.peer_arrived(self.peer, self.process)
         server.schedule_turn()
@@ -360,5 +360,18 @@ class Connection(asyncio.Protocol):
             statistics.damaged_frames += 1
             log.error("damaged message from node %s (%s): %s", self.peer, self.session.address, error)
             self.transport.abort()
+        if self.message_bytes or frames.pending_bytes:
+            self._count_message(frames.pending_bytes)
         if statistics.messages - statistics.unneeded_answers != needed:
             self._server.schedule_turn()
+
+    def _count_message(self, held_bytes: int) -> None:
+        """So much is held of the peer's message, which has not come whole."""
+        grown_bytes, self.message_bytes = held_bytes - self.message_bytes, held_bytes
+        self._server.introductions.inbound.held_changed(grown_bytes)
+
+    def drop_message(self) -> None:
+        """What has come of a peer's message is not kept any more."""
+        if self._frames is not None:
+            self._frames = FrameReader(self._server.config.frame_bytes_max)
+            self._count_message(0)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from server.core.ring.layout import Member
+from server.core.ring.layout_faults import name_faults
 
 log = logging.getLogger("dyn")
 
@@ -87,6 +88,9 @@ def open_directory(path: Path, wishes: Wishes) -> tuple[Member, Place, dict[str,
         zone=wishes.zone or known.get("zone") or "default",
         weight=wishes.weight or known.get("weight") or 1,
     )
+    if not known or wishes.id or wishes.name:
+        for fault in name_faults(member.id, member.name):
+            raise DirectoryError(f"{fault}: give another one with --id or --name")
     given = {"engine": wishes.engine or known.get("engine"), "fsync": wishes.fsync or known.get("fsync")}
     seeds = wishes.seeds or known.get("seeds") or ()
     place = Place(member.address, wishes.advertise or known.get("advertise") or "", tuple(map(str, seeds)))
@@ -121,12 +125,12 @@ def check_unused(data: Path) -> None:
         raise _unusable(data, error) from error
 
 
-def put_aside(data: Path) -> Path | None:
-    """Moves a store that is damaged out of the way, and answers where it is now; None if there is none."""
+def put_aside(data: Path, reason: str = "damaged") -> Path | None:
+    """Moves a store out of the way, and answers where it is now, `reason` in its name; None if there is none."""
     if not data.exists():
         return None
     numbers = (number for number in range(1, 10_000))
-    aside = next(path for number in numbers if not (path := data.with_name(f"{data.name}.damaged-{number}")).exists())
+    aside = next(path for number in numbers if not (path := data.with_name(f"{data.name}.{reason}-{number}")).exists())
     try:
         data.rename(aside)
         _sync_directory(data.parent)

@@ -7,7 +7,7 @@ purpose has its share, no share can be taken by another, and what gives way is t
 |---|---|---|
 | process | `PROCESS_FILES` | standard streams, event loop, listening sockets, lock of the directory |
 | arrivals | `ARRIVAL_FILES` | connections that are over the limit of clients, until they are told so (connections.py) |
-| peers | a sixteenth, `PEER_FILES_MIN` to `PEER_FILES_MAX` | two connections a peer, and those that replace broken ones |
+| peers | a sixteenth, `PEER_FILES_MIN` to `PEER_FILES_MAX` | two connections a peer; half are theirs to us (inbound.py) |
 | storage | a quarter, `STORAGE_FILES_MIN` to `STORAGE_FILES_MAX` | sorted files, logs (storage/rocksdb.py) |
 | clients | the rest, `clients_max` at most | one connection each |
 
@@ -40,10 +40,11 @@ class TooFewFiles(OSError):
 
 @dataclass(frozen=True, slots=True)
 class FileShares:
-    """How many files clients and storage may have open, and how many the process needs for all purposes."""
+    """How many files clients, storage and peers may have open, and how many the process needs for all purposes."""
 
     clients: int
     storage: int
+    peers: int
     total: int
 
 
@@ -59,7 +60,7 @@ def share_files(allowed: int, clients_max: int) -> FileShares:
             f"this process may open {allowed} files, and a node needs {needed} at least: raise the hard limit "
             "(`ulimit -Hn`, LimitNOFILE of systemd)"
         )
-    return FileShares(clients, storage, clients + reserved)
+    return FileShares(clients, storage, peers, clients + reserved)
 
 
 def allow_files(clients_max: int) -> FileShares:

@@ -6,15 +6,29 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from protocol import resp
 from server.core.membership.addresses import looked_for
+from server.shell.inbound import Inbound
 
 if TYPE_CHECKING:
     from server.shell.server import Server
 
 log = logging.getLogger("dyn")
 PEER_VERSION = 1
+PIECES = b"PIECES"  # says in an introduction, and in its answer, that large messages may come in pieces
+VIEW = b"VIEW"  # says in an introduction that a view (views.py) may stand in the answer, and precedes it there
 _REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
 _DIGITS_MAX = 18
+
+
+def welcome_of(line: bytes) -> tuple[bool, list[bytes]] | None:
+    """Of the answer to our introduction: whether the peer reads pieces, and the view of its layout, empty where it tells
+    none; None if we are refused, or the line has not come whole."""
+    words = line.split()
+    if words[:1] != [b"+OK"] or not line.endswith(b"\r\n"):
+        return None
+    place = words.index(VIEW) + 1 if VIEW in words else len(words)
+    return PIECES in words, words[place : place + 3]
 
 
 class Introductions:
@@ -22,6 +36,7 @@ class Introductions:
 
     def __init__(self, server: Server) -> None:
         self._server = server
+        self.inbound = Inbound(server)
         self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
 
     def check(self, args: list[bytes]) -> str:
@@ -45,9 +60,18 @@ class Introductions:
         node.state.at(self._server.now_ms())
         incarnation = int(args[4]) if args[4].isdigit() and len(args[4]) <= _DIGITS_MAX else 0
         refusal = node.copies.refusal(peer, incarnation, address, connected, way)
+        refusal = refusal or node.lives.refusal(peer, args[5:]) or self.inbound.refusal(peer)
         if not refusal:
             node.addresses.arrived(peer, incarnation, address)
         return refusal
+
+    def welcome(self, args: Sequence[bytes]) -> bytes:
+        """The answer to the introduction of a node that is welcome. An older node takes no words but those it has told."""
+        words = [word for word in (PIECES,) if word in args[7:]]
+        if VIEW in args[7:]:
+            view = self._server.node.membership.view()
+            words += [VIEW, *(word if isinstance(word, bytes) else str(word).encode() for word in view)]
+        return b" ".join([resp.OK.strip(), *words]) + b"\r\n"
 
     def report_refusal(self, peer: Sequence[bytes], address: str, error: str) -> None:
         """A node was refused, as it may be four times a second: logged when there is something new to say."""

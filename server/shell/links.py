@@ -29,8 +29,7 @@ from protocol import resp
 from server.core.membership.addresses import ELSEWHERE, SILENT, STOPPED, UNREACHABLE, UNRESOLVED
 from server.core.membership.copies import Way
 from server.core.ring.addresses import is_unknown
-from server.shell.connections import PIECES, WELCOME_PIECES
-from server.shell.introductions import PEER_VERSION
+from server.shell.introductions import PEER_VERSION, PIECES, VIEW, welcome_of
 from server.shell.outbound import BUFFER_BYTES, Outbound
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ class Link(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=BUFFER_BYTES)
         node = self._server.node
         introduction = node.membership.introduction()
-        abilities = (PIECES,) if len(introduction) == _WHOLE_INTRODUCTION else ()
+        abilities = (PIECES, VIEW) if len(introduction) == _WHOLE_INTRODUCTION else ()
         words = (*introduction, *node.addresses.greeting(self.peer), *abilities)
         self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, *words))
 
@@ -120,13 +119,14 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The peer's one answer."""
         self._answer += data
-        if self._answer in (resp.OK, WELCOME_PIECES):
+        if (welcome := welcome_of(self._answer)) is not None:
+            reads_pieces, view = welcome
             self._open = True
             self._failed = False
             self._send_kept()
             if self._transport is not None:
-                self.outbound.open(self._transport, self._answer == WELCOME_PIECES)
-            self._server.node.connected(self.peer, self._server.now_ms())
+                self.outbound.open(self._transport, reads_pieces)
+            self._server.node.connected(self.peer, self._server.now_ms(), view)
             self._server.schedule_turn()
         elif self._answer.endswith(b"\r\n"):
             text = self._answer.decode("utf-8", "replace").strip()

@@ -35,7 +35,7 @@ from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
 from server.shell.files import FileShares, allow_files
 from server.shell.finding import Finding
 from server.shell.joining import Joining
-from server.shell.server import AGAIN, Server
+from server.shell.server import AGAIN, ANEW, Server
 from server.storage.engine import Engine, StorageDamaged, StorageError, StorageFull
 from server.storage.engines import open_engine
 
@@ -62,14 +62,19 @@ def main(argv: list[str] | None = None) -> int:
         member = replace(member, address=advertised_address(place.listen, place.advertise))
         config = read_config(options.config, remembered)
         files = allow_files(config.clients_max)
-        config = replace(config, clients_max=files.clients)
+        config = replace(config, clients_max=files.clients, peers_max=min(config.peers_max, files.peers // 2))
         if options.rebuild:
             _begin_anew(options.dir / "data", place.listen)
         engine = _open(config, options.dir, files)
         try:
             refuse_stranger(make_node(member, engine, config), options.dir)
             remember(options.dir, member, place, remembered)
-            return _live(member, place, engine, config, options)
+            aside = ""
+            while (status := _live(member, place, engine, config, options, aside)) == ANEW:
+                _close(engine)
+                aside = _set_back(options.dir / "data")
+                engine = _open(config, options.dir, files)
+            return status
         finally:
             _close(engine)
     except (ConfigError, DirectoryError, AddressError, StorageError, LayoutError, DamagedRecord, OSError) as error:
@@ -116,6 +121,18 @@ def _begin_anew(data: Path, address: str) -> None:
         aside = put_aside(data)
     if aside is not None:
         log.warning("the store is now %s: delete it once the node is whole again", aside)
+
+
+def _set_back(data: Path) -> str:
+    """The store is an older copy, and the cluster has forgotten since what was deleted: moves it away, and answers where
+    to. Raises DirectoryError."""
+    aside = put_aside(data, "set-back")
+    name = aside.name if aside is not None else ""
+    log.critical(
+        "this node came back with an older copy of its directory, which lacks what it had told the other members: the "
+        "store is now %s, and the others fill an empty one; delete it once the node is whole again", aside
+    )  # fmt: skip
+    return name
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -217,11 +234,14 @@ def refuse_stranger(node: Node, directory: Path) -> None:
     )
 
 
-def _live(member: Member, place: Place, engine: Engine, config: Config, options: argparse.Namespace) -> int:
-    """The lives of the node in this process: another one begins when its disk was full. Answers the exit status."""
+def _live(member: Member, place: Place, engine: Engine, config: Config, options: argparse.Namespace, aside: str) -> int:
+    """The lives of the node on its present store, which begins empty if another one was set `aside`: another life begins
+    when its disk was full. Answers the exit status, or ANEW if the store is to be set aside."""
     refuses = False
     while True:
         node = make_node(member, engine, config)
+        if aside:
+            node.lives.set_aside(aside)
         status = uvloop.run(_serve(node, place, engine, config, options.dir, options.join, refuses))
         if status != AGAIN:
             return status
@@ -231,7 +251,7 @@ def _live(member: Member, place: Place, engine: Engine, config: Config, options:
 async def _serve(
     node: Node, place: Place, engine: Engine, config: Config, directory: Path, joined: Sequence[str], refuses: bool
 ) -> int:
-    """One life of the node; its exit status, or AGAIN. `refuses`: its engine takes no writes."""
+    """One life of the node; its exit status, AGAIN or ANEW. `refuses`: its engine takes no writes."""
     loop = asyncio.get_running_loop()
     server = Server(node, engine, config, directory, loop, refuses)
     node.started_ms = server.now_ms()
@@ -254,6 +274,6 @@ async def _serve(
     for task in tasks:
         task.cancel()
     server.stop()
-    if status != AGAIN:
+    if status not in (AGAIN, ANEW):
         log.info("node %s has stopped", member.name)
     return status

@@ -39,6 +39,7 @@ log = logging.getLogger("dyn")
 SLEPT_MS_MIN = 1000  # less is the time between two readings of clocks
 STOP_REQUESTS = 3  # a node that stops asks its peers twice and waits for its requests: each takes one timeout at most
 AGAIN = -1  # in place of an exit status: this life of the node is over, and the process begins another one
+ANEW = -2  # the same, on an empty store
 LINGER_S = 1.0  # how long a link to a node that is no member any more is kept, for what it still has to hear
 
 
@@ -146,6 +147,8 @@ class Server:
             return
         if self.stopping and self.node.farewell.over:
             self._finish(0)
+        if self.node.lives.must_begin_anew:
+            self._finish(ANEW)
         if self.node.has_more:
             self.schedule_turn()
         self.admission.schedule()

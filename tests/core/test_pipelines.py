@@ -108,3 +108,16 @@ def test_many_large_values_are_read_over_several_turns() -> None:
 def test_a_large_reply_is_one_reply() -> None:
     reply = LargeReply([b"$3\r\n", memoryview(b"abc"), b"\r\n"], 3)
     assert reply.joined() == b"$3\r\nabc\r\n"
+
+
+def test_what_leaves_a_connection_in_a_turn_is_counted_once_however_often_it_got_answers() -> None:
+    """It was listed twice, and counted as having sent nothing: the estimate of its replies was a hundred times too big."""
+    node = make_node(1)
+    client = Client(node)
+    lines = ("SET a 1", "GET a", "DEL a", "CLIENT SETNAME x", "GET a", "DYN.QUORUM")
+    for line in lines:
+        node.command(client.session, [word.encode() for word in line.split()], 0)
+    outbox = finish_turn(node)
+    [(session, replies)] = outbox.replies
+    assert session is client.session
+    assert (session.flushed, session.flushed_bytes) == (len(lines), len(replies))

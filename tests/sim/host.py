@@ -62,6 +62,7 @@ class Host(WallClock):
         self.links = Links(self)
         self.node: Node | None = None
         self.on_start: Callable[[Host], None] = lambda host: None
+        self.on_set_aside: Callable[[Host], None] = lambda host: None
         self.life = 0  # grows with each start and each death of the process: what belongs to an earlier one is void
         self.powered = True
         self.frozen = False
@@ -250,6 +251,16 @@ class Host(WallClock):
                 self._set_timer(life)
         if self.node is not None:
             self.links.follow(self.node.state.layout)
+        if self.node is not None and self.node.lives.must_begin_anew:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """The store is set aside, and the process goes on with an empty one (server/shell/process.py)."""
+        self.trace(f"{self.member.name} sets its store aside")
+        self.kill()
+        self.on_set_aside(self)
+        self.start()
+        self.running.lives.set_aside("data.set-back-1")
 
     def finish_turn(self, outbox: Outbox) -> None:
         """Commit, then speak."""

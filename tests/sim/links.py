@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from protocol import resp
-from protocol.frames import DamagedFrame, FrameReader
+from protocol.frames import DamagedFrame, FrameReader, Item
 from protocol.pieces import PieceQueue
 from protocol.requests import RequestLimits, RequestReader
 from server.core.membership.addresses import STOPPED, UNREACHABLE, looked_for
@@ -157,10 +157,10 @@ class Link:
         introduction = (*node.membership.introduction(), *node.addresses.greeting(self.peer))
         self._pipe.write_whole(resp.command(b"DYN.PEER", 1, *introduction))
 
-    def welcomed(self, pipe: Pipe) -> None:
-        """The peer has answered our introduction over `pipe`."""
+    def welcomed(self, pipe: Pipe, view: Sequence[bytes]) -> None:
+        """The peer has answered our introduction over `pipe`, with the view of its layout."""
         if pipe.open and pipe is self._pipe:
-            self._deliver(self._opened)
+            self._deliver(lambda: self._opened(view))
 
     def turned_away(self, pipe: Pipe, reason: str) -> None:
         """The peer does not take us for a fellow."""
@@ -174,11 +174,11 @@ class Link:
         if self._pipe is not None:
             self._pipe.abort()
 
-    def _opened(self) -> None:
+    def _opened(self, view: Sequence[bytes]) -> None:
         if self._pipe is not None and self._pipe.open:
             self._open = True
             self._failed = False
-            self._host.running.connected(self.peer, self._host.now_ms())
+            self._host.running.connected(self.peer, self._host.now_ms(), view)
 
     def _lost(self) -> None:
         self._deliver(self._closed)
@@ -244,6 +244,7 @@ class Inlet:
         self.sender = sender
         self._link = link
         self.process = b""  # the incarnation of the sender, once it has been taken for a fellow
+        self._view: tuple[Item, ...] = ()  # of the receiver, when it answered
         self._introduction: RequestReader | None = RequestReader(RequestLimits(1 << 20, 100, 1 << 10))
         self._frames = FrameReader(host.config.frame_bytes_max)
 
@@ -265,6 +266,7 @@ class Inlet:
                 self.process = introduction[4]
                 self._host.running.greeted(self.sender, self._host.now_ms())
                 self._host.links.arrived(self)
+            self._view = self._host.running.membership.view()
             self._answer(reason)
 
     def _reason(self, introduction: list[bytes]) -> str:
@@ -278,6 +280,7 @@ class Inlet:
         connected = any(inlet.stands for inlet in host.links.inlets if inlet.sender == sender)
         node.state.at(host.now_ms())
         reason = node.copies.refusal(sender, int(introduction[4]), address, connected, host.links.way(sender))
+        reason = reason or node.lives.refusal(sender, introduction[5:])
         if not reason:
             node.addresses.arrived(sender, int(introduction[4]), address)
         return reason
@@ -296,7 +299,8 @@ class Inlet:
         if reason:
             network.events.after(delay_ms, lambda: self._link.turned_away(self.pipe, reason))
         else:
-            network.events.after(delay_ms, lambda: self._link.welcomed(self.pipe))
+            view = [word if isinstance(word, bytes) else str(word).encode() for word in self._view]
+            network.events.after(delay_ms, lambda: self._link.welcomed(self.pipe, view))
 
     def _take_frames(self, data: bytes) -> None:
         host = self._host

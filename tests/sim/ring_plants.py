@@ -16,6 +16,7 @@ from server.core.membership import membership
 from server.core.membership.eviction import Eviction
 from server.core.membership.membership import Membership
 from server.core.membership.transfers import Transfers
+from server.core.ring.computation import Computation
 from server.core.ring.layout import Layout
 from tests.sim.plants import Patch, Plant
 
@@ -50,11 +51,19 @@ def _count_both_rows_as_one(patch: Patch) -> None:
 
 
 def _keep_the_winner_only(patch: Patch) -> None:
-    patch(membership, "merge", lambda one, other: one if one.wins_over(other) else other)
+    def merged(one: Layout, other: Layout) -> Computation[Layout]:
+        yield 1
+        return one if one.wins_over(other) else other
+
+    patch(membership, "merged", merged)
 
 
 def _go_back(patch: Patch) -> None:
-    patch(membership, "merge", lambda one, other: other)
+    def merged(one: Layout, other: Layout) -> Computation[Layout]:
+        yield 1
+        return other
+
+    patch(membership, "merged", merged)
 
 
 def _listen_to_the_removed(patch: Patch) -> None:

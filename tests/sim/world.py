@@ -73,6 +73,7 @@ class World:
             member, Disk(member.id, self.log, self.events), self.events, self.network, self.rng, config, self.trace
         )
         host.at = self.at
+        host.on_set_aside = self.wipe
         return host
 
     def add_host(self) -> Host:

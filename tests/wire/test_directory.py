@@ -12,7 +12,7 @@ import pytest
 from server.core.membership.addresses import STOPPED, UNREACHABLE, UNRESOLVED
 from server.shell import addresses
 from server.shell.addresses import AddressError, advertised_address
-from server.shell.directory import Place, Wishes, open_directory, remember
+from server.shell.directory import DirectoryError, Place, Wishes, open_directory, remember
 from server.shell.links import trouble_of
 
 
@@ -52,6 +52,15 @@ def test_what_is_handed_on(listen: str, advertise: str, handed_on: str, monkeypa
     monkeypatch.setattr(addresses, "_ipv4_hosts", lambda: ["192.0.2.1"])
     monkeypatch.setattr(addresses, "_ipv6_hosts", lambda: ["[2001:db8::1]"])
     assert advertised_address(listen, advertise) == handed_on
+
+
+@pytest.mark.parametrize(
+    "wishes", [Wishes(id="1" * 300), Wishes(id="a b"), Wishes(id="n\u00e4"), Wishes(name="n" * 300), Wishes(name="a b")]
+)
+def test_a_node_with_an_id_or_a_name_that_no_member_may_have_does_not_start(tmp_path: Path, wishes: Wishes) -> None:
+    with pytest.raises(DirectoryError, match=r"the (id|name) of a node is 1 to 128 .* give another one"):
+        open_directory(tmp_path, wishes)
+    assert not any(tmp_path.iterdir())
 
 
 def test_where_there_is_a_choice_the_operator_has_to_make_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,10 @@ class Config:
     idle_timeout_ms: int = 0  # close clients idle for longer; 0 never, as Redis' `timeout`
 
     # Peers
+    peers_max: int = 256  # connections of other nodes
+    peer_input_bytes_max: int = (
+        512 << 20
+    )  # of all nodes' messages that have not come whole: past it the greediest is cut
     frame_bytes_max: int = 256 << 20
     large_message_bytes: int = 256 << 10  # from so many on a message travels in pieces of a quarter of that
     batch_bytes_max: int = 4 << 20  # a group of writes is sent once it has grown to this, at the latest
@@ -131,6 +135,7 @@ _FITS = (
     ("request_bytes_max", "frame_bytes_max", 1, "nodes relay requests to each other"),
     ("record_bytes_max", "frame_bytes_max", 4, "replicas join what several coordinators have written meanwhile"),
     ("frame_bytes_max", "peer_buffer_bytes_max", 1, "a link must carry the largest message"),
+    ("frame_bytes_max", "peer_input_bytes_max", 1, "the largest message must come whole"),
     ("peer_backlog_bytes_max", "peer_buffer_bytes_max", 1, "a slow peer is spared before its link is cut"),
     ("values_in_flight_bytes_max", "peer_buffer_bytes_max", 1, "all clients' values may be on their way to one peer"),
 )

@@ -68,6 +68,14 @@ def refused_as_copy(reason: str) -> ErrorReply:
     return ErrorReply.of(f"CLUSTERDOWN this process serves no requests, for the cluster refuses it: {reason}")
 
 
+def has_gone_back(name: str) -> ErrorReply:
+    """The directory of node `name` is an older copy, and the others refuse it."""
+    return ErrorReply.of(
+        f"CLUSTERDOWN node {name} runs on an older copy of its directory, and other members refuse it: use "
+        "another node of the cluster"
+    )
+
+
 def is_leaving(name: str) -> ErrorReply:
     """Node `name` is about to be let go, and begins nothing more that it might not see end."""
     return ErrorReply.of(f"CLUSTERDOWN node {name} is leaving its cluster: use another node of the cluster")

@@ -159,8 +159,10 @@ def _stand_ins(
     """Who coordinates a partition if these are able to, and who stands in for the owners that are not, where this node
     has to know."""
     keepers = layout.keepers(partition)
+    if all(map(able.__getitem__, keepers)):
+        return keepers[0], ()
     first = next((owner for owner in keepers if able[owner]), None)
-    if first is not None and (self_id not in keepers or all(able[owner] for owner in keepers)):
+    if first is not None and self_id not in keepers:
         return first, ()
     fallbacks = [node for node in layout.preference_list(partition)[len(keepers) :] if able[node]]
     if first is None:

@@ -46,6 +46,7 @@ class State:
     read_quorum = 1
     write_quorum = 1
     has_time = False  # keys may be judged by `time_ms`, and dots made
+    routed_generation = -1  # of `liveness`, when the routes were computed
     members: frozenset[str] = frozenset()  # ids of the layout: nobody else is listened to; never iterated
     in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
     no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
@@ -199,6 +200,7 @@ class State:
 
     def reroute(self) -> None:
         """Liveness or the layout has changed: compute the routes anew."""
+        self.routed_generation = self.liveness.generation
         if self.layout is not None:
             self.routes = self.deletion_routes = build_routes(self.layout, self.id, self.is_usable, self.has_room)
             if self.disk_full or self.full:

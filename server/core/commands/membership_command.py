@@ -26,13 +26,15 @@ from server.core.liveness.liveness import State as Liveness
 from server.core.operators import documents
 from server.core.operators.planning import change_document, empty_plan, names_of, plan
 from server.core.operators.sizes import sizes_of
-from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE
+from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
 from server.core.ring.layout import Layout
-from server.core.ring.succession import ChangeError, commit
+from server.core.ring.succession import ChangeError
 from server.core.work.procedures import Step, Steps
 
 if TYPE_CHECKING:
     from server.core.node import Node
+
+PLAN_UNITS = 12  # of work (ring/computation.py) for each partition: what moves, and how much that is
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +238,20 @@ def _plan(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         answers = yield node.questions.ask(members, b"SIZES", layout.partitions)
         if node.state.layout is not layout:
             raise CommandError("ERR the layout has changed meanwhile: ask again")
-        try:
-            return _json(plan(layout, changes, sizes_of(layout, answers), node.state.config))
-        except ChangeError as error:
-            raise CommandError(_at_odds(error)) from error
+        following = yield from _following(node, layout, changes)
+        sizes = sizes_of(layout, answers)
+        yield from node.computing.reserve(PLAN_UNITS * layout.partitions)
+        return _json(plan(layout, following, changes, sizes, node.state.config))
 
     node.run_steps(steps(), sink, number)
+
+
+def _following(node: Node, layout: Layout, changes: list[Change]) -> Generator[Step, Any, Layout]:
+    """The layout that the staged changes make. Raises CommandError."""
+    try:
+        return (yield from node.staging.following(layout, changes))
+    except ChangeError as error:
+        raise CommandError(_at_odds(error)) from error
 
 
 def _at_odds(error: ChangeError) -> str:
@@ -249,9 +259,27 @@ def _at_odds(error: ChangeError) -> str:
     return f"ERR the staged changes do not go together: {error}; take them back with `dyn cluster abort`"
 
 
-def _commit(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    layout = layout_of(node)
-    epoch = integer(args[2])
+def _commit(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout, epoch = layout_of(node), integer(args[2])
+    changes = _to_commit(node, layout, epoch)
+
+    def steps() -> Steps:
+        following = yield from _following(node, layout, changes)
+        yield from node.membership.prepare(following)
+        if _to_commit(node, layout_of(node), epoch) != changes:
+            raise CommandError("STALEPLAN what is staged has changed meanwhile: look at `dyn cluster plan` again")
+        if node.state.layout is not layout:
+            raise CommandError("ERR the layout has changed meanwhile, and not its epoch: commit again")
+        if all(member.id != node.state.id for member in following.members):
+            raise CommandError(f"ERR node {node.state.member.name} is itself to be removed: commit at another node")
+        node.membership.publish(following)
+        return _json({"epoch": following.epoch, "changes": len(changes)})
+
+    node.run_steps(steps(), sink, number)
+
+
+def _to_commit(node: Node, layout: Layout, epoch: int) -> list[Change]:
+    """The staged changes, which make the layout of that epoch. Raises CommandError."""
     if epoch != layout.epoch + 1:
         already = " already" if epoch <= layout.epoch else ""
         raise CommandError(
@@ -261,14 +289,7 @@ def _commit(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     changes = node.staging.changes()
     if not changes:
         raise CommandError("ERR nothing is staged: see `dyn cluster join`, leave, remove, replace, weight and zone")
-    try:
-        following = commit(layout, changes)
-    except ChangeError as error:
-        raise CommandError(_at_odds(error)) from error
-    if all(member.id != node.state.id for member in following.members):
-        raise CommandError(f"ERR node {node.state.member.name} is itself to be removed: commit at another node")
-    node.membership.make(following)
-    return _json({"epoch": following.epoch, "changes": len(changes)})
+    return changes
 
 
 def _abort(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:

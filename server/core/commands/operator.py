@@ -15,8 +15,10 @@ from server.core.base.sinks import Sink
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
 from server.core.operators import documents
 from server.core.operators.status import status
-from server.core.ring.assignment import assign
+from server.core.ring.assignment import assigned
+from server.core.ring.computation import Computation, finish
 from server.core.ring.layout import Layout, LayoutError, Member
+from server.core.ring.layout_faults import name_faults
 from server.core.work.procedures import Steps
 
 if TYPE_CHECKING:
@@ -50,8 +52,27 @@ def _myself(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return _json(documents.myself(node))
 
 
-def _init(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _init(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     """DYN.CLUSTER INIT {"partitions", "n", "r", "w", "members": [{"id", "name", "address", "zone", "weight"}]}."""
+    _check_fresh(node)
+
+    def steps() -> Steps:
+        try:
+            cluster = f"{node.state.rng.getrandbits(160):040x}"
+            layout = yield from node.computing.run(computed_layout(json.loads(args[2]), cluster))
+        except (ValueError, KeyError, TypeError) as error:
+            raise CommandError(f"ERR cannot make a layout of this: {error}") from error
+        yield from node.membership.prepare(layout)
+        _check_fresh(node)
+        if not node.offer_layout(layout):
+            raise CommandError(f"ERR node {node.state.member.name} ({node.state.id}) is not among the members")
+        return _json({"epoch": layout.epoch, "cluster": layout.cluster})
+
+    node.run_steps(steps(), sink, number)
+
+
+def _check_fresh(node: Node) -> None:
+    """Raises CommandError if a layout cannot begin here."""
     state = node.state
     if state.layout is not None:
         raise CommandError(
@@ -62,23 +83,23 @@ def _init(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
             f"ERR the directory of node {state.member.name} ({state.member.address}) holds {state.records.keys} records of "
             "an earlier life: empty it, or start the node once with --rebuild"
         )
-    try:
-        layout = first_layout(json.loads(args[2]), f"{state.rng.getrandbits(160):040x}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise CommandError(f"ERR cannot make a layout of this: {error}") from error
-    if not node.offer_layout(layout):
-        raise CommandError(f"ERR node {state.member.name} ({state.id}) is not among the members")
-    return _json({"epoch": layout.epoch, "cluster": layout.cluster})
 
 
 def first_layout(wish: dict[str, Any], cluster: str) -> Layout:
     """The layout of epoch 1. Raises LayoutError, KeyError or TypeError for a wish that makes none."""
+    return finish(computed_layout(wish, cluster))
+
+
+def computed_layout(wish: dict[str, Any], cluster: str) -> Computation[Layout]:
+    """As `first_layout`, step by step."""
     fields = ("id", "name", "address", "zone", "weight")
     members = tuple(sorted((Member(*(m[field] for field in fields)) for m in wish["members"]), key=lambda m: m.id))
     if not members:
         raise LayoutError("a cluster needs at least one node")
+    for fault in (fault for member in members for fault in name_faults(member.id, member.name)):
+        raise LayoutError(fault)
     partitions, n = int(wish["partitions"]), int(wish["n"])
-    owners = assign(members, partitions, n)
+    owners = yield from assigned(members, partitions, n)
     return Layout(cluster, 1, partitions, n, int(wish["r"]), int(wish["w"]), members, owners)
 
 

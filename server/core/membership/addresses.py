@@ -22,6 +22,7 @@ from typing import Any
 
 from server.core.base.state import State
 from server.core.membership.copies import Copies
+from server.core.membership.lives import SETBACK, Lives
 from server.core.membership.membership import Membership
 from server.core.ring.addresses import is_unknown, is_wildcard
 from server.core.ring.layout import Layout, Member
@@ -59,8 +60,9 @@ class Addresses:
     """The addresses of this node and of its peers. The shell sets `ask`, which asks at addresses who is there and reports
     what came of it."""
 
-    def __init__(self, state: State, membership: Membership, copies: Copies) -> None:
+    def __init__(self, state: State, membership: Membership, copies: Copies, lives: Lives) -> None:
         self._state = state
+        self._lives = lives
         self._membership = membership
         self._copies = copies
         self._judged: Layout | None = None  # the layout of which we know whether it has our address
@@ -123,8 +125,11 @@ class Addresses:
         return [member.id for member in members if member.id != state.id and member.id not in state.links]
 
     def greeting(self, peer: str) -> tuple[bytes | str, ...]:
-        """What stands behind the introduction to `peer`: whom it is for, and where we are. Earlier versions ignore it."""
-        return (_FOR, peer, _AT, self._state.member.address) if self._state.layout is not None else ()
+        """What stands behind the introduction to `peer`: whom it is for, where we are, and the lives of our store. Earlier
+        versions ignore it."""
+        if self._state.layout is None:
+            return ()
+        return (_FOR, peer, _AT, self._state.member.address, *self._lives.introduction())
 
     def mistaken(self, wanted: str) -> str:
         """The error for a node that looks for another one here; empty if it has found whom it wants, or does not say."""
@@ -141,6 +146,8 @@ class Addresses:
             return True  # it first looks whether our former process is alive
         if code == "COPY":
             self._copies.refusal_of_us = text
+        if code == SETBACK:
+            self._lives.heard_refusal(peer, text)
         if code == "OTHER":
             self.trouble(peer, ELSEWHERE, rest)
             self._state.liveness.link_refused(peer, now_ms)

@@ -2,8 +2,11 @@
 
 Theory (Dynamo, section 4.8; P9). A layout is a document, and whoever meets another one than its own merges both
 (succession.py): so all nodes that talk to each other come to the same one, whatever was committed where. Three ways bring
-layouts together: a new link begins with them, whoever makes one sends it to all, and with each gossip a *view* goes out,
-the version and checksum of the sender's own, so that no difference lasts for longer than gossip takes.
+layouts together: a new link begins with them, whoever makes one sends it to all, and with each gossip a *view* goes out
+(views.py), so that no difference lasts for longer than gossip takes.
+
+What a layout takes long to compute (the owners of one that is made of two, preference lists) is computed over many turns
+(work/computing.py) before it is adopted. If another layout is adopted meanwhile, it begins anew from that one.
 
 A layout is stored with the batch of the turn that adopts it, before anybody hears of it. `adopted` answers the question
 that every phase of a change waits for: whether this node acts by that very document, and nothing that it began under
@@ -19,22 +22,22 @@ holds from its former life, for the cluster may have forgotten since what was de
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
-
-from xxhash import xxh3_64_hexdigest
 
 from server.core.base.errors import has_left
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import Item, State
 from server.core.liveness.liveness import State as Life
+from server.core.membership.views import Views
 from server.core.records.records import RECORDS_END
 from server.core.records.versions import DamagedRecord
 from server.core.requests.groups import GroupTable
 from server.core.ring.layout import SETTLED, Layout
-from server.core.ring.succession import LOG_MAX, merge
+from server.core.ring.succession import LOG_MAX, merged
 from server.core.work.background import Background
-from server.core.work.procedures import Steps
+from server.core.work.computing import Computing
+from server.core.work.procedures import Step, Steps
 
 DOWN_MS = 6000  # a member of whom nothing was heard since we know of it is not held for down before
 GONE = "GONE"
@@ -43,6 +46,9 @@ _LEFT, _LAYOUT = b"left", b"layout"
 _CLEARED_KEYS = 200
 _AGAIN_MS = 1000
 _DIGITS_MAX = 18
+ADOPT_UNITS = 8  # of work (ring/computation.py) for each partition of a layout that is adopted: its routes, mostly
+DECODE_UNITS = 8  # the same, of a layout that is decoded
+OFFERS_MAX = 32  # layouts that wait to be merged; gossip brings further ones again
 
 
 class Membership:
@@ -52,18 +58,21 @@ class Membership:
         self,
         state: State,
         background: Background,
+        computing: Computing,
         tables: Sequence[GroupTable[Any]],
         changed: Callable[[], None],
     ) -> None:
         self._state = state
         self._background = background
+        self._computing = computing
         self._tables = tables
         self._changed = changed
-        self._view: tuple[Layout, tuple[Item, ...]] | None = None
         self._adopted_number = 0
         self._known_ms: dict[str, int] = {}  # since when we have looked out for a member, in this life
         self._left: tuple[str, int] | None = None  # the cluster that this node has left, and at which epoch
         self._offered: Layout | None = None  # what is adopted once the records of a former life are gone
+        self._offers: list[Layout] = []  # that are still to be merged with the present one
+        self.views = Views(state)
 
     def begin(self) -> None:
         """At the start of the process: what the last one has stored."""
@@ -85,7 +94,8 @@ class Membership:
     # --- coming to a layout
 
     def offer(self, layout: Layout) -> bool:
-        """Takes what `layout` and the present one make together; whether that is another one than the present one."""
+        """Adopts what `layout` and the present one make together, now or once that is computed; whether that changes
+        anything, as far as it is known by now."""
         present = self._state.layout
         if self._state.room == FOR_NOTHING:
             return False  # it could not be stored; gossip brings it again
@@ -93,25 +103,62 @@ class Membership:
             return self._enter(layout)
         if present.cluster != layout.cluster:
             return False
-        merged = merge(present, layout)
-        if merged == present:
+        if layout == present or layout in self._offers or len(self._offers) >= OFFERS_MAX:
             return False
-        if merged == layout:
-            self._take(merged)
-        else:
-            self.make(merged)
-        return True
+        self._offers.append(layout)
+        if len(self._offers) == 1:
+            self._background.run(self._merge_offers())
+        return self._state.layout is not present or bool(self._offers)
+
+    def _merge_offers(self) -> Steps:
+        """Makes one layout out of the present one and each that was offered."""
+        state = self._state
+        while self._offers:
+            present, offered = state.layout, self._offers[0]
+            if present is None or present.cluster != offered.cluster or state.room == FOR_NOTHING:
+                self._offers.pop(0)
+                if present is None and state.room != FOR_NOTHING:  # this node has left meanwhile
+                    self._enter(offered)
+                continue
+            following = yield from self._computing.run(merged(present, offered))
+            if following != present:
+                yield from self.prepare(following)
+            if state.layout is not present:
+                continue
+            self._offers.pop(0)
+            if following == offered:
+                self._take(following)
+            elif following != present:
+                self.publish(following)
+        return None
+
+    def prepare(self, layout: Layout) -> Generator[Step, Any, None]:
+        """Computes, over some turns, what `layout` needs before it is adopted: `yield from membership.prepare(layout)`. Is
+        over at once if that was done before."""
+        if layout.is_prepared:
+            return
+        yield from self._computing.run(layout.prepared())
+        yield from self._computing.reserve(ADOPT_UNITS * layout.partitions)
 
     def make(self, layout: Layout) -> None:
+        """A layout that was made here is published once it is prepared, unless another one is adopted meanwhile."""
+        self._background.run(self._make(layout))
+
+    def _make(self, layout: Layout) -> Steps:
+        present = self._state.layout
+        yield from self.prepare(layout)
+        if self._state.layout is present:
+            self.publish(layout)
+        return None
+
+    def publish(self, layout: Layout) -> None:
         """A layout that was made here: stored, adopted, and sent to all, at last to those that are no members by it: they
         forget it, and must not be the only ones who have heard of it."""
         state = self._state
         before = state.layout
         members = [*layout.members, *(before.members if before is not None else ())]
         self._take(layout)
-        for peer in dict.fromkeys(member.id for member in members):
-            if peer in state.links:
-                state.send(peer, state.message(b"LAYOUT", 0, layout.encode()))
+        self.views.publish(layout, [member.id for member in members])
 
     def _enter(self, layout: Layout) -> bool:
         """The first layout of this node, or of another life of it."""
@@ -119,7 +166,7 @@ class Membership:
         if all(member.id != state.id for member in layout.members):
             return False
         if self._left is None:
-            self._take(layout)
+            self._background.run(self._enter_first(layout))
             return True
         cluster, epoch = self._left
         # Two stewards may let different nodes go side by side; who loses that way is a member still, and asked once more.
@@ -132,6 +179,14 @@ class Membership:
         if idle:
             self._background.run(self._clear())
         return True
+
+    def _enter_first(self, layout: Layout) -> Steps:
+        yield from self.prepare(layout)
+        if self._state.layout is None and self._left is None:
+            self._take(layout)
+        else:
+            self.offer(layout)
+        return None
 
     def _clear(self) -> Steps:
         """Lets go what is held from a former life, then adopts the layout that was offered last."""
@@ -150,7 +205,13 @@ class Membership:
             turn = self._state.turn
             while self._state.turn == turn:  # that it is gone is on disk before this node is a member again
                 yield self._background.pause(1)
-        layout, self._offered = self._offered, None
+        layout = self._offered
+        while layout is not None:
+            yield from self.prepare(layout)
+            if layout is self._offered:  # else a later one was offered meanwhile
+                break
+            layout = self._offered
+        self._offered = None
         if layout is not None and self._state.layout is None:
             self._take(layout)
         return None
@@ -178,6 +239,7 @@ class Membership:
         before = state.layout
         state.adopt(layout)
         self._known_ms = {node: since_ms for node, since_ms in self._known_ms.items() if node in state.members}
+        self.views.forget_strangers()
         self._adopted_number = state.number()
         if before is not None and _loses_some(before, layout, state.id):
             state.renew_actor()  # records with its dots are let go from now on (P2)
@@ -246,27 +308,22 @@ class Membership:
 
     def view(self) -> tuple[Item, ...]:
         """Epoch, revision and checksum of the present layout; nothing without one."""
-        layout = self._state.layout
-        if layout is None:
-            return ()
-        if self._view is None or self._view[0] is not layout:
-            checksum = xxh3_64_hexdigest(layout.encode()).encode()
-            self._view = (layout, (layout.epoch, layout.revision, checksum))
-        return self._view[1]
+        return self.views.present()
+
+    def heard_layout(self, peer: str, document: bytes) -> None:
+        """`peer` has sent its layout."""
+        if self.views.heard_layout(peer, document):
+            layout = Layout.decode(document)
+            self._computing.charge(DECODE_UNITS * layout.partitions)
+            self.offer(layout)
 
     def heard_view(self, peer: str, epoch: int, revision: int, checksum: bytes) -> None:
-        """What `peer` has for a layout. Who has the older one gets the other's; of equally old ones both get both."""
-        state, layout = self._state, self._state.layout
-        if layout is None or peer not in state.links or checksum == self.view()[2]:
-            return
-        if layout.version >= (epoch, revision):
-            state.send(peer, state.message(b"LAYOUT", 0, layout.encode()))
-        else:
-            state.send(peer, state.message(b"VIEW", 0, *self.view()))
+        """What `peer` has for a layout."""
+        self.views.heard(peer, (epoch, revision), checksum)
 
     def is_present(self, view: Sequence[bytes]) -> bool:
         """Whether this is the view of the present layout."""
-        return len(view) >= 3 and [_as_bytes(word) for word in self.view()] == list(view[:3])
+        return self.views.is_present(view)
 
     def adopted(self, args: Sequence[bytes]) -> list[bytes]:
         """ADOPTED view: whether that layout rules here, and nothing is under way any more that was begun under another.
@@ -312,7 +369,3 @@ def _is_forgotten(layout: Layout, theirs: tuple[int, int] | None) -> bool:
     """Whether a layout of that version is older than all that the log remembers: then it has nothing that we have not seen,
     and who was a member by it, and is none any more, has been removed."""
     return theirs is not None and len(layout.log) == LOG_MAX and theirs[0] < layout.log[0].epoch
-
-
-def _as_bytes(item: Item) -> bytes:
-    return item if isinstance(item, bytes) else str(item).encode()

@@ -47,8 +47,10 @@ class Steward:
             if layout is None or not self._is_mine(layout):
                 continue
             following = yield from self._following(layout)
-            if following is not None and self._state.layout is layout:
-                self._membership.make(following)
+            if following is not None:
+                yield from self._membership.prepare(following)
+                if self._state.layout is layout:
+                    self._membership.publish(following)
 
     def _is_mine(self, layout: Layout) -> bool:
         """Whether there is something to be done, and nobody before us in the list can do it."""

@@ -17,7 +17,6 @@ from server.core.operators.sizes import Sizes
 from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
 from server.core.ring.layout import TRANSFER, Layout
 from server.core.ring.preview import Move, moves, preview, zone_violations
-from server.core.ring.succession import commit
 
 Document = dict[str, Any]
 
@@ -71,9 +70,8 @@ def empty_plan(present: Layout) -> Document:
     } | _now(present)
 
 
-def plan(present: Layout, changes: Sequence[Change], sizes: Sizes, config: Config) -> Document:
-    """What all the changes together mean. Raises ChangeError if they cannot be made."""
-    following = commit(present, changes)
+def plan(present: Layout, following: Layout, changes: Sequence[Change], sizes: Sizes, config: Config) -> Document:
+    """What all the changes together mean, which make `following` of the present layout."""
     gone = gone_by(changes)
     seen = preview(present, following, gone)
     moved = seen.moves

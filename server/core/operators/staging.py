@@ -8,19 +8,25 @@ take the union of both, in whatever order they hear of them, and so all come to 
 A set belongs to the epoch of one layout. Once that has risen, by whomever, it is void: what was planned was planned for
 owners that are no more. An id begins with a reading of the hybrid clock, so that the changes have one order everywhere,
 and one that was staged on top of another comes after it.
+
+The layout that all of them make is computed over many turns (work/computing.py), and once: a commit takes the one that the
+plan has shown, unless the present layout or what is staged has changed since.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
 from server.core.ring.change import Change
 from server.core.ring.layout import Layout
-from server.core.ring.succession import ChangeError, check
+from server.core.ring.layout_faults import name_faults
+from server.core.ring.succession import ChangeError, check, committed
+from server.core.work.computing import Computing
+from server.core.work.procedures import Step
 
 STAGED_MAX = 256
 _ABORTED_MAX = 4096  # ids; beyond it the oldest are forgotten, which by then all nodes have heard of
@@ -30,8 +36,12 @@ _DOCUMENT = b"staged"
 class Staging:
     """The staged changes that this node knows of."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, computing: Computing) -> None:
         self._state = state
+        self._computing = computing
+        self._following: tuple[Layout, list[Change], Layout] | None = (
+            None  # the present one, the changes, what they make
+        )
         self._epoch = 0
         self._changes: dict[str, Change] = {}  # by id, without the aborted ones
         self._aborted: dict[str, None] = {}
@@ -56,6 +66,9 @@ class Staging:
         state = self._state
         name = f"{state.clock.next():016x}-{state.rng.getrandbits(40):010x}"
         change = Change(name, kind, node, **fields)
+        if change.name:
+            for fault in name_faults(change.other or change.node, change.name):
+                raise ChangeError(fault)
         check(layout, [*staged, change])
         self._begin(layout)
         self._unite([change], [])
@@ -69,6 +82,16 @@ class Staging:
         self._unite([], [change.id for change in staged])
         self._save()
         return len(staged)
+
+    def following(self, present: Layout, changes: list[Change]) -> Generator[Step, Any, Layout]:
+        """The layout that these changes make of the present one, computed if it was not the last one that was asked for:
+        `layout = yield from staging.following(present, changes)`. Raises ChangeError if they cannot be made."""
+        known = self._following
+        if known is not None and known[0] is present and known[1] == changes:
+            return known[2]
+        layout = yield from self._computing.run(committed(present, changes))
+        self._following = (present, changes, layout)
+        return layout
 
     # --- between nodes
 

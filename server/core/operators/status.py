@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from server.core.base import clock_report
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.operators.documents import Document, behind_of, by_name, encode
-from server.core.operators.troubles import NO_TROUBLES, advice_on, copies, copies_of, said_of
+from server.core.operators.troubles import NO_TROUBLES, advice_on, copies, copies_of, said_of, set_aside, set_back
 from server.core.ring.addresses import shown_address
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
 
@@ -37,7 +37,8 @@ def own_status(node: Node) -> bytes:
                    "lost": state.statistics.records_lost, "disk_full": state.disk_full,
                    "disk_room": state.room,
                    "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
-                   "copies": node.copies.seen(), "wall_ms": state.wall_ms})  # fmt: skip
+                   "copies": node.copies.seen(), "wall_ms": state.wall_ms, "gone_back": node.lives.refused(),
+                   "taken_back": list(node.lives.accepted), "aside": node.lives.aside()})  # fmt: skip
 
 
 def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Document:
@@ -55,6 +56,7 @@ def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Doc
         verdict = "degraded" if verdict == "healthy" else verdict
     change = change_of(layout, told_by, states) if layout.phase != SETTLED else None
     staged = len(node.staging.changes())
+    told = [*set_aside(layout, told_by), *news(layout, change, staged, told_by, states)]
     document = {
         "epoch": layout.epoch,
         "n": layout.effective_n,
@@ -62,7 +64,7 @@ def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Doc
         "w": layout.effective_w,
         "partitions": layout.partitions,
         "verdict": verdict,
-        "summary": "; ".join([summary, *clock_report.way_to_go(state), *news(layout, change, staged, told_by, states)]),
+        "summary": "; ".join([summary, *clock_report.way_to_go(state), *told]),
         "staged": staged,
         "clock_bound_ms": state.cluster_time.bound_ms(state.now_ms),
         "nodes": _nodes(layout, states, told_by, troubles),
@@ -79,7 +81,8 @@ def amiss(node: Node, layout: Layout, told_by: Mapping[str, Document], asked_ms:
     clocks_ms = {name: int(wall_ms) for name, wall_ms in told if wall_ms is not None}
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
     off = clock_report.remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
-    return missed + full(layout, told_by) + damage(layout, told_by) + copies(node, layout, told_by) + off
+    gone_back = set_back(layout, told_by, bool(node.lives.refusers))
+    return missed + full(layout, told_by) + damage(layout, told_by) + copies(node, layout, told_by) + gone_back + off
 
 
 def _nodes(

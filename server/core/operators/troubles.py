@@ -53,6 +53,38 @@ def copies_of(told_by: Mapping[str, Document]) -> dict[str, list[str]]:
     return {node: list(seen) for node, seen in found.items()}
 
 
+def set_back(layout: Layout, told_by: Mapping[str, Document], is_refused: bool) -> list[str]:
+    """What the nodes tell of members that came back with an older copy of their directories (lives.py); `is_refused` tells
+    that this node is one."""
+    refused = [node for told in told_by.values() for node in told.get("gone_back", ())]
+    taken = [node for told in told_by.values() for node in told.get("taken_back", ())]
+    remarks = [
+        f"{member.name} came back with an older copy of its directory and is refused: once all other members are up it "
+        "begins an empty store by itself, which they fill (`dyn node start --rebuild` does that at once)"
+        for member in by_name(layout)
+        if member.id in refused
+    ]
+    names = [member.name for member in by_name(layout) if member.id in taken]
+    if names:
+        remarks.append(
+            f"{', '.join(names)} came back with older copies of their directories, several at once, and were taken as they "
+            "are: keys that were deleted since may be back"
+        )
+    if is_refused:
+        remarks.append("this node came back with an older copy of its directory, and other members refuse it")
+    return remarks
+
+
+def set_aside(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
+    """Which nodes have set such a copy aside lately."""
+    return [
+        f"{member.name} came back with an older copy of its directory: that is now {told_by[member.id]['aside']} "
+        f"there, and {member.name} began empty and is filled by the others"
+        for member in by_name(layout)
+        if told_by.get(member.id, {}).get("aside")
+    ]
+
+
 def copies(node: Node, layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
     """What the nodes tell of copied directories; and what the others say of this node, if they take it for a copy."""
     copied = copies_of(told_by)

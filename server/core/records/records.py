@@ -82,6 +82,8 @@ class Records:
         self._old: dict[bytes, bytes | None] = {}
         self._young_bytes = 0
         self._writes: dict[bytes, bytes | None] = {}
+        self._documents: dict[bytes, None] = {}  # those of them that are the node's own documents
+        self.record_batches = 0  # batches that held anything but documents
         self.damaged = 0
         self.keys = 0
         self.on_damage: Callable[[bytes], None] = lambda stored_at: None
@@ -280,6 +282,7 @@ class Records:
 
     def put_document(self, name: bytes, document: bytes | None) -> None:
         """Stores one of the node's own documents (the layout) with this turn's batch; None removes it."""
+        self._documents[META + name] = None
         self.put_aside(META + name, document)
 
     def document(self, name: bytes) -> bytes | None:
@@ -322,6 +325,8 @@ class Records:
         writes = self._writes
         if writes:
             self._writes = {}
+            self.record_batches += len(writes) > len(self._documents)
+            self._documents.clear()
             if self._trees_kept:
                 self._trees_kept = False
                 writes[_TREES] = None

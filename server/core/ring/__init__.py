@@ -8,4 +8,5 @@ succession.py     which layout follows which: commits, the phases of a change, t
 assignment.py     owners for a new cluster, as even as can be; arrangement.py puts those of a partition in order
 reassignment.py   owners after a change, with as few moves as can be: exchanges.py and pairs.py change the seats.py
 preview.py        what a change moves
+computation.py    how the long ones of these are cut into steps
 """

@@ -17,6 +17,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import combinations, islice, pairwise, permutations
 
+from server.core.ring.computation import Computation
+
 Row = list[int]  # the owners of one partition, as indexes into the members sorted by id
 
 SWEEPS_MAX = 6  # of the descent over all rows; it mostly settles in two or three
@@ -31,10 +33,13 @@ NEXT_WEIGHT_AT_LAST = 0.5  # the same in step 3: what is left are mostly neighbo
 CROWDED = 0.75
 CROWDED_SHARE = 0.1
 PARTNERS_MAX = 8  # second rows that are tried for a swap
+# Units of work (computation.py) of one row:
+ORDER_UNITS = 20
+PART_UNITS = 100
 
 
-def arrange(rows: list[Row], quotas: Sequence[int]) -> None:
-    """Orders the nodes within each row, in place; see the module's theory.
+def arrange(rows: list[Row], quotas: Sequence[int]) -> Computation[None]:
+    """Orders the nodes within each row, in place, step by step; see the module's theory.
 
     Afterwards node i stands in each position `quotas[i] / n` times, rounded up or down.
     """
@@ -42,26 +47,34 @@ def arrange(rows: list[Row], quotas: Sequence[int]) -> None:
     for row in rows:
         row[:] = order.cheapest(sorted(row))
         order.count(row, 1)
-    _settle(rows, quotas, order)
+        yield ORDER_UNITS
+    yield from _settle(rows, quotas, order)
 
 
-def rearrange(rows: list[Row], quotas: Sequence[int]) -> None:
+def rearrange(rows: list[Row], quotas: Sequence[int]) -> Computation[None]:
     """As `arrange`, but from the order that the rows have, which stays where it is as good as another."""
     order = _Order(quotas, len(rows[0]), POSITION_WEIGHT_AGAIN)
     for row in rows:
         order.count(row, 1)
-    _settle(rows, quotas, order)
-    _Polish(rows, quotas).run()
+        yield 1
+    yield from _settle(rows, quotas, order)
+    polish = _Polish(rows, quotas)
+    yield 2 * len(rows)
+    yield from polish.run()
 
 
-def _settle(rows: list[Row], quotas: Sequence[int], order: _Order) -> None:
+def _settle(rows: list[Row], quotas: Sequence[int], order: _Order) -> Computation[None]:
     """Steps 1 and 2. `order` has counted all rows; it is out of date afterwards."""
     for _ in range(SWEEPS_MAX):
-        if not sum([order.improve(row) for row in rows]):
+        better = False
+        for row in rows:
+            better |= order.improve(row)
+            yield ORDER_UNITS
+        if not better:
             break
     left = list(quotas)
     for position in range(len(rows[0]) - 1):
-        _level(rows, position, left)
+        yield from _level(rows, position, left)
         for row in rows:
             left[row[position]] -= 1
 
@@ -140,7 +153,7 @@ def _windows(count: int) -> list[tuple[int, ...]]:
     return list(found)
 
 
-def _level(rows: list[Row], position: int, left: Sequence[int]) -> None:
+def _level(rows: list[Row], position: int, left: Sequence[int]) -> Computation[None]:
     """Makes node i stand in `position` `left[i] / slots` times, rounded up or down, by exchanges with later positions.
 
     `left[i]` is how often node i stands in this or a later position, `slots` the number of these. Giving each node of a
@@ -160,6 +173,7 @@ def _level(rows: list[Row], position: int, left: Sequence[int]) -> None:
             if not takers:
                 return
         _hand_over(rows, position, givers, takers)
+        yield 2 * len(rows)
 
 
 def _hand_over(rows: list[Row], position: int, givers: Row, takers: Row) -> None:
@@ -199,10 +213,16 @@ class _Polish:
                 for other in row:
                     self.together[node][other] += 1
 
-    def run(self) -> None:
+    def run(self) -> Computation[None]:
         """Sweeps over the rows until none gets better."""
         for _ in range(POLISH_SWEEPS_MAX):
-            if not sum([self._part(row) for row in self.rows if self._is_crowded(row)]):
+            better = False
+            for row in self.rows:
+                if self._is_crowded(row):
+                    better |= self._part(row)
+                    yield PART_UNITS
+                yield 1
+            if not better:
                 return
 
     def _is_crowded(self, row: Row) -> bool:

@@ -29,6 +29,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from server.core.ring.arrangement import Row, arrange
+from server.core.ring.computation import Computation, finish
 from server.core.ring.layout import Member
 
 
@@ -37,13 +38,19 @@ def assign(members: Sequence[Member], partitions: int, n: int) -> tuple[tuple[st
 
     `partitions` is a power of two (not needed here), `n` at least 1. ValueError: no members.
     """
+    return finish(assigned(members, partitions, n))
+
+
+def assigned(members: Sequence[Member], partitions: int, n: int) -> Computation[tuple[tuple[str, ...], ...]]:
+    """As `assign`, step by step."""
     if not members:
         raise ValueError("a cluster needs at least one member")
     ordered = sorted(members, key=lambda member: member.id)
     zones = ZoneRule.of(ordered, min(n, len(ordered)))
     quotas = shares([member.weight for member in ordered], zones, partitions)
-    rows = deal(quotas, zones, partitions)
-    arrange(rows, quotas)
+    yield partitions * zones.count
+    rows = yield from deal(quotas, zones, partitions)
+    yield from arrange(rows, quotas)
     return tuple(tuple(ordered[node].id for node in row) for row in rows)
 
 
@@ -104,14 +111,18 @@ def shares(weights: Sequence[int], zones: ZoneRule, partitions: int, held: Seque
     return owned
 
 
-def deal(quotas: Sequence[int], zones: ZoneRule, partitions: int) -> list[Row]:
+def deal(quotas: Sequence[int], zones: ZoneRule, partitions: int) -> Computation[list[Row]]:
     """`partitions` rows of `zones.count` distinct nodes: node i in `quotas[i]` of them, each row within the zone rule.
 
     The quotas must be such that rows of these sizes exist, as `shares` makes them: none above `partitions`, those of
     each zone within its bounds, `zones.count * partitions` in all.
     """
     table = _Deal(quotas, zones)
-    return [table.next_row(rows_left) for rows_left in range(partitions, 0, -1)]
+    rows = []
+    for rows_left in range(partitions, 0, -1):
+        rows.append(table.next_row(rows_left))
+        yield 4 * len(quotas)
+    return rows
 
 
 class _Deal:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from server.core.ring.computation import Computation
 from server.core.ring.seats import Seats
 
 LONG = 1 << 20  # above the length of any path: paths are compared by price, then by length
@@ -28,10 +29,10 @@ PRICES = (-1, 0, 1)
 CANDIDATES_MAX = 100  # rows that are compared for an exchange: bounds the time where nodes own thousands
 
 
-def meet_targets(seats: Seats) -> None:
+def meet_targets(seats: Seats) -> Computation[None]:
     """Exchanges seats until no node misses any. Every row is complete, its zones in order, its new seats fewest."""
     if any(seats.missing):
-        _Exchanges(seats).run()
+        yield from _Exchanges(seats).run()
 
 
 class _Exchanges:
@@ -42,18 +43,23 @@ class _Exchanges:
         self.seats = seats
         self.ways = [[[0] * nodes for _ in range(nodes)] for _ in PRICES]  # [price + 1][leaver][comer]: rows
         self.cheapest = [[NO_WAY] * nodes for _ in range(nodes)]  # [leaver][comer]: price and length of the edge
-        for row in range(len(seats.rows)):
+
+    def run(self) -> Computation[None]:
+        """One seat from a node that has too many to one that misses some, until there are none."""
+        nodes = len(self.seats.missing)
+        for row in range(len(self.seats.rows)):
             self._count(row, 1)
+            yield nodes
         for leaver in range(nodes):
             for comer in range(nodes):
                 self._renew(leaver, comer)
-
-    def run(self) -> None:
-        """One seat from a node that has too many to one that misses some, until there are none."""
+            yield nodes
         while any(missing > 0 for missing in self.seats.missing):
             path = self._cheapest_path()
             for leaver, comer in pairwise(path):
                 self._exchange(leaver, comer)
+                yield 4 * nodes
+            yield nodes * nodes // 4
 
     def _exchanges_of(self, row: int) -> list[tuple[int, int, int]]:
         """All (price + 1, leaver, comer) that `row` permits."""

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from ipaddress import AddressValueError, IPv6Address
 from typing import TYPE_CHECKING
 
+from protocol.bounds import NODE_ID_BYTES_MAX, is_node_id
 from protocol.slots import SLOTS
 
 if TYPE_CHECKING:
     from server.core.ring.layout import Layout, Member
 
 PORT_MAX = 65535
+NAME_CHARACTERS_MAX = 128
 
 
 def faults_of(layout: Layout) -> Iterator[str]:
@@ -69,6 +71,24 @@ def member_faults(members: Sequence[Member]) -> Iterator[str]:
         yield "the members are not sorted by id"
 
 
+def name_faults(node_id: str, name: str) -> Iterator[str]:
+    """What is wrong with the id and the name of a node that is to become a member. A present layout may have longer ones,
+    for earlier versions took them: it stays valid, or its nodes could not start."""
+    if not is_node_id(node_id):
+        yield (
+            f"the id of a node is 1 to {NODE_ID_BYTES_MAX} printable ASCII characters without blanks, not "
+            f"{_shown(node_id)}"
+        )
+    if not _is_word(name) or len(name) > NAME_CHARACTERS_MAX:
+        yield (
+            f"the name of a node is 1 to {NAME_CHARACTERS_MAX} printable characters without blanks, not {_shown(name)}"
+        )
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= NAME_CHARACTERS_MAX else f"one of {len(text)}"
+
+
 def _owner_faults(layout: Layout) -> Iterator[str]:
     known = {member.id for member in layout.members}
     if len(layout.owners) != layout.partitions:
@@ -100,8 +120,9 @@ def _passing_faults(layout: Layout) -> Iterator[str]:
         yield "those who leave are not distinct members, sorted by id"
     if layout.members and len(layout.leaving) == len(layout.members):
         yield "no member stays"
+    leaving = frozenset(layout.leaving)
     for partition, row in enumerate(layout.owners):
-        if any(owner in layout.leaving for owner in row):
+        if not leaving.isdisjoint(row):
             yield f"partition {partition} is owned by a member that leaves"
 
 

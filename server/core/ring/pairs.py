@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from server.core.ring.computation import Computation
 from server.core.ring.seats import Seats
 
 SWEEPS_MAX = 8
 TRIALS_MAX = 30_000  # of one exchange against another: a tenth of a second
 
 
-def even_pairs(seats: Seats) -> None:
+def even_pairs(seats: Seats) -> Computation[None]:
     """Exchanges new seats while that makes pairs more even, within the budget."""
     trials = 0
     for _ in range(SWEEPS_MAX):
@@ -29,6 +30,7 @@ def even_pairs(seats: Seats) -> None:
         for row, node in new:
             if not (node in seats.rows[row] and seats.is_new(row, node)):
                 continue  # went elsewhere in this sweep
+            before = trials
             best, best_gain = None, -1e-9
             for other_row, other in _partners(seats, newcomers, row, node):
                 trials += 1
@@ -38,6 +40,7 @@ def even_pairs(seats: Seats) -> None:
             if best is not None:
                 _swap(seats, row, node, *best)
                 better = True
+            yield 4 * (trials - before) + len(newcomers)
             if trials > TRIALS_MAX:
                 return
         if not better:

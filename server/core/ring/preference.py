@@ -8,19 +8,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from server.core.ring.computation import Computation
+
 if TYPE_CHECKING:
     from server.core.ring.layout import Layout
 
 
-def preference_lists(layout: Layout) -> tuple[tuple[str, ...], ...]:
+def preference_lists(layout: Layout) -> Computation[tuple[tuple[str, ...], ...]]:
     """For each partition its keepers, then the others as a ring by id, entered at the member that so far stands in least
     for these owners (by weight): so the partitions of a failed node fall back on all others alike. A member whose zone
     stands in the list less often goes first: so any beginning of the list is spread over the zones as it can be.
+
+    Step by step: with 30 members 30 µs a partition.
     """
     members = layout.members
     place = {member.id: index for index, member in enumerate(members)}
     zones = sorted({member.zone for member in members})
     zone_of = [zones.index(member.zone) for member in members]
+    weights = [member.weight for member in members]
     stands_in = [[0] * len(members) for _ in members]  # [owner][other]: partitions with other as the first fallback
     lists = []
     staying = [place[member.id] for member in layout.staying]
@@ -33,12 +38,14 @@ def preference_lists(layout: Layout) -> tuple[tuple[str, ...], ...]:
             for node in nodes:
                 used[zone_of[node]] += 1
             loads = [stands_in[node] for node in nodes]
-            costs = [(used[zone_of[o]], sum(load[o] for load in loads) / members[o].weight) for o in others]
+            sums = list(map(sum, zip(*loads, strict=True)))
+            costs = [(used[zone_of[other]], sums[other] / weights[other]) for other in others]
             start = costs.index(min(costs))
             for load in loads:
                 load[others[start]] += 1
             others = _by_zone(others[start:] + others[:start], zone_of, used)
-        lists.append(keepers + tuple(members[node].id for node in others))
+        lists.append(keepers + tuple([members[node].id for node in others]))
+        yield 1 + len(others)
     return tuple(lists)
 
 
@@ -48,4 +55,4 @@ def _by_zone(nodes: list[int], zone_of: list[int], used: list[int]) -> list[int]
     for node in nodes:
         ranks.append(used[zone_of[node]])
         used[zone_of[node]] += 1
-    return [node for _, node in sorted(zip(ranks, nodes, strict=True), key=lambda pair: pair[0])]
+    return [nodes[place] for place in sorted(range(len(nodes)), key=ranks.__getitem__)]

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 
 from server.core.ring.arrangement import Row, rearrange
 from server.core.ring.assignment import ZoneRule, shares
+from server.core.ring.computation import Computation, finish
 from server.core.ring.exchanges import meet_targets
 from server.core.ring.layout import Layout, Member
 from server.core.ring.pairs import even_pairs
@@ -31,6 +32,15 @@ Owners = tuple[tuple[str, ...], ...]
 NO_ONE: Mapping[str, str] = {}
 
 
+def check_replacements(present: Layout, replaced: Mapping[str, str]) -> None:
+    """Raises ValueError: a replacement of one who is no member that stays, or by one who is a member."""
+    stood_for = {new: old for old, new in replaced.items()}
+    staying = [member.id for member in present.staying]
+    for gone, new in replaced.items():
+        if gone not in staying or new in staying or stood_for[new] != gone:
+            raise ValueError(f"{new!r} cannot take the place of {gone!r}")
+
+
 def next_owners(present: Layout, members: Sequence[Member], replaced: Mapping[str, str] = NO_ONE) -> Owners:
     """The owners of the next layout, in which `members` are those that stay. `replaced`: old id -> new id.
 
@@ -38,16 +48,20 @@ def next_owners(present: Layout, members: Sequence[Member], replaced: Mapping[st
     node has the old one's share, whatever its own weight and zone. ValueError: a replacement of one who is no member,
     or by one who is.
     """
-    stood_for = {new: old for old, new in replaced.items()}
+    return finish(following_owners(present, members, replaced))
+
+
+def following_owners(present: Layout, members: Sequence[Member], replaced: Mapping[str, str]) -> Computation[Owners]:
+    """As `next_owners`, step by step."""
+    check_replacements(present, replaced)
+    newcomers = frozenset(replaced.values())
     owners = substitute(present.owners, replaced)
+    yield len(owners)
     old = {member.id: (member.zone, member.weight) for member in present.staying}
-    for gone, new in replaced.items():
-        if gone not in old or new in old or stood_for[new] != gone:
-            raise ValueError(f"{new!r} cannot take the place of {gone!r}")
     same = len(members) == len(old) and all(
-        member.id in stood_for or old.get(member.id) == (member.zone, member.weight) for member in members
+        member.id in newcomers or old.get(member.id) == (member.zone, member.weight) for member in members
     )
-    return owners if same else reassign(owners, members, present.n)
+    return owners if same else (yield from reassigned(owners, members, present.n))
 
 
 def substitute(owners: Owners, replaced: Mapping[str, str]) -> Owners:
@@ -60,6 +74,11 @@ def reassign(owners: Owners, members: Sequence[Member], n: int) -> Owners:
 
     Owners that are no members any more have left. ValueError: no members.
     """
+    return finish(reassigned(owners, members, n))
+
+
+def reassigned(owners: Owners, members: Sequence[Member], n: int) -> Computation[Owners]:
+    """As `reassign`, step by step."""
     if not members:
         raise ValueError("a cluster needs at least one member")
     ordered = sorted(members, key=lambda member: member.id)
@@ -71,16 +90,22 @@ def reassign(owners: Owners, members: Sequence[Member], n: int) -> Owners:
     for row in stayed:
         for node in row:
             held[node] += 1
+    yield 4 * len(owners)
     targets = shares([member.weight for member in ordered], zones, len(owners), held)
+    yield 4 * len(owners)
     seats = Seats(stayed, targets, zones)
+    yield 8 * len(owners)
     for index in range(len(stayed)):
         _vacate(seats, index)
+        yield 4
     for index in range(len(stayed)):
         _fill(seats, index)
-    meet_targets(seats)
-    even_pairs(seats)
+        yield 4
+    yield from meet_targets(seats)
+    yield from even_pairs(seats)
     rows = [_in_position(was, now) for was, now in zip(before, seats.rows, strict=True)]
-    rearrange(rows, targets)
+    yield 4 * len(owners)
+    yield from rearrange(rows, targets)
     return tuple(tuple(ordered[node].id for node in row) for row in rows)
 
 

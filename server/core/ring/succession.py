@@ -25,11 +25,13 @@ from xxhash import xxh3_64_hexdigest
 
 from server.core.ring.addresses import unknown_address
 from server.core.ring.change import ADDRESS, JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
+from server.core.ring.computation import Computation, finish
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout, LayoutError, Member
 from server.core.ring.layout_faults import member_faults
-from server.core.ring.reassignment import Owners, next_owners
+from server.core.ring.reassignment import Owners, check_replacements, following_owners
 
 LOG_MAX = 64
+REPLACE_UNITS = 3  # of work (computation.py) for each partition, to make a layout and to see that it is valid
 
 
 class ChangeError(ValueError):
@@ -38,15 +40,22 @@ class ChangeError(ValueError):
 
 def commit(present: Layout, changes: Sequence[Change]) -> Layout:
     """The layout of the next epoch, with all changes made. Raises ChangeError if one cannot be made."""
+    return finish(committed(present, changes))
+
+
+def committed(present: Layout, changes: Sequence[Change]) -> Computation[Layout]:
+    """As `commit`, step by step."""
     epoch = present.epoch + 1
     draft = _drafted(present, changes)
     members = draft.sorted_members()
     leaving = tuple(sorted(draft.leaving))
     try:
-        owners = next_owners(present, draft.staying(), draft.replaced)
+        owners = yield from following_owners(present, draft.staying(), draft.replaced)
     except ValueError as error:
         raise ChangeError(str(error)) from error
+    yield present.partitions
     former = _former(present, owners, draft.members)
+    yield REPLACE_UNITS * present.partitions
     log = (*present.log, *(replace(change, epoch=epoch) for change in changes))[-LOG_MAX:]
     try:
         return replace(
@@ -66,8 +75,13 @@ def commit(present: Layout, changes: Sequence[Change]) -> Layout:
 
 def check(present: Layout, changes: Sequence[Change]) -> None:
     """Raises ChangeError if `commit` would; without the owners, whose computing takes a third of a second at Q=1024."""
-    for fault in member_faults(_drafted(present, changes).sorted_members()):
+    draft = _drafted(present, changes)
+    for fault in member_faults(draft.sorted_members()):
         raise ChangeError(fault)
+    try:
+        check_replacements(present, draft.replaced)
+    except ValueError as error:
+        raise ChangeError(str(error)) from error
 
 
 def _drafted(present: Layout, changes: Sequence[Change]) -> _Draft:
@@ -247,18 +261,25 @@ def merge(one: Layout, other: Layout) -> Layout:
 
     Commutative and idempotent. Layouts of two clusters are not merged: the caller has seen that they are of one.
     """
+    return finish(merged(one, other))
+
+
+def merged(one: Layout, other: Layout) -> Computation[Layout]:
+    """As `merge`, step by step: only a layout that is made out of both takes more than one."""
     winner, loser = (one, other) if one.wins_over(other) else (other, one)
     base, rest = (winner, loser) if winner.progress >= loser.progress else (loser, winner)
     missing = _missing(base, rest)
     if base is winner and not missing:
         return winner
     result = replace(base, epoch=winner.epoch, revision=winner.revision)
+    yield REPLACE_UNITS * result.partitions
     wanted = [change for change in missing if change.kind != ADDRESS]
     for change in missing:
         if change.kind == ADDRESS:
             result = _readdressed(result, change)
+            yield REPLACE_UNITS * result.partitions
     if wanted or base.epoch != winner.epoch:
-        return _committed(result, wanted)
+        return (yield from _recommitted(result, wanted))
     if base is winner and result.revision == winner.revision:
         return winner  # none of the addresses can be had
     return replace(result, revision=max(result.revision, winner.revision + 1))
@@ -284,7 +305,7 @@ def _readdressed(layout: Layout, change: Change) -> Layout:
 def _can_follow(layout: Layout, made: list[Change], change: Change) -> bool:
     """Whether `change` can be made after those."""
     try:
-        commit(layout, [*made, change])
+        check(layout, [*made, change])
     except ChangeError:
         return False
     return True
@@ -304,7 +325,7 @@ def _parts(change: Change) -> list[Change]:
     return [joining, Change(change.id, REMOVE if change.gone else LEAVE, change.node)]
 
 
-def _committed(layout: Layout, changes: Sequence[Change]) -> Layout:
+def _recommitted(layout: Layout, changes: Sequence[Change]) -> Computation[Layout]:
     """The next epoch with those of the changes that can still be made, in order. It has seen all of them."""
     epoch = layout.epoch + 1
     made: list[Change] = []
@@ -315,4 +336,6 @@ def _committed(layout: Layout, changes: Sequence[Change]) -> Layout:
         else:
             made.append(change)
     log = (*layout.log, *(replace(change, epoch=epoch) for change in changes))[-LOG_MAX:]
-    return replace(commit(layout, made), merged_epoch=epoch, log=log)
+    following = yield from committed(layout, made)
+    yield REPLACE_UNITS * layout.partitions
+    return replace(following, merged_epoch=epoch, log=log)

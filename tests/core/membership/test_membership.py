@@ -152,39 +152,6 @@ def test_who_makes_a_layout_tells_those_too_who_are_dropped_by_it() -> None:
     assert outbox.writes[META + b"layout"] == without.encode()
 
 
-# --- views
-
-
-def test_views_bring_the_older_of_two_layouts_up_to_date() -> None:
-    first = layout_of()
-    second = commit(first, [change(WEIGHT, "n2", weight=2)])
-    newer, older = Machine("n1", second), Machine("n2", first)
-    newer.link("n2")
-    older.link("n1")
-    view = [_word(word) for word in older.node.membership.view()]
-    assert newer.hear("n2", b"VIEW", *view) == {"n2": [[b"LAYOUT", second.encode()]]}
-    ours = [_word(word) for word in newer.node.membership.view()]
-    assert older.hear("n1", b"VIEW", *ours) == {"n1": [[b"VIEW", *view]]}
-    assert newer.hear("n2", b"VIEW", *ours) == {}
-
-
-def test_of_two_layouts_of_one_version_both_nodes_send_theirs() -> None:
-    first = layout_of()
-    ours = commit(first, [change(WEIGHT, "n2", weight=2)])
-    theirs = commit(first, [change(WEIGHT, "n3", weight=3)])
-    one, other = Machine("n1", ours), Machine("n2", theirs)
-    one.link("n2")
-    view = [_word(word) for word in other.node.membership.view()]
-    assert one.hear("n2", b"VIEW", *view) == {"n2": [[b"LAYOUT", ours.encode()]]}
-
-
-def test_gossip_carries_a_view() -> None:
-    machine = Machine(layout=layout_of())
-    machine.node.connected("n2", machine.now_ms)
-    kinds = [message[0] for message in machine.said()["n2"]]
-    assert kinds == [b"LAYOUT", b"ORDERLY", b"CLOCK", b"TIME", b"GOSSIP", b"VIEW"]
-
-
 def test_what_others_say_who_are_no_members_is_not_taken() -> None:
     machine = Machine(layout=layout_of())
     key = storage_key(b"key")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from protocol.slots import SLOTS
 from server.core.base.config import Config
-from server.core.operators.planning import change_document, empty_plan, eta_s, names_of, plan
+from server.core.operators.planning import change_document, empty_plan, eta_s, names_of
+from server.core.operators.planning import plan as plan_of
 from server.core.operators.sizes import Sizes, own_sizes, sizes_of
 from server.core.ring.assignment import assign
 from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
@@ -34,6 +36,11 @@ def join(number: int) -> Change:
 
 def even(layout: Layout, keys: int = 10, busy: bool = False) -> Sizes:
     return Sizes([keys] * layout.partitions, [keys * 100] * layout.partitions, busy)
+
+
+def plan(present: Layout, changes: list[Change], sizes: Sizes, config: Config) -> dict[str, Any]:
+    """The plan of these changes, for the layout that they make."""
+    return plan_of(present, commit(present, changes), changes, sizes, config)
 
 
 def test_the_plan_of_a_join() -> None:

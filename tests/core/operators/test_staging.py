@@ -11,7 +11,7 @@ import pytest
 from server.core.base.config import Config
 from server.core.node import Node
 from server.core.operators.staging import STAGED_MAX
-from server.core.ring.change import JOIN, LEAVE, WEIGHT, ZONE, Change
+from server.core.ring.change import JOIN, LEAVE, REPLACE, WEIGHT, ZONE, Change
 from server.core.ring.layout import Layout
 from server.core.ring.succession import ChangeError
 from tests.core.commands.talking import WALL_MS, finish_turn, layout_of, make_node, member, reach
@@ -45,6 +45,22 @@ def test_changes_come_in_the_order_they_were_staged_in() -> None:
     made = [join(node, 4), stage(node, WEIGHT, 4, weight=3), stage(node, LEAVE, 1), stage(node, ZONE, 2, zone="b")]
     assert node.staging.changes() == made
     assert [change.id for change in made] == sorted({change.id for change in made})
+
+
+@pytest.mark.parametrize(
+    ("node_id", "name"),
+    [("4" * 129, "n4"), ("with blank", "n4"), ("n\u00e4", "n4"), ("4", "n" * 129), ("4", "n 4"), ("4", "")],
+)
+def test_a_node_whose_id_or_name_is_too_long_or_no_word_does_not_join(node_id: str, name: str) -> None:
+    """Three hundred letters were taken, and then no node would write any more (issue 11)."""
+    node = make_node(3)
+    with pytest.raises(ChangeError, match=r"the (id|name) .*(without blanks|printable word)"):
+        node.staging.stage(layout(node), JOIN, node_id, name=name, address="10.0.0.4:7004", zone="", weight=1)
+    with pytest.raises(ChangeError, match=r"the (id|name) .*(without blanks|printable word)"):
+        node.staging.stage(
+            layout(node), REPLACE, IDS[2], other=node_id, name=name, address="10.0.0.4:7004", zone="", weight=1
+        )
+    node.staging.stage(layout(node), JOIN, "4" * 128, name="n" * 128, address="10.0.0.4:7004", zone="", weight=1)
 
 
 def test_a_change_that_cannot_be_made_after_the_others_is_refused() -> None:

@@ -1,0 +1,115 @@
+"""How far a node had got: which stores are taken for older copies, and what is written and told of marks."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.core.membership.lives import HOLD_MS, LIVES_MAX, MARK_MS, SAVE_MS, Life
+from server.core.records.records import META, storage_key
+from server.core.records.versions import supersede
+from tests.core.membership.test_membership import WALL_MS, Machine, layout_of
+
+MARK = (300, 70)
+MANY = [(400 + number, 1) for number in range(LIVES_MAX)]
+
+
+def words(lives: list[Life]) -> list[bytes]:
+    """What an introduction says behind the incarnation."""
+    return [b"7", b"0", b"FOR", b"n1", b"LIVES", b",".join(b"%d:%d" % life for life in lives)]
+
+
+@pytest.mark.parametrize(
+    ("lives", "is_taken"),
+    [
+        ([(100, 9), (200, 50), (300, 70)], True),  # as far
+        ([(300, 71)], True),  # further
+        ([(100, 9), (300, 70), (350, 2)], True),  # a restart
+        ([(100, 9), (300, 69)], False),  # one mark behind
+        ([(100, 9), (200, 50)], False),  # from before that life
+        ([(100, 9), (200, 50), (350, 900)], False),  # the same, and it ran by itself since
+        ([(350, 900)], True),  # another store
+        ([], True),  # a wiped disk
+        ([*MANY[1:], (200, 50)], False),
+        ([*MANY[1:], (399, 1)], True),  # as many as a store remembers, all of them later
+    ],
+)
+def test_who_has_gone_back(lives: list[Life], is_taken: bool) -> None:
+    machine = Machine(layout=layout_of())
+    known = machine.node.lives
+    assert known.refusal("n2", words([(100, 9), (200, 50)])) == "", "of whom nothing is known"
+    machine.hear("n2", b"MARK", b"300", number=70)
+    refusal = known.refusal("n2", words(lives))
+    assert refusal.startswith("" if is_taken else "SETBACK 300 70 1 the directory of node n2 is an older copy")
+    assert bool(refusal) is not is_taken
+    assert known.refusal("n2", [b"7", b"0", b"FOR", b"n1"]) == "", "an older version tells nothing"
+    assert known.refusal("n3", words([(1, 1)])) == "", "of another node"
+
+
+def test_a_mark_of_another_store_takes_the_place_of_the_former_one() -> None:
+    machine = Machine(layout=layout_of())
+    machine.hear("n2", b"MARK", b"300", number=70)
+    assert machine.node.lives.refusal("n2", words([(500, 1)])) == ""
+    assert machine.node.lives.refusal("n2", words([(500, 1), (501, 1)])) == "", "it has told no mark yet"
+    machine.hear("n2", b"MARK", b"501", number=5)
+    assert machine.node.lives.refusal("n2", words([(300, 80)])).startswith("SETBACK 501 5")
+
+
+def store(machine: Machine, key: bytes = b"key") -> None:
+    machine.node.state.records.absorb([storage_key(key), supersede(None, b"actor-9.", 5, key)])
+
+
+def marks(machine: Machine, duration_ms: int) -> list[list[bytes]]:
+    """The marks that n2 is told meanwhile: the life."""
+    found = []
+    for _ in range(duration_ms // 100):
+        machine.now_ms += 100
+        machine.node.tick(machine.now_ms, WALL_MS + machine.now_ms)
+        found += [m[2:] for m in machine.numbered().get("n2", []) if m[0] == b"MARK"]
+    return found
+
+
+def test_a_mark_is_told_once_it_is_synced_and_written_only_if_records_have_changed() -> None:
+    machine = Machine(layout=layout_of())
+    machine.link("n2")
+    assert not marks(machine, 3 * MARK_MS), "a layout is no record"
+    assert machine.node.lives.introduction() == (b"LIVES", b"")
+    store(machine)
+    assert not marks(machine, 2 * MARK_MS), "it is not synced"
+    assert machine.engine.get(META + b"lives") is not None
+    machine.node.synced(machine.node.state.statistics.turns)
+    [[turn, life]] = marks(machine, 2 * MARK_MS)
+    assert machine.node.lives.introduction() == (b"LIVES", b"%b:%b" % (life, turn))
+    machine.node.synced(machine.node.state.statistics.turns)
+    assert not marks(machine, 3 * MARK_MS), "nothing has changed since"
+    machine.hear("n2", b"MARK", b"300", number=70)
+    assert not marks(machine, 2 * SAVE_MS), (
+        "what is remembered of others is no change, or two would keep each other busy"
+    )
+    assert machine.engine.get(META + b"peers_lives") is not None
+    machine.start()
+    assert machine.node.lives.introduction() == (b"LIVES", b"%b:%b" % (life, turn))
+    assert machine.node.lives.refusal("n2", words([(300, 69)])).startswith("SETBACK 300 70"), "it is remembered"
+
+
+def test_a_store_of_the_version_before_has_a_life_too() -> None:
+    machine = Machine(layout=layout_of())
+    machine.start()
+    assert machine.node.lives.introduction() == (b"LIVES", b"0:0")
+
+
+def test_a_node_believes_only_what_its_own_store_bears_out() -> None:
+    machine = Machine(layout=layout_of())
+    lives = machine.node.lives
+    store(machine)
+    machine.pass_ms(2 * MARK_MS)
+    life = str(WALL_MS)
+    for nonsense in ("SETBACK", "SETBACK a b c", f"SETBACK {life} 1 0 as far", f"SETBACK {10**30} 1 0"):
+        machine.node.addresses.heard_refusal("n2", nonsense, machine.now_ms)
+        assert not lives.refusers
+    for later_ms, others in ((0, 0), (HOLD_MS - 1, 0), (1, 1), (0, 0), (HOLD_MS - 1, 0)):
+        machine.now_ms += later_ms
+        machine.node.addresses.heard_refusal("n2", f"-SETBACK {life} 999999 {others} it is older", machine.now_ms)
+        assert not lives.must_begin_anew
+    machine.now_ms += 1
+    machine.node.addresses.heard_refusal("n2", f"-SETBACK {life} 999999 0 it is older", machine.now_ms)
+    assert lives.must_begin_anew
