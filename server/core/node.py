@@ -161,15 +161,29 @@ class Node:
         """HOT. The next commands of a client, in order."""
         self.state.at(now_ms)
         session.active_ms = now_ms
-        if not self.state.has_time and self.state.layout is not None:
-            self._has_held = True
-            self.dispatcher.admit_without_time(session, batch)
-            return
-        self.dispatcher.admit(session, batch)
+        self.dispatcher.changes = self.state.records.changes
+        try:
+            if not self.state.has_time and self.state.layout is not None:
+                self._has_held = True
+                self.dispatcher.admit_without_time(session, batch)
+                return
+            self.dispatcher.admit(session, batch)
+        except Exception as error:  # noqa: BLE001
+            self._break_off(session, error)
+
+    def _break_off(self, session: Session, error: Exception) -> int:
+        """The commands of a session could not be kept in order: its connection ends, with the replies due by now. (What a
+        command itself raises has an answer, see dispatch.py.) Raises Fatal if something was stored."""
+        self.state.unexpected.contain(error, self.dispatcher.changes, f"the commands of client {session.address}")
+        self.state.parked -= session.break_off()
+        self.close_session(session)
+        self._closing.append(session)
+        return 1
 
     def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
         """Runs a command of several steps for `sink`."""
-        Procedure(steps, sink, number, lambda: STALE if self.relays.is_late(sink) else None).start()
+        refusal = lambda: STALE if self.relays.is_late(sink) else None  # noqa: E731
+        Procedure(self.state, "command", steps, sink, number, refusal).start()
 
     def route(self, key: bytes, deletes: bool = False) -> Route:
         """How requests for `key` go from here, at present; `deletes` for one that deletes it."""
@@ -327,8 +341,8 @@ class Node:
         self.farewell.look()
         replies = [(session, data) for session in due if (data := session.flush()) or session.flushed]
         messages, large = self._take_messages()
-        closing = [session for session in self._closing if not session.in_flight]
-        self._closing = [session for session in self._closing if session.in_flight]
+        closing = [session for session in self._closing if session.is_broken or not session.in_flight]
+        self._closing = [session for session in self._closing if session.in_flight and not session.is_broken]
         self.votes.keep_bound()
         return Outbox(state.records.take(), messages, replies, closing, state.statistics.turns, large)
 
@@ -367,7 +381,10 @@ class Node:
             while resuming and count_max > 0:
                 session = next(iter(resuming))
                 del resuming[session]
-                count = self.dispatcher.resume(session, count_max)
+                try:
+                    count = self.dispatcher.resume(session, count_max)
+                except Exception as error:  # noqa: BLE001
+                    count = self._break_off(session, error)
                 if count >= count_max:
                     resuming[session] = None  # behind the others
                 count_max -= count

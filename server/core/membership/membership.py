@@ -130,7 +130,7 @@ class Membership:
         if self._offered is None or layout.wins_over(self._offered):
             self._offered = layout
         if idle:
-            self._background.run(self._clear())
+            self._background.run_to_end("clearing", self._clear)
         return True
 
     def _clear(self) -> Steps:

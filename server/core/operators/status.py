@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from server.core.base import clock_report
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.operators.documents import Document, behind_of, by_name, encode
-from server.core.operators.troubles import NO_TROUBLES, advice_on, copies, copies_of, said_of
+from server.core.operators.troubles import NO_TROUBLES, advice_on, copies, copies_of, failing, said_of
 from server.core.ring.addresses import shown_address
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
 
@@ -37,7 +37,10 @@ def own_status(node: Node) -> bytes:
                    "lost": state.statistics.records_lost, "disk_full": state.disk_full,
                    "disk_room": state.room,
                    "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
-                   "copies": node.copies.seen(), "wall_ms": state.wall_ms})  # fmt: skip
+                   "copies": node.copies.seen(), "wall_ms": state.wall_ms,
+                   "failing": node.background.failing(),
+                   "internal_errors": state.statistics.internal_errors + state.statistics.messages_undigested,
+                   })  # fmt: skip
 
 
 def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Document:
@@ -79,7 +82,8 @@ def amiss(node: Node, layout: Layout, told_by: Mapping[str, Document], asked_ms:
     clocks_ms = {name: int(wall_ms) for name, wall_ms in told if wall_ms is not None}
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
     off = clock_report.remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
-    return missed + full(layout, told_by) + damage(layout, told_by) + copies(node, layout, told_by) + off
+    amiss_inside = failing(layout, told_by)
+    return missed + full(layout, told_by) + damage(layout, told_by) + amiss_inside + copies(node, layout, told_by) + off
 
 
 def _nodes(
@@ -108,6 +112,10 @@ def _nodes(
             entry["reason"] = reason
         if member.id in copied:
             entry["copies"] = copied[member.id]
+        if told.get("failing"):
+            entry["failing"] = told["failing"]
+        if told.get("internal_errors"):
+            entry["internal_errors"] = told["internal_errors"]
         nodes.append(entry if layout.phase == SETTLED else entry | {"transfer": told.get("transfer")})
     return nodes
 
