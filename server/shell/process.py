@@ -1,6 +1,7 @@
 """The node process: options, data directory, engine, event loop, signals.
 
-Exit statuses: 0 stopped by SIGTERM or SIGINT; 1 the node could not start, or its disk failed; 2 wrong usage.
+Exit statuses: 0 stopped by SIGTERM or SIGINT; 1 the node could not start, or its disk failed; 2 wrong usage; 70 it met what
+no code expected (crash.py): its log has the traceback, and it is to be started again, as after any failure.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from server.core.node import Node
 from server.core.records.versions import ACTOR_BYTES, DamagedRecord
 from server.core.ring.addresses import is_wildcard
 from server.core.ring.layout import LayoutError, Member
+from server.shell import crash
 from server.shell.addresses import AddressError, advertised_address
 from server.shell.directory import DirectoryError, Place, Wishes, check_unused, open_directory, put_aside, remember
 from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
@@ -75,6 +77,9 @@ def main(argv: list[str] | None = None) -> int:
     except (ConfigError, DirectoryError, AddressError, StorageError, LayoutError, DamagedRecord, OSError) as error:
         log.critical("node in %s does not start: %s", options.dir, error)
         return 1
+    except Exception:  # outside of the event loop, whose handler ends the node in order
+        log.critical("the node in %s stops, for this was not expected", options.dir, exc_info=True)
+        return crash.STATUS
 
 
 def _open(config: Config, directory: Path, files: FileShares) -> Engine:
@@ -237,8 +242,8 @@ async def _serve(
     node.started_ms = server.now_ms()
     member = node.state.member
     host, _, port = place.listen.rpartition(":")
-    await server.listen(host.strip("[]"), int(port))
     loop.set_exception_handler(server.handle_unexpected)
+    await server.listen(host.strip("[]"), int(port))
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, server.ask_to_stop)
     gc.collect()
@@ -250,6 +255,8 @@ async def _serve(
     server.report_left()
     tasks = [loop.create_task(Finding(node, [*place.seeds, *joined], server.schedule_turn).run())]
     tasks += [loop.create_task(Joining(node, joined).run())] if joined else []
+    for task in tasks:
+        task.add_done_callback(crash.watch_task)
     status = await server.stopped
     for task in tasks:
         task.cancel()
