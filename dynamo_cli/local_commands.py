@@ -58,6 +58,10 @@ A node whose store is damaged says so when it starts, or stops with that message
 store goes to DIR/data.damaged-1, and the other owners of its data fill a new one. Do not make --rebuild part of a
 service file, for then every start would begin with nothing. A node that has lost DIR/node.json does not start on its
 data: restore it, or give the id once with --id, as the status of the others (dyn cluster status --json) shows it.
+
+The exit status is 0 after SIGTERM or SIGINT, 1 if the node could not start or its disk failed, 2 for wrong usage, and 70
+if it met an internal error, which is in its log with a traceback. Nothing acknowledged is lost by that: let the service
+manager start the node again (systemd: Restart=on-failure).
 """
 
 

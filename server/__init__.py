@@ -22,6 +22,7 @@ The life of a request, and the order in which to read the files:
     shell/durability.py           when a turn may speak: the fsync policies
     shell/memory.py               what is held for clients, bounded over all of them
     shell/links.py                our connections to the other nodes
+    shell/crash.py                how the process ends by what no code expected (the rule: core/base/unexpected.py)
 
 A SET of a key that another node coordinates: connection -> dispatch -> strings.set_ -> relays; there: relays -> dispatch
 -> strings.set_ -> versions.supersede -> writes; at the replicas: replica.store; back: writes -> relays -> session.

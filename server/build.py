@@ -22,7 +22,7 @@ HOT = (
     *(f"protocol/{name}.py" for name in ("frames", "leftovers", "requests", "resp", "slots", "tokens")),
     *(f"server/core/{name}.py" for name in ("chains", "dispatch", "node", "outbox", "peer_messages")),
     *(f"server/core/base/{name}.py" for name in (
-        "clock", "config", "errors", "hints", "lanes", "quorum", "routing", "sinks", "state", "statistics",
+        "clock", "config", "errors", "hints", "lanes", "quorum", "routing", "sinks", "state", "statistics", "unexpected",
     )),
     *(f"server/core/commands/{name}.py" for name in ("slices", "spec", "steps", "strings")),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness")),

@@ -24,7 +24,8 @@ Errors begin with a code: NOQUORUM, TIMEOUT and DISKFULL tell
 and the
 .B outcome
 (unwritten, maybe-written, unread); BADCONTEXT, TOOMANYSIBLINGS, BUSY, CLUSTERDOWN (of a
-node that leaves or is no member any more), ERR say what is wrong.
+node that leaves or is no member any more), ERR say what is wrong. ERR internal error is a fault of the node's own: its
+log has the traceback under the word that follows.
 .SS What it is taken for
 HELLO and INFO call a node a standalone Redis, so that libraries and tools stay with plain clients, whose commands over
 keys of several slots all work here. Cluster clients are not kept off: CLUSTER SLOTS, SHARDS and NODES are answered. For

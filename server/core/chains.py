@@ -55,7 +55,8 @@ class Chains:
         coordinator = node.route(key).coordinator_for(first.relayed)
         if coordinator is None:
             here = _Here(node, key, chain, self.run, self._run)
-            Procedure(here.steps(), here, 0, lambda: STALE if node.relays.is_late(first) else None).start()
+            refusal = lambda: STALE if node.relays.is_late(first) else None  # noqa: E731
+            Procedure(node.state, "chain", here.steps(), here, 0, refusal).start()
         elif coordinator in node.state.orderly:
             for sink, number, args, begun_ms in chain:
                 node.relays.forward(sink, number, args, coordinator, begun_ms, True)

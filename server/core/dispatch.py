@@ -48,6 +48,9 @@ class Dispatcher:
         self._in_flight_max = node.state.config.requests_in_flight_max
         self._refusal = BUSY  # of commands above that
         self._commands = commands_by_name()
+        self._records = node.state.records
+        self._unexpected = node.state.unexpected
+        self.changes = 0  # what `Records.changes` was when the present command began
         self._chains = Chains(node, self.run)
 
     def close(self, refusal: ErrorReply) -> None:
@@ -63,7 +66,7 @@ class Dispatcher:
 
         The loop knows one short cut: a command written and counted as nearly always, beside none or its own kind.
         """
-        commands, node = self._commands, self._node
+        commands, node, records = self._commands, self._node, self._records
         slots, first = session.slots, session.first_number
         turn = self._state.statistics.turns
         for args in batch:
@@ -87,10 +90,13 @@ class Dispatcher:
             session.last_command = spec.name
             session.in_flight += 1
             slots.append(args)
+            changes = records.changes
             try:
                 spec.handler(node, session, first + len(slots) - 1, args)
             except (CommandError, DamagedRecord) as error:
                 self._fail(session, first + len(slots) - 1, args, error)
+            except Exception as error:  # noqa: BLE001
+                session.answer(first + len(slots) - 1, self._unexpected.contain(error, changes, spec.name))
         self._state.statistics.commands += len(batch)
 
     def admit_without_time(self, session: Session, batch: list[list[bytes]]) -> None:
@@ -121,8 +127,14 @@ class Dispatcher:
 
     def _begin(self, session: Session, args: list[bytes]) -> bool:
         """Starts the command, or parks it in its lanes. False if it has to wait until it is alone, or for one that is."""
-        spec, turn = self._find(args), self._state.statistics.turns
-        kind = IMMEDIATE if spec is None or not spec.accepts(len(args)) else spec.kind_of(args)
+        turn = self._state.statistics.turns
+        self.changes = self._records.changes
+        try:
+            spec = self._find(args)
+            kind = IMMEDIATE if spec is None or not spec.accepts(len(args)) else spec.kind_of(args)
+        except Exception as error:  # noqa: BLE001
+            session.answer(session.open(args), self._unexpected.contain(error, self.changes, "looking up a command"))
+            return True
         if not session.in_flight:
             session.kind, session.turn = kind, turn
         elif kind == ALONE or session.kind == ALONE:
@@ -164,6 +176,7 @@ class Dispatcher:
         """Nothing runs in this lane any more: begins the next of what is parked there. Answers how many commands."""
         if lane.running or not lane.parked or not lane.parked[0].is_first():
             return 0
+        self.changes = self._records.changes
         wave = _next_wave(lane)
         kind, turn = wave[0].kind, self._state.statistics.turns
         is_chain = len(wave) > 1 and not (kind in (READ, WRITE) and all(parked.kind == kind for parked in wave))
@@ -184,38 +197,51 @@ class Dispatcher:
 
     def run(self, sink: Sink, number: int, args: list[bytes]) -> None:
         """Runs a command for `sink`, whatever else is in flight."""
-        self._execute(self._find(args), sink, number, args)
+        changes = self._records.changes
+        try:
+            spec = self._find(args)
+        except Exception as error:  # noqa: BLE001
+            sink.answer(number, self._unexpected.contain(error, changes, "looking up a command"))
+            return
+        self._execute(spec, sink, number, args)
 
     def run_all(self, sink: Sink, batch: list[list[bytes]]) -> None:
         """HOT. Runs the commands of a relay, numbered from 0; with the short cut of `admit`."""
-        commands, node = self._commands, self._node
+        commands, node, records = self._commands, self._node, self._records
         for number, args in enumerate(batch):
             spec = commands.get(args[0])
             if spec is None or len(args) != spec.usual_count:
-                self._execute(self._find(args), sink, number, args)
+                self.run(sink, number, args)
                 continue
+            changes = records.changes
             try:
                 spec.handler(node, sink, number, args)
             except (CommandError, DamagedRecord) as error:
                 self._fail(sink, number, args, error)
+            except Exception as error:  # noqa: BLE001
+                sink.answer(number, self._unexpected.contain(error, changes, spec.name))
 
     def run_in_order(self, sink: Sink, batch: list[list[bytes]]) -> None:
         """Runs the commands of a relay, numbered from 0, those of one key in order."""
         self._chains.run_all([(sink, number, args, -1) for number, args in enumerate(batch)])
 
     def _execute(self, spec: CommandSpec | None, sink: Sink, number: int, args: list[bytes]) -> None:
-        if spec is None:
-            sink.answer(number, self._unknown(args))
-        elif not spec.accepts(len(args)):
-            sink.answer(number, wrong_arity(spec.name))
-        else:
-            try:
+        changes = self._records.changes
+        try:
+            if spec is None:
+                reply: bytes | None = self._unknown(args)
+            elif not spec.accepts(len(args)):
+                reply = wrong_arity(spec.name)
+            else:
                 reply = spec.handler(self._node, sink, number, args)
-            except (CommandError, DamagedRecord) as error:
-                self._fail(sink, number, args, error)
-                return
-            if reply is not None:
-                sink.answer(number, reply)
+        except (CommandError, DamagedRecord) as error:
+            self._fail(sink, number, args, error)
+            return
+        except Exception as error:  # noqa: BLE001
+            name = "an unknown command" if spec is None else spec.name
+            reply = self._unexpected.contain(error, changes, name)
+        if reply is not None:
+            sink.answer(number, reply)
 
     def _fail(self, sink: Sink, number: int, args: list[bytes], error: CommandError | DamagedRecord) -> None:
         """The command cannot run. One that met a damaged record runs once that is mended, if it can be."""

@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from protocol.frames import BODY_BYTES, seal_small
+from protocol.frames import BODY_BYTES
 from protocol.slots import key_slot
 from server.core.answerers import answerers
 from server.core.base.clock import HybridClock
@@ -36,7 +36,7 @@ from server.core.membership.membership import Membership
 from server.core.membership.steward import Steward
 from server.core.membership.transfers import Transfers
 from server.core.operators.staging import Staging
-from server.core.outbox import Outbox
+from server.core.outbox import Outbox, drain_messages
 from server.core.peer_messages import PeerMessages
 from server.core.records.records import Records, Store
 from server.core.repair.anti_entropy import AntiEntropy
@@ -166,15 +166,29 @@ class Node:
         """HOT. The next commands of a client, in order."""
         self.state.at(now_ms)
         session.active_ms = now_ms
-        if not self.state.has_time and self.state.layout is not None:
-            self._has_held = True
-            self.dispatcher.admit_without_time(session, batch)
-            return
-        self.dispatcher.admit(session, batch)
+        self.dispatcher.changes = self.state.records.changes
+        try:
+            if not self.state.has_time and self.state.layout is not None:
+                self._has_held = True
+                self.dispatcher.admit_without_time(session, batch)
+                return
+            self.dispatcher.admit(session, batch)
+        except Exception as error:  # noqa: BLE001
+            self._break_off(session, error)
+
+    def _break_off(self, session: Session, error: Exception) -> int:
+        """The commands of a session could not be kept in order: its connection ends, with the replies due by now. (What a
+        command itself raises has an answer, see dispatch.py.) Raises Fatal if something was stored."""
+        self.state.unexpected.contain(error, self.dispatcher.changes, f"the commands of client {session.address}")
+        self.state.parked -= session.break_off()
+        self.close_session(session)
+        self._closing.append(session)
+        return 1
 
     def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
         """Runs a command of several steps for `sink`."""
-        Procedure(steps, sink, number, lambda: STALE if self.relays.is_late(sink) else None).start()
+        refusal = lambda: STALE if self.relays.is_late(sink) else None  # noqa: E731
+        Procedure(self.state, "command", steps, sink, number, refusal).start()
 
     def route(self, key: bytes, deletes: bool = False) -> Route:
         """How requests for `key` go from here, at present; `deletes` for one that deletes it."""
@@ -332,28 +346,11 @@ class Node:
         self.relays.launch()
         self.farewell.look()
         replies = [(session, data) for session in due if (data := session.flush()) or session.flushed]
-        messages, large = self._take_messages()
-        closing = [session for session in self._closing if not session.in_flight]
-        self._closing = [session for session in self._closing if session.in_flight]
+        messages, large = drain_messages(state, self._large_bytes, self._body_bytes)
+        closing = [session for session in self._closing if session.is_broken or not session.in_flight]
+        self._closing = [session for session in self._closing if session.in_flight and not session.is_broken]
         self.votes.keep_bound()
         return Outbox(state.records.take(), messages, replies, closing, state.statistics.turns, large)
-
-    def _take_messages(self) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:
-        """What the turn says to each peer: small messages in frames, and large ones for themselves."""
-        state = self.state
-        large: list[bytes] = []
-        large_messages: dict[str, list[bytes]] = {}
-        messages: dict[str, bytes] = {}
-        for peer, encoded in state.messages.items():
-            if data := seal_small(encoded, self._large_bytes, large, self._body_bytes):
-                messages[peer] = data
-            if large:
-                large_messages[peer], large = large, []
-        for peer, encoded in state.trailing.items():
-            large_messages.setdefault(peer, []).extend(encoded)
-        state.messages.clear()
-        state.trailing.clear()
-        return messages, large_messages
 
     def _answer(self) -> list[Session]:
         """Launches what has gathered, and begins what waited for its answers, until there is nothing left to begin or the
@@ -373,7 +370,10 @@ class Node:
             while resuming and count_max > 0:
                 session = next(iter(resuming))
                 del resuming[session]
-                count = self.dispatcher.resume(session, count_max)
+                try:
+                    count = self.dispatcher.resume(session, count_max)
+                except Exception as error:  # noqa: BLE001
+                    count = self._break_off(session, error)
                 if count >= count_max:
                     resuming[session] = None  # behind the others
                 count_max -= count

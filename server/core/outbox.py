@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from mypy_extensions import i64
+
+from protocol.frames import seal_small
 from server.core.base.sinks import Flushed, Session
+from server.core.base.state import State
 
 
 class Outbox:
@@ -27,3 +31,21 @@ class Outbox:
         self.replies = replies
         self.closing = closing
         self.turn = turn
+
+
+def drain_messages(state: State, large_bytes: i64, body_bytes: i64) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:
+    """HOT. What the turn says to each peer: messages under `large_bytes` in frames of about `body_bytes`, and the large
+    ones for themselves."""
+    large: list[bytes] = []
+    large_messages: dict[str, list[bytes]] = {}
+    messages: dict[str, bytes] = {}
+    for peer, encoded in state.messages.items():
+        if data := seal_small(encoded, large_bytes, large, body_bytes):
+            messages[peer] = data
+        if large:
+            large_messages[peer], large = large, []
+    for peer, encoded in state.trailing.items():
+        large_messages.setdefault(peer, []).extend(encoded)
+    state.messages.clear()
+    state.trailing.clear()
+    return messages, large_messages

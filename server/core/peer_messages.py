@@ -38,6 +38,17 @@ they do not, but for one kind; the simulator's datagrams and pieces show it for 
                                       digests (reads.py)
     COPY                              a process with your id, at that address, has been refused (copies.py)
     CLOCKOFF                          your clock is so far ahead that it is not followed (clock_report.py)
+
+A message that one node cannot digest must not go round. Say a record makes `merge` raise, or a layout the making of routes:
+a node that ended would get it again when it is back, by a hint or the next gossip, and so would all others. So what asks
+or announces is refused as long as nothing of it was stored: a request gets the answer that it has for what cannot be done
+(REFUSED, an ANSWER of nothing, ERR internal error), which its sender treats as it treats a full or damaged disk, and an
+announcement is passed over like one that was lost. Each time is counted, and logged with its traceback; the link stays.
+Nobody passes on what it has refused, so it reaches those whom its author reaches, and harms none of them. What answers us
+(`ANSWERS`) must not be refused half way, for it ends requests of clients: there the node ends. That cannot go round
+either, for a question is not asked again by a process that has ended; and the one kind that brings records, RECORDS, is
+joined before anything else is done with it, and counts as a refusal if that fails (reads.py). What is said once on a link,
+`SAID_ONCE`, is a number; a node that has missed it must not go on either, and hears it again on its next link.
 """
 
 from __future__ import annotations
@@ -47,15 +58,24 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from server.core.base.clock import SEQUENCE_BITS
+from server.core.base.errors import internal_error
 from server.core.base.room import FOR_WRITES
+from server.core.base.unexpected import Fatal
 from server.core.collection.late import carries_records
 from server.core.liveness.liveness import decode_table, encode_table
 from server.core.requests import replica
+from server.core.requests.relays import encode_indexes
+from server.core.ring.layout import LayoutError
 
 if TYPE_CHECKING:
     from server.core.node import Node
 
 _NUMBER = struct.Struct(">Q")
+ANSWERS = (b"SAME", b"RECORDS", b"STORED", b"KEPT", b"REFUSED", b"COVERED", b"RELAYED", b"ANSWER")
+SAID_ONCE = (b"FULL", b"ORDERLY")  # on a link, and when it changes: a node that has not heard it must not go on
+REQUESTS = (b"READ", b"STORE", b"KEEP", b"HINT")  # those that REFUSED answers
+# What reading a message raises that no sound node would send: its sender's fault, which ends the connection.
+NONSENSE = (LayoutError, ValueError, TypeError, LookupError, struct.error)
 HELD_MAX = 1024  # relays that wait for cluster time; further ones are sent back
 
 Receiver = Callable[[str, int, list[Any]], None]
@@ -91,7 +111,37 @@ class PeerMessages:
             return
         receiver = self._receivers.get(kind)
         if receiver is not None:
-            receiver(peer, int(message[2]), message[3:])
+            changes = state.records.changes
+            try:
+                if state.unexpected.planted:
+                    state.unexpected.pass_by(f"message {kind.decode()}")
+                receiver(peer, int(message[2]), message[3:])
+            except Exception as error:  # noqa: BLE001
+                self._undigested(peer, message, error, changes)
+
+    @property
+    def kinds(self) -> list[bytes]:
+        """The kinds of messages that this node handles."""
+        return list(self._receivers)
+
+    def _undigested(self, peer: str, message: list[Any], error: Exception, changes: int) -> None:
+        """A message of `peer` has met what no code expected (base/unexpected.py): it is refused, or the node ends."""
+        kind, number, state = message[0], int(message[2]), self._state
+        if isinstance(error, NONSENSE) and state.records.changes == changes:
+            raise error
+        word = state.unexpected.note(error, changes, f"message {kind.decode()} of node {peer}")
+        if kind in ANSWERS or kind in SAID_ONCE:
+            raise Fatal(f"message {kind.decode()} of node {peer} must not be passed over: {error!r}") from error
+        state.statistics.messages_undigested += 1
+        if kind in REQUESTS:
+            state.send(peer, state.message(b"REFUSED", number))
+        elif kind == b"ASK":
+            state.send(peer, state.message(b"ANSWER", number))
+        elif kind == b"RELAY":
+            count = len(message) - 5
+            reply = internal_error(word, type(error).__name__, "a relay", state.member.name, "maybe-written")
+            indexes = encode_indexes(list(range(count)))
+            state.send(peer, state.message(b"RELAYED", number, indexes, *[reply] * count))
 
     def _not_followed(self, peer: str, reading: int) -> None:
         """A reading lies far ahead of our time; or we do not know that yet, and judge the reading once we do."""

@@ -154,12 +154,12 @@ class Connection(asyncio.Protocol):
                 if count_max <= 0:
                     self._behind = True
                     break
-                batch = self._reader.take(min(count_max, self._commands_max))
+                batch = self._take_requests(min(count_max, self._commands_max))
                 if batch:
                     if self._fresh and not self._is_clients(batch[0]):
                         return
-                    if not self._begin(batch):
-                        return
+                    self._server.admission.unchecked += len(batch)
+                    self._node.commands(session, batch, self._server.now_ms())
                     if len(batch) == self._commands_max:
                         self._behind = True
                         self._server.admission.add(self)
@@ -181,17 +181,17 @@ class Connection(asyncio.Protocol):
         self._pace_reading()
         self._server.schedule_turn()
 
-    def _begin(self, batch: list[list[bytes]]) -> bool:
-        """HOT. Gives commands to the node. One that raises what nobody expected costs its client the connection and not the
-        node, or a client that tries again could end one node after the other."""
-        self._server.admission.unchecked += len(batch)
+    def _take_requests(self, count_max: int) -> list[list[bytes]]:
+        """HOT. The next requests that have come. Raises ProtocolError, also for bytes that our parser cannot cope with."""
         try:
-            self._node.commands(self.session, batch, self._server.now_ms())
-        except Exception:
-            log.exception("a command of client %s met an internal error", self.session.address)
-            self.cut("its command met an internal error")
-            return False
-        return True
+            return self._reader.take(count_max)
+        except ProtocolError:
+            raise
+        except Exception as error:
+            state = self._node.state
+            word = state.unexpected.note(error, state.records.changes, f"reading a request of {self.session.address}")
+            state.statistics.internal_errors += 1
+            raise ProtocolError(f"internal error {word} in reading this request") from error
 
     def _is_clients(self, first: list[bytes]) -> bool:
         """Whether the connection is a client's, by its first command, and there is room for one."""
@@ -328,7 +328,7 @@ class Connection(asyncio.Protocol):
         """DYN.PEER version cluster id incarnation [epoch revision [FOR id] [AT address] [LIVES lives] [PIECES] [VIEW]]:
         then frames come, none go."""
         server = self._server
-        error = server.introductions.check(args)
+        error = self._check_introduction(args)
         if error:
             server.introductions.report_refusal(args[3:4], self.session.address, error)
             self._refuse(error)
@@ -343,6 +343,16 @@ class Connection(asyncio.Protocol):
         self._node.greeted(self.peer, server.now_ms())
         server.peer_arrived(self.peer, self.process)
         server.schedule_turn()
+
+    def _check_introduction(self, args: list[bytes]) -> str:
+        """Why a node is not welcome; empty if it is. An introduction that we cannot digest ends nobody either."""
+        state = self._node.state
+        changes = state.records.changes
+        try:
+            return self._server.introductions.check(args)
+        except Exception as error:  # noqa: BLE001
+            state.statistics.messages_undigested += 1
+            return f"ERR internal error {state.unexpected.note(error, changes, 'an introduction')}"
 
     def _take_frames(self, data: bytes) -> None:
         """HOT. Messages of a peer. A damaged one ends the connection: what was in it will be asked for again."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from server.core.membership.addresses import Report
 from server.core.node import Node
+from server.shell.crash import watch_task
 from server.shell.joining import SeedError, ask
 
 log = logging.getLogger("dyn")
@@ -43,6 +44,7 @@ class Finding:
     def _begin_answer(self, addresses: list[str], report: Report) -> None:
         answer = asyncio.get_running_loop().create_task(self._answer(addresses, report))
         self._answers.add(answer)
+        answer.add_done_callback(watch_task)
         answer.add_done_callback(self._answers.discard)
 
     async def _answer(self, addresses: list[str], report: Report) -> None:
@@ -105,7 +107,7 @@ class Finding:
             return outcome
         except SeedError as error:
             return _failure(asked, str(error))
-        except ValueError:
+        except (ValueError, RecursionError):
             return _failure(asked, "it is no dyn node")
 
 

@@ -82,7 +82,7 @@ async def _cluster_of(seed: str) -> str:
     answer = await ask(seed, b"DYN.CLUSTER", b"MYSELF")
     try:
         return str(json.loads(answer)["cluster"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise SeedError(_NO_NODE) from None
 
 

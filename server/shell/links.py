@@ -23,12 +23,14 @@ import asyncio
 import errno
 import logging
 import socket
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from protocol import resp
 from server.core.membership.addresses import ELSEWHERE, SILENT, STOPPED, UNREACHABLE, UNRESOLVED
 from server.core.membership.copies import Way
 from server.core.ring.addresses import is_unknown
+from server.shell.crash import watch_task
 from server.shell.introductions import PEER_VERSION, PIECES, VIEW, welcome_of
 from server.shell.outbound import BUFFER_BYTES, Outbound
 
@@ -70,7 +72,8 @@ class Link(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._attempt = self._server.loop.create_task(self._try())
+        self._attempt = self._server.loop.create_task(self._try(), name=f"connect to {self.peer}")
+        self._attempt.add_done_callback(watch_task)
 
     async def _try(self) -> None:
         host, _, port = self.address.rpartition(":")
@@ -99,7 +102,8 @@ class Link(asyncio.Protocol):
         """Introduces this node."""
         self._transport = cast(asyncio.Transport, transport)
         connection = transport.get_extra_info("socket")
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)
+        with suppress(OSError):  # it has broken already, as `connection_lost` is about to say
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)
         self.made_ms = self._server.now_ms()
         self._answer = b""
         self._timer = self._server.loop.call_later(CONNECT_TIMEOUT_S, self._give_up, transport)

@@ -1,6 +1,7 @@
 """The node process: options, data directory, engine, event loop, signals.
 
-Exit statuses: 0 stopped by SIGTERM or SIGINT; 1 the node could not start, or its disk failed; 2 wrong usage.
+Exit statuses: 0 stopped by SIGTERM or SIGINT; 1 the node could not start, or its disk failed; 2 wrong usage; 70 it met what
+no code expected (crash.py): its log has the traceback, and it is to be started again, as after any failure.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from server.core.node import Node
 from server.core.records.versions import ACTOR_BYTES, DamagedRecord
 from server.core.ring.addresses import is_wildcard
 from server.core.ring.layout import LayoutError, Member
+from server.shell import crash
 from server.shell.addresses import AddressError, advertised_address
 from server.shell.directory import DirectoryError, Place, Wishes, check_unused, open_directory, put_aside, remember
 from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
@@ -47,39 +49,47 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     try:
-        wishes = Wishes(
-            id=options.id,
-            name=options.name,
-            listen=options.listen,
-            zone=options.zone,
-            weight=options.weight,
-            advertise=options.advertise,
-            seeds=[seed for seeds in options.seeds for seed in seeds],
-            engine=options.engine,
-            fsync=options.fsync,
-        )
-        member, place, remembered = open_directory(options.dir, wishes)
-        member = replace(member, address=advertised_address(place.listen, place.advertise))
-        config = read_config(options.config, remembered)
-        files = allow_files(config.clients_max)
-        config = replace(config, clients_max=files.clients, peers_max=min(config.peers_max, files.peers // 2))
-        if options.rebuild:
-            _begin_anew(options.dir / "data", place.listen)
-        engine = _open(config, options.dir, files)
-        try:
-            refuse_stranger(make_node(member, engine, config), options.dir)
-            remember(options.dir, member, place, remembered)
-            aside = ""
-            while (status := _live(member, place, engine, config, options, aside)) == ANEW:
-                _close(engine)
-                aside = _set_back(options.dir / "data")
-                engine = _open(config, options.dir, files)
-            return status
-        finally:
-            _close(engine)
+        return _run(options)
     except (ConfigError, DirectoryError, AddressError, StorageError, LayoutError, DamagedRecord, OSError) as error:
         log.critical("node in %s does not start: %s", options.dir, error)
         return 1
+    except Exception:  # outside of the event loop, whose handler ends the node in order
+        log.critical("the node in %s stops, for this was not expected", options.dir, exc_info=True)
+        return crash.STATUS
+
+
+def _run(options: argparse.Namespace) -> int:
+    """The node of a directory, on one store after the other; its exit status."""
+    wishes = Wishes(
+        id=options.id,
+        name=options.name,
+        listen=options.listen,
+        zone=options.zone,
+        weight=options.weight,
+        advertise=options.advertise,
+        seeds=[seed for seeds in options.seeds for seed in seeds],
+        engine=options.engine,
+        fsync=options.fsync,
+    )
+    member, place, remembered = open_directory(options.dir, wishes)
+    member = replace(member, address=advertised_address(place.listen, place.advertise))
+    config = read_config(options.config, remembered)
+    files = allow_files(config.clients_max)
+    config = replace(config, clients_max=files.clients, peers_max=min(config.peers_max, files.peers // 2))
+    if options.rebuild:
+        _begin_anew(options.dir / "data", place.listen)
+    engine = _open(config, options.dir, files)
+    try:
+        refuse_stranger(make_node(member, engine, config), options.dir)
+        remember(options.dir, member, place, remembered)
+        aside = ""
+        while (status := _live(member, place, engine, config, options, aside)) == ANEW:
+            _close(engine)
+            aside = _set_back(options.dir / "data")
+            engine = _open(config, options.dir, files)
+        return status
+    finally:
+        _close(engine)
 
 
 def _open(config: Config, directory: Path, files: FileShares) -> Engine:
@@ -257,8 +267,8 @@ async def _serve(
     node.started_ms = server.now_ms()
     member = node.state.member
     host, _, port = place.listen.rpartition(":")
-    await server.listen(host.strip("[]"), int(port))
     loop.set_exception_handler(server.handle_unexpected)
+    await server.listen(host.strip("[]"), int(port))
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, server.ask_to_stop)
     gc.collect()
@@ -267,9 +277,11 @@ async def _serve(
     here = f"{place.listen} as {member.address}" if member.address != place.listen else place.listen
     log.info("node %s (%s) serves on %s, engine %s, fsync %s", member.name, member.id[:8], here, config.engine,
              config.fsync)  # fmt: skip
-    server.report_left()
+    server.reports.left()
     tasks = [loop.create_task(Finding(node, [*place.seeds, *joined], server.schedule_turn).run())]
     tasks += [loop.create_task(Joining(node, joined).run())] if joined else []
+    for task in tasks:
+        task.add_done_callback(crash.watch_task)
     status = await server.stopped
     for task in tasks:
         task.cancel()

@@ -30,6 +30,16 @@ class Reports:
         self._http(now_ms)
         self._copies_refused()
 
+    def left(self) -> None:
+        """Says so if this node was a member once and is none any more, and what is to become of it."""
+        left, keys = self._node.membership.left, self._node.state.records.keys
+        if left is not None and self._node.state.layout is None:
+            log.warning(
+                "this node is no member of cluster %s any more, by its layout of epoch %d, and serves nobody: stop it%s",
+                *left,
+                f"; it still holds {keys} keys, and can only join again with an empty directory" if keys else "",
+            )
+
     def _damage_found(self) -> None:
         """Damaged records are mended by themselves, but a disk that damages them wants to be looked at."""
         statistics = self._node.state.statistics

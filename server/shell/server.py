@@ -22,8 +22,10 @@ from server.core.membership.copies import Way
 from server.core.node import Node
 from server.core.outbox import Outbox
 from server.core.ring.layout import Layout
+from server.shell import crash
 from server.shell.admission import Admission
 from server.shell.connections import Connection
+from server.shell.crash import Housekeeping, IncidentLog, is_fatal
 from server.shell.disk import DiskWatch
 from server.shell.durability import Durability
 from server.shell.facts import LoopLag, process_facts
@@ -88,7 +90,9 @@ class Server:
         self._disk = self._watch_disk(engine, directory, refuses)
         if refuses:
             self._disk_changed(FOR_NOTHING)
-        self._reports = Reports(node)
+        self.reports = Reports(node)
+        self._housekeeping = Housekeeping(node.state.statistics)
+        self._incidents = IncidentLog(node.state.unexpected, loop.time)
         self.lag = LoopLag()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -220,20 +224,10 @@ class Server:
             if peer not in self._links:
                 self._links[peer] = Link(self, peer, address)
         if layout is None:
-            self.report_left()
+            self.reports.left()
         else:
             log.info("layout of epoch %d (%s, revision %d) with %s", layout.epoch, layout.phase, layout.revision,
                      "1 node" if len(members) == 1 else f"{len(members)} nodes")  # fmt: skip
-
-    def report_left(self) -> None:
-        """Says so if this node was a member once and is none any more, and what is to become of it."""
-        left, keys = self.node.membership.left, self.node.state.records.keys
-        if left is not None and self.node.state.layout is None:
-            log.warning(
-                "this node is no member of cluster %s any more, by its layout of epoch %d, and serves nobody: stop it%s",
-                *left,
-                f"; it still holds {keys} keys, and can only join again with an empty directory" if keys else "",
-            )
 
     def _unlink(self, peer: str, link: Link) -> None:
         if self._links.get(peer) is link and peer not in self.node.state.members:
@@ -277,14 +271,18 @@ class Server:
         behind_ms = int(time.monotonic() * 1000) - now_ms  # a long pass must not put our clock ahead of the others'
         self.node.tick(now_ms, time.time_ns() // 1_000_000 - behind_ms, self._slept_ms())
         self.memory.check()
+        self._incidents.write()
         if now_ms - self._checked_ms >= 1000:
             self._checked_ms = now_ms
-            self._disk.check()
-            self._reports.make(now_ms)
+            self._housekeeping.do("look at the disk", self._disk.check)
+            self.reports.make(now_ms)
             self._close_idle(now_ms)
-            self.node.facts = process_facts() | self._place | self.lag.facts()
+            self._housekeeping.do("read facts of this process", self._note_facts)
         self.schedule_turn()
         self._set_timer(now_ms)
+
+    def _note_facts(self) -> None:
+        self.node.facts = process_facts() | self._place | self.lag.facts()
 
     def _slept_ms(self) -> int:
         """For how long the machine was suspended since the last tick, which the monotonic clock does not count."""
@@ -346,18 +344,16 @@ class Server:
             self._finish(0)
 
     def handle_unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """For the event loop: an exception that no code has expected ends the process (crash-only, DESIGN §13).
-
-        A callback that raises is not called again: the node would answer PING, and never tick, repair or stop. An error
-        of one socket is no such case.
-        """
+        """For the event loop: an exception that no code has expected ends the process (crash.py)."""
         error = context.get("exception")
-        if not isinstance(error, Exception) or isinstance(error, OSError):
+        if not is_fatal(error):
             loop.default_exception_handler(context)
             return
+        assert isinstance(error, Exception)
+        self._incidents.write()
         log.critical("the node stops, for this was not expected: %s", context.get("message"), exc_info=error)
         self._has_failed = self._is_over = True
-        self._finish(1)
+        self._finish(crash.STATUS)
 
     def _finish(self, status: int) -> None:
         if not self.stopped.done():

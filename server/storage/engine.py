@@ -22,7 +22,7 @@ class StorageError(Exception):
 
 
 class StorageDamaged(StorageError):
-    """Bytes on disk are not the bytes that were written, or files are gone. The message names the directory."""
+    """Bytes on disk are not the bytes that were written, or cannot be read. The message names the directory."""
 
 
 class StorageFull(StorageError):

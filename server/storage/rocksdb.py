@@ -81,6 +81,7 @@ INFO_LOG_BYTES = 1 << 20
 INFO_LOGS = 2
 MANIFEST_BYTES = 8 << 20
 FILES_MAX = 4096  # sorted files are of 64 MiB: past 256 GB the coldest are opened anew when they are read
+_READS = ("read", "scan")  # an I/O error of these is damage of what was to be read, and not the end of the node
 FILES_BESIDE_TABLES = MEMTABLES_MAX + 8  # a log for each memtable, MANIFEST, LOG, LOCK, files being written
 
 _GAUGES = {
@@ -325,6 +326,9 @@ class RocksEngine:
             )
         if reason.startswith(("Corruption", "IO error: No such file or directory")):
             return self._damaged(doing, reason)
+        if doing in _READS:
+            self._damage_seen += 1
+            return StorageDamaged(f"cannot {doing}: the disk of {self._path} does not give what is there: {reason}")
         return StorageError(f"cannot {doing}: the store in {self._path} failed: {reason}")
 
     def _damaged(self, doing: str, reason: str) -> StorageDamaged:

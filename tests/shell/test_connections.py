@@ -9,6 +9,8 @@ import pytest
 
 from protocol import resp
 from protocol.frames import FrameReader, encode_frame
+from protocol.requests import RequestReader
+from server.core import dispatch
 from server.core.base.config import Config
 from server.core.node import Node
 from server.core.outbox import Outbox
@@ -161,14 +163,50 @@ def test_the_client_for_which_most_is_held_is_cut() -> None:
     assert transport.aborted
 
 
-def test_a_command_that_nobody_expected_to_fail_costs_its_client_the_connection(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def test_a_command_that_fails_by_a_fault_of_ours_is_answered_and_the_connection_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     transport = Transport()
     shell = Shell(transport)
-    monkeypatch.setattr(shell.node, "commands", lambda *_: 1 // 0)
+    monkeypatch.setattr(resp, "verbatim", lambda *_: 1 // 0)
+    shell.client.data_received(resp.command("PING") + resp.command("INFO") + resp.command("PING"))
+    shell.end_turn()
+    first, error, last = transport.written.split(b"\r\n")[:3]
+    assert (first, last) == (b"+PONG", b"+PONG") and not transport.aborted
+    assert error.startswith(b"-ERR internal error ") and b"ZeroDivisionError in info: outcome=unwritten" in error
+    assert [type(incident.error) for incident in shell.node.state.unexpected.drain_incidents()] == [ZeroDivisionError]
+
+
+def test_a_connection_whose_commands_cannot_be_kept_in_order_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = Transport()
+    shell = Shell(transport)
+    monkeypatch.setattr(dispatch, "_may_enter", lambda *_: 1 // 0)
+    shell.client.data_received(resp.command("PING") + resp.command("GET", "k") + resp.command("SET", "k", "v"))
+    assert shell.client.session.closing and shell.client.session not in shell.node.sessions.values()
+    outbox = finish_turn(shell.node)
+    assert outbox.closing == [shell.client.session]
+    assert shell.node.state.statistics.internal_errors == 1 and not shell.node.state.parked
+
+
+def test_bytes_that_the_parser_cannot_cope_with_cost_the_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    transport = Transport()
+    shell = Shell(transport)
     shell.client.data_received(resp.command("PING"))
-    assert transport.aborted and "internal error" in caplog.text and "ZeroDivisionError" in caplog.text
+    monkeypatch.setattr(RequestReader, "take", lambda *_: [][0])
+    shell.client.data_received(resp.command("PING"))
+    outbox = finish_turn(shell.node)
+    assert [data[:27] for _, data in outbox.replies] == [b"+PONG\r\n-ERR internal error "]
+    assert outbox.closing == [shell.client.session] and shell.node.state.statistics.internal_errors == 1
+
+
+def test_an_introduction_that_cannot_be_digested_is_refused() -> None:
+    transport = Transport()
+    shell = Shell(transport)
+    shell.introductions = SimpleNamespace(check=lambda args: 1 // 0, report_refusal=lambda *_: None)  # type: ignore[attr-defined]
+    shell.client.data_received(resp.command("DYN.PEER", "1", "c", "n2", "5"))
+    (reply,) = [data for _, data in finish_turn(shell.node).replies]
+    assert isinstance(reply, bytes) and reply.startswith(b"-ERR internal error ")
+    assert shell.node.state.statistics.messages_undigested == 1
 
 
 def test_an_answer_that_no_request_needs_any_more_ends_no_turn() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from tests.faults import messages, procedures, questions
 from tests.sim.host import CRASH_STEPS, Host
 from tests.sim.network import Datagrams
 from tests.sim.world import World
@@ -199,6 +200,15 @@ class Storm:
         self._world.fill(host, True)
         self._later(lambda: self._world.fill(host, False))
 
+    def _plant(self) -> None:
+        """A fault of our own in some message's, question's or procedure's code."""
+        host = self._some_host()
+        if host.node is not None:
+            node = host.node
+            place = self._rng.choice([*messages(node), *questions(node), *procedures()])
+            self._world.trace(f"planted at {place} in {host.member.name}")
+            node.state.unexpected.plant(place)
+
     def _damage(self) -> None:
         self._world.network.flip_byte_next = True
 
@@ -229,4 +239,5 @@ FAULTS: dict[str, Callable[[Storm], None]] = {
     "late datagrams": Storm._late_datagrams,
     "damage": Storm._damage,
     "full disk": Storm._fill_disk,
+    "planted fault": Storm._plant,
 }

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from server.core.base.config import Config
 from server.core.base.room import FOR_WRITES
+from server.core.base.unexpected import is_planted
 from server.core.node import Node
 from server.core.outbox import Outbox
 from server.core.records.versions import ACTOR_BYTES
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CRASH_STEPS = ("commit", "messages", "some messages", "replies", "some replies")  # before or amid what the process dies
 SYNC_INTERVAL_MS = 1000
+RESTART_MS = 500  # after an internal error, by the service manager
 
 
 class Host(WallClock):
@@ -73,6 +75,7 @@ class Host(WallClock):
         self.connections: dict[int, Connection] = {}  # of clients, by session
         self.callers: list[Connection] = []  # the same, with those that the process has not taken yet
         self._deaths_ms: dict[int, int] = {}
+        self.crashes: list[Exception] = []  # planted, and not contained
         self._inbox: list[tuple[object, Action]] = []
         self._turn_asked = False
         self._held: deque[Outbox] = deque()
@@ -188,9 +191,21 @@ class Host(WallClock):
             self._inbox.append((source, action))
         else:
             life = self.life
-            action()
+            self._run(action)
             if self.life == life:
                 self._ask_turn()
+
+    def _run(self, action: Action) -> None:
+        """What comes out of the core ends the process, as in the shell, if it was planted; its manager starts it again."""
+        try:
+            action()
+        except Exception as error:
+            if not is_planted(error):
+                raise
+            self.trace(f"{self.member.name} ends: {error}")
+            self.crashes.append(error)
+            self.kill()
+            self.events.after(RESTART_MS, lambda: self.start() if self.node is None and self.powered else None)
 
     def freeze(self) -> None:
         """SIGSTOP, or a very long pause."""
@@ -214,7 +229,7 @@ class Host(WallClock):
         self.rng.shuffle(queues)
         life = self.life
         for action in [action for queue in queues for action in queue]:
-            action()
+            self._run(action)
             if self.life == life and self.rng.random() < 0.05:
                 self._end_turn(life)
             if self.life != life:
@@ -236,13 +251,16 @@ class Host(WallClock):
             self._inbox.append((self, lambda: self._end_turn(life)))
             return
         self._turn_asked = False
-        outbox = self.node.take()
+        self._run(lambda: self._take_turn(life))
+
+    def _take_turn(self, life: int) -> None:
+        outbox = self.running.take()
         if outbox.writes or outbox.messages or outbox.large or outbox.replies:
             told = ", ".join(f"{len(data)} bytes to {peer}" for peer, data in outbox.messages.items())
             self.trace(
                 f"{self.member.name} ends a turn: {len(outbox.writes)} writes, {len(outbox.replies)} replies; {told}"
             )
-        if self.node.has_more:
+        if self.running.has_more:
             self._ask_turn()
         self.finish_turn(outbox)
         if self.life == life and self._ticked_ms >= 0:

@@ -207,6 +207,7 @@ class World:
             host.turn_delay_ms_max = 2
             if host.node is None:
                 host.start()
+            host.running.state.unexpected.planted.clear()
             host.thaw()
             if host.disk_full:
                 self.fill(host, False)

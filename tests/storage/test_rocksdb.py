@@ -317,3 +317,25 @@ def test_files_that_rocksdb_may_hold_open_are_bounded(tmp_path: Path) -> None:
     RocksEngine(tmp_path / "store", files_max=128).close()
     options = max((tmp_path / "store").glob("OPTIONS-*")).read_text()
     assert f"max_open_files={128 - FILES_BESIDE_TABLES}\n" in options
+
+
+def test_an_io_error_of_a_read_is_damage_and_one_of_a_write_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that does not give one block has not failed as a whole: that record is fetched from other nodes."""
+    engine = open_engine("rocksdb", tmp_path / "store")
+    engine.commit({b"a": b"1", b"b": b"2"})
+
+    def fails(*_: object) -> None:
+        raise Exception("IO error: While pread offset 4096 len 4096: 000012.sst: Input/output error")
+
+    for name in ("_get", "_write"):
+        monkeypatch.setattr(engine, name, fails)
+    for read in (lambda: engine.get(b"a"), lambda: engine.get_many([b"a", b"b"])):
+        with pytest.raises(StorageDamaged, match="Input/output error"):
+            read()
+    with pytest.raises(StorageError) as raised:
+        engine.commit({b"a": b"3", b"b": b"4"})
+    assert type(raised.value) is StorageError
+    assert engine.stats()["damage_seen"] == 2
+    engine.close()

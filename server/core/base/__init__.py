@@ -10,5 +10,6 @@ quorum.py         the tally of a request
 routing.py        per partition, who coordinates, who is asked, who stands in
 hints.py          which owners miss what is held here
 statistics.py     counters
+unexpected.py     what no code expected: what is contained, and what ends the node
 state.py          all that, as the parts of one node share it within a turn
 """

@@ -158,6 +158,14 @@ def damaged_here(name: str, error: Exception) -> ErrorReply:
     )
 
 
+def internal_error(word: str, error: str, doing: str, name: str, outcome: str) -> ErrorReply:
+    """A command has met what no code expected (unexpected.py). The log of node `name` tells more under `word`."""
+    return ErrorReply.of(
+        f"ERR internal error {word}: {error} in {doing}: outcome={outcome}: {_EXPLAINED[outcome]}; the log of node {name} "
+        f"has the traceback under {word}"
+    )
+
+
 def no_owner(name: str, outcome: str) -> ErrorReply:
     """No owner of the key can be reached from node `name`."""
     return ErrorReply.of(

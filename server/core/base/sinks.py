@@ -54,6 +54,7 @@ class Session:
         self.read_quorum = 0
         self.write_quorum = 0
         self.closing = False  # close once the replies so far are out
+        self.is_broken = False  # close now, see `break_off`
         self.slots: list[list[bytes] | Reply] = []
         self.held_bytes = 0  # of the replies in the slots
         self.first_number = 0
@@ -146,6 +147,13 @@ class Session:
                 self.held_bytes -= reply.cost_bytes if isinstance(reply, LargeReply) else len(reply)
                 self.slots[index] = b""
         self.muted = [(start, end) for start, end in self.muted if end is None or end > self.first_number]
+
+    def break_off(self) -> int:
+        """A fault has left the order of the commands unknown: no more begin. Answers how many were parked in lanes."""
+        parked = self.lanes.parked if self.lanes is not None else 0
+        self.lanes = None
+        self.closing = self.is_broken = True
+        return parked
 
     def unanswered(self) -> list[tuple[int, list[bytes]]]:
         """The numbers and the arguments of the commands in flight."""

@@ -21,6 +21,7 @@ from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.base.routing import Plan, Route, build_routes, no_routes
 from server.core.base.sinks import Session
 from server.core.base.statistics import Statistics
+from server.core.base.unexpected import Unexpected
 from server.core.liveness.liveness import Liveness
 from server.core.records.records import Records
 from server.core.records.versions import ACTOR_BYTES, TOMBSTONE, DamagedRecord, clock_of, siblings_of
@@ -95,6 +96,8 @@ class State:
         self._next_number = incarnation << 20
 
     def _begin_peers(self) -> None:
+        self.unexpected = Unexpected(self.records, self.statistics, self.member.name)
+        self.records.on_unmergeable = self.unexpected.note_unmergeable
         self.orderly: dict[str, None] = {}  # peers of this version, which has chains.py and short digests (reads.py)
         self.messages: dict[str, list[bytes]] = {}
         self.trailing: dict[str, list[bytes]] = {}  # messages, however small, that must not pass large ones

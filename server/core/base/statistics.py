@@ -27,6 +27,10 @@ class Statistics:
     no_quorum: int = 0
     timeouts: int = 0
     busy: int = 0
+    internal_errors: int = 0  # commands that met what no code expected, see unexpected.py
+    messages_undigested: int = 0  # messages of peers that did, and were refused
+    procedure_errors: int = 0  # background procedures that met an expected error, and begin again
+    housekeeping_errors: int = 0  # OSErrors of looking at the disk and at this process
     damaged_frames: int = 0
     clock_complaints: int = 0  # other nodes have told us that they refuse our clock
     read_repairs: int = 0  # records sent to owners, or taken, because a read has found them different

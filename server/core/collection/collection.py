@@ -96,7 +96,7 @@ class Collection:
 
     def start(self) -> None:
         """Begins to look for candidates, for as long as the node runs."""
-        self._background.run(self._collect())
+        self._background.run_forever("collection", self._collect)
 
     def notice(self, key: bytes, expires_at_ms: int) -> None:
         """A tombstone, a value that expires at that wall time, or a long clock (0 both) was written under `key`."""

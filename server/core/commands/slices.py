@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from protocol.resp import LargeReply, Reply
 from server.core.base.errors import ErrorReply
 from server.core.base.sinks import Sink
-from server.core.work.procedures import Step, Steps
+from server.core.base.unexpected import Unexpected
+from server.core.work.procedures import Procedure, Step, Steps
 
 if TYPE_CHECKING:
     from server.core.node import Node
@@ -34,6 +35,8 @@ class Parts:
     """The sink of one command's parts: what they answer is added up or kept, and the first error among them, in their
     order, is the command's answer. Costs the same at each part, however many there are."""
 
+    unexpected: Unexpected  # the node's, from `run_parts` on
+
     def __init__(self, sink: Sink, number: int, count: int, combine: Combine, keep: bool = False) -> None:
         self.resp3 = sink.resp3
         self.relayed = sink.relayed
@@ -47,6 +50,7 @@ class Parts:
         self._number = number
         self._combine = combine
         self._answered = bytearray(count)
+        self._is_over = False
         self._error_at = count
         self._error = b""
 
@@ -64,18 +68,48 @@ class Parts:
         elif reply[:1] == b":":
             self.total += int(reply[1:-2])
         self.missing -= 1
-        if not self.missing:
-            self._sink.answer(self._number, ErrorReply(self._error) if self._error else self._combine(self))
+        if not self.missing and not self._is_over:
+            self.end(ErrorReply(self._error) if self._error else self._joined())
+
+    def _joined(self) -> Reply:
+        try:
+            return self._combine(self)
+        except Exception as error:  # noqa: BLE001
+            unexpected = self.unexpected
+            return unexpected.contain(error, unexpected.changes, "joining replies", "maybe-written")
+
+    def end(self, reply: Reply) -> None:
+        """Answers the command; what its parts still answer is not heard."""
+        if not self._is_over:
+            self._is_over = True
+            self._sink.answer(self._number, reply)
+
+
+class _Rest:
+    """The sink of what begins the rest of a command's parts: answers nothing unless it fails."""
+
+    relayed = False
+    resp3 = False
+    read_quorum = 0
+    write_quorum = 0
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """It has failed: no more parts begin, and the command is answered with the error."""
+        self._parts.end(reply)
 
 
 def run_parts(node: Node, parts: Parts, part: Callable[[int], list[bytes]]) -> None:
     """Begins `parts` in their order, `part(n)` being the command of number n: so many in a turn, and no more at a time
     than may be unanswered."""
     count = parts.missing
+    parts.unexpected = node.state.unexpected
     for number in range(min(count, PARTS_PER_TURN)):
         node.dispatcher.run(parts, number, part(number))
     if count > PARTS_PER_TURN:
-        node.background.run(_begin_rest(node, parts, count, part))
+        Procedure(node.state, "parts", _begin_rest(node, parts, count, part), _Rest(parts), 0).start()
 
 
 def _begin_rest(node: Node, parts: Parts, count: int, part: Callable[[int], list[bytes]]) -> Steps:

@@ -47,7 +47,7 @@ class Eviction:
         self._in_flight = in_flight
         self._scrub = scrub
         self._due = True
-        background.run(self._steps())
+        background.run_forever("eviction", self._steps)
 
     def notice(self) -> None:
         """There may be something to let go: the layout has changed, or a record was met that is not kept here."""

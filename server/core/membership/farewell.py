@@ -54,7 +54,7 @@ class Farewell:
 
     def begin(self) -> None:
         """The shell takes no commands any more; `over` says when it may close."""
-        self._background.run(self._steps())
+        self._background.run_to_end("farewell", self._steps)
 
     def look(self) -> None:
         """The end of a turn: what was begun in it is in flight now."""

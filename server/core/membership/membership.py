@@ -107,7 +107,7 @@ class Membership:
             return False
         self._offers.append(layout)
         if len(self._offers) == 1:
-            self._background.run(self._merge_offers())
+            self._background.run_to_end("layout merge", self._merge_offers)
         return self._state.layout is not present or bool(self._offers)
 
     def _merge_offers(self) -> Steps:
@@ -142,7 +142,7 @@ class Membership:
 
     def make(self, layout: Layout) -> None:
         """A layout that was made here is published once it is prepared, unless another one is adopted meanwhile."""
-        self._background.run(self._make(layout))
+        self._background.run("layout publication", self._make(layout))
 
     def _make(self, layout: Layout) -> Steps:
         present = self._state.layout
@@ -166,7 +166,7 @@ class Membership:
         if all(member.id != state.id for member in layout.members):
             return False
         if self._left is None:
-            self._background.run(self._enter_first(layout))
+            self._background.run("layout entry", self._enter_first(layout))
             return True
         cluster, epoch = self._left
         # Two stewards may let different nodes go side by side; who loses that way is a member still, and asked once more.
@@ -177,7 +177,7 @@ class Membership:
         if self._offered is None or layout.wins_over(self._offered):
             self._offered = layout
         if idle:
-            self._background.run(self._clear())
+            self._background.run_to_end("clearing", self._clear)
         return True
 
     def _enter_first(self, layout: Layout) -> Steps:

@@ -37,7 +37,7 @@ class Steward:
         self._questions = questions
         self._background = background
         self._membership = membership
-        background.run(self._steps())
+        background.run_forever("steward", self._steps)
 
     def _steps(self) -> Steps:
         """Runs for ever."""

@@ -97,8 +97,8 @@ class Transfers:
         self._row: Document = {}
         self._saved = b""
         self._load()
-        background.run(self._steps())
-        background.run(self._watch())
+        background.run_forever("transfers", self._steps)
+        background.run_forever("transfer samples", self._watch)
 
     def _load(self) -> None:
         """What an earlier life of this node has counted."""

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any
 from server.core.base import clock_report
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.operators.documents import Document, behind_of, by_name, encode
-from server.core.operators.troubles import NO_TROUBLES, advice_on, copies, copies_of, said_of, set_aside, set_back
+from server.core.operators.troubles import (
+    NO_TROUBLES,
+    advice_on,
+    copies,
+    copies_of,
+    failing,
+    said_of,
+    set_aside,
+    set_back,
+)
 from server.core.ring.addresses import shown_address
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
 
@@ -38,7 +47,10 @@ def own_status(node: Node) -> bytes:
                    "disk_room": state.room,
                    "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
                    "copies": node.copies.seen(), "wall_ms": state.wall_ms, "gone_back": node.lives.refused(),
-                   "taken_back": list(node.lives.accepted), "aside": node.lives.aside()})  # fmt: skip
+                   "taken_back": list(node.lives.accepted), "aside": node.lives.aside(),
+                   "failing": node.background.failing(),
+                   "internal_errors": state.statistics.internal_errors + state.statistics.messages_undigested,
+                   })  # fmt: skip
 
 
 def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Document:
@@ -82,7 +94,8 @@ def amiss(node: Node, layout: Layout, told_by: Mapping[str, Document], asked_ms:
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
     off = clock_report.remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
     gone_back = set_back(layout, told_by, bool(node.lives.refusers))
-    return missed + full(layout, told_by) + damage(layout, told_by) + copies(node, layout, told_by) + gone_back + off
+    inside = full(layout, told_by) + damage(layout, told_by) + failing(layout, told_by)
+    return missed + inside + copies(node, layout, told_by) + gone_back + off
 
 
 def _nodes(
@@ -111,6 +124,10 @@ def _nodes(
             entry["reason"] = reason
         if member.id in copied:
             entry["copies"] = copied[member.id]
+        if told.get("failing"):
+            entry["failing"] = told["failing"]
+        if told.get("internal_errors"):
+            entry["internal_errors"] = told["internal_errors"]
         nodes.append(entry if layout.phase == SETTLED else entry | {"transfer": told.get("transfer")})
     return nodes
 

@@ -44,6 +44,15 @@ def advice_on(reasons: Sequence[str]) -> str:
     return "; ".join(dict.fromkeys(advice.split("; ")))
 
 
+def failing(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
+    """What the nodes tell of background procedures that have met an error lately, and begin again."""
+    return [
+        f"{member.name}: {name} has met {failure['errors']} errors and begins again, the last one: {failure['error']}"
+        for member in by_name(layout)
+        for name, failure in told_by.get(member.id, {}).get("failing", {}).items()
+    ]
+
+
 def copies_of(told_by: Mapping[str, Document]) -> dict[str, list[str]]:
     """Where processes were refused lately that run on a copy of a node's directory: addresses, by the node's id."""
     found: dict[str, dict[str, None]] = {}

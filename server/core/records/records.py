@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from librt.strings import BytesWriter, write_i16_be
-from mypy_extensions import i16
+from mypy_extensions import i16, i64
 from xxhash import xxh32_digest
 
 from protocol.slots import SLOTS, key_slot
@@ -84,9 +84,11 @@ class Records:
         self._writes: dict[bytes, bytes | None] = {}
         self._documents: dict[bytes, None] = {}  # those of them that are the node's own documents
         self.record_batches = 0  # batches that held anything but documents
+        self.changes: i64 = 0  # to what is stored, each after all that may raise (base/unexpected.py)
         self.damaged = 0
         self.keys = 0
         self.on_damage: Callable[[bytes], None] = lambda stored_at: None
+        self.on_unmergeable: Callable[[Exception], None] = lambda error: None
         self.trees = Trees(leaf_bits)
         self._spoilt: dict[int, None] = {}  # slots that could not be read when they were counted
         self._trees_kept = False  # the store holds a document of the trees, true until something is written
@@ -202,16 +204,30 @@ class Records:
             old = young.get(key, _UNKNOWN)
             if old is _UNKNOWN:
                 old = self._fetch(key)
-            merged = versions.merge(old, record)
-            if merged is old or merged is None:
-                continue
+            try:
+                merged = versions.merge(old, record)
+                if merged is old or merged is None:
+                    continue
+                trees.change(key, old, merged)
+            except Exception as error:
+                raise self._unmergeable(key, error) from error
             young[key] = writes[key] = merged
-            trees.change(key, old, merged)
+            self.changes += 1
             if old is None:
                 self.keys += 1
                 self._young_bytes += len(merged)
             else:
                 self._young_bytes += len(merged) - len(old)
+
+    def _unmergeable(self, key: bytes, error: Exception) -> DamagedRecord:
+        """A record could not be joined with the stored one, and nothing of it was stored: either may be the bad one.
+
+        So the sender's record is refused like one that meets a damaged record, however often and from wherever it
+        comes, and ends no owner of its key."""
+        if isinstance(error, DamagedRecord):
+            return error
+        self.on_unmergeable(error)
+        return DamagedRecord(f"the record of key {key[PREFIX_BYTES:]!r} cannot be merged: {error!r}", key)
 
     def _fetch(self, key: bytes) -> bytes | None:
         record = self._old.get(key, _UNKNOWN)
@@ -249,8 +265,9 @@ class Records:
 
     def put(self, key: bytes, record: bytes, replaced: bytes | None) -> None:
         """HOT. Stores `record` with this turn's batch, in place of `replaced`, which `get` has just answered."""
-        self._young[key] = self._writes[key] = record
         self.trees.change(key, replaced, record)
+        self._young[key] = self._writes[key] = record
+        self.changes += 1
         if replaced is None:
             self.keys += 1
             self._young_bytes += len(record)
@@ -263,6 +280,7 @@ class Records:
         Raises DamagedRecord."""
         old = self.get(key)
         if old is not None:
+            self.changes += 1
             self._young[key] = self._writes[key] = None
             self._young_bytes -= len(old)
             if self.trees.counts[int.from_bytes(key[:2], "big")]:  # else it lay where nothing could be read
@@ -271,6 +289,7 @@ class Records:
 
     def mend(self, key: bytes, record: bytes | None) -> None:
         """Stores `record` (None: nothing) in place of damaged bytes with this turn's batch."""
+        self.changes += 1
         self._young[key] = self._writes[key] = record
         self._young_bytes += _ENTRY_OVERHEAD_BYTES + len(key) + (len(record) if record else 0)
         slot = int.from_bytes(key[:2], "big")
@@ -278,6 +297,7 @@ class Records:
 
     def put_aside(self, key: bytes, value: bytes | None) -> None:
         """Stores what is no record (`key` lies beyond RECORDS_END) with this turn's batch; None removes it."""
+        self.changes += 1
         self._writes[key] = value
 
     def put_document(self, name: bytes, document: bytes | None) -> None:

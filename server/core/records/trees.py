@@ -64,6 +64,8 @@ class Trees:
         """HOT. The record under storage key `key` was `old` and is `new` now; None is no record."""
         place = i64(read_i32_be(key, 0))
         leaf = place >> self._shift
+        before = DEAD if old is None else versions.standing(old)  # first: a record that is none changes nothing here
+        after = DEAD if new is None else versions.standing(new)
         if old is not None:
             self.leaves[leaf] ^= _checksum_of(old)
         if new is not None:
@@ -72,8 +74,6 @@ class Trees:
                 self.counts[place >> 16] += 1
         elif old is not None and self.counts[place >> 16]:  # else it lay where nothing could be read when we counted
             self.counts[place >> 16] -= 1
-        before = DEAD if old is None else versions.standing(old)
-        after = DEAD if new is None else versions.standing(new)
         if before != after:
             self._recount(place >> 16, before, after)
 

@@ -73,7 +73,7 @@ class AntiEntropy:
         self._up: dict[str, bool] = {}
         self._due_ms: dict[str, int] = {}
         self._rounds: dict[str, _Round] = {}
-        background.run(self._steps())
+        background.run_forever("anti-entropy", self._steps)
 
     def connected(self, peer: str) -> None:
         """There is a new connection to `peer`, perhaps to a new process over another disk."""

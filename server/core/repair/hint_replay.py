@@ -57,7 +57,7 @@ class HintReplay:
         for owner in self._state.hints.owners():
             if owner not in self._running and now_ms >= self._retry_ms.get(owner, 0) and self._state.is_usable(owner):
                 self._running[owner] = None
-                self._background.run(self._replay(owner))
+                self._background.run("hint replay", self._replay(owner))
         if now_ms - self._looked_ms > RETRY_MS:
             self._looked_ms = now_ms
             self._give_up_old(now_ms)
@@ -68,7 +68,7 @@ class HintReplay:
 
         if self._review_due and not self._reviewing and self._state.layout is not None:
             self._reviewing = True
-            self._background.run(self._review())
+            self._background.run_to_end("hint review", self._review)
 
     def review(self) -> None:
         """The layout has changed: some debts may be to others now."""
@@ -79,16 +79,25 @@ class HintReplay:
         while self._review_due:
             self._review_due = False
             before, self._layout = self._layout, self._state.layout
-            for owner in self._state.hints.owners():
-                for batch in _batches(self._state.hints.keys(owner), _REVIEWED_KEYS):
-                    for stored_at in batch:
-                        self._check_hands(owner, stored_at, before)
-                    yield self._background.pause(1)
+            is_done = False
+            try:
+                yield from self._review_since(before)
+                is_done = True
+            finally:
+                if not is_done:  # what was not looked through is still to be compared with the layout before
+                    self._layout, self._review_due = before, True
             behind = self._state.hints.behind
             for owner in [owner for owner in behind if owner not in self._state.members]:
                 del behind[owner]
         self._reviewing = False
         return None
+
+    def _review_since(self, before: Layout | None) -> Generator[Step, Any, None]:
+        for owner in self._state.hints.owners():
+            for batch in _batches(self._state.hints.keys(owner), _REVIEWED_KEYS):
+                for stored_at in batch:
+                    self._check_hands(owner, stored_at, before)
+                yield self._background.pause(1)
 
     def _check_hands(self, owner: str, stored_at: bytes, before: Layout | None) -> None:
         """One debt, by the present layout; `before` is the one by which it was looked at last."""

@@ -74,9 +74,12 @@ class RepairJobs:
         if job is None:
             if len(self._jobs) >= JOBS_MAX:
                 return [json.dumps({"state": BUSY}).encode()]
-            job = self._jobs[name] = _Job([int(partition) for partition in args[3:]], state.now_ms)
-            self._background.run(self._work(name, job))
-            self._background.run(self._watch(name, job))
+            partitions = [int(partition) for partition in args[3:]]
+            if any(not 0 <= partition < layout.partitions for partition in partitions):
+                return []
+            job = self._jobs[name] = _Job(partitions, state.now_ms)
+            self._background.run("repair job", self._work(name, job), lambda: self._give_up(name, job))
+            self._background.run_to_end("repair job watch", lambda: self._watch(name, job))
         job.asked_ms = state.now_ms
         if job.state == DONE:
             self._jobs.pop(name, None)
@@ -91,6 +94,13 @@ class RepairJobs:
                 if job.state == DONE:
                     self._jobs.pop(name, None)
         return None
+
+    def _give_up(self, name: str, job: _Job) -> None:
+        """The job has met an error: it ends, and its task tries what is left once more."""
+        job.missed |= {(partition, self._state.id): UNSETTLED for partition in job.partitions}
+        job.state = DONE
+        if job.outcome.stopped:
+            self._jobs.pop(name, None)
 
     def _work(self, name: str, job: _Job) -> Steps:
         state, layout = self._state, self._state.layout

@@ -63,7 +63,7 @@ class Mending:
             self._waiting[key] = []
         if not self._running:
             self._running = True
-            self._background.run(self._mend_all())
+            self._background.run_to_end("mending", self._mend_all)
 
     def first_of(self, keys: Sequence[bytes]) -> bytes | None:
         """The first of some storage keys whose record is known to be damaged."""

@@ -47,7 +47,7 @@ class Scrub:
 
     def start(self) -> None:
         """Begins, for as long as the node runs."""
-        self._background.run(self._rounds())
+        self._background.run_forever("scrub", self._rounds)
 
     def _rounds(self) -> Steps:
         state = self._state

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any
 
 from server.core.base.errors import CommandError
 from server.core.base.state import State
-from server.core.repair.exchange import LOST
+from server.core.repair.exchange import LOST, UNSETTLED
 from server.core.repair.jobs import BUSY
 from server.core.repair.jobs import DONE as JOB_DONE
 from server.core.repair.one_key import make_equal
@@ -107,7 +108,7 @@ class RepairTasks:
         self._tasks = {task.name: task for task in tasks}
         for task in tasks:
             if task.state == RUNNING:
-                background.run(self._run(task, True))
+                self._resume(task)
 
     # --- what is asked
 
@@ -118,8 +119,11 @@ class RepairTasks:
         if running >= RUNNING_MAX:
             raise CommandError(f"BUSY {running} tasks run on node {state.member.name}: wait for them or abort them")
         task = self._new(partitions)
-        self._background.run(self._run(task, False))
+        self._background.run("repair task", self._run(task, False), lambda: self._resume(task))
         return task
+
+    def _resume(self, task: Task) -> None:
+        self._background.run_to_end("repair task", lambda: self._run(task, True))
 
     def _new(self, partitions: Sequence[int]) -> Task:
         state = self._state
@@ -205,7 +209,9 @@ class RepairTasks:
                 by_leader.setdefault(leader, []).append(partition)
         at_work = dict.fromkeys(by_leader)
         for leader, partitions in by_leader.items():
-            self._background.run(self._drive(task, layout, leader, partitions, at_work))
+            missed = {(partition, leader): UNSETTLED for partition in partitions}
+            drive = self._drive(task, layout, leader, partitions, at_work)
+            self._background.run("repair drive", drive, partial(task.missed.update, missed))
         while at_work:
             yield self._background.pause(_LOOK_MS)
             if self._state.now_ms - self._saved_ms >= _SAVE_MS:
@@ -253,7 +259,7 @@ class RepairTasks:
         for partition, keys in told["keys"]:
             task.keys[partition] = keys
             if all(partition != other for other, _ in missed):
-                del task.remaining[partition]
+                task.remaining.pop(partition, None)
                 task.keys_compared += task.keys.pop(partition)
         return True
 

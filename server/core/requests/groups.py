@@ -21,6 +21,7 @@ from server.core.base.quorum import Tally, Verdict
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
 from server.core.base.state import State
+from server.core.base.unexpected import Fatal
 
 Member = tuple[Callable[..., Reply] | None, Sink, int]  # how to make the reply, who asked, under which number
 
@@ -77,8 +78,19 @@ class GroupTable(Generic[G]):
         opened, self._opened = self._opened, []
         for gathering, name, group in opened:
             del gathering[name]
-            self._launch(group)
+            self._try_launch(group)
         return bool(opened)
+
+    def _try_launch(self, group: G) -> None:
+        changes = self._state.records.changes
+        try:
+            self._launch(group)
+        except Exception as error:  # noqa: BLE001
+            self._launch_failed(group, error, changes)
+
+    def _launch_failed(self, group: G, error: Exception, changes: int) -> None:
+        """The group could not be sent. `changes` is what `Records.changes` was before."""
+        raise Fatal(f"a group of {self.operation}s could not be sent: {error!r}") from error
 
     def _launch(self, group: G) -> None:
         raise NotImplementedError

@@ -181,7 +181,23 @@ class Reads(GroupTable[ReadGroup]):
         for start, end in pairwise([*starts, len(group.keys)]):
             part = ReadGroup(state.number(), plan, plan.tally(group.tally.wanted), group.deadline_ms)
             part.keys, part.members = group.keys[start:end], group.members[start:end]
-            self._launch(part)
+            self._try_launch(part)
+
+    def _launch_failed(self, group: ReadGroup, error: Exception, changes: int) -> None:
+        """Nothing was stored, so the reads are begun one by one: only the one that is to blame gets the error."""
+        if group.number in self._groups or len(group.members) != len(group.keys):
+            super()._launch_failed(group, error, changes)  # it is followed already, or has answered
+        state = self._state
+        if len(group.members) == 1:
+            reply = state.unexpected.contain(error, changes, "a read", "unread")
+            for _, sink, number in group.members:
+                sink.answer(number, reply)
+            return
+        state.unexpected.note(error, changes, "a group of reads")
+        for key, member in zip(group.keys, group.members, strict=True):
+            alone = ReadGroup(state.number(), group.plan, group.plan.tally(group.tally.wanted), group.deadline_ms)
+            alone.keys, alone.members = [key], [member]
+            self._try_launch(alone)
 
     def _vote_as(self, group: ReadGroup, owner: str) -> None:
         """This node stands in for `owner`."""
@@ -213,21 +229,33 @@ class Reads(GroupTable[ReadGroup]):
         group = self._groups.get(number)
         if group is None or peer not in group.waiting:
             return
-        if not group.differing:
-            group.records = list(group.ours)
+        joined = list(group.records)
+        try:
+            for index, (record, present) in enumerate(zip(records, group.records, strict=True)):
+                if record != (present or b""):
+                    self._state.statistics.read_differences += 1
+                    joined[index] = merge(present, record or None)
+        except Exception as error:  # noqa: BLE001 else one bad record of `peer` would end each node that reads its key
+            self._state.unexpected.note(error, self._state.records.changes, "joining what a replica has answered")
+            self._state.statistics.messages_undigested += 1
+            self.refused(peer, number)
+            return
+        group.records = joined
         group.differing[peer] = records
-        joined = group.records
-        for index, record in enumerate(records):
-            if record != (joined[index] or b""):
-                self._state.statistics.read_differences += 1
-                joined[index] = merge(joined[index], record or None)
         self.acked(peer, number)
 
     def _complete(self, group: ReadGroup) -> None:
         now_ms = self._state.time_ms
+        state = self._state
+        changes = state.records.changes
         for (finish, sink, number), record in zip(self._take_members(group), group.records, strict=True):
             assert finish is not None
-            sink.answer(number, finish(record, sink, now_ms))
+            try:
+                reply = finish(record, sink, now_ms)
+            except Exception as error:  # noqa: BLE001 of this command alone: the others of the group have their answers
+                reply = state.unexpected.contain(error, changes, "the reply to a read", "unread")
+            sink.answer(number, reply)
+            changes = state.records.changes
 
     def _settle(self, group: ReadGroup) -> None:
         """All have answered who will: whoever differs gets the join, with the next tick or when much has gathered."""

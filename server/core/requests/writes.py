@@ -31,7 +31,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
-from protocol.resp import OK
+from protocol.resp import OK, Reply
 from server.core.base.errors import CommandError, QuorumUnreachable
 from server.core.base.quorum import Tally, Verdict
 from server.core.base.routing import Plan
@@ -194,7 +194,14 @@ class Writes(GroupTable[WriteGroup]):
     def _complete(self, group: WriteGroup) -> None:
         tally = group.tally
         for finish, sink, number in self._take_members(group):
-            sink.answer(number, OK if finish is None else finish(tally, sink))
+            sink.answer(number, OK if finish is None else self._reply(finish, tally, sink))
+
+    def _reply(self, finish: Callable[[Tally, Sink], Reply], tally: Tally, sink: Sink) -> Reply:
+        unexpected, changes = self._state.unexpected, self._state.records.changes
+        try:
+            return finish(tally, sink)
+        except Exception as error:  # noqa: BLE001 of this command alone, and its write has met its quorum
+            return unexpected.contain(error, changes, "the reply to a write", "maybe-written")
 
     def _settle(self, group: WriteGroup) -> None:
         """Owners that are still waited for were silent to the end, or their stand-ins were."""

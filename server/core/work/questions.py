@@ -45,7 +45,7 @@ class Questions:
             peers = [node for node in nodes if node in state.links]
             row = _Question(procedure, peers, state.now_ms + state.config.request_timeout_ms)
             if state.id in nodes:
-                row.answers[state.id] = self._answerers[kind]([_as_bytes(arg) for arg in args])
+                row.answers[state.id] = self._answer(kind, [_as_bytes(arg) for arg in args])
             number = state.number()
             self._rows[number] = row
             if peers:
@@ -58,9 +58,18 @@ class Questions:
 
     def asked(self, peer: str, number: int, kind: bytes, args: Sequence[bytes]) -> None:
         """`peer` asks us. A kind that we do not know (a newer node's) is answered with nothing."""
-        answerer = self._answerers.get(kind)
-        answer = answerer(args) if answerer is not None else []
+        answer = self._answer(kind, args) if kind in self._answerers else []
         self._send(peer, kind, self._state.message(b"ANSWER", number, *answer))
+
+    def _answer(self, kind: bytes, args: Sequence[bytes]) -> list[bytes]:
+        if self._state.unexpected.planted:
+            self._state.unexpected.pass_by(f"question {kind.decode()}")
+        return self._answerers[kind](args)
+
+    @property
+    def kinds(self) -> list[bytes]:
+        """The kinds of questions that this node answers."""
+        return list(self._answerers)
 
     def _send(self, peer: str, kind: bytes, message: bytes) -> None:
         if kind in IN_ORDER:

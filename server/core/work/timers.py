@@ -8,6 +8,7 @@ two ticks, so that a pause may be shorter than a tick.
 from __future__ import annotations
 
 import heapq
+from collections import deque
 
 from server.core.work.procedures import Procedure, Step
 
@@ -29,13 +30,17 @@ class Timers:
         return start
 
     def expire(self, now_ms: int) -> None:
-        """Resumes the procedures whose pause is over."""
+        """Resumes the procedures whose pause is over. Should one raise, the others that are due keep their place."""
         rows = self._rows
-        due: list[Procedure] = []
+        due: deque[tuple[int, int, Procedure]] = deque()
         while rows and rows[0][0] <= now_ms:
-            due.append(heapq.heappop(rows)[2])
-        for procedure in due:
-            procedure.resume(None)
+            due.append(heapq.heappop(rows))
+        try:
+            while due:
+                due.popleft()[2].resume(None)
+        finally:
+            for row in due:
+                heapq.heappush(rows, row)
 
     def next_ms(self) -> int | None:
         """When the next pause ends."""

@@ -241,7 +241,7 @@ def test_a_node_that_was_removed_has_left_for_good() -> None:
         assert machine.layout is None
         assert b"node n4 has left its cluster at epoch 2" in machine.node.state.no_layout
         with pytest.raises(NoLayout):  # a command of two steps meets that between them (seed 71002583)
-            machine.node.writes.group_for(machine.node.route(b"key").plan, machine.node.background)
+            machine.node.writes.group_for(machine.node.route(b"key").plan, machine.node.open_session("", "", 0))
         assert not machine.node.offer_layout(layout_of(NAMES)), "that is from before"
         assert not machine.node.offer_layout(without)
         assert machine.engine.get(META + b"layout") is None

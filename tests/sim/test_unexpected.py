@@ -1,0 +1,276 @@
+"""One rule for the unexpected, on whole clusters: each procedure, each command at its coordinator, and storms of faults."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from server.core.base.unexpected import Fatal
+from server.core.commands.spec import ALONE, CommandSpec
+from server.core.records import versions
+from server.core.records.records import storage_key
+from server.core.records.versions import DamagedRecord
+from server.core.ring.change import ZONE
+from server.core.ring.layout import Layout
+from tests.core.unexpected.test_commands import line_of
+from tests.faults import broken_handler, commands, procedures
+from tests.sim.changes import change, commit_at
+from tests.sim.host import Host
+from tests.sim.runs import Profile, config, run
+from tests.sim.world import World
+
+KEYS = [b"k%d" % number for number in range(40)]
+CLIENTS = ("command", "chain", "parts")  # procedures that a client waits for
+STRUCK_MS, WHOLE_MS = 70_000, 60_000
+
+
+def three() -> World:
+    """Three nodes that hold a few keys."""
+    world = World(1, 3, config())
+    world.start()
+    operations = world.client(world.hosts[0]).send(*[[b"SET", key, b"v"] for key in KEYS])
+    assert world.run_until(5000, lambda: all(operation.reply == b"OK" for operation in operations))
+    return world
+
+
+# What makes a procedure come by at the first host, where waiting is not enough.
+
+
+def _owe_without_return(world: World, host: Host, owner: Host) -> None:
+    owner.kill()
+    assert world.ask(host, "SET", world.key_of(host, owner), "owed").reply == b"OK"
+
+
+def _owe(world: World, host: Host) -> None:
+    _owe_without_return(world, host, world.hosts[1])
+    world.hosts[1].start()
+
+
+def _review(world: World, host: Host) -> None:
+    _owe_without_return(world, host, world.hosts[1])
+    host.running.hint_replay.review()
+    world.run(500)
+    world.hosts[1].start()
+
+
+def _damage(world: World, host: Host) -> None:
+    key = next(key for key in KEYS if world.owners(key)[0] is host)
+    record = world.stored(host, key)
+    assert record is not None
+    host.disk.damage(storage_key(key), record[:-1] + b"?")
+    host.running.state.records._young.clear()
+    host.running.state.records._old.clear()
+    world.client(host).send([b"GET", key])
+
+
+def _repair(world: World, host: Host) -> None:
+    world.client(host).send([b"DYN.REPAIR", b"START"])
+
+
+def _clear(world: World, host: Host) -> None:
+    node = host.running
+    host.deliver("hand", lambda: node.background.run_to_end("clearing", node.membership._clear))
+
+
+def _change_zone(world: World, host: Host) -> None:
+    commit_at(host, replace(change(ZONE, world.hosts[2]), zone=f"z{world.events.now_ms}"))
+
+
+def _enter(world: World, host: Host) -> None:
+    membership, layout = host.running.membership, host.running.state.layout
+    assert layout is not None
+    host.deliver(
+        "hand",
+        lambda: membership._background.run("layout entry", membership._enter_first(Layout.decode(layout.encode()))),
+    )
+
+
+def _send(*lines: list[bytes]) -> Callable[[World, Host], None]:
+    return lambda world, host: _call(world, host, [[word % world.key_of(host) if b"%b" in word else word for word in line]
+                                                   for line in lines])  # fmt: skip
+
+
+def _call(world: World, host: Host, lines: list[list[bytes]]) -> None:
+    world.client(host, "caller").send(*lines)
+
+
+def _nothing(world: World, host: Host) -> None:
+    """It comes by all the time."""
+
+
+TRIGGERS: dict[str, Callable[[World, Host], None]] = {
+    "collection": _nothing,
+    "eviction": _nothing,
+    "steward": _nothing,
+    "transfers": _nothing,
+    "transfer samples": _nothing,
+    "anti-entropy": _nothing,
+    "scrub": _nothing,
+    "hint review": _review,
+    "hint replay": _owe,
+    "mending": _damage,
+    "repair task": _repair,
+    "repair drive": _repair,
+    "repair job": _repair,
+    "repair job watch": _repair,
+    "farewell": lambda world, host: host.deliver("operator", host.running.farewell.begin),
+    "clearing": _clear,
+    "layout entry": _enter,
+    "layout merge": lambda world, host: _change_zone(world, world.hosts[1]),
+    "layout publication": _change_zone,
+    "command": _send([b"SET", b"%b", b"v", b"NX"]),
+    "chain": _send([b"SET", b"%b", b"v"], [b"GET", b"%b"], [b"SET", b"%b", b"w", b"NX"]),
+    "parts": _send([b"MSET", *[b"m%d" % (number // 2) for number in range(500)]]),
+}
+NAMES = [place.removeprefix("procedure ") for place in procedures()]
+
+
+def strike(world: World, name: str, error: Exception | None = None) -> Host:
+    """Breaks a procedure at the first host, and waits until it has come by there."""
+    host = world.hosts[0]
+    place = f"procedure {name}"
+    planted = host.running.state.unexpected.planted
+    host.running.state.unexpected.plant(place, error)
+    TRIGGERS[name](world, host)
+    assert world.run_until(STRUCK_MS, lambda: place not in planted), f"{name} does not come by"
+    return host
+
+
+def is_whole(world: World) -> bool:
+    return world.at_peace() and not world.differences()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_fault_in_a_procedure_ends_the_node_and_started_again_it_is_whole(name: str) -> None:
+    world = three()
+    host = strike(world, name)
+    world.run(5000)
+    assert world.run_until(WHOLE_MS, lambda: is_whole(world))
+    assert all(world.ask(other, "GET", key).reply is not None for other in world.hosts for key in KEYS[:8])
+    mine = [operation for operation in world.history.operations if operation.client == "caller"]
+    assert all(operation.answered for operation in mine) and not world.history.stray_replies
+    if name in CLIENTS:
+        assert not host.crashes and host.running.state.statistics.internal_errors == 1
+        assert any("ERR internal error" in operation.error for operation in mine)
+    else:
+        (error,) = host.crashes
+        assert isinstance(error, Fatal) and f"procedure {name} has failed" in str(error)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in CLIENTS])
+def test_an_expected_error_of_a_procedure_is_shown_and_it_begins_again(name: str) -> None:
+    world = three()
+    host = strike(world, name, DamagedRecord("this record is damaged"))
+    status = json.loads(world.ask(host, "DYN.CLUSTER", "STATUS").reply)
+    assert not host.crashes and host.running.state.statistics.procedure_errors == 1
+    assert status["nodes"][0]["failing"] == {name: {"errors": 1, "error": "ERR this record is damaged"}}
+    assert f"n1: {name} has met 1 errors and begins again" in status["summary"] and status["verdict"] == "degraded"
+    world.run(3000)
+    assert strike(world, name, DamagedRecord("again")) is host, "it comes by again"
+    assert world.run_until(WHOLE_MS, lambda: is_whole(world))
+    world.run(130_000)
+    assert "failing" not in json.loads(world.ask(host, "DYN.CLUSTER", "STATUS").reply)["nodes"][0]
+
+
+@pytest.mark.parametrize("name", ["repair task", "repair drive", "repair job", "repair job watch"])
+def test_a_repair_that_meets_an_error_comes_to_an_end(name: str) -> None:
+    world = three()
+    host = strike(world, name, DamagedRecord("damaged"))
+    assert world.run_until(WHOLE_MS, lambda: [task["state"] for task in _tasks(world, host)] == ["done"])
+
+
+def _tasks(world: World, host: Host) -> list[dict[str, object]]:
+    tasks: list[dict[str, object]] = json.loads(world.ask(host, "DYN.TASK", "LIST").reply)["tasks"]
+    return tasks
+
+
+def test_every_procedure_has_its_trigger() -> None:
+    assert sorted(NAMES) == sorted(TRIGGERS)
+
+
+@pytest.mark.parametrize(
+    "spec", [spec for spec in commands() if spec.keys[0] and spec.overlap != ALONE], ids=lambda spec: spec.name
+)
+def test_a_command_that_fails_at_its_coordinator_is_answered_through_the_relay(spec: CommandSpec) -> None:
+    """In order, once, and the commands that travel with it have their own answers."""
+    world = World(1, 3, config())
+    world.start()
+    n1, n2, _ = world.hosts
+    key = world.key_of(n1)
+    line = [key if word == "k" else word.encode() for word in line_of(spec).split()]
+    with broken_handler(spec, n1.running) as struck:
+        operations = world.client(n2).send([b"SET", b"a", b"1"], line, [b"GET", b"a"], [b"ECHO", b"last"])
+        others = world.client(n2).send([b"SET", b"b", b"2"], [b"GET", b"b"])
+        assert world.run_until(5000, lambda: all(operation.answered for operation in operations + others))
+    assert [operation.reply for operation in (operations[0], *operations[2:], *others)] == [
+        b"OK", b"1", b"last", b"OK", b"2",
+    ]  # fmt: skip
+    if struck:  # a read may be run at the node that was asked
+        assert "ERR internal error" in operations[1].error and "the log of node n1" in operations[1].error
+        assert n1.running.state.statistics.internal_errors == 1
+    assert struck or not n1.running.state.statistics.internal_errors
+    assert not any(host.crashes for host in world.hosts)
+
+
+def test_a_reply_that_fails_costs_its_own_command_and_none_of_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = three()
+    value_of = versions.value_of
+
+    def fails(record: bytes, now_ms: int) -> bytes | None:
+        value = value_of(record, now_ms)
+        assert value != b"poison"
+        return value
+
+    monkeypatch.setattr(versions, "value_of", fails)
+    host = world.hosts[1]
+    assert world.ask(host, "SET", "k7", "poison").reply == b"OK"
+    replies = [world.client(host).send(*[[b"GET", key] for key in KEYS]) for _ in range(2)]
+    assert world.run_until(5000, lambda: all(operation.answered for group in replies for operation in group))
+    for group in replies:
+        errors = [operation.args[1] for operation in group if "ERR internal error" in operation.error]
+        assert errors == [b"k7"] and [operation.reply for operation in group].count(b"v") == len(KEYS) - 1
+    assert not any(host.crashes for host in world.hosts)
+
+
+def test_a_record_that_cannot_be_read_costs_its_own_read_and_none_of_its_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The group is begun one by one; and a replica that meets the record refuses the question, and lives."""
+    world = three()
+    host = world.hosts[0]
+    verify = versions.verify
+
+    def fails(record: bytes) -> bool:
+        assert not record.endswith(b"poison")
+        return verify(record)
+
+    assert world.ask(host, "SET", "k7", "poison").reply == b"OK"
+    world.run(100)
+    monkeypatch.setattr(versions, "verify", fails)
+    for each in world.hosts:
+        each.running.state.records._young.clear()
+        each.running.state.records._old.clear()
+    operations = world.client(host).send(*[[b"GET", key] for key in KEYS])
+    assert world.run_until(5000, lambda: all(operation.answered for operation in operations))
+    assert [operation.args[1] for operation in operations if operation.error] == [b"k7"]
+    assert not any(host.crashes for host in world.hosts)
+
+
+STORMS = (
+    (),
+    ("kill", "crash"),
+    ("isolate", "cut"),
+    ("datagrams", "slow path"),
+    ("damaged record", "freeze"),
+    ("outage",),
+)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_promise_is_broken_by_faults_of_our_own(seed: int) -> None:
+    faults = ("planted fault", *STORMS[seed % len(STORMS)])
+    ring = ("join", "leave") if seed % 4 == 3 else ()
+    profile = Profile(3 + seed % 3, 4, 5, faults, 200, 6000, config(), collects=False, ring=ring)
+    verdict = run(seed, profile)
+    assert not verdict.faults, "\n".join(verdict.faults[:5])
