@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
@@ -30,7 +29,7 @@ from protocol import resp
 from protocol.frames import DamagedFrame, FrameReader
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
 from server.core.base.sinks import Flushed
-from server.core.ring.layout import LayoutError
+from server.core.messages.reader import Malformed
 from server.shell.draining import close_readably
 from server.shell.files import ARRIVALS_MAX
 from server.shell.flow import BULK_BYTES
@@ -41,8 +40,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("dyn")
 PIECES = b"PIECES"  # says in an introduction, and in its answer, that large messages may come in pieces
 WELCOME_PIECES = b"+OK PIECES\r\n"
-# What reading a message raises that is damaged, or that no sound node would send.
-_NONSENSE = (DamagedFrame, LayoutError, ValueError, TypeError, LookupError, struct.error)
 REFUSAL = "ERR max number of clients reached"
 ARRIVAL_S = 0.5  # how long a connection over the limit of clients may keep silent
 _FIRST_REPLY_BYTES = 64 << 10  # what we take a client's replies for before we have seen any
@@ -342,7 +339,8 @@ class Connection(asyncio.Protocol):
         server.schedule_turn()
 
     def _take_frames(self, data: bytes) -> None:
-        """HOT. Messages of a peer. A damaged one ends the connection: what was in it will be asked for again."""
+        """HOT. Messages of a peer. One that is damaged, or that no sound node would send, has changed nothing and ends the
+        connection: what was in it will be asked for again."""
         assert self._frames is not None
         now_ms = self._server.now_ms()
         receive = self._node.receive
@@ -351,7 +349,7 @@ class Connection(asyncio.Protocol):
             frames.feed(data)
             while (message := frames.next()) is not None:
                 receive(self.peer, message, now_ms)
-        except _NONSENSE as error:
+        except (DamagedFrame, Malformed) as error:
             self._node.state.statistics.damaged_frames += 1
             log.error("damaged message from node %s (%s): %s", self.peer, self.session.address, error)
             self.transport.abort()

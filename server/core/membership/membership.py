@@ -28,6 +28,9 @@ from server.core.base.errors import has_left
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import Item, State
 from server.core.liveness.liveness import State as Life
+from server.core.messages import shapes
+from server.core.messages.kinds import View
+from server.core.messages.stored import stored
 from server.core.records.records import RECORDS_END
 from server.core.records.versions import DamagedRecord
 from server.core.requests.groups import GroupTable
@@ -40,6 +43,7 @@ DOWN_MS = 6000  # a member of whom nothing was heard since we know of it is not 
 GONE = "GONE"
 YES, NO = b"1", b"0"
 _LEFT, _LAYOUT = b"left", b"layout"
+_LEFT_SOMETHING: tuple[str, int] | None = ("", 0)  # whatever is held is from a former life, as ever after a farewell
 _CLEARED_KEYS = 200
 _AGAIN_MS = 1000
 _DIGITS_MAX = 18
@@ -68,14 +72,12 @@ class Membership:
     def begin(self) -> None:
         """At the start of the process: what the last one has stored."""
         state = self._state
-        left = state.records.document(_LEFT)
+        left = stored(state.records, _LEFT, _left_in, None, _LEFT_SOMETHING)
         if left is not None:
-            cluster, epoch = json.loads(left)
-            self._note_left(cluster, epoch)
-        document = state.records.document(_LAYOUT)
-        if document is None:
-            return
-        self._adopt(Layout.decode(document))
+            self._note_left(*left)
+        layout = stored(state.records, _LAYOUT, _layout_in, None, None)  # a damaged one is learned anew from a member
+        if layout is not None:
+            self._adopt(layout)
 
     @property
     def left(self) -> tuple[str, int] | None:
@@ -264,16 +266,16 @@ class Membership:
         else:
             state.send(peer, state.message(b"VIEW", 0, *self.view()))
 
-    def is_present(self, view: Sequence[bytes]) -> bool:
+    def is_present(self, view: View | None) -> bool:
         """Whether this is the view of the present layout."""
-        return len(view) >= 3 and [_as_bytes(word) for word in self.view()] == list(view[:3])
+        return view is not None and self.view() == view
 
-    def adopted(self, args: Sequence[bytes]) -> list[bytes]:
-        """ADOPTED view: whether that layout rules here, and nothing is under way any more that was begun under another.
+    def adopted(self, view: View | None) -> list[bytes]:
+        """ADOPTED: whether that layout rules here, and nothing is under way any more that was begun under another.
 
         Nothing is answered where another layout rules.
         """
-        return [NO if self.in_flight() else YES] if self.is_present(args) else []
+        return [NO if self.in_flight() else YES] if self.is_present(view) else []
 
     def in_flight(self) -> bool:
         """Whether requests that were begun before the present layout was adopted are still under way."""
@@ -290,6 +292,15 @@ class Membership:
         layout = self._state.layout
         members = layout.members if layout is not None else ()
         return [member.id for member in members if not self.is_down(member.id)]
+
+
+def _left_in(document: bytes) -> tuple[str, int] | None:
+    cluster, epoch = shapes.parse(document, shapes.LEFT, "the cluster that was left")
+    return cluster, epoch
+
+
+def _layout_in(document: bytes) -> Layout | None:
+    return Layout.decode(document)
 
 
 def _loses_some(before: Layout, after: Layout, node: str) -> bool:
@@ -312,7 +323,3 @@ def _is_forgotten(layout: Layout, theirs: tuple[int, int] | None) -> bool:
     """Whether a layout of that version is older than all that the log remembers: then it has nothing that we have not seen,
     and who was a member by it, and is none any more, has been removed."""
     return theirs is not None and len(layout.log) == LOG_MAX and theirs[0] < layout.log[0].epoch
-
-
-def _as_bytes(item: Item) -> bytes:
-    return item if isinstance(item, bytes) else str(item).encode()

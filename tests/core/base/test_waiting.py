@@ -13,8 +13,10 @@ from server.core import peer_messages
 from server.core.base.clock import SEQUENCE_BITS
 from server.core.base.cluster_time import WAIT_MS_MAX
 from server.core.base.config import Config
+from server.core.messages.record_questions import VOTE
 from server.core.node import Node
 from tests.core.commands.talking import WALL_MS, Client, Store, finish_turn, layout_of, member
+from tests.core.messages.reading import read
 
 DAY_MS = 86_400_000
 N2, N3 = member(2).id, member(3).id
@@ -124,9 +126,9 @@ def test_readings_that_came_meanwhile_are_followed_unless_they_are_far_ahead() -
 
 def test_it_votes_for_nothing() -> None:
     waiting = Waiting()
-    assert waiting.node.votes.vote([b"ballot", b"7", b"drop"]) == []
+    assert waiting.node.votes.vote(read(VOTE, b"ballot", b"7", b"drop")) == []
     waiting.tell_time()
-    assert waiting.node.votes.vote([b"ballot", b"7", b"drop"]) == [b""]
+    assert waiting.node.votes.vote(read(VOTE, b"ballot", b"7", b"drop")) == [b""]
 
 
 def test_the_wait_ends() -> None:
