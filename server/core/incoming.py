@@ -1,9 +1,9 @@
 """Reads a message of another node whole, also beside the request that it answers, before anything has changed.
 
-Theory. The declaration of a kind (messages/) knows the form of its messages. Some can only be judged beside what this node
-has asked: as many records as there were keys, replies to commands that a relay has, an answer of the form that the question
-has. That is done here, in the same step: what does not fit raises `Malformed` like any other damage. A layout that is the
-present one is not decoded again.
+Theory. The declaration of a kind (messages/) knows the form of its messages. Some can only be judged beside what this
+node has asked or knows: as many records as there were keys, replies to commands that a relay has, an answer of the form
+that the question has, commands that nodes relay. That is done here, in the same step: what does not fit raises `Malformed`
+like any other damage. A layout that is the present one is not decoded again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any
 
 from protocol.bounds import COUNTER_MAX, NUMBER_MAX
 from server.core.base.state import State
+from server.core.commands.table import commands_by_name, find_command
 from server.core.messages import kinds
-from server.core.messages.kinds import Covered, Relayed
+from server.core.messages.kinds import Covered, Relay, Relayed
 from server.core.messages.questions import KINDS
 from server.core.messages.reader import HEADER_ITEMS, Malformed, Reader, number_in, shown
 from server.core.requests.reads import Reads
@@ -45,8 +46,10 @@ class Incoming:
         self._state = state
         self._reads = reads
         self._relays = relays
+        self._commands = commands_by_name()
         self._readers: dict[bytes, Callable[[Reader], Any]] = {name: kind.read for name, kind in KINDS.items()}
         self._readers[b"RECORDS"] = self._records
+        self._readers[b"RELAY"] = self._relay
         self._readers[b"RELAYED"] = self._relayed
         self._readers[b"COVERED"] = self._covered
         self._readers[b"ANSWER"] = questions.read_answer
@@ -76,6 +79,18 @@ class Incoming:
         if wanted is not None and len(records) != wanted:
             raise Malformed(f"{len(records)} records, {wanted} were asked for")
         return records
+
+    def _relay(self, items: Reader) -> Relay:
+        """HOT. Commands of keys, for only such are relayed. One that we do not know is a newer node's and gets an error."""
+        relay = kinds.RELAY.read(items)
+        commands, in_order = self._commands, len(relay.options) > 3
+        for args in relay.commands:
+            spec = commands.get(args[0])
+            if spec is None or len(args) != spec.usual_count:
+                spec = find_command(args)
+                if in_order if spec is None else not spec.keys[0] or not spec.accepts(len(args)):
+                    raise Malformed(f"{shown(args[0])} with {len(args)} words is no command that is relayed")
+        return relay
 
     def _relayed(self, items: Reader) -> Relayed:
         relayed = kinds.RELAYED.read(items)

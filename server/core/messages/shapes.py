@@ -156,7 +156,7 @@ STATUS = fields(
     {
         "damaged": COUNT, "mended": COUNT, "lost": COUNT, "disk_full": truth, "disk_room": integer(2),
         "transfer": nothing_or(TRANSFER), "to_let_go": COUNT, "copies": mapped(node_id, listed(text)),
-        "wall_ms": integer(TIME_MS_MAX, -TIME_MS_MAX),
+        "wall_ms": TIME_MS,
     },
 )  # fmt: skip
 HINTS = fields(

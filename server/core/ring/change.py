@@ -16,6 +16,7 @@ from protocol.bounds import EPOCH_MAX, TIME_MS_MAX
 JOIN, LEAVE, REMOVE, REPLACE = "join", "leave", "remove", "replace"
 WEIGHT, ZONE, ADDRESS = "weight", "zone", "address"
 TEXT_MAX = 512  # characters of a field
+KIND_MAX = 64
 KINDS = (JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, ADDRESS)
 
 
@@ -76,9 +77,11 @@ class Change:
 
 def decode_known(fields: object) -> Change | None:
     """As `decode`; None for a change of a kind, or with fields, that only a newer version knows."""
-    if isinstance(fields, dict) and (fields.get("kind", "") not in KINDS or not set(_NAMES).issuperset(fields)):
-        return None
-    return Change.decode(fields)
+    if not isinstance(fields, dict):
+        raise ValueError("a change is not a JSON object")
+    kind = _field(fields, "kind", str)
+    is_newer = kind not in KINDS or not set(_NAMES).issuperset(fields)
+    return None if is_newer and 0 < len(kind) <= KIND_MAX else Change.decode(fields)
 
 
 _NAMES = tuple(field.name for field in dataclasses.fields(Change))
