@@ -9,10 +9,11 @@ handlers run to completion, so a whole cluster can be replayed from a seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from protocol.frames import BODY_BYTES, seal_small
+from protocol.peer_versions import ORDERLY
 from protocol.slots import key_slot
 from server.core.answerers import answerers
 from server.core.base.clock import HybridClock
@@ -178,8 +179,9 @@ class Node:
 
     # Peers
 
-    def connected(self, peer: str, now_ms: int) -> None:
-        """The shell has a connection on which our messages reach `peer`. It learns our layout first of all."""
+    def connected(self, peer: str, now_ms: int, capabilities: Sequence[bytes] = ()) -> None:
+        """The shell has a connection on which our messages reach `peer`, which has announced these capabilities
+        (protocol/peer_versions.py). It learns our layout first of all."""
         state = self.state
         state.at(now_ms)
         state.links.add(peer)
@@ -189,7 +191,10 @@ class Node:
         state.going.pop(peer, None)
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
-        state.send(peer, state.message(b"ORDERLY", 0))
+        if capabilities:
+            self._note_capabilities(peer, capabilities)
+        else:  # a node of the version before, which is told so by a message
+            state.send(peer, state.message(b"ORDERLY", 0))
         if state.disk_full:
             state.send(peer, state.message(b"FULL", state.room))
         self._peer_messages.gossip(peer, 1)  # and what is staged
@@ -217,12 +222,18 @@ class Node:
         self.state.liveness.link_refused(peer, now_ms)
         self.state.cluster_time.cannot_reach(peer)
 
-    def greeted(self, peer: str, now_ms: int) -> None:
-        """`peer` has opened a connection to us, perhaps as a new process with a new clock."""
+    def _note_capabilities(self, peer: str, capabilities: Sequence[bytes]) -> None:
+        if ORDERLY in capabilities:
+            self.state.orderly[peer] = None
+
+    def greeted(self, peer: str, now_ms: int, capabilities: Sequence[bytes] = ()) -> None:
+        """`peer` has opened a connection to us, perhaps as a new process with a new clock, and has announced these
+        capabilities."""
         self.relays.peer_renewed(peer)
         self.state.going.pop(peer, None)
         self.state.full.pop(peer, None)  # should it be, it says so now
         self.state.orderly.pop(peer, None)
+        self._note_capabilities(peer, capabilities)
         self.state.liveness.heard(peer, now_ms)
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, cast
 
 from protocol import resp
 from protocol.frames import DamagedFrame, FrameReader
+from protocol.peer_versions import introduced, welcome
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
 from server.core.base.sinks import Flushed
 from server.core.messages.reader import Malformed
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
     from server.shell.server import Server
 
 log = logging.getLogger("dyn")
-PIECES = b"PIECES"  # says in an introduction, and in its answer, that large messages may come in pieces
-WELCOME_PIECES = b"+OK PIECES\r\n"
 REFUSAL = "ERR max number of clients reached"
 ARRIVAL_S = 0.5  # how long a connection over the limit of clients may keep silent
 _FIRST_REPLY_BYTES = 64 << 10  # what we take a client's replies for before we have seen any
@@ -319,8 +318,7 @@ class Connection(asyncio.Protocol):
     # Another node's connection
 
     def _become_peer(self, args: list[bytes]) -> None:
-        """DYN.PEER version cluster id incarnation [epoch revision [FOR id] [AT address] [PIECES]]: then frames come,
-        none go."""
+        """DYN.PEER, an introduction (protocol/peer_versions.py): then frames come, none go."""
         server = self._server
         error = server.introductions.check(args)
         if error:
@@ -333,8 +331,10 @@ class Connection(asyncio.Protocol):
         server.fellows[self.session.id] = self
         self._forget_input()
         self._node.close_session(self.session)
-        self.transport.write(WELCOME_PIECES if PIECES in args[7:] else resp.OK)
-        self._node.greeted(self.peer, server.now_ms())
+        theirs = introduced(args[1], args[5:])
+        assert theirs is not None, "the introduction was checked"
+        self.transport.write(welcome(theirs))
+        self._node.greeted(self.peer, server.now_ms(), theirs.capabilities if theirs.announces else ())
         server.peer_arrived(self.peer, self.process)
         server.schedule_turn()
 

@@ -6,13 +6,16 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from protocol import peer_versions
+from protocol.bounds import NODE_ID_BYTES_MAX, TIME_MS_MAX, is_node_id
+from protocol.peer_versions import introduced
 from server.core.membership.addresses import looked_for
 
 if TYPE_CHECKING:
     from server.shell.server import Server
 
 log = logging.getLogger("dyn")
-PEER_VERSION = 1
+WORD_BYTES_MAX = 512  # of an introduction
 _REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
 _DIGITS_MAX = 18
 
@@ -28,11 +31,16 @@ class Introductions:
         """The error for a node that introduces itself with these arguments and is not welcome; empty if it is."""
         if len(args) < 5:
             return "ERR DYN.PEER wants version, cluster, id and incarnation"
-        if not args[3].isascii():
-            return "ERR a node's id is printable ASCII"
-        if args[1] != b"%d" % PEER_VERSION:
-            return f"ERR this node speaks version {PEER_VERSION} of the protocol between nodes"
+        if not args[3].isascii() or not is_node_id(args[3].decode()):
+            return f"ERR a node's id is printable ASCII, {NODE_ID_BYTES_MAX} characters at most"
         node = self._server.node
+        theirs = introduced(args[1], args[5:])
+        if theirs is None:
+            return "ERR DYN.PEER wants a range of versions of the protocol between nodes"
+        if refusal := peer_versions.refusal(theirs, node.state.member.name):
+            return refusal
+        if max(map(len, args)) > WORD_BYTES_MAX:
+            return f"ERR a word of DYN.PEER has {WORD_BYTES_MAX} bytes at most"
         wanted, address = looked_for(args[5:])
         if mistaken := node.addresses.mistaken(wanted):
             return mistaken
@@ -44,6 +52,8 @@ class Introductions:
         connected, way = self._server.way_to(peer)
         node.state.at(self._server.now_ms())
         incarnation = int(args[4]) if args[4].isdigit() and len(args[4]) <= _DIGITS_MAX else 0
+        if incarnation > TIME_MS_MAX:
+            return f"ERR an incarnation is {TIME_MS_MAX} at most: it is the wall clock at the start, in ms since 1970"
         refusal = node.copies.refusal(peer, incarnation, address, connected, way)
         if not refusal:
             node.addresses.arrived(peer, incarnation, address)

@@ -57,7 +57,7 @@ class _Shell:
         self.node = SimpleNamespace(
             membership=SimpleNamespace(introduction=lambda: ("c", "n1", 1, 2, 3)),
             addresses=SimpleNamespace(greeting=lambda peer: ("FOR", peer)),
-            connected=lambda peer, now_ms: self.told.append(f"connected {peer}"),
+            connected=lambda peer, now_ms, can: self.told.append(f"connected {peer}"),
             disconnected=lambda peer, now_ms: self.told.append(f"disconnected {peer}"),
             state=SimpleNamespace(backlogged={}),
         )
@@ -119,7 +119,8 @@ class _Transport:
 def test_a_link_introduces_its_node_with_the_version_of_its_layout_and_says_whom_it_is_for() -> None:
     shell, transport = _Shell(), _Transport()
     Link(shell, "n2", "127.0.0.1:1").connection_made(transport)  # type: ignore[arg-type]
-    assert transport.written == [resp.command(b"DYN.PEER", 1, "c", "n1", 1, 2, 3, "FOR", "n2", "PIECES")]
+    words = ("c", "n1", 1, 2, 3, "FOR", "n2", "PIECES", "MAX", 1, "CAN", "orderly,pieces")
+    assert transport.written == [resp.command(b"DYN.PEER", 1, *words)]
 
 
 def test_who_comes_from_another_address_before_there_are_links_waits_for_them() -> None:
