@@ -12,13 +12,13 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from protocol.bounds import COUNTER_MAX, NUMBER_MAX
+from protocol.bounds import COUNTER_MAX
 from server.core.base.state import State
 from server.core.commands.table import commands_by_name, find_command
 from server.core.messages import kinds
-from server.core.messages.kinds import Covered, Relay, Relayed
+from server.core.messages.kinds import Covered, Relay, Relayed, nothing
 from server.core.messages.questions import KINDS
-from server.core.messages.reader import HEADER_ITEMS, Malformed, Reader, number_in, shown
+from server.core.messages.reader import HEADER_ITEMS, Malformed, Reader, number_in, request_number_in, shown
 from server.core.requests.reads import Reads
 from server.core.requests.relays import Relays
 from server.core.ring.layout import Layout, LayoutError
@@ -61,9 +61,9 @@ class Incoming:
             raise Malformed("a message without kind, clock and number")
         kind: bytes = message[0]
         try:
-            reading, number = number_in(message[1], 0, COUNTER_MAX), number_in(message[2], 0, NUMBER_MAX)
+            reading, number = number_in(message[1], 0, COUNTER_MAX), request_number_in(message[2])
             read = self._readers.get(kind)
-            if read is None:
+            if read is None or (read is nothing and len(message) == HEADER_ITEMS):
                 return Received(kind, reading, number, None)
             items = Reader(message, number, HEADER_ITEMS)
             content = read(items)

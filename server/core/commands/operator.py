@@ -6,13 +6,14 @@ stands in membership_command.py.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from protocol import resp
+from protocol.json_documents import parse
 from server.core.base.errors import CommandError, NoLayout
 from server.core.base.sinks import Sink
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
+from server.core.messages.shapes import DOCUMENT_BYTES_MAX
 from server.core.operators import documents
 from server.core.operators.status import status
 from server.core.ring.assignment import assign
@@ -63,7 +64,7 @@ def _init(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
             "an earlier life: empty it, or start the node once with --rebuild"
         )
     try:
-        layout = first_layout(json.loads(args[2]), f"{state.rng.getrandbits(160):040x}")
+        layout = first_layout(parse(args[2], DOCUMENT_BYTES_MAX), f"{state.rng.getrandbits(160):040x}")
     except (ValueError, KeyError, TypeError) as error:
         raise CommandError(f"ERR cannot make a layout of this: {error}") from error
     if not node.offer_layout(layout):

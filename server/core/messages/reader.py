@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from protocol.bounds import COUNT_MAX, EPOCH_MAX, NODE_ID_BYTES_MAX, TIME_MS_MAX, is_node_id
+from protocol.bounds import COUNT_MAX, EPOCH_MAX, NODE_ID_BYTES_MAX, NUMBER_MAX, TIME_MS_MAX, is_node_id
 from server.core.records.structure import verify
 
 _DIGITS_MAX: Final = 20
 _PREFIX_BYTES: Final = 6  # of a storage key: slot and hash
-_SLOT_END: Final = 0x40  # the first byte of storage keys lies below
+_SLOT_END: Final = b"\x40"  # storage keys lie before
 CHECKSUM_BYTES: Final = 8
 HEADER_ITEMS: Final = 3  # kind, clock, number
 _SHOWN_BYTES: Final = 40
@@ -32,16 +32,23 @@ class Malformed(Exception):
 
 def number_in(item: Any, least: int, most: int) -> int:
     """HOT. The decimal number that an item is, from `least` to `most`. Raises Malformed."""
-    if type(item) is bytes and item.isdigit() and len(item) <= _DIGITS_MAX:
+    if isinstance(item, bytes) and item.isdigit() and len(item) <= _DIGITS_MAX:
         number = int(item)
         if least <= number <= most:
             return number
     raise Malformed(f"{shown(item)} is no number from {least} to {most}")
 
 
+def request_number_in(item: Any) -> int:
+    """HOT. The number of a request. As `number_in`, but for what nearly all of them are quicker."""
+    if isinstance(item, bytes) and item.isdigit() and len(item) < _DIGITS_MAX:
+        return int(item)
+    return number_in(item, 0, NUMBER_MAX)
+
+
 def is_storage_key(key: bytes) -> bool:
     """HOT. Whether this may be the storage key of a record."""
-    return len(key) >= _PREFIX_BYTES and key[0] < _SLOT_END
+    return len(key) >= _PREFIX_BYTES and key < _SLOT_END
 
 
 def shown(item: Any) -> str:
@@ -80,7 +87,7 @@ class Reader:
     def data(self, bytes_max: int = 1 << 32, bytes_min: int = 0) -> bytes:
         """HOT. A byte string."""
         item = self._next()
-        if type(item) is not bytes:
+        if not isinstance(item, bytes):
             raise Malformed(f"{shown(item)} is no byte string")
         if not bytes_min <= len(item) <= bytes_max:
             raise Malformed(f"an item of {len(item)} bytes, not from {bytes_min} to {bytes_max}")
@@ -166,7 +173,7 @@ class Reader:
         if type(item) is not list:
             raise Malformed(f"{shown(item)} is no list")
         for word in item:
-            if type(word) is not bytes:
+            if not isinstance(word, bytes):
                 raise Malformed(f"{shown(word)} in a list of byte strings")
         found: list[bytes] = item
         return found
@@ -177,13 +184,17 @@ class Reader:
         """HOT. Storage keys, up to the end."""
         keys = self._rest()
         for key in keys:
-            if type(key) is not bytes or not is_storage_key(key):
+            if not isinstance(key, bytes) or not is_storage_key(key):
                 raise Malformed(f"{shown(key)} is no storage key")
         return keys
 
     def records(self, words: Sequence[bytes]) -> list[bytes]:
         """HOT. Records, or words that stand for none, up to the end."""
-        return [self.record(words) for _ in range(self.left())]
+        records = self._rest()
+        for record in records:
+            if not isinstance(record, bytes) or not (verify(record) or record in words):
+                raise Malformed(f"{shown(record)} is no sound record: its checksum or its structure is wrong")
+        return records
 
     def pairs(self, words: Sequence[bytes] = ()) -> list[bytes]:
         """HOT. Storage key, record, storage key, record, … up to the end. Words may stand in place of a record."""
@@ -192,9 +203,9 @@ class Reader:
             raise Malformed("a storage key without a record")
         for place in range(0, len(pairs), 2):
             key, record = pairs[place], pairs[place + 1]
-            if type(key) is not bytes or not is_storage_key(key):
+            if not isinstance(key, bytes) or not is_storage_key(key):
                 raise Malformed(f"{shown(key)} is no storage key")
-            if type(record) is not bytes or not (verify(record) or record in words):
+            if not isinstance(record, bytes) or not (verify(record) or record in words):
                 raise Malformed(f"the record of {shown(key)} is not sound: its checksum or its structure is wrong")
         return pairs
 
@@ -202,7 +213,7 @@ class Reader:
         """HOT. Byte strings, up to the end."""
         items = self._rest()
         for item in items:
-            if type(item) is not bytes:
+            if not isinstance(item, bytes):
                 raise Malformed(f"{shown(item)} is no byte string")
         return items
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from protocol import json_documents
-from protocol.bounds import COUNT_MAX, NODE_ID_BYTES_MAX, TIME_MS_MAX, is_node_id
+from protocol.bounds import COUNT_MAX, EPOCH_MAX, NODE_ID_BYTES_MAX, TIME_MS_MAX, is_node_id
 
 Shape = Callable[[Any], str]
 NO_FIELDS: Mapping[str, Shape] = {}
@@ -187,7 +187,12 @@ def sizes(partitions: int) -> Shape:
     return fields({"keys": listed(COUNT, partitions, partitions), "mean_bytes": real, "busy": truth})
 
 
+MYSELF = fields(  # who a node is, as it answers DYN.CLUSTER MYSELF
+    {"id": node_id, "name": text, "address": text},
+    {
+        "zone": text, "weight": integer(), "epoch": integer(EPOCH_MAX), "cluster": text, "keys": COUNT,
+        "incarnation": TIME_MS, "moved_ms": TIME_MS, "left": integer(EPOCH_MAX),
+    },
+)  # fmt: skip
 LEFT = row(text, integer())  # the cluster that this node has left, and at which epoch
-STAGED = fields(
-    {"epoch": integer((1 << 32) - 1), "changes": mapped(text, fields({})), "aborted": listed(text, 1 << 16)}
-)
+STAGED = fields({"epoch": integer(EPOCH_MAX), "changes": mapped(text, fields({})), "aborted": listed(text, 1 << 16)})

@@ -96,7 +96,7 @@ def test_other_commands_of_another_client_do_not_wait() -> None:
 def test_what_is_relayed_waits_and_is_turned_back_if_that_took_too_long() -> None:
     for wait_ms, stale in ((10, False), (2000, True)):
         waiting = Waiting()
-        waiting.hear(N2, b"RELAY", 7, b"100", [b"0", b"0", b"0"], [b"TIME"], reading=9)
+        waiting.hear(N2, b"RELAY", 7, b"100", [b"0", b"1", b"1"], [b"GET", b"k"], reading=9)
         assert [message[0] for message in waiting.said()] == []
         waiting.now_ms += wait_ms
         waiting.tell_time()
@@ -108,7 +108,7 @@ def test_more_relays_than_may_wait_are_turned_back(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(peer_messages, "HELD_MAX", 1)
     waiting = Waiting()
     for number in (7, 8):
-        waiting.hear(N2, b"RELAY", number, b"100", [b"0", b"0", b"0"], [b"TIME"], [b"TIME"])
+        waiting.hear(N2, b"RELAY", number, b"100", [b"0", b"0", b"0"], [b"GET", b"k"], [b"GET", b"k"])
     (answer,) = [message for message in waiting.said() if message[0] == b"RELAYED"]
     assert (answer[2], answer[4:]) == (b"8", [b"-STALE the relay arrived too late\r\n"] * 2)
 
