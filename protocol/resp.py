@@ -153,3 +153,42 @@ def encode(value: Value, resp3: bool) -> bytes:
 def command(*arguments: bytes | str | int) -> bytes:
     """A command as a client sends it: an array of bulk strings. TypeError for arguments of other types."""
     return pack_command(arguments)
+
+
+_LINES: Final = b"+-:_,#("  # the types of replies that are one line
+_SIZED: Final = b"$=!"  # and of those that say their size
+_AGGREGATES: Final = {0x2A: 1, 0x7E: 1, 0x3E: 1, 0x25: 2}  # how many items each counted one has: array, set, push, map
+_COUNT_DIGITS_MAX: Final = 10
+
+
+def is_reply(data: bytes) -> bool:
+    """HOT. Whether these bytes are one whole encoded reply: what another node wants us to pass on to a client."""
+    if data == OK:
+        return True
+    place, wanted, size = 0, 1, len(data)
+    while wanted:
+        end = data.find(b"\r\n", place)
+        if end <= place:
+            return False
+        kind = data[place]
+        wanted -= 1
+        if kind in _LINES:
+            place = end + 2
+            continue
+        digits = data[place + 1 : end]
+        count = int(digits) if digits.isdigit() and len(digits) <= _COUNT_DIGITS_MAX else -1
+        place = end + 2
+        if count < 0:
+            if digits != b"-1" or kind not in b"$*":
+                return False
+        elif kind in _SIZED:
+            place += count + 2
+            if data[place - 2 : place] != b"\r\n":
+                return False
+        elif kind in _AGGREGATES:
+            wanted += count * _AGGREGATES[kind]
+            if wanted > size:
+                return False
+        else:
+            return False
+    return place == size

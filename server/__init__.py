@@ -13,7 +13,9 @@ The life of a request, and the order in which to read the files:
     core/requests/relays.py       a command for another coordinator travels there, and its reply back
     core/requests/reads.py        quorum reads      } groups of one turn that ask the same owners (requests/groups.py),
     core/requests/writes.py       quorum writes     } counted by one tally (base/quorum.py)
-    core/peer_messages.py         what nodes say to each other: the table of message kinds
+    core/messages/                what nodes say to each other: each kind of message, declared once, read whole
+    core/incoming.py              a message is read, also beside the request that it answers, before anything changes
+    core/peer_messages.py         which part of the node handles each kind
     core/requests/replica.py      the other side: merge, acknowledge, tell
     core/records/versions.py      the record: dotted version vector set, its bytes, its merge
     core/records/records.py       what is stored here, as this turn sees it; storage/ has the engines beneath

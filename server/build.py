@@ -20,13 +20,14 @@ COMPILED = Path("server/compiled")  # under the root of a checkout, or of site-p
 # What every request passes, and nothing else: each further module makes the build longer and no request shorter.
 HOT = (
     *(f"protocol/{name}.py" for name in ("frames", "leftovers", "requests", "resp", "slots", "tokens")),
-    *(f"server/core/{name}.py" for name in ("chains", "dispatch", "node", "outbox", "peer_messages")),
+    *(f"server/core/{name}.py" for name in ("chains", "dispatch", "incoming", "node", "outbox", "peer_messages")),
     *(f"server/core/base/{name}.py" for name in (
         "clock", "config", "errors", "hints", "lanes", "quorum", "routing", "sinks", "state", "statistics", "unexpected",
     )),
     *(f"server/core/commands/{name}.py" for name in ("slices", "spec", "steps", "strings")),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness")),
-    *(f"server/core/records/{name}.py" for name in ("records", "trees", "versions")),
+    *(f"server/core/messages/{name}.py" for name in ("asking", "kinds", "questions", "reader", "record_questions")),
+    *(f"server/core/records/{name}.py" for name in ("records", "structure", "trees", "versions")),
     *(f"server/core/requests/{name}.py" for name in ("groups", "page_answers", "reads", "relays", "replica", "writes")),
     "server/core/collection/late.py",
     *(f"server/shell/{name}.py" for name in (

@@ -23,8 +23,8 @@ MAY_IMPORT = {
 }
 # The rooms of the core from the ground up: each imports those before it.
 CORE_ROOMS = (
-    "ring", "records", "liveness", "base", "work", "requests", "collection", "repair", "membership", "operators",
-    "commands",
+    "ring", "records", "liveness", "messages", "base", "work", "requests", "collection", "repair", "membership",
+    "operators", "commands",
 )  # fmt: skip
 # The core is pure: time, chance and input come in as arguments.
 IMPURE = {

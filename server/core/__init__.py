@@ -6,6 +6,7 @@ docstring is its map:
     ring/         who owns what, and what a change of that moves: documents and arithmetic
     records/      what is stored under a key, what is stored here, and the hash tree over it
     liveness/     who is alive, as one node sees it
+    messages/     what nodes say to each other: each kind declared once, read and checked whole
     base/         what all parts stand on: config, clock, errors, answers, routes, and the state that they share
     work/         procedures of several steps, without a task or a future
     requests/     clients' reads and writes, from the coordinator to the replicas and back
@@ -14,8 +15,8 @@ docstring is its map:
     membership/   how nodes come, fetch what they are to own, and leave
     operators/    what operators see and prepare
     commands/     what clients say
-    dispatch.py, chains.py: what comes in from clients; peer_messages.py, answerers.py: from other nodes; node.py: the seam
-                  to the shell
+    dispatch.py, chains.py: what comes in from clients; incoming.py, peer_messages.py, answerers.py: from other nodes;
+                  node.py: the seam to the shell
 
 Promises and the room that keeps each: P1 node.py (take: commit, then speak) with shell/durability.py; P2 base/clock.py; P3
 records/versions.py; P4 base/quorum.py; P5 requests/groups.py and base/sinks.py; P9 ring/layout.py; P10 base/config.py; P11

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from server.core.membership.steward import is_empty
+from server.core.messages import questions as asked
+from server.core.messages import record_questions as records
 from server.core.operators import status
 from server.core.operators.sizes import own_sizes
 from server.core.repair.exchange_answers import ExchangeAnswers
 from server.core.requests import page_answers, replica
-from server.core.work.questions import Answerer
+from server.core.work.questions import Answerer, answered_by
 
 if TYPE_CHECKING:
     from server.core.node import Node
@@ -18,28 +20,31 @@ if TYPE_CHECKING:
 def answerers(node: Node) -> dict[bytes, Answerer]:
     """The answerers of `node`, by the kind of question. Its parts are looked up when they are asked."""
     state = node.state
-    return {
-        b"PAGE": lambda args: page_answers.page(state, args),
-        b"HEADS": lambda args: page_answers.heads(state, args),
-        b"KEYCOUNTS": lambda args: page_answers.key_counts(state, args),
-        b"STATUS": lambda args: [status.own_status(node)],
-        b"ABSORB": lambda args: replica.absorb(state, args),
-        b"HINTS": lambda args: node.hint_replay.asked(args),
-        b"VOTE": lambda args: node.votes.vote(args),
-        b"LINE": lambda args: node.votes.line(args),
-        b"FENCE": lambda args: node.votes.fence(args),
-        b"DROP": lambda args: node.votes.drop(args),
-        b"COPIES": lambda args: node.mending.copies(args),
-        b"REPAIR": lambda args: node.jobs.asked(args),
-        b"TASKS": lambda args: node.tasks.told(args),
-        b"GOING": lambda args: node.farewell.told(args),
-        b"ADOPTED": lambda args: node.membership.adopted(args),
-        b"MOVED": lambda args: node.transfers.moved(args),
-        b"COUNTS": lambda args: node.transfers.counts(args),
-        b"EMPTY": lambda args: is_empty(state, node.membership, node.writes.is_busy, node.farewell.has_rested, args),
-        b"HOLDS": lambda args: node.eviction.holds(args),
-        b"WHOLE": lambda args: node.tasks.whole(args),
-        b"SIZES": lambda args: own_sizes(state, node.background.busy, args),
-        b"STAGED": lambda args: node.staging.asked(args),
-        **ExchangeAnswers(state, node.background).answerers(),
-    }
+    table = (
+        answered_by(records.PAGE, lambda page: page_answers.page(state, page)),
+        answered_by(records.HEADS, lambda keys: page_answers.heads(state, keys)),
+        answered_by(records.KEYCOUNTS, lambda partitions: page_answers.key_counts(state, partitions)),
+        answered_by(records.ABSORB, lambda pairs: replica.absorb(state, pairs)),
+        answered_by(records.HINTS, lambda replay: node.hint_replay.asked(replay)),
+        answered_by(records.VOTE, lambda ballot: node.votes.vote(ballot)),
+        answered_by(records.LINE, lambda line: node.votes.line(line)),
+        answered_by(records.FENCE, lambda fence: node.votes.fence(fence)),
+        answered_by(records.DROP, lambda ballot: node.votes.drop(ballot)),
+        answered_by(records.COPIES, lambda keys: node.mending.copies(keys)),
+        answered_by(records.HOLDS, lambda sums: node.eviction.holds(sums)),
+        answered_by(asked.STATUS, lambda _: [status.own_status(node)]),
+        answered_by(asked.REPAIR, lambda job: node.jobs.asked(job)),
+        answered_by(asked.TASKS, lambda query: node.tasks.told(query)),
+        answered_by(asked.GOING, lambda peer: node.farewell.told(peer)),
+        answered_by(asked.ADOPTED, lambda view: node.membership.adopted(view)),
+        answered_by(asked.MOVED, lambda view: node.transfers.moved(view)),
+        answered_by(asked.COUNTS, lambda counts: node.transfers.counts(counts)),
+        answered_by(
+            asked.EMPTY,
+            lambda view: is_empty(state, node.membership, node.writes.is_busy, node.farewell.has_rested, view),
+        ),
+        answered_by(asked.WHOLE, lambda counts: node.tasks.whole(counts)),
+        answered_by(asked.SIZES, lambda partitions: own_sizes(state, node.background.busy, partitions)),
+        answered_by(asked.STAGED, lambda staged: node.staging.asked(staged)),
+    )
+    return {**dict(table), **ExchangeAnswers(state, node.background).answerers()}

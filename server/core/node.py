@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from protocol.frames import BODY_BYTES
+from protocol.peer_versions import ORDERLY
 from protocol.slots import key_slot
 from server.core.answerers import answerers
 from server.core.base.clock import HybridClock
@@ -197,9 +198,10 @@ class Node:
 
     # Peers
 
-    def connected(self, peer: str, now_ms: int, view: Sequence[bytes] = ()) -> None:
-        """The shell has a connection on which our messages reach `peer`, which has answered with the `view` of its layout.
-        It learns ours first of all, unless it has it."""
+    def connected(self, peer: str, now_ms: int, capabilities: Sequence[bytes] = (), view: Sequence[bytes] = ()) -> None:
+        """The shell has a connection on which our messages reach `peer`, which has announced these capabilities
+        (protocol/peer_versions.py), and has answered with the `view` of its layout. It learns ours first of all, unless it
+        has it."""
         state = self.state
         state.at(now_ms)
         state.links.add(peer)
@@ -209,7 +211,10 @@ class Node:
         state.follow_time()
         state.going.pop(peer, None)
         self.membership.views.connected(peer, view)
-        state.send(peer, state.message(b"ORDERLY", 0))
+        if capabilities:
+            self._note_capabilities(peer, capabilities)
+        else:  # a node of the version before, which is told so by a message
+            state.send(peer, state.message(b"ORDERLY", 0))
         if state.disk_full:
             state.send(peer, state.message(b"FULL", state.room))
         self._peer_messages.gossip(peer, 1)  # and what is staged
@@ -237,12 +242,18 @@ class Node:
         self.state.liveness.link_refused(peer, now_ms)
         self.state.cluster_time.cannot_reach(peer)
 
-    def greeted(self, peer: str, now_ms: int) -> None:
-        """`peer` has opened a connection to us, perhaps as a new process with a new clock."""
+    def _note_capabilities(self, peer: str, capabilities: Sequence[bytes]) -> None:
+        if ORDERLY in capabilities:
+            self.state.orderly[peer] = None
+
+    def greeted(self, peer: str, now_ms: int, capabilities: Sequence[bytes] = ()) -> None:
+        """`peer` has opened a connection to us, perhaps as a new process with a new clock, and has announced these
+        capabilities."""
         self.relays.peer_renewed(peer)
         self.state.going.pop(peer, None)
         self.state.full.pop(peer, None)  # should it be, it says so now
         self.state.orderly.pop(peer, None)
+        self._note_capabilities(peer, capabilities)
         self.state.liveness.heard(peer, now_ms)
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:

@@ -1,8 +1,12 @@
-"""What nodes say to each other: the table of message kinds, and how each is received.
+"""What nodes say to each other: which part of the node handles each kind of message.
 
 Theory. A message is a list: kind, a reading of its sender's hybrid clock, a number, and what the kind needs. Requests and
 their answers carry the number of the group, relay or question they belong to. Handlers are idempotent, or harmless when
 they come late, so that a message may be lost, repeated or overtaken; only a relay may not be repeated (relays.py).
+
+`receive` has two halves. First the whole message is read by the declaration of its kind (incoming.py, messages/); what
+cannot be read raises `Malformed`, and nothing has changed. Then it is handed to its handler, in one place, as typed
+values. Whatever fails from there on is this node's own fault.
 
 Large messages travel in pieces (protocol/pieces.py), and later ones of the same sender pass them. Nothing relies on it that
 they do not, but for one kind; the simulator's datagrams and pieces show it for each kind. Why that is so:
@@ -55,17 +59,21 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from protocol.bounds import TIME_MS_MAX
 from server.core.base.clock import SEQUENCE_BITS
 from server.core.base.errors import internal_error
 from server.core.base.room import FOR_WRITES
 from server.core.base.unexpected import Fatal
 from server.core.collection.late import carries_records
-from server.core.liveness.liveness import decode_table, encode_table
+from server.core.incoming import Incoming, Received
+from server.core.liveness.liveness import encode_table
+from server.core.messages import kinds
+from server.core.messages.kinds import Covered, Gossip, Hint, Kind, ReadGroup, Relay, Relayed, Timed, View
+from server.core.messages.questions import ANSWER, ASK, KINDS, Ask
 from server.core.requests import replica
 from server.core.requests.relays import encode_indexes
-from server.core.ring.layout import LayoutError
 
 if TYPE_CHECKING:
     from server.core.node import Node
@@ -74,11 +82,10 @@ _NUMBER = struct.Struct(">Q")
 ANSWERS = (b"SAME", b"RECORDS", b"STORED", b"KEPT", b"REFUSED", b"COVERED", b"RELAYED", b"ANSWER")
 SAID_ONCE = (b"FULL", b"ORDERLY")  # on a link, and when it changes: a node that has not heard it must not go on
 REQUESTS = (b"READ", b"STORE", b"KEEP", b"HINT")  # those that REFUSED answers
-# What reading a message raises that no sound node would send: its sender's fault, which ends the connection.
-NONSENSE = (LayoutError, ValueError, TypeError, LookupError, struct.error)
 HELD_MAX = 1024  # relays that wait for cluster time; further ones are sent back
 
-Receiver = Callable[[str, int, list[Any]], None]
+V = TypeVar("V")
+Handler = Callable[[str, int, Any], None]  # of a message: who has sent it, its number, what it carries
 
 
 class PeerMessages:
@@ -87,48 +94,50 @@ class PeerMessages:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._state = node.state
-        self._receivers = self._table()
+        self._handlers: dict[bytes, Handler] = {}
+        self._incoming = Incoming(node.state, node.reads, node.relays, node.questions)
+        self._handle_requests()
+        self._handle_the_rest()
         self._reading = 0  # of its sender's clock, in the present message
-        self._held: list[tuple[str, int, list[Any], int]] = []  # relays, and the reading of each
+        self._held: list[tuple[str, int, Relay, int]] = []  # relays, and the reading of each
         self._unfollowed: dict[str, int] = {}  # the last readings that came before we knew cluster time
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
-        """HOT. A message of `peer`. A kind that we do not know is a newer node's and is passed over."""
+        """HOT. A message of `peer`. Raises Malformed, before anything has changed, for one that cannot be read."""
+        received = self._incoming.read(message)
         state = self._state
         state.at(now_ms)
-        if peer not in state.members and message[0] != b"LAYOUT":
+        kind, reading = received.kind, received.reading
+        if peer not in state.members and kind != b"LAYOUT":
             return  # a node that was removed may know what everybody else has agreed to forget
         state.heard_ms[peer] = now_ms
         state.statistics.messages += 1
-        reading = self._reading = int(message[1])
+        self._reading = reading
         if not state.clock.observe(reading):
             self._not_followed(peer, reading)
-        kind = message[0]
         if kind != b"GOSSIP" and kind != b"CLOCK":  # a table tells by itself how fresh it is
             state.liveness.heard(peer, now_ms)
         if state.fences and reading <= state.fences.get(peer, -1) and carries_records(message):
-            self._refuse_late(peer, kind, int(message[2]))
+            self._refuse_late(peer, kind, received.number)
             return
-        receiver = self._receivers.get(kind)
-        if receiver is not None:
+        handler = self._handlers.get(kind)  # none for a kind that only newer nodes know
+        if handler is not None:
             changes = state.records.changes
             try:
                 if state.unexpected.planted:
                     state.unexpected.pass_by(f"message {kind.decode()}")
-                receiver(peer, int(message[2]), message[3:])
+                handler(peer, received.number, received.content)
             except Exception as error:  # noqa: BLE001
-                self._undigested(peer, message, error, changes)
+                self._undigested(peer, received, error, changes)
 
     @property
     def kinds(self) -> list[bytes]:
         """The kinds of messages that this node handles."""
-        return list(self._receivers)
+        return list(self._handlers)
 
-    def _undigested(self, peer: str, message: list[Any], error: Exception, changes: int) -> None:
+    def _undigested(self, peer: str, received: Received, error: Exception, changes: int) -> None:
         """A message of `peer` has met what no code expected (base/unexpected.py): it is refused, or the node ends."""
-        kind, number, state = message[0], int(message[2]), self._state
-        if isinstance(error, NONSENSE) and state.records.changes == changes:
-            raise error
+        kind, number, state = received.kind, received.number, self._state
         word = state.unexpected.note(error, changes, f"message {kind.decode()} of node {peer}")
         if kind in ANSWERS or kind in SAID_ONCE:
             raise Fatal(f"message {kind.decode()} of node {peer} must not be passed over: {error!r}") from error
@@ -138,7 +147,7 @@ class PeerMessages:
         elif kind == b"ASK":
             state.send(peer, state.message(b"ANSWER", number))
         elif kind == b"RELAY":
-            count = len(message) - 5
+            count = len(received.content.commands)
             reply = internal_error(word, type(error).__name__, "a relay", state.member.name, "maybe-written")
             indexes = encode_indexes(list(range(count)))
             state.send(peer, state.message(b"RELAYED", number, indexes, *[reply] * count))
@@ -159,14 +168,15 @@ class PeerMessages:
     def _tell_time(self, peer: str, asked_ms: int) -> None:
         state = self._state
         time_ms = b"%d" % state.time_ms if state.cluster_time.is_sure else b""
-        state.send(peer, state.message(b"TIMED", asked_ms, state.now_ms + state.wall_offset_ms, time_ms))
+        wall_ms = min(max(0, state.wall_ms), TIME_MS_MAX)  # however wrong it is
+        state.send(peer, state.message(b"TIMED", asked_ms, wall_ms, time_ms))
 
-    def _timed(self, peer: str, asked_ms: int, items: list[bytes]) -> None:
+    def _timed(self, peer: str, asked_ms: int, told: Timed) -> None:
         """The peer's answer to what we have asked at `asked_ms`."""
         state = self._state
-        state.cluster_time.sample(peer, asked_ms, int(items[0]), state.now_ms)
-        if items[1]:
-            state.cluster_time.told(asked_ms, int(items[1]), state.now_ms)
+        state.cluster_time.sample(peer, asked_ms, told.wall_ms, state.now_ms)
+        if told.time_ms is not None:
+            state.cluster_time.told(asked_ms, told.time_ms, state.now_ms)
         if not state.cluster_time.is_sure:
             state.follow_time()
             self._node.time_is_known()
@@ -180,55 +190,75 @@ class PeerMessages:
             if not state.clock.observe(reading):
                 self._not_followed(peer, reading)
         held, self._held = self._held, []
-        for peer, number, items, reading in held:
+        for peer, number, relay, reading in held:
             state.clock.observe(reading)
-            self._relayed(peer, number, items)
+            self._relayed(peer, number, relay)
 
-    def _relayed(self, peer: str, number: int, items: list[Any]) -> None:
+    def _relayed(self, peer: str, number: int, relay: Relay) -> None:
         state, relays = self._state, self._node.relays
         if not state.waits_for_time:
-            relays.relayed(peer, number, int(items[0]), items[1], items[2:])
+            relays.relayed(peer, number, relay.sent_ms, relay.options, relay.commands)
             return
-        relays.heard_clock(peer, int(items[0]))  # so that it is known how late the relay will be
+        relays.heard_clock(peer, relay.sent_ms)  # so that it is known how late the relay will be
         if len(self._held) < HELD_MAX:
             self._node.hold()
-            self._held.append((peer, number, items, self._reading))
+            self._held.append((peer, number, relay, self._reading))
         else:
-            relays.turn_back(peer, number, items[1], len(items) - 2)
+            relays.turn_back(peer, number, relay.options, len(relay.commands))
 
-    def _table(self) -> dict[bytes, Receiver]:
-        node, state = self._node, self._state
-        reads, writes, relays, questions = node.reads, node.writes, node.relays, node.questions
-        return {
-            b"READ": lambda peer, number, items: replica.read(state, peer, number, items[0], items[1:]),
-            b"SAME": lambda peer, number, items: reads.acked(peer, number),
-            b"RECORDS": lambda peer, number, items: reads.differ(peer, number, items),
-            b"STORE": lambda peer, number, items: self._store(peer, number, items, True),
-            b"KEEP": lambda peer, number, items: self._store(peer, number, items, False),
-            b"HINT": lambda peer, number, items: self._hint(peer, number, items[0].decode(), items[1:]),
-            b"STORED": lambda peer, number, items: writes.acked(peer, number),
-            b"KEPT": lambda peer, number, items: self._confirmed(peer, items[0]),
-            b"REFUSED": lambda peer, number, items: self._refused(peer, number),
-            b"COVERED": lambda peer, number, items: relays.cover(peer, number, int(items[0]), items[1]),
-            b"RELAY": lambda peer, number, items: self._relayed(peer, number, items),
-            b"RELAYED": lambda peer, number, items: relays.replied(number, items[0], items[1:]),
-            b"ASK": lambda peer, number, items: questions.asked(peer, number, items[0], items[1:]),
-            b"ANSWER": lambda peer, number, items: questions.answered(peer, number, items),
-            b"GOSSIP": lambda peer, number, items: self._heard_gossip(peer, number, items),
-            b"CLOCK": lambda peer, number, items: relays.heard_clock(peer, number),
-            b"TIME": lambda peer, number, items: self._tell_time(peer, number),
-            b"TIMED": lambda peer, number, items: self._timed(peer, number, items),
-            b"CLOCKOFF": lambda peer, number, items: node.clock_report.told(peer, number),
-            b"LAYOUT": lambda peer, number, items: node.membership.heard_layout(peer, items[0]),
-            b"VIEW": lambda peer, number, items: node.membership.heard_view(
-                peer, int(items[0]), int(items[1]), items[2]
-            ),
-            b"MARK": lambda peer, number, items: node.lives.heard_mark(peer, int(items[0]), number),
-            b"STAGED": lambda peer, number, items: node.staging.heard(items[0]),
-            b"COPY": lambda peer, number, items: node.copies.told(items[0].decode("utf-8", "replace")),
-            b"FULL": lambda peer, number, items: self._heard_of_room(peer, number),
-            b"ORDERLY": lambda peer, number, items: state.orderly.setdefault(peer),
-        }
+    def _on(self, kind: Kind[V], handler: Callable[[str, int, V], None]) -> None:
+        """Messages of that kind go to `handler`."""
+        assert KINDS[kind.name] is kind
+        self._handlers[kind.name] = handler
+
+    def _handle_requests(self) -> None:
+        reads, writes, questions = self._node.reads, self._node.writes, self._node.questions
+        self._on(kinds.READ, self._read_here)
+        self._on(kinds.SAME, lambda peer, number, _: reads.acked(peer, number))
+        self._on(kinds.RECORDS, reads.differ)
+        self._on(kinds.STORE, lambda peer, number, pairs: self._store(peer, number, pairs, True))
+        self._on(kinds.KEEP, lambda peer, number, pairs: self._store(peer, number, pairs, False))
+        self._on(kinds.HINT, self._hint)
+        self._on(kinds.STORED, lambda peer, number, _: writes.acked(peer, number))
+        self._on(kinds.KEPT, lambda peer, number, numbers: self._confirmed(peer, numbers))
+        self._on(kinds.REFUSED, lambda peer, number, _: self._refused(peer, number))
+        self._on(kinds.COVERED, self._cover)
+        self._on(kinds.RELAY, self._relayed)
+        self._on(kinds.RELAYED, self._replied)
+        self._on(ASK, self._asked)
+        self._on(ANSWER, questions.answered)
+        self._on(kinds.ORDERLY, lambda peer, number, _: self._note_orderly(peer))
+        self._on(kinds.FULL, lambda peer, number, room: self._heard_of_room(peer, room))
+
+    def _handle_the_rest(self) -> None:
+        node = self._node
+        self._on(kinds.GOSSIP, self._heard_gossip)
+        self._on(kinds.CLOCK, lambda peer, number, sent_ms: node.relays.heard_clock(peer, sent_ms))
+        self._on(kinds.TIME, lambda peer, number, asked_ms: self._tell_time(peer, asked_ms))
+        self._on(kinds.TIMED, self._timed)
+        self._on(kinds.CLOCKOFF, lambda peer, number, ahead_ms: node.clock_report.told(peer, ahead_ms))
+        self._handlers[b"LAYOUT"] = lambda peer, number, layout: node.membership.heard_layout(peer, layout)
+        self._on(kinds.VIEW, self._heard_view)
+        self._on(kinds.MARK, lambda peer, number, life: node.lives.heard_mark(peer, life, number))
+        self._on(kinds.STAGED, lambda peer, number, staged: node.staging.heard(staged))
+        self._on(kinds.COPY, lambda peer, number, address: node.copies.told(address))
+
+    # --- requests
+
+    def _read_here(self, peer: str, number: int, group: ReadGroup) -> None:
+        replica.read(self._state, peer, number, group.digest, group.keys)
+
+    def _cover(self, peer: str, number: int, covered: Covered) -> None:
+        self._node.relays.cover(peer, number, covered.group, covered.indexes)
+
+    def _replied(self, peer: str, number: int, relayed: Relayed) -> None:
+        self._node.relays.replied(number, relayed.indexes, relayed.replies)
+
+    def _asked(self, peer: str, number: int, ask: Ask) -> None:
+        self._node.questions.asked(peer, number, ask.kind, ask.content)
+
+    def _note_orderly(self, peer: str) -> None:
+        self._state.orderly[peer] = None
 
     def _store(self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool) -> None:
         """HOT. A coordinator's group of records; it may also answer commands that we relayed there (see writes.py)."""
@@ -280,9 +310,9 @@ class PeerMessages:
         if (peer, number) in self._node.relays.covered:
             self._node.relays.stored(peer, number, f"ERR node {state.member.name} got the record too late")
 
-    def _hint(self, peer: str, number: int, owner: str, pairs: list[bytes]) -> None:
+    def _hint(self, peer: str, number: int, hint: Hint) -> None:
         """A coordinator's group of records for an owner that it cannot reach."""
-        refusal = replica.stand_in(self._state, owner, pairs)
+        refusal = replica.stand_in(self._state, hint.owner, hint.pairs)
         self._state.send(peer, self._state.message(b"STORED" if refusal is None else b"REFUSED", number))
 
     def _confirmed(self, peer: str, numbers: bytes) -> None:
@@ -315,13 +345,16 @@ class PeerMessages:
         if staged is not None:
             state.send(peer, state.message(b"STAGED", 0, staged))
 
-    def _heard_gossip(self, peer: str, wants_answer: int, items: list[bytes]) -> None:
+    def _heard_gossip(self, peer: str, number: int, gossip: Gossip) -> None:
         state = self._state
-        state.liveness.merge(decode_table(items[1:]), peer, state.now_ms)
+        state.liveness.merge(gossip.table, peer, state.now_ms)
         if peer not in state.links:
             return
-        if wants_answer:
+        if gossip.wants_answer:
             self.gossip(peer, 0)
+
+    def _heard_view(self, peer: str, number: int, view: View) -> None:
+        self._node.membership.heard_view(peer, view.epoch, view.revision, view.checksum)
 
     def _heard_of_room(self, peer: str, room: int) -> None:
         if room != FOR_WRITES:

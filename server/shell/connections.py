@@ -22,15 +22,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import struct
 from collections import deque
 from typing import TYPE_CHECKING, cast
 
 from protocol import resp
 from protocol.frames import DamagedFrame, FrameReader
+from protocol.peer_versions import introduced
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
 from server.core.base.sinks import Flushed
-from server.core.ring.layout import LayoutError
+from server.core.messages.reader import Malformed
 from server.shell.draining import close_readably
 from server.shell.files import ARRIVALS_MAX
 from server.shell.flow import BULK_BYTES
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from server.shell.server import Server
 
 log = logging.getLogger("dyn")
-# What reading a message raises that is damaged, or that no sound node would send.
-_NONSENSE = (DamagedFrame, LayoutError, ValueError, TypeError, LookupError, struct.error)
 REFUSAL = "ERR max number of clients reached"
 ARRIVAL_S = 0.5  # how long a connection over the limit of clients may keep silent
 _FIRST_REPLY_BYTES = 64 << 10  # what we take a client's replies for before we have seen any
@@ -325,8 +323,7 @@ class Connection(asyncio.Protocol):
     # Another node's connection
 
     def _become_peer(self, args: list[bytes]) -> None:
-        """DYN.PEER version cluster id incarnation [epoch revision [FOR id] [AT address] [LIVES lives] [PIECES] [VIEW]]:
-        then frames come, none go."""
+        """DYN.PEER, an introduction (protocol/peer_versions.py): then frames come, none go."""
         server = self._server
         error = self._check_introduction(args)
         if error:
@@ -339,8 +336,10 @@ class Connection(asyncio.Protocol):
         server.fellows[self.session.id] = self
         self._forget_input()
         self._node.close_session(self.session)
-        self.transport.write(server.introductions.welcome(args))
-        self._node.greeted(self.peer, server.now_ms())
+        theirs = introduced(args[1], args[5:])
+        assert theirs is not None, "the introduction was checked"
+        self.transport.write(server.introductions.welcome(theirs))
+        self._node.greeted(self.peer, server.now_ms(), theirs.capabilities if theirs.announces else ())
         server.peer_arrived(self.peer, self.process)
         server.schedule_turn()
 
@@ -355,7 +354,8 @@ class Connection(asyncio.Protocol):
             return f"ERR internal error {state.unexpected.note(error, changes, 'an introduction')}"
 
     def _take_frames(self, data: bytes) -> None:
-        """HOT. Messages of a peer. A damaged one ends the connection: what was in it will be asked for again."""
+        """HOT. Messages of a peer. One that is damaged, or that no sound node would send, has changed nothing and ends the
+        connection: what was in it will be asked for again."""
         assert self._frames is not None
         now_ms = self._server.now_ms()
         receive = self._node.receive
@@ -366,7 +366,7 @@ class Connection(asyncio.Protocol):
             frames.feed(data)
             while (message := frames.next()) is not None:
                 receive(self.peer, message, now_ms)
-        except _NONSENSE as error:
+        except (DamagedFrame, Malformed) as error:
             statistics.damaged_frames += 1
             log.error("damaged message from node %s (%s): %s", self.peer, self.session.address, error)
             self.transport.abort()

@@ -9,13 +9,13 @@ asked. An operator's question (`dyn cluster readdress`) is asked at once, and an
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from server.core.membership.addresses import Report
+from server.core.messages import shapes
 from server.core.node import Node
 from server.shell.crash import watch_task
 from server.shell.joining import SeedError, ask
@@ -95,9 +95,8 @@ class Finding:
     async def _ask(self, asked: str, address: str) -> Outcome:
         """Asks one process who it is. One that knows members that we do not know is told where we are."""
         try:
-            told: Any = json.loads(await ask(address, b"DYN.CLUSTER", b"MYSELF", timeout_s=ANSWER_TIMEOUT_S))
-            if not isinstance(told, dict):
-                return _failure(asked, "it is no dyn node")
+            answer = await ask(address, b"DYN.CLUSTER", b"MYSELF", timeout_s=ANSWER_TIMEOUT_S)
+            told: dict[str, Any] = shapes.parse(answer, shapes.MYSELF, "who a node is")
             outcome = self._node.addresses.found(asked, told)
             self._schedule_turn()
             if outcome["error"] and self._node.addresses.is_ahead(told):

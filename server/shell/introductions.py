@@ -6,7 +6,9 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from protocol import resp
+from protocol import peer_versions
+from protocol.bounds import NODE_ID_BYTES_MAX, TIME_MS_MAX, is_node_id
+from protocol.peer_versions import Speech, introduced
 from server.core.membership.addresses import looked_for
 from server.shell.inbound import Inbound
 
@@ -14,21 +16,9 @@ if TYPE_CHECKING:
     from server.shell.server import Server
 
 log = logging.getLogger("dyn")
-PEER_VERSION = 1
-PIECES = b"PIECES"  # says in an introduction, and in its answer, that large messages may come in pieces
-VIEW = b"VIEW"  # says in an introduction that a view (views.py) may stand in the answer, and precedes it there
+WORD_BYTES_MAX = 512  # of an introduction
 _REFUSALS_MAX = 256  # nodes whose last refusal is remembered, so as to log it once
 _DIGITS_MAX = 18
-
-
-def welcome_of(line: bytes) -> tuple[bool, list[bytes]] | None:
-    """Of the answer to our introduction: whether the peer reads pieces, and the view of its layout, empty where it tells
-    none; None if we are refused, or the line has not come whole."""
-    words = line.split()
-    if words[:1] != [b"+OK"] or not line.endswith(b"\r\n"):
-        return None
-    place = words.index(VIEW) + 1 if VIEW in words else len(words)
-    return PIECES in words, words[place : place + 3]
 
 
 class Introductions:
@@ -43,11 +33,16 @@ class Introductions:
         """The error for a node that introduces itself with these arguments and is not welcome; empty if it is."""
         if len(args) < 5:
             return "ERR DYN.PEER wants version, cluster, id and incarnation"
-        if not args[3].isascii():
-            return "ERR a node's id is printable ASCII"
-        if args[1] != b"%d" % PEER_VERSION:
-            return f"ERR this node speaks version {PEER_VERSION} of the protocol between nodes"
+        if not args[3].isascii() or not is_node_id(args[3].decode()):
+            return f"ERR a node's id is printable ASCII, {NODE_ID_BYTES_MAX} characters at most"
         node = self._server.node
+        theirs = introduced(args[1], args[5:])
+        if theirs is None:
+            return "ERR DYN.PEER wants a range of versions of the protocol between nodes"
+        if refusal := peer_versions.refusal(theirs, node.state.member.name):
+            return refusal
+        if max(map(len, args)) > WORD_BYTES_MAX:
+            return f"ERR a word of DYN.PEER has {WORD_BYTES_MAX} bytes at most"
         wanted, address = looked_for(args[5:])
         if mistaken := node.addresses.mistaken(wanted):
             return mistaken
@@ -59,19 +54,17 @@ class Introductions:
         connected, way = self._server.way_to(peer)
         node.state.at(self._server.now_ms())
         incarnation = int(args[4]) if args[4].isdigit() and len(args[4]) <= _DIGITS_MAX else 0
+        if incarnation > TIME_MS_MAX:
+            return f"ERR an incarnation is {TIME_MS_MAX} at most: it is the wall clock at the start, in ms since 1970"
         refusal = node.copies.refusal(peer, incarnation, address, connected, way)
         refusal = refusal or node.lives.refusal(peer, args[5:]) or self.inbound.refusal(peer)
         if not refusal:
             node.addresses.arrived(peer, incarnation, address)
         return refusal
 
-    def welcome(self, args: Sequence[bytes]) -> bytes:
-        """The answer to the introduction of a node that is welcome. An older node takes no words but those it has told."""
-        words = [word for word in (PIECES,) if word in args[7:]]
-        if VIEW in args[7:]:
-            view = self._server.node.membership.view()
-            words += [VIEW, *(word if isinstance(word, bytes) else str(word).encode() for word in view)]
-        return b" ".join([resp.OK.strip(), *words]) + b"\r\n"
+    def welcome(self, theirs: Speech) -> bytes:
+        """The answer to the introduction of a node that is welcome, and speaks like that."""
+        return peer_versions.welcome(theirs, self._server.node.membership.views.words())
 
     def report_refusal(self, peer: Sequence[bytes], address: str, error: str) -> None:
         """A node was refused, as it may be four times a second: logged when there is something new to say."""

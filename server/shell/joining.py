@@ -13,11 +13,11 @@ mixed them up: its log says so.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Sequence
 
-from protocol import resp
+from protocol import json_documents, resp
+from server.core.messages.shapes import DOCUMENT_BYTES_MAX
 from server.core.node import Node
 from server.core.operators import documents
 
@@ -81,8 +81,8 @@ async def _cluster_of(seed: str) -> str:
     """The cluster that the seed is in; empty if in none. Raises SeedError."""
     answer = await ask(seed, b"DYN.CLUSTER", b"MYSELF")
     try:
-        return str(json.loads(answer)["cluster"])
-    except (ValueError, KeyError, TypeError, RecursionError):
+        return str(json_documents.parse(answer, DOCUMENT_BYTES_MAX)["cluster"])
+    except (ValueError, KeyError, TypeError):
         raise SeedError(_NO_NODE) from None
 
 

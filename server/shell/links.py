@@ -11,8 +11,8 @@ A cut of the network breaks no connection, and what was sent into it is sent aga
 cut the next attempt may be two minutes away. So a link whose bytes nobody acknowledges for a while is given up (RFC 5482);
 new connections are attempted at an even pace, and one of them gets through as soon as the network does.
 
-Nodes of the version before read no pieces. So we say that we would send them (the word PIECES behind the introduction,
-which they pass over), and send them to a peer that welcomes them; the others get large messages whole, as ever.
+The introduction says which versions of the protocol we speak and what we are capable of, and the welcome says the same of
+the peer (protocol/peer_versions.py): large messages go in pieces to a peer that reads pieces, and whole to others.
 Each attempt resolves a host name anew, for names are what stays when addresses change. Who answers at an address may be
 another node by now: the introduction says whom it looks for, and any other refuses it.
 """
@@ -26,12 +26,12 @@ import socket
 from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
-from protocol import resp
+from protocol import peer_versions, resp
+from protocol.peer_versions import PIECES, PIECES_WORD, VERSION_MIN, Speech
 from server.core.membership.addresses import ELSEWHERE, SILENT, STOPPED, UNREACHABLE, UNRESOLVED
 from server.core.membership.copies import Way
 from server.core.ring.addresses import is_unknown
 from server.shell.crash import watch_task
-from server.shell.introductions import PEER_VERSION, PIECES, VIEW, welcome_of
 from server.shell.outbound import BUFFER_BYTES, Outbound
 
 if TYPE_CHECKING:
@@ -110,9 +110,9 @@ class Link(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=BUFFER_BYTES)
         node = self._server.node
         introduction = node.membership.introduction()
-        abilities = (PIECES, VIEW) if len(introduction) == _WHOLE_INTRODUCTION else ()
-        words = (*introduction, *node.addresses.greeting(self.peer), *abilities)
-        self._transport.write(resp.command(b"DYN.PEER", PEER_VERSION, *words))
+        pieces = (PIECES_WORD,) if len(introduction) == _WHOLE_INTRODUCTION else ()
+        words = (*introduction, *node.addresses.greeting(self.peer), *pieces, *peer_versions.announcement())
+        self._transport.write(resp.command(b"DYN.PEER", VERSION_MIN, *words))
 
     def _give_up(self, transport: asyncio.BaseTransport) -> None:
         """A peer that accepts but does not answer (it stands still, or lost power in between) is tried anew."""
@@ -123,15 +123,9 @@ class Link(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """The peer's one answer."""
         self._answer += data
-        if (welcome := welcome_of(self._answer)) is not None:
-            reads_pieces, view = welcome
-            self._open = True
-            self._failed = False
-            self._send_kept()
-            if self._transport is not None:
-                self.outbound.open(self._transport, reads_pieces)
-            self._server.node.connected(self.peer, self._server.now_ms(), view)
-            self._server.schedule_turn()
+        theirs = peer_versions.welcomed(self._answer)
+        if theirs is not None:
+            self._welcomed(theirs)
         elif self._answer.endswith(b"\r\n"):
             text = self._answer.decode("utf-8", "replace").strip()
             is_known = self._server.node.addresses.heard_refusal(self.peer, text, self._server.now_ms())
@@ -140,6 +134,17 @@ class Link(asyncio.Protocol):
                 log.error("node %s at %s refuses us: %s", self.peer, self.address, text)
             self._server.schedule_turn()
             self.cut()
+
+    def _welcomed(self, theirs: Speech) -> None:
+        """The peer takes us for a peer, and speaks like that."""
+        self._open = True
+        self._failed = False
+        self._send_kept()
+        if self._transport is not None:
+            self.outbound.open(self._transport, PIECES in theirs.capabilities)
+        capabilities = theirs.capabilities if theirs.announces else ()
+        self._server.node.connected(self.peer, self._server.now_ms(), capabilities, theirs.view)
+        self._server.schedule_turn()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer is gone, or the way to it."""

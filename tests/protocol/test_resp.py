@@ -108,3 +108,25 @@ def test_a_command_is_an_array_of_bulk_strings(arguments: list[bytes | str | int
 def test_a_command_takes_no_arguments_of_other_types(argument: Any) -> None:
     with pytest.raises(TypeError):
         resp.command(b"GET", argument)
+
+
+@pytest.mark.parametrize("resp3", [False, True])
+def test_one_whole_reply_is_told_from_all_else(resp3: bool) -> None:
+    samples = [
+        resp.OK, resp.null(resp3), resp.null_array(resp3), resp.bulk(b"a\r\nb"), resp.bulk(b""), resp.integer(-5),
+        resp.error("ERR no"), resp.double(1.5, resp3), resp.boolean(True, resp3), resp.verbatim("text", resp3),
+        resp.map_([(resp.OK, resp.bulk(b"v"))], resp3), resp.set_([resp.OK], resp3), resp.array([]),
+        resp.array([resp.bulk(b"*1\r\n"), resp.array([resp.null(resp3), resp.OK])]),
+    ]  # fmt: skip
+    for sample in samples:
+        assert resp.is_reply(sample)
+        assert not resp.is_reply(sample + resp.OK)
+        for end in range(len(sample)):
+            assert not resp.is_reply(sample[:end]), sample[:end]
+
+
+@pytest.mark.parametrize(
+    "data", [b"OK\r\n", b"\r\n", b"*-2\r\n", b"*999999999\r\n", b"$1\r\nabc\r\n", b"*x\r\n", b"$+1\r\na\r\n"]
+)
+def test_what_is_no_reply(data: bytes) -> None:
+    assert not resp.is_reply(data)

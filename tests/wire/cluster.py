@@ -125,6 +125,10 @@ class WireNode:
         """From its next start on it runs the present sources, and in the test's own environment."""
         self._environment = {}
 
+    def change_environment(self, environment: Mapping[str, str]) -> None:
+        """From its next start on it runs in this environment."""
+        self._environment = environment
+
     def client(self, **options: Any) -> Client:
         """A redis-py client of this node."""
         return connect(self.port, host=self.host.address, **options)

@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from xxhash import xxh3_64_digest
 
 from server.core.records.records import storage_key
 from tests.ports import free_ports
@@ -37,17 +38,26 @@ def _values(tag: str) -> Values:
     return {f"k{number}": b"%b%d" % (tag.encode(), number) for number in range(KEYS)}
 
 
-def _flip_records(node: WireNode, names: list[str]) -> None:
-    """Turns over a byte of the value in each of these records of a stopped node."""
+def _damage_records(node: WireNode, names: list[str], damage: Callable[[bytes], bytes]) -> None:
+    """Damages each of these records of a stopped node."""
     keys = [storage_key(name.encode()) for name in names]
     with closing(open_disk(node)) as engine:
         records = [record for record in engine.get_many(keys) if record is not None]
         assert len(records) == len(keys)
-        engine.commit({key: _flipped(record, len(record) - 1) for key, record in zip(keys, records, strict=True)})
+        engine.commit({key: damage(record) for key, record in zip(keys, records, strict=True)})
 
 
 def _flipped(data: bytes, place: int) -> bytes:
     return data[:place] + bytes((data[place] ^ 0xFF,)) + data[place + 1 :]
+
+
+def _flip_last(record: bytes) -> bytes:
+    return _flipped(record, len(record) - 1)
+
+
+def _tear(record: bytes) -> bytes:
+    """The checksum is right, and the structure is wrong: the value ends early."""
+    return xxh3_64_digest(record[8:-1]) + record[8:-1]
 
 
 def _flip_in_files(node: WireNode, pattern: str, share: float) -> None:
@@ -68,7 +78,10 @@ def _assert_served(cluster: WireCluster, values: Values) -> None:
                 assert client.mget(list(values)) == list(values.values())
 
 
-def test_flipped_bytes_in_records_are_never_served_and_mended(make_cluster: MakeCluster) -> None:
+@pytest.mark.parametrize("damage", [_flip_last, _tear])
+def test_damaged_records_are_never_served_and_mended(
+    make_cluster: MakeCluster, damage: Callable[[bytes], bytes]
+) -> None:
     cluster = make_cluster(config=CONFIG)
     victim = cluster.nodes[0]
     values = _values("v")
@@ -76,7 +89,7 @@ def test_flipped_bytes_in_records_are_never_served_and_mended(make_cluster: Make
     wait_delivered(cluster)
     assert victim.stop() == 0
     damaged = list(values)[::3]
-    _flip_records(victim, damaged)
+    _damage_records(victim, damaged, damage)
     victim.start()
     wait_for(victim.serves, "it serves")
     with victim.client() as client:

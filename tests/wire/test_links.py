@@ -8,10 +8,11 @@ from typing import Any, cast
 
 from protocol import resp
 from protocol.frames import FrameReader, encode_message, seal
+from protocol.peer_versions import OURS, introduced, welcomed
 from protocol.pieces import PIECE_START
 from server.core.base.config import Config
 from server.core.membership.copies import Way
-from server.shell.introductions import Introductions, welcome_of
+from server.shell.introductions import Introductions
 from server.shell.links import Link
 from server.shell.server import Server
 from tests.core.commands.talking import make_node, member
@@ -57,7 +58,7 @@ class _Shell:
         self.node = SimpleNamespace(
             membership=SimpleNamespace(introduction=lambda: ("c", "n1", 1, 2, 3)),
             addresses=SimpleNamespace(greeting=lambda peer: ("FOR", peer)),
-            connected=lambda peer, now_ms, view: self.told.append(
+            connected=lambda peer, now_ms, can, view: self.told.append(
                 " ".join(["connected", peer, *map(bytes.decode, view)])
             ),
             disconnected=lambda peer, now_ms: self.told.append(f"disconnected {peer}"),
@@ -121,7 +122,8 @@ class _Transport:
 def test_a_link_introduces_its_node_with_the_version_of_its_layout_and_says_whom_it_is_for() -> None:
     shell, transport = _Shell(), _Transport()
     Link(shell, "n2", "127.0.0.1:1").connection_made(transport)  # type: ignore[arg-type]
-    assert transport.written == [resp.command(b"DYN.PEER", 1, "c", "n1", 1, 2, 3, "FOR", "n2", "PIECES", "VIEW")]
+    words = ("c", "n1", 1, 2, 3, "FOR", "n2", "PIECES", "MAX", 1, "CAN", "orderly,pieces,view")
+    assert transport.written == [resp.command(b"DYN.PEER", 1, *words)]
 
 
 def test_who_comes_from_another_address_before_there_are_links_waits_for_them() -> None:
@@ -142,21 +144,20 @@ def test_who_comes_from_another_address_before_there_are_links_waits_for_them() 
     assert introductions.check(moved) == ""
 
 
-def test_the_answer_to_an_introduction_tells_the_view_of_a_layout_to_who_asks_for_it() -> None:
+def test_the_answer_to_an_introduction_tells_the_view_of_a_layout_to_who_reads_it() -> None:
     introductions = Introductions(cast(Server, SimpleNamespace(node=make_node(3))))
-    view = make_node(3).membership.view()
-    words = [b"DYN.PEER", b"1", b"c", b"n2", b"5", b"7", b"0", b"FOR", b"n1"]
-    assert introductions.welcome(words) == resp.OK
-    assert introductions.welcome([*words, b"PIECES"]) == b"+OK PIECES\r\n", "all that an older node takes"
-    answer = introductions.welcome([*words, b"PIECES", b"VIEW"])
-    assert answer == b"+OK PIECES VIEW %d %d %b\r\n" % (view[0], view[1], view[2])  # type: ignore[str-bytes-safe]
+    view = [word.decode() for word in make_node(3).membership.views.words()]
+    older = introduced(b"1", [b"7", b"0", b"FOR", b"n1", b"PIECES"])
+    assert older is not None and introductions.welcome(older) == b"+OK PIECES\r\n", "all that an older node takes"
+    answer = introductions.welcome(OURS)
+    assert answer.endswith(" ".join([" VIEW", *view]).encode() + b"\r\n")
     shell = _Shell()
     shell.link(answer, _Transport())
-    assert shell.told == [f"connected n2 {view[0]!s} {view[1]!s} {view[2].decode()}"]  # type: ignore[union-attr]
-    assert welcome_of(b"+OK PIECES VIEW 7 0 ") is None, "it has not come whole"
-    assert welcome_of(b"-ERR no\r\n") is None
+    assert shell.told == [" ".join(["connected n2", *view])]
+    assert welcomed(answer[:-2]) is None, "it has not come whole"
     fresh = Introductions(cast(Server, SimpleNamespace(node=make_node(0))))
-    assert welcome_of(fresh.welcome([*words, b"PIECES", b"VIEW"])) == (True, [])
+    told = welcomed(fresh.welcome(OURS))
+    assert told is not None and not told.view
 
 
 def test_a_link_that_breaks_is_told_to_the_node() -> None:

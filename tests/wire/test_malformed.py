@@ -12,9 +12,12 @@ from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import pytest
+from xxhash import xxh3_64_digest
 
 from protocol import resp
 from protocol.frames import encode_frame
+from server.core.records.records import storage_key
+from server.core.records.versions import supersede
 from tests.wire.cluster import WireCluster, WireNode, wait_for
 from tests.wire.raw import exchange, is_closed, raw, read_exactly
 
@@ -252,6 +255,11 @@ def _damaged(node: WireNode) -> int:
     return count
 
 
+STUCK = storage_key(b"stuck")
+BODY = supersede(None, b"actor-x.", 5 << 16, b"value")[8:]
+TORN = xxh3_64_digest(BODY[:-9]) + BODY[:-9]  # a record whose checksum is right and that ends within its value
+AHEAD = xxh3_64_digest(BODY) + BODY  # sound
+DEEP = b"[" * 100_000 + b"]" * 100_000
 SOUND = encode_frame((b"GOSSIP", 0, 0, 1, b"nobody 1 1 up"))
 DAMAGED_FRAMES = {
     "a flipped bit": SOUND[:-10] + bytes([SOUND[-10] ^ 1]) + SOUND[-9:],
@@ -270,6 +278,16 @@ DAMAGED_FRAMES = {
     "a relay of words": encode_frame((b"RELAY", 0, 1, 0, b"x", b"GET", b"k")),
     "a layout that is none": encode_frame((b"LAYOUT", 0, 1, b"nonsense")),
     "gossip that is none": encode_frame((b"GOSSIP", 0, 1, 1, b"no entry")),
+    "a record of a wrong structure": encode_frame((b"STORE", 0, 1, STUCK, TORN)),
+    "a record of a wrong structure in a repair": encode_frame((b"ASK", 0, 1, b"ABSORB", STUCK, TORN)),
+    "a clock 800 years ahead": encode_frame((b"STORE", 1 << 60, 1, STUCK, AHEAD)),
+    "an epoch of 2^40": encode_frame((b"VIEW", 0, 0, 1 << 40, 0, b"0" * 16)),
+    "an incarnation of 800 years ahead": encode_frame((b"GOSSIP", 0, 0, 1, b"n2 %d 1 up" % (1 << 50))),
+    "a layout that is cut off": encode_frame((b"LAYOUT", 0, 0, b'{"checksum":"0","cluster":"c","epoch":3')),
+    "JSON nested 100,000 deep": encode_frame((b"LAYOUT", 0, 0, DEEP)),
+    "staged changes nested 100,000 deep": encode_frame((b"STAGED", 0, 0, b'{"epoch":1,"changes":' + DEEP)),
+    "an item too many": encode_frame((b"SAME", 0, 1, b"x")),
+    "a relayed reply that is none": encode_frame((b"RELAYED", 0, 1, bytes(4), b"+OK")),
     "an answer to nobody": encode_frame((b"RELAYED", 0, 1, b"abc", b"+OK\r\n")) + b"!" * 100,
 }
 
@@ -278,7 +296,7 @@ DAMAGED_FRAMES = {
 def test_a_peer_that_sends_damage_is_cut_and_counted(bereft: Bereft, kind: str) -> None:
     node, other = bereft.cluster.nodes[:2]
     wait_for(lambda: _is_greeted(bereft), "the third node is gone")
-    before, size_mib = _damaged(node), node.resident_mib()
+    before, size_mib, said = _damaged(node), node.resident_mib(), node.log.count("damaged message")
     with node.client() as one, other.client() as two:
         _serve([one, two])
         with raw(node.port) as connection:
@@ -289,7 +307,9 @@ def test_a_peer_that_sends_damage_is_cut_and_counted(bereft: Bereft, kind: str) 
         assert _damaged(node) == before + 1
         _serve([one, two])
     assert node.resident_mib() - size_mib < 64
-    assert "damaged message" in node.log
+    assert node.log.count("damaged message") == said + 1, "one line"
+    with node.client() as client:
+        assert client.get("stuck") is None and client.set("stuck", "v") and client.delete("stuck") == 1
     bereft.cluster.assert_logs_clean()
 
 
@@ -308,6 +328,10 @@ def test_who_is_no_peer_of_ours_is_told_so(strict: WireCluster) -> None:
     for request in wrong:
         with raw(node.port) as connection:
             assert exchange(connection, request).startswith(b"-ERR ")
+    with raw(node.port) as connection:
+        said = exchange(connection, resp.command("DYN.PEER", 2, myself["cluster"], other["id"], 1, "MAX", 3))
+    assert b"speaks versions 2 to 3: upgrade node n1" in said
+    assert node.log.count("versions 2 to 3: upgrade node n1") == 1
     with raw(node.port) as connection:  # and only a connection's first command can make it a peer's
         connection.sendall(b"PING\r\n")
         assert read_exactly(connection, 7) == b"+PONG\r\n"

@@ -14,10 +14,11 @@ import redis
 from tests.ports import free_ports
 from tests.wire.cluster import WireCluster, WireNode, wait_for
 from tests.wire.load import Load
-from tests.wire.repairs import stop_and_compare, wait_whole
+from tests.wire.repairs import repair, stop_and_compare, wait_whole
 
 ROOT = Path(__file__).parents[2]
 PREVIOUS = "9177059"  # the last commit in which a layout knew of no phases
+BEFORE = "f059f95"  # the last commit in which nodes did not tell each other their versions and capabilities
 CONFIG = "repair_interval_ms = 1000\n"
 
 
@@ -61,10 +62,19 @@ def _knows_plans(node: WireNode) -> bool:
 @pytest.fixture
 def previous(tmp_path: Path) -> Path:
     """The sources of the previous version."""
-    archive = subprocess.run(["git", "archive", PREVIOUS, "server", "protocol"], cwd=ROOT, capture_output=True)
+    return _sources(PREVIOUS, tmp_path / "previous")
+
+
+@pytest.fixture
+def before(tmp_path: Path) -> Path:
+    """The sources of the version before this one."""
+    return _sources(BEFORE, tmp_path / "before")
+
+
+def _sources(commit: str, place: Path) -> Path:
+    archive = subprocess.run(["git", "archive", commit, "server", "protocol"], cwd=ROOT, capture_output=True)
     if archive.returncode:
-        pytest.skip("the previous version is not in this checkout's history")
-    place = tmp_path / "previous"
+        pytest.skip(f"{commit} is not in this checkout's history")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(place, filter="data")
     return place
@@ -95,6 +105,42 @@ def test_a_rolling_upgrade_fails_no_request(make_cluster: Callable[..., WireClus
     with load.running():
         _restart_all(cluster, load, lambda: wait_for(lambda: _reach_each_other(cluster), "all nodes reach each other"))
     assert all(map(_knows_plans, cluster.nodes))
+    _assert_unharmed(cluster, load)
+
+
+def _assert_they_understand_each_other(cluster: WireCluster, keys: int) -> None:
+    """Whoever is asked, of this version or the one before: what all must answer for is answered."""
+    for node in cluster.nodes:
+        with node.client(single_connection_client=True) as client:
+            pipeline = client.pipeline(transaction=False)
+            for number in range(keys):
+                pipeline.set(f"mixed:{number}", node.name)
+                pipeline.get(f"mixed:{number}")
+            assert pipeline.execute()[1::2] == [node.name.encode()] * keys
+            assert client.set("large", b"v" * (2 << 20)) and len(client.get("large")) == 2 << 20
+            assert {b"mixed:%d" % number for number in range(keys)} <= set(client.scan_iter(count=50))
+            assert client.dbsize() >= keys
+            assert client.delete("large") == 1
+            client.execute_command("DYN.HINTS", "LIST")
+            client.execute_command("DYN.CLUSTER", "PLAN")
+        repair(node)
+        assert node.document("DYN.TASK", "LIST")["tasks"]
+        assert node.is_healthy()
+        assert "damaged message" not in node.log and "refuses us" not in node.log, node.log[-2000:]
+
+
+def test_the_version_before_and_this_one_are_one_cluster_both_ways(
+    make_cluster: Callable[..., WireCluster], before: Path
+) -> None:
+    """Upgraded node by node under load, then taken back node by node; after each step all is asked of each node."""
+    old = {"PYTHONPATH": str(before)}
+    cluster = make_cluster(config=CONFIG, environments=dict.fromkeys(range(3), old))
+    load = Load(cluster.ports, deletes=0.1)
+    with load.running():
+        for environment in ({}, old):
+            for node in cluster.nodes:
+                node.change_environment(environment)
+            _restart_all(cluster, load, lambda: _assert_they_understand_each_other(cluster, 100))
     _assert_unharmed(cluster, load)
 
 

@@ -16,8 +16,10 @@ caught up with it, so nothing may expire by it.
 
 from __future__ import annotations
 
+from protocol.bounds import TIME_MS_MAX
+
 SEQUENCE_BITS = 16
-COUNTER_MAX = (1 << 63) - 1
+_TIME_MS_MAX = TIME_MS_MAX >> 1  # however wrong a clock is: no dot made by it may be one that others refuse
 
 
 class HybridClock:
@@ -30,14 +32,14 @@ class HybridClock:
     __slots__ = ("drift_ms_max", "last", "refused", "time_ms")
 
     def __init__(self, time_ms: int, drift_ms_max: int) -> None:
-        self.time_ms = time_ms
+        self.time_ms = time_ms = min(time_ms, _TIME_MS_MAX)
         self.drift_ms_max = drift_ms_max
         self.last = time_ms << SEQUENCE_BITS
         self.refused = 0
 
     def advance(self, time_ms: int) -> None:
-        """It is `time_ms`; the hybrid clock follows that forward, never back."""
-        self.time_ms = time_ms
+        """It is `time_ms`; the hybrid clock follows that forward, never back, and up to its bound."""
+        self.time_ms = time_ms = min(time_ms, _TIME_MS_MAX)
         reading = time_ms << SEQUENCE_BITS
         if reading > self.last:
             self.last = reading

@@ -17,20 +17,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from protocol.bounds import COUNTER_MAX
 from server.core.base.clock import SEQUENCE_BITS
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
+from server.core.messages.record_questions import DROPPED, PRUNED, Ballot, Fence, Line
+from server.core.messages.stored import stored
 from server.core.records import versions
 from server.core.records.versions import DamagedRecord
 from server.core.ring.layout import SETTLED
 
-DROP, PRUNE = b"drop", b"prune"
+DROP, PRUNE = DROPPED, PRUNED
 WAIT = [b"wait"]  # no line can be drawn yet: ask again
 VOTES_MAX = 1024  # kept at a time; with that many open a member gives no more
 VOTE_MS_MAX = 120_000  # a vote that no fence has asked for by then is forgotten
 BOUND_AHEAD = 20_000 << SEQUENCE_BITS
 BOUND_MARGIN = 5000 << SEQUENCE_BITS  # time enough for a sync
 _CLOCK = b"clock"
+
+
+def _bound_in(document: bytes) -> int:
+    """Raises ValueError for what is no reading of a clock."""
+    if not document.isdigit() or int(document) > COUNTER_MAX:
+        raise ValueError("not a reading of a clock")
+    return int(document)
 
 
 class _Vote:
@@ -55,8 +65,9 @@ class Votes:
         self._in_flight = in_flight
         self._overdue = overdue
         self._rows: dict[bytes, _Vote] = {}
-        found = state.records.document(_CLOCK)
-        self._silent_until = self._bound = int(found) if found is not None else 0
+        # Where the bound cannot be read this life gives no vote, and writes down a new one for the next.
+        self._silent_until = stored(state.records, _CLOCK, _bound_in, 0, COUNTER_MAX)
+        self._bound = 0 if self._silent_until == COUNTER_MAX else self._silent_until
 
     def keep_bound(self) -> None:
         """HOT. End of turn: sees to it that the bound on disk stays ahead of what this turn may say to anybody."""
@@ -67,35 +78,32 @@ class Votes:
             self._bound = last + BOUND_AHEAD
             self._state.records.put_document(_CLOCK, b"%d" % self._bound)
 
-    def vote(self, args: Sequence[bytes]) -> list[bytes]:
-        """Ballot, epoch, mode, storage key, checksum, …: answers a byte for each key, 1 for yes.
+    def vote(self, ballot: Ballot) -> list[bytes]:
+        """Answers a byte for each key, 1 for yes.
 
         Nothing at all is answered where the whole ballot is refused. A ballot that comes twice gets the same answer.
         """
-        ballot, epoch, mode = args[:3]
+        sums, mode = ballot.sums, ballot.mode
         state = self._state
         self._forget_old()
-        known = self._rows.get(ballot)
+        known = self._rows.get(ballot.name)
         if known is not None:
             return known.answer
-        if not self._is_present(epoch) or len(self._rows) >= VOTES_MAX or state.clock.last <= self._silent_until:
+        if not self._is_present(ballot.epoch) or len(self._rows) >= VOTES_MAX or state.clock.last <= self._silent_until:
             return []
         if state.room == FOR_NOTHING:
             return []
-        keys, sums = args[3::2], args[4::2]
-        busy = self._in_flight(keys)
-        word = bytes(
-            key not in busy and self._knows_only(key, checksum, mode) for key, checksum in zip(keys, sums, strict=True)
-        )
+        busy = self._in_flight([*sums])
+        word = bytes(key not in busy and self._knows_only(key, checksum, mode) for key, checksum in sums.items())
         answer = [word]
-        agreed = {key: checksum for key, checksum, yes in zip(keys, sums, word, strict=True) if yes}
-        self._rows[ballot] = _Vote(mode, agreed, answer, state.turn, state.now_ms)
+        agreed = {key: checksum for (key, checksum), yes in zip(sums.items(), word, strict=True) if yes}
+        self._rows[ballot.name] = _Vote(mode, agreed, answer, state.turn, state.now_ms)
         state.sync_wanted = True
         return answer
 
-    def line(self, args: Sequence[bytes]) -> list[bytes]:
-        """Ballot, epoch: draws the line and answers our clock; `wait` while our vote is not on disk."""
-        vote = self._found(args)
+    def line(self, asked: Line) -> list[bytes]:
+        """Draws the line of a ballot and answers our clock; `wait` while our vote is not on disk."""
+        vote = self._found(asked.name, asked.epoch)
         if vote is None:
             return []
         state = self._state
@@ -104,18 +112,17 @@ class Votes:
             return WAIT
         return [b"%d" % state.draw_line()]
 
-    def fence(self, args: Sequence[bytes]) -> list[bytes]:
-        """Ballot, epoch, member, the clock of its line, …: answers `done` and the keys that our vote still holds for.
+    def fence(self, asked: Fence) -> list[bytes]:
+        """All have drawn their lines: answers `done` and the keys that our vote still holds for.
 
         From here on no record is taken that a member sent before it drew its line.
         """
-        vote = self._found(args)
+        vote = self._found(asked.name, asked.epoch)
         if vote is None:
             return []
         state = self._state
-        for member, reading in zip(args[2::2], args[3::2], strict=True):
-            name = member.decode()
-            state.fences[name] = max(int(reading), state.fences.get(name, -1))
+        for member, reading in asked.lines.items():
+            state.fences[member] = max(reading, state.fences.get(member, -1))
         busy = self._in_flight([*vote.agreed])
         answer = [b"done"]
         for key, checksum in vote.agreed.items():
@@ -124,18 +131,18 @@ class Votes:
                 answer.append(key)
         return answer
 
-    def drop(self, args: Sequence[bytes]) -> list[bytes]:
-        """Ballot, epoch, mode, storage key, checksum, …: removes (or prunes) each record that is still the one agreed upon.
+    def drop(self, ballot: Ballot) -> list[bytes]:
+        """Removes (or prunes) each record that is still the one agreed upon.
 
         The ballot is over with that. None at all are named where nothing was agreed upon.
         """
-        ballot, epoch, mode = args[:3]
-        self._rows.pop(ballot, None)
+        mode = ballot.mode
+        self._rows.pop(ballot.name, None)
         records = self._state.records
-        if not self._is_present(epoch):
+        if not self._is_present(ballot.epoch):
             return []
         count = 0
-        for key, checksum in zip(args[3::2], args[4::2], strict=True):
+        for key, checksum in ballot.sums.items():
             try:
                 record = records.get(key)
             except DamagedRecord:
@@ -151,9 +158,8 @@ class Votes:
             count += 1
         return [b"%d" % count]
 
-    def _found(self, args: Sequence[bytes]) -> _Vote | None:
+    def _found(self, ballot: bytes, epoch: int) -> _Vote | None:
         """Our vote in a ballot, under the same layout still."""
-        ballot, epoch = args[:2]
         return self._rows.get(ballot) if self._is_present(epoch) else None
 
     def _knows_only(self, key: bytes, checksum: bytes, mode: bytes) -> bool:
@@ -169,9 +175,9 @@ class Votes:
             return False
         return not state.hints.holds(key)
 
-    def _is_present(self, epoch: bytes) -> bool:
+    def _is_present(self, epoch: int) -> bool:
         layout = self._state.layout
-        return layout is not None and layout.epoch == int(epoch) and layout.phase == SETTLED
+        return layout is not None and layout.epoch == epoch and layout.phase == SETTLED
 
     def _forget_old(self) -> None:
         oldest_ms = self._state.now_ms - VOTE_MS_MAX

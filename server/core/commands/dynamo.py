@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocol import resp
+from protocol.bounds import COUNTER_MAX
 from protocol.tokens import BadContext, decode_context, encode_context
-from server.core.base.clock import COUNTER_MAX
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.quorum import Tally
 from server.core.base.sinks import Session, Sink

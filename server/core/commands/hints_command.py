@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from protocol import resp
@@ -11,6 +10,7 @@ from server.core.commands.operator import help_lines, layout_of
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.operators import documents
 from server.core.work.procedures import Steps
+from server.core.work.questions import Answers
 
 if TYPE_CHECKING:
     from server.core.node import Node
@@ -47,13 +47,13 @@ def _replay(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     node.run_steps(steps(), sink, number)
 
 
-def _document(node: Node, answers: dict[str, list[bytes]]) -> documents.Document:
+def _document(node: Node, answers: Answers) -> documents.Document:
     layout_of(node)  # it may have left its cluster since it asked
     return documents.hints(node, answers)
 
 
-def _delivered(answers: dict[str, list[bytes]]) -> int:
-    return sum(json.loads(answer[0])["delivered"] for answer in answers.values() if answer)
+def _delivered(answers: Answers) -> int:
+    return sum(answer["delivered"] for answer in answers.values() if answer)
 
 
 _SUBCOMMANDS = (

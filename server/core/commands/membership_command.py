@@ -8,12 +8,12 @@ any of them. The documents are those of planning.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from protocol import resp
+from protocol.json_documents import parse
 from server.core.base.errors import CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
@@ -23,6 +23,7 @@ from server.core.commands.readdress_command import READDRESS
 from server.core.commands.shapes import show
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.liveness.liveness import State as Liveness
+from server.core.messages.shapes import DOCUMENT_BYTES_MAX
 from server.core.operators import documents
 from server.core.operators.planning import change_document, empty_plan, names_of, plan
 from server.core.operators.sizes import sizes_of
@@ -55,7 +56,7 @@ class Newcomer:
         """What MYSELF answered; fields that this version does not know are passed over. Raises CommandError."""
         nonsense = "ERR this is not what a node answers to DYN.CLUSTER MYSELF"
         try:
-            told = json.loads(text)
+            told = parse(text, DOCUMENT_BYTES_MAX)
             newcomer = Newcomer(
                 id=told["id"],
                 name=told["name"],

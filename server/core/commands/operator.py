@@ -6,13 +6,14 @@ stands in membership_command.py.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from protocol import resp
+from protocol.json_documents import parse
 from server.core.base.errors import CommandError, NoLayout
 from server.core.base.sinks import Sink
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
+from server.core.messages.shapes import DOCUMENT_BYTES_MAX
 from server.core.operators import documents
 from server.core.operators.status import status
 from server.core.ring.assignment import assigned
@@ -59,7 +60,7 @@ def _init(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     def steps() -> Steps:
         try:
             cluster = f"{node.state.rng.getrandbits(160):040x}"
-            layout = yield from node.computing.run(computed_layout(json.loads(args[2]), cluster))
+            layout = yield from node.computing.run(computed_layout(parse(args[2], DOCUMENT_BYTES_MAX), cluster))
         except (ValueError, KeyError, TypeError) as error:
             raise CommandError(f"ERR cannot make a layout of this: {error}") from error
         yield from node.membership.prepare(layout)

@@ -35,12 +35,14 @@ from protocol.slots import SLOTS
 from server.core.base.errors import CommandError
 from server.core.commands.operator import layout_of
 from server.core.commands.slices import next_turn
+from server.core.messages import record_questions
+from server.core.messages.record_questions import LIVE
 from server.core.records import versions
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
 from server.core.records.trees import SLOT_BITS
 from server.core.repair.exchange_answers import encode_spans
 from server.core.requests import page_answers
-from server.core.requests.page_answers import COUNTS, LIVE
+from server.core.requests.page_answers import COUNTS
 from server.core.ring.layout import Layout
 from server.core.work.procedures import Step
 
@@ -116,7 +118,7 @@ def _page_of_range(
     part = part._replace(end_slot=min(part.end_slot, end_slot))
     start, end = place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[part.end_slot]
     if node.state.id in part.owners:
-        own = page_answers.page(node.state, [start, end, b"%d" % limit, LIVE])
+        own = page_answers.page(node.state, record_questions.Page(start, end, limit, True))
         if own and (yield from _is_agreed(node, layout, part, place, place_of(own[1]))):
             return Page(_live_keys(node, zip(own[2::2], own[3::2], strict=True)), place_of(own[1]))
         if node.state.layout is not layout:

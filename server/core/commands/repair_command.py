@@ -7,7 +7,6 @@ any of them tells about any task. A document is {"task", "state", "partitions", 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from server.core.commands.containers import container
 from server.core.commands.operator import layout_of
 from server.core.commands.shapes import show
 from server.core.commands.spec import IMMEDIATE, CommandSpec
+from server.core.messages.asking import is_text
 from server.core.operators import documents
 from server.core.records.records import storage_key
 from server.core.ring.layout import Layout
@@ -71,7 +71,7 @@ def _abort(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 
 
 def _one(node: Node, name: bytes, *action: bytes) -> Steps:
-    tasks = yield from _told(node, name, *action)
+    tasks = (yield from _told(node, name, *action)) if is_text(name) else []
     if not tasks:
         raise CommandError(f"ERR no such task on any node that answers: {show(name)}")
     return resp.bulk(documents.encode(tasks[0]))
@@ -80,7 +80,7 @@ def _one(node: Node, name: bytes, *action: bytes) -> Steps:
 def _told(node: Node, *args: bytes) -> Generator[Step, Any, list[documents.Document]]:
     """The tasks that the nodes tell of, oldest first."""
     answers = yield node.questions.ask([member.id for member in layout_of(node).members], b"TASKS", *args)
-    tasks = [task for answer in answers.values() if answer for task in json.loads(answer[0])]
+    tasks = [task for answer in answers.values() if answer for task in answer]
     tasks.sort(key=lambda task: (task["started_ms"], task["task"]))
     return [{name: value for name, value in task.items() if name != "started_ms"} for task in tasks]
 

@@ -21,8 +21,10 @@ import heapq
 import re
 from collections.abc import Sequence
 
+from protocol.bounds import NODE_ID_BYTES_MAX, TIME_MS_MAX
+
 TABLE_ENTRIES_MAX = 1024  # of a message that comes in; ours are far shorter
-COUNTER_MAX = 10**18 - 1
+COUNTER_MAX = TIME_MS_MAX  # of incarnations, which are readings of wall clocks, and of heartbeats
 TELLS_PER_DOUBLING = 3  # how often a rumour is told by each node that has heard it, for each doubling of the cluster
 
 
@@ -34,7 +36,9 @@ class State(enum.Enum):
     DOWN = "down"
 
 
-_ENTRY = re.compile(rb"([^ ]{1,128}) (\d{1,18}) (\d{1,18}) (up|suspect|down)(?: .*)?", re.DOTALL)
+_ENTRY = re.compile(
+    rb"([!-~]{1,%d}) ([0-9]{1,18}) ([0-9]{1,18}) (up|suspect|down)(?: .*)?" % NODE_ID_BYTES_MAX, re.DOTALL
+)
 
 TableEntry = tuple[str, int, int, State]  # (node id, incarnation, heartbeat, the sender's verdict)
 
@@ -54,6 +58,8 @@ def decode_table(items: Sequence[bytes]) -> list[TableEntry]:
         if match is None:
             raise ValueError(f"malformed gossip entry {item[:64]!r}")
         node, incarnation, heartbeat, state = match.groups()
+        if max(int(incarnation), int(heartbeat)) > COUNTER_MAX:
+            raise ValueError(f"a gossip entry beyond {COUNTER_MAX}: {item[:64]!r}")
         table.append((node.decode(), int(incarnation), int(heartbeat), State(state.decode())))
     return table
 

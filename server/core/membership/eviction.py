@@ -18,6 +18,7 @@ from typing import Any
 
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
+from server.core.messages.record_questions import Sums
 from server.core.records.versions import DamagedRecord
 from server.core.repair.exchange_answers import PAGE_BYTES, Range, read_page, rest_of
 from server.core.ring.layout import Layout
@@ -60,13 +61,12 @@ class Eviction:
             return 0
         return sum(trees.keys_in(trees.span_of(layout.partitions, partition)) for partition in self._foreign(layout))
 
-    def holds(self, args: Sequence[bytes]) -> list[bytes]:
-        """HOLDS epoch key checksum …: a byte for each key, 1 if it is kept here and exactly that record is held."""
+    def holds(self, asked: Sums) -> list[bytes]:
+        """HOLDS: a byte for each key, 1 if it is kept here and exactly that record is held."""
         layout = self._state.layout
-        if layout is None or int(args[0]) != layout.epoch:
+        if layout is None or asked.epoch != layout.epoch:
             return []
-        keys, sums = args[1::2], args[2::2]
-        return [bytes(self._holds(key, checksum) for key, checksum in zip(keys, sums, strict=True))]
+        return [bytes(self._holds(key, checksum) for key, checksum in asked.sums.items())]
 
     def _holds(self, key: bytes, checksum: bytes) -> bool:
         try:

@@ -17,7 +17,7 @@ Whether anything is in flight is judged at the end of a turn: between two steps 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from server.core.base.errors import ErrorReply, is_leaving
 from server.core.base.state import State
@@ -82,10 +82,10 @@ class Farewell:
             self._asked_ms, self._rested = None, False
             self._reopen()
 
-    def told(self, args: Sequence[bytes]) -> list[bytes]:
-        """GOING node: that node is about to stop."""
+    def told(self, node: str) -> list[bytes]:
+        """GOING: that node is about to stop."""
         state = self._state
-        state.going[args[0].decode()] = None
+        state.going[node] = None
         state.reroute()
         return [b"1"]
 

@@ -30,6 +30,9 @@ from server.core.base.room import FOR_NOTHING
 from server.core.base.state import Item, State
 from server.core.liveness.liveness import State as Life
 from server.core.membership.views import Views
+from server.core.messages import shapes
+from server.core.messages.kinds import View
+from server.core.messages.stored import stored
 from server.core.records.records import RECORDS_END
 from server.core.records.versions import DamagedRecord
 from server.core.requests.groups import GroupTable
@@ -43,6 +46,7 @@ DOWN_MS = 6000  # a member of whom nothing was heard since we know of it is not 
 GONE = "GONE"
 YES, NO = b"1", b"0"
 _LEFT, _LAYOUT = b"left", b"layout"
+_LEFT_SOMETHING: tuple[str, int] | None = ("", 0)  # whatever is held is from a former life, as ever after a farewell
 _CLEARED_KEYS = 200
 _AGAIN_MS = 1000
 _DIGITS_MAX = 18
@@ -77,14 +81,12 @@ class Membership:
     def begin(self) -> None:
         """At the start of the process: what the last one has stored."""
         state = self._state
-        left = state.records.document(_LEFT)
+        left = stored(state.records, _LEFT, _left_in, None, _LEFT_SOMETHING)
         if left is not None:
-            cluster, epoch = json.loads(left)
-            self._note_left(cluster, epoch)
-        document = state.records.document(_LAYOUT)
-        if document is None:
-            return
-        self._adopt(Layout.decode(document))
+            self._note_left(*left)
+        layout = stored(state.records, _LAYOUT, _layout_in, None, None)  # a damaged one is learned anew from a member
+        if layout is not None:
+            self._adopt(layout)
 
     @property
     def left(self) -> tuple[str, int] | None:
@@ -310,10 +312,9 @@ class Membership:
         """Epoch, revision and checksum of the present layout; nothing without one."""
         return self.views.present()
 
-    def heard_layout(self, peer: str, document: bytes) -> None:
+    def heard_layout(self, peer: str, layout: Layout) -> None:
         """`peer` has sent its layout."""
-        if self.views.heard_layout(peer, document):
-            layout = Layout.decode(document)
+        if self.views.heard_layout(peer, layout):
             self._computing.charge(DECODE_UNITS * layout.partitions)
             self.offer(layout)
 
@@ -321,16 +322,16 @@ class Membership:
         """What `peer` has for a layout."""
         self.views.heard(peer, (epoch, revision), checksum)
 
-    def is_present(self, view: Sequence[bytes]) -> bool:
+    def is_present(self, view: View | None) -> bool:
         """Whether this is the view of the present layout."""
         return self.views.is_present(view)
 
-    def adopted(self, args: Sequence[bytes]) -> list[bytes]:
-        """ADOPTED view: whether that layout rules here, and nothing is under way any more that was begun under another.
+    def adopted(self, view: View | None) -> list[bytes]:
+        """ADOPTED: whether that layout rules here, and nothing is under way any more that was begun under another.
 
         Nothing is answered where another layout rules.
         """
-        return [NO if self.in_flight() else YES] if self.is_present(args) else []
+        return [NO if self.in_flight() else YES] if self.is_present(view) else []
 
     def in_flight(self) -> bool:
         """Whether requests that were begun before the present layout was adopted are still under way."""
@@ -347,6 +348,15 @@ class Membership:
         layout = self._state.layout
         members = layout.members if layout is not None else ()
         return [member.id for member in members if not self.is_down(member.id)]
+
+
+def _left_in(document: bytes) -> tuple[str, int] | None:
+    cluster, epoch = shapes.parse(document, shapes.LEFT, "the cluster that was left")
+    return cluster, epoch
+
+
+def _layout_in(document: bytes) -> Layout | None:
+    return Layout.decode(document)
 
 
 def _loses_some(before: Layout, after: Layout, node: str) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 from server.core.base.state import State
 from server.core.membership.membership import NO, YES, Membership
 from server.core.membership.transfers import comers_of
+from server.core.messages.kinds import View
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
 from server.core.ring.succession import hand_over, release, settle
 from server.core.work.background import Background
@@ -86,11 +87,11 @@ class Steward:
 
 
 def is_empty(
-    state: State, membership: Membership, busy: Callable[[], bool], rested: Callable[[], bool], args: Sequence[bytes]
+    state: State, membership: Membership, busy: Callable[[], bool], rested: Callable[[], bool], view: View | None
 ) -> list[bytes]:
-    """EMPTY view: whether this node, which is leaving, has nothing any more that others may need, and its clients have
+    """EMPTY: whether this node, which is leaving, has nothing any more that others may need, and its clients have
     their answers. `busy` tells whether it has writes in flight; `rested` ends its service, and tells whether it has."""
-    if not membership.is_present(args):
+    if not membership.is_present(view):
         return []
     empty = not state.records.keys and not state.hints.total and not busy() and not membership.in_flight()
     return [YES if empty and rested() else NO]

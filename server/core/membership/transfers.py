@@ -24,6 +24,10 @@ from typing import Any
 
 from server.core.base.state import State
 from server.core.membership.membership import NO, YES, Membership
+from server.core.messages import shapes
+from server.core.messages.kinds import View
+from server.core.messages.questions import Partitions
+from server.core.messages.stored import stored
 from server.core.repair.exchange import Exchange, Outcome, PeerLost
 from server.core.repair.tasks import ABORTED, DONE, RUNNING
 from server.core.ring.layout import TRANSFER, Layout
@@ -79,6 +83,11 @@ def in_turns(partitions: Sequence[int], layout: Layout, node: str) -> list[int]:
     return [partition for _, partition in sorted(order)]
 
 
+def _decode(document: bytes) -> Document:
+    row: Document = shapes.parse(document, shapes.STORED_TRANSFER, "a transfer")
+    return row
+
+
 class Transfers:
     """What this node fetches under the present layout, and how far that is."""
 
@@ -102,28 +111,26 @@ class Transfers:
 
     def _load(self) -> None:
         """What an earlier life of this node has counted."""
-        document = self._state.records.document(_DOCUMENT)
-        if document is not None:
-            self._saved = document
-            self._row = json.loads(document)
+        self._row = stored(self._state.records, _DOCUMENT, _decode, {}, {})
+        if self._row:
             self._outcome.bytes_sent = self._row["bytes_sent"]
             self._outcome.keys_taken = self._row["keys_repaired"]
 
     # --- what is told
 
-    def moved(self, args: Sequence[bytes]) -> list[bytes]:
-        """MOVED view: whether this node holds all that it owns under that layout, and owes nothing to those who are to be
+    def moved(self, view: View | None) -> list[bytes]:
+        """MOVED: whether this node holds all that it owns under that layout, and owes nothing to those who are to be
         owners; nothing where another one rules."""
-        if not self._membership.is_present(args):
+        if not self._membership.is_present(view):
             return []
         return [YES if self._is_whole() and not self._owes() else NO]
 
-    def counts(self, args: Sequence[bytes]) -> list[bytes]:
-        """COUNTS epoch partition …: how many keys are stored here of each."""
+    def counts(self, asked: Partitions) -> list[bytes]:
+        """COUNTS: how many keys are stored here of each partition."""
         layout = self._state.layout
-        if layout is None or int(args[0]) != layout.epoch:
+        if layout is None or asked.epoch != layout.epoch or any(p >= layout.partitions for p in asked.partitions):
             return []
-        return [b"%d" % self._keys_here(layout, int(partition)) for partition in args[1:]]
+        return [b"%d" % self._keys_here(layout, partition) for partition in asked.partitions]
 
     def document(self) -> Document | None:
         """How far it is, for an operator; None when nothing is fetched here."""

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from xxhash import xxh3_64_hexdigest
 
 from server.core.base.state import Item, State
+from server.core.messages.kinds import View
 from server.core.ring.layout import Layout
 
 RESEND_MS = 1000
@@ -38,27 +39,30 @@ class Views:
         layout = self._state.layout
         return () if layout is None else self._of(layout)
 
+    def words(self) -> list[bytes]:
+        """The present view as a welcome tells it; nothing without a layout."""
+        layout = self._state.layout
+        return [] if layout is None else _words(self._of(layout))
+
     def _of(self, layout: Layout) -> tuple[int, int, bytes]:
         if self._present is None or self._present[0] is not layout:
             self._present = (layout, (layout.epoch, layout.revision, _checksum(layout.encode())))
         return self._present[1]
 
-    def is_present(self, view: Sequence[bytes]) -> bool:
+    def is_present(self, view: View | None) -> bool:
         """Whether this is the view of the present layout."""
         layout = self._state.layout
-        if layout is None or len(view) < 3:
-            return False
-        epoch, revision, checksum = self._of(layout)
-        return [b"%d" % epoch, b"%d" % revision, checksum] == list(view[:3])
+        return layout is not None and self._of(layout) == view
 
-    def connected(self, peer: str, view: Sequence[bytes]) -> None:
-        """There is a link to `peer`, which has answered our introduction with this view, if it told one."""
+    def connected(self, peer: str, words: Sequence[bytes]) -> None:
+        """There is a link to `peer`, which has answered our introduction with these words of its view, if it told one."""
         self._held.pop(peer, None)
         self._sent.pop(peer, None)
         layout = self._state.layout
         if layout is None:
             return
-        if self.is_present(view):
+        view = self._of(layout)
+        if list(words) == _words(view):
             self._held[peer] = view[2]
         else:
             self._send(peer, layout)
@@ -70,12 +74,11 @@ class Views:
             if self._held.get(peer) != checksum:
                 self._send(peer, layout)
 
-    def heard_layout(self, peer: str, document: bytes) -> bool:
+    def heard_layout(self, peer: str, layout: Layout) -> bool:
         """`peer` has sent its layout; whether that is another one than ours."""
         if peer in self._state.members:
-            self._held[peer] = _checksum(document)
-        layout = self._state.layout
-        return layout is None or document != layout.encode()
+            self._held[peer] = _checksum(layout.encode())
+        return layout is not self._state.layout
 
     def heard(self, peer: str, version: tuple[int, int], checksum: bytes) -> None:
         """The view of `peer`. Who has the older layout gets the other's; of equally old ones both get both."""
@@ -103,6 +106,11 @@ class Views:
         if peer in state.links:
             self._sent[peer] = (_checksum(layout.encode()), state.now_ms)
             state.send(peer, state.message(b"LAYOUT", 0, layout.encode()))
+
+
+def _words(view: tuple[int, int, bytes]) -> list[bytes]:
+    epoch, revision, checksum = view
+    return [b"%d" % epoch, b"%d" % revision, checksum]
 
 
 def _checksum(document: bytes) -> bytes:

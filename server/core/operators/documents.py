@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from protocol.slots import key_slot
 from server.core.ring.layout import Layout, Member
+from server.core.work.questions import Answers
 
 if TYPE_CHECKING:
     from server.core.node import Node
@@ -62,11 +63,11 @@ def myself(node: Node) -> Document:
     return document | ({"left": left[1]} if left is not None else {})
 
 
-def hints(node: Node, answers: dict[str, list[bytes]]) -> Document:
+def hints(node: Node, answers: Answers) -> Document:
     """`hints list`: what each holder keeps for which owner."""
     layout = node.state.layout
     assert layout is not None
-    told = {holder: json.loads(answer[0]) for holder, answer in answers.items() if answer}
+    told = {holder: answer for holder, answer in answers.items() if answer}
     rows = [
         {"holder": member.name, **row, "owner": node.state.layout_name(row["owner"])}
         for member in by_name(layout)

@@ -32,9 +32,8 @@ class Sizes:
     busy: bool = False
 
 
-def own_sizes(state: State, busy: bool, args: Sequence[bytes]) -> list[bytes]:
-    """SIZES partitions: what this node stores, a JSON document."""
-    partitions = int(args[0])
+def own_sizes(state: State, busy: bool, partitions: int) -> list[bytes]:
+    """SIZES: what this node stores of each of so many partitions, a JSON document."""
     width = SLOTS // partitions
     counts = state.records.trees.counts
     keys = [sum(counts[first : first + width]) for first in range(0, SLOTS, width)]
@@ -56,9 +55,9 @@ def mean_bytes(state: State) -> float:
     return round(sum(sizes) / len(sizes), 1) if sizes else 0.0
 
 
-def sizes_of(layout: Layout, answers: Mapping[str, list[bytes]]) -> Sizes:
+def sizes_of(layout: Layout, answers: Mapping[str, Any]) -> Sizes:
     """What the nodes told, by partition. A partition none of whose readers answered counts as empty."""
-    told: dict[str, dict[str, Any]] = {node: json.loads(answer[0]) for node, answer in answers.items() if answer}
+    told: dict[str, dict[str, Any]] = {node: answer for node, answer in answers.items() if answer}
     keys, sizes = [], []
     for partition in range(layout.partitions):
         readers = [told[node] for node in layout.readers(partition) if node in told]

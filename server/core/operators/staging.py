@@ -16,11 +16,13 @@ plan has shown, unless the present layout or what is staged has changed since.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
+from server.core.messages.kinds import Staged, staged_in
+from server.core.messages.stored import stored
 from server.core.ring.change import Change
 from server.core.ring.layout import Layout
 from server.core.ring.layout_faults import name_faults
@@ -46,10 +48,9 @@ class Staging:
         self._changes: dict[str, Change] = {}  # by id, without the aborted ones
         self._aborted: dict[str, None] = {}
         self._encoded: bytes | None = None
-        document = state.records.document(_DOCUMENT)
-        if document is not None:
-            self._epoch, changes, aborted = _decode(document)
-            self._unite(changes, aborted)
+        nothing = Staged(0, [], [])
+        self._epoch, changes, aborted = stored(state.records, _DOCUMENT, staged_in, nothing, nothing)
+        self._unite(changes, aborted)
 
     def changes(self) -> list[Change]:
         """What is staged on top of the present layout, in order."""
@@ -104,19 +105,19 @@ class Staging:
             self._encoded = self._encode()
         return self._encoded
 
-    def heard(self, document: bytes) -> None:
+    def heard(self, staged: Staged) -> None:
         """Another node's document. One of another epoch is old, or early: then it comes again after the layout."""
         layout = self._state.layout
-        epoch, changes, aborted = _decode(document)
+        epoch, changes, aborted = staged
         if layout is None or epoch != layout.epoch or self._state.room == FOR_NOTHING:
             return
         self._begin(layout)
         if self._unite(changes, aborted):
             self._save()
 
-    def asked(self, args: Sequence[bytes]) -> list[bytes]:
-        """STAGED document: has heard it."""
-        self.heard(args[0])
+    def asked(self, staged: Staged) -> list[bytes]:
+        """STAGED: has heard it."""
+        self.heard(staged)
         return [b"1"]
 
     # --- the sets
@@ -152,15 +153,3 @@ class Staging:
     def _save(self) -> None:
         self._encoded = None
         self._state.records.put_document(_DOCUMENT, self._encode())
-
-
-def _decode(document: bytes) -> tuple[int, list[Change], list[str]]:
-    """The parts of a document. A change of a kind or with fields that only a newer version knows is passed over."""
-    fields: dict[str, Any] = json.loads(document)
-    changes = []
-    for entry in fields["changes"].values():
-        try:
-            changes.append(Change.decode(entry))
-        except ValueError:
-            continue
-    return int(fields["epoch"]), changes, [str(name) for name in fields["aborted"]]

@@ -10,10 +10,10 @@ fetches tells how many it has not got yet.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from protocol.bounds import TIME_MS_MAX
 from server.core.base import clock_report
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.operators.documents import Document, behind_of, by_name, encode
@@ -46,19 +46,19 @@ def own_status(node: Node) -> bytes:
                    "lost": state.statistics.records_lost, "disk_full": state.disk_full,
                    "disk_room": state.room,
                    "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
-                   "copies": node.copies.seen(), "wall_ms": state.wall_ms, "gone_back": node.lives.refused(),
-                   "taken_back": list(node.lives.accepted), "aside": node.lives.aside(),
-                   "failing": node.background.failing(),
+                   "copies": node.copies.seen(), "wall_ms": min(max(0, state.wall_ms), TIME_MS_MAX),
+                   "gone_back": node.lives.refused(), "taken_back": list(node.lives.accepted),
+                   "aside": node.lives.aside(), "failing": node.background.failing(),
                    "internal_errors": state.statistics.internal_errors + state.statistics.messages_undigested,
                    })  # fmt: skip
 
 
-def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Document:
+def status(node: Node, answers: Mapping[str, Any], asked_ms: int) -> Document:
     """`cluster status`, out of the layout, our view of who is alive, and what each node answered about itself since
     `asked_ms` by our monotonic clock."""
     state, layout = node.state, node.state.layout
     assert layout is not None
-    told_by: dict[str, Document] = {node_id: json.loads(answer[0]) for node_id, answer in answers.items() if answer}
+    told_by: dict[str, Document] = {node_id: answer for node_id, answer in answers.items() if answer}
     states = {member.id: state.liveness.state(member.id).value for member in layout.members}
     troubles = {node_id: node.addresses.trouble_with(node_id) for node_id, life in states.items() if life != "up"}
     verdict, summary = judge(layout, states, troubles)

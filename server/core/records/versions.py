@@ -35,6 +35,8 @@ from librt.strings import BytesWriter, read_i16_be, read_i32_be, read_i64_be, wr
 from mypy_extensions import i64
 from xxhash import xxh3_64_digest
 
+from server.core.records.structure import verify as verify
+
 Clock = Sequence[tuple[bytes, int]]
 
 VALUE: Final = 0
@@ -89,11 +91,6 @@ class ForeignDot(Exception):
 
     Nodes never make such a record, but a client may forge a context that does. The actor cannot write this key any more.
     """
-
-
-def verify(record: bytes) -> bool:
-    """Whether the record's checksum holds (P11)."""
-    return len(record) > _HEADER and record[:8] == xxh3_64_digest(record[8:])
 
 
 def encode(clock: dict[bytes, int], siblings: list[Sibling]) -> bytes:

@@ -23,13 +23,13 @@ from enum import Enum
 from typing import Any, NamedTuple, TypeVar
 
 from server.core.base.state import Item, State
+from server.core.messages.record_questions import UNREADABLE
 from server.core.records.trees import EMPTY, Span
 from server.core.records.versions import DamagedRecord
 from server.core.repair.exchange_answers import (
     CHECKSUMS,
     PAGE_BYTES,
     RECORDS,
-    UNREADABLE,
     Range,
     absorb,
     encode_spans,

@@ -18,22 +18,22 @@ the last key of a page that does not reach the end of the ranges; what lies befo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import NamedTuple
 
 from server.core.base.state import State
+from server.core.messages import record_questions as questions
+from server.core.messages.record_questions import UNREADABLE, Hashes, Listing
 from server.core.records.records import Records, may_go_on
 from server.core.records.trees import Span
 from server.core.records.versions import DamagedRecord
 from server.core.work.background import BATCH_KEYS, Background
-from server.core.work.questions import Answerer
+from server.core.work.questions import Answerer, answered_by
 
 PAGE_BYTES = 256 << 10
-UNREADABLE = b"?"  # shorter than any key or record
 CHECKSUMS, RECORDS = b"c", b"r"
 _pack_span = Struct(">II").pack
-_unpack_spans = Struct(">II").iter_unpack
 
 Range = tuple[bytes, bytes]  # storage keys, the second one excluded; ranges ascend and do not overlap
 
@@ -93,41 +93,43 @@ class ExchangeAnswers:
 
     def answerers(self) -> dict[bytes, Answerer]:
         """What the table of questions needs."""
-        return {
-            b"HASHES": lambda args: self._under_layout(args, self._hashes),
-            b"LIST": lambda args: self._under_layout(args, self._list),
-            b"FETCH": lambda args: self._under_layout(args, self._fetch),
-            b"MERGE": lambda args: self._under_layout(args, self._merge),
-        }
+        table = (
+            answered_by(questions.HASHES, lambda asked: self._under_layout(asked.epoch, lambda: self._hashes(asked))),
+            answered_by(questions.LIST, lambda asked: self._under_layout(asked.epoch, lambda: self._list(asked))),
+            answered_by(
+                questions.FETCH, lambda asked: self._under_layout(asked.epoch, lambda: self._fetch(asked.keys))
+            ),
+            answered_by(
+                questions.MERGE, lambda asked: self._under_layout(asked.epoch, lambda: self._merge(asked.pairs))
+            ),
+        )
+        return dict(table)
 
-    def _under_layout(self, args: Sequence[bytes], answer: Answerer) -> list[bytes]:
+    def _under_layout(self, epoch: int, answer: Callable[[], list[bytes]]) -> list[bytes]:
         layout = self._state.layout
-        if layout is None or int(args[0]) != layout.epoch:
+        if layout is None or epoch != layout.epoch:
             return []
-        return [b"1" if self._background.busy else b"0", *answer(args[1:])]
+        return [b"1" if self._background.busy else b"0", *answer()]
 
-    def _hashes(self, args: Sequence[bytes]) -> list[bytes]:
+    def _hashes(self, asked: Hashes) -> list[bytes]:
         trees = self._state.records.trees
-        if int(args[0]) != trees.leaf_bits:
+        if asked.leaf_bits != trees.leaf_bits:
             return [b""]
-        parts = int(args[1])
-        spans = list(_unpack_spans(args[2]))
-        return [b"".join([trees.hash_of(part) for span in spans for part in parts_of(span, parts)])]
+        return [b"".join([trees.hash_of(part) for span in asked.spans for part in parts_of(span, asked.parts)])]
 
-    def _list(self, args: Sequence[bytes]) -> list[bytes]:
-        ranges = list(zip(args[1::2], args[2::2], strict=True))
+    def _list(self, asked: Listing) -> list[bytes]:
         try:
-            page = read_page(self._state.records, ranges)
+            page = read_page(self._state.records, asked.ranges)
         except DamagedRecord:
             return [UNREADABLE]
-        if args[0] == CHECKSUMS:
+        if asked.mode == CHECKSUMS:
             return [page.cut, *[record[:8] + key for key, record in page.pairs]]
         return [page.cut, *[item for key, _ in page.pairs for item in (key, self._readable(key))]]
 
-    def _fetch(self, args: Sequence[bytes]) -> list[bytes]:
+    def _fetch(self, keys: Sequence[bytes]) -> list[bytes]:
         found: list[bytes] = []
         size = 0
-        for key in args:
+        for key in keys:
             found.append(self._readable(key))
             size += len(found[-1])
             if size >= PAGE_BYTES:
@@ -141,12 +143,12 @@ class ExchangeAnswers:
         except DamagedRecord:
             return UNREADABLE
 
-    def _merge(self, args: Sequence[bytes]) -> list[bytes]:
+    def _merge(self, pairs: Sequence[bytes]) -> list[bytes]:
         state = self._state
         if state.disk_full:
             return []
         changed = refused = 0
-        for key, record in zip(args[::2], args[1::2], strict=True):
+        for key, record in zip(pairs[::2], pairs[1::2], strict=True):
             try:
                 changed += absorb(state.records, key, record)
             except DamagedRecord:

@@ -17,7 +17,7 @@ all keepers have confirmed it (eviction.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from typing import Any
 
 from server.core.base.room import FOR_NOTHING
@@ -179,10 +179,10 @@ class HintReplay:
 
     # The operator
 
-    def asked(self, args: Sequence[bytes]) -> list[bytes]:
-        """What this node tells of its hints; asked to REPLAY it tries the owners that it has left alone, too."""
+    def asked(self, replay: bool) -> list[bytes]:
+        """What this node tells of its hints; asked to `replay` it tries the owners that it has left alone, too."""
         state = self._state
-        if args and args[0] == b"REPLAY":
+        if replay:
             self._retry_ms.clear()
             self.tick(state.now_ms)
         rows = [

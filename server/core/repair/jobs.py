@@ -11,10 +11,11 @@ visited again: then all owners hold what any of them held.
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any
 
 from server.core.base.state import State
+from server.core.messages.questions import Job
 from server.core.repair.exchange import LOST, UNSETTLED, Exchange, NothingTaken, Outcome, PeerLost
 from server.core.work.background import Background
 from server.core.work.procedures import Step, Steps
@@ -60,24 +61,21 @@ class RepairJobs:
         self._background = background
         self._jobs: dict[str, _Job] = {}
 
-    def asked(self, args: Sequence[bytes]) -> list[bytes]:
-        """REPAIR epoch job action partition …: starts the job unless it is there; `action` stop ends it."""
+    def asked(self, asked: Job) -> list[bytes]:
+        """REPAIR: starts the job unless it is there; its action stop ends it."""
         state, layout = self._state, self._state.layout
-        if layout is None or int(args[0]) != layout.epoch:
+        if layout is None or asked.epoch != layout.epoch or any(p >= layout.partitions for p in asked.partitions):
             return []
-        name = args[1].decode()
+        name = asked.name
         job = self._jobs.get(name)
-        if args[2] == b"stop":
+        if asked.action == b"stop":
             if job is not None:
                 job.outcome.stopped = True
             return [json.dumps({"state": DONE}).encode()]
         if job is None:
             if len(self._jobs) >= JOBS_MAX:
                 return [json.dumps({"state": BUSY}).encode()]
-            partitions = [int(partition) for partition in args[3:]]
-            if any(not 0 <= partition < layout.partitions for partition in partitions):
-                return []
-            job = self._jobs[name] = _Job(partitions, state.now_ms)
+            job = self._jobs[name] = _Job(asked.partitions, state.now_ms)
             self._background.run("repair job", self._work(name, job), lambda: self._give_up(name, job))
             self._background.run_to_end("repair job watch", lambda: self._watch(name, job))
         job.asked_ms = state.now_ms

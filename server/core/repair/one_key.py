@@ -11,9 +11,9 @@ from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 from server.core.base.state import State
+from server.core.messages.record_questions import UNREADABLE
 from server.core.records import versions
 from server.core.repair.exchange import LOST, UNSETTLED, wire_bytes
-from server.core.repair.exchange_answers import UNREADABLE
 from server.core.work.procedures import Step
 from server.core.work.questions import Questions
 

@@ -18,6 +18,9 @@ from typing import Any
 
 from server.core.base.errors import CommandError
 from server.core.base.state import State
+from server.core.messages import shapes
+from server.core.messages.questions import TaskQuery
+from server.core.messages.stored import stored
 from server.core.repair.exchange import LOST, UNSETTLED
 from server.core.repair.jobs import BUSY
 from server.core.repair.jobs import DONE as JOB_DONE
@@ -94,6 +97,10 @@ class Task:
         self.bytes_sent += size
 
 
+def _decode(document: bytes) -> list[Task]:
+    return [Task.decode(fields) for fields in shapes.parse(document, shapes.STORED_TASKS, "tasks")]
+
+
 class RepairTasks:
     """The tasks of this node."""
 
@@ -103,8 +110,7 @@ class RepairTasks:
         self._background = background
         self._saved_ms = 0
         self.others: Callable[[], list[Document]] = list  # rows of long work that is no task of ours
-        document = state.records.document(_DOCUMENT)
-        tasks = [Task.decode(fields) for fields in json.loads(document)] if document is not None else []
+        tasks: list[Task] = stored(state.records, _DOCUMENT, _decode, [], [])
         self._tasks = {task.name: task for task in tasks}
         for task in tasks:
             if task.state == RUNNING:
@@ -132,14 +138,14 @@ class RepairTasks:
         self._save()
         return task
 
-    def told(self, args: Sequence[bytes]) -> list[bytes]:
-        """TASKS: all tasks of this node. TASKS name: that one, if it is here. TASKS name abort: that one, ended."""
-        name = args[0].decode("utf-8", "replace") if args else ""
+    def told(self, query: TaskQuery) -> list[bytes]:
+        """TASKS: all tasks of this node, or one, if it is here, perhaps to be ended."""
+        name = query.name
         task = self._tasks.get(name)
         others = [row for row in self.others() if name in ("", row["task"])]
-        if args and task is None and not others:
+        if name and task is None and not others:
             return []
-        if task is not None and len(args) > 1 and task.state == RUNNING:
+        if task is not None and query.abort and task.state == RUNNING:
             task.state = ABORTED
             self._save()
         tasks = [task for task in self._tasks.values() if name in ("", task.name)]
@@ -182,15 +188,15 @@ class RepairTasks:
         if again or layout is None or len(task.remaining) < layout.partitions:
             return {}
         answers = yield self._questions.ask([member.id for member in layout.members], b"HINTS")
-        told = {node: json.loads(answer[0])["behind"] for node, answer in answers.items() if answer}
+        told = {node: answer["behind"] for node, answer in answers.items() if answer}
         return {node: counts for node, counts in told.items() if counts}
 
-    def whole(self, args: Sequence[bytes]) -> list[bytes]:
-        """WHOLE owner count …: the owners hold everything, unless more hints were refused since that count."""
+    def whole(self, counts: dict[str, int]) -> list[bytes]:
+        """WHOLE: owners hold everything, unless more hints were refused since that count of each."""
         behind = self._state.hints.behind
-        for owner, count in zip(args[::2], args[1::2], strict=True):
-            if behind.get(owner.decode()) == int(count):
-                del behind[owner.decode()]
+        for owner, count in counts.items():
+            if behind.get(owner) == count:
+                del behind[owner]
         return [b"1"]
 
     def _pass(self, task: Task) -> Generator[Step, Any, None]:
@@ -244,7 +250,7 @@ class RepairTasks:
             answers = yield self._questions.ask([leader], b"REPAIR", layout.epoch, name, action, *partitions)
             if not answers.get(leader) or action == "stop":
                 return False
-            told: Document = json.loads(answers[leader][0])
+            told: Document = answers[leader]
             if told["state"] == BUSY:
                 yield self._background.pause(_BUSY_MS)
                 continue
@@ -257,6 +263,8 @@ class RepairTasks:
         missed = {(partition, owner): why for partition, owner, why in told["missed"]}
         task.missed |= missed
         for partition, keys in told["keys"]:
+            if partition not in task.remaining:
+                continue
             task.keys[partition] = keys
             if all(partition != other for other, _ in missed):
                 task.remaining.pop(partition, None)

@@ -26,11 +26,11 @@ from struct import Struct
 
 from protocol.slots import SLOTS
 from server.core.base.state import State
+from server.core.messages.record_questions import LIVE, Page
 from server.core.records import versions
 from server.core.records.records import PAGE_BYTES, PREFIX_BYTES, SLOT_PREFIX, may_go_on
 from server.core.records.versions import LASTING, DamagedRecord
 
-LIVE = b"live"
 EXAMINED_MAX = 1000  # records looked at for one answer: a few ms while they lie in memtables
 _CHUNK_KEYS = 64  # read at once, at first: it takes RocksDB ms to begin a scan while there are many memtables
 _SKIPPED_KEYS = 64  # so many dead records in a row of slots are worth another seek
@@ -38,15 +38,15 @@ COUNTS = Struct(">8sII")
 UNKNOWN = COUNTS.pack(b"unknown!", 0, 0xFFFFFFFF)  # the counts of a partition where something cannot be read
 
 
-def page(state: State, args: Sequence[bytes]) -> list[bytes]:
+def page(state: State, asked: Page) -> list[bytes]:
     """PAGE, see above."""
-    start, end, limit = args[0], args[1], int(args[2])
+    start, end, limit = asked.start, asked.end, asked.limit
     first, last = int.from_bytes(start[:2], "big"), int.from_bytes(end[:2], "big") - 1
     shift = state.route_shift
     if not all(route.owned for route in state.routes[first >> shift : (last >> shift) + 1]):
         return []
     try:
-        if LIVE in args[3:]:
+        if asked.live:
             return _LivePage(state, end, limit).read(start)
         return _whole_page(state, start, end, limit)
     except DamagedRecord:
@@ -168,9 +168,8 @@ def heads(state: State, keys: Sequence[bytes]) -> list[bytes]:
     return found
 
 
-def key_counts(state: State, args: Sequence[bytes]) -> list[bytes]:
+def key_counts(state: State, partitions: int) -> list[bytes]:
     """KEYCOUNTS, see above: one word, COUNTS of each partition."""
-    partitions = int(args[0])
     if state.layout is None or state.layout.partitions != partitions:
         return []
     trees = state.records.trees

@@ -224,6 +224,11 @@ class Reads(GroupTable[ReadGroup]):
         except DamagedRecord:
             return None
 
+    def keys_in(self, number: int) -> int | None:
+        """How many keys a group that is followed asks for; None if no such group is."""
+        group = self._groups.get(number)
+        return None if group is None else len(group.keys)
+
     def differ(self, peer: str, number: int, records: list[bytes]) -> None:
         """`peer` holds `records` (empty for none), in the order of the keys asked, where not all equal ours."""
         group = self._groups.get(number)

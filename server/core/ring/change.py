@@ -11,8 +11,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
+from protocol.bounds import EPOCH_MAX, TIME_MS_MAX
+
 JOIN, LEAVE, REMOVE, REPLACE = "join", "leave", "remove", "replace"
 WEIGHT, ZONE, ADDRESS = "weight", "zone", "address"
+TEXT_MAX = 512  # characters of a field
+KIND_MAX = 64
 KINDS = (JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, ADDRESS)
 
 
@@ -66,7 +70,18 @@ class Change:
         )
         if change.encode() != fields:
             raise ValueError(f"the change {change.id!r} has fields of no meaning, or not in their one form")
+        if not (0 <= change.epoch <= EPOCH_MAX and 0 <= change.weight <= TIME_MS_MAX):
+            raise ValueError(f"the change {change.id!r} has a number out of range")
         return change
+
+
+def decode_known(fields: object) -> Change | None:
+    """As `decode`; None for a change of a kind, or with fields, that only a newer version knows."""
+    if not isinstance(fields, dict):
+        raise ValueError("a change is not a JSON object")
+    kind = _field(fields, "kind", str)
+    is_newer = kind not in KINDS or not set(_NAMES).issuperset(fields)
+    return None if is_newer and 0 < len(kind) <= KIND_MAX else Change.decode(fields)
 
 
 _NAMES = tuple(field.name for field in dataclasses.fields(Change))
@@ -74,6 +89,8 @@ _NAMES = tuple(field.name for field in dataclasses.fields(Change))
 
 def _field(fields: dict[str, Any], name: str, kind: type, default: Any = None) -> Any:
     value = fields.get(name, default)
+    if type(value) is str and len(value) > TEXT_MAX:
+        raise ValueError(f"a change's field {name!r} is {len(value)} characters long")
     if type(value) is not kind:
         raise ValueError(f"a change's field {name!r} is {value!r}, not of type {kind.__name__}")
     return value

@@ -27,6 +27,7 @@ from typing import Any, TypeVar
 
 from xxhash import xxh3_64_hexdigest
 
+from protocol.json_documents import parse
 from protocol.slots import SLOTS
 from server.core.ring.change import Change
 from server.core.ring.computation import Computation, finish
@@ -34,6 +35,7 @@ from server.core.ring.layout_faults import faults_of
 from server.core.ring.preference import preference_lists
 
 SETTLED, TRANSFER, HANDOVER = "settled", "transfer", "handover"
+DOCUMENT_BYTES_MAX = 64 << 20
 NO_FIELDS = "{}"
 NOTHING: list[Any] = []
 
@@ -274,7 +276,7 @@ def _checksum(fields: dict[str, Any]) -> str:
 def _parse(document: bytes) -> dict[str, Any]:
     """The fields of the document but its checksum, which holds."""
     try:
-        fields = json.loads(document)
+        fields = parse(document, DOCUMENT_BYTES_MAX)
         if type(fields) is not dict:
             raise LayoutError("the layout is not a JSON object")
         stated = fields.pop("checksum", None)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from ipaddress import AddressValueError, IPv6Address
 from typing import TYPE_CHECKING
 
-from protocol.bounds import NODE_ID_BYTES_MAX, is_node_id
+from protocol.bounds import EPOCH_MAX, NODE_ID_BYTES_MAX, WEIGHT_MAX, is_node_id
 from protocol.slots import SLOTS
 
 if TYPE_CHECKING:
@@ -24,12 +24,14 @@ def faults_of(layout: Layout) -> Iterator[str]:
     """What is wrong with the layout, a sentence each; none when it is valid. Only the first is sure to make sense."""
     if not _is_word(layout.cluster):
         yield f"the cluster's id {layout.cluster!r} is not a printable word"
-    if layout.epoch < 0:
-        yield f"the epoch {layout.epoch} is negative"
+    if not 0 <= layout.epoch <= EPOCH_MAX:
+        yield f"the epoch {layout.epoch} is not from 0 to {EPOCH_MAX}"
     if not 1 <= layout.partitions <= SLOTS or layout.partitions & (layout.partitions - 1):
         yield f"the number of partitions {layout.partitions} is not a power of two from 1 to {SLOTS}"
     if layout.n < 1:
         yield f"n is {layout.n}, but a partition needs at least one owner"
+    if layout.n > SLOTS:
+        yield f"n is {layout.n}, more than {SLOTS}"
     for name, quorum in (("r", layout.r), ("w", layout.w)):
         if not 1 <= quorum <= layout.n:
             yield f"{name} is {quorum}, not from 1 to n, which is {layout.n}"
@@ -38,8 +40,8 @@ def faults_of(layout: Layout) -> Iterator[str]:
         ("progress", layout.progress),
         ("merged_epoch", layout.merged_epoch),
     ):
-        if count < 0:
-            yield f"the {name} {count} is negative"
+        if not 0 <= count <= EPOCH_MAX:
+            yield f"the {name} {count} is not from 0 to {EPOCH_MAX}"
     yield from member_faults(layout.members)
     yield from _owner_faults(layout)
     yield from _passing_faults(layout)
@@ -59,6 +61,8 @@ def member_faults(members: Sequence[Member]) -> Iterator[str]:
             yield f"the address {member.address!r} of member {member.name} is not host:port"
         if member.weight < 1:
             yield f"the weight {member.weight} of member {member.name} is not positive"
+        if member.weight > WEIGHT_MAX:
+            yield f"the weight {member.weight} of member {member.name} is more than {WEIGHT_MAX}"
     for what, words in (
         ("id", [member.id for member in members]),
         ("name", [member.name for member in members]),

@@ -10,20 +10,38 @@ that was sent before (`IN_ORDER`).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from server.core.base.state import Item, State
+from server.core.messages.asking import Question, read_answer
+from server.core.messages.questions import ANSWER, QUESTIONS
+from server.core.messages.reader import Malformed, Reader
 from server.core.work.procedures import Procedure, Step
 
 IN_ORDER = (b"GOING",)  # see farewell.py
-Answers = dict[str, list[bytes]]
-Answerer = Callable[[Sequence[bytes]], list[bytes]]
+V = TypeVar("V")
+Answers = dict[
+    str, Any
+]  # node: what the question's `read_answer` makes of its answer; an empty list if that says nothing
+Answerer = Callable[[Any], list[bytes]]
 
 
-class _Question:
-    __slots__ = ("answers", "asker", "deadline_ms", "waiting")
+def answered_by(question: Question[V], answerer: Callable[[V], list[bytes]]) -> tuple[bytes, Answerer]:
+    """An entry of the table of answerers: who answers that kind of question here."""
+    return question.name, answerer
 
-    def __init__(self, asker: Procedure, waiting: list[str], deadline_ms: int) -> None:
+
+class _Row:
+    """A question in flight."""
+
+    __slots__ = ("answers", "asked", "asker", "deadline_ms", "question", "waiting")
+
+    def __init__(
+        self, asker: Procedure, question: Question[Any], asked: list[bytes], waiting: list[str], deadline_ms: int
+    ) -> None:
         self.asker = asker
+        self.question = question
+        self.asked = asked
         self.waiting = waiting
         self.answers: Answers = {}
         self.deadline_ms = deadline_ms
@@ -35,17 +53,19 @@ class Questions:
     def __init__(self, state: State, answerers: dict[bytes, Answerer]) -> None:
         self._state = state
         self._answerers = answerers
-        self._rows: dict[int, _Question] = {}
+        self._rows: dict[int, _Row] = {}
 
     def ask(self, nodes: Sequence[str], kind: bytes, *args: Item) -> Step:
         """A step whose result is {node: answer}, without the nodes that did not answer."""
+        question = QUESTIONS[kind]
 
         def start(procedure: Procedure) -> None:
             state = self._state
             peers = [node for node in nodes if node in state.links]
-            row = _Question(procedure, peers, state.now_ms + state.config.request_timeout_ms)
+            asked = [_as_bytes(arg) for arg in args]
+            row = _Row(procedure, question, asked, peers, state.now_ms + state.config.request_timeout_ms)
             if state.id in nodes:
-                row.answers[state.id] = self._answer(kind, [_as_bytes(arg) for arg in args])
+                row.answers[state.id] = self._own_answer(question, asked)
             number = state.number()
             self._rows[number] = row
             if peers:
@@ -56,15 +76,23 @@ class Questions:
 
         return start
 
-    def asked(self, peer: str, number: int, kind: bytes, args: Sequence[bytes]) -> None:
+    def _own_answer(self, question: Question[Any], asked: list[bytes]) -> Any:
+        """What this node answers itself, as it would read it from another one."""
+        try:
+            answer: list[Any] = self._answer(question.name, question.read(Reader(asked, 0, 0)))
+            return read_answer(question, Reader(answer, 0, 0), asked)
+        except Malformed as error:
+            raise RuntimeError(f"this node's own {question.name.decode()}: {error}") from error
+
+    def asked(self, peer: str, number: int, kind: bytes, content: Any) -> None:
         """`peer` asks us. A kind that we do not know (a newer node's) is answered with nothing."""
-        answer = self._answer(kind, args) if kind in self._answerers else []
+        answer = self._answer(kind, content) if kind in self._answerers else []
         self._send(peer, kind, self._state.message(b"ANSWER", number, *answer))
 
-    def _answer(self, kind: bytes, args: Sequence[bytes]) -> list[bytes]:
+    def _answer(self, kind: bytes, content: Any) -> list[bytes]:
         if self._state.unexpected.planted:
             self._state.unexpected.pass_by(f"question {kind.decode()}")
-        return self._answerers[kind](args)
+        return self._answerers[kind](content)
 
     @property
     def kinds(self) -> list[bytes]:
@@ -77,12 +105,17 @@ class Questions:
         else:
             self._state.send(peer, message)
 
-    def answered(self, peer: str, number: int, items: list[bytes]) -> None:
+    def read_answer(self, items: Reader) -> Any:
+        """Reads an answer by the question that it answers. Raises Malformed."""
+        row = self._rows.get(items.number)
+        return ANSWER.read(items) if row is None else read_answer(row.question, items, row.asked)
+
+    def answered(self, peer: str, number: int, answer: Any) -> None:
         """`peer` answers question `number`."""
         row = self._rows.get(number)
         if row is not None and peer in row.waiting:
             row.waiting.remove(peer)
-            row.answers[peer] = items
+            row.answers[peer] = answer
             self._judge(number, row)
 
     def peer_lost(self, peer: str) -> None:
@@ -99,7 +132,7 @@ class Questions:
                 row.waiting.clear()
                 self._judge(number, row)
 
-    def _judge(self, number: int, row: _Question) -> None:
+    def _judge(self, number: int, row: _Row) -> None:
         if not row.waiting:
             del self._rows[number]
             row.asker.resume(row.answers)

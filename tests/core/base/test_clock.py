@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.core.base.clock import COUNTER_MAX, SEQUENCE_BITS, HybridClock
+from protocol.bounds import COUNTER_MAX
+from server.core.base.clock import SEQUENCE_BITS, HybridClock
 
 DRIFT_MS_MAX = 50
 WALL_MS = st.integers(0, 200)  # narrow, so that clocks meet, overtake and refuse each other

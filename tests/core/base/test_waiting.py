@@ -13,8 +13,10 @@ from server.core import peer_messages
 from server.core.base.clock import SEQUENCE_BITS
 from server.core.base.cluster_time import WAIT_MS_MAX
 from server.core.base.config import Config
+from server.core.messages.record_questions import VOTE
 from server.core.node import Node
 from tests.core.commands.talking import WALL_MS, Client, Store, finish_turn, layout_of, member
+from tests.core.messages.reading import read
 
 DAY_MS = 86_400_000
 N2, N3 = member(2).id, member(3).id
@@ -94,7 +96,7 @@ def test_other_commands_of_another_client_do_not_wait() -> None:
 def test_what_is_relayed_waits_and_is_turned_back_if_that_took_too_long() -> None:
     for wait_ms, stale in ((10, False), (2000, True)):
         waiting = Waiting()
-        waiting.hear(N2, b"RELAY", 7, b"100", [b"0", b"0", b"0"], [b"TIME"], reading=9)
+        waiting.hear(N2, b"RELAY", 7, b"100", [b"0", b"1", b"1"], [b"GET", b"k"], reading=9)
         assert [message[0] for message in waiting.said()] == []
         waiting.now_ms += wait_ms
         waiting.tell_time()
@@ -106,7 +108,7 @@ def test_more_relays_than_may_wait_are_turned_back(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(peer_messages, "HELD_MAX", 1)
     waiting = Waiting()
     for number in (7, 8):
-        waiting.hear(N2, b"RELAY", number, b"100", [b"0", b"0", b"0"], [b"TIME"], [b"TIME"])
+        waiting.hear(N2, b"RELAY", number, b"100", [b"0", b"0", b"0"], [b"GET", b"k"], [b"GET", b"k"])
     (answer,) = [message for message in waiting.said() if message[0] == b"RELAYED"]
     assert (answer[2], answer[4:]) == (b"8", [b"-STALE the relay arrived too late\r\n"] * 2)
 
@@ -124,9 +126,9 @@ def test_readings_that_came_meanwhile_are_followed_unless_they_are_far_ahead() -
 
 def test_it_votes_for_nothing() -> None:
     waiting = Waiting()
-    assert waiting.node.votes.vote([b"ballot", b"7", b"drop"]) == []
+    assert waiting.node.votes.vote(read(VOTE, b"ballot", b"7", b"drop")) == []
     waiting.tell_time()
-    assert waiting.node.votes.vote([b"ballot", b"7", b"drop"]) == [b""]
+    assert waiting.node.votes.vote(read(VOTE, b"ballot", b"7", b"drop")) == [b""]
 
 
 def test_the_wait_ends() -> None:

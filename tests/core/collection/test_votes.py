@@ -13,12 +13,14 @@ from server.core.base.config import Config
 from server.core.collection.late import carries_records
 from server.core.collection.votes import DROP, PRUNE, WAIT
 from server.core.commands.operator import first_layout
+from server.core.messages import record_questions as questions
 from server.core.node import Node
 from server.core.records.records import META, storage_key
 from server.core.records.versions import TOMBSTONE, clock_entries, decode, encode, merge, pruned, supersede
 from server.core.ring.layout import Member
 from server.storage.memory import MemoryEngine
 from tests.core.commands.talking import go_by_own_clock
+from tests.core.messages.reading import read
 
 WALL_MS = 1_800_000_000_000
 ACTOR = b"actor-a."
@@ -66,13 +68,13 @@ class Voter:
 
     def vote(self, checksum: bytes, mode: bytes = DROP, ballot: bytes = BALLOT, epoch: bytes = EPOCH) -> list[bytes]:
         """Its word."""
-        return self.node.votes.vote([ballot, epoch, mode, KEY, checksum])
+        return self.node.votes.vote(read(questions.VOTE, ballot, epoch, mode, KEY, checksum))
 
     def fence(self) -> list[bytes]:
         """Its last word, after a line for which all is on the disk."""
         self.end_turn(synced=True)
-        assert self.node.votes.line([BALLOT, EPOCH]) != WAIT
-        return self.node.votes.fence([BALLOT, EPOCH, b"n1", b"7"])
+        assert self.node.votes.line(read(questions.LINE, BALLOT, EPOCH)) != WAIT
+        return self.node.votes.fence(read(questions.FENCE, BALLOT, EPOCH, b"n1", b"7"))
 
 
 def _tombstone(counter: int = 5) -> bytes:
@@ -88,20 +90,20 @@ def test_the_same_tombstone_is_dropped_after_vote_line_and_fence(voter: Voter) -
     checksum = voter.store(_tombstone())
     assert voter.vote(checksum) == [b"\1"]
     assert voter.fence() == [b"done", KEY]
-    assert voter.node.votes.drop([BALLOT, EPOCH, DROP, KEY, checksum]) == [b"1"]
+    assert voter.node.votes.drop(read(questions.DROP, BALLOT, EPOCH, DROP, KEY, checksum)) == [b"1"]
     voter.end_turn()
     assert voter.engine.get(KEY) is None
-    assert voter.node.votes.fence([BALLOT, EPOCH, b"n1", b"7"]) == [], "the ballot is over"
+    assert voter.node.votes.fence(read(questions.FENCE, BALLOT, EPOCH, b"n1", b"7")) == [], "the ballot is over"
 
 
 def test_a_line_waits_for_the_disk(voter: Voter) -> None:
     voter.vote(voter.store(_tombstone()))
-    assert voter.node.votes.line([BALLOT, EPOCH]) == WAIT
+    assert voter.node.votes.line(read(questions.LINE, BALLOT, EPOCH)) == WAIT
     assert voter.node.state.sync_wanted
     voter.end_turn()
-    assert voter.node.votes.line([BALLOT, EPOCH]) == WAIT
+    assert voter.node.votes.line(read(questions.LINE, BALLOT, EPOCH)) == WAIT
     voter.node.synced(voter.node.state.turn - 1)
-    reading = int(voter.node.votes.line([BALLOT, EPOCH])[0])
+    reading = int(voter.node.votes.line(read(questions.LINE, BALLOT, EPOCH))[0])
     assert voter.node.state.fence == reading < voter.node.state.clock.last
 
 
@@ -173,8 +175,12 @@ def test_a_ballot_that_comes_twice_has_one_answer(voter: Voter) -> None:
 def test_another_layout_is_no_answer_at_all(voter: Voter) -> None:
     checksum = voter.store(_tombstone())
     assert voter.vote(checksum, epoch=b"2") == []
-    assert voter.node.votes.line([BALLOT, b"2"]) == voter.node.votes.fence([BALLOT, b"2"]) == []
-    assert voter.node.votes.drop([BALLOT, b"2", DROP, KEY, checksum]) == []
+    assert (
+        voter.node.votes.line(read(questions.LINE, BALLOT, b"2"))
+        == voter.node.votes.fence(read(questions.FENCE, BALLOT, b"2"))
+        == []
+    )
+    assert voter.node.votes.drop(read(questions.DROP, BALLOT, b"2", DROP, KEY, checksum)) == []
 
 
 def test_a_restarted_member_votes_when_its_clock_is_past_what_it_may_have_said(voter: Voter) -> None:
@@ -187,7 +193,7 @@ def test_a_restarted_member_votes_when_its_clock_is_past_what_it_may_have_said(v
     assert voter.vote(checksum) == []
     voter.node.state.clock.advance(bound_ms + 1)
     assert voter.vote(checksum) == [b"\1"]
-    assert voter.node.votes.line([b"n1 0", EPOCH]) == [], "votes of a former life are forgotten"
+    assert voter.node.votes.line(read(questions.LINE, b"n1 0", EPOCH)) == [], "votes of a former life are forgotten"
 
 
 def test_no_message_outruns_the_bound(voter: Voter) -> None:
@@ -232,5 +238,5 @@ def test_a_long_clock_is_pruned_and_the_whole_one_wins(voter: Voter) -> None:
     checksum = voter.store(whole)
     assert voter.vote(checksum, PRUNE) == [b"\1"]
     assert voter.fence() == [b"done", KEY]
-    assert voter.node.votes.drop([BALLOT, EPOCH, PRUNE, KEY, checksum]) == [b"1"]
+    assert voter.node.votes.drop(read(questions.DROP, BALLOT, EPOCH, PRUNE, KEY, checksum)) == [b"1"]
     assert voter.node.state.records.get(KEY) == short

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.bounds import COUNTER_MAX
 from protocol.tokens import decode_context, encode_context
-from server.core.base.clock import COUNTER_MAX, SEQUENCE_BITS
+from server.core.base.clock import SEQUENCE_BITS
 from server.core.node import Node
 from server.core.records.records import storage_key
 from server.core.records.versions import Sibling as Version

@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from server.core.base.config import Config
 from server.core.commands import pages
 from server.core.commands.pages import END, Page, count_keys, page_after, read_page
+from server.core.messages import record_questions
+from server.core.messages.questions import QUESTIONS
 from server.core.node import Node
 from server.core.records import versions
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
@@ -78,8 +80,12 @@ class Owners:
     def _answer(self, number: int, kind: bytes, words: list[bytes]) -> list[bytes]:
         if number in self.before:
             words = words[:3] if kind == b"PAGE" else words
-            return [] if kind in (b"HEADS", b"KEYCOUNTS") else self.nodes[number].questions._answerers[kind](words)
-        return self.nodes[number].questions._answerers[kind](words)
+            return [] if kind in (b"HEADS", b"KEYCOUNTS") else self._own(number, kind, words)
+        return self._own(number, kind, words)
+
+    def _own(self, number: int, kind: bytes, words: list[bytes]) -> list[bytes]:
+        answer: list[bytes] = self.nodes[number].questions._own_answer(QUESTIONS[kind], words)
+        return answer
 
     def run(self, steps: Callable[[Node], Generator[Any, Any, Any]], at: int | None = None) -> Any:
         """What `steps` make of the answers, at one of the owners, or at a coordinator that owns nothing."""
@@ -196,9 +202,9 @@ def test_an_answer_ends_once_it_has_read_a_page_of_values(monkeypatch: pytest.Mo
     for key in KEYS:
         record = versions.supersede(state.records.get(key), b"actor-0-", 100, b"v" * 300)
         state.records.put(key, record, state.records.get(key))
-    ask = [SLOT_PREFIX[0] + bytes(4), SLOT_PREFIX[16384], b"1000"]
-    new, old = page_answers.page(state, [*ask, page_answers.LIVE]), page_answers.page(state, ask)
-    assert new[0] == page_answers.LIVE and new[1] == KEYS[4][:PREFIX_BYTES] and new[2::2] == KEYS[:4]
+    whole = record_questions.Page(SLOT_PREFIX[0] + bytes(4), SLOT_PREFIX[16384], 1000, False)
+    new, old = page_answers.page(state, whole._replace(live=True)), page_answers.page(state, whole)
+    assert new[0] == record_questions.LIVE and new[1] == KEYS[4][:PREFIX_BYTES] and new[2::2] == KEYS[:4]
     assert old[0] == b"1" and old[1::2] == KEYS[:2]
     assert len(page_answers.heads(state, KEYS)) == 2
     assert owners.run(all_pages(1000)) == owners.naive() == [key[PREFIX_BYTES:] for key in KEYS]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from server.core.liveness.liveness import State
+from server.core.messages.kinds import staged_in
 from server.core.node import Node
 from server.core.records.versions import supersede
 from tests.core.commands.talking import Client, finish_turn, make_node, member, reach
@@ -199,7 +200,7 @@ def test_changes_that_were_staged_apart_may_not_go_together() -> None:
     ask(other, f"JOIN {myself(5, name='n4')}")
     told = other.staging.document()
     assert told is not None
-    node.staging.heard(told)
+    node.staging.heard(staged_in(told))
     for line in ("PLAN", "COMMIT 8"):
         assert "ERR the staged changes do not go together: there is a node n4 already" in error(node, line)
     assert epoch_of(node) == 7

@@ -10,6 +10,7 @@ import pytest
 
 from server.core.base.errors import CommandError
 from server.core.commands.pages import END, Page, read_page
+from server.core.messages import record_questions
 from server.core.records.records import SLOT_PREFIX
 from server.core.requests import page_answers
 from tests.core.commands.talking import make_node
@@ -19,7 +20,9 @@ WIDTH = 16384 // 16  # slots of a partition
 
 def page(node: Any, first: int, end: int) -> list[bytes]:
     """What the node says of these partitions."""
-    return page_answers.page(node.state, [SLOT_PREFIX[first * WIDTH] + bytes(4), SLOT_PREFIX[end * WIDTH], b"10"])
+    return page_answers.page(
+        node.state, record_questions.Page(SLOT_PREFIX[first * WIDTH] + bytes(4), SLOT_PREFIX[end * WIDTH], 10, False)
+    )
 
 
 def test_nobody_speaks_for_what_is_not_kept_here() -> None:

@@ -228,7 +228,7 @@ def test_a_peer_falling_silent_is_asked_before_it_is_suspected_and_until_it_is_d
 
 
 COUNTERS = st.integers(0, liveness.COUNTER_MAX)
-ENTRIES = st.tuples(st.text("a1-:\n\0é", min_size=1, max_size=32), COUNTERS, COUNTERS, st.sampled_from(State))
+ENTRIES = st.tuples(st.text("a1-:!~", min_size=1, max_size=32), COUNTERS, COUNTERS, st.sampled_from(State))
 
 
 @given(st.lists(ENTRIES, max_size=9))
@@ -239,6 +239,7 @@ def test_a_table_survives_the_wire_also_with_fields_of_later_versions(table: lis
 
 MALFORMED = [b"", b"n 1 2", b"n 1 2 gone", b"n 1 2 upwards", b"n 1 2 up\n", b" 1 2 up", b"n  1 2 up", b"n -1 2 up"]
 MALFORMED += [b"n 1_0 2 up", b"n \xd9\xa1 2 up", b"\xff 1 2 up", b"n 1%018d 2 up" % 0, b"%0129d 1 2 up" % 0]
+MALFORMED += [b"n %d 2 up" % (liveness.COUNTER_MAX + 1), b"n 1 %d up" % (liveness.COUNTER_MAX + 1), b"n\0 1 2 up"]
 
 
 @pytest.mark.parametrize("items", [[b"m 1 2 up", item] for item in MALFORMED] + [[b"n 1 2 up"] * 1025])

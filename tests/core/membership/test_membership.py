@@ -13,6 +13,7 @@ from server.core.base.config import Config
 from server.core.base.errors import NoLayout
 from server.core.commands.operator import first_layout
 from server.core.membership.membership import DOWN_MS
+from server.core.messages.kinds import View
 from server.core.node import Node
 from server.core.outbox import Outbox
 from server.core.records.records import META, storage_key
@@ -183,11 +184,11 @@ def test_adopted_waits_for_what_was_begun_before() -> None:
     machine.turn()
     machine.node.offer_layout(commit(layout_of(), [change(WEIGHT, "n2", weight=2)]))
     machine.turn()
-    view = [_word(word) for word in machine.node.membership.view()]
+    view = View(*machine.node.membership.view())
     assert machine.node.membership.adopted(view) == [b"0"]
     machine.pass_ms(5000)
     assert machine.node.membership.adopted(view) == [b"1"]
-    assert machine.node.membership.adopted([b"1", b"0", b"0" * 16]) == []
+    assert machine.node.membership.adopted(View(1, 0, b"0" * 16)) == []
 
 
 def test_who_keeps_a_partition_no_more_takes_a_new_actor() -> None:

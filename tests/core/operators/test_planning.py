@@ -139,12 +139,12 @@ def test_a_node_tells_what_it_stores() -> None:
     node = make_node(1)
     client = Client(node)
     client.raw(*(f"SET {'x' * 20}{number} {'v' * 100}" for number in range(500)))
-    told = json.loads(own_sizes(node.state, True, [b"16"])[0])
+    told = json.loads(own_sizes(node.state, True, 16)[0])
     assert (len(told["keys"]), sum(told["keys"]), told["busy"]) == (16, 500, True)
     assert told["keys"][3] == sum(node.state.records.trees.counts[3 * SLOTS // 16 : 4 * SLOTS // 16])
     record = next(value for key, value in node.state.records._store.pairs.items() if b"xxx" in key)  # type: ignore[attr-defined]
     assert abs(told["mean_bytes"] - (len(record) + 6 + 22)) < 2
-    assert json.loads(own_sizes(make_node(1).state, False, [b"4"])[0]) == {
+    assert json.loads(own_sizes(make_node(1).state, False, 4)[0]) == {
         "keys": [0, 0, 0, 0], "mean_bytes": 0, "busy": False,
     }  # fmt: skip
 
@@ -152,8 +152,8 @@ def test_a_node_tells_what_it_stores() -> None:
 def test_of_several_owners_the_one_that_has_the_most_is_believed() -> None:
     layout = make_layout(4, partitions=4, n=2)
 
-    def told(keys: int, mean: float) -> list[bytes]:
-        return [json.dumps({"keys": [keys] * 4, "mean_bytes": mean, "busy": keys == 7}).encode()]
+    def told(keys: int, mean: float) -> dict[str, Any]:
+        return {"keys": [keys] * 4, "mean_bytes": mean, "busy": keys == 7}
 
     sizes = sizes_of(layout, {"m0": told(7, 10.0), "m1": told(9, 10.5), "m2": [], "m9": told(99, 99.0)})
     for partition, owners in enumerate(layout.owners):

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from server.core.base.config import Config
+from server.core.messages.kinds import staged_in
 from server.core.node import Node
 from server.core.operators.staging import STAGED_MAX
 from server.core.ring.change import JOIN, LEAVE, REPLACE, WEIGHT, ZONE, Change
@@ -104,7 +105,7 @@ def test_nodes_that_hear_of_each_other_in_any_order_hold_the_same() -> None:
     documents.append(document(first))
     stage(second, LEAVE, 2)
     documents.append(document(second))
-    second.staging.heard(documents[0])
+    second.staging.heard(staged_in(documents[0]))
     second.staging.abort(layout(second))
     documents.append(document(second))
     stage(first, WEIGHT, 4, weight=2)
@@ -114,7 +115,7 @@ def test_nodes_that_hear_of_each_other_in_any_order_hold_the_same() -> None:
     for order in itertools.permutations(documents):
         node = make_node(3)
         for told in (*order, order[0]):
-            node.staging.heard(told)
+            node.staging.heard(staged_in(told))
         ends.append(node.staging.changes())
     assert all(end == ends[0] for end in ends)
     assert [(change.kind, change.weight) for change in ends[0]] == [(WEIGHT, 2), (WEIGHT, 5)]
@@ -125,7 +126,7 @@ def test_what_was_aborted_does_not_come_back() -> None:
     join(node, 4)
     before = document(node)
     node.staging.abort(layout(node))
-    node.staging.heard(before)
+    node.staging.heard(staged_in(before))
     assert node.staging.changes() == []
     assert node.staging.document() is not None, "the others must hear of it"
 
@@ -136,7 +137,7 @@ def test_a_new_epoch_makes_it_void() -> None:
     before = document(node)
     assert node.offer_layout(replace(layout(node), epoch=8))
     assert (node.staging.changes(), node.staging.document()) == ([], None)
-    node.staging.heard(before)
+    node.staging.heard(staged_in(before))
     assert node.staging.changes() == []
     stage(node, WEIGHT, 3, weight=2)
     assert [change.kind for change in node.staging.changes()] == [WEIGHT]
@@ -152,7 +153,7 @@ def test_it_is_on_disk() -> None:
     store = node.state.records._store
     again = Node(member(1), b"actor--2", 2, Config(engine="memory"), store, random.Random(3), WALL_MS)
     assert again.staging.changes() == [kept] != [made]
-    again.staging.heard(aborted)
+    again.staging.heard(staged_in(aborted))
     assert again.staging.changes() == [kept]
 
 
@@ -174,15 +175,15 @@ def test_it_is_told_when_a_link_is_made_and_beside_gossip() -> None:
 def test_a_change_of_a_newer_version_is_passed_over() -> None:
     node, newer = make_node(3), make_node(3)
     join(newer, 4)
-    node.staging.heard(document(newer).replace(b'"kind":"join"', b'"kind":"join","mood":"new"'))
+    node.staging.heard(staged_in(document(newer).replace(b'"kind":"join"', b'"kind":"join","mood":"new"')))
     assert node.staging.changes() == []
 
 
 def test_a_node_without_a_layout_holds_nothing() -> None:
     node, other = make_node(0), make_node(3)
     join(other, 4)
-    node.staging.heard(document(other))
+    node.staging.heard(staged_in(document(other)))
     assert (node.staging.changes(), node.staging.document()) == ([], None)
     assert node.offer_layout(layout_of((member(1), member(2), member(3))))
-    node.staging.heard(document(other))
+    node.staging.heard(staged_in(document(other)))
     assert node.staging.changes() == other.staging.changes()

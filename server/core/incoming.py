@@ -1,0 +1,122 @@
+"""Reads a message of another node whole, also beside the request that it answers, before anything has changed.
+
+Theory. The declaration of a kind (messages/) knows the form of its messages. Some can only be judged beside what this
+node has asked or knows: as many records as there were keys, replies to commands that a relay has, an answer of the form
+that the question has, commands that nodes relay. That is done here, in the same step: what does not fit raises `Malformed`
+like any other damage. A layout that is the present one is not decoded again.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from protocol.bounds import COUNTER_MAX
+from server.core.base.state import State
+from server.core.commands.table import commands_by_name, find_command
+from server.core.messages import kinds
+from server.core.messages.kinds import Covered, Relay, Relayed, nothing
+from server.core.messages.questions import KINDS
+from server.core.messages.reader import HEADER_ITEMS, Malformed, Reader, number_in, request_number_in, shown
+from server.core.requests.reads import Reads
+from server.core.requests.relays import Relays
+from server.core.ring.layout import Layout, LayoutError
+from server.core.work.questions import Questions
+
+_INDEX = struct.Struct(">I")
+
+
+class Received:
+    """A message that has been read whole."""
+
+    __slots__ = ("content", "kind", "number", "reading")
+
+    def __init__(self, kind: bytes, reading: int, number: int, content: Any) -> None:
+        self.kind = kind
+        self.reading = reading  # of its sender's clock
+        self.number = number
+        self.content = content
+
+
+class Incoming:
+    """Reads messages, beside the requests of this node that are in flight."""
+
+    def __init__(self, state: State, reads: Reads, relays: Relays, questions: Questions) -> None:
+        self._state = state
+        self._reads = reads
+        self._relays = relays
+        self._commands = commands_by_name()
+        self._readers: dict[bytes, Callable[[Reader], Any]] = {name: kind.read for name, kind in KINDS.items()}
+        self._readers[b"RECORDS"] = self._records
+        self._readers[b"RELAY"] = self._relay
+        self._readers[b"RELAYED"] = self._relayed
+        self._readers[b"COVERED"] = self._covered
+        self._readers[b"ANSWER"] = questions.read_answer
+        self._readers[b"LAYOUT"] = self._layout
+
+    def read(self, message: list[Any]) -> Received:
+        """HOT. The message as typed values; of a kind that only newer nodes know, nothing. Raises Malformed."""
+        if len(message) < HEADER_ITEMS or type(message[0]) is not bytes:
+            raise Malformed("a message without kind, clock and number")
+        kind: bytes = message[0]
+        try:
+            reading, number = number_in(message[1], 0, COUNTER_MAX), request_number_in(message[2])
+            read = self._readers.get(kind)
+            if read is None or (read is nothing and len(message) == HEADER_ITEMS):
+                return Received(kind, reading, number, None)
+            items = Reader(message, number, HEADER_ITEMS)
+            content = read(items)
+            items.end()
+        except Malformed as error:
+            raise Malformed(f"malformed message {shown(kind)}: {error}") from None
+        return Received(kind, reading, number, content)
+
+    def _records(self, items: Reader) -> list[bytes]:
+        """Of a group of reads that we follow: one record for each key."""
+        records = kinds.RECORDS.read(items)
+        wanted = self._reads.keys_in(items.number)
+        if wanted is not None and len(records) != wanted:
+            raise Malformed(f"{len(records)} records, {wanted} were asked for")
+        return records
+
+    def _relay(self, items: Reader) -> Relay:
+        """HOT. Commands of keys, for only such are relayed. One that we do not know is a newer node's and gets an error."""
+        relay = kinds.RELAY.read(items)
+        commands, in_order = self._commands, len(relay.options) > 3
+        for args in relay.commands:
+            spec = commands.get(args[0])
+            if spec is None or len(args) != spec.usual_count:
+                spec = find_command(args)
+                if in_order if spec is None else not spec.keys[0] or not spec.accepts(len(args)):
+                    raise Malformed(f"{shown(args[0])} with {len(args)} words is no command that is relayed")
+        return relay
+
+    def _relayed(self, items: Reader) -> Relayed:
+        relayed = kinds.RELAYED.read(items)
+        self._check_indexes(items.number, relayed.indexes)
+        return relayed
+
+    def _covered(self, items: Reader) -> Covered:
+        covered = kinds.COVERED.read(items)
+        self._check_indexes(items.number, covered.indexes)
+        return covered
+
+    def _check_indexes(self, number: int, indexes: bytes) -> None:
+        """HOT. Raises Malformed if a relay of ours has no command at one of these places."""
+        count = self._relays.commands_in(number)
+        if count is not None:
+            for (index,) in _INDEX.iter_unpack(indexes):
+                if index >= count:
+                    raise Malformed(f"a reply to command {index} of a relay of {count} commands")
+
+    def _layout(self, items: Reader) -> Layout:
+        """The layout that a message carries."""
+        document = kinds.LAYOUT.read(items)
+        present = self._state.layout
+        if present is not None and document == present.encode():
+            return present
+        try:
+            return Layout.decode(document)
+        except LayoutError as error:
+            raise Malformed(str(error)) from None

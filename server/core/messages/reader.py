@@ -1,0 +1,233 @@
+"""Reads the items of one message as typed values. What cannot be read is the peer's fault: `Malformed`.
+
+Theory. A message is a list of byte strings, and of lists of them: kind, a reading of the sender's clock, a number, then
+what the kind needs. Each kind declares what it needs by reading it here, item by item, in order. So the declaration is the
+decoder, the checker and the type of what the handler gets, all in one, and a test that reads a declaration with a reader
+of its own learns of each field what it is (tests/core/messages/). An item that is left over is an error, too: a later
+version sends more only to those that have said they can read it (protocol/peer_versions.py).
+
+The methods check type, length, range and structure; records are verified whole (records/structure.py). The error texts name
+the item by its place and never contain more than a few bytes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from protocol.bounds import COUNT_MAX, EPOCH_MAX, NODE_ID_BYTES_MAX, NUMBER_MAX, TIME_MS_MAX, is_node_id
+from server.core.records.structure import verify
+
+_DIGITS_MAX: Final = 20
+_PREFIX_BYTES: Final = 6  # of a storage key: slot and hash
+_SLOT_END: Final = b"\x40"  # storage keys lie before
+CHECKSUM_BYTES: Final = 8
+HEADER_ITEMS: Final = 3  # kind, clock, number
+_SHOWN_BYTES: Final = 40
+
+
+class Malformed(Exception):
+    """A message that does not decode. Nothing was changed by it; the connection it came over is of no use any more."""
+
+
+def number_in(item: Any, least: int, most: int) -> int:
+    """HOT. The decimal number that an item is, from `least` to `most`. Raises Malformed."""
+    if isinstance(item, bytes) and item.isdigit() and len(item) <= _DIGITS_MAX:
+        number = int(item)
+        if least <= number <= most:
+            return number
+    raise Malformed(f"{shown(item)} is no number from {least} to {most}")
+
+
+def request_number_in(item: Any) -> int:
+    """HOT. The number of a request. As `number_in`, but for what nearly all of them are quicker."""
+    if isinstance(item, bytes) and item.isdigit() and len(item) < _DIGITS_MAX:
+        return int(item)
+    return number_in(item, 0, NUMBER_MAX)
+
+
+def is_storage_key(key: bytes) -> bool:
+    """HOT. Whether this may be the storage key of a record."""
+    return len(key) >= _PREFIX_BYTES and key < _SLOT_END
+
+
+def shown(item: Any) -> str:
+    """An item, or as much as an error text shows of it."""
+    if type(item) is not bytes:
+        return f"an item of type {type(item).__name__}"
+    return repr(item) if len(item) <= _SHOWN_BYTES else f"{item[:_SHOWN_BYTES]!r}…"
+
+
+class Reader:
+    """The items of one message from `place` on. Each method reads the next item or items, or raises Malformed."""
+
+    def __init__(self, message: list[Any], number: int, place: int) -> None:
+        self.number = number  # of the request that the message belongs to
+        self._message = message
+        self._place = place
+
+    def end(self) -> None:
+        """HOT. There are no more items."""
+        if self._place != len(self._message):
+            raise Malformed(f"{len(self._message) - self._place} items too many")
+
+    def left(self) -> int:
+        """How many items are left."""
+        return len(self._message) - self._place
+
+    def _next(self) -> Any:
+        place = self._place
+        if place >= len(self._message):
+            raise Malformed(f"it ends before item {place}")
+        self._place = place + 1
+        return self._message[place]
+
+    # --- one item
+
+    def data(self, bytes_max: int = 1 << 32, bytes_min: int = 0) -> bytes:
+        """HOT. A byte string."""
+        item = self._next()
+        if not isinstance(item, bytes):
+            raise Malformed(f"{shown(item)} is no byte string")
+        if not bytes_min <= len(item) <= bytes_max:
+            raise Malformed(f"an item of {len(item)} bytes, not from {bytes_min} to {bytes_max}")
+        return item
+
+    def integer(self, most: int, least: int = 0) -> int:
+        """HOT. A decimal number."""
+        return number_in(self._next(), least, most)
+
+    def header_number(self, most: int, least: int = 0) -> int:
+        """The message's number, where it is no request's but carries a value."""
+        if not least <= self.number <= most:
+            raise Malformed(f"{self.number} is no number from {least} to {most}")
+        return self.number
+
+    def flag(self) -> bool:
+        """`1` or `0`."""
+        return self.word((b"1", b"0")) == b"1"
+
+    def word(self, words: Sequence[bytes]) -> bytes:
+        """One of the words."""
+        item = self.data()
+        if item not in words:
+            raise Malformed(f"{shown(item)} is none of {b' '.join(words).decode()}")
+        return item
+
+    def text(self, bytes_max: int) -> str:
+        """UTF-8."""
+        try:
+            return self.data(bytes_max).decode()
+        except UnicodeDecodeError:
+            raise Malformed("an item that is not UTF-8") from None
+
+    def node_id(self) -> str:
+        """The id of a node."""
+        node = self.text(NODE_ID_BYTES_MAX)
+        if not is_node_id(node):
+            raise Malformed(f"{node!r} is no node's id")
+        return node
+
+    def epoch(self) -> int:
+        """The epoch or the revision of a layout."""
+        return self.integer(EPOCH_MAX)
+
+    def time_ms(self) -> int:
+        """Milliseconds since 1970."""
+        return self.integer(TIME_MS_MAX)
+
+    def count(self) -> int:
+        """How many keys, bytes or hints."""
+        return self.integer(COUNT_MAX)
+
+    def checksum(self) -> bytes:
+        """The checksum of a record."""
+        return self.data(CHECKSUM_BYTES, CHECKSUM_BYTES)
+
+    def storage_key(self) -> bytes:
+        """HOT. Where a record is stored."""
+        key = self.data()
+        if not is_storage_key(key):
+            raise Malformed(f"{shown(key)} is no storage key")
+        return key
+
+    def record(self, words: Sequence[bytes] = ()) -> bytes:
+        """HOT. A sound record, or one of the words that stand for none."""
+        record = self.data()
+        if record not in words and not verify(record):
+            raise Malformed(
+                f"a record of {len(record)} bytes that is not sound: its checksum or its structure is wrong"
+            )
+        return record
+
+    def packed(self, item_bytes: int) -> bytes:
+        """HOT. Values of so many bytes each, one behind the other."""
+        packed = self.data()
+        if len(packed) % item_bytes:
+            raise Malformed(f"{len(packed)} bytes are no values of {item_bytes} bytes each")
+        return packed
+
+    def words(self) -> list[bytes]:
+        """HOT. A list of byte strings."""
+        item = self._next()
+        if type(item) is not list:
+            raise Malformed(f"{shown(item)} is no list")
+        for word in item:
+            if not isinstance(word, bytes):
+                raise Malformed(f"{shown(word)} in a list of byte strings")
+        found: list[bytes] = item
+        return found
+
+    # --- all the items that are left
+
+    def storage_keys(self) -> list[bytes]:
+        """HOT. Storage keys, up to the end."""
+        keys = self._rest()
+        for key in keys:
+            if not isinstance(key, bytes) or not is_storage_key(key):
+                raise Malformed(f"{shown(key)} is no storage key")
+        return keys
+
+    def records(self, words: Sequence[bytes]) -> list[bytes]:
+        """HOT. Records, or words that stand for none, up to the end."""
+        records = self._rest()
+        for record in records:
+            if not isinstance(record, bytes) or not (verify(record) or record in words):
+                raise Malformed(f"{shown(record)} is no sound record: its checksum or its structure is wrong")
+        return records
+
+    def pairs(self, words: Sequence[bytes] = ()) -> list[bytes]:
+        """HOT. Storage key, record, storage key, record, … up to the end. Words may stand in place of a record."""
+        pairs = self._rest()
+        if len(pairs) % 2:
+            raise Malformed("a storage key without a record")
+        for place in range(0, len(pairs), 2):
+            key, record = pairs[place], pairs[place + 1]
+            if not isinstance(key, bytes) or not is_storage_key(key):
+                raise Malformed(f"{shown(key)} is no storage key")
+            if not isinstance(record, bytes) or not (verify(record) or record in words):
+                raise Malformed(f"the record of {shown(key)} is not sound: its checksum or its structure is wrong")
+        return pairs
+
+    def blobs(self) -> list[bytes]:
+        """HOT. Byte strings, up to the end."""
+        items = self._rest()
+        for item in items:
+            if not isinstance(item, bytes):
+                raise Malformed(f"{shown(item)} is no byte string")
+        return items
+
+    def word_lists(self) -> list[list[bytes]]:
+        """HOT. Lists of byte strings, none of them empty, up to the end."""
+        return [self._command() for _ in range(self.left())]
+
+    def _command(self) -> list[bytes]:
+        words = self.words()
+        if not words:
+            raise Malformed("an empty command")
+        return words
+
+    def _rest(self) -> list[Any]:
+        rest = self._message[self._place :]
+        self._place = len(self._message)
+        return rest

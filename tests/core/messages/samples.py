@@ -1,0 +1,179 @@
+"""What the declarations of the kinds do not say by themselves: values that mean something, and damaged ones beside them."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from xxhash import xxh3_64_digest
+
+from protocol.bounds import COUNT_MAX, COUNTER_MAX, EPOCH_MAX, TIME_MS_MAX
+from server.core.records.records import META, storage_key
+from server.core.records.versions import TOMBSTONE, supersede, write
+from server.core.ring.change import WEIGHT, Change
+from server.core.ring.layout import Layout
+from server.core.ring.succession import commit
+from tests.core.membership.test_membership import layout_of
+
+KEYS = [storage_key(b"a"), storage_key(b"b")]
+A, B = b"actor-a.", b"actor-b."
+RECORD = supersede(None, A, 5 << 16, b"value")
+SIBLINGS = write(write(None, A, 5 << 16, b"one"), B, 6 << 16, b"", 0, TOMBSTONE)
+DEEP = b"[" * 100_000 + b"]" * 100_000
+WRONG_ITEMS: list[Any] = [5, None, [b"x"]]
+
+
+def sealed(body: bytes) -> bytes:
+    """A record of this body, its checksum right."""
+    return xxh3_64_digest(body) + body
+
+
+def wrong_structures() -> dict[str, bytes]:
+    """Records whose checksum is right and whose structure is wrong."""
+    body = RECORD[8:]
+    single = {
+        "ends early": body[:-1],
+        "ends late": body + b"x",
+        "a value that is longer than the record": body[:45] + b"\0\0\xff\xff" + body[49:],
+        "a negative length": body[:45] + b"\xff\xff\xff\xff" + body[49:],
+        "an unknown kind": body[:44] + b"\2" + body[45:],
+        "an expiry before 1970": body[:36] + b"\xff" * 8 + body[44:],
+        "a dot of nobody": body[:20] + B + body[28:],
+        "a dot that the clock does not cover": body[:28] + struct.pack(">Q", 6 << 16) + body[36:],
+        "a clock 800 years ahead": body[:12] + struct.pack(">Q", COUNTER_MAX + 1) + body[20:],
+        "a clock below zero": body[:12] + b"\xff" * 8 + body[20:],
+        "nothing": b"",
+        "only counts": struct.pack(">HH", 1, 1),
+        "no clock": struct.pack(">HH", 0, 1) + body[20:],
+        "counts of another record": struct.pack(">HH", 0xFFFF, 0xFFFF) + body[4:],
+        "fewer siblings than bytes": struct.pack(">HH", 1, 0) + body[4:],
+        "more siblings than bytes": struct.pack(">HH", 1, 2) + body[4:],
+    }
+    body = SIBLINGS[8:]
+    clock, dots = body[4:36], body[36:]
+    first, second = dots[: 29 + 3], dots[29 + 3 :]
+    double = {
+        "actors out of order": body[:4] + clock[16:] + clock[:16] + dots,
+        "an actor twice": body[:4] + clock[:16] + clock[:16] + dots,
+        "dots out of order": body[:36] + second + first,
+        "a dot twice": body[:36] + first + first,
+        "the last sibling is cut off": body[:-3],
+        "bytes behind the last sibling": body + b"\0",
+    }
+    return {what: sealed(body) for what, body in {**single, **double}.items()}
+
+
+def damaged_records() -> list[bytes]:
+    """Records that are none."""
+    flipped = bytes([RECORD[0] ^ 1]) + RECORD[1:]
+    return [flipped, RECORD[:-1], RECORD + b"x", b"?x", *wrong_structures().values()]
+
+
+DAMAGED_KEYS = [b"", KEYS[0][:5], b"\x40" + KEYS[0][1:], META + b"layout", *WRONG_ITEMS]
+
+
+# --- documents
+
+
+def damaged_documents(value: Any) -> Iterator[bytes]:
+    """The document of a value with each part damaged in turn, and what is no document at all."""
+    whole = json.dumps(value).encode()
+    yield from (b"", b"{", whole[:-1], whole + b"x", b"\xff" + whole, DEEP, b"NaN", b"null", b'"x"')
+    for damaged in _damaged(value):
+        yield json.dumps(damaged).encode()
+    if isinstance(value, dict):
+        yield b'{"deep":' + DEEP + b"," + whole[1:]
+
+
+def _damaged(value: Any) -> Iterator[Any]:
+    """The value with each of its parts replaced by what no part may be, and each field removed."""
+    yield [["x"]]
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if name not in OPTIONAL:
+                yield {key: other for key, other in value.items() if key != name}
+            for damaged in _damaged(item):
+                if damaged is not None or name not in NULLABLE:
+                    yield {**value, name: damaged}
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            for damaged in _damaged(item):
+                yield [*value[:place], damaged, *value[place + 1 :]]
+    elif isinstance(value, bool) or value is None:
+        yield from ("x", 5)
+    elif isinstance(value, (int, float)):
+        yield from ("1", -1, COUNT_MAX + 1, 10**40, None, True)
+    else:
+        yield from (5, None, True, "x" * 100_000)
+
+
+# Fields that earlier versions do not send, names that are data themselves, and ids of changes that are only keys.
+OPTIONAL = {
+    "damaged", "mended", "lost", "disk_full", "disk_room", "transfer", "to_let_go", "copies", "wall_ms", "eta_s", "n3",
+    "c1", "weight",
+}  # fmt: skip
+NULLABLE = {"eta_s", "transfer"}
+TASK = {
+    "task": "repair-1", "state": "done", "partitions": 16, "partitions_done": 16, "keys_compared": 5,
+    "keys_repaired": 1, "bytes_sent": 100, "node": "n2", "error": "", "started_ms": 1_800_000_000_000,
+}  # fmt: skip
+TRANSFER = {"partitions": 4, "partitions_done": 1, "keys": 9, "keys_done": 3, "bytes_sent": 10, "eta_s": 7}
+STAGED = {
+    "epoch": 2,
+    "changes": {"c1": Change("c1", WEIGHT, "n2", weight=2).encode()},
+    "aborted": ["c0"],
+}
+DOCUMENTS: dict[bytes, Any] = {
+    b"STATUS": {
+        "keys": 5, "hints_held": 0, "behind": {"n3": 4}, "damaged": 0, "mended": 0, "lost": 0, "disk_full": False,
+        "disk_room": 0, "transfer": TRANSFER, "to_let_go": 0, "copies": {"n3": ["127.0.0.1:9"]},
+        "wall_ms": 1_800_000_000_000,
+    },
+    b"HINTS": {
+        "hints": [{"owner": "n3", "count": 3, "bytes": 100, "oldest_s": 9}], "behind": {"n3": 4}, "delivered": 3,
+    },
+    b"REPAIR": {
+        "state": "running", "keys_repaired": 1, "bytes_sent": 10, "keys": [[3, 10]], "missed": [[4, "n3", "lost"]],
+    },
+    b"TASKS": [TASK],
+    b"SIZES": {"keys": [4], "mean_bytes": 10.5, "busy": False},
+}  # fmt: skip
+
+
+def damaged_layouts() -> list[bytes]:
+    """Documents that are no layouts, most of them with a right checksum."""
+    from server.core.ring.layout import _canonical, _checksum
+
+    whole = layout_of().encode()
+    fields = json.loads(whole)
+    del fields["checksum"]
+    found = [whole[:-1], whole[:40], whole.replace(b'"epoch":1', b'"epoch":3'), DEEP, b"", b"{}", b"\xff"]
+    numbers = [-1, EPOCH_MAX + 1, 1 << 40, 10**40, "1", None, True, [1]]
+    changed = [{"epoch": value} for value in numbers]
+    changed += [{name: value} for name in ("n", "r", "w", "partitions") for value in (0, -1, 10**9, "1", None)]
+    changed += [{name: -1} for name in ("revision", "progress", "merged_epoch")]
+    changed += [{"revision": 1 << 40}, {"owners": []}, {"owners": [["n1", "n1", "n1"]] * 16}, {"owners": "n1"}]
+    changed += [{"members": []}, {"members": [5]}, {"former": [[0, ["n1"]]]}, {"leaving": ["nobody"]}, {"phase": "x"}]
+    changed += [{"log": [5]}, {"log": [{"id": "c", "kind": "weight", "node": "n2", "weight": -1}]}]
+    first = fields["members"][0]
+    changed += [
+        {"members": [{**first, **damage}, *fields["members"][1:]]}
+        for damage in ({"id": ""}, {"id": 5}, {"name": "a b"}, {"address": "x"}, {"weight": 0}, {"weight": 1 << 60})
+    ]
+    for name in fields:
+        changed.append({name: ...})
+    for change in changed:
+        parts = {name: value for name, value in {**fields, **change}.items() if value is not ...}
+        found.append(_canonical({**parts, "checksum": _checksum(parts)}).encode())
+    return found
+
+
+def next_layout(number: int) -> Layout:
+    """A layout that follows that of the node under test."""
+    return replace(commit(layout_of(), [Change(f"c{number}", WEIGHT, "n2", weight=number)]))
+
+
+WRONG_TIMES = [b"%d" % (TIME_MS_MAX + 1), b"-1", b"x"]

@@ -1,0 +1,25 @@
+"""A node's own documents that do not decode: it starts, counts them as damage, and adopts none of them."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from server.core.base.config import Config
+from server.core.node import Node
+from server.core.records.records import META
+from tests.core.commands.talking import WALL_MS, Store, member
+from tests.core.messages.samples import DEEP
+
+
+@pytest.mark.parametrize("document", [b"", b"{", b"\xff", b"[5]", b'{"epoch":1}', DEEP, b"null", b"-1"])
+@pytest.mark.parametrize("name", [b"layout", b"left", b"tasks", b"transfer", b"staged", b"clock"])
+def test_a_damaged_document_is_counted_and_not_adopted(name: bytes, document: bytes) -> None:
+    store = Store()
+    store.pairs[META + name] = document
+    node = Node(member(1), b"actor--1", 1, Config(engine="memory"), store, random.Random(1), WALL_MS)
+    node.tick(1000, WALL_MS)
+    node.take()
+    assert node.state.records.damaged == 1
+    assert node.state.layout is None and not node.staging.changes() and not node.transfers.tasks()
