@@ -21,7 +21,7 @@ def _meet(caller: Speech, called: Speech) -> tuple[Speech, Speech]:
     """What the called one knows of the caller, and the caller of the called one."""
     known = introduced(b"%d" % caller.least, [b"7", b"0", b"FOR", b"n2", b"AT", b"h:1", *announcement(caller)])
     assert known is not None
-    answer = welcomed(welcome(known, called))
+    answer = welcomed(welcome(known, ours=called))
     assert answer is not None
     return known, answer
 

@@ -30,9 +30,10 @@ class _Loop:
         """As the test has it."""
         return self.now_s
 
-    def create_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def create_task(self, coroutine: Coroutine[Any, Any, None], name: str) -> SimpleNamespace:
         """Passes over an attempt to connect."""
         coroutine.close()
+        return SimpleNamespace(add_done_callback=lambda call: None, cancel=lambda: None)
 
     def call_later(self, delay_s: float, call: object, *args: object) -> SimpleNamespace:
         """A timer that fires when the test says so."""

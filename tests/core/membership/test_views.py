@@ -48,7 +48,7 @@ def test_a_layout_is_not_sent_to_a_peer_that_has_it() -> None:
     layout = layout_of()
     machine = Machine(layout=layout)
     view = [_word(word) for word in machine.node.membership.view()]
-    machine.node.connected("n2", machine.now_ms, view)
+    machine.node.connected("n2", machine.now_ms, view=view)
     machine.node.connected("n3", machine.now_ms)
     said = machine.said()
     assert [b"LAYOUT", layout.encode()] not in said["n2"]

@@ -175,7 +175,15 @@ def test_a_damaged_message_changes_nothing(machine: Machine, name: bytes) -> Non
     assert state_of(fresh.node) != before, "the sound one is taken"
 
 
-def _question(name: bytes) -> list[bytes]:
+def message_of(name: bytes) -> list[Any]:
+    """The items of a sound message of that kind."""
+    if name == b"ASK":
+        return [b"EMPTY", *question_of(b"EMPTY")]
+    return [item.value for item in sample(KINDS[name].read, MEANINGS.get(name, Meaning())).items]
+
+
+def question_of(name: bytes) -> list[bytes]:
+    """The items of a sound question of that kind."""
     return [item.value for item in sample(QUESTIONS[name].read, QUESTION_MEANINGS.get(name, Meaning())).items]
 
 
@@ -186,12 +194,12 @@ def test_a_damaged_question_changes_nothing(machine: Machine, name: bytes) -> No
     for what, items in damaged(sampler):
         _refused(machine, [b"ASK", b"0", b"1", name, *items], what)
     for damage in (None, 5, [name]):
-        _refused(machine, [b"ASK", b"0", b"1", damage, *_question(name)], f"kind {damage!r}")
+        _refused(machine, [b"ASK", b"0", b"1", damage, *question_of(name)], f"kind {damage!r}")
     _refused(machine, [b"ASK", b"0", b"1"], "no kind")
     assert state_of(machine.node) == before
     fresh = Machine(layout=layout_of())
     fresh.link("n2", "n3")
-    fresh.node.receive("n2", [b"ASK", b"0", b"1", name, *_question(name)], fresh.now_ms + 1)
+    fresh.node.receive("n2", [b"ASK", b"0", b"1", name, *question_of(name)], fresh.now_ms + 1)
     outbox = fresh.turn()
     said = outbox.messages.get("n2", b"") + b"".join(outbox.large.get("n2", []))
     assert b"ANSWER" in said, "the sound one is answered"
@@ -214,17 +222,17 @@ def _ask(machine: Machine, name: bytes, asker: Asker) -> int:
     """Asks n2; the number of the question."""
 
     def steps() -> Any:
-        answers = yield machine.node.questions.ask(["n2"], name, *_question(name))
+        answers = yield machine.node.questions.ask(["n2"], name, *question_of(name))
         return answers
 
-    Procedure(steps(), asker, 0).start()  # type: ignore[arg-type]
+    Procedure(machine.node.state, "asking", steps(), asker, 0).start()  # type: ignore[arg-type]
     return max(machine.node.questions._rows)
 
 
 @pytest.mark.parametrize("name", QUESTIONS, ids=bytes.decode)
 def test_a_damaged_answer_changes_nothing_and_the_question_waits_on(machine: Machine, name: bytes) -> None:
     question: Question[Any] = QUESTIONS[name]
-    asked = _question(name)
+    asked = question_of(name)
     sampler = sample(lambda items: question.read_answer(items, asked), ANSWER_MEANINGS.get(name, Meaning()))
     asker = Asker()
     number = b"%d" % _ask(machine, name, asker)

@@ -15,6 +15,7 @@ from server.core.records import versions
 from server.core.records.records import storage_key
 from server.core.requests import reads
 from tests.core.commands.talking import finish_turn, make_node, member, reach
+from tests.core.messages.test_damage import message_of, question_of
 from tests.faults import messages, questions
 
 PEER = member(2).id
@@ -49,14 +50,14 @@ def said(node: Node) -> list[list[Any]]:
 
 
 def send(node: Node, kind: bytes, *items: Any) -> None:
-    node.receive(PEER, [kind, b"1", b"77", *items], 0)
+    node.receive(PEER, [kind, b"1", b"1" if kind in (b"FULL", b"GOSSIP") else b"77", *items], 0)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.decode())
 def test_each_kind_of_message_is_refused_or_ends_the_node(node: Node, kind: bytes) -> None:
     finish_turn(node)
     node.state.unexpected.plant(f"message {kind.decode()}")
-    items = [b"5", [b"0", b"0", b"0"], [b"GET", b"k"], [b"SET", b"k", b"v"]] if kind == b"RELAY" else [b"x", b"y"]
+    items = [] if kind == b"ANSWER" else message_of(kind)
     if kind in ANSWERS or kind in SAID_ONCE:
         with pytest.raises(Fatal) as raised:
             send(node, kind, *items)
@@ -67,14 +68,14 @@ def test_each_kind_of_message_is_refused_or_ends_the_node(node: Node, kind: byte
     assert node.state.statistics.messages_undigested == 1
     (incident,) = node.state.unexpected.drain_incidents()
     assert isinstance(incident.error, PlantedFault) and kind.decode() in incident.doing
-    send(node, b"CLOCK")  # the link goes on
+    node.receive(PEER, [b"CLOCK", b"1", b"77"], 0)  # the link goes on
 
 
 @pytest.mark.parametrize("kind", QUESTIONS, ids=lambda kind: kind.decode())
 def test_each_kind_of_question_is_answered_with_nothing(node: Node, kind: bytes) -> None:
     finish_turn(node)
     node.state.unexpected.plant(f"question {kind.decode()}")
-    send(node, b"ASK", kind, b"1", b"2")
+    send(node, b"ASK", kind, *question_of(kind))
     assert [answer[:1] + answer[2:] for answer in said(node)] == [[b"ANSWER", b"77"]]
     assert node.state.statistics.messages_undigested == 1
 
@@ -134,7 +135,8 @@ def test_an_answer_with_a_record_that_cannot_be_joined_is_a_replica_that_refuses
     node.command(session, [b"GET", b"k"], 0)
     (question,) = [message for message in said(node) if message[0] == b"READ"]
     monkeypatch.setattr(reads, "merge", lambda one, other: 1 // 0)
-    node.receive(PEER, [b"RECORDS", b"1", question[2], b"a record"], 0)
+    record = versions.supersede(None, b"actor--2", 5, b"value")
+    node.receive(PEER, [b"RECORDS", b"1", question[2], record], 0)
     assert not session.slots or isinstance(session.slots[0], list), "it is no vote"
     node.receive(member(3).id, [b"SAME", b"1", question[2]], 0)
     assert [data for _, data in finish_turn(node).replies] == [b"$-1\r\n"]
