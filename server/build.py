@@ -26,8 +26,10 @@ HOT = (
     )),
     *(f"server/core/commands/{name}.py" for name in ("slices", "spec", "steps", "strings")),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness")),
-    *(f"server/core/records/{name}.py" for name in ("records", "trees", "versions")),
-    *(f"server/core/requests/{name}.py" for name in ("groups", "page_answers", "reads", "relays", "replica", "writes")),
+    *(f"server/core/records/{name}.py" for name in ("cache", "records", "trees", "versions")),
+    *(f"server/core/requests/{name}.py" for name in (
+        "comparison", "groups", "page_answers", "reads", "relays", "replica", "writes",
+    )),
     "server/core/collection/late.py",
     *(f"server/shell/{name}.py" for name in ("admission", "connections", "durability", "links", "server")),
     "server/storage/rocksdb.py",

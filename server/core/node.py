@@ -44,6 +44,7 @@ from server.core.repair.jobs import RepairJobs
 from server.core.repair.mending import Mending
 from server.core.repair.scrub import Scrub
 from server.core.repair.tasks import RepairTasks
+from server.core.requests.comparison import COMPARES
 from server.core.requests.reads import Reads
 from server.core.requests.relays import STALE, Relays
 from server.core.requests.writes import Writes
@@ -189,7 +190,7 @@ class Node:
         state.going.pop(peer, None)
         if state.layout is not None:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
-        state.send(peer, state.message(b"ORDERLY", 0))
+        state.send(peer, state.message(b"ORDERLY", 0, COMPARES))
         if state.disk_full:
             state.send(peer, state.message(b"FULL", state.room))
         self._peer_messages.gossip(peer, 1)  # and what is staged
@@ -223,6 +224,7 @@ class Node:
         self.state.going.pop(peer, None)
         self.state.full.pop(peer, None)  # should it be, it says so now
         self.state.orderly.pop(peer, None)
+        self.state.comparing.pop(peer, None)
         self.state.liveness.heard(peer, now_ms)
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:

@@ -22,7 +22,8 @@ they do not, but for one kind; the simulator's datagrams and pieces show it for 
     READ                              a read sees a write that was answered, as R and W overlap, and need not see others
     answers                           name what they answer
 
-    READ, SAME, RECORDS               a coordinator's reads, and an owner's answers
+    COMPARE, SAME, DIFFER             a coordinator's reads, and an owner's answers (comparison.py)
+    READ, SAME, RECORDS               the same for nodes of earlier versions
     STORE, KEEP, HINT                 records for an owner to keep, in a hurry or not, and for a stand-in of one
     STORED, KEPT, REFUSED             their confirmations, and what answers all that cannot be done
     COVERED                           a STORE to come answers relayed commands, too
@@ -34,7 +35,7 @@ they do not, but for one kind; the simulator's datagrams and pieces show it for 
     STAGED                            what operators have staged for the next layout
     FULL                              what its sender's disk has room for: 0 for writes again, see room.py
     ORDERLY                           its sender runs relayed commands of one key in order (chains.py), and takes short
-                                      digests (reads.py)
+                                      digests (reads.py); a word in it: answers COMPARE
     COPY                              a process with your id, at that address, has been refused (copies.py)
     CLOCKOFF                          your clock is so far ahead that it is not followed (clock_report.py)
 """
@@ -50,6 +51,7 @@ from server.core.base.room import FOR_WRITES
 from server.core.collection.late import carries_records
 from server.core.liveness.liveness import decode_table, encode_table
 from server.core.requests import replica
+from server.core.requests.comparison import COMPARES
 from server.core.ring.layout import Layout
 
 if TYPE_CHECKING:
@@ -152,7 +154,9 @@ class PeerMessages:
         return {
             b"READ": lambda peer, number, items: replica.read(state, peer, number, items[0], items[1:]),
             b"SAME": lambda peer, number, items: reads.acked(peer, number),
-            b"RECORDS": lambda peer, number, items: reads.differ(peer, number, items),
+            b"RECORDS": lambda peer, number, items: reads.told_all(peer, number, items),
+            b"COMPARE": lambda peer, number, items: replica.compare(state, peer, number, items[0], items[1:]),
+            b"DIFFER": lambda peer, number, items: reads.told_differences(peer, number, items),
             b"STORE": lambda peer, number, items: self._store(peer, number, items, True),
             b"KEEP": lambda peer, number, items: self._store(peer, number, items, False),
             b"HINT": lambda peer, number, items: self._hint(peer, number, items[0].decode(), items[1:]),
@@ -176,7 +180,7 @@ class PeerMessages:
             b"STAGED": lambda peer, number, items: node.staging.heard(items[0]),
             b"COPY": lambda peer, number, items: node.copies.told(items[0].decode("utf-8", "replace")),
             b"FULL": lambda peer, number, items: self._heard_of_room(peer, number),
-            b"ORDERLY": lambda peer, number, items: state.orderly.setdefault(peer),
+            b"ORDERLY": lambda peer, number, items: self._heard_abilities(peer, items),
         }
 
     def _store(self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool) -> None:
@@ -185,41 +189,46 @@ class PeerMessages:
         ours = not pairs or state.owns(pairs[0])
         refusal = replica.store(state, pairs) if ours else replica.take_in(state, pairs)
         if refusal is not None:
+            self._store_when_mended(peer, number, pairs, in_a_hurry, refusal, state.clock.last, self._reading)
+        else:
+            self._confirm(peer, number, in_a_hurry, None)
+
+    def _confirm(self, peer: str, number: int, in_a_hurry: bool, refusal: str | None) -> None:
+        """HOT. A group of records is stored, or refused. The commands that its STORE answers have their reply now."""
+        state, relays = self._state, self._node.relays
+        if refusal is not None:
             state.send(peer, state.message(b"REFUSED", number))
         elif in_a_hurry:
             state.send(peer, state.message(b"STORED", number))
         else:
             state.kept.setdefault(peer, []).append(number)
-        if (peer, number) in self._node.relays.covered:
-            self._answer_covered(peer, number, pairs, refusal, state.clock.last, self._reading)
+        if (peer, number) in relays.covered:
+            relays.stored(peer, number, refusal)
 
-    def _answer_covered(
-        self, peer: str, number: int, pairs: list[bytes], refusal: str | None, stamp: int, reading: int
+    def _store_when_mended(
+        self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool, refusal: str, stamp: int, reading: int
     ) -> None:
-        """HOT. The commands that a STORE answers have their reply once it is stored here."""
-        if refusal is None:
-            self._node.relays.stored(peer, number, None)
-        else:
-            self._answer_when_mended(peer, number, pairs, refusal, stamp, reading)
-
-    def _answer_when_mended(
-        self, peer: str, number: int, pairs: list[bytes], refusal: str, stamp: int, reading: int
-    ) -> None:
-        """It has met a damaged record, perhaps. What has waited behind a fence meanwhile is not stored any more."""
-        state, node = self._state, self._node
+        """A group could not be stored. If it was to be merged into damaged records it waits until they are mended, a moment
+        later: a damaged record must not cost the acknowledgement of the others. What has waited behind a fence meanwhile is
+        not stored any more; `stamp` and `reading` are our clock and its sender's when it came."""
+        state, mending = self._state, self._node.mending
 
         def again() -> None:
             late = state.fence >= stamp or reading <= state.fences.get(peer, -1)
             reason = refusal if late else replica.store(state, pairs)
-            if (peer, number) in node.relays.covered:
-                self._answer_covered(peer, number, pairs, reason, stamp, reading)
+            if reason is None or late:
+                self._confirm(peer, number, in_a_hurry, reason)
+            else:
+                self._store_when_mended(peer, number, pairs, in_a_hurry, reason, stamp, reading)
 
         def fail() -> None:
-            if (peer, number) in node.relays.covered:
-                node.relays.stored(peer, number, refusal)
+            self._confirm(peer, number, in_a_hurry, refusal)
 
-        if not node.mending.park(node.mending.first_of(pairs[::2]), again, fail):
-            node.relays.stored(peer, number, refusal)
+        keys = pairs[::2]
+        _, damaged = state.records.get_each(keys)  # all are noted, so that they are mended together
+        last = keys[damaged[-1]] if damaged else None
+        if not mending.park(last, again, fail):
+            fail()
 
     def _refuse_late(self, peer: str, kind: bytes, number: int) -> None:
         """Records from behind a fence (see late.py)."""
@@ -273,6 +282,11 @@ class PeerMessages:
             state.send(peer, state.message(b"LAYOUT", 0, state.layout.encode()))
         if wants_answer:
             self.gossip(peer, 0)
+
+    def _heard_abilities(self, peer: str, items: list[bytes]) -> None:
+        self._state.orderly.setdefault(peer)
+        if COMPARES in items:
+            self._state.comparing.setdefault(peer)
 
     def _heard_of_room(self, peer: str, room: int) -> None:
         if room != FOR_WRITES:

@@ -49,7 +49,7 @@ class DamagedBlock(ValueError):
 
 
 class Disk:
-    """`get` and `scan` are `server.core.records.records.Store`; the rest is the shell's and the faults'."""
+    """`get`, `get_many` and `scan` are `server.core.records.records.Store`; the rest is the shell's and the faults'."""
 
     def __init__(self, node: str, log: list[Change], events: Events) -> None:
         self.node = node
@@ -67,6 +67,10 @@ class Disk:
         if key in self._unreadable:
             raise DamagedBlock(f"the block of {key!r} is damaged")
         return self.data.get(key)
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """The values under storage keys. Raises DamagedBlock if one cannot be read."""
+        return [self.get(key) for key in keys]
 
     def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` pairs from `start` (included) to `end` (not), ascending, up to `bytes_max`. Raises DamagedBlock."""

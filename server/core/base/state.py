@@ -94,7 +94,8 @@ class State:
         self._next_number = incarnation << 20
 
     def _begin_peers(self) -> None:
-        self.orderly: dict[str, None] = {}  # peers of this version, which has chains.py and short digests (reads.py)
+        self.orderly: dict[str, None] = {}  # peers that have chains.py and short digests (reads.py)
+        self.comparing: dict[str, None] = {}  # peers that answer reads key by key (comparison.py)
         self.messages: dict[str, list[bytes]] = {}
         self.trailing: dict[str, list[bytes]] = {}  # messages, however small, that must not pass large ones
         self.backlogged: dict[str, None] = {}  # peers that more large messages wait for than they take

@@ -65,10 +65,6 @@ class Mending:
             self._running = True
             self._background.run(self._mend_all())
 
-    def first_of(self, keys: Sequence[bytes]) -> bytes | None:
-        """The first of some storage keys whose record is known to be damaged."""
-        return next((key for key in keys if key in self._waiting), None)
-
     def park(self, key: bytes | None, run: Callable[[], None], fail: Callable[[], None]) -> bool:
         """Lets a write that met the damaged record of `key` wait: `run` when it is mended, `fail` at the deadline.
 

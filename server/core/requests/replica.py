@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from server.core.base.state import State
 from server.core.records.versions import DamagedRecord
+from server.core.requests.comparison import checksums, differences
 from server.core.requests.reads import SHORT_BYTES, digest, short_digest
 
 
@@ -65,14 +66,11 @@ def absorb(state: State, pairs: list[bytes]) -> list[bytes]:
 
 
 def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[bytes]) -> None:
-    """HOT. Answers with one word if we hold what the coordinator holds, else with our records."""
+    """READ, of a node of an earlier version: one word if we hold what the coordinator holds, else all our records."""
     state.statistics.reads_answered += 1
-    try:
-        records = state.records.get_many(keys)
-    except DamagedRecord:
-        state.send(peer, state.message(b"REFUSED", number))
-        return
-    if None in records and not state.owns(keys[0]):  # a stand-in knows what it holds, and nothing of what it does not
+    records, unreadable = state.records.get_each(keys)
+    # a stand-in knows what it holds, and nothing of what it does not
+    if unreadable or (None in records and not state.owns(keys[0])):
         state.send(peer, state.message(b"REFUSED", number))
     elif (short_digest if len(their_digest) == SHORT_BYTES else digest)(records) == their_digest:
         state.send(peer, state.message(b"SAME", number))
@@ -80,3 +78,15 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
         state.send(peer, state.message(b"REFUSED", number))
     else:
         state.send(peer, state.message(b"RECORDS", number, *[record or b"" for record in records]))
+
+
+def compare(state: State, peer: str, number: int, theirs: bytes, keys: list[bytes]) -> None:
+    """HOT. COMPARE: answers with one word if we hold what the coordinator holds, else key by key (comparison.py)."""
+    state.statistics.reads_answered += 1
+    records, unreadable = state.records.get_each(keys)
+    may_lack = None in records and not state.owns(keys[0])
+    if not may_lack and checksums(records, unreadable) == theirs and not unreadable:
+        state.send(peer, state.message(b"SAME", number))
+    else:
+        items = differences(theirs, records, unreadable, may_lack, state.config.frame_bytes_max // 2)
+        state.send(peer, state.message(b"DIFFER", number, *items))
