@@ -324,6 +324,7 @@ class Node:
             self._routed_generation = state.liveness.generation
             state.reroute()
         state.statistics.turns += 1
+        state.turn_wanted = False
         due = self._answer()
         self.relays.launch()
         self.farewell.look()

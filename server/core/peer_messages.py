@@ -89,11 +89,21 @@ class PeerMessages:
         if kind != b"GOSSIP" and kind != b"CLOCK":  # a table tells by itself how fresh it is
             state.liveness.heard(peer, now_ms)
         if state.fences and reading <= state.fences.get(peer, -1) and carries_records(message):
+            state.turn_wanted = True
             self._refuse_late(peer, kind, int(message[2]))
             return
         receiver = self._receivers.get(kind)
         if receiver is not None:
+            if not state.turn_wanted and not self._is_late_vote(kind, message):
+                state.turn_wanted = True
             receiver(peer, int(message[2]), message[3:])
+
+    def _is_late_vote(self, kind: bytes, message: list[Any]) -> bool:
+        """HOT. Whether this is one more vote for a group whose requests are all answered, to which there is nothing to say:
+        so is every second answer to a read, and every second acknowledgement of a write."""
+        if kind == b"SAME":
+            return not self._node.reads.awaits(int(message[2]))
+        return kind == b"STORED" and not self._node.writes.awaits(int(message[2]))
 
     def _not_followed(self, peer: str, reading: int) -> None:
         """A reading lies far ahead of our time; or we do not know that yet, and judge the reading once we do."""

@@ -355,4 +355,5 @@ class Connection(asyncio.Protocol):
             self._node.state.statistics.damaged_frames += 1
             log.error("damaged message from node %s (%s): %s", self.peer, self.session.address, error)
             self.transport.abort()
-        self._server.schedule_turn()
+        if self._node.state.turn_wanted:
+            self._server.schedule_turn()

@@ -50,6 +50,7 @@ class State:
     in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
     no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
     synced_turn = 0  # all turns up to this one are on the disk
+    turn_wanted = True  # a peer has said something that this turn has to answer, or that lets a command go on
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
 
     def __init__(

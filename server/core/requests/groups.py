@@ -131,6 +131,11 @@ class GroupTable(Generic[G]):
         if group.members or group.apart or not group.waiting:
             self._judge(group)
 
+    def awaits(self, number: int) -> bool:
+        """HOT. Whether some request of a group has no answer yet."""
+        group = self._groups.get(number)
+        return group is not None and bool(group.members or group.apart)
+
     def refused(self, node: str, number: int) -> None:
         """`node` cannot do what the group asked."""
         group = self._groups.get(number)

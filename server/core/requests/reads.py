@@ -338,6 +338,7 @@ class Reads(GroupTable[ReadGroup]):
         state = self._state
         if not self._repairs:
             return
+        state.turn_wanted = True
         repairs, self._repairs = self._repairs, {}
         self._repairs_bytes = 0
         stamp, self._repairs_stamp = self._repairs_stamp, 0
