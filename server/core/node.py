@@ -31,6 +31,7 @@ from server.core.membership.addresses import Addresses
 from server.core.membership.copies import Copies
 from server.core.membership.eviction import Eviction
 from server.core.membership.farewell import Farewell
+from server.core.membership.filling import Filling
 from server.core.membership.membership import Membership
 from server.core.membership.steward import Steward
 from server.core.membership.transfers import Transfers
@@ -121,7 +122,8 @@ class Node:
         self.copies = Copies(self.state, self.dispatcher.close, self.dispatcher.reopen)
         self.addresses = Addresses(self.state, self.membership, self.copies)
         self.transfers = Transfers(self.state, self.questions, self.background, self.membership)
-        self.tasks.others = self.transfers.tasks
+        self.filling = Filling(self.state, self.questions, self.background, self.membership)
+        self.tasks.others = lambda: self.transfers.tasks() + self.filling.tasks()
         self.steward = Steward(self.state, self.questions, self.background, self.membership)
         self.farewell = Farewell(
             self.state, self.questions, self.background, self.dispatcher.close, self.dispatcher.reopen
@@ -130,6 +132,7 @@ class Node:
         self.addresses.begin()
 
     def _layout_changed(self) -> None:
+        self.filling.review()
         self.hint_replay.review()
         self.eviction.notice()
         self.farewell.serve()

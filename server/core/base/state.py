@@ -51,6 +51,8 @@ class State:
     no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
     synced_turn = 0  # all turns up to this one are on the disk
     turn_wanted = True  # a peer has said something that this turn has to answer, or that lets a command go on
+    is_filling = False  # this node has lost its disk and has not got everything back yet (filling.py)
+    lacks_records = False  # and it knows that others have more: what it does not hold is no vote
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
 
     def __init__(

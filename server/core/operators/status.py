@@ -19,6 +19,7 @@ from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.operators.documents import Document, behind_of, by_name, encode
 from server.core.operators.troubles import NO_TROUBLES, advice_on, copies, copies_of, said_of
 from server.core.ring.addresses import shown_address
+from server.core.ring.change import REMOVE
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def own_status(node: Node) -> bytes:
                    "lost": state.statistics.records_lost, "disk_full": state.disk_full,
                    "disk_room": state.room,
                    "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
-                   "copies": node.copies.seen(), "wall_ms": state.wall_ms})  # fmt: skip
+                   "filling": node.filling.document(), "copies": node.copies.seen(), "wall_ms": state.wall_ms})  # fmt: skip
 
 
 def status(node: Node, answers: Mapping[str, list[bytes]], asked_ms: int) -> Document:
@@ -79,7 +80,8 @@ def amiss(node: Node, layout: Layout, told_by: Mapping[str, Document], asked_ms:
     clocks_ms = {name: int(wall_ms) for name, wall_ms in told if wall_ms is not None}
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
     off = clock_report.remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
-    return missed + full(layout, told_by) + damage(layout, told_by) + copies(node, layout, told_by) + off
+    troubles = filling(layout, told_by) + full(layout, told_by) + damage(layout, told_by)
+    return missed + troubles + copies(node, layout, told_by) + off
 
 
 def _nodes(
@@ -108,6 +110,8 @@ def _nodes(
             entry["reason"] = reason
         if member.id in copied:
             entry["copies"] = copied[member.id]
+        if told.get("filling"):
+            entry["filling"] = told["filling"]
         nodes.append(entry if layout.phase == SETTLED else entry | {"transfer": told.get("transfer")})
     return nodes
 
@@ -168,6 +172,32 @@ def full(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
 def _room(told: Mapping[str, Any]) -> int:
     """What a node's disk has room for; older nodes tell only whether it is full."""
     return int(told.get("disk_room", FOR_DELETIONS if told.get("disk_full") else FOR_WRITES))
+
+
+def filling(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
+    """Which nodes have not got yet what they should have: until they have it, no other copy of their data may be lost."""
+    remarks = []
+    for member in by_name(layout):
+        told = told_by.get(member.id, {}).get("filling")
+        if told is None and is_short_of_copies(layout, member.id):
+            told = told_by.get(member.id, {}).get("transfer") or {}
+        if told is not None:
+            keys, eta_s = told.get("keys"), told.get("eta_s")
+            percent = told.get("percent", 100 * told["keys_done"] // keys if keys else 0)
+            remarks.append(f"{member.name} is being filled, {percent} %" + (f", about {eta_s} s" if eta_s else ""))
+    return remarks
+
+
+def is_short_of_copies(layout: Layout, node: str) -> bool:
+    """Whether `node` fetches what has a copy less meanwhile, since a member was taken out that could not give its own."""
+    if layout.phase != TRANSFER or not any(
+        change.epoch == layout.epoch and (change.kind == REMOVE or change.gone) for change in layout.log
+    ):
+        return False
+    return any(
+        node in layout.owners[partition] and node not in former and len(former) < len(layout.owners[partition])
+        for partition, former in layout.former
+    )
 
 
 def damage(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:

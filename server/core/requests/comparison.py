@@ -13,9 +13,11 @@ that key only.
     EQUAL        the coordinator's record              a vote
     OTHER        another record, which follows         a vote
     NOTHING      no record                             a vote
-    UNKNOWN      it cannot be read (damaged), or       no vote
-                 this stand-in keeps no hint of it, or
-                 its record had no room in the answer
+    UNKNOWN      it cannot be read (damaged), or it    no vote
+                 is not here and that says nothing
+                 (the replica is a stand-in, or is
+                 being filled), or its record had
+                 no room in the answer
 
 A node that can answer COMPARE says so when a link to it is opened: ORDERLY carries the word COMPARES. Others are asked
 with READ, which carries one digest of all records and is answered with all or none of them (reads.py, replica.py).
@@ -47,8 +49,8 @@ def differences(
 ) -> list[bytes]:
     """The items of a DIFFER message for `records` of this node, where `checksums` of the coordinator's are `theirs`.
 
-    `may_lack` says that this node keeps only what it has a hint of: what it does not hold is UNKNOWN to it. Records of more
-    than `bytes_max` are not sent together.
+    `may_lack` says that what this node does not hold is UNKNOWN to it. Records of more than `bytes_max` together are not
+    sent.
     """
     states = bytearray(len(records))
     items = [b""]

@@ -133,10 +133,10 @@ class Reads(GroupTable[ReadGroup]):
             return
         plan = group.plan
         if plan.owned:
-            self._vote_for(group, state.id, unreadable)
+            lacking = _absent(group.ours) if state.lacks_records else unreadable
+            self._vote_for(group, state.id, lacking)
         elif plan.absent and plan.stand_ins[0][1] == state.id:
-            lacking = [place for place, record in enumerate(group.ours) if record is None]
-            self._vote_for(group, plan.absent[0], lacking)
+            self._vote_for(group, plan.absent[0], _absent(group.ours))
         state.statistics.reads += len(group.keys)
         nodes: Sequence[str] = plan.peers
         if plan.stand_ins and plan.replicas - len(plan.absent) < group.tally.wanted:
@@ -351,6 +351,10 @@ class Reads(GroupTable[ReadGroup]):
                     state.records.absorb(pairs)
             elif node in state.links and node != state.id:
                 state.send(node, state.message(b"KEEP", state.number(), *pairs))
+
+
+def _absent(records: list[bytes | None]) -> list[int]:
+    return [place for place, record in enumerate(records) if record is None]
 
 
 def _lacking(group: ReadGroup, node: str, places: Sequence[int]) -> list[bytes]:

@@ -70,7 +70,7 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
     state.statistics.reads_answered += 1
     records, unreadable = state.records.get_each(keys)
     # a stand-in knows what it holds, and nothing of what it does not
-    if unreadable or (None in records and not state.owns(keys[0])):
+    if unreadable or (None in records and _may_lack(state, keys)):
         state.send(peer, state.message(b"REFUSED", number))
     elif (short_digest if len(their_digest) == SHORT_BYTES else digest)(records) == their_digest:
         state.send(peer, state.message(b"SAME", number))
@@ -80,11 +80,16 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
         state.send(peer, state.message(b"RECORDS", number, *[record or b"" for record in records]))
 
 
+def _may_lack(state: State, keys: list[bytes]) -> bool:
+    """Whether what is not held here says nothing: this node only stands in for an owner, or is being filled."""
+    return state.lacks_records or not state.owns(keys[0])
+
+
 def compare(state: State, peer: str, number: int, theirs: bytes, keys: list[bytes]) -> None:
     """HOT. COMPARE: answers with one word if we hold what the coordinator holds, else key by key (comparison.py)."""
     state.statistics.reads_answered += 1
     records, unreadable = state.records.get_each(keys)
-    may_lack = None in records and not state.owns(keys[0])
+    may_lack = None in records and _may_lack(state, keys)
     if not may_lack and checksums(records, unreadable) == theirs and not unreadable:
         state.send(peer, state.message(b"SAME", number))
     else:
