@@ -38,6 +38,7 @@ def answerers(node: Node) -> dict[bytes, Answerer]:
         b"COUNTS": lambda args: node.transfers.counts(args),
         b"EMPTY": lambda args: is_empty(state, node.membership, node.writes.is_busy, node.farewell.has_rested, args),
         b"HOLDS": lambda args: node.eviction.holds(args),
+        b"VERIFY": lambda args: node.verification.asked(args),
         b"WHOLE": lambda args: node.tasks.whole(args),
         b"SIZES": lambda args: own_sizes(state, node.background.busy, args),
         b"STAGED": lambda args: node.staging.asked(args),

@@ -45,6 +45,7 @@ from server.core.repair.jobs import RepairJobs
 from server.core.repair.mending import Mending
 from server.core.repair.scrub import Scrub
 from server.core.repair.tasks import RepairTasks
+from server.core.repair.verification import Verification
 from server.core.requests.comparison import COMPARES
 from server.core.requests.reads import Reads
 from server.core.requests.relays import STALE, Relays
@@ -118,6 +119,7 @@ class Node:
         self.hint_replay = HintReplay(self.state, self.background, self.questions, self.eviction.notice)
         self.writes.let_go = self.eviction.notice
         self.scrub = Scrub(self.state, self.questions, self.background, self.collection, self.eviction.notice)
+        self.verification = Verification(self.state, self.background, self.scrub, self.mending)
         self.membership = Membership(self.state, self.background, (self.reads, self.writes), self._layout_changed)
         self.copies = Copies(self.state, self.dispatcher.close, self.dispatcher.reopen)
         self.addresses = Addresses(self.state, self.membership, self.copies)

@@ -198,10 +198,10 @@ class PeerMessages:
         state = self._state
         ours = not pairs or state.owns(pairs[0])
         refusal = replica.store(state, pairs) if ours else replica.take_in(state, pairs)
-        if refusal is not None:
+        if refusal is not None and ours:
             self._store_when_mended(peer, number, pairs, in_a_hurry, refusal, state.clock.last, self._reading)
         else:
-            self._confirm(peer, number, in_a_hurry, None)
+            self._confirm(peer, number, in_a_hurry, refusal)
 
     def _confirm(self, peer: str, number: int, in_a_hurry: bool, refusal: str | None) -> None:
         """HOT. A group of records is stored, or refused. The commands that its STORE answers have their reply now."""

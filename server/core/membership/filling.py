@@ -215,7 +215,11 @@ class Filling:
 
     def _end(self) -> None:
         """This node has all that it should have."""
-        self._keep(DONE)
+        if self._outcome.keys_taken or self._state.lacks_records:
+            self._keep(DONE)
+        else:  # a member of a new cluster, where nobody has anything
+            self._row = {}
+            self._state.records.put_document(_DOCUMENT, None)
         self._state.is_filling = self._state.lacks_records = False
         self._pace = Pace()
 

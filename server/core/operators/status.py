@@ -14,6 +14,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from protocol.slots import SLOTS
 from server.core.base import clock_report
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.operators.documents import Document, behind_of, by_name, encode
@@ -35,7 +36,8 @@ def own_status(node: Node) -> bytes:
     state = node.state
     return encode({"keys": state.records.live, "hints_held": state.hints.total, "behind": state.hints.behind,
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
-                   "lost": state.statistics.records_lost, "disk_full": state.disk_full,
+                   "lost": state.statistics.records_lost, "unreadable": len(state.records.unreadable),
+                   "disk_full": state.disk_full,
                    "disk_room": state.room,
                    "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
                    "filling": node.filling.document(), "copies": node.copies.seen(), "wall_ms": state.wall_ms})  # fmt: skip
@@ -183,7 +185,7 @@ def filling(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
             told = told_by.get(member.id, {}).get("transfer") or {}
         if told is not None:
             keys, eta_s = told.get("keys"), told.get("eta_s")
-            percent = told.get("percent", 100 * told["keys_done"] // keys if keys else 0)
+            percent = told["percent"] if "percent" in told else 100 * told["keys_done"] // keys if keys else 0
             remarks.append(f"{member.name} is being filled, {percent} %" + (f", about {eta_s} s" if eta_s else ""))
     return remarks
 
@@ -207,6 +209,12 @@ def damage(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
         told = told_by.get(member.id, {})
         if told.get("damaged"):
             remarks.append(f"{member.name} has {told['damaged']} damaged records that wait for copies of other owners")
+        if told.get("unreadable"):
+            remarks.append(
+                f"{member.name} cannot read all of its store ({told['unreadable']} of {SLOTS} slots are hit): other owners "
+                "serve what lay there and it is mended, but the node will refuse writes once its store is compacted; start "
+                "it once with `dyn node start --dir DIR --rebuild`: the others fill it"
+            )
         if told.get("lost"):
             remarks.append(
                 f"{member.name} has lost {told['lost']} records since it started: they were damaged and nobody had a sound "

@@ -12,9 +12,11 @@ bytes is young. A shard's size is summed up when it turns over; until then one n
 
 from __future__ import annotations
 
-SHARDS = 256
-SHARD_BYTE = 5  # of a storage key: the last one of the hash, so that keys of one slot are in all shards, too
-ENTRY_OVERHEAD_BYTES = 180  # two bytes objects and a dictionary entry, measured
+from typing import Final
+
+SHARDS: Final = 256
+SHARD_BYTE: Final = 5  # of a storage key: the last one of the hash, so that keys of one slot are in all shards, too
+ENTRY_OVERHEAD_BYTES: Final = 180  # two bytes objects and a dictionary entry, measured
 
 Shard = dict[bytes, bytes | None]  # storage key -> record; None: known to be absent
 

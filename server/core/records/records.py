@@ -92,6 +92,7 @@ class Records:
         self.on_damage: Callable[[bytes], None] = lambda stored_at: None
         self.trees = Trees(leaf_bits)
         self._spoilt: dict[int, None] = {}  # slots that could not be read when they were counted
+        self.unreadable: dict[int, None] = {}  # slots in which some range could not be read (gaps.py)
         self._trees_kept = False  # the store holds a document of the trees, true until something is written
 
     def open(self) -> None:
@@ -112,21 +113,22 @@ class Records:
         trees = self.trees
         self.keys -= sum(trees.counts[first_slot:end_slot])
         trees.forget(first_slot, end_slot)
-        damaged = self.damaged
         try:
             start, end = SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]
             while page := self.page(start, end, _RESCAN_KEYS):
                 trees.fill(page)
                 self.keys += len(page)
                 start = page[-1][0] + b"\0"
+            for slot in [slot for slot in self.unreadable if first_slot <= slot < end_slot]:
+                del self.unreadable[slot]
         except DamagedRecord:
             self.keys -= sum(trees.counts[first_slot:end_slot])
             trees.forget(first_slot, end_slot)
             if end_slot - first_slot == 1:
                 trees.spoil(first_slot)
                 self._spoilt[first_slot] = None
+                self.note_unreadable(first_slot, end_slot)
                 return
-            self.damaged = damaged  # to be counted once, where it is
             middle = (first_slot + end_slot) // 2
             self.rescan(first_slot, middle)
             self.rescan(middle, end_slot)
@@ -151,6 +153,12 @@ class Records:
         counts = memoryview(self.trees.live)[slot:end_slot].tobytes()
         found = min(slot + (len(counts) - len(counts.lstrip(b"\0"))) // self.trees.live.itemsize, end_slot)
         return min([found, *[spoilt for spoilt in self._spoilt if slot <= spoilt < found]])
+
+    def note_unreadable(self, first_slot: int, end_slot: int) -> None:
+        """A range that touches these slots cannot be read: counted as damage the first time."""
+        if any(slot not in self.unreadable for slot in range(first_slot, end_slot)):
+            self.unreadable |= dict.fromkeys(range(first_slot, end_slot))
+            self.damaged += 1
 
     def is_spoilt(self, first_slot: int, end_slot: int) -> bool:
         """Whether some slot of these could not be read when it was counted."""
@@ -333,7 +341,7 @@ class Records:
         self, start: bytes, end: bytes | None, limit: int, bytes_max: int = PAGE_BYTES
     ) -> list[tuple[bytes, bytes]]:
         """Stored pairs from `start` to `end`, this turn's writes included: up to `limit`, and none after `bytes_max` of
-        values; so an empty page alone, or `may_go_on`, says that there are no more. Raises DamagedRecord."""
+        values; so an empty page alone, or `may_go_on`, says that there are no more. Raises DamagedRecord, not counted."""
         writes = {key: value for key, value in self._writes.items() if start <= key and (end is None or key < end)}
         pairs: list[tuple[bytes, bytes]] = []
         size = 0
@@ -341,7 +349,6 @@ class Records:
             try:
                 stored = self._store.scan(start, end, limit, bytes_max)
             except self._damage_error as error:
-                self.damaged += 1
                 raise DamagedRecord(str(error)) from error
             if not writes:
                 return stored

@@ -26,22 +26,31 @@ with READ, which carries one digest of all records and is answered with all or n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-CHECKSUM_BYTES = 8
-ABSENT = bytes(CHECKSUM_BYTES)
-UNREADABLE = b"\xff" * CHECKSUM_BYTES
-EQUAL, OTHER, NOTHING, UNKNOWN = 61, 43, 45, 63  # in a message: "=", "+", "-", "?"
-COMPARES = b"compares"  # what an ORDERLY message of a node carries that answers COMPARE
+from librt.strings import BytesWriter, read_i64_be, write_i64_be
+
+CHECKSUM_BYTES: Final = 8
+ABSENT: Final = bytes(CHECKSUM_BYTES)
+UNREADABLE: Final = b"\xff" * CHECKSUM_BYTES
+EQUAL: Final = 61  # "=" in a message
+OTHER: Final = 43  # "+"
+NOTHING: Final = 45  # "-"
+UNKNOWN: Final = 63  # "?"
+COMPARES: Final = b"compares"  # what an ORDERLY message of a node carries that answers COMPARE
 
 
 def checksums(records: list[bytes | None], unreadable: Sequence[int]) -> bytes:
     """HOT. What COMPARE carries for the coordinator's records, of which those at some places cannot be read."""
+    words = BytesWriter()
+    for record in records:
+        write_i64_be(words, 0 if record is None else read_i64_be(record, 0))
     if not unreadable:
-        return b"".join([ABSENT if record is None else record[:CHECKSUM_BYTES] for record in records])
-    words = [ABSENT if record is None else record[:CHECKSUM_BYTES] for record in records]
+        return words.getvalue()
+    marked = bytearray(words.getvalue())
     for place in unreadable:
-        words[place] = UNREADABLE
-    return b"".join(words)
+        marked[CHECKSUM_BYTES * place : CHECKSUM_BYTES * (place + 1)] = UNREADABLE
+    return bytes(marked)
 
 
 def differences(

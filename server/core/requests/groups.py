@@ -181,7 +181,7 @@ class GroupTable(Generic[G]):
         for group in self._deadlines:
             if group.deadline_ms > now_ms:
                 return False
-            if group.members:
+            if group.members or any(not one.is_answered for one in group.apart.values()):
                 return True
         return False
 

@@ -297,11 +297,15 @@ class Reads(GroupTable[ReadGroup]):
 
     def _complete(self, group: ReadGroup) -> None:
         now_ms, apart = self._state.time_ms, group.apart
-        pairs = zip(self._take_members(group), group.records, strict=True)
-        for place, ((finish, sink, number), record) in enumerate(pairs):
-            if not apart or place not in apart:
-                assert finish is not None
-                sink.answer(number, finish(record, sink, now_ms))
+        if apart:
+            for place, (finish, sink, number) in enumerate(self._take_members(group)):
+                if place not in apart:
+                    assert finish is not None
+                    sink.answer(number, finish(group.records[place], sink, now_ms))
+            return
+        for (finish, sink, number), record in zip(self._take_members(group), group.records, strict=True):
+            assert finish is not None
+            sink.answer(number, finish(record, sink, now_ms))
 
     def _fail(self, group: ReadGroup, error: ErrorReply) -> None:
         for place, (_, sink, number) in enumerate(self._take_members(group)):

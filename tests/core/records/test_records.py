@@ -317,16 +317,19 @@ def test_a_damaged_record_is_counted_raised_and_not_remembered(read: Callable[[R
     assert records.damaged == 2
 
 
-@pytest.mark.parametrize("read", [*READS, lambda records: records.page(KEYS[0], END, 5)])
-def test_damage_that_the_engine_finds_is_a_damaged_record_too(read: Callable[[Records], Any]) -> None:
+@pytest.mark.parametrize(
+    ("read", "counted"), [*[(read, 1) for read in READS], (lambda records: records.page(KEYS[0], END, 5), 0)]
+)
+def test_damage_that_the_engine_finds_is_a_damaged_record_too(read: Callable[[Records], Any], counted: int) -> None:
+    """A page is read in other ways then (gaps.py), and counted there."""
     store = Store({KEYS[0]: supersede(None, ACTOR, 1, b"value")}, EngineDamage("block 7 fails its checksum"))
     records = Records(store, 1 << 20, EngineDamage)
     with pytest.raises(DamagedRecord, match="block 7"):
         read(records)
-    assert records.damaged == 1
+    assert records.damaged == counted
     store.error = None
     read(records)
-    assert records.damaged == 1
+    assert records.damaged == counted
 
 
 @pytest.mark.parametrize("read", [*READS, lambda records: records.page(KEYS[0], END, 5)])

@@ -173,3 +173,47 @@ def test_a_renewed_process_must_say_again_that_it_compares() -> None:
     assert list(node.state.comparing) == [TWO, THREE]
     node.greeted(TWO, 0)
     assert list(node.state.comparing) == [THREE]
+
+
+def test_what_a_node_that_is_being_filled_does_not_hold_is_no_vote_of_its() -> None:
+    group = Group()
+    node = group.node
+    store = node.state.records._store
+    assert isinstance(store, Store)
+    del store.pairs[storage_key(KEYS[0])]
+    node.state.records.cache.clear()
+    node.state.lacks_records = True
+    node.commands(group.session, [[b"GET", key] for key in KEYS], 0)
+    group.answered(TWO, b"SAME")  # the first group, from before
+    group.replies.clear()
+    group.number += 1
+    assert group.answered(TWO, b"DIFFER", b"-===") == [], "another owner has not got it either"
+    assert group.answered(THREE, b"DIFFER", b"+===", NEW) == [b"value2", b"value1", b"value1", b"value1"]
+
+
+def test_a_replica_that_is_being_filled_says_so_per_key() -> None:
+    node = make_node(3, Config(engine="memory"))
+    reach(node, 2)
+    store = node.state.records._store
+    assert isinstance(store, Store)
+    keys = [storage_key(key) for key in KEYS]
+    store.pairs |= {keys[0]: OLD, keys[1]: NEW}
+    node.state.lacks_records = True
+    node.receive(TWO, [b"COMPARE", b"0", b"9", checksums([OLD, OLD, OLD, None], ()), *keys], 0)
+    [answer] = [message for message in messages_in(finish_turn(node).messages[TWO]) if message[0] == b"DIFFER"]
+    assert answer[2:] == [b"9", b"=+??", NEW]
+
+
+def test_only_the_answer_that_somebody_waits_for_wants_a_turn() -> None:
+    group = Group()
+    state = group.node.state
+    assert not state.turn_wanted
+    group.tell(TWO, b"SAME", group.number)
+    assert state.turn_wanted
+    group.turn()
+    assert len(group.replies) == 4
+    group.tell(THREE, b"SAME", group.number)
+    assert not state.turn_wanted
+    assert not group.node.reads.is_busy()
+    group.tell(THREE, b"TIME", 1)
+    assert state.turn_wanted
