@@ -85,7 +85,7 @@ class Records:
         self.cache = RecordCache(cache_bytes_max)
         self._young = self.cache.young
         self._old = self.cache.old
-        self._large_bytes = 0  # about the largest record that was fetched lately
+        self._large_bytes = 64 << 10  # about the largest record that was fetched lately; at first that is not known
         self._writes: dict[bytes, bytes | None] = {}
         self.damaged = 0
         self.keys = 0
