@@ -53,8 +53,11 @@ def cluster_init(
 def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
     """Say how the cluster is: a verdict, what is wrong, and the nodes.
 
-    healthy: all nodes are up. degraded: every key is served, but something is amiss. unavailable: some keys are not
-    served. The exit status is 4 unless the verdict is healthy.
+    healthy: all nodes are up and have all that they own. degraded: every key is served, but something is amiss.
+    unavailable: some keys are not served. The exit status is 4 unless the verdict is healthy.
+
+    A node that has lost its disk is degraded until the other owners have filled it: "n6 is being filled, 12 %, about 40 s".
+    So disks can be replaced one after the other, each once this exits with 0.
 
     With --json: {"epoch", "n", "r", "w", "partitions", "verdict", "summary", "nodes": [{"id", "name", "address",
     "zone", "state", "role", "owned", "share", "hints_held", "keys"}]}. While data moves there is "change": {"phase",

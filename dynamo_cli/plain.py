@@ -135,6 +135,7 @@ def task_text(document: Document) -> str:
         ("compared", f"{document['keys_compared']} keys"),
         ("repaired", f"{document['keys_repaired']} keys"),
         ("sent", size(document["bytes_sent"])),
+        *[(kind, counted) for kind in ("mended", "lost") if (counted := by_node(document, kind))],
         *([("left", f"about {seconds_left(document)}")] if seconds_left(document) else []),
         ("error", document.get("error") or "none"),
     )
@@ -153,8 +154,17 @@ def task_counts(document: Document) -> str:
     """What a task has done so far."""
     return (
         f"{document['keys_compared']} keys compared, {document['keys_repaired']} repaired, "
-        f"{size(document['bytes_sent'])} sent" + (f", about {left} left" if (left := seconds_left(document)) else "")
+        f"{size(document['bytes_sent'])} sent"
+        + "".join(
+            f", damaged and {kind}: {by_node(document, kind)}" for kind in ("mended", "lost") if document.get(kind)
+        )
+        + (f", about {left} left" if (left := seconds_left(document)) else "")
     )
+
+
+def by_node(document: Document, kind: str) -> str:
+    """How many damaged records a task has found mended, or lost, and on which nodes."""
+    return ", ".join(f"{count} on {name}" for name, count in document.get(kind, {}).items())
 
 
 def seconds_left(task: Document) -> str:

@@ -27,6 +27,9 @@ def repair(
     The nodes do so by themselves all the time, at leisure; this does it now. Only what differs is sent. The whole ring is
     repaired, or with --partition and --key no more than that.
 
+    First each node reads its part from its disk. Records that are found damaged are fetched again from the other owners;
+    the answer says how many were mended on which node since the last repair, by this one or before it by themselves.
+
     The repair is a task inside the cluster: it goes on when the command is ended by Ctrl-C or does not wait, and after a
     restart of the node that runs it. dyn task list finds it again, dyn task wait waits for it, dyn task abort ends it.
 
@@ -34,7 +37,8 @@ def repair(
     other owners are repaired nevertheless), or was aborted.
 
     With --json, at the end: {"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired",
-    "bytes_sent", "node", "error"}.
+    "bytes_sent", "node", "error", "keys_verified", "mended", "lost", "unreadable"}. The last three count by the names of
+    nodes: damaged records that were mended, those that nobody had a sound copy of, and slots that cannot be read whole.
     """
     command: list[bytes | str | int] = ["DYN.REPAIR", "START"]
     for partition in partitions or ():

@@ -40,10 +40,12 @@ ENDED = (DONE, *ENDED_BADLY)
 def task_list(context: typer.Context, as_document: JSON = False) -> None:
     """List the repairs and transfers that run, and the last ones that have ended, of the whole cluster.
 
-    A transfer brings a node the partitions that it is to own after a change of members.
+    A transfer brings a node the partitions that it is to own after a change of members. A node that has lost its disk is
+    filled by the other owners: that is a task, too.
 
     With --json: {"tasks": [{"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired",
-    "bytes_sent", "node", "error"}]}, and "eta_s" for transfers. The state is running, done, failed or aborted.
+    "bytes_sent", "node", "error"}]}, "eta_s" for transfers and fillings, and for repairs what dyn repair says of damage.
+    The state is running, done, failed or aborted.
     """
     with target_of(context).connect() as client:
         document = ask(client, {"tasks": list}, "DYN.TASK", "LIST")

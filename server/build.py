@@ -26,9 +26,13 @@ HOT = (
     )),
     *(f"server/core/commands/{name}.py" for name in ("slices", "spec", "steps", "strings")),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness")),
-    *(f"server/core/messages/{name}.py" for name in ("asking", "kinds", "questions", "reader", "record_questions")),
-    *(f"server/core/records/{name}.py" for name in ("records", "structure", "trees", "versions")),
-    *(f"server/core/requests/{name}.py" for name in ("groups", "page_answers", "reads", "relays", "replica", "writes")),
+    *(f"server/core/messages/{name}.py" for name in (
+        "asking", "comparison", "kinds", "questions", "reader", "record_questions",
+    )),
+    *(f"server/core/records/{name}.py" for name in ("cache", "records", "structure", "trees", "versions")),
+    *(f"server/core/requests/{name}.py" for name in (
+        "digests", "groups", "page_answers", "reads", "relays", "replica", "writes",
+    )),
     "server/core/collection/late.py",
     *(f"server/shell/{name}.py" for name in (
         "admission", "connections", "durability", "flow", "links", "memory", "server",

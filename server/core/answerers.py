@@ -31,6 +31,7 @@ def answerers(node: Node) -> dict[bytes, Answerer]:
         answered_by(records.FENCE, lambda fence: node.votes.fence(fence)),
         answered_by(records.DROP, lambda ballot: node.votes.drop(ballot)),
         answered_by(records.COPIES, lambda keys: node.mending.copies(keys)),
+        answered_by(records.VERIFY, lambda wanted: node.verification.asked(wanted)),
         answered_by(records.HOLDS, lambda sums: node.eviction.holds(sums)),
         answered_by(asked.STATUS, lambda _: [status.own_status(node)]),
         answered_by(asked.REPAIR, lambda job: node.jobs.asked(job)),

@@ -16,7 +16,7 @@ from protocol.bounds import COUNTER_MAX
 from server.core.base.state import State
 from server.core.commands.table import commands_by_name, find_command
 from server.core.messages import kinds
-from server.core.messages.kinds import Covered, Relay, Relayed, nothing
+from server.core.messages.kinds import Covered, Differences, Relay, Relayed, nothing
 from server.core.messages.questions import KINDS
 from server.core.messages.reader import HEADER_ITEMS, Malformed, Reader, number_in, request_number_in, shown
 from server.core.requests.reads import Reads
@@ -49,6 +49,7 @@ class Incoming:
         self._commands = commands_by_name()
         self._readers: dict[bytes, Callable[[Reader], Any]] = {name: kind.read for name, kind in KINDS.items()}
         self._readers[b"RECORDS"] = self._records
+        self._readers[b"DIFFER"] = self._differences
         self._readers[b"RELAY"] = self._relay
         self._readers[b"RELAYED"] = self._relayed
         self._readers[b"COVERED"] = self._covered
@@ -79,6 +80,14 @@ class Incoming:
         if wanted is not None and len(records) != wanted:
             raise Malformed(f"{len(records)} records, {wanted} were asked for")
         return records
+
+    def _differences(self, items: Reader) -> Differences:
+        """Of a group of reads that we follow: a state of each key."""
+        told = kinds.DIFFER.read(items)
+        wanted = self._reads.keys_in(items.number)
+        if wanted is not None and len(told.states) != wanted:
+            raise Malformed(f"states of {len(told.states)} keys, {wanted} were asked for")
+        return told
 
     def _relay(self, items: Reader) -> Relay:
         """HOT. Commands of keys, for only such are relayed. One that we do not know is a newer node's and gets an error."""

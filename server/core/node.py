@@ -12,8 +12,6 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from protocol.frames import BODY_BYTES
-from protocol.peer_versions import ORDERLY
 from protocol.slots import key_slot
 from server.core.answerers import answerers
 from server.core.base.clock import HybridClock
@@ -32,6 +30,7 @@ from server.core.membership.addresses import Addresses
 from server.core.membership.copies import Copies
 from server.core.membership.eviction import Eviction
 from server.core.membership.farewell import Farewell
+from server.core.membership.filling import Filling
 from server.core.membership.lives import Lives
 from server.core.membership.membership import Membership
 from server.core.membership.steward import Steward
@@ -46,6 +45,7 @@ from server.core.repair.jobs import RepairJobs
 from server.core.repair.mending import Mending
 from server.core.repair.scrub import Scrub
 from server.core.repair.tasks import RepairTasks
+from server.core.repair.verification import Verification
 from server.core.requests.reads import Reads
 from server.core.requests.relays import STALE, Relays
 from server.core.requests.writes import Writes
@@ -107,8 +107,6 @@ class Node:
         self._begin()
 
     def _begin(self) -> None:
-        self._large_bytes = self.state.config.large_message_bytes
-        self._body_bytes = min(BODY_BYTES, self._large_bytes)
         self.mending = Mending(self.state, self.questions, self.background)
         self.state.records.on_damage = self.mending.note
         self.votes = Votes(self.state, self.writes.in_flight, self.reads.is_overdue)
@@ -119,6 +117,7 @@ class Node:
         self.hint_replay = HintReplay(self.state, self.background, self.questions, self.eviction.notice)
         self.writes.let_go = self.eviction.notice
         self.scrub = Scrub(self.state, self.questions, self.background, self.collection, self.eviction.notice)
+        self.verification = Verification(self.state, self.background, self.scrub, self.mending)
         self.membership = Membership(
             self.state, self.background, self.computing, (self.reads, self.writes), self._layout_changed
         )
@@ -126,7 +125,8 @@ class Node:
         self.lives = Lives(self.state, self.dispatcher.close, self.dispatcher.reopen)
         self.addresses = Addresses(self.state, self.membership, self.copies, self.lives)
         self.transfers = Transfers(self.state, self.questions, self.background, self.membership)
-        self.tasks.others = self.transfers.tasks
+        self.filling = Filling(self.state, self.questions, self.background, self.membership)
+        self.tasks.others = lambda: self.transfers.tasks() + self.filling.tasks()
         self.steward = Steward(self.state, self.questions, self.background, self.membership)
         self.farewell = Farewell(
             self.state, self.questions, self.background, self.dispatcher.close, self.dispatcher.reopen
@@ -135,6 +135,7 @@ class Node:
         self.addresses.begin()
 
     def _layout_changed(self) -> None:
+        self.filling.review()
         self.hint_replay.review()
         self.eviction.notice()
         self.farewell.serve()
@@ -188,8 +189,9 @@ class Node:
 
     def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
         """Runs a command of several steps for `sink`."""
-        refusal = lambda: STALE if self.relays.is_late(sink) else None  # noqa: E731
-        Procedure(self.state, "command", steps, sink, number, refusal).start()
+        Procedure(
+            self.state, "command", steps, sink, number, lambda: STALE if self.relays.is_late(sink) else None
+        ).start()
 
     def route(self, key: bytes, deletes: bool = False) -> Route:
         """How requests for `key` go from here, at present; `deletes` for one that deletes it."""
@@ -212,7 +214,7 @@ class Node:
         state.going.pop(peer, None)
         self.membership.views.connected(peer, view)
         if capabilities:
-            self._note_capabilities(peer, capabilities)
+            state.note_capabilities(peer, capabilities)
         else:  # a node of the version before, which is told so by a message
             state.send(peer, state.message(b"ORDERLY", 0))
         if state.disk_full:
@@ -242,10 +244,6 @@ class Node:
         self.state.liveness.link_refused(peer, now_ms)
         self.state.cluster_time.cannot_reach(peer)
 
-    def _note_capabilities(self, peer: str, capabilities: Sequence[bytes]) -> None:
-        if ORDERLY in capabilities:
-            self.state.orderly[peer] = None
-
     def greeted(self, peer: str, now_ms: int, capabilities: Sequence[bytes] = ()) -> None:
         """`peer` has opened a connection to us, perhaps as a new process with a new clock, and has announced these
         capabilities."""
@@ -253,7 +251,8 @@ class Node:
         self.state.going.pop(peer, None)
         self.state.full.pop(peer, None)  # should it be, it says so now
         self.state.orderly.pop(peer, None)
-        self._note_capabilities(peer, capabilities)
+        self.state.comparing.pop(peer, None)
+        self.state.note_capabilities(peer, capabilities)
         self.state.liveness.heard(peer, now_ms)
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
@@ -357,7 +356,7 @@ class Node:
         self.relays.launch()
         self.farewell.look()
         replies = [(session, data) for session in due if (data := session.flush()) or session.flushed]
-        messages, large = drain_messages(state, self._large_bytes, self._body_bytes)
+        messages, large = drain_messages(state)
         closing = [session for session in self._closing if session.is_broken or not session.in_flight]
         self._closing = [session for session in self._closing if session.in_flight and not session.is_broken]
         self.votes.keep_bound()
@@ -394,7 +393,3 @@ class Node:
     def has_more(self) -> bool:
         """Whether there is work that the last turn had no room for."""
         return bool(self._resuming) or self.reads.has_postponed
-
-    def retire(self) -> dict[bytes, bytes | None]:
-        """A last batch, to be committed after the last turn of a clean stop: the next start is quicker with it."""
-        return self.state.records.retire()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from protocol.frames import seal_small
+from protocol.frames import BODY_BYTES, seal_small
 from server.core.base.sinks import Flushed, Session
 from server.core.base.state import State
 
@@ -33,9 +33,11 @@ class Outbox:
         self.turn = turn
 
 
-def drain_messages(state: State, large_bytes: i64, body_bytes: i64) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:
-    """HOT. What the turn says to each peer: messages under `large_bytes` in frames of about `body_bytes`, and the large
-    ones for themselves."""
+def drain_messages(state: State) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:
+    """HOT. What the turn says to each peer: small messages in frames, and those of `large_message_bytes` and more for
+    themselves."""
+    large_bytes: i64 = state.config.large_message_bytes
+    body_bytes = min(BODY_BYTES, large_bytes)
     large: list[bytes] = []
     large_messages: dict[str, list[bytes]] = {}
     messages: dict[str, bytes] = {}

@@ -26,7 +26,8 @@ they do not, but for one kind; the simulator's datagrams and pieces show it for 
     READ                              a read sees a write that was answered, as R and W overlap, and need not see others
     answers                           name what they answer
 
-    READ, SAME, RECORDS               a coordinator's reads, and an owner's answers
+    COMPARE, SAME, DIFFER             a coordinator's reads, and an owner's answers (comparison.py)
+    READ, SAME, RECORDS               the same for nodes of earlier versions
     STORE, KEEP, HINT                 records for an owner to keep, in a hurry or not, and for a stand-in of one
     STORED, KEPT, REFUSED             their confirmations, and what answers all that cannot be done
     COVERED                           a STORE to come answers relayed commands, too
@@ -70,7 +71,7 @@ from server.core.collection.late import carries_records
 from server.core.incoming import Incoming, Received
 from server.core.liveness.liveness import encode_table
 from server.core.messages import kinds
-from server.core.messages.kinds import Covered, Gossip, Hint, Kind, ReadGroup, Relay, Relayed, Timed, View
+from server.core.messages.kinds import Comparison, Covered, Gossip, Hint, Kind, ReadGroup, Relay, Relayed, Timed, View
 from server.core.messages.questions import ANSWER, ASK, KINDS, Ask
 from server.core.requests import replica
 from server.core.requests.relays import encode_indexes
@@ -79,9 +80,9 @@ if TYPE_CHECKING:
     from server.core.node import Node
 
 _NUMBER = struct.Struct(">Q")
-ANSWERS = (b"SAME", b"RECORDS", b"STORED", b"KEPT", b"REFUSED", b"COVERED", b"RELAYED", b"ANSWER")
+ANSWERS = (b"SAME", b"RECORDS", b"DIFFER", b"STORED", b"KEPT", b"REFUSED", b"COVERED", b"RELAYED", b"ANSWER")
 SAID_ONCE = (b"FULL", b"ORDERLY")  # on a link, and when it changes: a node that has not heard it must not go on
-REQUESTS = (b"READ", b"STORE", b"KEEP", b"HINT")  # those that REFUSED answers
+REQUESTS = (b"READ", b"COMPARE", b"STORE", b"KEEP", b"HINT")  # those that REFUSED answers
 HELD_MAX = 1024  # relays that wait for cluster time; further ones are sent back
 
 V = TypeVar("V")
@@ -215,7 +216,11 @@ class PeerMessages:
         reads, writes, questions = self._node.reads, self._node.writes, self._node.questions
         self._on(kinds.READ, self._read_here)
         self._on(kinds.SAME, lambda peer, number, _: reads.acked(peer, number))
-        self._on(kinds.RECORDS, reads.differ)
+        self._on(kinds.RECORDS, reads.told_all)
+        self._on(kinds.COMPARE, self._compare_here)
+        self._on(
+            kinds.DIFFER, lambda peer, number, told: reads.told_differences(peer, number, told.states, told.records)
+        )
         self._on(kinds.STORE, lambda peer, number, pairs: self._store(peer, number, pairs, True))
         self._on(kinds.KEEP, lambda peer, number, pairs: self._store(peer, number, pairs, False))
         self._on(kinds.HINT, self._hint)
@@ -248,6 +253,9 @@ class PeerMessages:
     def _read_here(self, peer: str, number: int, group: ReadGroup) -> None:
         replica.read(self._state, peer, number, group.digest, group.keys)
 
+    def _compare_here(self, peer: str, number: int, group: Comparison) -> None:
+        replica.compare(self._state, peer, number, group.checksums, group.keys)
+
     def _cover(self, peer: str, number: int, covered: Covered) -> None:
         self._node.relays.cover(peer, number, covered.group, covered.indexes)
 
@@ -265,42 +273,47 @@ class PeerMessages:
         state = self._state
         ours = not pairs or state.owns(pairs[0])
         refusal = replica.store(state, pairs) if ours else replica.take_in(state, pairs)
+        if refusal is not None and ours:
+            self._store_when_mended(peer, number, pairs, in_a_hurry, refusal, state.clock.last, self._reading)
+        else:
+            self._confirm(peer, number, in_a_hurry, refusal)
+
+    def _confirm(self, peer: str, number: int, in_a_hurry: bool, refusal: str | None) -> None:
+        """HOT. A group of records is stored, or refused. The commands that its STORE answers have their reply now."""
+        state, relays = self._state, self._node.relays
         if refusal is not None:
             state.send(peer, state.message(b"REFUSED", number))
         elif in_a_hurry:
             state.send(peer, state.message(b"STORED", number))
         else:
             state.kept.setdefault(peer, []).append(number)
-        if (peer, number) in self._node.relays.covered:
-            self._answer_covered(peer, number, pairs, refusal, state.clock.last, self._reading)
+        if (peer, number) in relays.covered:
+            relays.stored(peer, number, refusal)
 
-    def _answer_covered(
-        self, peer: str, number: int, pairs: list[bytes], refusal: str | None, stamp: int, reading: int
+    def _store_when_mended(
+        self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool, refusal: str, stamp: int, reading: int
     ) -> None:
-        """HOT. The commands that a STORE answers have their reply once it is stored here."""
-        if refusal is None:
-            self._node.relays.stored(peer, number, None)
-        else:
-            self._answer_when_mended(peer, number, pairs, refusal, stamp, reading)
-
-    def _answer_when_mended(
-        self, peer: str, number: int, pairs: list[bytes], refusal: str, stamp: int, reading: int
-    ) -> None:
-        """It has met a damaged record, perhaps. What has waited behind a fence meanwhile is not stored any more."""
-        state, node = self._state, self._node
+        """A group could not be stored. If it was to be merged into damaged records it waits until they are mended, a moment
+        later: a damaged record must not cost the acknowledgement of the others. What has waited behind a fence meanwhile is
+        not stored any more; `stamp` and `reading` are our clock and its sender's when it came."""
+        state, mending = self._state, self._node.mending
 
         def again() -> None:
             late = state.fence >= stamp or reading <= state.fences.get(peer, -1)
             reason = refusal if late else replica.store(state, pairs)
-            if (peer, number) in node.relays.covered:
-                self._answer_covered(peer, number, pairs, reason, stamp, reading)
+            if reason is None or late:
+                self._confirm(peer, number, in_a_hurry, reason)
+            else:
+                self._store_when_mended(peer, number, pairs, in_a_hurry, reason, stamp, reading)
 
         def fail() -> None:
-            if (peer, number) in node.relays.covered:
-                node.relays.stored(peer, number, refusal)
+            self._confirm(peer, number, in_a_hurry, refusal)
 
-        if not node.mending.park(node.mending.first_of(pairs[::2]), again, fail):
-            node.relays.stored(peer, number, refusal)
+        keys = pairs[::2]
+        _, damaged = state.records.get_each(keys)  # all are noted, so that they are mended together
+        last = keys[damaged[-1]] if damaged else None
+        if not mending.park(last, again, fail):
+            fail()
 
     def _refuse_late(self, peer: str, kind: bytes, number: int) -> None:
         """Records from behind a fence (see late.py)."""

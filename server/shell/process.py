@@ -32,6 +32,7 @@ from server.core.ring.addresses import is_wildcard
 from server.core.ring.layout import LayoutError, Member
 from server.shell import crash
 from server.shell.addresses import AddressError, advertised_address
+from server.shell.caches import memory_bytes, with_caches
 from server.shell.directory import DirectoryError, Place, Wishes, check_unused, open_directory, put_aside, remember
 from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
 from server.shell.files import FileShares, allow_files
@@ -95,12 +96,12 @@ def _run(options: argparse.Namespace) -> int:
 def _open(config: Config, directory: Path, files: FileShares) -> Engine:
     """The engine of the directory; on a full disk it gets the reserve. Raises StorageError."""
     try:
-        return open_engine(config.engine, directory / "data", files_max=files.storage)
+        return open_engine(config.engine, directory / "data", config.block_cache_bytes, files.storage)
     except StorageFull as error:
         if not release_reserve(directory):
             raise
         log.warning("%s; the reserve is given away", error)
-    return open_engine(config.engine, directory / "data", files_max=files.storage)
+    return open_engine(config.engine, directory / "data", config.block_cache_bytes, files.storage)
 
 
 def _reopened(engine: Engine, config: Config, directory: Path) -> bool:
@@ -205,14 +206,17 @@ def _reachable(text: str) -> str:
 
 
 def read_config(path: Path | None, overrides: dict[str, str]) -> Config:
-    """The settings of a TOML file with `overrides` over them. Raises ConfigError, OSError."""
+    """The settings of a TOML file with `overrides` over them, and the sizes of caches that fit this machine.
+
+    Raises ConfigError, OSError.
+    """
     settings: dict[str, Any] = {}
     if path is not None:
         try:
             settings = tomllib.loads(path.read_text())
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
-    return Config.of(settings | overrides)
+    return with_caches(Config.of(settings | overrides), settings, memory_bytes())
 
 
 def make_node(member: Member, engine: Engine, config: Config) -> Node:

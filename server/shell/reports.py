@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from server.core.base.clock_report import in_words
 from server.core.node import Node
@@ -22,6 +23,7 @@ class Reports:
         self._complaints: list[str] = []  # of our clock: by whom
         self._http_refused = 0
         self._http_report_due_ms = 0
+        self._filled: dict[str, Any] | None = None
 
     def make(self, now_ms: int) -> None:
         """Logs what is new; meant to be called once a second."""
@@ -29,6 +31,21 @@ class Reports:
         self._clock()
         self._http(now_ms)
         self._copies_refused()
+        self._filling()
+
+    def _filling(self) -> None:
+        """A node that has lost its disk gets back what it owns."""
+        is_filling = self._node.state.lacks_records
+        [row] = self._node.filling.tasks() or [{}]
+        if is_filling and self._filled is None:
+            log.warning("this node has none of the data that it owns: it is being filled by the other owners")
+        elif not is_filling and self._filled is not None:
+            log.info(
+                "this node is whole: %d keys, %d fetched from the other owners",
+                self._node.state.records.keys,
+                row["keys_repaired"],
+            )
+        self._filled = row if is_filling else None
 
     def left(self) -> None:
         """Says so if this node was a member once and is none any more, and what is to become of it."""

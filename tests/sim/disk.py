@@ -49,7 +49,7 @@ class DamagedBlock(ValueError):
 
 
 class Disk:
-    """`get` and `scan` are `server.core.records.records.Store`; the rest is the shell's and the faults'."""
+    """`get`, `get_many` and `scan` are `server.core.records.records.Store`; the rest is the shell's and the faults'."""
 
     def __init__(self, node: str, log: list[Change], events: Events) -> None:
         self.node = node
@@ -57,6 +57,7 @@ class Disk:
         self._synced: dict[bytes, bytes] = {}
         self._unsynced: list[Batch] = []
         self._unreadable: dict[bytes, None] = {}
+        self._bad_blocks: dict[bytes, None] = {}  # keys at which no scan gets on, whatever is written there
         self._log = log
         self._events = events
         self._sorted: list[bytes] | None = None  # the keys in order, until they change
@@ -68,6 +69,10 @@ class Disk:
             raise DamagedBlock(f"the block of {key!r} is damaged")
         return self.data.get(key)
 
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """The values under storage keys. Raises DamagedBlock if one cannot be read."""
+        return [self.get(key) for key in keys]
+
     def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` pairs from `start` (included) to `end` (not), ascending, up to `bytes_max`. Raises DamagedBlock."""
         if self._sorted is None:
@@ -77,6 +82,8 @@ class Disk:
         last = len(keys) if end is None else bisect_left(keys, end)
         pairs: list[tuple[bytes, bytes]] = []
         for key in keys[first : min(last, first + limit)]:
+            if key in self._bad_blocks:
+                raise DamagedBlock(f"the block of {key!r} is damaged")
             pairs.append((key, self._readable(key)))
             bytes_max -= len(pairs[-1][1])
             if bytes_max <= 0:
@@ -137,6 +144,7 @@ class Disk:
         before, self.data, self._synced, self._sorted = self.data, dict(data), dict(data), None
         self._unsynced.clear()
         self._unreadable = {key: None for key in self._unreadable if cause is Cause.LOSS and key in data}
+        self._bad_blocks = {key: None for key in self._bad_blocks if cause is Cause.LOSS and key in data}
         for key in sorted(before.keys() | data.keys()):
             if before.get(key) != data.get(key):
                 self._note(key, data.get(key), cause)
@@ -156,6 +164,11 @@ class Disk:
         """The engine cannot read what lies under a storage key, whatever it is, until something is written there."""
         self._unreadable[key] = None
         self._note(key, None, Cause.DAMAGE)
+
+    def damage_sorted_file(self, key: bytes) -> None:
+        """As `damage_block`, but what is written there later lies elsewhere: scans go on to meet the block."""
+        self.damage_block(key)
+        self._bad_blocks[key] = None
 
     def damage_some(self, rng: random.Random) -> bytes | None:
         """Flips a bit of a stored record, or makes its block unreadable; answers where, None if there is none."""

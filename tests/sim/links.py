@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from protocol import resp
 from protocol.frames import DamagedFrame, FrameReader, Item
+from protocol.peer_versions import CAPABILITIES
 from protocol.pieces import PieceQueue
 from protocol.requests import RequestLimits, RequestReader
 from server.core.membership.addresses import STOPPED, UNREACHABLE, looked_for
@@ -178,7 +179,7 @@ class Link:
         if self._pipe is not None and self._pipe.open:
             self._open = True
             self._failed = False
-            self._host.running.connected(self.peer, self._host.now_ms(), view)
+            self._host.running.connected(self.peer, self._host.now_ms(), CAPABILITIES, view)
 
     def _lost(self) -> None:
         self._deliver(self._closed)
@@ -264,9 +265,9 @@ class Inlet:
             reason = self._reason(introduction)
             if not reason:
                 self.process = introduction[4]
-                self._host.running.greeted(self.sender, self._host.now_ms())
+                self._host.running.greeted(self.sender, self._host.now_ms(), CAPABILITIES)
                 self._host.links.arrived(self)
-            self._view = self._host.running.membership.view()
+            self._view = self._host.running.membership.views.words()
             self._answer(reason)
 
     def _reason(self, introduction: list[bytes]) -> str:

@@ -193,9 +193,7 @@ def _damage_running(world: World, host: Host, key: bytes) -> None:
     record = world.stored(host, key)
     assert record is not None
     host.disk.damage(storage_key(key), record[:-1] + b"?")
-    records = host.running.state.records
-    records._young.clear()
-    records._old.clear()
+    host.running.state.records.cache.clear()
 
 
 def test_the_cache_saves_what_the_disk_has_lost() -> None:

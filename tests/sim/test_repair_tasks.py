@@ -82,6 +82,10 @@ def test_a_repair_makes_all_owners_equal_and_counts(world: World) -> None:
         "bytes_sent": 0,
         "node": "n2",
         "error": "",
+        "keys_verified": 3 * 200 + 30 * 3,
+        "mended": {},
+        "lost": {},
+        "unreadable": {},
     }
     payload = 90 * 2 * (len(record(1)) + 12)
     assert payload < ended["bytes_sent"] < 4 * payload

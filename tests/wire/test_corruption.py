@@ -31,6 +31,7 @@ from tests.wire.repairs import (
 
 KEYS = 1500
 CONFIG = "repair_interval_ms = 1000\nscrub_interval_ms = 1000\n"
+UNREPAIRED = "repair_interval_ms = 600000\nscrub_interval_ms = 86400000\n"  # by itself
 MakeCluster = Callable[..., WireCluster]
 
 
@@ -67,6 +68,17 @@ def _flip_in_files(node: WireNode, pattern: str, share: float) -> None:
     for path in files:
         content = path.read_bytes()
         path.write_bytes(_flipped(content, int(len(content) * share)))
+
+
+def _flip_block_of(node: WireNode, name: str) -> None:
+    """Turns over a byte in the block in which the record of a stopped node lies."""
+    with closing(open_disk(node)) as engine:
+        record = engine.get(storage_key(name.encode()))
+    assert record is not None
+    holders = [path for path in (node.directory / "data").glob("*.sst") if record in path.read_bytes()]
+    assert len(holders) == 1, "it is stored once, and not compressed"
+    content = holders[0].read_bytes()
+    holders[0].write_bytes(_flipped(content, content.index(record)))
 
 
 def _assert_served(cluster: WireCluster, values: Values) -> None:
@@ -119,6 +131,40 @@ def test_a_flipped_byte_in_a_data_file_is_mended(make_cluster: MakeCluster) -> N
     wait_whole(cluster)
     _assert_served(cluster, values)
     assert counters(victim)["records_lost"] == 0
+
+
+def test_a_damaged_block_on_each_of_three_nodes_costs_nobody_an_answer(make_cluster: MakeCluster) -> None:
+    """Each at another place, so that every key keeps two sound copies: reads are right at once, and a repair mends all."""
+    cluster = make_cluster(config=UNREPAIRED)
+    values = _values("v")
+    write(cluster.nodes, values)
+    wait_delivered(cluster)
+    cluster.stop()
+    in_order = sorted(values, key=lambda name: storage_key(name.encode()))
+    for node, place in zip(cluster.nodes, (KEYS // 4, KEYS // 2, 3 * KEYS // 4), strict=True):
+        _flip_block_of(node, in_order[place])
+    cluster.start()
+    for node in cluster.nodes:
+        wait_for(lambda node=node: set(node.states().values()) == {"up"}, "all are up")  # type: ignore[misc]
+    for node in cluster.nodes:
+        with node.client() as client:
+            pipeline = client.pipeline(transaction=False)
+            for name in values:
+                pipeline.get(name)
+            assert pipeline.execute(raise_on_error=False) == list(values.values())
+            assert client.mget(list(values)) == list(values.values())
+    done = repair(cluster.nodes[1])
+    assert set(done["mended"]) == {"n1", "n2", "n3"}, done
+    assert done["error"] == ""
+    assert not done["lost"]
+    met = [counters(node)["records_mended"] for node in cluster.nodes]
+    again = repair(cluster.nodes[2])
+    assert not again["mended"], "the disks were read once more, and nothing was found"
+    assert again["keys_verified"] == 3 * KEYS
+    assert [counters(node)["records_mended"] for node in cluster.nodes] == met
+    summary = cluster.nodes[0].document("DYN.CLUSTER", "STATUS")["summary"]
+    assert "n1 cannot read all of its store" in summary, "the blocks are bad still, and what to type is said"
+    _assert_served(cluster, values)
 
 
 @pytest.mark.parametrize("pattern", ["MANIFEST-*", pytest.param("*.log", marks=pytest.mark.soak)])

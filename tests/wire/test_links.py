@@ -123,7 +123,7 @@ class _Transport:
 def test_a_link_introduces_its_node_with_the_version_of_its_layout_and_says_whom_it_is_for() -> None:
     shell, transport = _Shell(), _Transport()
     Link(shell, "n2", "127.0.0.1:1").connection_made(transport)  # type: ignore[arg-type]
-    words = ("c", "n1", 1, 2, 3, "FOR", "n2", "PIECES", "MAX", 1, "CAN", "orderly,pieces,view")
+    words = ("c", "n1", 1, 2, 3, "FOR", "n2", "PIECES", "MAX", 1, "CAN", "orderly,pieces,view,compares")
     assert transport.written == [resp.command(b"DYN.PEER", 1, *words)]
 
 

@@ -48,7 +48,10 @@ def test_a_wiped_node_is_filled_by_itself_and_a_repair_finds_nothing_more(
     wait_for(lambda: _records(n3) == KEYS, "n3 is filled")
     task = _repaired(n2)
     assert (task["state"], task["keys_compared"], task["partitions_done"]) == ("done", KEYS, 128)
-    assert n1.document("DYN.TASK", "LIST")["tasks"] == [task]
+    filled, repaired = n1.document("DYN.TASK", "LIST")["tasks"]
+    assert repaired == task
+    assert (filled["task"][:8], filled["state"], filled["keys_compared"]) == ("fill-n3-", "done", KEYS)
+    assert f"this node is whole: {KEYS} keys" in n3.log
 
 
 def test_clean_stops_keep_the_trees(make_cluster: Callable[..., WireCluster]) -> None:

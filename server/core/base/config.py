@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields, replace
 
 LEAF_BITS_MIN = 14  # a leaf is a slot then, and a partition is never less
 LEAF_BITS_MAX = 24  # 128 MiB
+CACHE_MEMORY_PERCENT_MAX = 80  # the rest of the node, and the kernel's cache of its files, need some, too
 
 
 class ConfigError(ValueError):
@@ -28,7 +29,9 @@ class Config:
     # Storage
     engine: str = "rocksdb"
     fsync: str = "everysec"
-    record_cache_bytes: int = 128 << 20
+    cache_memory_percent: int = 10  # of the machine's memory: for the two caches below, unless the settings name them
+    record_cache_bytes: int = 128 << 20  # of records, as Python objects: four fifths of that share
+    block_cache_bytes: int = 64 << 20  # of RocksDB's blocks: one fifth of that share
     disk_free_bytes_min: int = 64 << 20  # below this, writes are refused with DISKFULL before the engine would fail
 
     # Data
@@ -119,6 +122,8 @@ class Config:
             raise ConfigError(f"setting 'engine' must be memory or rocksdb, not {config.engine!r}")
         if not LEAF_BITS_MIN <= config.tree_leaf_bits <= LEAF_BITS_MAX:
             raise ConfigError(f"setting 'tree_leaf_bits' must be from {LEAF_BITS_MIN} to {LEAF_BITS_MAX}")
+        if config.cache_memory_percent > CACHE_MEMORY_PERCENT_MAX:
+            raise ConfigError(f"setting 'cache_memory_percent' must be {CACHE_MEMORY_PERCENT_MAX} at most")
         if not config.repair_interval_ms:
             raise ConfigError("setting 'repair_interval_ms' must be positive")
         if config.fsync not in ("always", "everysec", "no"):

@@ -42,6 +42,15 @@ class Tally:
         """How many acknowledgements count towards `wanted`."""
         return len(self.acked)
 
+    def copy(self) -> Tally:
+        """Another tally that stands as this one does."""
+        tally = Tally(self.replicas, self.wanted)
+        tally.acked |= self.acked
+        tally.failed |= self.failed
+        tally.hinted = self.hinted
+        tally.verdict = self.verdict
+        return tally
+
     def ack(self, replica: str) -> Verdict:
         """`replica` has done what was asked. Idempotent."""
         self.acked.add(replica)

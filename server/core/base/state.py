@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from protocol.frames import encode_message
+from protocol.peer_versions import COMPARES, ORDERLY
 from server.core.base.clock import HybridClock
 from server.core.base.cluster_time import ClusterTime
 from server.core.base.config import Config
@@ -52,6 +53,8 @@ class State:
     in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
     no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
     synced_turn = 0  # all turns up to this one are on the disk
+    is_filling = False  # this node has lost its disk and has not got everything back yet (filling.py)
+    lacks_records = False  # and it knows that others have more: what it does not hold is no vote
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
 
     def __init__(
@@ -98,7 +101,8 @@ class State:
     def _begin_peers(self) -> None:
         self.unexpected = Unexpected(self.records, self.statistics, self.member.name)
         self.records.on_unmergeable = self.unexpected.note_unmergeable
-        self.orderly: dict[str, None] = {}  # peers of this version, which has chains.py and short digests (reads.py)
+        self.orderly: dict[str, None] = {}  # peers that have chains.py and short digests (reads.py)
+        self.comparing: dict[str, None] = {}  # peers that answer reads key by key (comparison.py)
         self.messages: dict[str, list[bytes]] = {}
         self.trailing: dict[str, list[bytes]] = {}  # messages, however small, that must not pass large ones
         self.backlogged: dict[str, None] = {}  # peers that more large messages wait for than they take
@@ -253,6 +257,13 @@ class State:
         """An encoded message; each carries a reading of our hybrid clock, which the receiver's clock then follows. None is
         given that we might not stand by."""
         return encode_message((kind, self.clock.last if self.has_time else 0, number, *items))
+
+    def note_capabilities(self, peer: str, capabilities: Sequence[bytes]) -> None:
+        """`peer` has announced these capabilities (protocol/peer_versions.py)."""
+        if ORDERLY in capabilities:
+            self.orderly[peer] = None
+        if COMPARES in capabilities:
+            self.comparing[peer] = None
 
     def send(self, peer: str, message: bytes) -> None:
         """Queues an encoded message for `peer`, for the frame that the end of the turn makes of all it has for it."""

@@ -69,7 +69,17 @@ def _clients(node: Node) -> Facts:
 
 
 def _memory(node: Node) -> Facts:
-    return {**_given(node, _MEMORY_FACTS), "maxmemory": 0, "maxmemory_human": "0B", "maxmemory_policy": "noeviction"}
+    config = node.state.config
+    return {
+        **_given(node, _MEMORY_FACTS),
+        "maxmemory": 0,
+        "maxmemory_human": "0B",
+        "maxmemory_policy": "noeviction",
+        "cache_memory_percent": config.cache_memory_percent,
+        "record_cache_bytes": node.state.records.cache.size_bytes,
+        "record_cache_bytes_max": config.record_cache_bytes,
+        "block_cache_bytes_max": config.block_cache_bytes,
+    }
 
 
 def _persistence(node: Node) -> Facts:

@@ -20,7 +20,7 @@ from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
 from server.core.messages.record_questions import Sums
 from server.core.records.versions import DamagedRecord
-from server.core.repair.exchange_answers import PAGE_BYTES, Range, read_page, rest_of
+from server.core.repair.exchange_answers import PAGE_BYTES, Range, read_page, rest_of, split
 from server.core.ring.layout import Layout
 from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step, Steps
@@ -110,13 +110,12 @@ class Eviction:
         yield from self._background.spend(BATCH_KEYS)
         if self._state.layout is not layout:
             return []
-        try:
-            page = read_page(self._state.records, ranges)
-        except DamagedRecord:  # the engine cannot read there: what others know of it is mended, and we come again
+        page = read_page(self._state.records, ranges)
+        if page.gap_end:  # the engine cannot read there: what others know of it is mended, and we come again
             self._due = True
             first_slot, last_slot = layout.slot_range(partition)
             yield from self._scrub(first_slot, last_slot + 1)
-            return []
+            return split(ranges, page.gap_end)[1]
         keys = [key for key, _ in page.pairs if not self._state.hints.holds(key)]
         batch = self._batch(keys)
         confirmed = (yield from self._confirm(layout, keepers, batch)) if batch else batch

@@ -18,12 +18,12 @@ and is not fetched again. The pace is that of all background work.
 from __future__ import annotations
 
 import json
-from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any
 
 from server.core.base.state import State
 from server.core.membership.membership import NO, YES, Membership
+from server.core.membership.pace import Pace
 from server.core.messages import shapes
 from server.core.messages.kinds import View
 from server.core.messages.questions import Partitions
@@ -37,7 +37,6 @@ from server.core.work.questions import Answers, Questions
 
 LOOK_MS = 250
 SAMPLE_MS = 1000
-_SAMPLES = 10  # the pace is that of the last ten seconds
 _CHUNK_PARTITIONS = 16  # compared at a time, so that what is done stays done
 _DOCUMENT = b"transfer"
 
@@ -102,7 +101,7 @@ class Transfers:
         self._confirmed: dict[str, None] = {}  # members that sent each write here before that comparison
         self._expected: dict[int, int] = {}  # by partition: the keys that its source holds
         self._outcome = Outcome()
-        self._samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES)
+        self._pace = Pace()
         self._row: Document = {}
         self._saved = b""
         self._load()
@@ -152,22 +151,12 @@ class Transfers:
             "keys": keys,
             "keys_done": keys_done,
             "bytes_sent": self._outcome.bytes_sent,
-            "eta_s": self._eta_s(keys - keys_done, len(done) == len(self._wanted)),
+            "eta_s": 0 if len(done) == len(self._wanted) else self._pace.eta_s(keys - keys_done),
         }
 
     def tasks(self) -> list[Document]:
         """The latest transfer, as `dyn task` shows it."""
         return [self._row] if self._row else []
-
-    def _eta_s(self, keys: int, all_done: bool) -> int | None:
-        if all_done:
-            return 0
-        if len(self._samples) < 2:
-            return None
-        (first_ms, first), (last_ms, last) = self._samples[0], self._samples[-1]
-        if last <= first:
-            return None
-        return -(-keys * (last_ms - first_ms) // ((last - first) * 1000))
 
     def _keys_here(self, layout: Layout, partition: int) -> int:
         trees = self._state.records.trees
@@ -227,7 +216,7 @@ class Transfers:
         self._compared = {partition: {} for partition in self._wanted}
         self._confirmed.clear()
         self._expected.clear()
-        self._samples.clear()
+        self._pace = Pace()
         if self._wanted:
             if self._row.get("task") != name:
                 self._outcome = Outcome()
@@ -318,7 +307,7 @@ class Transfers:
             yield self._background.pause(SAMPLE_MS)
             document = self.document()
             if document is not None:
-                self._samples.append((self._state.now_ms, document["keys_done"]))
+                self._pace.note(self._state.now_ms, document["keys_done"])
                 self._note(document)
                 self._keep()
 

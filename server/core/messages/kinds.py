@@ -19,7 +19,8 @@ from protocol.bounds import COUNT_MAX, TIME_MS_MAX
 from protocol.resp import is_reply
 from server.core.liveness.gossip_table import TABLE_ENTRIES_MAX, TableEntry, decode_table
 from server.core.messages import shapes
-from server.core.messages.reader import Malformed, Reader
+from server.core.messages.comparison import OTHER, STATES
+from server.core.messages.reader import CHECKSUM_BYTES, Malformed, Reader
 from server.core.ring.change import Change, decode_known
 
 V = TypeVar("V")
@@ -68,7 +69,39 @@ class Hint(NamedTuple):
     pairs: list[bytes]
 
 
+class Comparison(NamedTuple):
+    """A coordinator's reads: the checksum of its record of each key, and the keys (comparison.py)."""
+
+    checksums: bytes
+    keys: list[bytes]
+
+
+class Differences(NamedTuple):
+    """How a replica's records stand to those of the coordinator: a state of each key, and the records that differ."""
+
+    states: bytes
+    records: list[bytes]
+
+
+def _comparison(items: Reader) -> Comparison:
+    group = Comparison(items.packed(CHECKSUM_BYTES), items.storage_keys())
+    if not group.keys or len(group.checksums) != CHECKSUM_BYTES * len(group.keys):
+        raise Malformed(f"{len(group.checksums) // CHECKSUM_BYTES} checksums of {len(group.keys)} keys")
+    return group
+
+
+def _differences(items: Reader) -> Differences:
+    told = Differences(items.data(), items.records(()))
+    if told.states.strip(STATES):
+        raise Malformed("a state of a key that there is not")
+    if told.states.count(OTHER) != len(told.records):
+        raise Malformed(f"{len(told.records)} records, {told.states.count(OTHER)} differ")
+    return told
+
+
 READ: Final = Kind(b"READ", _read_group)
+COMPARE: Final = Kind(b"COMPARE", _comparison)
+DIFFER: Final = Kind(b"DIFFER", _differences)
 SAME: Final = Kind(b"SAME", nothing)
 RECORDS: Final = Kind(b"RECORDS", lambda items: items.records(_NO_RECORD))  # of each key asked, empty for none
 STORE: Final = Kind(b"STORE", lambda items: items.pairs())  # storage key, record, …
@@ -227,6 +260,6 @@ FULL: Final = Kind(b"FULL", lambda items: items.header_number(2))  # what the se
 ORDERLY: Final = Kind(b"ORDERLY", nothing)
 
 PLAIN_KINDS: Final[Sequence[Kind[Any]]] = (  # all but questions and their answers
-    READ, SAME, RECORDS, STORE, KEEP, HINT, STORED, KEPT, REFUSED, RELAY, RELAYED, COVERED, CLOCK, TIME, TIMED, CLOCKOFF,
-    GOSSIP, LAYOUT, VIEW, MARK, STAGED, COPY, FULL, ORDERLY,
+    READ, COMPARE, SAME, DIFFER, RECORDS, STORE, KEEP, HINT, STORED, KEPT, REFUSED, RELAY, RELAYED, COVERED, CLOCK, TIME,
+    TIMED, CLOCKOFF, GOSSIP, LAYOUT, VIEW, MARK, STAGED, COPY, FULL, ORDERLY,
 )  # fmt: skip

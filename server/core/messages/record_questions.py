@@ -11,6 +11,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 
 from protocol.bounds import COUNTER_MAX
+from protocol.slots import SLOTS
 from server.core.messages import shapes
 from server.core.messages.asking import NAME_BYTES_MAX, Items, Question, bytes_for, done, json_answer, partitions_in
 from server.core.messages.reader import CHECKSUM_BYTES, Malformed, Reader, is_storage_key, shown
@@ -133,10 +134,18 @@ def _listing(items: Reader) -> Listing:
     return Listing(epoch, mode, [_range(items) for _ in range((items.left() + 1) // 2)])
 
 
+def _place(items: Reader) -> bytes:
+    """A place of the key space, its end included."""
+    place = items.data()
+    if not len(place) >= 2 or place > b"\x40\0\0\0":
+        raise Malformed(f"{shown(place)} is no place of the key space")
+    return place
+
+
 def _listing_answer(items: Reader, asked: Items) -> list[bytes]:
     head = [b"%d" % items.flag(), items.data()]
     if head[1] == UNREADABLE:
-        return head
+        return head + ([_place(items)] if items.left() else [])  # where the gap ends; the version before does not say
     if head[1] and not is_storage_key(head[1]):
         raise Malformed(f"{shown(head[1])} is no storage key")
     if asked[1] == b"r":
@@ -195,6 +204,20 @@ def _copies_answer(items: Reader, asked: Items) -> list[bytes]:
     return copies
 
 
+class Verify(NamedTuple):
+    """A run that reads all that is held of some partitions (verification.py): begun, or asked how far it is."""
+
+    epoch: int
+    run: str
+    partitions: list[int]
+
+
+def _verify(items: Reader) -> Verify:
+    epoch, run = items.epoch(), items.text(NAME_BYTES_MAX)
+    return Verify(epoch, run, [items.integer(SLOTS - 1) for _ in range(items.left())])
+
+
+VERIFY: Final = Question(b"VERIFY", _verify, json_answer(shapes.VERIFY))
 COPIES: Final = Question(b"COPIES", lambda items: items.storage_keys(), _copies_answer)
 HOLDS: Final = Question(
     b"HOLDS",
@@ -256,4 +279,5 @@ DROP: Final = Question(b"DROP", _ballot, lambda items, asked: [b"%d" % items.cou
 
 ALL: Final = (
     PAGE, HEADS, KEYCOUNTS, HASHES, LIST, FETCH, MERGE, ABSORB, COPIES, HOLDS, HINTS, VOTE, LINE, FENCE, DROP,
+    VERIFY,
 )  # fmt: skip

@@ -151,15 +151,29 @@ TRANSFER = fields(
         "eta_s": nothing_or(real),
     }
 )
+FILLED = fields(
+    {
+        **dict.fromkeys(("partitions", "partitions_done", "keys", "keys_done", "percent", "bytes_sent"), COUNT),
+        "eta_s": nothing_or(real),
+    }
+)
+FILLING = fields({"state": TASK_STATE, "task": text, "started_ms": TIME_MS, "node": text, "error": text})
 STATUS = fields(
     {"keys": COUNT, "hints_held": COUNT, "behind": BEHIND},
     {
-        "damaged": COUNT, "mended": COUNT, "lost": COUNT, "disk_full": truth, "disk_room": integer(2),
+        "damaged": COUNT, "mended": COUNT, "lost": COUNT, "unreadable": COUNT, "disk_full": truth, "disk_room": integer(2),
         "transfer": nothing_or(TRANSFER), "to_let_go": COUNT, "copies": mapped(node_id, listed(text)),
         "wall_ms": TIME_MS, "gone_back": listed(node_id), "taken_back": listed(node_id), "aside": text,
-        "failing": mapped(text, fields({"errors": COUNT, "error": text})), "internal_errors": COUNT,
+        "filling": nothing_or(FILLED), "failing": mapped(text, fields({"errors": COUNT, "error": text})),
+        "internal_errors": COUNT,
     },
 )  # fmt: skip
+VERIFY = fields(
+    {
+        "state": one_of("running", "done"),
+        **dict.fromkeys(("keys", "mended", "lost", "unreadable", "waiting"), COUNT),
+    }
+)
 HINTS = fields(
     {
         "hints": listed(fields({"owner": node_id, "count": COUNT, "bytes": COUNT, "oldest_s": COUNT})),

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from protocol.bounds import TIME_MS_MAX
+from protocol.slots import SLOTS
 from server.core.base import clock_report
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.operators.documents import Document, behind_of, by_name, encode
@@ -28,6 +29,7 @@ from server.core.operators.troubles import (
     set_back,
 )
 from server.core.ring.addresses import shown_address
+from server.core.ring.change import REMOVE
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
 
 if TYPE_CHECKING:
@@ -43,9 +45,11 @@ def own_status(node: Node) -> bytes:
     state = node.state
     return encode({"keys": state.records.live, "hints_held": state.hints.total, "behind": state.hints.behind,
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
-                   "lost": state.statistics.records_lost, "disk_full": state.disk_full,
+                   "lost": state.statistics.records_lost, "unreadable": len(state.records.unreadable),
+                   "disk_full": state.disk_full,
                    "disk_room": state.room,
                    "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
+                   "filling": node.filling.document(),
                    "copies": node.copies.seen(), "wall_ms": min(max(0, state.wall_ms), TIME_MS_MAX),
                    "gone_back": node.lives.refused(), "taken_back": list(node.lives.accepted),
                    "aside": node.lives.aside(), "failing": node.background.failing(),
@@ -94,8 +98,8 @@ def amiss(node: Node, layout: Layout, told_by: Mapping[str, Document], asked_ms:
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
     off = clock_report.remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
     gone_back = set_back(layout, told_by, bool(node.lives.refusers))
-    inside = full(layout, told_by) + damage(layout, told_by) + failing(layout, told_by)
-    return missed + inside + copies(node, layout, told_by) + gone_back + off
+    disks = filling(layout, told_by) + full(layout, told_by) + damage(layout, told_by)
+    return missed + disks + failing(layout, told_by) + copies(node, layout, told_by) + gone_back + off
 
 
 def _nodes(
@@ -124,10 +128,9 @@ def _nodes(
             entry["reason"] = reason
         if member.id in copied:
             entry["copies"] = copied[member.id]
-        if told.get("failing"):
-            entry["failing"] = told["failing"]
-        if told.get("internal_errors"):
-            entry["internal_errors"] = told["internal_errors"]
+        for field in ("failing", "internal_errors", "filling"):
+            if told.get(field):
+                entry[field] = told[field]
         nodes.append(entry if layout.phase == SETTLED else entry | {"transfer": told.get("transfer")})
     return nodes
 
@@ -190,6 +193,32 @@ def _room(told: Mapping[str, Any]) -> int:
     return int(told.get("disk_room", FOR_DELETIONS if told.get("disk_full") else FOR_WRITES))
 
 
+def filling(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
+    """Which nodes have not got yet what they should have: until they have it, no other copy of their data may be lost."""
+    remarks = []
+    for member in by_name(layout):
+        told = told_by.get(member.id, {}).get("filling")
+        if told is None and is_short_of_copies(layout, member.id):
+            told = told_by.get(member.id, {}).get("transfer") or {}
+        if told is not None:
+            keys, eta_s = told.get("keys"), told.get("eta_s")
+            percent = told["percent"] if "percent" in told else 100 * told["keys_done"] // keys if keys else 0
+            remarks.append(f"{member.name} is being filled, {percent} %" + (f", about {eta_s} s" if eta_s else ""))
+    return remarks
+
+
+def is_short_of_copies(layout: Layout, node: str) -> bool:
+    """Whether `node` fetches what has a copy less meanwhile, since a member was taken out that could not give its own."""
+    if layout.phase != TRANSFER or not any(
+        change.epoch == layout.epoch and (change.kind == REMOVE or change.gone) for change in layout.log
+    ):
+        return False
+    return any(
+        node in layout.owners[partition] and node not in former and len(former) < len(layout.owners[partition])
+        for partition, former in layout.former
+    )
+
+
 def damage(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
     """What the nodes tell of damaged records that could not be mended yet, or not at all."""
     remarks = []
@@ -197,6 +226,12 @@ def damage(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
         told = told_by.get(member.id, {})
         if told.get("damaged"):
             remarks.append(f"{member.name} has {told['damaged']} damaged records that wait for copies of other owners")
+        if told.get("unreadable"):
+            remarks.append(
+                f"{member.name} cannot read all of its store ({told['unreadable']} of {SLOTS} slots are hit): other owners "
+                "serve what lay there and it is mended, but the node will refuse writes once its store is compacted; start "
+                "it once with `dyn node start --dir DIR --rebuild`: the others fill it"
+            )
         if told.get("lost"):
             remarks.append(
                 f"{member.name} has lost {told['lost']} records since it started: they were damaged and nobody had a sound "

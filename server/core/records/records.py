@@ -2,10 +2,9 @@
 
 Theory. A turn changes memory first and commits at its end, so reads within it must see writes that are not yet in the
 engine. Both that overlay and the cache of records read before are one dictionary: a write puts its record there and
-into the batch; the batch is handed out once, at the end of the turn. The cache is two generations of a dictionary:
-when the young one is full it becomes the old one, and what is used again moves back. That keeps about the most recently
-used records at the cost of one look-up, with no bookkeeping on a hit. Generations turn over only between turns, so an
-uncommitted record is always found.
+into the batch; the batch is handed out once, at the end of the turn. The cache (cache.py) forgets records only between
+turns, so an uncommitted record is always found. What a group of reads needs from the engine is fetched in one call, or in
+a few where records are large.
 
 A record that comes from the engine is verified (P11) before anybody sees it; a damaged one is counted, told to
 `on_damage`, and raises until `mend` has put a sound one in its place (mending.py).
@@ -16,7 +15,7 @@ is kept here because here every change of a record comes by.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from librt.strings import BytesWriter, write_i16_be
@@ -25,6 +24,7 @@ from xxhash import xxh32_digest
 
 from protocol.slots import SLOTS, key_slot
 from server.core.records import versions
+from server.core.records.cache import ENTRY_OVERHEAD_BYTES, SHARD_BYTE, RecordCache
 from server.core.records.trees import SLOT_BITS, Trees
 from server.core.records.versions import DamagedRecord
 
@@ -37,7 +37,9 @@ _UNKNOWN = b"not looked up yet"  # told from any record by identity, so that "kn
 _TREES = META + b"trees"  # there from a clean stop until the next write, see trees.py
 PAGE_BYTES = 4 << 20  # of values in a page: what reading many records holds in memory, but for the last value
 _RESCAN_KEYS = 1000
-_ENTRY_OVERHEAD_BYTES = 180  # two bytes objects and a dictionary entry, measured
+_NONE: tuple[int, ...] = ()
+_FETCHED_KEYS = 16  # in the first call of a group of reads: they are in memory together, whatever their size
+NO_LIMIT = 1 << 62
 
 
 def storage_key(key: bytes) -> bytes:
@@ -65,6 +67,9 @@ class Store(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """The value under a storage key."""
 
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """The values under storage keys, in their order. One damaged value raises for all."""
+
     def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` pairs from `start` (included) to `end` (not), ascending, and none after `bytes_max` of values."""
 
@@ -77,10 +82,10 @@ class Records:
     ) -> None:
         self._store = store
         self._damage_error = damage_error
-        self._generation_bytes_max = cache_bytes_max // 2
-        self._young: dict[bytes, bytes | None] = {}
-        self._old: dict[bytes, bytes | None] = {}
-        self._young_bytes = 0
+        self.cache = RecordCache(cache_bytes_max)
+        self._young = self.cache.young
+        self._old = self.cache.old
+        self._large_bytes = 64 << 10  # about the largest record that was fetched lately; at first that is not known
         self._writes: dict[bytes, bytes | None] = {}
         self._documents: dict[bytes, None] = {}  # those of them that are the node's own documents
         self.record_batches = 0  # batches that held anything but documents
@@ -91,6 +96,7 @@ class Records:
         self.on_unmergeable: Callable[[Exception], None] = lambda error: None
         self.trees = Trees(leaf_bits)
         self._spoilt: dict[int, None] = {}  # slots that could not be read when they were counted
+        self.unreadable: dict[int, None] = {}  # slots in which some range could not be read (gaps.py)
         self._trees_kept = False  # the store holds a document of the trees, true until something is written
 
     def open(self) -> None:
@@ -111,21 +117,22 @@ class Records:
         trees = self.trees
         self.keys -= sum(trees.counts[first_slot:end_slot])
         trees.forget(first_slot, end_slot)
-        damaged = self.damaged
         try:
             start, end = SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]
             while page := self.page(start, end, _RESCAN_KEYS):
                 trees.fill(page)
                 self.keys += len(page)
                 start = page[-1][0] + b"\0"
+            for slot in [slot for slot in self.unreadable if first_slot <= slot < end_slot]:
+                del self.unreadable[slot]
         except DamagedRecord:
             self.keys -= sum(trees.counts[first_slot:end_slot])
             trees.forget(first_slot, end_slot)
             if end_slot - first_slot == 1:
                 trees.spoil(first_slot)
                 self._spoilt[first_slot] = None
+                self.note_unreadable(first_slot, end_slot)
                 return
-            self.damaged = damaged  # to be counted once, where it is
             middle = (first_slot + end_slot) // 2
             self.rescan(first_slot, middle)
             self.rescan(middle, end_slot)
@@ -152,6 +159,12 @@ class Records:
         found = min(slot + empty_bytes // counts.itemsize, end_slot)
         return min([found, *[spoilt for spoilt in self._spoilt if slot <= spoilt < found]])
 
+    def note_unreadable(self, first_slot: int, end_slot: int) -> None:
+        """A range that touches these slots cannot be read: counted as damage the first time."""
+        if any(slot not in self.unreadable for slot in range(first_slot, end_slot)):
+            self.unreadable |= dict.fromkeys(range(first_slot, end_slot))
+            self.damaged += 1
+
     def is_spoilt(self, first_slot: int, end_slot: int) -> bool:
         """Whether some slot of these could not be read when it was counted."""
         return any(first_slot <= slot < end_slot for slot in self._spoilt)
@@ -162,48 +175,75 @@ class Records:
 
     def get(self, key: bytes) -> bytes | None:
         """HOT. The record under a storage key, or None. Raises DamagedRecord."""
-        record = self._young.get(key, _UNKNOWN)
+        record = self._young[key[SHARD_BYTE]].get(key, _UNKNOWN)
         return self._fetch(key) if record is _UNKNOWN else record
 
-    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        """HOT. The records under storage keys, in their order. Raises DamagedRecord."""
-        young = self._young
-        try:
-            return [young[key] for key in keys]
-        except KeyError:
-            return [self.get(key) for key in keys]
-
-    def get_within(self, keys: list[bytes], loaded_bytes_max: int) -> list[bytes | None]:
+    def get_each(self, keys: list[bytes], loaded_bytes_max: int = NO_LIMIT) -> tuple[list[bytes | None], Sequence[int]]:
         """HOT. The records under the first of the storage keys, in their order: one at least, and not many more than fit
-        into `loaded_bytes_max` beside what is in memory already. Raises DamagedRecord."""
+        into `loaded_bytes_max` beside what is in memory already. And the places of those that cannot be read: None there.
+        """
         young = self._young
         try:
-            return [young[key] for key in keys]
+            return [young[key[SHARD_BYTE]][key] for key in keys], _NONE
         except KeyError:
-            pass
+            return self._get_cold(keys, loaded_bytes_max)
+
+    def _get_cold(self, keys: list[bytes], loaded_bytes_max: int) -> tuple[list[bytes | None], Sequence[int]]:
         records: list[bytes | None] = []
+        damaged: list[int] = []
         loaded_bytes = 0
-        for key in keys:
-            is_known = key in young
-            record = self.get(key)
-            records.append(record)
-            if not is_known and record is not None:
-                loaded_bytes += len(record)
-                if loaded_bytes > loaded_bytes_max:
-                    break
-        return records
+        while len(records) < len(keys) and loaded_bytes <= loaded_bytes_max:
+            room = min(loaded_bytes_max - loaded_bytes, PAGE_BYTES)
+            count = max(1, min(room // max(1, self._large_bytes), max(_FETCHED_KEYS, len(records))))
+            batch = keys[len(records) : len(records) + count]
+            loaded_bytes += self._fetch_many(batch)
+            for key in batch:
+                try:
+                    records.append(self.get(key))
+                except DamagedRecord:
+                    damaged.append(len(records))
+                    records.append(None)
+        return records, damaged or _NONE
+
+    def _fetch_many(self, keys: list[bytes]) -> int:
+        """Takes from the engine, in one call, those of the records that are not in memory; answers their bytes. Where that
+        meets damage nothing is taken: `get` finds out what it is."""
+        young, old = self._young, self._old
+        missing = [key for key in keys if key not in young[key[SHARD_BYTE]] and key not in old[key[SHARD_BYTE]]]
+        if not missing:
+            return 0
+        try:
+            found = self._store.get_many(missing)
+        except self._damage_error:
+            return 0
+        loaded_bytes = 0
+        self._large_bytes -= self._large_bytes >> 5
+        for key, record in zip(missing, found, strict=True):
+            if record is not None:
+                if not versions.verify(record):
+                    continue
+                size = len(record)
+                loaded_bytes += size
+                if size > self._large_bytes:
+                    self._large_bytes = size
+            if key not in young[key[SHARD_BYTE]]:  # it is not asked for twice
+                self._keep(key, record)
+        return loaded_bytes
 
     def absorb(self, pairs: list[bytes]) -> None:
-        """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord.
-
-        What was merged before a damaged one stays: a record is true wherever it is kept.
-        """
-        young, writes, trees = self._young, self._writes, self.trees
+        """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord; what was merged
+        before that stays, for a record is true wherever it is kept."""
+        cache, writes, trees = self.cache, self._writes, self.trees
+        is_fetched = len(pairs) == 2
         for index in range(0, len(pairs), 2):
             key, record = pairs[index], pairs[index + 1]
+            young = self._young[key[SHARD_BYTE]]
             old = young.get(key, _UNKNOWN)
             if old is _UNKNOWN:
-                old = self._fetch(key)
+                if not is_fetched:
+                    is_fetched = True
+                    self._fetch_rest(pairs, index)
+                old = self.get(key)
             try:
                 merged = versions.merge(old, record)
                 if merged is old or merged is None:
@@ -215,27 +255,34 @@ class Records:
             self.changes += 1
             if old is None:
                 self.keys += 1
-                self._young_bytes += len(merged)
+                cache.young_bytes += len(merged)
             else:
-                self._young_bytes += len(merged) - len(old)
+                cache.young_bytes += len(merged) - len(old)
+
+    def _fetch_rest(self, pairs: list[bytes], index: int) -> None:
+        """Fetches what `absorb` is about to read, in a few calls."""
+        for first in range(index, len(pairs), 2 * _FETCHED_KEYS):
+            self._fetch_many(pairs[first : first + 2 * _FETCHED_KEYS : 2])
 
     def _unmergeable(self, key: bytes, error: Exception) -> DamagedRecord:
-        """A record could not be joined with the stored one, and nothing of it was stored: either may be the bad one.
-
-        So the sender's record is refused like one that meets a damaged record, however often and from wherever it
-        comes, and ends no owner of its key."""
+        """A record could not be joined with the stored one, and nothing of it was stored. Either may be the bad one, so the
+        sender's is refused like one that meets a damaged record, however often it comes, and ends no owner of its key."""
         if isinstance(error, DamagedRecord):
             return error
         self.on_unmergeable(error)
         return DamagedRecord(f"the record of key {key[PREFIX_BYTES:]!r} cannot be merged: {error!r}", key)
 
     def _fetch(self, key: bytes) -> bytes | None:
-        record = self._old.get(key, _UNKNOWN)
+        record = self._old[key[SHARD_BYTE]].get(key, _UNKNOWN)
         if record is _UNKNOWN:
             record = self._load(key)
-        self._young[key] = record
-        self._young_bytes += _ENTRY_OVERHEAD_BYTES + len(key) + (len(record) if record else 0)
+        self._keep(key, record)
         return record
+
+    def _keep(self, key: bytes, record: bytes | None) -> None:
+        """Puts into the cache what is stored under a storage key."""
+        self._young[key[SHARD_BYTE]][key] = record
+        self.cache.young_bytes += ENTRY_OVERHEAD_BYTES + len(key) + (0 if record is None else len(record))
 
     def _load(self, key: bytes) -> bytes | None:
         try:
@@ -266,13 +313,13 @@ class Records:
     def put(self, key: bytes, record: bytes, replaced: bytes | None) -> None:
         """HOT. Stores `record` with this turn's batch, in place of `replaced`, which `get` has just answered."""
         self.trees.change(key, replaced, record)
-        self._young[key] = self._writes[key] = record
+        self._young[key[SHARD_BYTE]][key] = self._writes[key] = record
         self.changes += 1
         if replaced is None:
             self.keys += 1
-            self._young_bytes += len(record)
+            self.cache.young_bytes += len(record)
         else:
-            self._young_bytes += len(record) - len(replaced)
+            self.cache.young_bytes += len(record) - len(replaced)
 
     def remove(self, key: bytes) -> None:
         """Removes what is stored under a storage key with this turn's batch. The caller knows why that may be.
@@ -281,8 +328,8 @@ class Records:
         old = self.get(key)
         if old is not None:
             self.changes += 1
-            self._young[key] = self._writes[key] = None
-            self._young_bytes -= len(old)
+            self._young[key[SHARD_BYTE]][key] = self._writes[key] = None
+            self.cache.young_bytes -= len(old)
             if self.trees.counts[int.from_bytes(key[:2], "big")]:  # else it lay where nothing could be read
                 self.keys -= 1
             self.trees.change(key, old, None)
@@ -290,8 +337,8 @@ class Records:
     def mend(self, key: bytes, record: bytes | None) -> None:
         """Stores `record` (None: nothing) in place of damaged bytes with this turn's batch."""
         self.changes += 1
-        self._young[key] = self._writes[key] = record
-        self._young_bytes += _ENTRY_OVERHEAD_BYTES + len(key) + (len(record) if record else 0)
+        self._writes[key] = record
+        self._keep(key, record)
         slot = int.from_bytes(key[:2], "big")
         self.rescan(slot, slot + 1)  # nobody knows what the damaged bytes have been to the tree
 
@@ -314,7 +361,7 @@ class Records:
         self, start: bytes, end: bytes | None, limit: int, bytes_max: int = PAGE_BYTES
     ) -> list[tuple[bytes, bytes]]:
         """Stored pairs from `start` to `end`, this turn's writes included: up to `limit`, and none after `bytes_max` of
-        values; so an empty page alone, or `may_go_on`, says that there are no more. Raises DamagedRecord."""
+        values; so an empty page alone, or `may_go_on`, says that there are no more. Raises DamagedRecord, not counted."""
         writes = {key: value for key, value in self._writes.items() if start <= key and (end is None or key < end)}
         pairs: list[tuple[bytes, bytes]] = []
         size = 0
@@ -322,7 +369,6 @@ class Records:
             try:
                 stored = self._store.scan(start, end, limit, bytes_max)
             except self._damage_error as error:
-                self.damaged += 1
                 raise DamagedRecord(str(error)) from error
             if not writes:
                 return stored
@@ -350,8 +396,5 @@ class Records:
             if self._trees_kept:
                 self._trees_kept = False
                 writes[_TREES] = None
-        if self._young_bytes > self._generation_bytes_max:
-            self._old = self._young
-            self._young = {}
-            self._young_bytes = 0
+        self.cache.turn_over()
         return writes

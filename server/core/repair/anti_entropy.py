@@ -127,6 +127,7 @@ class AntiEntropy:
         layout = self._state.layout
         return (
             layout is not None
+            and not self._state.is_filling  # which does the same
             and any(member.id == peer for member in layout.members)
             and (leads(layout, self._state.id, peer) or peer in self._state.hints.behind)
         )

@@ -36,6 +36,7 @@ from server.core.repair.exchange_answers import (
     parts_of,
     read_page,
     rest_of,
+    split,
 )
 from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step
@@ -70,7 +71,8 @@ class Outcome:
     keys_repaired: int = 0  # changed, on either side
     keys_taken: int = 0  # of these, changed here
     bytes_sent: int = 0  # by both
-    unsettled: int = 0  # records, or pages, that one side could not read or would not take
+    unsettled: int = 0  # records that one side could not read or would not take, or pages that a fence has passed
+    unreadable: int = 0  # ranges that one side could not read: they were compared by the keys of the other
     stopped: bool = False  # set by whoever wants no more of it
 
 
@@ -188,16 +190,18 @@ class Exchange:
             stamp = self._state.clock.last
             answer = yield from self._ask(b"LIST", mode, *[bound for bounds in ranges for bound in bounds])
             if answer[0] == UNREADABLE:
-                self._outcome.unsettled += 1
-                yield from self._push(ranges)
-                return
+                self._outcome.unreadable += 1
+                part, ranges = split(ranges, answer[1] if len(answer) > 1 else b"")
+                yield from self._ask_for_ours(part)
+                continue
             cut, items = answer[0], answer[1:]
             if mode == RECORDS:
                 theirs = dict(zip(items[::2], items[1::2], strict=True))
+                part, ranges = _cut(ranges, cut)
                 behind = None if self._is_fenced(stamp) else self._keep(theirs)
                 keys = len(theirs)
             else:
-                cut, ours, theirs = self._aligned(ranges, cut, {item[8:]: item[:8] for item in items})
+                part, ranges, ours, theirs = self._aligned(ranges, cut, {item[8:]: item[:8] for item in items})
                 behind = yield from self._fetch(
                     [key for key, checksum in theirs.items() if ours.get(key) != checksum], stamp
                 )
@@ -207,37 +211,63 @@ class Exchange:
             yield from self._spend(keys)
             if behind is not None:
                 yield from self._send(behind)
-                ranges = rest_of(ranges, cut)
                 continue
             fenced += 1
+            ranges = [*part, *ranges]
             if fenced == _FENCED_MAX:
                 self._outcome.unsettled += 1
                 return
 
     def _aligned(
         self, ranges: list[Range], cut: bytes, theirs: dict[bytes, bytes]
-    ) -> tuple[bytes, dict[bytes, bytes], dict[bytes, bytes]]:
-        """Where the shorter of both lists is cut off, and the checksums by key up to there: ours and theirs."""
-        try:
-            page = read_page(self._state.records, ranges)
-        except DamagedRecord:  # then what they have is looked up here one by one
-            self._outcome.unsettled += 1
-            return cut, {}, theirs
-        ours = {key: record[:8] for key, record in page.pairs}
-        cut = min(cut or page.cut, page.cut or cut)
-        if cut:
-            ours = {key: checksum for key, checksum in ours.items() if key <= cut}
-            theirs = {key: checksum for key, checksum in theirs.items() if key <= cut}
-        return cut, ours, theirs
+    ) -> tuple[list[Range], list[Range], dict[bytes, bytes], dict[bytes, bytes]]:
+        """The part of the ranges that both lists are complete for, the rest, and the checksums by key: ours and theirs.
 
-    def _fetch(self, keys: list[bytes], stamp: int) -> Generator[Step, Any, list[bytes] | None]:
-        """Takes the peer's records. Answers for which of the keys we now hold something else; None past a fence."""
+        In a gap here, where we cannot list, what they have is looked up key by key.
+        """
+        page = read_page(self._state.records, ranges)
+        ours = {key: record[:8] for key, record in page.pairs}
+        if page.gap_end:
+            self._outcome.unreadable += 1
+            place = min(cut + b"\0", page.gap_end) if cut else page.gap_end
+            part, rest = split(ranges, place)
+        else:
+            part, rest = _cut(ranges, min(cut or page.cut, page.cut or cut))
+        end = part[-1][1] if rest else ranges[-1][1]
+        ours = {key: checksum for key, checksum in ours.items() if key < end}
+        return part, rest, ours, {key: checksum for key, checksum in theirs.items() if key < end}
+
+    def _ask_for_ours(self, ranges: list[Range]) -> Steps:
+        """The peer cannot list what it has there: it is asked for each key that we have, and sent what it lacks."""
+        while ranges:
+            stamp = self._state.clock.last
+            page = read_page(self._state.records, ranges)
+            if page.gap_end:
+                ranges = split(ranges, page.gap_end)[1]
+                continue
+            keys = [key for key, _ in page.pairs]
+            yield from self._spend(len(keys))
+            behind = yield from self._fetch(keys, stamp, True)
+            if behind is None:
+                self._outcome.unsettled += 1
+                return
+            yield from self._send(behind)
+            ranges = rest_of(ranges, page.cut)
+
+    def _fetch(self, keys: list[bytes], stamp: int, are_ours: bool = False) -> Generator[Step, Any, list[bytes] | None]:
+        """Takes the peer's records. Answers for which of the keys we now hold something else; None past a fence.
+
+        `are_ours` says that we hold all the keys: so the peer lacks those that it has nothing of.
+        """
         behind: list[bytes] = []
         while keys:
             records = yield from self._ask(b"FETCH", *keys)
             if self._is_fenced(stamp):
                 return None
-            behind += self._keep(dict(zip(keys, records, strict=False)))
+            theirs = dict(zip(keys, records, strict=False))
+            behind += self._keep(theirs)
+            if are_ours:
+                behind += [key for key, record in theirs.items() if not record]
             keys = keys[max(1, len(records)) :]
         return behind
 
@@ -266,11 +296,11 @@ class Exchange:
     def _push(self, ranges: list[Range]) -> Steps:
         """Everything that lies here goes to the peer."""
         while ranges:
-            try:
-                page = read_page(self._state.records, ranges)
-            except DamagedRecord:
-                self._outcome.unsettled += 1
-                return
+            page = read_page(self._state.records, ranges)
+            if page.gap_end:
+                self._outcome.unreadable += 1
+                ranges = split(ranges, page.gap_end)[1]
+                continue
             yield from self._spend(len(page.pairs))
             yield from self._send([key for key, _ in page.pairs])
             ranges = rest_of(ranges, page.cut)
@@ -331,6 +361,11 @@ class Exchange:
 
 
 T = TypeVar("T")
+
+
+def _cut(ranges: Sequence[Range], cut: bytes) -> tuple[list[Range], list[Range]]:
+    """The ranges up to the key `cut`, this included, and the rest; all of them if it is empty."""
+    return split(ranges, cut + b"\0" if cut else b"")
 
 
 def _leaves_in(span: Span) -> int:

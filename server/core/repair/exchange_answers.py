@@ -7,7 +7,8 @@ that the asker, whose budget pays for both (background.py), spends it at our pac
 
     HASHES leaf_bits parts spans       the hash of each part of each span; nothing if our leaves are not theirs
     LIST mode start end start end …    what lies in the ranges: cut, then checksum and key of each record, or, in mode
-                                       RECORDS, key, record, key, record, …
+                                       RECORDS, key, record, key, record, …; or UNREADABLE and a place: nothing is known of
+                                       what lies before that (the version before says no place)
     FETCH key …                        the record of each key, empty for none, UNREADABLE if it is damaged; perhaps fewer
     MERGE key record …                 merges them: how many have changed what is here, how many could not be taken; or
                                        nothing, when nothing is taken at present
@@ -25,6 +26,7 @@ from typing import NamedTuple
 from server.core.base.state import State
 from server.core.messages import record_questions as questions
 from server.core.messages.record_questions import UNREADABLE, Hashes, Listing
+from server.core.records.gaps import read_stretch
 from server.core.records.records import Records, may_go_on
 from server.core.records.trees import Span
 from server.core.records.versions import DamagedRecord
@@ -39,22 +41,38 @@ Range = tuple[bytes, bytes]  # storage keys, the second one excluded; ranges asc
 
 
 class Page(NamedTuple):
-    """Stored pairs in order, and where they were cut off; an empty `cut` says that there are no more."""
+    """Stored pairs in order, and where they were cut off; an empty `cut` says that there are no more.
+
+    Or, with a `gap_end`, the engine cannot read: nothing is known of the ranges up to there."""
 
     pairs: list[tuple[bytes, bytes]]
     cut: bytes
+    gap_end: bytes = b""
 
 
 def read_page(records: Records, ranges: Sequence[Range]) -> Page:
-    """A page of what is stored in `ranges`. Raises DamagedRecord where the engine cannot read."""
+    """A page of what is stored in `ranges`, up to the first gap; or the gap, if nothing lies before it."""
     pairs: list[tuple[bytes, bytes]] = []
     size = 0
     for start, end in ranges:
-        pairs += records.page(start, end, BATCH_KEYS - len(pairs), PAGE_BYTES - size)
-        size = sum([len(record) for _, record in pairs])
-        if may_go_on(pairs, BATCH_KEYS, PAGE_BYTES):
-            return Page(pairs, pairs[-1][0])
+        while start < end:
+            stretch = read_stretch(records, start, end, BATCH_KEYS - len(pairs), PAGE_BYTES - size)
+            if stretch.is_gap:
+                return Page(pairs, pairs[-1][0]) if pairs else Page([], b"", stretch.end)
+            pairs += stretch.pairs
+            size = sum([len(record) for _, record in pairs])
+            if may_go_on(pairs, BATCH_KEYS, PAGE_BYTES):
+                return Page(pairs, pairs[-1][0])
+            start = stretch.end
     return Page(pairs, b"")
+
+
+def split(ranges: Sequence[Range], place: bytes) -> tuple[list[Range], list[Range]]:
+    """What of `ranges` lies before a place, and what from there on; everything before it if that is empty."""
+    if not place:
+        return list(ranges), []
+    before = [(start, min(end, place)) for start, end in ranges if start < place]
+    return before, [(max(start, place), end) for start, end in ranges if end > place]
 
 
 def rest_of(ranges: Sequence[Range], cut: bytes) -> list[Range]:
@@ -118,10 +136,9 @@ class ExchangeAnswers:
         return [b"".join([trees.hash_of(part) for span in asked.spans for part in parts_of(span, asked.parts)])]
 
     def _list(self, asked: Listing) -> list[bytes]:
-        try:
-            page = read_page(self._state.records, asked.ranges)
-        except DamagedRecord:
-            return [UNREADABLE]
+        page = read_page(self._state.records, asked.ranges)
+        if page.gap_end:
+            return [UNREADABLE, page.gap_end]
         if asked.mode == CHECKSUMS:
             return [page.cut, *[record[:8] + key for key, record in page.pairs]]
         return [page.cut, *[item for key, _ in page.pairs for item in (key, self._readable(key))]]

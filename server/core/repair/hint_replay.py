@@ -126,6 +126,7 @@ class HintReplay:
         state = self._state
         try:
             while state.is_usable(owner) and state.hints.count(owner) and state.room != FOR_NOTHING:
+                delivered = state.statistics.hints_delivered
                 for batch in _batches(state.hints.keys(owner)):
                     yield from self._background.spend(len(batch))
                     confirmed = yield from self._deliver(owner, batch)
@@ -133,13 +134,15 @@ class HintReplay:
                         for stored_at in batch:  # perhaps it does not keep them any more
                             self._check_hands(owner, stored_at, None)
                         return None
+                if state.statistics.hints_delivered == delivered:
+                    return None  # what is left waits until it is mended here
         finally:
             del self._running[owner]
             self._retry_ms[owner] = state.now_ms + RETRY_MS
         return None
 
     def _deliver(self, owner: str, batch: list[bytes]) -> Generator[Step, Any, bool]:
-        """Brings `owner` what is held under the keys of `batch`; answers whether it confirmed."""
+        """Brings `owner` what is held under the keys of `batch`; answers whether it confirmed what it was brought."""
         state = self._state
         sent: dict[bytes, bytes] = {}
         size = 0
@@ -156,7 +159,7 @@ class HintReplay:
                 sent[stored_at] = record
                 size += len(record)
         if not sent:
-            return False
+            return True
         answers = yield self._questions.ask([owner], b"ABSORB", *[item for pair in sent.items() for item in pair])
         if not answers.get(owner):
             return False

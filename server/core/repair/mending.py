@@ -48,6 +48,7 @@ class Mending:
         self._waiting: dict[bytes, list[_Waiter]] = {}  # by storage key, in the order in which they were found
         self._parked = 0  # writes that wait
         self._running = False
+        self._counts = [0, 0]  # mended and lost since they were last asked for
         self._renewed_turn = -1
 
     def __len__(self) -> int:
@@ -65,9 +66,11 @@ class Mending:
             self._running = True
             self._background.run_to_end("mending", self._mend_all)
 
-    def first_of(self, keys: Sequence[bytes]) -> bytes | None:
-        """The first of some storage keys whose record is known to be damaged."""
-        return next((key for key in keys if key in self._waiting), None)
+    def take_counts(self) -> tuple[int, int]:
+        """How many records were mended here, and how many are lost, since the last call."""
+        mended, lost = self._counts
+        self._counts = [0, 0]
+        return mended, lost
 
     def park(self, key: bytes | None, run: Callable[[], None], fail: Callable[[], None]) -> bool:
         """Lets a write that met the damaged record of `key` wait: `run` when it is mended, `fail` at the deadline.
@@ -172,8 +175,10 @@ class Mending:
                 return  # somebody who keeps a hint of it may be away
             if join is None and (records.is_stored(key) or _DAMAGED in words):
                 statistics.records_lost += 1
+                self._counts[1] += 1
         if join is not None:
             statistics.records_mended += 1
+            self._counts[0] += 1
         self._put(key, join)
 
     def _put(self, key: bytes, record: bytes | None) -> None:

@@ -19,13 +19,15 @@ from protocol.slots import SLOTS
 from server.core.base.state import State
 from server.core.collection.collection import Collection
 from server.core.records import versions
-from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX, may_go_on
+from server.core.records.gaps import read_stretch
+from server.core.records.records import PAGE_BYTES, PREFIX_BYTES, SLOT_PREFIX
 from server.core.records.versions import DamagedRecord
 from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
 
 PAUSE_MS_MAX = 60_000
+UNPACED_BYTES_PER_MS = 100_000
 
 
 class Scrub:
@@ -67,34 +69,38 @@ class Scrub:
         pause_ms = min(PAUSE_MS_MAX, state.config.scrub_interval_ms // pages * 9 // 10)
         yield from self.walk(0, SLOTS, pause_ms)
 
-    def walk(self, first_slot: int, end_slot: int, pause_ms: int = 1) -> Generator[Step, Any, None]:
-        """Verifies what is stored in some slots."""
+    def walk(
+        self, first_slot: int, end_slot: int, pause_ms: int = 1, batch_keys: int = BATCH_KEYS, paced: bool = True
+    ) -> Generator[Step, Any, None]:
+        """Verifies what is stored in some slots, so many keys in a turn. Not `paced`, it spends nothing of the budget of
+        background work, and pauses for `pause_ms` after so many keys."""
+        records = self._state.records
         start, last = SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]
+        readable = first_slot  # all slots from here on have been read up to `start`
         while start < last:
-            yield from self._background.spend(BATCH_KEYS)
-            try:
-                pairs, end = self._page(start, end_slot)
-            except DamagedRecord:
-                start = yield from self._around_damage(start)
+            if paced:
+                yield from self._background.spend(batch_keys)
+            stretch = read_stretch(records, start, last, batch_keys, PAGE_BYTES)
+            if stretch.is_gap:
+                shift = self._state.route_shift  # a partition has owners of its own
+                end = min(stretch.end, SLOT_PREFIX[(_slot(start) >> shift) + 1 << shift])
+                yield from self._around_damage(start, end)
+                start, readable = end, _slot(end) + 1
                 continue
-            for key, record in pairs:
+            for key, record in stretch.pairs:
                 self._verify(key, record)
-            start = end
-            yield self._background.pause(pause_ms if pairs or start == last else 1)
-
-    def _page(self, start: bytes, end: int) -> tuple[list[tuple[bytes, bytes]], bytes]:
-        """A page from `start` up to the slot `end`, and where to go on after it. Ends before what the engine cannot read.
-
-        Raises DamagedRecord when that begins in the very slot of `start`."""
-        first = _slot(start)
-        while True:
-            try:
-                pairs = self._state.records.page(start, SLOT_PREFIX[end], BATCH_KEYS)
-                return pairs, pairs[-1][0] + b"\0" if may_go_on(pairs, BATCH_KEYS) else SLOT_PREFIX[end]
-            except DamagedRecord:
-                if end == first + 1:
-                    raise
-                end = (first + 1 + end) // 2
+            start = stretch.end
+            if records.unreadable:
+                for slot in range(readable, _slot(start)):
+                    records.unreadable.pop(slot, None)
+            readable = max(readable, _slot(start))
+            if paced:
+                yield self._background.pause(pause_ms if stretch.pairs or start == last else 1)
+            else:
+                size_bytes = sum([len(record) for _, record in stretch.pairs])
+                yield self._background.pause(
+                    max(pause_ms * len(stretch.pairs) // batch_keys, size_bytes // UNPACED_BYTES_PER_MS)
+                )
 
     def _verify(self, key: bytes, record: bytes) -> None:
         state = self._state
@@ -111,24 +117,23 @@ class Scrub:
             if long or versions.is_dead(record, state.time_ms):
                 self._collection.notice(key, 0)
 
-    def _around_damage(self, start: bytes) -> Generator[Step, Any, bytes]:
-        """The engine cannot read from `start` on. Reads what other owners have there, key by key; answers where to go on.
-
-        Where nobody answers the slot is left to the next round.
-        """
+    def _around_damage(self, start: bytes, end: bytes) -> Generator[Step, Any, None]:
+        """The engine cannot read from `start` to `end`, places of one partition. Reads what other owners have there, key by
+        key. Where nobody answers that is left to the next round."""
         state = self._state
-        slot = _slot(start)
-        end = SLOT_PREFIX[slot + 1]
-        owners = [owner for owner in state.routes[slot >> state.route_shift].owners if owner != state.id]
-        answers: Answers = yield self._questions.ask(owners, b"PAGE", start, end, BATCH_KEYS)
-        sound = [answer for answer in answers.values() if answer]
-        keys = sorted({key: None for answer in sound for key in answer[1::2]})
-        full = [answer[-2] for answer in sound if answer[0] == b"1"]
-        last = min(full) if full else None
-        for key in keys:
-            if last is None or key <= last:
-                self._read(key)
-        return end if last is None else last + b"\0"
+        owners = [owner for owner in state.routes[_slot(start) >> state.route_shift].owners if owner != state.id]
+        while start < end:
+            answers: Answers = yield self._questions.ask(owners, b"PAGE", start, end, BATCH_KEYS)
+            sound = [answer for answer in answers.values() if answer]
+            keys = sorted({key: None for answer in sound for key in answer[1::2]})
+            full = [answer[-2] for answer in sound if answer[0] == b"1"]
+            last = min(full) if full else None
+            for key in keys:
+                if last is None or key <= last:
+                    self._read(key)
+            if last is None:
+                return
+            start = last + b"\0"
 
     def _read(self, key: bytes) -> None:
         try:

@@ -1,6 +1,7 @@
 """Repair tasks: `dyn repair`, which makes the owners of partitions equal now, and tells when it is done.
 
-Theory. The node that was asked runs the task. It gives the partitions, a few at a time, to their first live owners as
+Theory. The node that was asked runs the task. First each member reads what it has of the partitions from its disk, and what
+is damaged is mended (verification.py). Then the task gives the partitions, a few at a time, to their first live owners as
 jobs (jobs.py), all owners at work side by side, and adds up what they tell. Owners that are lost on the way, or
 down, are tried again in later passes; if some remain the task has failed, and says so: what could be compared has been
 compared all the same.
@@ -31,6 +32,7 @@ from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Questions
 
 RUNNING, DONE, FAILED, ABORTED = "running", "done", "failed", "aborted"
+FOUND = ("mended", "lost", "unreadable")  # records since the last task, and slots that a node cannot read as a whole
 RUNNING_MAX = 4
 _KEPT = 20  # ended tasks
 _DOCUMENT = b"tasks"
@@ -41,6 +43,7 @@ _LOOK_MS = 50
 _ASK_MS_MIN, _ASK_MS_MAX = 4, 256
 _BUSY_MS = 100
 _JOB_PARTITIONS_MIN = 4
+_MENDING_LOOK_MS, _MENDING_LOOKS_MAX = 100, 20
 
 Document = dict[str, Any]
 
@@ -62,6 +65,8 @@ class Task:
         self.bytes_sent = 0
         self.jobs: dict[str, tuple[int, int]] = {}  # owner -> keys repaired and bytes sent by its present job
         self.missed: dict[tuple[int, str], str] = {}  # (partition, owner) -> why, as of the last pass
+        self.verified: dict[str, int] = {}  # node -> records that it has read, so far
+        self.found: dict[str, dict[str, int]] = {kind: {} for kind in FOUND}  # by the names of nodes
 
     def document(self) -> Document:
         """The task as operators see it."""
@@ -75,6 +80,8 @@ class Task:
             "bytes_sent": self.bytes_sent + sum(size for _, size in self.jobs.values()),
             "node": self.node,
             "error": self.error,
+            "keys_verified": sum(self.verified.values()),
+            **{kind: dict(sorted(counts.items())) for kind, counts in self.found.items()},
         }
 
     def encode(self) -> Document:
@@ -88,6 +95,8 @@ class Task:
         task = Task(fields["task"], fields["node"], fields["partitions"], fields["remaining"], fields["started_ms"])
         for name in ("state", "error", "keys_compared", "keys_repaired", "bytes_sent"):
             setattr(task, name, fields[name])
+        task.verified = {"": fields.get("keys_verified", 0)}
+        task.found = {kind: fields.get(kind, {}) for kind in FOUND}
         return task
 
     def end_job(self, owner: str) -> None:
@@ -155,8 +164,17 @@ class RepairTasks:
         """Makes the owners of one key equal, at once: a task that has ended."""
         partition = layout.partition_of(int.from_bytes(stored_at[:2], "big"))
         task = self._new([partition])
-        result = yield from make_equal(self._state, self._questions, layout.keepers(partition), stored_at)
-        task.keys_compared, task.keys_repaired, task.bytes_sent, missed = result
+        missed: dict[str, str] = {}
+        for attempt in range(_MENDING_LOOKS_MAX):
+            if attempt:
+                yield self._background.pause(_MENDING_LOOK_MS)
+            result = yield from make_equal(self._state, self._questions, layout.keepers(partition), stored_at)
+            task.keys_compared, repaired, size, missed = result
+            task.keys_repaired += repaired
+            task.bytes_sent += size
+            if UNSETTLED not in missed.values():
+                break  # else a damaged record is mended meanwhile
+        yield from self._verify(task, [])
         task.missed = {(partition, owner): why for owner, why in missed.items()}
         if not missed:
             task.remaining.clear()
@@ -169,6 +187,7 @@ class RepairTasks:
         yield self._background.pause(0)
         if again:
             yield self._background.pause(_RETRY_MS)  # until there are links to the other nodes
+        yield from self._verify(task, list(task.remaining))
         behind = yield from self._who_is_behind(task, again)
         for number in range(_PASSES_MAX):
             if number:
@@ -176,11 +195,43 @@ class RepairTasks:
             yield from self._pass(task)
             if task.state != RUNNING or not task.remaining:
                 break
+        yield from self._verify(task, [])  # what was met meanwhile
         self._end(task)
         if task.state == DONE:
             for node, counts in behind.items():
                 yield self._questions.ask([node], b"WHOLE", *[item for pair in counts.items() for item in pair])
         return None
+
+    def _verify(self, task: Task, partitions: list[int]) -> Generator[Step, Any, None]:
+        """All members that can be reached read what they have of the partitions."""
+        layout = self._state.layout
+        nodes = [member.id for member in layout.members if self._is_live(member.id)] if layout is not None else []
+        run, before, pause_ms = f"{task.name}/verify/{self._state.number()}", dict(task.verified), _ASK_MS_MIN
+        while nodes and task.state == RUNNING and layout is not None and self._state.layout is layout:
+            answers = yield self._questions.ask(nodes, b"VERIFY", layout.epoch, run, *partitions)
+            nodes = [node for node in nodes if self._goes_on(task, node, answers.get(node), before.get(node, 0))]
+            if nodes:
+                yield self._background.pause(pause_ms)
+                pause_ms = min(2 * pause_ms, _ASK_MS_MAX)
+            if self._state.now_ms - self._saved_ms >= _SAVE_MS:
+                self._save()
+
+    def _goes_on(self, task: Task, node: str, told: Document | None, before: int) -> bool:
+        """Notes what a member has told of its run; whether that goes on. One of an earlier version tells nothing."""
+        if not told:
+            return False
+        task.verified[node] = before + told["keys"]
+        if told["state"] == RUNNING:
+            return True
+        self._note_found(task, self._state.layout_name(node), told)
+        return False
+
+    def _note_found(self, task: Task, name: str, told: Document) -> None:
+        for kind in FOUND:
+            count = told[kind] + (task.found[kind].get(name, 0) if kind != "unreadable" else 0)
+            task.found[kind].pop(name, None)
+            if count:
+                task.found[kind][name] = count
 
     def _who_is_behind(self, task: Task, again: bool) -> Generator[Step, Any, dict[str, dict[str, int]]]:
         """Node -> owner -> hints that it had no room for: after a repair of everything they are of no matter."""

@@ -26,10 +26,21 @@ from server.core.base.unexpected import Fatal
 Member = tuple[Callable[..., Reply] | None, Sink, int]  # how to make the reply, who asked, under which number
 
 
+class Apart:
+    """A member of a group for whose key some replica has no vote, though it votes for the others: its own tally."""
+
+    __slots__ = ("is_answered", "member", "tally")
+
+    def __init__(self, member: Member, tally: Tally) -> None:
+        self.member = member
+        self.tally = tally
+        self.is_answered = False
+
+
 class Group:
     """Requests that ask the same owners for the same quorum, begun in one turn."""
 
-    __slots__ = ("deadline_ms", "members", "number", "plan", "tally", "waiting")
+    __slots__ = ("apart", "deadline_ms", "members", "number", "plan", "tally", "waiting")
 
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
         self.number = number
@@ -38,6 +49,7 @@ class Group:
         self.deadline_ms = deadline_ms
         self.members: list[Member] = []
         self.waiting: dict[str, str] = {}  # node that we wait for -> the owner for whom its answer counts
+        self.apart: dict[int, Apart] = {}  # by their places among the members: those with a tally of their own
 
 
 G = TypeVar("G", bound=Group)
@@ -99,6 +111,10 @@ class GroupTable(Generic[G]):
         """The quorum is met: answer the members."""
         raise NotImplementedError
 
+    def _vote(self, group: G, owner: str) -> None:
+        """HOT. `owner`, or its stand-in, has answered."""
+        group.tally.ack(owner)
+
     def _lost(self, group: G, owner: str) -> None:
         """No answer will come for `owner`, which `group.waiting` does not hold any more."""
         group.tally.fail(owner)
@@ -116,7 +132,7 @@ class GroupTable(Generic[G]):
     def acked(self, node: str, number: int) -> None:
         """HOT. `node` has done what the group asked. A group that is no longer waiting is none of our business."""
         group = self._groups.get(number)
-        if group is None or not group.members:
+        if group is None or not (group.members or group.apart):
             self._state.statistics.unneeded_answers += 1  # the shell ends no turn for it
             if group is None:
                 return
@@ -125,8 +141,8 @@ class GroupTable(Generic[G]):
             if node not in group.plan.peers:
                 return  # a stand-in's word is counted once
             owner = node
-        group.tally.ack(owner)
-        if group.members or not group.waiting:
+        self._vote(group, owner)
+        if group.members or group.apart or not group.waiting:
             self._judge(group)
 
     def refused(self, node: str, number: int) -> None:
@@ -174,7 +190,7 @@ class GroupTable(Generic[G]):
         for group in self._deadlines:
             if group.deadline_ms > now_ms:
                 return False
-            if group.members:
+            if group.members or any(not one.is_answered for one in group.apart.values()):
                 return True
         return False
 

@@ -8,8 +8,9 @@ one word acknowledges it.
 from __future__ import annotations
 
 from server.core.base.state import State
+from server.core.messages.comparison import checksums, differences
 from server.core.records.versions import DamagedRecord
-from server.core.requests.reads import SHORT_BYTES, digest, short_digest
+from server.core.requests.digests import SHORT_BYTES, digest, short_digest
 
 
 def store(state: State, pairs: list[bytes]) -> str | None:
@@ -65,14 +66,11 @@ def absorb(state: State, pairs: list[bytes]) -> list[bytes]:
 
 
 def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[bytes]) -> None:
-    """HOT. Answers with one word if we hold what the coordinator holds, else with our records."""
+    """READ, of a node of an earlier version: one word if we hold what the coordinator holds, else all our records."""
     state.statistics.reads_answered += 1
-    try:
-        records = state.records.get_many(keys)
-    except DamagedRecord:
-        state.send(peer, state.message(b"REFUSED", number))
-        return
-    if None in records and not state.owns(keys[0]):  # a stand-in knows what it holds, and nothing of what it does not
+    records, unreadable = state.records.get_each(keys)
+    # a stand-in knows what it holds, and nothing of what it does not
+    if unreadable or (None in records and _may_lack(state, keys)):
         state.send(peer, state.message(b"REFUSED", number))
     elif (short_digest if len(their_digest) == SHORT_BYTES else digest)(records) == their_digest:
         state.send(peer, state.message(b"SAME", number))
@@ -80,3 +78,20 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
         state.send(peer, state.message(b"REFUSED", number))
     else:
         state.send(peer, state.message(b"RECORDS", number, *[record or b"" for record in records]))
+
+
+def _may_lack(state: State, keys: list[bytes]) -> bool:
+    """Whether what is not held here says nothing: this node only stands in for an owner, or is being filled."""
+    return state.lacks_records or not state.owns(keys[0])
+
+
+def compare(state: State, peer: str, number: int, theirs: bytes, keys: list[bytes]) -> None:
+    """HOT. COMPARE: answers with one word if we hold what the coordinator holds, else key by key (comparison.py)."""
+    state.statistics.reads_answered += 1
+    records, unreadable = state.records.get_each(keys)
+    may_lack = None in records and _may_lack(state, keys)
+    if not may_lack and checksums(records, unreadable) == theirs and not unreadable:
+        state.send(peer, state.message(b"SAME", number))
+    else:
+        items = differences(theirs, records, unreadable, may_lack, state.config.frame_bytes_max // 2)
+        state.send(peer, state.message(b"DIFFER", number, *items))

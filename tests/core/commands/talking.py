@@ -31,6 +31,9 @@ class Store:
     def get(self, key: bytes) -> bytes | None:
         return self.pairs.get(key)
 
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        return [self.pairs.get(key) for key in keys]
+
     def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
         return bounded(self.pairs, start, end, limit, bytes_max)
 

@@ -112,10 +112,11 @@ def _damaged(value: Any) -> Iterator[Any]:
 
 # Fields that earlier versions do not send, names that are data themselves, and ids of changes that are only keys.
 OPTIONAL = {
+    "unreadable", "gone_back", "taken_back", "aside", "filling", "failing", "internal_errors", "scrub",
     "damaged", "mended", "lost", "disk_full", "disk_room", "transfer", "to_let_go", "copies", "wall_ms", "eta_s", "n3",
     "c1", "weight",
 }  # fmt: skip
-NULLABLE = {"eta_s", "transfer"}
+NULLABLE = {"eta_s", "filling", "transfer"}
 TASK = {
     "task": "repair-1", "state": "done", "partitions": 16, "partitions_done": 16, "keys_compared": 5,
     "keys_repaired": 1, "bytes_sent": 100, "node": "n2", "error": "", "started_ms": 1_800_000_000_000,
@@ -130,8 +131,12 @@ DOCUMENTS: dict[bytes, Any] = {
     b"STATUS": {
         "keys": 5, "hints_held": 0, "behind": {"n3": 4}, "damaged": 0, "mended": 0, "lost": 0, "disk_full": False,
         "disk_room": 0, "transfer": TRANSFER, "to_let_go": 0, "copies": {"n3": ["127.0.0.1:9"]},
-        "wall_ms": 1_800_000_000_000,
+        "wall_ms": 1_800_000_000_000, "unreadable": 2, "gone_back": ["n3"], "taken_back": [], "aside": "data.set-back-1",
+        "filling": {**dict.fromkeys(("partitions", "partitions_done", "keys", "keys_done", "percent", "bytes_sent"), 7),
+                    "eta_s": 1.5},
+        "failing": {"scrub": {"errors": 1, "error": "ERR damaged"}}, "internal_errors": 0,
     },
+    b"VERIFY": {"state": "running", "keys": 5, "mended": 1, "lost": 0, "unreadable": 0, "waiting": 2},
     b"HINTS": {
         "hints": [{"owner": "n3", "count": 3, "bytes": 100, "oldest_s": 9}], "behind": {"n3": 4}, "delivered": 3,
     },

@@ -56,6 +56,8 @@ MEANINGS: dict[bytes, Meaning] = {
     b"RELAY": Meaning([[b"1", b"2", b"2", b"1"]], [[], [b"1"], [b"2", b"2", b"2"], [b"1", b"-1", b"2"], [b"1"] * 5]),
     b"RELAYED": Meaning([bytes(4), b"+OK\r\n"], REPLY_DAMAGES),
     b"READ": Meaning([bytes(8)]),
+    b"COMPARE": Meaning([bytes(16)], [bytes(8), bytes(24)]),
+    b"DIFFER": Meaning([b"++"], [b"", b"+", b"+++", b"+=", b"?!", b"++=x"]),
 }
 QUESTION_MEANINGS: dict[bytes, Meaning] = {
     b"PAGE": Meaning([b"\0\0", b"\x40\0"], [b"\0", b"\xff\xff", b"\x40\0\0\1"], 1),

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from server.core.operators.documents import locate
-from server.core.operators.status import change_of, full, judge, news, role, seats_to_fill, waits_for
-from server.core.ring.change import LEAVE, Change
+from server.core.operators.status import change_of, damage, filling, full, judge, news, role, seats_to_fill, waits_for
+from server.core.ring.change import LEAVE, REMOVE, Change
 from server.core.ring.layout import Layout
 from server.core.ring.succession import commit, hand_over, settle
 from tests.core.ring.test_succession import first_layout, join
@@ -150,3 +150,35 @@ def test_a_change_says_for_whom_it_waits() -> None:
 def test_a_full_disk_is_told_of() -> None:
     assert full(first_layout(), {"m0": {"disk_full": False}}) == []
     assert full(first_layout(), {"m0": {"disk_full": True}})[0].startswith("n0: no room on the disk")
+
+
+def test_a_node_that_is_being_filled_is_told_of() -> None:
+    layout = first_layout()
+    told = {"filling": {"keys": 50, "percent": 12, "eta_s": 40}}
+    assert filling(layout, {"m0": {}, "m1": told}) == ["n1 is being filled, 12 %, about 40 s"]
+    assert filling(layout, {"m1": {"filling": {"keys": 0, "percent": 0, "eta_s": None}}}) == ["n1 is being filled, 0 %"]
+    assert filling(layout, {"m1": {"filling": None}, "m2": {}}) == []
+
+
+def test_who_takes_the_place_of_one_that_is_gone_is_being_filled() -> None:
+    """A copy is missing until it has everything. One that joins, or takes over from somebody who gives his, is not."""
+    told = {"m4": fetching(2, 10)}
+    gone = commit(first_layout(4), [join(4), Change("x", REMOVE, "m1")])
+    assert "n4 is being filled, 20 %, about 40 s" in filling(gone, told)
+    assert filling(hand_over(gone), told) == []
+    for layout in (
+        commit(first_layout(4), [join(4)]),
+        commit(first_layout(4), [join(4), Change("x", LEAVE, "m1")]),
+        commit(first_layout(2), [join(2)]),
+    ):
+        assert filling(layout, told) == []
+
+
+def test_damage_is_told_of_while_there_is_some() -> None:
+    layout = first_layout()
+    assert damage(layout, {"m0": {"damaged": 0, "lost": 0, "unreadable": 0}, "m1": {}}) == []
+    [waits] = damage(layout, {"m0": {"damaged": 3}})
+    assert waits.startswith("n0 has 3 damaged records")
+    [unreadable] = damage(layout, {"m2": {"unreadable": 5}})
+    assert unreadable.startswith("n2 cannot read all of its store (5 of 16384 slots are hit)")
+    assert "--rebuild" in unreadable

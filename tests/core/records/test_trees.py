@@ -40,6 +40,10 @@ class Store:
         """The value."""
         return self.pairs.get(key)
 
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """The values."""
+        return [self.pairs.get(key) for key in keys]
+
     def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
         """The first pairs of the range."""
         found = bounded(self.pairs, start, end, limit, bytes_max)

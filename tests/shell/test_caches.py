@@ -1,0 +1,40 @@
+"""The caches take a share of the machine's memory, unless the settings say how large they are."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.core.base.config import Config, ConfigError
+from server.shell.caches import CACHE_BYTES_MIN, memory_bytes, with_caches
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("settings", "records", "blocks"),
+    [
+        ({}, 24 * GIB * 8 // 100, 24 * GIB * 2 // 100),
+        ({"cache_memory_percent": 5}, 24 * GIB * 4 // 100, 24 * GIB // 100),
+        ({"record_cache_bytes": 1000}, 1000, 24 * GIB * 2 // 100),
+        ({"record_cache_bytes": 1000, "block_cache_bytes": 2000}, 1000, 2000),
+        ({"cache_memory_percent": 0}, Config().record_cache_bytes, Config().block_cache_bytes),
+    ],
+)
+def test_the_table(settings: dict[str, int], records: int, blocks: int) -> None:
+    config = with_caches(Config.of(settings), settings, 24 * GIB)
+    assert config.record_cache_bytes == pytest.approx(records, abs=10)
+    assert config.block_cache_bytes == pytest.approx(blocks, abs=10)
+
+
+def test_a_small_machine_keeps_small_caches() -> None:
+    config = with_caches(Config(), (), 64 << 20)
+    assert (config.record_cache_bytes, config.block_cache_bytes) == (CACHE_BYTES_MIN, CACHE_BYTES_MIN)
+
+
+def test_more_than_the_machine_can_spare_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cache_memory_percent"):
+        Config.of({"cache_memory_percent": 90})
+
+
+def test_the_memory_of_this_machine_is_known() -> None:
+    assert memory_bytes() > 64 << 20
