@@ -231,8 +231,8 @@ class Records:
         return loaded_bytes
 
     def absorb(self, pairs: list[bytes]) -> None:
-        """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord; what was merged
-        before that stays, for a record is true wherever it is kept."""
+        """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord: what was
+        merged before it stays, for a record is true wherever it is kept."""
         cache, writes, trees = self.cache, self._writes, self.trees
         is_fetched = len(pairs) == 2
         for index in range(0, len(pairs), 2):
