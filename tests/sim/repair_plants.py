@@ -7,6 +7,7 @@ from typing import Any
 
 from server.core.base.config import Config
 from server.core.collection.collection import Collection
+from server.core.messages import reader, record_questions
 from server.core.records import versions
 from server.core.repair.anti_entropy import AntiEntropy
 from server.core.repair.hint_replay import HintReplay
@@ -81,7 +82,8 @@ def _serve_anything(patch: Patch) -> None:
             return False
         return True
 
-    patch(versions, "verify", verify)
+    for room in (versions, reader, record_questions):
+        patch(room, "verify", verify)
 
 
 def _repair_with_the_quorums_first(patch: Patch) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -225,6 +225,13 @@ def test_a_full_disk_takes_nothing_and_is_filled_when_there_is_room(full: int) -
     assert world.run_until(15_000, lambda: equal(world) and counted(world, "trees_compared") == 1)
 
 
+def size(content: Any) -> int:
+    """The bytes in what a message carries."""
+    if isinstance(content, bytes):
+        return len(content)
+    return sum(map(size, content)) if isinstance(content, (list, tuple)) else 0
+
+
 def test_large_records_travel_in_pages_of_their_own() -> None:
     """Some are larger than a page, most are small; some only here, some only there, some newer on one side."""
     world = World(3, 2, n=2)
@@ -239,13 +246,13 @@ def test_large_records_travel_in_pages_of_their_own() -> None:
     largest: list[int] = []
     answer, ask = Questions.answered, Questions.asked
 
-    def watching(self: Questions, peer: str, number: int, items: list[bytes]) -> None:
-        largest.append(sum(map(len, items)))
-        answer(self, peer, number, items)
+    def watching(self: Questions, peer: str, number: int, content: Any) -> None:
+        largest.append(size(content))
+        answer(self, peer, number, content)
 
-    def watching_too(self: Questions, peer: str, number: int, kind: bytes, args: Sequence[bytes]) -> None:
-        largest.append(sum(map(len, args)))
-        ask(self, peer, number, kind, args)
+    def watching_too(self: Questions, peer: str, number: int, kind: bytes, content: Any) -> None:
+        largest.append(size(content))
+        ask(self, peer, number, kind, content)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Questions, "answered", watching)

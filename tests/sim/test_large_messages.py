@@ -70,7 +70,8 @@ def test_a_link_that_breaks_in_the_middle_of_a_message_costs_no_write(delay_ms: 
     world.run(8000)
     assert operation.reply == b"OK"
     for host in world.hosts:
-        assert values_on(world, host, key) == [LARGE], host.member.name
+        # Twice if the second attempt ran at another coordinator than the first, which had written before it was lost.
+        assert set(values_on(world, host, key)) == {LARGE}, host.member.name
     assert not any(host.running.state.hints.owners() for host in world.hosts)
 
 
