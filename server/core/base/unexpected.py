@@ -30,7 +30,6 @@ simulator do so; nothing else does.
 from __future__ import annotations
 
 from types import TracebackType
-from typing import NamedTuple
 
 from xxhash import xxh32_hexdigest
 
@@ -49,12 +48,15 @@ class PlantedFault(Exception):
     """What `plant` raises unless it is told otherwise."""
 
 
-class Incident(NamedTuple):
+class Incident:
     """A contained exception: the word that answers name it by, what was being done, and the exception."""
 
-    word: str
-    doing: str
-    error: Exception
+    __slots__ = ("doing", "error", "word")
+
+    def __init__(self, word: str, doing: str, error: Exception) -> None:
+        self.word = word
+        self.doing = doing
+        self.error = error
 
 
 class Unexpected:
