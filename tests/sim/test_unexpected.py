@@ -61,8 +61,7 @@ def _damage(world: World, host: Host) -> None:
     record = world.stored(host, key)
     assert record is not None
     host.disk.damage(storage_key(key), record[:-1] + b"?")
-    host.running.state.records._young.clear()
-    host.running.state.records._old.clear()
+    host.running.state.records.cache.clear()
     world.client(host).send([b"GET", key])
 
 
@@ -252,8 +251,7 @@ def test_a_record_that_cannot_be_read_costs_its_own_read_and_none_of_its_group(m
     world.run(100)
     monkeypatch.setattr(versions, "verify", fails)
     for each in world.hosts:
-        each.running.state.records._young.clear()
-        each.running.state.records._old.clear()
+        each.running.state.records.cache.clear()
     operations = world.client(host).send(*[[b"GET", key] for key in KEYS])
     assert world.run_until(5000, lambda: all(operation.answered for operation in operations))
     assert [operation.args[1] for operation in operations if operation.error] == [b"k7"]

@@ -46,12 +46,15 @@ class HintReplay:
         self._running: dict[str, None] = {}  # owners that a procedure runs for
         self._retry_ms: dict[str, int] = {}
         self._looked_ms = 0
+        self._began_ms: int | None = None
         self._review_due = True
         self._reviewing = False
         self._layout: Layout | None = None  # by which the hints were looked through last
 
     def tick(self, now_ms: int) -> None:
         """Begins to pay what can be paid."""
+        if self._began_ms is None:
+            self._began_ms = now_ms
         if self._state.room == FOR_NOTHING:
             return  # the end of a hint is a write, too
         for owner in self._state.hints.owners():
@@ -114,7 +117,11 @@ class HintReplay:
                 state.hints.keep(keeper, [stored_at], state.time_ms, state.now_ms, True)
 
     def _give_up_old(self, now_ms: int) -> None:
+        """Leaves to Merkle repair what this node owns itself and has owed for too long: by cluster time, which may have
+        been set, and by the monotonic clock of this process, which has run for as long."""
         state = self._state
+        if self._began_ms is None or now_ms - self._began_ms < state.config.hint_age_ms_max:
+            return
         limit_ms = state.time_ms - state.config.hint_age_ms_max
         for owner in state.hints.owners():
             if state.hints.oldest_ms(owner) < limit_ms:
