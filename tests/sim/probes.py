@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from server.core.records import versions
 from tests.sim.clients import Connection
 from tests.sim.host import Host
@@ -22,3 +24,10 @@ def values_on(world: World, host: Host, key: bytes) -> list[bytes]:
     return [
         sibling.value for sibling in versions.siblings_of(world.stored(host, key)) if sibling.kind == versions.VALUE
     ]
+
+
+def content_bytes(content: Any) -> int:
+    """The bytes in what a message carries."""
+    if isinstance(content, bytes):
+        return len(content)
+    return sum(map(content_bytes, content)) if isinstance(content, (list, tuple)) else 0

@@ -16,6 +16,7 @@ from server.core.records.versions import Sibling, encode, merge, supersede
 from server.core.repair.exchange_answers import PAGE_BYTES, RECORDS
 from server.core.work.questions import Questions
 from tests.sim.host import Host
+from tests.sim.probes import content_bytes
 from tests.sim.world import World
 
 ACTORS = (b"actor--a", b"actor--b")
@@ -225,13 +226,6 @@ def test_a_full_disk_takes_nothing_and_is_filled_when_there_is_room(full: int) -
     assert world.run_until(15_000, lambda: equal(world) and counted(world, "trees_compared") == 1)
 
 
-def size(content: Any) -> int:
-    """The bytes in what a message carries."""
-    if isinstance(content, bytes):
-        return len(content)
-    return sum(map(size, content)) if isinstance(content, (list, tuple)) else 0
-
-
 def test_large_records_travel_in_pages_of_their_own() -> None:
     """Some are larger than a page, most are small; some only here, some only there, some newer on one side."""
     world = World(3, 2, n=2)
@@ -247,11 +241,11 @@ def test_large_records_travel_in_pages_of_their_own() -> None:
     answer, ask = Questions.answered, Questions.asked
 
     def watching(self: Questions, peer: str, number: int, content: Any) -> None:
-        largest.append(size(content))
+        largest.append(content_bytes(content))
         answer(self, peer, number, content)
 
     def watching_too(self: Questions, peer: str, number: int, kind: bytes, content: Any) -> None:
-        largest.append(size(content))
+        largest.append(content_bytes(content))
         ask(self, peer, number, kind, content)
 
     with pytest.MonkeyPatch.context() as patch:
