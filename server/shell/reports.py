@@ -7,6 +7,7 @@ from typing import Any
 
 from server.core.base.clock_report import in_words
 from server.core.node import Node
+from server.core.repair.tasks import DONE
 
 log = logging.getLogger("dyn")
 HTTP_REPORT_PAUSE_MS = 60_000
@@ -23,7 +24,9 @@ class Reports:
         self._complaints: list[str] = []  # of our clock: by whom
         self._http_refused = 0
         self._http_report_due_ms = 0
-        self._filled: dict[str, Any] | None = None
+        self._begun = ""  # the task of the filling that was reported last as begun
+        row = self._filling_row()
+        self._whole = row["task"] if row.get("state") == DONE else ""  # and as ended, in this life or an earlier one
 
     def make(self, now_ms: int) -> None:
         """Logs what is new; meant to be called once a second."""
@@ -34,18 +37,22 @@ class Reports:
         self._filling()
 
     def _filling(self) -> None:
-        """A node that has lost its disk gets back what it owns."""
-        is_filling = self._node.state.lacks_records
-        [row] = self._node.filling.tasks() or [{}]
-        if is_filling and self._filled is None:
+        """A node that has lost its disk gets back what it owns, which may take hours, or less than a second."""
+        row = self._filling_row()
+        name = row.get("task", "")
+        if self._node.state.lacks_records and name != self._begun:
+            self._begun = name
             log.warning("this node has none of the data that it owns: it is being filled by the other owners")
-        elif not is_filling and self._filled is not None:
+        if row.get("state") == DONE and name != self._whole:
+            self._whole = name
             log.info(
                 "this node is whole: %d keys, %d fetched from the other owners",
-                self._node.state.records.keys,
+                row["keys_compared"],
                 row["keys_repaired"],
             )
-        self._filled = row if is_filling else None
+
+    def _filling_row(self) -> dict[str, Any]:
+        return next(iter(self._node.filling.tasks()), {})
 
     def left(self) -> None:
         """Says so if this node was a member once and is none any more, and what is to become of it."""

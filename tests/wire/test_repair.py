@@ -51,7 +51,7 @@ def test_a_wiped_node_is_filled_by_itself_and_a_repair_finds_nothing_more(
     filled, repaired = n1.document("DYN.TASK", "LIST")["tasks"]
     assert repaired == task
     assert (filled["task"][:8], filled["state"], filled["keys_compared"]) == ("fill-n3-", "done", KEYS)
-    assert f"this node is whole: {KEYS} keys" in n3.log
+    wait_for(lambda: f"this node is whole: {KEYS} keys" in n3.log, "n3 says so in its log")
 
 
 def test_clean_stops_keep_the_trees(make_cluster: Callable[..., WireCluster]) -> None:
