@@ -125,6 +125,8 @@ class Filling:
             self._begin()
         self._compared = {partition: {} for partition in owned} if self._state.is_filling else {}
         self._expected.clear()
+        if self._state.is_filling:
+            self._keep(RUNNING)
 
     def _begin(self) -> None:
         state = self._state
@@ -132,7 +134,6 @@ class Filling:
         self._outcome = Outcome()
         name = f"fill-{state.member.name}-{state.rng.getrandbits(32):08x}"
         self._row = {"task": name, "started_ms": state.time_ms, "node": state.member.name, "error": ""}
-        self._keep(RUNNING)
 
     def _others(self, layout: Layout, partition: int) -> list[str]:
         """The other owners of a partition that this node is asked for; none if it is not asked."""
