@@ -25,7 +25,7 @@ from tests.wire.cluster import connect, wait_for
 Command = tuple[bytes, ...]
 Case = tuple[Command, ...]
 _END = b"diff:end"
-ATTEMPTS = 3  # a case differs if it does so each time: a clock may tick between two servers
+ATTEMPTS = 10  # a case differs if it does so each time: a clock may tick between two servers
 
 
 class Difference(NamedTuple):
