@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 
+import pytest
 import redis
 
 from tests.wire.cluster import WireCluster, WireNode, wait_for
@@ -28,6 +29,7 @@ def _summary(node: WireNode) -> str:
         return ""
 
 
+@pytest.mark.soak  # 50 s; the simulator has the same in CI (tests/sim)
 def test_a_directory_that_was_set_back_revives_nothing_and_is_filled_anew(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(config=HASTY)
     victim, other, third = cluster.nodes
