@@ -51,7 +51,7 @@ or announces is refused as long as nothing of it was stored: a request gets the 
 announcement is passed over like one that was lost. Each time is counted, and logged with its traceback; the link stays.
 Nobody passes on what it has refused, so it reaches those whom its author reaches, and harms none of them. What answers us
 (`ANSWERS`) must not be refused half way, for it ends requests of clients: there the node ends. That cannot go round
-either, for a question is not asked again by a process that has ended; and the one kind that brings records, RECORDS, is
+either, for a question is not asked again by a process that has ended; and what brings records, RECORDS and DIFFER, is
 joined before anything else is done with it, and counts as a refusal if that fails (reads.py). What is said once on a link,
 `SAID_ONCE`, is a number; a node that has missed it must not go on either, and hears it again on its next link.
 """

@@ -2,6 +2,7 @@
 
     reader.py       the items of a message, read one by one as typed values; `Malformed` for what cannot be read
     kinds.py        the kinds of messages, and the table of them
+    comparison.py   how a replica answers a group of reads key by key
     asking.py       what a question declares
     record_questions.py, questions.py
                     the kinds of questions that an ASK carries, each with its answer, and the table of all
