@@ -44,7 +44,8 @@ def _replace_disks(cluster: WireCluster, keys: int) -> None:
     load.assert_all_there(*cluster.nodes)
     for node in cluster.nodes:
         assert "it is being filled by the other owners" in node.log
-        assert "this node is whole: " in node.log
+        # Reports are made once a second, so the line may follow the status.
+        wait_for(lambda node=node: "this node is whole: " in node.log, f"{node.name} logs that it is whole")  # type: ignore[misc]
     wait_delivered(cluster)
     for records in stop_and_compare(cluster).values():
         assert_holds(records, values)
