@@ -4,7 +4,7 @@ The life of a request, and the order in which to read the files:
 
     shell/connections.py          bytes of a client become commands (protocol/requests.py) and go to the node
     shell/admission.py            which connections may begin commands now: a budget, and a fair queue
-    core/node.py                  the seam: command, receive, tick, take; everything below is behind it
+    core/node.py                  the seam: command, receive, tick, end_turn; everything below is behind it
     core/dispatch.py              look-up, arity, and what of one connection may run side by side
     core/base/lanes.py            the order of a connection's commands, key by key
     core/chains.py                commands of one key that depend on each other, run in one step

@@ -24,7 +24,7 @@ from server.core.base.sinks import Sink
 from server.core.commands.spec import WRITE
 from server.core.commands.steps import read_here
 from server.core.commands.table import find_command
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.requests.relays import STALE, RelayItem
 from server.core.work.procedures import Procedure, Steps
 
@@ -98,13 +98,13 @@ class _Here:
         if self._node.route(self._key).coordinator_for(self.relayed) is not None:
             self._run_chain(self._key, self._chain)  # another node coordinates the key by now
             return None
-        agreed, stored_at = self._node.reads.agreed, storage_key(self._key)
-        agreed[stored_at] = record
+        agreed, storage_key = self._node.reads.agreed, storage_key_of(self._key)
+        agreed[storage_key] = record
         try:
             for sink, number, args, _ in self._chain:
                 self._run(sink, number, args)
         finally:
-            del agreed[stored_at]
+            del agreed[storage_key]
         return None
 
     def answer(self, number: int, reply: Reply) -> None:

@@ -251,7 +251,7 @@ class Dispatcher:
         refusal = damaged_here(self._state.member.name, error)
         mending = self._node.mending
         if not mending.park(
-            error.stored_at, lambda: self._run_parked(sink, number, args), lambda: sink.answer(number, refusal)
+            error.storage_key, lambda: self._run_parked(sink, number, args), lambda: sink.answer(number, refusal)
         ):
             sink.answer(number, refusal)
 

@@ -1,6 +1,6 @@
 """One node, pure: the seam that both the asyncio shell and the simulator drive.
 
-Theory. Inputs (a client's command, a peer's message, the passing of time) change memory and tables; `take` ends the
+Theory. Inputs (a client's command, a peer's message, the passing of time) change memory and tables; `end_turn` ends the
 turn: it sends out what has gathered and hands over the writes to commit as one batch, the messages by peer, and the
 replies, to be used in that order. Commit, then speak (P1). Time comes in as an argument, chance as a generator;
 handlers run to completion, so a whole cluster can be replayed from a seed.
@@ -27,12 +27,12 @@ from server.core.commands.cluster_view import PeerLink
 from server.core.dispatch import Dispatcher
 from server.core.liveness.liveness import Liveness, LivenessLimits
 from server.core.membership.addresses import Addresses
+from server.core.membership.cleanup import Cleanup
 from server.core.membership.copies import Copies
-from server.core.membership.eviction import Eviction
-from server.core.membership.farewell import Farewell
 from server.core.membership.filling import Filling
 from server.core.membership.lives import Lives
 from server.core.membership.membership import Membership
+from server.core.membership.shutdown import Shutdown
 from server.core.membership.steward import Steward
 from server.core.membership.transfers import Transfers
 from server.core.operators.staging import Staging
@@ -111,12 +111,12 @@ class Node:
         self.state.records.on_damage = self.mending.note
         self.votes = Votes(self.state, self.writes.in_flight, self.reads.is_overdue)
         self.collection = Collection(self.state, self.questions, self.background)
-        self.eviction = Eviction(
+        self.cleanup = Cleanup(
             self.state, self.questions, self.background, self.writes.in_flight, lambda *slots: self.scrub.walk(*slots)
         )
-        self.hint_replay = HintReplay(self.state, self.background, self.questions, self.eviction.notice)
-        self.writes.let_go = self.eviction.notice
-        self.scrub = Scrub(self.state, self.questions, self.background, self.collection, self.eviction.notice)
+        self.hint_replay = HintReplay(self.state, self.background, self.questions, self.cleanup.notice)
+        self.writes.let_go = self.cleanup.notice
+        self.scrub = Scrub(self.state, self.questions, self.background, self.collection, self.cleanup.notice)
         self.verification = Verification(self.state, self.background, self.scrub, self.mending)
         self.membership = Membership(
             self.state, self.background, self.computing, (self.reads, self.writes), self._layout_changed
@@ -128,7 +128,7 @@ class Node:
         self.filling = Filling(self.state, self.questions, self.background, self.membership)
         self.tasks.others = lambda: self.transfers.tasks() + self.filling.tasks()
         self.steward = Steward(self.state, self.questions, self.background, self.membership)
-        self.farewell = Farewell(
+        self.shutdown = Shutdown(
             self.state, self.questions, self.background, self.dispatcher.close, self.dispatcher.reopen
         )
         self.membership.begin()
@@ -137,8 +137,8 @@ class Node:
     def _layout_changed(self) -> None:
         self.filling.review()
         self.hint_replay.review()
-        self.eviction.notice()
-        self.farewell.serve()
+        self.cleanup.notice()
+        self.shutdown.serve()
 
     # Clients
 
@@ -211,7 +211,7 @@ class Node:
         self.lives.connected(peer)
         state.cluster_time.reached(peer)
         state.follow_time()
-        state.going.pop(peer, None)
+        state.draining.pop(peer, None)
         self.membership.views.connected(peer, view)
         if capabilities:
             state.note_capabilities(peer, capabilities)
@@ -248,7 +248,7 @@ class Node:
         """`peer` has opened a connection to us, perhaps as a new process with a new clock, and has announced these
         capabilities."""
         self.relays.peer_renewed(peer)
-        self.state.going.pop(peer, None)
+        self.state.draining.pop(peer, None)
         self.state.full.pop(peer, None)  # should it be, it says so now
         self.state.orderly.pop(peer, None)
         self.state.comparing.pop(peer, None)
@@ -303,7 +303,7 @@ class Node:
             self.scrub.start()
         self._ticked_ms = now_ms
         self.background.tick(now_ms)
-        self.farewell.tick(now_ms)
+        self.shutdown.tick(now_ms)
         self.addresses.tick()
         self.lives.tick(now_ms)
         self._peer_messages.confirm_kept()
@@ -346,7 +346,7 @@ class Node:
 
     # The end of the turn
 
-    def take(self) -> Outbox:
+    def end_turn(self) -> Outbox:
         """Ends the turn. Requests that finish at once may begin others, so this goes on until nothing is left to begin."""
         state = self.state
         if state.liveness.generation != state.routed_generation:
@@ -354,13 +354,13 @@ class Node:
         state.statistics.turns += 1
         due = dict.fromkeys(self._answer())  # who got answers twice is in it once: `flush` counts what leaves at once
         self.relays.launch()
-        self.farewell.look()
+        self.shutdown.look()
         replies = [(session, data) for session in due if (data := session.flush()) or session.flushed]
         messages, large = drain_messages(state)
         closing = [session for session in self._closing if session.is_broken or not session.in_flight]
         self._closing = [session for session in self._closing if session.in_flight and not session.is_broken]
         self.votes.keep_bound()
-        return Outbox(state.records.take(), messages, replies, closing, state.statistics.turns, large)
+        return Outbox(state.records.drain_batch(), messages, replies, closing, state.statistics.turns, large)
 
     def _answer(self) -> list[Session]:
         """Launches what has gathered, and begins what waited for its answers, until there is nothing left to begin or the

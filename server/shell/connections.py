@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
         """The client is gone."""
         self._server.connections.pop(self.session.id, None)
         self._server.arrivals.pop(self.session.id, None)
-        self._server.fellows.pop(self.session.id, None)
+        self._server.inbound_peers.pop(self.session.id, None)
         self.drop_message()
         self._forget_input()
         self._server.flow.gone(self)
@@ -333,7 +333,7 @@ class Connection(asyncio.Protocol):
         self.peer, self.process = args[3].decode(), args[4]
         self._frames = FrameReader(server.config.frame_bytes_max)
         server.connections.pop(self.session.id, None)
-        server.fellows[self.session.id] = self
+        server.inbound_peers[self.session.id] = self
         self._forget_input()
         self._node.close_session(self.session)
         theirs = introduced(args[1], args[5:])

@@ -30,7 +30,7 @@ class Inbound:
 
     def refusal(self, peer: str) -> str:
         """Why there is no room for one more connection of `peer`; empty if there is, perhaps in the place of another."""
-        present = [each for each in self._server.fellows.values() if not each.transport.is_closing()]
+        present = [each for each in self._server.inbound_peers.values() if not each.transport.is_closing()]
         same = [each for each in present if each.peer == peer]
         for surplus in same[: max(0, len(same) + 1 - CONNECTIONS_MAX)]:
             surplus.transport.abort()
@@ -52,7 +52,7 @@ class Inbound:
             self._cut_greediest()
 
     def _cut_greediest(self) -> None:
-        greediest: Connection = max(self._server.fellows.values(), key=lambda each: each.message_bytes)
+        greediest: Connection = max(self._server.inbound_peers.values(), key=lambda each: each.message_bytes)
         log.warning(
             "node %s (%s) is cut: %d MiB of a message are held that has not come whole, and more than "
             "peer_input_bytes_max (%d MiB) for all nodes together", greediest.peer, greediest.session.address,

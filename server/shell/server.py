@@ -72,7 +72,7 @@ class Server:
         self.config = config
         self.loop = loop
         self.connections: dict[int, Connection] = {}
-        self.fellows: dict[int, Connection] = {}  # what other nodes send over, by the session that it began as
+        self.inbound_peers: dict[int, Connection] = {}  # what other nodes send over, by the session that it began as
         self.admission = Admission(loop, node.state, config)
         self.memory = ClientMemory(config.client_buffers_bytes_max, self.connections.values)
         self.flow = Flow(self)
@@ -141,7 +141,7 @@ class Server:
         state = self.node.state
         self._commands = state.statistics.commands
         state.clients_queued = len(self.admission)
-        outbox = self.node.take()
+        outbox = self.node.end_turn()
         if self.node.state.layout is not self._linked_layout:
             self._link_members()  # first: who told us the layout may have asked something behind it
         try:
@@ -149,7 +149,7 @@ class Server:
         except StorageError as error:
             self.fail(error)
             return
-        if self.stopping and self.node.farewell.over:
+        if self.stopping and self.node.shutdown.over:
             self._finish(0)
         if self.node.lives.must_begin_anew:
             self._finish(ANEW)
@@ -217,7 +217,7 @@ class Server:
             elif wanted[peer] != link.address:
                 link.close()
                 del self._links[peer]
-        for connection in list(self.fellows.values()):
+        for connection in list(self.inbound_peers.values()):
             if connection.peer not in wanted:
                 connection.transport.close()
         for peer, address in wanted.items():
@@ -239,7 +239,7 @@ class Server:
         to = [
             PeerLink("to", peer, link.made_ms, link.unsent_bytes) for peer, link in self._links.items() if link.is_open
         ]
-        return to + [PeerLink("from", one.peer, one.session.created_ms, 0) for one in self.fellows.values()]
+        return to + [PeerLink("from", one.peer, one.session.created_ms, 0) for one in self.inbound_peers.values()]
 
     def has_link(self, peer: str) -> bool:
         """Whether there is an open link to `peer`. One that ends late, for its peer left, says nothing of a newer one."""
@@ -249,14 +249,14 @@ class Server:
     def way_to(self, peer: str) -> tuple[bool, Way]:
         """Whether `peer` is connected to us, and how it is with our link to it."""
         link = self._links.get(peer)
-        connected = any(fellow.peer == peer for fellow in self.fellows.values())
+        connected = any(each.peer == peer for each in self.inbound_peers.values())
         return connected, link.way if link is not None else Way.UNTRIED  # the first turn has not ended yet
 
     def peer_arrived(self, peer: str, process: bytes) -> None:
         """A process of `peer` has connected to us, so it can be reached; an earlier one is not listened to any more."""
-        for fellow in list(self.fellows.values()):
-            if fellow.peer == peer and fellow.process != process:
-                fellow.transport.abort()
+        for connection in list(self.inbound_peers.values()):
+            if connection.peer == peer and connection.process != process:
+                connection.transport.abort()
         link = self._links.get(peer)
         if link is not None:
             link.connect()
@@ -324,7 +324,7 @@ class Server:
     # The end
 
     def ask_to_stop(self) -> None:
-        """A signal: what has been begun is ended first (farewell.py); at once if it comes again."""
+        """A signal: what has been begun is ended first (shutdown.py); at once if it comes again."""
         if self.stopping:
             self._finish(0)
             return
@@ -333,12 +333,12 @@ class Server:
             self._listener.close()
         for connection in self.connections.values():
             connection.stall()
-        self.node.farewell.begin()
+        self.node.shutdown.begin()
         self.schedule_turn()
-        # Whatever keeps the farewell from ending, a signal ends the node.
-        self.loop.call_later(STOP_REQUESTS * self.config.request_timeout_ms / 1000 + LINGER_S, self._give_up_farewell)
+        # Whatever keeps the shutdown from ending, a signal ends the node.
+        self.loop.call_later(STOP_REQUESTS * self.config.request_timeout_ms / 1000 + LINGER_S, self._give_up_shutdown)
 
-    def _give_up_farewell(self) -> None:
+    def _give_up_shutdown(self) -> None:
         if not self.stopped.done():
             log.warning("what this node had begun did not end in time: it stops all the same")
             self._finish(0)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from server.core.records.records import META, RECORDS_END, storage_key
+from server.core.records.records import META, RECORDS_END, storage_key_of
 from server.core.records.versions import supersede
 from server.core.ring.layout import Layout
 from tests.sim.host import Host
@@ -50,7 +50,7 @@ def measure(keys: int, differing: int, leaf_bits: int = LEAF_BITS) -> Cost:
             record = supersede(None, b"actor--a", number + 1, VALUE)
             if index and number % step == 0 and number // step < differing:
                 record = supersede(record, b"actor--b", number + 1, VALUE)
-            batch[storage_key(b"key:%d" % number)] = record
+            batch[storage_key_of(b"key:%d" % number)] = record
         host.disk.commit(batch)
         host.disk.sync(1)
     world.log.clear()

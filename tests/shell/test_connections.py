@@ -88,7 +88,7 @@ class Shell:
         self.turns_asked = 0
         self.connections: dict[int, Connection] = {}
         self.arrivals: dict[int, Connection] = {}
-        self.fellows: dict[int, Connection] = {}
+        self.inbound_peers: dict[int, Connection] = {}
         self.stopping = False
         self.admission = Queue()
         self.memory = ClientMemory(self.config.client_buffers_bytes_max, self.connections.values)

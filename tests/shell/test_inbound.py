@@ -34,7 +34,7 @@ class Peer:
 def inbound(*peers: Peer, **settings: Any) -> Inbound:
     """Of a server with these connections; n1 to n3 are members."""
     node = SimpleNamespace(state=SimpleNamespace(members=frozenset({"n1", "n2", "n3"})))
-    server = SimpleNamespace(fellows=dict(enumerate(peers)), config=Config(**settings), node=node)
+    server = SimpleNamespace(inbound_peers=dict(enumerate(peers)), config=Config(**settings), node=node)
     return Inbound(cast(Server, server))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from server.core.membership.eviction import Eviction
+from server.core.membership.cleanup import Cleanup
 from server.core.records import versions
 from server.core.records.records import RECORDS_END
 from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, Change
@@ -93,18 +93,18 @@ def lost_writes(world: World, operations: list[Operation]) -> list[str]:
     return found
 
 
-def watch_evictions(world: World) -> list[str]:
+def watch_cleanup(world: World) -> list[str]:
     """From now on each record that is let go is looked for on the disks of its present keepers (P8). Answers what was
     found missing, as it comes."""
     missing: list[str] = []
 
-    def watching(host: Host, eviction: Eviction) -> None:
-        let_go = eviction._let_go
+    def watching(host: Host, cleanup: Cleanup) -> None:
+        let_go = cleanup._let_go
 
         def check(layout: Layout, key: bytes, record: bytes) -> None:
-            before = eviction._state.statistics.records_evicted
+            before = cleanup._state.statistics.records_evicted
             let_go(layout, key, record)
-            if eviction._state.statistics.records_evicted == before:
+            if cleanup._state.statistics.records_evicted == before:
                 return
             partition = layout.partition_of(int.from_bytes(key[:2], "big"))
             for keeper in layout.keepers(partition):
@@ -112,12 +112,12 @@ def watch_evictions(world: World) -> list[str]:
                 if there is None or versions.merge(there, record) != there:
                     missing.append(f"{host.member.name} let go {key!r}, which {keeper} lacks")
 
-        eviction._let_go = check  # type: ignore[method-assign]
+        cleanup._let_go = check  # type: ignore[method-assign]
 
     for host in world.hosts:
-        host.on_start = lambda started: watching(started, started.running.eviction)
+        host.on_start = lambda started: watching(started, started.running.cleanup)
         if host.node is not None:
-            watching(host, host.running.eviction)
+            watching(host, host.running.cleanup)
     return missing
 
 

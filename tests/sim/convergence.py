@@ -24,20 +24,20 @@ def differences(disks: Iterable[Disk], owners_of: Owners) -> list[str]:
     held: dict[bytes, dict[str, bytes]] = {}
     found = []
     for disk in disks:
-        for stored_at, record in disk.data.items():
-            if stored_at < RECORDS_END:
-                held.setdefault(stored_at, {})[disk.node] = record
-                if not disk.is_readable(stored_at) or not is_sound(record):
-                    found.append(f"the record at {stored_at!r} on {disk.node} is damaged")
-            elif not stored_at.startswith(META):
-                owner, owed = split_hint(stored_at)
+        for storage_key, record in disk.data.items():
+            if storage_key < RECORDS_END:
+                held.setdefault(storage_key, {})[disk.node] = record
+                if not disk.is_readable(storage_key) or not is_sound(record):
+                    found.append(f"the record at {storage_key!r} on {disk.node} is damaged")
+            elif not storage_key.startswith(META):
+                owner, owed = split_hint(storage_key)
                 found.append(f"{disk.node} keeps a hint of {owed!r} for {owner}")
-    for stored_at, records in held.items():
-        owners = owners_of(stored_at)
+    for storage_key, records in held.items():
+        owners = owners_of(storage_key)
         if len({records.get(owner) for owner in owners}) > 1:
             without = [owner for owner in owners if owner not in records]
-            found.append(f"the owners {owners} of {stored_at!r} differ; without it are {without}")
-        found += [f"{node} holds {stored_at!r} and does not own it" for node in records if node not in owners]
+            found.append(f"the owners {owners} of {storage_key!r} differ; without it are {without}")
+        found += [f"{node} holds {storage_key!r} and does not own it" for node in records if node not in owners]
     return found
 
 
@@ -53,13 +53,13 @@ def unfinished(layout: Layout, disks: Sequence[Disk]) -> list[str]:
             if LAYOUT in disk.data and _knows_some(disk, members):
                 found.append(f"{disk.node} is no member and does not know it")
             removed = any(disk.node == change.node and (change.gone or change.kind == REMOVE) for change in layout.log)
-            if not removed and _was_released(disk) and any(stored_at < RECORDS_END for stored_at in disk.data):
+            if not removed and _was_released(disk) and any(storage_key < RECORDS_END for storage_key in disk.data):
                 found.append(f"{disk.node} has left and still holds records")
     return found + differences(present, lambda key: _owners(layout, key))
 
 
-def _owners(layout: Layout, stored_at: bytes) -> list[str]:
-    return list(layout.owners[layout.partition_of(int.from_bytes(stored_at[:2], "big"))])
+def _owners(layout: Layout, storage_key: bytes) -> list[str]:
+    return list(layout.owners[layout.partition_of(int.from_bytes(storage_key[:2], "big"))])
 
 
 def _knows_some(disk: Disk, members: list[str]) -> bool:
@@ -77,8 +77,8 @@ def _was_released(disk: Disk) -> bool:
 def dead_records(disks: Iterable[Disk], wall_ms: int) -> list[str]:
     """The records that nobody gets to read any more at `wall_ms`, and that are there all the same."""
     return [
-        f"{disk.node} still holds {stored_at!r}, which is dead"
+        f"{disk.node} still holds {storage_key!r}, which is dead"
         for disk in disks
-        for stored_at, record in disk.data.items()
-        if stored_at < RECORDS_END and not any(s.is_live(wall_ms) for s in versions.siblings_of(record))
+        for storage_key, record in disk.data.items()
+        if storage_key < RECORDS_END and not any(s.is_live(wall_ms) for s in versions.siblings_of(record))
     ]

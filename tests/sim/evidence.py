@@ -91,11 +91,11 @@ def is_sound(record: bytes) -> bool:
     return record[:8] == xxh3_64_digest(record[8:])
 
 
-def split_hint(stored_at: bytes) -> tuple[str, bytes]:
+def split_hint(storage_key: bytes) -> tuple[str, bytes]:
     """The owner that a hint is for, and the storage key of what it is owed."""
     begin = len(HINTS) + 1
-    end = begin + stored_at[begin - 1]
-    return stored_at[begin:end].decode(), stored_at[end:]
+    end = begin + storage_key[begin - 1]
+    return storage_key[begin:end].decode(), storage_key[end:]
 
 
 class Evidence:
@@ -114,13 +114,13 @@ class Evidence:
             if change.key < RECORDS_END:
                 self._add(change.key[PREFIX_BYTES:], change)
             else:
-                owner, stored_at = split_hint(change.key)
-                moves = self.moves.setdefault(stored_at[PREFIX_BYTES:], [])
+                owner, storage_key = split_hint(change.key)
+                moves = self.moves.setdefault(storage_key[PREFIX_BYTES:], [])
                 moves.append(Hinted(change.step, change.node, owner, change.record is not None, change.cause))
         for disk in disks:
-            for stored_at, record in disk.data.items():
-                if stored_at < RECORDS_END and is_sound(record):
-                    key = stored_at[PREFIX_BYTES:]
+            for storage_key, record in disk.data.items():
+                if storage_key < RECORDS_END and is_sound(record):
+                    key = storage_key[PREFIX_BYTES:]
                     self.final[key] = join(self.final.get(key, NOTHING), self._knowledge(record))
 
     def _knowledge(self, record: bytes) -> Knowledge:

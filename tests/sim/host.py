@@ -134,7 +134,7 @@ class Host(WallClock):
         if self.node is None or self.frozen:
             return
         self.trace(f"{self.member.name} stops")
-        self._held.append(self.node.take())
+        self._held.append(self.node.end_turn())
         self.disk.commit(self._held[-1].writes)
         self.disk.commit(self.node.state.records.retire())
         self.disk.sync(self.disk.unsynced())
@@ -254,7 +254,7 @@ class Host(WallClock):
         self._run(lambda: self._take_turn(life))
 
     def _take_turn(self, life: int) -> None:
-        outbox = self.running.take()
+        outbox = self.running.end_turn()
         if outbox.writes or outbox.messages or outbox.large or outbox.replies:
             told = ", ".join(f"{len(data)} bytes to {peer}" for peer, data in outbox.messages.items())
             self.trace(

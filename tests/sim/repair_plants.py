@@ -34,9 +34,9 @@ def _confirm_at_send(patch: Patch) -> None:
             question = next(steps)
         except StopIteration:
             return False
-        for stored_at in batch:
-            if self._state.hints.is_open(owner, stored_at):
-                self._confirmed(owner, stored_at)
+        for storage_key in batch:
+            if self._state.hints.is_open(owner, storage_key):
+                self._confirmed(owner, storage_key)
         yield question
         return True
 

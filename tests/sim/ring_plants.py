@@ -1,4 +1,4 @@
-"""Bugs on purpose in what changes the ring: commits, transfers, handovers, evictions (P4, P8, P9). See plants.py.
+"""Bugs on purpose in what changes the ring: commits, transfers, handovers, cleanup (P4, P8, P9). See plants.py.
 
 One is not found by storms, for it takes a node that loses a key, gets it again, and writes it before it has it whole: an
 actor that is kept when what it wrote is let go (P2). tests/core/membership/test_membership.py holds that it is renewed.
@@ -13,7 +13,7 @@ from server.core.base.quorum import Tally
 from server.core.base.routing import Plan
 from server.core.base.state import State
 from server.core.membership import membership
-from server.core.membership.eviction import Eviction
+from server.core.membership.cleanup import Cleanup
 from server.core.membership.membership import Membership
 from server.core.membership.transfers import Transfers
 from server.core.ring.computation import Computation
@@ -26,12 +26,12 @@ HARD = ("join", "leave", "remove", "replace", "split")
 
 def _let_go_unasked(patch: Patch) -> None:
     def confirm(
-        self: Eviction, layout: Layout, keepers: Sequence[str], batch: dict[bytes, bytes]
+        self: Cleanup, layout: Layout, keepers: Sequence[str], batch: dict[bytes, bytes]
     ) -> Generator[Any, Any, dict[bytes, bytes]]:
         yield self._background.pause(1)
         return batch
 
-    patch(Eviction, "_confirm", confirm)
+    patch(Cleanup, "_confirm", confirm)
 
 
 def _be_whole_at_once(patch: Patch) -> None:

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.ring.layout import Layout
 from tests.sim.disk import Cause, Disk
 
@@ -118,7 +118,7 @@ class Rings:
     def _slot(self, key: bytes) -> int:
         slot = self._slots.get(key)
         if slot is None:
-            slot = self._slots[key] = int.from_bytes(storage_key(key)[:2], "big")
+            slot = self._slots[key] = int.from_bytes(storage_key_of(key)[:2], "big")
         return slot
 
     def _at(self, node: str, step: int) -> Layout | None:

@@ -6,7 +6,7 @@ import pytest
 
 from protocol.tokens import encode_context
 from server.core.records import versions
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from tests.sim.answers import check_contexts
 from tests.sim.checkers import Writes
 from tests.sim.clients import History, Operation
@@ -44,7 +44,7 @@ def test_a_context_may_stand_on_a_second_attempt_that_came_to_no_disk(
         (30, here, HERE, 3, b"c"),
     ):
         events.step = step
-        disk.commit({storage_key(KEY): _record(actor, counter, b"key=" + value)})
+        disk.commit({storage_key_of(KEY): _record(actor, counter, b"key=" + value)})
         history.operations.append(_asked([b"SET", KEY, b"key=" + value], min(step, 10), max(step, 30), b"OK"))
     history.operations.append(_asked([b"DYN.GET", KEY], began_step, max(began_step, 30), [SECOND_ATTEMPT, values]))
     evidence = Evidence(log, [here, there])

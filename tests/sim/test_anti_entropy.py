@@ -10,7 +10,7 @@ import pytest
 
 from server.core.base.config import Config
 from server.core.base.statistics import Statistics
-from server.core.records.records import META, RECORDS_END, storage_key
+from server.core.records.records import META, RECORDS_END, storage_key_of
 from server.core.records.trees import Trees
 from server.core.records.versions import Sibling, encode, merge, supersede
 from server.core.repair.exchange_answers import PAGE_BYTES, RECORDS
@@ -32,7 +32,7 @@ def record(number: int, actor: bytes = ACTORS[0], seen: bytes | None = None) -> 
 def put(host: Host, records: dict[bytes, bytes]) -> None:
     """Writes records straight on the disk of a host that does not run."""
     assert host.node is None
-    host.disk.commit({storage_key(key): value for key, value in records.items()})
+    host.disk.commit({storage_key_of(key): value for key, value in records.items()})
     host.disk.sync(host.disk.unsynced())
 
 
@@ -151,8 +151,8 @@ def test_writes_that_an_owner_missed_reach_it_without_hints() -> None:
     for host in (n1, n2):
         hints = host.running.state.hints
         for owner in hints.owners():
-            for stored_at in hints.keys(owner):
-                hints.confirm(owner, stored_at, host.now_ms())
+            for storage_key in hints.keys(owner):
+                hints.confirm(owner, storage_key, host.now_ms())
     for other in (n1, n2):
         world.network.mend(other.id, n3.id)
         world.network.mend(n3.id, other.id)
@@ -167,8 +167,8 @@ def test_a_peer_that_missed_hints_is_held_for_whole_once_it_is_compared() -> Non
     for host in world.hosts:
         for other in world.hosts:
             if other is not host:
-                host.running.state.hints.behind[other.id] = 7
-    assert world.run_until(3 * SOON_MS, lambda: not any(host.running.state.hints.behind for host in world.hosts))
+                host.running.state.hints.dropped_hints[other.id] = 7
+    assert world.run_until(3 * SOON_MS, lambda: not any(host.running.state.hints.dropped_hints for host in world.hosts))
 
 
 def test_the_interval_alone_brings_equality() -> None:
@@ -177,7 +177,7 @@ def test_the_interval_alone_brings_equality() -> None:
     world.start()
     world.run(3000)
     n3 = world.hosts[2]
-    n3.running.state.records.absorb([storage_key(b"new"), record(1000)])
+    n3.running.state.records.absorb([storage_key_of(b"new"), record(1000)])
     assert world.run_until(6000, lambda: equal(world) and len(records_on(n3)) == 51)
 
 

@@ -10,7 +10,7 @@ from server.core import peer_messages
 from server.core.base.config import Config
 from server.core.collection.collection import Collection
 from server.core.records import versions
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from tests.sim import resurrection
 from tests.sim.host import Host
 from tests.sim.probes import values_on
@@ -139,7 +139,7 @@ def test_whoever_starts_again_between_vote_and_fence_stops_that_round(three: Wor
     three.hosts[victim].start()
     three.run(COLLECTED_MS)
     assert all(three.stored(host, key) is not None for host in three.hosts)
-    n1.running.collection.notice(storage_key(key), 0)  # as the scrub would
+    n1.running.collection.notice(storage_key_of(key), 0)  # as the scrub would
     assert three.run_until(PAST_BOUND_MS + 3 * COLLECTED_MS, lambda: _gone(three, key))
 
 
@@ -226,7 +226,7 @@ def test_power_losses_bring_nothing_back(fsync: str, seed: int) -> None:
         world.run(world.rng.randint(100, 1000))
         victim.start()
         assert world.run_until(5000, world.at_peace)
-    world.hosts[0].running.collection.notice(storage_key(key), 0)
+    world.hosts[0].running.collection.notice(storage_key_of(key), 0)
     world.ask(world.hosts[0], "DYN.GET", key, "R", 3)  # repairs
     assert world.run_until(PAST_BOUND_MS + 10 * COLLECTED_MS, lambda: _gone(world, key))
     assert world.ask(world.hosts[1], "DYN.GET", key, "R", 3).reply == [None, []]

@@ -8,7 +8,7 @@ import pytest
 
 from server.core.base.config import Config
 from server.core.records import versions
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from tests.sim.host import Host
 from tests.sim.world import World
 
@@ -36,7 +36,7 @@ def _damage(world: World, host: Host, key: bytes, place: int = -1) -> None:
         host.kill()
     data = bytearray(record)
     data[place] ^= 1
-    host.disk.damage(storage_key(key), bytes(data))
+    host.disk.damage(storage_key_of(key), bytes(data))
     host.start()
     assert world.run_until(5000, world.at_peace)
 
@@ -78,7 +78,7 @@ def test_the_scrub_finds_what_nobody_reads() -> None:
     for key in keys:
         assert world.ask(world.hosts[0], "SET", key, "value").reply == b"OK"
     for host, key in zip(world.hosts, keys, strict=False):
-        host.disk.damage(storage_key(key), b"nonsense" + bytes(20))
+        host.disk.damage(storage_key_of(key), b"nonsense" + bytes(20))
     assert world.run_until(10_000, lambda: _count(world, "records_mended") == 3)
     assert all(_is_sound(world, host, key) for host in world.hosts for key in keys)
     assert world.run_until(10_000, lambda: all(host.running.state.statistics.scrubs >= 2 for host in world.hosts))
@@ -151,7 +151,7 @@ def _start_alone(world: World, damaged: Host, other: Host, key: bytes) -> None:
     record = world.stored(damaged, key)
     assert record is not None
     damaged.kill()
-    damaged.disk.damage(storage_key(key), record[:-1] + b"?")
+    damaged.disk.damage(storage_key_of(key), record[:-1] + b"?")
     damaged.start()
     other.start()
     assert world.run_until(5000, lambda: world.sees(damaged, other) and world.sees(other, damaged))
@@ -163,7 +163,7 @@ def test_what_is_damaged_everywhere_is_reported_as_lost(three: World) -> None:
         record = three.stored(host, key)
         assert record is not None
         host.kill()
-        host.disk.damage(storage_key(key), record[:-1] + b"?")
+        host.disk.damage(storage_key_of(key), record[:-1] + b"?")
     for host in three.hosts:
         host.start()
     assert three.run_until(5000, three.at_peace)
@@ -192,7 +192,7 @@ def _damage_running(world: World, host: Host, key: bytes) -> None:
     """The bytes are wrong, and the cache does not have them."""
     record = world.stored(host, key)
     assert record is not None
-    host.disk.damage(storage_key(key), record[:-1] + b"?")
+    host.disk.damage(storage_key_of(key), record[:-1] + b"?")
     host.running.state.records.cache.clear()
 
 
@@ -203,6 +203,6 @@ def test_the_cache_saves_what_the_disk_has_lost() -> None:
     key = _written(world)
     record = world.stored(n1, key)
     assert record is not None
-    n1.disk.damage(storage_key(key), record[:-1] + b"?")
+    n1.disk.damage(storage_key_of(key), record[:-1] + b"?")
     assert world.run_until(5000, lambda: world.stored(n1, key) == record)
     assert _count(world, "records_lost") == 0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from server.core.records import versions
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from tests.sim.host import Host
 from tests.sim.world import World
 
@@ -50,7 +50,7 @@ def _damage(world: World) -> None:
     """Each node has records that cannot be read, of other keys than those of the others, and nothing of it in memory."""
     for number, host in enumerate(world.hosts):
         for key in KEYS[number :: len(KEYS) // BLOCK_KEYS]:  # all over the key space: so groups of any owners meet them
-            host.disk.damage_block(storage_key(key))
+            host.disk.damage_block(storage_key_of(key))
         host.running.state.records.cache.clear()
 
 
@@ -85,7 +85,7 @@ def test_a_pipeline_through_any_node_writes_all_keys_at_once(number: int) -> Non
 
 
 def _is_sound(world: World, host: Host) -> bool:
-    records = [world.stored(host, key) if host.disk.is_readable(storage_key(key)) else None for key in KEYS]
+    records = [world.stored(host, key) if host.disk.is_readable(storage_key_of(key)) else None for key in KEYS]
     return all(record is not None and versions.verify(record) for record in records)
 
 

@@ -104,7 +104,7 @@ def _check(nodes: int, keys: int, breaks: bool, seconds: int, brought: list[int]
     assert seconds < kept <= flapping.missed + on_the_way
     assert flapping.count("hints_delivered") == kept
     # Some batches meet a cut. And a stand-in, as there are where there are more nodes than owners, lets go what it held
-    # when all owners have confirmed it: who holds something newer gets it once more (eviction.py).
+    # when all owners have confirmed it: who holds something newer gets it once more (cleanup.py).
     times = 1 if nodes == OWNERS else 1 + OWNERS
     assert kept <= sum(brought) <= kept * times * 5 // 4 + on_the_way
     assert flapping.world.run_until(HEAL_MS, flapping.equal)

@@ -7,14 +7,14 @@ import random
 import pytest
 
 from server.core.records import versions
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from tests.sim.disk import Change, DamagedBlock, Disk
 from tests.sim.events import Events
 from tests.sim.evidence import Evidence
 from tests.sim.forgetting import Forgotten
 from tests.sim.rings import FixedRing
 
-KEY = storage_key(b"key")
+KEY = storage_key_of(b"key")
 
 
 class _Disks:

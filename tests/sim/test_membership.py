@@ -22,7 +22,7 @@ from tests.sim.changes import (
     remove,
     settled,
     unfinished,
-    watch_evictions,
+    watch_cleanup,
 )
 from tests.sim.clients import Operation
 from tests.sim.host import Host
@@ -78,7 +78,7 @@ def bytes_on(host: Host) -> int:
 
 def test_a_node_joins_while_keys_are_written() -> None:
     world, operations = filled(3)
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n4 = world.add_host()
     layout = commit_at(world.hosts[0], join(n4))
     assert layout.epoch == 2
@@ -100,7 +100,7 @@ def test_reads_do_not_move_to_a_node_that_missed_writes_which_nobody_keeps_hints
     for path in paths:
         world.network.cut(*path)
     operations = write_on(world, [n1, n2, n3], 150)
-    assert any(host.running.state.hints.behind for host in (n1, n2, n3))
+    assert any(host.running.state.hints.dropped_hints for host in (n1, n2, n3))
     world.fill(n5, False)
     assert world.run_until(DONE_MS, n5.running.transfers._is_whole)
     for path in paths:
@@ -112,7 +112,7 @@ def test_reads_do_not_move_to_a_node_that_missed_writes_which_nobody_keeps_hints
 
 def test_a_join_without_load_moves_little_more_than_the_data() -> None:
     world, operations = filled(3)
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n4 = world.add_host()
     commit_at(world.hosts[1], join(n4))
     check(world, operations, missing)
@@ -121,7 +121,7 @@ def test_a_join_without_load_moves_little_more_than_the_data() -> None:
 
 def test_a_node_leaves() -> None:
     world, operations = filled(4)
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n2 = world.hosts[1]
     commit_at(world.hosts[0], leave(n2))
     operations += write_on(world, world.hosts, 40)
@@ -134,7 +134,7 @@ def test_a_node_leaves() -> None:
 
 def test_a_dead_node_is_removed_and_learns_of_it_when_it_is_back() -> None:
     world, operations = filled(4)
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n3 = world.hosts[2]
     n3.kill()
     world.run(2000)
@@ -148,7 +148,7 @@ def test_a_dead_node_is_removed_and_learns_of_it_when_it_is_back() -> None:
 
 def test_a_dead_node_is_replaced() -> None:
     world, operations = filled(4)
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n3 = world.hosts[2]
     n3.kill()
     world.run(2000)
@@ -160,7 +160,7 @@ def test_a_dead_node_is_replaced() -> None:
 
 def test_a_node_is_replaced_while_it_serves() -> None:
     world, operations = filled(3)
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n1, n2, _ = world.hosts
     n4 = world.add_host()
     commit_at(n1, change(REPLACE, n2, n4))
@@ -173,7 +173,7 @@ def test_a_node_is_replaced_while_it_serves() -> None:
 def test_a_transfer_goes_on_after_a_crash(victim: str) -> None:
     config = Config(background_keys_per_s=100, background_keys_per_s_idle=100)
     world, operations = filled(3, config=config)
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n4 = world.add_host()
     commit_at(world.hosts[0], join(n4))
     assert world.run_until(10_000, lambda: len(records_on(n4)) > 200)
@@ -190,7 +190,7 @@ def test_a_transfer_goes_on_after_a_crash(victim: str) -> None:
 
 def test_the_steward_dies_in_the_middle() -> None:
     world, operations = filled(3, config=Config(background_keys_per_s_idle=1000))
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n4 = world.add_host()
     steward = min(world.hosts, key=lambda host: host.id)
     commit_at(world.hosts[1], join(n4))
@@ -203,7 +203,7 @@ def test_the_steward_dies_in_the_middle() -> None:
 
 def test_commits_on_two_sides_of_a_partition_end_in_one_layout() -> None:
     world, operations = filled(5)
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n1, n2, n3, n4, n5 = world.hosts
     n6, n7 = world.add_host(), world.add_host()
     one, other = [n1, n2, n3, n6], [n4, n5, n7]
@@ -222,7 +222,7 @@ def test_commits_on_two_sides_of_a_partition_end_in_one_layout() -> None:
 
 def test_a_second_change_in_the_middle_of_the_first() -> None:
     world, operations = filled(4, config=Config(background_keys_per_s_idle=400))
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n5 = world.add_host()
     commit_at(world.hosts[0], join(n5))
     operations += write_on(world, world.hosts, 20)
@@ -234,7 +234,7 @@ def test_a_second_change_in_the_middle_of_the_first() -> None:
 
 def test_who_was_removed_and_joins_again_brings_no_deleted_value_back() -> None:
     world, _ = filled(4, keys=100)
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n1, n4 = world.hosts[0], world.hosts[3]
     n4.kill()
     world.run(2000)
@@ -255,7 +255,7 @@ def test_who_was_removed_and_joins_again_brings_no_deleted_value_back() -> None:
 def test_hints_for_one_who_is_removed_change_hands() -> None:
     """n4 is away while all its fellow owners keep what it misses; then it is gone for good, and its seats are others'."""
     world, operations = filled(5)
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n4 = world.hosts[3]
     n4.kill()
     operations += write_on(world, [host for host in world.hosts if host is not n4], 20)
@@ -287,25 +287,25 @@ def test_what_an_owner_wrote_alone_reaches_the_one_who_has_its_place() -> None:
 def test_nothing_is_let_go_while_an_owner_is_away() -> None:
     """n1 is no owner of what n4 has taken over; then one of the present owners does not run for a while."""
     world, operations = filled(3, keys=300)
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n4 = world.add_host()
     commit_at(world.hosts[0], join(n4))
     assert world.run_until(DONE_MS, lambda: world.learn_layout().phase == SETTLED)
-    giver = next(host for host in world.hosts if host.running.eviction.remaining())
+    giver = next(host for host in world.hosts if host.running.cleanup.remaining())
     away = next(host for host in world.hosts[:3] if host is not giver)
     away.kill()
     world.run(10_000)
-    remaining = giver.running.eviction.remaining()
+    remaining = giver.running.cleanup.remaining()
     assert remaining
     world.run(5000)
-    assert giver.running.eviction.remaining() == remaining
+    assert giver.running.cleanup.remaining() == remaining
     away.start()
     check(world, operations, missing)
 
 
 def test_a_transfer_waits_for_a_new_owner_that_is_down_and_says_so() -> None:
     world, operations = filled(3, keys=300)
-    missing = watch_evictions(world)
+    missing = watch_cleanup(world)
     n4 = world.add_host()
     commit_at(world.hosts[0], join(n4))
     n4.kill()

@@ -8,7 +8,7 @@ import pytest
 
 from server.core.base.config import Config
 from server.core.records import versions
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.ring.layout import SETTLED
 from tests.sim.changes import commit_at, join
 from tests.sim.host import Host
@@ -41,18 +41,18 @@ def _damage(world: World, how: str) -> None:
 
 
 def _damage_one(world: World, host: Host, key: bytes, how: str) -> None:
-    stored_at, record = storage_key(key), world.stored(host, key)
+    storage_key, record = storage_key_of(key), world.stored(host, key)
     assert record is not None
     if how == "record":
-        host.disk.damage(stored_at, record[:-1] + b"?")
+        host.disk.damage(storage_key, record[:-1] + b"?")
     elif how == "block":
-        host.disk.damage_block(stored_at)
+        host.disk.damage_block(storage_key)
     else:
-        host.disk.damage_sorted_file(stored_at)
+        host.disk.damage_sorted_file(storage_key)
 
 
 def _sound(world: World, host: Host) -> bool:
-    records = [world.stored(host, key) if host.disk.is_readable(storage_key(key)) else None for key in KEYS]
+    records = [world.stored(host, key) if host.disk.is_readable(storage_key_of(key)) else None for key in KEYS]
     return all(record is not None and versions.verify(record) for record in records)
 
 
@@ -149,11 +149,12 @@ def test_a_range_that_cannot_be_read_does_not_hold_up_what_lies_behind_it() -> N
     """An owner that cannot list a range still gets, and gives, all that the others name."""
     world = _world()
     n1, n2, n3 = world.hosts
-    bad = sorted(KEYS, key=storage_key)[::10]
+    bad = sorted(KEYS, key=storage_key_of)[::10]
     for key in bad:
         _damage_one(world, n1, key, "sorted file")
     newer = {
-        storage_key(key): versions.supersede(world.stored(n2, key), b"actor--x", 1 << 59, b"newer") for key in KEYS[::3]
+        storage_key_of(key): versions.supersede(world.stored(n2, key), b"actor--x", 1 << 59, b"newer")
+        for key in KEYS[::3]
     }
     n3.running.state.records.absorb([item for pair in newer.items() for item in pair])
     ended = wait(world, n2, ask(world, n2, "DYN.REPAIR", "START"))
@@ -167,7 +168,7 @@ def test_a_range_that_cannot_be_read_does_not_hold_up_what_lies_behind_it() -> N
 def test_a_range_that_the_last_former_owner_cannot_read_does_not_stop_a_transfer(how: str) -> None:
     """With N = 1 there is nobody else to ask: what can be read moves, and the rest is said to be lost or unreadable."""
     world = _world(nodes=2, n=1)
-    bad = sorted(KEYS, key=storage_key)[5:195:20]
+    bad = sorted(KEYS, key=storage_key_of)[5:195:20]
     for host in world.hosts:
         for key in bad:
             if world.stored(host, key) is not None:
@@ -199,8 +200,8 @@ def test_damaged_hints_do_not_hold_up_the_others() -> None:
     holders = [host for host in world.hosts[:3] if host.running.state.hints.count(n4.id) > 40]
     assert holders
     for host in world.hosts[:3]:  # no mending: that wants an answer of n4
-        for stored_at in host.running.state.hints.keys(n4.id)[:20]:
-            host.disk.damage_block(stored_at)
+        for storage_key in host.running.state.hints.keys(n4.id)[:20]:
+            host.disk.damage_block(storage_key)
         host.running.state.records.cache.clear()
     counts = {host: host.running.state.hints.count(n4.id) for host in holders}
     for host in world.hosts[:3]:

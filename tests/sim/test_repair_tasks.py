@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from server.core.base.config import Config
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from tests.sim.host import Host
 from tests.sim.test_anti_entropy import VALUE, counted, equal, everything, filled, record, records_on
 from tests.sim.world import World
@@ -37,7 +37,7 @@ def plant(host: Host, records: dict[bytes, bytes]) -> None:
 
     def absorb() -> None:
         for key, value in records.items():
-            host.running.state.records.absorb([storage_key(key), value])
+            host.running.state.records.absorb([storage_key_of(key), value])
 
     host.deliver("hand", absorb)
 
@@ -285,15 +285,15 @@ def test_a_repair_of_everything_settles_what_hints_had_no_room_for() -> None:
     world = filled(3, 100, Config(background_keys_per_s_idle=300, background_keys_per_s=300))
     settle(world)
     n1, n2, n3 = world.hosts
-    n1.running.state.hints.behind = {n3.id: 7}
-    n2.running.state.hints.behind = {n3.id: 5}
+    n1.running.state.hints.dropped_hints = {n3.id: 7}
+    n2.running.state.hints.dropped_hints = {n3.id: 5}
     assert ask(world, n1, "DYN.CLUSTER", "STATUS")["verdict"] == "degraded"
     assert wait(world, n1, ask(world, n1, "DYN.REPAIR", "START", "PARTITION", 1))["state"] == "done"
     plant(n1, everything(300, b"new"))
     begun = ask(world, n1, "DYN.REPAIR", "START")
     world.run(500)
-    n2.running.state.hints.behind[n3.id] += 1  # refused in the meantime
+    n2.running.state.hints.dropped_hints[n3.id] += 1  # refused in the meantime
     assert wait(world, n1, begun)["state"] == "done"
     world.run(100)
-    assert n1.running.state.hints.behind == {}
-    assert n2.running.state.hints.behind == {n3.id: 6}
+    assert n1.running.state.hints.dropped_hints == {}
+    assert n2.running.state.hints.dropped_hints == {n3.id: 6}

@@ -10,7 +10,7 @@ import pytest
 from protocol.slots import key_slot
 from server.core.base.config import Config
 from server.core.base.errors import has_left
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.requests.relays import SecondAttempt
 from server.core.ring.change import REPLACE, WEIGHT
 from server.core.ring.layout import Layout
@@ -63,7 +63,7 @@ def test_a_node_leaves_that_cannot_read_some_of_what_it_holds() -> None:
     for key in keys:
         assert world.ask(world.hosts[0], "SET", key, "value").reply == b"OK"
     world.run(1000)
-    damaged = next(storage_key(key) for key in keys if world.stored(n2, key) is not None)
+    damaged = next(storage_key_of(key) for key in keys if world.stored(n2, key) is not None)
     n2.stop()
     n2.disk.damage_block(damaged)
     n2.start()

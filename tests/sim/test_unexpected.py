@@ -11,7 +11,7 @@ import pytest
 from server.core.base.unexpected import Fatal
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.records import versions
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.records.versions import DamagedRecord
 from server.core.ring.change import ZONE
 from server.core.ring.layout import Layout
@@ -60,7 +60,7 @@ def _damage(world: World, host: Host) -> None:
     key = next(key for key in KEYS if world.owners(key)[0] is host)
     record = world.stored(host, key)
     assert record is not None
-    host.disk.damage(storage_key(key), record[:-1] + b"?")
+    host.disk.damage(storage_key_of(key), record[:-1] + b"?")
     host.running.state.records.cache.clear()
     world.client(host).send([b"GET", key])
 
@@ -102,7 +102,7 @@ def _nothing(world: World, host: Host) -> None:
 
 TRIGGERS: dict[str, Callable[[World, Host], None]] = {
     "collection": _nothing,
-    "eviction": _nothing,
+    "cleanup": _nothing,
     "steward": _nothing,
     "transfers": _nothing,
     "transfer samples": _nothing,
@@ -118,7 +118,7 @@ TRIGGERS: dict[str, Callable[[World, Host], None]] = {
     "repair job": _repair,
     "verification": _repair,
     "repair job watch": _repair,
-    "farewell": lambda world, host: host.deliver("operator", host.running.farewell.begin),
+    "shutdown": lambda world, host: host.deliver("operator", host.running.shutdown.begin),
     "clearing": _clear,
     "layout entry": _enter,
     "layout merge": lambda world, host: _change_zone(world, world.hosts[1]),

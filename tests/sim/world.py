@@ -11,7 +11,7 @@ from functools import partial
 from server.core.base.config import Config
 from server.core.base.room import FOR_DELETIONS, FOR_WRITES
 from server.core.commands.operator import first_layout
-from server.core.records.records import META, storage_key
+from server.core.records.records import META, storage_key_of
 from server.core.ring.layout import Layout, Member
 from tests.sim import convergence
 from tests.sim.checkers import Losses
@@ -227,12 +227,12 @@ class World:
         """The same for some of the disks: those of the present members, say."""
         return convergence.differences([host.disk for host in hosts], self._owners_at)
 
-    def _owners_at(self, stored_at: bytes) -> list[str]:
-        return list(self.layout.owners[self.layout.partition_of(int.from_bytes(stored_at[:2], "big"))])
+    def _owners_at(self, storage_key: bytes) -> list[str]:
+        return list(self.layout.owners[self.layout.partition_of(int.from_bytes(storage_key[:2], "big"))])
 
     def owner_ids(self, key: bytes) -> list[str]:
         """The ids of the key's owners."""
-        return self._owners_at(storage_key(key))
+        return self._owners_at(storage_key_of(key))
 
     # A client's hand
 
@@ -261,7 +261,7 @@ class World:
 
     def stored(self, host: Host, key: bytes) -> bytes | None:
         """The record of `key` on a disk."""
-        return host.disk.get(storage_key(key))
+        return host.disk.get(storage_key_of(key))
 
 
 def encode(command: Sequence[bytes | str | int]) -> list[bytes]:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from server.core.records import versions
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from tests.wire.cluster import WireCluster, WireNode, dyn, wait_for
 from tests.wire.disks import Records, assert_owners_equal
 
@@ -104,6 +104,6 @@ def assert_holds(records: Records, values: Mapping[str, bytes | None]) -> None:
     """A node has these values on its disk."""
     now_ms = time.time_ns() // 1_000_000
     for name, value in values.items():
-        record = records.get(storage_key(name.encode()))
+        record = records.get(storage_key_of(name.encode()))
         found = None if record is None else versions.value_of(record, now_ms)
         assert found == value, f"{name}: {found!r} for {value!r}"

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from xxhash import xxh3_64_digest
 
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from tests.ports import free_ports
 from tests.wire.cluster import WireCluster, WireNode, connect, dyn, wait_for
 from tests.wire.disks import open_disk
@@ -41,7 +41,7 @@ def _values(tag: str) -> Values:
 
 def _damage_records(node: WireNode, names: list[str], damage: Callable[[bytes], bytes]) -> None:
     """Damages each of these records of a stopped node."""
-    keys = [storage_key(name.encode()) for name in names]
+    keys = [storage_key_of(name.encode()) for name in names]
     with closing(open_disk(node)) as engine:
         records = [record for record in engine.get_many(keys) if record is not None]
         assert len(records) == len(keys)
@@ -73,7 +73,7 @@ def _flip_in_files(node: WireNode, pattern: str, share: float) -> None:
 def _flip_block_of(node: WireNode, name: str) -> None:
     """Turns over a byte in the block in which the record of a stopped node lies."""
     with closing(open_disk(node)) as engine:
-        record = engine.get(storage_key(name.encode()))
+        record = engine.get(storage_key_of(name.encode()))
     assert record is not None
     holders = [path for path in (node.directory / "data").glob("*.sst") if record in path.read_bytes()]
     assert len(holders) == 1, "it is stored once, and not compressed"
@@ -140,7 +140,7 @@ def test_a_damaged_block_on_each_of_three_nodes_costs_nobody_an_answer(make_clus
     write(cluster.nodes, values)
     wait_delivered(cluster)
     cluster.stop()
-    in_order = sorted(values, key=lambda name: storage_key(name.encode()))
+    in_order = sorted(values, key=lambda name: storage_key_of(name.encode()))
     for node, place in zip(cluster.nodes, (KEYS // 4, KEYS // 2, 3 * KEYS // 4), strict=True):
         _flip_block_of(node, in_order[place])
     cluster.start()

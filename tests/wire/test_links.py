@@ -132,7 +132,7 @@ def test_who_comes_from_another_address_before_there_are_links_waits_for_them() 
     peer = member(2)
     ways = {"way": Way.UNTRIED}
     shell = SimpleNamespace(node=make_node(3), now_ms=lambda: 1, way_to=lambda peer: (False, ways["way"]))
-    shell.fellows, shell.config = {}, Config()
+    shell.inbound_peers, shell.config = {}, Config()
     introductions = Introductions(shell)  # type: ignore[arg-type]
     layout = shell.node.state.layout
     assert layout is not None

@@ -16,7 +16,7 @@ from xxhash import xxh3_64_digest
 
 from protocol import resp
 from protocol.frames import encode_frame
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.records.versions import supersede
 from tests.wire.cluster import WireCluster, WireNode, wait_for
 from tests.wire.raw import exchange, is_closed, raw, read_exactly
@@ -255,7 +255,7 @@ def _damaged(node: WireNode) -> int:
     return count
 
 
-STUCK = storage_key(b"stuck")
+STUCK = storage_key_of(b"stuck")
 BODY = supersede(None, b"actor-x.", 5 << 16, b"value")[8:]
 TORN = xxh3_64_digest(BODY[:-9]) + BODY[:-9]  # a record whose checksum is right and that ends within its value
 AHEAD = xxh3_64_digest(BODY) + BODY  # sound

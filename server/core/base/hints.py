@@ -37,7 +37,9 @@ class Hints:
         self._touched_ms: dict[bytes, int] = {}  # when a hint of a key came or went, by the monotonic clock
         self._forgotten_ms = -1  # what was touched before that is not remembered
         self._bytes: dict[str, int] = {}  # by owner
-        self.behind: dict[str, int] = {}  # owner -> hints that there was no room for, since it was last made whole
+        self.dropped_hints: dict[
+            str, int
+        ] = {}  # owner -> hints that there was no room for, since it was last made whole
         self._load()
 
     def _load(self) -> None:
@@ -46,27 +48,27 @@ class Hints:
         start = HINTS
         while page := self._records.page(start, HINTS + b"\xff", _PAGE):
             for name, value in page:
-                owner, stored_at = _split(name)
-                rows.append((int.from_bytes(value, "big"), owner, stored_at))
+                owner, storage_key = _split(name)
+                rows.append((int.from_bytes(value, "big"), owner, storage_key))
             start = page[-1][0] + b"\0"
-        for kept_at_ms, owner, stored_at in sorted(rows):
-            self._add(owner, stored_at, kept_at_ms)
+        for kept_at_ms, owner, storage_key in sorted(rows):
+            self._add(owner, storage_key, kept_at_ms)
 
-    def _add(self, owner: str, stored_at: bytes, kept_at_ms: int) -> None:
-        self._open.setdefault(owner, {})[stored_at] = kept_at_ms
-        self._bytes[owner] = self._bytes.get(owner, 0) + len(stored_at) + HINT_OVERHEAD_BYTES
+    def _add(self, owner: str, storage_key: bytes, kept_at_ms: int) -> None:
+        self._open.setdefault(owner, {})[storage_key] = kept_at_ms
+        self._bytes[owner] = self._bytes.get(owner, 0) + len(storage_key) + HINT_OVERHEAD_BYTES
 
     @property
     def full(self) -> bool:
         """Whether there is no room for another hint."""
         return sum(self._bytes.values()) >= self._bytes_max
 
-    def keep(self, owner: str, stored_at: Sequence[bytes], wall_ms: int, now_ms: int, only_copy: bool) -> None:
+    def keep(self, owner: str, storage_key: Sequence[bytes], wall_ms: int, now_ms: int, only_copy: bool) -> None:
         """From this turn's commit on, this node owes `owner` what it holds under these storage keys.
 
         `only_copy`: this node holds the records for the owner's sake; the caller has seen that there is room.
         """
-        for key in stored_at:
+        for key in storage_key:
             self._touched_ms[key] = now_ms
             if self.is_open(owner, key):
                 continue
@@ -79,55 +81,57 @@ class Hints:
             self._records.put_aside(_name(owner, key), wall_ms.to_bytes(8, "big"))
 
     def _fall_behind(self, owner: str) -> None:
-        self.behind[owner] = self.behind.get(owner, 0) + 1
+        self.dropped_hints[owner] = self.dropped_hints.get(owner, 0) + 1
 
-    def confirm(self, owner: str, stored_at: bytes, now_ms: int) -> None:
+    def confirm(self, owner: str, storage_key: bytes, now_ms: int) -> None:
         """`owner` has what is held here: the debt is paid."""
         self._statistics.hints_delivered += 1
-        self._remove(owner, stored_at, now_ms)
+        self._remove(owner, storage_key, now_ms)
 
-    def give_up(self, owner: str, stored_at: bytes, now_ms: int) -> None:
+    def give_up(self, owner: str, storage_key: bytes, now_ms: int) -> None:
         """The debt has grown too old. Only for a record that this node owns itself."""
         self._statistics.hints_expired += 1
         self._fall_behind(owner)
-        self._remove(owner, stored_at, now_ms)
+        self._remove(owner, storage_key, now_ms)
 
-    def _remove(self, owner: str, stored_at: bytes, now_ms: int) -> None:
+    def _remove(self, owner: str, storage_key: bytes, now_ms: int) -> None:
         keys = self._open[owner]
-        del keys[stored_at]
-        self._bytes[owner] -= len(stored_at) + HINT_OVERHEAD_BYTES
+        del keys[storage_key]
+        self._bytes[owner] -= len(storage_key) + HINT_OVERHEAD_BYTES
         if not keys:
             del self._open[owner], self._bytes[owner]
-        self._touched_ms[stored_at] = now_ms
-        self._records.put_aside(_name(owner, stored_at), None)
+        self._touched_ms[storage_key] = now_ms
+        self._records.put_aside(_name(owner, storage_key), None)
 
-    def change_hands(self, owner: str, stored_at: bytes, keepers: Sequence[str], now_ms: int, only_copy: bool) -> None:
+    def change_hands(
+        self, owner: str, storage_key: bytes, keepers: Sequence[str], now_ms: int, only_copy: bool
+    ) -> None:
         """`owner` takes no writes of that key any more: the debt is to its present `keepers`, as old as it is."""
-        kept_at_ms = self._open[owner][stored_at]
+        kept_at_ms = self._open[owner][storage_key]
         for keeper in keepers:
-            self.keep(keeper, [stored_at], kept_at_ms, now_ms, only_copy)
-        self._remove(owner, stored_at, now_ms)
+            self.keep(keeper, [storage_key], kept_at_ms, now_ms, only_copy)
+        self._remove(owner, storage_key, now_ms)
 
     def forget_all(self) -> None:
         """Whoever something was owed to is no fellow any more."""
         for owner, keys in self._open.items():
-            for stored_at in keys:
-                self._records.put_aside(_name(owner, stored_at), None)
-        for rows in (self._open, self._bytes, self.behind):
+            for storage_key in keys:
+                self._records.put_aside(_name(owner, storage_key), None)
+        for rows in (self._open, self._bytes, self.dropped_hints):
             rows.clear()
 
-    def holds(self, stored_at: bytes) -> bool:
+    def holds(self, storage_key: bytes) -> bool:
         """Whether there is an open hint of that key, for whatever owner."""
-        return any(stored_at in keys for keys in self._open.values())
+        return any(storage_key in keys for keys in self._open.values())
 
-    def touched_since(self, stored_at: bytes, since_ms: int) -> bool:
+    def touched_since(self, storage_key: bytes, since_ms: int) -> bool:
         """Whether a hint of that key came or went here since `since_ms` (monotonic); True when unsure."""
-        return self._forgotten_ms >= since_ms or self._touched_ms.get(stored_at, -1) >= since_ms
+        return self._forgotten_ms >= since_ms or self._touched_ms.get(storage_key, -1) >= since_ms
 
     def forget_touches(self, before_ms: int) -> None:
         """Nobody will ask for what was touched before `before_ms`."""
         if self._touched_ms:
-            self._touched_ms = {stored_at: ms for stored_at, ms in self._touched_ms.items() if ms >= before_ms}
+            self._touched_ms = {storage_key: ms for storage_key, ms in self._touched_ms.items() if ms >= before_ms}
             self._forgotten_ms = max(self._forgotten_ms, before_ms - 1)
 
     def owners(self) -> list[str]:
@@ -138,9 +142,9 @@ class Hints:
         """The storage keys of what is owed to `owner`, oldest first."""
         return list(self._open.get(owner, ()))
 
-    def is_open(self, owner: str, stored_at: bytes) -> bool:
+    def is_open(self, owner: str, storage_key: bytes) -> bool:
         """Whether this is owed to `owner`."""
-        return stored_at in self._open.get(owner, ())
+        return storage_key in self._open.get(owner, ())
 
     def count(self, owner: str) -> int:
         """How much is owed to `owner`."""
@@ -158,7 +162,7 @@ class Hints:
     def older_than(self, owner: str, wall_ms: int, limit: int) -> list[bytes]:
         """The oldest storage keys owed to `owner` since before `wall_ms`, `limit` of them at most."""
         oldest = islice(self._open[owner].items(), limit)
-        return [stored_at for stored_at, kept_at_ms in oldest if kept_at_ms < wall_ms]
+        return [storage_key for storage_key, kept_at_ms in oldest if kept_at_ms < wall_ms]
 
     def summary(self, wall_ms: int) -> list[tuple[str, int, int, int]]:
         """For each owner: its id, hints, their bytes, and the age of the oldest in seconds."""
@@ -168,9 +172,9 @@ class Hints:
         ]
 
 
-def _name(owner: str, stored_at: bytes) -> bytes:
+def _name(owner: str, storage_key: bytes) -> bytes:
     encoded = owner.encode()
-    return HINTS + bytes((len(encoded),)) + encoded + stored_at
+    return HINTS + bytes((len(encoded),)) + encoded + storage_key
 
 
 def _split(name: bytes) -> tuple[str, bytes]:

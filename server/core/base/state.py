@@ -86,7 +86,7 @@ class State:
         self.deletion_routes = self.routes  # of commands that delete: another list while some disk is full
         self.route_shift = SLOT_BITS
         self.links: set[str] = set()  # peers that we have a connection to; asked for membership, never iterated
-        self.going: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
+        self.draining: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
         self.full: dict[str, int] = {}  # peers that have no room for writes on their disks, and what they have room for
         self.heard_ms: dict[str, int] = {}  # when anything last came from a peer
         self.ready: list[Session] = []
@@ -215,7 +215,7 @@ class State:
 
     def is_usable(self, peer: str) -> bool:
         """Whether requests go to `peer`: it can be reached, and is believed live."""
-        return peer in self.links and peer not in self.going and self.liveness.is_live(peer)
+        return peer in self.links and peer not in self.draining and self.liveness.is_live(peer)
 
     @property
     def disk_full(self) -> bool:
@@ -242,13 +242,13 @@ class State:
             self._adds_no_value(pairs[index], pairs[index + 1]) for index in range(0, len(pairs), 2)
         )
 
-    def _adds_no_value(self, stored_at: bytes, record: bytes) -> bool:
+    def _adds_no_value(self, storage_key: bytes, record: bytes) -> bool:
         """Whether all values of a record are stored here already."""
         values = [sibling for sibling in siblings_of(record) if sibling.kind != TOMBSTONE]
         if not values:
             return True
         try:
-            stored = siblings_of(self.records.get(stored_at))
+            stored = siblings_of(self.records.get(storage_key))
         except DamagedRecord:
             return False
         return all(value in stored for value in values)
@@ -281,21 +281,21 @@ class State:
         """HOT. The actor of a write that is coordinated here."""
         return self.actor if owned else self.guest_actor
 
-    def forget_guest(self, stored_at: bytes, record: bytes) -> None:
+    def forget_guest(self, storage_key: bytes, record: bytes) -> None:
         """Removes a record that was held for others only. An actor must not forget what it issued (P2): the next write of
         the key here would cover, by its clock, writes of the same actor that it has not seen. So the actor ends with it.
         """
         if any(actor == self.guest_actor for actor, _ in clock_of(record)):
             self.guest_actor = self.rng.randbytes(ACTOR_BYTES)
-        self.records.remove(stored_at)
+        self.records.remove(storage_key)
 
-    def owns(self, stored_at: bytes) -> bool:
+    def owns(self, storage_key: bytes) -> bool:
         """HOT. Whether this node takes the writes of a storage key, as an owner or a former one."""
-        return self.routes[int.from_bytes(stored_at[:2], "big") >> self.route_shift].owned
+        return self.routes[int.from_bytes(storage_key[:2], "big") >> self.route_shift].owned
 
-    def owners_of(self, stored_at: bytes) -> tuple[str, ...]:
+    def owners_of(self, storage_key: bytes) -> tuple[str, ...]:
         """All who take the writes of a storage key."""
-        return self.routes[int.from_bytes(stored_at[:2], "big") >> self.route_shift].owners
+        return self.routes[int.from_bytes(storage_key[:2], "big") >> self.route_shift].owners
 
     def layout_name(self, node_id: str) -> str:
         """The name that operators know a member by."""

@@ -84,8 +84,8 @@ def _live_keys(node: Node, slot: int, limit: int) -> Generator[Step, Any, list[b
     found: list[bytes] = []
     while True:
         page = state.records.page(start, end, page_keys)
-        for stored_at, record in page:
-            key = stored_at[PREFIX_BYTES:]
+        for storage_key, record in page:
+            key = storage_key[PREFIX_BYTES:]
             if not versions.verify(record):
                 state.records.damaged += 1
                 raise DamagedRecord(f"the stored record of key {key!r} fails its checksum")

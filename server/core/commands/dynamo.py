@@ -18,7 +18,7 @@ from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import check_sizes, expiry_ms, options, quorum
 from server.core.commands.spec import ALONE, READ, WRITE, CommandSpec
 from server.core.records import versions
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.records.versions import Clock, ForeignDot
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def dyn_get(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         values = [resp.bulk(s.value) for s in versions.siblings_of(record) if s.is_live(now_ms)]
         return resp.array([resp.bulk(encode_context(key, versions.clock_of(record))), resp.array(values)])
 
-    node.reads.start(route.read_plan, storage_key(key), finish, sink, number, wanted)
+    node.reads.start(route.read_plan, storage_key_of(key), finish, sink, number, wanted)
 
 
 def _context(node: Node, key: bytes, token: bytes) -> Clock:
@@ -93,8 +93,8 @@ def _write_beside(
     state = node.state
     plan = node.route(key, sibling.kind == versions.TOMBSTONE).plan
     group = node.writes.group_for(plan, sink, wanted)
-    stored_at = storage_key(key)
-    old = state.records.get(stored_at)
+    storage_key = storage_key_of(key)
+    old = state.records.get(storage_key)
     _, _, expires_at_ms, kind, value = sibling
     actor, counter = state.actor_for(plan.owned), state.clock.next()
     try:
@@ -110,9 +110,9 @@ def _write_beside(
     def finish(tally: Tally, sink: Sink) -> bytes:
         return resp.array([token, resp.integer(len(tally.acked)), resp.integer(tally.hinted)])
 
-    node.writes.add(group, stored_at, record, old, finish, sink, number)
+    node.writes.add(group, storage_key, record, old, finish, sink, number)
     if kind == versions.TOMBSTONE or expires_at_ms or versions.clock_entries(record) > state.config.clock_entries_max:
-        node.collection.notice(stored_at, expires_at_ms)
+        node.collection.notice(storage_key, expires_at_ms)
 
 
 def _check_room(node: Node, old: bytes | None, record: bytes, kind: int) -> None:

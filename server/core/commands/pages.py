@@ -68,9 +68,9 @@ class Range(NamedTuple):
     owners: tuple[str, ...]
 
 
-def place_of(stored_at: bytes) -> int:
+def place_of(storage_key: bytes) -> int:
     """The place of a storage key in the order of the key space."""
-    return int.from_bytes(stored_at[:PREFIX_BYTES], "big")
+    return int.from_bytes(storage_key[:PREFIX_BYTES], "big")
 
 
 def ranges_of(layout: Layout) -> list[Range]:
@@ -135,11 +135,11 @@ def _page_of_range(
     found: dict[bytes, bytes | None] = {}
     told: dict[bytes, int] = {}
     for answer in sound:
-        for stored_at, record in zip(answer[2::2], answer[3::2], strict=True):
-            if place_of(stored_at) < next_place:
-                found[stored_at] = versions.merge(found.get(stored_at), record)
-                told[stored_at] = told.get(stored_at, 0) + 1
-    doubtful = [stored_at for stored_at, times in told.items() if times < len(sound)]
+        for storage_key, record in zip(answer[2::2], answer[3::2], strict=True):
+            if place_of(storage_key) < next_place:
+                found[storage_key] = versions.merge(found.get(storage_key), record)
+                told[storage_key] = told.get(storage_key, 0) + 1
+    doubtful = [storage_key for storage_key, times in told.items() if times < len(sound)]
     if doubtful:
         found |= yield from _heads(node, part, doubtful)
         if node.state.layout is not layout:
@@ -170,8 +170,8 @@ def _is_agreed(node: Node, layout: Layout, part: Range, place: int, next_place: 
 def _live_keys(node: Node, records: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:
     now_ms = node.state.time_ms
     return [
-        stored_at[PREFIX_BYTES:]
-        for stored_at, record in records
+        storage_key[PREFIX_BYTES:]
+        for storage_key, record in records
         if record is not None and versions.value_of(record, now_ms) is not None
     ]
 
@@ -183,11 +183,11 @@ def _heads(node: Node, part: Range, keys: list[bytes]) -> Generator[Step, Any, d
         answers = yield node.questions.ask(part.owners, b"HEADS", *keys)
         sound = _quorum(node, part, answers)
         count = min([len(answer) for answer in sound])
-        for index, stored_at in enumerate(keys[:count]):
+        for index, storage_key in enumerate(keys[:count]):
             joined = None
             for answer in sound:
                 joined = versions.merge(joined, answer[index] or None)
-            found[stored_at] = joined
+            found[storage_key] = joined
         keys = keys[count:]
     return found
 

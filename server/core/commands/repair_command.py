@@ -20,7 +20,7 @@ from server.core.commands.shapes import show
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.messages.asking import is_text
 from server.core.operators import documents
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.ring.layout import Layout
 from server.core.work.procedures import Step, Steps
 
@@ -50,7 +50,7 @@ def _partition(layout: Layout, text: bytes) -> int:
 
 
 def _repair_key(node: Node, layout: Layout, key: bytes) -> Steps:
-    task = yield from node.tasks.repair_key(layout, storage_key(key))
+    task = yield from node.tasks.repair_key(layout, storage_key_of(key))
     return resp.bulk(documents.encode(task.document()))
 
 

@@ -8,7 +8,7 @@ from server.core.base.errors import damaged_here
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.records import versions
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.records.versions import DamagedRecord, ForeignDot
 from server.core.requests.writes import Finish
 from server.core.work.procedures import Procedure, Step
@@ -23,27 +23,27 @@ def read_here(node: Node, key: bytes) -> Step:
     A command that decides and writes in the same turn as it gets this result therefore sees every write that this
     coordinator has taken. A damaged record here is mended first. A command of a chain takes what the chain has read.
     """
-    stored_at = storage_key(key)
+    storage_key = storage_key_of(key)
     agreed = node.reads.agreed
 
     def finish(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
         try:
-            return versions.merge(node.state.records.get(stored_at), record) or b""
+            return versions.merge(node.state.records.get(storage_key), record) or b""
         except DamagedRecord as error:
             return damaged_here(node.state.member.name, error)
 
     def start(procedure: Procedure) -> None:
-        if stored_at in agreed:
-            procedure.resume(versions.merge(node.state.records.get(stored_at), agreed[stored_at]))
+        if storage_key in agreed:
+            procedure.resume(versions.merge(node.state.records.get(storage_key), agreed[storage_key]))
             return
         try:
-            node.state.records.get(stored_at)
+            node.state.records.get(storage_key)
         except DamagedRecord as error:
             refusal = damaged_here(node.state.member.name, error)
-            if not node.mending.park(error.stored_at, lambda: start(procedure), lambda: procedure.resume(refusal)):
+            if not node.mending.park(error.storage_key, lambda: start(procedure), lambda: procedure.resume(refusal)):
                 procedure.resume(refusal)
             return
-        node.reads.start(node.route(key).read_plan, stored_at, finish, procedure, 0)
+        node.reads.start(node.route(key).read_plan, storage_key, finish, procedure, 0)
 
     return start
 
@@ -71,13 +71,13 @@ def write_plain(
     state = node.state
     route = node.route(key, kind == versions.TOMBSTONE)
     group = node.writes.group_for(route.plan, sink)
-    stored_at = storage_key(key)
-    old = state.records.get(stored_at)
+    storage_key = storage_key_of(key)
+    old = state.records.get(storage_key)
     base = versions.merge(old, seen)
     try:
         record = versions.supersede(base, state.actor_for(route.owned), state.clock.next(), value, expires_at_ms, kind)
     except ForeignDot:
         record = supersede_anew(state, route.owned, base, value, expires_at_ms, kind)
-    node.writes.add(group, stored_at, record, old, finish, sink, number)
+    node.writes.add(group, storage_key, record, old, finish, sink, number)
     if kind == versions.TOMBSTONE or expires_at_ms:
-        node.collection.notice(stored_at, expires_at_ms)
+        node.collection.notice(storage_key, expires_at_ms)

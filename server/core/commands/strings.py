@@ -64,8 +64,8 @@ def reader(finish: Callable[[bytes | None, Sink, int], Reply]) -> Callable[[Node
         key = args[1]
         slot = key_slot(key)
         state = node.state
-        if node.reads.agreed and (stored_at := storage_key_in(slot, key)) in node.reads.agreed:
-            record = versions.merge(state.records.get(stored_at), node.reads.agreed[stored_at])
+        if node.reads.agreed and (storage_key := storage_key_in(slot, key)) in node.reads.agreed:
+            record = versions.merge(state.records.get(storage_key), node.reads.agreed[storage_key])
             sink.answer(number, finish(record, sink, state.time_ms))
             return
         route = state.routes[slot >> state.route_shift]
@@ -74,7 +74,7 @@ def reader(finish: Callable[[bytes | None, Sink, int], Reply]) -> Callable[[Node
             return
         group = route.read_plan.reading.get(sink.read_quorum) or node.reads.open(route.read_plan, sink.read_quorum)
         group.keys.append(storage_key_in(slot, key))
-        group.members.append((finish, sink, number))
+        group.waiters.append((finish, sink, number))
 
     return handle
 
@@ -96,15 +96,15 @@ def set_(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
     if len(value) > config.value_bytes_max or len(key) > config.key_bytes_max:
         check_sizes(key, value, config)
     group = route.plan.writing.get(sink.write_quorum) or node.writes.group_for(route.plan, sink)
-    stored_at = storage_key_in(slot, key)
-    old = state.records.get(stored_at)
+    storage_key = storage_key_in(slot, key)
+    old = state.records.get(storage_key)
     try:
         record = versions.supersede(old, state.actor_for(route.owned), state.clock.next(), value)
     except ForeignDot:
         record = supersede_anew(state, route.owned, old, value)
-    node.writes.add(group, stored_at, record, old, None, sink, number)
+    node.writes.add(group, storage_key, record, old, None, sink, number)
     if record[9] > config.clock_entries_max or record[8]:
-        node.collection.notice(stored_at, 0)
+        node.collection.notice(storage_key, 0)
 
 
 def set_options(args: list[bytes]) -> dict[bytes, bytes]:

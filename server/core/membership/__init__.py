@@ -7,6 +7,6 @@ copies.py         two processes with one node's id: a directory was copied
 lives.py          how far each node had got: a directory was set back to an older copy
 steward.py        takes a change through its phases
 transfers.py      a new owner fetches its data
-eviction.py       what is kept elsewhere is let go here
-farewell.py       a node that stops or leaves ends first what it has begun
+cleanup.py       what is kept elsewhere is let go here
+shutdown.py       a node that stops or leaves ends first what it has begun
 """

@@ -175,7 +175,9 @@ class Transfers:
         """Whether hints are kept here for nodes that are to be owners, or there was no room for some: they lack writes that
         have been acknowledged."""
         layout, hints = self._state.layout, self._state.hints
-        return layout is not None and any(hints.count(comer) or comer in hints.behind for comer in comers_of(layout))
+        return layout is not None and any(
+            hints.count(comer) or comer in hints.dropped_hints for comer in comers_of(layout)
+        )
 
     def _is_whole(self) -> bool:
         layout = self._state.layout

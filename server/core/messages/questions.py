@@ -1,7 +1,7 @@
 """The questions about nodes and layouts: who acts by which, how it is doing, what its tasks do; and the table of all kinds.
 
 Theory. Answers that are JSON documents have the shapes of shapes.py. What each question is for stands with its answerer:
-membership.py, transfers.py, steward.py, farewell.py, tasks.py, jobs.py, sizes.py, staging.py, status.py.
+membership.py, transfers.py, steward.py, shutdown.py, tasks.py, jobs.py, sizes.py, staging.py, status.py.
 """
 
 from __future__ import annotations

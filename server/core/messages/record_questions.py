@@ -2,7 +2,7 @@
 
 Theory. Every record in a question or an answer is verified whole when it is read, every range lies within the key space,
 and an answer has no more parts than were asked for (asking.py says what a question declares). What each question is for
-stands with its answerer: page_answers.py, exchange_answers.py, mending.py, eviction.py, hint_replay.py, votes.py.
+stands with its answerer: page_answers.py, exchange_answers.py, mending.py, cleanup.py, hint_replay.py, votes.py.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ MERGE: Final = Question(b"MERGE", lambda items: Pairs(items.epoch(), items.pairs
 ABSORB: Final = Question(b"ABSORB", lambda items: items.pairs(), done)
 
 
-# --- mending (mending.py), letting go (eviction.py), hints (hint_replay.py)
+# --- mending (mending.py), letting go (cleanup.py), hints (hint_replay.py)
 
 
 class Sums(NamedTuple):

@@ -43,12 +43,12 @@ NO_STATES: Mapping[str, str] = {}
 def own_status(node: Node) -> bytes:
     """What a node tells of itself to one that makes a status."""
     state = node.state
-    return encode({"keys": state.records.live, "hints_held": state.hints.total, "behind": state.hints.behind,
+    return encode({"keys": state.records.live, "hints_held": state.hints.total, "behind": state.hints.dropped_hints,
                    "damaged": len(node.mending), "mended": state.statistics.records_mended,
                    "lost": state.statistics.records_lost, "unreadable": len(state.records.unreadable),
                    "disk_full": state.disk_full,
                    "disk_room": state.room,
-                   "transfer": node.transfers.document(), "to_let_go": node.eviction.remaining(),
+                   "transfer": node.transfers.document(), "to_let_go": node.cleanup.remaining(),
                    "filling": node.filling.document(),
                    "copies": node.copies.seen(), "wall_ms": min(max(0, state.wall_ms), TIME_MS_MAX),
                    "gone_back": node.lives.refused(), "taken_back": list(node.lives.accepted),

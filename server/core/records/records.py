@@ -42,7 +42,7 @@ _FETCHED_KEYS = 16  # in the first call of a group of reads: they are in memory 
 NO_LIMIT = 1 << 62
 
 
-def storage_key(key: bytes) -> bytes:
+def storage_key_of(key: bytes) -> bytes:
     """Where a key's record is stored."""
     return storage_key_in(key_slot(key), key)
 
@@ -92,7 +92,7 @@ class Records:
         self.changes: i64 = 0  # to what is stored, each after all that may raise (base/unexpected.py)
         self.damaged = 0
         self.keys = 0
-        self.on_damage: Callable[[bytes], None] = lambda stored_at: None
+        self.on_damage: Callable[[bytes], None] = lambda storage_key: None
         self.on_unmergeable: Callable[[Exception], None] = lambda error: None
         self.trees = Trees(leaf_bits)
         self._spoilt: dict[int, None] = {}  # slots that could not be read when they were counted
@@ -386,7 +386,7 @@ class Records:
                 return pairs
             start = last + b"\0"
 
-    def take(self) -> dict[bytes, bytes | None]:
+    def drain_batch(self) -> dict[bytes, bytes | None]:
         """The batch of this turn, to be committed before anything is said."""
         writes = self._writes
         if writes:

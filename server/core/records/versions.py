@@ -81,9 +81,9 @@ class Sibling(NamedTuple):
 class DamagedRecord(Exception):
     """The bytes are not a sound record: the checksum or the structure is wrong. Such a record is never served."""
 
-    def __init__(self, message: str, stored_at: bytes | None = None) -> None:
+    def __init__(self, message: str, storage_key: bytes | None = None) -> None:
         super().__init__(message)
-        self.stored_at = stored_at  # the storage key, where a single one is to blame
+        self.storage_key = storage_key  # the storage key, where a single one is to blame
 
 
 class ForeignDot(Exception):

@@ -108,7 +108,7 @@ class AntiEntropy:
             if up and not self._up.get(peer):
                 self._rounds.pop(peer, None)
                 self._put_off(peer, SOON_MS + state.rng.randrange(SOON_MS))
-            elif up and peer in state.hints.behind:
+            elif up and peer in state.hints.dropped_hints:
                 self._due_ms[peer] = min(self._due_ms[peer], state.now_ms + RETRY_MS)
             self._up[peer] = up
 
@@ -129,7 +129,7 @@ class AntiEntropy:
             layout is not None
             and not self._state.is_filling  # which does the same
             and any(member.id == peer for member in layout.members)
-            and (leads(layout, self._state.id, peer) or peer in self._state.hints.behind)
+            and (leads(layout, self._state.id, peer) or peer in self._state.hints.dropped_hints)
         )
 
     def _begin(self, peer: str) -> Generator[Step, Any, None]:
@@ -137,9 +137,9 @@ class AntiEntropy:
         assert layout is not None
         outcome = Outcome()
         exchange = Exchange(state, self._questions, self._background, peer, outcome)
-        found = _Round(exchange, outcome, state.hints.behind.get(peer, 0))
+        found = _Round(exchange, outcome, state.hints.dropped_hints.get(peer, 0))
         # One that is to be an owner fetches by itself what it lacks, but not what was written since, and no hint kept of.
-        holders = layout.keepers if peer in state.hints.behind else layout.readers
+        holders = layout.keepers if peer in state.hints.dropped_hints else layout.readers
         spans = shared_spans(layout, state.records.trees, state.id, peer, holders)
         for difference in (yield from exchange.compare(spans))[::-1]:
             # what is empty on one side may take long, and is as well done in parts
@@ -160,7 +160,7 @@ class AntiEntropy:
             return
         del self._rounds[peer]
         self._state.statistics.trees_compared += 1
-        behind = self._state.hints.behind
+        behind = self._state.hints.dropped_hints
         if not present.outcome.unsettled and peer in behind and behind[peer] == present.behind:
             del behind[peer]  # what it missed it has now, and no more came meanwhile
         interval_ms = self._state.config.repair_interval_ms

@@ -11,7 +11,7 @@ No idle timer stands between an owner's return and its first hint: every tick lo
 When the layout has changed all hints are looked through: those of owners that do not keep their key any more change hands
 (P6). And a record that is not kept here any more is owed to all its keepers, the new ones included. Yet it does not go with
 its last hint: a node that has been started meanwhile does not know what it owned once. It goes as all such records go, when
-all keepers have confirmed it (eviction.py).
+all keepers have confirmed it (cleanup.py).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class HintReplay:
             finally:
                 if not is_done:  # what was not looked through is still to be compared with the layout before
                     self._layout, self._review_due = before, True
-            behind = self._state.hints.behind
+            behind = self._state.hints.dropped_hints
             for owner in [owner for owner in behind if owner not in self._state.members]:
                 del behind[owner]
         self._reviewing = False
@@ -98,23 +98,23 @@ class HintReplay:
     def _review_since(self, before: Layout | None) -> Generator[Step, Any, None]:
         for owner in self._state.hints.owners():
             for batch in _batches(self._state.hints.keys(owner), _REVIEWED_KEYS):
-                for stored_at in batch:
-                    self._check_hands(owner, stored_at, before)
+                for storage_key in batch:
+                    self._check_hands(owner, storage_key, before)
                 yield self._background.pause(1)
 
-    def _check_hands(self, owner: str, stored_at: bytes, before: Layout | None) -> None:
+    def _check_hands(self, owner: str, storage_key: bytes, before: Layout | None) -> None:
         """One debt, by the present layout; `before` is the one by which it was looked at last."""
         state, layout = self._state, self._state.layout
-        if layout is None or not state.hints.is_open(owner, stored_at):
+        if layout is None or not state.hints.is_open(owner, storage_key):
             return
-        keepers, owned = state.owners_of(stored_at), state.owns(stored_at)
+        keepers, owned = state.owners_of(storage_key), state.owns(storage_key)
         others = [keeper for keeper in keepers if keeper != state.id]
-        partition = layout.partition_of(int.from_bytes(stored_at[:2], "big"))
+        partition = layout.partition_of(int.from_bytes(storage_key[:2], "big"))
         if owner not in keepers:
-            state.hints.change_hands(owner, stored_at, others, state.now_ms, not owned)
+            state.hints.change_hands(owner, storage_key, others, state.now_ms, not owned)
         elif not owned and before is not None and before.keepers(partition) != keepers:
             for keeper in others:
-                state.hints.keep(keeper, [stored_at], state.time_ms, state.now_ms, True)
+                state.hints.keep(keeper, [storage_key], state.time_ms, state.now_ms, True)
 
     def _give_up_old(self, now_ms: int) -> None:
         """Leaves to Merkle repair what this node owns itself and has owed for too long: by cluster time, which may have
@@ -125,9 +125,9 @@ class HintReplay:
         limit_ms = state.time_ms - state.config.hint_age_ms_max
         for owner in state.hints.owners():
             if state.hints.oldest_ms(owner) < limit_ms:
-                for stored_at in state.hints.older_than(owner, limit_ms, BATCH_KEYS):
-                    if state.owns(stored_at):
-                        state.hints.give_up(owner, stored_at, now_ms)
+                for storage_key in state.hints.older_than(owner, limit_ms, BATCH_KEYS):
+                    if state.owns(storage_key):
+                        state.hints.give_up(owner, storage_key, now_ms)
 
     def _replay(self, owner: str) -> Steps:
         state = self._state
@@ -138,8 +138,8 @@ class HintReplay:
                     yield from self._background.spend(len(batch))
                     confirmed = yield from self._deliver(owner, batch)
                     if not confirmed:
-                        for stored_at in batch:  # perhaps it does not keep them any more
-                            self._check_hands(owner, stored_at, None)
+                        for storage_key in batch:  # perhaps it does not keep them any more
+                            self._check_hands(owner, storage_key, None)
                         return None
                 if state.statistics.hints_delivered == delivered:
                     return None  # what is left waits until it is mended here
@@ -153,38 +153,38 @@ class HintReplay:
         state = self._state
         sent: dict[bytes, bytes] = {}
         size = 0
-        for stored_at in batch:
-            if not state.hints.is_open(owner, stored_at):
+        for storage_key in batch:
+            if not state.hints.is_open(owner, storage_key):
                 continue
             try:
-                record = state.records.get(stored_at)
+                record = state.records.get(storage_key)
             except DamagedRecord:
                 continue  # it is not passed on, and its hint waits until it is mended
             if record is None:
-                self._confirmed(owner, stored_at)  # nothing is held, so nothing is owed
+                self._confirmed(owner, storage_key)  # nothing is held, so nothing is owed
             elif not sent or size + len(record) <= BATCH_BYTES_MAX:
-                sent[stored_at] = record
+                sent[storage_key] = record
                 size += len(record)
         if not sent:
             return True
         answers = yield self._questions.ask([owner], b"ABSORB", *[item for pair in sent.items() for item in pair])
         if not answers.get(owner):
             return False
-        for stored_at, record in sent.items():
-            if state.hints.is_open(owner, stored_at) and self._is_held(stored_at, record):
-                self._confirmed(owner, stored_at)
+        for storage_key, record in sent.items():
+            if state.hints.is_open(owner, storage_key) and self._is_held(storage_key, record):
+                self._confirmed(owner, storage_key)
         return True
 
-    def _is_held(self, stored_at: bytes, record: bytes) -> bool:
+    def _is_held(self, storage_key: bytes, record: bytes) -> bool:
         try:
-            return self._state.records.get(stored_at) == record
+            return self._state.records.get(storage_key) == record
         except DamagedRecord:
             return False
 
-    def _confirmed(self, owner: str, stored_at: bytes) -> None:
+    def _confirmed(self, owner: str, storage_key: bytes) -> None:
         state = self._state
-        state.hints.confirm(owner, stored_at, state.now_ms)
-        if not state.owns(stored_at) and not state.hints.holds(stored_at):
+        state.hints.confirm(owner, storage_key, state.now_ms)
+        if not state.owns(storage_key) and not state.hints.holds(storage_key):
             self._let_go()
 
     # The operator
@@ -199,7 +199,7 @@ class HintReplay:
             {"owner": owner, "count": count, "bytes": size, "oldest_s": oldest_s}
             for owner, count, size, oldest_s in state.hints.summary(state.time_ms)
         ]
-        document = {"hints": rows, "behind": state.hints.behind, "delivered": state.statistics.hints_delivered}
+        document = {"hints": rows, "behind": state.hints.dropped_hints, "delivered": state.statistics.hints_delivered}
         return [json.dumps(document).encode()]
 
 

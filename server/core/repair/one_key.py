@@ -28,30 +28,30 @@ class KeyRepair(NamedTuple):
 
 
 def make_equal(
-    state: State, questions: Questions, owners: Sequence[str], stored_at: bytes
+    state: State, questions: Questions, owners: Sequence[str], storage_key: bytes
 ) -> Generator[Step, Any, KeyRepair]:
     """Makes all `owners` hold the join of what any of them holds under a storage key."""
     layout = state.layout
     epoch = layout.epoch if layout is not None else 0
     stamp = state.clock.last
-    answers = yield questions.ask(owners, b"FETCH", epoch, stored_at)
+    answers = yield questions.ask(owners, b"FETCH", epoch, storage_key)
     held: dict[str, bytes] = {owner: answer[1] for owner, answer in answers.items() if answer}
     missed = {owner: LOST for owner in owners if owner not in held}
     joined = b""
     for record in held.values():
         if record not in (b"", UNREADABLE):
             joined = versions.merge(joined or None, record) or b""
-    size = sum(wire_bytes(stored_at) + wire_bytes(record) for owner, record in held.items() if owner != state.id)
+    size = sum(wire_bytes(storage_key) + wire_bytes(record) for owner, record in held.items() if owner != state.id)
     behind = [owner for owner in owners if owner in held and held[owner] != joined]
     repaired = 0
     if joined and state.fence < stamp:
-        answers = yield questions.ask(behind, b"MERGE", epoch, stored_at, joined)
+        answers = yield questions.ask(behind, b"MERGE", epoch, storage_key, joined)
         for owner in behind:
             answer = answers.get(owner)
             if not answer:
                 missed[owner] = LOST
                 continue
-            size += wire_bytes(stored_at) + wire_bytes(joined) if owner != state.id else 0
+            size += wire_bytes(storage_key) + wire_bytes(joined) if owner != state.id else 0
             changed, refused = (int(answer[1]), int(answer[2])) if len(answer) > 1 else (0, 1)
             repaired += changed
             if refused:

@@ -4,7 +4,7 @@ Theory. Damage that nobody reads is found only when the other copies are gone, t
 stored, at a pace that takes it round once in the interval, and never faster than the budget of background work allows.
 It reads what is on the disk and not what is in the cache. What it finds damaged is mended (mending.py); what is dead, or
 has a long clock, becomes a candidate for collection at the key's coordinator (collection.py); what is not kept here is
-brought to those who keep it (eviction.py).
+brought to those who keep it (cleanup.py).
 
 The engine may refuse a whole range because one block in it is damaged. Then another owner tells which keys should be
 there, and they are read one by one: those that can still be read are well, the others are mended.

@@ -160,15 +160,15 @@ class RepairTasks:
         tasks = [task for task in self._tasks.values() if name in ("", task.name)]
         return [json.dumps([task.document() | {"started_ms": task.started_ms} for task in tasks] + others).encode()]
 
-    def repair_key(self, layout: Layout, stored_at: bytes) -> Generator[Step, Any, Task]:
+    def repair_key(self, layout: Layout, storage_key: bytes) -> Generator[Step, Any, Task]:
         """Makes the owners of one key equal, at once: a task that has ended."""
-        partition = layout.partition_of(int.from_bytes(stored_at[:2], "big"))
+        partition = layout.partition_of(int.from_bytes(storage_key[:2], "big"))
         task = self._new([partition])
         missed: dict[str, str] = {}
         for attempt in range(_MENDING_LOOKS_MAX):
             if attempt:
                 yield self._background.pause(_MENDING_LOOK_MS)
-            result = yield from make_equal(self._state, self._questions, layout.keepers(partition), stored_at)
+            result = yield from make_equal(self._state, self._questions, layout.keepers(partition), storage_key)
             task.keys_compared, repaired, size, missed = result
             task.keys_repaired += repaired
             task.bytes_sent += size
@@ -244,7 +244,7 @@ class RepairTasks:
 
     def whole(self, counts: dict[str, int]) -> list[bytes]:
         """WHOLE: owners hold everything, unless more hints were refused since that count of each."""
-        behind = self._state.hints.behind
+        behind = self._state.hints.dropped_hints
         for owner, count in counts.items():
             if behind.get(owner) == count:
                 del behind[owner]

@@ -5,7 +5,7 @@ owner, one tally, one deadline, one row here. So the cost of replication is paid
 request in flight is a row in a table: no task, no future, no timer of its own. Every group has the same time to live,
 so deadlines expire in the order in which groups were made, from the front of a deque.
 
-A group answers its members as soon as its tally has a verdict, and stays in the table until every node it waits for has
+A group answers its waiters as soon as its tally has a verdict, and stays in the table until every node it waits for has
 answered or the deadline has passed: only then is it known which owners lack what (read repair, hints).
 """
 
@@ -23,16 +23,16 @@ from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.base.unexpected import Fatal
 
-Member = tuple[Callable[..., Reply] | None, Sink, int]  # how to make the reply, who asked, under which number
+Waiter = tuple[Callable[..., Reply] | None, Sink, int]  # how to make the reply, who asked, under which number
 
 
 class Apart:
-    """A member of a group for whose key some replica has no vote, though it votes for the others: its own tally."""
+    """A waiter of a group for whose key some replica has no vote, though it votes for the others: its own tally."""
 
-    __slots__ = ("is_answered", "member", "tally")
+    __slots__ = ("is_answered", "tally", "waiter")
 
-    def __init__(self, member: Member, tally: Tally) -> None:
-        self.member = member
+    def __init__(self, waiter: Waiter, tally: Tally) -> None:
+        self.waiter = waiter
         self.tally = tally
         self.is_answered = False
 
@@ -40,16 +40,16 @@ class Apart:
 class Group:
     """Requests that ask the same owners for the same quorum, begun in one turn."""
 
-    __slots__ = ("apart", "deadline_ms", "members", "number", "plan", "tally", "waiting")
+    __slots__ = ("apart", "deadline_ms", "number", "plan", "tally", "waiters", "waiting")
 
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
         self.number = number
         self.plan = plan
         self.tally = tally
         self.deadline_ms = deadline_ms
-        self.members: list[Member] = []
+        self.waiters: list[Waiter] = []
         self.waiting: dict[str, str] = {}  # node that we wait for -> the owner for whom its answer counts
-        self.apart: dict[int, Apart] = {}  # by their places among the members: those with a tally of their own
+        self.apart: dict[int, Apart] = {}  # by their places among the waiters: those with a tally of their own
 
 
 G = TypeVar("G", bound=Group)
@@ -108,7 +108,7 @@ class GroupTable(Generic[G]):
         raise NotImplementedError
 
     def _complete(self, group: G) -> None:
-        """The quorum is met: answer the members."""
+        """The quorum is met: answer the waiters."""
         raise NotImplementedError
 
     def _vote(self, group: G, owner: str) -> None:
@@ -124,7 +124,7 @@ class GroupTable(Generic[G]):
 
     def _track(self, group: G) -> None:
         """The group's messages are on their way: from now on it is a row in the table."""
-        self._state.in_flight += len(group.members)
+        self._state.in_flight += len(group.waiters)
         self._groups[group.number] = group
         self._deadlines.append(group)
         self._judge(group)
@@ -132,7 +132,7 @@ class GroupTable(Generic[G]):
     def acked(self, node: str, number: int) -> None:
         """HOT. `node` has done what the group asked. A group that is no longer waiting is none of our business."""
         group = self._groups.get(number)
-        if group is None or not (group.members or group.apart):
+        if group is None or not (group.waiters or group.apart):
             self._state.statistics.unneeded_answers += 1  # the shell ends no turn for it
             if group is None:
                 return
@@ -142,7 +142,7 @@ class GroupTable(Generic[G]):
                 return  # a stand-in's word is counted once
             owner = node
         self._vote(group, owner)
-        if group.members or group.apart or not group.waiting:
+        if group.waiters or group.apart or not group.waiting:
             self._judge(group)
 
     def refused(self, node: str, number: int) -> None:
@@ -168,8 +168,8 @@ class GroupTable(Generic[G]):
         deadlines = self._deadlines
         while deadlines and (deadlines[0].deadline_ms <= now_ms or deadlines[0].number not in self._groups):
             group = deadlines.popleft()
-            if group.members:
-                state.statistics.timeouts += len(group.members)
+            if group.waiters:
+                state.statistics.timeouts += len(group.waiters)
                 timeout_ms = state.config.request_timeout_ms
                 self._fail(group, timed_out(group.tally, self.operation, self.outcome, timeout_ms))
             self._end(group)
@@ -190,7 +190,7 @@ class GroupTable(Generic[G]):
         for group in self._deadlines:
             if group.deadline_ms > now_ms:
                 return False
-            if group.members or any(not one.is_answered for one in group.apart.values()):
+            if group.waiters or any(not one.is_answered for one in group.apart.values()):
                 return True
         return False
 
@@ -199,14 +199,14 @@ class GroupTable(Generic[G]):
         return self._deadlines[0].deadline_ms if self._deadlines else None
 
     def _judge(self, group: G) -> None:
-        if group.members:
+        if group.waiters:
             verdict = group.tally.verdict
             if verdict is Verdict.MET:
                 self._complete(group)
             elif verdict is Verdict.IMPOSSIBLE:
-                self._state.statistics.no_quorum += len(group.members)
+                self._state.statistics.no_quorum += len(group.waiters)
                 self._fail(group, no_quorum(group.tally, self.operation, self.outcome))
-        if not group.waiting and not group.members:
+        if not group.waiting and not group.waiters:
             self._end(group)
 
     def _end(self, group: G) -> None:
@@ -214,11 +214,11 @@ class GroupTable(Generic[G]):
             self._settle(group)
 
     def _fail(self, group: G, error: ErrorReply) -> None:
-        for _, sink, number in self._take_members(group):
+        for _, sink, number in self._detach_waiters(group):
             sink.answer(number, error)
 
-    def _take_members(self, group: G) -> list[Member]:
-        """The members, who are answered now; a later answer to the group finds none (P5: answered exactly once)."""
-        members, group.members = group.members, []
-        self._state.in_flight -= len(members)
-        return members
+    def _detach_waiters(self, group: G) -> list[Waiter]:
+        """The waiters, who are answered now; a later answer to the group finds none (P5: answered exactly once)."""
+        waiters, group.waiters = group.waiters, []
+        self._state.in_flight -= len(waiters)
+        return waiters

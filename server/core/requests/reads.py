@@ -38,7 +38,7 @@ from server.core.base.state import State
 from server.core.messages.comparison import by_place, checksums
 from server.core.records.versions import DamagedRecord, merge
 from server.core.requests.digests import digest, short_digest
-from server.core.requests.groups import Apart, Group, GroupTable, Member
+from server.core.requests.groups import Apart, Group, GroupTable, Waiter
 
 # Makes the reply out of the record that the quorum agreed on: (record, sink, now_ms) -> encoded reply
 Finish = Callable[[bytes | None, Sink, int], Reply]
@@ -97,7 +97,7 @@ class Reads(GroupTable[ReadGroup]):
         """Adds the read of storage key `key` to this turn's group; `quorum` 0 takes the asker's or the layout's."""
         group = self.open(plan, quorum or sink.read_quorum)
         group.keys.append(key)
-        group.members.append((finish, sink, number))
+        group.waiters.append((finish, sink, number))
 
     def _launch(self, group: ReadGroup) -> None:
         state = self._state
@@ -149,16 +149,16 @@ class Reads(GroupTable[ReadGroup]):
         number, timeout_ms = self._state.number(), self._state.config.request_timeout_ms
         rest = ReadGroup(number, group.plan, group.plan.tally(group.tally.wanted), self._state.now_ms + timeout_ms)
         rest.keys, group.keys = group.keys[count:], group.keys[:count]
-        rest.members, group.members = group.members[count:], group.members[:count]
+        rest.waiters, group.waiters = group.waiters[count:], group.waiters[:count]
         self._postponed.append(rest)
-        self._state.in_flight += len(rest.members)
+        self._state.in_flight += len(rest.waiters)
 
     def begin_turn(self) -> None:
         """What was postponed is read now."""
         if self._postponed:
             postponed, self._postponed = self._postponed, []
             for group in postponed:
-                self._state.in_flight -= len(group.members)
+                self._state.in_flight -= len(group.waiters)
                 self._opened.append(({group.number: group}, group.number, group))
 
     def began_before(self, number: int) -> bool:
@@ -181,23 +181,23 @@ class Reads(GroupTable[ReadGroup]):
                 size = len(record or b"")
         for start, end in pairwise([*starts, len(group.keys)]):
             part = ReadGroup(state.number(), plan, plan.tally(group.tally.wanted), group.deadline_ms)
-            part.keys, part.members = group.keys[start:end], group.members[start:end]
+            part.keys, part.waiters = group.keys[start:end], group.waiters[start:end]
             self._try_launch(part)
 
     def _launch_failed(self, group: ReadGroup, error: Exception, changes: int) -> None:
         """Nothing was stored, so the reads are begun one by one: only the one that is to blame gets the error."""
-        if group.number in self._groups or len(group.members) != len(group.keys):
+        if group.number in self._groups or len(group.waiters) != len(group.keys):
             super()._launch_failed(group, error, changes)  # it is followed already, or has answered
         state = self._state
-        if len(group.members) == 1:
+        if len(group.waiters) == 1:
             reply = state.unexpected.contain(error, changes, "a read", "unread")
-            for _, sink, number in group.members:
+            for _, sink, number in group.waiters:
                 sink.answer(number, reply)
             return
         state.unexpected.note(error, changes, "a group of reads")
-        for key, member in zip(group.keys, group.members, strict=True):
+        for key, waiter in zip(group.keys, group.waiters, strict=True):
             alone = ReadGroup(state.number(), group.plan, group.plan.tally(group.tally.wanted), group.deadline_ms)
-            alone.keys, alone.members = [key], [member]
+            alone.keys, alone.waiters = [key], [waiter]
             self._try_launch(alone)
 
     def _voters(self, group: ReadGroup) -> list[str]:
@@ -221,9 +221,9 @@ class Reads(GroupTable[ReadGroup]):
         """`owner`, or who stands in for it, votes for all keys but those at some places."""
         if unread:
             group.unread[owner] = unread
-            for place in unread if group.members else ():
+            for place in unread if group.waiters else ():
                 if place not in group.apart:
-                    group.apart[place] = Apart(group.members[place], group.tally.copy())
+                    group.apart[place] = Apart(group.waiters[place], group.tally.copy())
         self._vote(group, owner)
 
     def _vote(self, group: ReadGroup, owner: str) -> None:
@@ -294,11 +294,11 @@ class Reads(GroupTable[ReadGroup]):
 
     def _answer_apart(self, group: ReadGroup, place: int, one: Apart) -> None:
         state = self._state
-        _, sink, number = one.member
+        _, sink, number = one.waiter
         one.is_answered = True
         state.in_flight -= 1
         if one.tally.verdict is Verdict.MET:
-            self._answer(one.member, group.records[place])
+            self._answer(one.waiter, group.records[place])
         elif one.tally.verdict is Verdict.IMPOSSIBLE:
             state.statistics.no_quorum += 1
             sink.answer(number, no_quorum(one.tally, self.operation, self.outcome))
@@ -309,13 +309,13 @@ class Reads(GroupTable[ReadGroup]):
 
     def _complete(self, group: ReadGroup) -> None:
         apart = group.apart
-        for place, (member, record) in enumerate(zip(self._take_members(group), group.records, strict=True)):
+        for place, (waiter, record) in enumerate(zip(self._detach_waiters(group), group.records, strict=True)):
             if not apart or place not in apart:
-                self._answer(member, record)
+                self._answer(waiter, record)
 
-    def _answer(self, member: Member, record: bytes | None) -> None:
+    def _answer(self, waiter: Waiter, record: bytes | None) -> None:
         """HOT. Answers one read with what the quorum agreed on. One that fails costs its own command alone."""
-        finish, sink, number = member
+        finish, sink, number = waiter
         assert finish is not None
         state = self._state
         changes = state.records.changes
@@ -326,14 +326,14 @@ class Reads(GroupTable[ReadGroup]):
         sink.answer(number, reply)
 
     def _fail(self, group: ReadGroup, error: ErrorReply) -> None:
-        for place, (_, sink, number) in enumerate(self._take_members(group)):
+        for place, (_, sink, number) in enumerate(self._detach_waiters(group)):
             if place not in group.apart:
                 sink.answer(number, error)
 
-    def _take_members(self, group: ReadGroup) -> list[Member]:
-        """All members, those included that have tallies of their own, and may have to wait for longer."""
+    def _detach_waiters(self, group: ReadGroup) -> list[Waiter]:
+        """All waiters, those included that have tallies of their own, and may have to wait for longer."""
         self._state.in_flight += len(group.apart)
-        return super()._take_members(group)
+        return super()._detach_waiters(group)
 
     def _settle(self, group: ReadGroup) -> None:
         """All have answered who will: whoever differs gets the join, with the next tick or when much has gathered."""

@@ -38,9 +38,9 @@ def take_in(state: State, pairs: list[bytes]) -> str | None:
         return f"ERR node {state.member.name} has no room for another hint"
     refusal = store(state, pairs)
     if refusal is None:
-        for stored_at in pairs[::2]:
-            for owner in () if state.owns(stored_at) else state.owners_of(stored_at):
-                state.hints.keep(owner, [stored_at], state.time_ms, state.now_ms, True)
+        for storage_key in pairs[::2]:
+            for owner in () if state.owns(storage_key) else state.owners_of(storage_key):
+                state.hints.keep(owner, [storage_key], state.time_ms, state.now_ms, True)
     return refusal
 
 
@@ -60,7 +60,7 @@ def stand_in(state: State, owner: str, pairs: list[bytes]) -> str | None:
 
 def absorb(state: State, pairs: list[bytes]) -> list[bytes]:
     """Takes records that repair brings: answers one word, or nothing if they are refused: not all of them are ours, say."""
-    if not all(state.owns(stored_at) for stored_at in pairs[::2]):
+    if not all(state.owns(storage_key) for storage_key in pairs[::2]):
         return []
     return [b"1"] if store(state, pairs) is None else []
 

@@ -14,7 +14,7 @@ or has not confirmed a write after `hint_after_ms`, is replaced then. Where no f
 An owner that lives and has no room goes on answering reads, which could miss a quorum that holds a stand-in's word for it:
 while enough other owners have room this node keeps the hint.
 
-So every group is followed until each owner has confirmed it or a hint is kept for it, also when its members have their
+So every group is followed until each owner has confirmed it or a hint is kept for it, also when its waiters have their
 answers; owners that nobody waits for (KEEP) confirm at their leisure, many groups in one word (KEPT).
 
 A large record makes a group of its own, for it travels in pieces (protocol/pieces.py) and the other writes of the turn
@@ -68,7 +68,7 @@ class Writes(GroupTable[WriteGroup]):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
-        self.let_go: Callable[[], None] = lambda: None  # there may be records here that are not kept here (eviction.py)
+        self.let_go: Callable[[], None] = lambda: None  # there may be records here that are not kept here (cleanup.py)
         self._unconfirmed: deque[WriteGroup] = deque()
         self._unconfirmed_bytes = 0
         self._apart_bytes = state.config.large_message_bytes // 2  # a record of so many makes a group of its own
@@ -147,7 +147,7 @@ class Writes(GroupTable[WriteGroup]):
         ):
             group.covered.setdefault(sink, []).append(number)
         else:
-            group.members.append((finish, sink, number))
+            group.waiters.append((finish, sink, number))
         group.size_bytes += size_bytes
         if group.size_bytes > self._state.config.batch_bytes_max:
             self.launch()
@@ -165,7 +165,7 @@ class Writes(GroupTable[WriteGroup]):
         self._cover(group)
         state.statistics.writes += len(group.payload) // 2
         # A group that has nobody left to answer wants no acknowledgement soon, and so wakes nobody for it.
-        message = state.message(b"STORE" if group.members else b"KEEP", group.number, *group.payload)
+        message = state.message(b"STORE" if group.waiters else b"KEEP", group.number, *group.payload)
         for peer in plan.peers:
             if self._sends_to(group, peer):
                 state.send(peer, message)
@@ -189,11 +189,11 @@ class Writes(GroupTable[WriteGroup]):
                 indexes = encode_indexes(numbers)
                 state.send(batch.peer, state.message(b"COVERED", batch.number, group.number, indexes))
             else:
-                group.members += [(None, batch, number) for number in numbers]
+                group.waiters += [(None, batch, number) for number in numbers]
 
     def _complete(self, group: WriteGroup) -> None:
         tally = group.tally
-        for finish, sink, number in self._take_members(group):
+        for finish, sink, number in self._detach_waiters(group):
             sink.answer(number, OK if finish is None else self._reply(finish, tally, sink))
 
     def _reply(self, finish: Callable[[Tally, Sink], Reply], tally: Tally, sink: Sink) -> Reply:
@@ -287,8 +287,8 @@ class Writes(GroupTable[WriteGroup]):
                 self._replace(group, owner)
             self._judge(group)
 
-    def in_flight(self, stored_at: Sequence[bytes]) -> dict[bytes, None]:
+    def in_flight(self, storage_key: Sequence[bytes]) -> dict[bytes, None]:
         """Those of the storage keys that were written and have not been confirmed by all their owners yet."""
-        wanted = dict.fromkeys(stored_at)
+        wanted = dict.fromkeys(storage_key)
         groups = [*self._groups.values(), *(group for _, _, group in self._opened)]
         return {key: None for group in groups for key in group.payload[::2] if key in wanted}

@@ -18,7 +18,7 @@ from server.core.messages.questions import ANSWER, QUESTIONS
 from server.core.messages.reader import Malformed, Reader
 from server.core.work.procedures import Procedure, Step
 
-IN_ORDER = (b"GOING",)  # see farewell.py
+IN_ORDER = (b"GOING",)  # see shutdown.py
 V = TypeVar("V")
 Answers = dict[
     str, Any

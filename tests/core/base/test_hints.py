@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from server.core.base.hints import HINT_OVERHEAD_BYTES, Hints
 from server.core.base.statistics import Statistics
-from server.core.records.records import HINTS, Records, storage_key
+from server.core.records.records import HINTS, Records, storage_key_of
 from server.storage.memory import MemoryEngine
 
-KEYS = [storage_key(b"k%d" % number) for number in range(6)]
+KEYS = [storage_key_of(b"k%d" % number) for number in range(6)]
 OWNERS = ["n1", "n2-ffffffff"]
 
 
@@ -39,7 +39,7 @@ def test_hints_are_a_durable_dictionary_in_order(steps: list[tuple[str, str, byt
         elif (owner, key) in model:
             (hints.confirm if step == "confirm" else hints.give_up)(owner, key, now_ms)
             del model[owner, key]
-        engine.commit(records.take())
+        engine.commit(records.drain_batch())
         for name in OWNERS:
             expected = [key for (who, key) in model if who == name]
             assert hints.keys(name) == expected
@@ -56,9 +56,9 @@ def test_at_the_bound_an_owner_falls_behind_and_a_stand_in_was_asked_before() ->
     hints.keep("n1", KEYS[:2], 1, 1, False)
     assert hints.full
     assert hints.keys("n1") == KEYS[:1]
-    assert hints.behind == {"n1": 1}
+    assert hints.dropped_hints == {"n1": 1}
     hints.keep("n1", KEYS[:2], 2, 2, False)
-    assert hints.behind == {"n1": 2}, "the hint that is kept covers the newer write; the other is missed again"
+    assert hints.dropped_hints == {"n1": 2}, "the hint that is kept covers the newer write; the other is missed again"
     hints.keep("n1", KEYS[2:3], 3, 3, True)
     assert hints.keys("n1") == [KEYS[0], KEYS[2]], "what a stand-in has acknowledged is never left out"
 

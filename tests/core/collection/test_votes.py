@@ -15,7 +15,7 @@ from server.core.collection.votes import DROP, PRUNE, WAIT
 from server.core.commands.operator import first_layout
 from server.core.messages import record_questions as questions
 from server.core.node import Node
-from server.core.records.records import META, storage_key
+from server.core.records.records import META, storage_key_of
 from server.core.records.versions import TOMBSTONE, clock_entries, decode, encode, merge, pruned, supersede
 from server.core.ring.layout import Member
 from server.storage.memory import MemoryEngine
@@ -24,7 +24,7 @@ from tests.core.messages.reading import read
 
 WALL_MS = 1_800_000_000_000
 ACTOR = b"actor-a."
-KEY = storage_key(b"key")
+KEY = storage_key_of(b"key")
 BALLOT = b"n1 1"
 EPOCH = b"1"
 
@@ -55,7 +55,7 @@ class Voter:
 
     def end_turn(self, synced: bool = False) -> None:
         """The shell's part."""
-        outbox = self.node.take()
+        outbox = self.node.end_turn()
         self.engine.commit(outbox.writes)
         if synced:
             self.node.synced(outbox.turn)

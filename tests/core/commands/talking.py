@@ -72,7 +72,7 @@ def go_by_own_clock(node: Node) -> None:
 
 def finish_turn(node: Node) -> Outbox:
     """Ends a turn as the shell does: commits what is to be written."""
-    outbox = node.take()
+    outbox = node.end_turn()
     store = node.state.records._store
     assert isinstance(store, Store)
     for key, record in outbox.writes.items():

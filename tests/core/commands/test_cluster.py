@@ -19,7 +19,7 @@ from server.core.commands import cluster_view
 from server.core.commands.cluster_view import View, host_and_port, node_id, slot_ranges, slots_reply, view_of
 from server.core.liveness.liveness import State
 from server.core.node import Node
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from tests.core.commands.talking import WALL_MS, Client, Store, finish_turn, layout_of, make_node, member, reach
 
 IDS = [f"{number:040x}" for number in range(4)]  # IDS[1] is the real node, as in talking.py
@@ -301,8 +301,8 @@ def test_a_damaged_record_is_reported_and_not_counted() -> None:
     client.raw("SET k v")
     store = node.state.records._store
     assert isinstance(store, Store)
-    stored_at = storage_key(b"k")
-    store.pairs[stored_at] = store.pairs[stored_at][:-1] + b"?"
+    storage_key = storage_key_of(b"k")
+    store.pairs[storage_key] = store.pairs[storage_key][:-1] + b"?"
     assert "checksum" in client.error(f"CLUSTER GETKEYSINSLOT {key_slot(b'k')} 1")
     assert node.state.records.damaged == 1
 

@@ -199,7 +199,7 @@ def test_quit_waits_for_a_quorum_that_is_out() -> None:
     replies, closing = b"", []
     for now_ms in range(0, 4000, 500):
         node.tick(now_ms, now_ms)
-        outbox = node.take()
+        outbox = node.end_turn()
         replies += b"".join([data for _, data in outbox.replies])
         closing += outbox.closing
     assert re.fullmatch(rb"-(NOQUORUM|TIMEOUT) [^\r]*\r\n\+OK\r\n", replies)

@@ -8,7 +8,7 @@ from protocol.bounds import COUNTER_MAX
 from protocol.tokens import decode_context, encode_context
 from server.core.base.clock import SEQUENCE_BITS
 from server.core.node import Node
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.records.versions import Sibling as Version
 from server.core.records.versions import clock_of, encode, siblings_of
 from tests.core.commands.talking import WALL_MS, Client, finish_turn, make_node
@@ -21,12 +21,12 @@ THEIRS = b"actor--9"
 def _store(node: Node, actor: bytes, counter: int, clock: dict[bytes, int] | None = None) -> None:
     """A record that another node has sent."""
     version = Version(actor, counter, 0, 0, b"old")
-    node.state.records.absorb([storage_key(KEY), encode({actor: counter} | (clock or {}), [version])])
+    node.state.records.absorb([storage_key_of(KEY), encode({actor: counter} | (clock or {}), [version])])
     finish_turn(node)
 
 
 def _values(node: Node) -> list[bytes]:
-    return [sibling.value for sibling in siblings_of(node.state.records.get(storage_key(KEY)))]
+    return [sibling.value for sibling in siblings_of(node.state.records.get(storage_key_of(KEY)))]
 
 
 def _token(actor: bytes, counter: int) -> str:
@@ -64,7 +64,7 @@ def test_a_context_moves_the_clock_within_the_limit() -> None:
     node = make_node()
     seen = (WALL_MS + 1000) << SEQUENCE_BITS
     assert Client(node).ask(f"DYN.SET key new CONTEXT {_token(THEIRS, seen)}")
-    assert max(counter for _, counter in clock_of(node.state.records.get(storage_key(KEY)) or b"")) > seen
+    assert max(counter for _, counter in clock_of(node.state.records.get(storage_key_of(KEY)) or b"")) > seen
 
 
 @pytest.mark.parametrize("counter", [COUNTER_MAX + 1, (1 << 64) - 1])
@@ -96,7 +96,7 @@ def test_a_record_with_a_forged_write_of_ours_makes_us_a_new_actor(
     _store(node, before, counter, others)
     client.ask(line)
     assert node.state.actor != before
-    record = node.state.records.get(storage_key(KEY))
+    record = node.state.records.get(storage_key_of(KEY))
     assert record is not None
     clock = dict(clock_of(record))
     assert clock[before] == counter

@@ -68,7 +68,7 @@ class Machine:
         profile.enable()
         try:
             action()
-            outbox = self.node.take()
+            outbox = self.node.end_turn()
         finally:
             profile.disable()
         calls = sum(entry.callcount for entry in profile.getstats())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.core.membership.lives import HOLD_MS, LIVES_MAX, MARK_MS, SAVE_MS, Life
-from server.core.records.records import META, storage_key
+from server.core.records.records import META, storage_key_of
 from server.core.records.versions import supersede
 from tests.core.membership.test_membership import WALL_MS, Machine, layout_of
 
@@ -55,7 +55,7 @@ def test_a_mark_of_another_store_takes_the_place_of_the_former_one() -> None:
 
 
 def store(machine: Machine, key: bytes = b"key") -> None:
-    machine.node.state.records.absorb([storage_key(key), supersede(None, b"actor-9.", 5, key)])
+    machine.node.state.records.absorb([storage_key_of(key), supersede(None, b"actor-9.", 5, key)])
 
 
 def marks(machine: Machine, duration_ms: int) -> list[list[bytes]]:

@@ -16,7 +16,7 @@ from server.core.membership.membership import DOWN_MS
 from server.core.messages.kinds import View
 from server.core.node import Node
 from server.core.outbox import Outbox
-from server.core.records.records import META, storage_key
+from server.core.records.records import META, storage_key_of
 from server.core.records.versions import supersede
 from server.core.ring.change import JOIN, LEAVE, REMOVE, WEIGHT, Change
 from server.core.ring.layout import Layout, Member
@@ -67,7 +67,7 @@ class Machine:
 
     def turn(self) -> Outbox:
         """The end of a turn."""
-        outbox = self.node.take()
+        outbox = self.node.end_turn()
         self.engine.commit(outbox.writes)
         return outbox
 
@@ -155,7 +155,7 @@ def test_who_makes_a_layout_tells_those_too_who_are_dropped_by_it() -> None:
 
 def test_what_others_say_who_are_no_members_is_not_taken() -> None:
     machine = Machine(layout=layout_of())
-    key = storage_key(b"key")
+    key = storage_key_of(b"key")
     record = supersede(None, b"actor-9.", 5, b"old")
     machine.hear("n4", b"STORE", key, record)
     assert machine.node.state.records.get(key) is None
@@ -228,8 +228,8 @@ def left() -> tuple[Machine, Layout]:
     """A node that was removed, and the layout that says so."""
     machine = Machine("n4", layout_of(NAMES))
     machine.link("n1")
-    machine.node.state.records.absorb([storage_key(b"key"), supersede(None, b"actor-9.", 5, b"old")])
-    machine.node.state.hints.keep("n1", [storage_key(b"key")], 1, 1, True)
+    machine.node.state.records.absorb([storage_key_of(b"key"), supersede(None, b"actor-9.", 5, b"old")])
+    machine.node.state.hints.keep("n1", [storage_key_of(b"key")], 1, 1, True)
     machine.turn()
     without = commit(layout_of(NAMES), [change(REMOVE, "n4")])
     machine.hear("n1", b"LAYOUT", without.encode())

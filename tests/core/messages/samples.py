@@ -11,14 +11,14 @@ from typing import Any
 from xxhash import xxh3_64_digest
 
 from protocol.bounds import COUNT_MAX, COUNTER_MAX, EPOCH_MAX, TIME_MS_MAX
-from server.core.records.records import META, storage_key
+from server.core.records.records import META, storage_key_of
 from server.core.records.versions import TOMBSTONE, supersede, write
 from server.core.ring.change import WEIGHT, Change
 from server.core.ring.layout import Layout
 from server.core.ring.succession import commit
 from tests.core.membership.test_membership import layout_of
 
-KEYS = [storage_key(b"a"), storage_key(b"b")]
+KEYS = [storage_key_of(b"a"), storage_key_of(b"b")]
 A, B = b"actor-a.", b"actor-b."
 RECORD = supersede(None, A, 5 << 16, b"value")
 SIBLINGS = write(write(None, A, 5 << 16, b"one"), B, 6 << 16, b"", 0, TOMBSTONE)

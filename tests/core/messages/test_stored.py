@@ -20,6 +20,6 @@ def test_a_damaged_document_is_counted_and_not_adopted(name: bytes, document: by
     store.pairs[META + name] = document
     node = Node(member(1), b"actor--1", 1, Config(engine="memory"), store, random.Random(1), WALL_MS)
     node.tick(1000, WALL_MS)
-    node.take()
+    node.end_turn()
     assert node.state.records.damaged == 1
     assert node.state.layout is None and not node.staging.changes() and not node.transfers.tasks()

@@ -161,10 +161,10 @@ def test_it_is_told_when_a_link_is_made_and_beside_gossip() -> None:
     node = make_node(3)
     reach(node, 2)
     node.connected(IDS[3], 0)
-    assert b"STAGED" not in b"".join(node.take().messages.values())
+    assert b"STAGED" not in b"".join(node.end_turn().messages.values())
     join(node, 4)
     node.connected(IDS[3], 0)
-    assert b"STAGED" in node.take().messages[IDS[3]]
+    assert b"STAGED" in node.end_turn().messages[IDS[3]]
     told = b""
     for second in range(1, 20):
         node.tick(second * 1000, WALL_MS + second * 1000)

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from protocol.slots import SLOTS
 from server.core.records.gaps import read_stretch
-from server.core.records.records import SLOT_PREFIX, Records, storage_key
+from server.core.records.records import SLOT_PREFIX, Records, storage_key_of
 from server.core.records.versions import supersede
 from tests.bounded import bounded
 
-KEYS = sorted(storage_key(b"key-%d" % number) for number in range(60))
+KEYS = sorted(storage_key_of(b"key-%d" % number) for number in range(60))
 RECORD = supersede(None, b"actor-a.", 1, b"value")
 END = SLOT_PREFIX[SLOTS]
 NO_LIMIT = 1 << 30

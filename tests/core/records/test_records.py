@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from protocol.slots import SLOTS, key_slot
 from server.core.records.cache import SHARDS, size_of
-from server.core.records.records import META, PREFIX_BYTES, SLOT_PREFIX, Records, storage_key
+from server.core.records.records import META, PREFIX_BYTES, SLOT_PREFIX, Records, storage_key_of
 from server.core.records.versions import DamagedRecord, merge, siblings_of, supersede, verify
 from tests.bounded import bounded
 
 ACTOR = b"actor-a."
 OTHER = b"actor-b."
-KEYS = sorted(storage_key(b"key-%d" % index) for index in range(10))
+KEYS = sorted(storage_key_of(b"key-%d" % index) for index in range(10))
 END = SLOT_PREFIX[SLOTS]
 
 
@@ -133,7 +133,7 @@ class Twin:
 
     def turn(self, place: int) -> None:
         """The end of a turn: the batch holds all that is new, and it is seen also before it is committed."""
-        writes = self.records.take()
+        writes = self.records.drain_batch()
         assert {key: record for key, record in writes.items() if not key.startswith(META)} == self.unsaved
         assert self.records.cache.young_bytes <= self.cache_bytes_max // 2
         if self.unsaved:
@@ -141,7 +141,7 @@ class Twin:
             assert self.records.get(key) == self.unsaved[key]
         self.store.commit(writes)
         self.unsaved = {}
-        assert self.records.take() == {}
+        assert self.records.drain_batch() == {}
 
     def check_accounts(self) -> None:
         """The cache knows its own size, and how many keys came in."""
@@ -179,24 +179,24 @@ def test_records_are_a_dictionary_whatever_the_cache_forgets(
 
 def test_a_storage_key_is_slot_hash_key() -> None:
     key = b"{user}:1"
-    stored_at = storage_key(key)
-    assert stored_at[:2] == key_slot(b"user").to_bytes(2, "big")
-    assert stored_at[PREFIX_BYTES:] == key
-    assert stored_at[2:PREFIX_BYTES] != storage_key(b"{user}:2")[2:PREFIX_BYTES]  # one slot, but spread within it
-    assert stored_at < END < META
+    storage_key = storage_key_of(key)
+    assert storage_key[:2] == key_slot(b"user").to_bytes(2, "big")
+    assert storage_key[PREFIX_BYTES:] == key
+    assert storage_key[2:PREFIX_BYTES] != storage_key_of(b"{user}:2")[2:PREFIX_BYTES]  # one slot, but spread within it
+    assert storage_key < END < META
 
 
 # --- the cache
 
 
 def test_what_is_used_stays_and_what_is_not_goes() -> None:
-    store = Store({storage_key(b"%d" % index): supersede(None, ACTOR, 1, b"v" * 100) for index in range(300)})
+    store = Store({storage_key_of(b"%d" % index): supersede(None, ACTOR, 1, b"v" * 100) for index in range(300)})
     records = Records(store, 20_000, EngineDamage)
     hot, *cold = store.pairs
     for key in cold:
         records.get(hot)
         records.get(key)
-        records.take()
+        records.drain_batch()
     assert store.asked.count(hot) == 1
     assert sum(map(size_of, records.cache.young + records.cache.old)) < 24_000
     records.get(cold[-5])
@@ -215,14 +215,14 @@ def test_that_a_key_is_absent_is_remembered() -> None:
 
 
 def test_an_uncommitted_record_outlives_any_amount_of_reading() -> None:
-    store = Store({storage_key(b"%d" % index): supersede(None, ACTOR, 1, b"v" * 100) for index in range(50)})
+    store = Store({storage_key_of(b"%d" % index): supersede(None, ACTOR, 1, b"v" * 100) for index in range(50)})
     records = Records(store, 0, EngineDamage)
     record = supersede(records.get(KEYS[0]), ACTOR, 2, b"new")
     records.put(KEYS[0], record, None)
     for key in store.pairs:
         records.get(key)
     assert records.get(KEYS[0]) is record
-    assert records.take() == {KEYS[0]: record}
+    assert records.drain_batch() == {KEYS[0]: record}
     assert records.get(KEYS[0]) is record  # handed out, but not committed yet
 
 
@@ -232,9 +232,9 @@ def test_what_adds_nothing_is_not_written_again() -> None:
     beside = merge(supersede(old, ACTOR, 2, b"new"), supersede(None, OTHER, 1, b"beside"))
     assert beside is not None
     records.absorb([KEYS[0], beside])
-    assert records.take() == {KEYS[0]: beside}
+    assert records.drain_batch() == {KEYS[0]: beside}
     records.absorb([KEYS[0], old, KEYS[0], bytes(bytearray(beside))])
-    assert records.take() == {}
+    assert records.drain_batch() == {}
 
 
 def test_the_cache_turns_over_in_small_steps() -> None:
@@ -242,9 +242,9 @@ def test_the_cache_turns_over_in_small_steps() -> None:
     records = Records(Store(), 3_000_000, EngineDamage)
     moved = []
     for number in range(30_000):
-        records.put(key := storage_key(b"%d" % number), supersede(None, ACTOR, 1, b"v"), records.get(key))
+        records.put(key := storage_key_of(b"%d" % number), supersede(None, ACTOR, 1, b"v"), records.get(key))
         before = list(map(id, records.cache.young))
-        records.take()
+        records.drain_batch()
         moved.append(sum(one != id(other) for one, other in zip(before, records.cache.young, strict=True)))
     assert sum(moved) > SHARDS
     assert max(moved) <= 2
@@ -254,7 +254,7 @@ def test_the_cache_turns_over_in_small_steps() -> None:
 
 
 def test_cold_records_are_fetched_in_few_calls() -> None:
-    store = Store({storage_key(b"%d" % index): supersede(None, ACTOR, 1, b"v" * 100) for index in range(400)})
+    store = Store({storage_key_of(b"%d" % index): supersede(None, ACTOR, 1, b"v" * 100) for index in range(400)})
     records = Records(store, 1 << 20, EngineDamage)
     keys = list(store.pairs)
     assert records.get_each(keys[:200])[0] == list(store.pairs.values())[:200]
@@ -268,7 +268,7 @@ def test_cold_records_are_fetched_in_few_calls() -> None:
 
 def test_large_records_are_not_fetched_all_at_once() -> None:
     large = supersede(None, ACTOR, 1, b"v" * 1_000_000)
-    store = Store({storage_key(b"%d" % index): large for index in range(100)})
+    store = Store({storage_key_of(b"%d" % index): large for index in range(100)})
     records = Records(store, 1 << 20, EngineDamage)
     keys = list(store.pairs)
     for _ in range(3):
@@ -310,7 +310,7 @@ def test_a_damaged_record_is_counted_raised_and_not_remembered(read: Callable[[R
         with pytest.raises(DamagedRecord, match="key-"):
             read(records)
         assert records.damaged == times
-    assert records.take() == {}
+    assert records.drain_batch() == {}
     store.pairs[KEYS[0]] = sound
     read(records)
     assert siblings_of(records.get(KEYS[0]))
@@ -346,4 +346,4 @@ def test_what_came_before_a_damaged_record_stays() -> None:
     theirs = supersede(None, OTHER, 1, b"theirs")
     with pytest.raises(DamagedRecord):
         records.absorb([KEYS[0], theirs, KEYS[1], theirs, KEYS[2], theirs])
-    assert records.take() == {KEYS[0]: theirs}
+    assert records.drain_batch() == {KEYS[0]: theirs}

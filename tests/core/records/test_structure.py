@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64_digest
 
 from protocol.bounds import COUNTER_MAX
-from server.core.records.records import Records, storage_key
+from server.core.records.records import Records, storage_key_of
 from server.core.records.structure import verify
 from server.core.records.versions import DamagedRecord, Sibling, decode, encode, merge, pruned, skeleton, supersede
 from tests.core.commands.talking import Store
@@ -61,7 +61,7 @@ def test_a_wrong_structure_is_not_sound_whatever_its_checksum(what: str) -> None
 
 @pytest.mark.parametrize("what", wrong_structures())
 def test_on_a_disk_it_is_damage(what: str) -> None:
-    store, key = Store(), storage_key(b"k")
+    store, key = Store(), storage_key_of(b"k")
     store.pairs[key] = wrong_structures()[what]
     kept = Records(store, 1 << 20, ValueError)
     kept.open()

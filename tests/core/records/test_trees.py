@@ -14,14 +14,14 @@ from xxhash import xxh3_64_digest
 
 from protocol.slots import SLOTS
 from server.core.records import versions
-from server.core.records.records import PAGE_BYTES, SLOT_PREFIX, Records, storage_key
+from server.core.records.records import PAGE_BYTES, SLOT_PREFIX, Records, storage_key_of
 from server.core.records.trees import EMPTY, Trees
 from server.core.records.versions import supersede
 from tests.bounded import bounded
 
 LEAF_BITS = 15
 ACTOR = b"actor-a."
-KEYS = [storage_key(b"key-%d" % index) for index in range(12)]
+KEYS = [storage_key_of(b"key-%d" % index) for index in range(12)]
 
 
 class Damage(Exception):
@@ -137,7 +137,7 @@ def test_the_tree_is_that_of_what_is_stored_whatever_happened(steps: list[tuple[
             records = records_of(store)
             everything = {key: record for key, record in store.pairs.items() if key < SLOT_PREFIX[SLOTS]}
         else:
-            store.commit(records.take())
+            store.commit(records.drain_batch())
             if step == "stop":
                 store.commit(records.retire())
                 records = records_of(store)
@@ -147,7 +147,7 @@ def test_the_tree_is_that_of_what_is_stored_whatever_happened(steps: list[tuple[
 def _filled(count: int) -> Store:
     store = Store()
     for number in range(count):
-        store.pairs[storage_key(b"%d" % number)] = supersede(None, ACTOR, number + 1, b"value")
+        store.pairs[storage_key_of(b"%d" % number)] = supersede(None, ACTOR, number + 1, b"value")
     return store
 
 
@@ -160,9 +160,9 @@ def test_a_clean_stop_spares_the_scan_and_any_write_after_it_ends_that() -> None
     records = records_of(store)
     assert store.scanned == 1000
     check(records, store.pairs)
-    assert records.take() == {}, "a start without a write leaves the document for the next"
+    assert records.drain_batch() == {}, "a start without a write leaves the document for the next"
     records.put(KEYS[0], supersede(None, ACTOR, 5000, b"new"), None)
-    store.commit(records.take())
+    store.commit(records.drain_batch())
     records = records_of(store)
     assert store.scanned == 2001
     check(records, store.pairs)
@@ -182,7 +182,7 @@ def test_a_document_that_is_damaged_or_of_another_form_is_not_used_now_or_ever()
     records = records_of(store, leaf_bits=14)
     assert store.scanned == 200
     records.put(KEYS[0], supersede(None, ACTOR, 5000, b"new"), None)
-    store.commit(records.take())
+    store.commit(records.drain_batch())
     check(records_of(store), store.pairs)
 
 
@@ -230,7 +230,7 @@ def test_hashes_tell_ranges_apart_and_know_the_empty_ones() -> None:
     trees, other = Trees(LEAF_BITS), Trees(LEAF_BITS)
     whole = (0, 1 << LEAF_BITS)
     assert trees.hash_of(whole) == trees.hash_of((5, 6)) == EMPTY
-    pairs = [(storage_key(b"%d" % number), supersede(None, ACTOR, number, b"")) for number in range(500)]
+    pairs = [(storage_key_of(b"%d" % number), supersede(None, ACTOR, number, b"")) for number in range(500)]
     for key, record in pairs:
         trees.change(key, None, record)
     random.Random(1).shuffle(pairs)
@@ -276,7 +276,7 @@ def test_keys_of_a_range_are_counted_by_slot_and_guessed_within() -> None:
 def test_a_start_holds_no_more_than_a_page_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store()
     for number in range(20):
-        store.pairs[storage_key(b"%d" % number)] = supersede(None, ACTOR, number + 1, b"v" * (PAGE_BYTES // 4))
+        store.pairs[storage_key_of(b"%d" % number)] = supersede(None, ACTOR, number + 1, b"v" * (PAGE_BYTES // 4))
     read: list[int] = []
     scan = Store.scan
 

@@ -15,7 +15,7 @@ from protocol.peer_versions import CAPABILITIES
 from server.core.base.config import Config
 from server.core.messages.comparison import checksums
 from server.core.node import Node
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.records.versions import supersede
 from tests.core.commands.talking import ADDRESS, LOCAL_ADDRESS, Store, finish_turn, make_node, member, reach
 
@@ -33,7 +33,7 @@ class Group:
         store = node.state.records._store
         assert isinstance(store, Store)
         for place, key in enumerate(KEYS):
-            store.pairs[storage_key(key)] = b"junk" if place in damaged else OLD
+            store.pairs[storage_key_of(key)] = b"junk" if place in damaged else OLD
         for number in (2, 3):
             reach(node, number)
             if comparing:
@@ -84,7 +84,7 @@ def test_one_question_carries_the_checksums_of_all_records() -> None:
     for peer in (TWO, THREE):
         [message] = group.asked[peer]
         assert message[0] == b"COMPARE"
-        assert message[3:] == [checksums([OLD] * 4, ()), *map(storage_key, KEYS)]
+        assert message[3:] == [checksums([OLD] * 4, ()), *map(storage_key_of, KEYS)]
 
 
 def test_the_first_same_answers_all() -> None:
@@ -100,8 +100,8 @@ def test_a_record_that_differs_is_joined_for_its_key() -> None:
     assert group.answered(TWO, b"DIFFER", b"=+==", NEW) == [b"value1", b"value2", b"value1", b"value1"]
     assert group.answered(THREE, b"SAME") == group.replies
     assert group.node.reads._repairs == {
-        THREE: [storage_key(KEYS[1]), NEW],
-        group.node.state.id: [storage_key(KEYS[1]), NEW],
+        THREE: [storage_key_of(KEYS[1]), NEW],
+        group.node.state.id: [storage_key_of(KEYS[1]), NEW],
     }
 
 
@@ -118,7 +118,7 @@ def test_what_this_node_cannot_read_is_read_from_both_others() -> None:
     group = Group(damaged=(1,))
     assert group.answered(TWO, b"DIFFER", b"=+==", OLD) == [b"value1"]
     assert group.answered(THREE, b"DIFFER", b"=+==", NEW) == [b"value1", b"value2", b"value1", b"value1"]
-    assert group.node.reads._repairs == {TWO: [storage_key(KEYS[1]), NEW]}, "here it is mended, not repaired"
+    assert group.node.reads._repairs == {TWO: [storage_key_of(KEYS[1]), NEW]}, "here it is mended, not repaired"
 
 
 def test_different_damage_on_all_three_costs_nobody_an_answer() -> None:
@@ -161,7 +161,7 @@ def test_a_peer_that_does_not_compare_is_asked_as_before() -> None:
     assert (message[0], len(message[3])) == (b"READ", 8)
     assert group.answered(TWO, b"RECORDS", OLD, NEW, OLD, b"") == [b"value1", b"value2", b"value1", b"value1"]
     assert group.answered(THREE, b"SAME") == group.replies
-    keys = [storage_key(key) for key in KEYS]
+    keys = [storage_key_of(key) for key in KEYS]
     assert group.node.reads._repairs == {
         TWO: [keys[3], OLD],
         THREE: [keys[1], NEW],
@@ -181,7 +181,7 @@ def test_what_a_node_that_is_being_filled_does_not_hold_is_no_vote_of_its() -> N
     node = group.node
     store = node.state.records._store
     assert isinstance(store, Store)
-    del store.pairs[storage_key(KEYS[0])]
+    del store.pairs[storage_key_of(KEYS[0])]
     node.state.records.cache.clear()
     node.state.lacks_records = True
     node.commands(group.session, [[b"GET", key] for key in KEYS], 0)
@@ -197,7 +197,7 @@ def test_a_replica_that_is_being_filled_says_so_per_key() -> None:
     reach(node, 2)
     store = node.state.records._store
     assert isinstance(store, Store)
-    keys = [storage_key(key) for key in KEYS]
+    keys = [storage_key_of(key) for key in KEYS]
     store.pairs |= {keys[0]: OLD, keys[1]: NEW}
     node.state.lacks_records = True
     node.receive(TWO, [b"COMPARE", b"0", b"9", checksums([OLD, OLD, OLD, None], ()), *keys], 0)

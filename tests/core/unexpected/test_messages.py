@@ -12,7 +12,7 @@ from server.core.base.unexpected import Fatal, PlantedFault, is_planted
 from server.core.node import Node
 from server.core.peer_messages import ANSWERS, REQUESTS, SAID_ONCE
 from server.core.records import versions
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.requests import reads
 from tests.core.commands.talking import finish_turn, make_node, member, reach
 from tests.core.messages.test_damage import message_of, question_of
@@ -92,7 +92,7 @@ def test_all_commands_of_a_relay_that_is_not_digested_are_answered(node: Node) -
 
 def test_a_message_that_has_stored_something_ends_the_node(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in memory is in no batch that was promised, and must not get into one."""
-    key = storage_key(b"k")
+    key = storage_key_of(b"k")
     record = versions.supersede(None, b"actor--2", 5, b"value")
     monkeypatch.setattr(node.state.hints, "keep", lambda *_: [][1] if node.state.records.get(key) else None)
     with pytest.raises(Fatal):
@@ -103,7 +103,7 @@ def test_a_record_that_cannot_be_merged_is_refused_and_the_others_of_its_message
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It comes again and again, from its coordinator, from repair and as a hint: nobody may end by it."""
-    keys = [storage_key(b"k%d" % number) for number in range(3)]
+    keys = [storage_key_of(b"k%d" % number) for number in range(3)]
     record = versions.supersede(None, b"actor--2", 5, b"value")
     merge = versions.merge
 

@@ -1,4 +1,4 @@
-"""Eviction, one question at a time: what a keeper confirms, what is let go, and what has to wait."""
+"""Cleanup, one question at a time: what a keeper confirms, what is let go, and what has to wait."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from server.core.messages.reader import Malformed
 from server.core.messages.record_questions import HOLDS
-from server.core.records.records import storage_key
+from server.core.records.records import storage_key_of
 from server.core.records.versions import supersede
 from server.core.ring.change import JOIN
 from server.core.ring.layout import Layout
@@ -23,7 +23,7 @@ OLD, NEW = (supersede(None, b"actor-9.", number, b"value") for number in (5, 6))
 
 def key_of(layout: Layout, keeps: bool) -> bytes:
     """The storage key of some key that n1 keeps by this layout, or does not."""
-    keys = (storage_key(b"k%d" % number) for number in range(1000))
+    keys = (storage_key_of(b"k%d" % number) for number in range(1000))
     return next(k for k in keys if ("n1" in layout.keepers(layout.partition_of(int.from_bytes(k[:2], "big")))) == keeps)
 
 
@@ -35,7 +35,7 @@ def holding(record: bytes = OLD) -> Machine:
     machine = Machine(layout=MOVED)
     machine.link("n2", "n3", "n4", "n5")
     machine.node.state.records.absorb([STRAY, record, KEPT, record])
-    machine.node.eviction.notice()
+    machine.node.cleanup.notice()
     machine.turn()
     return machine
 
@@ -66,7 +66,7 @@ def answer(machine: Machine, asked: dict[str, tuple[int, list[bytes]]], *words: 
 
 def test_a_keeper_confirms_exactly_what_it_holds_and_keeps() -> None:
     machine = holding()
-    holds = machine.node.eviction.holds
+    holds = machine.node.cleanup.holds
     assert holds(read(HOLDS, b"2", KEPT, OLD[:8], STRAY, OLD[:8])) == [bytes((1, 0))]
     assert holds(read(HOLDS, b"2", KEPT, NEW[:8])) == [bytes(1)]
     assert holds(read(HOLDS, b"1", KEPT, OLD[:8])) == [], "under another layout nothing is confirmed"
@@ -74,7 +74,7 @@ def test_a_keeper_confirms_exactly_what_it_holds_and_keeps() -> None:
 
 def test_what_all_keepers_confirm_is_let_go_and_nothing_else() -> None:
     machine = holding()
-    assert machine.node.eviction.remaining() == 1
+    assert machine.node.cleanup.remaining() == 1
     asked = questions(machine, b"HOLDS")
     keepers = MOVED.keepers(MOVED.partition_of(int.from_bytes(STRAY[:2], "big")))
     assert sorted(asked) == sorted(keepers)
@@ -82,7 +82,7 @@ def test_what_all_keepers_confirm_is_let_go_and_nothing_else() -> None:
     answer(machine, asked, b"\1")
     assert machine.node.state.records.get(STRAY) is None
     assert machine.node.state.records.get(KEPT) == OLD
-    assert machine.node.eviction.remaining() == 0
+    assert machine.node.cleanup.remaining() == 0
 
 
 def test_what_a_keeper_lacks_is_brought_there_first() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.core.membership.farewell import REOPEN_MS
+from server.core.membership.shutdown import REOPEN_MS
 from server.core.membership.steward import LOOK_MS
 from server.core.ring.layout import SETTLED
 from tests.sim.changes import commit_at, leave
@@ -13,19 +13,19 @@ from tests.sim.host import Host
 from tests.sim.world import World
 
 
-def _say_farewell(world: World, host: Host, within_ms: int) -> bool:
+def _shut_down(world: World, host: Host, within_ms: int) -> bool:
     """`host` is asked to stop, and its process ends as soon as it may; whether that was soon enough."""
-    host.deliver("operator", host.running.farewell.begin)
+    host.deliver("operator", host.running.shutdown.begin)
     for _ in range(within_ms):
         world.run(1)
-        if host.running.farewell.over:
+        if host.running.shutdown.over:
             host.stop()
             return True
     return False
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_nobody_notices_a_coordinator_that_says_farewell(seed: int) -> None:
+def test_nobody_notices_a_coordinator_that_shuts_down(seed: int) -> None:
     """DELs of keys that are there, relayed to a node that stops meanwhile: each answers 1, and is not asked for twice."""
     world = World(seed, 3)
     world.start()
@@ -34,8 +34,8 @@ def test_nobody_notices_a_coordinator_that_says_farewell(seed: int) -> None:
     assert world.ask(n1, "SET", key, "value").reply == b"OK"
     operations = [world.client(host).send([b"DEL", key])[0] for host in (n1, n3)]
     world.run(seed % 16)
-    assert _say_farewell(world, n2, 1000)
-    assert n2.id in n1.running.state.going, "nothing new is begun with it"
+    assert _shut_down(world, n2, 1000)
+    assert n2.id in n1.running.state.draining, "nothing new is begun with it"
     world.run(1000)
     assert sorted(operation.reply for operation in operations) == [0, 1]  # type: ignore[type-var]
     assert n1.running.state.statistics.relays_retried == n3.running.state.statistics.relays_retried == 0
@@ -50,7 +50,7 @@ def test_commands_that_wait_for_each_other_are_all_answered() -> None:
     key = world.key_of(n2)
     operations = world.client(n2).send(*[[b"SET", key, b"value"], [b"DEL", key]] * 4)
     world.run(1)
-    assert _say_farewell(world, n2, 1000)
+    assert _shut_down(world, n2, 1000)
     assert [operation.reply for operation in operations] == [b"OK", 1] * 4
 
 
@@ -59,7 +59,7 @@ def test_a_request_that_cannot_end_does_not_keep_a_node_for_ever() -> None:
     world.start()
     n1 = world.hosts[0]
     n1.running.state.in_flight += 1
-    assert _say_farewell(world, n1, n1.running.state.config.request_timeout_ms + 100)
+    assert _shut_down(world, n1, n1.running.state.config.request_timeout_ms + 100)
 
 
 def _ask_through(world: World, host: Host, seconds: float) -> list[Operation]:

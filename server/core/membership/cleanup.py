@@ -1,4 +1,4 @@
-"""Eviction: a node lets go what it does not keep, each record only after all its present keepers have confirmed it (P8).
+"""Cleanup: a node lets go what it does not keep, each record only after all its present keepers have confirmed it (P8).
 
 Theory. A record may lie where nobody looks for it: this node was an owner before the layout changed, or it has crashed
 while it stood in for one. It may be the only copy of something. So each goes through the same three steps: the keepers say
@@ -30,7 +30,7 @@ LOOK_MS = 250
 RETRY_MS = 1000
 
 
-class Eviction:
+class Cleanup:
     """Lets go what lies here and is kept elsewhere. `in_flight` tells which of some keys have unconfirmed writes,
     `scrub` verifies the records of some slots."""
 
@@ -48,7 +48,7 @@ class Eviction:
         self._in_flight = in_flight
         self._scrub = scrub
         self._due = True
-        background.run_forever("eviction", self._steps)
+        background.run_forever("cleanup", self._steps)
 
     def notice(self) -> None:
         """There may be something to let go: the layout has changed, or a record was met that is not kept here."""

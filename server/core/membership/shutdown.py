@@ -1,4 +1,4 @@
-"""Farewell: a node that stops or leaves ends first what it has begun, so that neither costs anybody an answer.
+"""Shutdown: a node that stops or leaves ends first what it has begun, so that neither costs anybody an answer.
 
 Theory. A request that is cut off in the middle has an unknown outcome, and whoever asks again may find that it was done
 already (a DEL that answers 0). So a node that stops takes no new commands of its clients, and tells its fellows: from then
@@ -29,7 +29,7 @@ LOOK_MS = 5
 REOPEN_MS = 3000  # a node that leaves and was not asked whether it may go for so long serves its clients again
 
 
-class Farewell:
+class Shutdown:
     """The end of a node that is asked to stop or leaves, and what it knows of others that stop. `close` refuses what
     clients ask from now on, `reopen` ends that."""
 
@@ -54,7 +54,7 @@ class Farewell:
 
     def begin(self) -> None:
         """The shell takes no commands any more; `over` says when it may close."""
-        self._background.run_to_end("farewell", self._steps)
+        self._background.run_to_end("shutdown", self._steps)
 
     def look(self) -> None:
         """The end of a turn: what was begun in it is in flight now."""
@@ -64,7 +64,7 @@ class Farewell:
             self._idle = True
         self._rested = self._asked_ms is not None and is_idle
 
-    def has_rested(self) -> bool:
+    def is_drained(self) -> bool:
         """This node leaves, and could be let go now: whether its clients' requests have ended, and none will begin."""
         if self._asked_ms is None:
             self._close(is_leaving(self._state.member.name))
@@ -85,7 +85,7 @@ class Farewell:
     def told(self, node: str) -> list[bytes]:
         """GOING: that node is about to stop."""
         state = self._state
-        state.going[node] = None
+        state.draining[node] = None
         state.reroute()
         return [b"1"]
 
