@@ -10,7 +10,9 @@ per byte. *hiredis is trusted with whole commands only*, and there are two walks
 The quick way (compiled, it costs next to nothing) finds all whole commands of a slice. It has no words for errors and
 remembers nothing: before a command that is not whole, or not sound, or too large, it stops.
 
-The exact way goes on there. It words the errors, and remembers how far it came in a command that is still arriving.
+The exact way goes on there. It words the errors, and remembers how far it came in a command that is still arriving. Of
+what has come since it leaps over all sound values at once (compiled as well): a command of a million arguments arrives in
+hundreds of pieces, and a regular expression for each header took a second of them.
 
 Both ways hold the limits and agree on every stream, wherever it is cut, and take only the one sound form of a number.
 Values may hold anything, also bytes that look like headers. As in Redis, the two bytes behind a value are skipped unread
@@ -238,6 +240,10 @@ class RequestReader:
         data, start = self._data, self._start
         size, scan, missing = len(data), start + self._vetted, self._missing
         while missing or scan == start:
+            if missing:
+                scan, missing = self._leap(scan, missing)
+                if not missing:
+                    break
             header = (_match_bulk if missing else _match_array)(data, scan)
             if header is None:
                 break
@@ -257,6 +263,32 @@ class RequestReader:
             return []
         self._vetted = self._missing = 0
         return self._parse(scan, 1)
+
+    def _leap(self, first: int, missing: int) -> tuple[int, int]:
+        """HOT. Passes the sound values from `first` on that have come whole, within the limit: answers where the next
+        header begins, and how many arguments are missing then."""
+        # A copy of what has come since, as bytes: the compiler reads those without making an object of each.
+        fresh = bytes(memoryview(self._data)[first:])
+        left: i64 = missing
+        room: i64 = self._bytes_max - (first - self._start)
+        size: i64 = min(len(fresh), room)
+        passed: i64 = 0
+        try:
+            while left:
+                number: i64 = fresh[passed + 1] - _ZERO
+                if fresh[passed] != _DOLLAR or number < 0 or number > 9:
+                    break
+                scan: i64 = passed + 2
+                while 0 < number < size and _ZERO <= fresh[scan] <= _NINE:
+                    number = number * 10 + fresh[scan] - _ZERO
+                    scan += 1
+                if fresh[scan] != _CR or fresh[scan + 1] != _LF or scan + number + 4 > size:
+                    break
+                passed = scan + number + 4
+                left -= 1
+        except IndexError:
+            pass  # the bytes end within a header
+        return first + int(passed), int(left)
 
     def _check_header(self, scan: int) -> None:
         """No header could be passed at `scan`: is there more to come, an array to ignore, or an error?"""

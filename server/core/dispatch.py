@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 CHAIN_COMMANDS_MAX = 256  # a longer chain would hold up the turn of its coordinator
 CHAIN_BYTES_MAX = 1 << 20  # of arguments
+LANE_ARGUMENTS_MAX = 1024  # a command of more of them runs alone: a lane for each of a million keys takes seconds
 BUSY = ErrorReply.of("BUSY this node has as many requests in flight as it is allowed to: try again later")
 
 
@@ -132,6 +133,8 @@ class Dispatcher:
         try:
             spec = self._find(args)
             kind = IMMEDIATE if spec is None or not spec.accepts(len(args)) else spec.kind_of(args)
+            if kind != IMMEDIATE and len(args) > LANE_ARGUMENTS_MAX:
+                kind = ALONE
         except Exception as error:  # noqa: BLE001
             session.answer(session.open(args), self._unexpected.contain(error, self.changes, "looking up a command"))
             return True

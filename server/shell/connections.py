@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("dyn")
 REFUSAL = "ERR max number of clients reached"
 ARRIVAL_S = 0.5  # how long a connection over the limit of clients may keep silent
+BYTES_AS_LONG_AS_A_COMMAND = 4096  # reading so many takes about as long
+PASS_BYTES_MAX = 1 << 20  # read for one client in one pass of the loop, though they make no whole command yet
 _FIRST_REPLY_BYTES = 64 << 10  # what we take a client's replies for before we have seen any
 
 
@@ -130,12 +132,14 @@ class Connection(asyncio.Protocol):
             return
         if len(data) >= BULK_BYTES:
             self._server.flow.received(self, len(data))
-        if self._behind or not (self._fresh or self._server.admission.may_begin()):
+        admission = self._server.admission
+        admission.unchecked += len(data) // BYTES_AS_LONG_AS_A_COMMAND
+        if self._behind or not (self._fresh or admission.may_begin()):
             self._input.append(data)
             self._input_bytes += len(data)
             self._behind = True
             if not self.queued and not self._blocked:
-                self._server.admission.add(self)
+                admission.add(self)
             self._count_buffered()
             self._pace_reading()
         else:
@@ -144,7 +148,7 @@ class Connection(asyncio.Protocol):
 
     def pump(self) -> None:
         """HOT. Gives the node the client's next commands, as many as the limits allow and one turn may have."""
-        session = self.session
+        session, fed_bytes = self.session, 0
         self._behind = False
         try:
             while not session.closing:
@@ -159,13 +163,16 @@ class Connection(asyncio.Protocol):
                     self._server.admission.unchecked += len(batch)
                     self._node.commands(session, batch, self._server.now_ms())
                     if len(batch) == self._commands_max:
-                        self._behind = True
-                        self._server.admission.add(self)
+                        self._leave_rest()
                         break
                     if not (self._input or self._reader.pending_bytes):
                         break  # as nearly always: all that has come has begun
+                elif fed_bytes >= PASS_BYTES_MAX and self._input:
+                    self._leave_rest()
+                    break
                 elif self._input:
                     data = self._input.popleft()
+                    fed_bytes += len(data)
                     self._input_bytes -= len(data)
                     self._reader.feed(data)
                 else:
@@ -178,6 +185,11 @@ class Connection(asyncio.Protocol):
         self._count_buffered()
         self._pace_reading()
         self._server.schedule_turn()
+
+    def _leave_rest(self) -> None:
+        """What else has come begins in one of the next passes of the loop."""
+        self._behind = True
+        self._server.admission.add(self)
 
     def _take_requests(self, count_max: int) -> list[list[bytes]]:
         """HOT. The next requests that have come. Raises ProtocolError, also for bytes that our parser cannot cope with."""

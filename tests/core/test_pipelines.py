@@ -58,6 +58,20 @@ def test_a_pipeline_costs_what_its_length_asks_for(name: str) -> None:
     assert calls[1] < 4.6 * calls[0], calls
 
 
+def test_a_command_of_very_many_keys_has_no_lanes() -> None:
+    """It waits for the command before it, and the one behind it waits for its answer."""
+    node = make_node()
+    client = Client(node)
+    keys = [b"k%d" % number for number in range(dispatch.LANE_ARGUMENTS_MAX)]
+    node.commands(client.session, [[b"SET", b"k7", b"v"], [b"DEL", *keys], [b"EXISTS", *keys]], 0)
+    assert client.session.lanes is None and len(client.session.backlog) == 2
+    replies = []
+    while client.session.in_flight or client.session.backlog or node.has_more:
+        node.tick(node.state.now_ms + 1, 0)
+        replies += [data for _, data in finish_turn(node).replies]
+    assert b"".join(replies) == b"+OK\r\n:1\r\n:0\r\n"
+
+
 def test_a_turn_begins_a_bounded_number_of_commands_that_have_waited() -> None:
     node = make_node(config=Config(engine="memory", turn_commands_max=50))
     client = Client(node)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+import pytest
+
+from protocol import requests
 from protocol.requests import RequestLimits
 from tests.protocol.test_requests import NARROW, encode, read
 
@@ -24,3 +29,22 @@ def test_what_lies_within_the_limits_is_read() -> None:
         [[b"a"] * 5],
         "Protocol error: too many arguments: arguments_max is 5",
     )
+
+
+def test_a_command_of_many_arguments_is_read_the_quick_way_though_it_comes_in_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The exact way looks at the header at which each piece ends, and at no other."""
+    sent = [b"EXISTS", *(b"key:%d" % number for number in range(20_000))]
+    stream = encode(sent)
+    chunks = [stream[i : i + 65536] for i in range(0, len(stream), 65536)]
+    looked: list[int] = []
+    exact = requests._match_bulk
+
+    def match_bulk(data: bytes, start: int) -> re.Match[bytes] | None:
+        looked.append(start)
+        return exact(data, start)
+
+    monkeypatch.setattr(requests, "_match_bulk", match_bulk)
+    assert read(chunks) == ([sent], "")
+    assert 0 < len(looked) <= 4 * len(chunks)

@@ -14,7 +14,7 @@ from server.core import dispatch
 from server.core.base.config import Config
 from server.core.node import Node
 from server.core.outbox import Outbox
-from server.shell.connections import Connection
+from server.shell.connections import PASS_BYTES_MAX, Connection
 from server.shell.memory import ClientMemory
 from tests.core.commands.talking import finish_turn, make_node, member, reach
 
@@ -124,6 +124,27 @@ def test_a_connection_begins_a_part_of_a_long_pipeline_in_each_turn() -> None:
         shell.end_turn()
         begun.append(shell.node.state.statistics.commands - before)
     assert max(begun) == 10 and transport.written == resp.PONG * 35
+
+
+def test_a_command_that_has_not_come_whole_is_read_in_parts() -> None:
+    """What has come of it is walked through over several passes of the loop, as others want their turn, too."""
+    transport = Transport()
+    shell = Shell(transport)
+    shell.client.data_received(resp.command("PING"))
+    shell.admission.add(shell.client)
+    text = resp.command("EXISTS", *(b"key:%d" % number for number in range(400_000)))[:-1]
+    pieces = [text[first : first + (256 << 10)] for first in range(0, len(text), 256 << 10)]
+    for piece in pieces:
+        shell.client.data_received(piece)
+    assert len(shell.admission.waiting) > 0
+    passes = 0
+    while shell.client._input:
+        shell.end_turn()
+        passes += 1
+    assert passes == pytest.approx(len(text) / PASS_BYTES_MAX, abs=2)
+    before = shell.node.state.statistics.commands
+    shell.client.data_received(b"\n")
+    assert shell.node.state.statistics.commands == before + 1, "the command is whole, and begins"
 
 
 def test_a_client_that_writes_before_it_reads_is_read_to_the_end() -> None:
