@@ -8,9 +8,10 @@ like any other damage. A layout that is the present one is not decoded again.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from typing import Any
+
+from librt.strings import read_i32_be
 
 from protocol.bounds import COUNTER_MAX
 from server.core.base.state import State
@@ -23,8 +24,6 @@ from server.core.requests.reads import Reads
 from server.core.requests.relays import Relays
 from server.core.ring.layout import Layout, LayoutError
 from server.core.work.questions import Questions
-
-_INDEX = struct.Struct(">I")
 
 
 class Received:
@@ -47,6 +46,7 @@ class Incoming:
         self._reads = reads
         self._relays = relays
         self._commands = commands_by_name()
+        self._reading, self._reading_item = 0, b"0"  # of the sender's clock in the last message, and as it stood there
         self._readers: dict[bytes, Callable[[Reader], Any]] = {name: kind.read for name, kind in KINDS.items()}
         self._readers[b"RECORDS"] = self._records
         self._readers[b"DIFFER"] = self._differences
@@ -62,7 +62,12 @@ class Incoming:
             raise Malformed("a message without kind, clock and number")
         kind: bytes = message[0]
         try:
-            reading, number = number_in(message[1], 0, COUNTER_MAX), request_number_in(message[2])
+            if (
+                message[1] != self._reading_item
+            ):  # nearly always it is that of the message before, sent in the same turn
+                self._reading = number_in(message[1], 0, COUNTER_MAX)
+                self._reading_item = message[1]
+            reading, number = self._reading, request_number_in(message[2])
             read = self._readers.get(kind)
             if read is None or (read is nothing and len(message) == HEADER_ITEMS):
                 return Received(kind, reading, number, None)
@@ -115,8 +120,9 @@ class Incoming:
         """HOT. Raises Malformed if a relay of ours has no command at one of these places."""
         count = self._relays.commands_in(number)
         if count is not None:
-            for (index,) in _INDEX.iter_unpack(indexes):
-                if index >= count:
+            for place in range(0, len(indexes), 4):
+                index = read_i32_be(indexes, place)
+                if not 0 <= index < count:
                     raise Malformed(f"a reply to command {index} of a relay of {count} commands")
 
     def _layout(self, items: Reader) -> Layout:

@@ -10,7 +10,6 @@ A store that cannot answer says so. Damage is never a missing key, a short scan 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -46,7 +45,7 @@ class Engine(Protocol):
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """The values under `keys`, in their order. One damaged value raises for all: then `get` them one by one."""
 
-    def commit(self, writes: Mapping[bytes, bytes | None]) -> None:
+    def commit(self, writes: dict[bytes, bytes | None]) -> None:
         """HOT. Apply all writes or none; None deletes, absent keys too. Visible, and safe from `kill -9`, on return.
 
         When it raises, nothing of the batch is visible in the open store. Treat its fate after a restart as unknown.

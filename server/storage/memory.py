@@ -9,7 +9,6 @@ deletion the list is made anew.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
 from pathlib import Path
 
 from server.storage.engine import NO_BYTES_MAX, StorageError
@@ -38,7 +37,7 @@ class MemoryEngine:
         self._check_open()
         return [self._data.get(key) for key in keys]
 
-    def commit(self, writes: Mapping[bytes, bytes | None]) -> None:
+    def commit(self, writes: dict[bytes, bytes | None]) -> None:
         """HOT. Apply all writes; None deletes."""
         if self._closed:
             self._refuse()

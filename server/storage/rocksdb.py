@@ -42,7 +42,7 @@ reading, and calls `reopen` when there is room.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -144,7 +144,7 @@ class RocksEngine:
             raise self._explained("read", error) from error
         return values
 
-    def commit(self, writes: Mapping[bytes, bytes | None]) -> None:
+    def commit(self, writes: dict[bytes, bytes | None]) -> None:
         """HOT. Apply all writes or none, and hand them to the kernel."""
         try:
             if len(writes) == 1:  # a batch object costs half as much as the write

@@ -4,7 +4,8 @@ Theory. One declaration per kind: its name, and a function that reads its items 
 gets: nothing, one value, or a tuple with named fields. Questions and answers have declarations of their own (questions.py,
 where the table of all kinds stands). A kind that is not in it is a newer node's and is passed over. A new kind, or a new
 field, is sent only to peers that have announced a capability for it (protocol/peer_versions.py), and `version` tells since
-which version of the protocol a kind has the form that stands here.
+which version of the protocol a kind has the form that stands here. What hot kinds carry are plain classes: to make a named
+tuple takes the interpreter, and four times as long.
 
 What a message means only beside the request that it answers (how many records, which commands) is checked by whoever has
 that request, in the same step: see `PeerMessages`.
@@ -48,11 +49,14 @@ def nothing(items: Reader) -> None:
 # --- reads and writes of groups, and their answers
 
 
-class ReadGroup(NamedTuple):
+class ReadGroup:
     """A coordinator's reads: a digest of what it holds under the keys, and the keys."""
 
-    digest: bytes
-    keys: list[bytes]
+    __slots__ = ("digest", "keys")
+
+    def __init__(self, digest: bytes, keys: list[bytes]) -> None:
+        self.digest = digest
+        self.keys = keys
 
 
 def _read_group(items: Reader) -> ReadGroup:
@@ -69,18 +73,24 @@ class Hint(NamedTuple):
     pairs: list[bytes]
 
 
-class Comparison(NamedTuple):
+class Comparison:
     """A coordinator's reads: the checksum of its record of each key, and the keys (comparison.py)."""
 
-    checksums: bytes
-    keys: list[bytes]
+    __slots__ = ("checksums", "keys")
+
+    def __init__(self, checksums: bytes, keys: list[bytes]) -> None:
+        self.checksums = checksums
+        self.keys = keys
 
 
-class Differences(NamedTuple):
+class Differences:
     """How a replica's records stand to those of the coordinator: a state of each key, and the records that differ."""
 
-    states: bytes
-    records: list[bytes]
+    __slots__ = ("records", "states")
+
+    def __init__(self, states: bytes, records: list[bytes]) -> None:
+        self.states = states
+        self.records = records
 
 
 def _comparison(items: Reader) -> Comparison:
@@ -115,27 +125,36 @@ REFUSED: Final = Kind(b"REFUSED", nothing)
 # --- relays
 
 
-class Relay(NamedTuple):
+class Relay:
     """Commands for another coordinator, begun at `sent_ms` by the sender's monotonic clock, and how to run them: RESP3 or
     not, R, W, and, in a fourth option, that they are to run in order."""
 
-    sent_ms: int
-    options: list[bytes]
-    commands: list[list[bytes]]
+    __slots__ = ("commands", "options", "sent_ms")
+
+    def __init__(self, sent_ms: int, options: list[bytes], commands: list[list[bytes]]) -> None:
+        self.sent_ms = sent_ms
+        self.options = options
+        self.commands = commands
 
 
-class Relayed(NamedTuple):
+class Relayed:
     """Replies to some commands of a relay: their places in it, 4 bytes each, and as many encoded replies."""
 
-    indexes: bytes
-    replies: list[bytes]
+    __slots__ = ("indexes", "replies")
+
+    def __init__(self, indexes: bytes, replies: list[bytes]) -> None:
+        self.indexes = indexes
+        self.replies = replies
 
 
-class Covered(NamedTuple):
+class Covered:
     """The STORE of `group`, which comes next, answers the commands of a relay that stand at these places."""
 
-    group: int
-    indexes: bytes
+    __slots__ = ("group", "indexes")
+
+    def __init__(self, group: int, indexes: bytes) -> None:
+        self.group = group
+        self.indexes = indexes
 
 
 def _relay(items: Reader) -> Relay:
