@@ -58,10 +58,8 @@ class State:
     """
 
     # From the layout
-    members: frozenset[str] = frozenset()  # ids: nobody else is listened to; never iterated
     read_quorum = 1
     write_quorum = 1
-    no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
     routed_generation = -1  # of `liveness`, when the routes were computed
     # This node
     room: int = FOR_WRITES  # on this node's disk
@@ -76,7 +74,6 @@ class State:
     in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
     parked = 0  # commands that wait for others of their connection
     clients_queued = 0  # connections with commands that may begin, see shell/admission.py
-    refusal: ErrorReply = BUSY  # of commands, while more than `requests_max` requests are in flight
     # Flags
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
     cleanup_due = True  # there may be records here that this node does not keep (cleanup.py)
@@ -102,6 +99,7 @@ class State:
         self.rng = rng
         self.incarnation = incarnation
         self.requests_max = config.requests_in_flight_max
+        self.refusal: ErrorReply = BUSY  # of commands, while more than `requests_max` requests are in flight
         self.clock = clock
         self.cluster_time = cluster_time
         self.time_ms = self.wall_offset_ms = cluster_time.offset_ms  # the offset: our wall clock less the monotonic one
@@ -112,6 +110,8 @@ class State:
         records.listeners.unmergeable.append(self.unexpected.note_unmergeable)
         self.liveness = liveness
         self.layout: Layout | None = None
+        self.members: frozenset[str] = frozenset()  # ids: nobody else is listened to; never iterated
+        self.no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
         self.route_shift = SLOT_BITS
         self.routes: list[Route] = no_routes()
         self.deletion_routes = self.routes  # of commands that delete: another list while some disk is full
