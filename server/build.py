@@ -24,7 +24,7 @@ HOT = (
     *(f"server/core/base/{name}.py" for name in (
         "clock", "config", "errors", "hints", "lanes", "quorum", "routing", "sinks", "state", "statistics", "unexpected",
     )),
-    *(f"server/core/commands/{name}.py" for name in ("slices", "spec", "steps", "strings")),
+    *(f"server/core/commands/{name}.py" for name in ("execution", "slices", "spec", "steps", "strings")),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness")),
     *(f"server/core/messages/{name}.py" for name in (
         "asking", "comparison", "kinds", "questions", "reader", "record_questions",
@@ -33,9 +33,10 @@ HOT = (
     *(f"server/core/requests/{name}.py" for name in (
         "digests", "groups", "page_answers", "reads", "relays", "replica", "writes",
     )),
+    *(f"server/core/services/{name}.py" for name in ("clients", "services")),
     "server/core/collection/late.py",
     *(f"server/shell/{name}.py" for name in (
-        "admission", "connections", "durability", "flow", "links", "memory", "server",
+        "admission", "connections", "context", "delivery", "durability", "flow", "inbound", "links", "memory", "turn",
     )),
     "server/storage/rocksdb.py",
 )  # fmt: skip

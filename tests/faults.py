@@ -18,6 +18,7 @@ from server.core.base.unexpected import PlantedFault
 from server.core.commands.spec import CommandSpec
 from server.core.commands.table import COMMANDS
 from server.core.node import Node
+from server.core.services.services import Services
 
 CORE = Path(__file__).parent.parent / "server" / "core"
 _STARTERS = {"run": 0, "run_to_end": 0, "run_forever": 0, "Procedure": 1}  # where the name stands among the arguments
@@ -30,7 +31,7 @@ def messages(node: Node) -> list[str]:
 
 def questions(node: Node) -> list[str]:
     """The places of all kinds of questions."""
-    return [f"question {kind.decode()}" for kind in node.questions.kinds]
+    return [f"question {kind.decode()}" for kind in node.services.questions.kinds]
 
 
 @cache
@@ -60,11 +61,11 @@ def broken_handler(spec: CommandSpec, at: Node) -> Iterator[list[Node]]:
     handler = spec.handler
     struck: list[Node] = []
 
-    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
-        if node is at and not struck:
-            struck.append(node)
+    def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
+        if services is at.services and not struck:
+            struck.append(at)
             raise PlantedFault(f"planted in {spec.name}")
-        return handler(node, sink, number, args)
+        return handler(services, sink, number, args)
 
     object.__setattr__(spec, "handler", handle)
     try:

@@ -24,8 +24,10 @@ MAY_IMPORT = {
 # The rooms of the core from the ground up: each imports those before it.
 CORE_ROOMS = (
     "ring", "records", "liveness", "messages", "base", "work", "requests", "collection", "repair", "membership",
-    "operators", "commands",
+    "services", "operators", "commands",
 )  # fmt: skip
+# The modules above the rooms, in the same order. All of them may import every room.
+CORE_TOP = ("outbox", "chains", "dispatch", "incoming", "peer_messages", "answerers", "node")
 # The core is pure: time, chance and input come in as arguments.
 IMPURE = {
     "asyncio",
@@ -73,22 +75,83 @@ def test_imports_go_one_way(room: str) -> None:
             assert standard or inside, f"{path.relative_to(ROOT)} imports {module}"
 
 
-def _is_for_types_only(node: ast.stmt) -> bool:
-    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-
-
 def test_the_rooms_of_the_core_stand_on_each_other() -> None:
-    """What is imported for types only does not count: it is not there when the code runs."""
+    """What is imported for types only counts, too: a reader has to know it all the same."""
     for above, room in enumerate(CORE_ROOMS):
         allowed = CORE_ROOMS[: above + 1]
         for path in _sources(f"server/core/{room}"):
-            tree = ast.parse(path.read_text())
-            tree.body = [node for node in tree.body if not _is_for_types_only(node)]
-            for node in ast.walk(tree):
-                module = (node.module or "") if isinstance(node, ast.ImportFrom) else ""
+            for module in _imports(path):
                 if module.startswith("server.core."):
                     assert module.split(".")[2] in allowed, f"{path.relative_to(ROOT)} imports {module}"
     assert sorted(CORE_ROOMS) == sorted(path.parent.name for path in (ROOT / "server/core").glob("*/__init__.py"))
+
+
+def test_the_modules_above_the_rooms_stand_on_each_other() -> None:
+    for above, name in enumerate(CORE_TOP):
+        allowed = CORE_ROOMS + CORE_TOP[:above]
+        for module in _imports(ROOT / f"server/core/{name}.py"):
+            if module.startswith("server.core."):
+                assert module.split(".")[2] in allowed, f"server/core/{name}.py imports {module}"
+    present = {path.stem for path in (ROOT / "server/core").glob("*.py")} - {"__init__"}
+    assert sorted(CORE_TOP) == sorted(present)
+
+
+def _import_graph(root: Path) -> dict[str, list[str]]:
+    """By module, the modules of ours that it imports: at its top, within functions, and for types only."""
+    paths = [
+        path for package in ("protocol", "server", "dynamo_cli") for path in sorted((root / package).rglob("*.py"))
+    ]
+    names = {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    graph = {}
+    for name, path in names.items():
+        found: dict[str, None] = {}
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                found |= {alias.name: None for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]  # a module of a package, or a name
+                found |= {each if each in names else str(node.module): None for each in inner}
+        graph[name] = [module for module in found if module in names and module != name]
+    return graph
+
+
+def _reached(graph: dict[str, list[str]], start: str) -> set[str]:
+    """The modules that `start` imports, and those that these import, and so on."""
+    reached: set[str] = set()
+    waiting = list(graph[start])
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            waiting += graph[module]
+    return reached
+
+
+def _circles(graph: dict[str, list[str]]) -> list[list[str]]:
+    """The sets of modules each of which imports all others of its set, directly or not."""
+    reached = {module: _reached(graph, module) for module in graph}
+    sets = {frozenset(each for each in reached[module] if module in reached[each]) for module in graph}
+    return sorted(sorted(circle) for circle in sets if circle)
+
+
+def test_the_picture_of_imports_has_no_circle() -> None:
+    assert _circles(_import_graph(ROOT)) == []
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "import server.one\n",
+        "def later() -> None:\n    from server.one import name\n",
+        "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from server import one\n",
+    ],
+)
+def test_a_circle_is_found_wherever_its_imports_stand(back: str, tmp_path: Path) -> None:
+    (tmp_path / "server").mkdir()
+    for name, text in {"one": "from server.two import name\n", "two": "import server.three\n", "three": back}.items():
+        (tmp_path / "server" / f"{name}.py").write_text(text)
+    (tmp_path / "server" / "four.py").write_text("import server.one\n")
+    assert _circles(_import_graph(tmp_path)) == [["server.one", "server.three", "server.two"]]
 
 
 def test_the_core_is_pure() -> None:

@@ -13,12 +13,19 @@ docstring is its map:
     collection/   tombstones, expired values and long clocks go when all members agree
     repair/       owners that differ become equal, and what was damaged is fetched again
     membership/   how nodes come, fetch what they are to own, and leave
+    services/     the object by which all that follows uses these parts, and how the parts are built
     operators/    what operators see and prepare
     commands/     what clients say
-    dispatch.py, chains.py: what comes in from clients; incoming.py, peer_messages.py, answerers.py: from other nodes;
-                  node.py: the seam to the shell
 
-Promises and the room that keeps each: P1 node.py (take: commit, then speak) with shell/durability.py; P2 base/clock.py; P3
-records/versions.py; P4 base/quorum.py; P5 requests/groups.py and base/sinks.py; P9 ring/layout.py; P10 base/config.py; P11
-records/versions.py, records/records.py and protocol/frames.py.
+Above the rooms, in this order, too:
+
+    outbox.py                      what a turn leaves behind
+    chains.py, dispatch.py         what comes in from clients
+    incoming.py, peer_messages.py  what comes in from other nodes
+    answerers.py                   who answers each kind of question
+    node.py                        the seam to the shell and to the simulator
+
+Promises and the room that keeps each: P1 node.py (end_turn: commit, then speak) with shell/durability.py; P2 base/clock.py;
+P3 records/versions.py; P4 base/quorum.py; P5 requests/groups.py and base/sinks.py; P9 ring/layout.py; P10 base/config.py;
+P11 records/versions.py, records/records.py and protocol/frames.py.
 """

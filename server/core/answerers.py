@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from server.core.membership.steward import is_empty
 from server.core.messages import questions as asked
 from server.core.messages import record_questions as records
@@ -11,41 +9,41 @@ from server.core.operators import status
 from server.core.operators.sizes import own_sizes
 from server.core.repair.exchange_answers import ExchangeAnswers
 from server.core.requests import page_answers, replica
+from server.core.services.services import Services
 from server.core.work.questions import Answerer, answered_by
 
-if TYPE_CHECKING:
-    from server.core.node import Node
 
-
-def answerers(node: Node) -> dict[bytes, Answerer]:
+def answerers(services: Services) -> dict[bytes, Answerer]:
     """The answerers of `node`, by the kind of question. Its parts are looked up when they are asked."""
-    state = node.state
+    state = services.state
     table = (
         answered_by(records.PAGE, lambda page: page_answers.page(state, page)),
         answered_by(records.HEADS, lambda keys: page_answers.heads(state, keys)),
         answered_by(records.KEYCOUNTS, lambda partitions: page_answers.key_counts(state, partitions)),
         answered_by(records.ABSORB, lambda pairs: replica.absorb(state, pairs)),
-        answered_by(records.HINTS, lambda replay: node.hint_replay.asked(replay)),
-        answered_by(records.VOTE, lambda ballot: node.votes.vote(ballot)),
-        answered_by(records.LINE, lambda line: node.votes.line(line)),
-        answered_by(records.FENCE, lambda fence: node.votes.fence(fence)),
-        answered_by(records.DROP, lambda ballot: node.votes.drop(ballot)),
-        answered_by(records.COPIES, lambda keys: node.mending.copies(keys)),
-        answered_by(records.VERIFY, lambda wanted: node.verification.asked(wanted)),
-        answered_by(records.HOLDS, lambda sums: node.cleanup.holds(sums)),
-        answered_by(asked.STATUS, lambda _: [status.own_status(node)]),
-        answered_by(asked.REPAIR, lambda job: node.jobs.asked(job)),
-        answered_by(asked.TASKS, lambda query: node.tasks.told(query)),
-        answered_by(asked.GOING, lambda peer: node.shutdown.told(peer)),
-        answered_by(asked.ADOPTED, lambda view: node.membership.adopted(view)),
-        answered_by(asked.MOVED, lambda view: node.transfers.moved(view)),
-        answered_by(asked.COUNTS, lambda counts: node.transfers.counts(counts)),
+        answered_by(records.HINTS, lambda replay: services.hint_replay.asked(replay)),
+        answered_by(records.VOTE, lambda ballot: services.votes.vote(ballot)),
+        answered_by(records.LINE, lambda line: services.votes.line(line)),
+        answered_by(records.FENCE, lambda fence: services.votes.fence(fence)),
+        answered_by(records.DROP, lambda ballot: services.votes.drop(ballot)),
+        answered_by(records.COPIES, lambda keys: services.mending.copies(keys)),
+        answered_by(records.VERIFY, lambda wanted: services.verification.asked(wanted)),
+        answered_by(records.HOLDS, lambda sums: services.cleanup.holds(sums)),
+        answered_by(asked.STATUS, lambda _: [status.own_status(services)]),
+        answered_by(asked.REPAIR, lambda job: services.jobs.asked(job)),
+        answered_by(asked.TASKS, lambda query: services.tasks.told(query)),
+        answered_by(asked.GOING, lambda peer: services.shutdown.told(peer)),
+        answered_by(asked.ADOPTED, lambda view: services.membership.adopted(view)),
+        answered_by(asked.MOVED, lambda view: services.transfers.moved(view)),
+        answered_by(asked.COUNTS, lambda counts: services.transfers.counts(counts)),
         answered_by(
             asked.EMPTY,
-            lambda view: is_empty(state, node.membership, node.writes.is_busy, node.shutdown.is_drained, view),
+            lambda view: is_empty(
+                state, services.membership, services.writes.is_busy, services.shutdown.is_drained, view
+            ),
         ),
-        answered_by(asked.WHOLE, lambda counts: node.tasks.whole(counts)),
-        answered_by(asked.SIZES, lambda partitions: own_sizes(state, node.background.busy, partitions)),
-        answered_by(asked.STAGED, lambda staged: node.staging.asked(staged)),
+        answered_by(asked.WHOLE, lambda counts: services.tasks.whole(counts)),
+        answered_by(asked.SIZES, lambda partitions: own_sizes(state, services.background.busy, partitions)),
+        answered_by(asked.STAGED, lambda staged: services.staging.asked(staged)),
     )
-    return {**dict(table), **ExchangeAnswers(state, node.background).answerers()}
+    return {**dict(table), **ExchangeAnswers(state, services.background).answerers()}

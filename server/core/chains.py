@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from protocol.resp import Reply
 from server.core.base.sinks import Sink
@@ -26,10 +25,8 @@ from server.core.commands.steps import read_here
 from server.core.commands.table import find_command
 from server.core.records.records import storage_key_of
 from server.core.requests.relays import STALE, RelayItem
+from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Steps
-
-if TYPE_CHECKING:
-    from server.core.node import Node
 
 Run = Callable[[Sink, int, list[bytes]], None]
 
@@ -37,8 +34,8 @@ Run = Callable[[Sink, int, list[bytes]], None]
 class Chains:
     """Runs chains here, or sends them to their coordinators. `run` runs a single command for a sink."""
 
-    def __init__(self, node: Node, run: Run) -> None:
-        self._node = node
+    def __init__(self, services: Services, run: Run) -> None:
+        self._services = services
         self._run = run
 
     def run_all(self, items: list[RelayItem]) -> None:
@@ -51,15 +48,15 @@ class Chains:
 
     def run(self, key: bytes, chain: list[RelayItem]) -> None:
         """Runs commands of `key` in order, for sinks with the same settings."""
-        node, first = self._node, chain[0][0]
-        coordinator = node.route(key).coordinator_for(first.relayed)
+        services, first = self._services, chain[0][0]
+        coordinator = services.route(key).coordinator_for(first.relayed)
         if coordinator is None:
-            here = _Here(node, key, chain, self.run, self._run)
-            refusal = lambda: STALE if node.relays.is_late(first) else None  # noqa: E731
-            Procedure(node.state, "chain", here.steps(), here, 0, refusal).start()
-        elif coordinator in node.state.orderly:
+            here = _Here(services, key, chain, self.run, self._run)
+            refusal = lambda: STALE if services.relays.is_late(first) else None  # noqa: E731
+            Procedure(services.state, "chain", here.steps(), here, 0, refusal).start()
+        elif coordinator in services.state.orderly:
             for sink, number, args, begun_ms in chain:
-                node.relays.forward(sink, number, args, coordinator, begun_ms, True)
+                services.relays.forward(sink, number, args, coordinator, begun_ms, True)
         else:
             _OneByOne(chain, self._run).begin()
 
@@ -75,7 +72,7 @@ class _Here:
 
     def __init__(
         self,
-        node: Node,
+        services: Services,
         key: bytes,
         chain: list[RelayItem],
         run_chain: Callable[[bytes, list[RelayItem]], None],
@@ -86,7 +83,7 @@ class _Here:
         self.relayed = first.relayed
         self.read_quorum = first.read_quorum
         self.write_quorum = first.write_quorum
-        self._node = node
+        self._services = services
         self._key = key
         self._chain = chain
         self._run_chain = run_chain
@@ -94,11 +91,11 @@ class _Here:
 
     def steps(self) -> Steps:
         """One quorum read, then all commands."""
-        record = yield read_here(self._node, self._key)
-        if self._node.route(self._key).coordinator_for(self.relayed) is not None:
+        record = yield read_here(self._services, self._key)
+        if self._services.route(self._key).coordinator_for(self.relayed) is not None:
             self._run_chain(self._key, self._chain)  # another node coordinates the key by now
             return None
-        agreed, storage_key = self._node.reads.agreed, storage_key_of(self._key)
+        agreed, storage_key = self._services.reads.agreed, storage_key_of(self._key)
         agreed[storage_key] = record
         try:
             for sink, number, args, _ in self._chain:

@@ -10,14 +10,12 @@ most frequent key, not one for each command, and an amount of work that is linea
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from protocol.slots import key_slot
 from server.core.base.errors import (
+    BUSY,
     CommandError,
     ErrorReply,
     coordinator_lost,
-    damaged_here,
     no_owner,
     unknown_command,
     unknown_subcommand,
@@ -26,48 +24,36 @@ from server.core.base.errors import (
 from server.core.base.lanes import Lane, Lanes, Parked
 from server.core.base.sinks import Session, Sink
 from server.core.chains import Chains
+from server.core.commands.execution import execute, fail
 from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, READ, WRITE, CommandSpec
 from server.core.commands.table import commands_by_name, find_command
 from server.core.records.versions import DamagedRecord
-from server.core.requests.relays import STALE, RelayItem, SecondAttempt
-
-if TYPE_CHECKING:
-    from server.core.node import Node
+from server.core.requests.relays import MAYBE_RUN, UNREACHABLE, RelayItem, SecondAttempt
+from server.core.services.services import Services
 
 CHAIN_COMMANDS_MAX = 256  # a longer chain would hold up the turn of its coordinator
 CHAIN_BYTES_MAX = 1 << 20  # of arguments
 LANE_ARGUMENTS_MAX = 1024  # a command of more of them runs alone: a lane for each of a million keys takes seconds
-BUSY = ErrorReply.of("BUSY this node has as many requests in flight as it is allowed to: try again later")
 
 
 class Dispatcher:
     """Begins the commands of sessions, and runs those that other nodes relay."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._state = node.state
-        self._in_flight_max = node.state.config.requests_in_flight_max
-        self._refusal = BUSY  # of commands above that
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._state = services.state
         self._commands = commands_by_name()
-        self._records = node.state.records
-        self._unexpected = node.state.unexpected
+        self._records = services.state.records
+        self._unexpected = services.state.unexpected
         self.changes = 0  # what `Records.changes` was when the present command began
-        self._chains = Chains(node, self.run)
-
-    def close(self, refusal: ErrorReply) -> None:
-        """From now on clients' commands that need data are refused, those that wait for others included."""
-        self._in_flight_max, self._refusal = -1, refusal
-
-    def reopen(self) -> None:
-        """All commands are taken again, as many as are allowed."""
-        self._in_flight_max, self._refusal = self._state.config.requests_in_flight_max, BUSY
+        self._chains = Chains(services, self.run)
 
     def admit(self, session: Session, batch: list[list[bytes]]) -> None:
         """HOT. Takes the next commands of a session.
 
         The loop knows one short cut: a command written and counted as nearly always, beside none or its own kind.
         """
-        commands, node, records = self._commands, self._node, self._records
+        commands, services, records = self._commands, self._services, self._records
         slots, first = session.slots, session.first_number
         turn = self._state.statistics.turns
         for args in batch:
@@ -79,7 +65,7 @@ class Dispatcher:
                 or (session.in_flight and not _runs_beside(session.kind, session.turn, spec.overlap, turn))
                 or session.backlog
                 or session.closing
-                or self._state.in_flight > self._in_flight_max
+                or self._state.in_flight > self._state.requests_max
             ):
                 if session.closing:
                     break  # Redis drops what is pipelined behind QUIT
@@ -93,9 +79,9 @@ class Dispatcher:
             slots.append(args)
             changes = records.changes
             try:
-                spec.handler(node, session, first + len(slots) - 1, args)
+                spec.handler(services, session, first + len(slots) - 1, args)
             except (CommandError, DamagedRecord) as error:
-                self._fail(session, first + len(slots) - 1, args, error)
+                fail(services, spec.name, spec.handler, session, first + len(slots) - 1, args, error)
             except Exception as error:  # noqa: BLE001
                 session.answer(first + len(slots) - 1, self._unexpected.contain(error, changes, spec.name))
         self._state.statistics.commands += len(batch)
@@ -159,9 +145,9 @@ class Dispatcher:
         return True
 
     def _start(self, spec: CommandSpec | None, session: Session, number: int, args: list[bytes]) -> None:
-        if self._state.in_flight > self._in_flight_max and spec is not None and spec.needs_data():
-            self._state.statistics.busy += self._refusal is BUSY
-            session.answer(number, self._refusal)
+        if self._state.in_flight > self._state.requests_max and spec is not None and spec.needs_data():
+            self._state.statistics.busy += self._state.refusal is BUSY
+            session.answer(number, self._state.refusal)
         else:
             session.last_command = "" if spec is None else spec.name
             self._execute(spec, session, number, args)
@@ -210,7 +196,7 @@ class Dispatcher:
 
     def run_all(self, sink: Sink, batch: list[list[bytes]]) -> None:
         """HOT. Runs the commands of a relay, numbered from 0; with the short cut of `admit`."""
-        commands, node, records = self._commands, self._node, self._records
+        commands, services, records = self._commands, self._services, self._records
         for number, args in enumerate(batch):
             spec = commands.get(args[0])
             if spec is None or len(args) != spec.usual_count:
@@ -218,9 +204,9 @@ class Dispatcher:
                 continue
             changes = records.changes
             try:
-                spec.handler(node, sink, number, args)
+                spec.handler(services, sink, number, args)
             except (CommandError, DamagedRecord) as error:
-                self._fail(sink, number, args, error)
+                fail(services, spec.name, spec.handler, sink, number, args, error)
             except Exception as error:  # noqa: BLE001
                 sink.answer(number, self._unexpected.contain(error, changes, spec.name))
 
@@ -229,41 +215,15 @@ class Dispatcher:
         self._chains.run_all([(sink, number, args, -1) for number, args in enumerate(batch)])
 
     def _execute(self, spec: CommandSpec | None, sink: Sink, number: int, args: list[bytes]) -> None:
+        if spec is not None and spec.accepts(len(args)):
+            execute(self._services, spec.name, spec.handler, sink, number, args)
+            return
         changes = self._records.changes
         try:
-            if spec is None:
-                reply: bytes | None = self._unknown(args)
-            elif not spec.accepts(len(args)):
-                reply = wrong_arity(spec.name)
-            else:
-                reply = spec.handler(self._node, sink, number, args)
-        except (CommandError, DamagedRecord) as error:
-            self._fail(sink, number, args, error)
-            return
+            reply = self._unknown(args) if spec is None else wrong_arity(spec.name)
         except Exception as error:  # noqa: BLE001
-            name = "an unknown command" if spec is None else spec.name
-            reply = self._unexpected.contain(error, changes, name)
-        if reply is not None:
-            sink.answer(number, reply)
-
-    def _fail(self, sink: Sink, number: int, args: list[bytes], error: CommandError | DamagedRecord) -> None:
-        """The command cannot run. One that met a damaged record runs once that is mended, if it can be."""
-        if isinstance(error, CommandError):
-            sink.answer(number, error.reply)
-            return
-        refusal = damaged_here(self._state.member.name, error)
-        mending = self._node.mending
-        if not mending.park(
-            error.storage_key, lambda: self._run_parked(sink, number, args), lambda: sink.answer(number, refusal)
-        ):
-            sink.answer(number, refusal)
-
-    def _run_parked(self, sink: Sink, number: int, args: list[bytes]) -> None:
-        """What this command waited for is mended."""
-        if self._node.relays.is_late(sink):
-            sink.answer(number, STALE)
-        else:
-            self.run(sink, number, args)
+            reply = self._unexpected.contain(error, changes, "an unknown command" if spec is None else spec.name)
+        sink.answer(number, reply)
 
     def _unknown(self, args: list[bytes]) -> ErrorReply:
         container = self._commands.get(args[0].lower())
@@ -271,14 +231,30 @@ class Dispatcher:
             return unknown_command(args)
         return unknown_subcommand(container.name, args) if len(args) > 1 else wrong_arity(container.name)
 
-    def retry(
-        self, sink: Sink, number: int, args: list[bytes], begun_ms: int, maybe_run: bool, refusal: bytes | None
-    ) -> None:
+    def retry_returned(self) -> bool:
+        """Routes anew the relayed commands that came back, or answers them. Answers whether there were any."""
+        relays = self._services.relays
+        if not relays.returned:
+            return False
+        for each in relays.drain_returned():
+            maybe_run = each.reason == MAYBE_RUN
+            if each.reason == UNREACHABLE:
+                for sink, number, args, _ in each.items:
+                    self._refuse(sink, number, args)
+            elif each.in_order:
+                self._retry_in_order(each.items, maybe_run)
+            else:
+                for item in each.items:
+                    self._retry(item, maybe_run, each.refusal)
+        return True
+
+    def _retry(self, item: RelayItem, maybe_run: bool, refusal: bytes | None) -> None:
         """A relayed command whose coordinator was lost goes to the key's next live owner.
 
         `maybe_run`: the lost one may have done it, so one that must not run twice ends here, its outcome unknown, or as
         `refusal` says.
         """
+        sink, number, args, begun_ms = item
         asker = self._asker_again(sink, number, args, begun_ms, maybe_run, refusal)
         if asker is None:
             return
@@ -290,10 +266,10 @@ class Dispatcher:
         if target is None:
             self._execute(spec, asker, number, args)
         else:
-            self._node.relays.forward(asker, number, args, target, begun_ms)
+            self._services.relays.forward(asker, number, args, target, begun_ms)
 
-    def retry_in_order(self, items: list[RelayItem], maybe_run: bool) -> None:
-        """As `retry`, for commands that were relayed to be run in order."""
+    def _retry_in_order(self, items: list[RelayItem], maybe_run: bool) -> None:
+        """As `_retry`, for commands that were relayed to be run in order."""
         chain: list[RelayItem] = []
         for sink, number, args, begun_ms in items:
             asker = self._asker_again(sink, number, args, begun_ms, maybe_run, None)
@@ -316,7 +292,7 @@ class Dispatcher:
             return SecondAttempt(sink)
         return sink
 
-    def refuse(self, sink: Sink, number: int, args: list[bytes]) -> None:
+    def _refuse(self, sink: Sink, number: int, args: list[bytes]) -> None:
         """A command for a key none of whose owners can be reached from here."""
         state = self._state
         if state.layout is None:

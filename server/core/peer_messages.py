@@ -60,7 +60,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from protocol.bounds import TIME_MS_MAX
 from server.core.base.clock import SEQUENCE_BITS
@@ -68,6 +68,7 @@ from server.core.base.errors import internal_error
 from server.core.base.room import FOR_WRITES
 from server.core.base.unexpected import Fatal
 from server.core.collection.late import carries_records
+from server.core.dispatch import Dispatcher
 from server.core.incoming import Incoming, Received
 from server.core.liveness.liveness import encode_table
 from server.core.messages import kinds
@@ -75,9 +76,7 @@ from server.core.messages.kinds import Comparison, Covered, Gossip, Hint, Kind, 
 from server.core.messages.questions import ANSWER, ASK, KINDS, Ask
 from server.core.requests import replica
 from server.core.requests.relays import encode_indexes
-
-if TYPE_CHECKING:
-    from server.core.node import Node
+from server.core.services.services import Services
 
 _NUMBER = struct.Struct(">Q")
 ANSWERS = (b"SAME", b"RECORDS", b"DIFFER", b"STORED", b"KEPT", b"REFUSED", b"COVERED", b"RELAYED", b"ANSWER")
@@ -92,11 +91,12 @@ Handler = Callable[[str, int, Any], None]  # of a message: who has sent it, its 
 class PeerMessages:
     """The receiving side of a node's links, and its gossip."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
-        self._state = node.state
+    def __init__(self, services: Services, dispatcher: Dispatcher) -> None:
+        self._services = services
+        self._dispatcher = dispatcher
+        self._state = services.state
         self._handlers: dict[bytes, Handler] = {}
-        self._incoming = Incoming(node.state, node.reads, node.relays, node.questions)
+        self._incoming = Incoming(services.state, services.reads, services.relays, services.questions)
         self._handle_requests()
         self._handle_the_rest()
         self._reading = 0  # of its sender's clock, in the present message
@@ -111,7 +111,7 @@ class PeerMessages:
         kind, reading = received.kind, received.reading
         if peer not in state.members and kind != b"LAYOUT":
             return  # a node that was removed may know what everybody else has agreed to forget
-        state.heard_ms[peer] = now_ms
+        state.last_message_ms[peer] = now_ms
         state.statistics.messages += 1
         self._reading = reading
         if not state.clock.observe(reading):
@@ -157,10 +157,10 @@ class PeerMessages:
         """A reading lies far ahead of our time; or we do not know that yet, and judge the reading once we do."""
         state = self._state
         if state.has_time:
-            self._node.clock_report.refused(peer, (reading >> SEQUENCE_BITS) - state.clock.time_ms)
+            self._services.clock_report.refused(peer, (reading >> SEQUENCE_BITS) - state.clock.time_ms)
         else:
             self._unfollowed[peer] = reading
-            self._node.hold()
+            self._state.held_for_time = True
 
     def ask_time(self, peer: str) -> None:
         """Asks for the peer's wall clock, and for cluster time."""
@@ -180,11 +180,15 @@ class PeerMessages:
             state.cluster_time.told(asked_ms, told.time_ms, state.now_ms)
         if not state.cluster_time.is_sure:
             state.follow_time()
-            self._node.time_is_known()
+            self.begin_held()
 
-    def take_held(self) -> None:
-        """Cluster time is known: follows the clocks that may be followed, and begins what was relayed to us meanwhile."""
+    def begin_held(self) -> None:
+        """Once cluster time is known: follows the clocks that may be followed, and begins what waited for it, first what
+        other nodes have relayed, then what clients have sent."""
         state = self._state
+        if not state.held_for_time or state.waits_for_time:
+            return
+        state.held_for_time = False
         state.clock.refused = 0  # until now all were
         unfollowed, self._unfollowed = self._unfollowed, {}
         for peer, reading in unfollowed.items():
@@ -194,15 +198,22 @@ class PeerMessages:
         for peer, number, relay, reading in held:
             state.clock.observe(reading)
             self._relayed(peer, number, relay)
+        self._services.clients.resume_waiting()
 
     def _relayed(self, peer: str, number: int, relay: Relay) -> None:
-        state, relays = self._state, self._node.relays
+        state, relays = self._state, self._services.relays
         if not state.waits_for_time:
-            relays.relayed(peer, number, relay.sent_ms, relay.options, relay.commands)
+            batch = relays.relayed(peer, number, relay.sent_ms, relay.options, relay.commands)
+            if batch is None:
+                return
+            if len(relay.options) > 3:
+                self._dispatcher.run_in_order(batch, relay.commands)
+            else:
+                self._dispatcher.run_all(batch, relay.commands)
             return
         relays.heard_clock(peer, relay.sent_ms)  # so that it is known how late the relay will be
         if len(self._held) < HELD_MAX:
-            self._node.hold()
+            self._state.held_for_time = True
             self._held.append((peer, number, relay, self._reading))
         else:
             relays.turn_back(peer, number, relay.options, len(relay.commands))
@@ -213,7 +224,7 @@ class PeerMessages:
         self._handlers[kind.name] = handler
 
     def _handle_requests(self) -> None:
-        reads, writes, questions = self._node.reads, self._node.writes, self._node.questions
+        reads, writes, questions = self._services.reads, self._services.writes, self._services.questions
         self._on(kinds.READ, self._read_here)
         self._on(kinds.SAME, lambda peer, number, _: reads.acked(peer, number))
         self._on(kinds.RECORDS, reads.told_all)
@@ -236,17 +247,17 @@ class PeerMessages:
         self._on(kinds.FULL, lambda peer, number, room: self._heard_of_room(peer, room))
 
     def _handle_the_rest(self) -> None:
-        node = self._node
+        services = self._services
         self._on(kinds.GOSSIP, self._heard_gossip)
-        self._on(kinds.CLOCK, lambda peer, number, sent_ms: node.relays.heard_clock(peer, sent_ms))
+        self._on(kinds.CLOCK, lambda peer, number, sent_ms: services.relays.heard_clock(peer, sent_ms))
         self._on(kinds.TIME, lambda peer, number, asked_ms: self._tell_time(peer, asked_ms))
         self._on(kinds.TIMED, self._timed)
-        self._on(kinds.CLOCKOFF, lambda peer, number, ahead_ms: node.clock_report.told(peer, ahead_ms))
-        self._handlers[b"LAYOUT"] = lambda peer, number, layout: node.membership.heard_layout(peer, layout)
+        self._on(kinds.CLOCKOFF, lambda peer, number, ahead_ms: services.clock_report.told(peer, ahead_ms))
+        self._handlers[b"LAYOUT"] = lambda peer, number, layout: services.membership.heard_layout(peer, layout)
         self._on(kinds.VIEW, self._heard_view)
-        self._on(kinds.MARK, lambda peer, number, life: node.lives.heard_mark(peer, life, number))
-        self._on(kinds.STAGED, lambda peer, number, staged: node.staging.heard(staged))
-        self._on(kinds.COPY, lambda peer, number, address: node.copies.told(address))
+        self._on(kinds.MARK, lambda peer, number, life: services.lives.heard_mark(peer, life, number))
+        self._on(kinds.STAGED, lambda peer, number, staged: services.staging.heard(staged))
+        self._on(kinds.COPY, lambda peer, number, address: services.copies.told(address))
 
     # --- requests
 
@@ -257,13 +268,13 @@ class PeerMessages:
         replica.compare(self._state, peer, number, group.checksums, group.keys)
 
     def _cover(self, peer: str, number: int, covered: Covered) -> None:
-        self._node.relays.cover(peer, number, covered.group, covered.indexes)
+        self._services.relays.cover(peer, number, covered.group, covered.indexes)
 
     def _replied(self, peer: str, number: int, relayed: Relayed) -> None:
-        self._node.relays.replied(number, relayed.indexes, relayed.replies)
+        self._services.relays.replied(number, relayed.indexes, relayed.replies)
 
     def _asked(self, peer: str, number: int, ask: Ask) -> None:
-        self._node.questions.asked(peer, number, ask.kind, ask.content)
+        self._services.questions.asked(peer, number, ask.kind, ask.content)
 
     def _note_orderly(self, peer: str) -> None:
         self._state.orderly[peer] = None
@@ -280,7 +291,7 @@ class PeerMessages:
 
     def _confirm(self, peer: str, number: int, in_a_hurry: bool, refusal: str | None) -> None:
         """HOT. A group of records is stored, or refused. The commands that its STORE answers have their reply now."""
-        state, relays = self._state, self._node.relays
+        state, relays = self._state, self._services.relays
         if refusal is not None:
             state.send(peer, state.message(b"REFUSED", number))
         elif in_a_hurry:
@@ -296,7 +307,7 @@ class PeerMessages:
         """A group could not be stored. If it was to be merged into damaged records it waits until they are mended, a moment
         later: a damaged record must not cost the acknowledgement of the others. What has waited behind a fence meanwhile is
         not stored any more; `stamp` and `reading` are our clock and its sender's when it came."""
-        state, mending = self._state, self._node.mending
+        state, mending = self._state, self._services.mending
 
         def again() -> None:
             late = state.fence >= stamp or reading <= state.fences.get(peer, -1)
@@ -320,8 +331,8 @@ class PeerMessages:
         state = self._state
         state.statistics.late_refused += 1
         state.send(peer, state.message(b"ANSWER" if kind == b"ASK" else b"REFUSED", number))
-        if (peer, number) in self._node.relays.covered:
-            self._node.relays.stored(peer, number, f"ERR node {state.member.name} got the record too late")
+        if (peer, number) in self._services.relays.covered:
+            self._services.relays.stored(peer, number, f"ERR node {state.member.name} got the record too late")
 
     def _hint(self, peer: str, number: int, hint: Hint) -> None:
         """A coordinator's group of records for an owner that it cannot reach."""
@@ -330,7 +341,7 @@ class PeerMessages:
 
     def _confirmed(self, peer: str, numbers: bytes) -> None:
         for (number,) in _NUMBER.iter_unpack(numbers):
-            self._node.writes.acked(peer, number)
+            self._services.writes.acked(peer, number)
 
     def confirm_kept(self) -> None:
         """One word for all groups that were stored since the last tick and whose coordinators are in no hurry."""
@@ -340,8 +351,8 @@ class PeerMessages:
         state.kept.clear()
 
     def _refused(self, peer: str, number: int) -> None:
-        self._node.reads.refused(peer, number)
-        self._node.writes.refused(peer, number)
+        self._services.reads.refused(peer, number)
+        self._services.writes.refused(peer, number)
 
     def gossip(self, peer: str, wants_answer: int) -> None:
         """Sends `peer` our view of who lives, our clock, and what is staged; `wants_answer` 1 asks for its own."""
@@ -350,11 +361,11 @@ class PeerMessages:
         table = encode_table(state.liveness.table(peer))
         state.send(peer, state.message(b"CLOCK", state.now_ms))
         self.ask_time(peer)
-        self._node.clock_report.tell(peer)
+        self._services.clock_report.tell(peer)
         state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
         if state.layout is not None:
-            state.send(peer, state.message(b"VIEW", 0, *self._node.membership.view()))
-        staged = self._node.staging.document()
+            state.send(peer, state.message(b"VIEW", 0, *self._services.membership.view()))
+        staged = self._services.staging.document()
         if staged is not None:
             state.send(peer, state.message(b"STAGED", 0, staged))
 
@@ -367,7 +378,7 @@ class PeerMessages:
             self.gossip(peer, 0)
 
     def _heard_view(self, peer: str, number: int, view: View) -> None:
-        self._node.membership.heard_view(peer, view.epoch, view.revision, view.checksum)
+        self._services.membership.heard_view(peer, view.epoch, view.revision, view.checksum)
 
     def _heard_of_room(self, peer: str, room: int) -> None:
         if room != FOR_WRITES:

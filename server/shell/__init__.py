@@ -1,4 +1,13 @@
-"""Thin asyncio around the core: process.py starts a node, server.py runs its turns, connections.py and links.py are its
-sockets, admission.py and memory.py bound what clients take of it, durability.py is its fsync policy, directory.py its
-identity on disk. No task, future or timer per request.
+"""Thin asyncio around the core. No task, future or timer per request.
+
+process.py       starts a node on its directory (directory.py, addresses.py, caches.py), and begins its next life
+server.py        one life: puts the parts together, and stops them; life.py tells how it ended
+context.py       what all parts need, and when a turn ends
+turn.py          what happens at the end of a turn: durability.py commits, delivery.py sends
+clients.py       the connections of clients: client.py and connections.py, and what bounds them: admission.py, flow.py,
+                 memory.py, draining.py, files.py
+peers.py         the connections to the other nodes: links.py with outbound.py, inbound.py, introductions.py
+ticks.py         the timer, and what is looked at once a second: disk.py, reports.py, facts.py
+finding.py       asks at addresses who is there; joining.py asks a member to stage this node's join
+crash.py         how the process ends by what no code expected
 """

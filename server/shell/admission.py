@@ -13,13 +13,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from typing import TYPE_CHECKING
 
 from server.core.base.config import Config
 from server.core.base.state import State
-
-if TYPE_CHECKING:
-    from server.shell.connections import Connection
+from server.shell.client import Client
 
 UNCHECKED_MAX = 16  # commands between two looks at the clock, which cost as much as a tenth of a command
 
@@ -32,7 +29,7 @@ class Admission:
         self._state = state
         self._pass_s_max = config.turn_ms_max / 1000
         self._running_max = config.requests_running_max
-        self._queue: deque[Connection] = deque()
+        self._queue: deque[Client] = deque()
         self._scheduled = False
         self.unchecked = 0  # commands that have begun since the clock was looked at
 
@@ -48,10 +45,10 @@ class Admission:
         self.unchecked = 0
         return time.monotonic() - self._loop.time() < self._pass_s_max
 
-    def add(self, connection: Connection) -> None:
+    def add(self, client: Client) -> None:
         """The connection has commands to begin: it gets its turn behind those that are queued already."""
-        connection.queued = True
-        self._queue.append(connection)
+        client.is_queued = True
+        self._queue.append(client)
         self.schedule()
 
     def schedule(self) -> None:
@@ -65,9 +62,9 @@ class Admission:
         self._scheduled = False
         queue = self._queue
         for _ in range(len(queue)):
-            connection = queue.popleft()
-            connection.queued = False
-            connection.pump()
+            client = queue.popleft()
+            client.is_queued = False
+            client.begin_commands()
             is_late = time.monotonic() - self._loop.time() >= self._pass_s_max
             if is_late or self._state.in_flight >= self._running_max:
                 break

@@ -12,10 +12,7 @@ still sending (draining.py).
 One client's work does not hold up another's: a connection begins `turn_commands_max` commands at a time, and then waits
 behind the others that have commands to begin (admission.py).
 
-Clients are `clients_max` at most (files.py says how it follows from the file descriptors). One more is told so; but it may
-be a peer, whose descriptors are set aside, so `ARRIVALS_MAX` such connections are kept for a moment, until the first
-command shows whose they are. That is enough to keep within the descriptors: the loop accepts one connection in a pass
-(libuv since 1.45), so those that are too many are closed as fast as they come.
+How many clients there may be: clients.py.
 """
 
 from __future__ import annotations
@@ -23,24 +20,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from protocol import resp
-from protocol.frames import DamagedFrame, FrameReader
 from protocol.peer_versions import introduced
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
 from server.core.base.sinks import Flushed
-from server.core.messages.reader import Malformed
+from server.shell.client import Client
+from server.shell.clients import Clients
 from server.shell.draining import close_readably
-from server.shell.files import ARRIVALS_MAX
 from server.shell.flow import BULK_BYTES
-
-if TYPE_CHECKING:
-    from server.shell.server import Server
+from server.shell.inbound import InboundPeer
 
 log = logging.getLogger("dyn")
 REFUSAL = "ERR max number of clients reached"
-ARRIVAL_S = 0.5  # how long a connection over the limit of clients may keep silent
 BYTES_AS_LONG_AS_A_COMMAND = 4096  # reading so many takes about as long
 PASS_BYTES_MAX = 1 << 20  # read for one client in one pass of the loop, though they make no whole command yet
 _FIRST_REPLY_BYTES = 64 << 10  # what we take a client's replies for before we have seen any
@@ -51,13 +44,14 @@ def _address(transport: asyncio.BaseTransport, name: str) -> str:
     return f"{host}:{port}"
 
 
-class Connection(asyncio.Protocol):
+class Connection(Client):
     """One accepted connection: a client's, until its first command says that it is a node's."""
 
-    def __init__(self, server: Server) -> None:
-        config = server.config
-        self._server = server
-        self._node = server.node
+    def __init__(self, clients: Clients) -> None:
+        config = clients.context.config
+        self._clients = clients
+        self._context = clients.context
+        self._node = clients.context.node
         self._pipeline_max = config.pipeline_max
         self._commands_max = config.turn_commands_max
         self._input_bytes_max = config.client_input_bytes_max
@@ -66,23 +60,16 @@ class Connection(asyncio.Protocol):
         self._input: deque[bytes] = deque()  # received behind what the reader holds
         self._input_bytes = 0
         self._counted_bytes = 0
-        self._fresh = True
+        self._awaits_first_command = True
         self._reply_bytes = _FIRST_REPLY_BYTES
         self._written_bytes = 0  # what the replies cost that were written since the client had fetched all
         self._blocked = False  # the client does not fetch its replies
-        self._behind = False  # commands may have been received that have not begun
-        self.queued = False  # it waits for its turn to begin commands
+        self._has_pending = False  # commands may have been received that have not begun
         self._stalled = False  # we have stopped reading
-        self.held = False  # we do not go on before others have their values answered (flow.py)
         self._refused = False
-        self._frames: FrameReader | None = None
-        self.message_bytes = 0  # held of a peer's message that has not come whole
-        self.peer = ""
-        self.process = b""  # of the peer: its incarnation
-        self.transport: asyncio.Transport
 
     def _new_reader(self) -> RequestReader:
-        config = self._server.config
+        config = self._context.config
         return RequestReader(RequestLimits(config.request_bytes_max, config.arguments_max, config.inline_bytes_max))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -90,78 +77,56 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=self._output_bytes_max)
         address, local = (_address(transport, name) for name in ("peername", "sockname"))
-        self.session = self._node.open_session(address, local, self._server.now_ms())
-        self._server.connections[self.session.id] = self
-        if self._is_surplus():
-            self._await_first_command()
+        self.session = self._node.open_session(address, local, self._context.now_ms())
+        self._clients.add(self)
 
-    def _is_surplus(self) -> bool:
-        return len(self._server.connections) > self._server.config.clients_max
-
-    def _await_first_command(self) -> None:
-        """This is one too many, unless it turns out to be a peer's. When several wait, the oldest waits no longer."""
-        arrivals = self._server.arrivals
-        if len(arrivals) >= ARRIVALS_MAX:
-            arrivals.pop(next(iter(arrivals)))._turn_away()
-        arrivals[self.session.id] = self
-        self._server.loop.call_later(ARRIVAL_S, self._wait_no_longer)
-
-    def _wait_no_longer(self) -> None:
-        if self._server.arrivals.pop(self.session.id, None) is not None and self._is_surplus():
-            self._turn_away()
-
-    def _turn_away(self) -> None:
+    def turn_away(self) -> None:
+        """Tells the client that there are too many, and ends the connection."""
         self._node.state.statistics.rejected_connections += 1
         self._refuse(REFUSAL)
         self._refused = False  # it is closed at once: there is no descriptor for it
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone."""
-        self._server.connections.pop(self.session.id, None)
-        self._server.arrivals.pop(self.session.id, None)
-        self._server.inbound_peers.pop(self.session.id, None)
-        self.drop_message()
+        self._clients.remove(self)
         self._forget_input()
-        self._server.flow.gone(self)
+        self._clients.flow.gone(self)
         self._node.close_session(self.session)
 
     def data_received(self, data: bytes) -> None:
-        """HOT. Bytes from the client, or from a peer."""
-        if self._frames is not None:
-            self._take_frames(data)
-            return
+        """HOT. Bytes from the client."""
         if len(data) >= BULK_BYTES:
-            self._server.flow.received(self, len(data))
-        admission = self._server.admission
+            self._clients.flow.received(self, len(data))
+        admission = self._clients.admission
         admission.unchecked += len(data) // BYTES_AS_LONG_AS_A_COMMAND
-        if self._behind or not (self._fresh or admission.may_begin()):
+        if self._has_pending or not (self._awaits_first_command or admission.may_begin()):
             self._input.append(data)
             self._input_bytes += len(data)
-            self._behind = True
-            if not self.queued and not self._blocked:
+            self._has_pending = True
+            if not self.is_queued and not self._blocked:
                 admission.add(self)
             self._count_buffered()
             self._pace_reading()
         else:
             self._reader.feed(data)
-            self.pump()
+            self.begin_commands()
 
-    def pump(self) -> None:
+    def begin_commands(self) -> None:
         """HOT. Gives the node the client's next commands, as many as the limits allow and one turn may have."""
         session, fed_bytes = self.session, 0
-        self._behind = False
+        self._has_pending = False
         try:
             while not session.closing:
                 count_max = self._room()
                 if count_max <= 0:
-                    self._behind = True
+                    self._has_pending = True
                     break
                 batch = self._take_requests(min(count_max, self._commands_max))
                 if batch:
-                    if self._fresh and not self._is_clients(batch[0]):
+                    if self._awaits_first_command and not self._is_clients(batch[0]):
                         return
-                    self._server.admission.unchecked += len(batch)
-                    self._node.commands(session, batch, self._server.now_ms())
+                    self._clients.admission.unchecked += len(batch)
+                    self._node.commands(session, batch, self._context.now_ms())
                     if len(batch) == self._commands_max:
                         self._leave_rest()
                         break
@@ -179,17 +144,17 @@ class Connection(asyncio.Protocol):
                     break
         except ProtocolError as error:
             if session.backlog:
-                self._behind = True  # the commands before it come first: `pump` meets the error again
+                self._has_pending = True  # the commands before it come first: `begin_commands` meets the error again
             else:
                 self._refuse(f"ERR {error}")
         self._count_buffered()
         self._pace_reading()
-        self._server.schedule_turn()
+        self._context.schedule_turn()
 
     def _leave_rest(self) -> None:
         """What else has come begins in one of the next passes of the loop."""
-        self._behind = True
-        self._server.admission.add(self)
+        self._has_pending = True
+        self._clients.admission.add(self)
 
     def _take_requests(self, count_max: int) -> list[list[bytes]]:
         """HOT. The next requests that have come. Raises ProtocolError, also for bytes that our parser cannot cope with."""
@@ -205,13 +170,12 @@ class Connection(asyncio.Protocol):
 
     def _is_clients(self, first: list[bytes]) -> bool:
         """Whether the connection is a client's, by its first command, and there is room for one."""
-        self._fresh = False
-        waited = self._server.arrivals.pop(self.session.id, None) is not None
+        self._awaits_first_command = False
         if first[0] == b"DYN.PEER":
             self._become_peer(first)
             return False
-        if waited and self._is_surplus():
-            self._turn_away()
+        if not self._clients.has_room_for(self):
+            self.turn_away()
             return False
         return True
 
@@ -224,9 +188,9 @@ class Connection(asyncio.Protocol):
 
     def _pace_reading(self) -> None:
         """HOT. Reads on, or lets TCP hold the client back; never one that does not fetch its replies, see the theory."""
-        if self.held or self.session.closing or self._server.stopping:
+        if self.is_held or self.session.closing or self._clients.is_stopping:
             self.stall()
-        elif not self._behind or self._blocked or self._counted_bytes < self._input_bytes_max:
+        elif not self._has_pending or self._blocked or self._counted_bytes < self._input_bytes_max:
             self._resume()
         else:
             self.stall()
@@ -239,8 +203,8 @@ class Connection(asyncio.Protocol):
             return
         self._counted_bytes = held_bytes  # first: this very client may be cut now
         if held_bytes >= BULK_BYTES:
-            self._server.flow.half_sent(self, held_bytes)
-        self._server.memory.input_changed(grown_bytes)
+            self._clients.flow.half_sent(self, held_bytes)
+        self._clients.memory.input_changed(grown_bytes)
 
     def held_bytes(self) -> int:
         """The memory that this client's requests and replies take, as far as it is worth counting."""
@@ -270,7 +234,7 @@ class Connection(asyncio.Protocol):
             self.session.answer(number, resp.error(message))
             self.session.backlog.clear()
             self._node.kill_session(self.session)
-            self._server.schedule_turn()
+            self._context.schedule_turn()
             self.stall()
 
     def stall(self) -> None:
@@ -280,13 +244,13 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def _resume(self) -> None:
-        if self._stalled and not self.held and not self.session.closing and not self._server.stopping:
+        if self._stalled and not self.is_held and not self.session.closing and not self._clients.is_stopping:
             self._stalled = False
             self.transport.resume_reading()
 
-    def hold(self, held: bool) -> None:
+    def hold(self, is_held: bool) -> None:
         """Reads no more from a client that sends in bulk, or goes on."""
-        self.held = held
+        self.is_held = is_held
         self._pace_reading()
 
     def is_idle(self) -> bool:
@@ -308,15 +272,15 @@ class Connection(asyncio.Protocol):
             self.transport.writelines(data)
         self._written_bytes += session.flushed_bytes
         self._reply_bytes = max(self._reply_bytes // 2, size_bytes // (session.flushed or 1) + 1)
-        if self._behind and not self._blocked and not self.queued and not session.closing:
-            self._server.admission.add(self)
+        if self._has_pending and not self._blocked and not self.is_queued and not session.closing:
+            self._clients.admission.add(self)
 
     def end(self) -> None:
         """Closes the connection once its replies are out; at once if the client does not fetch them."""
         if self._blocked:
             self.transport.abort()
         elif self._refused:
-            close_readably(self._server.loop, self.transport, self)
+            close_readably(self._context.loop, self.transport, self)
         else:
             self.transport.close()
 
@@ -329,71 +293,41 @@ class Connection(asyncio.Protocol):
         """The client has fetched them."""
         self._blocked = False
         self._written_bytes = 0
-        if self._behind and not self.queued and not self.session.closing and not self.transport.is_closing():
-            self._server.admission.add(self)
+        if self._has_pending and not self.is_queued and not self.session.closing and not self.transport.is_closing():
+            self._clients.admission.add(self)
 
     # Another node's connection
 
     def _become_peer(self, args: list[bytes]) -> None:
-        """DYN.PEER, an introduction (protocol/peer_versions.py): then frames come, none go."""
-        server = self._server
+        """DYN.PEER, an introduction (protocol/peer_versions.py): from then on an `InboundPeer` reads what comes."""
+        context, clients, introductions = self._context, self._clients, self._clients.introductions
         error = self._check_introduction(args)
         if error:
-            server.introductions.report_refusal(args[3:4], self.session.address, error)
+            introductions.report_refusal(args[3:4], self.session.address, error)
             self._refuse(error)
             return
-        self.peer, self.process = args[3].decode(), args[4]
-        self._frames = FrameReader(server.config.frame_bytes_max)
-        server.connections.pop(self.session.id, None)
-        server.inbound_peers[self.session.id] = self
+        clients.remove(self)
         self._forget_input()
+        clients.flow.gone(self)
         self._node.close_session(self.session)
+        inbound = introductions.peers.inbound
+        session, peer, process = self.session, args[3].decode(), args[4]
+        connection = InboundPeer(context, inbound, self.transport, session.id, session.address, peer, process)
+        inbound.add(connection)
+        self.transport.set_protocol(connection)
         theirs = introduced(args[1], args[5:])
         assert theirs is not None, "the introduction was checked"
-        self.transport.write(server.introductions.welcome(theirs))
-        self._node.greeted(self.peer, server.now_ms(), theirs.capabilities if theirs.announces else ())
-        server.peer_arrived(self.peer, self.process)
-        server.schedule_turn()
+        self.transport.write(introductions.welcome(theirs))
+        self._node.greeted(peer, context.now_ms(), theirs.capabilities if theirs.announces else ())
+        introductions.peers.arrived(peer, process)
+        context.schedule_turn()
 
     def _check_introduction(self, args: list[bytes]) -> str:
         """Why a node is not welcome; empty if it is. An introduction that we cannot digest ends nobody either."""
         state = self._node.state
         changes = state.records.changes
         try:
-            return self._server.introductions.check(args)
+            return self._clients.introductions.check(args)
         except Exception as error:  # noqa: BLE001
             state.statistics.messages_undigested += 1
             return f"ERR internal error {state.unexpected.note(error, changes, 'an introduction')}"
-
-    def _take_frames(self, data: bytes) -> None:
-        """HOT. Messages of a peer. One that is damaged, or that no sound node would send, has changed nothing and ends the
-        connection: what was in it will be asked for again."""
-        assert self._frames is not None
-        now_ms = self._server.now_ms()
-        receive = self._node.receive
-        frames = self._frames
-        statistics = self._node.state.statistics
-        needed = statistics.messages - statistics.unneeded_answers
-        try:
-            frames.feed(data)
-            while (message := frames.next()) is not None:
-                receive(self.peer, message, now_ms)
-        except (DamagedFrame, Malformed) as error:
-            statistics.damaged_frames += 1
-            log.error("damaged message from node %s (%s): %s", self.peer, self.session.address, error)
-            self.transport.abort()
-        if self.message_bytes or frames.pending_bytes:
-            self._count_message(frames.pending_bytes)
-        if statistics.messages - statistics.unneeded_answers != needed:
-            self._server.schedule_turn()
-
-    def _count_message(self, held_bytes: int) -> None:
-        """So much is held of the peer's message, which has not come whole."""
-        grown_bytes, self.message_bytes = held_bytes - self.message_bytes, held_bytes
-        self._server.introductions.inbound.held_changed(grown_bytes)
-
-    def drop_message(self) -> None:
-        """What has come of a peer's message is not kept any more."""
-        if self._frames is not None:
-            self._frames = FrameReader(self._server.config.frame_bytes_max)
-            self._count_message(0)

@@ -39,13 +39,14 @@ class Finding:
         self._told: dict[str, str] = {}  # what was last logged of each address
         self._missed: list[str] = []  # who was missing the last time
         self._pause_s = PAUSE_S
-        node.addresses.ask = self._begin_answer
 
-    def _begin_answer(self, addresses: list[str], report: Report) -> None:
-        answer = asyncio.get_running_loop().create_task(self._answer(addresses, report))
-        self._answers.add(answer)
-        answer.add_done_callback(watch_task)
-        answer.add_done_callback(self._answers.discard)
+    def search(self, searches: Sequence[tuple[list[str], Report]]) -> None:
+        """Asks at the addresses that operators have named, and reports what came of each question."""
+        for addresses, report in searches:
+            answer = asyncio.get_running_loop().create_task(self._answer(addresses, report))
+            self._answers.add(answer)
+            answer.add_done_callback(watch_task)
+            answer.add_done_callback(self._answers.discard)
 
     async def _answer(self, addresses: list[str], report: Report) -> None:
         report(await self._ask_all(addresses))
@@ -58,11 +59,11 @@ class Finding:
             await asyncio.sleep(self._pause_s)
 
     async def _look(self) -> None:
-        missing = self._node.addresses.missing()
+        missing = self._node.services.addresses.missing()
         self._pause_s = min(PAUSE_S_MAX, self._pause_s * SLOWER) if missing == self._missed else PAUSE_S
         self._missed = missing
         if missing:
-            for outcome in await self._ask_all(dict.fromkeys([*self._seeds, *self._node.addresses.places()])):
+            for outcome in await self._ask_all(dict.fromkeys([*self._seeds, *self._node.services.addresses.places()])):
                 self._tell(outcome)
 
     def _tell(self, outcome: Outcome) -> None:
@@ -97,9 +98,9 @@ class Finding:
         try:
             answer = await ask(address, b"DYN.CLUSTER", b"MYSELF", timeout_s=ANSWER_TIMEOUT_S)
             told: dict[str, Any] = shapes.parse(answer, shapes.MYSELF, "who a node is")
-            outcome = self._node.addresses.found(asked, told)
+            outcome = self._node.services.addresses.found(asked, told)
             self._schedule_turn()
-            if outcome["error"] and self._node.addresses.is_ahead(told):
+            if outcome["error"] and self._node.services.addresses.is_ahead(told):
                 here = self._node.state.member.address.encode()
                 await ask(address, b"DYN.CLUSTER", b"READDRESS", here, timeout_s=2 * ANSWER_TIMEOUT_S)
                 outcome["error"] = ""

@@ -20,11 +20,12 @@ each node if that is more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable
 
-if TYPE_CHECKING:
-    from server.shell.connections import Connection
-    from server.shell.server import Server
+from server.core.base.config import Config
+from server.core.base.state import State
+from server.shell.client import Client
 
 BULK_BYTES = 16 << 10
 PATIENCE_S = 0.2
@@ -33,11 +34,17 @@ PATIENCE_S = 0.2
 class Flow:
     """The clients that send in bulk, in the order in which they began."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self._held: dict[Connection, int] = {}  # bytes of each, which are in memory on its account
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, state: State, config: Config, backlog_bytes: Callable[[], int]
+    ) -> None:
+        """`backlog_bytes` answers how much waits in the queues of the links."""
+        self._loop = loop
+        self._state = state
+        self._bytes_max = config.values_in_flight_bytes_max
+        self._backlog_bytes = backlog_bytes
+        self._held: dict[Client, int] = {}  # bytes of each, which are in memory on its account
         self._held_bytes = 0
-        self._first: Connection | None = None  # the one that may be read whatever is taken
+        self._first: Client | None = None  # the one that may be read whatever is taken
         self._first_bytes = 0  # of it, when it was seen last
         self._first_s = 0.0  # when it has last sent something
 
@@ -46,51 +53,51 @@ class Flow:
         """Whether any client sends in bulk."""
         return bool(self._held)
 
-    def received(self, connection: Connection, size: int) -> None:
+    def received(self, client: Client, size: int) -> None:
         """So much has come from a client in bulk: it may have to wait before it sends more."""
-        self._held[connection] = self._held.get(connection, 0) + size
+        self._held[client] = self._held.get(client, 0) + size
         self._held_bytes += size
-        if self._is_over() and connection is not self._head():
-            connection.hold(True)
+        if self._is_share_taken() and client is not self._head():
+            client.hold(True)
 
-    def half_sent(self, connection: Connection, pending: int) -> None:
+    def half_sent(self, client: Client, pending: int) -> None:
         """The client's unfinished request is so large: that much is in memory, however slowly it came."""
-        more = pending - self._held.get(connection, 0)
+        more = pending - self._held.get(client, 0)
         if more > 0:
-            self.received(connection, more)
+            self.received(client, more)
 
-    def gone(self, connection: Connection) -> None:
+    def gone(self, client: Client) -> None:
         """The client has gone; what it had in flight ends by its deadline."""
-        self._held_bytes -= self._held.pop(connection, 0)
+        self._held_bytes -= self._held.pop(client, 0)
 
     def review(self) -> None:
         """Something was answered, or time has passed: whose bytes are free again, and who may go on?"""
-        for connection, held in list(self._held.items()):
-            if connection.is_idle():
-                left = connection.unfinished_bytes()
+        for client, held in list(self._held.items()):
+            if client.is_idle():
+                left = client.unfinished_bytes()
                 self._held_bytes += left - held
                 if left >= BULK_BYTES:
-                    self._held[connection] = left
+                    self._held[client] = left
                 else:
                     self._held_bytes -= left
-                    del self._held[connection]
-                    connection.hold(False)
+                    del self._held[client]
+                    client.hold(False)
         head = self._head()
-        for connection in list(self._held):
-            if connection.held and (connection is head or not self._is_over()):
-                connection.hold(False)
+        for client in list(self._held):
+            if client.is_held and (client is head or not self._is_share_taken()):
+                client.hold(False)
 
-    def _is_over(self) -> bool:
-        layout = self._server.node.state.layout
-        share = self._server.config.values_in_flight_bytes_max // (len(layout.members) if layout is not None else 1)
-        return self._held_bytes + self._server.backlog_bytes() > share
+    def _is_share_taken(self) -> bool:
+        layout = self._state.layout
+        share = self._bytes_max // (len(layout.members) if layout is not None else 1)
+        return self._held_bytes + self._backlog_bytes() > share
 
-    def _head(self) -> Connection | None:
+    def _head(self) -> Client | None:
         """The first client, unless it has sent nothing for a while that it could have sent."""
         first = next(iter(self._held), None)
         if first is None:
             return None
-        now_s = self._server.loop.time()
+        now_s = self._loop.time()
         if first is not self._first or self._held[first] != self._first_bytes or not first.is_idle():
             self._first_s = now_s
         elif now_s - self._first_s > PATIENCE_S:

@@ -10,35 +10,64 @@ held is cut, as a client's is (memory.py). What was in it is asked for again, or
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from server.shell.connections import Connection
-    from server.shell.server import Server
+from protocol.frames import DamagedFrame, FrameReader
+from server.core.messages.reader import Malformed
+from server.core.services.process import PeerLink
+from server.shell.context import Context
 
 log = logging.getLogger("dyn")
 CONNECTIONS_MAX = 2  # of one peer: the present one, and one that it has given up, unread yet
 
 
 class Inbound:
-    """The connections of other nodes to one server."""
+    """The connections of other nodes to one server, by a number that each has."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.connections: dict[int, InboundPeer] = {}
         self._held_bytes = 0
+
+    def add(self, connection: InboundPeer) -> None:
+        """A peer was welcomed."""
+        self.connections[connection.number] = connection
+        row = PeerLink("from", connection.peer, self._context.now_ms(), lambda: 0)
+        self._context.services.process.peer_links[id(connection)] = row
+
+    def remove(self, connection: InboundPeer) -> None:
+        """The connection has ended."""
+        self.connections.pop(connection.number, None)
+        self._context.services.process.peer_links.pop(id(connection), None)
+
+    def is_connected(self, peer: str) -> bool:
+        """Whether `peer` has a connection to this node."""
+        return any(connection.peer == peer for connection in self.connections.values())
+
+    def close_strangers(self, members: dict[str, str]) -> None:
+        """Closes the connections of nodes that are no members."""
+        for connection in list(self.connections.values()):
+            if connection.peer not in members:
+                connection.transport.close()
+
+    def cut_earlier(self, peer: str, process: bytes) -> None:
+        """This `process` of `peer` has connected: earlier ones are not listened to any more."""
+        for connection in list(self.connections.values()):
+            if connection.peer == peer and connection.process != process:
+                connection.transport.abort()
 
     def refusal(self, peer: str) -> str:
         """Why there is no room for one more connection of `peer`; empty if there is, perhaps in the place of another."""
-        present = [each for each in self._server.inbound_peers.values() if not each.transport.is_closing()]
+        present = [each for each in self.connections.values() if not each.transport.is_closing()]
         same = [each for each in present if each.peer == peer]
         for surplus in same[: max(0, len(same) + 1 - CONNECTIONS_MAX)]:
             surplus.transport.abort()
             present.remove(surplus)
-        peers_max = self._server.config.peers_max
+        peers_max = self._context.config.peers_max
         if len(present) < peers_max:
             return ""
-        members = self._server.node.state.members
+        members = self._context.node.state.members
         stranger = next((each for each in present if each.peer not in members), None)
         if peer not in members or stranger is None:
             return f"ERR this node takes {peers_max} connections of other nodes at most (peers_max), and has them"
@@ -48,15 +77,78 @@ class Inbound:
     def held_changed(self, difference_bytes: int) -> None:
         """HOT. So much more, or less, is held of a peer's message that has not come whole."""
         self._held_bytes += difference_bytes
-        if difference_bytes > 0 and self._held_bytes > self._server.config.peer_input_bytes_max:
+        if difference_bytes > 0 and self._held_bytes > self._context.config.peer_input_bytes_max:
             self._cut_greediest()
 
     def _cut_greediest(self) -> None:
-        greediest: Connection = max(self._server.inbound_peers.values(), key=lambda each: each.message_bytes)
+        greediest = max(self.connections.values(), key=lambda each: each.message_bytes)
         log.warning(
             "node %s (%s) is cut: %d MiB of a message are held that has not come whole, and more than "
-            "peer_input_bytes_max (%d MiB) for all nodes together", greediest.peer, greediest.session.address,
-            greediest.message_bytes >> 20, self._server.config.peer_input_bytes_max >> 20,
+            "peer_input_bytes_max (%d MiB) for all nodes together", greediest.peer, greediest.address,
+            greediest.message_bytes >> 20, self._context.config.peer_input_bytes_max >> 20,
         )  # fmt: skip
         greediest.drop_message()
         greediest.transport.abort()
+
+
+class InboundPeer(asyncio.Protocol):
+    """A connection that another node has opened: its messages come over it, and nothing goes back after the welcome.
+
+    It began as a client's (connections.py), as session `number`. `process` is the incarnation of the peer.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        inbound: Inbound,
+        transport: asyncio.Transport,
+        number: int,
+        address: str,
+        peer: str,
+        process: bytes,
+    ) -> None:
+        self._context = context
+        self._inbound = inbound
+        self.transport = transport
+        self.number = number
+        self.address = address
+        self.peer = peer
+        self.process = process
+        self.message_bytes = 0  # held of a message that has not come whole
+        self._frames = FrameReader(context.config.frame_bytes_max)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The peer has closed the connection, or it broke."""
+        self._inbound.remove(self)
+        self.drop_message()
+
+    def data_received(self, data: bytes) -> None:
+        """HOT. Messages of a peer. One that is damaged, or that no sound node would send, has changed nothing and ends the
+        connection: what was in it will be asked for again."""
+        context = self._context
+        now_ms = context.now_ms()
+        node, frames = context.node, self._frames
+        statistics = node.state.statistics
+        needed = statistics.messages - statistics.unneeded_answers
+        try:
+            frames.feed(data)
+            while (message := frames.next()) is not None:
+                node.receive(self.peer, message, now_ms)
+        except (DamagedFrame, Malformed) as error:
+            statistics.damaged_frames += 1
+            log.error("damaged message from node %s (%s): %s", self.peer, self.address, error)
+            self.transport.abort()
+        if self.message_bytes or frames.pending_bytes:
+            self._count_message(frames.pending_bytes)
+        if statistics.messages - statistics.unneeded_answers != needed:
+            context.schedule_turn()
+
+    def _count_message(self, held_bytes: int) -> None:
+        """So much is held of the peer's message, which has not come whole."""
+        grown_bytes, self.message_bytes = held_bytes - self.message_bytes, held_bytes
+        self._inbound.held_changed(grown_bytes)
+
+    def drop_message(self) -> None:
+        """What has come of a peer's message is not kept any more."""
+        self._frames = FrameReader(self._context.config.frame_bytes_max)
+        self._count_message(0)

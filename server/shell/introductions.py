@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from protocol import peer_versions
 from protocol.bounds import NODE_ID_BYTES_MAX, TIME_MS_MAX, is_node_id
 from protocol.peer_versions import Speech, introduced
 from server.core.membership.addresses import looked_for
-from server.shell.inbound import Inbound
-
-if TYPE_CHECKING:
-    from server.shell.server import Server
+from server.shell.context import Context
+from server.shell.peers import Peers
 
 log = logging.getLogger("dyn")
 WORD_BYTES_MAX = 512  # of an introduction
@@ -24,9 +21,9 @@ _DIGITS_MAX = 18
 class Introductions:
     """The introductions of one server's peers."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
-        self.inbound = Inbound(server)
+    def __init__(self, context: Context, peers: Peers) -> None:
+        self._context = context
+        self.peers = peers
         self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
 
     def check(self, args: list[bytes]) -> str:
@@ -35,7 +32,7 @@ class Introductions:
             return "ERR DYN.PEER wants version, cluster, id and incarnation"
         if not args[3].isascii() or not is_node_id(args[3].decode()):
             return f"ERR a node's id is printable ASCII, {NODE_ID_BYTES_MAX} characters at most"
-        node = self._server.node
+        node, services = self._context.node, self._context.services
         theirs = introduced(args[1], args[5:])
         if theirs is None:
             return "ERR DYN.PEER wants a range of versions of the protocol between nodes"
@@ -44,27 +41,27 @@ class Introductions:
         if max(map(len, args)) > WORD_BYTES_MAX:
             return f"ERR a word of DYN.PEER has {WORD_BYTES_MAX} bytes at most"
         wanted, address = looked_for(args[5:])
-        if mistaken := node.addresses.mistaken(wanted):
+        if mistaken := services.addresses.mistaken(wanted):
             return mistaken
         if args[3] == node.state.id.encode():
             return "ERR a node with this node's own id: was its directory copied?"
         peer = args[3].decode()
-        if refusal := node.membership.refusal(peer, args[2].decode("utf-8", "replace"), args[5:]):
+        if refusal := services.membership.refusal(peer, args[2].decode("utf-8", "replace"), args[5:]):
             return refusal
-        connected, way = self._server.way_to(peer)
-        node.state.at(self._server.now_ms())
+        connected, way = self.peers.way_to(peer)
+        node.state.at(self._context.now_ms())
         incarnation = int(args[4]) if args[4].isdigit() and len(args[4]) <= _DIGITS_MAX else 0
         if incarnation > TIME_MS_MAX:
             return f"ERR an incarnation is {TIME_MS_MAX} at most: it is the wall clock at the start, in ms since 1970"
-        refusal = node.copies.refusal(peer, incarnation, address, connected, way)
-        refusal = refusal or node.lives.refusal(peer, args[5:]) or self.inbound.refusal(peer)
+        refusal = services.copies.refusal(peer, incarnation, address, connected, way)
+        refusal = refusal or services.lives.refusal(peer, args[5:]) or self.peers.inbound.refusal(peer)
         if not refusal:
-            node.addresses.arrived(peer, incarnation, address)
+            services.addresses.arrived(peer, incarnation, address)
         return refusal
 
     def welcome(self, theirs: Speech) -> bytes:
         """The answer to the introduction of a node that is welcome, and speaks like that."""
-        return peer_versions.welcome(theirs, self._server.node.membership.views.words())
+        return peer_versions.welcome(theirs, self._context.services.membership.views.words())
 
     def report_refusal(self, peer: Sequence[bytes], address: str, error: str) -> None:
         """A node was refused, as it may be four times a second: logged when there is something new to say."""

@@ -61,7 +61,7 @@ class Joining:
                           "start the node with an empty directory", seed, member.name, layout.cluster, seed,
                           cluster)  # fmt: skip
             return cluster != ""
-        myself = documents.encode(documents.myself(self._node))
+        myself = documents.encode(documents.myself(self._node.services))
         try:
             await ask(seed, b"DYN.CLUSTER", b"JOIN", myself)
         except SeedError as error:

@@ -24,18 +24,17 @@ import errno
 import logging
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from protocol import peer_versions, resp
 from protocol.peer_versions import PIECES, PIECES_WORD, VERSION_MIN, Speech
 from server.core.membership.addresses import ELSEWHERE, SILENT, STOPPED, UNREACHABLE, UNRESOLVED
 from server.core.membership.copies import Way
 from server.core.ring.addresses import is_unknown
+from server.core.services.process import PeerLink
+from server.shell.context import Context
 from server.shell.crash import watch_task
 from server.shell.outbound import BUFFER_BYTES, Outbound
-
-if TYPE_CHECKING:
-    from server.shell.server import Server
 
 log = logging.getLogger("dyn")
 RETRY_S = 0.25
@@ -47,8 +46,10 @@ _WHOLE_INTRODUCTION = 5  # words, with the version of the layout
 class Link(asyncio.Protocol):
     """The way to one peer."""
 
-    def __init__(self, server: Server, peer: str, address: str) -> None:
-        self._server = server
+    def __init__(self, context: Context, peer: str, address: str, links: dict[str, Link]) -> None:
+        """`links` are all links by their peers, in which this one may have been replaced when it ends."""
+        self._context = context
+        self._links = links
         self.peer = peer
         self.address = address
         self._transport: asyncio.Transport | None = None
@@ -58,11 +59,11 @@ class Link(asyncio.Protocol):
         self._attempt: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answer = b""
-        self.made_ms = 0  # when the connection was made
+        self._made_ms = 0  # when the connection was made
         self._told = ""  # how the peer has refused us, as last logged
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
-        self.outbound = Outbound(server.loop, server.config, self._cut_hung, self._report_backlog)
+        self.outbound = Outbound(context.loop, context.config, self._cut_hung, self._report_backlog)
         self.connect()
 
     def connect(self) -> None:
@@ -72,7 +73,7 @@ class Link(asyncio.Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._attempt = self._server.loop.create_task(self._try(), name=f"connect to {self.peer}")
+        self._attempt = self._context.loop.create_task(self._try(), name=f"connect to {self.peer}")
         self._attempt.add_done_callback(watch_task)
 
     async def _try(self) -> None:
@@ -82,7 +83,7 @@ class Link(asyncio.Protocol):
                 self._fail(ELSEWHERE, "nobody knows where it is: another node has come to the address that it had")
                 return
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await self._server.loop.create_connection(lambda: self, host.strip("[]"), int(port))
+                await self._context.loop.create_connection(lambda: self, host.strip("[]"), int(port))
         except (OSError, TimeoutError) as error:
             self._fail(*trouble_of(error))
         finally:
@@ -90,13 +91,13 @@ class Link(asyncio.Protocol):
 
     def _fail(self, trouble: str, text: str) -> None:
         self._failed = True
-        self._server.node.refused(self.peer, self._server.now_ms(), trouble, text)
-        self._server.schedule_turn()
+        self._context.node.refused(self.peer, self._context.now_ms(), trouble, text)
+        self._context.schedule_turn()
         self._retry_later()
 
     def _retry_later(self) -> None:
         if not self._closed:
-            self._timer = self._server.loop.call_later(RETRY_S, self.connect)
+            self._timer = self._context.loop.call_later(RETRY_S, self.connect)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Introduces this node."""
@@ -104,20 +105,20 @@ class Link(asyncio.Protocol):
         connection = transport.get_extra_info("socket")
         with suppress(OSError):  # it has broken already, as `connection_lost` is about to say
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)
-        self.made_ms = self._server.now_ms()
+        self._made_ms = self._context.now_ms()
         self._answer = b""
-        self._timer = self._server.loop.call_later(CONNECT_TIMEOUT_S, self._give_up, transport)
+        self._timer = self._context.loop.call_later(CONNECT_TIMEOUT_S, self._give_up, transport)
         self._transport.set_write_buffer_limits(high=BUFFER_BYTES)
-        node = self._server.node
-        introduction = node.membership.introduction()
+        services = self._context.services
+        introduction = services.membership.introduction()
         pieces = (PIECES_WORD,) if len(introduction) == _WHOLE_INTRODUCTION else ()
-        words = (*introduction, *node.addresses.greeting(self.peer), *pieces, *peer_versions.announcement())
+        words = (*introduction, *services.addresses.greeting(self.peer), *pieces, *peer_versions.announcement())
         self._transport.write(resp.command(b"DYN.PEER", VERSION_MIN, *words))
 
     def _give_up(self, transport: asyncio.BaseTransport) -> None:
         """A peer that accepts but does not answer (it stands still, or lost power in between) is tried anew."""
         if transport is self._transport and not self._open:
-            self._server.node.addresses.trouble(self.peer, SILENT, "it takes connections and does not answer")
+            self._context.services.addresses.trouble(self.peer, SILENT, "it takes connections and does not answer")
             self.cut()
 
     def data_received(self, data: bytes) -> None:
@@ -128,11 +129,11 @@ class Link(asyncio.Protocol):
             self._welcomed(theirs)
         elif self._answer.endswith(b"\r\n"):
             text = self._answer.decode("utf-8", "replace").strip()
-            is_known = self._server.node.addresses.heard_refusal(self.peer, text, self._server.now_ms())
+            is_known = self._context.services.addresses.heard_refusal(self.peer, text, self._context.now_ms())
             if not is_known and text != self._told:
                 self._told = text
                 log.error("node %s at %s refuses us: %s", self.peer, self.address, text)
-            self._server.schedule_turn()
+            self._context.schedule_turn()
             self.cut()
 
     def _welcomed(self, theirs: Speech) -> None:
@@ -140,11 +141,13 @@ class Link(asyncio.Protocol):
         self._open = True
         self._failed = False
         self._send_kept()
+        row = PeerLink("to", self.peer, self._made_ms, lambda: self.unsent_bytes)
+        self._context.services.process.peer_links[id(self)] = row
         if self._transport is not None:
             self.outbound.open(self._transport, PIECES in theirs.capabilities)
         capabilities = theirs.capabilities if theirs.announces else ()
-        self._server.node.connected(self.peer, self._server.now_ms(), capabilities, theirs.view)
-        self._server.schedule_turn()
+        self._context.node.connected(self.peer, self._context.now_ms(), capabilities, theirs.view)
+        self._context.schedule_turn()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer is gone, or the way to it."""
@@ -154,9 +157,11 @@ class Link(asyncio.Protocol):
         self.outbound.close()
         if self._open:
             self._open = False
-            if not self._server.has_link(self.peer):
-                self._server.node.disconnected(self.peer, self._server.now_ms())
-                self._server.schedule_turn()
+            self._context.services.process.peer_links.pop(id(self), None)
+            other = self._links.get(self.peer)
+            if other is None or not other.is_open:  # one that ends late says nothing of a newer one
+                self._context.node.disconnected(self.peer, self._context.now_ms())
+                self._context.schedule_turn()
         self._retry_later()
 
     @property
@@ -183,19 +188,19 @@ class Link(asyncio.Protocol):
         transport.write(data)
         if self.outbound.paused:
             self.outbound.grown_bytes += len(data)
-            if transport.get_write_buffer_size() > self._server.config.peer_buffer_bytes_max:
+            if transport.get_write_buffer_size() > self._context.config.peer_buffer_bytes_max:
                 self._cut_hung()
 
     def write_large(self, messages: list[bytes]) -> None:
         """A turn's messages to this peer that are to travel in pieces, behind all other messages of the turn."""
         self.outbound.add(messages)
-        if self.outbound.waiting_bytes > self._server.config.peer_buffer_bytes_max:
+        if self.outbound.waiting_bytes > self._context.config.peer_buffer_bytes_max:
             self._cut_hung()
 
     def _report_backlog(self) -> None:
         """Tells the core of a peer that more waits for than it should, until half of that is gone."""
-        waiting, bound = self.outbound.waiting_bytes, self._server.config.peer_backlog_bytes_max
-        backlogged = self._server.node.state.backlogged
+        waiting, bound = self.outbound.waiting_bytes, self._context.config.peer_backlog_bytes_max
+        backlogged = self._context.node.state.backlogged
         if waiting > bound:
             backlogged[self.peer] = None
         elif waiting <= bound // 2:
@@ -217,7 +222,7 @@ class Link(asyncio.Protocol):
     def _keep(self, data: bytes) -> None:
         """Answers to a peer that reaches us already, and that we reach in a moment: it should not wait in vain."""
         self._unsent_bytes += len(data)
-        if self._unsent_bytes > self._server.config.peer_buffer_bytes_max:
+        if self._unsent_bytes > self._context.config.peer_buffer_bytes_max:
             self._drop_unsent()
         else:
             self._unsent.append(data)

@@ -12,16 +12,14 @@ tick, since what is read from disk in one turn is bounded (core/requests/reads.p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from server.shell.connections import Connection
+from server.shell.client import Client
 
 
 class ClientMemory:
     """The bytes held for clients: `connections` answers all of them, `bytes_max` bounds them together."""
 
-    def __init__(self, bytes_max: int, connections: Callable[[], Iterable[Connection]]) -> None:
+    def __init__(self, bytes_max: int, connections: Callable[[], Iterable[Client]]) -> None:
         self._bytes_max = bytes_max
         self._connections = connections
         self._input_bytes = 0
@@ -47,5 +45,5 @@ class ClientMemory:
             )
 
 
-def _by_size(held: tuple[int, Connection]) -> int:
+def _by_size(held: tuple[int, Client]) -> int:
     return held[0]

@@ -36,9 +36,9 @@ from server.shell.caches import memory_bytes, with_caches
 from server.shell.directory import DirectoryError, Place, Wishes, check_unused, open_directory, put_aside, remember
 from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
 from server.shell.files import FileShares, allow_files
-from server.shell.finding import Finding
 from server.shell.joining import Joining
-from server.shell.server import AGAIN, ANEW, Server
+from server.shell.life import REBUILD, RESTART
+from server.shell.server import Server
 from server.storage.engine import Engine, StorageDamaged, StorageError, StorageFull
 from server.storage.engines import open_engine
 
@@ -84,7 +84,7 @@ def _run(options: argparse.Namespace) -> int:
         refuse_stranger(make_node(member, engine, config), options.dir)
         remember(options.dir, member, place, remembered)
         aside = ""
-        while (status := _live(member, place, engine, config, options, aside)) == ANEW:
+        while (status := _live(member, place, engine, config, options, aside)) == REBUILD:
             _close(engine)
             aside = _set_back(options.dir / "data")
             engine = _open(config, options.dir, files)
@@ -250,14 +250,14 @@ def refuse_stranger(node: Node, directory: Path) -> None:
 
 def _live(member: Member, place: Place, engine: Engine, config: Config, options: argparse.Namespace, aside: str) -> int:
     """The lives of the node on its present store, which begins empty if another one was set `aside`: another life begins
-    when its disk was full. Answers the exit status, or ANEW if the store is to be set aside."""
+    when its disk was full. Answers the exit status, or REBUILD if the store is to be set aside."""
     refuses = False
     while True:
         node = make_node(member, engine, config)
         if aside:
-            node.lives.set_aside(aside)
+            node.services.lives.set_aside(aside)
         status = uvloop.run(_serve(node, place, engine, config, options.dir, options.join, refuses))
-        if status != AGAIN:
+        if status != RESTART:
             return status
         refuses = not _reopened(engine, config, options.dir)
 
@@ -265,10 +265,10 @@ def _live(member: Member, place: Place, engine: Engine, config: Config, options:
 async def _serve(
     node: Node, place: Place, engine: Engine, config: Config, directory: Path, joined: Sequence[str], refuses: bool
 ) -> int:
-    """One life of the node; its exit status, AGAIN or ANEW. `refuses`: its engine takes no writes."""
+    """One life of the node; its exit status, RESTART or REBUILD. `refuses`: its engine takes no writes."""
     loop = asyncio.get_running_loop()
-    server = Server(node, engine, config, directory, loop, refuses)
-    node.started_ms = server.now_ms()
+    server = Server(node, engine, config, directory, loop, refuses, [*place.seeds, *joined])
+    node.services.process.started_ms = int(loop.time() * 1000)
     member = node.state.member
     host, _, port = place.listen.rpartition(":")
     loop.set_exception_handler(server.handle_unexpected)
@@ -282,14 +282,14 @@ async def _serve(
     log.info("node %s (%s) serves on %s, engine %s, fsync %s", member.name, member.id[:8], here, config.engine,
              config.fsync)  # fmt: skip
     server.reports.left()
-    tasks = [loop.create_task(Finding(node, [*place.seeds, *joined], server.schedule_turn).run())]
+    tasks = [loop.create_task(server.finding.run())]
     tasks += [loop.create_task(Joining(node, joined).run())] if joined else []
     for task in tasks:
         task.add_done_callback(crash.watch_task)
-    status = await server.stopped
+    status = await server.life.status
     for task in tasks:
         task.cancel()
     server.stop()
-    if status not in (AGAIN, ANEW):
+    if status not in (RESTART, REBUILD):
         log.info("node %s has stopped", member.name)
     return status

@@ -52,11 +52,11 @@ class Reports:
             )
 
     def _filling_row(self) -> dict[str, Any]:
-        return next(iter(self._node.filling.tasks()), {})
+        return next(iter(self._node.services.filling.tasks()), {})
 
     def left(self) -> None:
         """Says so if this node was a member once and is none any more, and what is to become of it."""
-        left, keys = self._node.membership.left, self._node.state.records.keys
+        left, keys = self._node.services.membership.left, self._node.state.records.keys
         if left is not None and self._node.state.layout is None:
             log.warning(
                 "this node is no member of cluster %s any more, by its layout of epoch %d, and serves nobody: stop it%s",
@@ -72,13 +72,13 @@ class Reports:
             log.warning(
                 "damaged records: met %d times, %d mended, %d lost; %d wait to be mended",
                 *found,
-                len(self._node.mending),
+                len(self._node.services.mending),
             )
             self._damage = found
 
     def _clock(self) -> None:
         """Our clock is off: nobody else can set it right than who reads this log."""
-        error_ms = self._node.clock_report.own_error_ms()
+        error_ms = self._node.services.clock_report.own_error_ms()
         if bool(error_ms) != self._clock_is_off:
             self._clock_is_off = bool(error_ms)
             if error_ms:
@@ -86,7 +86,7 @@ class Reports:
                             in_words(error_ms))  # fmt: skip
             else:
                 log.info("this node's clock agrees with those of most members")
-        complaints = self._node.clock_report.complaints()
+        complaints = self._node.services.clock_report.complaints()
         if list(complaints) != self._complaints:
             self._complaints = list(complaints)
             for name, ahead_ms in complaints.items():
@@ -101,7 +101,7 @@ class Reports:
 
     def _copies_refused(self) -> None:
         """Other nodes have refused a process that has this node's id."""
-        copies = self._node.copies.of_us()
+        copies = self._node.services.copies.of_us()
         for address in copies:
             if address not in self._copies:
                 log.error(
@@ -121,6 +121,6 @@ class Reports:
                 "possible attack: %d connections spoke HTTP (POST or Host:) and were closed, the last one from %s; "
                 "somebody may try to make a browser send commands to this node",
                 refused - self._http_refused,
-                self._node.http_refused_from,
+                self._node.services.process.http_refused_from,
             )
             self._http_refused, self._http_report_due_ms = refused, now_ms + HTTP_REPORT_PAUSE_MS

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -14,8 +14,14 @@ from server.core import dispatch
 from server.core.base.config import Config
 from server.core.node import Node
 from server.core.outbox import Outbox
+from server.shell.admission import Admission
+from server.shell.clients import Clients
 from server.shell.connections import PASS_BYTES_MAX, Connection
-from server.shell.memory import ClientMemory
+from server.shell.context import Context
+from server.shell.inbound import InboundPeer
+from server.shell.introductions import Introductions
+from server.shell.peers import Peers
+from server.shell.reports import Reports
 from tests.core.commands.talking import finish_turn, make_node, member, reach
 
 
@@ -29,6 +35,10 @@ class Transport:
         self.reading = True
         self.aborted = False
         self.connection: Connection | None = None
+        self.protocol: object = None
+
+    def set_protocol(self, protocol: object) -> None:
+        self.protocol = protocol
 
     def set_write_buffer_limits(self, high: int) -> None:
         self.high = high
@@ -75,25 +85,25 @@ class Queue:
         return not self.waiting
 
     def add(self, connection: Connection) -> None:
-        connection.queued = True
+        connection.is_queued = True
         self.waiting.append(connection)
 
 
 class Shell:
-    """A server with one client, whose turns are ended by the test."""
+    """What a client's connection asks of the shell: a context and one client, whose turns are ended by the test."""
 
     def __init__(self, transport: Transport, members: int = 1, **settings: Any) -> None:
         self.config = Config(engine="memory", **settings)
         self.node: Node = make_node(members, config=self.config)
+        self.services = self.node.services
+        self.loop = SimpleNamespace(time=lambda: 0.0, call_soon=lambda *_: None, call_later=lambda *_: None)
         self.turns_asked = 0
-        self.connections: dict[int, Connection] = {}
-        self.arrivals: dict[int, Connection] = {}
-        self.inbound_peers: dict[int, Connection] = {}
-        self.stopping = False
+        context = cast(Context, self)
+        self.clients = Clients(context, Peers(context, Reports(self.node)))
         self.admission = Queue()
-        self.memory = ClientMemory(self.config.client_buffers_bytes_max, self.connections.values)
-        self.flow = SimpleNamespace(received=lambda *_: None, half_sent=lambda *_: None, gone=lambda *_: None)
-        self.client = transport.connection = Connection(self)  # type: ignore[arg-type]
+        self.clients.admission = cast(Admission, self.admission)
+        self.memory = self.clients.memory
+        self.client = transport.connection = Connection(self.clients)
         self.client.connection_made(transport)  # type: ignore[arg-type]
 
     def now_ms(self) -> int:
@@ -110,8 +120,8 @@ class Shell:
             self.client.write(data)
         waiting, self.admission.waiting = self.admission.waiting, []
         for connection in waiting:
-            connection.queued = False
-            connection.pump()
+            connection.is_queued = False
+            connection.begin_commands()
 
 
 def test_a_connection_begins_a_part_of_a_long_pipeline_in_each_turn() -> None:
@@ -203,7 +213,7 @@ def test_a_connection_whose_commands_cannot_be_kept_in_order_ends(monkeypatch: p
     shell = Shell(transport)
     monkeypatch.setattr(dispatch, "_may_enter", lambda *_: 1 // 0)
     shell.client.data_received(resp.command("PING") + resp.command("GET", "k") + resp.command("SET", "k", "v"))
-    assert shell.client.session.closing and shell.client.session not in shell.node.sessions.values()
+    assert shell.client.session.closing and shell.client.session not in shell.node.services.clients.sessions.values()
     outbox = finish_turn(shell.node)
     assert outbox.closing == [shell.client.session]
     assert shell.node.state.statistics.internal_errors == 1 and not shell.node.state.parked
@@ -223,7 +233,8 @@ def test_bytes_that_the_parser_cannot_cope_with_cost_the_connection_alone(monkey
 def test_an_introduction_that_cannot_be_digested_is_refused() -> None:
     transport = Transport()
     shell = Shell(transport)
-    shell.introductions = SimpleNamespace(check=lambda args: 1 // 0, report_refusal=lambda *_: None)  # type: ignore[attr-defined]
+    introductions = SimpleNamespace(check=lambda args: 1 // 0, report_refusal=lambda *_: None)
+    shell.clients.introductions = cast(Introductions, introductions)
     shell.client.data_received(resp.command("DYN.PEER", "1", "c", "n2", "5"))
     (reply,) = [data for _, data in finish_turn(shell.node).replies]
     assert isinstance(reply, bytes) and reply.startswith(b"-ERR internal error ")
@@ -237,27 +248,32 @@ def test_an_answer_that_no_request_needs_any_more_ends_no_turn() -> None:
     node = shell.node
     for number in (2, 3):
         reach(node, number)
-    key = next(key for key in map(str, range(100)) if node.route(key.encode()).plan.owned)
+    peers = [peer_of(shell, number) for number in (2, 3)]
+    key = next(key for key in map(str, range(100)) if node.services.route(key.encode()).plan.owned)
     shell.client.data_received(resp.command("GET", key))
     number = _number_of(finish_turn(node), b"READ")
     turns = []
-    for replica in (2, 3):
+    for peer in peers:
         before = shell.turns_asked
-        peer_of(shell, replica).data_received(encode_frame((b"SAME", 0, number)))
+        peer.data_received(encode_frame((b"SAME", 0, number)))
         turns.append(shell.turns_asked - before)
     shell.end_turn()
     assert transport.written == b"$-1\r\n" and turns == [1, 0]
     assert node.state.statistics.unneeded_answers == 1
 
 
-def peer_of(shell: Shell, number: int) -> Connection:
-    """A connection on which messages of that member come."""
-    transport = Transport()
-    connection = Connection(shell)  # type: ignore[arg-type]
+def peer_of(shell: Shell, number: int) -> InboundPeer:
+    """A connection over which that member has introduced itself."""
+    transport, layout = Transport(), shell.node.state.layout
+    assert layout is not None
+    connection = transport.connection = Connection(shell.clients)
     connection.connection_made(transport)  # type: ignore[arg-type]
-    connection.peer = member(number).id
-    connection._frames = FrameReader(shell.config.frame_bytes_max)
-    return connection
+    connection.data_received(
+        resp.command("DYN.PEER", "1", layout.cluster, member(number).id, "5", str(layout.epoch), "0")
+    )
+    assert transport.written.startswith(b"+OK") and isinstance(transport.protocol, InboundPeer)
+    assert connection not in shell.clients.connections.values()
+    return transport.protocol
 
 
 def _number_of(outbox: Outbox, kind: bytes) -> int:

@@ -21,7 +21,8 @@ import uvloop
 from protocol import resp
 from server.core.base.config import Config
 from server.core.base.unexpected import PlantedFault
-from server.shell import crash, server
+from server.shell import crash, ticks
+from server.shell.clients import Clients
 from server.shell.process import make_node
 from server.shell.server import Server
 from server.storage.engine import StorageError
@@ -34,7 +35,7 @@ TICK_MS = 10
 CONFIG = Config(engine="memory", tick_ms=TICK_MS, tree_leaf_bits=14, clients_max=10)
 TICKS_MORE, PATIENCE_S = 5, 5.0
 # Called only before there is a loop with a handler, or after the end: see process.main.
-OUTSIDE = ("__init__", "make_node", "listen", "stop", "_live", "retire", "_watch_disk")
+OUTSIDE = ("__init__", "make_node", "listen", "stop", "_live", "retire", "begin")
 
 
 class Watch:
@@ -84,7 +85,7 @@ async def _live(directory: Path, watch: Watch, prepare: Callable[[Server], None]
     loop = asyncio.get_running_loop()
     engine = MemoryEngine()
     node = make_node(member(1), engine, CONFIG)
-    node.offer_layout(layout_of((member(1),)))
+    node.services.membership.offer(layout_of((member(1),)))
     served = Server(node, engine, CONFIG, directory, loop)
     loop.set_exception_handler(served.handle_unexpected)
     node.tick = watch.count(node.tick)  # type: ignore[method-assign]
@@ -94,10 +95,12 @@ async def _live(directory: Path, watch: Watch, prepare: Callable[[Server], None]
     with watch.watching():
         client = loop.create_task(_ask(port))
         waiting = [loop.create_task(watch.enough.wait()), client]
-        done, _ = await asyncio.wait([served.stopped, waiting[0]], timeout=PATIENCE_S, return_when="FIRST_COMPLETED")
+        done, _ = await asyncio.wait(
+            [served.life.status, waiting[0]], timeout=PATIENCE_S, return_when="FIRST_COMPLETED"
+        )
     for task in waiting:
         task.cancel()
-    status = served.stopped.result() if served.stopped.done() else None
+    status = served.life.status.result() if served.life.status.done() else None
     assert done or not watch.struck, f"neither ended nor ticking after {watch.struck_in}"
     served.stop()
     return status
@@ -145,9 +148,7 @@ def test_no_fault_leaves_a_server_that_serves_and_does_not_tick(tmp_path: Path) 
         if watch.struck:
             assert status in (None, crash.STATUS), name_of(code)
             (ticking if status is None else ended).append(name_of(code))
-    assert {"core/node.py:Node.tick", "shell/server.py:Server._end_turn", "core/work/timers.py:Timers.expire"} <= {
-        *ended
-    }
+    assert {"core/node.py:Node.tick", "shell/turn.py:Turn.end", "core/work/timers.py:Timers.expire"} <= {*ended}
     assert "core/commands/info_command.py:_info" in ticking, "a command's fault is answered"
     assert len(ended) > 50
 
@@ -166,7 +167,7 @@ def test_an_oserror_of_housekeeping_is_logged_once_and_the_node_ticks_on(
             served._disk._config = Config()  # which looks at the disk
             monkeypatch.setattr("server.shell.disk.shutil.disk_usage", fails)
         else:
-            monkeypatch.setattr(server, "process_facts", fails)
+            monkeypatch.setattr(ticks, "process_facts", fails)
 
     caplog.set_level(logging.WARNING)
     status, watch = live(tmp_path, lambda: Watch(None), prepare)
@@ -178,8 +179,8 @@ def test_an_oserror_that_is_no_socket_s_and_no_housekeeping_s_ends_the_node(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Such a one ended the timer: asyncio's own handler only logs it, and the timer is set again last."""
-    status, _ = live(tmp_path, lambda: Watch(Server._close_idle.__code__, OSError(5, "Input/output error")))
-    assert status == crash.STATUS and "Traceback" in caplog.text and "_close_idle" in caplog.text
+    status, _ = live(tmp_path, lambda: Watch(Clients.close_idle.__code__, OSError(5, "Input/output error")))
+    assert status == crash.STATUS and "Traceback" in caplog.text and "close_idle" in caplog.text
 
 
 def test_a_disk_that_refuses_a_write_ends_the_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import pytest
 from protocol.frames import FrameReader, encode_frame
 from protocol.pieces import piece_of
 from server.core.base.config import Config
-from server.shell.inbound import Inbound
-from server.shell.server import Server
+from server.shell.context import Context
+from server.shell.inbound import Inbound, InboundPeer
 
 
 class Peer:
@@ -20,7 +20,7 @@ class Peer:
     def __init__(self, peer: str, message_bytes: int = 0) -> None:
         self.peer = peer
         self.message_bytes = message_bytes
-        self.session = SimpleNamespace(address="10.0.0.1:1")
+        self.address = "10.0.0.1:1"
         self.is_cut = False
         self.transport = SimpleNamespace(abort=self._abort, is_closing=lambda: self.is_cut)
 
@@ -34,8 +34,9 @@ class Peer:
 def inbound(*peers: Peer, **settings: Any) -> Inbound:
     """Of a server with these connections; n1 to n3 are members."""
     node = SimpleNamespace(state=SimpleNamespace(members=frozenset({"n1", "n2", "n3"})))
-    server = SimpleNamespace(inbound_peers=dict(enumerate(peers)), config=Config(**settings), node=node)
-    return Inbound(cast(Server, server))
+    bounded = Inbound(cast(Context, SimpleNamespace(config=Config(**settings), node=node)))
+    bounded.connections |= {number: cast(InboundPeer, peer) for number, peer in enumerate(peers)}
+    return bounded
 
 
 def test_a_peer_keeps_its_latest_connection_beside_the_new_one() -> None:

@@ -58,7 +58,7 @@ def commit_at(host: Host, *changes: Change) -> Layout:
         layout = host.running.state.layout
         assert layout is not None
         made.append(commit(layout, changes))
-        host.running.membership.make(made[0])
+        host.running.services.membership.make(made[0])
 
     host.deliver("operator", make)
     return made[0]
@@ -115,9 +115,9 @@ def watch_cleanup(world: World) -> list[str]:
         cleanup._let_go = check  # type: ignore[method-assign]
 
     for host in world.hosts:
-        host.on_start = lambda started: watching(started, started.running.cleanup)
+        host.on_start = lambda started: watching(started, started.running.services.cleanup)
         if host.node is not None:
-            watching(host, host.running.cleanup)
+            watching(host, host.running.services.cleanup)
     return missing
 
 

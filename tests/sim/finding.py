@@ -22,8 +22,8 @@ LOOK_MS = 500
 def look_out(world: World, seeds: Callable[[Host], Sequence[str]]) -> None:
     """Begins to do that on all machines, for good: who misses members asks at its seeds, and where others were."""
     for host in world.hosts:
-        if host.node is not None and not host.frozen and host.running.addresses.missing():
-            for address in dict.fromkeys([*seeds(host), *host.running.addresses.places()]):
+        if host.node is not None and not host.frozen and host.running.services.addresses.missing():
+            for address in dict.fromkeys([*seeds(host), *host.running.services.addresses.places()]):
                 _ask(world, host, address)
     world.events.after(LOOK_MS, lambda: look_out(world, seeds))
 
@@ -32,8 +32,8 @@ def _ask(world: World, host: Host, address: str) -> None:
     there = world.at(address)
     if there is None or there.node is None or there.frozen or not world.network.round_trip_works(host.id, there.id):
         return
-    told = myself(there.running)
-    host.deliver("finding", partial(host.running.addresses.found, address, told))
-    if host.running.addresses.is_ahead(told):
+    told = myself(there.running.services)
+    host.deliver("finding", partial(host.running.services.addresses.found, address, told))
+    if host.running.services.addresses.is_ahead(told):
         here = host.running.state.member.address
-        there.deliver("finding", partial(there.running.addresses.found, here, myself(host.running)))
+        there.deliver("finding", partial(there.running.services.addresses.found, here, myself(host.running.services)))

@@ -108,7 +108,7 @@ class Host(WallClock):
         wall_ms = self.wall_ms()
         rng = random.Random(self.rng.getrandbits(64))
         self.node = Node(self.member, self.make_actor(), wall_ms, self.config, self.disk, rng, wall_ms)
-        self.node.started_ms = self.now_ms()
+        self.node.services.process.started_ms = self.now_ms()
         self.on_start(self)
         if self.disk_full:
             self.node.disk_changed(self.disk_room, self.now_ms())
@@ -264,12 +264,12 @@ class Host(WallClock):
             self._ask_turn()
         self.finish_turn(outbox)
         if self.life == life and self._ticked_ms >= 0:
-            pause_ms = self.running.timers.next_ms()
+            pause_ms = self.running.services.timers.next_ms()
             if pause_ms is not None and pause_ms < self._timer_ms:
                 self._set_timer(life)
         if self.node is not None:
             self.links.follow(self.node.state.layout)
-        if self.node is not None and self.node.lives.must_begin_anew:
+        if self.node is not None and self.node.services.lives.needs_rebuild:
             self._begin_anew()
 
     def _begin_anew(self) -> None:
@@ -278,7 +278,7 @@ class Host(WallClock):
         self.kill()
         self.on_set_aside(self)
         self.start()
-        self.running.lives.set_aside("data.set-back-1")
+        self.running.services.lives.set_aside("data.set-back-1")
 
     def finish_turn(self, outbox: Outbox) -> None:
         """Commit, then speak."""

@@ -155,7 +155,7 @@ class Link:
         inlet = Inlet(there, self._host.id, self)
         self._pipe = inlet.pipe = Pipe(self._host.network, self._host.id, there.id, inlet.arrived, self._lost)
         node = self._host.running
-        introduction = (*node.membership.introduction(), *node.addresses.greeting(self.peer))
+        introduction = (*node.services.membership.introduction(), *node.services.addresses.greeting(self.peer))
         self._pipe.write_whole(resp.command(b"DYN.PEER", 1, *introduction))
 
     def welcomed(self, pipe: Pipe, view: Sequence[bytes]) -> None:
@@ -166,7 +166,9 @@ class Link:
     def turned_away(self, pipe: Pipe, reason: str) -> None:
         """The peer does not take us for a fellow."""
         if pipe is self._pipe:
-            self._deliver(lambda: self._host.running.addresses.heard_refusal(self.peer, reason, self._host.now_ms()))
+            self._deliver(
+                lambda: self._host.running.services.addresses.heard_refusal(self.peer, reason, self._host.now_ms())
+            )
             pipe.abort()
 
     def close(self) -> None:
@@ -267,23 +269,23 @@ class Inlet:
                 self.process = introduction[4]
                 self._host.running.greeted(self.sender, self._host.now_ms(), CAPABILITIES)
                 self._host.links.arrived(self)
-            self._view = self._host.running.membership.views.words()
+            self._view = self._host.running.services.membership.views.words()
             self._answer(reason)
 
     def _reason(self, introduction: list[bytes]) -> str:
         """Why the sender is refused, as Introductions.check has it."""
         host, node, sender = self._host, self._host.running, self.sender
         wanted, address = looked_for(introduction[5:])
-        reason = node.addresses.mistaken(wanted)
-        reason = reason or node.membership.refusal(sender, introduction[2].decode(), introduction[5:])
+        reason = node.services.addresses.mistaken(wanted)
+        reason = reason or node.services.membership.refusal(sender, introduction[2].decode(), introduction[5:])
         if reason:
             return reason
         connected = any(inlet.stands for inlet in host.links.inlets if inlet.sender == sender)
         node.state.at(host.now_ms())
-        reason = node.copies.refusal(sender, int(introduction[4]), address, connected, host.links.way(sender))
-        reason = reason or node.lives.refusal(sender, introduction[5:])
+        reason = node.services.copies.refusal(sender, int(introduction[4]), address, connected, host.links.way(sender))
+        reason = reason or node.services.lives.refusal(sender, introduction[5:])
         if not reason:
-            node.addresses.arrived(sender, int(introduction[4]), address)
+            node.services.addresses.arrived(sender, int(introduction[4]), address)
         return reason
 
     @property

@@ -75,7 +75,7 @@ class Operator:
         self._world.trace(f"{host.member.name} commits {change.kind} {change.node} {change.other}: {layout.version}")
         if change.kind == REMOVE or change.gone:
             self._world.losses.of_nodes.append((self._world.events.step, change.node))
-        host.running.membership.make(layout)
+        host.running.services.membership.make(layout)
 
     def _change(self, kind: str, node: str, **fields: object) -> Change:
         return Change(id=f"{self._rng.getrandbits(64):016x}", kind=kind, node=node, **fields)  # type: ignore[arg-type]

@@ -39,11 +39,11 @@ def test_a_wrong_clock_moves_nobodys_hybrid_clock_and_its_node_knows_until_it_is
         assert abs(state.time_ms - EPOCH_MS - world.events.now_ms) < 100
         assert (state.clock.last >> SEQUENCE_BITS) - EPOCH_MS - world.events.now_ms < 100
         assert (state.clock.refused, state.statistics.clock_complaints) == (0, 0)
-    assert [round(host.running.clock_report.own_error_ms() / 1000) for host in world.hosts] == [0, 0, 86_400]
+    assert [round(host.running.services.clock_report.own_error_ms() / 1000) for host in world.hosts] == [0, 0, 86_400]
     assert _status(world, n1)["clock_bound_ms"] < 100
     n3.skew_ms = 0
     world.run(3000)
-    assert n3.running.clock_report.own_error_ms() == 0
+    assert n3.running.services.clock_report.own_error_ms() == 0
     assert _status(world, n1)["verdict"] == "healthy"
 
 
@@ -62,7 +62,7 @@ def test_each_status_names_the_node_whose_clock_is_off(skew_ms: int, off: str) -
 def test_a_clock_a_little_off_is_nobodys_concern() -> None:
     world = _world(4000)
     assert [_status(world, host)["verdict"] for host in world.hosts] == ["healthy"] * 3
-    assert all(host.running.clock_report.own_error_ms() == 0 for host in world.hosts)
+    assert all(host.running.services.clock_report.own_error_ms() == 0 for host in world.hosts)
 
 
 def test_when_all_clocks_are_set_back_ttls_run_on_and_the_status_says_so() -> None:

@@ -117,8 +117,8 @@ def test_a_node_that_stops_has_heard_and_said_all_that_is_large(seed: int, large
         command = [b"SET", key, b"small", b"GET"]
     operation = world.client(n1).send(command)[0]
     world.run(seed % 12)
-    n2.deliver("operator", n2.running.shutdown.begin)
-    assert world.run_until(2000, lambda: n2.running.shutdown.over)
+    n2.deliver("operator", n2.running.services.shutdown.begin)
+    assert world.run_until(2000, lambda: n2.running.services.shutdown.over)
     n2.stop()
     world.run(2000)
     assert operation.reply == (LARGE if large == "reply" else b"OK")

@@ -68,7 +68,9 @@ def check(world: World, operations: list[Operation], missing: list[str]) -> None
 
 def transferred_bytes(world: World) -> int:
     """What all nodes together have spent on transfers that they tell of."""
-    return sum(row["bytes_sent"] for host in world.hosts if host.node for row in host.running.transfers.tasks())
+    return sum(
+        row["bytes_sent"] for host in world.hosts if host.node for row in host.running.services.transfers.tasks()
+    )
 
 
 def bytes_on(host: Host) -> int:
@@ -95,14 +97,14 @@ def test_reads_do_not_move_to_a_node_that_missed_writes_which_nobody_keeps_hints
     world.fill(n5, True)  # so the transfer is not over when n4 is done with it
     commit_at(n1, join(n4), join(n5))
     assert world.run_until(DONE_MS, lambda: n4.running.state.layout is not None)
-    assert world.run_until(DONE_MS, n4.running.transfers._is_whole)
+    assert world.run_until(DONE_MS, n4.running.services.transfers._is_whole)
     paths = [path for host in (n1, n2, n3, n5) for path in ((host.id, n4.id), (n4.id, host.id))]
     for path in paths:
         world.network.cut(*path)
     operations = write_on(world, [n1, n2, n3], 150)
     assert any(host.running.state.hints.dropped_hints for host in (n1, n2, n3))
     world.fill(n5, False)
-    assert world.run_until(DONE_MS, n5.running.transfers._is_whole)
+    assert world.run_until(DONE_MS, n5.running.services.transfers._is_whole)
     for path in paths:
         world.network.mend(*path)
     assert world.run_until(DONE_MS, lambda: world.learn_layout().phase != TRANSFER)
@@ -178,7 +180,7 @@ def test_a_transfer_goes_on_after_a_crash(victim: str) -> None:
     commit_at(world.hosts[0], join(n4))
     assert world.run_until(10_000, lambda: len(records_on(n4)) > 200)
     host = n4 if victim == "receiver" else world.hosts[2]
-    before = n4.running.transfers.document()
+    before = n4.running.services.transfers.document()
     assert before is not None
     assert 0 < before["keys_done"] < before["keys"]
     host.kill()
@@ -291,14 +293,14 @@ def test_nothing_is_let_go_while_an_owner_is_away() -> None:
     n4 = world.add_host()
     commit_at(world.hosts[0], join(n4))
     assert world.run_until(DONE_MS, lambda: world.learn_layout().phase == SETTLED)
-    giver = next(host for host in world.hosts if host.running.cleanup.remaining())
+    giver = next(host for host in world.hosts if host.running.services.cleanup.remaining())
     away = next(host for host in world.hosts[:3] if host is not giver)
     away.kill()
     world.run(10_000)
-    remaining = giver.running.cleanup.remaining()
+    remaining = giver.running.services.cleanup.remaining()
     assert remaining
     world.run(5000)
-    assert giver.running.cleanup.remaining() == remaining
+    assert giver.running.services.cleanup.remaining() == remaining
     away.start()
     check(world, operations, missing)
 
@@ -324,12 +326,12 @@ def test_a_transfer_is_a_task_with_an_estimate() -> None:
     world.run(4000)
     told = json.loads(world.ask(world.hosts[1], "DYN.TASK", "SHOW", "transfer-2-n4").reply)
     assert (told["state"], told["node"], told["partitions_done"]) == ("running", "n4", 0)
-    document = n4.running.transfers.document()
+    document = n4.running.services.transfers.document()
     assert document is not None
     left = document["keys"] - document["keys_done"]
     assert left / 200 <= document["eta_s"] <= left / 50
     assert world.run_until(DONE_MS, settled(world)), unfinished(world)
-    assert n4.running.transfers.document() is None
+    assert n4.running.services.transfers.document() is None
     tasks = json.loads(world.ask(world.hosts[1], "DYN.TASK", "LIST").reply)["tasks"]
     assert [(task["task"], task["state"], task["eta_s"]) for task in tasks] == [("transfer-2-n4", "done", 0)]
     assert tasks[0]["partitions_done"] == tasks[0]["partitions"]

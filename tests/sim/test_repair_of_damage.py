@@ -205,7 +205,7 @@ def test_damaged_hints_do_not_hold_up_the_others() -> None:
         host.running.state.records.cache.clear()
     counts = {host: host.running.state.hints.count(n4.id) for host in holders}
     for host in world.hosts[:3]:
-        host.running.mending._mend = lambda keys: _nothing()  # type: ignore[assignment]
+        host.running.services.mending._mend = lambda keys: _nothing()  # type: ignore[assignment]
     n4.start()
     assert world.run_until(10_000, lambda: all(host.running.state.hints.count(n4.id) <= 20 for host in holders)), counts
 

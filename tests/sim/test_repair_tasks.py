@@ -228,7 +228,7 @@ def test_a_leader_that_is_lost_in_a_job_is_replaced(hurt: str) -> None:
     plant(n3, everything(600, b"new"))
     begun = ask(world, n1, "DYN.REPAIR", "START")
     world.run(500)
-    assert n2.running.jobs._jobs
+    assert n2.running.services.jobs._jobs
     getattr(n2, hurt)()
     ended = wait(world, n1, begun)
     assert ended["state"] == "failed"
@@ -239,7 +239,7 @@ def test_a_leader_that_is_lost_in_a_job_is_replaced(hurt: str) -> None:
     assert wait(world, n1, ask(world, n1, "DYN.REPAIR", "START"))["state"] == "done"
     assert equal(world)
     world.run(20_000)
-    assert all(host.running.jobs._jobs == {} for host in world.hosts)
+    assert all(host.running.services.jobs._jobs == {} for host in world.hosts)
 
 
 def test_an_aborted_task_ends_and_so_do_its_jobs() -> None:
@@ -253,7 +253,7 @@ def test_an_aborted_task_ends_and_so_do_its_jobs() -> None:
     assert aborted["state"] == "aborted"
     world.run(3000)
     repaired = counted(world, "keys_repaired")
-    assert all(host.running.jobs._jobs == {} for host in world.hosts)
+    assert all(host.running.services.jobs._jobs == {} for host in world.hosts)
     world.run(10_000)
     assert counted(world, "keys_repaired") == repaired < 1000
     n1.kill()

@@ -174,7 +174,7 @@ def test_no_crash_is_taken_for_a_directory_that_was_set_back(seed: int, fsync: s
         host.start()
         assert world.run_until(20_000, world.at_peace)
     assert not set_aside
-    marks = [known.mark for host in world.hosts for known in host.running.lives._peers.values()]
+    marks = [known.mark for host in world.hosts for known in host.running.services.lives._peers.values()]
     assert fsync == "no" or (len(marks) == 6 and all(marks)), "nothing would have been found out"
 
 

@@ -15,10 +15,10 @@ from tests.sim.world import World
 
 def _shut_down(world: World, host: Host, within_ms: int) -> bool:
     """`host` is asked to stop, and its process ends as soon as it may; whether that was soon enough."""
-    host.deliver("operator", host.running.shutdown.begin)
+    host.deliver("operator", host.running.services.shutdown.begin)
     for _ in range(within_ms):
         world.run(1)
-        if host.running.shutdown.over:
+        if host.running.services.shutdown.over:
             host.stop()
             return True
     return False

@@ -51,7 +51,7 @@ def _owe(world: World, host: Host) -> None:
 
 def _review(world: World, host: Host) -> None:
     _owe_without_return(world, host, world.hosts[1])
-    host.running.hint_replay.review()
+    host.running.services.hint_replay.review()
     world.run(500)
     world.hosts[1].start()
 
@@ -71,7 +71,7 @@ def _repair(world: World, host: Host) -> None:
 
 def _clear(world: World, host: Host) -> None:
     node = host.running
-    host.deliver("hand", lambda: node.background.run_to_end("clearing", node.membership._clear))
+    host.deliver("hand", lambda: node.services.background.run_to_end("clearing", node.services.membership._clear))
 
 
 def _change_zone(world: World, host: Host) -> None:
@@ -79,7 +79,7 @@ def _change_zone(world: World, host: Host) -> None:
 
 
 def _enter(world: World, host: Host) -> None:
-    membership, layout = host.running.membership, host.running.state.layout
+    membership, layout = host.running.services.membership, host.running.state.layout
     assert layout is not None
     host.deliver(
         "hand",
@@ -118,7 +118,7 @@ TRIGGERS: dict[str, Callable[[World, Host], None]] = {
     "repair job": _repair,
     "verification": _repair,
     "repair job watch": _repair,
-    "shutdown": lambda world, host: host.deliver("operator", host.running.shutdown.begin),
+    "shutdown": lambda world, host: host.deliver("operator", host.running.services.shutdown.begin),
     "clearing": _clear,
     "layout entry": _enter,
     "layout merge": lambda world, host: _change_zone(world, world.hosts[1]),

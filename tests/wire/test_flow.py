@@ -14,13 +14,13 @@ BULK = 400 << 10
 class _Connection:
     """A client that sends in bulk."""
 
-    held = False
+    is_held = False
     unfinished = 0
     in_flight = False
 
-    def hold(self, held: bool) -> None:
+    def hold(self, is_held: bool) -> None:
         """As the flow says."""
-        self.held = held
+        self.is_held = is_held
 
     def is_idle(self) -> bool:
         """As the test has it."""
@@ -35,11 +35,11 @@ class _Shell:
     """What a flow asks of its server."""
 
     def __init__(self, members: int = 1) -> None:
-        self.config = Config(values_in_flight_bytes_max=SHARE * members)
-        self.node = SimpleNamespace(state=SimpleNamespace(layout=SimpleNamespace(members=range(members))))
+        config = Config(values_in_flight_bytes_max=SHARE * members)
+        state = SimpleNamespace(layout=SimpleNamespace(members=range(members)))
         self.now_s, self.backlog = 0.0, 0
         self.loop = SimpleNamespace(time=lambda: self.now_s)
-        self.flow = Flow(self)  # type: ignore[arg-type]
+        self.flow = Flow(self.loop, state, config, self.backlog_bytes)  # type: ignore[arg-type]
 
     def backlog_bytes(self) -> int:
         """As the test has it."""
@@ -60,10 +60,10 @@ def test_past_the_share_of_this_node_clients_wait_until_others_are_answered() ->
     shell, clients = _Shell(members=3), [_Connection() for _ in range(4)]
     for client in clients:
         shell.send(client)
-    assert [client.held for client in clients] == [False, False, True, True]
+    assert [client.is_held for client in clients] == [False, False, True, True]
     shell.answer(clients[0])
     shell.answer(clients[1])
-    assert not any(client.held for client in clients)
+    assert not any(client.is_held for client in clients)
     for client in clients[2:]:
         shell.answer(client)
     assert not shell.flow.is_in_use
@@ -74,7 +74,7 @@ def test_the_first_goes_on_whatever_is_taken() -> None:
     for _ in range(10):
         shell.flow.received(first, BULK)  # type: ignore[arg-type]
     shell.flow.received(second, BULK)  # type: ignore[arg-type]
-    assert not first.held and second.held
+    assert not first.is_held and second.is_held
 
 
 def test_a_first_that_sends_nothing_loses_its_place_and_one_in_flight_does_not() -> None:
@@ -87,7 +87,7 @@ def test_a_first_that_sends_nothing_loses_its_place_and_one_in_flight_does_not()
         shell.flow.review()
         shell.now_s += 2 * PATIENCE_S
         shell.flow.review()
-        assert second.held is in_flight
+        assert second.is_held is in_flight
 
 
 def test_what_waits_in_links_counts_and_who_has_gone_does_not() -> None:
@@ -95,14 +95,14 @@ def test_what_waits_in_links_counts_and_who_has_gone_does_not() -> None:
     shell.backlog = SHARE
     shell.send(first)
     shell.send(second)
-    assert second.held
+    assert second.is_held
     shell.backlog = 0
     shell.flow.review()
-    assert not second.held
+    assert not second.is_held
     shell.flow.gone(first)  # type: ignore[arg-type]
     shell.flow.gone(second)  # type: ignore[arg-type]
     shell.send(third, SHARE - 1)
-    assert not third.held
+    assert not third.is_held
 
 
 def test_a_request_that_comes_slowly_counts_as_it_grows() -> None:
@@ -113,4 +113,4 @@ def test_a_request_that_comes_slowly_counts_as_it_grows() -> None:
         shell.flow.half_sent(slow, pending)  # type: ignore[arg-type]
         assert shell.flow._held_bytes == pending
     shell.flow.received(other, BULK)  # type: ignore[arg-type]
-    assert other.held
+    assert other.is_held

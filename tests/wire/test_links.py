@@ -12,9 +12,11 @@ from protocol.peer_versions import OURS, introduced, welcomed
 from protocol.pieces import PIECE_START
 from server.core.base.config import Config
 from server.core.membership.copies import Way
+from server.core.node import Node
+from server.shell.context import Context
 from server.shell.introductions import Introductions
 from server.shell.links import Link
-from server.shell.server import Server
+from server.shell.peers import Peers
 from tests.core.commands.talking import make_node, member
 
 
@@ -56,9 +58,12 @@ class _Shell:
     def __init__(self) -> None:
         self.loop, self.config, self.told = _Loop(), Config(), list[str]()
         self._links: dict[str, Link] = {}
-        self.node = SimpleNamespace(
+        self.services = SimpleNamespace(
             membership=SimpleNamespace(introduction=lambda: ("c", "n1", 1, 2, 3)),
             addresses=SimpleNamespace(greeting=lambda peer: ("FOR", peer)),
+            process=SimpleNamespace(peer_links={}),
+        )
+        self.node = SimpleNamespace(
             connected=lambda peer, now_ms, can, view: self.told.append(
                 " ".join(["connected", peer, *map(bytes.decode, view)])
             ),
@@ -73,13 +78,9 @@ class _Shell:
     def schedule_turn(self) -> None:
         """There is none."""
 
-    def has_link(self, peer: str) -> bool:
-        """As the server does it."""
-        return Server.has_link(self, peer)  # type: ignore[arg-type]
-
     def link(self, answer: bytes = resp.OK, transport: _Transport | None = None) -> Link:
         """A link to n2 that has been opened, in place of the one before."""
-        link = self._links["n2"] = Link(self, "n2", "127.0.0.1:1")  # type: ignore[arg-type]
+        link = self._links["n2"] = Link(cast(Context, self), "n2", "127.0.0.1:1", self._links)
         link.connection_made(transport or _Transport())  # type: ignore[arg-type]
         link.data_received(answer)
         return link
@@ -122,19 +123,24 @@ class _Transport:
 
 def test_a_link_introduces_its_node_with_the_version_of_its_layout_and_says_whom_it_is_for() -> None:
     shell, transport = _Shell(), _Transport()
-    Link(shell, "n2", "127.0.0.1:1").connection_made(transport)  # type: ignore[arg-type]
+    Link(cast(Context, shell), "n2", "127.0.0.1:1", {}).connection_made(transport)  # type: ignore[arg-type]
     words = ("c", "n1", 1, 2, 3, "FOR", "n2", "PIECES", "MAX", 1, "CAN", "orderly,pieces,view,compares")
     assert transport.written == [resp.command(b"DYN.PEER", 1, *words)]
+
+
+def _context(node: Node, now_ms: int = 0) -> Context:
+    """What introductions ask of the shell around a real node."""
+    return cast(Context, SimpleNamespace(node=node, services=node.services, now_ms=lambda: now_ms))
 
 
 def test_who_comes_from_another_address_before_there_are_links_waits_for_them() -> None:
     """A node that has just started does not know yet whether the one at the address in its layout is alive."""
     peer = member(2)
     ways = {"way": Way.UNTRIED}
-    shell = SimpleNamespace(node=make_node(3), now_ms=lambda: 1, way_to=lambda peer: (False, ways["way"]))
-    shell.inbound_peers, shell.config = {}, Config()
-    introductions = Introductions(shell)  # type: ignore[arg-type]
-    layout = shell.node.state.layout
+    node = make_node(3)
+    peers = SimpleNamespace(way_to=lambda peer: (False, ways["way"]), inbound=SimpleNamespace(refusal=lambda peer: ""))
+    introductions = Introductions(_context(node, 1), cast(Peers, peers))
+    layout = node.state.layout
     assert layout is not None
     introduction = ["DYN.PEER", "1", layout.cluster, peer.id, "7", str(layout.epoch), "0", "FOR", member(1).id, "AT"]
     moved, same = ([word.encode() for word in (*introduction, address)] for address in ("10.9.9.9:1", peer.address))
@@ -146,8 +152,8 @@ def test_who_comes_from_another_address_before_there_are_links_waits_for_them() 
 
 
 def test_the_answer_to_an_introduction_tells_the_view_of_a_layout_to_who_reads_it() -> None:
-    introductions = Introductions(cast(Server, SimpleNamespace(node=make_node(3))))
-    view = [word.decode() for word in make_node(3).membership.views.words()]
+    introductions = Introductions(_context(make_node(3)), cast(Peers, None))
+    view = [word.decode() for word in make_node(3).services.membership.views.words()]
     older = introduced(b"1", [b"7", b"0", b"FOR", b"n1", b"PIECES"])
     assert older is not None and introductions.welcome(older) == b"+OK PIECES\r\n", "all that an older node takes"
     answer = introductions.welcome(OURS)
@@ -156,7 +162,7 @@ def test_the_answer_to_an_introduction_tells_the_view_of_a_layout_to_who_reads_i
     shell.link(answer, _Transport())
     assert shell.told == [" ".join(["connected n2", *view])]
     assert welcomed(answer[:-2]) is None, "it has not come whole"
-    fresh = Introductions(cast(Server, SimpleNamespace(node=make_node(0))))
+    fresh = Introductions(_context(make_node(0)), cast(Peers, None))
     told = welcomed(fresh.welcome(OURS))
     assert told is not None and not told.view
 

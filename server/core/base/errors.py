@@ -53,6 +53,7 @@ class QuorumUnreachable(CommandError):
 SYNTAX = "ERR syntax error"
 _SHOWN_BYTES = 128  # of a client's words, in an error
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
+BUSY = ErrorReply.of("BUSY this node has as many requests in flight as it is allowed to: try again later")
 NO_LAYOUT = ErrorReply.of("ERR this node is not part of a cluster yet: run `dyn cluster init` or `dyn up` first")
 
 

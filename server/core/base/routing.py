@@ -22,14 +22,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import Any
 
 from server.core.base.quorum import DoubleTally, Tally
 from server.core.ring.layout import TRANSFER, Layout
-
-if TYPE_CHECKING:
-    from server.core.requests.reads import ReadGroup
-    from server.core.requests.writes import WriteGroup
 
 
 class Plan:
@@ -58,8 +54,8 @@ class Plan:
         self.replicas = len(peers) + owned
         self.stand_ins = stand_ins
         self.absent = tuple(owner for owner, _ in stand_ins)
-        self.reading: dict[int, ReadGroup] = {}
-        self.writing: dict[int, WriteGroup] = {}
+        self.reading: dict[int, Any] = {}  # by quorum: the ReadGroup of this turn (requests/reads.py)
+        self.writing: dict[int, Any] = {}  # by quorum: the WriteGroup of this turn (requests/writes.py)
 
     def tally(self, wanted: int) -> Tally:
         """A tally of a request that wants `wanted` of the owners. One alone is enough of them all, in whichever row."""

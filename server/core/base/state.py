@@ -1,7 +1,7 @@
 """What the parts of a node share within a turn: settings, clock, records, layout, routes, links, and the turn's output.
 
 Theory. Each part (reads, writes, relays, questions) owns its table of rows in flight and nothing else; what all of them
-need stands here, so that no part knows another one. Output only gathers here: `Node.take` hands it out at the end of
+need stands here, so that no part knows another one. Output only gathers here: `Node.end_turn` hands it out at the end of
 the turn, after which the shell commits and only then speaks.
 """
 
@@ -16,7 +16,7 @@ from protocol.peer_versions import COMPARES, ORDERLY
 from server.core.base.clock import HybridClock
 from server.core.base.cluster_time import ClusterTime
 from server.core.base.config import Config
-from server.core.base.errors import NO_LAYOUT, ErrorReply
+from server.core.base.errors import BUSY, NO_LAYOUT, ErrorReply
 from server.core.base.hints import Hints
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.base.routing import Plan, Route, build_routes, no_routes
@@ -33,29 +33,51 @@ Item = bytes | int | str | Sequence[bytes]
 
 
 class State:
-    """The shared state of one node. `now_ms` is monotonic, and the same throughout a turn; `time_ms` is cluster time then,
-    in milliseconds since 1970: what keys expire by.
+    """The shared state of one node.
+
+    identity        id, member, actor, guest_actor, incarnation, config, rng
+    durable         records, hints: each change is in the batch of the turn. layout: membership.py stores its document in
+                    the turn in which it is adopted
+    from the layout members, read_quorum, write_quorum, route_shift, no_layout: computed in `adopt` and `leave`
+    from the layout routes, deletion_routes, routed_generation: computed in `reroute`, whenever the layout, liveness, a
+      and liveness  link or the room on a disk changes
+    peers           liveness, links, draining, full, last_message_ms, fences, orderly, comparing, backlogged: what
+                    messages and connections have told in this life of the process
+    this node       room, is_filling, lacks_records, synced_turn, fence
+    time            now_ms, time_ms, wall_offset_ms, has_time, clock, cluster_time
+    limits          in_flight, parked, clients_queued, requests_max, refusal
+    output          messages, trailing, kept, ready: gathered in a turn, and handed out at its end (outbox.py)
+    flags           sync_wanted, cleanup_due, held_for_time: one part asks another one for work
+    counters        statistics, unexpected
+
+    `now_ms` is monotonic, and the same throughout a turn; `time_ms` is cluster time then, in milliseconds since 1970: what
+    keys expire by.
 
     What this node learned up to the reading `fence` of its clock must not be sent or stored as a record any more, unless
     it is stored here (see collection.py): whoever reads records into memory compares before using them in a later turn.
     """
 
-    clients_queued = 0  # connections with commands that may begin, see shell/admission.py
-    parked = 0  # commands that wait for others of their connection
-    room: int = FOR_WRITES  # on this node's disk
-    fence = 0
-    now_ms = 0
+    # From the layout
     read_quorum = 1
     write_quorum = 1
-    has_time = False  # keys may be judged by `time_ms`, and dots made
     routed_generation = -1  # of `liveness`, when the routes were computed
-    members: frozenset[str] = frozenset()  # ids of the layout: nobody else is listened to; never iterated
-    in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
-    no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
-    synced_turn = 0  # all turns up to this one are on the disk
+    # This node
+    room: int = FOR_WRITES  # on this node's disk
     is_filling = False  # this node has lost its disk and has not got everything back yet (filling.py)
     lacks_records = False  # and it knows that others have more: what it does not hold is no vote
+    synced_turn = 0  # all turns up to this one are on the disk
+    fence = 0
+    # Time
+    now_ms = 0
+    has_time = False  # keys may be judged by `time_ms`, and dots made
+    # Limits
+    in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
+    parked = 0  # commands that wait for others of their connection
+    clients_queued = 0  # connections with commands that may begin, see shell/admission.py
+    # Flags
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
+    cleanup_due = True  # there may be records here that this node does not keep (cleanup.py)
+    held_for_time = False  # commands of clients or relays wait for cluster time
 
     def __init__(
         self,
@@ -74,38 +96,49 @@ class State:
         self.actor = actor
         self.guest_actor = rng.randbytes(ACTOR_BYTES)  # for keys that this node does not own, see `forget_guest`
         self.config = config
-        self.clock = clock
-        self.records = records
-        self.liveness = liveness
         self.rng = rng
         self.incarnation = incarnation
+        self.requests_max = config.requests_in_flight_max
+        self.refusal: ErrorReply = BUSY  # of commands, while more than `requests_max` requests are in flight
+        self.clock = clock
         self.cluster_time = cluster_time
         self.time_ms = self.wall_offset_ms = cluster_time.offset_ms  # the offset: our wall clock less the monotonic one
+        self.statistics = Statistics()
+        self.records = records
+        self.hints = Hints(records, self.statistics, config.hints_bytes_max)
+        self.unexpected = Unexpected(records, self.statistics, member.name)
+        records.listeners.unmergeable.append(self.unexpected.note_unmergeable)
+        self.liveness = liveness
         self.layout: Layout | None = None
+        self.members: frozenset[str] = frozenset()  # ids: nobody else is listened to; never iterated
+        self.no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
+        self.route_shift = SLOT_BITS
         self.routes: list[Route] = no_routes()
         self.deletion_routes = self.routes  # of commands that delete: another list while some disk is full
-        self.route_shift = SLOT_BITS
-        self.links: set[str] = set()  # peers that we have a connection to; asked for membership, never iterated
-        self.draining: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
-        self.full: dict[str, int] = {}  # peers that have no room for writes on their disks, and what they have room for
-        self.heard_ms: dict[str, int] = {}  # when anything last came from a peer
-        self.ready: list[Session] = []
-        self.statistics = Statistics()
-        self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
-        self.hints = Hints(records, self.statistics, config.hints_bytes_max)
-        self.kept: dict[str, list[int]] = {}  # groups of a peer that are stored here, to be confirmed at leisure
         self._begin_peers()
+        self._begin_output()
         # Numbers go on rising over restarts, so an answer to a request of a former life never meets one of this life.
         self._next_number = incarnation << 20
 
     def _begin_peers(self) -> None:
-        self.unexpected = Unexpected(self.records, self.statistics, self.member.name)
-        self.records.on_unmergeable = self.unexpected.note_unmergeable
+        """What this life of the process knows of peers, besides liveness. Nothing yet."""
+        self.links: set[str] = set()  # peers that we have a connection to; asked for membership, never iterated
+        self.draining: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
+        self.full: dict[str, int] = {}  # peers that have no room for writes on their disks, and what they have room for
+        self.last_message_ms: dict[str, int] = {}  # when the last message came from a peer
+        self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
         self.orderly: dict[str, None] = {}  # peers that have chains.py and short digests (reads.py)
         self.comparing: dict[str, None] = {}  # peers that answer reads key by key (comparison.py)
+        self.backlogged: dict[str, None] = {}  # peers that more large messages wait for than they take
+
+    def _begin_output(self) -> None:
+        """What a turn gathers for its end."""
         self.messages: dict[str, list[bytes]] = {}
         self.trailing: dict[str, list[bytes]] = {}  # messages, however small, that must not pass large ones
-        self.backlogged: dict[str, None] = {}  # peers that more large messages wait for than they take
+        self.kept: dict[
+            str, list[int]
+        ] = {}  # groups of a peer that are stored here, to be confirmed with the next tick
+        self.ready: list[Session] = []  # sessions that got replies
 
     def at(self, now_ms: int) -> None:
         """HOT. It is `now_ms` now; the hybrid clock follows, so that a node that has slept writes with no old reading."""
@@ -182,6 +215,7 @@ class State:
     def adopt(self, layout: Layout) -> None:
         """From now on `layout` rules. The caller has stored it with this turn's batch."""
         self.layout = layout
+        self.cleanup_due = True
         self.members = frozenset(member.id for member in layout.members)
         for member in layout.members:
             if member.id == self.id:  # as operators have it; where it listens it knows best itself
@@ -198,12 +232,21 @@ class State:
     def leave(self) -> None:
         """From now on there is no layout. The caller has stored that with this turn's batch."""
         self.layout = None
+        self.cleanup_due = True
         self.members = frozenset()
         self.routes = self.deletion_routes = no_routes()
         self.route_shift = SLOT_BITS
         self.liveness.set_members([], self.now_ms)
         self.cluster_time.set_members([])
         self.follow_time()
+
+    def refuse_clients(self, refusal: ErrorReply) -> None:
+        """From now on clients' commands that need data are refused, those that wait for others included."""
+        self.requests_max, self.refusal = -1, refusal
+
+    def serve_clients(self) -> None:
+        """Ends `refuse_clients`: commands are taken again, as many as are allowed."""
+        self.requests_max, self.refusal = self.config.requests_in_flight_max, BUSY
 
     def reroute(self) -> None:
         """Liveness or the layout has changed: compute the routes anew."""

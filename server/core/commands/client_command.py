@@ -8,7 +8,6 @@ connection. Connections of other nodes are no clients and are not listed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from protocol import resp
 from server.core.base.errors import SYNTAX, CommandError
@@ -17,9 +16,7 @@ from server.core.commands.arguments import integer
 from server.core.commands.containers import container
 from server.core.commands.shapes import named, session_of, show, word
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
-
-if TYPE_CHECKING:
-    from server.core.node import Node
+from server.core.services.services import Services
 
 _TYPES = (b"normal", b"master", b"slave", b"replica", b"pubsub")
 
@@ -47,26 +44,26 @@ def describe(session: Session, now_ms: int) -> str:
     return " ".join(fields)
 
 
-def open_sessions(node: Node) -> list[Session]:
+def open_sessions(services: Services) -> list[Session]:
     """The clients of this node, but for those that were killed, or have said QUIT, and go at the end of the turn."""
-    return [session for session in node.sessions.values() if not session.closing]
+    return [session for session in services.clients.sessions.values() if not session.closing]
 
 
-def _id(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _id(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.integer(session_of(sink).id)
 
 
-def _setname(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _setname(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     session_of(sink).name = checked_attribute(args[2], "Client names")
     return resp.OK
 
 
-def _getname(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _getname(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     name = session_of(sink).name
     return resp.bulk(name) if name else resp.null(sink.resp3)
 
 
-def _setinfo(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _setinfo(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLIENT SETINFO LIB-NAME name | LIB-VER version."""
     session, option = session_of(sink), args[2].lower()
     if option not in (b"lib-name", b"lib-ver"):
@@ -79,14 +76,14 @@ def _setinfo(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.OK
 
 
-def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return resp.verbatim(describe(session_of(sink), node.state.now_ms), sink.resp3)
+def _info(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return resp.verbatim(describe(session_of(sink), services.state.now_ms), sink.resp3)
 
 
-def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLIENT LIST [TYPE type] [ID id …]."""
     rest = args[2:]
-    wanted = open_sessions(node)
+    wanted = open_sessions(services)
     if rest:
         option = rest[0].upper()
         if option == b"TYPE" and len(rest) == 2:
@@ -98,7 +95,7 @@ def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
             wanted = [present[wanted_id] for wanted_id in ids if wanted_id in present]
         else:
             raise CommandError(SYNTAX)
-    return resp.verbatim("".join([describe(session, node.state.now_ms) for session in wanted]), sink.resp3)
+    return resp.verbatim("".join([describe(session, services.state.now_ms) for session in wanted]), sink.resp3)
 
 
 def _checked_type(name: bytes) -> bytes:
@@ -107,10 +104,10 @@ def _checked_type(name: bytes) -> bytes:
     return name.lower()
 
 
-def _toggle(field: str) -> Callable[[Node, Sink, int, list[bytes]], bytes]:
+def _toggle(field: str) -> Callable[[Services, Sink, int, list[bytes]], bytes]:
     """CLIENT NO-EVICT ON|OFF, CLIENT NO-TOUCH ON|OFF. Nothing is evicted here; CLIENT LIST shows what was asked for."""
 
-    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
         setattr(session_of(sink), field, _on_or_off(args[2]))
         return resp.OK
 
@@ -123,10 +120,10 @@ def _on_or_off(value: bytes) -> bool:
     return value.upper() == b"ON"
 
 
-def _kill(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _kill(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLIENT KILL address:port: OK. CLIENT KILL filter value …: how many matched every filter and were killed."""
     if len(args) == 3:
-        if not _kill_those(node, [_address_is(args[2])], None):
+        if not _kill_those(services, [_address_is(args[2])], None):
             raise CommandError("ERR No such client")
         return resp.OK
     if len(args) % 2:
@@ -139,16 +136,16 @@ def _kill(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
                 raise CommandError(SYNTAX)
             spared = session_of(sink) if value.upper() == b"YES" else None
         else:
-            conditions.append(_condition(option.upper(), value, node.state.now_ms))
-    return resp.integer(_kill_those(node, conditions, spared))
+            conditions.append(_condition(option.upper(), value, services.state.now_ms))
+    return resp.integer(_kill_those(services, conditions, spared))
 
 
-def _kill_those(node: Node, conditions: list[Condition], spared: Session | None) -> int:
+def _kill_those(services: Services, conditions: list[Condition], spared: Session | None) -> int:
     killed = 0
-    for session in open_sessions(node):
+    for session in open_sessions(services):
         if session is not spared and all(holds(session) for holds in conditions):
             killed += 1
-            node.kill_session(session)
+            services.clients.kill(session)
     return killed
 
 
@@ -187,7 +184,7 @@ def _positive(value: bytes, no_number: str, too_small: str) -> int:
     return number
 
 
-def _reply(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _reply(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLIENT REPLY ON|OFF|SKIP. A reply that the client does not want is made (P5), and goes no further."""
     session, mode = session_of(sink), args[2].upper()
     if mode == b"ON":
@@ -201,14 +198,14 @@ def _reply(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.OK
 
 
-def _tracking(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _tracking(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLIENT TRACKING OFF, which is always so."""
     if _on_or_off(args[2]):
         raise CommandError("ERR CLIENT TRACKING is not supported: this server sends no invalidation messages")
     return resp.OK
 
 
-def _trackinginfo(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _trackinginfo(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLIENT TRACKINGINFO: what an untracked connection of Redis answers."""
     fields = {
         "flags": resp.set_([word("off")], sink.resp3),
@@ -218,14 +215,14 @@ def _trackinginfo(node: Node, sink: Sink, number: int, args: list[bytes]) -> byt
     return named(fields, sink.resp3)
 
 
-def _caching(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _caching(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLIENT CACHING YES|NO: not outside tracking, as in Redis."""
     raise CommandError(
         "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
     )
 
 
-def _getredir(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _getredir(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLIENT GETREDIR: -1, tracking is off."""
     return resp.integer(-1)
 

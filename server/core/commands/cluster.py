@@ -10,7 +10,7 @@ Source: https://redis.io/docs/latest/commands/?group=cluster
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from protocol import resp
 from protocol.slots import SLOTS, key_slot
@@ -35,17 +35,15 @@ from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
 from server.core.records import versions
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX, may_go_on
 from server.core.records.versions import DamagedRecord
+from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
-
-if TYPE_CHECKING:
-    from server.core.node import Node
 
 
 def _viewer(reply: Callable[[View, bool], bytes], without_layout: Callable[[bool], bytes]) -> Handler:
     """The handler of a subcommand that answers out of the present view."""
 
-    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-        view = view_of(node.state)
+    def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+        view = view_of(services.state)
         return without_layout(sink.resp3) if view is None else reply(view, sink.resp3)
 
     return handle
@@ -55,31 +53,31 @@ def _no_ranges(resp3: bool) -> bytes:
     return resp.array([])
 
 
-def _nodes(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _nodes(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLUSTER NODES; a node without a layout knows of itself alone."""
-    view = view_of(node.state)
+    view = view_of(services.state)
     if view is not None:
         return nodes_reply(view, sink.resp3)
-    member = node.state.member
+    member = services.state.member
     host, port = host_and_port(member.address)
     return resp.verbatim(f"{node_id(member.id)} {host}:{port}@{port} myself,master - 0 0 0 connected\n", sink.resp3)
 
 
-def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return info_reply(view_of(node.state), sink.resp3)
+def _info(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return info_reply(view_of(services.state), sink.resp3)
 
 
-def _myid(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return word(node_id(node.state.id))
+def _myid(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return word(node_id(services.state.id))
 
 
-def _keyslot(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _keyslot(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.integer(key_slot(args[2]))
 
 
-def _live_keys(node: Node, slot: int, limit: int) -> Generator[Step, Any, list[bytes]]:
+def _live_keys(services: Services, slot: int, limit: int) -> Generator[Step, Any, list[bytes]]:
     """Up to `limit` live keys of a slot that this node stores, in the order in which they are stored."""
-    state = node.state
+    state = services.state
     start, end, page_keys = SLOT_PREFIX[slot], SLOT_PREFIX[slot + 1], state.config.scan_page_keys
     found: list[bytes] = []
     while True:
@@ -94,58 +92,59 @@ def _live_keys(node: Node, slot: int, limit: int) -> Generator[Step, Any, list[b
         if len(found) >= limit or not may_go_on(page, page_keys):
             return found
         start = page[-1][0] + b"\0"
-        yield next_turn(node)
+        yield next_turn(services)
 
 
-def _countkeysinslot(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
+def _countkeysinslot(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
     """CLUSTER COUNTKEYSINSLOT slot: live keys that this node stores; reads them all if some of them expire."""
     slot = integer(args[2])
     if not 0 <= slot < SLOTS:
         raise CommandError("ERR Invalid slot")
-    records = node.state.records
+    records = services.state.records
     if not records.trees.expiring[slot] and not records.is_spoilt(slot, slot + 1):
         return resp.integer(records.trees.live[slot])
 
     def steps() -> Steps:
-        return resp.integer(len((yield from _live_keys(node, slot, 1 << 63))))
+        return resp.integer(len((yield from _live_keys(services, slot, 1 << 63))))
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
     return None
 
 
-def _getkeysinslot(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def _getkeysinslot(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """CLUSTER GETKEYSINSLOT slot count: up to `count` live keys that this node stores."""
     slot, count = integer(args[2]), integer(args[3])
     if not 0 <= slot < SLOTS or count < 0:
         raise CommandError("ERR Invalid slot or number of keys")
 
     def steps() -> Steps:
-        return resp.array([resp.bulk(key) for key in (yield from _live_keys(node, slot, count))])
+        return resp.array([resp.bulk(key) for key in (yield from _live_keys(services, slot, count))])
 
-    node.run_steps(steps(), sink, number)
-
-
-def _links(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLUSTER LINKS: a connection in each direction a peer, as the shell knows them."""
-    return resp.array([link_reply(link, node.state.wall_offset_ms or 0, sink.resp3) for link in node.peer_links()])
+    services.run_steps(steps(), sink, number)
 
 
-def _check_known(node: Node, wanted: bytes) -> None:
-    state = node.state
+def _links(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLUSTER LINKS: the open connections to other nodes and from them."""
+    offset_ms, links = services.state.wall_offset_ms, services.process.peer_links.values()
+    return resp.array([link_reply(link, offset_ms, sink.resp3) for link in links])
+
+
+def _check_known(services: Services, wanted: bytes) -> None:
+    state = services.state
     members = state.layout.members if state.layout is not None else (state.member,)
     if wanted not in [node_id(member.id).encode() for member in members]:
         raise CommandError(f"ERR Unknown node {show(wanted)}")
 
 
-def _replicas(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _replicas(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLUSTER REPLICAS node-id: none, for every node takes writes."""
-    _check_known(node, args[2])
+    _check_known(services, args[2])
     return resp.array([])
 
 
-def _count_failure_reports(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _count_failure_reports(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLUSTER COUNT-FAILURE-REPORTS node-id: none, for a node judges by what it has seen itself."""
-    _check_known(node, args[2])
+    _check_known(services, args[2])
     return resp.integer(0)
 
 
@@ -181,7 +180,7 @@ _REFUSALS: dict[str, tuple[int, str, str]] = {
 
 
 def _refusal(name: str, arity: int, arguments: str, instead: str) -> CommandSpec:
-    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
         raise CommandError(f"ERR CLUSTER {name.upper()} is not supported: {instead}")
 
     return CommandSpec(

@@ -23,6 +23,7 @@ from server.core.base.state import State
 from server.core.commands.shapes import named, word
 from server.core.liveness.liveness import State as Liveness
 from server.core.ring.layout import Layout, Member
+from server.core.services.process import PeerLink
 
 _ID_DIGITS = 40
 _VIEWS_KEPT = 16  # two protocols, and in a simulation several nodes in one process
@@ -140,24 +141,16 @@ def nodes_reply(view: View, resp3: bool) -> bytes:
     return resp.verbatim("".join(lines), resp3)
 
 
-class PeerLink(NamedTuple):
-    """A connection between this node and a peer: `to` it or `from` it."""
-
-    direction: str
-    peer: str
-    made_ms: int
-    unsent_bytes: int
-
-
 def link_reply(link: PeerLink, wall_offset_ms: int, resp3: bool) -> bytes:
-    """An element of CLUSTER LINKS; `made_ms` plus `wall_offset_ms` is the time since 1970."""
+    """An element of CLUSTER LINKS; `created_ms` plus `wall_offset_ms` is the time since 1970."""
+    unsent_bytes = link.unsent_bytes()
     fields: dict[resp.Value, resp.Value] = {
         "direction": link.direction,
         "node": node_id(link.peer),
-        "create-time": link.made_ms + wall_offset_ms,
-        "events": "rw" if link.unsent_bytes else "r",
-        "send-buffer-allocated": link.unsent_bytes,
-        "send-buffer-used": link.unsent_bytes,
+        "create-time": link.created_ms + wall_offset_ms,
+        "events": "rw" if unsent_bytes else "r",
+        "send-buffer-allocated": unsent_bytes,
+        "send-buffer-used": unsent_bytes,
     }
     return resp.encode(fields, resp3)
 

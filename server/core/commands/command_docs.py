@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING
 
 from protocol import resp
 from server.core.base.errors import SYNTAX, CommandError
@@ -20,26 +19,19 @@ from server.core.base.sinks import Sink
 from server.core.commands.command_arguments import encode_arguments, parse_usage
 from server.core.commands.containers import helper
 from server.core.commands.glob import glob_of
+from server.core.commands.registry import find_command, listed_commands
 from server.core.commands.shapes import named, show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
-
-if TYPE_CHECKING:
-    from server.core.node import Node
+from server.core.services.services import Services
 
 # The categories there are here, in Redis' order.
 _CATEGORIES = ("keyspace", "read", "write", "string", "admin", "fast", "slow", "dangerous", "connection")
 
 
-def _table() -> tuple[CommandSpec, ...]:
-    from server.core.commands.table import COMMANDS  # the table is made of this module's commands, too
-
-    return COMMANDS
-
-
 @cache
 def _by_name() -> dict[bytes, CommandSpec]:
     """All commands and subcommands (`client|list`) by their name in lower case."""
-    return {spec.name.encode(): spec for top in _table() for spec in (top, *top.subcommands)}
+    return {spec.name.encode(): spec for top in listed_commands() for spec in (top, *top.subcommands)}
 
 
 def flags_of(spec: CommandSpec) -> list[str]:
@@ -133,23 +125,23 @@ def _found(names: Sequence[bytes]) -> list[CommandSpec | None]:
 
 @cache
 def _all_info(resp3: bool) -> bytes:
-    return resp.array([_info_entry(spec, resp3) for spec in _table()])
+    return resp.array([_info_entry(spec, resp3) for spec in listed_commands()])
 
 
 @cache
 def _all_docs(resp3: bool) -> bytes:
-    return resp.map_([_docs_entry(spec, resp3) for spec in _table()], resp3)
+    return resp.map_([_docs_entry(spec, resp3) for spec in listed_commands()], resp3)
 
 
-def _command(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _command(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return _all_info(sink.resp3)
 
 
-def _count(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return resp.integer(len(_table()))
+def _count(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return resp.integer(len(listed_commands()))
 
 
-def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _info(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """COMMAND INFO [name …]: null for a name that is none."""
     if len(args) == 2:
         return _all_info(sink.resp3)
@@ -157,14 +149,14 @@ def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.array(entries)
 
 
-def _docs(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _docs(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """COMMAND DOCS [name …]: nothing for a name that is none."""
     if len(args) == 2:
         return _all_docs(sink.resp3)
     return resp.map_([_docs_entry(spec, sink.resp3) for spec in _found(args[2:]) if spec is not None], sink.resp3)
 
 
-def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """COMMAND LIST [FILTERBY MODULE name|ACLCAT category|PATTERN pattern]."""
     specs = list(_by_name().values())
     if len(args) > 2:
@@ -172,7 +164,7 @@ def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
             raise CommandError(SYNTAX)
         by, wanted = args[3].upper(), args[4].lower()
         if by == b"PATTERN":
-            matches = glob_of(wanted, node.state.config).matches
+            matches = glob_of(wanted, services.state.config).matches
             specs = [spec for spec in specs if matches(spec.name.encode())]
         elif by == b"ACLCAT":
             specs = [spec for spec in specs if show(wanted) in categories_of(spec)]
@@ -185,8 +177,6 @@ def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
 
 def _called(call: list[bytes]) -> CommandSpec:
     """The command that `call` calls well, and that has keys. Raises CommandError."""
-    from server.core.commands.table import find_command  # as in _table
-
     spec = find_command(call)
     if spec is None or spec.name.encode() not in _by_name():
         raise CommandError("ERR Invalid command specified")
@@ -197,13 +187,13 @@ def _called(call: list[bytes]) -> CommandSpec:
     return spec
 
 
-def _getkeys(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _getkeys(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """COMMAND GETKEYS command argument …: the keys among its arguments."""
     call = args[2:]
     return resp.array([resp.bulk(key) for key in _called(call).keys_of(call)])
 
 
-def _getkeysandflags(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _getkeysandflags(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """COMMAND GETKEYSANDFLAGS command argument …: the keys among its arguments, and what the call does with them."""
     call = args[2:]
     spec = _called(call)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING
 
 from protocol import resp
 from server.core.base.config import Config
@@ -20,10 +19,7 @@ from server.core.commands.containers import container
 from server.core.commands.glob import glob_of
 from server.core.commands.shapes import named, show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
-
-if TYPE_CHECKING:
-    from server.core.node import Node
-
+from server.core.services.services import Services
 
 _SHELL_FACTS = ("bind", "dir", "port")
 
@@ -57,9 +53,9 @@ def _as_text(value: object) -> str:
     return str(value)
 
 
-def _get(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _get(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CONFIG GET pattern …: each setting once, whichever patterns match it; a plain name comes back as it was written."""
-    known = settings(node.state.config, node.facts)
+    known = settings(services.state.config, services.process.facts)
     found: dict[str, bytes] = {}
     for asked in args[2:]:
         name = show(asked)
@@ -67,7 +63,7 @@ def _get(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
             if name.lower() in known and name.lower() not in [other.lower() for other in found]:
                 found[name] = word(known[name.lower()])
             continue
-        pattern = glob_of(asked.lower(), node.state.config)
+        pattern = glob_of(asked.lower(), services.state.config)
         given = {other.lower() for other in found}
         for other, value in known.items():
             if other not in given and pattern.matches(other.encode()):
@@ -75,18 +71,18 @@ def _get(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return named(found, sink.resp3)
 
 
-def _set(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _set(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     raise CommandError("ERR CONFIG SET is not supported: settings come from the node's config file, read at its start")
 
 
-def _rewrite(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _rewrite(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     raise CommandError("ERR CONFIG REWRITE is not supported: this server never changes its config file")
 
 
-def _resetstat(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _resetstat(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CONFIG RESETSTAT. The object stays the same: others hold it."""
     for field in fields(Statistics):
-        setattr(node.state.statistics, field.name, field.default)
+        setattr(services.state.statistics, field.name, field.default)
     return resp.OK
 
 

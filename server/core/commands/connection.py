@@ -18,8 +18,6 @@ POST and Host: stand in every such request, and no client says them: whoever doe
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from protocol import resp
 from server.core.base.config import Config
 from server.core.base.errors import SYNTAX, CommandError
@@ -29,9 +27,7 @@ from server.core.commands.client_command import CLIENT, checked_attribute
 from server.core.commands.containers import container
 from server.core.commands.shapes import session_of, show
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
-
-if TYPE_CHECKING:
-    from server.core.node import Node
+from server.core.services.services import Services
 
 REDIS_VERSION = "7.2.0"
 USER = b"default"
@@ -44,18 +40,18 @@ _NO_PASSWORD = (
 )
 
 
-def _ping(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _ping(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """PING [message]."""
     if len(args) > 2:
         raise CommandError("ERR wrong number of arguments for 'ping' command")
     return resp.PONG if len(args) == 1 else resp.bulk(args[1])
 
 
-def _echo(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _echo(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.bulk(args[1])
 
 
-def _hello(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _hello(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """HELLO [2|3 [AUTH user password] [SETNAME name]]: nothing changes unless all of it is right."""
     session = session_of(sink)
     resp3, name = session.resp3, session.name
@@ -76,7 +72,7 @@ def _hello(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
         else:
             raise CommandError(f"ERR Syntax error in HELLO option '{show(rest[0])}'")
     session.resp3, session.name = resp3, name
-    return _greeting(session, node.state.config)
+    return _greeting(session, services.state.config)
 
 
 def redis_mode(config: Config) -> str:
@@ -103,7 +99,7 @@ def _log_in(user: bytes) -> None:
         raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
 
 
-def _auth(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _auth(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """AUTH [user] password."""
     if len(args) == 2:
         raise CommandError(_NO_PASSWORD)
@@ -113,7 +109,7 @@ def _auth(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.OK
 
 
-def _select(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _select(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """SELECT 0. There is one database, as `CONFIG GET databases` says, so this is what a Redis with one answers."""
     index = integer(args[1])
     if not -(1 << 31) <= index < 1 << 31:
@@ -123,12 +119,12 @@ def _select(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.OK
 
 
-def _quit(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    node.kill_session(session_of(sink))
+def _quit(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    services.clients.kill(session_of(sink))
     return resp.OK
 
 
-def _reset(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _reset(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """RESET: the connection as it was when it was new, but for the library's name, which has not changed."""
     session = session_of(sink)
     session.name = b""
@@ -138,20 +134,20 @@ def _reset(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return _RESET
 
 
-def _ok(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _ok(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.OK
 
 
-def _whoami(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _whoami(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     return resp.bulk(USER)
 
 
-def _refuse_http(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _refuse_http(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """A line of HTTP: nothing behind it is run, and there is no reply to it."""
     session = session_of(sink)
-    node.state.statistics.http_refused += 1
-    node.http_refused_from = session.address
-    node.kill_session(session)
+    services.state.statistics.http_refused += 1
+    services.process.http_refused_from = session.address
+    services.clients.kill(session)
     return b""
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from protocol import resp
 from server.core.base.sinks import Sink
 from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
-
-if TYPE_CHECKING:
-    from server.core.node import Node
+from server.core.services.services import Services
 
 
-def _never(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _never(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     raise AssertionError("of a container only the subcommands run")
 
 
@@ -62,4 +59,4 @@ def _helping(name: str, subcommands: tuple[CommandSpec, ...], lines: Sequence[st
         told.append(f"    {spec.summary}")
     told += ["HELP", "    Prints this help."]
     reply = resp.array([resp.simple(line) for line in told])
-    return lambda node, sink, number, args: reply
+    return lambda services, sink, number, args: reply

@@ -7,8 +7,6 @@ whatever is there. Nothing is ever lost to a race: at worst there is one sibling
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from protocol import resp
 from protocol.bounds import COUNTER_MAX
 from protocol.tokens import BadContext, decode_context, encode_context
@@ -20,27 +18,25 @@ from server.core.commands.spec import ALONE, READ, WRITE, CommandSpec
 from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.core.records.versions import Clock, ForeignDot
-
-if TYPE_CHECKING:
-    from server.core.node import Node
+from server.core.services.services import Services
 
 _EXPIRIES = (b"EX", b"PX", b"EXAT", b"PXAT")
 _RESOLVE = "read them with DYN.GET and write with the CONTEXT that it answers, or SET the key"
 
 
-def _replicas(node: Node) -> int:
-    layout = node.state.layout
+def _replicas(services: Services) -> int:
+    layout = services.state.layout
     return layout.effective_n if layout is not None else 1
 
 
-def dyn_get(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def dyn_get(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """DYN.GET key [R n]: [context, [value, …]]; the context is null when nothing was ever stored."""
     found = options(args[2:], (), (b"R",))
-    wanted = quorum(found[b"R"], "R", _replicas(node)) if b"R" in found else 0
-    route = node.route(args[1])
+    wanted = quorum(found[b"R"], "R", _replicas(services)) if b"R" in found else 0
+    route = services.route(args[1])
     reader = route.reader_for(sink.relayed)
     if reader is not None:
-        node.relays.forward(sink, number, args, reader)
+        services.relays.forward(sink, number, args, reader)
         return
     key = args[1]
 
@@ -50,17 +46,19 @@ def dyn_get(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         values = [resp.bulk(s.value) for s in versions.siblings_of(record) if s.is_live(now_ms)]
         return resp.array([resp.bulk(encode_context(key, versions.clock_of(record))), resp.array(values)])
 
-    node.reads.start(route.read_plan, storage_key_of(key), finish, sink, number, wanted)
+    services.reads.start(route.read_plan, storage_key_of(key), finish, sink, number, wanted)
 
 
-def _context(node: Node, key: bytes, token: bytes) -> Clock:
+def _context(services: Services, key: bytes, token: bytes) -> Clock:
     try:
         context = decode_context(key, token)
     except BadContext as error:
         raise CommandError(f"BADCONTEXT {error}") from error
-    clock = node.state.clock
+    clock = services.state.clock
     for actor, counter in context:
-        if counter > COUNTER_MAX or (counter > clock.last and actor in (node.state.actor, node.state.guest_actor)):
+        if counter > COUNTER_MAX or (
+            counter > clock.last and actor in (services.state.actor, services.state.guest_actor)
+        ):
             raise CommandError("BADCONTEXT the token speaks of writes that were never made")
         # Our clock passes what the writer has seen, so that the write that follows gets the greater counter. Dots from far
         # in the future, made by a clock that was wrong, are superseded all the same, and no clock follows them.
@@ -68,31 +66,33 @@ def _context(node: Node, key: bytes, token: bytes) -> Clock:
     return context
 
 
-def _dyn_write(node: Node, sink: Sink, number: int, args: list[bytes], value: bytes, kind: int, rest: int) -> None:
+def _dyn_write(
+    services: Services, sink: Sink, number: int, args: list[bytes], value: bytes, kind: int, rest: int
+) -> None:
     key = args[1]
     found = options(args[rest:], (), (b"CONTEXT", b"W", *(_EXPIRIES if kind == versions.VALUE else ())))
     if sum(unit in found for unit in _EXPIRIES) > 1:
         raise CommandError(SYNTAX)
-    check_sizes(key, value, node.state.config)
-    wanted = quorum(found[b"W"], "W", _replicas(node)) if b"W" in found else 0
-    context = _context(node, key, found[b"CONTEXT"]) if b"CONTEXT" in found else ()
+    check_sizes(key, value, services.state.config)
+    wanted = quorum(found[b"W"], "W", _replicas(services)) if b"W" in found else 0
+    context = _context(services, key, found[b"CONTEXT"]) if b"CONTEXT" in found else ()
     expires_at_ms = 0
     for unit in _EXPIRIES:
         if unit in found:
-            expires_at_ms = expiry_ms(unit, found[unit], node.state.time_ms, args[0].decode().lower())
-    coordinator = node.route(key, kind == versions.TOMBSTONE).coordinator_for(sink.relayed)
+            expires_at_ms = expiry_ms(unit, found[unit], services.state.time_ms, args[0].decode().lower())
+    coordinator = services.route(key, kind == versions.TOMBSTONE).coordinator_for(sink.relayed)
     if coordinator is not None:
-        node.relays.forward(sink, number, args, coordinator)
+        services.relays.forward(sink, number, args, coordinator)
         return
-    _write_beside(node, sink, number, key, versions.Sibling(b"", 0, expires_at_ms, kind, value), context, wanted)
+    _write_beside(services, sink, number, key, versions.Sibling(b"", 0, expires_at_ms, kind, value), context, wanted)
 
 
 def _write_beside(
-    node: Node, sink: Sink, number: int, key: bytes, sibling: versions.Sibling, context: Clock, wanted: int
+    services: Services, sink: Sink, number: int, key: bytes, sibling: versions.Sibling, context: Clock, wanted: int
 ) -> None:
-    state = node.state
-    plan = node.route(key, sibling.kind == versions.TOMBSTONE).plan
-    group = node.writes.group_for(plan, sink, wanted)
+    state = services.state
+    plan = services.route(key, sibling.kind == versions.TOMBSTONE).plan
+    group = services.writes.group_for(plan, sink, wanted)
     storage_key = storage_key_of(key)
     old = state.records.get(storage_key)
     _, _, expires_at_ms, kind, value = sibling
@@ -103,22 +103,22 @@ def _write_beside(
         state.renew_actor()
         actor = state.actor_for(plan.owned)
         record = versions.write(old, actor, counter, value, expires_at_ms, kind, context)
-    _check_room(node, old, record, kind)
+    _check_room(services, old, record, kind)
     seen = versions.context_after(record, context, actor, counter)
     token = resp.bulk(encode_context(key, seen))
 
     def finish(tally: Tally, sink: Sink) -> bytes:
         return resp.array([token, resp.integer(len(tally.acked)), resp.integer(tally.hinted)])
 
-    node.writes.add(group, storage_key, record, old, finish, sink, number)
+    services.writes.add(group, storage_key, record, old, finish, sink, number)
     if kind == versions.TOMBSTONE or expires_at_ms or versions.clock_entries(record) > state.config.clock_entries_max:
-        node.collection.notice(storage_key, expires_at_ms)
+        services.collection.notice(storage_key, expires_at_ms)
 
 
-def _check_room(node: Node, old: bytes | None, record: bytes, kind: int) -> None:
+def _check_room(services: Services, old: bytes | None, record: bytes, kind: int) -> None:
     """Refuses a write that would leave more siblings, or more bytes of them, than one key may have; not one that leaves
     fewer bytes than there were, or deletes."""
-    config = node.state.config
+    config = services.state.config
     count = versions.sibling_count(record)
     if count > config.siblings_max:
         raise CommandError(
@@ -132,25 +132,25 @@ def _check_room(node: Node, old: bytes | None, record: bytes, kind: int) -> None
         )
 
 
-def dyn_set(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def dyn_set(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """DYN.SET key value [CONTEXT token] [W n] [EX s|PX ms|EXAT s|PXAT ms]: [context, acks, hinted]."""
-    _dyn_write(node, sink, number, args, args[2], versions.VALUE, 3)
+    _dyn_write(services, sink, number, args, args[2], versions.VALUE, 3)
 
 
-def dyn_del(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def dyn_del(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """DYN.DEL key [CONTEXT token] [W n]: [context, acks, hinted]. Deletes exactly what the context covers."""
-    _dyn_write(node, sink, number, args, b"", versions.TOMBSTONE, 2)
+    _dyn_write(services, sink, number, args, b"", versions.TOMBSTONE, 2)
 
 
-def dyn_quorum(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def dyn_quorum(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """DYN.QUORUM [R n] [W n]: sets this connection's quorums; always answers [n, r, w]."""
-    replicas = _replicas(node)
+    replicas = _replicas(services)
     found = options(args[1:], (), (b"R", b"W"))
     read = quorum(found[b"R"], "R", replicas) if b"R" in found else sink.read_quorum
     write = quorum(found[b"W"], "W", replicas) if b"W" in found else sink.write_quorum
     assert isinstance(sink, Session), "DYN.QUORUM belongs to a connection and is never relayed"
     sink.read_quorum, sink.write_quorum = read, write
-    state = node.state
+    state = services.state
     return resp.array([resp.integer(n) for n in (replicas, read or state.read_quorum, write or state.write_quorum)])
 
 

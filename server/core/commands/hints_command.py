@@ -2,54 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from protocol import resp
 from server.core.base.sinks import Sink
 from server.core.commands.operator import help_lines, layout_of
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.operators import documents
+from server.core.services.services import Services
 from server.core.work.procedures import Steps
 from server.core.work.questions import Answers
-
-if TYPE_CHECKING:
-    from server.core.node import Node
 
 _LOOK_MS = 100
 
 
-def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    layout = layout_of(node)
+def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(services)
 
     def steps() -> Steps:
-        answers = yield node.questions.ask([member.id for member in layout.members], b"HINTS")
-        return resp.bulk(documents.encode(_document(node, answers)))
+        answers = yield services.questions.ask([member.id for member in layout.members], b"HINTS")
+        return resp.bulk(documents.encode(_document(services, answers)))
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
-def _replay(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def _replay(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """Waits a while, as the answer tells what has been delivered and what not; the delivery goes on by itself."""
-    nodes = [member.id for member in layout_of(node).members]
-    deadline_ms = node.state.now_ms + node.state.config.request_timeout_ms
+    nodes = [member.id for member in layout_of(services).members]
+    deadline_ms = services.state.now_ms + services.state.config.request_timeout_ms
 
     def steps() -> Steps:
-        answers = yield node.questions.ask(nodes, b"HINTS", b"REPLAY")
+        answers = yield services.questions.ask(nodes, b"HINTS", b"REPLAY")
         before = _delivered(answers)
-        remaining = _document(node, answers)["total"]
-        while remaining and node.state.now_ms < deadline_ms:
-            yield node.background.pause(_LOOK_MS)
-            answers = yield node.questions.ask(nodes, b"HINTS")
-            remaining = _document(node, answers)["total"]
+        remaining = _document(services, answers)["total"]
+        while remaining and services.state.now_ms < deadline_ms:
+            yield services.background.pause(_LOOK_MS)
+            answers = yield services.questions.ask(nodes, b"HINTS")
+            remaining = _document(services, answers)["total"]
         delivered = max(0, _delivered(answers) - before)
         return resp.bulk(documents.encode({"delivered": delivered, "remaining": remaining}))
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
-def _document(node: Node, answers: Answers) -> documents.Document:
-    layout_of(node)  # it may have left its cluster since it asked
-    return documents.hints(node, answers)
+def _document(services: Services, answers: Answers) -> documents.Document:
+    layout_of(services)  # it may have left its cluster since it asked
+    return documents.hints(services, answers)
 
 
 def _delivered(answers: Answers) -> int:

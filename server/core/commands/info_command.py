@@ -1,7 +1,7 @@
 """INFO: sections of `name:value` lines about this node (https://redis.io/docs/latest/commands/info/).
 
 Theory. What the core knows it tells itself; what only a process can know (its id, its memory, the CPU time it took)
-the shell puts into `node.facts` under the very names used here, and what is not there is left out: a line that is
+the shell puts into `Process.facts` under the very names used here, and what is not there is left out: a line that is
 missing is better than one that lies. `redis_mode` and `cluster_enabled` are for libraries that adapt themselves, see
 connection.py.
 """
@@ -11,17 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha1
-from typing import TYPE_CHECKING
 
 from protocol import resp
 from server.core.base.sinks import Sink
+from server.core.base.state import State
 from server.core.commands.connection import REDIS_VERSION, redis_mode
 from server.core.commands.shapes import show
 from server.core.commands.spec import IMMEDIATE, CommandSpec
-
-if TYPE_CHECKING:
-    from server.core.base.state import State
-    from server.core.node import Node
+from server.core.services.services import Services
 
 Facts = dict[str, object]
 
@@ -40,23 +37,23 @@ _MEMORY_FACTS = (
 _CPU_FACTS = ("used_cpu_sys", "used_cpu_user", "used_cpu_sys_children", "used_cpu_user_children")
 
 
-def _given(node: Node, names: tuple[str, ...]) -> Facts:
-    return {name: node.facts[name] for name in names if name in node.facts}
+def _given(services: Services, names: tuple[str, ...]) -> Facts:
+    return {name: services.process.facts[name] for name in names if name in services.process.facts}
 
 
-def _run_id(node: Node) -> str:
+def _run_id(services: Services) -> str:
     """Forty hexadecimal digits for this life of the node: its actor is drawn anew at each start."""
-    return sha1(node.state.actor).hexdigest()
+    return sha1(services.state.actor).hexdigest()
 
 
-def _server(node: Node) -> Facts:
-    state = node.state
-    uptime_s = (state.now_ms - node.started_ms) // 1000
+def _server(services: Services) -> Facts:
+    state = services.state
+    uptime_s = (state.now_ms - services.process.started_ms) // 1000
     return {
         "redis_version": REDIS_VERSION,
         "redis_mode": redis_mode(state.config),
-        **_given(node, _SERVER_FACTS),
-        "run_id": _run_id(node),
+        **_given(services, _SERVER_FACTS),
+        "run_id": _run_id(services),
         "tcp_port": state.member.address.rpartition(":")[2],
         "server_time_usec": state.time_ms * 1000,
         "uptime_in_seconds": uptime_s,
@@ -64,71 +61,75 @@ def _server(node: Node) -> Facts:
     }
 
 
-def _clients(node: Node) -> Facts:
-    return {"connected_clients": len(node.sessions), "maxclients": node.state.config.clients_max, "blocked_clients": 0}
-
-
-def _memory(node: Node) -> Facts:
-    config = node.state.config
+def _clients(services: Services) -> Facts:
     return {
-        **_given(node, _MEMORY_FACTS),
+        "connected_clients": len(services.clients.sessions),
+        "maxclients": services.state.config.clients_max,
+        "blocked_clients": 0,
+    }
+
+
+def _memory(services: Services) -> Facts:
+    config = services.state.config
+    return {
+        **_given(services, _MEMORY_FACTS),
         "maxmemory": 0,
         "maxmemory_human": "0B",
         "maxmemory_policy": "noeviction",
         "cache_memory_percent": config.cache_memory_percent,
-        "record_cache_bytes": node.state.records.cache.size_bytes,
+        "record_cache_bytes": services.state.records.cache.size_bytes,
         "record_cache_bytes_max": config.record_cache_bytes,
         "block_cache_bytes_max": config.block_cache_bytes,
     }
 
 
-def _persistence(node: Node) -> Facts:
+def _persistence(services: Services) -> Facts:
     return {
         "loading": 0,
         "rdb_bgsave_in_progress": 0,
         "rdb_last_bgsave_status": "ok",
-        "aof_enabled": int(node.state.config.engine != "memory"),
+        "aof_enabled": int(services.state.config.engine != "memory"),
         "aof_rewrite_in_progress": 0,
-        "aof_last_write_status": "err" if node.state.disk_full else "ok",
+        "aof_last_write_status": "err" if services.state.disk_full else "ok",
     }
 
 
-def _stats(node: Node) -> Facts:
-    counted = node.state.statistics
+def _stats(services: Services) -> Facts:
+    counted = services.state.statistics
     return {
         "total_connections_received": counted.connections,
         "total_commands_processed": counted.commands,
         "rejected_connections": counted.rejected_connections,
-        **_given(node, ("loop_lag_ms", "loop_lag_ms_max")),
+        **_given(services, ("loop_lag_ms", "loop_lag_ms_max")),
         "evicted_keys": 0,
         "pubsub_channels": 0,
         "pubsub_patterns": 0,
     }
 
 
-def _replication(node: Node) -> Facts:
+def _replication(services: Services) -> Facts:
     """Every node takes writes, so it is a master; its replication is the cluster's and not this section's."""
-    return {"role": "master", "connected_slaves": 0, "master_replid": _run_id(node), "master_repl_offset": 0}
+    return {"role": "master", "connected_slaves": 0, "master_replid": _run_id(services), "master_repl_offset": 0}
 
 
-def _cpu(node: Node) -> Facts:
-    return _given(node, _CPU_FACTS)
+def _cpu(services: Services) -> Facts:
+    return _given(services, _CPU_FACTS)
 
 
-def _cluster(node: Node) -> Facts:
-    return {"cluster_enabled": int(node.state.config.cluster_mode)}
+def _cluster(services: Services) -> Facts:
+    return {"cluster_enabled": int(services.state.config.cluster_mode)}
 
 
-def _keyspace(node: Node) -> Facts:
+def _keyspace(services: Services) -> Facts:
     """Keys that have a value on this node, expired ones included until they are collected, as in Redis: DBSIZE counts
     those of the cluster. Tombstones are told among the facts of `Dyn`."""
-    records = node.state.records
+    records = services.state.records
     keys, expiring = records.live, sum(records.trees.expiring)
     return {"db0": f"keys={keys},expires={expiring},avg_ttl=0"} if keys else {}
 
 
-def _dyn(node: Node) -> Facts:
-    state = node.state
+def _dyn(services: Services) -> Facts:
+    state = services.state
     member, layout = state.member, state.layout
     facts: Facts = {"node_id": member.id, "node_name": member.name, "node_address": member.address, "zone": member.zone}
     if layout is not None:
@@ -166,7 +167,7 @@ def _clock(state: State) -> Facts:
     }
 
 
-_SECTIONS: dict[str, Callable[[Node], Facts]] = {
+_SECTIONS: dict[str, Callable[[Services], Facts]] = {
     "Server": _server,
     "Clients": _clients,
     "Memory": _memory,
@@ -181,14 +182,14 @@ _SECTIONS: dict[str, Callable[[Node], Facts]] = {
 _EVERYTHING = ("all", "everything", "default")
 
 
-def _info(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _info(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """INFO [section …]: all sections unless some are named; each once; names that are none add nothing."""
     wanted = [show(arg).lower() for arg in args[1:]]
     every = not wanted or any(name in _EVERYTHING for name in wanted)
     sections = []
     for title, facts_of in _SECTIONS.items():
         if every or title.lower() in wanted:
-            lines = [f"{name}:{value}\r\n" for name, value in facts_of(node).items()]
+            lines = [f"{name}:{value}\r\n" for name, value in facts_of(services).items()]
             sections.append(f"# {title}\r\n" + "".join(lines))
     return resp.verbatim("\r\n".join(sections), sink.resp3)
 

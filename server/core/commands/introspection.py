@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from protocol import resp
 from server.core.base.sinks import Sink
 from server.core.commands.command_docs import COMMAND
@@ -11,14 +9,12 @@ from server.core.commands.config_command import CONFIG
 from server.core.commands.info_command import INFO
 from server.core.commands.shapes import word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
-
-if TYPE_CHECKING:
-    from server.core.node import Node
+from server.core.services.services import Services
 
 
-def _time(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+def _time(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """TIME: seconds and microseconds since 1970 by cluster time, which keys expire by."""
-    now_ms = node.state.time_ms
+    now_ms = services.state.time_ms
     return resp.array([word(str(now_ms // 1000)), word(str(now_ms % 1000 * 1000))])
 
 

@@ -8,7 +8,6 @@ quorum first. Two coordinators at once (nodes disagree about who is alive) may b
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from protocol import resp
 from server.core.base.clock import SEQUENCE_BITS
@@ -23,38 +22,36 @@ from server.core.commands.steps import read_here, write_plain
 from server.core.commands.strings import old_value, reader
 from server.core.records import versions
 from server.core.records.versions import Sibling
+from server.core.services.services import Services
 from server.core.work.procedures import Steps
 
-if TYPE_CHECKING:
-    from server.core.node import Node
-
-Change = Callable[["Node", Sink, int, list[bytes], Sibling, bytes], bytes | None]
+Change = Callable[[Services, Sink, int, list[bytes], Sibling, bytes], bytes | None]
 
 
 def changer(
     absent: Callable[[Sink], bytes],
     change: Change,
-    deletes: Callable[[Node, list[bytes]], bool] = lambda node, args: False,
-) -> Callable[[Node, Sink, int, list[bytes]], None]:
+    deletes: Callable[[Services, list[bytes]], bool] = lambda node, args: False,
+) -> Callable[[Services, Sink, int, list[bytes]], None]:
     """The handler of a command that reads one key and, if it is there, changes it.
 
     `absent` makes the answer if the key is not there. `change` gets the newest sibling and the record it stands in, and
     answers at once or starts a write that will. `deletes` tells whether that will be a deletion.
     """
 
-    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-        coordinator = node.route(args[1], deletes(node, args)).coordinator_for(sink.relayed)
+    def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+        coordinator = services.route(args[1], deletes(services, args)).coordinator_for(sink.relayed)
         if coordinator is not None:
-            node.relays.forward(sink, number, args, coordinator)
+            services.relays.forward(sink, number, args, coordinator)
         else:
-            node.run_steps(steps(node, sink, number, args), sink, number)
+            services.run_steps(steps(services, sink, number, args), sink, number)
 
-    def steps(node: Node, sink: Sink, number: int, args: list[bytes]) -> Steps:
-        record = yield read_here(node, args[1])
-        sibling = versions.visible(record, node.state.time_ms)
+    def steps(services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
+        record = yield read_here(services, args[1])
+        sibling = versions.visible(record, services.state.time_ms)
         if sibling is None:
             return absent(sink)
-        return change(node, sink, number, args, sibling, record)
+        return change(services, sink, number, args, sibling, record)
 
     return handle
 
@@ -67,51 +64,57 @@ def _zero(sink: Sink) -> bytes:
     return resp.integer(0)
 
 
-def _always(node: Node, args: list[bytes]) -> bool:
+def _always(services: Services, args: list[bytes]) -> bool:
     return True
 
 
-def _delete(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> None:
-    write_plain(node, sink, number, args[1], b"", 0, versions.TOMBSTONE, _one, record)
+def _delete(services: Services, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> None:
+    write_plain(services, sink, number, args[1], b"", 0, versions.TOMBSTONE, _one, record)
 
 
-def _get_and_delete(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> None:
+def _get_and_delete(
+    services: Services, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes
+) -> None:
     before = old_value(sibling, sink)
-    write_plain(node, sink, number, args[1], b"", 0, versions.TOMBSTONE, lambda tally, sink: before, record)
+    write_plain(services, sink, number, args[1], b"", 0, versions.TOMBSTONE, lambda tally, sink: before, record)
 
 
-def _persist(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> bytes | None:
+def _persist(
+    services: Services, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes
+) -> bytes | None:
     if not sibling.expires_at_ms:
         return resp.integer(0)
-    write_plain(node, sink, number, args[1], sibling.value, 0, versions.VALUE, _one, record)
+    write_plain(services, sink, number, args[1], sibling.value, 0, versions.VALUE, _one, record)
     return None
 
 
-def _expire(unit_ms: int, absolute: bool) -> Callable[[Node, Sink, int, list[bytes]], None]:
+def _expire(unit_ms: int, absolute: bool) -> Callable[[Services, Sink, int, list[bytes]], None]:
     """EXPIRE key seconds [NX|XX|GT|LT] and its kin: `unit_ms` of the argument, `absolute` or from now."""
 
-    def absolute_ms(node: Node, args: list[bytes]) -> int:
-        return integer(args[2]) * unit_ms + (0 if absolute else node.state.time_ms)
+    def absolute_ms(services: Services, args: list[bytes]) -> int:
+        return integer(args[2]) * unit_ms + (0 if absolute else services.state.time_ms)
 
-    def change(node: Node, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> bytes | None:
-        now_ms = node.state.time_ms
-        expires_at_ms = absolute_ms(node, args)
+    def change(
+        services: Services, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes
+    ) -> bytes | None:
+        now_ms = services.state.time_ms
+        expires_at_ms = absolute_ms(services, args)
         if not _allowed({word.upper() for word in args[3:]}, sibling.expires_at_ms, expires_at_ms):
             return resp.integer(0)
         if expires_at_ms <= now_ms:  # Redis: an expiry in the past deletes
-            _delete(node, sink, number, args, sibling, record)
+            _delete(services, sink, number, args, sibling, record)
         else:
-            write_plain(node, sink, number, args[1], sibling.value, expires_at_ms, versions.VALUE, _one, record)
+            write_plain(services, sink, number, args[1], sibling.value, expires_at_ms, versions.VALUE, _one, record)
         return None
 
-    def deletes(node: Node, args: list[bytes]) -> bool:
-        return absolute_ms(node, args) <= node.state.time_ms
+    def deletes(services: Services, args: list[bytes]) -> bool:
+        return absolute_ms(services, args) <= services.state.time_ms
 
     handle = changer(_zero, change, deletes)
 
-    def checked(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-        _check_expire(args, unit_ms, 0 if absolute else node.state.time_ms)
-        handle(node, sink, number, args)
+    def checked(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+        _check_expire(args, unit_ms, 0 if absolute else services.state.time_ms)
+        handle(services, sink, number, args)
 
     return checked
 
@@ -168,20 +171,23 @@ def _time_reply(unit_ms: int, absolute: bool) -> Callable[[bytes | None, Sink, i
     return reply
 
 
-def _each(single: Callable[[Node, Sink, int, list[bytes]], None]) -> Callable[[Node, Sink, int, list[bytes]], None]:
+def _each(
+    single: Callable[[Services, Sink, int, list[bytes]], None],
+) -> Callable[[Services, Sink, int, list[bytes]], None]:
     """The handler of a command over several keys that answers the sum of its single-key answers."""
 
-    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         if len(args) == 2:
-            single(node, sink, number, args)
+            single(services, sink, number, args)
             return
         parts = Parts(sink, number, len(args) - 1, lambda parts: resp.integer(parts.total))
-        run_parts(node, parts, lambda index: [args[0], args[index + 1]])
+        run_parts(services, parts, show(args[0]).lower(), single, lambda index: [args[0], args[index + 1]])
 
     return handle
 
 
-_del = _each(changer(_zero, _delete, _always))
+delete_one = changer(_zero, _delete, _always)
+_del = _each(delete_one)
 _exists = _each(reader(_exists_reply))
 CLOCKS_DIFFER_MS_MAX = 1000  # of two nodes' cluster times, at most, when all is well
 _KEY = (1, 1, 1)

@@ -9,42 +9,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from protocol import resp
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
 from server.core.commands.glob import SLICE_STEPS, Glob, glob_of
+from server.core.commands.keys import delete_one
 from server.core.commands.operator import layout_of
 from server.core.commands.pages import END, Page, count_keys, page_after, read_page
 from server.core.commands.slices import Parts, next_turn, run_parts
 from server.core.commands.spec import ALONE, CommandSpec
+from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step, Steps
-
-if TYPE_CHECKING:
-    from server.core.node import Node
 
 _SCAN_ROUNDS = 8  # of questions to the owners, for one page
 _CURSOR = re.compile(rb"([+-]?[0-9]+)?")
 _CURSOR_MAX = (1 << 64) - 1
 
 
-def _scan(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def _scan(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]; the cursor is a place, so any node goes on from it.
 
     A page that would take many rounds of questions ends early, perhaps empty, with a cursor."""
     place = _cursor(args[1])
     count, match, wanted_type = _scan_options(args[2:])
-    pattern = glob_of(match, node.state.config)
+    pattern = glob_of(match, services.state.config)
 
     def steps() -> Steps:
-        page = yield from read_page(node, place, min(count, node.state.config.scan_page_keys), _SCAN_ROUNDS)
-        keys = (yield from _matching(node, pattern, page.keys)) if wanted_type else []
+        page = yield from read_page(services, place, min(count, services.state.config.scan_page_keys), _SCAN_ROUNDS)
+        keys = (yield from _matching(services, pattern, page.keys)) if wanted_type else []
         cursor = 0 if page.next_place >= END else page.next_place
         return resp.array([resp.bulk(b"%d" % cursor), resp.array(keys)])
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
 def _cursor(text: bytes) -> int:
@@ -78,29 +77,29 @@ def _scan_options(args: list[bytes]) -> tuple[int, bytes, bool]:
     return count, match, is_string
 
 
-def _keys(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def _keys(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """KEYS pattern. Reads the whole key space: SCAN is kinder to everybody else."""
-    pattern = glob_of(args[1], node.state.config)
+    pattern = glob_of(args[1], services.state.config)
 
     def steps() -> Steps:
         matching: list[bytes] = []
         page = Page([], 0)
         while page.next_place < END:
-            page = yield from page_after(node, page)
-            matching += yield from _matching(node, pattern, page.keys)
+            page = yield from page_after(services, page)
+            matching += yield from _matching(services, pattern, page.keys)
         return resp.array(matching)
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
-def _matching(node: Node, pattern: Glob, keys: list[bytes]) -> Generator[Step, Any, list[bytes]]:
+def _matching(services: Services, pattern: Glob, keys: list[bytes]) -> Generator[Step, Any, list[bytes]]:
     """Those keys that match, encoded. Other clients are served after each SLICE_STEPS of work."""
     found: list[bytes] = []
     steps = 0
     for key in keys:
         steps += pattern.steps_max(key)
         if steps > SLICE_STEPS:
-            yield next_turn(node)
+            yield next_turn(services)
             steps = 0
         slices = pattern.match_in_slices(key)
         while True:
@@ -110,60 +109,60 @@ def _matching(node: Node, pattern: Glob, keys: list[bytes]) -> Generator[Step, A
                 if end.value:
                     found.append(resp.bulk(key))
                 break
-            yield next_turn(node)
+            yield next_turn(services)
     return found
 
 
-def _dbsize(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def _dbsize(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """DBSIZE: the number of live keys: by the owners' counts where these agree, else by reading."""
 
     def steps() -> Steps:
-        return resp.integer((yield from count_keys(node)))
+        return resp.integer((yield from count_keys(services)))
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
-def _randomkey(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def _randomkey(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """RANDOMKEY: the next live key from a random place, so about uniform; null when there is none."""
 
     def steps() -> Steps:
-        for place in (node.state.rng.randrange(END), 0):
-            page = yield from read_page(node, place, 1)
+        for place in (services.state.rng.randrange(END), 0):
+            page = yield from read_page(services, place, 1)
             if page.keys:
                 return resp.bulk(page.keys[0])
         return resp.null(sink.resp3)
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
-def _flushall(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def _flushall(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """FLUSHALL CONFIRM: deletes every key of the cluster; OK when each deletion met its quorum."""
     words = sorted(word.upper() for word in args[1:])
     if words not in ([], [b"ASYNC"], [b"SYNC"], [b"CONFIRM"], [b"ASYNC", b"CONFIRM"], [b"CONFIRM", b"SYNC"]):
         raise CommandError(SYNTAX)
-    if b"CONFIRM" not in words and not node.state.config.flushall:
+    if b"CONFIRM" not in words and not services.state.config.flushall:
         raise CommandError(
             "ERR FLUSHALL destroys every key on every node of the cluster: say FLUSHALL CONFIRM if you mean it"
         )
-    layout_of(node)
+    layout_of(services)
 
     def steps() -> Steps:
         page = Page([], 0)
         while page.next_place < END:
-            page = yield from page_after(node, page)
+            page = yield from page_after(services, page)
             if page.keys:
-                yield _delete_each(node, page.keys)
+                yield _delete_each(services, page.keys)
         return resp.OK
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
-def _delete_each(node: Node, keys: list[bytes]) -> Step:
+def _delete_each(services: Services, keys: list[bytes]) -> Step:
     """A step that ends when each key's deletion has its quorum; the first failure is its result."""
 
     def start(procedure: Procedure) -> None:
         parts = Parts(procedure, 0, len(keys), lambda parts: resp.OK)
-        run_parts(node, parts, lambda index: [b"DEL", keys[index]])
+        run_parts(services, parts, "del", delete_one, lambda index: [b"DEL", keys[index]])
 
     return start
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from protocol import resp
 from protocol.json_documents import parse
@@ -30,10 +30,8 @@ from server.core.operators.sizes import sizes_of
 from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
 from server.core.ring.layout import Layout
 from server.core.ring.succession import ChangeError
+from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
-
-if TYPE_CHECKING:
-    from server.core.node import Node
 
 PLAN_UNITS = 12  # of work (ring/computation.py) for each partition: what moves, and how much that is
 
@@ -103,55 +101,55 @@ class Newcomer:
 # --- staging
 
 
-def _stage(node: Node, layout: Layout, kind: str, member: str, **fields: Any) -> Steps:
+def _stage(services: Services, layout: Layout, kind: str, member: str, **fields: Any) -> Steps:
     """Stages a change and tells all nodes."""
     try:
-        change = node.staging.stage(layout, kind, member, **fields)
+        change = services.staging.stage(layout, kind, member, **fields)
     except ChangeError as error:
         raise CommandError(f"ERR {error}") from error
-    staged = node.staging.changes()
+    staged = services.staging.changes()
     document = {
         "staged": change_document(change, names_of(layout, staged)),
         "epoch": layout.epoch + 1,
         "changes": len(staged),
     }
-    yield from _tell(node, layout)
+    yield from _tell(services, layout)
     return _json(document)
 
 
-def _tell(node: Node, layout: Layout) -> Generator[Step, Any, None]:
+def _tell(services: Services, layout: Layout) -> Generator[Step, Any, None]:
     """Tells what is staged to all nodes that can be reached, and waits until they know it."""
-    document = node.staging.document()
-    peers = [member.id for member in layout.members if node.state.is_usable(member.id)]
+    document = services.staging.document()
+    peers = [member.id for member in layout.members if services.state.is_usable(member.id)]
     if document is not None and peers:
-        yield node.questions.ask(peers, b"STAGED", document)
+        yield services.questions.ask(peers, b"STAGED", document)
 
 
 def _json(document: documents.Document) -> bytes:
     return resp.bulk(documents.encode(document))
 
 
-def _known(node: Node, layout: Layout, name: bytes) -> str:
+def _known(services: Services, layout: Layout, name: bytes) -> str:
     """The id of a member, or of a node that is staged to become one. Raises CommandError."""
-    for known, text in names_of(layout, node.staging.changes()).items():
+    for known, text in names_of(layout, services.staging.changes()).items():
         if text.encode() == name:
             return known
     names = ", ".join(member.name for member in documents.by_name(layout))
     raise CommandError(f"ERR there is no node {show(name)}: the members are {names}")
 
 
-def _member(node: Node, layout: Layout, name: bytes) -> str:
+def _member(services: Services, layout: Layout, name: bytes) -> str:
     """The id of a member. Raises CommandError, also for one that is only staged."""
-    known = _known(node, layout, name)
+    known = _known(services, layout, name)
     if all(member.id != known for member in layout.members):
         raise CommandError(f"ERR node {show(name)} is no member yet: `dyn cluster abort` takes its join back")
     return known
 
 
-def _staged(node: Node, layout: Layout, name: bytes) -> str:
+def _staged(services: Services, layout: Layout, name: bytes) -> str:
     """The id of a node that has, or will have, a name in the layout, for REPLACE. Raises CommandError."""
     try:
-        return _known(node, layout, name)
+        return _known(services, layout, name)
     except CommandError:
         raise CommandError(
             f"ERR no node {show(name)} is staged to join: name the address of the fresh node, HOST:PORT"
@@ -162,8 +160,8 @@ def _text(name: bytes) -> str:
     return name.decode("utf-8", "replace")
 
 
-def _join(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    layout = layout_of(node)
+def _join(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(services)
     if not args[2].lstrip().startswith(b"{"):
         raise CommandError(
             f"ERR a node does not ask another one who it is: use `dyn cluster join {show(args[2])}`, or start that node "
@@ -171,86 +169,86 @@ def _join(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         )
     newcomer = Newcomer.of(args[2])
     newcomer.check(layout)
-    for change in node.staging.changes():
+    for change in services.staging.changes():
         if change.kind == JOIN and change.node == newcomer.id:
             raise CommandError(f"ERR node {change.name} is staged to join already: see `dyn cluster plan`")
-    node.run_steps(_stage(node, layout, JOIN, newcomer.id, **newcomer.fields()), sink, number)
+    services.run_steps(_stage(services, layout, JOIN, newcomer.id, **newcomer.fields()), sink, number)
 
 
-def _leave(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    layout = layout_of(node)
-    node.run_steps(_stage(node, layout, LEAVE, _member(node, layout, args[2])), sink, number)
+def _leave(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(services)
+    services.run_steps(_stage(services, layout, LEAVE, _member(services, layout, args[2])), sink, number)
 
 
-def _is_down(node: Node, member: str) -> bool:
-    return node.state.liveness.state(member) is Liveness.DOWN
+def _is_down(services: Services, member: str) -> bool:
+    return services.state.liveness.state(member) is Liveness.DOWN
 
 
-def _remove(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    layout = layout_of(node)
-    member = _member(node, layout, args[2])
-    if not _is_down(node, member):
+def _remove(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(services)
+    member = _member(services, layout, args[2])
+    if not _is_down(services, member):
         raise CommandError(
-            f"ERR node {show(args[2])} is {node.state.liveness.state(member).value}, and not known to be down: use "
+            f"ERR node {show(args[2])} is {services.state.liveness.state(member).value}, and not known to be down: use "
             f"`dyn cluster leave {show(args[2])}`, which moves its data first"
         )
-    node.run_steps(_stage(node, layout, REMOVE, member), sink, number)
+    services.run_steps(_stage(services, layout, REMOVE, member), sink, number)
 
 
-def _replace(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def _replace(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """REPLACE old new: an old one that is down gives no data; then the others give all."""
-    layout = layout_of(node)
-    old = _member(node, layout, args[2])
-    fields: dict[str, Any] = {"gone": _is_down(node, old)}
+    layout = layout_of(services)
+    old = _member(services, layout, args[2])
+    fields: dict[str, Any] = {"gone": _is_down(services, old)}
     if args[3].lstrip().startswith(b"{"):
         newcomer = Newcomer.of(args[3])
         newcomer.check(layout)
         fields |= {"other": newcomer.id}
-        if all(change.kind != JOIN or change.node != newcomer.id for change in node.staging.changes()):
+        if all(change.kind != JOIN or change.node != newcomer.id for change in services.staging.changes()):
             fields |= newcomer.fields()
     else:
-        fields |= {"other": _staged(node, layout, args[3])}
-    node.run_steps(_stage(node, layout, REPLACE, old, **fields), sink, number)
+        fields |= {"other": _staged(services, layout, args[3])}
+    services.run_steps(_stage(services, layout, REPLACE, old, **fields), sink, number)
 
 
-def _weight(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    layout = layout_of(node)
-    member, weight = _known(node, layout, args[2]), integer(args[3])
-    node.run_steps(_stage(node, layout, WEIGHT, member, weight=weight), sink, number)
+def _weight(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(services)
+    member, weight = _known(services, layout, args[2]), integer(args[3])
+    services.run_steps(_stage(services, layout, WEIGHT, member, weight=weight), sink, number)
 
 
-def _zone(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    layout = layout_of(node)
-    member = _known(node, layout, args[2])
-    node.run_steps(_stage(node, layout, ZONE, member, zone=_text(args[3])), sink, number)
+def _zone(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(services)
+    member = _known(services, layout, args[2])
+    services.run_steps(_stage(services, layout, ZONE, member, zone=_text(args[3])), sink, number)
 
 
 # --- what is staged, all together
 
 
-def _plan(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    layout = layout_of(node)
+def _plan(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(services)
 
     def steps() -> Steps:
-        changes = node.staging.changes()
+        changes = services.staging.changes()
         if not changes:
             return _json(empty_plan(layout))
         members = [member.id for member in layout.members]
-        answers = yield node.questions.ask(members, b"SIZES", layout.partitions)
-        if node.state.layout is not layout:
+        answers = yield services.questions.ask(members, b"SIZES", layout.partitions)
+        if services.state.layout is not layout:
             raise CommandError("ERR the layout has changed meanwhile: ask again")
-        following = yield from _following(node, layout, changes)
+        following = yield from _following(services, layout, changes)
         sizes = sizes_of(layout, answers)
-        yield from node.computing.reserve(PLAN_UNITS * layout.partitions)
-        return _json(plan(layout, following, changes, sizes, node.state.config))
+        yield from services.computing.reserve(PLAN_UNITS * layout.partitions)
+        return _json(plan(layout, following, changes, sizes, services.state.config))
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
-def _following(node: Node, layout: Layout, changes: list[Change]) -> Generator[Step, Any, Layout]:
+def _following(services: Services, layout: Layout, changes: list[Change]) -> Generator[Step, Any, Layout]:
     """The layout that the staged changes make. Raises CommandError."""
     try:
-        return (yield from node.staging.following(layout, changes))
+        return (yield from services.staging.following(layout, changes))
     except ChangeError as error:
         raise CommandError(_at_odds(error)) from error
 
@@ -260,26 +258,26 @@ def _at_odds(error: ChangeError) -> str:
     return f"ERR the staged changes do not go together: {error}; take them back with `dyn cluster abort`"
 
 
-def _commit(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    layout, epoch = layout_of(node), integer(args[2])
-    changes = _to_commit(node, layout, epoch)
+def _commit(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout, epoch = layout_of(services), integer(args[2])
+    changes = _to_commit(services, layout, epoch)
 
     def steps() -> Steps:
-        following = yield from _following(node, layout, changes)
-        yield from node.membership.prepare(following)
-        if _to_commit(node, layout_of(node), epoch) != changes:
+        following = yield from _following(services, layout, changes)
+        yield from services.membership.prepare(following)
+        if _to_commit(services, layout_of(services), epoch) != changes:
             raise CommandError("STALEPLAN what is staged has changed meanwhile: look at `dyn cluster plan` again")
-        if node.state.layout is not layout:
+        if services.state.layout is not layout:
             raise CommandError("ERR the layout has changed meanwhile, and not its epoch: commit again")
-        if all(member.id != node.state.id for member in following.members):
-            raise CommandError(f"ERR node {node.state.member.name} is itself to be removed: commit at another node")
-        node.membership.publish(following)
+        if all(member.id != services.state.id for member in following.members):
+            raise CommandError(f"ERR node {services.state.member.name} is itself to be removed: commit at another node")
+        services.membership.publish(following)
         return _json({"epoch": following.epoch, "changes": len(changes)})
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
-def _to_commit(node: Node, layout: Layout, epoch: int) -> list[Change]:
+def _to_commit(services: Services, layout: Layout, epoch: int) -> list[Change]:
     """The staged changes, which make the layout of that epoch. Raises CommandError."""
     if epoch != layout.epoch + 1:
         already = " already" if epoch <= layout.epoch else ""
@@ -287,21 +285,21 @@ def _to_commit(node: Node, layout: Layout, epoch: int) -> list[Change]:
             f"STALEPLAN the plan is for epoch {epoch}, but the layout is at epoch {layout.epoch}{already}: look at "
             "`dyn cluster plan` again"
         )
-    changes = node.staging.changes()
+    changes = services.staging.changes()
     if not changes:
         raise CommandError("ERR nothing is staged: see `dyn cluster join`, leave, remove, replace, weight and zone")
     return changes
 
 
-def _abort(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    layout = layout_of(node)
+def _abort(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(services)
 
     def steps() -> Steps:
-        aborted = node.staging.abort(layout)
-        yield from _tell(node, layout)
+        aborted = services.staging.abort(layout)
+        yield from _tell(services, layout)
         return _json({"aborted": aborted})
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
 _SUBCOMMANDS = (

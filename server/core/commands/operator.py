@@ -6,7 +6,7 @@ stands in membership_command.py.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from protocol import resp
 from protocol.json_documents import parse
@@ -20,61 +20,59 @@ from server.core.ring.assignment import assigned
 from server.core.ring.computation import Computation, finish
 from server.core.ring.layout import Layout, LayoutError, Member
 from server.core.ring.layout_faults import name_faults
+from server.core.services.services import Services
 from server.core.work.procedures import Steps
 
-if TYPE_CHECKING:
-    from server.core.node import Node
 
-
-def layout_of(node: Node) -> Layout:
+def layout_of(services: Services) -> Layout:
     """The node's layout. Raises CommandError if it has none."""
-    if node.state.layout is None:
-        raise NoLayout(node.state.no_layout)
-    return node.state.layout
+    if services.state.layout is None:
+        raise NoLayout(services.state.no_layout)
+    return services.state.layout
 
 
 def _json(document: documents.Document) -> bytes:
     return resp.bulk(documents.encode(document))
 
 
-def _status(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    layout = layout_of(node)
+def _status(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(services)
 
     def steps() -> Steps:
-        asked_ms = node.state.now_ms
-        answers = yield node.questions.ask([member.id for member in layout.members], b"STATUS")
-        layout_of(node)  # it may have left meanwhile
-        return _json(status(node, answers, asked_ms))
+        asked_ms = services.state.now_ms
+        answers = yield services.questions.ask([member.id for member in layout.members], b"STATUS")
+        layout_of(services)  # it may have left meanwhile
+        return _json(status(services, answers, asked_ms))
 
-    node.run_steps(steps(), sink, number)
-
-
-def _myself(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return _json(documents.myself(node))
+    services.run_steps(steps(), sink, number)
 
 
-def _init(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def _myself(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return _json(documents.myself(services))
+
+
+def _init(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """DYN.CLUSTER INIT {"partitions", "n", "r", "w", "members": [{"id", "name", "address", "zone", "weight"}]}."""
-    _check_fresh(node)
+    _check_fresh(services)
 
     def steps() -> Steps:
         try:
-            cluster = f"{node.state.rng.getrandbits(160):040x}"
-            layout = yield from node.computing.run(computed_layout(parse(args[2], DOCUMENT_BYTES_MAX), cluster))
+            cluster = f"{services.state.rng.getrandbits(160):040x}"
+            layout = yield from services.computing.run(computed_layout(parse(args[2], DOCUMENT_BYTES_MAX), cluster))
         except (ValueError, KeyError, TypeError) as error:
             raise CommandError(f"ERR cannot make a layout of this: {error}") from error
-        yield from node.membership.prepare(layout)
-        _check_fresh(node)
-        if not node.offer_layout(layout):
-            raise CommandError(f"ERR node {node.state.member.name} ({node.state.id}) is not among the members")
+        yield from services.membership.prepare(layout)
+        _check_fresh(services)
+        if not services.membership.offer(layout):
+            raise CommandError(f"ERR node {services.state.member.name} ({services.state.id}) is not among the members")
         return _json({"epoch": layout.epoch, "cluster": layout.cluster})
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
-def _check_fresh(node: Node) -> None:
+def _check_fresh(services: Services) -> None:
     """Raises CommandError if a layout cannot begin here."""
-    state = node.state
+    state = services.state
     if state.layout is not None:
         raise CommandError(
             f"ERR node {state.member.name} is in cluster {state.layout.cluster} already (epoch {state.layout.epoch})"
@@ -104,22 +102,22 @@ def computed_layout(wish: dict[str, Any], cluster: str) -> Computation[Layout]:
     return Layout(cluster, 1, partitions, n, int(wish["r"]), int(wish["w"]), members, owners)
 
 
-def _ring_show(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return _json(documents.ring(layout_of(node)))
+def _ring_show(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return _json(documents.ring(layout_of(services)))
 
 
-def _ring_locate(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return _json(documents.locate(layout_of(node), args[2]))
+def _ring_locate(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return _json(documents.locate(layout_of(services), args[2]))
 
 
-def _stats(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return _json(documents.statistics(node))
+def _stats(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return _json(documents.statistics(services))
 
 
 def help_lines(*lines: str) -> Any:
     """The handler of a HELP subcommand."""
 
-    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
         return resp.array([resp.simple(line) for line in lines])
 
     return handle

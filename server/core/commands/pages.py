@@ -29,7 +29,7 @@ tells dead records, too, and a page from its last key on: then all are asked in 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from protocol.slots import SLOTS
 from server.core.base.errors import CommandError
@@ -44,10 +44,8 @@ from server.core.repair.exchange_answers import encode_spans
 from server.core.requests import page_answers
 from server.core.requests.page_answers import COUNTS
 from server.core.ring.layout import Layout
+from server.core.services.services import Services
 from server.core.work.procedures import Step
-
-if TYPE_CHECKING:
-    from server.core.node import Node
 
 HASH_BITS = 32
 END = SLOTS << HASH_BITS
@@ -87,13 +85,13 @@ def ranges_of(layout: Layout) -> list[Range]:
 
 
 def read_page(
-    node: Node, place: int, limit: int, rounds_max: int = 1 << 30, end_slot: int = SLOTS
+    services: Services, place: int, limit: int, rounds_max: int = 1 << 30, end_slot: int = SLOTS
 ) -> Generator[Step, Any, Page]:
     """Live keys from `place` up to a slot, about `limit`; fewer at the end, or when that takes more than so many rounds of
     questions. Raises CommandError without a quorum, and without a layout."""
     keys: list[bytes] = []
     while place < end_slot << HASH_BITS and len(keys) < limit and rounds_max:
-        page = yield from _page_of_range(node, layout_of(node), place, end_slot, limit - len(keys))
+        page = yield from _page_of_range(services, layout_of(services), place, end_slot, limit - len(keys))
         rounds_max -= 1
         if page is not None:
             keys += page.keys
@@ -101,37 +99,37 @@ def read_page(
     return Page(keys, place)
 
 
-def page_after(node: Node, page: Page, end_slot: int = SLOTS) -> Generator[Step, Any, Page]:
+def page_after(services: Services, page: Page, end_slot: int = SLOTS) -> Generator[Step, Any, Page]:
     """The page behind `page`, for those who read them all: ends in a later turn, so that others are served."""
-    turn = node.state.turn
-    found = yield from read_page(node, page.next_place, node.state.config.scan_page_keys, 1, end_slot)
-    if node.state.turn == turn:  # no other node was asked
-        yield next_turn(node)
+    turn = services.state.turn
+    found = yield from read_page(services, page.next_place, services.state.config.scan_page_keys, 1, end_slot)
+    if services.state.turn == turn:  # no other node was asked
+        yield next_turn(services)
     return found
 
 
 def _page_of_range(
-    node: Node, layout: Layout, place: int, end_slot: int, limit: int
+    services: Services, layout: Layout, place: int, end_slot: int, limit: int
 ) -> Generator[Step, Any, Page | None]:
     """A page that ends where its owners are others, at the latest; None if the layout has changed meanwhile."""
     part = next(part for part in ranges_of(layout) if place >> HASH_BITS < part.end_slot)
     part = part._replace(end_slot=min(part.end_slot, end_slot))
     start, end = place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[part.end_slot]
-    if node.state.id in part.owners:
-        own = page_answers.page(node.state, record_questions.Page(start, end, limit, True))
-        if own and (yield from _is_agreed(node, layout, part, place, place_of(own[1]))):
-            return Page(_live_keys(node, zip(own[2::2], own[3::2], strict=True)), place_of(own[1]))
-        if node.state.layout is not layout:
+    if services.state.id in part.owners:
+        own = page_answers.page(services.state, record_questions.Page(start, end, limit, True))
+        if own and (yield from _is_agreed(services, layout, part, place, place_of(own[1]))):
+            return Page(_live_keys(services, zip(own[2::2], own[3::2], strict=True)), place_of(own[1]))
+        if services.state.layout is not layout:
             return None
-    answers = yield node.questions.ask(part.owners, b"PAGE", start, end, limit, LIVE)
-    if node.state.layout is not layout:
+    answers = yield services.questions.ask(part.owners, b"PAGE", start, end, limit, LIVE)
+    if services.state.layout is not layout:
         return None
-    sound = _quorum(node, part, answers)
+    sound = _quorum(services, part, answers)
     if any(answer[0] != LIVE for answer in sound):
-        return (yield from _whole_page(node, layout, part, place, limit))
+        return (yield from _whole_page(services, layout, part, place, limit))
     next_place = min([place_of(answer[1]) for answer in sound])
     if all(answer == sound[0] for answer in sound):
-        return Page(_live_keys(node, zip(sound[0][2::2], sound[0][3::2], strict=True)), next_place)
+        return Page(_live_keys(services, zip(sound[0][2::2], sound[0][3::2], strict=True)), next_place)
     found: dict[bytes, bytes | None] = {}
     told: dict[bytes, int] = {}
     for answer in sound:
@@ -141,17 +139,19 @@ def _page_of_range(
                 told[storage_key] = told.get(storage_key, 0) + 1
     doubtful = [storage_key for storage_key, times in told.items() if times < len(sound)]
     if doubtful:
-        found |= yield from _heads(node, part, doubtful)
-        if node.state.layout is not layout:
+        found |= yield from _heads(services, part, doubtful)
+        if services.state.layout is not layout:
             return None
-    return Page(_live_keys(node, sorted(found.items())), next_place)
+    return Page(_live_keys(services, sorted(found.items())), next_place)
 
 
-def _is_agreed(node: Node, layout: Layout, part: Range, place: int, next_place: int) -> Generator[Step, Any, bool]:
+def _is_agreed(
+    services: Services, layout: Layout, part: Range, place: int, next_place: int
+) -> Generator[Step, Any, bool]:
     """Whether this owner and all others that answer, R at least, hold the same between two places, by their trees.
 
     Leaves are asked for in runs of few lengths: a tree remembers the hash of an empty run of each length."""
-    trees = node.state.records.trees
+    trees = services.state.records.trees
     slot_leaves = 1 << trees.leaf_bits - SLOT_BITS
     leaf_bits = HASH_BITS + SLOT_BITS - trees.leaf_bits
     first, end = place >> leaf_bits, -(-next_place >> leaf_bits)
@@ -159,16 +159,16 @@ def _is_agreed(node: Node, layout: Layout, part: Range, place: int, next_place: 
     first = max(first // step * step, part.start_slot * slot_leaves)
     end = min(-(-end // step) * step, part.end_slot * slot_leaves)
     content = trees.hash_of((first, end))
-    others = [owner for owner in part.owners if owner != node.state.id]
+    others = [owner for owner in part.owners if owner != services.state.id]
     spans = encode_spans([(first, end)])
-    answers = yield node.questions.ask(others, b"HASHES", layout.epoch, trees.leaf_bits, 1, spans)
+    answers = yield services.questions.ask(others, b"HASHES", layout.epoch, trees.leaf_bits, 1, spans)
     told = [answer[1:] for answer in answers.values() if answer]
-    wanted = min(node.state.read_quorum, len(part.owners))
-    return node.state.layout is layout and 1 + len(told) >= wanted and all(hashes == [content] for hashes in told)
+    wanted = min(services.state.read_quorum, len(part.owners))
+    return services.state.layout is layout and 1 + len(told) >= wanted and all(hashes == [content] for hashes in told)
 
 
-def _live_keys(node: Node, records: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:
-    now_ms = node.state.time_ms
+def _live_keys(services: Services, records: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:
+    now_ms = services.state.time_ms
     return [
         storage_key[PREFIX_BYTES:]
         for storage_key, record in records
@@ -176,12 +176,12 @@ def _live_keys(node: Node, records: Iterable[tuple[bytes, bytes | None]]) -> lis
     ]
 
 
-def _heads(node: Node, part: Range, keys: list[bytes]) -> Generator[Step, Any, dict[bytes, bytes | None]]:
+def _heads(services: Services, part: Range, keys: list[bytes]) -> Generator[Step, Any, dict[bytes, bytes | None]]:
     """What R owners together hold under these storage keys, without the values."""
     found: dict[bytes, bytes | None] = {}
     while keys:
-        answers = yield node.questions.ask(part.owners, b"HEADS", *keys)
-        sound = _quorum(node, part, answers)
+        answers = yield services.questions.ask(part.owners, b"HEADS", *keys)
+        sound = _quorum(services, part, answers)
         count = min([len(answer) for answer in sound])
         for index, storage_key in enumerate(keys[:count]):
             joined = None
@@ -192,18 +192,20 @@ def _heads(node: Node, part: Range, keys: list[bytes]) -> Generator[Step, Any, d
     return found
 
 
-def _whole_page(node: Node, layout: Layout, part: Range, place: int, limit: int) -> Generator[Step, Any, Page | None]:
+def _whole_page(
+    services: Services, layout: Layout, part: Range, place: int, limit: int
+) -> Generator[Step, Any, Page | None]:
     """A page of all records, dead ones included, as the version before tells it. A place that many keys share is never
     cut in two."""
     start, end = place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[part.end_slot]
     asked = limit + 1
     while True:
-        answers = yield node.questions.ask(part.owners, b"PAGE", start, end, asked)
-        if node.state.layout is not layout:
+        answers = yield services.questions.ask(part.owners, b"PAGE", start, end, asked)
+        if services.state.layout is not layout:
             return None
         found: dict[bytes, bytes | None] = {}
         next_place = END if part.end_slot == SLOTS else part.end_slot << HASH_BITS
-        for answer in _quorum(node, part, answers):
+        for answer in _quorum(services, part, answers):
             if answer[0] == b"1":
                 next_place = min(next_place, place_of(answer[-2]))
             for index in range(1, len(answer), 2):
@@ -212,15 +214,15 @@ def _whole_page(node: Node, layout: Layout, part: Range, place: int, limit: int)
             break
         asked *= 2  # more keys share this place than the page was to hold
     records = sorted((key, record) for key, record in found.items() if place_of(key) < next_place)
-    return Page(_live_keys(node, records), next_place)
+    return Page(_live_keys(services, records), next_place)
 
 
-def _quorum(node: Node, part: Range, answers: dict[str, list[bytes]]) -> list[list[bytes]]:
+def _quorum(services: Services, part: Range, answers: dict[str, list[bytes]]) -> list[list[bytes]]:
     """The answers that count, at least R of them."""
     sound = [answers[owner] for owner in part.owners if answers.get(owner)]
-    wanted = min(node.state.read_quorum, len(part.owners))
+    wanted = min(services.state.read_quorum, len(part.owners))
     if len(sound) < wanted:
-        node.state.statistics.no_quorum += 1
+        services.state.statistics.no_quorum += 1
         raise CommandError(
             f"NOQUORUM scan of slots {part.start_slot}-{part.end_slot - 1}: got={len(sound)} wanted={wanted} hinted=0 "
             f"outcome=unread: {len(sound)} of {len(part.owners)} replicas answered, {wanted} are needed"
@@ -228,7 +230,7 @@ def _quorum(node: Node, part: Range, answers: dict[str, list[bytes]]) -> list[li
     return sound
 
 
-def count_keys(node: Node) -> Generator[Step, Any, int]:
+def count_keys(services: Services) -> Generator[Step, Any, int]:
     """How many live keys the cluster has.
 
     Where R owners of a partition have the same hash they hold the same records, and any of them knows how many of these
@@ -236,35 +238,35 @@ def count_keys(node: Node) -> Generator[Step, Any, int]:
     count can follow, the partition is read.
     """
     while True:
-        layout = layout_of(node)
+        layout = layout_of(services)
         owners = [member.id for member in layout.members]
-        answers = yield node.questions.ask(owners, b"KEYCOUNTS", layout.partitions)
+        answers = yield services.questions.ask(owners, b"KEYCOUNTS", layout.partitions)
         told = {owner: answer[0] for owner, answer in answers.items() if answer}
-        counts = [_agreed(node, layout, partition, told) for partition in range(layout.partitions)]
+        counts = [_agreed(services, layout, partition, told) for partition in range(layout.partitions)]
         size = 0
         for partition, count in enumerate(counts):
-            if node.state.layout is not layout:
+            if services.state.layout is not layout:
                 break
-            size += count if count is not None else (yield from _count_by_reading(node, layout, partition))
+            size += count if count is not None else (yield from _count_by_reading(services, layout, partition))
         else:
             return size
 
 
-def _agreed(node: Node, layout: Layout, partition: int, told: dict[str, bytes]) -> int | None:
+def _agreed(services: Services, layout: Layout, partition: int, told: dict[str, bytes]) -> int | None:
     """The number of live keys of which R readers of the partition tell the same; None if they do not, or keys expire."""
     counts = [
         COUNTS.unpack_from(told[owner], partition * COUNTS.size) for owner in layout.readers(partition) if owner in told
     ]
-    wanted = min(node.state.read_quorum, len(layout.readers(partition)))
+    wanted = min(services.state.read_quorum, len(layout.readers(partition)))
     agreed = [live for content, live, expiring in counts if not expiring and counts.count((content, live, 0)) >= wanted]
     return agreed[0] if agreed else None
 
 
-def _count_by_reading(node: Node, layout: Layout, partition: int) -> Generator[Step, Any, int]:
+def _count_by_reading(services: Services, layout: Layout, partition: int) -> Generator[Step, Any, int]:
     first, last = layout.slot_range(partition)
     count = 0
     page = Page([], first << HASH_BITS)
     while page.next_place < last + 1 << HASH_BITS:
-        page = yield from page_after(node, page, last + 1)
+        page = yield from page_after(services, page, last + 1)
         count += len(page.keys)
     return count

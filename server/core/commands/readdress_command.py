@@ -7,8 +7,6 @@ address costs nothing, and one node that has been told is enough: the layout tel
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from protocol import resp
 from server.core.base.errors import CommandError
 from server.core.base.sinks import Sink
@@ -17,10 +15,8 @@ from server.core.commands.shapes import show
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.operators import documents
 from server.core.ring.layout_faults import is_address
+from server.core.services.services import Services
 from server.core.work.procedures import Steps
-
-if TYPE_CHECKING:
-    from server.core.node import Node
 
 
 def _wish(word: bytes) -> tuple[str, str]:
@@ -31,8 +27,8 @@ def _wish(word: bytes) -> tuple[str, str]:
     return name, address
 
 
-def _readdress(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    layout = layout_of(node)
+def _readdress(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    layout = layout_of(services)
     wishes = [_wish(word) for word in args[2:]]
     for name, _ in wishes:
         if name and all(member.name != name for member in layout.members):
@@ -41,14 +37,14 @@ def _readdress(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
 
     def steps() -> Steps:
         addresses = list(dict.fromkeys(address for _, address in wishes))
-        found = yield lambda procedure: node.addresses.ask(addresses, procedure.resume)
+        found = yield lambda procedure: services.addresses.search(addresses, procedure.resume)
         for name, address in wishes:
             for outcome in found:
                 if name and outcome["asked"] == address and outcome["node"] not in ("", name) and not outcome["error"]:
                     outcome["error"] = f"node {outcome['node']} answers there, not {name}"
         return resp.bulk(documents.encode({"nodes": found}))
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
 READDRESS = CommandSpec(

@@ -8,7 +8,7 @@ any of them tells about any task. A document is {"task", "state", "partitions", 
 from __future__ import annotations
 
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from protocol import resp
 from server.core.base.errors import SYNTAX, CommandError
@@ -22,24 +22,22 @@ from server.core.messages.asking import is_text
 from server.core.operators import documents
 from server.core.records.records import storage_key_of
 from server.core.ring.layout import Layout
+from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
 
-if TYPE_CHECKING:
-    from server.core.node import Node
 
-
-def _start(node: Node, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
+def _start(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
     """DYN.REPAIR START [PARTITION n]… | [KEY key]: a task; that of a key has ended when it is answered."""
-    layout = layout_of(node)
+    layout = layout_of(services)
     words = [word.upper() for word in args[2::2]]
     if len(args) % 2 or (any(word != b"PARTITION" for word in words) and words != [b"KEY"]):
         raise CommandError(SYNTAX)
     if words == [b"KEY"]:
-        check_sizes(args[3], b"", node.state.config)
-        node.run_steps(_repair_key(node, layout, args[3]), sink, number)
+        check_sizes(args[3], b"", services.state.config)
+        services.run_steps(_repair_key(services, layout, args[3]), sink, number)
         return None
     partitions = sorted({_partition(layout, word) for word in args[3::2]}) or range(layout.partitions)
-    return resp.bulk(documents.encode(node.tasks.start(partitions).document()))
+    return resp.bulk(documents.encode(services.tasks.start(partitions).document()))
 
 
 def _partition(layout: Layout, text: bytes) -> int:
@@ -49,37 +47,37 @@ def _partition(layout: Layout, text: bytes) -> int:
     return partition
 
 
-def _repair_key(node: Node, layout: Layout, key: bytes) -> Steps:
-    task = yield from node.tasks.repair_key(layout, storage_key_of(key))
+def _repair_key(services: Services, layout: Layout, key: bytes) -> Steps:
+    task = yield from services.tasks.repair_key(layout, storage_key_of(key))
     return resp.bulk(documents.encode(task.document()))
 
 
-def _list(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     def steps() -> Steps:
-        tasks = yield from _told(node)
+        tasks = yield from _told(services)
         return resp.bulk(documents.encode({"tasks": tasks}))
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
-def _show(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    node.run_steps(_one(node, args[2]), sink, number)
+def _show(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    services.run_steps(_one(services, args[2]), sink, number)
 
 
-def _abort(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
-    node.run_steps(_one(node, args[2], b"ABORT"), sink, number)
+def _abort(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    services.run_steps(_one(services, args[2], b"ABORT"), sink, number)
 
 
-def _one(node: Node, name: bytes, *action: bytes) -> Steps:
-    tasks = (yield from _told(node, name, *action)) if is_text(name) else []
+def _one(services: Services, name: bytes, *action: bytes) -> Steps:
+    tasks = (yield from _told(services, name, *action)) if is_text(name) else []
     if not tasks:
         raise CommandError(f"ERR no such task on any node that answers: {show(name)}")
     return resp.bulk(documents.encode(tasks[0]))
 
 
-def _told(node: Node, *args: bytes) -> Generator[Step, Any, list[documents.Document]]:
+def _told(services: Services, *args: bytes) -> Generator[Step, Any, list[documents.Document]]:
     """The tasks that the nodes tell of, oldest first."""
-    answers = yield node.questions.ask([member.id for member in layout_of(node).members], b"TASKS", *args)
+    answers = yield services.questions.ask([member.id for member in layout_of(services).members], b"TASKS", *args)
     tasks = [task for answer in answers.values() if answer for task in answer]
     tasks.sort(key=lambda task: (task["started_ms"], task["task"]))
     return [{name: value for name, value in task.items() if name != "started_ms"} for task in tasks]

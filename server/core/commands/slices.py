@@ -8,16 +8,15 @@ after which the node has read its sockets once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from protocol.resp import LargeReply, Reply
 from server.core.base.errors import ErrorReply
 from server.core.base.sinks import Sink
 from server.core.base.unexpected import Unexpected
+from server.core.commands.execution import execute
+from server.core.commands.spec import Handler
+from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step, Steps
-
-if TYPE_CHECKING:
-    from server.core.node import Node
 
 Combine = Callable[["Parts"], Reply]
 
@@ -26,9 +25,9 @@ PARTS_UNANSWERED_MAX = 400  # or they would stand before the requests of others,
 _PAUSE_MS = 1
 
 
-def next_turn(node: Node) -> Step:
+def next_turn(services: Services) -> Step:
     """A step that ends in one of the next turns, once others have been served."""
-    return node.timers.pause_until(node.state.now_ms + _PAUSE_MS)
+    return services.timers.pause_until(services.state.now_ms + _PAUSE_MS)
 
 
 class Parts:
@@ -101,22 +100,28 @@ class _Rest:
         self._parts.end(reply)
 
 
-def run_parts(node: Node, parts: Parts, part: Callable[[int], list[bytes]]) -> None:
-    """Begins `parts` in their order, `part(n)` being the command of number n: so many in a turn, and no more at a time
-    than may be unanswered."""
+def run_parts(
+    services: Services, parts: Parts, name: str, handler: Handler, part: Callable[[int], list[bytes]]
+) -> None:
+    """Begins `parts` in their order: calls of the command `name`, `part(n)` being the arguments of number n. At most
+    PARTS_PER_TURN begin in a turn, and at most PARTS_UNANSWERED_MAX are unanswered."""
     count = parts.missing
-    parts.unexpected = node.state.unexpected
+    parts.unexpected = services.state.unexpected
     for number in range(min(count, PARTS_PER_TURN)):
-        node.dispatcher.run(parts, number, part(number))
+        execute(services, name, handler, parts, number, part(number))
     if count > PARTS_PER_TURN:
-        Procedure(node.state, "parts", _begin_rest(node, parts, count, part), _Rest(parts), 0).start()
+        Procedure(
+            services.state, "parts", _begin_rest(services, parts, count, name, handler, part), _Rest(parts), 0
+        ).start()
 
 
-def _begin_rest(node: Node, parts: Parts, count: int, part: Callable[[int], list[bytes]]) -> Steps:
+def _begin_rest(
+    services: Services, parts: Parts, count: int, name: str, handler: Handler, part: Callable[[int], list[bytes]]
+) -> Steps:
     for first in range(PARTS_PER_TURN, count, PARTS_PER_TURN):
-        yield next_turn(node)
+        yield next_turn(services)
         while parts.missing - (count - first) > PARTS_UNANSWERED_MAX:
-            yield next_turn(node)
+            yield next_turn(services)
         for number in range(first, min(first + PARTS_PER_TURN, count)):
-            node.dispatcher.run(parts, number, part(number))
+            execute(services, name, handler, parts, number, part(number))
     return None

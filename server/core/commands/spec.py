@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from server.core.base.sinks import Sink
-
-if TYPE_CHECKING:
-    from server.core.node import Node
+from server.core.services.services import Services
 
 # Runs a command for an asker under a number. Answers the reply, or None when the sink will get it later.
-Handler = Callable[["Node", Sink, int, list[bytes]], bytes | None]
+Handler = Callable[[Services, Sink, int, list[bytes]], bytes | None]
 
 # How a command overlaps with others of its connection, as plain integers for the hot path.
 IMMEDIATE = 0  # touches nothing that others in flight touch

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from server.core.base.errors import damaged_here
 from server.core.base.sinks import Sink
 from server.core.base.state import State
@@ -11,39 +9,39 @@ from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.core.records.versions import DamagedRecord, ForeignDot
 from server.core.requests.writes import Finish
+from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step
 
-if TYPE_CHECKING:
-    from server.core.node import Node
 
-
-def read_here(node: Node, key: bytes) -> Step:
+def read_here(services: Services, key: bytes) -> Step:
     """A step whose result is the key's record, or None: what a quorum holds joined with what we hold by then.
 
     A command that decides and writes in the same turn as it gets this result therefore sees every write that this
     coordinator has taken. A damaged record here is mended first. A command of a chain takes what the chain has read.
     """
     storage_key = storage_key_of(key)
-    agreed = node.reads.agreed
+    agreed = services.reads.agreed
 
     def finish(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
         try:
-            return versions.merge(node.state.records.get(storage_key), record) or b""
+            return versions.merge(services.state.records.get(storage_key), record) or b""
         except DamagedRecord as error:
-            return damaged_here(node.state.member.name, error)
+            return damaged_here(services.state.member.name, error)
 
     def start(procedure: Procedure) -> None:
         if storage_key in agreed:
-            procedure.resume(versions.merge(node.state.records.get(storage_key), agreed[storage_key]))
+            procedure.resume(versions.merge(services.state.records.get(storage_key), agreed[storage_key]))
             return
         try:
-            node.state.records.get(storage_key)
+            services.state.records.get(storage_key)
         except DamagedRecord as error:
-            refusal = damaged_here(node.state.member.name, error)
-            if not node.mending.park(error.storage_key, lambda: start(procedure), lambda: procedure.resume(refusal)):
+            refusal = damaged_here(services.state.member.name, error)
+            if not services.mending.park(
+                error.storage_key, lambda: start(procedure), lambda: procedure.resume(refusal)
+            ):
                 procedure.resume(refusal)
             return
-        node.reads.start(node.route(key).read_plan, storage_key, finish, procedure, 0)
+        services.reads.start(services.route(key).read_plan, storage_key, finish, procedure, 0)
 
     return start
 
@@ -57,7 +55,7 @@ def supersede_anew(
 
 
 def write_plain(
-    node: Node,
+    services: Services,
     sink: Sink,
     number: int,
     key: bytes,
@@ -68,9 +66,9 @@ def write_plain(
     seen: bytes | None = None,
 ) -> None:
     """Writes as Redis does, over all that is stored here and all of `seen`; the sink is answered at W."""
-    state = node.state
-    route = node.route(key, kind == versions.TOMBSTONE)
-    group = node.writes.group_for(route.plan, sink)
+    state = services.state
+    route = services.route(key, kind == versions.TOMBSTONE)
+    group = services.writes.group_for(route.plan, sink)
     storage_key = storage_key_of(key)
     old = state.records.get(storage_key)
     base = versions.merge(old, seen)
@@ -78,6 +76,6 @@ def write_plain(
         record = versions.supersede(base, state.actor_for(route.owned), state.clock.next(), value, expires_at_ms, kind)
     except ForeignDot:
         record = supersede_anew(state, route.owned, base, value, expires_at_ms, kind)
-    node.writes.add(group, storage_key, record, old, finish, sink, number)
+    services.writes.add(group, storage_key, record, old, finish, sink, number)
     if kind == versions.TOMBSTONE or expires_at_ms:
-        node.collection.notice(storage_key, expires_at_ms)
+        services.collection.notice(storage_key, expires_at_ms)

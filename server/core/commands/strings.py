@@ -9,7 +9,6 @@ moment, and then both SET NX may succeed: these conditions are not linearizable 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from protocol import resp
 from protocol.resp import LargeReply, Reply
@@ -23,10 +22,8 @@ from server.core.commands.steps import read_here, supersede_anew, write_plain
 from server.core.records import versions
 from server.core.records.records import storage_key_in
 from server.core.records.versions import ForeignDot, Sibling
+from server.core.services.services import Services
 from server.core.work.procedures import Steps
-
-if TYPE_CHECKING:
-    from server.core.node import Node
 
 LARGE_BYTES = 16 << 10  # a smaller value is cheaper to copy than to send by itself
 _EXPIRIES = (b"EX", b"PX", b"EXAT", b"PXAT")
@@ -57,54 +54,54 @@ def strlen_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
     return resp.integer(0 if sibling is None else len(sibling.value))
 
 
-def reader(finish: Callable[[bytes | None, Sink, int], Reply]) -> Callable[[Node, Sink, int, list[bytes]], None]:
+def reader(finish: Callable[[bytes | None, Sink, int], Reply]) -> Callable[[Services, Sink, int, list[bytes]], None]:
     """The handler of a command that reads one key, its first argument, and answers what `finish` makes of the record."""
 
-    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         key = args[1]
         slot = key_slot(key)
-        state = node.state
-        if node.reads.agreed and (storage_key := storage_key_in(slot, key)) in node.reads.agreed:
-            record = versions.merge(state.records.get(storage_key), node.reads.agreed[storage_key])
+        state = services.state
+        if services.reads.agreed and (storage_key := storage_key_in(slot, key)) in services.reads.agreed:
+            record = versions.merge(state.records.get(storage_key), services.reads.agreed[storage_key])
             sink.answer(number, finish(record, sink, state.time_ms))
             return
         route = state.routes[slot >> state.route_shift]
         if route.reader is not None and (other := route.reader_for(sink.relayed)) is not None:
-            node.relays.forward(sink, number, args, other)
+            services.relays.forward(sink, number, args, other)
             return
-        group = route.read_plan.reading.get(sink.read_quorum) or node.reads.open(route.read_plan, sink.read_quorum)
+        group = route.read_plan.reading.get(sink.read_quorum) or services.reads.open(route.read_plan, sink.read_quorum)
         group.keys.append(storage_key_in(slot, key))
         group.waiters.append((finish, sink, number))
 
     return handle
 
 
-def set_(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def set_(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """HOT. SET key value [NX|XX] [GET] [EX s|PX ms|EXAT s|PXAT ms|KEEPTTL]."""
     key = args[1]
     slot = key_slot(key)
-    state = node.state
+    state = services.state
     route = state.routes[slot >> state.route_shift]
     if route.coordinator is not None and (coordinator := route.coordinator_for(sink.relayed)) is not None:
-        node.relays.forward(sink, number, args, coordinator)
+        services.relays.forward(sink, number, args, coordinator)
         return
     if len(args) > 3:
-        _set_with_options(node, sink, number, args)
+        _set_with_options(services, sink, number, args)
         return
     value = args[2]
     config = state.config
     if len(value) > config.value_bytes_max or len(key) > config.key_bytes_max:
         check_sizes(key, value, config)
-    group = route.plan.writing.get(sink.write_quorum) or node.writes.group_for(route.plan, sink)
+    group = route.plan.writing.get(sink.write_quorum) or services.writes.group_for(route.plan, sink)
     storage_key = storage_key_in(slot, key)
     old = state.records.get(storage_key)
     try:
         record = versions.supersede(old, state.actor_for(route.owned), state.clock.next(), value)
     except ForeignDot:
         record = supersede_anew(state, route.owned, old, value)
-    node.writes.add(group, storage_key, record, old, None, sink, number)
+    services.writes.add(group, storage_key, record, old, None, sink, number)
     if record[9] > config.clock_entries_max or record[8]:
-        node.collection.notice(storage_key, 0)
+        services.collection.notice(storage_key, 0)
 
 
 def set_options(args: list[bytes]) -> dict[bytes, bytes]:
@@ -125,32 +122,32 @@ def is_read_first(args: list[bytes]) -> bool:
     return len(args) > 3 and any(arg.upper() in (b"NX", b"XX", b"GET", b"KEEPTTL") for arg in args[3:])
 
 
-def _set_with_options(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def _set_with_options(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     found = set_options(args)
-    check_sizes(args[1], args[2], node.state.config)
+    check_sizes(args[1], args[2], services.state.config)
     expires_at_ms = 0
     for unit in _EXPIRIES:
         if unit in found:
-            expires_at_ms = expiry_ms(unit, found[unit], node.state.time_ms, "set")
+            expires_at_ms = expiry_ms(unit, found[unit], services.state.time_ms, "set")
     if set(found) <= set(_EXPIRIES):
-        write_plain(node, sink, number, args[1], args[2], expires_at_ms)
+        write_plain(services, sink, number, args[1], args[2], expires_at_ms)
     else:
-        node.run_steps(_set_if(node, sink, number, args, found, expires_at_ms), sink, number)
+        services.run_steps(_set_if(services, sink, number, args, found, expires_at_ms), sink, number)
 
 
 def _set_if(
-    node: Node, sink: Sink, number: int, args: list[bytes], found: dict[bytes, bytes], expires_at_ms: int
+    services: Services, sink: Sink, number: int, args: list[bytes], found: dict[bytes, bytes], expires_at_ms: int
 ) -> Steps:
     """SET with NX, XX, GET or KEEPTTL: a quorum read, the decision, the write."""
-    record = yield read_here(node, args[1])
-    old = versions.visible(record, node.state.time_ms)
+    record = yield read_here(services, args[1])
+    old = versions.visible(record, services.state.time_ms)
     before = old_value(old, sink)
     if (b"NX" in found and old is not None) or (b"XX" in found and old is None):
         return before if b"GET" in found else resp.null(sink.resp3)
     if b"KEEPTTL" in found and old is not None:
         expires_at_ms = old.expires_at_ms
     finish = (lambda tally, sink: before) if b"GET" in found else None
-    write_plain(node, sink, number, args[1], args[2], expires_at_ms, finish=finish, seen=record)
+    write_plain(services, sink, number, args[1], args[2], expires_at_ms, finish=finish, seen=record)
     return None
 
 
@@ -159,49 +156,49 @@ def old_value(old: Sibling | None, sink: Sink) -> bytes:
     return resp.null(sink.resp3) if old is None else resp.bulk(old.value)
 
 
-def _as_set(*order: int | bytes) -> Callable[[Node, Sink, int, list[bytes]], None]:
+def _as_set(*order: int | bytes) -> Callable[[Services, Sink, int, list[bytes]], None]:
     """The handler of an older spelling of SET: its arguments, by place, and fixed words."""
 
-    def handle(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+    def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         words = [args[place] if isinstance(place, int) else place for place in order]
         if words[2] in _EXPIRIES:  # an error names the command that was said
-            expiry_ms(words[2], words[3], node.state.time_ms, args[0].decode("utf-8", "replace").lower())
-        set_(node, sink, number, [b"SET", *words])
+            expiry_ms(words[2], words[3], services.state.time_ms, args[0].decode("utf-8", "replace").lower())
+        set_(services, sink, number, [b"SET", *words])
 
     return handle
 
 
-def setnx(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def setnx(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """SETNX key value: 1 if it was set, 0 if the key was there."""
-    route = node.route(args[1])
+    route = services.route(args[1])
     coordinator = route.coordinator_for(sink.relayed)
     if coordinator is not None:
-        node.relays.forward(sink, number, args, coordinator)
+        services.relays.forward(sink, number, args, coordinator)
         return
-    check_sizes(args[1], args[2], node.state.config)
+    check_sizes(args[1], args[2], services.state.config)
 
     def steps() -> Steps:
-        record = yield read_here(node, args[1])
-        if versions.visible(record, node.state.time_ms) is not None:
+        record = yield read_here(services, args[1])
+        if versions.visible(record, services.state.time_ms) is not None:
             return resp.integer(0)
-        write_plain(node, sink, number, args[1], args[2], finish=lambda tally, sink: resp.integer(1), seen=record)
+        write_plain(services, sink, number, args[1], args[2], finish=lambda tally, sink: resp.integer(1), seen=record)
         return None
 
-    node.run_steps(steps(), sink, number)
+    services.run_steps(steps(), sink, number)
 
 
-def mget(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def mget(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """MGET key …: one GET a key, of any slots."""
     parts = Parts(sink, number, len(args) - 1, lambda parts: resp.array_of_replies(parts.replies), keep=True)
-    run_parts(node, parts, lambda index: [b"GET", args[index + 1]])
+    run_parts(services, parts, "get", _get, lambda index: [b"GET", args[index + 1]])
 
 
-def mset(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
+def mset(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """MSET key value …: one SET a pair, of any slots; not atomic, OK only if every one met its quorum."""
     if len(args) % 2 == 0:
         raise CommandError("ERR wrong number of arguments for 'mset' command")
     parts = Parts(sink, number, len(args) // 2, lambda parts: resp.OK)
-    run_parts(node, parts, lambda index: [b"SET", args[2 * index + 1], args[2 * index + 2]])
+    run_parts(services, parts, "set", set_, lambda index: [b"SET", args[2 * index + 1], args[2 * index + 2]])
 
 
 _get = reader(get_reply)

@@ -57,8 +57,8 @@ def _is_usable(address: str) -> bool:
 
 
 class Addresses:
-    """The addresses of this node and of its peers. The shell sets `ask`, which asks at addresses who is there and reports
-    what came of it."""
+    """The addresses of this node and of its peers. `searches` are addresses at which operators want us to ask who is there,
+    and where to report what came of it: the shell takes them at the end of the turn."""
 
     def __init__(self, state: State, membership: Membership, copies: Copies, lives: Lives) -> None:
         self._state = state
@@ -71,7 +71,7 @@ class Addresses:
         self.troubles: dict[
             str, tuple[str, str]
         ] = {}  # of a peer that cannot be reached: one of the words above, details
-        self.ask: Callable[[list[str], Report], None] = lambda addresses, report: report([])
+        self.searches: list[tuple[list[str], Report]] = []
         self._former = ""  # where the layout had this node at the start: somebody who has moved, too, may be there now
 
     def begin(self) -> None:
@@ -117,6 +117,15 @@ class Addresses:
         return (moved_ms(layout, self._state.id) if layout is not None else 0) or self._state.incarnation
 
     # --- others
+
+    def search(self, addresses: list[str], report: Report) -> None:
+        """Asks at addresses who is there; `report` gets what came of it, in a later turn."""
+        self.searches.append((addresses, report))
+
+    def drain_searches(self) -> list[tuple[list[str], Report]]:
+        """What `search` was called with since the last call."""
+        searches, self.searches = self.searches, []
+        return searches
 
     def missing(self) -> list[str]:
         """The members that we have no connection to."""

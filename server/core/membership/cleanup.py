@@ -47,12 +47,7 @@ class Cleanup:
         self._background = background
         self._in_flight = in_flight
         self._scrub = scrub
-        self._due = True
         background.run_forever("cleanup", self._steps)
-
-    def notice(self) -> None:
-        """There may be something to let go: the layout has changed, or a record was met that is not kept here."""
-        self._due = True
 
     def remaining(self) -> int:
         """How many keys lie here that are not kept here."""
@@ -83,10 +78,10 @@ class Cleanup:
         yield self._background.pause(0)
         while True:
             layout = self._state.layout
-            if layout is not None and self._due and self._state.room != FOR_NOTHING:
-                self._due = False
+            if layout is not None and self._state.cleanup_due and self._state.room != FOR_NOTHING:
+                self._state.cleanup_due = False
                 yield from self._round(layout)
-                if self._due:
+                if self._state.cleanup_due:
                     yield self._background.pause(RETRY_MS)
             yield self._background.pause(LOOK_MS)
 
@@ -98,21 +93,21 @@ class Cleanup:
             while ranges:
                 ranges = yield from self._page(layout, partition, ranges)
                 if self._state.layout is not layout:
-                    self._due = True
+                    self._state.cleanup_due = True
                     return
 
     def _page(self, layout: Layout, partition: int, ranges: list[Range]) -> Generator[Step, Any, list[Range]]:
         """Lets go what can be of the next few records of a partition; answers what is left to look at."""
         keepers = layout.keepers(partition)
         if not all(self._state.is_usable(keeper) for keeper in keepers):
-            self._due = True
+            self._state.cleanup_due = True
             return []
         yield from self._background.spend(BATCH_KEYS)
         if self._state.layout is not layout:
             return []
         page = read_page(self._state.records, ranges)
         if page.gap_end:  # the engine cannot read there: what others know of it is mended, and we come again
-            self._due = True
+            self._state.cleanup_due = True
             first_slot, last_slot = layout.slot_range(partition)
             yield from self._scrub(first_slot, last_slot + 1)
             return split(ranges, page.gap_end)[1]
@@ -122,7 +117,7 @@ class Cleanup:
         for key, record in confirmed.items():
             self._let_go(layout, key, record)
         if len(confirmed) < len(keys):
-            self._due = True
+            self._state.cleanup_due = True
         return rest_of(ranges, page.cut)
 
     def _batch(self, keys: list[bytes]) -> dict[bytes, bytes]:

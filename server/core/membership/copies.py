@@ -16,10 +16,9 @@ under an actor of its own (P2).
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
 from typing import Any
 
-from server.core.base.errors import ErrorReply, refused_as_copy
+from server.core.base.errors import refused_as_copy
 from server.core.base.state import State
 
 CONFIRM_MS = 200  # what a dead process has sent before is read by then
@@ -67,11 +66,8 @@ def judge(is_present: bool, moves: bool, connected: bool, way: Way, speaks: bool
 class Copies:
     """Which process of each peer this node listens to, which others it refuses, and which copies of itself there are."""
 
-    def __init__(self, state: State, close: Callable[[ErrorReply], None], reopen: Callable[[], None]) -> None:
-        """`close` refuses what clients ask from now on, `reopen` ends that."""
+    def __init__(self, state: State) -> None:
         self._state = state
-        self._close = close
-        self._reopen = reopen
         self._is_closed = False
         self._present: dict[str, int] = {}  # the incarnation of the process of a peer that we listen to
         self._opened_ms: dict[str, int] = {}  # when our link to a peer was opened
@@ -110,7 +106,7 @@ class Copies:
         _make_room(self._doubted_ms)
         since_ms = self._doubted_ms.setdefault(process, self._state.now_ms)
         last_ms = max(
-            self._state.heard_ms.get(peer, since_ms), self._opened_ms.get(peer, since_ms) if moves else since_ms
+            self._state.last_message_ms.get(peer, since_ms), self._opened_ms.get(peer, since_ms) if moves else since_ms
         )
         return self._refuse(process, address, listed) if last_ms - since_ms >= CONFIRM_MS else later
 
@@ -145,9 +141,9 @@ class Copies:
         """Clients are served unless this process is a copy and all members refuse it."""
         closes = self.refusal_of_us != "" and not self._state.links
         if closes and not self._is_closed:
-            self._close(refused_as_copy(self.refusal_of_us))
+            self._state.refuse_clients(refused_as_copy(self.refusal_of_us))
         elif self._is_closed and not closes:
-            self._reopen()
+            self._state.serve_clients()
         self._is_closed = closes
 
     def told(self, address: str) -> None:

@@ -32,9 +32,9 @@ What is changed in the second before a copy is put in place may not be noticed; 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from server.core.base.errors import ErrorReply, has_gone_back
+from server.core.base.errors import has_gone_back
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
 
@@ -79,11 +79,8 @@ class _Known:
 class Lives:
     """The lives of this node's store, and how far the other members had got."""
 
-    def __init__(self, state: State, close: Callable[[ErrorReply], None], reopen: Callable[[], None]) -> None:
-        """`close` refuses what clients ask from now on, `reopen` ends that."""
+    def __init__(self, state: State) -> None:
         self._state = state
-        self._close = close
-        self._reopen = reopen
         self._is_closed = False
         records = state.records
         self._past = _decode_lives(records.document(_LIVES))
@@ -103,7 +100,7 @@ class Lives:
         self.refusers: dict[str, str] = {}  # members that refuse us, for we have gone back, and what they say
         self._alone_ms = 0  # since when all refusals have said that nobody else is missing
         self._has_gone_back = False  # and so has what is remembered here of others
-        self.must_begin_anew = False  # our store is to be set aside: the process does that
+        self.needs_rebuild = False  # our store is to be set aside: the process does that
         self._aside = _decode_aside(records.document(_ASIDE))
 
     # --- our own lives
@@ -129,11 +126,11 @@ class Lives:
                 self._mark(now_ms)
             if self._is_news and now_ms - self._saved_ms >= SAVE_MS:
                 self._save_peers(now_ms)
-        closes = bool(self.refusers) and not self.must_begin_anew
+        closes = bool(self.refusers) and not self.needs_rebuild
         if closes and not self._is_closed:
-            self._close(has_gone_back(state.member.name))
+            self._state.refuse_clients(has_gone_back(state.member.name))
         elif self._is_closed and not closes:
-            self._reopen()
+            self._state.serve_clients()
         self._is_closed = closes
 
     def _mark(self, now_ms: int) -> None:
@@ -167,7 +164,7 @@ class Lives:
             self._alone_ms = now_ms
         self.refusers[peer] = text
         self._has_gone_back = True
-        self.must_begin_anew |= now_ms - self._alone_ms >= HOLD_MS
+        self.needs_rebuild |= now_ms - self._alone_ms >= HOLD_MS
 
     def set_aside(self, name: str) -> None:
         """This store is new, for the one before had gone back, and lies under that name now."""

@@ -56,7 +56,8 @@ OFFERS_MAX = 32  # layouts that wait to be merged; gossip brings further ones ag
 
 
 class Membership:
-    """This node's layout, and how it changes. `tables` are the requests in flight; `changed` is called after a change."""
+    """This node's layout, and how it changes. `tables` are the requests in flight; `listeners` are called after
+    each change."""
 
     def __init__(
         self,
@@ -64,13 +65,13 @@ class Membership:
         background: Background,
         computing: Computing,
         tables: Sequence[GroupTable[Any]],
-        changed: Callable[[], None],
+        listeners: Sequence[Callable[[], None]],
     ) -> None:
         self._state = state
         self._background = background
         self._computing = computing
         self._tables = tables
-        self._changed = changed
+        self._listeners = listeners
         self._adopted_number = 0
         self._known_ms: dict[str, int] = {}  # since when we have looked out for a member, in this life
         self._left: tuple[str, int] | None = None  # the cluster that this node has left, and at which epoch
@@ -87,6 +88,10 @@ class Membership:
         layout = stored(state.records, _LAYOUT, _layout_in, None, None)  # a damaged one is learned anew from a member
         if layout is not None:
             self._adopt(layout)
+
+    def _tell_listeners(self) -> None:
+        for listener in self._listeners:
+            listener()
 
     @property
     def left(self) -> tuple[str, int] | None:
@@ -245,7 +250,7 @@ class Membership:
         self._adopted_number = state.number()
         if before is not None and _loses_some(before, layout, state.id):
             state.renew_actor()  # records with its dots are let go from now on (P2)
-        self._changed()
+        self._tell_listeners()
 
     # --- leaving
 
@@ -263,7 +268,7 @@ class Membership:
         state.renew_actor()  # should it be joined again, it has let go what it had written (P2)
         self._known_ms = {}
         self._note_left(cluster, epoch)
-        self._changed()
+        self._tell_listeners()
 
     def _note_left(self, cluster: str, epoch: int) -> None:
         self._left = (cluster, epoch)

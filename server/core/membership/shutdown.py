@@ -17,9 +17,7 @@ Whether anything is in flight is judged at the end of a turn: between two steps 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from server.core.base.errors import ErrorReply, is_leaving
+from server.core.base.errors import is_leaving
 from server.core.base.state import State
 from server.core.work.background import Background
 from server.core.work.procedures import Steps
@@ -30,25 +28,15 @@ REOPEN_MS = 3000  # a node that leaves and was not asked whether it may go for s
 
 
 class Shutdown:
-    """The end of a node that is asked to stop or leaves, and what it knows of others that stop. `close` refuses what
-    clients ask from now on, `reopen` ends that."""
+    """The end of a node that is asked to stop or leaves, and what it knows of others that stop."""
 
-    def __init__(
-        self,
-        state: State,
-        questions: Questions,
-        background: Background,
-        close: Callable[[ErrorReply], None],
-        reopen: Callable[[], None],
-    ) -> None:
+    def __init__(self, state: State, questions: Questions, background: Background) -> None:
         self._state = state
         self._questions = questions
         self._background = background
         self.over = False  # the process may end
         self._agreed = False  # nobody sends us anything to run any more
         self._idle = False  # and all that they sent has run
-        self._close = close
-        self._reopen = reopen
         self._asked_ms: int | None = None  # when it was last asked whether it has rested, since it refuses its clients
         self._rested = False  # it refuses them, and all of them have their answers
 
@@ -67,7 +55,7 @@ class Shutdown:
     def is_drained(self) -> bool:
         """This node leaves, and could be let go now: whether its clients' requests have ended, and none will begin."""
         if self._asked_ms is None:
-            self._close(is_leaving(self._state.member.name))
+            self._state.refuse_clients(is_leaving(self._state.member.name))
         self._asked_ms = self._state.now_ms
         return self._rested
 
@@ -80,7 +68,7 @@ class Shutdown:
         """Clients are served again: there is another layout than the one by which this node may go, or nobody asks now."""
         if self._asked_ms is not None:
             self._asked_ms, self._rested = None, False
-            self._reopen()
+            self._state.serve_clients()
 
     def told(self, node: str) -> list[bytes]:
         """GOING: that node is about to stop."""

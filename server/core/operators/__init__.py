@@ -2,7 +2,6 @@
 
 status.py         `cluster status`: one verdict, one sentence
 documents.py      the JSON documents of the other commands
-staging.py        what is staged for the next layout
 sizes.py          how much each partition holds
 planning.py       what a commit would move, and how long that takes
 """

@@ -9,14 +9,12 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from protocol.slots import key_slot
 from server.core.ring.layout import Layout, Member
+from server.core.services.services import Services
 from server.core.work.questions import Answers
-
-if TYPE_CHECKING:
-    from server.core.node import Node
 
 Document = dict[str, Any]
 
@@ -42,12 +40,12 @@ def behind_of(layout: Layout, told: Iterable[Document]) -> list[str]:
     return [member.name for member in by_name(layout) if member.id in behind]
 
 
-def myself(node: Node) -> Document:
+def myself(services: Services) -> Document:
     """Who this node is: what `dyn cluster init` and `dyn cluster join` need to know of it, and other nodes that look for it
     (addresses.py); `left` is the epoch at which it left its cluster, if it has."""
-    state = node.state
+    state = services.state
     member = state.member
-    left = node.membership.left
+    left = services.membership.left
     document: Document = {
         "id": member.id,
         "name": member.name,
@@ -58,18 +56,18 @@ def myself(node: Node) -> Document:
         "cluster": state.layout.cluster if state.layout is not None else "",
         "keys": state.records.keys,
         "incarnation": state.incarnation,
-        "moved_ms": node.addresses.moved_ms,
+        "moved_ms": services.addresses.moved_ms,
     }
     return document | ({"left": left[1]} if left is not None else {})
 
 
-def hints(node: Node, answers: Answers) -> Document:
+def hints(services: Services, answers: Answers) -> Document:
     """`hints list`: what each holder keeps for which owner."""
-    layout = node.state.layout
+    layout = services.state.layout
     assert layout is not None
     told = {holder: answer for holder, answer in answers.items() if answer}
     rows = [
-        {"holder": member.name, **row, "owner": node.state.layout_name(row["owner"])}
+        {"holder": member.name, **row, "owner": services.state.layout_name(row["owner"])}
         for member in by_name(layout)
         for row in told.get(member.id, {}).get("hints", ())
     ]
@@ -118,14 +116,14 @@ def locate(layout: Layout, key: bytes) -> Document:
     return document
 
 
-def statistics(node: Node) -> Document:
+def statistics(services: Services) -> Document:
     """`DYN.STATS`: this node's counters."""
-    state = node.state
+    state = services.state
     return {
         "node": state.member.name,
         "counters": asdict(state.statistics),
         "in_flight": state.in_flight,
-        "sessions": len(node.sessions),
+        "sessions": len(services.clients.sessions),
         "records": state.records.keys,
         "keys": state.records.live,
         "tombstones": state.records.keys - state.records.live,

@@ -11,7 +11,7 @@ fetches tells how many it has not got yet.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from protocol.bounds import TIME_MS_MAX
 from protocol.slots import SLOTS
@@ -31,47 +31,44 @@ from server.core.operators.troubles import (
 from server.core.ring.addresses import shown_address
 from server.core.ring.change import REMOVE
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
-
-if TYPE_CHECKING:
-    from server.core.node import Node
-
+from server.core.services.services import Services
 
 NOTHING: Mapping[str, Document] = {}
 NO_STATES: Mapping[str, str] = {}
 
 
-def own_status(node: Node) -> bytes:
+def own_status(services: Services) -> bytes:
     """What a node tells of itself to one that makes a status."""
-    state = node.state
+    state = services.state
     return encode({"keys": state.records.live, "hints_held": state.hints.total, "behind": state.hints.dropped_hints,
-                   "damaged": len(node.mending), "mended": state.statistics.records_mended,
+                   "damaged": len(services.mending), "mended": state.statistics.records_mended,
                    "lost": state.statistics.records_lost, "unreadable": len(state.records.unreadable),
                    "disk_full": state.disk_full,
                    "disk_room": state.room,
-                   "transfer": node.transfers.document(), "to_let_go": node.cleanup.remaining(),
-                   "filling": node.filling.document(),
-                   "copies": node.copies.seen(), "wall_ms": min(max(0, state.wall_ms), TIME_MS_MAX),
-                   "gone_back": node.lives.refused(), "taken_back": list(node.lives.accepted),
-                   "aside": node.lives.aside(), "failing": node.background.failing(),
+                   "transfer": services.transfers.document(), "to_let_go": services.cleanup.remaining(),
+                   "filling": services.filling.document(),
+                   "copies": services.copies.seen(), "wall_ms": min(max(0, state.wall_ms), TIME_MS_MAX),
+                   "gone_back": services.lives.refused(), "taken_back": list(services.lives.accepted),
+                   "aside": services.lives.aside(), "failing": services.background.failing(),
                    "internal_errors": state.statistics.internal_errors + state.statistics.messages_undigested,
                    })  # fmt: skip
 
 
-def status(node: Node, answers: Mapping[str, Any], asked_ms: int) -> Document:
+def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Document:
     """`cluster status`, out of the layout, our view of who is alive, and what each node answered about itself since
     `asked_ms` by our monotonic clock."""
-    state, layout = node.state, node.state.layout
+    state, layout = services.state, services.state.layout
     assert layout is not None
     told_by: dict[str, Document] = {node_id: answer for node_id, answer in answers.items() if answer}
     states = {member.id: state.liveness.state(member.id).value for member in layout.members}
-    troubles = {node_id: node.addresses.trouble_with(node_id) for node_id, life in states.items() if life != "up"}
+    troubles = {node_id: services.addresses.trouble_with(node_id) for node_id, life in states.items() if life != "up"}
     verdict, summary = judge(layout, states, troubles)
-    remarks = amiss(node, layout, told_by, asked_ms)
+    remarks = amiss(services, layout, told_by, asked_ms)
     if remarks:
         summary = "; ".join(remarks if verdict == "healthy" else [summary, *remarks])
         verdict = "degraded" if verdict == "healthy" else verdict
     change = change_of(layout, told_by, states) if layout.phase != SETTLED else None
-    staged = len(node.staging.changes())
+    staged = len(services.staging.changes())
     told = [*set_aside(layout, told_by), *news(layout, change, staged, told_by, states)]
     document = {
         "epoch": layout.epoch,
@@ -88,18 +85,18 @@ def status(node: Node, answers: Mapping[str, Any], asked_ms: int) -> Document:
     return document | ({"change": change} if change is not None else {})
 
 
-def amiss(node: Node, layout: Layout, told_by: Mapping[str, Document], asked_ms: int) -> list[str]:
+def amiss(services: Services, layout: Layout, told_by: Mapping[str, Document], asked_ms: int) -> list[str]:
     """What an operator should know of though every key may be served."""
-    state = node.state
+    state = services.state
     behind = behind_of(layout, told_by.values())
     missed = [f"{_missed(behind)}; every key is still served"] if behind else []
     told = [(member.name, told_by.get(member.id, {}).get("wall_ms")) for member in by_name(layout)]
     clocks_ms = {name: int(wall_ms) for name, wall_ms in told if wall_ms is not None}
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
     off = clock_report.remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
-    gone_back = set_back(layout, told_by, bool(node.lives.refusers))
+    gone_back = set_back(layout, told_by, bool(services.lives.refusers))
     disks = filling(layout, told_by) + full(layout, told_by) + damage(layout, told_by)
-    return missed + disks + failing(layout, told_by) + copies(node, layout, told_by) + gone_back + off
+    return missed + disks + failing(layout, told_by) + copies(services, layout, told_by) + gone_back + off
 
 
 def _nodes(

@@ -8,15 +8,12 @@ all, it is the machine that somebody has to look at. The reasons are those that 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from server.core.membership.addresses import ELSEWHERE, REFUSED, SILENT, STOPPED, UNREACHABLE, UNRESOLVED
 from server.core.operators.documents import Document, by_name
 from server.core.ring.addresses import shown_address
 from server.core.ring.layout import Layout, Member
-
-if TYPE_CHECKING:
-    from server.core.node import Node
+from server.core.services.services import Services
 
 NO_TROUBLES: Mapping[str, tuple[str, str]] = {}
 
@@ -94,7 +91,7 @@ def set_aside(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
     ]
 
 
-def copies(node: Node, layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
+def copies(services: Services, layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
     """What the nodes tell of copied directories; and what the others say of this node, if they take it for a copy."""
     copied = copies_of(told_by)
     remarks = [
@@ -103,5 +100,5 @@ def copies(node: Node, layout: Layout, told_by: Mapping[str, Document]) -> list[
         for member in by_name(layout)
         if member.id in copied
     ]
-    refusal = node.copies.refusal_of_us
+    refusal = services.copies.refusal_of_us
     return [*remarks, f"the other nodes refuse this process: {refusal}"] if refusal else remarks

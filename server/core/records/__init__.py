@@ -3,5 +3,6 @@
 versions.py       the record: dotted version vector set, its bytes, its merge
 structure.py      what makes bytes a record: checksum and structure
 records.py        what is stored here, as this turn sees it
+listeners.py      who is told of damaged records
 trees.py          the hash tree of that, kept with every write
 """

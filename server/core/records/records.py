@@ -7,7 +7,7 @@ turns, so an uncommitted record is always found. What a group of reads needs fro
 a few where records are large.
 
 A record that comes from the engine is verified (P11) before anybody sees it; a damaged one is counted, told to
-`on_damage`, and raises until `mend` has put a sound one in its place (mending.py).
+the listeners (listeners.py), and raises until `mend` has put a sound one in its place (mending.py).
 Storage keys are slot (2 bytes), a hash of the key (4 bytes), the key: a slot, and so a partition, is one range, and
 within it keys lie in the order of their hash, which gives SCAN a cursor and the hash tree its leaves. The tree (trees.py)
 is kept here because here every change of a record comes by.
@@ -15,7 +15,7 @@ is kept here because here every change of a record comes by.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from librt.strings import BytesWriter, write_i16_be
@@ -25,6 +25,7 @@ from xxhash import xxh32_digest
 from protocol.slots import SLOTS, key_slot
 from server.core.records import versions
 from server.core.records.cache import ENTRY_OVERHEAD_BYTES, SHARD_BYTE, RecordCache
+from server.core.records.listeners import RecordListeners
 from server.core.records.trees import SLOT_BITS, Trees
 from server.core.records.versions import DamagedRecord
 
@@ -92,8 +93,7 @@ class Records:
         self.changes: i64 = 0  # to what is stored, each after all that may raise (base/unexpected.py)
         self.damaged = 0
         self.keys = 0
-        self.on_damage: Callable[[bytes], None] = lambda storage_key: None
-        self.on_unmergeable: Callable[[Exception], None] = lambda error: None
+        self.listeners = RecordListeners()
         self.trees = Trees(leaf_bits)
         self._spoilt: dict[int, None] = {}  # slots that could not be read when they were counted
         self.unreadable: dict[int, None] = {}  # slots in which some range could not be read (gaps.py)
@@ -269,7 +269,7 @@ class Records:
         sender's is refused like one that meets a damaged record, however often it comes, and ends no owner of its key."""
         if isinstance(error, DamagedRecord):
             return error
-        self.on_unmergeable(error)
+        self.listeners.tell_unmergeable(error)
         return DamagedRecord(f"the record of key {key[PREFIX_BYTES:]!r} cannot be merged: {error!r}", key)
 
     def _fetch(self, key: bytes) -> bytes | None:
@@ -296,7 +296,7 @@ class Records:
     def damage(self, key: bytes, message: str) -> DamagedRecord:
         """The record under a storage key was found damaged: counts and tells it. Answers what to raise."""
         self.damaged += 1
-        self.on_damage(key)
+        self.listeners.tell_damaged(key)
         return DamagedRecord(message, key)
 
     def stored(self, key: bytes) -> bytes | None:

@@ -17,7 +17,7 @@ all keepers have confirmed it (cleanup.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 from server.core.base.room import FOR_NOTHING
@@ -37,9 +37,7 @@ TOUCHES_KEPT_MS = 60_000  # longer than a collection takes from its vote to its 
 class HintReplay:
     """The procedures that deliver hints."""
 
-    def __init__(self, state: State, background: Background, questions: Questions, let_go: Callable[[], None]) -> None:
-        """`let_go` is called when there may be records that nothing is owed of any more."""
-        self._let_go = let_go
+    def __init__(self, state: State, background: Background, questions: Questions) -> None:
         self._state = state
         self._background = background
         self._questions = questions
@@ -185,7 +183,7 @@ class HintReplay:
         state = self._state
         state.hints.confirm(owner, storage_key, state.now_ms)
         if not state.owns(storage_key) and not state.hints.holds(storage_key):
-            self._let_go()
+            self._state.cleanup_due = True
 
     # The operator
 

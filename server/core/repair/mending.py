@@ -50,6 +50,7 @@ class Mending:
         self._running = False
         self._counts = [0, 0]  # mended and lost since they were last asked for
         self._renewed_turn = -1
+        state.records.listeners.damaged.append(self.note)
 
     def __len__(self) -> int:
         return len(self._waiting)

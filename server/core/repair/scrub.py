@@ -12,7 +12,7 @@ there, and they are read one by one: those that can still be read are well, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from typing import Any
 
 from protocol.slots import SLOTS
@@ -33,16 +33,8 @@ UNPACED_BYTES_PER_MS = 100_000
 class Scrub:
     """Reads all records of this node, round and round."""
 
-    def __init__(
-        self,
-        state: State,
-        questions: Questions,
-        background: Background,
-        collection: Collection,
-        met_stray: Callable[[], None],
-    ) -> None:
+    def __init__(self, state: State, questions: Questions, background: Background, collection: Collection) -> None:
         self._state = state
-        self._met_stray = met_stray
         self._questions = questions
         self._background = background
         self._collection = collection
@@ -111,7 +103,7 @@ class Scrub:
         slot = int.from_bytes(key[:2], "big")
         route = state.routes[slot >> state.route_shift]
         if not route.owned:
-            self._met_stray()
+            self._state.cleanup_due = True
         elif route.coordinator is None:
             long = versions.clock_entries(record) > state.config.clock_entries_max
             if long or versions.is_dead(record, state.time_ms):

@@ -113,12 +113,19 @@ def _decode(document: bytes) -> list[Task]:
 class RepairTasks:
     """The tasks of this node."""
 
-    def __init__(self, state: State, questions: Questions, background: Background) -> None:
+    def __init__(
+        self,
+        state: State,
+        questions: Questions,
+        background: Background,
+        others: Sequence[Callable[[], list[Document]]] = (),
+    ) -> None:
+        """`others` answer the rows of long work that is no repair."""
         self._state = state
         self._questions = questions
         self._background = background
         self._saved_ms = 0
-        self.others: Callable[[], list[Document]] = list  # rows of long work that is no task of ours
+        self._others = others
         tasks: list[Task] = stored(state.records, _DOCUMENT, _decode, [], [])
         self._tasks = {task.name: task for task in tasks}
         for task in tasks:
@@ -151,7 +158,7 @@ class RepairTasks:
         """TASKS: all tasks of this node, or one, if it is here, perhaps to be ended."""
         name = query.name
         task = self._tasks.get(name)
-        others = [row for row in self.others() if name in ("", row["task"])]
+        others = [row for rows in self._others for row in rows() if name in ("", row["task"])]
         if name and task is None and not others:
             return []
         if task is not None and query.abort and task.state == RUNNING:

@@ -23,7 +23,7 @@ again together, too. Such a relay says so with a fourth option, and goes only to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from librt.strings import BytesWriter, read_i32_be, write_i32_be
 from mypy_extensions import i32, i64
@@ -48,6 +48,27 @@ def encode_indexes(indexes: list[int]) -> bytes:
     for index in indexes:
         write_i32_be(writer, i32(index))
     return writer.getvalue()
+
+
+NOT_RUN, MAYBE_RUN, UNREACHABLE = range(3)  # why commands came back: see `Returned`
+
+
+class Returned:
+    """Commands that came back from a relay. NOT_RUN: their coordinator has run none of them. MAYBE_RUN: it was lost,
+    and may have run them. UNREACHABLE: no owner of their key can be reached from here.
+
+    `in_order` says that they run in order. `refusal`, if there is one, is the answer to a command that must not run twice.
+    """
+
+    __slots__ = ("in_order", "items", "reason", "refusal")
+
+    def __init__(
+        self, items: list[RelayItem], reason: int, in_order: bool = False, refusal: bytes | None = None
+    ) -> None:
+        self.items = items
+        self.reason = reason
+        self.in_order = in_order
+        self.refusal = refusal
 
 
 class RelayRow:
@@ -117,26 +138,15 @@ class SecondAttempt:
 
 
 class Relays:
-    """The relays in flight, both ways. `run_all` runs commands here, `run_in_order` those of one key in order. `retry`
-    routes a command anew, or answers that it cannot, `retry_in_order` those of a relay in order; `refuse` says that a
-    command can go nowhere. All do so for a sink."""
+    """The relays in flight, both ways.
 
-    def __init__(
-        self,
-        state: State,
-        run_all: Callable[[Sink, list[list[bytes]]], None],
-        run_in_order: Callable[[Sink, list[list[bytes]]], None],
-        retry: Callable[[Sink, int, list[bytes], int, bool, bytes | None], None],
-        retry_in_order: Callable[[list[RelayItem], bool], None],
-        refuse: Callable[[Sink, int, list[bytes]], None],
-    ) -> None:
+    `returned` are commands whose coordinator was lost or cannot be reached. The dispatcher takes them at the end of the
+    turn, and routes each anew or answers that it cannot."""
+
+    def __init__(self, state: State) -> None:
+        self.returned: list[Returned] = []
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}  # relays whose answer is a STORE to come
         self._state = state
-        self._run_all = run_all
-        self._run_in_order = run_in_order
-        self._retry = retry
-        self._retry_in_order = retry_in_order
-        self._refuse = refuse
         self._gathering: dict[tuple[str, bool, int, int, bool], RelayRow] = {}
         self._rows: dict[int, RelayRow] = {}
         self._outgoing: list[RelayedBatch] = []
@@ -151,7 +161,7 @@ class Relays:
         before it in this turn."""
         state = self._state
         if peer not in state.links:
-            self._refuse(sink, number, args)
+            self.returned.append(Returned([(sink, number, args, begun_ms)], UNREACHABLE))
             return
         group = (peer, sink.resp3, sink.read_quorum, sink.write_quorum, in_order)
         row = self._gathering.get(group)
@@ -230,16 +240,15 @@ class Relays:
 
     def relayed(
         self, peer: str, number: int, sent_ms: int, options: Sequence[bytes], commands: list[list[bytes]]
-    ) -> None:
-        """`peer` relays commands to us."""
+    ) -> RelayedBatch | None:
+        """HOT. `peer` relays commands to us. Answers the sink to run them for; None if they came too late to run."""
         state = self._state
         until_ms = state.now_ms - self._late_ms(peer, sent_ms) + state.config.relay_stale_ms
         batch = RelayedBatch(peer, number, options, self._outgoing, until_ms)
         if self.is_late(batch):
             self._turn_back(batch, len(commands))
-            return
-        run = self._run_in_order if len(options) > 3 else self._run_all
-        run(batch, commands)
+            return None
+        return batch
 
     def turn_back(self, peer: str, number: int, options: Sequence[bytes], count: int) -> None:
         """None of a relay's commands is begun: its sender may send them anew."""
@@ -305,7 +314,7 @@ class Relays:
             if reply == STALE:
                 stale.append(item)
             elif again and not isinstance(item[0], SecondAttempt):
-                self._again(item, True, reply)
+                self.returned.append(Returned([item], MAYBE_RUN, False, reply))
             else:
                 item[0].answer(item[1], reply)
         if not row.missing:
@@ -327,15 +336,13 @@ class Relays:
 
     def _again_all(self, row: RelayRow, items: Sequence[RelayItem | None], maybe_run: bool) -> None:
         missing = [item for item in items if item is not None]
-        if row.in_order:
-            self._retry_in_order(missing, maybe_run)
-        else:
-            for item in missing:
-                self._again(item, maybe_run)
+        if missing:
+            self.returned.append(Returned(missing, MAYBE_RUN if maybe_run else NOT_RUN, row.in_order))
 
-    def _again(self, item: RelayItem, maybe_run: bool, refusal: bytes | None = None) -> None:
-        sink, number, args, begun_ms = item
-        self._retry(sink, number, args, begun_ms, maybe_run, refusal)
+    def drain_returned(self) -> list[Returned]:
+        """The commands that came back since the last call."""
+        returned, self.returned = self.returned, []
+        return returned
 
     def peer_renewed(self, peer: str) -> None:
         """`peer` has started anew, with another clock."""
@@ -351,7 +358,7 @@ class Relays:
         for row in self._rows.values():
             if row.sent_ms > limit_ms:
                 break
-            if state.heard_ms.get(row.peer, row.sent_ms) <= limit_ms and row.peer not in silent:
+            if state.last_message_ms.get(row.peer, row.sent_ms) <= limit_ms and row.peer not in silent:
                 silent.append(row.peer)
         return silent
 

@@ -68,7 +68,6 @@ class Writes(GroupTable[WriteGroup]):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
-        self.let_go: Callable[[], None] = lambda: None  # there may be records here that are not kept here (cleanup.py)
         self._unconfirmed: deque[WriteGroup] = deque()
         self._unconfirmed_bytes = 0
         self._apart_bytes = state.config.large_message_bytes // 2  # a record of so many makes a group of its own
@@ -209,7 +208,7 @@ class Writes(GroupTable[WriteGroup]):
             self._keep_hint(group, owner)
         self._unconfirmed_bytes -= group.size_bytes
         if not group.plan.owned:
-            self.let_go()
+            self._state.cleanup_due = True
 
     # Owners that do not confirm
 

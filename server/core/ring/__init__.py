@@ -1,6 +1,7 @@
 """The ring: who owns what. Documents and arithmetic, without a node around them.
 
 layout.py         the document: members, owners of each partition, and the phase of a change
+layout_fields.py  its fields, and who reads and writes a partition by them
 layout_faults.py  what makes one valid
 preference.py     the preference lists of a layout
 change.py         what an operator wants of the next one

@@ -32,11 +32,11 @@ from protocol.slots import SLOTS
 from server.core.ring.change import Change
 from server.core.ring.computation import Computation, finish
 from server.core.ring.layout_faults import faults_of
+from server.core.ring.layout_fields import HANDOVER, NO_FIELDS, SETTLED, TRANSFER, LayoutFields, Member
 from server.core.ring.preference import preference_lists
 
-SETTLED, TRANSFER, HANDOVER = "settled", "transfer", "handover"
+__all__ = ["HANDOVER", "NO_FIELDS", "SETTLED", "TRANSFER", "Layout", "LayoutError", "Member"]
 DOCUMENT_BYTES_MAX = 64 << 20
-NO_FIELDS = "{}"
 NOTHING: list[Any] = []
 
 Field = TypeVar("Field")
@@ -46,50 +46,16 @@ class LayoutError(ValueError):
     """The document is no valid layout; the message is a sentence that says what is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One node. `address` is "host:port" (IPv6: "[host]:port"); the empty zone is a zone like the others."""
-
-    id: str
-    name: str
-    address: str
-    zone: str
-    weight: int
-    extra: str = field(default=NO_FIELDS, repr=False)  # canonical JSON: the fields that this version does not know
-
-
 @dataclass(frozen=True)
-class Layout:
-    """`members` are sorted by id; `owners[p]` are the ids of partition p's owners in order, as many as n and the members
-    that stay allow. `former` has the former owners of each partition that moves, sorted by partition.
+class Layout(LayoutFields):
+    """A valid layout: its fields, its document, and what follows from it.
 
-    `progress` counts the phases that were ever ended: of two layouts made side by side the one that has seen more of them
-    knows who holds the data. `log` has the latest changes, oldest first; `merged_epoch` is the last epoch that was made
-    out of two layouts, 0 for none.
-
-    Raises LayoutError when the parts do not make a valid layout.
+    Raises LayoutError when the fields do not make a valid layout.
     """
 
-    cluster: str
-    epoch: int
-    partitions: int
-    n: int
-    r: int
-    w: int
-    members: tuple[Member, ...]
-    owners: tuple[tuple[str, ...], ...]
-    revision: int = 0
-    progress: int = 0
-    phase: str = SETTLED
-    former: tuple[tuple[int, tuple[str, ...]], ...] = ()
-    leaving: tuple[str, ...] = ()  # ids of members that own nothing any more and go once they hold nothing, sorted
-    log: tuple[Change, ...] = ()
-    merged_epoch: int = 0
-    extra: str = field(default=NO_FIELDS, repr=False)  # canonical JSON: the fields that this version does not know
     # Both empty until the first use. (Compiled, a cached_property is computed at every use.)
     _documents: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
     _lists: list[tuple[tuple[str, ...], ...]] = field(default_factory=list, init=False, repr=False, compare=False)
-    _former: dict[int, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for fault in faults_of(self):
@@ -174,44 +140,6 @@ class Layout:
         return self.epoch, self.revision
 
     # --- what follows from it
-
-    @property
-    def staying(self) -> tuple[Member, ...]:
-        """The members that are not about to leave."""
-        return (
-            tuple(member for member in self.members if member.id not in self.leaving) if self.leaving else self.members
-        )
-
-    @property
-    def effective_n(self) -> int:
-        """N, cut to the number of members that stay."""
-        return min(self.n, len(self.members) - len(self.leaving))
-
-    @property
-    def effective_r(self) -> int:
-        """R, cut to the number of members that stay."""
-        return min(self.r, self.effective_n)
-
-    @property
-    def effective_w(self) -> int:
-        """W, cut to the number of members that stay."""
-        return min(self.w, self.effective_n)
-
-    def former_owners(self, partition: int) -> tuple[str, ...]:
-        """The former owners of a partition that moves; none of one that does not."""
-        return self._former.get(partition, ())
-
-    def readers(self, partition: int) -> tuple[str, ...]:
-        """Those who hold the whole partition, in order: they coordinate it and answer for it."""
-        return self._former.get(partition, self.owners[partition]) if self.phase == TRANSFER else self.owners[partition]
-
-    def keepers(self, partition: int) -> tuple[str, ...]:
-        """All who take the partition's writes: its readers in order, then the others."""
-        former = self._former.get(partition)
-        if former is None:
-            return self.owners[partition]
-        first, then = (former, self.owners[partition]) if self.phase == TRANSFER else (self.owners[partition], former)
-        return first + tuple(node for node in then if node not in first)
 
     def partition_of(self, slot: int) -> int:
         """HOT. The partition (0 to Q-1) that `slot` (0 to 16383) lies in."""

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from ipaddress import AddressValueError, IPv6Address
-from typing import TYPE_CHECKING
 
 from protocol.bounds import EPOCH_MAX, NODE_ID_BYTES_MAX, WEIGHT_MAX, is_node_id
 from protocol.slots import SLOTS
-
-if TYPE_CHECKING:
-    from server.core.ring.layout import Layout, Member
+from server.core.ring.layout_fields import LayoutFields, Member
 
 PORT_MAX = 65535
 NAME_CHARACTERS_MAX = 128
 
 
-def faults_of(layout: Layout) -> Iterator[str]:
+def faults_of(layout: LayoutFields) -> Iterator[str]:
     """What is wrong with the layout, a sentence each; none when it is valid. Only the first is sure to make sense."""
     if not _is_word(layout.cluster):
         yield f"the cluster's id {layout.cluster!r} is not a printable word"
@@ -93,7 +90,7 @@ def _shown(text: str) -> str:
     return repr(text) if len(text) <= NAME_CHARACTERS_MAX else f"one of {len(text)}"
 
 
-def _owner_faults(layout: Layout) -> Iterator[str]:
+def _owner_faults(layout: LayoutFields) -> Iterator[str]:
     known = {member.id for member in layout.members}
     if len(layout.owners) != layout.partitions:
         yield f"the layout names owners for {len(layout.owners)} partitions, not for {layout.partitions}"
@@ -107,7 +104,7 @@ def _owner_faults(layout: Layout) -> Iterator[str]:
                 yield f"partition {partition} is owned by {owner!r}, who is no member"
 
 
-def _passing_faults(layout: Layout) -> Iterator[str]:
+def _passing_faults(layout: LayoutFields) -> Iterator[str]:
     """What is wrong with that part of the layout which describes a change under way."""
     known = {member.id for member in layout.members}
     if layout.phase not in ("settled", "transfer", "handover"):

@@ -6,15 +6,11 @@ about to leave stand in for nobody.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from server.core.ring.computation import Computation
-
-if TYPE_CHECKING:
-    from server.core.ring.layout import Layout
+from server.core.ring.layout_fields import LayoutFields
 
 
-def preference_lists(layout: Layout) -> Computation[tuple[tuple[str, ...], ...]]:
+def preference_lists(layout: LayoutFields) -> Computation[tuple[tuple[str, ...], ...]]:
     """For each partition its keepers, then the others as a ring by id, entered at the member that so far stands in least
     for these owners (by weight): so the partitions of a failed node fall back on all others alike. A member whose zone
     stands in the list less often goes first: so any beginning of the list is spread over the zones as it can be.

@@ -48,7 +48,8 @@ class _Row:
 
 
 class Questions:
-    """The questions in flight, and how this node answers those of others (`answerers` by kind)."""
+    """The questions in flight, and how this node answers those of others: by the table `answerers`, which may be filled
+    after this object is made."""
 
     def __init__(self, state: State, answerers: dict[bytes, Answerer]) -> None:
         self._state = state

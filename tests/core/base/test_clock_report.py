@@ -35,8 +35,8 @@ def test_who_is_off(readings_ms: list[int], named: dict[str, str]) -> None:
 
 def test_who_is_no_member_any_more_complains_no_more() -> None:
     node = make_node(members=2)
-    node.clock_report.told(member(2).id, 7000)
-    assert node.clock_report.complaints() == {"n2": 7000}
+    node.services.clock_report.told(member(2).id, 7000)
+    assert node.services.clock_report.complaints() == {"n2": 7000}
     assert node.state.layout is not None
     node.state.adopt(layout_of((member(1),)))
-    assert node.clock_report.complaints() == {}
+    assert node.services.clock_report.complaints() == {}

@@ -30,7 +30,7 @@ class Waiting:
         self.node = Node(
             member(1), b"actor--1", 1, Config(engine="memory"), Store(), random.Random(1), WALL_MS + DAY_MS
         )
-        self.node.offer_layout(layout_of(tuple([member(number) for number in (1, 2, 3)])))
+        self.node.services.membership.offer(layout_of(tuple([member(number) for number in (1, 2, 3)])))
         self.node.tick(self.now_ms, WALL_MS + DAY_MS)
         for peer in (N2, N3):
             self.node.connected(peer, self.now_ms)
@@ -126,9 +126,9 @@ def test_readings_that_came_meanwhile_are_followed_unless_they_are_far_ahead() -
 
 def test_it_votes_for_nothing() -> None:
     waiting = Waiting()
-    assert waiting.node.votes.vote(read(VOTE, b"ballot", b"7", b"drop")) == []
+    assert waiting.node.services.votes.vote(read(VOTE, b"ballot", b"7", b"drop")) == []
     waiting.tell_time()
-    assert waiting.node.votes.vote(read(VOTE, b"ballot", b"7", b"drop")) == [b""]
+    assert waiting.node.services.votes.vote(read(VOTE, b"ballot", b"7", b"drop")) == [b""]
 
 
 def test_the_wait_ends() -> None:

@@ -47,7 +47,7 @@ class Voter:
             {name: getattr(member, name) for name in ("id", "name", "address", "zone", "weight")} for member in members
         ]}  # fmt: skip
         self.node = Node(members[1], ACTOR, wall_ms, Config(), self.engine, random.Random(1), wall_ms)
-        self.node.offer_layout(first_layout(wish, "cluster"))
+        self.node.services.membership.offer(first_layout(wish, "cluster"))
         self.node.tick(self.now_ms, wall_ms)
         go_by_own_clock(self.node)
         self.node.state.links.add("n1")
@@ -68,13 +68,13 @@ class Voter:
 
     def vote(self, checksum: bytes, mode: bytes = DROP, ballot: bytes = BALLOT, epoch: bytes = EPOCH) -> list[bytes]:
         """Its word."""
-        return self.node.votes.vote(read(questions.VOTE, ballot, epoch, mode, KEY, checksum))
+        return self.node.services.votes.vote(read(questions.VOTE, ballot, epoch, mode, KEY, checksum))
 
     def fence(self) -> list[bytes]:
         """Its last word, after a line for which all is on the disk."""
         self.end_turn(synced=True)
-        assert self.node.votes.line(read(questions.LINE, BALLOT, EPOCH)) != WAIT
-        return self.node.votes.fence(read(questions.FENCE, BALLOT, EPOCH, b"n1", b"7"))
+        assert self.node.services.votes.line(read(questions.LINE, BALLOT, EPOCH)) != WAIT
+        return self.node.services.votes.fence(read(questions.FENCE, BALLOT, EPOCH, b"n1", b"7"))
 
 
 def _tombstone(counter: int = 5) -> bytes:
@@ -90,20 +90,22 @@ def test_the_same_tombstone_is_dropped_after_vote_line_and_fence(voter: Voter) -
     checksum = voter.store(_tombstone())
     assert voter.vote(checksum) == [b"\1"]
     assert voter.fence() == [b"done", KEY]
-    assert voter.node.votes.drop(read(questions.DROP, BALLOT, EPOCH, DROP, KEY, checksum)) == [b"1"]
+    assert voter.node.services.votes.drop(read(questions.DROP, BALLOT, EPOCH, DROP, KEY, checksum)) == [b"1"]
     voter.end_turn()
     assert voter.engine.get(KEY) is None
-    assert voter.node.votes.fence(read(questions.FENCE, BALLOT, EPOCH, b"n1", b"7")) == [], "the ballot is over"
+    assert voter.node.services.votes.fence(read(questions.FENCE, BALLOT, EPOCH, b"n1", b"7")) == [], (
+        "the ballot is over"
+    )
 
 
 def test_a_line_waits_for_the_disk(voter: Voter) -> None:
     voter.vote(voter.store(_tombstone()))
-    assert voter.node.votes.line(read(questions.LINE, BALLOT, EPOCH)) == WAIT
+    assert voter.node.services.votes.line(read(questions.LINE, BALLOT, EPOCH)) == WAIT
     assert voter.node.state.sync_wanted
     voter.end_turn()
-    assert voter.node.votes.line(read(questions.LINE, BALLOT, EPOCH)) == WAIT
+    assert voter.node.services.votes.line(read(questions.LINE, BALLOT, EPOCH)) == WAIT
     voter.node.synced(voter.node.state.turn - 1)
-    reading = int(voter.node.votes.line(read(questions.LINE, BALLOT, EPOCH))[0])
+    reading = int(voter.node.services.votes.line(read(questions.LINE, BALLOT, EPOCH))[0])
     assert voter.node.state.fence == reading < voter.node.state.clock.last
 
 
@@ -147,7 +149,7 @@ def _hint_that_came_and_went(voter: Voter) -> None:
 
 
 def _write_in_flight(voter: Voter) -> None:
-    voter.node.votes._in_flight = lambda keys: dict.fromkeys(keys)
+    voter.node.services.votes._in_flight = lambda keys: dict.fromkeys(keys)
 
 
 @pytest.mark.parametrize("change", [_newer, _hint, _hint_that_came_and_went, _write_in_flight])
@@ -176,11 +178,11 @@ def test_another_layout_is_no_answer_at_all(voter: Voter) -> None:
     checksum = voter.store(_tombstone())
     assert voter.vote(checksum, epoch=b"2") == []
     assert (
-        voter.node.votes.line(read(questions.LINE, BALLOT, b"2"))
-        == voter.node.votes.fence(read(questions.FENCE, BALLOT, b"2"))
+        voter.node.services.votes.line(read(questions.LINE, BALLOT, b"2"))
+        == voter.node.services.votes.fence(read(questions.FENCE, BALLOT, b"2"))
         == []
     )
-    assert voter.node.votes.drop(read(questions.DROP, BALLOT, b"2", DROP, KEY, checksum)) == []
+    assert voter.node.services.votes.drop(read(questions.DROP, BALLOT, b"2", DROP, KEY, checksum)) == []
 
 
 def test_a_restarted_member_votes_when_its_clock_is_past_what_it_may_have_said(voter: Voter) -> None:
@@ -193,7 +195,9 @@ def test_a_restarted_member_votes_when_its_clock_is_past_what_it_may_have_said(v
     assert voter.vote(checksum) == []
     voter.node.state.clock.advance(bound_ms + 1)
     assert voter.vote(checksum) == [b"\1"]
-    assert voter.node.votes.line(read(questions.LINE, b"n1 0", EPOCH)) == [], "votes of a former life are forgotten"
+    assert voter.node.services.votes.line(read(questions.LINE, b"n1 0", EPOCH)) == [], (
+        "votes of a former life are forgotten"
+    )
 
 
 def test_no_message_outruns_the_bound(voter: Voter) -> None:
@@ -238,5 +242,5 @@ def test_a_long_clock_is_pruned_and_the_whole_one_wins(voter: Voter) -> None:
     checksum = voter.store(whole)
     assert voter.vote(checksum, PRUNE) == [b"\1"]
     assert voter.fence() == [b"done", KEY]
-    assert voter.node.votes.drop(read(questions.DROP, BALLOT, EPOCH, PRUNE, KEY, checksum)) == [b"1"]
+    assert voter.node.services.votes.drop(read(questions.DROP, BALLOT, EPOCH, PRUNE, KEY, checksum)) == [b"1"]
     assert voter.node.state.records.get(KEY) == short

@@ -57,7 +57,7 @@ def make_node(members: int = 1, config: Config | None = None) -> Node:
         member(1), b"actor--1", 1, config or Config(engine="memory"), Store(), random.Random(1), WALL_MS,
     )  # fmt: skip
     if members:
-        node.offer_layout(layout_of(tuple([member(number) for number in range(1, members + 1)])))
+        node.services.membership.offer(layout_of(tuple([member(number) for number in range(1, members + 1)])))
         go_by_own_clock(node)
     finish_turn(node)
     return node

@@ -152,7 +152,7 @@ def test_a_new_layout_is_told_at_once() -> None:
     assert present is not None
     turned = tuple([tuple(reversed(owners)) for owners in present.owners])
     assert target_of(node, 0) == "10.0.0.1"
-    assert node.offer_layout(replace(present, epoch=8, owners=turned))
+    assert node.services.membership.offer(replace(present, epoch=8, owners=turned))
     finish_turn(node)
     assert target_of(node, 0) == "10.0.0.3"
     assert "7 connected" not in Client(node).ask("CLUSTER NODES")

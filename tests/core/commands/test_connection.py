@@ -144,7 +144,7 @@ def test_http_ends_the_connection_and_what_follows_is_not_run(line: str) -> None
     assert client.raw("PING", line, "CLIENT SETNAME pwned", "PING") == b"+PONG\r\n"
     assert client.closing == [client.session]
     assert client.session.name == b""
-    assert (node.state.statistics.http_refused, node.http_refused_from) == (1, client.session.address)
+    assert (node.state.statistics.http_refused, node.services.process.http_refused_from) == (1, client.session.address)
     assert Client(node).ask("COMMAND INFO post host:") == [None, None]
 
 

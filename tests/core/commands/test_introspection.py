@@ -229,7 +229,12 @@ def test_info_has_each_section_once_in_their_order() -> None:
 def test_redis_py_reads_info() -> None:
     node = make_node(3)
     reach(node, 2)
-    node.facts = {"process_id": "4711", "used_memory": "1048576", "used_cpu_sys": "0.25", "unheard_of": "1"}
+    node.services.process.facts = {
+        "process_id": "4711",
+        "used_memory": "1048576",
+        "used_cpu_sys": "0.25",
+        "unheard_of": "1",
+    }
     client = Client(node, now_ms=90_061_000)
     read = parse_info(client.ask("INFO"))
     wanted = {

@@ -19,10 +19,10 @@ from server.core.commands import pages
 from server.core.commands.pages import END, Page, count_keys, page_after, read_page
 from server.core.messages import record_questions
 from server.core.messages.questions import QUESTIONS
-from server.core.node import Node
 from server.core.records import versions
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
 from server.core.requests import page_answers
+from server.core.services.services import Services
 from tests.core.commands.talking import WALL_MS, finish_turn, make_node, member
 
 # In four slots, two of them neighbours; several keys have the same place.
@@ -84,16 +84,16 @@ class Owners:
         return self._own(number, kind, words)
 
     def _own(self, number: int, kind: bytes, words: list[bytes]) -> list[bytes]:
-        answer: list[bytes] = self.nodes[number].questions._own_answer(QUESTIONS[kind], words)
+        answer: list[bytes] = self.nodes[number].services.questions._own_answer(QUESTIONS[kind], words)
         return answer
 
-    def run(self, steps: Callable[[Node], Generator[Any, Any, Any]], at: int | None = None) -> Any:
+    def run(self, steps: Callable[[Services], Generator[Any, Any, Any]], at: int | None = None) -> Any:
         """What `steps` make of the answers, at one of the owners, or at a coordinator that owns nothing."""
         coordinator = self.nodes[at] if at is not None else make_node(3, CONFIG)
         if at is None:
             coordinator.state.id = "nobody"
-        coordinator.questions.ask = lambda *question: question  # type: ignore[assignment, method-assign, return-value]
-        running = steps(coordinator)
+        coordinator.services.questions.ask = lambda *question: question  # type: ignore[assignment, method-assign, return-value]
+        running = steps(coordinator.services)
         answers = None
         try:
             while True:
@@ -113,15 +113,17 @@ class Owners:
         return found
 
 
-def all_pages(limit: int) -> Callable[[Node], Generator[Any, Any, list[bytes]]]:
+def all_pages(limit: int) -> Callable[[Services], Generator[Any, Any, list[bytes]]]:
     """All keys, by pages of so many; each page goes on."""
 
-    def steps(node: Node) -> Generator[Any, Any, list[bytes]]:
+    def steps(services: Services) -> Generator[Any, Any, list[bytes]]:
         page = Page([], 0)
         found: list[bytes] = []
         while page.next_place < END:
             before = page.next_place
-            page = (yield from read_page(node, before, limit, 1)) if limit else (yield from page_after(node, page))
+            page = (
+                (yield from read_page(services, before, limit, 1)) if limit else (yield from page_after(services, page))
+            )
             assert page.next_place > before
             found += page.keys
         return found

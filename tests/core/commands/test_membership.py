@@ -198,9 +198,9 @@ def test_changes_that_were_staged_apart_may_not_go_together() -> None:
     other.state.rng.seed(2)
     ask(node, f"JOIN {myself(4)}")
     ask(other, f"JOIN {myself(5, name='n4')}")
-    told = other.staging.document()
+    told = other.services.staging.document()
     assert told is not None
-    node.staging.heard(staged_in(told))
+    node.services.staging.heard(staged_in(told))
     for line in ("PLAN", "COMMIT 8"):
         assert "ERR the staged changes do not go together: there is a node n4 already" in error(node, line)
     assert epoch_of(node) == 7
@@ -227,7 +227,7 @@ def test_the_node_that_is_to_be_removed_does_not_commit() -> None:
     node = make_node(3)
     layout = node.state.layout
     assert layout is not None
-    node.staging.stage(layout, "remove", member(1).id)
+    node.services.staging.stage(layout, "remove", member(1).id)
     assert error(node, "COMMIT 8") == "ERR node n1 is itself to be removed: commit at another node"
     assert epoch_of(node) == 7
 

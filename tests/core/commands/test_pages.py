@@ -37,15 +37,15 @@ def test_without_a_layout_nobody_speaks_at_all() -> None:
     node = make_node(members=0)
     assert page(node, 0, 16) == []
     with pytest.raises(CommandError, match="NOLAYOUT") as raised:
-        next(read_page(node, 0, 10))
+        next(read_page(node.services, 0, 10))
     assert b"not part of a cluster yet" in raised.value.reply
 
 
 def test_a_page_of_another_layout_is_asked_for_again(monkeypatch: pytest.MonkeyPatch) -> None:
     node = make_node(members=1)
     asked: list[tuple[str, ...]] = []
-    monkeypatch.setattr(node.questions, "ask", lambda owners, *words: asked.append(tuple(owners)))
-    steps: Generator[Any, Any, Page] = read_page(node, 0, 10)
+    monkeypatch.setattr(node.services.questions, "ask", lambda owners, *words: asked.append(tuple(owners)))
+    steps: Generator[Any, Any, Page] = read_page(node.services, 0, 10)
     next(steps)
     assert node.state.layout is not None
     node.state.adopt(replace(node.state.layout, revision=1))

@@ -6,18 +6,16 @@ import json
 
 import pytest
 
-from server.core.membership.addresses import Report
 from tests.core.commands.talking import Client, make_node, member
 
 
 def test_the_shell_is_asked_and_its_findings_are_the_answer() -> None:
     """What a node says of itself is taken up whatever name the operator expected; the answer says that it is another."""
     node = make_node(3)
-    asked: list[tuple[list[str], Report]] = []
-    node.addresses.ask = lambda addresses, report: asked.append((addresses, report))
     client = Client(node)
     assert client.raw("DYN.CLUSTER READDRESS a:1 n3=b:2 a:1 n2=[::1]:3") == b"", "it waits for the shell"
-    ((addresses, report),) = asked
+    ((addresses, report),) = node.services.addresses.drain_searches()
+    assert not node.services.addresses.searches
     assert addresses == ["a:1", "b:2", "[::1]:3"]
     found = [{"asked": "a:1", "node": "n2", "address": "a:1", "error": ""},
              {"asked": "b:2", "node": "n2", "address": "b:2", "error": ""},

@@ -62,7 +62,7 @@ def test_a_move_is_later_than_all_before_whatever_the_clock_says() -> None:
     machine = Machine(layout=ahead)
     machine.start("10.0.0.2:7002")
     assert addresses(machine.layout)["n1"] == "10.0.0.2:7002"
-    assert machine.node.addresses.moved_ms > WALL_MS + 2 * 10**6
+    assert machine.node.services.addresses.moved_ms > WALL_MS + 2 * 10**6
 
 
 def test_a_layout_that_has_another_address_for_this_node_is_put_right_at_an_ever_slower_pace() -> None:
@@ -74,7 +74,7 @@ def test_a_layout_that_has_another_address_for_this_node_is_put_right_at_an_ever
         assert layout is not None
         if addresses(machine.layout)["n1"] == HERE:
             seconds.append(second)
-            wrong = move("n1", THERE, machine.node.addresses.moved_ms + 1)
+            wrong = move("n1", THERE, machine.node.services.addresses.moved_ms + 1)
             layout = readdress(machine.layout, wrong)  # type: ignore[arg-type]
             machine.hear("n2", b"LAYOUT", layout.encode())
             assert addresses(machine.layout)["n1"] == THERE, "it has come from a member, and so it rules"
@@ -95,8 +95,8 @@ def test_a_node_does_not_contend_for_an_address_that_another_one_says_it_has() -
 def test_a_member_that_is_missing_is_looked_for_where_it_says_it_is() -> None:
     machine = Machine(layout=layout_of())
     machine.link("n3")
-    assert machine.node.addresses.missing() == ["n2"]
-    outcome = machine.node.addresses.found("seed:7001", told("n2", THERE))
+    assert machine.node.services.addresses.missing() == ["n2"]
+    outcome = machine.node.services.addresses.found("seed:7001", told("n2", THERE))
     assert outcome == {"asked": "seed:7001", "node": "n2", "address": THERE, "error": ""}
     assert addresses(machine.layout)["n2"] == THERE
     said = machine.said()
@@ -137,7 +137,7 @@ def test_what_changes_no_address(document: dict[str, Any], error: str) -> None:
     """Nobody moves because of a stranger, nor while it is where the layout has it, nor to where somebody else is."""
     machine = Machine(layout=layout_of())
     machine.link("n3")
-    outcome = machine.node.addresses.found("seed:1", document)
+    outcome = machine.node.services.addresses.found("seed:1", document)
     assert outcome["error"].startswith(error) and bool(outcome["error"]) == bool(error)
     assert machine.layout == layout_of()
 
@@ -146,44 +146,44 @@ def test_an_earlier_version_says_only_where_it_listens() -> None:
     machine = Machine(layout=layout_of())
     document = told("n2", "0.0.0.0:7002")
     del document["moved_ms"]
-    assert machine.node.addresses.found("10.0.0.2:7002", document)["address"] == "10.0.0.2:7002"
+    assert machine.node.services.addresses.found("10.0.0.2:7002", document)["address"] == "10.0.0.2:7002"
     assert addresses(machine.layout)["n2"] == "10.0.0.2:7002"
 
 
 def test_without_a_layout_nobody_is_looked_for() -> None:
     machine = Machine()
-    assert machine.node.addresses.missing() == []
-    assert "belongs to no cluster itself" in machine.node.addresses.found("seed:1", told("n2", THERE))["error"]
-    assert machine.node.addresses.greeting("n2") == ()
+    assert machine.node.services.addresses.missing() == []
+    assert "belongs to no cluster itself" in machine.node.services.addresses.found("seed:1", told("n2", THERE))["error"]
+    assert machine.node.services.addresses.greeting("n2") == ()
 
 
 def test_who_connects_says_where_it_is() -> None:
     """Its layout may be older than ours: then nothing that it sends says so, and we could not answer it."""
     machine = Machine(layout=readdress(layout_of(), move("n2", THERE, WALL_MS + 5)))
-    machine.node.addresses.arrived("n2", WALL_MS + 9, member("n2").address)
+    machine.node.services.addresses.arrived("n2", WALL_MS + 9, member("n2").address)
     assert addresses(machine.layout)["n2"] == member("n2").address
-    machine.node.addresses.arrived("n2", WALL_MS + 10, "")
-    machine.node.addresses.arrived("n9", WALL_MS + 10, THERE)
+    machine.node.services.addresses.arrived("n2", WALL_MS + 10, "")
+    machine.node.services.addresses.arrived("n9", WALL_MS + 10, THERE)
     assert addresses(machine.layout)["n2"] == member("n2").address
 
 
 def test_a_node_with_a_later_layout_is_told_where_we_are() -> None:
     machine = Machine(layout=layout_of())
     later = commit(layout_of(), [change("join", "n4")])
-    assert machine.node.addresses.is_ahead(told("n4", THERE, epoch=later.epoch))
-    assert not machine.node.addresses.is_ahead(told("n4", THERE))
-    assert not machine.node.addresses.is_ahead(told("n4", THERE, epoch=2, cluster="d"))
-    assert not machine.node.addresses.is_ahead({})
+    assert machine.node.services.addresses.is_ahead(told("n4", THERE, epoch=later.epoch))
+    assert not machine.node.services.addresses.is_ahead(told("n4", THERE))
+    assert not machine.node.services.addresses.is_ahead(told("n4", THERE, epoch=2, cluster="d"))
+    assert not machine.node.services.addresses.is_ahead({})
 
 
 def test_missing_members_are_looked_for_where_others_were_too() -> None:
     """Two nodes have swapped their addresses: each is where the other was."""
     machine = Machine(layout=layout_of(NAMES[:2]))
-    assert machine.node.addresses.places() == [member("n2").address]
+    assert machine.node.services.addresses.places() == [member("n2").address]
     machine.start(member("n2").address)
-    assert machine.node.addresses.places() == [HERE]
+    assert machine.node.services.addresses.places() == [HERE]
     machine.link("n2")
-    assert machine.node.addresses.places() == []
+    assert machine.node.services.addresses.places() == []
 
 
 # --- introductions
@@ -191,11 +191,13 @@ def test_missing_members_are_looked_for_where_others_were_too() -> None:
 
 def test_an_introduction_says_whom_it_is_for_and_where_its_sender_is() -> None:
     machine = Machine(layout=layout_of())
-    words = [word.encode() if isinstance(word, str) else word for word in machine.node.addresses.greeting("n2")]
+    words = [
+        word.encode() if isinstance(word, str) else word for word in machine.node.services.addresses.greeting("n2")
+    ]
     assert looked_for([b"1", b"0", *words, b"LATER"]) == looked_for([b"1", b"0", b"LATER", *words]) == ("n2", HERE)
     assert looked_for([]) == looked_for([b"1", b"0"]) == looked_for([b"FOR"]) == ("", "")
-    assert machine.node.addresses.mistaken("n1") == machine.node.addresses.mistaken("") == ""
-    assert machine.node.addresses.mistaken("n2") == "OTHER node n1 answers there"
+    assert machine.node.services.addresses.mistaken("n1") == machine.node.services.addresses.mistaken("") == ""
+    assert machine.node.services.addresses.mistaken("n2") == "OTHER node n1 answers there"
 
 
 @pytest.mark.parametrize(
@@ -210,18 +212,18 @@ def test_an_introduction_says_whom_it_is_for_and_where_its_sender_is() -> None:
 )
 def test_a_refusal_says_what_the_trouble_is(text: str, reason: str, is_quiet: bool) -> None:
     machine = Machine(layout=layout_of())
-    assert machine.node.addresses.heard_refusal("n2", text, machine.now_ms) == is_quiet
-    assert machine.node.addresses.trouble_with("n2")[0] == reason
-    assert bool(machine.node.copies.refusal_of_us) == text.startswith("-COPY")
+    assert machine.node.services.addresses.heard_refusal("n2", text, machine.now_ms) == is_quiet
+    assert machine.node.services.addresses.trouble_with("n2")[0] == reason
+    assert bool(machine.node.services.copies.refusal_of_us) == text.startswith("-COPY")
 
 
 def test_why_a_member_cannot_be_reached() -> None:
     machine = Machine(layout=layout_of())
-    assert machine.node.addresses.trouble_with("n2") == ("", "")
+    assert machine.node.services.addresses.trouble_with("n2") == ("", "")
     machine.node.refused("n2", machine.now_ms, STOPPED, "connection refused")
-    assert machine.node.addresses.trouble_with("n2") == (STOPPED, "connection refused")
+    assert machine.node.services.addresses.trouble_with("n2") == (STOPPED, "connection refused")
     machine.node.connected("n2", machine.now_ms)
-    assert machine.node.addresses.trouble_with("n2")[0] == SILENT
+    assert machine.node.services.addresses.trouble_with("n2")[0] == SILENT
 
 
 # --- how addresses are written

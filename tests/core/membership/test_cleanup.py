@@ -35,7 +35,7 @@ def holding(record: bytes = OLD) -> Machine:
     machine = Machine(layout=MOVED)
     machine.link("n2", "n3", "n4", "n5")
     machine.node.state.records.absorb([STRAY, record, KEPT, record])
-    machine.node.cleanup.notice()
+    machine.node.state.cleanup_due = True
     machine.turn()
     return machine
 
@@ -66,7 +66,7 @@ def answer(machine: Machine, asked: dict[str, tuple[int, list[bytes]]], *words: 
 
 def test_a_keeper_confirms_exactly_what_it_holds_and_keeps() -> None:
     machine = holding()
-    holds = machine.node.cleanup.holds
+    holds = machine.node.services.cleanup.holds
     assert holds(read(HOLDS, b"2", KEPT, OLD[:8], STRAY, OLD[:8])) == [bytes((1, 0))]
     assert holds(read(HOLDS, b"2", KEPT, NEW[:8])) == [bytes(1)]
     assert holds(read(HOLDS, b"1", KEPT, OLD[:8])) == [], "under another layout nothing is confirmed"
@@ -74,7 +74,7 @@ def test_a_keeper_confirms_exactly_what_it_holds_and_keeps() -> None:
 
 def test_what_all_keepers_confirm_is_let_go_and_nothing_else() -> None:
     machine = holding()
-    assert machine.node.cleanup.remaining() == 1
+    assert machine.node.services.cleanup.remaining() == 1
     asked = questions(machine, b"HOLDS")
     keepers = MOVED.keepers(MOVED.partition_of(int.from_bytes(STRAY[:2], "big")))
     assert sorted(asked) == sorted(keepers)
@@ -82,7 +82,7 @@ def test_what_all_keepers_confirm_is_let_go_and_nothing_else() -> None:
     answer(machine, asked, b"\1")
     assert machine.node.state.records.get(STRAY) is None
     assert machine.node.state.records.get(KEPT) == OLD
-    assert machine.node.cleanup.remaining() == 0
+    assert machine.node.services.cleanup.remaining() == 0
 
 
 def test_what_a_keeper_lacks_is_brought_there_first() -> None:
@@ -137,6 +137,6 @@ def test_what_a_hint_is_about_stays_and_nobody_is_asked() -> None:
 def test_a_new_layout_in_between_voids_what_was_confirmed() -> None:
     machine = holding()
     asked = questions(machine, b"HOLDS")
-    machine.node.offer_layout(replace(MOVED, revision=3))
+    machine.node.services.membership.offer(replace(MOVED, revision=3))
     answer(machine, asked, b"\1")
     assert machine.node.state.records.get(STRAY) == OLD

@@ -39,7 +39,7 @@ class Member(Machine):
 
     def meet(self, incarnation: int, address: str = LISTED, connected: bool = True, way: Way = Way.OPEN) -> str:
         """A process introduces itself; if it is listened to it speaks from now on."""
-        refusal = self.node.copies.refusal("n2", incarnation, address, connected, way)
+        refusal = self.node.services.copies.refusal("n2", incarnation, address, connected, way)
         if not refusal:
             self.present = incarnation
         return refusal.partition(" ")[0]
@@ -99,7 +99,7 @@ def test_a_second_process_is_refused_while_the_first_speaks_and_both_are_told() 
     machine.speak()
     assert machine.meet(2, ELSEWHERE) == "COPY"
     assert [b"COPY", ELSEWHERE.encode()] in machine.said()["n2"], "the original hears of it"
-    assert machine.node.copies.seen() == {"n2": [ELSEWHERE]}
+    assert machine.node.services.copies.seen() == {"n2": [ELSEWHERE]}
     assert machine.meet(2, ELSEWHERE) == "COPY"
     assert b"COPY" not in [words[0] for words in machine.said().get("n2", [])], "but not four times a second"
     machine.pass_ms(AGAIN_MS)
@@ -107,7 +107,7 @@ def test_a_second_process_is_refused_while_the_first_speaks_and_both_are_told() 
     assert machine.meet(2, ELSEWHERE) == "COPY"
     assert b"COPY" in [words[0] for words in machine.said()["n2"]]
     machine.pass_ms(FRESH_MS)
-    assert machine.node.copies.seen() == {}, "it has ended"
+    assert machine.node.services.copies.seen() == {}, "it has ended"
 
 
 def test_what_the_first_process_sent_before_it_died_proves_nothing() -> None:
@@ -160,8 +160,8 @@ def test_a_node_that_slept_itself_does_not_take_the_others_for_silent() -> None:
 
 def test_who_is_no_member_is_no_copy() -> None:
     machine = Member()
-    assert machine.node.copies.refusal("n9", 1, ELSEWHERE, True, Way.OPEN) == ""
-    assert Machine("n5").node.copies.refusal("n1", 1, ELSEWHERE, True, Way.OPEN) == ""
+    assert machine.node.services.copies.refusal("n9", 1, ELSEWHERE, True, Way.OPEN) == ""
+    assert Machine("n5").node.services.copies.refusal("n1", 1, ELSEWHERE, True, Way.OPEN) == ""
 
 
 def test_copies_that_come_and_go_fill_no_memory() -> None:
@@ -171,18 +171,18 @@ def test_copies_that_come_and_go_fill_no_memory() -> None:
         machine.pass_ms(CONFIRM_MS)
         machine.speak()
         assert machine.meet(incarnation, ELSEWHERE) == "COPY"
-        machine.node.copies.told(f"10.0.0.1:{incarnation}")
-    seen = machine.node.copies.seen()
+        machine.node.services.copies.told(f"10.0.0.1:{incarnation}")
+    seen = machine.node.services.copies.seen()
     assert len(seen["n1"]) <= 64 and len(seen["n2"]) <= 64
 
 
 def test_the_original_hears_of_its_copies() -> None:
     machine = met()
     machine.hear("n2", b"COPY", b"127.0.0.1:7777")
-    assert machine.node.copies.of_us() == ["127.0.0.1:7777"]
-    assert machine.node.copies.seen() == {"n1": ["127.0.0.1:7777"]}
+    assert machine.node.services.copies.of_us() == ["127.0.0.1:7777"]
+    assert machine.node.services.copies.seen() == {"n1": ["127.0.0.1:7777"]}
     machine.pass_ms(FRESH_MS)
-    assert machine.node.copies.of_us() == []
+    assert machine.node.services.copies.of_us() == []
 
 
 def asked(machine: Machine) -> bytes:
@@ -195,12 +195,12 @@ def asked(machine: Machine) -> bytes:
 
 def test_a_copy_knows_what_it_is_and_serves_nobody_until_a_member_takes_it() -> None:
     machine = Member()
-    machine.node.addresses.heard_refusal("n2", "-COPY node n1 runs elsewhere", machine.now_ms)
-    assert machine.node.copies.refusal_of_us == "COPY node n1 runs elsewhere"
+    machine.node.services.addresses.heard_refusal("n2", "-COPY node n1 runs elsewhere", machine.now_ms)
+    assert machine.node.services.copies.refusal_of_us == "COPY node n1 runs elsewhere"
     assert asked(machine).startswith(
         b"-CLUSTERDOWN this process serves no requests, for the cluster refuses it: COPY node n1"
     )
     machine.node.connected("n2", machine.now_ms)
     machine.pass_ms(100)
-    assert machine.node.copies.refusal_of_us == ""
+    assert machine.node.services.copies.refusal_of_us == ""
     assert not asked(machine).startswith(b"-CLUSTERDOWN")

@@ -57,7 +57,7 @@ class Machine:
         self.node.tick(self.now_ms, WALL_MS)
         self.turn(lambda: None)
         if layout is not None:
-            self.node.offer_layout(layout)
+            self.node.services.membership.offer(layout)
             self.run(1000)
             go_by_own_clock(self.node)
         self.calls_max = self.calls = 0
@@ -123,10 +123,12 @@ def test_what_is_counted_is_worth_cutting(present: Layout) -> None:
 
 def test_a_plan_and_its_commit_take_many_short_turns_and_compute_once(present: Layout) -> None:
     machine = Machine(present)
-    machine.node.staging.stage(present, JOIN, member(30).id, name="n30", address="10.0.0.30:7001", zone="z0", weight=1)
+    machine.node.services.staging.stage(
+        present, JOIN, member(30).id, name="n30", address="10.0.0.30:7001", zone="z0", weight=1
+    )
     plan = machine.ask(b"DYN.CLUSTER", b"PLAN")
     planned, machine.calls = machine.calls, 0
-    [staged] = machine.node.staging.changes()
+    [staged] = machine.node.services.staging.changes()
     document = machine.ask(b"DYN.CLUSTER", b"COMMIT", b"2")
     assert document == {"epoch": 2, "changes": 1}
     layout = machine.node.state.layout
@@ -142,8 +144,8 @@ def test_a_plan_and_its_commit_take_many_short_turns_and_compute_once(present: L
 
 def test_a_commit_without_a_plan_takes_many_short_turns(present: Layout) -> None:
     machine = Machine(present)
-    machine.node.staging.stage(present, LEAVE, MEMBERS[5].id)
-    [staged] = machine.node.staging.changes()
+    machine.node.services.staging.stage(present, LEAVE, MEMBERS[5].id)
+    [staged] = machine.node.services.staging.changes()
     machine.ask(b"DYN.CLUSTER", b"COMMIT", b"2")
     assert machine.node.state.layout == commit(present, [staged])
     assert machine.calls_max < CALLS_MAX, machine.calls_max
@@ -169,7 +171,7 @@ def test_a_layout_that_comes_while_another_one_is_merged_is_not_lost(present: La
     machine = Machine(ours)
     for layout in (theirs, later):
         machine.node.receive(MEMBERS[1].id, [b"LAYOUT", b"0", b"0", layout.encode()], machine.now_ms)
-    machine.node.membership.publish(later)  # adopted amid the merging
+    machine.node.services.membership.publish(later)  # adopted amid the merging
     wanted = merge(later, theirs)
     machine.run(60_000, lambda: machine.node.state.layout == wanted)
     assert machine.node.state.layout == wanted
@@ -189,11 +191,11 @@ def test_the_first_layout_is_made_in_short_turns() -> None:
 
 def test_a_commit_is_refused_if_what_is_staged_has_changed_meanwhile(present: Layout) -> None:
     machine = Machine(present)
-    machine.node.staging.stage(present, LEAVE, MEMBERS[5].id)
+    machine.node.services.staging.stage(present, LEAVE, MEMBERS[5].id)
     session = machine.node.open_session("10.0.9.9:1", "10.0.0.1:7001", machine.now_ms)
     machine.turn(lambda: machine.node.command(session, [b"DYN.CLUSTER", b"COMMIT", b"2"], machine.now_ms))
     assert session.in_flight
-    machine.node.staging.stage(present, LEAVE, MEMBERS[6].id)
+    machine.node.services.staging.stage(present, LEAVE, MEMBERS[6].id)
     replies: list[bytes] = []
     while not replies:
         outbox = machine.step()

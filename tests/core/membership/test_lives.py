@@ -35,7 +35,7 @@ def words(lives: list[Life]) -> list[bytes]:
 )
 def test_who_has_gone_back(lives: list[Life], is_taken: bool) -> None:
     machine = Machine(layout=layout_of())
-    known = machine.node.lives
+    known = machine.node.services.lives
     assert known.refusal("n2", words([(100, 9), (200, 50)])) == "", "of whom nothing is known"
     machine.hear("n2", b"MARK", b"300", number=70)
     refusal = known.refusal("n2", words(lives))
@@ -48,10 +48,10 @@ def test_who_has_gone_back(lives: list[Life], is_taken: bool) -> None:
 def test_a_mark_of_another_store_takes_the_place_of_the_former_one() -> None:
     machine = Machine(layout=layout_of())
     machine.hear("n2", b"MARK", b"300", number=70)
-    assert machine.node.lives.refusal("n2", words([(500, 1)])) == ""
-    assert machine.node.lives.refusal("n2", words([(500, 1), (501, 1)])) == "", "it has told no mark yet"
+    assert machine.node.services.lives.refusal("n2", words([(500, 1)])) == ""
+    assert machine.node.services.lives.refusal("n2", words([(500, 1), (501, 1)])) == "", "it has told no mark yet"
     machine.hear("n2", b"MARK", b"501", number=5)
-    assert machine.node.lives.refusal("n2", words([(300, 80)])).startswith("SETBACK 501 5")
+    assert machine.node.services.lives.refusal("n2", words([(300, 80)])).startswith("SETBACK 501 5")
 
 
 def store(machine: Machine, key: bytes = b"key") -> None:
@@ -72,13 +72,13 @@ def test_a_mark_is_told_once_it_is_synced_and_written_only_if_records_have_chang
     machine = Machine(layout=layout_of())
     machine.link("n2")
     assert not marks(machine, 3 * MARK_MS), "a layout is no record"
-    assert machine.node.lives.introduction() == (b"LIVES", b"")
+    assert machine.node.services.lives.introduction() == (b"LIVES", b"")
     store(machine)
     assert not marks(machine, 2 * MARK_MS), "it is not synced"
     assert machine.engine.get(META + b"lives") is not None
     machine.node.synced(machine.node.state.statistics.turns)
     [[turn, life]] = marks(machine, 2 * MARK_MS)
-    assert machine.node.lives.introduction() == (b"LIVES", b"%b:%b" % (life, turn))
+    assert machine.node.services.lives.introduction() == (b"LIVES", b"%b:%b" % (life, turn))
     machine.node.synced(machine.node.state.statistics.turns)
     assert not marks(machine, 3 * MARK_MS), "nothing has changed since"
     machine.hear("n2", b"MARK", b"300", number=70)
@@ -87,29 +87,33 @@ def test_a_mark_is_told_once_it_is_synced_and_written_only_if_records_have_chang
     )
     assert machine.engine.get(META + b"peers_lives") is not None
     machine.start()
-    assert machine.node.lives.introduction() == (b"LIVES", b"%b:%b" % (life, turn))
-    assert machine.node.lives.refusal("n2", words([(300, 69)])).startswith("SETBACK 300 70"), "it is remembered"
+    assert machine.node.services.lives.introduction() == (b"LIVES", b"%b:%b" % (life, turn))
+    assert machine.node.services.lives.refusal("n2", words([(300, 69)])).startswith("SETBACK 300 70"), (
+        "it is remembered"
+    )
 
 
 def test_a_store_of_the_version_before_has_a_life_too() -> None:
     machine = Machine(layout=layout_of())
     machine.start()
-    assert machine.node.lives.introduction() == (b"LIVES", b"0:0")
+    assert machine.node.services.lives.introduction() == (b"LIVES", b"0:0")
 
 
 def test_a_node_believes_only_what_its_own_store_bears_out() -> None:
     machine = Machine(layout=layout_of())
-    lives = machine.node.lives
+    lives = machine.node.services.lives
     store(machine)
     machine.pass_ms(2 * MARK_MS)
     life = str(WALL_MS)
     for nonsense in ("SETBACK", "SETBACK a b c", f"SETBACK {life} 1 0 as far", f"SETBACK {10**30} 1 0"):
-        machine.node.addresses.heard_refusal("n2", nonsense, machine.now_ms)
+        machine.node.services.addresses.heard_refusal("n2", nonsense, machine.now_ms)
         assert not lives.refusers
     for later_ms, others in ((0, 0), (HOLD_MS - 1, 0), (1, 1), (0, 0), (HOLD_MS - 1, 0)):
         machine.now_ms += later_ms
-        machine.node.addresses.heard_refusal("n2", f"-SETBACK {life} 999999 {others} it is older", machine.now_ms)
-        assert not lives.must_begin_anew
+        machine.node.services.addresses.heard_refusal(
+            "n2", f"-SETBACK {life} 999999 {others} it is older", machine.now_ms
+        )
+        assert not lives.needs_rebuild
     machine.now_ms += 1
-    machine.node.addresses.heard_refusal("n2", f"-SETBACK {life} 999999 0 it is older", machine.now_ms)
-    assert lives.must_begin_anew
+    machine.node.services.addresses.heard_refusal("n2", f"-SETBACK {life} 999999 0 it is older", machine.now_ms)
+    assert lives.needs_rebuild

@@ -55,7 +55,7 @@ class Machine:
         self.now_ms = 1000
         self.start()
         if layout is not None:
-            assert self.node.offer_layout(layout)
+            assert self.node.services.membership.offer(layout)
             go_by_own_clock(self.node)
             self.turn()
 
@@ -113,9 +113,9 @@ class Machine:
 
 def test_a_fresh_node_takes_a_layout_of_which_it_is_a_member() -> None:
     machine = Machine("n4")
-    assert not machine.node.offer_layout(layout_of())
+    assert not machine.node.services.membership.offer(layout_of())
     joined = commit(layout_of(), [change(JOIN, "n4")])
-    assert machine.node.offer_layout(joined)
+    assert machine.node.services.membership.offer(joined)
     machine.turn()
     assert machine.engine.get(META + b"layout") == joined.encode()
 
@@ -124,9 +124,9 @@ def test_a_layout_of_another_cluster_or_an_older_one_changes_nothing() -> None:
     first = layout_of()
     second = commit(first, [change(WEIGHT, "n2", weight=2)])
     machine = Machine(layout=second)
-    assert not machine.node.offer_layout(commit(layout_of(cluster="d"), [change(WEIGHT, "n3", weight=5)]))
-    assert not machine.node.offer_layout(first)
-    assert not machine.node.offer_layout(second)
+    assert not machine.node.services.membership.offer(commit(layout_of(cluster="d"), [change(WEIGHT, "n3", weight=5)]))
+    assert not machine.node.services.membership.offer(first)
+    assert not machine.node.services.membership.offer(second)
     assert machine.layout == second
 
 
@@ -147,7 +147,7 @@ def test_who_makes_a_layout_tells_those_too_who_are_dropped_by_it() -> None:
     machine = Machine(layout=layout_of(NAMES))
     machine.link("n2", "n4")
     without = commit(layout_of(NAMES), [change(REMOVE, "n4")])
-    machine.node.membership.make(without)
+    machine.node.services.membership.make(without)
     outbox = machine.turn()
     assert set(outbox.messages) == {"n2", "n4"}
     assert outbox.writes[META + b"layout"] == without.encode()
@@ -179,45 +179,45 @@ def test_adopted_waits_for_what_was_begun_before() -> None:
     machine = Machine(layout=layout_of())
     machine.link("n2", "n3")
     session = machine.node.open_session("c:1", "s:1", machine.now_ms)
-    key = next(b"k%d" % n for n in range(100) if machine.node.route(b"k%d" % n).coordinator is None)
+    key = next(b"k%d" % n for n in range(100) if machine.node.services.route(b"k%d" % n).coordinator is None)
     machine.node.command(session, [b"SET", key, b"v"], machine.now_ms)
     machine.turn()
-    machine.node.offer_layout(commit(layout_of(), [change(WEIGHT, "n2", weight=2)]))
+    machine.node.services.membership.offer(commit(layout_of(), [change(WEIGHT, "n2", weight=2)]))
     machine.turn()
-    view = View(*machine.node.membership.view())
-    assert machine.node.membership.adopted(view) == [b"0"]
+    view = View(*machine.node.services.membership.view())
+    assert machine.node.services.membership.adopted(view) == [b"0"]
     machine.pass_ms(5000)
-    assert machine.node.membership.adopted(view) == [b"1"]
-    assert machine.node.membership.adopted(View(1, 0, b"0" * 16)) == []
+    assert machine.node.services.membership.adopted(view) == [b"1"]
+    assert machine.node.services.membership.adopted(View(1, 0, b"0" * 16)) == []
 
 
 def test_who_keeps_a_partition_no_more_takes_a_new_actor() -> None:
     machine = Machine(layout=layout_of(NAMES))
     actor = machine.node.state.actor
     more = commit(layout_of(NAMES), [change(JOIN, "n5")])
-    machine.node.offer_layout(more)
+    machine.node.services.membership.offer(more)
     assert machine.node.state.actor == actor, "former owners still keep what they had"
-    machine.node.offer_layout(replace(more, revision=2, phase="settled", former=()))
+    machine.node.services.membership.offer(replace(more, revision=2, phase="settled", former=()))
     assert machine.node.state.actor != actor
 
 
 def test_a_member_is_down_only_for_those_who_have_listened_for_a_while() -> None:
     machine = Machine(layout=layout_of())
-    assert not machine.node.membership.is_down("n2")
+    assert not machine.node.services.membership.is_down("n2")
     machine.pass_ms(DOWN_MS - 1000)
-    assert not machine.node.membership.is_down("n2")
+    assert not machine.node.services.membership.is_down("n2")
     machine.pass_ms(2000)
-    assert machine.node.membership.is_down("n2")
-    assert machine.node.membership.expected() == ["n1", "n3"], "of n3 nothing was asked before"
+    assert machine.node.services.membership.is_down("n2")
+    assert machine.node.services.membership.expected() == ["n1", "n3"], "of n3 nothing was asked before"
     machine.link("n2")
-    assert not machine.node.membership.is_down("n2")
+    assert not machine.node.services.membership.is_down("n2")
 
 
 def test_a_node_goes_by_the_name_that_the_layout_gives_it() -> None:
     machine = Machine()
     first = layout_of()
     renamed = replace(first, members=(replace(first.members[0], zone="here", weight=7), *first.members[1:]))
-    machine.node.offer_layout(renamed)
+    machine.node.services.membership.offer(renamed)
     assert (machine.node.state.member.zone, machine.node.state.member.weight) == ("here", 7)
 
 
@@ -242,11 +242,13 @@ def test_a_node_that_was_removed_has_left_for_good() -> None:
         assert machine.layout is None
         assert b"node n4 has left its cluster at epoch 2" in machine.node.state.no_layout
         with pytest.raises(NoLayout):  # a command of two steps meets that between them (seed 71002583)
-            machine.node.writes.group_for(machine.node.route(b"key").plan, machine.node.open_session("", "", 0))
-        assert not machine.node.offer_layout(layout_of(NAMES)), "that is from before"
-        assert not machine.node.offer_layout(without)
+            machine.node.services.writes.group_for(
+                machine.node.services.route(b"key").plan, machine.node.open_session("", "", 0)
+            )
+        assert not machine.node.services.membership.offer(layout_of(NAMES)), "that is from before"
+        assert not machine.node.services.membership.offer(without)
         assert machine.engine.get(META + b"layout") is None
-        assert not machine.node.membership.expected()
+        assert not machine.node.services.membership.expected()
         machine.pass_ms(3000)
         machine.start()
 
@@ -255,7 +257,7 @@ def test_who_joins_again_brings_nothing_from_its_former_life() -> None:
     machine, without = left()
     again = commit(without, [change(JOIN, "n4")])
     machine.start()
-    assert machine.node.offer_layout(again)
+    assert machine.node.services.membership.offer(again)
     machine.pass_ms(1000)
     assert machine.layout == again
     assert machine.node.state.records.keys == machine.node.state.hints.total == 0
@@ -268,10 +270,10 @@ def test_who_was_let_go_by_one_steward_and_not_by_another_is_asked_once_more() -
     leaving = commit(layout_of(NAMES), [change(LEAVE, "n3"), change(LEAVE, "n4")])
     leaving = replace(leaving, revision=2, phase="settled", former=())
     machine = Machine("n4", leaving)
-    machine.node.offer_layout(release(leaving, ["n4"]))
+    machine.node.services.membership.offer(release(leaving, ["n4"]))
     machine.turn()
     assert machine.layout is None
-    assert machine.node.offer_layout(release(leaving, ["n3"]))
+    assert machine.node.services.membership.offer(release(leaving, ["n3"]))
     assert machine.layout == release(leaving, ["n3"])
 
 
@@ -285,7 +287,7 @@ def test_who_was_let_go_by_one_steward_and_not_by_another_is_asked_once_more() -
 ])  # fmt: skip
 def test_a_node_leaves_when_a_later_layout_does_without_it(text: str, leaves: bool) -> None:
     machine = Machine(layout=layout_of())
-    machine.node.membership.heard_refusal(text)
+    machine.node.services.membership.heard_refusal(text)
     assert (machine.layout is None) == leaves
 
 
@@ -294,7 +296,7 @@ def test_who_was_a_member_before_all_that_is_remembered_is_told_that_it_was_remo
     for number in range(LOG_MAX):
         layout = commit(layout, [replace(change(WEIGHT, "n2", weight=2 + number % 2), id=f"{number}")])
     assert layout.log[0].epoch == 2
-    refusal = Machine(layout=layout).node.membership.refusal
+    refusal = Machine(layout=layout).node.services.membership.refusal
     assert refusal("n9", "c", [b"1", b"5"]).startswith(f"GONE {layout.epoch} 0 ")
     assert refusal("n9", "c", [b"2", b"0"]) == "", "a change of that epoch may be unknown here"
     assert refusal("n9", "c") == "", "an older node tells no version"
@@ -303,14 +305,14 @@ def test_who_was_a_member_before_all_that_is_remembered_is_told_that_it_was_remo
 def test_a_node_introduces_itself_with_the_version_of_its_layout() -> None:
     machine = Machine(layout=commit(layout_of(), [change(WEIGHT, "n2", weight=2)]))
     incarnation = machine.node.state.incarnation
-    assert machine.node.membership.introduction() == ("c", "n1", incarnation, 2, 0)
-    assert Machine("n5").node.membership.introduction()[:2] == ("", "n5")
+    assert machine.node.services.membership.introduction() == ("c", "n1", incarnation, 2, 0)
+    assert Machine("n5").node.services.membership.introduction()[:2] == ("", "n5")
 
 
 def test_who_is_no_member_is_refused_and_told_why() -> None:
     first = layout_of(NAMES)
     machine = Machine(layout=commit(first, [change(LEAVE, "n2"), change(REMOVE, "n4")]))
-    refusal = machine.node.membership.refusal
+    refusal = machine.node.services.membership.refusal
     assert refusal("n3", "c") == refusal("n2", "c") == refusal("n3", "") == ""
     assert refusal("n4", "c").startswith("GONE 2 0 ")
     assert refusal("n9", "c") == ""
@@ -322,7 +324,7 @@ def test_who_is_no_member_is_refused_and_told_why() -> None:
     )
     assert refusal("n9", "c", [b"1", b"0"]) == "", "what it knows was made elsewhere"
     assert refusal("n3", "d") == "ERR this node belongs to cluster c, not to d"
-    assert Machine("n5").node.membership.refusal("n1", "c") == ""
+    assert Machine("n5").node.services.membership.refusal("n1", "c") == ""
 
 
 def _word(item: object) -> bytes:

@@ -25,9 +25,9 @@ def test_views_bring_the_older_of_two_layouts_up_to_date() -> None:
     newer.link("n2")
     older.link("n1")
     newer.now_ms += RESEND_MS
-    view = [_word(word) for word in older.node.membership.view()]
+    view = [_word(word) for word in older.node.services.membership.view()]
     assert newer.hear("n2", b"VIEW", *view) == {"n2": [[b"LAYOUT", second.encode()]]}
-    ours = [_word(word) for word in newer.node.membership.view()]
+    ours = [_word(word) for word in newer.node.services.membership.view()]
     assert older.hear("n1", b"VIEW", *ours) == {"n1": [[b"VIEW", *view]]}
     assert older.hear("n3", b"VIEW", *ours) == {}, "it has asked for that layout already"
     assert newer.hear("n2", b"VIEW", *ours) == {}
@@ -40,14 +40,14 @@ def test_of_two_layouts_of_one_version_both_nodes_send_theirs() -> None:
     one, other = Machine("n1", ours), Machine("n2", theirs)
     one.link("n2")
     one.now_ms += RESEND_MS
-    view = [_word(word) for word in other.node.membership.view()]
+    view = [_word(word) for word in other.node.services.membership.view()]
     assert one.hear("n2", b"VIEW", *view) == {"n2": [[b"LAYOUT", ours.encode()]]}
 
 
 def test_a_layout_is_not_sent_to_a_peer_that_has_it() -> None:
     layout = layout_of()
     machine = Machine(layout=layout)
-    view = [_word(word) for word in machine.node.membership.view()]
+    view = [_word(word) for word in machine.node.services.membership.view()]
     machine.node.connected("n2", machine.now_ms, view=view)
     machine.node.connected("n3", machine.now_ms)
     said = machine.said()
@@ -55,7 +55,7 @@ def test_a_layout_is_not_sent_to_a_peer_that_has_it() -> None:
     assert [b"LAYOUT", layout.encode()] in said["n3"], "an older node does not tell its view"
     following = commit(layout, [change(WEIGHT, "n2", weight=2)])
     machine.hear("n2", b"VIEW", b"2", b"0", _checksum(following.encode()))
-    machine.node.membership.make(following)
+    machine.node.services.membership.make(following)
     said = machine.said()
     assert "n2" not in said
     assert said["n3"] == [[b"LAYOUT", following.encode()]]

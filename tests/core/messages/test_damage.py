@@ -224,11 +224,11 @@ def _ask(machine: Machine, name: bytes, asker: Asker) -> int:
     """Asks n2; the number of the question."""
 
     def steps() -> Any:
-        answers = yield machine.node.questions.ask(["n2"], name, *question_of(name))
+        answers = yield machine.node.services.questions.ask(["n2"], name, *question_of(name))
         return answers
 
     Procedure(machine.node.state, "asking", steps(), asker, 0).start()  # type: ignore[arg-type]
-    return max(machine.node.questions._rows)
+    return max(machine.node.services.questions._rows)
 
 
 @pytest.mark.parametrize("name", QUESTIONS, ids=bytes.decode)

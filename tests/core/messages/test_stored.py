@@ -22,4 +22,4 @@ def test_a_damaged_document_is_counted_and_not_adopted(name: bytes, document: by
     node.tick(1000, WALL_MS)
     node.end_turn()
     assert node.state.records.damaged == 1
-    assert node.state.layout is None and not node.staging.changes() and not node.transfers.tasks()
+    assert node.state.layout is None and not node.services.staging.changes() and not node.services.transfers.tasks()

@@ -289,7 +289,7 @@ def test_damage_costs_the_damaged_key_only() -> None:
     store = Store(dict.fromkeys(KEYS, sound) | {KEYS[2]: sound[:-1] + b"x", KEYS[7]: b"junk"})
     records = Records(store, 1 << 20, EngineDamage)
     told: list[bytes] = []
-    records.on_damage = told.append
+    records.listeners.damaged.append(told.append)
     assert records.get_each(KEYS) == ([None if place in (2, 7) else sound for place in range(len(KEYS))], [2, 7])
     assert records.damaged == 2
     assert told == [KEYS[2], KEYS[7]]

@@ -66,7 +66,7 @@ def test_on_a_disk_it_is_damage(what: str) -> None:
     kept = Records(store, 1 << 20, ValueError)
     kept.open()
     found: list[bytes] = []
-    kept.on_damage = found.append
+    kept.listeners.damaged.append(found.append)
     with pytest.raises(DamagedRecord):
         kept.get(key)
     with pytest.raises(DamagedRecord):

@@ -92,14 +92,14 @@ def test_the_first_same_answers_all() -> None:
     assert group.answered(TWO, b"SAME") == [b"value1"] * 4
     assert group.answered(THREE, b"SAME") == [b"value1"] * 4
     assert group.node.state.in_flight == 0
-    assert not group.node.reads.is_busy()
+    assert not group.node.services.reads.is_busy()
 
 
 def test_a_record_that_differs_is_joined_for_its_key() -> None:
     group = Group()
     assert group.answered(TWO, b"DIFFER", b"=+==", NEW) == [b"value1", b"value2", b"value1", b"value1"]
     assert group.answered(THREE, b"SAME") == group.replies
-    assert group.node.reads._repairs == {
+    assert group.node.services.reads._repairs == {
         THREE: [storage_key_of(KEYS[1]), NEW],
         group.node.state.id: [storage_key_of(KEYS[1]), NEW],
     }
@@ -111,14 +111,16 @@ def test_what_one_replica_cannot_read_waits_for_the_other() -> None:
     assert group.node.state.in_flight == 1
     assert group.answered(THREE, b"DIFFER", b"=+=?", NEW) == [b"value1"] * 4, "the second came after its answer"
     assert group.node.state.in_flight == 0
-    assert list(group.node.reads._repairs) == [TWO, group.node.state.id]
+    assert list(group.node.services.reads._repairs) == [TWO, group.node.state.id]
 
 
 def test_what_this_node_cannot_read_is_read_from_both_others() -> None:
     group = Group(damaged=(1,))
     assert group.answered(TWO, b"DIFFER", b"=+==", OLD) == [b"value1"]
     assert group.answered(THREE, b"DIFFER", b"=+==", NEW) == [b"value1", b"value2", b"value1", b"value1"]
-    assert group.node.reads._repairs == {TWO: [storage_key_of(KEYS[1]), NEW]}, "here it is mended, not repaired"
+    assert group.node.services.reads._repairs == {TWO: [storage_key_of(KEYS[1]), NEW]}, (
+        "here it is mended, not repaired"
+    )
 
 
 def test_different_damage_on_all_three_costs_nobody_an_answer() -> None:
@@ -126,7 +128,7 @@ def test_different_damage_on_all_three_costs_nobody_an_answer() -> None:
     assert group.answered(TWO, b"DIFFER", b"+?==", OLD) == []
     assert group.answered(THREE, b"DIFFER", b"+=?=", OLD) == [b"value1"] * 4
     assert group.node.state.in_flight == 0
-    assert not group.node.reads.is_busy()
+    assert not group.node.services.reads.is_busy()
 
 
 def test_one_key_without_a_quorum_fails_alone() -> None:
@@ -148,11 +150,11 @@ def test_a_refusal_or_a_lost_link_is_a_lost_vote_for_the_keys_set_apart_too(word
 def test_a_key_set_apart_is_answered_at_the_deadline() -> None:
     group = Group(damaged=(3,))
     assert group.answered(TWO, b"SAME") == [b"value1"] * 3
-    group.node.reads.expire(group.node.state.config.request_timeout_ms + 1)
+    group.node.services.reads.expire(group.node.state.config.request_timeout_ms + 1)
     group.turn()
     assert str(group.replies[3]).startswith("TIMEOUT read")
     assert group.node.state.in_flight == 0
-    assert not group.node.reads.is_busy()
+    assert not group.node.services.reads.is_busy()
 
 
 def test_a_peer_that_does_not_compare_is_asked_as_before() -> None:
@@ -162,7 +164,7 @@ def test_a_peer_that_does_not_compare_is_asked_as_before() -> None:
     assert group.answered(TWO, b"RECORDS", OLD, NEW, OLD, b"") == [b"value1", b"value2", b"value1", b"value1"]
     assert group.answered(THREE, b"SAME") == group.replies
     keys = [storage_key_of(key) for key in KEYS]
-    assert group.node.reads._repairs == {
+    assert group.node.services.reads._repairs == {
         TWO: [keys[3], OLD],
         THREE: [keys[1], NEW],
         group.node.state.id: [keys[1], NEW],

@@ -22,7 +22,7 @@ _HOUSE = (
     "errors.py",
     "config.py",
 )  # what answers for the failed command, or fails before there is a node
-_BEGINNERS = ("admit", "_execute", "run_all", "_step", "_complete", "_reply", "_joined")  # who calls commands' own code
+_BEGINNERS = ("admit", "execute", "run_all", "_step", "_complete", "_reply", "_joined")  # who calls commands' own code
 _COMMANDS = ("/core/commands/", "/core/chains.py")
 Place = tuple[CodeType, CodeType]
 
@@ -30,6 +30,8 @@ Place = tuple[CodeType, CodeType]
 def _is_own_code(frame: FrameType) -> bool:
     """Whether a frame is the beginning of a command's own code."""
     code, caller = frame.f_code, frame.f_back
+    if code.co_filename.endswith("/core/commands/execution.py"):
+        return False
     if caller is None or caller.f_code.co_name not in _BEGINNERS or code.co_name == "answer":  # the last: a sink's
         return False
     return any(part in code.co_filename for part in _COMMANDS)

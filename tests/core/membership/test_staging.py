@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from server.core.base.config import Config
+from server.core.membership.staging import STAGED_MAX
 from server.core.messages.kinds import staged_in
 from server.core.node import Node
-from server.core.operators.staging import STAGED_MAX
 from server.core.ring.change import JOIN, LEAVE, REPLACE, WEIGHT, ZONE, Change
 from server.core.ring.layout import Layout
 from server.core.ring.succession import ChangeError
@@ -27,7 +27,7 @@ def layout(node: Node) -> Layout:
 
 
 def stage(node: Node, kind: str, number: int, **fields: object) -> Change:
-    return node.staging.stage(layout(node), kind, IDS[number], **fields)
+    return node.services.staging.stage(layout(node), kind, IDS[number], **fields)
 
 
 def join(node: Node, number: int) -> Change:
@@ -36,7 +36,7 @@ def join(node: Node, number: int) -> Change:
 
 
 def document(node: Node) -> bytes:
-    told = node.staging.document()
+    told = node.services.staging.document()
     assert told is not None
     return told
 
@@ -44,7 +44,7 @@ def document(node: Node) -> bytes:
 def test_changes_come_in_the_order_they_were_staged_in() -> None:
     node = make_node(3)
     made = [join(node, 4), stage(node, WEIGHT, 4, weight=3), stage(node, LEAVE, 1), stage(node, ZONE, 2, zone="b")]
-    assert node.staging.changes() == made
+    assert node.services.staging.changes() == made
     assert [change.id for change in made] == sorted({change.id for change in made})
 
 
@@ -56,12 +56,14 @@ def test_a_node_whose_id_or_name_is_too_long_or_no_word_does_not_join(node_id: s
     """Three hundred letters were taken, and then no node would write any more (issue 11)."""
     node = make_node(3)
     with pytest.raises(ChangeError, match=r"the (id|name) .*(without blanks|printable word)"):
-        node.staging.stage(layout(node), JOIN, node_id, name=name, address="10.0.0.4:7004", zone="", weight=1)
+        node.services.staging.stage(layout(node), JOIN, node_id, name=name, address="10.0.0.4:7004", zone="", weight=1)
     with pytest.raises(ChangeError, match=r"the (id|name) .*(without blanks|printable word)"):
-        node.staging.stage(
+        node.services.staging.stage(
             layout(node), REPLACE, IDS[2], other=node_id, name=name, address="10.0.0.4:7004", zone="", weight=1
         )
-    node.staging.stage(layout(node), JOIN, "4" * 128, name="n" * 128, address="10.0.0.4:7004", zone="", weight=1)
+    node.services.staging.stage(
+        layout(node), JOIN, "4" * 128, name="n" * 128, address="10.0.0.4:7004", zone="", weight=1
+    )
 
 
 def test_a_change_that_cannot_be_made_after_the_others_is_refused() -> None:
@@ -77,7 +79,7 @@ def test_a_change_that_cannot_be_made_after_the_others_is_refused() -> None:
     ):
         with pytest.raises(ChangeError, match=why):
             stage(node, kind, number, **fields)
-    assert [change.kind for change in node.staging.changes()] == [LEAVE]
+    assert [change.kind for change in node.services.staging.changes()] == [LEAVE]
 
 
 def test_all_of_the_members_cannot_leave() -> None:
@@ -93,7 +95,7 @@ def test_there_is_a_bound() -> None:
         stage(node, WEIGHT, 1, weight=number + 1)
     with pytest.raises(ChangeError, match="256 changes are staged already"):
         stage(node, WEIGHT, 1, weight=1)
-    assert node.staging.abort(layout(node)) == STAGED_MAX
+    assert node.services.staging.abort(layout(node)) == STAGED_MAX
     stage(node, WEIGHT, 1, weight=1)
 
 
@@ -105,8 +107,8 @@ def test_nodes_that_hear_of_each_other_in_any_order_hold_the_same() -> None:
     documents.append(document(first))
     stage(second, LEAVE, 2)
     documents.append(document(second))
-    second.staging.heard(staged_in(documents[0]))
-    second.staging.abort(layout(second))
+    second.services.staging.heard(staged_in(documents[0]))
+    second.services.staging.abort(layout(second))
     documents.append(document(second))
     stage(first, WEIGHT, 4, weight=2)
     stage(first, WEIGHT, 1, weight=5)
@@ -115,8 +117,8 @@ def test_nodes_that_hear_of_each_other_in_any_order_hold_the_same() -> None:
     for order in itertools.permutations(documents):
         node = make_node(3)
         for told in (*order, order[0]):
-            node.staging.heard(staged_in(told))
-        ends.append(node.staging.changes())
+            node.services.staging.heard(staged_in(told))
+        ends.append(node.services.staging.changes())
     assert all(end == ends[0] for end in ends)
     assert [(change.kind, change.weight) for change in ends[0]] == [(WEIGHT, 2), (WEIGHT, 5)]
 
@@ -125,36 +127,36 @@ def test_what_was_aborted_does_not_come_back() -> None:
     node = make_node(3)
     join(node, 4)
     before = document(node)
-    node.staging.abort(layout(node))
-    node.staging.heard(staged_in(before))
-    assert node.staging.changes() == []
-    assert node.staging.document() is not None, "the others must hear of it"
+    node.services.staging.abort(layout(node))
+    node.services.staging.heard(staged_in(before))
+    assert node.services.staging.changes() == []
+    assert node.services.staging.document() is not None, "the others must hear of it"
 
 
 def test_a_new_epoch_makes_it_void() -> None:
     node = make_node(3)
     join(node, 4)
     before = document(node)
-    assert node.offer_layout(replace(layout(node), epoch=8))
-    assert (node.staging.changes(), node.staging.document()) == ([], None)
-    node.staging.heard(staged_in(before))
-    assert node.staging.changes() == []
+    assert node.services.membership.offer(replace(layout(node), epoch=8))
+    assert (node.services.staging.changes(), node.services.staging.document()) == ([], None)
+    node.services.staging.heard(staged_in(before))
+    assert node.services.staging.changes() == []
     stage(node, WEIGHT, 3, weight=2)
-    assert [change.kind for change in node.staging.changes()] == [WEIGHT]
+    assert [change.kind for change in node.services.staging.changes()] == [WEIGHT]
 
 
 def test_it_is_on_disk() -> None:
     node = make_node(3)
     made = join(node, 4)
     aborted = document(node)
-    node.staging.abort(layout(node))
+    node.services.staging.abort(layout(node))
     kept = join(node, 5)
     finish_turn(node)
     store = node.state.records._store
     again = Node(member(1), b"actor--2", 2, Config(engine="memory"), store, random.Random(3), WALL_MS)
-    assert again.staging.changes() == [kept] != [made]
-    again.staging.heard(staged_in(aborted))
-    assert again.staging.changes() == [kept]
+    assert again.services.staging.changes() == [kept] != [made]
+    again.services.staging.heard(staged_in(aborted))
+    assert again.services.staging.changes() == [kept]
 
 
 def test_it_is_told_when_a_link_is_made_and_beside_gossip() -> None:
@@ -175,15 +177,15 @@ def test_it_is_told_when_a_link_is_made_and_beside_gossip() -> None:
 def test_a_change_of_a_newer_version_is_passed_over() -> None:
     node, newer = make_node(3), make_node(3)
     join(newer, 4)
-    node.staging.heard(staged_in(document(newer).replace(b'"kind":"join"', b'"kind":"join","mood":"new"')))
-    assert node.staging.changes() == []
+    node.services.staging.heard(staged_in(document(newer).replace(b'"kind":"join"', b'"kind":"join","mood":"new"')))
+    assert node.services.staging.changes() == []
 
 
 def test_a_node_without_a_layout_holds_nothing() -> None:
     node, other = make_node(0), make_node(3)
     join(other, 4)
-    node.staging.heard(staged_in(document(other)))
-    assert (node.staging.changes(), node.staging.document()) == ([], None)
-    assert node.offer_layout(layout_of((member(1), member(2), member(3))))
-    node.staging.heard(staged_in(document(other)))
-    assert node.staging.changes() == other.staging.changes()
+    node.services.staging.heard(staged_in(document(other)))
+    assert (node.services.staging.changes(), node.services.staging.document()) == ([], None)
+    assert node.services.membership.offer(layout_of((member(1), member(2), member(3))))
+    node.services.staging.heard(staged_in(document(other)))
+    assert node.services.staging.changes() == other.services.staging.changes()

@@ -1,0 +1,56 @@
+"""Runs one command for a sink, and answers for it if it fails.
+
+An expected error is the command's answer. A command that meets a damaged record waits until that is mended and then runs
+again (repair/mending.py). What nobody expected is answered with `ERR internal error`, unless the command has stored
+something: then the node ends (base/unexpected.py).
+"""
+
+from __future__ import annotations
+
+from server.core.base.errors import CommandError, damaged_here
+from server.core.base.sinks import Sink
+from server.core.commands.spec import Handler
+from server.core.records.versions import DamagedRecord
+from server.core.requests.relays import STALE
+from server.core.services.services import Services
+
+
+def execute(services: Services, name: str, handler: Handler, sink: Sink, number: int, args: list[bytes]) -> None:
+    """Runs `handler`, that of the command `name`, whatever else is in flight."""
+    state = services.state
+    changes = state.records.changes
+    try:
+        reply = handler(services, sink, number, args)
+    except (CommandError, DamagedRecord) as error:
+        fail(services, name, handler, sink, number, args, error)
+        return
+    except Exception as error:  # noqa: BLE001
+        reply = state.unexpected.contain(error, changes, name)
+    if reply is not None:
+        sink.answer(number, reply)
+
+
+def fail(
+    services: Services,
+    name: str,
+    handler: Handler,
+    sink: Sink,
+    number: int,
+    args: list[bytes],
+    error: CommandError | DamagedRecord,
+) -> None:
+    """Answers a command that has met an expected error. One that met a damaged record runs again once that is mended, if
+    it can be."""
+    if isinstance(error, CommandError):
+        sink.answer(number, error.reply)
+        return
+    refusal = damaged_here(services.state.member.name, error)
+
+    def again() -> None:
+        if services.relays.is_late(sink):
+            sink.answer(number, STALE)
+        else:
+            execute(services, name, handler, sink, number, args)
+
+    if not services.mending.park(error.storage_key, again, lambda: sink.answer(number, refusal)):
+        sink.answer(number, refusal)

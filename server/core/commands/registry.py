@@ -1,0 +1,50 @@
+"""The commands by name: found by those who run them, and shown by COMMAND, which is one of them.
+
+table.py enters all commands here when it is imported, so that COMMAND (command_docs.py) can show a table that it is in.
+Who looks up commands imports these functions from table.py, and so finds them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+from server.core.commands.spec import CommandSpec
+
+_LISTED: list[CommandSpec] = []
+_UNLISTED: list[CommandSpec] = []  # those that COMMAND does not show
+
+
+def enter_commands(listed: Sequence[CommandSpec], unlisted: Sequence[CommandSpec]) -> None:
+    """Enters all commands there are; once."""
+    assert not _LISTED, "the commands were entered already"
+    _LISTED.extend(listed)
+    _UNLISTED.extend(unlisted)
+
+
+def listed_commands() -> Sequence[CommandSpec]:
+    """The commands that COMMAND shows."""
+    assert _LISTED, "nobody has imported table.py"
+    return _LISTED
+
+
+@cache
+def commands_by_name() -> dict[bytes, CommandSpec]:
+    """Commands by their name in lower and in upper case, as clients nearly always write them."""
+    table = {}
+    for spec in (*listed_commands(), *_UNLISTED):
+        table[spec.name.encode()] = spec
+        table[spec.name.upper().encode()] = spec
+    return table
+
+
+def find_command(args: list[bytes]) -> CommandSpec | None:
+    """The command that `args` call, in any case; of a command with subcommands, the subcommand."""
+    table = commands_by_name()
+    spec = table.get(args[0]) or table.get(args[0].lower())
+    if spec is None or not spec.subcommands:
+        return spec
+    if len(args) < 2:
+        return spec if spec.accepts(1) else None  # of the containers only COMMAND stands by itself
+    name = args[1].lower().decode("utf-8", "replace")
+    return next((sub for sub in spec.subcommands if sub.name.rpartition("|")[2] == name), None)

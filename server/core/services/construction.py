@@ -1,0 +1,113 @@
+"""Builds the parts of a node, in the order in which they depend on each other.
+
+Every part gets what it needs as an argument. Where two parts need each other they share a third thing that exists before
+both, so that nothing is set afterwards:
+
+    records, mending               `RecordListeners`: mending enters itself, the records call whoever is in it
+    questions, who answers them    the table of answerers, by kind of question; `answerers.py` fills it
+    relays, dispatcher             `Relays.returned`: relayed commands that came back; the dispatcher routes them anew
+    membership, filling,           a list of listeners, called after each change of the layout
+      hint replay, shutdown
+    writes, scrub, cleanup         `State.cleanup_due`
+    shutdown, copies, dispatcher   `State.refuse_clients`
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from server.core.base.clock import HybridClock
+from server.core.base.clock_report import ClockReport
+from server.core.base.cluster_time import ClusterTime
+from server.core.base.config import Config
+from server.core.base.state import State
+from server.core.collection.collection import Collection
+from server.core.collection.votes import Votes
+from server.core.liveness.liveness import Liveness, LivenessLimits
+from server.core.membership.addresses import Addresses
+from server.core.membership.cleanup import Cleanup
+from server.core.membership.copies import Copies
+from server.core.membership.filling import Filling
+from server.core.membership.lives import Lives
+from server.core.membership.membership import Membership
+from server.core.membership.shutdown import Shutdown
+from server.core.membership.staging import Staging
+from server.core.membership.steward import Steward
+from server.core.membership.transfers import Transfers
+from server.core.records.records import Records, Store
+from server.core.repair.anti_entropy import AntiEntropy
+from server.core.repair.hint_replay import HintReplay
+from server.core.repair.jobs import RepairJobs
+from server.core.repair.mending import Mending
+from server.core.repair.scrub import Scrub
+from server.core.repair.tasks import RepairTasks
+from server.core.repair.verification import Verification
+from server.core.requests.reads import Reads
+from server.core.requests.relays import Relays
+from server.core.requests.writes import Writes
+from server.core.ring.layout import Member
+from server.core.services.clients import Clients
+from server.core.services.process import Process
+from server.core.services.services import Services
+from server.core.work.background import Background
+from server.core.work.computing import Computing
+from server.core.work.questions import Answerer, Questions
+from server.core.work.timers import Timers
+
+
+def build_state(
+    member: Member,
+    actor: bytes,
+    incarnation: int,
+    config: Config,
+    store: Store,
+    rng: random.Random,
+    wall_ms: int,
+    damage_error: type[Exception],
+) -> State:
+    """The state of a node over its store. `damage_error` is what the store raises for damaged bytes."""
+    records = Records(store, config.record_cache_bytes, damage_error, config.tree_leaf_bits)
+    records.open()
+    liveness = Liveness(member.id, incarnation, LivenessLimits(gossip_interval_ms=config.gossip_interval_ms), rng)
+    clock = HybridClock(0, config.clock_drift_ms_max)
+    cluster_time = ClusterTime(member.id, config.clock_drift_ms_max, wall_ms)
+    return State(member, actor, config, clock, records, liveness, rng, incarnation, cluster_time)
+
+
+def build_services(state: State, answerers: dict[bytes, Answerer]) -> Services:
+    """All parts over `state`. `answerers` is the table by which this node answers questions; the caller fills it."""
+    timers = Timers()
+    background = Background(state, timers)
+    computing = Computing(state, background)
+    questions = Questions(state, answerers)
+    reads, writes, relays = Reads(state), Writes(state), Relays(state)
+
+    votes = Votes(state, writes.in_flight, reads.is_overdue)
+    collection = Collection(state, questions, background)
+    mending = Mending(state, questions, background)
+    scrub = Scrub(state, questions, background, collection)
+    hint_replay = HintReplay(state, background, questions)
+
+    layout_listeners: list[Callable[[], None]] = []
+    membership = Membership(state, background, computing, (reads, writes), layout_listeners)
+    copies, lives = Copies(state), Lives(state)
+    transfers = Transfers(state, questions, background, membership)
+    filling = Filling(state, questions, background, membership)
+    shutdown = Shutdown(state, questions, background)
+    layout_listeners += [filling.review, hint_replay.review, shutdown.serve]
+    return Services(
+        state=state, process=Process(), clients=Clients(state), clock_report=ClockReport(state),
+        reads=reads, writes=writes, relays=relays,
+        timers=timers, background=background, computing=computing, questions=questions,
+        votes=votes, collection=collection, mending=mending, scrub=scrub, hint_replay=hint_replay,
+        verification=Verification(state, background, scrub, mending),
+        anti_entropy=AntiEntropy(state, questions, background),
+        jobs=RepairJobs(state, questions, background),
+        tasks=RepairTasks(state, questions, background, (transfers.tasks, filling.tasks)),
+        membership=membership, copies=copies, lives=lives, transfers=transfers, filling=filling, shutdown=shutdown,
+        staging=Staging(state, computing),
+        addresses=Addresses(state, membership, copies, lives),
+        cleanup=Cleanup(state, questions, background, writes.in_flight, scrub.walk),
+        steward=Steward(state, questions, background, membership),
+    )  # fmt: skip

@@ -1,0 +1,94 @@
+"""The services of a node: what commands, operators' documents and answers to other nodes may use.
+
+A command gets this object as its first argument. The hot ones read `services.state`, `services.reads`, `services.writes`
+and `services.relays`, each one attribute of a compiled class. Who builds it: construction.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protocol.slots import key_slot
+from server.core.base.clock_report import ClockReport
+from server.core.base.routing import Route
+from server.core.base.sinks import Sink
+from server.core.base.state import State
+from server.core.collection.collection import Collection
+from server.core.collection.votes import Votes
+from server.core.membership.addresses import Addresses
+from server.core.membership.cleanup import Cleanup
+from server.core.membership.copies import Copies
+from server.core.membership.filling import Filling
+from server.core.membership.lives import Lives
+from server.core.membership.membership import Membership
+from server.core.membership.shutdown import Shutdown
+from server.core.membership.staging import Staging
+from server.core.membership.steward import Steward
+from server.core.membership.transfers import Transfers
+from server.core.repair.anti_entropy import AntiEntropy
+from server.core.repair.hint_replay import HintReplay
+from server.core.repair.jobs import RepairJobs
+from server.core.repair.mending import Mending
+from server.core.repair.scrub import Scrub
+from server.core.repair.tasks import RepairTasks
+from server.core.repair.verification import Verification
+from server.core.requests.reads import Reads
+from server.core.requests.relays import STALE, Relays
+from server.core.requests.writes import Writes
+from server.core.services.clients import Clients
+from server.core.services.process import Process
+from server.core.work.background import Background
+from server.core.work.computing import Computing
+from server.core.work.procedures import Procedure, Steps
+from server.core.work.questions import Questions
+from server.core.work.timers import Timers
+
+
+@dataclass(eq=False)
+class Services:
+    """The parts of one node, each by its name, from the ground up."""
+
+    state: State
+    process: Process
+    clients: Clients
+    clock_report: ClockReport
+    # Requests of clients
+    reads: Reads
+    writes: Writes
+    relays: Relays
+    # Work that clients do not wait for
+    timers: Timers
+    background: Background
+    computing: Computing
+    questions: Questions
+    # Old data: tombstones, damage, differences between owners
+    votes: Votes
+    collection: Collection
+    mending: Mending
+    scrub: Scrub
+    verification: Verification
+    anti_entropy: AntiEntropy
+    hint_replay: HintReplay
+    jobs: RepairJobs
+    tasks: RepairTasks
+    # Members and layouts
+    membership: Membership
+    staging: Staging
+    copies: Copies
+    lives: Lives
+    addresses: Addresses
+    transfers: Transfers
+    filling: Filling
+    cleanup: Cleanup
+    steward: Steward
+    shutdown: Shutdown
+
+    def route(self, key: bytes, deletes: bool = False) -> Route:
+        """HOT. How requests for `key` go from here at present; `deletes` for one that deletes it."""
+        state = self.state
+        return (state.deletion_routes if deletes else state.routes)[key_slot(key) >> state.route_shift]
+
+    def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
+        """Runs a command of several steps for `sink`. It ends early if it was relayed and its sender waits no longer."""
+        refusal = lambda: STALE if self.relays.is_late(sink) else None  # noqa: E731
+        Procedure(self.state, "command", steps, sink, number, refusal).start()

@@ -1,0 +1,85 @@
+"""The connections of clients to one server: how many there are, and what bounds them together.
+
+Theory. Clients are `clients_max` at most (files.py says how it follows from the file descriptors). One more is told so; but
+it may be a peer, whose descriptors are set aside, so `ARRIVALS_MAX` such connections are kept for a moment, until the first
+command shows whose they are. That is enough to keep within the descriptors: the loop accepts one connection in a pass
+(libuv since 1.45), so those that are too many are closed as fast as they come.
+"""
+
+from __future__ import annotations
+
+from server.shell.admission import Admission
+from server.shell.client import Client
+from server.shell.context import Context
+from server.shell.files import ARRIVALS_MAX
+from server.shell.flow import Flow
+from server.shell.introductions import Introductions
+from server.shell.memory import ClientMemory
+from server.shell.peers import Peers
+
+ARRIVAL_S = 0.5  # how long a connection over the limit of clients may keep silent
+
+
+class Clients:
+    """The connections of clients, by their sessions, and the limits that they share."""
+
+    def __init__(self, context: Context, peers: Peers) -> None:
+        config, state = context.config, context.node.state
+        self.context = context
+        self.connections: dict[int, Client] = {}
+        self.introductions = Introductions(context, peers)  # for connections that turn out to be a peer's
+        self.admission = Admission(context.loop, state, config)
+        self.memory = ClientMemory(config.client_buffers_bytes_max, self.connections.values)
+        self.flow = Flow(context.loop, state, config, peers.backlog_bytes)
+        self.is_stopping = False  # clients are not listened to any more
+        self._arrivals: dict[int, Client] = {}  # over the limit of clients, and perhaps a peer's
+
+    def add(self, client: Client) -> None:
+        """A connection was made. One over the limit has a moment to show that it is a peer's."""
+        self.connections[client.session.id] = client
+        if self.is_surplus():
+            self._await_first_command(client)
+
+    def remove(self, client: Client) -> None:
+        """The connection has ended, or is a peer's."""
+        self.connections.pop(client.session.id, None)
+        self._arrivals.pop(client.session.id, None)
+
+    def is_surplus(self) -> bool:
+        """Whether there are more connections than clients may have."""
+        return len(self.connections) > self.context.config.clients_max
+
+    def has_room_for(self, client: Client) -> bool:
+        """The first command shows that this is a client: whether it may stay."""
+        waited = self._arrivals.pop(client.session.id, None) is not None
+        return not (waited and self.is_surplus())
+
+    def _await_first_command(self, client: Client) -> None:
+        """When several wait, the oldest waits no longer."""
+        if len(self._arrivals) >= ARRIVALS_MAX:
+            self._arrivals.pop(next(iter(self._arrivals))).turn_away()
+        self._arrivals[client.session.id] = client
+        self.context.loop.call_later(ARRIVAL_S, self._wait_no_longer, client)
+
+    def _wait_no_longer(self, client: Client) -> None:
+        if self._arrivals.pop(client.session.id, None) is not None and self.is_surplus():
+            client.turn_away()
+
+    def close_idle(self, now_ms: int) -> None:
+        """Closes the connections over which nothing has come for `idle_timeout_ms`."""
+        limit_ms = self.context.config.idle_timeout_ms
+        if limit_ms:
+            for client in list(self.connections.values()):
+                if now_ms - client.session.active_ms > limit_ms:
+                    client.transport.close()
+
+    def stop_reading(self) -> None:
+        """The node is about to stop: no more commands are read."""
+        self.is_stopping = True
+        for client in self.connections.values():
+            client.stall()
+
+    def close(self) -> None:
+        """Closes all connections."""
+        for client in list(self.connections.values()):
+            client.transport.close()

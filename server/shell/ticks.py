@@ -1,0 +1,110 @@
+"""Time: the timer that ticks the node, and what the shell looks at with a tick, some of it once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+from server.shell.clients import Clients
+from server.shell.context import Context
+from server.shell.crash import Housekeeping, IncidentLog
+from server.shell.disk import DiskWatch
+from server.shell.facts import LoopLag, process_facts
+from server.shell.reports import Reports
+
+SLEPT_MS_MIN = 1000  # less is the time between two readings of clocks
+LOOK_MS = 1000
+
+
+class Ticks:
+    """Ticks the node, and keeps an eye on its process."""
+
+    def __init__(
+        self,
+        context: Context,
+        clients: Clients,
+        reports: Reports,
+        disk: DiskWatch,
+        incidents: IncidentLog,
+        directory: Path,
+    ) -> None:
+        self._context = context
+        self._clients = clients
+        self._reports = reports
+        self._disk = disk
+        self._incidents = incidents
+        self._housekeeping = Housekeeping(context.node.state.statistics)
+        self._place = {"dir": str(directory.absolute())}  # where this node is, for CONFIG GET
+        self._lag = LoopLag()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_ms = 0  # when the timer is due
+        self._ticked_ms = 0
+        self._looked_ms = -LOOK_MS
+        self._asleep_ms = 0  # the machine was suspended for so long since it was booted
+
+    def begin(self, host: str, port: int) -> None:
+        """The node listens at that address: it ticks from now on."""
+        self._place |= {"bind": host, "port": str(port)}
+        self._tick()
+
+    def _tick(self) -> None:
+        context = self._context
+        now_ms = context.now_ms()
+        if self._timer is not None:
+            self._lag.note(int(time.monotonic() * 1000) - self._timer_ms)
+        self._ticked_ms = now_ms
+        behind_ms = int(time.monotonic() * 1000) - now_ms  # a long pass must not put our clock ahead of the others'
+        context.node.tick(now_ms, time.time_ns() // 1_000_000 - behind_ms, self._slept_ms())
+        self._clients.memory.check()
+        self._incidents.write()
+        if now_ms - self._looked_ms >= LOOK_MS:
+            self._looked_ms = now_ms
+            self._housekeeping.do("look at the disk", self._disk.check)
+            self._reports.make(now_ms)
+            self._clients.close_idle(now_ms)
+            self._housekeeping.do("read facts of this process", self._note_facts)
+        context.schedule_turn()
+        self._set_timer(now_ms)
+
+    def _note_facts(self) -> None:
+        self._context.services.process.facts = process_facts() | self._place | self._lag.facts()
+
+    def _slept_ms(self) -> int:
+        """For how long the machine was suspended since the last tick, which the monotonic clock does not count."""
+        asleep_ms = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()) // 1_000_000
+        slept_ms = asleep_ms - self._asleep_ms
+        if slept_ms < SLEPT_MS_MIN:
+            return 0
+        self._asleep_ms = asleep_ms
+        return slept_ms
+
+    def _wake(self) -> None:
+        """Background work goes on between two ticks."""
+        context = self._context
+        now_ms = context.now_ms()
+        if now_ms - self._ticked_ms >= context.config.tick_ms:
+            self._tick()
+            return
+        context.node.wake(now_ms)
+        context.schedule_turn()
+        self._set_timer(now_ms)
+
+    def follow_timers(self) -> None:
+        """HOT. End of turn: a pause that the turn has begun may end before the timer is due."""
+        pause_ms = self._context.services.timers.next_ms()
+        if pause_ms is not None and pause_ms < self._timer_ms:
+            self._set_timer(self._context.now_ms())
+
+    def _set_timer(self, now_ms: int) -> None:
+        deadline_ms = self._context.node.next_deadline_ms()
+        assert deadline_ms is not None, "the node has ticked"
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_ms = deadline_ms
+        self._timer = self._context.loop.call_later(max(1, deadline_ms - now_ms) / 1000, self._wake)
+
+    def stop(self) -> None:
+        """The node ticks no more."""
+        if self._timer is not None:
+            self._timer.cancel()

@@ -1,0 +1,63 @@
+"""The turn: whatever arrived in two passes of the loop is one commit, one write to each peer, one write to each client.
+
+When a turn ends: context.py. In which order things happen then: commit, then speak (P1), durability.py and delivery.py.
+"""
+
+from __future__ import annotations
+
+from server.shell.clients import Clients
+from server.shell.context import Context
+from server.shell.durability import Durability
+from server.shell.finding import Finding
+from server.shell.life import REBUILD, Life
+from server.shell.peers import Peers
+from server.shell.ticks import Ticks
+from server.storage.engine import StorageError
+
+
+class Turn:
+    """Ends the turns of a node."""
+
+    def __init__(
+        self,
+        context: Context,
+        life: Life,
+        clients: Clients,
+        peers: Peers,
+        durability: Durability,
+        ticks: Ticks,
+        finding: Finding,
+    ) -> None:
+        self._context = context
+        self._life = life
+        self._clients = clients
+        self._peers = peers
+        self._durability = durability
+        self._ticks = ticks
+        self._finding = finding
+        context.turn_enders.append(self.end)
+
+    def end(self) -> None:
+        """HOT. Commits what the node has to write, then sends what it has to say."""
+        if self._life.has_ended:
+            return
+        context, node, admission = self._context, self._context.node, self._clients.admission
+        node.state.clients_queued = len(admission)
+        outbox = node.end_turn()
+        self._peers.follow_layout()  # first: who told us the layout may have asked something behind it
+        try:
+            self._durability.commit(outbox)
+        except StorageError as error:
+            self._life.storage_failed(error)
+            return
+        services = context.services
+        if self._clients.is_stopping and services.shutdown.over:
+            self._life.end(0)
+        if services.lives.needs_rebuild:
+            self._life.end(REBUILD)
+        if services.addresses.searches:
+            self._finding.search(services.addresses.drain_searches())
+        if node.has_more:
+            context.schedule_turn()
+        admission.schedule()
+        self._ticks.follow_timers()
