@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 from hiredis import Reader as RespReader
+from xxhash import xxh32_intdigest
 
 from server.core.base.config import Config
 from server.core.base.state import State
@@ -156,10 +157,15 @@ class Machine:
             self.questions.answered(message.sender, number, answer)
 
     def put(self, record: bytes, *keys: bytes) -> None:
-        """Stores a record under some keys, on the disk."""
+        """Stores a record under some keys, on the disk. In a cluster no two keys have the same: see `write`."""
         for key in keys:
             self.state.records.absorb([storage_key_of(key), record])
         self.disk.commit(self.state.records.drain_batch())
+
+    def write(self, value: bytes, *keys: bytes, at: int = 1) -> None:
+        """Stores what a write of each of the keys has made at a time, the same on every machine."""
+        for key in keys:
+            self.put(written(value, key, at), key)
 
     def damage(self, *keys: bytes) -> None:
         """What lies under the keys on the disk is no sound record any more, and in no cache."""
@@ -290,6 +296,11 @@ def layout_of(count: int, n: int = 3) -> Layout:
 def record_of(value: bytes, counter: int = 1, actor: bytes = ACTOR) -> bytes:
     """A record of one write."""
     return supersede(None, actor, counter, value)
+
+
+def written(value: bytes, key: bytes, at: int = 1) -> bytes:
+    """The record of a write of a key at a time: another one for each key, or they would cancel out in the tree."""
+    return record_of(value, (at << 32) + xxh32_intdigest(key))
 
 
 def tombstone(counter: int, actor: bytes = ACTOR) -> bytes:
