@@ -288,7 +288,7 @@ def layout_of(count: int, n: int = 3) -> Layout:
     ]
     fields = ("id", "name", "address", "zone", "weight")
     rows = [{name: getattr(member, name) for name in fields} for member in members]
-    quorum = min(2, count)
+    quorum = min(2, n, count)
     wish = {"partitions": PARTITIONS, "n": min(n, count), "r": quorum, "w": quorum, "members": rows}
     return first_layout(wish, "c")
 
