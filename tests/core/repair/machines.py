@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from hiredis import Reader as RespReader
@@ -281,6 +282,7 @@ class Machines:
         return [m.items for m in self.said if m.question == kind and (not to or m.receiver == f"n{to}")]
 
 
+@cache
 def layout_of(count: int, n: int = 3) -> Layout:
     """The first layout of machines n1, n2, …"""
     members = [

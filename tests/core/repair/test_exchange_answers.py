@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from server.core.messages import record_questions as questions
+from server.core.messages.asking import read_answer
+from server.core.messages.reader import Reader
 from server.core.messages.record_questions import UNREADABLE
 from server.core.records.records import storage_key_of
 from server.core.records.trees import EMPTY
@@ -210,6 +212,17 @@ def test_a_damaged_record_is_listed_by_key_and_its_bytes_are_never_sent() -> Non
     assert listed == {key: UNREADABLE if key == damaged else record_of(b"v") for key in stored}
     assert ask(machine, b"FETCH", *stored) == [listed[key] for key in stored]
     assert machine.damaged, "and whoever mends is told"
+
+
+@pytest.mark.parametrize("damaged", [b"", b"junk", b"longer than a checksum"])
+def test_damaged_bytes_have_a_place_in_the_list_of_checksums_too(damaged: bytes) -> None:
+    """As they are, so that they differ from what others have; and the answer can be read, however short they are."""
+    machine, [first, second] = machine_with(2)
+    machine.disk.commit({first: damaged})
+    answer = machine.answerers[b"LIST"](read(questions.LIST, b"1", CHECKSUMS, *WHOLE))
+    read_answer(questions.LIST, Reader(answer, 0, 0), [b"1", CHECKSUMS, *WHOLE])
+    [one, other] = answer[2:]
+    assert (one[8:], other[8:]) == (first, second) and one[:8] == damaged.ljust(8, b"\0")[:8]
 
 
 def test_a_range_that_cannot_be_listed_is_said_so_with_its_end() -> None:
