@@ -125,6 +125,16 @@ def test_a_page_goes_over_several_ranges() -> None:
     ]  # fmt: skip
 
 
+def test_a_page_over_several_ranges_is_a_page_of_them_together() -> None:
+    machine, stored = machine_with(3 * BATCH_KEYS)
+    middle = stored[10]
+    page = read_page(machine.state.records, [(b"\0\0", middle), (middle, b"\x40\0")])
+    assert [key for key, _ in page.pairs] == stored[:BATCH_KEYS]
+    large, stored = machine_with(3, bytes(PAGE_BYTES * 2 // 3))
+    page = read_page(large.state.records, [(b"\0\0", stored[1]), (stored[1], b"\x40\0")])
+    assert [key for key, _ in page.pairs] == stored[:2] and page.cut == stored[1]
+
+
 def test_a_page_ends_before_a_gap_and_one_that_begins_with_it_says_where_it_ends() -> None:
     machine, stored = machine_with(6)
     machine.disk.unreadable[stored[3]] = None

@@ -154,15 +154,15 @@ def test_a_record_that_is_damaged_here_is_not_sent() -> None:
 def test_what_cannot_be_listed_there_is_asked_for_key_by_key() -> None:
     """The keys that only the peer has there stay unknown; those that we have are compared, and it gets what it lacks."""
     keys = keys_of(12, "tag")
-    two = Two(*keys)
+    two = Two(*keys[:8], *keys[9:])
     two.there.write(b"new", keys[2], at=2)
     two.here.write(b"new", keys[4], at=2)
-    two.here.write(b"v", *keys_of(2, "only here"))
-    two.there.lose_blocks(keys[7])
+    two.here.write(b"v", keys[8])
+    two.there.lose_blocks(keys[7], keys[9])
     assert two.repair() is None
     assert two.here.value(keys[2]) == b"new" and two.there.value(keys[4]) == b"new"
-    assert two.there.values(keys_of(2, "only here")) == [b"v"] * 2
-    assert two.outcome.unreadable > 0 and two.outcome.unsettled == 1, "the damaged one"
+    assert two.there.value(keys[8]) == b"v", "which lies in the gap"
+    assert two.outcome.unreadable > 0 and two.outcome.unsettled == 2, "the damaged ones"
 
 
 def test_a_peer_of_the_version_before_does_not_say_where_a_gap_ends() -> None:
@@ -181,11 +181,14 @@ def test_what_cannot_be_listed_here_is_looked_up_by_the_keys_of_the_peer() -> No
     keys = keys_of(12, "tag")
     two = Two(*keys)
     two.there.write(b"new", keys[2], keys[9], at=2)
-    only_there = keys_of(13, "tag")[-1]
     two.there.write(b"v", b"{tag}x")
+    two.here.write(b"newest", keys[11], at=3)
     two.here.lose_blocks(keys[7])
-    assert only_there != b"{tag}x" and two.repair() is None
+    assert two.repair() is None
     assert [two.here.value(keys[place]) for place in (2, 9)] == [b"new"] * 2 and two.here.value(b"{tag}x") == b"v"
+    assert two.there.value(keys[11]) == b"newest" and two.machines.asked(b"FETCH")
+    fetched = [key for items in two.machines.asked(b"FETCH") for key in items[1:]]
+    assert storage_key_of(keys[10]) not in fetched, "what lies behind the gap is listed again"
     assert two.outcome.unreadable > 0 and storage_key_of(keys[7]) in two.here.damaged
 
 

@@ -156,7 +156,8 @@ def test_runs_that_nobody_asks_about_are_forgotten_with_the_oldest() -> None:
         member.run(1000, run=f"run{number}")
     scrubbed = member.one.state.statistics.records_scrubbed
     assert scrubbed == 45
-    member.run(1000, run="run8")
-    assert member.one.state.statistics.records_scrubbed == 45, "it is there still"
+    for kept in ("run1", "run8"):
+        member.run(1000, run=kept)
+    assert member.one.state.statistics.records_scrubbed == 45, "they are there still"
     member.run(1000, run="run0")
     assert member.one.state.statistics.records_scrubbed == 50, "it is not, and begins anew"

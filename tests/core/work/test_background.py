@@ -198,13 +198,14 @@ def test_all_procedures_share_one_budget() -> None:
     assert (one, other) == ([10_000, 10_100], [10_200, 10_300]), "in the order in which they asked"
 
 
-def test_a_pause_in_the_work_earns_no_burst() -> None:
+@pytest.mark.parametrize("pause_ms", [200, 400, 60_000])
+def test_a_pause_in_the_work_earns_no_burst(pause_ms: int) -> None:
     node = paced_node()
     spend(node, 100)
-    node.state.now_ms += 60_000
+    node.state.now_ms += pause_ms
     begun_ms = spend(node, 100, 2)
     pass_ms(node, 1000)
-    assert begun_ms == [70_000, 70_100]
+    assert begun_ms == [10_000 + pause_ms, 10_100 + pause_ms]
 
 
 def test_less_than_a_millisecond_of_work_costs_one() -> None:

@@ -135,7 +135,8 @@ def _closing(run: Run, closed: list[str], *, then: Any = None) -> Steps:
 
 def test_an_error_among_the_results_is_the_answer_and_the_end() -> None:
     run, closed = Run(), []
-    run.start(_closing(run, closed))
+    steps = _closing(run, closed)  # which is closed, and not only forgotten
+    run.start(steps)
     run.go(ErrorReply.of("NOQUORUM read"))
     assert run.error == "-NOQUORUM read" and closed == ["closed"] and not run.waiting
 
@@ -149,7 +150,8 @@ def test_an_error_among_the_results_is_the_answer_and_the_end() -> None:
 )
 def test_an_expected_error_is_the_answer_in_its_own_words(raised: Exception, answer: str) -> None:
     run, closed = Run(), []
-    run.start(_closing(run, closed, then=raised))
+    steps = _closing(run, closed, then=raised)
+    run.start(steps)
     run.go(None)
     assert run.error == answer and closed == ["closed"]
     assert run.machine.state.statistics.internal_errors == 0
@@ -157,7 +159,8 @@ def test_an_expected_error_is_the_answer_in_its_own_words(raised: Exception, ans
 
 def test_a_refusal_is_asked_for_before_each_step() -> None:
     run, closed = Run(), []
-    run.start(_closing(run, closed))
+    steps = _closing(run, closed)  # which is closed, and not only forgotten
+    run.start(steps)
     run.go(None)
     assert run.waiting and run.replies == [], "nothing is held against it yet"
     run.refusal = ErrorReply.of("TIMEOUT too late")
