@@ -49,11 +49,6 @@ def null(resp3: bool) -> bytes:
     return b"_\r\n" if resp3 else b"$-1\r\n"
 
 
-def null_array(resp3: bool) -> bytes:
-    """Nothing, where an array could stand."""
-    return b"_\r\n" if resp3 else b"*-1\r\n"
-
-
 def bulk(value: bytes) -> bytes:
     """A bulk string. HOT."""
     return b"$%d\r\n%b\r\n" % (len(value), value)

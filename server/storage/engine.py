@@ -66,12 +66,6 @@ class Engine(Protocol):
         memory. Fewer pairs and bytes mean that the range has no more. The next page starts at the last key + b"\\0".
         """
 
-    def count(self) -> int:
-        """The exact number of keys. May read the whole store: a matter of seconds for millions of keys."""
-
-    def delete_range(self, start: bytes, end: bytes | None) -> None:
-        """Atomically delete all keys with start <= key < end. Costs little, whatever the number of keys."""
-
     def snapshot(self, path: Path) -> None:
         """Write a consistent copy of all that is committed to the new directory `path`, a complete rocksdb store.
 

@@ -72,15 +72,6 @@ class MemoryEngine:
                 break
         return pairs
 
-    def count(self) -> int:
-        """The number of keys."""
-        self._check_open()
-        return len(self._data)
-
-    def delete_range(self, start: bytes, end: bytes | None) -> None:
-        """Delete all keys with start <= key < end."""
-        self.commit({key: None for key, _ in self.scan(start, end, len(self._data))})
-
     def snapshot(self, path: Path) -> None:
         """Write all pairs into a new rocksdb store at `path`."""
         # Imported here so that tests and the simulator, which never take snapshots, do not load RocksDB.

@@ -41,7 +41,6 @@ reading, and calls `reopen` when there is room.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
@@ -191,28 +190,6 @@ class RocksEngine:
             if len(pairs) < limit:
                 self._check_end(pairs[-1][0] + b"\0" if pairs else start, bounds)
         return pairs
-
-    def count(self) -> int:
-        """The exact number of keys; reads the whole store, half a microsecond a key."""
-        with self._explaining("count"):
-            bounds = _bounds(None)
-            keys: Iterator[Any] = self._db.keys(read_opt=bounds)
-            last = deque(enumerate(keys, 1), maxlen=1)
-            total, key = last[0] if last else (0, None)
-            self._check_end(b"" if key is None else key + b"\0", bounds)
-        return total
-
-    def delete_range(self, start: bytes, end: bytes | None) -> None:
-        """Delete all keys with start <= key < end by one range tombstone."""
-        with self._explaining("delete a range"):
-            if end is None:
-                backwards = self._db.iter()
-                backwards.seek_to_last()
-                backwards.status()
-                last: bytes | None = backwards.key()
-                end = start if last is None else last + b"\0"
-            if start < end:
-                self._db.delete_range(start, end)
 
     def snapshot(self, path: Path) -> None:
         """A checkpoint: hard links to the sorted files on the same file system, copies on another."""

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from protocol.resp import LargeReply
 from server.core import dispatch
-from server.core.base.config import Config
 from server.core.node import Node
-from tests.core.commands.talking import Client, finish_turn, make_node
+from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node
 
 PIPELINES: dict[str, Callable[[int], list[list[bytes]]]] = {
     "SET and GET of different keys": lambda n: [
@@ -73,7 +73,7 @@ def test_a_command_of_very_many_keys_has_no_lanes() -> None:
 
 
 def test_a_turn_begins_a_bounded_number_of_commands_that_have_waited() -> None:
-    node = make_node(config=Config(engine="memory", turn_commands_max=50))
+    node = make_node(config=replace(CONFIG, turn_commands_max=50))
     client = Client(node)
     keys = [b"k%d" % i for i in range(1000)]
     node.commands(client.session, [[b"GET", key] for key in keys] + [[b"SET", key, b"v"] for key in keys], 0)
@@ -103,7 +103,7 @@ def test_large_values_are_not_copied_into_replies() -> None:
 
 
 def test_many_large_values_are_read_over_several_turns() -> None:
-    node = make_node(config=Config(engine="memory", batch_bytes_max=100_000, record_cache_bytes=0))
+    node = make_node(config=replace(CONFIG, batch_bytes_max=100_000, record_cache_bytes=0))
     client = Client(node)
     for number in range(8):
         node.commands(client.session, [[b"SET", b"k%d" % number, b"v" * 60_000]], 0)

@@ -73,11 +73,6 @@ class ClusterTime:
         self._since_ms: int | None = None  # when the wait began
         self._slewed_ms = 0  # up to when the offset has moved
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether this node is a member and does not know the time yet."""
-        return not self.is_set and bool(self._members)
-
     def begin(self, offset_ms: int) -> None:
         """The process runs from now on, its own wall clock so far ahead of the monotonic one: what was known is void."""
         self._own = self.offset_ms = offset_ms

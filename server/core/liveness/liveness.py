@@ -38,11 +38,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 from server.core.liveness.gossip_table import COUNTER_MAX, Ring, Rumours, State, TableEntry, decode_table, encode_table
 
-__all__ = ["COUNTER_MAX", "Liveness", "LivenessLimits", "PeerStatus", "State", "decode_table", "encode_table", "judge"]
+__all__ = ["COUNTER_MAX", "Liveness", "LivenessLimits", "State", "decode_table", "encode_table", "judge"]
 
 NEVER = -(1 << 62)  # a time before every other, far enough that any silence since then is long
 
@@ -91,14 +90,6 @@ def judge(
     return State.DOWN if dead_link or heard_ago_ms >= limits.down_after_ms else State.SUSPECT
 
 
-class PeerStatus(NamedTuple):
-    """One peer, for status displays."""
-
-    state: State
-    last_heard_ms: int | None  # None before its first message; later than it was by any lag of ours since
-    incarnation: int
-
-
 class _Peer:
     """What is known of one peer. Times are on the table's own clock, which stands still while this node lags."""
 
@@ -138,7 +129,6 @@ class Liveness:
         self._others: list[str] = []  # those not watched: our tables tell of them in turn
         self._told = 0  # of the others, in the present turn
         self._rumours = Rumours()
-        self._tick_due_ms = 0
         self._stands_ms = -NEVER  # from here on our clock stands still until the next tick
         self._lag_ms = 0  # for how long it has stood still so far
         self._lagged_ms = NEVER  # when it last did
@@ -200,7 +190,6 @@ class Liveness:
         if now_ms > self._stands_ms:
             self._lag_ms += now_ms - self._stands_ms
             self._lagged_ms = now_ms
-        self._tick_due_ms = now_ms + self.limits.tick_interval_ms
         self._stands_ms = now_ms + self.limits.tick_late_ms
         clock_ms = self._clock_ms(now_ms)
         unsure: list[tuple[str, _Peer]] = []  # all but those that we do not watch and have nothing against
@@ -220,10 +209,6 @@ class Liveness:
                 known.since_ms = clock_ms
             known.asked_ms = clock_ms
         return chosen
-
-    def next_deadline_ms(self) -> int:
-        """When `tick` is wanted next, at the latest. Later calls are taken for a lag of this node, if by much."""
-        return self._tick_due_ms
 
     def table(self, to: str = "") -> list[TableEntry]:
         """What a gossip message to a peer carries: this node first, then its peers, or as many of them as may be: what is
@@ -289,14 +274,6 @@ class Liveness:
         """Whether a node has spoken to us lately, or owes us no word. A lag of this node is no silence of its peers."""
         known = self._peers.get(peer)
         return known is not None and self._silence_ms(known, self._clock_ms(now_ms)) < self.limits.suspect_after_ms
-
-    def snapshot(self) -> dict[str, PeerStatus]:
-        """What is known of each peer, in the order of the members."""
-        status = {}
-        for node, known in self._peers.items():
-            last_heard_ms = None if known.heard_ms == NEVER else known.heard_ms + self._lag_ms
-            status[node] = PeerStatus(known.state, last_heard_ms, known.news[0])
-        return status
 
     def _enter(self, known: _Peer, state: State) -> None:
         if state is not known.state:

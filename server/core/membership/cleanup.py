@@ -40,7 +40,7 @@ class Cleanup:
         questions: Questions,
         background: Background,
         in_flight: Callable[[Sequence[bytes]], dict[bytes, None]],
-        scrub: Callable[[int, int], Generator[Step, Any, None]],
+        scrub: Callable[[int, int], Generator[Step, Any, int]],
     ) -> None:
         self._state = state
         self._questions = questions

@@ -109,14 +109,18 @@ class Records:
         if document is not None and self.trees.restore(document):
             self.keys = sum(self.trees.counts)
         else:
-            self.rescan(0, SLOTS)
+            self._count(0, SLOTS)
 
     def rescan(self, first_slot: int, end_slot: int) -> None:
         """Makes trees and key counts of some slots anew. Slots that cannot be read are counted as damaged, and differ
         from everybody's: rescan them when they are mended."""
+        self.keys -= sum(self.trees.counts[first_slot:end_slot])
+        self.trees.forget(first_slot, end_slot)
+        self._count(first_slot, end_slot)
+
+    def _count(self, first_slot: int, end_slot: int) -> None:
+        """As `rescan`, of slots about which the trees know nothing yet."""
         trees = self.trees
-        self.keys -= sum(trees.counts[first_slot:end_slot])
-        trees.forget(first_slot, end_slot)
         try:
             start, end = SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]
             while page := self.page(start, end, _RESCAN_KEYS):

@@ -140,7 +140,8 @@ class ExchangeAnswers:
         if page.gap_end:
             return [UNREADABLE, page.gap_end]
         if asked.mode == CHECKSUMS:
-            return [page.cut, *[record[:8] + key for key, record in page.pairs]]
+            # damaged bytes may be shorter than a checksum
+            return [page.cut, *[record[:8].ljust(8, b"\0") + key for key, record in page.pairs]]
         return [page.cut, *[item for key, _ in page.pairs for item in (key, self._readable(key))]]
 
     def _fetch(self, keys: Sequence[bytes]) -> list[bytes]:

@@ -128,7 +128,7 @@ class RepairJobs:
     def _exchange(self, job: _Job, peer: str, partitions: list[int]) -> Generator[Step, Any, None]:
         """Makes the partitions equal here and at `peer`, or notes that they are not."""
         state, layout = self._state, self._state.layout
-        why = ""
+        why, who = "", peer
         unsettled = job.outcome.unsettled
         try:
             if layout is None or not state.is_usable(peer):
@@ -137,9 +137,11 @@ class RepairJobs:
             yield from Exchange(state, self._questions, self._background, peer, job.outcome).repair(spans)
         except NothingTaken:
             why = UNSETTLED
+            if state.disk_full:
+                who = state.id
         except PeerLost:
             why = LOST
         if not why and job.outcome.unsettled > unsettled:
             why = UNSETTLED
         for partition in partitions if why else ():
-            job.missed[partition, peer] = why
+            job.missed[partition, who] = why

@@ -63,11 +63,13 @@ class Scrub:
 
     def walk(
         self, first_slot: int, end_slot: int, pause_ms: int = 1, batch_keys: int = BATCH_KEYS, paced: bool = True
-    ) -> Generator[Step, Any, None]:
-        """Verifies what is stored in some slots, so many keys in a turn. Not `paced`, it spends nothing of the budget of
-        background work, and pauses for `pause_ms` after so many keys."""
+    ) -> Generator[Step, Any, int]:
+        """Verifies what is stored in some slots, so many keys in a turn; answers how many records it has read.
+
+        Not `paced`, it spends nothing of the budget of background work, and pauses for `pause_ms` after so many keys."""
         records = self._state.records
         start, last = SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]
+        count = 0
         readable = first_slot  # all slots from here on have been read up to `start`
         while start < last:
             if paced:
@@ -76,11 +78,12 @@ class Scrub:
             if stretch.is_gap:
                 shift = self._state.route_shift  # a partition has owners of its own
                 end = min(stretch.end, SLOT_PREFIX[(_slot(start) >> shift) + 1 << shift])
-                yield from self._around_damage(start, end)
+                count += yield from self._around_damage(start, end)
                 start, readable = end, _slot(end) + 1
                 continue
             for key, record in stretch.pairs:
                 self._verify(key, record)
+            count += len(stretch.pairs)
             start = stretch.end
             if records.unreadable:
                 for slot in range(readable, _slot(start)):
@@ -93,6 +96,7 @@ class Scrub:
                 yield self._background.pause(
                     max(pause_ms * len(stretch.pairs) // batch_keys, size_bytes // UNPACED_BYTES_PER_MS)
                 )
+        return count
 
     def _verify(self, key: bytes, record: bytes) -> None:
         state = self._state
@@ -109,11 +113,12 @@ class Scrub:
             if long or versions.is_dead(record, state.time_ms):
                 self._collection.notice(key, 0)
 
-    def _around_damage(self, start: bytes, end: bytes) -> Generator[Step, Any, None]:
+    def _around_damage(self, start: bytes, end: bytes) -> Generator[Step, Any, int]:
         """The engine cannot read from `start` to `end`, places of one partition. Reads what other owners have there, key by
         key. Where nobody answers that is left to the next round."""
         state = self._state
         owners = [owner for owner in state.routes[_slot(start) >> state.route_shift].owners if owner != state.id]
+        count = 0
         while start < end:
             answers: Answers = yield self._questions.ask(owners, b"PAGE", start, end, BATCH_KEYS)
             sound = [answer for answer in answers.values() if answer]
@@ -122,18 +127,21 @@ class Scrub:
             last = min(full) if full else None
             for key in keys:
                 if last is None or key <= last:
-                    self._read(key)
+                    count += self._read(key)
             if last is None:
-                return
+                break
             start = last + b"\0"
+        return count
 
-    def _read(self, key: bytes) -> None:
+    def _read(self, key: bytes) -> bool:
+        """Whether there is a record that can be read."""
         try:
             record = self._state.records.stored(key)
         except DamagedRecord:
-            return  # noted by `Records.damage`
+            return False  # noted by `Records.damage`
         if record is not None:
             self._verify(key, record)
+        return record is not None
 
 
 def _slot(key: bytes) -> int:

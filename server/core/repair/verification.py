@@ -84,11 +84,9 @@ class Verification:
 
     def _verify(self, run: _Run, ranges: list[tuple[int, int]]) -> Steps:
         """Reads some ranges of slots."""
-        state, statistics = self._state, self._state.statistics
+        state = self._state
         for first, end in ranges:
-            before = statistics.records_scrubbed
-            yield from self._scrub.walk(first, end, VERIFIED_MS, VERIFIED_KEYS, paced=False)
-            run.keys += statistics.records_scrubbed - before
+            run.keys += yield from self._scrub.walk(first, end, VERIFIED_MS, VERIFIED_KEYS, paced=False)
         waiting, since_ms = len(self._mending), state.now_ms
         while waiting and state.now_ms - since_ms < PATIENCE_MS:
             yield self._background.pause(LOOK_MS)

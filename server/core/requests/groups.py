@@ -194,10 +194,6 @@ class GroupTable(Generic[G]):
                 return True
         return False
 
-    def next_deadline_ms(self) -> int | None:
-        """When `expire` has something to do."""
-        return self._deadlines[0].deadline_ms if self._deadlines else None
-
     def _judge(self, group: G) -> None:
         if group.waiters:
             verdict = group.tally.verdict

@@ -146,10 +146,10 @@ def test_half_of_an_even_number_moves_nothing_either(others: int, jump_ms: int) 
 def test_a_node_that_starts_with_a_wrong_clock_waits_for_a_majority() -> None:
     clocks = watch(HOUR_MS, 0, 0)
     clocks.tick()
-    assert clocks.time.is_waiting
+    assert not clocks.time.is_set
     clocks.ask("b")
     clocks.tick()
-    assert clocks.time.is_waiting, "one against one"
+    assert not clocks.time.is_set, "one against one"
     clocks.ask("c")
     clocks.tick()
     assert clocks.time.is_sure
@@ -170,10 +170,10 @@ def test_alone_it_goes_by_its_own_clock_and_gives_way_to_a_majority() -> None:
     clocks = watch(HOUR_MS, 0, 0)
     clocks.time.cannot_reach("b")
     clocks.tick()
-    assert clocks.time.is_waiting
+    assert not clocks.time.is_set
     clocks.time.cannot_reach("c")
     clocks.tick()
-    assert not clocks.time.is_waiting
+    assert clocks.time.is_set
     assert not clocks.time.is_sure
     assert clocks.time.bound_ms(clocks.now_ms) is None
     assert clocks.error_ms == HOUR_MS
@@ -187,9 +187,9 @@ def test_nobody_waits_for_ever() -> None:
     clocks = watch(0, 0, 0)
     clocks.tick()
     clocks.tick(WAIT_MS_MAX - 1)
-    assert clocks.time.is_waiting
+    assert not clocks.time.is_set
     clocks.tick(1)
-    assert not clocks.time.is_waiting
+    assert clocks.time.is_set
 
 
 @pytest.mark.parametrize("jump_ms", [-40_000, 40_000, -STEP_MS_MAX + 100, 500_000])

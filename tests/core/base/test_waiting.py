@@ -12,10 +12,9 @@ from protocol.frames import FrameReader
 from server.core import peer_messages
 from server.core.base.clock import SEQUENCE_BITS
 from server.core.base.cluster_time import WAIT_MS_MAX
-from server.core.base.config import Config
 from server.core.messages.record_questions import VOTE
 from server.core.node import Node
-from tests.core.commands.talking import WALL_MS, Client, Store, finish_turn, layout_of, member
+from tests.core.commands.talking import CONFIG, WALL_MS, Client, Store, finish_turn, layout_of, member
 from tests.core.messages.reading import read
 
 DAY_MS = 86_400_000
@@ -27,9 +26,7 @@ class Waiting:
 
     def __init__(self) -> None:
         self.now_ms = 5000
-        self.node = Node(
-            member(1), b"actor--1", 1, Config(engine="memory"), Store(), random.Random(1), WALL_MS + DAY_MS
-        )
+        self.node = Node(member(1), b"actor--1", 1, CONFIG, Store(), random.Random(1), WALL_MS + DAY_MS)
         self.node.services.membership.offer(layout_of(tuple([member(number) for number in (1, 2, 3)])))
         self.node.tick(self.now_ms, WALL_MS + DAY_MS)
         for peer in (N2, N3):

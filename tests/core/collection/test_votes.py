@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 import pytest
 
 from server.core.base.clock import SEQUENCE_BITS
-from server.core.base.config import Config
 from server.core.collection.late import carries_records
 from server.core.collection.votes import DROP, PRUNE, WAIT
 from server.core.commands.operator import first_layout
@@ -19,7 +18,7 @@ from server.core.records.records import META, storage_key_of
 from server.core.records.versions import TOMBSTONE, clock_entries, decode, encode, merge, pruned, supersede
 from server.core.ring.layout import Member
 from server.storage.memory import MemoryEngine
-from tests.core.commands.talking import go_by_own_clock
+from tests.core.commands.talking import CONFIG, go_by_own_clock
 from tests.core.messages.reading import read
 
 WALL_MS = 1_800_000_000_000
@@ -46,7 +45,7 @@ class Voter:
         wish = {"partitions": 16, "n": 3, "r": 2, "w": 2, "members": [
             {name: getattr(member, name) for name in ("id", "name", "address", "zone", "weight")} for member in members
         ]}  # fmt: skip
-        self.node = Node(members[1], ACTOR, wall_ms, Config(), self.engine, random.Random(1), wall_ms)
+        self.node = Node(members[1], ACTOR, wall_ms, CONFIG, self.engine, random.Random(1), wall_ms)
         self.node.services.membership.offer(first_layout(wish, "cluster"))
         self.node.tick(self.now_ms, wall_ms)
         go_by_own_clock(self.node)

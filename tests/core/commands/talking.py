@@ -20,6 +20,7 @@ from tests.bounded import bounded
 WALL_MS = 1_700_000_000_000
 ADDRESS = "10.0.0.9:50000"
 LOCAL_ADDRESS = "10.0.0.1:7001"
+CONFIG = Config(engine="memory", tree_leaf_bits=14)  # a tree of a million leaves costs more than the rest of a node
 
 
 class Store:
@@ -54,7 +55,7 @@ def layout_of(members: tuple[Member, ...], partitions: int = 16, n: int = 3) -> 
 def make_node(members: int = 1, config: Config | None = None) -> Node:
     """Member 1 of a cluster of so many, 0 for a node without a layout."""
     node = Node(
-        member(1), b"actor--1", 1, config or Config(engine="memory"), Store(), random.Random(1), WALL_MS,
+        member(1), b"actor--1", 1, config or CONFIG, Store(), random.Random(1), WALL_MS,
     )  # fmt: skip
     if members:
         node.services.membership.offer(layout_of(tuple([member(number) for number in range(1, members + 1)])))

@@ -14,13 +14,12 @@ from redis._parsers.helpers import parse_cluster_nodes
 from redis.cluster import parse_cluster_shards, parse_cluster_slots
 
 from protocol.slots import SLOTS, key_slot
-from server.core.base.config import Config
 from server.core.commands import cluster_view
 from server.core.commands.cluster_view import View, host_and_port, node_id, slot_ranges, slots_reply, view_of
 from server.core.liveness.liveness import State
 from server.core.node import Node
 from server.core.records.records import storage_key_of
-from tests.core.commands.talking import WALL_MS, Client, Store, finish_turn, layout_of, make_node, member, reach
+from tests.core.commands.talking import CONFIG, WALL_MS, Client, Store, finish_turn, layout_of, make_node, member, reach
 
 IDS = [f"{number:040x}" for number in range(4)]  # IDS[1] is the real node, as in talking.py
 WIDTH = SLOTS // 16
@@ -264,7 +263,7 @@ def ask_over_turns(client: Client, line: str) -> Any:
 
 
 def test_live_keys_of_a_slot_are_counted_and_listed() -> None:
-    node = make_node(config=Config(engine="memory", scan_page_keys=2))
+    node = make_node(config=replace(CONFIG, scan_page_keys=2))
     client = Client(node)
     slot = key_slot(b"{t}")
     keys = [f"{{t}}{number}" for number in range(7)]

@@ -7,7 +7,7 @@ import pytest
 from server.core.base.config import Config
 from tests.core.commands.talking import Client, make_node
 
-CONFIG = Config(engine="memory", record_bytes_max=1100, siblings_max=5)
+CONFIG = Config(engine="memory", tree_leaf_bits=14, record_bytes_max=1100, siblings_max=5)
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_a_plain_write_resolves_a_key_that_is_full(client: Client, way_out: str)
 
 def test_a_key_over_the_limit_may_shrink() -> None:
     """Replicas join what several coordinators have taken: such a record is over the limit, and any write may reduce it."""
-    node = make_node(config=Config(engine="memory", record_bytes_max=2000))
+    node = make_node(config=Config(engine="memory", tree_leaf_bits=14, record_bytes_max=2000))
     client = Client(node)
     first = client.ask("DYN.SET k " + "1" * 900)[0]
     client.ask("DYN.SET k " + "2" * 900)

@@ -14,7 +14,6 @@ from dataclasses import replace
 
 import pytest
 
-from server.core.base.config import Config
 from server.core.node import Node
 from server.core.outbox import Outbox
 from server.core.ring.assignment import assign
@@ -22,7 +21,7 @@ from server.core.ring.change import JOIN, LEAVE, WEIGHT, Change
 from server.core.ring.layout import Layout, Member
 from server.core.ring.succession import commit, hand_over, merge
 from server.storage.memory import MemoryEngine
-from tests.core.commands.talking import WALL_MS, go_by_own_clock
+from tests.core.commands.talking import CONFIG, WALL_MS, go_by_own_clock
 
 PARTITIONS, NODES = 1024, 30
 CALLS_MAX = 75_000
@@ -50,7 +49,7 @@ class Machine:
 
     def __init__(self, layout: Layout | None = None) -> None:
         self.engine = MemoryEngine()
-        config = Config(engine="memory", request_timeout_ms=60_000)
+        config = replace(CONFIG, request_timeout_ms=60_000)
         self.node = Node(MEMBERS[0], b"actor--1", 1, config, self.engine, random.Random(1), WALL_MS)
         self.now_ms = self._ticked_ms = 1000
         self.calls_max = self.calls = 0

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 
 from protocol.frames import FrameReader
-from server.core.base.config import Config
 from server.core.base.errors import NoLayout
 from server.core.commands.operator import first_layout
 from server.core.membership.membership import DOWN_MS
@@ -22,7 +21,7 @@ from server.core.ring.change import JOIN, LEAVE, REMOVE, WEIGHT, Change
 from server.core.ring.layout import Layout, Member
 from server.core.ring.succession import LOG_MAX, commit, merge, release
 from server.storage.memory import MemoryEngine
-from tests.core.commands.talking import go_by_own_clock
+from tests.core.commands.talking import CONFIG, go_by_own_clock
 
 WALL_MS = 1_800_000_000_000
 NAMES = ("n1", "n2", "n3", "n4")
@@ -62,7 +61,7 @@ class Machine:
     def start(self, address: str = "") -> None:
         """The process starts on what the engine holds."""
         me = replace(self.member, address=address or self.member.address)
-        self.node = Node(me, b"actor-1.", WALL_MS, Config(), self.engine, random.Random(1), WALL_MS)
+        self.node = Node(me, b"actor-1.", WALL_MS, CONFIG, self.engine, random.Random(1), WALL_MS)
         self.node.tick(self.now_ms, WALL_MS)
 
     def turn(self) -> Outbox:

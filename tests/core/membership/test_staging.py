@@ -8,14 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from server.core.base.config import Config
 from server.core.membership.staging import STAGED_MAX
 from server.core.messages.kinds import staged_in
 from server.core.node import Node
 from server.core.ring.change import JOIN, LEAVE, REPLACE, WEIGHT, ZONE, Change
 from server.core.ring.layout import Layout
 from server.core.ring.succession import ChangeError
-from tests.core.commands.talking import WALL_MS, finish_turn, layout_of, make_node, member, reach
+from tests.core.commands.talking import CONFIG, WALL_MS, finish_turn, layout_of, make_node, member, reach
 
 IDS = [f"{number:040x}" for number in range(9)]
 
@@ -153,7 +152,7 @@ def test_it_is_on_disk() -> None:
     kept = join(node, 5)
     finish_turn(node)
     store = node.state.records._store
-    again = Node(member(1), b"actor--2", 2, Config(engine="memory"), store, random.Random(3), WALL_MS)
+    again = Node(member(1), b"actor--2", 2, CONFIG, store, random.Random(3), WALL_MS)
     assert again.services.staging.changes() == [kept] != [made]
     again.services.staging.heard(staged_in(aborted))
     assert again.services.staging.changes() == [kept]

@@ -6,10 +6,9 @@ import random
 
 import pytest
 
-from server.core.base.config import Config
 from server.core.node import Node
 from server.core.records.records import META
-from tests.core.commands.talking import WALL_MS, Store, member
+from tests.core.commands.talking import CONFIG, WALL_MS, Store, member
 from tests.core.messages.samples import DEEP
 
 
@@ -18,7 +17,7 @@ from tests.core.messages.samples import DEEP
 def test_a_damaged_document_is_counted_and_not_adopted(name: bytes, document: bytes) -> None:
     store = Store()
     store.pairs[META + name] = document
-    node = Node(member(1), b"actor--1", 1, Config(engine="memory"), store, random.Random(1), WALL_MS)
+    node = Node(member(1), b"actor--1", 1, CONFIG, store, random.Random(1), WALL_MS)
     node.tick(1000, WALL_MS)
     node.end_turn()
     assert node.state.records.damaged == 1

@@ -12,12 +12,11 @@ from hiredis import Reader
 
 from protocol.frames import FrameReader
 from protocol.peer_versions import CAPABILITIES
-from server.core.base.config import Config
 from server.core.messages.comparison import checksums
 from server.core.node import Node
 from server.core.records.records import storage_key_of
 from server.core.records.versions import supersede
-from tests.core.commands.talking import ADDRESS, LOCAL_ADDRESS, Store, finish_turn, make_node, member, reach
+from tests.core.commands.talking import ADDRESS, CONFIG, LOCAL_ADDRESS, Store, finish_turn, make_node, member, reach
 
 ACTOR = b"actor-z."
 KEYS = [b"k%d" % number for number in range(4)]
@@ -29,7 +28,7 @@ class Group:
     """A coordinator that four keys are read from in one pipeline; `damaged` are places whose record it cannot read."""
 
     def __init__(self, damaged: tuple[int, ...] = (), comparing: bool = True) -> None:
-        self.node = node = make_node(3, Config(engine="memory"))
+        self.node = node = make_node(3, CONFIG)
         store = node.state.records._store
         assert isinstance(store, Store)
         for place, key in enumerate(KEYS):
@@ -195,7 +194,7 @@ def test_what_a_node_that_is_being_filled_does_not_hold_is_no_vote_of_its() -> N
 
 
 def test_a_replica_that_is_being_filled_says_so_per_key() -> None:
-    node = make_node(3, Config(engine="memory"))
+    node = make_node(3, CONFIG)
     reach(node, 2)
     store = node.state.records._store
     assert isinstance(store, Store)
