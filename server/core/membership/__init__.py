@@ -5,6 +5,7 @@ views.py          which layout each peer has, and when to send it ours
 addresses.py      where this node is and where the others are, when those that the layout has lead nowhere
 copies.py         two processes with one node's id: a directory was copied
 lives.py          how far each node had got: a directory was set back to an older copy
+rebuild.py        a store with a block that cannot be read is set aside, and the others fill an empty one
 staging.py        what operators have staged for the next layout
 steward.py        takes a change through its phases
 transfers.py      a new owner fetches its data

@@ -36,7 +36,7 @@ from collections.abc import Sequence
 
 from server.core.base.errors import has_gone_back
 from server.core.base.room import FOR_NOTHING
-from server.core.base.state import State
+from server.core.base.state import SET_BACK, State
 
 MARK_MS = 1000  # a mark is written at most once in so long
 SAVE_MS = 5000  # those of the other members are
@@ -100,7 +100,6 @@ class Lives:
         self.refusers: dict[str, str] = {}  # members that refuse us, for we have gone back, and what they say
         self._alone_ms = 0  # since when all refusals have said that nobody else is missing
         self._has_gone_back = False  # and so has what is remembered here of others
-        self.needs_rebuild = False  # our store is to be set aside: the process does that
         self._aside = _decode_aside(records.document(_ASIDE))
 
     # --- our own lives
@@ -126,7 +125,7 @@ class Lives:
                 self._mark(now_ms)
             if self._is_news and now_ms - self._saved_ms >= SAVE_MS:
                 self._save_peers(now_ms)
-        closes = bool(self.refusers) and not self.needs_rebuild
+        closes = bool(self.refusers) and not self._state.rebuild_reason
         if closes and not self._is_closed:
             self._state.refuse_clients(has_gone_back(state.member.name))
         elif self._is_closed and not closes:
@@ -164,7 +163,8 @@ class Lives:
             self._alone_ms = now_ms
         self.refusers[peer] = text
         self._has_gone_back = True
-        self.needs_rebuild |= now_ms - self._alone_ms >= HOLD_MS
+        if now_ms - self._alone_ms >= HOLD_MS:
+            self._state.rebuild_reason = SET_BACK
 
     def set_aside(self, name: str) -> None:
         """This store is new, for the one before had gone back, and lies under that name now."""
