@@ -38,7 +38,7 @@ from server.shell.directory import DirectoryError, Place, Wishes, check_unused, 
 from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
 from server.shell.files import FileShares, allow_files
 from server.shell.joining import Joining
-from server.shell.life import REBUILD, RESTART
+from server.shell.life import REBUILD, RESTART, SPARE
 from server.shell.server import Server
 from server.storage.engine import Engine, StorageDamaged, StorageError, StorageFull
 from server.storage.engines import open_engine
@@ -110,20 +110,20 @@ def _open(config: Config, directory: Path, files: FileShares) -> Engine:
     return open_engine(config.engine, directory / "data", config.block_cache_bytes, files.storage)
 
 
-def _reopened(engine: Engine, config: Config, directory: Path) -> bool:
+def _reopened(engine: Engine, config: Config, directory: Path, compacts: bool) -> bool:
     """Opens an engine anew that has refused writes; False while there is no room for that. Raises StorageError."""
     release_reserve(directory)
     free_bytes = shutil.disk_usage(directory).free
     if free_bytes < config.disk_free_bytes_min // NOTHING_SHARE or not has_room_to_open(engine, directory):
         return False
-    engine.reopen()
+    engine.reopen(compacts)
     return True
 
 
 def _close(engine: Engine) -> None:
     try:
         engine.close()
-    except StorageFull as error:
+    except (StorageFull, StorageDamaged) as error:
         log.warning("all that was written is in the engine's log: %s", error)
 
 
@@ -254,22 +254,28 @@ def _live(
     member: Member, place: Place, engine: Engine, config: Config, options: argparse.Namespace, aside: str
 ) -> tuple[int, str]:
     """The lives of the node on its present store, which begins empty if another one was set `aside`: another life begins
-    when its disk was full. Answers the exit status, or REBUILD and why the store is to be set aside."""
-    refuses = False
+    when its disk was full, or a compaction has met damage. Answers the exit status, or REBUILD and why the store is to be
+    set aside."""
+    refuses = is_damaged = False
     while True:
         node = make_node(member, engine, config)
+        node.state.store_is_damaged = is_damaged
         if aside:
             node.services.lives.set_aside(aside)
         status = uvloop.run(_serve(node, place, engine, config, options.dir, options.join, refuses))
-        if status != RESTART:
+        if status == SPARE:
+            is_damaged = True
+            engine.reopen(compacts=False)
+        elif status == RESTART:
+            refuses = not _reopened(engine, config, options.dir, not is_damaged)
+        else:
             return status, node.state.rebuild_reason
-        refuses = not _reopened(engine, config, options.dir)
 
 
 async def _serve(
     node: Node, place: Place, engine: Engine, config: Config, directory: Path, joined: Sequence[str], refuses: bool
 ) -> int:
-    """One life of the node; its exit status, RESTART or REBUILD. `refuses`: its engine takes no writes."""
+    """One life of the node; its exit status, RESTART, REBUILD or SPARE. `refuses`: its engine takes no writes."""
     loop = asyncio.get_running_loop()
     server = Server(node, engine, config, directory, loop, refuses, [*place.seeds, *joined])
     node.services.process.started_ms = int(loop.time() * 1000)
@@ -294,6 +300,6 @@ async def _serve(
     for task in tasks:
         task.cancel()
     server.stop()
-    if status not in (RESTART, REBUILD):
+    if status not in (RESTART, REBUILD, SPARE):
         log.info("node %s has stopped", member.name)
     return status

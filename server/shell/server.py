@@ -57,7 +57,7 @@ class Server:
         which members that are missing may be found."""
         self._node = node
         self._context = context = Context(node, config, loop)
-        self.life = Life(loop)
+        self.life = Life(loop, node.state.store_is_damaged)
         self.reports = Reports(node)
         self._peers = Peers(context, self.reports)
         self._clients = Clients(context, self._peers)

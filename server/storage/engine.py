@@ -87,8 +87,9 @@ class Engine(Protocol):
     def cancel(self) -> None:
         """Make a `flush` or `compact` that waits in another thread end. Only `close` and `reopen` may follow."""
 
-    def reopen(self) -> None:
-        """Close and open, so that a store that the disk has refused writes takes them again. For when there is room.
+    def reopen(self, compacts: bool = True) -> None:
+        """Closes and opens, so that a store that has refused writes accepts them again: there is room on the disk now, or a
+        compaction had met a damaged block, and the store is opened without compactions from then on.
 
         All that was committed is there afterwards; of the commit that was refused nothing is known.
         """

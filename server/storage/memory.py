@@ -104,7 +104,7 @@ class MemoryEngine:
         """Nothing ever waits."""
         self._check_open()
 
-    def reopen(self) -> None:
+    def reopen(self, compacts: bool = True) -> None:
         """Nothing is ever refused."""
         self._check_open()
 

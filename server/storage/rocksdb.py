@@ -109,11 +109,13 @@ class RocksEngine:
         self._elsewhere = Lock()  # held by calls that may run in another thread, so that close waits for them
         self._compacting = Lock()  # the same, for the one that takes seconds
         self._files_max = files_max
+        self._compacts = True
         self._open()
 
     def _open(self) -> None:
         path, options = self._path, _options(self._block_cache_bytes)
         options.set_max_open_files(self._files_max - FILES_BESIDE_TABLES)
+        options.set_disable_auto_compactions(not self._compacts)
         self._full = False  # the disk has been full at some time since the open
         self._closed = self._cancelled = False
         with self._explaining("open"):
@@ -215,7 +217,7 @@ class RocksEngine:
     def set_compaction(self, wanted: bool) -> None:
         """Whether RocksDB begins compactions by itself."""
         with self._explaining("set an option"):
-            self._db.set_options({"disable_auto_compactions": "false" if wanted else "true"})
+            self._db.set_options({"disable_auto_compactions": "false" if wanted and self._compacts else "true"})
 
     def cancel(self) -> None:
         """A flush that has met a full disk may wait for ever."""
@@ -223,10 +225,11 @@ class RocksEngine:
             self._cancelled = True
             self._db.cancel_all_background(False)
 
-    def reopen(self) -> None:
-        """Close and open. Once the disk has been full, RocksDB may refuse writes for good: see above."""
-        with suppress(StorageFull):
+    def reopen(self, compacts: bool = True) -> None:
+        """Closes and opens. Once the disk has been full, RocksDB may refuse writes for good: see above."""
+        with suppress(StorageFull, StorageDamaged):
             self.close()
+        self._compacts = compacts
         self._open()
 
     def close(self) -> None:

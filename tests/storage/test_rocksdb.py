@@ -218,6 +218,29 @@ def test_a_compaction_that_meets_damage_ends_commits_and_leaves_reads(tmp_path: 
         engine.close()
 
 
+def test_a_damaged_store_that_is_opened_without_compactions_takes_writes(tmp_path: Path) -> None:
+    engine = open_engine("rocksdb", tmp_path / "store")
+    for turn in range(3):
+        engine.commit({b"%06d" % number: b"turn %d" % turn * 10 for number in range(turn, 3000, 3)})
+        engine.flush()
+    engine.close()
+    flip_bit(the_file(tmp_path / "store", "*.sst"), 5 * DATA_BLOCK_BYTES)
+    engine = open_engine("rocksdb", tmp_path / "store")
+    with pytest.raises(StorageDamaged):
+        engine.commit({b"000000": b"new"})
+        engine.flush()
+        while True:
+            engine.commit({b"000001": b"newer"})
+    engine.reopen(compacts=False)
+    engine.set_compaction(True)  # as the watch of the disk does when there is room
+    for turn in range(5):
+        engine.commit({b"000002": b"%d" % turn})
+        engine.flush()
+    assert engine.get_many([b"000000", b"000002"]) == [b"new", b"4"]
+    assert engine.stats()["background_errors"] == "0" or not int(engine.stats()["background_errors"])
+    engine.close()
+
+
 def remove(pattern: str) -> Callable[[Path], None]:
     return lambda copy: the_file(copy, pattern).unlink()
 

@@ -173,6 +173,36 @@ def test_a_damaged_block_on_each_of_three_nodes_costs_nobody_an_answer(make_clus
     _assert_served(cluster, values)
 
 
+def test_a_compaction_that_meets_a_bad_block_costs_the_store_and_not_the_node(make_cluster: MakeCluster) -> None:
+    """Nobody has read the block before. The node goes on without compactions, in the same process, until it is rebuilt."""
+    cluster = make_cluster(config=UNREPAIRED)
+    victim = cluster.nodes[0]
+    values = _values("v")
+    write(cluster.nodes, values)
+    wait_delivered(cluster)
+    assert victim.stop() == 0
+    _flip_block_of(victim, "k7")
+    values["k0"] = b"newer"
+
+    def goes_on_without_compactions() -> bool:
+        cluster.nodes[1].client().set("k0", "newer")
+        return "the node begins anew and compacts nothing" in victim.log
+
+    for _ in range(3):  # each stop makes a file, and RocksDB compacts four of them
+        victim.start()
+        wait_for(victim.serves, "it serves")
+        if goes_on_without_compactions():
+            break
+        assert victim.stop() in (0, 1)
+    else:
+        victim.start()
+    wait_for(goes_on_without_compactions, "a compaction has met the block")
+    wait_for(lambda: _has_rebuilt(victim), "it has begun an empty store", REPAIR_S)
+    cluster.wait_healthy()
+    _assert_served(cluster, values)
+    assert counters(victim)["records_lost"] == 0
+
+
 @pytest.mark.parametrize("pattern", ["MANIFEST-*", pytest.param("*.log", marks=pytest.mark.soak)])
 def test_a_store_that_does_not_open_is_rebuilt_from_the_others(make_cluster: MakeCluster, pattern: str) -> None:
     cluster = make_cluster(config=CONFIG)

@@ -79,6 +79,7 @@ class State:
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
     cleanup_due = True  # there may be records here that this node does not keep (cleanup.py)
     rebuild_reason = ""  # why the process is to set this store aside and begin an empty one: SET_BACK, DAMAGED, or not
+    store_is_damaged = False  # a compaction has met a block that cannot be read; the engine compacts nothing any more
     held_for_time = False  # commands of clients or relays wait for cluster time
 
     def __init__(

@@ -1,7 +1,8 @@
 """Rebuild: a node whose store has a block that cannot be read begins an empty store, which the other owners fill.
 
 Theory. Mending stores a sound copy of every record of a damaged block (mending.py), but the block stays in its file. The
-next compaction of that file meets it, and from then on RocksDB refuses all writes. Only a new store is free of it. An
+next compaction of that file meets it, and RocksDB refuses all writes. (Then the process begins another life on the store,
+without compactions, see server/shell/life.py.) Only a new store is free of the block. An
 operator would run `dyn repair` and then `dyn node start --rebuild`. This node does the same by itself, if that can lose no
 record:
 
@@ -70,7 +71,7 @@ class Rebuild:
         while True:
             yield self._background.pause(LOOK_MS)
             state = self._state
-            if not state.records.unreadable:
+            if not (state.records.unreadable or state.store_is_damaged):
                 self.waits_for, since_ms, task = "", None, None
                 continue
             self.waits_for = yield from self._obstacle()

@@ -42,7 +42,8 @@ def own_status(services: Services) -> bytes:
     state = services.state
     return encode({"keys": state.records.live, "hints_held": state.hints.total, "behind": state.hints.dropped_hints,
                    "damaged": len(services.mending), "mended": state.statistics.records_mended,
-                   "lost": state.statistics.records_lost, "unreadable": len(state.records.unreadable),
+                   "lost": state.statistics.records_lost,
+                   "unreadable": len(state.records.unreadable) or int(state.store_is_damaged),
                    "rebuild": services.rebuild.waits_for,
                    "disk_full": state.disk_full,
                    "disk_room": state.room,

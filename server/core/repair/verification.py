@@ -92,8 +92,9 @@ class Verification:
             yield self._background.pause(LOOK_MS)
             if len(self._mending) != waiting:
                 waiting, since_ms = len(self._mending), state.now_ms
-        for slot in list(state.records.unreadable):  # some can be read again, now that all is mended
-            yield from self._scrub.walk(slot, slot + 1, VERIFIED_MS, VERIFIED_KEYS, paced=False)
+        for first, end in _joined([(slot, slot + 1) for slot in state.records.unreadable]):
+            # Some can be read again, now that all is mended.
+            yield from self._scrub.walk(first, end, VERIFIED_MS, VERIFIED_KEYS, paced=False)
         run.mended, run.lost = self._mending.take_counts()
         run.state = DONE
         return None
