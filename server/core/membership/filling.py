@@ -24,19 +24,19 @@ from typing import Any
 from server.core.base.state import State
 from server.core.membership.membership import Membership
 from server.core.membership.pace import Pace
+from server.core.membership.partition_fetch import PartitionFetch
 from server.core.messages import shapes
 from server.core.messages.stored import stored
-from server.core.repair.exchange import Exchange, Outcome, PeerLost
+from server.core.repair.exchange import Outcome
 from server.core.repair.tasks import DONE, RUNNING
 from server.core.ring.layout import Layout
 from server.core.work.background import Background
 from server.core.work.procedures import Step, Steps
-from server.core.work.questions import Answers, Questions
+from server.core.work.questions import Questions
 
 LOOK_MS = 100
 RETRY_MS = 1000  # after an attempt that has brought nothing
 SAMPLE_MS = 1000
-_CHUNK_PARTITIONS = 16  # compared at a time, so that what is done stays done
 _DOCUMENT = b"filling"
 
 Document = dict[str, Any]
@@ -47,15 +47,9 @@ class Filling:
 
     def __init__(self, state: State, questions: Questions, background: Background, membership: Membership) -> None:
         self._state = state
-        self._questions = questions
         self._background = background
-        self._membership = membership
         self._layout: Layout | None = None  # the one that the rest is about
-        self._compared: dict[
-            int, dict[str, None]
-        ] = {}  # by partition that is owned: the owners that it was compared with
-        self._expected: dict[int, int] = {}  # by partition: the keys that another owner holds
-        self._outcome = Outcome()
+        self._fetch = PartitionFetch(state, questions, background, self._others, membership.is_down)
         self._pace = Pace()
         unknown = {"state": RUNNING, "task": "fill", "started_ms": 0, "node": state.member.name, "error": ""}
         parse = partial(shapes.parse, shape=shapes.FILLING, what="the filling of this node")
@@ -66,8 +60,8 @@ class Filling:
             {},
             unknown,
         )
-        self._outcome.keys_taken = self._row.get("keys_repaired", 0)
-        self._outcome.bytes_sent = self._row.get("bytes_sent", 0)
+        self._fetch.outcome.keys_taken = self._row.get("keys_repaired", 0)
+        self._fetch.outcome.bytes_sent = self._row.get("bytes_sent", 0)
         state.is_filling = state.lacks_records = self._row.get("state") == RUNNING
         self._has_entered = state.records.document(b"layout") is not None
         background.run_forever("filling", self._steps)
@@ -80,33 +74,23 @@ class Filling:
         layout = self._layout
         if not self._state.is_filling or layout is None:
             return None
-        done = [partition for partition in self._compared if self._is_done(layout, partition)]
-        here = {partition: self._keys_here(layout, partition) for partition in self._compared}
-        keys_done = sum(here.values())
-        left = sum(
-            max(0, self._expected.get(partition, 0) - count)
-            for partition, count in here.items()
-            if partition not in done
-        )
-        keys = keys_done + left
-        is_known = len(self._expected) == len(self._compared)
+        fetch = self._fetch
+        progress = fetch.progress(layout)
+        keys = progress.keys_here + progress.keys_missing
+        is_known = len(fetch.expected_keys) == progress.partitions
         return {
-            "partitions": len(self._compared),
-            "partitions_done": len(done),
+            "partitions": progress.partitions,
+            "partitions_done": progress.partitions_done,
             "keys": keys,
-            "keys_done": keys_done,
-            "percent": (99 * keys_done // keys if keys else 0) if is_known else 0,
-            "bytes_sent": self._outcome.bytes_sent,
-            "eta_s": self._pace.eta_s(left) if left and is_known else None,
+            "keys_done": progress.keys_here,
+            "percent": (99 * progress.keys_here // keys if keys else 0) if is_known else 0,
+            "bytes_sent": fetch.outcome.bytes_sent,
+            "eta_s": self._pace.eta_s(progress.keys_missing) if progress.keys_missing and is_known else None,
         }
 
     def tasks(self) -> list[Document]:
         """The latest filling, as `dyn task` shows it."""
         return [self._row] if self._row else []
-
-    def _keys_here(self, layout: Layout, partition: int) -> int:
-        trees = self._state.records.trees
-        return trees.keys_in(trees.span_of(layout.partitions, partition))
 
     # --- what is to be filled
 
@@ -123,15 +107,14 @@ class Filling:
         owned = [partition for partition in range(layout.partitions) if self._others(layout, partition)]
         if not has_entered and owned:
             self._begin()
-        self._compared = {partition: {} for partition in owned} if self._state.is_filling else {}
-        self._expected.clear()
+        self._fetch.reset(owned if self._state.is_filling else [])
         if self._state.is_filling:
             self._keep(RUNNING)
 
     def _begin(self) -> None:
         state = self._state
         state.is_filling = True
-        self._outcome = Outcome()
+        self._fetch.outcome = Outcome()
         name = f"fill-{state.member.name}-{state.rng.getrandbits(32):08x}"
         self._row = {"task": name, "started_ms": state.time_ms, "node": state.member.name, "error": ""}
 
@@ -139,12 +122,6 @@ class Filling:
         """The other owners of a partition that this node is asked for; none if it is not asked."""
         readers = layout.readers(partition)
         return [node for node in readers if node != self._state.id] if self._state.id in readers else []
-
-    def _is_done(self, layout: Layout, partition: int) -> bool:
-        others, compared = self._others(layout, partition), self._compared[partition]
-        if len(compared) < min(len(others), layout.n - layout.w + 1):
-            return False
-        return all(node in compared or self._membership.is_down(node) for node in others)
 
     # --- the work
 
@@ -154,79 +131,40 @@ class Filling:
         while True:
             layout = self._layout
             if self._state.is_filling and layout is not None and layout is self._state.layout:
-                compared = sum(map(len, self._compared.values()))
+                fetch = self._fetch
+                equal = sum(map(len, fetch.equal.values()))
                 yield from self._run(layout)
-                if sum(map(len, self._compared.values())) == compared and self._outcome.unsettled:
+                if sum(map(len, fetch.equal.values())) == equal and fetch.outcome.unsettled:
                     yield self._background.pause(RETRY_MS)
-                if layout is self._state.layout and all(
-                    self._is_done(layout, partition) for partition in self._compared
-                ):
+                if layout is self._state.layout and all(fetch.is_complete(layout, part) for part in fetch.equal):
                     self._end()
             yield self._background.pause(LOOK_MS)
 
     def _run(self, layout: Layout) -> Generator[Step, Any, None]:
         """As much as can be done at present."""
-        yield from self._count(layout)
-        for number, partition in enumerate(list(self._compared)):
+        fetch = self._fetch
+        yield from fetch.count_keys(layout, lambda partition: self._source_of(layout, partition))
+        if any(keys > fetch.keys_here(layout, partition) for partition, keys in fetch.expected_keys.items()):
+            self._state.lacks_records = True
+        for number, partition in enumerate(list(fetch.equal)):
             if layout is not self._state.layout:
                 return
-            if not self._compared[partition]:
+            if not fetch.equal[partition]:
                 others = self._others(layout, partition)
                 turn = number % len(others)
                 for node in others[turn:] + others[:turn]:
-                    if self._state.is_usable(node) and (yield from self._exchange(layout, node, [partition])):
+                    if self._state.is_usable(node) and (yield from fetch.exchange(layout, node, [partition])):
                         break
-        yield from self._compare(layout)
+        yield from fetch.compare(layout, list(fetch.equal))
 
-    def _count(self, layout: Layout) -> Generator[Step, Any, None]:
-        """Asks for what is to come, by partition."""
-        by_node: dict[str, list[int]] = {}
-        for partition in self._compared:
-            usable = [node for node in self._others(layout, partition) if self._state.is_usable(node)]
-            if usable and partition not in self._expected:
-                by_node.setdefault(usable[partition % len(usable)], []).append(partition)
-        for node, partitions in by_node.items():
-            answers: Answers = yield self._questions.ask([node], b"COUNTS", layout.epoch, *partitions)
-            told = answers.get(node, [])
-            if self._state.layout is layout and len(told) == len(partitions):
-                self._expected |= {partition: int(count) for partition, count in zip(partitions, told, strict=True)}
-        for partition, keys in self._expected.items():
-            if keys > self._keys_here(layout, partition):
-                self._state.lacks_records = True
-
-    def _compare(self, layout: Layout) -> Generator[Step, Any, None]:
-        """What the owners hold that each partition was not compared with yet."""
-        by_node: dict[str, list[int]] = {}
-        for partition, compared in self._compared.items():
-            for node in self._others(layout, partition):
-                if node not in compared:
-                    by_node.setdefault(node, []).append(partition)
-        for node, partitions in by_node.items():
-            for first in range(0, len(partitions), _CHUNK_PARTITIONS):
-                if self._state.layout is not layout or not self._state.is_usable(node):
-                    break
-                yield from self._exchange(layout, node, partitions[first : first + _CHUNK_PARTITIONS])
-
-    def _exchange(self, layout: Layout, peer: str, partitions: list[int]) -> Generator[Step, Any, bool]:
-        """Makes some partitions equal here and there; answers whether they are."""
-        outcome = self._outcome
-        unsettled = outcome.unsettled
-        spans = [self._state.records.trees.span_of(layout.partitions, partition) for partition in sorted(partitions)]
-        try:
-            yield from Exchange(self._state, self._questions, self._background, peer, outcome, must_give=False).repair(
-                spans
-            )
-        except PeerLost:
-            return False
-        if outcome.unsettled > unsettled or self._state.layout is not layout:
-            return False
-        for partition in partitions:
-            self._compared[partition][peer] = None
-        return True
+    def _source_of(self, layout: Layout, partition: int) -> str | None:
+        """The owner that is asked how many keys a partition has: partitions are spread over the owners."""
+        usable = [node for node in self._others(layout, partition) if self._state.is_usable(node)]
+        return usable[partition % len(usable)] if usable else None
 
     def _end(self) -> None:
         """This node has all that it should have."""
-        if self._outcome.keys_taken or self._state.lacks_records:
+        if self._fetch.outcome.keys_taken or self._state.lacks_records:
             self._keep(DONE)
         else:  # a member of a new cluster, where nobody has anything
             self._row = {}
@@ -253,8 +191,8 @@ class Filling:
             "partitions": document["partitions"],
             "partitions_done": document["partitions_done"],
             "keys_compared": document["keys_done"],
-            "keys_repaired": self._outcome.keys_taken,
-            "bytes_sent": self._outcome.bytes_sent,
+            "keys_repaired": self._fetch.outcome.keys_taken,
+            "bytes_sent": self._fetch.outcome.bytes_sent,
             "eta_s": document["eta_s"] if task_state == RUNNING else 0,
         }
         encoded = json.dumps(self._row, separators=(",", ":")).encode()

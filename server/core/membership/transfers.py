@@ -24,11 +24,12 @@ from typing import Any
 from server.core.base.state import State
 from server.core.membership.membership import NO, YES, Membership
 from server.core.membership.pace import Pace
+from server.core.membership.partition_fetch import PartitionFetch
 from server.core.messages import shapes
 from server.core.messages.kinds import View
 from server.core.messages.questions import Partitions
 from server.core.messages.stored import stored
-from server.core.repair.exchange import Exchange, Outcome, PeerLost
+from server.core.repair.exchange import Outcome
 from server.core.repair.tasks import ABORTED, DONE, RUNNING
 from server.core.ring.layout import TRANSFER, Layout
 from server.core.work.background import Background
@@ -37,7 +38,6 @@ from server.core.work.questions import Answers, Questions
 
 LOOK_MS = 250
 SAMPLE_MS = 1000
-_CHUNK_PARTITIONS = 16  # compared at a time, so that what is done stays done
 _DOCUMENT = b"transfer"
 
 Document = dict[str, Any]
@@ -87,6 +87,10 @@ def _decode(document: bytes) -> Document:
     return row
 
 
+def _former_owners(layout: Layout, partition: int) -> Sequence[str]:
+    return layout.former_owners(partition)
+
+
 class Transfers:
     """What this node fetches under the present layout, and how far that is."""
 
@@ -97,10 +101,10 @@ class Transfers:
         self._membership = membership
         self._layout: Layout | None = None  # the one that the rest is about
         self._wanted: list[int] = []
-        self._compared: dict[int, dict[str, None]] = {}  # by partition: the former owners whose data is here
         self._confirmed: dict[str, None] = {}  # members that sent each write here before that comparison
-        self._expected: dict[int, int] = {}  # by partition: the keys that its source holds
-        self._outcome = Outcome()
+        self._fetch = PartitionFetch(
+            state, questions, background, _former_owners, membership.is_down, exchanged=self._bank
+        )
         self._pace = Pace()
         self._row: Document = {}
         self._saved = b""
@@ -112,8 +116,8 @@ class Transfers:
         """What an earlier life of this node has counted."""
         self._row = stored(self._state.records, _DOCUMENT, _decode, {}, {})
         if self._row:
-            self._outcome.bytes_sent = self._row["bytes_sent"]
-            self._outcome.keys_taken = self._row["keys_repaired"]
+            self._fetch.outcome.bytes_sent = self._row["bytes_sent"]
+            self._fetch.outcome.keys_taken = self._row["keys_repaired"]
 
     # --- what is told
 
@@ -129,7 +133,7 @@ class Transfers:
         layout = self._state.layout
         if layout is None or asked.epoch != layout.epoch or any(p >= layout.partitions for p in asked.partitions):
             return []
-        return [b"%d" % self._keys_here(layout, partition) for partition in asked.partitions]
+        return [b"%d" % self._fetch.keys_here(layout, partition) for partition in asked.partitions]
 
     def document(self) -> Document | None:
         """How far it is, for an operator; None when nothing is fetched here."""
@@ -137,39 +141,22 @@ class Transfers:
         return None if layout is None or self._layout is not layout or not self._wanted else self._counted(layout)
 
     def _counted(self, layout: Layout) -> Document:
-        here = {partition: self._keys_here(layout, partition) for partition in self._wanted}
-        done = [partition for partition in self._wanted if self._is_done(layout, partition)]
-        keys_done = sum(here.values())
-        keys = keys_done + sum(
-            max(0, self._expected.get(partition, 0) - count)
-            for partition, count in here.items()
-            if partition not in done
-        )
+        progress = self._fetch.progress(layout)
+        is_complete = progress.partitions_done == progress.partitions
         return {
-            "partitions": len(self._wanted),
-            "partitions_done": len(done),
-            "keys": keys,
-            "keys_done": keys_done,
-            "bytes_sent": self._outcome.bytes_sent,
-            "eta_s": 0 if len(done) == len(self._wanted) else self._pace.eta_s(keys - keys_done),
+            "partitions": progress.partitions,
+            "partitions_done": progress.partitions_done,
+            "keys": progress.keys_here + progress.keys_missing,
+            "keys_done": progress.keys_here,
+            "bytes_sent": self._fetch.outcome.bytes_sent,
+            "eta_s": 0 if is_complete else self._pace.eta_s(progress.keys_missing),
         }
 
     def tasks(self) -> list[Document]:
         """The latest transfer, as `dyn task` shows it."""
         return [self._row] if self._row else []
 
-    def _keys_here(self, layout: Layout, partition: int) -> int:
-        trees = self._state.records.trees
-        return trees.keys_in(trees.span_of(layout.partitions, partition))
-
     # --- whole or not
-
-    def _is_done(self, layout: Layout, partition: int) -> bool:
-        """Whether all is here that anybody was told is stored."""
-        former, compared = layout.former_owners(partition), self._compared.get(partition, {})
-        if len(compared) < min(len(former), layout.n - layout.w + 1):
-            return False
-        return all(owner in compared or self._membership.is_down(owner) for owner in former)
 
     def _owes(self) -> bool:
         """Whether hints are kept here for nodes that are to be owners, or there was no room for some: they lack writes that
@@ -188,7 +175,7 @@ class Transfers:
             return True
         return (
             self._layout is layout
-            and all(self._is_done(layout, partition) for partition in wanted)
+            and all(self._fetch.is_complete(layout, partition) for partition in wanted)
             and all(member in self._confirmed for member in self._membership.expected())
         )
 
@@ -215,13 +202,12 @@ class Transfers:
             self._row |= {"state": DONE if self._row["task"] == name else ABORTED, "eta_s": 0}
         self._layout = layout
         self._wanted = in_turns(incoming(layout, self._state.id), layout, self._state.id)
-        self._compared = {partition: {} for partition in self._wanted}
+        self._fetch.reset(self._wanted)
         self._confirmed.clear()
-        self._expected.clear()
         self._pace = Pace()
         if self._wanted:
             if self._row.get("task") != name:
-                self._outcome = Outcome()
+                self._fetch.outcome = Outcome()
                 self._row = {"task": name, "started_ms": self._state.time_ms}
             self._note(self._counted(layout))
         self._keep()
@@ -232,15 +218,16 @@ class Transfers:
         if adopted is None:
             return
         if any(member not in self._confirmed for member in adopted):
-            self._compared = {partition: {} for partition in self._wanted}
+            self._fetch.forget_comparisons(self._wanted)
             self._confirmed = dict.fromkeys(adopted)
-        yield from self._count(layout)
+        fetch = self._fetch
+        yield from fetch.count_keys(layout, lambda partition: self._source_of(layout, partition))
         for partition in self._wanted:
-            if not self._compared[partition]:
-                yield from self._fetch(layout, partition)
+            if not fetch.equal[partition]:
+                yield from self._fetch_whole(layout, partition)
             if self._state.layout is not layout:
                 return
-        yield from self._compare(layout)
+        yield from fetch.compare(layout, [partition for partition in self._wanted if fetch.equal[partition]])
 
     def _who_adopted(self, layout: Layout) -> Generator[Step, Any, list[str] | None]:
         """The members that are not down, if all of them act by this layout; else None."""
@@ -250,56 +237,15 @@ class Transfers:
             return None
         return members
 
-    def _count(self, layout: Layout) -> Generator[Step, Any, None]:
-        """Asks for what is to come, by partition."""
-        by_source: dict[str, list[int]] = {}
-        for partition in self._wanted:
-            usable = [peer for peer in sources(layout, partition, self._state.id) if self._state.is_usable(peer)]
-            if usable and partition not in self._expected:
-                by_source.setdefault(usable[0], []).append(partition)
-        for source, partitions in by_source.items():
-            answers: Answers = yield self._questions.ask([source], b"COUNTS", layout.epoch, *partitions)
-            told = answers.get(source, [])
-            if self._state.layout is layout and len(told) == len(partitions):
-                self._expected |= {partition: int(count) for partition, count in zip(partitions, told, strict=True)}
+    def _source_of(self, layout: Layout, partition: int) -> str | None:
+        """The owner that is asked how many keys a partition has: the first source that can be reached."""
+        return next((peer for peer in sources(layout, partition, self._state.id) if self._state.is_usable(peer)), None)
 
-    def _fetch(self, layout: Layout, partition: int) -> Generator[Step, Any, None]:
-        """The whole partition, from the first source that gives it."""
+    def _fetch_whole(self, layout: Layout, partition: int) -> Generator[Step, Any, None]:
+        """Fetches the whole partition from the first source that gives it."""
         for source in sources(layout, partition, self._state.id):
-            if self._state.is_usable(source) and (yield from self._exchange(layout, source, [partition])):
+            if self._state.is_usable(source) and (yield from self._fetch.exchange(layout, source, [partition])):
                 return
-
-    def _compare(self, layout: Layout) -> Generator[Step, Any, None]:
-        """What the other former owners hold."""
-        by_source: dict[str, list[int]] = {}
-        for partition in self._wanted:
-            for source in layout.former_owners(partition):
-                if self._compared[partition] and source not in self._compared[partition]:
-                    by_source.setdefault(source, []).append(partition)
-        for source, partitions in by_source.items():
-            for first in range(0, len(partitions), _CHUNK_PARTITIONS):
-                if self._state.layout is not layout or not self._state.is_usable(source):
-                    break
-                yield from self._exchange(layout, source, partitions[first : first + _CHUNK_PARTITIONS])
-
-    def _exchange(self, layout: Layout, peer: str, partitions: list[int]) -> Generator[Step, Any, bool]:
-        """Makes some partitions equal here and there; answers whether they are."""
-        outcome = self._outcome
-        unsettled = outcome.unsettled
-        spans = [self._state.records.trees.span_of(layout.partitions, partition) for partition in sorted(partitions)]
-        try:
-            # A cluster grows because its disks are full: that the peer takes nothing must not keep us from taking.
-            exchange = Exchange(self._state, self._questions, self._background, peer, outcome, must_give=False)
-            yield from exchange.repair(spans)
-        except PeerLost:
-            return False
-        finally:
-            self._bank()
-        if outcome.unsettled > unsettled or self._state.layout is not layout:
-            return False
-        for partition in partitions:
-            self._compared[partition][peer] = None
-        return True
 
     # --- how far it is
 
@@ -320,7 +266,7 @@ class Transfers:
             "partitions": counted["partitions"],
             "partitions_done": counted["partitions_done"],
             "keys_compared": counted["keys_done"],
-            "keys_repaired": self._outcome.keys_taken,
+            "keys_repaired": self._fetch.outcome.keys_taken,
             "bytes_sent": counted["bytes_sent"],
             "node": self._state.member.name,
             "error": "",
@@ -329,7 +275,8 @@ class Transfers:
 
     def _bank(self) -> None:
         """After each exchange: what it has moved is counted, also if this process is killed before the next sample."""
-        self._row |= {"keys_repaired": self._outcome.keys_taken, "bytes_sent": self._outcome.bytes_sent}
+        outcome = self._fetch.outcome
+        self._row |= {"keys_repaired": outcome.keys_taken, "bytes_sent": outcome.bytes_sent}
         self._keep()
 
     def _keep(self) -> None:
