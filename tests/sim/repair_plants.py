@@ -53,7 +53,7 @@ def _deliver_nothing(patch: Patch) -> None:
 
 def _compare_nothing(patch: Patch) -> None:
     patch(AntiEntropy, "_look", lambda self: None)
-    patch(Filling, "_run", lambda self, layout: iter(()))
+    patch(Filling, "_fetch_all", lambda self, layout: iter(()))
 
 
 def _do_not_ask_the_away(patch: Patch) -> None:

@@ -71,7 +71,9 @@ def _touch(node: WireNode) -> bool:
 
 
 @pytest.mark.parametrize("place", ["message STORE", "message RELAY"])
-def test_a_request_of_a_peer_that_is_not_digested_is_refused_and_nobody_ends(place: str, own_cluster: WireCluster) -> None:
+def test_a_request_of_a_peer_that_is_not_digested_is_refused_and_nobody_ends(
+    place: str, own_cluster: WireCluster
+) -> None:
     broken, *others = own_cluster.nodes
     restart_with(broken, place)
     wait_for(broken.serves, "n1 serves")
