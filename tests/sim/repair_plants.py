@@ -36,7 +36,7 @@ def _confirm_at_send(patch: Patch) -> None:
             return False
         for storage_key in batch:
             if self._state.hints.is_open(owner, storage_key):
-                self._confirmed(owner, storage_key)
+                self._remove_hint(owner, storage_key)
         yield question
         return True
 
@@ -52,7 +52,7 @@ def _deliver_nothing(patch: Patch) -> None:
 
 
 def _compare_nothing(patch: Patch) -> None:
-    patch(AntiEntropy, "_look", lambda self: None)
+    patch(AntiEntropy, "_update_schedule", lambda self: None)
     patch(Filling, "_fetch_all", lambda self, layout: iter(()))
 
 

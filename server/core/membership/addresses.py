@@ -101,9 +101,8 @@ class Addresses:
         here = self._state.member.address
         if self._is_listed_elsewhere(layout) and all(member.address != here for member in layout.members):
             self._again_ms = now_ms + self._pause_ms
-            self._pause_ms = min(
-                2 * self._pause_ms, _AGAIN_MS_MAX
-            )  # two processes with one id must not load the others
+            # The pause grows, so that two processes with one id do not load the other nodes.
+            self._pause_ms = min(2 * self._pause_ms, _AGAIN_MS_MAX)
             self._correct(layout, [])
 
     def _is_listed_elsewhere(self, layout: Layout) -> bool:

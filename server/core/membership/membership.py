@@ -76,9 +76,7 @@ class Membership:
         self._adopted_number = 0
         self._known_ms: dict[str, int] = {}  # by member: since when this process watches it
         self._left: tuple[str, int] | None = None  # the cluster that this node has left, and the epoch
-        self._rejoined: Layout | None = (
-            None  # the layout to adopt once the records of the former membership are deleted
-        )
+        self._rejoined: Layout | None = None  # the layout to adopt once the records from before are deleted
         self._offers: list[Layout] = []  # layouts still to be merged with the present one
         self.views = Views(state)
 
@@ -141,10 +139,7 @@ class Membership:
         return None
 
     def prepare(self, layout: Layout) -> Generator[Step, Any, None]:
-        """Computes over several turns what `layout` needs before it is adopted, unless that was done before.
-
-        Called as `yield from membership.prepare(layout)`.
-        """
+        """Computes over several turns what `layout` needs before it is adopted, unless that was done before."""
         if layout.is_prepared:
             return
         yield from self._computing.run(layout.prepared())
@@ -398,8 +393,5 @@ def _version_in(words: Sequence[bytes]) -> tuple[int, int] | None:
 
 
 def _is_forgotten(layout: Layout, theirs: tuple[int, int] | None) -> bool:
-    """Whether a layout of that version is older than every entry of the log.
-
-    Then our layout includes everything that one has, so a node that was a member by it and is none now has been removed.
-    """
+    """Whether a layout of that version is older than the whole log: then ours includes it, removals since it included."""
     return theirs is not None and len(layout.log) == LOG_MAX and theirs[0] < layout.log[0].epoch
