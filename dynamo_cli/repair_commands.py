@@ -33,8 +33,8 @@ def repair(
     The repair is a task inside the cluster. It goes on after Ctrl-C, with --no-wait, and after a restart of the node that
     runs it. dyn task list finds it again, dyn task wait waits for it, dyn task abort ends it.
 
-    The exit status is 0 if everything was compared, and 1 if the repair was aborted or failed. It fails if an owner is down;
-    the other owners are repaired nevertheless.
+    The exit status is 0 if everything was compared, and 1 if the repair was aborted or failed. It fails if an owner is
+    down; the other owners are repaired nevertheless.
 
     With --json, at the end: {"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired",
     "bytes_sent", "node", "error", "keys_verified", "mended", "lost", "unreadable"}. The last three are counts by node:

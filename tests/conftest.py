@@ -1,4 +1,4 @@
-"""All tests: hypothesis measures no time, for on a machine that is busy with other tests that would fail some."""
+"""All tests: hypothesis checks no times, because on a machine that is busy with other tests some would fail."""
 
 from __future__ import annotations
 
