@@ -117,9 +117,7 @@ class Cleanup:
         if self._state.layout is not layout:
             return []
         page = read_page(self._state.records, ranges)
-        if (
-            page.gap_end
-        ):  # the engine cannot read there: the scrub mends what others know of it, and a later round repeats
+        if page.gap_end:  # the engine cannot read there: the scrub mends what others have, and a later round repeats
             self._due = True
             first_slot, last_slot = layout.slot_range(partition)
             yield from self._scrub(first_slot, last_slot + 1)

@@ -98,10 +98,7 @@ class Membership:
     # --- adopting a layout
 
     def offer(self, layout: Layout) -> bool:
-        """Adopts the merge of `layout` and the present layout, now or once it is computed.
-
-        Answers False if it is known by now that nothing changes.
-        """
+        """Adopts the merge of `layout` and the present layout once it is computed. False if that changes nothing."""
         present = self._state.layout
         if self._state.room == FOR_NOTHING:
             return False  # it cannot be stored; gossip brings it again
@@ -157,10 +154,9 @@ class Membership:
         return None
 
     def publish(self, layout: Layout) -> None:
-        """Stores and adopts a layout that was made here, and sends it to all members and former members.
+        """Stores and adopts a layout that was made here, and sends it to all members, then to former members.
 
-        Former members get it last: they forget the layout, and must not be the only nodes that received it.
-        """
+        Former members are last because they forget the layout: they must not be the only nodes that received it."""
         state = self._state
         before = state.layout
         members = [*layout.members, *(before.members if before is not None else ())]
@@ -184,8 +180,7 @@ class Membership:
             self._background.run("layout entry", self._enter_first(layout))
             return True
         cluster, epoch = self._left
-        # Two coordinators may release different nodes at the same time. One of these releases loses the merge; that node is
-        # a member still, and is asked once more.
+        # Two coordinators may release different nodes at once. One release loses the merge: its node is still a member.
         still_leaves = layout.phase == SETTLED and state.id in layout.leaving and layout.epoch == epoch
         if layout.cluster == cluster and layout.epoch <= epoch and not still_leaves:
             return False  # it is older than the removal
