@@ -36,7 +36,7 @@ def _confirm_at_send(patch: Patch) -> None:
             return False
         for storage_key in batch:
             if self._state.hints.is_open(owner, storage_key):
-                self._confirmed(owner, storage_key)
+                self._remove_hint(owner, storage_key)
         yield question
         return True
 
@@ -52,8 +52,8 @@ def _deliver_nothing(patch: Patch) -> None:
 
 
 def _compare_nothing(patch: Patch) -> None:
-    patch(AntiEntropy, "_look", lambda self: None)
-    patch(Filling, "_run", lambda self, layout: iter(()))
+    patch(AntiEntropy, "_update_schedule", lambda self: None)
+    patch(Filling, "_fetch_all", lambda self, layout: iter(()))
 
 
 def _do_not_ask_the_away(patch: Patch) -> None:
