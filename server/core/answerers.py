@@ -24,7 +24,7 @@ def answerers(node: Node) -> dict[bytes, Answerer]:
         answered_by(records.PAGE, lambda page: page_answers.page(state, page)),
         answered_by(records.HEADS, lambda keys: page_answers.heads(state, keys)),
         answered_by(records.KEYCOUNTS, lambda partitions: page_answers.key_counts(state, partitions)),
-        answered_by(records.ABSORB, lambda pairs: replica.absorb(state, pairs)),
+        answered_by(records.ABSORB, lambda pairs: replica.store_if_owned(state, pairs)),
         answered_by(records.HINTS, lambda replay: node.hint_replay.asked(replay)),
         answered_by(records.VOTE, lambda ballot: node.votes.vote(ballot)),
         answered_by(records.LINE, lambda line: node.votes.line(line)),

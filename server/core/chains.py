@@ -55,7 +55,7 @@ class Chains:
         coordinator = node.route(key).coordinator_for(first.relayed)
         if coordinator is None:
             here = _Here(node, key, chain, self.run, self._run)
-            refusal = lambda: STALE if node.relays.is_late(first) else None  # noqa: E731
+            refusal = lambda: STALE if node.relays.is_stale(first) else None  # noqa: E731
             Procedure(node.state, "chain", here.steps(), here, 0, refusal).start()
         elif coordinator in node.state.orderly:
             for sink, number, args, begun_ms in chain:

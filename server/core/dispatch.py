@@ -257,7 +257,7 @@ class Dispatcher:
 
     def _run_parked(self, sink: Sink, number: int, args: list[bytes]) -> None:
         """What this command waited for is mended."""
-        if self._node.relays.is_late(sink):
+        if self._node.relays.is_stale(sink):
             sink.answer(number, STALE)
         else:
             self.run(sink, number, args)

@@ -109,10 +109,10 @@ class Node:
     def _begin(self) -> None:
         self.mending = Mending(self.state, self.questions, self.background)
         self.state.records.on_damage = self.mending.note
-        self.votes = Votes(self.state, self.writes.in_flight, self.reads.is_overdue)
+        self.votes = Votes(self.state, self.writes.unconfirmed, self.reads.is_overdue)
         self.collection = Collection(self.state, self.questions, self.background)
         self.cleanup = Cleanup(
-            self.state, self.questions, self.background, self.writes.in_flight, lambda *slots: self.scrub.walk(*slots)
+            self.state, self.questions, self.background, self.writes.unconfirmed, lambda *slots: self.scrub.walk(*slots)
         )
         self.hint_replay = HintReplay(self.state, self.background, self.questions, self.cleanup.notice)
         self.writes.let_go = self.cleanup.notice
@@ -190,7 +190,7 @@ class Node:
     def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
         """Runs a command of several steps for `sink`."""
         Procedure(
-            self.state, "command", steps, sink, number, lambda: STALE if self.relays.is_late(sink) else None
+            self.state, "command", steps, sink, number, lambda: STALE if self.relays.is_stale(sink) else None
         ).start()
 
     def route(self, key: bytes, deletes: bool = False) -> Route:
@@ -247,7 +247,7 @@ class Node:
     def greeted(self, peer: str, now_ms: int, capabilities: Sequence[bytes] = ()) -> None:
         """`peer` has opened a connection to us, perhaps as a new process with a new clock, and has announced these
         capabilities."""
-        self.relays.peer_renewed(peer)
+        self.relays.peer_restarted(peer)
         self.state.draining.pop(peer, None)
         self.state.full.pop(peer, None)  # should it be, it says so now
         self.state.orderly.pop(peer, None)
@@ -317,8 +317,8 @@ class Node:
             state.reroute()
             self.relays.peer_lost(peer)
         self.reads.expire(now_ms)
-        self.reads.repair()
-        self.writes.hint_late(now_ms)
+        self.reads.repair.send()
+        self.writes.hint_unconfirmed(now_ms)
         self.writes.expire(now_ms)
         self.relays.expire(now_ms)
         self.questions.expire(now_ms)

@@ -335,7 +335,7 @@ class Membership:
 
     def in_flight(self) -> bool:
         """Whether requests that were begun before the present layout was adopted are still under way."""
-        return any(table.began_before(self._adopted_number) for table in self._tables)
+        return any(table.has_group_before(self._adopted_number) for table in self._tables)
 
     def is_down(self, member: str) -> bool:
         """Whether nothing is to be expected of a member. Who has just begun to look out for it does not say so yet."""

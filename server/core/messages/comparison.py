@@ -84,7 +84,7 @@ def differences(
     return items
 
 
-def by_place(states: bytes, told: Sequence[bytes]) -> tuple[dict[int, bytes | None], list[int]]:
+def by_index(states: bytes, told: Sequence[bytes]) -> tuple[dict[int, bytes | None], list[int]]:
     """What the states and the records of a DIFFER message say: by place the records (None: nothing) that are not the
     coordinator's, and the places of those that are UNKNOWN."""
     records: dict[int, bytes | None] = {}

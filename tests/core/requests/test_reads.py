@@ -99,7 +99,7 @@ def test_a_record_that_differs_is_joined_for_its_key() -> None:
     group = Group()
     assert group.answered(TWO, b"DIFFER", b"=+==", NEW) == [b"value1", b"value2", b"value1", b"value1"]
     assert group.answered(THREE, b"SAME") == group.replies
-    assert group.node.reads._repairs == {
+    assert group.node.reads.repair.queued == {
         THREE: [storage_key_of(KEYS[1]), NEW],
         group.node.state.id: [storage_key_of(KEYS[1]), NEW],
     }
@@ -111,14 +111,14 @@ def test_what_one_replica_cannot_read_waits_for_the_other() -> None:
     assert group.node.state.in_flight == 1
     assert group.answered(THREE, b"DIFFER", b"=+=?", NEW) == [b"value1"] * 4, "the second came after its answer"
     assert group.node.state.in_flight == 0
-    assert list(group.node.reads._repairs) == [TWO, group.node.state.id]
+    assert list(group.node.reads.repair.queued) == [TWO, group.node.state.id]
 
 
 def test_what_this_node_cannot_read_is_read_from_both_others() -> None:
     group = Group(damaged=(1,))
     assert group.answered(TWO, b"DIFFER", b"=+==", OLD) == [b"value1"]
     assert group.answered(THREE, b"DIFFER", b"=+==", NEW) == [b"value1", b"value2", b"value1", b"value1"]
-    assert group.node.reads._repairs == {TWO: [storage_key_of(KEYS[1]), NEW]}, "here it is mended, not repaired"
+    assert group.node.reads.repair.queued == {TWO: [storage_key_of(KEYS[1]), NEW]}, "here it is mended, not repaired"
 
 
 def test_different_damage_on_all_three_costs_nobody_an_answer() -> None:
@@ -162,7 +162,7 @@ def test_a_peer_that_does_not_compare_is_asked_as_before() -> None:
     assert group.answered(TWO, b"RECORDS", OLD, NEW, OLD, b"") == [b"value1", b"value2", b"value1", b"value1"]
     assert group.answered(THREE, b"SAME") == group.replies
     keys = [storage_key_of(key) for key in KEYS]
-    assert group.node.reads._repairs == {
+    assert group.node.reads.repair.queued == {
         TWO: [keys[3], OLD],
         THREE: [keys[1], NEW],
         group.node.state.id: [keys[1], NEW],
