@@ -33,7 +33,7 @@ from server.core.ring.layout import LayoutError, Member
 from server.shell import crash
 from server.shell.addresses import AddressError, advertised_address
 from server.shell.caches import memory_bytes, with_caches
-from server.shell.directory import DirectoryError, Place, Wishes, check_unused, open_directory, put_aside, remember
+from server.shell.directory import DirectoryError, Place, Wishes, check_unused, open_directory, put_raw, remember
 from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
 from server.shell.files import FileShares, allow_files
 from server.shell.finding import Finding
@@ -129,7 +129,7 @@ def _begin_anew(data: Path, address: str) -> None:
     check_unused(data)
     host, _, port = address.rpartition(":")
     with socket.create_server((host.strip("[]"), int(port)), family=_family(host)):
-        aside = put_aside(data)
+        aside = put_raw(data)
     if aside is not None:
         log.warning("the store is now %s: delete it once the node is whole again", aside)
 
@@ -137,7 +137,7 @@ def _begin_anew(data: Path, address: str) -> None:
 def _set_back(data: Path) -> str:
     """The store is an older copy, and the cluster has forgotten since what was deleted: moves it away, and answers where
     to. Raises DirectoryError."""
-    aside = put_aside(data, "set-back")
+    aside = put_raw(data, "set-back")
     name = aside.name if aside is not None else ""
     log.critical(
         "this node came back with an older copy of its directory, which lacks what it had told the other members: the "

@@ -388,6 +388,6 @@ class Server:
         if self.node.state.disk_full:
             return
         try:
-            self._durability.keep(self.node.state.records.retire())
+            self._durability.keep(self.node.state.records.closing_batch())
         except StorageError as error:
             log.warning("the next start will read all records: %s", error)

@@ -78,7 +78,7 @@ class Hints:
                 continue
             self._add(owner, key, wall_ms)
             self._statistics.hints_kept += 1
-            self._records.put_aside(_name(owner, key), wall_ms.to_bytes(8, "big"))
+            self._records.put_raw(_name(owner, key), wall_ms.to_bytes(8, "big"))
 
     def _fall_behind(self, owner: str) -> None:
         self.dropped_hints[owner] = self.dropped_hints.get(owner, 0) + 1
@@ -101,7 +101,7 @@ class Hints:
         if not keys:
             del self._open[owner], self._bytes[owner]
         self._touched_ms[storage_key] = now_ms
-        self._records.put_aside(_name(owner, storage_key), None)
+        self._records.put_raw(_name(owner, storage_key), None)
 
     def change_hands(
         self, owner: str, storage_key: bytes, keepers: Sequence[str], now_ms: int, only_copy: bool
@@ -116,7 +116,7 @@ class Hints:
         """Whoever something was owed to is no fellow any more."""
         for owner, keys in self._open.items():
             for storage_key in keys:
-                self._records.put_aside(_name(owner, storage_key), None)
+                self._records.put_raw(_name(owner, storage_key), None)
         for rows in (self._open, self._bytes, self.dropped_hints):
             rows.clear()
 

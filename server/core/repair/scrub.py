@@ -64,7 +64,7 @@ class Scrub:
 
     def _round(self) -> Generator[Step, Any, None]:
         state = self._state
-        state.records.rescan_spoilt()
+        state.records.rescan_uncounted()
         pages = state.records.keys // BATCH_KEYS + 1
         pause_ms = min(PAUSE_MS_MAX, state.config.scrub_interval_ms // pages * 9 // 10)
         yield from self.walk(0, SLOTS, pause_ms)

@@ -30,8 +30,8 @@ from protocol.slots import SLOTS
 from server.core.base.state import State
 from server.core.messages.record_questions import LIVE, Page
 from server.core.records import versions
-from server.core.records.records import PAGE_BYTES, PREFIX_BYTES, SLOT_PREFIX, may_go_on
-from server.core.records.versions import LASTING, DamagedRecord
+from server.core.records.records import PAGE_BYTES, PREFIX_BYTES, SLOT_PREFIX, may_have_more
+from server.core.records.versions import PERSISTENT, DamagedRecord
 
 EXAMINED_MAX = 1000  # records examined for one answer: takes a few ms while they are in RocksDB's memtables
 _CHUNK_KEYS = 64  # size of the first read; later ones grow, for RocksDB needs ms to begin a scan over many memtables
@@ -70,7 +70,7 @@ def _whole_page(state: State, start: bytes, end: bytes, limit: int) -> list[byte
             found += (key, versions.skeleton(record))
             size += len(record)
         count += len(pairs)
-        more = may_go_on(pairs, asked, PAGE_BYTES)
+        more = may_have_more(pairs, asked, PAGE_BYTES)
         may_end = size >= PAGE_BYTES and found[0][:PREFIX_BYTES] != found[-2][:PREFIX_BYTES]
         if count == limit or not more or may_end:
             return [b"1" if more else b"0", *found]
@@ -141,7 +141,7 @@ class _LivePage:
                     return prefix
                 self._prefix = prefix
                 self._examine(key, record)
-            if not may_go_on(pairs, limit, bytes_max):
+            if not may_have_more(pairs, limit, bytes_max):
                 return None
             start = pairs[-1][0] + b"\0"
 
@@ -155,7 +155,7 @@ class _LivePage:
         self._examined += 1
         self._size += len(key) + len(record)
         _check(self._state, key, record)
-        if versions.standing(record) == LASTING or not versions.is_dead(record, self._state.time_ms):
+        if versions.expiry_class(record) == PERSISTENT or not versions.is_dead(record, self._state.time_ms):
             self._found += (key, versions.skeleton(record))
 
 
@@ -186,7 +186,7 @@ def key_counts(state: State, partitions: int) -> list[bytes]:
     found = []
     for partition in range(partitions):
         first = partition * width
-        if not state.routes[partition].owned or state.records.is_spoilt(first, first + width):
+        if not state.routes[partition].owned or state.records.is_uncounted(first, first + width):
             found.append(UNKNOWN)
             continue
         live, expiring = sum(trees.live[first : first + width]), sum(trees.expiring[first : first + width])

@@ -51,6 +51,6 @@ class ReadRepair:
             state.statistics.read_repairs += len(pairs) // 2
             if node == state.id and state.may_store(pairs):
                 with suppress(DamagedRecord):  # found damaged meanwhile: mending.py restores it
-                    state.records.absorb(pairs)
+                    state.records.merge_all(pairs)
             elif node in state.links and node != state.id:
                 state.send(node, state.message(b"KEEP", state.number(), *pairs))

@@ -28,7 +28,7 @@ def store(state: State, pairs: list[bytes]) -> str | None:
     if not state.may_store(pairs):
         return f"DISKFULL node {state.member.name} is an owner of this key and refuses writes"
     try:
-        state.records.absorb(pairs)
+        state.records.merge_all(pairs)
     except DamagedRecord as error:
         return f"ERR node {state.member.name}: {error}"
     state.statistics.stored += len(pairs) // 2

@@ -305,7 +305,7 @@ class Writes(GroupTable[WriteGroup]):
         state = self._state
         if not group.plan.owned:  # cleanup may have deleted the records after their last hint was delivered
             with suppress(DamagedRecord):
-                state.records.absorb(group.payload)
+                state.records.merge_all(group.payload)
         state.hints.keep(owner, group.payload[::2], state.time_ms, state.now_ms, not group.plan.owned)
 
     def hint_unconfirmed(self, now_ms: int) -> None:

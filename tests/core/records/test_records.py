@@ -105,7 +105,7 @@ class Twin:
         pairs += [KEYS[place], supersede(None, OTHER, 0, b"older")]
         if KEYS[0] in self.everything:
             pairs += [KEYS[0], bytes(bytearray(self.everything[KEYS[0]]))]
-        self.records.absorb(pairs)
+        self.records.merge_all(pairs)
         for key, record in zip(pairs[::2], pairs[1::2], strict=True):
             merged = merge(self.everything.get(key), record)
             assert merged is not None
@@ -231,9 +231,9 @@ def test_what_adds_nothing_is_not_written_again() -> None:
     old = supersede(None, ACTOR, 1, b"old")
     beside = merge(supersede(old, ACTOR, 2, b"new"), supersede(None, OTHER, 1, b"beside"))
     assert beside is not None
-    records.absorb([KEYS[0], beside])
+    records.merge_all([KEYS[0], beside])
     assert records.drain_batch() == {KEYS[0]: beside}
-    records.absorb([KEYS[0], old, KEYS[0], bytes(bytearray(beside))])
+    records.merge_all([KEYS[0], old, KEYS[0], bytes(bytearray(beside))])
     assert records.drain_batch() == {}
 
 
@@ -261,7 +261,7 @@ def test_cold_records_are_fetched_in_few_calls() -> None:
     assert store.calls <= 5
     pairs = [item for key in keys[200:] for item in (key, supersede(None, OTHER, 1, b"theirs"))]
     store.calls = 0
-    records.absorb(pairs)
+    records.merge_all(pairs)
     assert store.calls <= 200 // 16 + 1
     assert sorted(store.asked) == sorted(keys), "each once"
 
@@ -297,7 +297,7 @@ def test_damage_costs_the_damaged_key_only() -> None:
 
 READS: list[Callable[[Records], Any]] = [
     lambda records: records.get(KEYS[0]),
-    lambda records: records.absorb([KEYS[0], supersede(None, ACTOR, 9, b"theirs")]),
+    lambda records: records.merge_all([KEYS[0], supersede(None, ACTOR, 9, b"theirs")]),
 ]
 
 
@@ -345,5 +345,5 @@ def test_what_came_before_a_damaged_record_stays() -> None:
     records = Records(store, 1 << 20, EngineDamage)
     theirs = supersede(None, OTHER, 1, b"theirs")
     with pytest.raises(DamagedRecord):
-        records.absorb([KEYS[0], theirs, KEYS[1], theirs, KEYS[2], theirs])
+        records.merge_all([KEYS[0], theirs, KEYS[1], theirs, KEYS[2], theirs])
     assert records.drain_batch() == {KEYS[0]: theirs}

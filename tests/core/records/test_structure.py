@@ -70,7 +70,7 @@ def test_on_a_disk_it_is_damage(what: str) -> None:
     with pytest.raises(DamagedRecord):
         kept.get(key)
     with pytest.raises(DamagedRecord):
-        kept.absorb([key, RECORD])
+        kept.merge_all([key, RECORD])
     assert found == [key, key] and kept.damaged == 2
     kept.mend(key, RECORD)
     assert kept.get(key) == RECORD

@@ -128,7 +128,7 @@ def test_the_tree_is_that_of_what_is_stored_whatever_happened(steps: list[tuple[
                 record = versions.write(old, ACTOR, time, b"value", place % 3, place % 2)
             else:
                 record = supersede(old, ACTOR, time, b"value", expires_at_ms, kind)
-            records.absorb([key, record, key, record]) if step == "absorb" else records.put(key, record, old)
+            records.merge_all([key, record, key, record]) if step == "absorb" else records.put(key, record, old)
             everything[key] = record
         elif step == "remove":
             records.remove(key)
@@ -139,7 +139,7 @@ def test_the_tree_is_that_of_what_is_stored_whatever_happened(steps: list[tuple[
         else:
             store.commit(records.drain_batch())
             if step == "stop":
-                store.commit(records.retire())
+                store.commit(records.closing_batch())
                 records = records_of(store)
         check(records, everything)
 
@@ -156,7 +156,7 @@ def test_a_clean_stop_spares_the_scan_and_any_write_after_it_ends_that() -> None
     records = records_of(store)
     assert store.scanned == 1000
     check(records, store.pairs)
-    store.commit(records.retire())
+    store.commit(records.closing_batch())
     records = records_of(store)
     assert store.scanned == 1000
     check(records, store.pairs)
@@ -171,14 +171,14 @@ def test_a_clean_stop_spares_the_scan_and_any_write_after_it_ends_that() -> None
 def test_a_document_that_is_damaged_or_of_another_form_is_not_used_now_or_ever() -> None:
     for spoil in (lambda document: document[:-1] + b"x", lambda document: document[:100], lambda document: b""):
         store = _filled(100)
-        (name, document), *_ = records_of(store).retire().items()
+        (name, document), *_ = records_of(store).closing_batch().items()
         assert document is not None
         store.pairs[name] = spoil(document)
         records = records_of(store)
         assert store.scanned == 200
         check(records, {key: record for key, record in store.pairs.items() if key != name})
     store = _filled(100)
-    store.commit(records_of(store).retire())
+    store.commit(records_of(store).closing_batch())
     records = records_of(store, leaf_bits=14)
     assert store.scanned == 200
     records.put(KEYS[0], supersede(None, ACTOR, 5000, b"new"), None)
@@ -188,7 +188,7 @@ def test_a_document_that_is_damaged_or_of_another_form_is_not_used_now_or_ever()
 
 def test_a_document_of_the_version_before_is_not_used() -> None:
     store = _filled(100)
-    (name, document), *_ = records_of(store).retire().items()
+    (name, document), *_ = records_of(store).closing_batch().items()
     assert document is not None
     counts = 4 * SLOTS
     old = b"\0\1" + document[10 : 12 + counts] + document[12 + 3 * counts :]
