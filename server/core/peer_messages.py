@@ -177,7 +177,7 @@ class PeerMessages:
         state = self._state
         state.cluster_time.sample(peer, asked_ms, told.wall_ms, state.now_ms)
         if told.time_ms is not None:
-            state.cluster_time.told(asked_ms, told.time_ms, state.now_ms)
+            state.cluster_time.learn(asked_ms, told.time_ms, state.now_ms)
         if not state.cluster_time.is_sure:
             state.follow_time()
             self._node.time_is_known()
@@ -241,7 +241,7 @@ class PeerMessages:
         self._on(kinds.CLOCK, lambda peer, number, sent_ms: node.relays.note_peer_clock(peer, sent_ms))
         self._on(kinds.TIME, lambda peer, number, asked_ms: self._tell_time(peer, asked_ms))
         self._on(kinds.TIMED, self._timed)
-        self._on(kinds.CLOCKOFF, lambda peer, number, ahead_ms: node.clock_report.told(peer, ahead_ms))
+        self._on(kinds.CLOCKOFF, lambda peer, number, ahead_ms: node.clock_report.complained(peer, ahead_ms))
         self._handlers[b"LAYOUT"] = lambda peer, number, layout: node.membership.heard_layout(peer, layout)
         self._on(kinds.VIEW, self._heard_view)
         self._on(kinds.MARK, lambda peer, number, life: node.lives.heard_mark(peer, life, number))
@@ -350,7 +350,7 @@ class PeerMessages:
         table = encode_table(state.liveness.table(peer))
         state.send(peer, state.message(b"CLOCK", state.now_ms))
         self.ask_time(peer)
-        self._node.clock_report.tell(peer)
+        self._node.clock_report.complain(peer)
         state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
         if state.layout is not None:
             state.send(peer, state.message(b"VIEW", 0, *self._node.membership.view()))

@@ -126,7 +126,7 @@ class Votes:
         busy = self._in_flight([*vote.agreed])
         answer = [b"done"]
         for key, checksum in vote.agreed.items():
-            holds = self._knows_only(key, checksum, vote.mode) and not state.hints.touched_since(key, vote.voted_ms)
+            holds = self._knows_only(key, checksum, vote.mode) and not state.hints.changed_since(key, vote.voted_ms)
             if holds and key not in busy:
                 answer.append(key)
         return answer

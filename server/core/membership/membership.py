@@ -193,7 +193,7 @@ class Membership:
     def _clear(self) -> Steps:
         """Lets go what is held from a former life, then adopts the layout that was offered last."""
         records = self._state.records
-        self._state.hints.forget_all()
+        self._state.hints.drop_all()
         while True:
             try:
                 pairs = records.page(b"", RECORDS_END, _CLEARED_KEYS)

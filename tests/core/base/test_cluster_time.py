@@ -160,7 +160,7 @@ def test_it_takes_the_word_of_one_that_is_sure() -> None:
     clocks = watch(HOUR_MS, -HOUR_MS, 0)
     asked_ms = clocks.now_ms
     clocks.ask("b")
-    clocks.time.told(asked_ms, EPOCH_MS + asked_ms + 2, clocks.now_ms)
+    clocks.time.learn(asked_ms, EPOCH_MS + asked_ms + 2, clocks.now_ms)
     clocks.tick()
     assert clocks.time.is_sure
     assert abs(clocks.error_ms) <= 2
