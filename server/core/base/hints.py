@@ -6,8 +6,7 @@ replay always sends the newest record. Who keeps hints:
 
 - A coordinator that owns the key keeps a hint itself if there is no stand-in.
 - A stand-in does not own the key. It stores the record only because of the hint, and deletes the record after the last
-hint
-  for it.
+  hint for it.
 
 A hint is removed when its owner has confirmed the very record that is stored at that moment. There are two exceptions,
 both only on a node that owns the key itself: the hint grows older than `hint_age_ms_max`, or there is no room for it.

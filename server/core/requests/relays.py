@@ -15,12 +15,10 @@ reply STALE. It computes the age of a relay like this:
 
 - A relay carries the reading of its sender's clock; CLOCK messages carry it, too.
 - The receiver subtracts that reading from its own clock, and remembers the smallest difference that it has seen from
-this
-  sender. The two clocks need not agree. The smallest difference belongs to the message with the least delay.
+  this sender. The two clocks need not agree. The smallest difference belongs to the message with the least delay.
 - The age of a message is its difference minus the smallest difference.
 - Clocks drift. So the smallest difference may grow by 1 ms for each 1000 ms that this node has been running. It does
-not
-  grow while this node is suspended.
+  not grow while this node is suspended.
 
 A command with several steps has the same problem if the coordinator is suspended between two steps. So each later step
 asks `is_stale` again before it writes.
