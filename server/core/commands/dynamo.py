@@ -112,7 +112,7 @@ def _write_beside(
 
     node.writes.add(group, storage_key, record, old, finish, sink, number)
     if kind == versions.TOMBSTONE or expires_at_ms or versions.clock_entries(record) > state.config.clock_entries_max:
-        node.collection.notice(storage_key, expires_at_ms)
+        node.collection.add_candidate(storage_key, expires_at_ms)
 
 
 def _check_room(node: Node, old: bytes | None, record: bytes, kind: int) -> None:

@@ -104,7 +104,7 @@ def set_(node: Node, sink: Sink, number: int, args: list[bytes]) -> None:
         record = supersede_anew(state, route.owned, old, value)
     node.writes.add(group, storage_key, record, old, None, sink, number)
     if record[9] > config.clock_entries_max or record[8]:
-        node.collection.notice(storage_key, 0)
+        node.collection.add_candidate(storage_key, 0)
 
 
 def set_options(args: list[bytes]) -> dict[bytes, bytes]:

@@ -115,7 +115,7 @@ class Scrub:
         elif route.coordinator is None:
             long = versions.clock_entries(record) > state.config.clock_entries_max
             if long or versions.is_dead(record, state.time_ms):
-                self._collection.notice(key, 0)
+                self._collection.add_candidate(key, 0)
 
     def _around_damage(self, start: bytes, end: bytes) -> Generator[Step, Any, None]:
         """The engine cannot read from `start` to `end`, places of one partition. Reads what other owners have there, key by

@@ -147,7 +147,7 @@ def _hint_that_came_and_went(voter: Voter) -> None:
 
 
 def _write_in_flight(voter: Voter) -> None:
-    voter.node.votes._in_flight = lambda keys: dict.fromkeys(keys)
+    voter.node.votes._unconfirmed = lambda keys: dict.fromkeys(keys)
 
 
 @pytest.mark.parametrize("change", [_newer, _hint, _hint_that_came_and_went, _write_in_flight])
