@@ -54,13 +54,13 @@ def test_everybody_is_watched_by_as_many_as_it_watches() -> None:
 def test_a_rumour_is_told_least_told_first_and_comes_to_an_end() -> None:
     rumours = Rumours()
     for number in range(5):
-        rumours.begin(f"old{number}", 1)
-    assert rumours.take(3) == ["old0", "old1", "old2"]
-    rumours.begin("new", 1000)
-    assert rumours.take(3) == ["new", "old3", "old4"]
-    told = [node for _ in range(100) for node in rumours.take(3)]
+        rumours.add(f"old{number}", 1)
+    assert rumours.next_to_tell(3) == ["old0", "old1", "old2"]
+    rumours.add("new", 1000)
+    assert rumours.next_to_tell(3) == ["new", "old3", "old4"]
+    told = [node for _ in range(100) for node in rumours.next_to_tell(3)]
     assert (told.count("new"), told.count("old0"), told.count("old3")) == (29, 2, 2)
-    assert rumours.take(3) == []
+    assert rumours.next_to_tell(3) == []
 
 
 def test_a_table_is_bounded_and_tells_of_all_in_turn() -> None:
