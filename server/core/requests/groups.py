@@ -2,7 +2,7 @@
 
 Theory. All requests of one turn that ask the same owners for the same quorum form one *group*. A group has one message
 to each owner, one tally, one deadline and one row in this table. So replication costs once per group, not once per
-request. A request in flight has no task, no future and no timer of its own. All groups live equally long. So their
+request. A request in flight has no task, no future and no timer of its own. All groups have the same timeout. So their
 deadlines expire in the order in which the groups were made, and a deque is enough to keep them in order.
 
 A group answers its waiters as soon as its tally has a verdict. It stays in the table longer: until every awaited node

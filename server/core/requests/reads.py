@@ -2,7 +2,7 @@
 
 Theory (Dynamo, section 4.5). The R fastest replicas make the answer, so one slow owner does not set the latency. The
 COMPARE message carries the checksums of the coordinator's own records. An owner that holds the same records answers
-SAME for the whole group, and nobody decodes anything. An owner that differs answers DIFFER: it sends only the records
+SAME for the whole group, and no record is decoded. An owner that differs answers DIFFER: it sends only the records
 that differ, and the coordinator merges them with its own (messages/comparison.py).
 
     the replica's record is                             it counts as
@@ -20,10 +20,10 @@ owner that it stands in for.
 One tally counts the votes of the whole group. If a replica has no vote for one key, that key gets a tally of its own
 from then on (`Group.separate`), and the other replicas must make its quorum. The rest of the group is not affected.
 
-Size limits. A differing owner sends whole records, so a group must stay small in bytes. A group reads records of about
-`batch_bytes_max` in one turn; the other keys of the group are postponed to the next turn. So many reads of large values
-do not need more memory at once than can be sent to their clients. If the records of a group are together larger than
-`batch_bytes_max`, it is divided into smaller groups of about that size.
+Size limits. A group loads records of about `batch_bytes_max` in one turn; its other keys are postponed to the next
+turn. This bounds the memory for many reads of large values. An owner that differs answers with whole records, so its
+answer must be bounded, too: if the records of a group are together larger than `batch_bytes_max`, the group is divided
+into smaller groups of about that size.
 
 Read repair (section 5). When all owners have answered, or at the deadline, each owner whose record differs from the
 merge of all records gets that merge, whole (read_repair.py).
@@ -53,19 +53,11 @@ from server.core.requests.read_repair import ReadRepair
 Finish = Callable[[bytes | None, Sink, int], Reply]
 
 
-def _size(records: list[bytes | None]) -> int:
-    total = 0
-    for record in records:
-        if record is not None:
-            total += len(record)
-    return total
-
-
-DIGESTED_BYTES_MAX = 64 << 10  # records of more bytes than this get a short digest (digests.py)
+DIGESTED_BYTES_MAX = 64 << 10  # if a group's records are larger than this, READ carries a short digest (digests.py)
 
 
 class ReadGroup(Group):
-    """The reads of one turn that ask the same owners. All lists have one item a key, in the same order."""
+    """The reads of one turn that ask the same owners. All lists have one item per key, in the same order."""
 
     __slots__ = ("differing", "keys", "ours", "records", "stamp", "unread")
 
@@ -105,6 +97,7 @@ class Reads(GroupTable[ReadGroup]):
         group.waiters.append((finish, sink, number))
 
     def _launch(self, group: ReadGroup) -> None:
+        """Reads the local records, counts this node's own vote, and asks the others."""
         state = self._state
         group.stamp = state.clock.last
         group.ours, unreadable = state.records.get_each(group.keys, state.config.batch_bytes_max)
@@ -119,7 +112,7 @@ class Reads(GroupTable[ReadGroup]):
         if plan.owned:
             lacking = _absent(group.ours) if state.lacks_records else unreadable
             self._count_partial_ack(group, state.id, lacking)
-        elif plan.absent and plan.stand_ins[0][1] == state.id:
+        elif plan.absent and plan.stand_ins[0][1] == state.id:  # this node stands in for an owner
             self._count_partial_ack(group, plan.absent[0], _absent(group.ours))
         state.statistics.reads += len(group.keys)
         nodes: Sequence[str] = plan.peers
@@ -284,16 +277,16 @@ class Reads(GroupTable[ReadGroup]):
         That error is contained here: otherwise one bad record on a peer would end every node that reads its key.
         """
         state = self._state
-        joined = list(group.records)
+        merged = list(group.records)
         try:
             for index, record in theirs.items():
-                joined[index] = merge(joined[index], record)
+                merged[index] = merge(merged[index], record)
         except Exception as error:  # noqa: BLE001
-            state.unexpected.note(error, state.records.changes, "joining what a replica has answered")
+            state.unexpected.note(error, state.records.changes, "merging what a replica has answered")
             state.statistics.messages_undigested += 1
             return False
         state.statistics.read_differences += len(theirs)
-        group.records = joined
+        group.records = merged
         return True
 
     # --- answers
@@ -364,6 +357,14 @@ class Reads(GroupTable[ReadGroup]):
                     self.repair.queue(node, pairs, group.stamp)
 
 
+def _size(records: list[bytes | None]) -> int:
+    total = 0
+    for record in records:
+        if record is not None:
+            total += len(record)
+    return total
+
+
 def _absent(records: list[bytes | None]) -> list[int]:
     return [index for index, record in enumerate(records) if record is None]
 
@@ -376,7 +377,7 @@ def _missing_pairs(group: ReadGroup, node: str, indexes: Sequence[int]) -> list[
     held, unread = group.differing.get(node, {}), group.unread.get(node, ())
     pairs: list[bytes] = []
     for index in indexes:
-        joined = group.records[index]
-        if joined is not None and index not in unread and joined != held.get(index, group.ours[index]):
-            pairs += (group.keys[index], joined)
+        merged = group.records[index]
+        if merged is not None and index not in unread and merged != held.get(index, group.ours[index]):
+            pairs += (group.keys[index], merged)
     return pairs

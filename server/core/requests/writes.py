@@ -5,11 +5,11 @@ to the other owners of the key in the same turn. It counts its own acknowledgeme
 only at the end of the turn. That is safe: every reply leaves after the commit (commit, then speak). An owner stores a
 group as one batch, so one message acknowledges the whole group.
 
-Covered writes. Owner A relays a plain write to the coordinator C, and W is 2. C sends its STORE to all owners, A
-included. That STORE proves to A that C has the write on disk. When A has stored the record too, two replicas have it,
-and A answers its own client. So C need not send A a reply to the relay: C only tells A, with COVERED, which commands
-the STORE answers. The quorum is the same (two distinct replicas on disk), but A counts it instead of C. That saves most
-writes a message and a network hop.
+Covered writes. Suppose that owner A relays a plain write (its reply is +OK) to the coordinator C, and W is 2. C sends
+the record to all owners, A included. C commits before it sends, so this message proves to A that C has the write on
+disk. When A has stored the record, too, two replicas have it, and A can answer its client. So C sends no reply to the
+relay. It sends COVERED before the record, which tells A which commands the record answers. The quorum is the same (two
+distinct replicas on disk), but A counts it instead of C. That saves most writes a message and a network hop.
 
 Sloppy quorum (section 4.6). If an owner is not live, the next live fallback of the preference list stands in for it.
 The stand-in stores the record and a hint, and its acknowledgement counts as the owner's. A stand-in is chosen when the
@@ -28,13 +28,14 @@ An owner with a full disk still answers reads. If a stand-in had voted for it, a
 could miss the write. That is why no stand-in votes for it while the other owners are enough.
 
 A group stays in the table until each owner has confirmed it or a hint is kept for that owner, even after its waiters
-have been answered. If no waiter needs the acknowledgement, the record travels in a KEEP message instead of a STORE. An
-owner confirms many KEEP messages together, in one KEPT message, with its next tick.
+have been answered. If all writes of a group are covered, it has no waiters here, and its acknowledgements may come
+late. Then the records travel in a KEEP message instead of a STORE. An owner confirms all KEEP messages that it has
+received since its last tick together, in one KEPT message.
 
 Large records. A large record travels in pieces (protocol/pieces.py). It has a group of its own, so that the other
 writes of the turn do not wait for its last piece. If too many large messages to one owner are queued, and the other
-owners are enough for W, a hint for that owner takes the place of the record. Hint replay (hint_replay.py) sends the
-record later, as fast as the owner reads.
+owners are enough for W, the record is not sent to that owner; a hint is kept for it (see the table). Hint replay
+(repair/hint_replay.py) sends the record later, as fast as the owner reads.
 
 Errors (P5). If fewer than W replicas can be reached, nothing is written, and the error says so. If replicas are lost
 after the write was sent, the error says that the write may survive.
@@ -176,6 +177,7 @@ class Writes(GroupTable[WriteGroup]):
         return plan.owned and peer in plan.peers and peer not in plan.absent and not plan.rows
 
     def _launch(self, group: WriteGroup) -> None:
+        """Counts this node's own vote, sends the group to its owners and stand-ins, and enters it in the table."""
         state, plan = self._state, group.plan
         if not group.payload:
             return  # each of its writes was refused or has a group of its own
