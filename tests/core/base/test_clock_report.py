@@ -1,4 +1,4 @@
-"""Which clocks the status calls off, from what each node read between a question and its answer."""
+"""Which clocks the status reports as wrong, given what each node read between a question and its answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The list of hints, against a dictionary: what is kept, confirmed, given up, and found again after a restart."""
+"""The list of hints, checked against a dictionary: kept, confirmed, expired, and loaded again after a restart."""
 
 from __future__ import annotations
 

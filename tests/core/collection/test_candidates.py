@@ -1,4 +1,4 @@
-"""The queue of keys that may be worth collecting."""
+"""The queue of keys whose records may be collected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a replica tells of a group of reads, key by key."""
+"""How a replica answers a read group, key by key."""
 
 from __future__ import annotations
 

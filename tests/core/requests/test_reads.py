@@ -1,6 +1,6 @@
-"""A group of reads: whose votes count for which key, and what each asker gets.
+"""Quorum reads: which replica's vote counts for which key, and what each client gets.
 
-Member 1 coordinates; members 2 and 3 are played by the tests, which send what replicas would.
+Member 1 coordinates. The tests play members 2 and 3: they send what these replicas would send.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TWO, THREE = member(2).id, member(3).id
 
 
 class Group:
-    """A coordinator that four keys are read from in one pipeline; `damaged` are places whose record it cannot read."""
+    """A pipeline that reads four keys from a coordinator, which cannot read its records at the indexes `damaged`."""
 
     def __init__(self, damaged: tuple[int, ...] = (), comparing: bool = True) -> None:
         self.node = node = make_node(3, Config(engine="memory"))
@@ -45,11 +45,11 @@ class Group:
         self.number = int(self.asked[TWO][0][2])
 
     def tell(self, peer: str, kind: bytes, number: int, *items: bytes) -> None:
-        """A message of a peer."""
+        """Receives a message of `peer`."""
         self.node.receive(peer, [kind, b"0", b"%d" % number, *items], 0)
 
     def turn(self) -> dict[str, list[list[Any]]]:
-        """Ends the turn: the reads' messages by peer."""
+        """Ends the turn. Returns the READ and COMPARE messages, by peer."""
         outbox = finish_turn(self.node)
         reader = Reader()
         for session, data in outbox.replies:
@@ -63,14 +63,14 @@ class Group:
         }
 
     def answered(self, peer: str, *message: bytes) -> list[Any]:
-        """The replies so far, once a peer has answered with kind, item, …"""
+        """Receives an answer of `peer` (kind, item, …), and returns all replies so far."""
         self.tell(peer, message[0], self.number, *message[1:])
         self.turn()
         return [reply if isinstance(reply, bytes) else str(reply)[:15] for reply in self.replies]
 
 
 def messages_in(data: bytes) -> list[list[Any]]:
-    """What a turn says to a peer."""
+    """Decodes the messages of a turn to one peer."""
     reader = FrameReader(1 << 20)
     reader.feed(data)
     found = []
