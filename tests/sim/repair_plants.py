@@ -44,7 +44,7 @@ def _confirm_at_send(patch: Patch) -> None:
 
 
 def _acknowledge_a_hint_unwritten(patch: Patch) -> None:
-    patch(replica, "stand_in", lambda state, owner, pairs: None)
+    patch(replica, "store_as_stand_in", lambda state, owner, pairs: None)
 
 
 def _deliver_nothing(patch: Patch) -> None:

@@ -115,7 +115,7 @@ def test_what_it_does_not_hold_is_no_vote() -> None:
     assert world.run_until(5000, lambda: all(operation.reply == b"OK" for operation in written))
     n3.start()
     for host in (n1, n2):
-        host.running.state.hints.forget_all()
+        host.running.state.hints.drop_all()
     _lose_disk_but(world, n1)
     assert n1.running.state.lacks_records
     for host in (n1, n3):

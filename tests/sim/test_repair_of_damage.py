@@ -144,7 +144,7 @@ def test_a_range_that_cannot_be_read_does_not_hold_up_what_lies_behind_it() -> N
         storage_key_of(key): versions.supersede(world.stored(n2, key), b"actor--x", 1 << 59, b"newer")
         for key in KEYS[::3]
     }
-    n3.running.state.records.absorb([item for pair in newer.items() for item in pair])
+    n3.running.state.records.merge_all([item for pair in newer.items() for item in pair])
     ended = wait(world, n2, ask(world, n2, "DYN.REPAIR", "START"))
     assert (ended["state"], ended["error"]) == ("done", "")
     for key in KEYS:

@@ -206,7 +206,7 @@ class Membership:
     def _clear(self) -> Steps:
         """Deletes all records from before this node left, then adopts the layout that was offered last."""
         records = self._state.records
-        self._state.hints.forget_all()
+        self._state.hints.drop_all()
         while True:
             try:
                 pairs = records.page(b"", RECORDS_END, _CLEARED_KEYS)
@@ -351,7 +351,7 @@ class Membership:
 
     def in_flight(self) -> bool:
         """Whether requests that began before the present layout was adopted are still in flight."""
-        return any(table.began_before(self._adopted_number) for table in self._tables)
+        return any(table.has_group_before(self._adopted_number) for table in self._tables)
 
     def is_down(self, member: str) -> bool:
         """Whether a member is down, and this process has watched it for more than `DOWN_MS`."""

@@ -27,7 +27,7 @@ from server.core.base.state import State
 from server.core.messages import record_questions as questions
 from server.core.messages.record_questions import UNREADABLE, Hashes, Listing
 from server.core.records.gaps import read_stretch
-from server.core.records.records import Records, may_go_on
+from server.core.records.records import Records, may_have_more
 from server.core.records.trees import Span
 from server.core.records.versions import DamagedRecord
 from server.core.work.background import BATCH_KEYS, Background
@@ -62,7 +62,7 @@ def read_page(records: Records, ranges: Sequence[Range]) -> Page:
                 return Page(pairs, pairs[-1][0]) if pairs else Page([], b"", stretch.end)
             pairs += stretch.pairs
             size = sum([len(record) for _, record in pairs])
-            if may_go_on(pairs, BATCH_KEYS, PAGE_BYTES):
+            if may_have_more(pairs, BATCH_KEYS, PAGE_BYTES):
                 return Page(pairs, pairs[-1][0])
             start = stretch.end
     return Page(pairs, b"")
@@ -87,7 +87,7 @@ def rest_of(ranges: Sequence[Range], cut: bytes) -> list[Range]:
 def absorb(records: Records, key: bytes, record: bytes) -> bool:
     """Merges `record` into the stored one; True if that changed it. Raises DamagedRecord."""
     old = records.get(key)
-    records.absorb([key, record])
+    records.merge_all([key, record])
     return records.get(key) is not old
 
 

@@ -66,7 +66,7 @@ class HintReplay:
             self._review_due = self._review_due or any(
                 owner not in self._state.members for owner in self._state.hints.owners()
             )
-            self._state.hints.forget_touches(now_ms - TOUCHES_KEPT_MS)
+            self._state.hints.forget_changes(now_ms - TOUCHES_KEPT_MS)
 
         if self._review_due and not self._reviewing and self._state.layout is not None:
             self._reviewing = True
@@ -116,7 +116,7 @@ class HintReplay:
         others = [keeper for keeper in keepers if keeper != state.id]
         partition = layout.partition_of(int.from_bytes(storage_key[:2], "big"))
         if owner not in keepers:
-            state.hints.change_hands(owner, storage_key, others, state.now_ms, not owned)
+            state.hints.reassign(owner, storage_key, others, state.now_ms, not owned)
         elif not owned and before is not None and before.keepers(partition) != keepers:
             for keeper in others:
                 state.hints.keep(keeper, [storage_key], state.time_ms, state.now_ms, True)
@@ -134,7 +134,7 @@ class HintReplay:
             if state.hints.oldest_ms(owner) < limit_ms:
                 for storage_key in state.hints.older_than(owner, limit_ms, BATCH_KEYS):
                     if state.owns(storage_key):
-                        state.hints.give_up(owner, storage_key, now_ms)
+                        state.hints.expire(owner, storage_key, now_ms)
 
     def _replay(self, owner: str) -> Steps:
         """Delivers the hints of one owner until there are none, it confirms nothing, or the rest is damaged here."""

@@ -142,7 +142,7 @@ class Mending:
                 yield self._background.pause(AGAIN_MS)
         self._running = False
         yield self._background.pause(0)  # what was mended is committed by then
-        self._state.records.rescan_spoilt()
+        self._state.records.rescan_uncounted()
         return None
 
     def _mend(self, keys: list[bytes]) -> Generator[Step, Any, bool]:

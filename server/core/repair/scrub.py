@@ -59,7 +59,7 @@ class Scrub:
 
     def _round(self) -> Generator[Step, Any, None]:
         state = self._state
-        state.records.rescan_spoilt()
+        state.records.rescan_uncounted()
         pages = state.records.keys // BATCH_KEYS + 1
         pause_ms = min(PAUSE_MS_MAX, state.config.scrub_interval_ms // pages * 9 // 10)
         yield from self.walk(0, SLOTS, pause_ms)
@@ -117,7 +117,7 @@ class Scrub:
         elif route.coordinator is None:
             long = versions.clock_entries(record) > state.config.clock_entries_max
             if long or versions.is_dead(record, state.time_ms):
-                self._collection.notice(key, 0)
+                self._collection.add_candidate(key, 0)
 
     def _around_damage(self, start: bytes, end: bytes) -> Generator[Step, Any, int]:
         """Reads a range of one partition that the engine refuses, by the keys that other owners have in it.
