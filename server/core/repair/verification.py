@@ -96,7 +96,7 @@ class Verification:
             yield self._background.pause(POLL_MS)
             if len(self._mending) != waiting:
                 waiting, since_ms = len(self._mending), state.now_ms
-        run.mended, run.lost = self._mending.drain_counts()
+        run.mended, run.lost = self._mending.take_counts()
         run.state = DONE
         return None
 
