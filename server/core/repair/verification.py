@@ -8,7 +8,7 @@ that takes some hundredths of a core, and waits until the damaged records that i
 
     VERIFY epoch run partition …     begins the run unless it is there; answers its progress as JSON
 
-A run that nobody asks about any more is forgotten once `_RUNS_MAX` later ones have begun.
+A run is forgotten once `_RUNS_MAX` later ones have begun, so an abandoned one does not stay.
 """
 
 from __future__ import annotations
