@@ -127,7 +127,7 @@ def _follow(target: Target, client: Client, epoch: int, as_document: bool) -> No
             elif not leaving:
                 return
             else:
-                shown.show(keys, keys, f"{' '.join(leaving)} lets go of what has moved")
+                shown.show(keys, keys, f"{' '.join(leaving)} deletes what has moved")
             follower.pause()
 
 

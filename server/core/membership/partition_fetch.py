@@ -1,7 +1,7 @@
 """What this node fetches of some partitions under one layout, and which of their owners each partition already equals.
 
-Two procedures fetch partitions: a new owner does (transfers.py), and a node that lost its disk (filling.py). They differ
-in which partitions they fetch, and in which owners they fetch them from. The rest is the same, and stands here.
+A new owner fetches partitions (transfers.py), and so does a node that lost its disk (filling.py). The two differ in which
+partitions they fetch, and from which owners. The rest is the same, and is in this module.
 
 A partition is complete here by this table; `owners` are those that it is fetched from:
 
@@ -53,8 +53,10 @@ class PartitionFetch:
         is_down: Callable[[str], bool],
         exchanged: Callable[[], None] = lambda: None,
     ) -> None:
-        """`owners` names the nodes that a partition is fetched from, this node excluded. `exchanged` is called after each
-        exchange, whether it succeeded or not."""
+        """`owners` names the nodes that a partition is fetched from, without this node.
+
+        `is_down` says whether a member is down. `exchanged` is called after each exchange, whether it succeeded or not.
+        """
         self._state = state
         self._questions = questions
         self._background = background

@@ -2,7 +2,7 @@
 
 The idea. The node that runs a task (tasks.py) gives each partition to one of its live owners, a few partitions at a time,
 because an owner can compare its own tree. It asks the same question until the job is done. The question starts the job,
-reads its progress and keeps it alive: a job ends by itself if nobody asks about it, and begins anew if its node
+reads its progress and keeps it alive: a job ends by itself if no task asks about it, and begins anew if its node
 restarted.
 
 The owner exchanges with each of the other owners in turn. A record that it got from one of them is new to those that it
@@ -23,7 +23,7 @@ from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Questions
 
 JOBS_MAX = 4
-SILENCE_MS = 10_000  # a job ends if nobody has asked about it for so long
+SILENCE_MS = 10_000  # a job ends if no task has asked about it for so long
 _ROUNDS_MAX = 3
 _POLL_MS = 1000
 
@@ -85,7 +85,7 @@ class RepairJobs:
         return [job.document()]
 
     def _watch(self, name: str, job: _Job) -> Steps:
-        """Ends a job once nobody has asked about it for `SILENCE_MS`."""
+        """Ends a job once no task has asked about it for `SILENCE_MS`."""
         while self._jobs.get(name) is job:
             yield self._background.pause(_POLL_MS)
             if self._state.now_ms - job.asked_ms > SILENCE_MS:

@@ -8,7 +8,7 @@ that takes some hundredths of a core, and waits until the damaged records that i
 
     VERIFY epoch run partition …     begins the run unless it is there; answers its progress as JSON
 
-A run that nobody asks about any more is forgotten once `_RUNS_MAX` later ones have begun.
+A run is forgotten once `_RUNS_MAX` later ones have begun, so an abandoned one does not stay.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Verification:
             yield self._background.pause(POLL_MS)
             if len(self._mending) != waiting:
                 waiting, since_ms = len(self._mending), state.now_ms
-        run.mended, run.lost = self._mending.drain_counts()
+        run.mended, run.lost = self._mending.take_counts()
         run.state = DONE
         return None
 
