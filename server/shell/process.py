@@ -26,6 +26,7 @@ from typing import Any
 import uvloop
 
 from server.core.base.config import Config, ConfigError
+from server.core.base.state import DAMAGED, SET_BACK
 from server.core.node import Node
 from server.core.records.versions import ACTOR_BYTES, DamagedRecord
 from server.core.ring.addresses import is_wildcard
@@ -43,6 +44,10 @@ from server.storage.engine import Engine, StorageDamaged, StorageError, StorageF
 from server.storage.engines import open_engine
 
 log = logging.getLogger("dyn")
+_WHY = {
+    SET_BACK: "this node came back with an older copy of its directory, which lacks what it had told the other members",
+    DAMAGED: "this node could not read all of its store, and the other owners hold everything",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -83,11 +88,12 @@ def _run(options: argparse.Namespace) -> int:
     try:
         refuse_stranger(make_node(member, engine, config), options.dir)
         remember(options.dir, member, place, remembered)
-        aside = ""
-        while (status := _live(member, place, engine, config, options, aside)) == REBUILD:
+        status, reason = _live(member, place, engine, config, options, "")
+        while status == REBUILD:
             _close(engine)
-            aside = _set_back(options.dir / "data")
+            aside = _set_aside(options.dir / "data", reason)
             engine = _open(config, options.dir, files)
+            status, reason = _live(member, place, engine, config, options, aside)
         return status
     finally:
         _close(engine)
@@ -134,16 +140,12 @@ def _begin_anew(data: Path, address: str) -> None:
         log.warning("the store is now %s: delete it once the node is whole again", aside)
 
 
-def _set_back(data: Path) -> str:
-    """The store is an older copy, and the cluster has forgotten since what was deleted: moves it away, and answers where
-    to. Raises DirectoryError."""
-    aside = put_aside(data, "set-back")
-    name = aside.name if aside is not None else ""
-    log.critical(
-        "this node came back with an older copy of its directory, which lacks what it had told the other members: the "
-        "store is now %s, and the others fill an empty one; delete it once the node is whole again", aside
-    )  # fmt: skip
-    return name
+def _set_aside(data: Path, reason: str) -> str:
+    """Moves the store away for `reason`, SET_BACK or DAMAGED; answers its name now. Raises DirectoryError."""
+    aside = put_aside(data, reason)
+    log.critical("%s: the store is now %s, and the other owners fill an empty one; delete it once this node is whole",
+                 _WHY[reason], aside)  # fmt: skip
+    return aside.name if aside is not None else ""
 
 
 def _family(host: str) -> socket.AddressFamily:
@@ -248,9 +250,11 @@ def refuse_stranger(node: Node, directory: Path) -> None:
     )
 
 
-def _live(member: Member, place: Place, engine: Engine, config: Config, options: argparse.Namespace, aside: str) -> int:
+def _live(
+    member: Member, place: Place, engine: Engine, config: Config, options: argparse.Namespace, aside: str
+) -> tuple[int, str]:
     """The lives of the node on its present store, which begins empty if another one was set `aside`: another life begins
-    when its disk was full. Answers the exit status, or REBUILD if the store is to be set aside."""
+    when its disk was full. Answers the exit status, or REBUILD and why the store is to be set aside."""
     refuses = False
     while True:
         node = make_node(member, engine, config)
@@ -258,7 +262,7 @@ def _live(member: Member, place: Place, engine: Engine, config: Config, options:
             node.services.lives.set_aside(aside)
         status = uvloop.run(_serve(node, place, engine, config, options.dir, options.join, refuses))
         if status != RESTART:
-            return status
+            return status, node.state.rebuild_reason
         refuses = not _reopened(engine, config, options.dir)
 
 

@@ -53,7 +53,7 @@ class Turn:
         services = context.services
         if self._clients.is_stopping and services.shutdown.over:
             self._life.end(0)
-        if services.lives.needs_rebuild:
+        if node.state.rebuild_reason:
             self._life.end(REBUILD)
         if services.addresses.searches:
             self._finding.search(services.addresses.drain_searches())

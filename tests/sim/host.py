@@ -269,16 +269,17 @@ class Host(WallClock):
                 self._set_timer(life)
         if self.node is not None:
             self.links.follow(self.node.state.layout)
-        if self.node is not None and self.node.services.lives.needs_rebuild:
+        if self.node is not None and self.node.state.rebuild_reason:
             self._begin_anew()
 
     def _begin_anew(self) -> None:
         """The store is set aside, and the process goes on with an empty one (server/shell/process.py)."""
-        self.trace(f"{self.member.name} sets its store aside")
+        reason = self.running.state.rebuild_reason
+        self.trace(f"{self.member.name} sets its store aside: {reason}")
         self.kill()
         self.on_set_aside(self)
         self.start()
-        self.running.services.lives.set_aside("data.set-back-1")
+        self.running.services.lives.set_aside(f"data.{reason}-1")
 
     def finish_turn(self, outbox: Outbox) -> None:
         """Commit, then speak."""

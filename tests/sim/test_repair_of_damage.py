@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from server.core.base.config import Config
+from server.core.membership import rebuild
 from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.core.ring.layout import SETTLED
@@ -73,7 +74,8 @@ def test_a_repair_finds_and_mends_what_nobody_has_read(how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["record", "block", "sorted file"])
-def test_a_scrub_after_the_repair_finds_nothing(how: str) -> None:
+def test_a_scrub_after_the_repair_finds_nothing(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rebuild, "HOLD_MS", 1 << 40)  # no store is set aside meanwhile
     world = _world(SCRUBBING)
     _damage(world, how)
     wait(world, world.hosts[1], ask(world, world.hosts[0], "DYN.REPAIR", "START"))

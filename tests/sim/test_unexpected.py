@@ -108,6 +108,7 @@ TRIGGERS: dict[str, Callable[[World, Host], None]] = {
     "transfer samples": _nothing,
     "anti-entropy": _nothing,
     "scrub": _nothing,
+    "rebuild": _nothing,
     "hint review": _review,
     "hint replay": _owe,
     "filling": _nothing,

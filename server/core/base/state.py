@@ -30,6 +30,7 @@ from server.core.ring.layout import Layout, Member
 
 SLOT_BITS = 14
 Item = bytes | int | str | Sequence[bytes]
+SET_BACK, DAMAGED = "set-back", "damaged"  # reasons to set a store aside, see lives.py and rebuild.py
 
 
 class State:
@@ -77,6 +78,7 @@ class State:
     # Flags
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
     cleanup_due = True  # there may be records here that this node does not keep (cleanup.py)
+    rebuild_reason = ""  # why the process is to set this store aside and begin an empty one: SET_BACK, DAMAGED, or not
     held_for_time = False  # commands of clients or relays wait for cluster time
 
     def __init__(

@@ -5,6 +5,7 @@ views.py            which layout each peer has, and when this node sends it ours
 addresses.py        the addresses of this node and of the others, for when those in the layout lead nowhere
 copies.py           two processes with one node id, because a data directory was copied
 lives.py            how far each store had got, so that a directory that was set back to an older copy is detected
+rebuild.py          replaces a store that has an unreadable block by an empty one, which the other owners fill
 staging.py          the changes that operators have staged for the next layout
 steward.py          coordinates a change of the layout: moves it from phase to phase
 transfers.py        a new owner fetches its partitions

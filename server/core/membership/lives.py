@@ -41,7 +41,7 @@ from collections.abc import Sequence
 
 from server.core.base.errors import has_gone_back
 from server.core.base.room import FOR_NOTHING
-from server.core.base.state import State
+from server.core.base.state import SET_BACK, State
 
 MARK_MS = 1000  # from one mark of this store to the next
 SAVE_MS = 5000  # from one write of the marks of other members to the next
@@ -106,7 +106,6 @@ class Lives:
         self.refusers: dict[str, str] = {}  # by member that refuses us because our store was set back: its error text
         self._alone_ms = 0  # since when all refusals have said that no other member is missing
         self._has_gone_back = False  # this store was set back, and with it what it remembers of other members
-        self.needs_rebuild = False  # the process is to set this store aside and begin an empty one
         self._aside = _decode_aside(records.document(_ASIDE))
 
     # --- our own lives
@@ -132,7 +131,7 @@ class Lives:
                 self._mark(now_ms)
             if self._has_unsaved_peers and now_ms - self._saved_ms >= SAVE_MS:
                 self._save_peers(now_ms)
-        closes = bool(self.refusers) and not self.needs_rebuild
+        closes = bool(self.refusers) and not self._state.rebuild_reason
         if closes and not self._is_closed:
             self._state.refuse_clients(has_gone_back(state.member.name))
         elif self._is_closed and not closes:
@@ -172,10 +171,11 @@ class Lives:
             self._alone_ms = now_ms
         self.refusers[peer] = text
         self._has_gone_back = True
-        self.needs_rebuild |= now_ms - self._alone_ms >= HOLD_MS
+        if now_ms - self._alone_ms >= HOLD_MS:
+            self._state.rebuild_reason = SET_BACK
 
     def set_aside(self, name: str) -> None:
-        """Notes that this store is new: the one before was set back, and lies in a directory of that name."""
+        """Notes that this store is new: the one before was set aside, and lies in a directory of that name."""
         self._aside = (name, self._state.wall_ms)
         self._state.records.put_document(_ASIDE, json.dumps(self._aside).encode())
 

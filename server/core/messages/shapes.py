@@ -161,7 +161,8 @@ FILLING = fields({"state": TASK_STATE, "task": text, "started_ms": TIME_MS, "nod
 STATUS = fields(
     {"keys": COUNT, "hints_held": COUNT, "behind": BEHIND},
     {
-        "damaged": COUNT, "mended": COUNT, "lost": COUNT, "unreadable": COUNT, "disk_full": truth, "disk_room": integer(2),
+        "damaged": COUNT, "mended": COUNT, "lost": COUNT, "unreadable": COUNT, "rebuild": text, "disk_full": truth,
+        "disk_room": integer(2),
         "transfer": nothing_or(TRANSFER), "to_let_go": COUNT, "copies": mapped(node_id, listed(text)),
         "wall_ms": TIME_MS, "gone_back": listed(node_id), "taken_back": listed(node_id), "aside": text,
         "filling": nothing_or(FILLED), "failing": mapped(text, fields({"errors": COUNT, "error": text})),

@@ -43,6 +43,7 @@ def own_status(services: Services) -> bytes:
     return encode({"keys": state.records.live, "hints_held": state.hints.total, "behind": state.hints.dropped_hints,
                    "damaged": len(services.mending), "mended": state.statistics.records_mended,
                    "lost": state.statistics.records_lost, "unreadable": len(state.records.unreadable),
+                   "rebuild": services.rebuild.waits_for,
                    "disk_full": state.disk_full,
                    "disk_room": state.room,
                    "transfer": services.transfers.document(), "to_let_go": services.cleanup.remaining(),
@@ -226,8 +227,9 @@ def damage(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
         if told.get("unreadable"):
             remarks.append(
                 f"{member.name} cannot read all of its store ({told['unreadable']} of {SLOTS} slots are hit): other owners "
-                "serve what lay there and it is mended, but the node will refuse writes once its store is compacted; start "
-                "it once with `dyn node start --dir DIR --rebuild`: the others fill it"
+                "serve what lay there and it is mended, but the node refuses writes once its store is compacted. It begins "
+                f"an empty store by itself, which the others fill{_after(told.get('rebuild', ''))}; `dyn node start --dir "
+                "DIR --rebuild` does that at once"
             )
         if told.get("lost"):
             remarks.append(
@@ -235,6 +237,10 @@ def damage(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
                 "copy; look at its disk, and restore them from a backup"
             )
     return remarks
+
+
+def _after(waits_for: str) -> str:
+    return f", and waits for {waits_for}" if waits_for else ", after a repair"
 
 
 # --- changes of members

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from server.core.base.state import DAMAGED
 from server.core.membership.addresses import ELSEWHERE, REFUSED, SILENT, STOPPED, UNREACHABLE, UNRESOLVED
 from server.core.operators.documents import Document, by_name
 from server.core.ring.addresses import shown_address
@@ -82,13 +83,17 @@ def set_back(layout: Layout, told_by: Mapping[str, Document], is_refused: bool) 
 
 
 def set_aside(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
-    """Which nodes have set such a copy aside lately."""
-    return [
-        f"{member.name} came back with an older copy of its directory: that is now {told_by[member.id]['aside']} "
-        f"there, and {member.name} began empty and is filled by the others"
-        for member in by_name(layout)
-        if told_by.get(member.id, {}).get("aside")
-    ]
+    """Which nodes have set a store aside lately, and why: the reason is part of the store's name."""
+    remarks = []
+    for member in by_name(layout):
+        aside = told_by.get(member.id, {}).get("aside")
+        if aside:
+            is_damaged = DAMAGED in aside
+            why = "could not read all of its store" if is_damaged else "came back with an older copy of its directory"
+            remarks.append(
+                f"{member.name} {why}: that is now {aside} there, and {member.name} began empty and was filled"
+            )
+    return remarks
 
 
 def copies(services: Services, layout: Layout, told_by: Mapping[str, Document]) -> list[str]:

@@ -94,6 +94,8 @@ class Verification:
             yield self._background.pause(POLL_MS)
             if len(self._mending) != waiting:
                 waiting, since_ms = len(self._mending), state.now_ms
+        for slot in list(state.records.unreadable):  # some can be read again, now that all is mended
+            yield from self._scrub.walk(slot, slot + 1, VERIFIED_MS, VERIFIED_KEYS, paced=False)
         run.mended, run.lost = self._mending.take_counts()
         run.state = DONE
         return None

@@ -31,6 +31,7 @@ from server.core.membership.copies import Copies
 from server.core.membership.filling import Filling
 from server.core.membership.lives import Lives
 from server.core.membership.membership import Membership
+from server.core.membership.rebuild import Rebuild
 from server.core.membership.shutdown import Shutdown
 from server.core.membership.staging import Staging
 from server.core.membership.steward import Steward
@@ -96,6 +97,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer]) -> Services:
     transfers = Transfers(state, questions, background, membership)
     filling = Filling(state, questions, background, membership)
     shutdown = Shutdown(state, questions, background)
+    tasks = RepairTasks(state, questions, background, (transfers.tasks, filling.tasks))
     layout_listeners += [filling.review, hint_replay.review, shutdown.serve]
     return Services(
         state=state, process=Process(), clients=Clients(state), clock_report=ClockReport(state),
@@ -105,7 +107,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer]) -> Services:
         verification=Verification(state, background, scrub, mending),
         anti_entropy=AntiEntropy(state, questions, background),
         jobs=RepairJobs(state, questions, background),
-        tasks=RepairTasks(state, questions, background, (transfers.tasks, filling.tasks)),
+        tasks=tasks, rebuild=Rebuild(state, questions, background, mending, tasks, lives),
         membership=membership, copies=copies, lives=lives, transfers=transfers, filling=filling, shutdown=shutdown,
         staging=Staging(state, computing),
         addresses=Addresses(state, membership, copies, lives),

@@ -21,6 +21,7 @@ from server.core.membership.copies import Copies
 from server.core.membership.filling import Filling
 from server.core.membership.lives import Lives
 from server.core.membership.membership import Membership
+from server.core.membership.rebuild import Rebuild
 from server.core.membership.shutdown import Shutdown
 from server.core.membership.staging import Staging
 from server.core.membership.steward import Steward
@@ -71,6 +72,7 @@ class Services:
     hint_replay: HintReplay
     jobs: RepairJobs
     tasks: RepairTasks
+    rebuild: Rebuild
     # Members and layouts
     membership: Membership
     staging: Staging

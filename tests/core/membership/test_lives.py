@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from server.core.base.state import SET_BACK
 from server.core.membership.lives import HOLD_MS, LIVES_MAX, MARK_MS, SAVE_MS, Life
 from server.core.records.records import META, storage_key_of
 from server.core.records.versions import supersede
@@ -113,7 +114,7 @@ def test_a_node_believes_only_what_its_own_store_bears_out() -> None:
         machine.node.services.addresses.heard_refusal(
             "n2", f"-SETBACK {life} 999999 {others} it is older", machine.now_ms
         )
-        assert not lives.needs_rebuild
+        assert not lives._state.rebuild_reason
     machine.now_ms += 1
     machine.node.services.addresses.heard_refusal("n2", f"-SETBACK {life} 999999 0 it is older", machine.now_ms)
-    assert lives.needs_rebuild
+    assert lives._state.rebuild_reason == SET_BACK

@@ -114,7 +114,7 @@ def _damaged(value: Any) -> Iterator[Any]:
 OPTIONAL = {
     "unreadable", "gone_back", "taken_back", "aside", "filling", "failing", "internal_errors", "scrub",
     "damaged", "mended", "lost", "disk_full", "disk_room", "transfer", "to_let_go", "copies", "wall_ms", "eta_s", "n3",
-    "c1", "weight",
+    "c1", "weight", "rebuild",
 }  # fmt: skip
 NULLABLE = {"eta_s", "filling", "transfer"}
 TASK = {
@@ -131,7 +131,8 @@ DOCUMENTS: dict[bytes, Any] = {
     b"STATUS": {
         "keys": 5, "hints_held": 0, "behind": {"n3": 4}, "damaged": 0, "mended": 0, "lost": 0, "disk_full": False,
         "disk_room": 0, "transfer": TRANSFER, "to_let_go": 0, "copies": {"n3": ["127.0.0.1:9"]},
-        "wall_ms": 1_800_000_000_000, "unreadable": 2, "gone_back": ["n3"], "taken_back": [], "aside": "data.set-back-1",
+        "wall_ms": 1_800_000_000_000, "unreadable": 2, "rebuild": "room on its disk", "gone_back": ["n3"],
+        "taken_back": [], "aside": "data.set-back-1",
         "filling": {**dict.fromkeys(("partitions", "partitions_done", "keys", "keys_done", "percent", "bytes_sent"), 7),
                     "eta_s": 1.5},
         "failing": {"scrub": {"errors": 1, "error": "ERR damaged"}}, "internal_errors": 0,

@@ -1,0 +1,135 @@
+"""Rebuild: a node whose store has a block that cannot be read begins an empty store, which the other owners fill.
+
+Theory. Mending stores a sound copy of every record of a damaged block (mending.py), but the block stays in its file. The
+next compaction of that file meets it, and from then on RocksDB refuses all writes. Only a new store is free of it. An
+operator would run `dyn repair` and then `dyn node start --rebuild`. This node does the same by itself, if that can lose no
+record:
+
+    condition                                                why
+    all other members are up, and say that they are whole:   for a while theirs are the only copies
+      not being filled, without records to be mended, not
+      set back to an older copy
+    none of them with a smaller id has such a block, too     one node at a time
+    this node holds no hints                                 a hint may be the second copy of a write
+    this node is not being filled, and mends nothing         it must be done first
+    the layout is settled                                    a change of members counts on this node's copies
+    W is 2 or more                                           else a write may be on this node alone
+    no store of this node was set aside within a day         a disk that fails again and again needs an operator
+    all that has been true for `HOLD_MS`                     a failure is noticed by then
+    a repair of all that this node owns has then ended well  what can be read here, others have, too
+
+Then the process sets the store aside and begins an empty one, under a new actor, as it does for a directory that was set
+back (lives.py), and the node fetches everything (filling.py). The status says what it waits for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+from server.core.base.room import FOR_WRITES
+from server.core.base.state import DAMAGED, State
+from server.core.membership.lives import HOLD_MS, Lives
+from server.core.repair.mending import Mending
+from server.core.repair.tasks import DONE, RUNNING, RepairTasks, Task
+from server.core.ring.layout import SETTLED, Layout
+from server.core.work.background import Background
+from server.core.work.procedures import Step, Steps
+from server.core.work.questions import Answers, Questions
+
+POLL_MS = 1000  # from one check of the conditions to the next
+RETRY_MS = 60_000  # from a repair that has failed to the next
+
+
+class Rebuild:
+    """Watches for a store that cannot be read as a whole, and has it set aside when that is safe."""
+
+    def __init__(
+        self,
+        state: State,
+        questions: Questions,
+        background: Background,
+        mending: Mending,
+        tasks: RepairTasks,
+        lives: Lives,
+    ) -> None:
+        self._state = state
+        self._questions = questions
+        self._background = background
+        self._mending = mending
+        self._tasks = tasks
+        self._lives = lives
+        self.waits_for = ""  # why this node does not begin an empty store yet; empty if it need not, or is about to
+        background.run_forever("rebuild", self._watch)
+
+    def _watch(self) -> Steps:
+        """Runs for ever."""
+        since_ms: int | None = None  # since when all conditions have been true
+        task: Task | None = None
+        tried_ms = -RETRY_MS
+        while True:
+            yield self._background.pause(POLL_MS)
+            state = self._state
+            if not state.records.unreadable:
+                self.waits_for, since_ms, task = "", None, None
+                continue
+            self.waits_for = yield from self._obstacle()
+            if self.waits_for:
+                since_ms, task = None, None
+                continue
+            if since_ms is None:
+                since_ms = state.now_ms
+            if state.now_ms - since_ms < HOLD_MS:
+                continue
+            if task is not None and task.state == DONE:
+                state.rebuild_reason = DAMAGED
+            elif (task is None or task.state != RUNNING) and state.now_ms - tried_ms >= RETRY_MS:
+                task, tried_ms = self._tasks.start(self._owned()), state.now_ms
+
+    def _owned(self) -> list[int]:
+        layout = self._state.layout
+        assert layout is not None, "the conditions hold"
+        return [partition for partition in range(layout.partitions) if self._state.id in layout.keepers(partition)]
+
+    def _obstacle(self) -> Generator[Step, Any, str]:
+        """The first condition that is not true, in words; empty if all are."""
+        layout = self._state.layout
+        if layout is None:
+            return "a layout"
+        obstacle = self._obstacle_here(layout)
+        if obstacle:
+            return obstacle
+        others = [member.id for member in layout.members if member.id != self._state.id]
+        answers: Answers = yield self._questions.ask(others, b"STATUS")
+        for node in others:
+            obstacle = self._obstacle_there(node, answers.get(node))
+            if obstacle:
+                return f"{self._state.layout_name(node)}, which {obstacle}"
+        return ""
+
+    def _obstacle_here(self, layout: Layout) -> str:
+        state = self._state
+        conditions = (
+            (layout.phase == SETTLED, "the end of a change of members"),
+            (layout.effective_w > 1, "an operator, as with W=1 it may hold the only copy of a write"),
+            (not self._lives.aside(), "an operator, as it has begun an empty store within a day already"),
+            (state.room == FOR_WRITES, "room on its disk"),
+            (not state.is_filling, "the end of its filling"),
+            (not len(self._mending), "the mending of its damaged records"),
+            (not state.hints.total, "the delivery of its hints"),
+        )
+        return next((words for holds, words in conditions if not holds), "")
+
+    def _obstacle_there(self, node: str, told: Any) -> str:
+        if not told or not self._state.is_usable(node):
+            return "is not up"
+        conditions = (
+            (told.get("filling") is None, "is being filled"),
+            (not told.get("damaged"), "has damaged records"),
+            (not told.get("gone_back"), "refuses a member"),
+            (
+                not told.get("unreadable") or node > self._state.id,
+                "cannot read all of its store either, and comes first",
+            ),
+        )
+        return next((words for holds, words in conditions if not holds), "")
