@@ -2,9 +2,8 @@
 
 Theory. A turn changes memory first and commits at its end. So its reads must see its own writes, which are not in the
 engine yet. One dictionary does that and is also the cache: a write puts its record into the cache and into the batch of
-the turn. The cache (cache.py) drops records only between turns, so an uncommitted record is always found there. If
-records of a read group are not in the cache, they are fetched from the engine in one call, or in several if records are
-large.
+the turn. The cache (cache.py) drops records only between turns, so an uncommitted record is always found there. The
+records of a read group that are not cached are loaded in one call, or in several if they are large.
 
 A record that comes from the engine is verified (P11) before it is used. A damaged record is counted and reported to the
 listeners (listeners.py); reading it raises DamagedRecord until `mend` has stored a sound one in its place
@@ -314,9 +313,7 @@ class Records:
             self.cache.young_bytes += len(record) - len(replaced)
 
     def remove(self, key: bytes) -> None:
-        """Removes the record of a storage key with this turn's batch. The caller must know that this is safe (P7, P8).
-
-        Raises DamagedRecord."""
+        """Removes a record with this turn's batch. The caller knows that this is safe (P7, P8). Raises DamagedRecord."""
         old = self.get(key)
         if old is not None:
             self.changes += 1
