@@ -70,7 +70,7 @@ def _collect_at_once(patch: Patch) -> None:
     def collect_keys(self: Collection, keys: list[bytes]) -> Generator[Any, Any, None]:
         assert self._state.layout is not None
         for ballot in self._ballots(keys, [member.id for member in self._state.layout.members]):
-            yield from self._vote(ballot)
+            yield from self._hold_vote(ballot)
             yield from self._drop(ballot)
 
     patch(Collection, "_collect_keys", collect_keys)
