@@ -1,8 +1,8 @@
-"""Compiles the hot rooms of the code (see server/build.py); all else about the package stands in pyproject.toml.
+"""Compiles the hot modules (see server/build.py). Everything else about the package is in pyproject.toml.
 
-`pip install .` compiles into the package that it installs. In a checkout `make` does it, by `setup.py build_ext
---inplace`: an editable install does not, as sources change. Where it cannot be done (no compiler, no headers of Python)
-it says so, and nodes run the sources.
+`pip install .` compiles into the package that it installs. In a checkout `make` compiles by `setup.py build_ext
+--inplace`; an editable install does not compile, because sources change. If compiling is not possible (no compiler, no
+headers of Python), it says so, and nodes run the sources.
 """
 
 import os
@@ -23,12 +23,12 @@ class CompileBeside(build_ext):
     """Compiles into a folder of its own, beside the sources and not over them."""
 
     def run(self):
-        """Does nothing when the folder is current."""
+        """Compiles unless the folder is current."""
         place = COMPILED if self.inplace else Path(self.build_lib) / COMPILED
         if self.editable_mode or is_current(place):
             return
         shutil.rmtree(place, ignore_errors=True)
-        print("compiling what is hot, for a minute or so", file=sys.stderr)
+        print("compiling the hot modules, which takes about a minute", file=sys.stderr)
         made_of = fingerprint()
         try:
             from mypyc.build import mypycify
@@ -37,24 +37,24 @@ class CompileBeside(build_ext):
                 compiled_sources(), opt_level="2", debug_level="0", group_name="dyn", target_dir=TEMPORARY
             )
             for extension in extensions:
-                extension.extra_compile_args.append("-w")  # looking for what to warn of takes gcc half of its time
+                extension.extra_compile_args.append("-w")  # gcc spends half of its time on warnings
             self.distribution.ext_modules = extensions
             compilation = build_ext(self.distribution)
             compilation.build_lib, compilation.build_temp = str(place), TEMPORARY
-            compilation.parallel = os.cpu_count()  # nearly all of the code is one file; many small ones stand beside it
+            compilation.parallel = os.cpu_count()  # one large file holds nearly all of the code, beside many small ones
             compilation.ensure_finalized()
             compilation.run()
-        except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is: the sources run, too)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 (after any error the sources still run)
             print(f"not compiled, so nodes will run the sources: {error}", file=sys.stderr)
         else:
             (place / "fingerprint").write_text(made_of)
 
 
 class CompiledDistribution(Distribution):
-    """Its wheel is for one Python and one kind of machine."""
+    """A distribution whose wheel is for one Python and one kind of machine."""
 
     def has_ext_modules(self):
-        """There are extension modules, though only `CompileBeside` knows which."""
+        """True: there are extension modules, though only `CompileBeside` knows which."""
         return True
 
 

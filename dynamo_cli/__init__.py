@@ -1,16 +1,19 @@
-"""The `dyn` command: a cluster on this machine, the cluster as its operator sees it, data for shell scripts.
+"""The `dyn` command: runs a cluster on this machine, shows and changes a cluster, reads and writes data for shell scripts.
 
-Read in this order: `app` (entry point, no tracebacks), `commands` (the Typer app), `failures` (exit statuses), `target`
-and `client` (one connection to one node), then the commands:
+Read in this order: `app` (the entry point), `commands` (the Typer app), `failures` (errors and exit statuses), `target`
+and `client` (one connection to one node). Then the commands:
 
 - `data_commands`: get, set, del
-- `layout_commands`: cluster init, cluster status, ring show, ring locate; `layout` makes the first layout, `plain` and
-  `pictures` show documents in a pipe and on a terminal
-- `hints_commands`, `repair_commands`, `task_commands`: the repairs; `following` looks at work that goes on in the
-  cluster, `progress` shows it, `shapes` checks documents
-- `local_commands`: up, down, node start; `cluster_file` (what a directory remembers), `local_cluster` (up and down),
-  `startup` (until it is ready), `processes` (pid files that never lie), `stop_signals`
+- `layout_commands`: cluster init, cluster status, ring show, ring locate. `layout` makes the first layout. `plain` shows
+  documents in a pipe, `pictures` on a terminal.
+- `membership_commands`, `plan_commands`: staged changes of members, their plan (`plan_text`), and its commit
+- `hints_commands`, `repair_commands`, `task_commands`: hints, repairs and tasks. `following` polls work inside the cluster,
+  `progress` shows it, `shapes` checks the documents of nodes.
+- `local_commands`: up, down, node start. `cluster_file` is what a directory stores of its cluster, `local_cluster` starts
+  and stops the nodes, `startup` waits until they are ready, `processes` handles processes and pid files, `stop_signals`
+  handles signals.
 
-`python -m dynamo_cli.pages` writes `man/` and `completions/` from the app. A cluster is only ever reached through its
-wire: the package never imports `server`.
+`options` declares all options and arguments, `output` writes to stdout and stderr, `addresses` parses HOST:PORT. `python
+-m dynamo_cli.pages` writes `man/` and `completions/` from the app (`examples`, `roff`). The package reaches a cluster
+only through its wire: it never imports `server`.
 """

@@ -1,4 +1,4 @@
-"""Where a node listens: `HOST:PORT` on command lines, `redis://HOST:PORT` in `DYN_URL`.
+"""The address of a node: `HOST:PORT` on command lines, `redis://HOST:PORT` in `DYN_URL`.
 
 An IPv6 host stands in brackets, as in URLs: `[::1]:7001`.
 """
@@ -25,7 +25,7 @@ class Address(NamedTuple):
 
 
 def parse_address(text: str) -> Address:
-    """`127.0.0.1:7001`, `node.example:7001` or `[::1]:7001`. Raises WrongUsage that shows `text`."""
+    """Parses `127.0.0.1:7001`, `node.example:7001` or `[::1]:7001`. Raises WrongUsage that shows `text`."""
     host, colon, port = text.rpartition(":")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
@@ -37,14 +37,14 @@ def parse_address(text: str) -> Address:
 
 
 def parse_url(url: str) -> Address:
-    """`redis://HOST[:PORT][/0]`, the form of Redis clients. Raises WrongUsage for any other, and for a password."""
+    """Parses `redis://HOST[:PORT][/0]`, as Redis clients do. Raises WrongUsage for other forms, and for a password."""
     scheme, separator, rest = url.partition("://")
     example = f"for example DYN_URL=redis://{DEFAULT_HOST}:{DEFAULT_PORT}"
     if scheme != "redis" or not separator:
         raise WrongUsage(f"DYN_URL is '{url}', which is not a redis:// address", example)
     authority, _, database = rest.partition("/")
     if "@" in authority:
-        # The URL itself is not shown, for it holds a secret.
+        # The URL itself is not shown, because it holds a secret.
         raise WrongUsage("DYN_URL holds a user or password, which this release cannot send", example)
     if database not in ("", "0"):
         raise WrongUsage(f"DYN_URL is '{url}', but there is only database 0", example)

@@ -1,8 +1,8 @@
 """The entry point of `dyn`.
 
-Theory. Whoever types `dyn` must never see a traceback: not for Ctrl-C, not for a reader that closed the pipe, not for a
-bug. So this module imports next to nothing, sets that up first, and only then loads the commands, whose imports
-take most of the time a command takes.
+A user of `dyn` must never see a traceback: not after Ctrl-C, not if the reader of a pipe has ended, not because of a bug.
+So this module imports almost nothing, installs the handlers for these cases, and only then loads the commands, whose
+imports take most of the time of a command.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import sys
 from types import TracebackType
 
 FAILED = 1
-INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+INTERRUPTED = 130  # 128 + SIGINT, as shells do
 COMPLETE_VARIABLE = "_DYN_COMPLETE"  # set by the scripts in completions/
 
 
 def main() -> None:
-    """Runs the command line and exits. With DYN_DEBUG set, a bug shows its traceback."""
+    """Runs the command line and exits. If DYN_DEBUG is set, a bug shows its traceback."""
     if not os.environ.get("DYN_DEBUG"):
         sys.excepthook = _report_bug
     try:
@@ -26,7 +26,7 @@ def main() -> None:
     except KeyboardInterrupt:
         status = INTERRUPTED
     except BrokenPipeError:
-        # Whatever is left in the buffer has no reader; keep the interpreter from trying again at its end.
+        # The rest of the buffer has no reader. Without this the interpreter would try again to write it at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = FAILED
     except OSError as error:
@@ -43,7 +43,7 @@ def _run() -> int | str | None:
     if COMPLETE_VARIABLE in os.environ:
         from typer.completion import completion_init  # type: ignore[attr-defined]
 
-        completion_init()  # Typer does it by itself only for apps that also install their completion, as ours does not
+        completion_init()  # Typer calls it only for apps that install their own completion, and ours does not
     try:
         get_command(app).main(prog_name="dyn", complete_var=COMPLETE_VARIABLE)
     except SystemExit as ended:
@@ -55,4 +55,4 @@ def _report_bug(kind: type[BaseException], error: BaseException, at: TracebackTy
     if issubclass(kind, KeyboardInterrupt):
         return
     print(f"dyn: a bug in dyn: {kind.__name__}: {error}", file=sys.stderr)
-    print("hint: the same with DYN_DEBUG=1 shows where", file=sys.stderr)
+    print("hint: run the same command with DYN_DEBUG=1 to see where", file=sys.stderr)

@@ -1,9 +1,9 @@
 """A small blocking client: one connection to one node, one command at a time.
 
-Theory. A command-line tool sends a handful of commands and ends, so it needs no pool, no retries and no event loop; it
-needs to be quick to start and exact about failure. The codec is hiredis' (RESP2, the protocol of a connection without
-HELLO). Every failure becomes a `Failure` that names the node. A timeout after a write has been sent is told apart from
-one before: the write may have been stored, and only the user can decide what follows from that.
+A command-line tool sends a few commands and ends. So it needs no pool, no retries and no event loop. It has to start
+quickly and to report failures exactly. The codec is hiredis' (RESP2, the protocol of a connection without HELLO). Every
+failure becomes a `Failure` that names the node. After a write was sent, a timeout means something else than before: the
+write may have been stored, and only the user can decide what to do. The error says so.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from dynamo_cli.failures import Failure, NotReached, Refused
 
 TIMEOUT_S_DEFAULT = 5.0
 READ_BYTES = 64 << 10
-REPLY_BYTES_MAX = 512 << 20  # the longest reply we are ready to hold; Redis' own limit for one string
+REPLY_BYTES_MAX = 512 << 20  # the longest accepted reply; Redis' own limit for one string
 
 # A reply as hiredis gives it: bytes for strings and statuses, int, None, list of replies.
 Reply = bytes | int | None | list[Any]
 
-# What to type after an error reply, by its first word; CONTEXT errors and the like have no better advice than a reread.
+# The hint for an error reply, by its first word.
 _HINTS = {
-    "NOQUORUM": "dyn cluster status shows which nodes are down; --r or --w asks fewer replicas",
+    "NOQUORUM": "dyn cluster status shows which nodes are down; --r or --w waits for fewer replicas",
     "TIMEOUT": "dyn cluster status shows which nodes are slow or down",
-    "BADCONTEXT": "take a fresh context: dyn get KEY --json",
+    "BADCONTEXT": "read the key again for a fresh context: dyn get KEY --json",
     "TOOMANYSIBLINGS": "resolve them: dyn get KEY --json, then dyn set KEY VALUE --context CONTEXT",
-    "BUSY": "the node sheds load: try again in a moment, or another node with --host and --port",
-    "STALEPLAN": "dyn cluster plan shows what is staged now, and for which epoch",
-    "DISKFULL": "free space on the disks of the nodes that it names",
+    "BUSY": "the node sheds load: try again in a moment, or try another node with --host and --port",
+    "STALEPLAN": "dyn cluster plan shows the staged changes and the epoch to commit",
+    "DISKFULL": "free space on the disks of the nodes that the error names",
 }
 
 
 class Client:
-    """A connection to the node at `address`; `timeout_s` bounds the connect and every call. A context manager."""
+    """A connection to the node at `address`, as a context manager. `timeout_s` bounds the connect and each call."""
 
     def __init__(self, address: Address, timeout_s: float = TIMEOUT_S_DEFAULT) -> None:
         """Raises NotReached."""
@@ -64,8 +64,10 @@ class Client:
         self._socket.close()
 
     def call(self, *command: bytes | str | int, writes: bool = False) -> Reply:
-        """The reply to `command`. `writes`: a lost answer leaves it open whether the command was carried out, and the
-        error says so. Raises Refused for an error reply, NotReached when no whole reply comes within the timeout."""
+        """The reply to `command`. Raises Refused for an error reply, NotReached if no complete reply comes in time.
+
+        With `writes`, the error for a lost reply says that the command may or may not have been executed.
+        """
         deadline = time.monotonic() + self.timeout_s
         open_question = "; it may or may not have been carried out" if writes else ""
         try:
@@ -85,14 +87,14 @@ class Client:
         return reply  # type: ignore[no-any-return]
 
     def send(self, *command: bytes | str | int) -> None:
-        """Sends a command whose reply nobody will read: this is the last command of the connection. Raises NotReached."""
+        """Sends the last command of the connection, whose reply is not read. Raises NotReached."""
         try:
             self._socket.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]
         except OSError as error:
             raise NotReached(f"lost {self.address} during {_name(command)}: {_reason(error)}", _WHERE) from None
 
     def document(self, *command: bytes | str | int, writes: bool = False) -> dict[str, Any]:
-        """The JSON object that the operator's command answers as a bulk string. Raises as `call`."""
+        """The JSON object that an operator's command answers as a bulk string. Raises as `call`, and Failure otherwise."""
         reply = self.call(*command, writes=writes)
         try:
             if isinstance(reply, bytes) and isinstance(document := json.loads(reply), dict):
@@ -102,11 +104,11 @@ class Client:
         raise self.nonsense(_name(command), "not a JSON document")
 
     def nonsense(self, name: str, what: str) -> Failure:
-        """The error for a reply that no node of ours would give."""
+        """The error for a reply that a dyn node does not give."""
         return Failure(f"{self.address} answered {name} with something unexpected: {what}", "is it a dyn node?")
 
     def _receive(self, deadline: float) -> Any:
-        # hiredis answers False while a reply is incomplete; RESP2 has no booleans that it could be taken for.
+        # hiredis answers False while a reply is incomplete. RESP2 has no booleans, so no reply is False.
         received_bytes = 0
         while (reply := self._reader.gets()) is False:
             remaining_s = deadline - time.monotonic()
@@ -134,12 +136,12 @@ _WHERE = "start a cluster with dyn up, or name a running node with --host and --
 
 
 def _name(command: tuple[bytes | str | int, ...]) -> str:
-    """The command without its data: `DYN.GET`, `DYN.CLUSTER STATUS`."""
+    """The name of a command without its data: `DYN.GET`, `DYN.CLUSTER STATUS`."""
     words = command[:2] if command[0] in _CONTAINERS else command[:1]
     return " ".join(str(word) for word in words)
 
 
 def _reason(error: OSError | UnicodeError) -> str:
-    """`connection refused` rather than `[Errno 111] Connection refused`."""
+    """The reason in plain words: `connection refused` instead of `[Errno 111] Connection refused`."""
     text = getattr(error, "strerror", None) or str(error)
     return text[:1].lower() + text[1:]

@@ -1,15 +1,15 @@
-"""`cluster.json`: what a directory of `dyn up` remembers of its cluster, so that `dyn up --dir DIR` alone restarts it.
+"""`cluster.json`: what a directory of `dyn up` stores of its cluster, so that `dyn up --dir DIR` alone restarts it.
 
-Theory. Names and addresses of nodes are part of the layout that the nodes themselves keep, so they are settled when the
-directory is made; asking for others later is a mistake, and is answered with what to do instead. Only the fsync policy
-may change, between runs. The file is written before the first node starts and replaced as a whole.
+Names and addresses of nodes are part of the layout that the nodes keep themselves. So they are fixed when the directory
+is made. If a user asks for other ones later, the error says what to do instead. Only the fsync policy may change between
+runs. The file is written before the first node starts, and replaced as a whole.
 
-A directory that has lost this file still has its nodes, and each remembers its own name, address and id (`node.json`): the
-cluster is read from them then. It must not be taken for a new one: nodes with data would move to other ports, where the
-members that their layout names are not.
+A directory that has lost this file still has its nodes, and each node stores its own name, address and id (`node.json`).
+The cluster is then read from those. It must not be treated as a new one: nodes with data would move to other ports, where
+the members of their layout are not.
 
-The nodes' ids are drawn here and handed to them, so that a node whose whole directory was lost comes back as the same
-member, and is filled by the others; in a cluster made by an earlier release they are read from the nodes' directories.
+The ids of the nodes are made here and passed to the nodes. So a node that lost its whole directory comes back as the same
+member, and the others fill it. In a cluster made by an earlier release the ids are read from the nodes' directories.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from dynamo_cli.failures import Failure, WrongUsage
 
 FILE_NAME = "cluster.json"
 FORMAT = 1
-NODE_FILE_NAME = "node.json"  # what a node keeps in its own directory
-ID_BYTES = 20  # of a node's id, in hexadecimal
-NODE_NAME = re.compile(r"n([1-9][0-9]*)")  # of the nodes that `dyn up` makes
+NODE_FILE_NAME = "node.json"  # in the directory of each node
+ID_BYTES = 20  # of a node's id, which is written in hexadecimal
+NODE_NAME = re.compile(r"n([1-9][0-9]*)")  # the names of the nodes that `dyn up` makes
 NODES_DEFAULT = 3
 NODES_MAX = 9
-WEIGHT_DEFAULT = 1  # as a node that is started by hand has it
+WEIGHT_DEFAULT = 1  # the same as of a node that is started by hand
 
 
 class Fsync(StrEnum):
-    """When a node syncs its writes to disk, as Redis' appendfsync."""
+    """When a node syncs its writes to disk, like Redis' appendfsync."""
 
     ALWAYS = "always"
     EVERYSEC = "everysec"
@@ -45,7 +45,7 @@ class Fsync(StrEnum):
 
 
 class Engine(StrEnum):
-    """What a node keeps its records in."""
+    """The storage engine of a node."""
 
     ROCKSDB = "rocksdb"
     MEMORY = "memory"
@@ -59,12 +59,12 @@ class LocalNode:
     address: Address
     zone: str
     weight: int
-    id: str = ""  # empty while it is not known here
+    id: str = ""  # empty if it is not known
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the options of `dyn up` say; None where not given."""
+    """The options of `dyn up`; None where not given."""
 
     nodes: int | None = None
     base_port: int | None = None
@@ -80,14 +80,16 @@ class LocalCluster:
     nodes: tuple[LocalNode, ...]
     fsync: Fsync
     engine: Engine
-    is_recovered: bool = field(default=False, compare=False)  # read from the nodes' directories, for want of the file
+    is_recovered: bool = field(
+        default=False, compare=False
+    )  # `cluster.json` is missing; read from the nodes' directories
 
     def node_directory(self, node: LocalNode) -> Path:
-        """Where the node keeps its data, `pid` and `log`."""
+        """The directory with the node's data, `pid` and `log`."""
         return self.directory / node.name
 
     def save(self) -> None:
-        """Writes `cluster.json`, making the directories."""
+        """Makes the directories and writes `cluster.json`."""
         for node in self.nodes:
             self.node_directory(node).mkdir(parents=True, exist_ok=True)
         nodes = [{**asdict(node), "address": str(node.address)} for node in self.nodes]
@@ -98,9 +100,9 @@ class LocalCluster:
 
 
 def plan(directory: Path, wanted: Wanted) -> LocalCluster:
-    """The cluster that `dyn up` is to run: the remembered one if there is one, else a new one, not yet saved.
+    """The cluster that `dyn up` is to run: the stored one if there is one, else a new one, which is not saved yet.
 
-    Raises WrongUsage when the options contradict what is remembered, Failure when that cannot be read.
+    Raises WrongUsage if the options contradict the stored cluster, Failure if that cannot be read.
     """
     known = load(directory)
     if known is None:
@@ -125,8 +127,10 @@ def plan(directory: Path, wanted: Wanted) -> LocalCluster:
 
 
 def load(directory: Path) -> LocalCluster | None:
-    """The cluster remembered in `directory`, None if there is none. Raises Failure when the file cannot be read, or when
-    it is missing and the nodes' own directories do not tell enough."""
+    """The cluster stored in `directory`, or None.
+
+    Raises Failure if its file cannot be read, or if it is missing and the nodes' own directories do not suffice.
+    """
     path = directory / FILE_NAME
     try:
         document = json.loads(path.read_text())
@@ -156,7 +160,7 @@ def load(directory: Path) -> LocalCluster | None:
 
 
 def _recovered(directory: Path) -> LocalCluster | None:
-    """The cluster of a directory without `cluster.json`, as its nodes remember it; None if no node ever ran there."""
+    """The cluster of a directory without `cluster.json`, from its `node.json` files; None if no node ever ran there."""
     used = [path for path in directory.glob("n*") if (path / NODE_FILE_NAME).exists() or (path / "data").exists()]
     numbers = [int(match[1]) for path in used if (match := NODE_NAME.fullmatch(path.name))]
     if not numbers:
@@ -173,7 +177,7 @@ def _recovered(directory: Path) -> LocalCluster | None:
         fsync, engine = documents[0].get("fsync", Fsync.EVERYSEC), documents[0].get("engine", Engine.ROCKSDB)
         return LocalCluster(directory.resolve(), nodes, Fsync(fsync), Engine(engine), True)
     except (KeyError, TypeError, ValueError, WrongUsage) as error:
-        message = f"{directory / FILE_NAME} is missing, and what its nodes remember is damaged: {error}"
+        message = f"{directory / FILE_NAME} is missing, and the {NODE_FILE_NAME} of a node is damaged: {error}"
         raise Failure(message, f"restore {directory / FILE_NAME}") from None
 
 
@@ -193,7 +197,7 @@ def _node_document(home: Path) -> dict[str, Any]:
 
 
 def _id_in(directory: Path) -> str:
-    """The id that a node's own directory remembers, if it does."""
+    """The id in a node's own directory; empty if there is none."""
     try:
         return str(json.loads((directory / NODE_FILE_NAME).read_text())["id"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -205,7 +209,7 @@ def _new(directory: Path, wanted: Wanted) -> LocalCluster:
     base_port = wanted.base_port or DEFAULT_PORT
     if base_port + count - 1 > PORT_MAX:
         raise WrongUsage(f"{_nodes(count)} from --base-port {base_port} on would need ports above {PORT_MAX}")
-    # A zone a node: on one machine every node is its own unit of failure, and zones would only unbalance the shares.
+    # Each node has its own zone: on one machine each node fails by itself, and shared zones would unbalance the shares.
     nodes = tuple(
         LocalNode(
             f"n{i}", Address(DEFAULT_HOST, base_port + i - 1), f"z{i}", WEIGHT_DEFAULT, secrets.token_hex(ID_BYTES)

@@ -1,7 +1,7 @@
-"""The Typer app: all commands and the global options, put together.
+"""The Typer app: all commands and the global options.
 
-Theory. One place turns a `Failure` into words on stderr and an exit status, whichever command raised it and however
-deep: the `invoke` of the root group, through which every command runs, in the tests as in the shell.
+One place turns a `Failure` into a message on stderr and an exit status, whichever command raised it and however deep: the
+`invoke` of the root group. Every command runs through it, in the tests as in the shell.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # brackets in our help are brackets; and plain help comes in half the time
+    rich_markup_mode=None,  # brackets in the help are plain brackets, and plain help takes half the time
 )
-cluster = _group("Look at the cluster, make one out of fresh nodes, or change its members.")
-ring = _group("Show who owns what, and where a key lives.")
+cluster = _group("Show the cluster, form one from fresh nodes, or change its members.")
+ring = _group("Show the owners of partitions and keys.")
 node = _group("Run single nodes.")
-hints = _group("Show and deliver what is kept for owners that were away.")
-task = _group("Look at repairs and transfers, wait for them, or end them.")
+hints = _group("Show and deliver hints: records kept for owners that could not be reached.")
+task = _group("Show, await or abort repairs and transfers.")
 
 
 def _show_version(wanted: bool) -> None:
@@ -77,10 +77,10 @@ def root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Run, look at and use a dyn cluster: a replicated key-value store that speaks the Redis protocol.
+    """Run, inspect and use a dyn cluster: a replicated key-value store that speaks the Redis protocol.
 
-    Any node answers for the whole cluster. Which one a command asks is said by --host and --port, before the command,
-    or else by the environment variable DYN_URL, such as redis://127.0.0.1:7001.
+    Any node answers for the whole cluster. The options --host and --port, before the command, name the node that a command
+    asks. Without them it is the node of the environment variable DYN_URL, such as redis://127.0.0.1:7001.
     """
     context.obj = Target(host, port, timeout_s)
 

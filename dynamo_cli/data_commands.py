@@ -1,9 +1,9 @@
 """`dyn get`, `dyn set`, `dyn del`: values, contexts and siblings for shell scripts.
 
-Theory. These are DYN.GET, DYN.SET and DYN.DEL (DESIGN §6), not Redis' GET, SET and DEL: they show every sibling and
-never decide for the caller. The loop of a careful script is read, merge, write back with the context that was read;
-a write without a context says "I have seen nothing" and can supersede nothing. Keys and values are bytes from the
-command line to the socket: what is not UTF-8 survives.
+These are DYN.GET, DYN.SET and DYN.DEL (DESIGN §6), not Redis' GET, SET and DEL. They show every sibling and never decide
+for the caller. A careful script reads, merges, and writes back with the context that it read. A write without a context
+says that its writer has seen nothing, so it supersedes nothing. Keys and values are bytes from the command line to the
+socket, so that bytes that are not UTF-8 are kept.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ def get(
 ) -> None:
     """Print what is stored under KEY.
 
-    The value is printed as its bytes and one newline. Siblings, which are values that no write has yet superseded, are
-    printed one a line, and a note on stderr counts them. If nothing is stored, nothing is printed and the exit status
-    is 1.
+    The value is printed as its bytes and one newline. If concurrent writes left several values (siblings), each is printed
+    on its own line, and a note on stderr counts them. If nothing is stored, nothing is printed and the exit status is 1.
 
-    With --json the document {"key", "context", "values"} is printed; a value that is not UTF-8 stands in it as
-    {"base64": "..."}. Hand the context to dyn set or dyn del to supersede exactly these values.
+    With --json the document {"key", "context", "values"} is printed; a value that is not UTF-8 is {"base64": "..."} in it.
+    Pass the context to dyn set or dyn del to supersede exactly these values.
     """
     if raw and as_document:
         raise typer.BadParameter("--raw and --json exclude each other")
@@ -46,7 +45,7 @@ def get(
     else:
         write_bytes(b"".join(value if raw else value + b"\n" for value in values))
         if len(values) > 1:
-            note(f"note: {len(values)} siblings; dyn get --json tells their context, dyn set --context resolves them")
+            note(f"note: {len(values)} siblings; dyn get --json shows their context, dyn set --context resolves them")
     if not values:
         note(f"dyn: nothing is stored under {as_shown(key)}")
         raise typer.Exit(ExitStatus.FAILED)
@@ -64,12 +63,12 @@ def set_(
 ) -> None:
     """Store VALUE under KEY.
 
-    With --context the value supersedes exactly the values that the context was read with. Without it the writer has
-    seen nothing, so the value stands beside whatever is already there, as a sibling. (Redis' SET, as redis-cli sends
-    it, supersedes what its coordinator has seen.)
+    With --context the value supersedes exactly the values that the context was read with. Without it the writer has seen
+    nothing, so the value becomes a sibling of whatever is stored. (Redis' SET, as redis-cli sends it, supersedes what its
+    coordinator has seen.)
 
     With --json the document {"key", "context", "acks", "hinted"} is printed: the context after the write, how many
-    replicas acknowledged it, and how many of those keep it for an owner that is away.
+    replicas acknowledged it, and how many of those store it as a hint for an owner that could not be reached.
 
     A value that begins with a dash needs -- before it: dyn set -- KEY -5.
     """
@@ -93,9 +92,8 @@ def del_(
 ) -> None:
     """Delete what is stored under KEY.
 
-    With --context exactly the values that the context was read with are deleted. Without it the command first reads
-    KEY and deletes what it saw: a value that somebody writes in between stays. If nothing is stored, the exit status
-    is 1.
+    With --context exactly the values that the context was read with are deleted. Without it the command first reads KEY and
+    deletes what it read: a value that another client writes in between stays. If nothing is stored, the exit status is 1.
 
     With --json the document {"key", "context", "acks", "hinted"} is printed, as by dyn set.
     """
@@ -123,10 +121,10 @@ def _read(client: Client, key: bytes, read_quorum: int | None) -> tuple[str | No
 def _write(
     client: Client, command: list[bytes | str | int], token: str | None, write_quorum: int | None
 ) -> tuple[str, int, int]:
-    """Sends a DYN.SET or DYN.DEL with its options; the new context, acks and hinted acks."""
+    """Sends a DYN.SET or DYN.DEL with its options; answers the new context, the acks and the hinted acks."""
     if token is not None:
         if not token.isascii():
-            raise WrongUsage("the context is not one that a node gave", "take a fresh one: dyn get KEY --json")
+            raise WrongUsage("the context is not one that a node gave", "read the key again: dyn get KEY --json")
         command += ["CONTEXT", token]
     if write_quorum is not None:
         command += ["W", write_quorum]

@@ -1,4 +1,4 @@
-"""The examples of the manual pages, by command. Each is a sentence and the lines to type."""
+"""The examples of the manual pages, by command: a sentence each, and the lines to type."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Example(NamedTuple):
-    """What it shows, and the lines as they are typed."""
+    """A sentence that explains the lines, and the lines as they are typed."""
 
     explanation: str
     lines: tuple[str, ...]
@@ -19,14 +19,14 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             ("dyn up --detach", "redis-cli -p 7001 set greeting hello", "dyn --port 7002 get greeting", "dyn down"),
         ),
         Example(
-            "Which nodes are up, for a script that only wants to know:",
+            "Check in a script whether the cluster is healthy:",
             ("dyn cluster status >/dev/null || echo 'look at the cluster'",),
         ),
     ),
     "dyn up": (
         Example("Three nodes in ./dyn-data, until Ctrl-C:", ("dyn up",)),
         Example(
-            "Five nodes that go on running and sync every write, then down, then up again with their data:",
+            "Run five nodes in the background that sync every write, stop them, and start them again with their data:",
             (
                 "dyn up --nodes 5 --dir /var/tmp/five --base-port 7101 --fsync always --detach",
                 "dyn down --dir /var/tmp/five",
@@ -51,13 +51,13 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             ),
         ),
         Example(
-            "One more for a cluster that runs; the plan shows what it will get:",
+            "Add a node to a running cluster; dyn cluster plan shows what it will get:",
             ("dyn node start --dir /var/lib/dyn --name n4 --listen 10.0.0.4:7001 --join 10.0.0.1:7001",),
         ),
     ),
     "dyn cluster init": (
         Example(
-            "Three machines become a cluster:",
+            "Form a cluster from three machines:",
             ("dyn cluster init 10.0.0.1:7001 10.0.0.2:7001 10.0.0.3:7001",),
         ),
     ),
@@ -69,46 +69,50 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
     "dyn cluster join": (
         Example(
-            "Two nodes more, seen beforehand, then made members:",
+            "Add two nodes: stage them, look at the plan, commit it:",
             ("dyn cluster join 10.0.0.4:7001 10.0.0.5:7001", "dyn cluster plan", "dyn cluster commit --epoch 2 --wait"),
         ),
     ),
     "dyn cluster leave": (
         Example(
-            "A machine is to be switched off:",
+            "Drain a machine before it is switched off:",
             ("dyn cluster leave n3", "dyn cluster plan", "dyn cluster commit --epoch 5 --wait"),
         ),
     ),
-    "dyn cluster remove": (Example("A machine has burned down:", ("dyn cluster remove n3", "dyn cluster plan")),),
+    "dyn cluster remove": (
+        Example("Remove a machine that is lost for good:", ("dyn cluster remove n3", "dyn cluster plan")),
+    ),
     "dyn cluster replace": (
-        Example("A fresh node takes the place of one that is gone:", ("dyn cluster replace n3 10.0.0.9:7001",)),
+        Example("Replace a lost node by a fresh one:", ("dyn cluster replace n3 10.0.0.9:7001",)),
         Example(
-            "Another one that has asked to join by itself:",
+            "Replace it by a node that has staged its own join:",
             ("dyn node start --dir /var/lib/dyn --name n9 --join 10.0.0.1:7001", "dyn cluster replace n3 n9"),
         ),
     ),
-    "dyn cluster weight": (Example("A machine with twice the disk of the others:", ("dyn cluster weight n3 2",)),),
-    "dyn cluster zone": (Example("A machine was moved to another rack:", ("dyn cluster zone n3 rack2",)),),
+    "dyn cluster weight": (
+        Example("Give a machine with twice the disk twice the data:", ("dyn cluster weight n3 2",)),
+    ),
+    "dyn cluster zone": (Example("Move a machine to another rack:", ("dyn cluster zone n3 rack2",)),),
     "dyn cluster readdress": (
         Example(
-            "All three nodes have come back with new addresses; one is told where the others are:",
+            "All three nodes have new addresses; tell one of them where the others are:",
             ("dyn --host 10.0.1.1 cluster readdress 10.0.1.2:7001 10.0.1.3:7001", "dyn --host 10.0.1.1 cluster status"),
         ),
-        Example("The same, but n2 and nobody else must be there:", ("dyn cluster readdress n2=10.0.1.2:7001",)),
+        Example("The same, but accept only n2 at that address:", ("dyn cluster readdress n2=10.0.1.2:7001",)),
     ),
     "dyn cluster plan": (
         Example("How many bytes would move:", ("dyn cluster plan --json | jq '[.moves[].bytes] | add'",)),
     ),
     "dyn cluster commit": (
         Example(
-            "What was planned, and nothing else:",
+            "Commit exactly the plan that was shown:",
             ("epoch=$(dyn cluster plan --json | jq .epoch)", 'dyn cluster commit --epoch "$epoch" --wait'),
         ),
     ),
-    "dyn cluster abort": (Example("Not now:", ("dyn cluster abort",)),),
+    "dyn cluster abort": (Example("Drop all staged changes:", ("dyn cluster abort",)),),
     "dyn ring show": (
         Example(
-            "How many partitions have n1 as their first owner:",
+            "Count the partitions whose first owner is n1:",
             ("dyn ring show --json | jq '[.owners[] | select(.[0] == \"n1\")] | length'",),
         ),
     ),
@@ -116,53 +120,51 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("The nodes that keep a key:", ("dyn ring locate cart:17 --json | jq -r '.owners[]'",)),
     ),
     "dyn hints list": (
-        Example("For whom hints are kept:", ("dyn hints list --json | jq -r '.hints[].owner' | sort -u",)),
+        Example("The owners that hints are kept for:", ("dyn hints list --json | jq -r '.hints[].owner' | sort -u",)),
     ),
-    "dyn hints replay": (
-        Example("Before the next node is taken down, see that nobody has anything left:", ("dyn hints replay",)),
-    ),
+    "dyn hints replay": (Example("Deliver all hints before the next node is stopped:", ("dyn hints replay",)),),
     "dyn repair": (
-        Example("After a disk was replaced: all that the node should have, now:", ("dyn repair",)),
+        Example("Repair everything:", ("dyn repair",)),
         Example(
-            "One key that a user complains about, and the partition that it lives in:",
+            "Repair one key, then its whole partition:",
             ("dyn repair --key cart:17", 'dyn repair --partition "$(dyn ring locate cart:17 --json | jq .partition)"'),
         ),
         Example(
-            "Started in the evening, looked at in the morning:",
+            "Start a repair now, and look at it later:",
             ("task=$(dyn repair --no-wait --json | jq -r .task)", 'dyn task show "$task"'),
         ),
     ),
     "dyn task list": (
         Example(
-            "The repairs that still run:",
+            "List the tasks that still run:",
             ("dyn task list --json | jq -r '.tasks[] | select(.state == \"running\") | .task'",),
         ),
     ),
     "dyn task show": (
-        Example("How many keys a repair has put right:", ("dyn task show TASK --json | jq .keys_repaired",)),
+        Example("How many keys a repair has changed:", ("dyn task show TASK --json | jq .keys_repaired",)),
     ),
     "dyn task wait": (
-        Example("Go on when the repair has succeeded:", ("dyn task wait TASK && echo 'all owners are equal'",)),
+        Example("Continue once the repair has succeeded:", ("dyn task wait TASK && echo 'all owners are equal'",)),
     ),
-    "dyn task abort": (Example("Not now:", ("dyn task abort TASK",)),),
+    "dyn task abort": (Example("End a task:", ("dyn task abort TASK",)),),
     "dyn get": (
-        Example("A value, byte for byte, into a file:", ("dyn get --raw picture > picture.png",)),
-        Example("All siblings, one a line, as a script takes them:", ("dyn get cart --json | jq -c '.values[]'",)),
+        Example("Write a value to a file, byte for byte:", ("dyn get --raw picture > picture.png",)),
+        Example("All siblings for a script, one a line:", ("dyn get cart --json | jq -c '.values[]'",)),
     ),
     "dyn set": (
         Example(
-            "Read, merge, write back: whoever else wrote meanwhile is not overwritten but becomes a sibling:",
+            "Read, merge, write back; a value that another client writes meanwhile becomes a sibling:",
             (
                 "seen=$(dyn get cart --json)",
                 'merged=$(jq -r \'.values | join(",")\' <<<"$seen")',
                 'dyn set cart "$merged" --context "$(jq -r .context <<<"$seen")"',
             ),
         ),
-        Example("A file as the value, for an hour:", ("dyn set picture - --ex 3600 < picture.png",)),
+        Example("Store a file for an hour:", ("dyn set picture - --ex 3600 < picture.png",)),
     ),
     "dyn del": (
         Example(
-            "Delete exactly what was seen earlier, and nothing newer:",
+            "Delete exactly the values that were read, and nothing newer:",
             ("seen=$(dyn get cart --json)", 'dyn del cart --context "$(jq -r .context <<<"$seen")"'),
         ),
     ),

@@ -1,8 +1,8 @@
-"""What can go wrong in a `dyn` command, as exceptions that carry all the user gets to see.
+"""The errors of `dyn` commands, as exceptions that carry everything the user sees.
 
-Theory. An operator who is woken at night needs three things of an error: what happened, to which node, and what to type
-next. A `Failure` is these three and the exit status; commands raise it wherever they notice, and one place (`app`)
-prints it. Exit statuses are part of the interface (DESIGN §7), because scripts branch on them.
+An operator needs three things of an error: what happened, to which node, and what to try next. A `Failure` has these
+three and the exit status. A command raises it where it notices the error, and one place (`commands`) prints it. Exit
+statuses are part of the interface (DESIGN §7), because scripts depend on them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from enum import IntEnum
 
 
 class ExitStatus(IntEnum):
-    """What the shell sees in `$?`."""
+    """The exit statuses of `dyn`."""
 
     FINE = 0
     FAILED = 1
@@ -21,7 +21,7 @@ class ExitStatus(IntEnum):
 
 
 class Failure(Exception):
-    """The command cannot do what it was asked for. `hint` is what to try, mostly a command line."""
+    """The command failed. `hint` says what to try, usually a command line."""
 
     status = ExitStatus.FAILED
 
@@ -32,19 +32,19 @@ class Failure(Exception):
 
 
 class WrongUsage(Failure):
-    """The request makes no sense as it stands, and never will: wrong options, or options against what is there."""
+    """The request can never succeed: wrong options, or options that contradict what is stored."""
 
     status = ExitStatus.USAGE
 
 
 class NotReached(Failure):
-    """No connection to the node, or no answer from it in time."""
+    """The node could not be connected to, or did not answer in time."""
 
     status = ExitStatus.NOT_REACHED
 
 
 class Refused(Failure):
-    """The node answered with an error reply, which is shown as it came. `code` is its first word, e.g. `NOQUORUM`."""
+    """The node answered with an error reply, which is shown unchanged. `code` is its first word, e.g. `NOQUORUM`."""
 
     def __init__(self, node: str, reply: str, hint: str | None = None) -> None:
         super().__init__(f"{node} answered: {reply}", hint)

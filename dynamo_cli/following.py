@@ -1,9 +1,9 @@
-"""Work that goes on inside the cluster, looked at again and again until it ends.
+"""Polls work inside the cluster until it ends.
 
-Theory. The work belongs to the nodes: a repair outlives the command that started it, and goes on after a restart of
-the node that runs it. So a command that follows such work must not give up when its node is away for a moment: it
-connects anew, for as long as a restart may take. It asks often at the beginning and seldom later, so that a short repair
-costs no wait and a long one no load. Ctrl-C ends the command alone, and its last words say how to find the work again.
+The work belongs to the nodes: a repair outlives the command that started it, and continues after a restart of its node.
+So a command that follows such work must not fail because its node is away for a moment. It reconnects for as long as a
+restart may take. It polls often at first and more rarely later, so that a short repair costs no wait and a long one no
+load. Ctrl-C ends only the command, and its last message says how to find the work again.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from dynamo_cli.target import Target
 PAUSE_S_MIN = 0.02
 PAUSE_S_MAX = 0.5
 PAUSE_GROWTH = 1.3
-PATIENCE_S = 60.0  # a node with a lot of data to look through may take as long to start again
+PATIENCE_S = 60.0  # a node with much data may take so long to restart
 T = TypeVar("T")
 
 
 class Follower:
-    """Asks the node that `client` is connected to, and connects anew when it is lost. A context manager; it takes the
-    client over."""
+    """Asks the node of `client` again and again, and reconnects if the connection is lost.
+
+    It is a context manager, and closes the client at the end.
+    """
 
     def __init__(self, target: Target, client: Client) -> None:
         self._target = target
@@ -43,8 +45,10 @@ class Follower:
         self._drop()
 
     def ask(self, question: Callable[[Client], T]) -> T:
-        """What `question` makes of the node's answer. A node that is not reached, and one that refuses what it has
-        answered before, is asked again until the patience ends; then the last failure is raised."""
+        """The result of `question`. If the node cannot be reached or refuses, it is asked again for `PATIENCE_S`.
+
+        Then the last failure is raised.
+        """
         deadline = 0.0
         while True:
             try:
@@ -61,7 +65,7 @@ class Follower:
             self.pause()
 
     def pause(self) -> None:
-        """Waits before the next question; a little longer each time."""
+        """Waits before the next question, a little longer each time."""
         time.sleep(self._pause_s)
         self._pause_s = min(PAUSE_S_MAX, self._pause_s * PAUSE_GROWTH)
 
@@ -73,7 +77,7 @@ class Follower:
 
 @contextmanager
 def last_words(text: str) -> Iterator[None]:
-    """Ctrl-C within leaves `text` on stderr: the work goes on without the command, and this is how to find it again."""
+    """Prints `text` on stderr if Ctrl-C ends the block: the work goes on, and the text says how to find it again."""
     try:
         yield
     except KeyboardInterrupt:

@@ -1,8 +1,8 @@
 """`dyn hints list`, `dyn hints replay`: the records that nodes keep for owners that could not be reached.
 
-Theory. Hints are delivered by the nodes themselves when an owner is back. `replay` makes every holder try at once; it
-has no end of its own, so the command counts what is left until nothing is, or until nothing moves any more: then some
-owner does not take its hints, and the last line names it. The exit status is 4 in that case.
+The nodes deliver hints by themselves when an owner is back. `replay` makes every holder try at once. It has no end of its
+own, so the command polls until no hints are left, or until none was delivered for `STALL_S`. In the second case some
+owner does not accept its hints: the last line names it, and the exit status is 4.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from dynamo_cli.target import Target, target_of
 
 Document = dict[str, Any]
 
-STALL_S = 10.0  # no hint delivered for so long: whoever is missing is not coming now
+STALL_S = 10.0  # if no hint was delivered for so long, the missing owners are not expected any more
 _LIST_SHAPE: Shape = {"total": int, "hints": list}
 _HINTS_SHAPE: Shape = {"holder": str, "owner": str, "count": int, "bytes": int, "oldest_s": (int, float)}
 
@@ -32,11 +32,11 @@ _HINTS_SHAPE: Shape = {"holder": str, "owner": str, "count": int, "bytes": int, 
 def hints_list(context: typer.Context, as_document: JSON = False) -> None:
     """List the hints: records that a node keeps for an owner that could not be reached.
 
-    A line tells holder and owner, how many records, their size, and how old the oldest is. They are delivered when the
-    owner is back.
+    Each line has the holder and the owner, the number of records, their size, and the age of the oldest. They are delivered
+    when the owner is back.
 
-    With --json: {"total", "hints": [{"holder", "owner", "count", "bytes", "oldest_s"}], "behind": [...]}. The nodes named
-    in behind have missed writes for which there was no room among the hints: dyn repair makes them whole.
+    With --json: {"total", "hints": [{"holder", "owner", "count", "bytes", "oldest_s"}], "behind": [...]}. The nodes in
+    behind missed writes for which no hint could be kept: dyn repair brings these to them.
     """
     with target_of(context).connect() as client:
         document = _list(client)
@@ -56,8 +56,8 @@ def hints_list(context: typer.Context, as_document: JSON = False) -> None:
 def hints_replay(context: typer.Context, as_document: JSON = False) -> None:
     """Deliver the hints now, to all owners that are up, and show the progress.
 
-    The nodes do so by themselves soon after an owner's return. The exit status is 4 if hints remain because their owner
-    does not take them; it is named.
+    The nodes do so by themselves soon after an owner's return. If an owner does not accept its hints, the last line names
+    it and the exit status is 4.
 
     With --json: {"delivered", "remaining"}.
     """
@@ -66,7 +66,7 @@ def hints_replay(context: typer.Context, as_document: JSON = False) -> None:
     first = _list(client)
     with (
         last_words("the nodes go on delivering: dyn hints list shows what is left"),
-        target.connect() as starter,  # the answer to REPLAY takes a while, which is better spent looking
+        target.connect() as starter,  # the answer to REPLAY takes a while; meanwhile another connection polls
         Follower(target, client) as follower,
     ):
         starter.send("DYN.HINTS", "REPLAY")
@@ -79,12 +79,12 @@ def hints_replay(context: typer.Context, as_document: JSON = False) -> None:
         write_line(f"delivered {delivered} hints, {remaining} remain")
     _note_behind(last)
     if remaining:
-        note(f"dyn: {_blame(target, last)}")
+        note(f"dyn: {_describe_left(target, last)}")
         raise typer.Exit(ExitStatus.DEGRADED)
 
 
 def _follow(follower: Follower, first: Document, as_document: bool) -> Document:
-    """Looks at the hints until there are none, or until they do not get fewer; the last look."""
+    """Polls the hints until there are none, or until they do not get fewer; answers the last document."""
     document, fewest, moved_s = first, first["total"], time.monotonic()
     with progress("hints", "delivered", as_document) as shown:
         while document["total"] and time.monotonic() < moved_s + STALL_S:
@@ -105,18 +105,18 @@ def _list(client: Client) -> Document:
     return document
 
 
-def _blame(target: Target, document: Document) -> str:
-    """Who does not take its hints, and why as far as it is known."""
+def _describe_left(target: Target, document: Document) -> str:
+    """The line that names the owners whose hints are left, with their states."""
     with target.connect() as client:
         nodes = ask(client, {"nodes": list}, "DYN.CLUSTER", "STATUS")["nodes"]
     states = {str(node.get("name")): str(node.get("state")) for node in nodes if isinstance(node, dict)}
     counts = plain.counts_by_owner(document)
     left = ", ".join(f"{owner} ({states.get(owner, 'unknown')}) {count}" for owner, count in counts.items())
-    return f"hints are left for {left}; they are delivered when their owner takes them"
+    return f"hints are left for {left}; they are delivered when their owner accepts them"
 
 
 def _note_behind(document: Document) -> None:
     behind = document.get("behind")
     if isinstance(behind, list) and behind:
         names = " ".join(str(name) for name in behind)
-        note(f"note: {names} missed writes for which there was no room among the hints; dyn repair makes them whole")
+        note(f"note: {names} missed writes for which no hint could be kept; dyn repair brings them these writes")

@@ -1,7 +1,7 @@
-"""Makes the first layout of a cluster out of fresh nodes: what `dyn cluster init` and `dyn up` do.
+"""Makes the first layout of a cluster from fresh nodes: what `dyn cluster init` and `dyn up` do.
 
-Theory. Ownership is ordered, not gossiped (DESIGN §8): exactly one node makes the first layout, and the others learn it
-from that node. So the members are asked who they are first, and nothing is sent unless all of them answered, none has a
+Ownership is ordered, not gossiped (DESIGN §8): exactly one node makes the first layout, and the others learn it from that
+node. So the command first asks all members for their identity. It sends nothing unless all of them answered, none has a
 layout yet, and no two are the same node. A crash before that leaves fresh nodes, and the command can be repeated.
 """
 
@@ -17,12 +17,12 @@ from dynamo_cli.client import Client
 from dynamo_cli.failures import Failure, NotReached, WrongUsage
 
 PARTITIONS_DEFAULT = 128
-PARTITIONS_MAX = 16384  # one slot each
+PARTITIONS_MAX = 16384  # one slot in each
 MEMBER_FIELDS = ("id", "name", "address", "zone", "weight")
 
 Connect = Callable[[Address], Client]
 Pause = Callable[[Address, str], None]
-"""Called with a node and why it is not ready yet; returns when it is time to ask again, raises Failure to give up."""
+"""Called with a node and why it is not ready. Returns when it is time to ask again; raises Failure to give up."""
 
 
 class Patience:
@@ -35,7 +35,7 @@ class Patience:
         self._deadline = time.monotonic() + wait_s
 
     def __call__(self, address: Address, problem: str) -> None:
-        """Raises Failure when the time is over."""
+        """Waits for the poll interval. Raises Failure if the time is over."""
         if time.monotonic() >= self._deadline:
             raise Failure(f"{address} was not ready within {self._wait_s:g} s: {problem}")
         time.sleep(self.POLL_INTERVAL_S)
@@ -43,7 +43,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class LayoutOptions:
-    """Q, N, R and W of a new cluster. N, R and W may exceed the number of members: a smaller cluster cuts them."""
+    """Q, N, R and W of a new cluster. N, R and W may exceed the number of members: they are cut to it."""
 
     partitions: int = PARTITIONS_DEFAULT
     n: int = 3
@@ -60,8 +60,10 @@ class LayoutOptions:
 
 
 def identity(client: Client) -> dict[str, Any]:
-    """What a node says of itself: `{"id", "name", "address", "zone", "weight", "epoch", "cluster"}`; at epoch 0 it has
-    no layout."""
+    """What a node says of itself: `{"id", "name", "address", "zone", "weight", "epoch", "cluster"}`.
+
+    If its epoch is 0 it has no layout.
+    """
     document = client.document("DYN.CLUSTER", "MYSELF")
     if not isinstance(document.get("epoch"), int) or any(field not in document for field in MEMBER_FIELDS):
         raise client.nonsense("DYN.CLUSTER MYSELF", "not a node's description")
@@ -69,10 +71,10 @@ def identity(client: Client) -> dict[str, Any]:
 
 
 def make_layout(addresses: Sequence[Address], options: LayoutOptions, connect: Connect, pause: Pause) -> dict[str, Any]:
-    """Makes the nodes at `addresses` a cluster and waits until all of them know it.
+    """Makes the nodes at `addresses` a cluster, and waits until all of them have its layout.
 
     Returns `{"epoch", "cluster", "partitions", "n", "r", "w", "members"}`. Raises WrongUsage before anything is sent,
-    Failure when a node already has a layout, what `pause` raises, and as `Client.call`.
+    Failure if a node already has a layout, what `pause` raises, and what `Client.call` raises.
     """
     options.check()
     members = []
@@ -88,7 +90,7 @@ def make_layout(addresses: Sequence[Address], options: LayoutOptions, connect: C
         if myself.get("keys"):
             raise Failure(
                 f"the directory of {myself['name']} ({address}) holds {myself['keys']} records of an earlier life",
-                "empty it, or start the node once with --rebuild",
+                "empty the directory, or start the node once with --rebuild",
             )
         members.append({field: myself[field] for field in MEMBER_FIELDS})
     _refuse_duplicates(addresses, members)
@@ -118,7 +120,7 @@ def _refuse_duplicates(addresses: Sequence[Address], members: Sequence[dict[str,
 
 
 def _unaware(address: Address, connect: Connect) -> str | None:
-    """Why the node does not know the layout yet; None if it does."""
+    """Why the node does not have the layout yet; None if it has."""
     try:
         with connect(address) as client:
             return None if identity(client)["epoch"] > 0 else "it has not learned the layout"

@@ -1,4 +1,4 @@
-"""`dyn cluster init`, `dyn cluster status`, `dyn ring show`, `dyn ring locate`: the cluster as its operator sees it."""
+"""`dyn cluster init`, `dyn cluster status`, `dyn ring show`, `dyn ring locate`: the layout and the state of the cluster."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def cluster_init(
     wait_s: Wait = 30.0,
     as_document: JSON = False,
 ) -> None:
-    """Make fresh nodes a cluster.
+    """Form a cluster from fresh nodes.
 
-    Every node at HOST:PORT is asked who it is; if none of them belongs to a cluster yet, the first makes the layout,
-    which says who owns which partition, and the command returns when all have learned it. In a cluster smaller than N
-    the quorums are cut to the number of members.
+    The command asks each node at HOST:PORT for its identity. If none of them belongs to a cluster yet, the first one makes
+    the layout, which says which nodes own each partition. The command returns when all nodes have the layout. In a cluster
+    of fewer than N nodes the quorums are cut to the number of members.
 
     On one machine dyn up does all this.
     """
@@ -51,24 +51,25 @@ def cluster_init(
 
 
 def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
-    """Say how the cluster is: a verdict, what is wrong, and the nodes.
+    """Show the state of the cluster: a verdict, what is wrong, and the nodes.
 
-    healthy: all nodes are up and have all that they own. degraded: every key is served, but something is amiss.
+    healthy: all nodes are up and have everything that they own. degraded: every key is served, but something is wrong.
     unavailable: some keys are not served. The exit status is 4 unless the verdict is healthy.
 
-    A node that has lost its disk is degraded until the other owners have filled it: "n6 is being filled, 12 %, about 40 s".
-    So disks can be replaced one after the other, each once this exits with 0.
+    After a node has lost its disk, the cluster is degraded until the other owners have filled the node: "n6 is being
+    filled, 12 %, about 40 s". So disks can be replaced one after the other: replace the next one once this command exits
+    with 0.
 
-    With --json: {"epoch", "n", "r", "w", "partitions", "verdict", "summary", "nodes": [{"id", "name", "address",
-    "zone", "state", "role", "owned", "share", "hints_held", "keys"}]}. While data moves there is "change": {"phase",
-    "epoch", "partitions_moving", "partitions_moved", "keys", "keys_done", "eta_s"}, with "waits_for" if
-    nodes are down without which it does not go on, and each node has its "transfer". "clock_bound_ms" is by how much the
-    time that keys expire by may differ from the middle of all nodes' clocks, null if no majority of them is known.
+    With --json: {"epoch", "n", "r", "w", "partitions", "verdict", "summary", "nodes": [{"id", "name", "address", "zone",
+    "state", "role", "owned", "share", "hints_held", "keys"}]}. While data moves there is "change": {"phase", "epoch",
+    "partitions_moving", "partitions_moved", "keys", "keys_done", "eta_s"}, and each node has its "transfer". If the
+    change waits for nodes that are down, "waits_for" names them. "clock_bound_ms" is how far cluster time, by which keys
+    expire, may be from the median of all nodes' clocks; null if no majority of the clocks is known.
 
-    A node that is not up has its "reason", as the node that answers has met it: stopped (nothing listens at its address),
-    unreachable (nothing answers), unresolved (its host name leads to no address), silent (it takes connections and does
-    not answer), elsewhere (another node answers there, or nobody knows its address), or refused. A node of whose directory
-    a copy was started has "copies": the addresses of the processes that are refused.
+    A node that is not up has a "reason", as the node that answers found it: stopped (nothing listens at its address),
+    unreachable (nothing answers), unresolved (its host name has no address), silent (it accepts connections and does not
+    answer), elsewhere (another node answers there, or its address is unknown), or refused. If a copy of a node's directory
+    was started, the node has "copies": the addresses of the processes that are refused.
     """
     with target_of(context).connect() as client:
         document = ask_status(client)
@@ -85,13 +86,13 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
 
 
 def ring_show(context: typer.Context, as_document: JSON = False) -> None:
-    """Show who owns what: each node's part, and the owners of every partition.
+    """Show the share of each node, and the owners of every partition.
 
-    On a terminal it is a picture: bars of what each node owns, notched at its fair share by weight, and a strip that
-    shows the first owner of each partition. In a pipe every partition is a line with its owners in order.
+    On a terminal it is a picture: a bar for the share of each node, with a notch at its fair share by weight, and a strip
+    with the first owner of each partition. In a pipe every partition is a line with its owners in order.
 
     With --json: {"epoch", "partitions", "n", "balance", "nodes": [{"name", "zone", "weight", "owned", "share"}],
-    "owners": [["n1", "n2", "n3"], ...]}. A balance of 1 is perfect; 0.5 has a node with twice its share.
+    "owners": [["n1", "n2", "n3"], ...]}. A balance of 1 is perfect; at 0.5 a node has twice its fair share.
     """
     document = _ask(context, "DYN.RING", "SHOW")
     if as_document:
@@ -105,9 +106,9 @@ def ring_show(context: typer.Context, as_document: JSON = False) -> None:
 
 
 def ring_locate(context: typer.Context, key: Key, as_document: JSON = False) -> None:
-    """Say where KEY lives: its slot, its partition, the owners in order, and who stands in for them.
+    """Show where KEY is stored: its slot, its partition, its owners in order, and its fallbacks.
 
-    The first owner that is up coordinates the writes of the key.
+    The first owner that is up coordinates the writes of the key. The fallbacks store hints for owners that are down.
 
     With --json: {"key", "slot", "partition", "owners", "fallbacks"}.
     """
@@ -138,7 +139,7 @@ _CHANGE: Shape = {"phase": str, "partitions_moving": int, "partitions_moved": in
 
 
 def ask_status(client: Client) -> dict[str, Any]:
-    """The document of `dyn cluster status`; its "change" is there while data moves."""
+    """The document of `dyn cluster status`. It has a "change" while data moves."""
     document = ask(client, _SHAPES["STATUS"], "DYN.CLUSTER", "STATUS")
     if document.get("change") is not None:
         require(client, "DYN.CLUSTER STATUS", document["change"], _CHANGE)

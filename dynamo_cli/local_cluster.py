@@ -1,9 +1,9 @@
-"""A whole cluster on this machine, one process a node: brought up, watched, brought down.
+"""A whole cluster on this machine, one process a node: starts, watches and stops it.
 
-Theory. `up` is idempotent: it looks which of the directory's nodes run, starts the others, and is done when every node
-says that all are up and the cluster is healthy; only then may it be called ready. Each step before that can fail, and a
-failed start leaves nothing behind: whatever this command has started it stops again, and it says which node failed and
-shows the end of its log. Nodes that ran before are never touched by a failure.
+`up` is idempotent. It finds out which nodes of the directory run, starts the others, and waits until every node says that
+all are up and every key is served. Only then the cluster is ready. Each step before that can fail. After a failure the
+command stops every node that it started, says which node failed, and shows the end of its log. It never touches nodes
+that ran before.
 
 A lock on the directory keeps two commands from starting or stopping the same nodes at once.
 """
@@ -28,14 +28,14 @@ from dynamo_cli.startup import Startup
 from dynamo_cli.stop_signals import StopSignals
 
 WAIT_S_DEFAULT = 30.0
-STOP_PATIENCE_S = 15.0  # what a node gets to flush and close before it is killed; a kill loses nothing (P1), only time
+STOP_PATIENCE_S = 15.0  # the time to flush and close before a node is killed; a kill loses nothing (P1), but costs time
 
 ArgvOf = Callable[[LocalCluster, LocalNode], Sequence[str]]
 Tell = Callable[[str], None]
 
 
 def server_argv(*options: str) -> list[str]:
-    """The command line of a node. `-P`: a folder `server` in the current directory must not be taken for ours."""
+    """The command line of a node. With `-P` a folder `server` in the current directory is not imported."""
     return [sys.executable, "-P", "-m", "server", *options]
 
 
@@ -51,7 +51,7 @@ def node_argv(cluster: LocalCluster, node: LocalNode) -> list[str]:
         "--engine": str(cluster.engine),
     }
     others = [str(other.address) for other in cluster.nodes if other is not node]
-    if others:  # should all of them have other ports than before
+    if others:  # in case all nodes have other ports than before
         options["--seeds"] = ",".join(others)
     if node.id:
         options["--id"] = node.id
@@ -60,7 +60,7 @@ def node_argv(cluster: LocalCluster, node: LocalNode) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Up:
-    """A ready cluster: the processes of all nodes in their order, and those of them that this command started."""
+    """A ready cluster: the processes of all nodes in order, and those that this command started."""
 
     cluster: LocalCluster
     running: list[NodeProcess]
@@ -69,7 +69,7 @@ class Up:
 
 @dataclass(frozen=True, slots=True)
 class Down:
-    """Names of the nodes that ended when asked, that had to be killed, and that did not run."""
+    """The names of the nodes that ended after SIGTERM, that had to be killed, and that did not run."""
 
     stopped: list[str]
     killed: list[str]
@@ -77,8 +77,10 @@ class Down:
 
 
 def up(cluster: LocalCluster, detached: bool, wait_s: float, signals: StopSignals, tell: Tell, argv_of: ArgvOf) -> Up:
-    """Starts the nodes that do not run, each by the command line that `argv_of` gives, and waits until the cluster is
-    ready. Raises Failure; then none that it started is left."""
+    """Starts the nodes that do not run, by the command lines of `argv_of`, and waits until the cluster is ready.
+
+    Raises Failure; then every node that it started is stopped again.
+    """
     _make_directory(cluster.directory)
     with _lock(cluster.directory):
         found = {node.name: processes.find(node.name, cluster.node_directory(node)) for node in cluster.nodes}
@@ -110,8 +112,10 @@ def up(cluster: LocalCluster, detached: bool, wait_s: float, signals: StopSignal
 
 
 def watch(started: Sequence[NodeProcess], signals: StopSignals, tell: Tell) -> bool:
-    """Stays with the nodes until a signal comes, then stops them; tells of each that ends by itself and goes on with
-    the others. False if all ended by themselves, and not all of them well."""
+    """Waits for a signal, then stops the nodes. Reports each node that ends by itself, and goes on with the others.
+
+    Answers False if all nodes ended by themselves and at least one of them failed.
+    """
     running = list(started)
     ended_well = True
     while running and not signals.requested:
@@ -129,10 +133,10 @@ def watch(started: Sequence[NodeProcess], signals: StopSignals, tell: Tell) -> b
 
 
 def down(directory: Path, tell: Tell) -> Down:
-    """Stops all nodes that run in `directory`. Raises Failure if there is no cluster."""
+    """Stops all nodes that run in `directory`. Raises Failure if it holds no cluster."""
     cluster = load(directory)
     if cluster is None:
-        raise Failure(f"there is no cluster in {directory}", "name its directory: dyn down --dir DIR")
+        raise Failure(f"there is no cluster in {directory}", "name the directory of the cluster: dyn down --dir DIR")
     with _lock(cluster.directory):
         found = [processes.find(node.name, cluster.node_directory(node)) for node in cluster.nodes]
         running = [process for process in found if process is not None]
@@ -143,7 +147,7 @@ def down(directory: Path, tell: Tell) -> Down:
 
 
 def _stop(running: Sequence[NodeProcess], tell: Tell) -> list[str]:
-    """Stops the processes; the names of those that had to be killed, of which it tells."""
+    """Stops the processes; reports and answers the names of those that had to be killed."""
     _, killed = processes.stop(running, STOP_PATIENCE_S)
     for process in killed:
         tell(
@@ -155,16 +159,14 @@ def _stop(running: Sequence[NodeProcess], tell: Tell) -> list[str]:
 def _check_port(node: LocalNode) -> None:
     """Raises Failure if the node could not listen at its address."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of a past run may linger
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of an earlier run may be in TIME_WAIT
         try:
             probe.bind(node.address)
         except OSError as error:
             port = node.address.port
             if error.errno == errno.EADDRINUSE:
                 what = f"port {port}, which {node.name} needs, is in use by another program"
-                hint = (
-                    f"to see by which: ss -ltnp 'sport = :{port}'; a new cluster can take other ports with --base-port"
-                )
+                hint = f"ss -ltnp 'sport = :{port}' shows which; for a new cluster, choose other ports with --base-port"
                 raise Failure(what, hint) from None
             raise Failure(f"{node.name} cannot listen on {node.address}: {error.strerror}") from None
 

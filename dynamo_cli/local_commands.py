@@ -1,4 +1,4 @@
-"""`dyn up`, `dyn down`, `dyn node start`: processes of nodes on this machine."""
+"""`dyn up`, `dyn down`, `dyn node start`: the processes of nodes on this machine."""
 
 from __future__ import annotations
 
@@ -39,29 +39,29 @@ from dynamo_cli.stop_signals import StopSignals
 DIRECTORY_DEFAULT = Path("dyn-data")
 NODE_START = """Run one node in the foreground, for real machines and service managers.
 
-The directory remembers its node: on later starts --dir alone is enough. A fresh node belongs to no cluster until
-dyn cluster init or dyn cluster join makes it a member. With --join it asks the members at those addresses, in turn
-until one has answered, to stage its join: then dyn cluster plan shows it and dyn cluster commit makes it a member.
-Members that cannot be reached do not stop the start.
+The options are stored in the directory: on later starts --dir alone is enough. A fresh node belongs to no cluster until
+dyn cluster init or dyn cluster join makes it a member. With --join the node asks the members at those addresses to stage
+its join, one after the other until one answers; then dyn cluster plan shows the join and dyn cluster commit makes the
+node a member. The node starts even if no member can be reached.
 
-Clients and other nodes are told to find the node at the address that --advertise gives: a host name is handed on as it
-is and resolved at each attempt. Without it that is the address of --listen, of which a host name is resolved. A node
-that listens on all addresses (0.0.0.0 or [::]) is found at the one address that its machine has; if there are several
-it does not start without --advertise.
+Clients and other nodes use the address of --advertise to reach the node; a host name is passed on unresolved, and is
+resolved at each attempt. Without --advertise they use the address of --listen, with its host name resolved. A node that
+listens on all addresses (0.0.0.0 or [::]) is advertised at the only address of its machine; if the machine has several, the
+node does not start without --advertise.
 
-A node that comes back at another address tells the members that it reaches, and they tell the others. Where all nodes
-have come back at other addresses they find each other through the seeds, which --seeds names: host names or
-addresses at which members can be asked, which may be those of the nodes themselves. One that answers is enough. The
-addresses of --join are seeds, too. Without seeds use dyn cluster readdress.
+A node that returns at another address tells the members that it can reach, and they tell the others. If all nodes return at
+other addresses, they find each other through the seeds. The option --seeds names these: host names or addresses where
+members answer, which may be those of the nodes themselves. One seed that answers is enough. The addresses of --join are
+seeds, too. Without seeds use dyn cluster readdress.
 
-A node whose store is damaged says so when it starts, or stops with that message. Start it once with --rebuild: the
-store goes to DIR/data.damaged-1, and the other owners of its data fill a new one. Do not make --rebuild part of a
-service file, for then every start would begin with nothing. A node that has lost DIR/node.json does not start on its
-data: restore it, or give the id once with --id, as the status of the others (dyn cluster status --json) shows it.
+A node with a damaged store reports the damage when it starts, or stops with that message. Start it once with --rebuild: the
+store is moved to DIR/data.damaged-1, and the other owners of its data fill a new one. Do not put --rebuild into a service
+file, because then every start would begin with an empty store. A node without DIR/node.json does not start on its data:
+restore the file, or pass the id once with --id; the status of the other nodes (dyn cluster status --json) shows it.
 
 The exit status is 0 after SIGTERM or SIGINT, 1 if the node could not start or its disk failed, 2 for wrong usage, and 70
-if it met an internal error, which is in its log with a traceback. Nothing acknowledged is lost by that: let the service
-manager start the node again (systemd: Restart=on-failure).
+after an internal error, whose traceback is in the log. No acknowledged write is lost by that: let the service manager start
+the node again (systemd: Restart=on-failure).
 """
 
 
@@ -78,17 +78,17 @@ def up(
     """Run a whole cluster on this machine, one process a node.
 
     The nodes n1, n2, ... keep their data in DIR/n1, DIR/n2, ..., each with its log (log) and process number (pid). The
-    cluster serves when the line "ready: ..." appears, or when --detach returns.
+    cluster serves once the line "ready: ..." appears, or once the command returns with --detach.
 
-    Ctrl-C stops all nodes cleanly; a detached cluster is stopped by dyn down. Started again on the same DIR it comes
-    back with its data: the number of nodes, their ports and the engine are remembered in DIR/cluster.json, so that
-    dyn up --dir DIR is enough.
+    Ctrl-C stops all nodes cleanly; dyn down stops a detached cluster. Started again on the same DIR, the cluster has its
+    data: the number of nodes, their ports and the engine are stored in DIR/cluster.json, so that dyn up --dir DIR is
+    enough.
 
     If some of the nodes already run, only the others are started, and Ctrl-C stops only those.
     """
     cluster = plan(directory, Wanted(nodes, base_port, fsync, engine))
     if cluster.is_recovered:
-        note(f"{cluster.directory / FILE_NAME} was missing: it is made anew from what the nodes remember")
+        note(f"{cluster.directory / FILE_NAME} was missing: it is made anew from the node.json files of the nodes")
     with StopSignals() as signals:
         ready = local_cluster.up(cluster, detach, wait_s, signals, note, node_argv)
         if not ready.started:
@@ -105,8 +105,8 @@ def up(
 def down(directory: ClusterDirectory = DIRECTORY_DEFAULT, as_document: JSON = False) -> None:
     """Stop the cluster that dyn up runs in DIR.
 
-    Each node is asked to end (SIGTERM), which saves all it holds; one that has not ended after 15 seconds is killed.
-    The data stays: dyn up --dir DIR brings the cluster back.
+    Each node gets SIGTERM, flushes its data and ends; a node that has not ended after 15 seconds is killed. The data stays:
+    dyn up --dir DIR starts the cluster again.
     """
     outcome = local_cluster.down(directory, note)
     if as_document:
@@ -154,7 +154,7 @@ def node_start(
 
 
 def _become_node(words: list[str]) -> None:
-    """The node takes this process over, so that a service manager's signals and its exit status are the node's own."""
+    """Replaces this process by the node, so that a service manager's signals reach it and its exit status is the node's."""
     argv = local_cluster.server_argv(*words)
     sys.stdout.flush()
     sys.stderr.flush()

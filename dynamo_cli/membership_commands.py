@@ -1,9 +1,9 @@
-"""`dyn cluster join`, `leave`, `remove`, `replace`, `weight`, `zone`: changes of members, staged; `readdress`, at once.
+"""`dyn cluster join`, `leave`, `remove`, `replace`, `weight`, `zone`: staged changes of members; `readdress`, at once.
 
-Theory. Nothing moves yet: each command hands its change to the node that it talks to, which looks whether it can be made
-and tells all the others. `dyn cluster plan` shows what all of them together would move, and `dyn cluster commit` makes
-them (plan_commands.py). A node that is to come is asked who it is over a connection of its own, for a member cannot
-know. Addresses are no such change: they follow where the nodes are.
+Each staging command passes its change to the node that it talks to. That node checks whether the change can be made, and
+tells all others. Nothing moves yet: `dyn cluster plan` shows what all staged changes together would move, and `dyn
+cluster commit` makes them (plan_commands.py). A node that is to join is asked for its identity over a connection of its
+own, because members do not know it. Addresses are no staged change: they follow where the nodes are.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ _STAGED: Shape = {"staged": dict, "epoch": int, "changes": int}
 
 
 def cluster_join(context: typer.Context, nodes: NewMembers, as_document: JSON = False) -> None:
-    """Stage that the fresh nodes at HOST:PORT become members.
+    """Stage the join of the fresh nodes at HOST:PORT.
 
-    A fresh node is one that dyn node start has started on an empty directory. Each is asked who it is, and must have a
-    name and an address that no member has. It gets its share of the data, by weight, when the plan is committed.
+    A fresh node is one that dyn node start has started on an empty directory. Each is asked for its identity, and must have
+    a name and an address that no member has. It gets its share of the data, by weight, once the plan is committed.
 
-    A node can ask for this by itself: dyn node start --join.
+    A node can stage its own join: dyn node start --join.
 
     With --json a document for each node: {"staged": {"change", "node", "address", "zone", "weight"}, "epoch", "changes"}.
     """
-    newcomers = [_describe(context, node) for node in nodes]
-    for newcomer in newcomers:
-        _stage(context, as_document, "JOIN", newcomer)
+    joining = [_describe(context, node) for node in nodes]
+    for member in joining:
+        _stage(context, as_document, "JOIN", member)
 
 
 def cluster_leave(context: typer.Context, name: MemberName, as_document: JSON = False) -> None:
-    """Stage that the node NAME gives all its data to the others, and then is a member no more.
+    """Stage that the node NAME moves all its data to the others and leaves the cluster.
 
-    It goes on serving requests until it holds nothing any more. Its process may be stopped when dyn cluster status does
+    It goes on serving requests until it stores nothing any more. Its process may be stopped once dyn cluster status does
     not list it.
 
     With --json: {"staged": {"change", "node"}, "epoch", "changes"}.
@@ -53,9 +53,9 @@ def cluster_leave(context: typer.Context, name: MemberName, as_document: JSON = 
 
 
 def cluster_remove(context: typer.Context, name: MemberName, as_document: JSON = False) -> None:
-    """Stage that the node NAME, which is down for good, is a member no more.
+    """Stage the removal of the node NAME, which is down for good.
 
-    What it held is made anew from the other owners. A node that is up cannot be removed: let it leave.
+    The other owners replace its copies of the data. A node that is up cannot be removed: use dyn cluster leave.
 
     With --json: {"staged": {"change", "node"}, "epoch", "changes"}.
     """
@@ -63,10 +63,10 @@ def cluster_remove(context: typer.Context, name: MemberName, as_document: JSON =
 
 
 def cluster_replace(context: typer.Context, name: MemberName, new: Replacement, as_document: JSON = False) -> None:
-    """Stage that a fresh node takes over all that the node NAME owns, and nothing else moves.
+    """Stage that a fresh node takes over everything that the node NAME owns; nothing else moves.
 
-    NEW is the HOST:PORT of the fresh node, or the name of one whose join is staged. If NAME is down at that time the other
-    owners give the data, else NAME does, and leaves when it holds nothing any more.
+    NEW is the HOST:PORT of the fresh node, or the name of one whose join is staged. If NAME is up, its data is fetched from
+    it, and it leaves once it stores nothing any more. If it is down, the data is fetched from the other owners.
 
     With --json: {"staged": {"change", "node", "by", "address", "gone"}, "epoch", "changes"}.
     """
@@ -74,7 +74,7 @@ def cluster_replace(context: typer.Context, name: MemberName, new: Replacement, 
 
 
 def cluster_weight(context: typer.Context, name: MemberName, weight: MemberWeight, as_document: JSON = False) -> None:
-    """Stage another weight for the node NAME: its share of the data, against the others' weights.
+    """Stage another weight for the node NAME: its share of the data, relative to the weights of the others.
 
     With --json: {"staged": {"change", "node", "weight"}, "epoch", "changes"}.
     """
@@ -82,9 +82,9 @@ def cluster_weight(context: typer.Context, name: MemberName, weight: MemberWeigh
 
 
 def cluster_zone(context: typer.Context, name: MemberName, zone: MemberZone, as_document: JSON = False) -> None:
-    """Stage another zone for the node NAME: the rack or room that it fails with.
+    """Stage another zone for the node NAME: the rack or room with which it fails.
 
-    The owners of a partition are in distinct zones while there are enough.
+    The owners of a partition are in distinct zones if there are enough zones.
 
     With --json: {"staged": {"change", "node", "zone"}, "epoch", "changes"}.
     """
@@ -92,15 +92,16 @@ def cluster_zone(context: typer.Context, name: MemberName, zone: MemberZone, as_
 
 
 def cluster_readdress(context: typer.Context, nodes: Moved, as_document: JSON = False) -> None:
-    """Tell the cluster where nodes are now that have other addresses.
+    """Tell the cluster the new addresses of nodes.
 
-    The node that this command talks to asks at each HOST:PORT who is there; where a member answers that it could not reach
-    so far, the layout gets the address that the member tells of itself, and all members learn it. One node that has been
-    told is enough, even if all addresses have changed: tell any node where the others are, and they tell each other.
+    The node that this command talks to asks at each HOST:PORT who is there. If a member answers that it could not reach so
+    far, the layout gets the address that this member tells of itself, and all members learn it. Even if all addresses have
+    changed, it is enough to tell one node where the others are: they tell each other.
 
     Nodes that were started with --seeds find each other without this command.
 
-    With --json: {"nodes": [{"asked", "node", "address", "error"}]}. The exit status is 1 if no member answers somewhere.
+    With --json: {"nodes": [{"asked", "node", "address", "error"}]}. The exit status is 1 if at some address no member
+    answers.
     """
     with target_of(context).connect() as client:
         document: dict[str, Any] = ask(client, {"nodes": list}, "DYN.CLUSTER", "READDRESS", *nodes, writes=True)
@@ -116,7 +117,7 @@ def cluster_readdress(context: typer.Context, nodes: Moved, as_document: JSON = 
 
 
 def _describe(context: typer.Context, node: str) -> bytes:
-    """What the node at HOST:PORT says of itself, for JOIN and REPLACE."""
+    """The identity of the node at HOST:PORT as JSON, for JOIN and REPLACE."""
     with Client(parse_address(node), target_of(context).timeout_s) as client:
         return json.dumps(identity(client), separators=(",", ":")).encode()
 

@@ -1,9 +1,9 @@
-"""The options and arguments of the commands: how they are spelled, explained and checked.
+"""The options and arguments of the commands: their spelling, help and checks.
 
-Theory. An option that several commands have is declared once, so that it means the same everywhere; the others stand
-beside it, so that a command's signature reads as what it takes. Defaults that depend on circumstances (a new or a
-remembered cluster) are None in the code and shown by hand. Keys and values are bytes from here on: what a shell hands
-over need not be UTF-8.
+An option that several commands have is declared once, so that it means the same everywhere. The others stand beside it,
+so that the signature of a command reads as a list of its options. A default that depends on circumstances (a new or a
+stored cluster) is None in the code, and is shown by hand. Keys and values are bytes from here on, because the shell may
+pass bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ Members = Annotated[
 ]
 Partitions = Annotated[
     int,
-    typer.Option("--partitions", metavar="Q", min=1, help="How many partitions: a power of two, fixed for good."),
+    typer.Option("--partitions", metavar="Q", min=1, help="How many partitions: a power of two that never changes."),
 ]
-Replicas = Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many nodes keep each key.")]
+Replicas = Annotated[int, typer.Option("--n", metavar="N", min=1, help="How many nodes store each key.")]
 LayoutR = Annotated[int, typer.Option("--r", metavar="R", min=1, help="How many of them a read waits for.")]
 LayoutW = Annotated[int, typer.Option("--w", metavar="W", min=1, help="How many of them a write waits for.")]
 Wait = Annotated[
-    float, typer.Option("--wait", metavar="SECONDS", min=0.1, help="How long the nodes may take to get ready.")
+    float, typer.Option("--wait", metavar="SECONDS", min=0.1, help="How long to wait until the nodes are ready.")
 ]
 
 # --- changes of members
@@ -88,30 +88,33 @@ MemberName = Annotated[str, typer.Argument(metavar="NAME", help="The name of the
 Replacement = Annotated[
     str,
     typer.Argument(
-        metavar="NEW", help="The HOST:PORT of a fresh node, or the name of one that is to join.", show_default=False
+        metavar="NEW",
+        help="The HOST:PORT of a fresh node, or the name of one whose join is staged.",
+        show_default=False,
     ),
 ]
 MemberWeight = Annotated[
-    int, typer.Argument(metavar="WEIGHT", min=1, help="Its share of the data, against others.", show_default=False)
+    int,
+    typer.Argument(metavar="WEIGHT", min=1, help="Its share of the data, relative to others.", show_default=False),
 ]
 MemberZone = Annotated[
-    str, typer.Argument(metavar="ZONE", help="The rack or room that it fails with.", show_default=False)
+    str, typer.Argument(metavar="ZONE", help="The rack or room with which it fails.", show_default=False)
 ]
-Epoch = Annotated[
-    int, typer.Option("--epoch", metavar="E", min=1, help="The epoch that the plan named.", show_default=False)
-]
+Epoch = Annotated[int, typer.Option("--epoch", metavar="E", min=1, help="The epoch of the plan.", show_default=False)]
 Moved = Annotated[
     list[str],
     typer.Argument(
-        metavar="[NAME=]HOST:PORT...", help="Where nodes are now; NAME= says who must be there.", show_default=False
+        metavar="[NAME=]HOST:PORT...",
+        help="The new addresses; with NAME= only that node is accepted there.",
+        show_default=False,
     ),
 ]
-UntilMoved = Annotated[bool, typer.Option("--wait", help="Return when everything has moved, and show the progress.")]
+UntilMoved = Annotated[bool, typer.Option("--wait", help="Show the progress, and return once everything has moved.")]
 
 # --- repairs
 
 TaskId = Annotated[
-    str, typer.Argument(metavar="TASK", help="The task, as dyn repair or dyn task list named it.", show_default=False)
+    str, typer.Argument(metavar="TASK", help="The task, as dyn repair or dyn task list names it.", show_default=False)
 ]
 RepairPartitions = Annotated[
     list[int] | None,
@@ -121,15 +124,15 @@ RepairPartitions = Annotated[
 ]
 RepairKey = Annotated[
     bytes | None,
-    typer.Option("--key", metavar="KEY", parser=os.fsencode, help="Repair this key alone.", show_default=False),
+    typer.Option("--key", metavar="KEY", parser=os.fsencode, help="Repair only this key.", show_default=False),
 ]
-NoWait = Annotated[bool, typer.Option("--no-wait", help="Return when the repair has started.")]
+NoWait = Annotated[bool, typer.Option("--no-wait", help="Return once the repair has started.")]
 
 # --- processes on this machine
 
 ClusterDirectory = Annotated[
     Path,
-    typer.Option("--dir", metavar="DIR", file_okay=False, help="Where the cluster keeps its data, logs and pid files."),
+    typer.Option("--dir", metavar="DIR", file_okay=False, help="The directory for data, logs and pid files."),
 ]
 NodeCount = Annotated[
     int | None,
@@ -149,11 +152,11 @@ BasePort = Annotated[
         metavar="PORT",
         min=1,
         max=PORT_MAX,
-        help="The first node's port; the others take the next ones.",
+        help="The first node's port; the others have the next ones.",
         show_default=str(DEFAULT_PORT),
     ),
 ]
-Detach = Annotated[bool, typer.Option("--detach", help="Return when the cluster is ready, and leave it running.")]
+Detach = Annotated[bool, typer.Option("--detach", help="Return once the cluster is ready, and leave it running.")]
 FsyncPolicy = Annotated[
     Fsync | None,
     typer.Option(
@@ -162,46 +165,46 @@ FsyncPolicy = Annotated[
 ]
 EngineName = Annotated[
     Engine | None,
-    typer.Option("--engine", metavar="rocksdb|memory", help="What keeps the records.", show_default="rocksdb"),
+    typer.Option("--engine", metavar="rocksdb|memory", help="The storage engine.", show_default="rocksdb"),
 ]
 NodeDirectory = Annotated[
     Path,
     typer.Option("--dir", metavar="DIR", file_okay=False, help="The node's data directory.", show_default=False),
 ]
 NodeName = Annotated[
-    str | None, typer.Option("--name", metavar="NAME", help="What operators call the node.", show_default=False)
+    str | None, typer.Option("--name", metavar="NAME", help="The node's name for operators.", show_default=False)
 ]
 NodeId = Annotated[
     str | None,
-    typer.Option("--id", metavar="ID", help="The id that the node had, if its node.json was lost.", show_default=False),
+    typer.Option("--id", metavar="ID", help="The node's former id, if its node.json was lost.", show_default=False),
 ]
 Listen = Annotated[
     str | None,
-    typer.Option("--listen", metavar="HOST:PORT", help="Where it serves clients and other nodes.", show_default=False),
+    typer.Option("--listen", metavar="HOST:PORT", help="The address for clients and other nodes.", show_default=False),
 ]
 Advertise = Annotated[
     str | None,
     typer.Option(
         "--advertise",
         metavar="HOST:PORT",
-        help="Where clients and other nodes find it, if that is not where it listens.",
+        help="The address that clients and other nodes use, if it differs from --listen.",
         show_default=False,
     ),
 ]
 Zone = Annotated[
     str | None,
-    typer.Option("--zone", metavar="ZONE", help="The rack or room that it fails with.", show_default=False),
+    typer.Option("--zone", metavar="ZONE", help="The rack or room with which it fails.", show_default=False),
 ]
 Weight = Annotated[
     int | None,
-    typer.Option("--weight", metavar="N", min=1, help="Its share of the data, against others.", show_default=False),
+    typer.Option("--weight", metavar="N", min=1, help="Its share of the data, relative to others.", show_default=False),
 ]
 Seeds = Annotated[
     list[str] | None,
     typer.Option(
         "--seeds",
         metavar="HOST:PORT,...",
-        help="Where to ask for members that have other addresses now; may be given again.",
+        help="Where to ask for members whose addresses have changed; may be given again.",
         show_default=False,
     ),
 ]
@@ -210,13 +213,13 @@ Joined = Annotated[
     typer.Option(
         "--join",
         metavar="HOST:PORT",
-        help="A member that shall stage this node's join; may be given again.",
+        help="A member to ask to stage this node's join; may be given again.",
         show_default=False,
     ),
 ]
 Rebuild = Annotated[
     bool,
-    typer.Option("--rebuild", help="Put a damaged store aside and begin an empty one, which the other nodes fill."),
+    typer.Option("--rebuild", help="Move a damaged store aside and begin an empty one, which the other owners fill."),
 ]
 ConfigFile = Annotated[
     Path | None,

@@ -1,7 +1,7 @@
-"""What reaches stdout and stderr: values as raw bytes, documents as JSON, notes for people on stderr.
+"""Writes to stdout and stderr: values as raw bytes, documents as JSON, notes for people on stderr.
 
-Theory. stdout belongs to the answer and nothing else, so that `$(dyn get k)` and `dyn … --json | jq` are exact; what is
-said *about* the answer goes to stderr. Documents are one line in a pipe (a line a document) and indented on a terminal.
+Only the answer goes to stdout, so that `$(dyn get k)` and `dyn … --json | jq` are exact. What is said *about* the answer
+goes to stderr. A document is one line in a pipe, and indented on a terminal.
 """
 
 from __future__ import annotations
@@ -21,38 +21,38 @@ def is_terminal() -> bool:
 
 
 def write_bytes(data: bytes) -> None:
-    """`data` to stdout, exactly."""
+    """Writes exactly `data` to stdout."""
     sys.stdout.flush()
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 
 def write_line(text: str = "") -> None:
-    """A line to stdout, at once: whoever waits for it, waits for a whole line."""
-    # Whatever has no UTF-8 form (a lone surrogate in JSON text) is shown escaped, which in JSON means the same.
+    """Writes a line to stdout and flushes it, so that a reader never waits for the rest of a line."""
+    # What has no UTF-8 form (a lone surrogate in JSON text) is written escaped, which means the same in JSON.
     write_bytes(text.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def write_json(document: Any) -> None:
-    """A JSON document to stdout, members in the order given."""
+    """Writes a JSON document to stdout, its members in the given order."""
     write_line(json.dumps(document, ensure_ascii=False, indent=2 if is_terminal() else None))
 
 
 def note(text: str) -> None:
-    """A line to stderr."""
+    """Writes a line to stderr."""
     sys.stdout.flush()
     print(text, file=sys.stderr, flush=True)
 
 
 def report(failure: Failure) -> None:
-    """A failure to stderr: what happened, and what to try."""
+    """Writes a failure to stderr: what happened, and what to try."""
     note(f"dyn: {failure.message}")
     if failure.hint is not None:
         note(f"hint: {failure.hint}")
 
 
 def as_json(data: bytes) -> JsonValue:
-    """Bytes in a JSON document: text if they are UTF-8, else `{"base64": "…"}` (DESIGN §7)."""
+    """Bytes for a JSON document: text if they are UTF-8, else `{"base64": "…"}` (DESIGN §7)."""
     try:
         return data.decode()
     except UnicodeDecodeError:
@@ -62,6 +62,6 @@ def as_json(data: bytes) -> JsonValue:
 
 
 def as_shown(data: bytes) -> str:
-    """Bytes in a sentence for people: quoted, printable."""
+    """Bytes for a sentence: quoted and printable."""
     text = data.decode("utf-8", "backslashreplace")
     return f"'{text}'" if text.isprintable() else repr(text)

@@ -1,9 +1,9 @@
 """`python -m dynamo_cli.pages [DIRECTORY]`: writes `man/` and `completions/` anew from the app.
 
-Theory. What a command takes is said once, in the app; pages written by hand would drift from it. So the pages are made,
-kept in the repository for those who only install them, and a test compares. Nothing in them depends on the clock, the
-terminal or the machine. Only files that are made here are touched: other pages in `man/` are written by hand, except
-that a page of ours whose command is gone is removed.
+The app says once what each command does; pages written by hand would differ from it sooner or later. So the pages are
+made from it, and kept in the repository for those who only install them; a test compares them. Nothing in them depends on
+the clock, the terminal or the machine. Only files that this module makes are touched: other pages in `man/` are written
+by hand. A page made here whose command is gone is removed.
 """
 
 from __future__ import annotations
@@ -27,41 +27,41 @@ MARK = '.\\" Made by python -m dynamo_cli.pages: edit the commands, not this pag
 SHELLS = ("bash", "zsh", "fish")
 
 _STATUSES = (
-    ("0", "Fine."),
-    ("1", "The operation failed, or there is nothing under the key."),
+    ("0", "Success."),
+    ("1", "The operation failed, or nothing is stored under the key."),
     ("2", "Wrong usage."),
     ("3", "No node could be reached, or it did not answer in time."),
     ("4", "The cluster answered, but it is degraded."),
 )
-_DYN_URL = "The node to talk to where --host and --port do not say it, such as redis://127.0.0.1:7001."
-_DYN_DEBUG = "If set, a bug in dyn shows where it happened."
+_DYN_URL = "The node to talk to without --host and --port, such as redis://127.0.0.1:7001."
+_DYN_DEBUG = "If set, a bug in dyn shows its traceback."
 
 
 class Page(NamedTuple):
-    """A command with a page of its own. `words` are what is typed: ("dyn", "ring", "show")."""
+    """A command with a page of its own. `words` is what a user types: ("dyn", "ring", "show")."""
 
     words: tuple[str, ...]
-    command: Any  # a click command; which click it is depends on Typer's release
+    command: Any  # a click command; its class depends on Typer's release
 
     @property
     def name(self) -> str:
-        """The page's name, `dyn-ring-show`."""
+        """The name of the page, for example `dyn-ring-show`."""
         return "-".join(self.words)
 
     @property
     def summary(self) -> str:
-        """The first sentence of the help, as NAME has it."""
+        """The first paragraph of the help, in the form of the section NAME."""
         first = " ".join(self.command.help.split("\n\n")[0].split()).rstrip(".")
         return first[:1].lower() + first[1:]
 
 
 def main() -> None:
-    """Writes into the directory given, or the one above the package."""
+    """Writes into the given directory, or into the one above the package."""
     write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent.parent)
 
 
 def write(directory: Path) -> None:
-    """Writes `man/*.1` and `completions/dyn.*` under `directory`, and removes those that no command has any more."""
+    """Writes `man/*.1` and `completions/dyn.*` under `directory`, and removes pages of commands that are gone."""
     pages = tuple(walk(get_command(app), ("dyn",)))
     made = {directory / "man" / f"{page.name}.1": render(page, pages) for page in pages}
     for shell in SHELLS:
@@ -76,7 +76,7 @@ def write(directory: Path) -> None:
 
 
 def walk(command: Any, words: tuple[str, ...]) -> Iterator[Page]:
-    """The root, then every command that can be run, in the order of the help; groups have no page of their own."""
+    """The root, then every command that can be run, in the order of the help. Groups have no page."""
     children = getattr(command, "commands", {})
     if not children or len(words) == 1:
         yield Page(words, command)
@@ -86,7 +86,7 @@ def walk(command: Any, words: tuple[str, ...]) -> Iterator[Page]:
 
 
 def render(page: Page, pages: tuple[Page, ...]) -> str:
-    """The page's roff source."""
+    """The roff source of a page."""
     is_root = len(page.words) == 1
     command_help = page.command.help
     lines = [

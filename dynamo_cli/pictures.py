@@ -1,8 +1,8 @@
-"""Documents as a person reads them on a terminal: tables, bars, and the ring as a strip of colours.
+"""Documents on a terminal: tables, bars, and the ring as a strip of colours.
 
-Theory. Colour only repeats what the text says (a state is a word, a first owner is a digit), so nothing is lost on a
-terminal without colours or to eyes that see them alike. rich is imported here and nowhere else in the package: it takes
-longer to load than a command takes to run, and only people at a terminal need it.
+Colour only repeats what the text says (a state is a word, a first owner is a digit). So nothing is lost on a terminal
+without colours, or for people who do not see them. rich is imported only here: it takes longer to load than a command
+takes to run, and only people at a terminal need it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ STRIP_CELLS_MAX = 64
 
 
 def console() -> Console:
-    """A console on stdout that takes texts as they are: no markup, no guessing at what is a number."""
+    """A console on stdout that prints texts unchanged: without markup, and without highlighting of numbers."""
     return Console(highlight=False, markup=False, emoji=False)
 
 
@@ -62,13 +62,13 @@ def show_status(document: Document, to: Console) -> None:
 
 
 def _filled(done: int, total: int) -> Text:
-    """A short bar."""
+    """A short bar, filled to `done` of `total`."""
     cells = PROGRESS_CELLS * done // total if total else 0
     return Text.assemble(("█" * cells, "cyan"), ("·" * (PROGRESS_CELLS - cells), "dim"))
 
 
 def show_plan(document: Document, to: Console) -> None:
-    """`dyn cluster plan`: the changes, what moves, what comes of it, and the lines to choose from."""
+    """`dyn cluster plan`: the changes, the moves, their effect, and the two commands to choose from."""
     to.print(Text.assemble(("plan", "bold"), f"  for epoch {document['epoch']}"))
     for change in document["changes"]:
         to.print(
@@ -90,10 +90,10 @@ def show_plan(document: Document, to: Console) -> None:
 
 
 def show_table(headings: Row, rows: Sequence[Row], to: Console) -> None:
-    """A table like those in `plain`, its states in their colours."""
+    """A table like those in `plain`, with coloured states."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in headings:
-        # Where it gets narrow an address or a sentence goes on in the next line: half of it is no help.
+        # On a narrow terminal an address or a sentence is continued in the next line; a truncated one would not help.
         justify: JustifyMethod = "right" if heading in NUMERIC_HEADINGS else "left"
         table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in ("ADDRESS", "ERROR"))
     for row in rows:
@@ -107,20 +107,20 @@ def show_table(headings: Row, rows: Sequence[Row], to: Console) -> None:
 
 
 class Bar:
-    """How far long work has come, as one line that changes."""
+    """The progress of long work, as one line that changes."""
 
     def __init__(self, title: str, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task(title, total=None, words="")
 
     def show(self, done: int, total: int, words: str) -> None:
-        """`done` of `total`, and what else there is to say."""
+        """Shows `done` of `total`, and `words` behind that."""
         self._progress.update(self._task, completed=done, total=total, words=words, refresh=True)
 
 
 @contextmanager
 def bar(title: str, to: Console) -> Iterator[Bar]:
-    """A bar that is gone when the work has ended. It is drawn when there is news, by no thread of its own."""
+    """A bar that disappears when the work has ended. It is drawn only when `show` is called, without a thread."""
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(None),
@@ -151,7 +151,7 @@ def show_ring(document: Document, to: Console) -> None:
 
 
 def _shares(document: Document, styles: dict[str, str], marks: dict[str, str], width: int) -> Table:
-    """A row a node: its mark, name, zone, a bar of what it owns with a notch at its fair share by weight, numbers."""
+    """A row for each node: mark, name, zone, a bar of its share with a notch at its fair share by weight, numbers."""
     nodes = document["nodes"]
     weights = sum(node["weight"] for node in nodes) or 1
     fair = {node["name"]: node["weight"] / weights for node in nodes}

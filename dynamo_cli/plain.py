@@ -1,7 +1,7 @@
-"""Documents as plain aligned text: what `dyn` prints in a pipe, fit for grep, awk and mail.
+"""Documents as plain aligned text: what `dyn` prints in a pipe, for grep, awk and mail.
 
-Theory. A line is one thing and begins with its name; columns are parted by two blanks or more, numbers stand at the
-right. Nothing depends on the width of a terminal, so the same document always gives the same text.
+Each line is about one thing and begins with its name. Two or more blanks separate columns, and numbers are right-aligned.
+Nothing depends on the width of a terminal, so the same document always gives the same text.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NUMERIC_HEADINGS = frozenset(
 
 
 def status_text(document: Document) -> str:
-    """`dyn cluster status`: verdict and summary, the layout, a line a node."""
+    """`dyn cluster status`: the verdict and its summary, the layout, a line for each node."""
     head = (
         f"{document['verdict']}: {document['summary']}",
         f"epoch {document['epoch']}, {document['partitions']} partitions, "
@@ -34,7 +34,7 @@ def status_text(document: Document) -> str:
 
 
 def clock_text(document: Document, separator: str) -> str:
-    """How well the node that was asked knows the time that keys expire by; nodes of an older version do not tell."""
+    """How exactly the node that answers knows cluster time, by which keys expire; empty for nodes of earlier versions."""
     if "clock_bound_ms" not in document:
         return ""
     bound_ms = document["clock_bound_ms"]
@@ -42,7 +42,7 @@ def clock_text(document: Document, separator: str) -> str:
 
 
 def status_rows(document: Document) -> list[Row]:
-    """The cells of the nodes, under STATUS_HEADINGS."""
+    """The cells of the nodes under STATUS_HEADINGS."""
     return [
         (
             node["name"],
@@ -60,7 +60,7 @@ def status_rows(document: Document) -> list[Row]:
 
 
 def ring_text(document: Document) -> str:
-    """`dyn ring show`: a line a node, then a line a partition with its owners in order."""
+    """`dyn ring show`: a line for each node, then a line for each partition with its owners in order."""
     nodes = [
         (node["name"], node["zone"], str(node["weight"]), str(node["owned"]), percent(node["share"]))
         for node in document["nodes"]
@@ -79,7 +79,7 @@ def ring_text(document: Document) -> str:
 
 
 def location_text(document: Document, key: str) -> str:
-    """`dyn ring locate`; `key` as it is to be shown."""
+    """`dyn ring locate`. `key` is in its printable form."""
     facts = (
         ("key", key),
         ("slot", str(document["slot"])),
@@ -99,7 +99,7 @@ def hint_rows(document: Document) -> list[Row]:
 
 
 def counts_by_owner(document: Document) -> dict[str, int]:
-    """How many hints there are for whom, by name."""
+    """The number of hints by the name of their owner, in order of the names."""
     counts: dict[str, int] = {}
     for hints in document["hints"]:
         counts[hints["owner"]] = counts.get(hints["owner"], 0) + hints["count"]
@@ -126,7 +126,7 @@ def task_rows(document: Document) -> list[Row]:
 
 
 def task_text(document: Document) -> str:
-    """`dyn task show`: a fact a line."""
+    """`dyn task show`: one fact a line."""
     facts = (
         ("task", document["task"]),
         ("state", document["state"]),
@@ -151,7 +151,7 @@ def task_line(document: Document) -> str:
 
 
 def task_counts(document: Document) -> str:
-    """What a task has done so far."""
+    """The counts of a task so far."""
     return (
         f"{document['keys_compared']} keys compared, {document['keys_repaired']} repaired, "
         f"{size(document['bytes_sent'])} sent"
@@ -163,18 +163,18 @@ def task_counts(document: Document) -> str:
 
 
 def by_node(document: Document, kind: str) -> str:
-    """How many damaged records a task has found mended, or lost, and on which nodes."""
+    """How many damaged records were mended or lost (`kind`), by node."""
     return ", ".join(f"{count} on {name}" for name, count in document.get(kind, {}).items())
 
 
 def seconds_left(task: Document) -> str:
-    """How long a task will still take, where it is known; transfers tell it."""
+    """The remaining time of a task; empty if it is not known. Only transfers and fillings tell it."""
     eta_s = task.get("eta_s")
     return duration(eta_s) if isinstance(eta_s, int) and task["state"] == "running" else ""
 
 
 def progress_words(change: Document) -> str:
-    """How far a change of members has come, beside the count of keys."""
+    """The progress of a change of members, without the count of keys."""
     partitions = f"{change['partitions_moved']} of {change['partitions_moving']} partitions"
     if change.get("phase") != "transfer":
         return f"{partitions}, reads move to the new owners"
@@ -184,13 +184,13 @@ def progress_words(change: Document) -> str:
 
 
 def change_text(change: Document) -> str:
-    """How far a change of members has come, as a line of `dyn cluster status`."""
+    """The progress of a change of members, as a line of `dyn cluster status`."""
     keys = f"{change['keys_done']} of {change['keys']} keys, " if change["keys"] else ""
     return f"moving: {keys}{progress_words(change)}"
 
 
 def duration(seconds: int) -> str:
-    """Seconds as people say them: `40 s`, `3 min`, `2 h 5 min`."""
+    """Seconds for people: `40 s`, `3 min`, `2 h 5 min`."""
     if seconds < 120:
         return f"{seconds} s"
     minutes = round(seconds / 60)
@@ -199,7 +199,7 @@ def duration(seconds: int) -> str:
 
 
 def size(count_bytes: int) -> str:
-    """Bytes as people say them: `17 B`, `3.4 KiB`, `1.2 GiB`."""
+    """Bytes for people: `17 B`, `3.4 KiB`, `1.2 GiB`."""
     if count_bytes < 1024:
         return f"{count_bytes} B"
     power = min(4, (count_bytes.bit_length() - 1) // 10)
@@ -207,12 +207,12 @@ def size(count_bytes: int) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of 1 as per cent."""
+    """A share from 0 to 1 as a percentage."""
     return f"{share * 100:.1f}%"
 
 
 def aligned(headings: Row, rows: Sequence[Row]) -> list[str]:
-    """The headings and rows as lines with aligned columns, without blanks at their ends."""
+    """The headings and rows as lines with aligned columns, without trailing blanks."""
     table = [headings, *([cell or "-" for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(headings))]
     return [

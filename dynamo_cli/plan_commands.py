@@ -1,8 +1,8 @@
-"""`dyn cluster plan`, `commit`, `abort`: what the staged changes mean, and making them, or not.
+"""`dyn cluster plan`, `commit`, `abort`: shows what the staged changes would do, makes them, or drops them.
 
-Theory. A commit names the epoch that the plan was for. If the layout has risen since then, the plan is worth nothing any
-more, and the cluster refuses it. The data moves inside the cluster, with or without this command: `--wait` looks at it
-until everybody has what it is to own, and until those who leave hold nothing any more.
+A commit names the epoch of the plan. If the layout has changed since the plan was made, the plan is no longer right, and
+the cluster refuses it. The data moves inside the cluster, with or without this command: `--wait` polls until every new
+owner has its data, and until nodes that leave store nothing any more.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ _COMMITTED: Shape = {"epoch": int, "changes": int}
 
 
 def cluster_plan(context: typer.Context, as_document: JSON = False) -> None:
-    """Show what the staged changes would move, from whom to whom, and how long it would take.
+    """Show what the staged changes would move, between which nodes, and how long it would take.
 
-    Sizes are estimated by samples, and the time by the pace of background work: it is shorter while no clients are
-    served. A balance of 1 is perfect; 0.5 has a node with twice its share. The last lines say what to type to commit the
-    plan or to drop it.
+    Sizes are estimated from samples, and the time from the pace of background work: it is shorter while no clients are
+    served. A balance of 1 is perfect; at 0.5 a node has twice its fair share. The last lines are the commands that commit
+    or drop the plan.
 
     With --json: {"epoch", "changes": [{"change", "node", ...}], "moves": [{"from", "to", "partitions", "keys",
     "bytes"}], "balance_before", "balance_after", "zone_violations", "eta_s"}. The epoch is the one to commit. If an
-    earlier change is not over yet, "now" says so, and if fewer nodes than N would be left, "copies" does.
+    earlier change has not ended, "now" says so. If fewer nodes than N would be left, "copies" says so.
     """
     with target_of(context).connect() as client:
         document = ask(client, _PLAN, "DYN.CLUSTER", "PLAN")
@@ -68,14 +68,15 @@ def cluster_plan(context: typer.Context, as_document: JSON = False) -> None:
 def cluster_commit(
     context: typer.Context, epoch: Epoch, until_moved: UntilMoved = False, as_document: JSON = False
 ) -> None:
-    """Make the staged changes, as the plan for the epoch E showed them.
+    """Make the staged changes, as the plan for the epoch E shows them.
 
-    If the layout has changed since that plan was made, it is refused, and the exit status is 1: look at the plan again.
+    If the layout has changed since that plan was made, the commit is refused and the exit status is 1: look at the new
+    plan.
 
-    The data moves in the background, while all keys are served: dyn cluster status shows how far it is. With --wait the
-    command returns when everything has moved and those who leave are gone; Ctrl-C ends the command alone.
+    The data moves in the background while all keys are served; dyn cluster status shows the progress. With --wait the
+    command returns once everything has moved and the leaving nodes are gone; Ctrl-C ends only the command.
 
-    With --json: {"epoch", "changes"}; with --wait it is printed when everything has moved.
+    With --json: {"epoch", "changes"}; with --wait it is printed once everything has moved.
     """
     target = target_of(context)
     client = target.connect()
@@ -95,7 +96,7 @@ def cluster_commit(
 
 
 def cluster_abort(context: typer.Context, as_document: JSON = False) -> None:
-    """Take back all that is staged. What is committed stays.
+    """Drop all staged changes. Committed changes stay.
 
     With --json: {"aborted"}, the number of changes.
     """
@@ -109,7 +110,7 @@ def cluster_abort(context: typer.Context, as_document: JSON = False) -> None:
 
 
 def _follow(target: Target, client: Client, epoch: int, as_document: bool) -> None:
-    """Looks at the change until it is over; takes the client over."""
+    """Polls the change and shows its progress until it has ended; closes the client."""
     with (
         last_words("the data goes on moving without this command: dyn cluster status shows how far it is"),
         Follower(target, client) as follower,
@@ -126,11 +127,11 @@ def _follow(target: Target, client: Client, epoch: int, as_document: bool) -> No
             elif not leaving:
                 return
             else:
-                shown.show(keys, keys, f"{' '.join(leaving)} lets go of what has moved")
+                shown.show(keys, keys, f"{' '.join(leaving)} deletes what has moved")
             follower.pause()
 
 
 def _leaving(status: Document) -> list[str]:
-    """The names of those who are on their way out; one that is down may never come to its end."""
+    """The names of the nodes that are leaving and up. One that is down may never finish."""
     nodes = [node for node in status["nodes"] if isinstance(node, dict)]
     return [str(node.get("name")) for node in nodes if node.get("role") == "leaving" and node.get("state") == "up"]

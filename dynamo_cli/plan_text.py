@@ -1,7 +1,7 @@
-"""Changes of members as plain text: what is staged, and what it would move.
+"""Changes of members as plain text: the staged changes, and what they would move.
 
-Theory. A plan is read before something big is done, so it ends with the two lines to choose from. Sizes and times are
-estimates and are said as people say them; the exact numbers are in the JSON document.
+A plan is read before something big is done, so it ends with the two commands to choose from. Sizes and times are
+estimates, rounded for people; the exact numbers are in the JSON document.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MOVE_HEADINGS = ("FROM", "TO", "PARTITIONS", "KEYS", "SIZE")
 
 
 def change_line(change: Document) -> str:
-    """A change in a few words: `join n4 at 10.0.0.4:7001, zone b, weight 1`."""
+    """A change in one line: `join n4 at 10.0.0.4:7001, zone b, weight 1`."""
     kind, node = str(change.get("change")), str(change.get("node"))
     if kind == "join":
         return f"join {node} at {change.get('address')}, zone {change.get('zone') or 'none'}, weight {change.get('weight')}"
@@ -31,7 +31,7 @@ def change_line(change: Document) -> str:
 
 
 def move_rows(moves: Sequence[Document]) -> list[Row]:
-    """The cells of the moves, under MOVE_HEADINGS; with several the last row is their sum."""
+    """The cells of the moves under MOVE_HEADINGS. If there are several, the last row is their sum."""
     rows: list[Row] = [
         (move["from"], move["to"], str(move["partitions"]), str(move.get("keys", "")), size(move["bytes"]))
         for move in moves
@@ -45,7 +45,7 @@ def move_rows(moves: Sequence[Document]) -> list[Row]:
 
 
 def plan_facts(document: Document) -> list[tuple[str, str]]:
-    """What else there is to know of a plan, and what to type next."""
+    """The further facts of a plan, and the commands to type next, as (name, value)."""
     violations = document["zone_violations"]
     zones = (
         f"{violations} partitions will not be spread over the zones as they could be" if violations else "kept apart"

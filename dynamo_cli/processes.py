@@ -1,10 +1,11 @@
-"""Processes of nodes: started, recognised again by a later command, watched, stopped.
+"""Processes of nodes: starts them, finds them again in a later command, watches and stops them.
 
-Theory. A pid file is a rumour: the process may be gone and its number given to somebody else's. So a pid is trusted
-only if /proc/PID/cmdline says `--dir` with this very directory, and it is checked *after* a pidfd was opened: the
-descriptor stays with one process for good, so whatever is signalled or awaited through it is what was checked, never a
-process that took the number over in between. A pidfd also becomes readable when its process ends, child or not, so that
-waiting needs no polling.
+The problem. A pid file may be stale: the process may be gone and another process may have its number.
+
+So a pid is trusted only if /proc/PID/cmdline has `--dir` with this directory, and this is checked *after* a pidfd was
+opened. The descriptor stays with one process for good. So whatever is signalled or awaited through it is the process that
+was checked, never one that got the number in between. A pidfd also becomes readable when its process ends, child or not,
+so that waiting needs no polling.
 """
 
 from __future__ import annotations
@@ -25,40 +26,40 @@ EMPTY_INTERVAL_S = 0.002
 
 
 class NodeProcess:
-    """A running (or just ended) node process, held by its pidfd. `child` if this command started it."""
+    """A node process that runs or has just ended, with its pidfd. `child` is set if this command started it."""
 
     def __init__(self, name: str, directory: Path, pid: int, pidfd: int, child: subprocess.Popen[bytes] | None) -> None:
         self.name = name
         self.directory = directory
         self.pid = pid
         self.pidfd = pidfd
-        self.log_start_bytes = 0  # where in the log this run begins
+        self.log_start_bytes = 0  # the offset in the log at which this run begins
         self._child = child
 
     @property
     def log(self) -> Path:
-        """The file that stdout and stderr go to."""
+        """The file with the stdout and stderr of the process."""
         return self.directory / LOG_FILE
 
     def has_ended(self) -> bool:
-        """Whether the process is gone; reaps it if it is our child."""
+        """Whether the process has ended; reaps it if it is our child."""
         if self._child is not None:
             return self._child.poll() is not None
         return bool(wait_any([self.pidfd], 0))
 
     def exit_text(self) -> str:
-        """How it ended: `exit status 1`, `killed by SIGKILL`; only a child's status can be known."""
+        """How it ended: `exit status 1`, `killed by SIGKILL`. Only the status of a child can be known."""
         status = self._child.poll() if self._child is not None else None
         if status is None:
             return "exit status unknown"
         return f"killed by {_signal_name(-status)}" if status < 0 else f"exit status {status}"
 
     def ended_well(self) -> bool:
-        """Whether a child has ended with status 0."""
+        """Whether it is a child and has ended with status 0."""
         return self._child is not None and self._child.poll() == 0
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends a signal; nothing happens if the process has ended."""
+        """Sends a signal, unless the process has ended."""
         try:
             signal.pidfd_send_signal(self.pidfd, number)
         except ProcessLookupError:
@@ -72,7 +73,7 @@ class NodeProcess:
             return log.read().decode("utf-8", "replace").splitlines()[-lines_max:]
 
     def forget(self) -> None:
-        """The process has ended: removes its pid file (unless that names another one by now) and lets go of it."""
+        """After the process has ended: removes its pid file, unless that has another pid by now, and closes the pidfd."""
         path = self.directory / PID_FILE
         if _read_pid(path) == self.pid:
             path.unlink(missing_ok=True)
@@ -80,10 +81,10 @@ class NodeProcess:
 
 
 def start(name: str, directory: Path, argv: Sequence[str], detached: bool) -> NodeProcess:
-    """Starts a node; its output is appended to `log`, its number written to `pid`. Raises OSError.
+    """Starts a node, appends its output to `log` and writes its pid to `pid`. Raises OSError.
 
-    Detached, it leads a session of its own and outlives the terminal. Otherwise it is in a process group of its own, so
-    that Ctrl-C reaches this command alone, which then stops the nodes in order.
+    A detached node leads its own session and outlives the terminal. Another one has its own process group, so that Ctrl-C
+    reaches only this command, which then stops the nodes in order.
     """
     with (directory / LOG_FILE).open("ab") as log:
         log_start_bytes = log.seek(0, os.SEEK_END)
@@ -104,7 +105,7 @@ def start(name: str, directory: Path, argv: Sequence[str], detached: bool) -> No
 
 
 def find(name: str, directory: Path) -> NodeProcess | None:
-    """The running process of the node in `directory` (absolute), None if its pid file is missing or stale."""
+    """The running process of the node in `directory` (absolute); None if its pid file is missing or stale."""
     pid = _read_pid(directory / PID_FILE)
     if pid is None:
         return None
@@ -119,9 +120,9 @@ def find(name: str, directory: Path) -> NodeProcess | None:
 
 
 def stop(processes: Sequence[NodeProcess], patience_s: float) -> tuple[list[NodeProcess], list[NodeProcess]]:
-    """SIGTERM to each, and SIGKILL to those that still run after `patience_s`. Returns (stopped, killed).
+    """Sends SIGTERM to all, and SIGKILL to those that still run after `patience_s`. Answers (stopped, killed).
 
-    Forgets them all.
+    Calls `forget` for all of them.
     """
     for process in processes:
         process.signal(signal.SIGTERM)
@@ -136,7 +137,7 @@ def stop(processes: Sequence[NodeProcess], patience_s: float) -> tuple[list[Node
 
 
 def wait_any(descriptors: Iterable[int], timeout_s: float | None) -> list[int]:
-    """Those of the descriptors that are readable, after `timeout_s` (None: as long as it takes) at most."""
+    """Waits until some descriptors are readable and answers these; none after `timeout_s` (None: waits for ever)."""
     poller = select.poll()
     for descriptor in descriptors:
         poller.register(descriptor, select.POLLIN)
@@ -160,7 +161,7 @@ def _is_node(pid: int, pidfd: int, directory: Path) -> bool:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             return False
-        # A zombie's command line is empty, and so is, for some microseconds, that of a process in the middle of exec.
+        # The command line of a zombie is empty. So is, for some microseconds, that of a process during exec.
         if words != [b""] or wait_any([pidfd], EMPTY_INTERVAL_S):
             break
     return (b"--dir", os.fsencode(directory)) in itertools.pairwise(words)

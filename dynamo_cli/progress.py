@@ -1,8 +1,8 @@
-"""How far long work has come: a bar on a terminal, a line now and then in a pipe, nothing beside a JSON document.
+"""The progress of long work: a bar on a terminal, a line now and then in a pipe, nothing beside a JSON document.
 
-Theory. A person looks at a bar for seconds; whoever reads a log wants few lines, each whole in itself. Both get the same
-three things: how much is done, of how much, and a few words. Lines go to stdout, for without --json they are a part of
-the answer; the bar is gone when the work has ended, and what stays is the command's last line.
+A person looks at a bar for seconds. The reader of a log wants few lines, each complete. Both get the same three things:
+how much is done, of how much, and a few words. The lines go to stdout, because without --json they are part of the
+answer. The bar disappears when the work has ended, and the last line of the command remains.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ LINE_INTERVAL_S = 2.0
 
 
 class Progress(Protocol):
-    """Shows how far it is."""
+    """Shows the progress of some work."""
 
     def show(self, done: int, total: int, words: str) -> None:
-        """`done` of `total`, and what else there is to say."""
+        """Shows `done` of `total`, and `words` behind that."""
 
 
 class Lines:
-    """A line when there is something new to say, but not too often."""
+    """Prints a line if the text has changed, at most once in `LINE_INTERVAL_S`."""
 
     def __init__(self, title: str, unit: str) -> None:
         self._title = title
@@ -35,7 +35,7 @@ class Lines:
 
     def show(self, done: int, total: int, words: str) -> None:
         """As Progress."""
-        count = f"{done} of {total} {self._unit}, " if total else ""  # of nothing, or not known yet
+        count = f"{done} of {total} {self._unit}, " if total else ""  # a total of 0 may mean that it is not known yet
         line = f"{self._title}: {count}{words}"
         if line != self._last and time.monotonic() >= self._next_s:
             write_line(line)
@@ -44,7 +44,7 @@ class Lines:
 
 
 class Silence:
-    """For those who only want the document."""
+    """Shows nothing, for callers that print only a document."""
 
     def show(self, done: int, total: int, words: str) -> None:
         """As Progress."""
@@ -52,7 +52,7 @@ class Silence:
 
 @contextmanager
 def progress(title: str, unit: str, as_document: bool) -> Iterator[Progress]:
-    """What fits the reader of stdout. `unit` is the plural of what is counted."""
+    """The kind of progress for the reader of stdout. `unit` is the plural of what is counted."""
     if as_document:
         yield Silence()
     elif is_terminal():

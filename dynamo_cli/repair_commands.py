@@ -1,7 +1,7 @@
-"""`dyn repair`: makes the owners of the data equal, now.
+"""`dyn repair`: makes the owners of the data equal now.
 
-Theory. The nodes compare and repair each other all the time; the command starts the same exchange at once and waits
-for its end. The work is a task of the node that was asked: it goes on without the command, and `dyn task` finds it.
+The nodes compare and repair each other all the time. The command starts the same exchange at once and waits for its end.
+The work is a task of the node that was asked: it goes on without the command, and `dyn task` finds it.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ def repair(
 ) -> None:
     """Compare the owners of all data with each other, and repair what differs.
 
-    The nodes do so by themselves all the time, at leisure; this does it now. Only what differs is sent. The whole ring is
-    repaired, or with --partition and --key no more than that.
+    The nodes do so by themselves all the time, slowly; this command does it now. Only records that differ are sent. It
+    repairs the whole ring, or with --partition and --key only those.
 
-    First each node reads its part from its disk. Records that are found damaged are fetched again from the other owners;
-    the answer says how many were mended on which node since the last repair, by this one or before it by themselves.
+    First each node reads its part from its disk. Damaged records are fetched again from the other owners. The answer says
+    how many were mended on each node since the last repair, by this repair or before it by the nodes themselves.
 
-    The repair is a task inside the cluster: it goes on when the command is ended by Ctrl-C or does not wait, and after a
-    restart of the node that runs it. dyn task list finds it again, dyn task wait waits for it, dyn task abort ends it.
+    The repair is a task inside the cluster. It goes on after Ctrl-C, with --no-wait, and after a restart of the node that
+    runs it. dyn task list finds it again, dyn task wait waits for it, dyn task abort ends it.
 
-    The exit status is 0 if everything was compared, and 1 if the repair failed, as it does when an owner is down (the
-    other owners are repaired nevertheless), or was aborted.
+    The exit status is 0 if everything was compared, and 1 if the repair was aborted or failed. It fails if an owner is
+    down; the other owners are repaired nevertheless.
 
     With --json, at the end: {"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired",
-    "bytes_sent", "node", "error", "keys_verified", "mended", "lost", "unreadable"}. The last three count by the names of
-    nodes: damaged records that were mended, those that nobody had a sound copy of, and slots that cannot be read whole.
+    "bytes_sent", "node", "error", "keys_verified", "mended", "lost", "unreadable"}. The last three are counts by node:
+    damaged records that were mended, damaged records without any sound copy, and slots that cannot be read as a whole.
     """
     command: list[bytes | str | int] = ["DYN.REPAIR", "START"]
     for partition in partitions or ():

@@ -1,7 +1,7 @@
-"""The fields that a node's document must have, so that showing it cannot stumble.
+"""The fields that a node's document must have, so that showing it cannot fail.
 
-Theory. A command checks what it needs and no more: further fields are for later releases to show. What does not fit comes
-from something that is no node of ours, or from another release, and the error says which field it was.
+A command checks only the fields that it needs: further fields are for later releases. A document that does not fit comes
+from something that is no dyn node, or from another release; the error names the field.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ Document = dict[str, Any]
 
 
 def ask(client: Client, shape: Shape, *command: bytes | str | int, writes: bool = False) -> Document:
-    """The document that answers `command`, which is an operator's command of two words at least. Raises as
-    `Client.call`, and Failure for a document without the fields of `shape`."""
+    """The document that answers an operator's command of at least two words.
+
+    Raises as `Client.call`, and Failure for a document without the fields of `shape`.
+    """
     document = client.document(*command, writes=writes)
     require(client, f"{command[0]!s} {command[1]!s}", document, shape)
     return document

@@ -1,11 +1,10 @@
-"""The wait from started processes to a ready cluster.
+"""Waits until started processes are a ready cluster.
 
-Theory. Ready means that every node has said so itself: it answers, it knows the layout, and in its own view all nodes
-of the directory are up and every key is served. Repairs may still go on, for as long as they take: a cluster that is
-degraded for no other reason is ready. Members that joined later live elsewhere and are not waited for, and a node of
-this directory that has left the cluster has nothing to wait for. While it waits, the command watches the processes
-too: a node that has ended will not get ready, and its last words stand in its log, so the wait ends at once and shows
-them.
+A cluster is ready when every node has said so itself: it answers, it has the layout, and it sees all nodes of the
+directory up and every key served. Repairs may still go on for long, so a cluster that is degraded for no other reason is
+ready. Members that joined later run elsewhere and are not waited for. A node of this directory that has left the cluster
+is not waited for either. Meanwhile the command watches the processes: if a node ends, the wait ends at once and shows the
+end of its log.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from dynamo_cli.processes import NodeProcess
 from dynamo_cli.stop_signals import StopSignals
 
 POLL_INTERVAL_S = 0.05
-_HAS_LEFT = "has left its cluster"  # what a node says that is a member no more
-ASK_TIMEOUT_S = 4.0  # a status waits three seconds for members that do not answer, and then names them
+_HAS_LEFT = "has left its cluster"  # in the error of a node that is no member any more
+ASK_TIMEOUT_S = 4.0  # a status waits three seconds for members that do not answer
 
 
 class Startup:
-    """The wait until a cluster is ready. Notices at once when a node ends or a signal comes."""
+    """Waits until a cluster is ready. It ends at once if a node ends or a signal comes."""
 
     def __init__(
         self, cluster: LocalCluster, running: Sequence[NodeProcess], signals: StopSignals, wait_s: float
@@ -39,12 +38,14 @@ class Startup:
         self._names = {node.address: node.name for node in cluster.nodes}
         self._signals = signals
         self._wait_s = wait_s
-        self.left: list[str] = []  # the names of nodes that are members no more
+        self.left: list[str] = []  # the names of nodes that have left the cluster
         self._deadline = time.monotonic() + wait_s
 
     def run(self) -> None:
-        """Returns when every node answers, a layout is made (if none has one yet), and every node holds all
-        nodes of the directory for up. Raises Failure."""
+        """Returns when every node answers, has a layout, and sees all nodes of the directory up. Raises Failure.
+
+        If no node has a layout yet, it makes the first one.
+        """
         self._each_node(_ping)
         addresses = [node.address for node in self._cluster.nodes]
         known = [self._identity(address) for address in addresses]
@@ -55,7 +56,7 @@ class Startup:
         self._each_node(self._not_ready)
 
     def _each_node(self, question: Callable[[Client], str | None]) -> None:
-        """Asks each node until the answer is None, which means fine."""
+        """Asks each node until the answer is None, which means that there is no problem."""
         for node in self._cluster.nodes:
             while (problem := self._ask(node.address, question)) is not None:
                 self._pause(node.address, problem)
@@ -73,12 +74,12 @@ class Startup:
             return identity(client)
 
     def _refuse_left(self) -> None:
-        """Whoever comes to these addresses looks for the data of the old cluster, and must not find an empty one."""
+        """Refuses to make a new cluster at the addresses of an old one: its clients would find an empty cluster."""
         if self.left:
             directory = self._cluster.directory
             raise Failure(
-                f"{' '.join(self.left)} left their cluster, which lives elsewhere: there is nothing to run in {directory}",
-                "a new cluster wants a new directory: dyn up --dir OTHER",
+                f"{' '.join(self.left)} left their cluster, which runs elsewhere: there is nothing to run in {directory}",
+                "start a new cluster in a new directory: dyn up --dir OTHER",
             )
 
     def _not_ready(self, client: Client) -> str | None:

@@ -1,8 +1,8 @@
-"""SIGINT, SIGTERM and SIGHUP as a question that is asked, not as an exception that strikes anywhere.
+"""SIGINT, SIGTERM and SIGHUP as a flag that the command checks, instead of an exception at any point.
 
-Theory. A command that starts processes must never lose count of them. An exception out of a signal handler could strike
-between a process's start and the line that notes it. So the handlers only note the signal, and the command asks at its
-own steps; a descriptor that becomes readable with the first signal ends its waits at once.
+A command that starts processes must never lose track of them. An exception out of a signal handler could come between the
+start of a process and the line that notes it. So the handlers only set a flag, and the command checks it at its own
+steps. A descriptor that becomes readable with the first signal ends its waits at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class StopSignals:
-    """Within the context, `requested` tells whether a signal to stop has come. For the main thread."""
+    """A context in which `requested` says whether a signal to stop has come. For the main thread only."""
 
     def __init__(self) -> None:
         self.requested = False

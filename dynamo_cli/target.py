@@ -1,7 +1,7 @@
-"""The node that a command talks to: the global options, over `DYN_URL`, over the defaults.
+"""The node that a command talks to: the global options, else `DYN_URL`, else the defaults.
 
-Theory. Any node answers for the whole cluster, so one address is all a command needs. It is worked out when a command
-first connects and not before: a broken `DYN_URL` must not keep `dyn up` from starting a cluster.
+Any node answers for the whole cluster, so a command needs only one address. It is determined when a command first
+connects, not before: a broken `DYN_URL` must not keep `dyn up` from starting a cluster.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Target:
     timeout_s: float = TIMEOUT_S_DEFAULT
 
     def address(self) -> Address:
-        """`--host` and `--port`, each for itself, win over `DYN_URL`. Raises WrongUsage if that is needed and bad."""
+        """`--host` and `--port` each override their part of `DYN_URL`. Raises WrongUsage if that is malformed."""
         if self.host is not None and self.port is not None:
             return Address(self.host, self.port)
         url = os.environ.get("DYN_URL")
@@ -32,11 +32,11 @@ class Target:
         return Address(self.host or base.host, self.port or base.port)
 
     def connect(self) -> Client:
-        """A connection to the node. Raises NotReached, WrongUsage."""
+        """Opens a connection to the node. Raises NotReached, WrongUsage."""
         return Client(self.address(), self.timeout_s)
 
 
 def target_of(context: typer.Context) -> Target:
-    """The target of the command line being run."""
+    """The target of the present command line."""
     target = context.find_root().obj
     return target if isinstance(target, Target) else Target()

@@ -1,8 +1,7 @@
-"""`dyn task list`, `show`, `wait` and `abort`: the repairs and transfers in the cluster, and those that have ended.
+"""`dyn task list`, `show`, `wait` and `abort`: the repairs and transfers in the cluster, and the last ones that ended.
 
-Theory. A task belongs to the node that was asked for it, which goes on with it after a restart; every node knows how to
-find it by its id. `follow` is what `dyn repair` and `dyn task wait` share: look until the task has ended, then let the
-exit status tell how.
+A task belongs to the node that was asked for it, which continues it after a restart. Every node can find it by its id.
+`dyn repair` and `dyn task wait` share `follow`: poll until the task has ended, then exit with a status that says how.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ ENDED = (DONE, *ENDED_BADLY)
 
 
 def task_list(context: typer.Context, as_document: JSON = False) -> None:
-    """List the repairs and transfers that run, and the last ones that have ended, of the whole cluster.
+    """List the repairs and transfers of the whole cluster that run, and the last ones that have ended.
 
-    A transfer brings a node the partitions that it is to own after a change of members. A node that has lost its disk is
-    filled by the other owners: that is a task, too.
+    In a transfer a node fetches the partitions that it is to own after a change of members. If a node has lost its disk, it
+    is filled from the other owners; that is a task, too.
 
     With --json: {"tasks": [{"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired",
     "bytes_sent", "node", "error"}]}, "eta_s" for transfers and fillings, and for repairs what dyn repair says of damage.
@@ -64,7 +63,7 @@ def task_list(context: typer.Context, as_document: JSON = False) -> None:
 
 
 def task_show(context: typer.Context, task: TaskId, as_document: JSON = False) -> None:
-    """Show how far the task TASK has come, or how it ended.
+    """Show the progress of the task TASK, or how it ended.
 
     With --json: {"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired", "bytes_sent",
     "node", "error"}, and "eta_s" for a transfer.
@@ -81,7 +80,7 @@ def task_wait(context: typer.Context, task: TaskId, as_document: JSON = False) -
     """Wait until the task TASK has ended, and show its progress.
 
     The exit status is 0 if the task is done, and 1 if it failed or was aborted. Ctrl-C leaves the task running. With
-    --json the document of dyn task show is printed when the task has ended.
+    --json the document of dyn task show is printed once the task has ended.
     """
     target = target_of(context)
     client = target.connect()
@@ -89,7 +88,7 @@ def task_wait(context: typer.Context, task: TaskId, as_document: JSON = False) -
 
 
 def task_abort(context: typer.Context, task: TaskId, as_document: JSON = False) -> None:
-    """End the task TASK where it stands. What it has repaired stays repaired.
+    """Abort the task TASK. What it has repaired stays repaired.
 
     The exit status is 1 if the task had already ended in another way. With --json the document of dyn task show is
     printed.
@@ -106,7 +105,7 @@ def task_abort(context: typer.Context, task: TaskId, as_document: JSON = False) 
 
 
 def follow(target: Target, client: Client, document: Document, as_document: bool) -> None:
-    """Looks at the task until it has ended and shows it; takes the client over. Exits with 1 unless it is done."""
+    """Polls the task and shows its progress until it has ended. Closes the client. Exits with 1 unless it is done."""
     task = str(document["task"])
     found_again = (
         f"task {task} goes on without this command: dyn task wait {task} shows it, dyn task abort {task} ends it"
@@ -124,7 +123,7 @@ def follow(target: Target, client: Client, document: Document, as_document: bool
 
 
 def finish(document: Document, as_document: bool) -> None:
-    """Shows a task; exits with 1 if it ended badly."""
+    """Shows a task. Exits with 1 if it failed or was aborted."""
     if as_document:
         write_json(document)
     else:
@@ -140,7 +139,7 @@ def _show(client: Client, task: str) -> Document:
 
 
 def _known(client: Client, subcommand: str, task: str) -> Document:
-    """The task's document; Failure if there is no such task."""
+    """The document of a task. Raises Failure if there is no such task."""
     try:
         return ask(client, TASK_SHAPE, "DYN.TASK", subcommand, task, writes=subcommand == "ABORT")
     except Refused as refused:

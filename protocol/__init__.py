@@ -1,14 +1,18 @@
-"""What crosses a socket: the bytes that clients, nodes and operators exchange, and nothing of what they mean.
+"""The bytes that clients, nodes and operators exchange, without what they mean.
 
 Imports the standard library, hiredis and xxhash. Everything is pure: bytes in, values out, and back. In reading order:
 
-    slots.py     which of the 16384 slots a key lies in: Redis Cluster's, so that its clients know where to go
-    resp.py      replies: Python values to RESP2 and RESP3
-    leftovers.py what came of a message so far, and the bytes that come next
-    requests.py  commands: what a client sends, RESP or inline lines, within limits
-    frames.py    messages between nodes: RESP again, each with a checksum
-    tokens.py    causal contexts: a clock as a printable, checksummed token that the client hands back
+    slots.py           the slot of a key, 0 to 16383: Redis Cluster's, so that its clients know where to send a key
+    resp.py            replies: Python values to RESP2 and RESP3
+    leftovers.py       joins the bytes of an incomplete message with those that arrive next
+    requests.py        commands of clients, as RESP or inline lines, within limits
+    frames.py          messages between nodes: RESP again, each frame with a checksum
+    pieces.py          large messages between nodes, cut so that small ones can pass them
+    peer_versions.py   how two nodes agree on a version and on capabilities
+    tokens.py          causal contexts: a clock as a printable token with a checksum, which the client sends back
+    bounds.py          the largest numbers and names that nodes accept from each other
+    json_documents.py  JSON from elsewhere, bounded in size and depth
 
-hiredis reads and writes RESP wherever it is fit to; what it lacks, and how it is kept out of harm's way, stands in
-requests.py. Source of the wire format: https://redis.io/docs/latest/develop/reference/protocol-spec/
+hiredis reads and writes RESP wherever it is safe. requests.py says what it lacks, and how its weaknesses are avoided.
+Source of the wire format: https://redis.io/docs/latest/develop/reference/protocol-spec/
 """

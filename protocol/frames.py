@@ -1,19 +1,19 @@
 r"""Messages between nodes, each with a checksum (promise P11).
 
-Theory. A message is a list of byte strings, or of lists of them. A frame holds the messages of one turn, one or more, and
-is RESP, so that the same listener, the same tools and the same hiredis serve both clients and nodes:
+A message is a list of items, each a byte string or a list of byte strings. A frame holds one or more messages of one
+turn. It is RESP, so that the same listener, the same tools and the same hiredis serve both clients and nodes:
 
     *2\r\n $8\r\n <checksum> \r\n $<size> \r\n <body> \r\n
 
-The body is the messages as RESP arrays, one behind the other; the checksum is its xxh3_64, 8 bytes big endian. All else in
-a frame has one possible form only, and is compared with it, so that no bit of a frame can change unnoticed: that is why
-the reader cuts frames by hand, while hiredis, which skips some bytes unread, gets a body only after its checksum has
-proved right.
+The body is the messages as RESP arrays, one behind the other; the checksum is its xxh3_64, 8 bytes big endian. Everything
+else in a frame has only one possible form, and the reader compares it with that form, so every changed bit is detected.
+That is why this module cuts frames by hand: hiredis skips some bytes unread, so it gets a body only after its checksum
+was right.
 
-A checksum is a shield against damage and not against malice: who may connect as a node is decided elsewhere. After
-damage nothing tells where the next frame begins, so the connection has to be closed.
+A checksum detects damage, not malice: other code decides who may connect as a node. After damage nothing says where the
+next frame begins, so the connection has to be closed.
 
-A large message comes in pieces, each a frame of its own kind between these (pieces.py).
+A large message is sent in pieces, which are frames of another kind between these (pieces.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from protocol.pieces import PIECE_START, Assembly, DamagedPiece, find_piece, is_
 Item = bytes | int | str | Sequence[bytes]
 
 _BEFORE_CHECKSUM: Final = b"*2\r\n$8\r\n"
-_BEFORE_CHECKSUM_NUMBER: Final = 0x2A320D0A24380D0A  # its eight bytes, to compare them at once
+_BEFORE_CHECKSUM_NUMBER: Final = 0x2A320D0A24380D0A  # the same eight bytes as one number, to compare them at once
 _CHECKSUM_START: Final = 8
 _CHECKSUM_END: Final = 16
 _SIZE_DIGITS_MAX: Final = 10
@@ -45,17 +45,17 @@ _ZERO: Final = 0x30
 _NINE: Final = 0x39
 _BUFFER_BYTES_KEPT = 1 << 20
 BODY_BYTES: Final = 64 << 10
-# What stands before an item, with the line break that ends what came before it.
+# The header of an item, behind the line break that ends the item before it.
 _BULK_HEADERS: Final = [b"\r\n$%d\r\n" % length for length in range(1024)]
 _LIST_HEADERS: Final = [b"\r\n*%d" % count for count in range(64)]
 
 
 class DamagedFrame(Exception):
-    """What came is not a sound frame, or too large a one; the message says which. The connection is of no use any more."""
+    """The bytes are no sound frame, or the frame is too large; the message says which. The connection must be closed."""
 
 
 def encode_message(message: Sequence[Item]) -> bytes:
-    """A message as RESP. HOT. Integers and text become byte strings; TypeError for items that are neither."""
+    """HOT. A message as RESP. Integers and text become byte strings; raises TypeError for items of other types."""
     writer = BytesWriter()
     writer.write(b"*%d" % len(message))
     for item in message:
@@ -91,15 +91,15 @@ def _write_list(writer: BytesWriter, items: Sequence[bytes]) -> None:
 
 
 def seal(messages: list[bytes], body_bytes: int = BODY_BYTES) -> bytes:
-    """Encoded messages as one frame, or as several of about `body_bytes`. HOT.
+    """HOT. Encoded messages as one frame, or as several frames of about `body_bytes`.
 
-    hiredis moves what is left of its buffer after every KiB, so many messages in one large body would cost their square.
+    hiredis moves the rest of its buffer after every KiB, so many messages in one large body would cost quadratic time.
     """
     return seal_small(messages, 1 << 62, [], body_bytes)
 
 
 def seal_small(messages: list[bytes], large_bytes: i64, large: list[bytes], body_bytes: i64 = BODY_BYTES) -> bytes:
-    """As `seal`, but messages of `large_bytes` (no less than `body_bytes`) and more go to the list `large`. HOT."""
+    """HOT. As `seal`, but messages of at least `large_bytes` (which is at least `body_bytes`) are appended to `large`."""
     parts: list[bytes] = []
     gathered: list[bytes] = []
     size = 0
@@ -130,7 +130,7 @@ def encode_frame(message: Sequence[Item]) -> bytes:
 
 
 def _read_header(data: bytes, start: i64) -> tuple[i64, i64]:
-    """Where the body begins of the frame at `start`, and its size; zeros if there is no whole header. HOT."""
+    """HOT. The start and the size of the body of the frame at `start`; zeros if the header is incomplete or wrong."""
     try:
         if read_i64_be(data, start) != _BEFORE_CHECKSUM_NUMBER:
             return 0, 0
@@ -173,15 +173,13 @@ class FrameReader:
         self._assembly: Assembly | None = None  # of the first piece, and from then on
         self._data: bytes | bytearray = b""
         self._start = 0  # of the next frame
-        self._wanted_bytes = (
-            1  # with fewer from _start on there is nothing to look at: the incomplete frame's, if known
-        )
+        self._wanted_bytes = 1  # from _start on: with fewer no frame can be read (its size, once that is known)
         self._renew_parser()
         self._inside = False  # the parser holds messages of the last frame
-        self._large = False  # the last frame was, so the parser is replaced behind it to give its memory back
+        self._large = False  # the last frame was large: the parser is replaced behind it, to free its memory
 
     def feed(self, data: bytes) -> None:
-        """Add bytes as they came from the socket. HOT. What waits here is less than one frame if all were taken."""
+        """HOT. Adds bytes as they came from the socket. After `next` has answered None, less than one frame is held."""
         if not self._data:
             self._data = data
             return
@@ -190,14 +188,14 @@ class FrameReader:
 
     @property
     def pending_bytes(self) -> int:
-        """HOT. What is held of a frame, or of a message in pieces, that has not come whole."""
+        """HOT. The bytes held of an incomplete frame, and of an incomplete message in pieces."""
         pending = len(self._data) - self._start
         return pending if self._assembly is None else pending + self._assembly.held_bytes
 
     def next(self) -> list[Any] | None:
-        """The next message, its items bytes or lists of bytes; None if there is no whole one. HOT.
+        """HOT. The next message, its items bytes or lists of bytes; None if there is no complete one.
 
-        Raises DamagedFrame, and again from then on, once all messages before the damage were taken.
+        Raises DamagedFrame after all messages before the damage were answered, and again with every further call.
         """
         if not self._inside and not self._open_frame():
             return None
@@ -205,7 +203,7 @@ class FrameReader:
             message = self._gets()
         except (TypeError, hiredis.ProtocolError):
             message = None
-        if type(message) is not list:  # the checksum is right, and still: something else than a node made it
+        if type(message) is not list:  # the checksum is right, so the sender is no node
             self._inside = True  # so that all further calls fail here, too
             raise DamagedFrame("the body of a frame is not arrays")
         self._inside = self._has_data()
@@ -215,8 +213,7 @@ class FrameReader:
         return message
 
     def _open_frame(self) -> bool:
-        """Feeds the parser with the body of the next frame, or of the message that a piece completes, if that is whole.
-        HOT."""
+        """HOT. Feeds the parser with the next complete frame or message in pieces; False if there is none."""
         data = self._data
         start: i64 = self._start
         if len(data) - start < self._wanted_bytes:
@@ -249,7 +246,7 @@ class FrameReader:
         return True
 
     def _open_pieces(self, fed: bytes, start: int) -> bool:
-        """Takes pieces from `start` on until one completes its message, or something else comes, or nothing."""
+        """Reads pieces from `start` on, until one completes its message or the next bytes are no complete piece."""
         if self._assembly is None:
             self._assembly = Assembly()
         try:
@@ -260,7 +257,7 @@ class FrameReader:
                     return False
                 if not is_sound(fed, start, piece):
                     raise DamagedFrame("the checksum of a piece is wrong")
-                parser = self._assembly.take(fed, piece.data_start, piece.data_end, piece.place)
+                parser = self._assembly.add(fed, piece.data_start, piece.data_end, piece.place)
                 self._wanted_bytes = 1
                 self._start = start = piece.stop
                 if parser is not None:

@@ -1,9 +1,11 @@
 """JSON documents from elsewhere: bounded in size and depth before they are parsed.
 
-Theory. `json.loads` recurses: a document that is nested deeply enough ends in RecursionError, from wherever the caller
-happens to be, and a long one holds the turn. So the size is compared first, then the depth is counted without recursion:
-what stands in strings is left out, then pairs of brackets are removed from the inside out, as often as a document may be
-deep. All of that runs in C, in time linear in the document for a fixed depth.
+The problem. `json.loads` recurses, so a document that is nested deeply enough ends in RecursionError, at a depth that
+depends on the caller's stack. A long document holds up the turn.
+
+So the size is compared first. Then the depth is counted without recursion: strings are left out, then pairs of brackets
+are removed from the inside out, as many times as a document may be deep. All of this runs in C, in time linear in the
+size of the document for a fixed depth.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ _AS_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
 
 
 def parse(document: bytes, bytes_max: int) -> Any:
-    """The value that a document holds. Raises ValueError for one that is no JSON, too long, or nested too deeply."""
+    """The value of a document. Raises ValueError if it is no JSON, longer than `bytes_max`, or nested too deeply."""
     if len(document) > bytes_max:
         raise ValueError(f"a document of {len(document)} bytes, {bytes_max} are allowed")
     if document.count(b"[") + document.count(b"{") > DEPTH_MAX and _is_deep(document):
@@ -28,7 +30,7 @@ def parse(document: bytes, bytes_max: int) -> Any:
 
 
 def _is_deep(document: bytes) -> bool:
-    """Whether brackets are nested deeper than allowed; true, too, for some documents that are no JSON."""
+    """Whether brackets are nested deeper than `DEPTH_MAX`; also true for some documents that are no JSON."""
     outside = _STRING.sub(b"", document) if b"\\" in document else b"".join(document.split(b'"')[::2])
     brackets = outside.translate(_AS_SQUARE, _NO_BRACKETS)
     for _ in range(DEPTH_MAX):

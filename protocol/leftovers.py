@@ -1,8 +1,8 @@
-"""Leftovers: what of the bytes that came is no whole message yet, and the next bytes behind it.
+"""Leftovers: joins the bytes of an incomplete message with those that arrive next.
 
-Theory. Mostly nothing is left, or little: then all is joined as bytes, which are read faster than a bytearray. What is
-large comes in many pieces, and joining anew for each would cost the square of its size: that becomes a bytearray, which
-grows in place.
+Mostly little or nothing is left. Then both are joined as bytes, because bytes are read faster than a bytearray. A large
+message arrives in many parts, and joining anew for each part would cost the square of its size. So that becomes a
+bytearray, which grows in place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _JOINED_BYTES_MAX: Final = 8192
 
 
 def joined(data: bytes | bytearray, start: int, more: bytes) -> bytes | bytearray:
-    """What stands in `data` from `start` on, and `more` behind it. Takes `data` for its own. HOT."""
+    """HOT. The bytes of `data` from `start` on, with `more` behind them. May change `data`: the caller must drop it."""
     if len(data) - start <= _JOINED_BYTES_MAX:
         return bytes(data[start:]) + more
     if isinstance(data, bytes):

@@ -1,19 +1,24 @@
-"""What two nodes tell each other of the protocol before the first message: versions, and capabilities.
+"""What two nodes tell each other of the protocol before the first message: versions and capabilities.
 
-Theory. Nodes of several versions serve side by side while a cluster is upgraded, so a change of the protocol must not need
-a day on which all of them stop. Two ways lead there. A *capability* is a word for something that a node reads beyond its
-version's messages: a new kind, a new field, another form. It is announced by each node, and used towards peers that have
-announced it. A *version* changes when the old form is to go: each node speaks all versions from MIN to MAX, two nodes speak
-the highest that both know, and two without a common one refuse each other with a line that says which of them to upgrade.
+The problem. During an upgrade of a cluster, nodes of several versions serve side by side. A change of the protocol must
+not need a moment at which all of them are stopped.
 
-Whoever connects introduces itself, and is welcomed, by words behind those that every version has:
+There are two ways to change it:
+
+- A *capability* is a word for something that a node can read beyond the messages of its version: a new kind, a new field,
+  another form. Each node announces its capabilities, and uses one towards a peer only if that peer has announced it.
+- A *version* changes when an old form is removed. Each node speaks all versions from MIN to MAX. Two nodes speak the
+  highest version that both know. If there is none they refuse each other, with a line that says which of them to upgrade.
+
+The node that connects introduces itself, and the other one answers with a welcome. Both lines carry words behind those
+that every version has:
 
     DYN.PEER min cluster id incarnation [epoch revision] [FOR id AT address] [PIECES] MAX max CAN word,word,…
     +OK PIECES SPEAK version CAN word,word,… [VIEW epoch revision checksum]
 
-The version before announces PIECES alone, is welcomed without what it does not know, and tells by a message (ORDERLY) what
-is a capability now; it takes `min` for the only version. So min stays what it knows until it is gone. Words that a node
-does not know are passed over, so there may be more of them.
+The version before announces PIECES alone. It is welcomed without the words that it does not know, and announces by a
+message (ORDERLY) what is a capability now. It takes `min` for the only version, so min stays at the version that it knows
+until it is no longer supported. A node ignores words that it does not know, so there may be more of them.
 """
 
 from __future__ import annotations
@@ -23,9 +28,9 @@ from typing import Final, NamedTuple
 
 VERSION_MIN: Final = 1
 VERSION_MAX: Final = 1
-ORDERLY: Final = b"orderly"  # runs relayed commands of one key in order (chains.py), and takes short digests (reads.py)
-PIECES: Final = b"pieces"  # takes large messages in pieces (pieces.py)
-VIEW: Final = b"view"  # takes the view of the welcomer's layout in the welcome (membership/views.py)
+ORDERLY: Final = b"orderly"  # runs relayed commands of one key in order (chains.py), and reads short digests (reads.py)
+PIECES: Final = b"pieces"  # reads large messages in pieces (pieces.py)
+VIEW: Final = b"view"  # reads the view of a layout in the welcome (membership/views.py)
 COMPARES: Final = b"compares"  # answers reads key by key (messages/comparison.py)
 CAPABILITIES: Final = (ORDERLY, PIECES, VIEW, COMPARES)
 PIECES_WORD: Final = b"PIECES"  # in an introduction, and in the welcome, of the version before
@@ -37,8 +42,10 @@ _WELCOME_BYTES_MAX: Final = 4096
 
 
 class Speech(NamedTuple):
-    """The versions that a node speaks, and its capabilities; `announces` says that it knows of both. `view` are the words
-    of the view of its layout, in a welcome."""
+    """The versions that a node speaks, from `least` to `most`, and its capabilities.
+
+    `announces` is False for the version before, which announces neither. `view` is the view of its layout, in a welcome.
+    """
 
     least: int
     most: int
@@ -51,12 +58,12 @@ OURS: Final = Speech(VERSION_MIN, VERSION_MAX, CAPABILITIES)
 
 
 def announcement(ours: Speech = OURS) -> tuple[bytes, ...]:
-    """The words of an introduction that say how this node speaks, behind PIECES where that may stand."""
+    """The words of an introduction with this node's versions and capabilities; they stand behind PIECES, if it is there."""
     return _MAX, b"%d" % ours.most, _CAN, b",".join(ours.capabilities)
 
 
 def introduced(version: bytes, words: Sequence[bytes]) -> Speech | None:
-    """How a node speaks that has introduced itself with this version and these words; None if it does not make sense."""
+    """The versions and capabilities of a node that introduces itself with these words; None if they are malformed."""
     least = _number(version)
     told = _following(words)
     most = _number(told.get(_MAX, version))
@@ -74,7 +81,7 @@ def common_version(theirs: Speech, ours: Speech = OURS) -> int | None:
 
 
 def refusal(theirs: Speech, us: str, ours: Speech = OURS) -> str:
-    """Why two nodes cannot speak with each other, and what is to be done; empty if they can. `us` is this node's name."""
+    """The error text for a node without a common version, with what to do; empty if there is one. `us` is our name."""
     if common_version(theirs, ours) is not None:
         return ""
     older = f"node {us}" if ours.most < theirs.least else "the node that connects"
@@ -85,8 +92,7 @@ def refusal(theirs: Speech, us: str, ours: Speech = OURS) -> str:
 
 
 def welcome(theirs: Speech, view: Sequence[bytes] = (), ours: Speech = OURS) -> bytes:
-    """What a node is answered that is taken for a peer: they have a common version. `view` are the words of our layout's
-    view."""
+    """The welcome for a node with a common version, as a RESP line. `view` is the view of our layout, or empty."""
     if not theirs.announces:
         return b"+OK PIECES\r\n" if PIECES in theirs.capabilities else b"+OK\r\n"
     version = common_version(theirs, ours)
@@ -97,7 +103,7 @@ def welcome(theirs: Speech, view: Sequence[bytes] = (), ours: Speech = OURS) -> 
 
 
 def welcomed(line: bytes) -> Speech | None:
-    """How a node speaks that has answered our introduction; None for another answer. `least` is the common version."""
+    """The versions and capabilities in a welcome; None if the line is none. `least` and `most` are the common version."""
     if not line.endswith(b"\r\n") or len(line) > _WELCOME_BYTES_MAX or line.split(b" ", 1)[0].strip() != b"+OK":
         return None
     words = line[:-2].split(b" ")[1:]
@@ -112,7 +118,7 @@ def welcomed(line: bytes) -> Speech | None:
 
 
 def _following(words: Sequence[bytes]) -> dict[bytes, bytes]:
-    """What stands behind each of the words that have a value."""
+    """The values of those words that have one: word -> the next word."""
     return {word: words[place + 1] for place, word in enumerate(words[:-1]) if word in (_MAX, _CAN, _SPEAK)}
 
 

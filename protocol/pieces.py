@@ -1,20 +1,23 @@
-r"""Pieces: a large message travels in parts between which small messages pass it on the same connection.
+r"""Pieces: a large message is sent in parts, so that small messages can pass it on the same connection.
 
-Theory. A connection delivers in order, so whoever writes a message of 16 MiB makes all that comes behind it wait: the
-acknowledgements and the gossip of a healthy node, too. A large message is therefore cut into pieces, one is written
-whenever the socket has taken the one before, and what the turns have to say meanwhile is written between them. Each piece
-is a frame of its own kind, so that the reader of ordinary frames pays nothing for it:
+The problem. A connection delivers in order. Behind a message of 16 MiB everything waits, the acknowledgements and the
+gossip of a healthy node included.
+
+The idea. A large message is cut into pieces. A piece is written whenever the socket has accepted the one before, and the
+messages of the turns in between are written between pieces. Each piece is a frame of its own kind, so that the reader of
+ordinary frames pays nothing for it:
 
     *3\r\n $8\r\n <checksum> \r\n $24\r\n <place> \r\n $<size> \r\n <data> \r\n
 
-`place` is three numbers of 8 bytes, big endian: of the message, of the first byte of `data` in it, of all its bytes. The
-checksum is the xxh3_64 of `place` and `data` (promise P11).
+`place` is three numbers of 8 bytes, big endian: the number of the message, the offset of `data` in it, and its size in
+bytes. The checksum is the xxh3_64 of `place` and `data` (promise P11).
 
-Large messages of one connection follow each other, so they keep their order, and whoever receives them puts one together at
-a time. Their numbers rise. A piece that does not continue the message it belongs to (TCP never does that, the simulator's
-datagrams do) is dropped, and with it its message: messages may be lost, but none comes in part, or twice.
+The large messages of one connection are sent one after the other. So they keep their order, and the receiver assembles
+one at a time. Their numbers rise. A piece that does not continue its message is dropped, and the message with it. (That
+never happens over TCP, but does with the simulator's datagrams.) So a message may be lost, but is never delivered in part
+or twice.
 
-An older node does not know pieces: they are sent to a peer only once it has said that it reads them (links.py).
+Earlier versions do not know pieces: a peer gets them only once it has announced that it reads them (links.py).
 """
 
 from __future__ import annotations
@@ -40,7 +43,7 @@ _SIZE_DIGITS_MAX: Final = 10
 
 
 def piece_of(message: bytes, number: int, start: int, size: int = PIECE_BYTES) -> bytes:
-    """The frame of the piece of an encoded message that begins at byte `start`."""
+    """The frame of one piece of an encoded message: `size` bytes from `start` on."""
     place = _PLACE.pack(number, start, len(message))
     data = message[start : start + size]
     checksum = xxh3_64_digest(place + data)
@@ -48,7 +51,7 @@ def piece_of(message: bytes, number: int, start: int, size: int = PIECE_BYTES) -
 
 
 class PieceQueue:
-    """The large messages that wait for their turn on one connection, first in, first out."""
+    """The large messages that wait on one connection, first in, first out."""
 
     def __init__(self, piece_bytes: int = PIECE_BYTES) -> None:
         self._piece_bytes = piece_bytes
@@ -61,12 +64,12 @@ class PieceQueue:
         return bool(self._messages)
 
     def add(self, message: bytes) -> None:
-        """An encoded message takes its place at the end."""
+        """Appends an encoded message."""
         self._messages.append(message)
         self.waiting_bytes += len(message)
 
     def next(self) -> bytes:
-        """The frame of the next piece; empty if there is none."""
+        """Removes the next piece and answers its frame; empty bytes if there is none."""
         if not self._messages:
             return b""
         message = self._messages[0]
@@ -82,7 +85,10 @@ class PieceQueue:
         return piece
 
     def pop(self) -> list[bytes]:
-        """The first message, whole, in a list; an empty one if there is none. For a peer that does not read pieces."""
+        """Removes the first message and answers it whole, in a list; an empty list if there is none.
+
+        For peers that do not read pieces.
+        """
         if not self._messages:
             return []
         message = self._messages.popleft()
@@ -90,7 +96,7 @@ class PieceQueue:
         return [message]
 
     def clear(self) -> None:
-        """The connection is gone, and all that waits with it."""
+        """Removes everything, after the connection was lost."""
         self._messages.clear()
         self._start = self.waiting_bytes = 0
 
@@ -100,40 +106,39 @@ class DamagedPiece(Exception):
 
 
 class Assembly:
-    """The receiving side: puts the message together of which the pieces come, one at a time."""
+    """The receiving side: assembles messages from their pieces, one message at a time."""
 
-    __slots__ = ("_number", "_parser", "_size", "_taken")
+    __slots__ = ("_number", "_parser", "_received", "_size")
 
     def __init__(self) -> None:
         self._number = 0  # of the last message begun
         self._size = 0
-        self._taken = 0
+        self._received = 0
         self._parser: Any = None
 
     @property
     def held_bytes(self) -> int:
-        """What has come of a message that is not whole."""
-        return self._taken if self._parser is not None else 0
+        """The bytes held of a message that is not complete."""
+        return self._received if self._parser is not None else 0
 
-    def take(self, data: bytes, start: int, end: int, place: bytes) -> Any:
-        """The piece that stands in `data` from `start` to `end`. Answers a parser that holds the whole message with its
-        last piece, else None."""
+    def add(self, data: bytes, start: int, end: int, place: bytes) -> Any:
+        """Adds the piece in `data` from `start` to `end`. With the last piece, answers a parser that holds the message."""
         number, first, size = _PLACE.unpack(place)
         if not first and number > self._number:
-            self._number, self._size, self._taken = number, size, 0
+            self._number, self._size, self._received = number, size, 0
             self._parser = hiredis.Reader()
-        elif self._parser is None or number != self._number or first != self._taken or size != self._size:
+        elif self._parser is None or number != self._number or first != self._received or size != self._size:
             return None
         self._parser.feed(data, start, end - start)
-        self._taken += end - start
-        if self._taken < self._size:
+        self._received += end - start
+        if self._received < self._size:
             return None
         parser, self._parser = self._parser, None
         return parser
 
 
 class Piece:
-    """Where the parts of a piece stand in the bytes of a connection; `size_max` bounds its message."""
+    """The positions of a piece in the bytes of a connection."""
 
     __slots__ = ("data_end", "data_start", "place", "stop")
 
@@ -145,7 +150,7 @@ class Piece:
 
 
 def find_piece(fed: bytes, start: int, message_bytes_max: int) -> Piece | None:
-    """The piece whose header begins at `start`; None if the header is not whole yet. Raises DamagedPiece."""
+    """The piece whose header begins at `start`; None if the header is incomplete. Raises DamagedPiece."""
     header = fed[start : start + _HEADER_BYTES_MAX]
     size_end = header.find(b"\r\n", _SIZE_START)
     fixed = (header[:8], header[16:_PLACE_START], header[_PLACE_END:_SIZE_START])
@@ -170,7 +175,7 @@ def find_piece(fed: bytes, start: int, message_bytes_max: int) -> Piece | None:
 
 
 def is_sound(fed: bytes, start: int, piece: Piece) -> bool:
-    """Whether the checksum of the whole piece at `start` is right, and its end is an end."""
+    """Whether the checksum of the complete piece at `start` is right, and CR LF ends it."""
     hash_ = xxh3_64(piece.place)
     hash_.update(memoryview(fed)[piece.data_start : piece.data_end])
     checksum = fed[start + _CHECKSUM.start : start + _CHECKSUM.stop]

@@ -1,22 +1,22 @@
-r"""The bytes of one client connection, turned into commands.
+r"""Reads commands from the bytes of one client connection.
 
-Theory. hiredis was written for the replies of a trusted server: it makes a list of the announced size on sight of
-`*1000000000`, nests arrays, waits forever for `$999999999999`, takes `+a`, `(1` and `=5` inside a command for bulk
-strings, and knows no inline commands. As it skips the two bytes behind a value unread, an element may begin anywhere,
-so no search for a type byte, be it behind a line feed, tells whether such elements are there: only a walk does. A walk
-looks at the headers alone, `*count`, then each `$length`, and leaps over the values, so it costs per argument and not
-per byte. *hiredis is trusted with whole commands only*, and there are two walks that find them.
+The problem. hiredis was written for the replies of a trusted server. When it sees `*1000000000` it makes a list of that
+size. It nests arrays, and waits forever for `$999999999999`. Inside a command it reads `+a`, `(1` and `=5` as bulk
+strings. It knows no inline commands. It skips the two bytes behind a value unread, so an element may begin anywhere, and
+no search for a type byte, even behind a line feed, can tell whether such elements are there.
 
-The quick way (compiled, it costs next to nothing) finds all whole commands of a slice. It has no words for errors and
-remembers nothing: before a command that is not whole, or not sound, or too large, it stops.
+The idea. *hiredis gets whole commands only*, and a walk over the headers finds them. A walk reads `*count`, then each
+`$length`, and skips the values. So it costs per argument, not per byte. There are two walks:
 
-The exact way goes on there. It words the errors, and remembers how far it came in a command that is still arriving. Of
-what has come since it leaps over all sound values at once (compiled as well): a command of a million arguments arrives in
-hundreds of pieces, and a regular expression for each header took a second of them.
+    quick   compiled, costs next to nothing. Finds all complete commands of a slice. It keeps no state, and stops before a
+            command that is incomplete, malformed or too large.
+    exact   goes on there. It makes the errors, and remembers how far it came in a command that is still arriving. It skips
+            all sound values that have arrived since at once (`_leap`, compiled as well): a command of a million arguments
+            arrives in hundreds of parts, and a regular expression for each header took a second of them.
 
-Both ways hold the limits and agree on every stream, wherever it is cut, and take only the one sound form of a number.
-Values may hold anything, also bytes that look like headers. As in Redis, the two bytes behind a value are skipped unread
-and an array of no items is ignored. Errors are worded as in Redis' networking.c where it has words for them.
+Both respect the limits, agree on every stream wherever it is cut, and accept only the one sound form of a number. Values
+may hold anything, also bytes that look like headers. As in Redis, the two bytes behind a value are skipped unread, and an
+array of no items is ignored. Errors have the words of Redis' networking.c where it has them.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from mypy_extensions import i64
 
 from protocol.leftovers import joined
 
-_SLICE_BYTES: Final = 8192  # about so much is read in one go
-_BUFFER_BYTES_KEPT = 16384  # a parser that has held more than this is replaced, to give its memory back
+_SLICE_BYTES: Final = 8192  # about so much is read at a time
+_BUFFER_BYTES_KEPT = 16384  # a parser that has held more is replaced, to free its memory
 _HEADER_BYTES_MAX = 32  # no sound header is longer: a type byte, a sign, 19 digits, CR LF
-_ARGUMENTS_MAX = (1 << 31) - 1  # Redis' own limits: what is beyond them gets its words
+_ARGUMENTS_MAX = (1 << 31) - 1  # Redis' own limits: a number beyond them gets Redis' error
 _BULK_BYTES_MAX = 512 << 20
 _QUOTE, _APOSTROPHE = b"\"'"
 _CR: Final = 0x0D  # as numbers, and final, for the compiler
@@ -48,7 +48,7 @@ _OTHER_TYPES = b"$+-:_#,(!=%~>|"  # type bytes of RESP2 and RESP3: neither reque
 _match_array = re.compile(rb"\*([1-9]\d{0,18})\r\n").match
 _match_ignored = re.compile(rb"(?:\*(?:0|-[1-9]\d{0,18})\r\n)+").match
 _match_bulk = re.compile(rb"\$(0|[1-9]\d{0,18})\r\n").match
-_match_blank_lines = re.compile(rb"(?:[ \t\r]{0,3}\n)+").match  # in bulk, as nothing else bounds how many there are
+_match_blank_lines = re.compile(rb"(?:[ \t\r]{0,3}\n)+").match  # all at once, because nothing else bounds their number
 _match_argument = re.compile(
     rb"""\s*+(?:\Z|([^\s"']*+)(?:"((?:\\.|[^"\\])*+)"|'((?:\\'|[^'])*+)')?(?=\s|\Z))""", re.DOTALL
 ).match
@@ -57,12 +57,12 @@ _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
 
 class ProtocolError(Exception):
-    """The client broke the protocol: tell it the message, then close the connection."""
+    """The client broke the protocol: send it the message, then close the connection."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestLimits:
-    """What one client may send: bytes of one whole request, arguments of one request, bytes of one inline line."""
+    """The limits of one client: bytes of one request, arguments of one request, bytes of one inline line."""
 
     request_bytes_max: int = 64 << 20
     arguments_max: int = 1 << 20
@@ -70,10 +70,10 @@ class RequestLimits:
 
 
 def split_arguments(line: bytes) -> list[bytes]:
-    r"""The arguments of an inline line, as Redis' sdssplitargs finds them; ProtocolError if quotes do not balance.
+    r"""The arguments of an inline line, as Redis' sdssplitargs finds them. Raises ProtocolError for unbalanced quotes.
 
-    White space parts them, "..." knows \xHH \n \r \t \b \a, '...' knows \', a closing quote ends its argument, a NUL
-    ends the line.
+    White space separates them. "..." may hold \xHH \n \r \t \b \a, and '...' may hold \'. A closing quote ends its
+    argument, and a NUL ends the line.
     """
     line = line.partition(b"\0")[0]
     if _QUOTE not in line and _APOSTROPHE not in line:
@@ -95,10 +95,10 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 
 
 class RequestReader:
-    """Reads commands from the bytes of one connection: `feed` what arrived, then `next` (or `take`) until it runs dry.
+    """Reads commands from the bytes of one connection: `feed` what arrived, then `next` or `take` until there is none.
 
-    A caller may stop in the middle of a pipeline and go on later, without new bytes. A ProtocolError comes after all
-    the commands before it, and comes again from every further call.
+    A caller may stop in the middle of a pipeline and go on later, without new bytes. A ProtocolError is raised after all
+    the commands before it were answered, and again with every further call.
     """
 
     __slots__ = (
@@ -121,20 +121,20 @@ class RequestReader:
         self._bytes_max: i64 = self._limits.request_bytes_max
         self._arguments_max: i64 = self._limits.arguments_max
         self._data: bytes | bytearray = b""
-        self._start = 0  # in _data: where the first command not yet read begins
-        self._vetted = 0  # from _start: the bytes of a still incomplete command that the exact way has passed
-        self._missing = 0  # the arguments of that command whose headers it has not seen
-        self._ready: list[list[bytes]] = []  # commands read and not yet taken, the last one first
+        self._start = 0  # in _data: the start of the first command that was not read yet
+        self._vetted = 0  # from _start: the bytes of an incomplete command that the exact walk has passed
+        self._missing = 0  # the arguments of that command whose headers the walk has not reached
+        self._ready: list[list[bytes]] = []  # commands that were read and not answered yet, the last one first
         self._renew_parser()
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes fed and not yet returned as commands; of commands read and not yet returned, those of the arguments."""
+        """Bytes fed and not yet answered as commands; of commands that were read, the bytes of their arguments."""
         unread = len(self._data) - self._start
         return unread + sum([sum(map(len, command)) for command in self._ready]) if self._ready else unread
 
     def feed(self, data: bytes) -> None:
-        """Add bytes as they came from the socket. HOT. Whoever stops taking commands should soon stop feeding."""
+        """HOT. Adds bytes as they came from the socket. A caller that stops to read commands should soon stop to feed."""
         if not self._data:
             self._data = data
             return
@@ -142,16 +142,16 @@ class RequestReader:
         self._start = 0
 
     def next(self) -> list[bytes] | None:
-        """The next command, at least one argument; None if there is no whole one. HOT. ProtocolError: see the class."""
+        """HOT. The next command, at least one argument; None if there is no complete one. ProtocolError: see the class."""
         if not self._ready:
             self._ready = self._read()
             self._ready.reverse()
         return self._ready.pop() if self._ready else None
 
     def take(self, count_max: int) -> list[list[bytes]]:
-        """The next commands, `count_max` at most; empty if there is no whole one. HOT. ProtocolError: see the class.
+        """HOT. The next commands, at most `count_max`; empty if there is no complete one. ProtocolError: see the class.
 
-        Cheaper than `next` a command, as it hands out what was read in one go, if that is not too much.
+        It costs less per command than `next`, because it answers the commands of a whole slice if these are not too many.
         """
         ready = self._ready
         if not ready:
@@ -166,7 +166,7 @@ class RequestReader:
         return taken
 
     def _read(self) -> list[list[bytes]]:
-        """The next commands of what was fed; none if there is no whole one."""
+        """The next commands; empty if there is no complete one."""
         while data := self._data:
             start = self._start
             if self._vetted:
@@ -189,7 +189,7 @@ class RequestReader:
         return []
 
     def _read_quickly(self, data: bytes) -> list[list[bytes]]:
-        """The quick way (HOT): the next whole commands, about a slice of them; none if the exact way has to look."""
+        """HOT. The quick walk: the next complete commands of about a slice; empty if the exact walk has to go on."""
         size: i64 = len(data)
         end: i64 = self._start  # of the last whole command
         stop: i64 = size if size - end < _SLICE_BYTES else end + _SLICE_BYTES
@@ -225,7 +225,7 @@ class RequestReader:
         return self._parse(int(end), count) if count else []
 
     def _parse(self, end: int, count: int) -> list[list[bytes]]:
-        """HOT. The whole commands, so many, that stand in what was fed up to `end`."""
+        """HOT. The next `count` complete commands, which reach up to `end` in `_data`."""
         size = end - self._start
         self._feed(self._data, self._start, size)
         gets = self._gets
@@ -236,7 +236,7 @@ class RequestReader:
         return commands
 
     def _read_exactly(self) -> list[list[bytes]]:
-        """The exact way: the next command; none if it is incomplete."""
+        """The exact walk: the next command; empty if it is incomplete."""
         data, start = self._data, self._start
         size, scan, missing = len(data), start + self._vetted, self._missing
         while missing or scan == start:
@@ -265,9 +265,11 @@ class RequestReader:
         return self._parse(scan, 1)
 
     def _leap(self, first: int, missing: int) -> tuple[int, int]:
-        """HOT. Passes the sound values from `first` on that have come whole, within the limit: answers where the next
-        header begins, and how many arguments are missing then."""
-        # A copy of what has come since, as bytes: the compiler reads those without making an object of each.
+        """HOT. Skips the sound values that are complete, from `first` on, within the limit of a request.
+
+        Answers the position of the next header, and how many arguments are missing then.
+        """
+        # A copy of the new bytes as `bytes`: compiled code reads these without making an object of each byte.
         fresh = bytes(memoryview(self._data)[first:])
         left: i64 = missing
         room: i64 = self._bytes_max - (first - self._start)
@@ -291,7 +293,7 @@ class RequestReader:
         return first + int(passed), int(left)
 
     def _check_header(self, scan: int) -> None:
-        """No header could be passed at `scan`: is there more to come, an array to ignore, or an error?"""
+        """At `scan` there is no acceptable header: raises an error, skips an empty array, or waits for more bytes."""
         data = self._data
         if scan >= len(data):
             return
@@ -318,7 +320,7 @@ class RequestReader:
             raise ProtocolError(complaint)
 
     def _read_inline(self) -> list[list[bytes]]:
-        """Commands of inline lines, about a slice of them; none if the first line is incomplete, or all are empty."""
+        """The commands of inline lines, about a slice; empty if the first line is incomplete or all lines are blank."""
         data, start, line_bytes_max = self._data, self._start, self._limits.inline_bytes_max
         commands: list[list[bytes]] = []
         position = start
@@ -329,7 +331,7 @@ class RequestReader:
                     continue
                 if data[position] in _OTHER_TYPES:
                     raise ProtocolError(f"Protocol error: expected '*', got '{chr(data[position])}'")
-                # As in Redis the carriage return before the line feed is none of the line.
+                # As in Redis, a carriage return before the line feed is no part of the line.
                 line_end = position + line_bytes_max
                 newline = data.find(b"\n", position, line_end + 1 + (data[line_end : line_end + 1] == b"\r"))
                 if newline < 0:
@@ -342,7 +344,7 @@ class RequestReader:
         except ProtocolError:
             if not commands:
                 raise
-        self._start = position  # before an error, if there was one: what came before it is handed out first
+        self._start = position  # before an error, if there is one: the commands before it are answered first
         return commands
 
     def _renew_parser(self) -> None:

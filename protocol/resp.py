@@ -1,9 +1,9 @@
 """Replies as bytes: RESP2, and RESP3 for connections that asked for it with HELLO 3.
 
-Theory. A reply is encoded where it is made, once, and is nothing but bytes from there on: it can be cached, joined into
-an array, sent to another node and passed on as it is. So these functions take values and answer whole encodings; those
-of aggregates take items that are encoded already. Where RESP2 lacks a type, Redis has a habit of saying it in another
-one; the functions that need to know take `resp3`.
+A reply is encoded once, where it is made. From there on it is bytes: it can be cached, joined into an array, sent to
+another node and passed on unchanged. So the functions take values and answer complete encodings; those of aggregates take
+encoded items. Where RESP2 lacks a type, Redis encodes the value as another type; functions for which that matters take
+`resp3`.
 
 Source: https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
@@ -25,9 +25,9 @@ pack_command = cast("Callable[[tuple[bytes | str | int, ...]], bytes]", hiredis.
 
 
 class LargeReply:
-    """An encoded reply in pieces, some of which are views of stored records: large values are not copied into replies.
+    """An encoded reply in pieces. Some pieces are views of stored records, so that large values are not copied.
 
-    `cost_bytes` is the memory that the pieces keep alive. A record that several pieces show counts once.
+    `cost_bytes` is the memory that the pieces keep alive. A record with several views counts once.
     """
 
     __slots__ = ("cost_bytes", "pieces")
@@ -37,7 +37,7 @@ class LargeReply:
         self.cost_bytes = cost_bytes
 
     def joined(self) -> bytes:
-        """The reply in one piece, a copy."""
+        """The reply as one copy."""
         return b"".join(self.pieces)
 
 
@@ -45,17 +45,17 @@ Reply = bytes | LargeReply
 
 
 def null(resp3: bool) -> bytes:
-    """Nothing, where a bulk string could stand."""
+    """The null that stands for a bulk string."""
     return b"_\r\n" if resp3 else b"$-1\r\n"
 
 
 def bulk(value: bytes) -> bytes:
-    """A bulk string. HOT."""
+    """HOT. A bulk string."""
     return b"$%d\r\n%b\r\n" % (len(value), value)
 
 
 def simple(text: str) -> bytes:
-    """A simple string, which must not hold a line break: for fixed words."""
+    """A simple string, for fixed words: `text` must not hold a line break."""
     return b"+%b\r\n" % text.encode()
 
 
@@ -65,7 +65,7 @@ def integer(number: int) -> bytes:
 
 
 def error(message: str | bytes) -> bytes:
-    """An error, its first word the code. Line breaks become spaces; `surrogateescape` text becomes the bytes it was."""
+    """An error; its first word is the code. Line breaks become spaces, and `surrogateescape` text its former bytes."""
     data = message.encode("utf-8", "surrogateescape") if isinstance(message, str) else message
     return b"-%b\r\n" % data.replace(b"\r", b" ").replace(b"\n", b" ")
 
@@ -76,7 +76,7 @@ def array(encoded_items: Sequence[bytes]) -> bytes:
 
 
 def array_of_replies(replies: Sequence[Reply]) -> Reply:
-    """An array whose items are replies; it shares what they share."""
+    """An array whose items are replies; it uses their views of stored records."""
     pieces: list[bytes | memoryview] = [b"*%d\r\n" % len(replies)]
     shared_bytes: dict[int, int] = {}
     cost_bytes = 0
@@ -95,7 +95,7 @@ def array_of_replies(replies: Sequence[Reply]) -> Reply:
 
 
 def map_(pairs: Iterable[tuple[bytes, bytes]], resp3: bool) -> bytes:
-    """A map of encoded keys to encoded values, in order; in RESP2 an array of both in turn."""
+    """A map of encoded keys to encoded values, in order; in RESP2 an array of keys and values in turn."""
     items = [item for pair in pairs for item in pair]
     return b"%%%d\r\n%b" % (len(items) // 2, b"".join(items)) if resp3 else array(items)
 
@@ -106,7 +106,7 @@ def set_(encoded_items: Sequence[bytes], resp3: bool) -> bytes:
 
 
 def double(number: float, resp3: bool) -> bytes:
-    """A floating point number in the fewest digits that tell it, whole ones without a point; in RESP2 a bulk string."""
+    """A floating point number in the fewest exact digits, whole numbers without a point; in RESP2 a bulk string."""
     text = repr(float(number)).removesuffix(".0").encode()
     return b",%b\r\n" % text if resp3 else bulk(text)
 
@@ -125,10 +125,10 @@ def verbatim(text: str | bytes, resp3: bool, kind: str = "txt") -> bytes:
 
 
 def encode(value: Value, resp3: bool) -> bytes:
-    """Any plain Python value, for commands that are not hot. TypeError for a value that RESP has no type for."""
+    """Any plain Python value, for commands that are not hot. Raises TypeError for a value that RESP has no type for."""
     if value is None:
         return null(resp3)
-    if isinstance(value, bool):  # before int, which it is too
+    if isinstance(value, bool):  # before int: a bool is an int, too
         return boolean(value, resp3)
     if isinstance(value, int):
         return integer(value)
@@ -146,18 +146,18 @@ def encode(value: Value, resp3: bool) -> bytes:
 
 
 def command(*arguments: bytes | str | int) -> bytes:
-    """A command as a client sends it: an array of bulk strings. TypeError for arguments of other types."""
+    """A command as a client sends it: an array of bulk strings. Raises TypeError for arguments of other types."""
     return pack_command(arguments)
 
 
-_LINES: Final = b"+-:_,#("  # the types of replies that are one line
-_SIZED: Final = b"$=!"  # and of those that say their size
-_AGGREGATES: Final = {0x2A: 1, 0x7E: 1, 0x3E: 1, 0x25: 2}  # how many items each counted one has: array, set, push, map
+_LINES: Final = b"+-:_,#("  # the type bytes of replies of one line
+_SIZED: Final = b"$=!"  # the type bytes of replies that begin with their size
+_AGGREGATES: Final = {0x2A: 1, 0x7E: 1, 0x3E: 1, 0x25: 2}  # array, set, push, map: items for each counted one
 _COUNT_DIGITS_MAX: Final = 10
 
 
 def is_reply(data: bytes) -> bool:
-    """HOT. Whether these bytes are one whole encoded reply: what another node wants us to pass on to a client."""
+    """HOT. Whether these bytes are exactly one encoded reply. Checks what another node sends for a client."""
     if data == OK:
         return True
     place, wanted, size = 0, 1, len(data)

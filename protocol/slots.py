@@ -1,9 +1,8 @@
 """Slots: the 16384 equal parts of the key space, exactly as Redis Cluster makes them.
 
-Theory. A key's slot is CRC16 (the XMODEM variant: polynomial 0x1021, initial value 0, nothing reflected) modulo 16384.
-Using Redis Cluster's own function means that its unmodified clients send each key straight to a node that owns it, and
-that its hash tags work: of a key with `{...}` only the part between the braces is hashed, so keys with equal tags share
-a slot.
+A key's slot is CRC16 (the XMODEM variant: polynomial 0x1021, initial value 0, nothing reflected) modulo 16384. Because
+this is Redis Cluster's own function, its unmodified clients send each key straight to a node that owns it. Its hash tags
+work, too: of a key with `{...}` only the part between the braces is hashed, so keys with equal tags share a slot.
 
 Source: the Redis Cluster specification, "Key distribution model" and "Hash tags".
 """
@@ -15,9 +14,8 @@ from typing import Final
 
 SLOTS: Final = 16384
 
-_OPEN: Final = (
-    0x7B  # the byte "{", as a number: `b"{" in key` raises and catches a TypeError within, and takes 200 ns more
-)
+# The byte "{", as a number: `b"{" in key` raises and catches a TypeError inside, and takes 200 ns more.
+_OPEN: Final = 0x7B
 _CLOSE: Final = 0x7D  # the byte "}"
 _MASK: Final = SLOTS - 1
 
@@ -30,9 +28,9 @@ def key_slot(key: bytes) -> int:
 
 
 def hashed_part(key: bytes) -> bytes:
-    """The part of `key` that is hashed: that between its first `{` and the first `}` after it.
+    """The part of `key` that is hashed: the part between its first `{` and the first `}` after it.
 
-    The whole key when one of the two is missing or nothing stands between them.
+    It is the whole key if one of the two is missing or nothing is between them.
     """
     start = key.find(_OPEN) + 1
     if start:

@@ -1,11 +1,12 @@
-"""Context tokens: what a reader hands back with its next write, to say what that write has seen.
+"""Context tokens: a reader hands its token back with the next write, to say what that write has seen.
 
-Theory. A context is the clock of the record that was read. The client is to keep it and not to understand it, so it gets
-a token fit for a shell variable and an URL. A wrong context is worse than none, for a write with it supersedes values that
-nobody has seen: so a token proves by a checksum that it is whole and belongs to the key it is used with, and there is
-one token only for one clock. It is no secret and no signature: a client that forges a token fools but itself.
+A context is the clock of the record that was read. The client keeps it without understanding it, so it is a token that
+fits a shell variable and a URL. A wrong context is worse than none, because a write with it supersedes values that its
+writer has not seen. So a token carries a checksum, which proves that it is complete and belongs to the key that it is
+used with, and each clock has only one token. It is no secret and no signature: a client that forges a token harms only
+its own data.
 
-base64url without padding (RFC 4648, section 5) of, all integers big endian:
+The token is base64url without padding (RFC 4648, section 5) of the following; all integers are big endian:
 
     0   version         u8, 1
     1   clock entries   u16 count
@@ -41,13 +42,13 @@ Clock = tuple[tuple[bytes, int], ...]
 
 
 class BadContext(Exception):
-    """The token is no context of this key; the message says why."""
+    """The token is no context of this key. The message says why."""
 
 
 def encode_context(key: bytes, clock: Sequence[tuple[bytes, int]]) -> bytes:
-    """The token of `clock`, (8-byte actor, u64 counter) sorted by actor, as the context of `key`; an empty one is legal.
+    """The token of `clock` as the context of `key`.
 
-    Raises ValueError if the clock is not of that shape.
+    The clock is pairs of an 8-byte actor and a u64 counter, sorted by actor; it may be empty. Raises ValueError otherwise.
     """
     if len(clock) > ENTRIES_MAX or not _is_sorted(clock):
         raise ValueError("a clock is at most 65535 entries of an 8-byte actor and a counter, sorted by actor")
@@ -60,7 +61,7 @@ def encode_context(key: bytes, clock: Sequence[tuple[bytes, int]]) -> bytes:
 
 
 def decode_context(key: bytes, token: bytes) -> Clock:
-    """The clock that `token` holds. Raises BadContext for anything that `encode_context` has not made for `key`."""
+    """The clock of `token`. Raises BadContext for anything that `encode_context` did not make for `key`."""
     if len(token) > _TOKEN_BYTES_MAX:
         raise BadContext("the token is too long")
     try:
@@ -86,6 +87,6 @@ def decode_context(key: bytes, token: bytes) -> Clock:
 
 
 def _is_sorted(clock: Sequence[tuple[bytes, int]]) -> bool:
-    """Whether the entries are of 8-byte actors, each after the one before."""
+    """Whether every actor has 8 bytes, and they strictly ascend."""
     actors = [actor for actor, _ in clock]
     return all(len(actor) == ACTOR_BYTES for actor in actors) and all(a < b for a, b in pairwise(actors))

@@ -1,10 +1,10 @@
 """Which build of the code a node runs: the compiled one if it is current, else the sources.
 
-Theory. `setup.py` compiles the hot rooms (mypyc) into `server/compiled`, a tree of its own: beside the sources and not
-over them, so that tests in this process import, patch and subclass the sources. Only a node's process asks for the
-compiled modules, here, before it imports any of them. The build records a fingerprint of the sources that it was made
-of, and counts only while the present sources have the same one: stale code never runs, and without a compiler nodes
-run the sources. INFO says which it is (`dyn_build`).
+`setup.py` compiles the hot modules (mypyc) into `server/compiled`. This is a tree of its own beside the sources, so that
+tests in this process import, patch and subclass the sources. Only the process of a node uses the compiled modules: it
+calls `use_compiled` before it imports any of them. The build records a fingerprint of its sources, and is used only while
+the present sources have the same fingerprint. So outdated code never runs, and without a compiler nodes run the sources.
+INFO says which it is (`dyn_build`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sysconfig import get_config_var
 
 ROOT = Path(__file__).parent.parent
 COMPILED = Path("server/compiled")  # under the root of a checkout, or of site-packages
-# What every request passes, and nothing else: each further module makes the build longer and no request shorter.
+# Only modules that every request passes through: each further one makes the build longer and no request faster.
 HOT = (
     *(f"protocol/{name}.py" for name in ("frames", "leftovers", "requests", "resp", "slots", "tokens")),
     *(f"server/core/{name}.py" for name in ("chains", "dispatch", "incoming", "node", "outbox", "peer_messages")),
@@ -43,12 +43,12 @@ HOT = (
 
 
 def compiled_sources() -> list[str]:
-    """The modules to compile, relative to the root."""
+    """The paths of the modules to compile, relative to the root."""
     return sorted(HOT)
 
 
 def fingerprint() -> str:
-    """Changes with every source (compiled code may hold constants of what is not), and with the kind of Python."""
+    """A digest of all sources and of the kind of Python. All: compiled code may hold constants of modules that are not."""
     digest = sha256(str(get_config_var("EXT_SUFFIX")).encode())
     for path in sorted([*ROOT.glob("protocol/**/*.py"), *ROOT.glob("server/**/*.py")]):
         content = path.read_bytes()
@@ -58,7 +58,7 @@ def fingerprint() -> str:
 
 
 def is_current(place: Path) -> bool:
-    """Whether the build in `place` was made of the present sources."""
+    """Whether the build in `place` was made from the present sources."""
     try:
         return (place / "fingerprint").read_text() == fingerprint()
     except FileNotFoundError:
@@ -66,10 +66,10 @@ def is_current(place: Path) -> bool:
 
 
 def use_compiled() -> None:
-    """From now on this process imports the compiled modules, if they are current."""
+    """Makes this process import the compiled modules from now on, if they are current."""
     place = ROOT / COMPILED
     if is_current(place):
         for folder in sorted({str(Path(source).parent) for source in compiled_sources()}):
             package = importlib.import_module(folder.replace("/", "."))
             package.__path__.insert(0, str(place / folder))
-        sys.path.append(str(place))  # the library that all compiled modules share lies there
+        sys.path.append(str(place))  # the library that all compiled modules share is there

@@ -1,8 +1,9 @@
 """`make bench`: a node of a three-node durable cluster against a bare redis-server, alternating in one run.
 
-What is measured is what a client sees (throughput and latency of redis-benchmark) and what it costs: the CPU seconds of
-all server processes together per million operations. Machines are noisy, so only ratios within one run mean anything;
-each figure is the median of the rounds, the share of redis' throughput that of each round's. Nothing here asserts.
+It measures what a client sees (throughput and latency of redis-benchmark) and what that costs (CPU seconds of all server
+processes together per million operations). Machines are noisy, so only ratios within one run mean anything. Each figure
+is the median over the rounds; the share of redis' throughput is the median of the shares of each round. Nothing here
+asserts.
 """
 
 from __future__ import annotations
@@ -129,9 +130,8 @@ def _report(results: dict[tuple[str, str, int], list[Figures]], options: argpars
     for test, depth in TESTS:
         for name in ("redis", "dyn"):
             runs = results[name, test, depth]
-            pairs = zip(
-                runs, results["redis", test, depth], strict=True
-            )  # run one after the other: they share the weather
+            # The two runs of a round follow each other, so they share the load of the machine.
+            pairs = zip(runs, results["redis", test, depth], strict=True)
             ratio = statistics.median(run.rps / redis.rps for run, redis in pairs)
             cells = [f"{_median(runs, 'rps') / 1000:.1f}"]
             cells += [f"{_median(runs, field):.2f}" for field in ("p50_ms", "p99_ms", "p999_ms")]

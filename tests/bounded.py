@@ -1,4 +1,4 @@
-"""What a scan answers, by the simplest of means."""
+"""A reference for `Engine.scan`: what a scan answers, computed in the simplest way."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 def bounded(
     stored: Mapping[bytes, bytes], start: bytes, end: bytes | None, limit: int, bytes_max: int
 ) -> list[tuple[bytes, bytes]]:
-    """Up to `limit` pairs from `start` to `end`, in order, none after the value that brings all to `bytes_max`."""
+    """At most `limit` pairs from `start` to `end`, in order, up to the value with which all reach `bytes_max` bytes."""
     pairs: list[tuple[bytes, bytes]] = []
     for key, value in sorted(stored.items()):
         if start <= key and (end is None or key < end) and len(pairs) < limit:

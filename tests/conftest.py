@@ -1,7 +1,7 @@
-"""All tests: hypothesis measures no time, for on a machine that is busy with other tests that would fail some.
+"""All tests: hypothesis checks no times, because on a machine that is busy with other tests some would fail.
 
-What the tests start keeps its byte code, though the machine may be set up against it (containers often are). Else every
-node compiles 250 modules before it serves, which takes longer than all else that it does then.
+Processes that the tests start keep their byte code, even if the environment forbids that (containers often do). Otherwise
+every node compiles 250 modules before it serves, which takes longer than everything else that it does until then.
 """
 
 from __future__ import annotations

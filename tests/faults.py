@@ -1,8 +1,8 @@
 """The places where a fault can be planted in a node, by name, and planting one: for tests and for the simulator.
 
-Theory. The names come from the node's own tables and from its sources, so that a new message, question, procedure or
-command is broken by the tests that go over all of them, without anybody's doing. Messages, questions and procedures have
-a hook in the core (server/core/base/unexpected.py). Commands have none, for the hot path: here their handlers are replaced.
+The names come from the node's own tables and from its sources. So the tests that go over all of them also break each new
+message, question, procedure or command. Messages, questions and procedures have a hook in the core
+(server/core/base/unexpected.py). Commands have none, because their path is hot: their handlers are replaced here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from server.core.node import Node
 from server.core.services.services import Services
 
 CORE = Path(__file__).parent.parent / "server" / "core"
-_STARTERS = {"run": 0, "run_to_end": 0, "run_forever": 0, "Procedure": 1}  # where the name stands among the arguments
+_STARTERS = {"run": 0, "run_to_end": 0, "run_forever": 0, "Procedure": 1}  # the position of the name in the arguments
 
 
 def messages(node: Node) -> list[str]:
@@ -36,7 +36,7 @@ def questions(node: Node) -> list[str]:
 
 @cache
 def procedures() -> tuple[str, ...]:
-    """The places of all procedures that the core begins, by its sources."""
+    """The places of all procedures that the core starts, found in its sources."""
     names: dict[str, None] = {}
     for path in sorted(CORE.rglob("*.py")):
         for call in ast.walk(ast.parse(path.read_text())):
@@ -57,7 +57,7 @@ def commands() -> list[CommandSpec]:
 
 @contextmanager
 def broken_handler(spec: CommandSpec, at: Node) -> Iterator[list[Node]]:
-    """The handler of a command raises before anything else at one node, once. Gives the nodes at which it has."""
+    """Makes the handler of a command raise at one node, once, before anything else. Yields the nodes where it has."""
     handler = spec.handler
     struck: list[Node] = []
 

@@ -1,8 +1,8 @@
-"""What background work costs those who are served meanwhile: requests at an even pace, and how long each takes.
+"""Measures what background work costs clients: requests at an even pace, and the latency of each.
 
-What is measured is the time from the moment at which a request was due to its answer, so that one that has to wait for its
-predecessor counts that, too. Machines are noisy, so only the ratio within one run means anything. Nothing here asserts but
-that every request is answered, and rightly.
+A latency is the time from the moment at which a request was due to its answer. So it includes the wait for the request
+before it. Machines are noisy, so only the ratio within one run means anything. Nothing here asserts except that every
+request is answered correctly.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from pathlib import Path
 from tests.wire.cluster import WireCluster, connect, wait_for
 from tests.wire.repairs import hints, write
 
-CLIENTS = 48  # so many that one which waits holds up few of the requests to come
+CLIENTS = 48  # so many that one client that waits delays few of the later requests
 VALUE_BYTES = 100
-LOOK_S = 1.0  # how often the cluster is asked how it is, in all phases alike: the asking takes the clients' time, too
-WARM_UP_S = 1.0  # so many connections at once are a burst of their own
+POLL_S = 1.0  # from one status request to the next, in all phases alike: these requests cost time, too
+WARM_UP_S = 1.0  # opening so many connections at once is a burst, which is not counted
 
 
 def measure(what: str, description: str | None, phases: Callable[[WireCluster, int, int, float], None]) -> None:
@@ -47,20 +47,22 @@ def measure(what: str, description: str | None, phases: Callable[[WireCluster, i
 
 
 def say(text: str) -> None:
-    """Tells how far it is."""
+    """Prints a line about the progress to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def value_of(number: int) -> bytes:
-    """What stands under key `number`, always."""
+    """The value of key `number`, which never changes."""
     return (b"%d:" % number).ljust(VALUE_BYTES, b"x")
 
 
 def ask_while(
     ports: Sequence[int], keys: int, rate: int, goes_on: Callable[[float], bool], writes: float = 0.0
 ) -> list[float]:
-    """Asks at an even pace while `goes_on` (asked now and then, with the time of the beginning); the latencies in ms.
-    `writes` is the share of SETs."""
+    """Sends requests at an even pace while `goes_on` is true; answers the sorted latencies in ms.
+
+    `goes_on` is called once in `POLL_S` with the time of the beginning. `writes` is the share of SETs.
+    """
     ended = threading.Event()
     clients = [Client(ports[at % len(ports)], at, keys, rate / CLIENTS, ended, writes) for at in range(CLIENTS)]
     began_s = time.monotonic()
@@ -68,7 +70,7 @@ def ask_while(
         client.start()
     try:
         while goes_on(began_s):
-            ended.wait(LOOK_S)
+            ended.wait(POLL_S)
     finally:
         ended.set()
     for client in clients:
@@ -79,7 +81,7 @@ def ask_while(
 
 
 class Client(threading.Thread):
-    """One connection that asks for a key whenever it is time to."""
+    """One connection that sends a request whenever one is due."""
 
     def __init__(self, port: int, place: int, keys: int, rate: float, ended: threading.Event, writes: float) -> None:
         super().__init__(daemon=True)
@@ -109,7 +111,7 @@ class Client(threading.Thread):
 
 
 def report(what: str, keys: int, took_s: float, phases: dict[str, list[float]]) -> None:
-    """The table of the phases "before", "during" and "after"."""
+    """Prints the table of the phases "before", "during" and "after"."""
     print(f"a {what} of {keys} keys: {took_s:.1f} s, {keys / took_s:.0f} keys/s\n")
     print("| requests | count | p50 ms | p99 ms | p99.9 ms |\n|---|---|---|---|---|")
     for name, latencies in phases.items():

@@ -1,7 +1,7 @@
-"""`make bench-join`: what a join costs those who are served meanwhile, against requests without it, in one run.
+"""`make bench-join`: what a join costs clients, compared with requests without a join, in one run.
 
-Reads and writes are due at an even pace through the three old nodes (foreground.py), while a fourth joins and fetches its
-share of the keys; the requests without a join are those before it and those after it.
+Reads and writes are due at an even pace through the three old nodes (foreground.py), while a fourth node joins and
+fetches its share of the keys. The requests without a join are those before it and after it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""`make bench-keys`: KEYS, SCAN and commands of many keys over a million keys, here and at a bare redis-server, in one run.
+"""`make bench-keys`: KEYS, SCAN and commands of many keys over a million keys, compared with a redis-server in one run.
 
-Both servers get the same keys and are asked in turn, over one connection; a second connection sends PING all the while,
-whose worst time says what a long command costs others. Each figure is the median of the rounds. Nothing here asserts.
+Both servers have the same keys and are asked in turn, over one connection. A second connection sends PING all the while;
+its worst time says what a long command costs other clients. Each figure is the median over the rounds. Nothing here
+asserts.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def _fill(port: int, keys: int) -> None:
 
 
 def _tests(keys: int) -> dict[str, tuple[Callable[[redis.Redis], int], int]]:
-    """What is asked, and how many keys or commands that is."""
+    """The tests by name: what is called, and how many keys or commands that is."""
     names = [_key(number) for number in range(0, keys, max(1, keys // SOME_KEYS))]
 
     def pages(client: redis.Redis, count: int, limit: int) -> int:
@@ -82,7 +83,7 @@ def _tests(keys: int) -> dict[str, tuple[Callable[[redis.Redis], int], int]]:
 
 
 def _measure(port: int, ask: Callable[[redis.Redis], int], count: int) -> tuple[float, float]:
-    """Seconds, and the worst PING of somebody else meanwhile."""
+    """The duration in seconds, and the worst PING of another client meanwhile, in seconds."""
     with contextlib.closing(redis.Redis(port=port, socket_timeout=600)) as client, _probing(port) as waits:
         client.ping()
         began_s = time.perf_counter()

@@ -1,8 +1,8 @@
-"""Ports for the nodes of a test: free ones, which no other process that tests takes at the same time.
+"""Ports for the nodes of a test: free ones, which no other test process uses at the same time.
 
-Theory. A port is only asked for, and taken a moment later by a node that the test starts, so looking whether it is free is
-not enough where several processes test side by side. Each of them holds the lock of one block of ports for as long as it
-lives, and goes round in there.
+A port is only found here, and bound a moment later by a node that the test starts. So where several processes test side
+by side, it is not enough to check that a port is free. Each process holds the lock of one block of ports for as long as
+it runs, and uses the ports of its block in turn.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# Below the ephemeral ports, which any connection may take.
+# Below the ephemeral ports, which any connection may get.
 PORT_FIRST, BLOCK_PORTS, BLOCKS = 10_000, 1_000, 20
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` neighbouring ports that are free now; given out again only after all others of the block."""
+    """The first of `count` adjacent ports that are free now. A port is used again only after all others of the block."""
     ports = _ports(own_block())
     while True:
         run = list(itertools.islice(ports, count))
@@ -31,7 +31,7 @@ def free_ports(count: int) -> int:
 
 @functools.cache
 def own_block() -> int:
-    """The number of the block that this process holds, which no other does: from 0 on, less than `BLOCKS`."""
+    """The number of the block that only this process holds, from 0 to `BLOCKS` - 1."""
     folder = Path(tempfile.gettempdir()) / f"dyn-test-ports-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     for block in range(BLOCKS):

@@ -1,7 +1,7 @@
-"""`make bench-repair`: what a repair of many keys costs those who read meanwhile, against reads without it, in one run.
+"""`make bench-repair`: what a repair of many keys costs clients, compared with reads without it, in one run.
 
-Reads are due at an even pace through all nodes (foreground.py). The disk of one node is wiped, so that each key has to be
-brought there; the reads without a repair are those before it and those after it.
+Reads are due at an even pace through all nodes (foreground.py). The disk of one node is wiped, so that every key has to
+be sent to it. The reads without a repair are those before it and after it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A small file system of its own, for tests in which a disk is full."""
+"""A small file system of its own, for tests with a full disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @contextmanager
 def mounted(path: Path, size_bytes: int) -> Iterator[Path]:
-    """A file system in memory at `path`, which is made; skips the test where none may be mounted."""
+    """Mounts a file system in memory at `path`, a new directory. Skips the test if mounting is not allowed."""
     path.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(path)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)

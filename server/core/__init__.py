@@ -3,14 +3,14 @@
 The rooms, from the ground up. Each imports those above it in this list only (tests/test_tidy.py holds that), and its own
 docstring is its map:
 
-    ring/         who owns what, and what a change of that moves: documents and arithmetic
-    records/      what is stored under a key, what is stored here, and the hash tree over it
-    liveness/     who is alive, as one node sees it
-    messages/     what nodes say to each other: each kind declared once, read and checked whole
-    base/         what all parts stand on: config, clock, errors, answers, routes, and the state that they share
-    work/         procedures of several steps, without a task or a future
+    ring/         which node owns which partition, and what a change moves: documents and computations
+    records/      what is stored under a key, what this node stores, and the hash tree over it
+    liveness/     the failure detector: which nodes are alive, as one node sees it
+    messages/     the messages between nodes: each kind declared once, read and checked whole
+    base/         what all other rooms build on: config, clocks, errors, replies, routes, and the shared state
+    work/         procedures of several steps, without tasks or futures
     requests/     clients' reads and writes, from the coordinator to the replicas and back
-    collection/   tombstones, expired values and long clocks go when all members agree
+    collection/   removes tombstones, expired values and long clocks after all members have agreed
     repair/       owners that differ become equal, and what was damaged is fetched again
     membership/   how nodes come, fetch what they are to own, and leave
     services/     the object by which all that follows uses these parts, and how the parts are built

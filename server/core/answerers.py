@@ -20,7 +20,7 @@ def answerers(services: Services) -> dict[bytes, Answerer]:
         answered_by(records.PAGE, lambda page: page_answers.page(state, page)),
         answered_by(records.HEADS, lambda keys: page_answers.heads(state, keys)),
         answered_by(records.KEYCOUNTS, lambda partitions: page_answers.key_counts(state, partitions)),
-        answered_by(records.ABSORB, lambda pairs: replica.absorb(state, pairs)),
+        answered_by(records.ABSORB, lambda pairs: replica.store_if_owned(state, pairs)),
         answered_by(records.HINTS, lambda replay: services.hint_replay.asked(replay)),
         answered_by(records.VOTE, lambda ballot: services.votes.vote(ballot)),
         answered_by(records.LINE, lambda line: services.votes.line(line)),

@@ -52,7 +52,7 @@ class Chains:
         coordinator = services.route(key).coordinator_for(first.relayed)
         if coordinator is None:
             here = _Here(services, key, chain, self.run, self._run)
-            refusal = lambda: STALE if services.relays.is_late(first) else None  # noqa: E731
+            refusal = lambda: STALE if services.relays.is_stale(first) else None  # noqa: E731
             Procedure(services.state, "chain", here.steps(), here, 0, refusal).start()
         elif coordinator in services.state.orderly:
             for sink, number, args, begun_ms in chain:

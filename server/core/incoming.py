@@ -81,7 +81,7 @@ class Incoming:
     def _records(self, items: Reader) -> list[bytes]:
         """Of a group of reads that we follow: one record for each key."""
         records = kinds.RECORDS.read(items)
-        wanted = self._reads.keys_in(items.number)
+        wanted = self._reads.key_count(items.number)
         if wanted is not None and len(records) != wanted:
             raise Malformed(f"{len(records)} records, {wanted} were asked for")
         return records
@@ -89,7 +89,7 @@ class Incoming:
     def _differences(self, items: Reader) -> Differences:
         """Of a group of reads that we follow: a state of each key."""
         told = kinds.DIFFER.read(items)
-        wanted = self._reads.keys_in(items.number)
+        wanted = self._reads.key_count(items.number)
         if wanted is not None and len(told.states) != wanted:
             raise Malformed(f"states of {len(told.states)} keys, {wanted} were asked for")
         return told
@@ -118,7 +118,7 @@ class Incoming:
 
     def _check_indexes(self, number: int, indexes: bytes) -> None:
         """HOT. Raises Malformed if a relay of ours has no command at one of these places."""
-        count = self._relays.commands_in(number)
+        count = self._relays.command_count(number)
         if count is not None:
             for place in range(0, len(indexes), 4):
                 index = read_i32_be(indexes, place)

@@ -18,7 +18,7 @@ from server.core.base.sinks import Session
 from server.core.dispatch import Dispatcher
 from server.core.outbox import Outbox, drain_messages
 from server.core.peer_messages import PeerMessages
-from server.core.records.records import Store
+from server.core.records.store import Store
 from server.core.ring.layout import Member
 from server.core.services.construction import build_services, build_state
 from server.core.work.questions import Answerer
@@ -139,7 +139,7 @@ class Node:
     def greeted(self, peer: str, now_ms: int, capabilities: Sequence[bytes] = ()) -> None:
         """`peer` has opened a connection to us, perhaps as a new process with a new clock, and has announced these
         capabilities."""
-        self.services.relays.peer_renewed(peer)
+        self.services.relays.peer_restarted(peer)
         self.state.draining.pop(peer, None)
         self.state.full.pop(peer, None)  # should it be, it says so now
         self.state.orderly.pop(peer, None)
@@ -192,8 +192,8 @@ class Node:
             state.reroute()
             services.relays.peer_lost(peer)
         services.reads.expire(now_ms)
-        services.reads.repair()
-        services.writes.hint_late(now_ms)
+        services.reads.repair.send()
+        services.writes.hint_unconfirmed(now_ms)
         services.writes.expire(now_ms)
         services.relays.expire(now_ms)
         services.questions.expire(now_ms)

@@ -18,7 +18,7 @@ they do not, but for one kind; the simulator's datagrams and pieces show it for 
                                       carries the reading of its sender's clock at which it was made, by which a record from
                                       behind a fence is known (late.py), whatever has passed it
     LAYOUT, VIEW, MOVED, HOLDS        a record that was sent by an older layout is taken with hints for its owners
-                                      (replica.take_in), like one of a node that has not heard of the newer layout
+                                      (replica.store_as_former_owner), like one of a node that has an older layout
     EMPTY, WHOLE, ADOPTED, …          speak of what is stored or confirmed, not of what was sent
     GOING                             stands for all that was sent before it, so it is the one that passes nothing
                                       (State.send_behind)
@@ -177,7 +177,7 @@ class PeerMessages:
         state = self._state
         state.cluster_time.sample(peer, asked_ms, told.wall_ms, state.now_ms)
         if told.time_ms is not None:
-            state.cluster_time.told(asked_ms, told.time_ms, state.now_ms)
+            state.cluster_time.learn(asked_ms, told.time_ms, state.now_ms)
         if not state.cluster_time.is_sure:
             state.follow_time()
             self.begin_held()
@@ -211,12 +211,12 @@ class PeerMessages:
             else:
                 self._dispatcher.run_all(batch, relay.commands)
             return
-        relays.heard_clock(peer, relay.sent_ms)  # so that it is known how late the relay will be
+        relays.note_peer_clock(peer, relay.sent_ms)  # so that it is known how late the relay will be
         if len(self._held) < HELD_MAX:
             self._state.held_for_time = True
             self._held.append((peer, number, relay, self._reading))
         else:
-            relays.turn_back(peer, number, relay.options, len(relay.commands))
+            relays.reply_stale(peer, number, relay.options, len(relay.commands))
 
     def _on(self, kind: Kind[V], handler: Callable[[str, int, V], None]) -> None:
         """Messages of that kind go to `handler`."""
@@ -227,10 +227,10 @@ class PeerMessages:
         reads, writes, questions = self._services.reads, self._services.writes, self._services.questions
         self._on(kinds.READ, self._read_here)
         self._on(kinds.SAME, lambda peer, number, _: reads.acked(peer, number))
-        self._on(kinds.RECORDS, reads.told_all)
+        self._on(kinds.RECORDS, reads.records_answered)
         self._on(kinds.COMPARE, self._compare_here)
         self._on(
-            kinds.DIFFER, lambda peer, number, told: reads.told_differences(peer, number, told.states, told.records)
+            kinds.DIFFER, lambda peer, number, told: reads.differ_answered(peer, number, told.states, told.records)
         )
         self._on(kinds.STORE, lambda peer, number, pairs: self._store(peer, number, pairs, True))
         self._on(kinds.KEEP, lambda peer, number, pairs: self._store(peer, number, pairs, False))
@@ -249,10 +249,10 @@ class PeerMessages:
     def _handle_the_rest(self) -> None:
         services = self._services
         self._on(kinds.GOSSIP, self._heard_gossip)
-        self._on(kinds.CLOCK, lambda peer, number, sent_ms: services.relays.heard_clock(peer, sent_ms))
+        self._on(kinds.CLOCK, lambda peer, number, sent_ms: services.relays.note_peer_clock(peer, sent_ms))
         self._on(kinds.TIME, lambda peer, number, asked_ms: self._tell_time(peer, asked_ms))
         self._on(kinds.TIMED, self._timed)
-        self._on(kinds.CLOCKOFF, lambda peer, number, ahead_ms: services.clock_report.told(peer, ahead_ms))
+        self._on(kinds.CLOCKOFF, lambda peer, number, ahead_ms: services.clock_report.complained(peer, ahead_ms))
         self._handlers[b"LAYOUT"] = lambda peer, number, layout: services.membership.heard_layout(peer, layout)
         self._on(kinds.VIEW, self._heard_view)
         self._on(kinds.MARK, lambda peer, number, life: services.lives.heard_mark(peer, life, number))
@@ -283,7 +283,7 @@ class PeerMessages:
         """HOT. A coordinator's group of records; it may also answer commands that we relayed there (see writes.py)."""
         state = self._state
         ours = not pairs or state.owns(pairs[0])
-        refusal = replica.store(state, pairs) if ours else replica.take_in(state, pairs)
+        refusal = replica.store(state, pairs) if ours else replica.store_as_former_owner(state, pairs)
         if refusal is not None and ours:
             self._store_when_mended(peer, number, pairs, in_a_hurry, refusal, state.clock.last, self._reading)
         else:
@@ -336,7 +336,7 @@ class PeerMessages:
 
     def _hint(self, peer: str, number: int, hint: Hint) -> None:
         """A coordinator's group of records for an owner that it cannot reach."""
-        refusal = replica.stand_in(self._state, hint.owner, hint.pairs)
+        refusal = replica.store_as_stand_in(self._state, hint.owner, hint.pairs)
         self._state.send(peer, self._state.message(b"STORED" if refusal is None else b"REFUSED", number))
 
     def _confirmed(self, peer: str, numbers: bytes) -> None:
@@ -361,7 +361,7 @@ class PeerMessages:
         table = encode_table(state.liveness.table(peer))
         state.send(peer, state.message(b"CLOCK", state.now_ms))
         self.ask_time(peer)
-        self._services.clock_report.tell(peer)
+        self._services.clock_report.complain(peer)
         state.send(peer, state.message(b"GOSSIP", wants_answer, epoch, *table))
         if state.layout is not None:
             state.send(peer, state.message(b"VIEW", 0, *self._services.membership.view()))

@@ -151,6 +151,6 @@ class Server:
         if self._node.state.disk_full:
             return
         try:
-            self._durability.keep(self._node.state.records.retire())
+            self._durability.keep(self._node.state.records.closing_batch())
         except StorageError as error:
             log.warning("the next start will read all records: %s", error)

@@ -14,7 +14,7 @@ from server.shell.facts import LoopLag, process_facts
 from server.shell.reports import Reports
 
 SLEPT_MS_MIN = 1000  # less is the time between two readings of clocks
-LOOK_MS = 1000
+POLL_MS = 1000
 
 
 class Ticks:
@@ -40,7 +40,7 @@ class Ticks:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0  # when the timer is due
         self._ticked_ms = 0
-        self._looked_ms = -LOOK_MS
+        self._looked_ms = -POLL_MS
         self._asleep_ms = 0  # the machine was suspended for so long since it was booted
 
     def begin(self, host: str, port: int) -> None:
@@ -58,7 +58,7 @@ class Ticks:
         context.node.tick(now_ms, time.time_ns() // 1_000_000 - behind_ms, self._slept_ms())
         self._clients.memory.check()
         self._incidents.write()
-        if now_ms - self._looked_ms >= LOOK_MS:
+        if now_ms - self._looked_ms >= POLL_MS:
             self._looked_ms = now_ms
             self._housekeeping.do("look at the disk", self._disk.check)
             self._reports.make(now_ms)

@@ -1,9 +1,13 @@
-"""What a storage engine promises, and how it fails.
+"""What a storage engine guarantees, and how it fails.
 
-Theory. A turn ends with one atomic batch (`commit`) and only then speaks, so the engine's unit is the batch, not the
-key. Durability has two steps because they cost a factor of fifty apart: what `commit` returned from survives the death
-of the process at any instant (it is in the kernel), what `sync` returned from survives a power loss (it is on the
-disk). `sync` waits for the disk, so it belongs into a thread of its own while the turns go on.
+A turn ends with one atomic batch (`commit`), and messages and replies leave only after it. So the unit of an engine is
+the batch, not the key. Durability has two steps, because their costs differ by a factor of fifty:
+
+    returned from   the batch is in   and survives
+    commit          the kernel        the death of the process at any instant
+    sync            the disk          a loss of power
+
+`sync` waits for the disk. So it runs in a thread of its own while the turns go on.
 
 A store that cannot answer says so. Damage is never a missing key, a short scan or an older value: it raises.
 """
@@ -17,88 +21,90 @@ NO_BYTES_MAX: Final = 1 << 62
 
 
 class StorageError(Exception):
-    """The store could not do what was asked. The message is written for an operator: what, where, what to do."""
+    """The store failed. The message is written for an operator: what failed, where, and what to do."""
 
 
 class StorageDamaged(StorageError):
-    """Bytes on disk are not the bytes that were written, or cannot be read. The message names the directory."""
+    """Bytes on the disk differ from those that were written, or cannot be read. The message names the directory."""
 
 
 class StorageFull(StorageError):
-    """No space left on the disk. Reads still work, nothing acknowledged is lost."""
+    """No space is left on the disk. Reads still work, and nothing that was acknowledged is lost."""
 
 
 class StorageLocked(StorageError):
-    """The directory is open already, in another process or in this one."""
+    """Another process, or this one, has the directory open already."""
 
 
 class Engine(Protocol):
-    """One ordered key space: keys (0 bytes to 64 KiB) and values are opaque bytes, the order is that of `bytes`.
+    """One ordered key space: keys (0 bytes to 64 KiB) and values are opaque bytes; the order is that of `bytes`.
 
-    One thread, the owner, calls everything; `sync` and `compact` may each run in another thread at the same time. After
-    `close` every call but `close` and `reopen` raises StorageError.
+    One thread, the owner, makes all calls; `sync` and `compact` may each run in another thread at the same time. After
+    `close`, every call except `close` and `reopen` raises StorageError.
     """
 
     def get(self, key: bytes) -> bytes | None:
-        """HOT. The value under `key`, or None. Raises StorageDamaged when the block that holds it is damaged."""
+        """HOT. The value under `key`, or None. Raises StorageDamaged if the block that holds it is damaged."""
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        """The values under `keys`, in their order. One damaged value raises for all: then `get` them one by one."""
+        """The values under `keys`, in their order. One damaged value raises for all; then `get` them one by one."""
 
     def commit(self, writes: dict[bytes, bytes | None]) -> None:
-        """HOT. Apply all writes or none; None deletes, absent keys too. Visible, and safe from `kill -9`, on return.
+        """HOT. Applies all writes or none; None deletes, also a key that is absent. Safe from `kill -9` on return.
 
-        When it raises, nothing of the batch is visible in the open store. Treat its fate after a restart as unknown.
+        If it raises, nothing of the batch is visible in the open store. Whether it is there after a restart is unknown.
         """
 
     def sync(self) -> None:
-        """Return once everything committed before the call is on the disk. Holds no GIL while it waits.
+        """Returns once everything that was committed before the call is on the disk. Releases the GIL while it waits.
 
-        When it raises, nothing is known to be on the disk that was not before; after StorageFull try again later.
+        If it raises, nothing more is known to be on the disk than before. After StorageFull try again later.
         """
 
     def scan(
         self, start: bytes, end: bytes | None, limit: int, bytes_max: int = NO_BYTES_MAX
     ) -> list[tuple[bytes, bytes]]:
-        """At most `limit` pairs with start <= key < end in ascending order; an `end` of None is behind all keys.
+        """At most `limit` pairs with start <= key < end, in ascending order. An `end` of None is behind all keys.
 
-        None after the one whose value brings the bytes of all values to `bytes_max`: no more than that and one value are in
-        memory. Fewer pairs and bytes mean that the range has no more. The next page starts at the last key + b"\\0".
+        The scan also stops after the pair with which the values reach `bytes_max` bytes in all, so that at most `bytes_max`
+        and one value are in memory. If neither limit was reached, the range has no more pairs. The next page starts at the
+        last key + b"\\0".
         """
 
     def snapshot(self, path: Path) -> None:
-        """Write a consistent copy of all that is committed to the new directory `path`, a complete rocksdb store.
+        """Writes a consistent copy of everything committed into the new directory `path`, as a rocksdb store.
 
-        `open_engine("rocksdb", path)` opens it, whichever engine wrote it. Raises StorageError when `path` exists.
+        `open_engine("rocksdb", path)` opens it, whichever engine wrote it. Raises StorageError if `path` exists.
         """
 
     def flush(self) -> None:
-        """Move what is in memory into the engine's sorted files, so that the next open has no log to replay."""
+        """Moves what is in memory into the engine's sorted files, so that the next open replays no log."""
 
     def compact(self, start: bytes, end: bytes) -> None:
-        """Give back to the disk what deleted and superseded values in start <= key < end occupy. For a thread of its own.
+        """Frees the disk space of deleted and superseded values in start <= key < end. Call it in a thread of its own.
 
-        Takes room itself for what is left of the range, until it ends.
+        Until it ends, it needs disk space itself for what is left of the range.
         """
 
     def set_compaction(self, wanted: bool) -> None:
-        """Whether the engine compacts by itself, which takes as much room for a while as what it compacts."""
+        """Turns the engine's own compactions on or off. While one runs it needs as much disk space as what it compacts."""
 
     def cancel(self) -> None:
-        """Make a `flush` or `compact` that waits in another thread end. Only `close` and `reopen` may follow."""
+        """Ends a `flush` or `compact` that waits in another thread. Only `close` and `reopen` may follow."""
 
     def reopen(self, compacts: bool = True) -> None:
-        """Closes and opens, so that a store that has refused writes accepts them again: there is room on the disk now, or a
-        compaction had met a damaged block, and the store is opened without compactions from then on.
+        """Closes and opens the store, so that it accepts writes again after a full disk. Call it once there is space.
 
-        All that was committed is there afterwards; of the commit that was refused nothing is known.
+        After a compaction has met a damaged block, a store that is opened without compactions accepts writes again.
+
+        Everything that was committed is there afterwards. Whether the commit that was refused is there is unknown.
         """
 
     def close(self) -> None:
-        """Flush, sync, and let go of the directory. Closing twice is fine. Waits for a running `sync`.
+        """Flushes, syncs and releases the directory. May be called twice. Waits for a running `sync`.
 
-        The store is closed even when this raises; all that was committed is in the log and there at the next open.
+        The store is closed even if this raises; everything that was committed is in the log, and there at the next open.
         """
 
     def stats(self) -> dict[str, int | str]:
-        """Cheap figures for operators and metrics: `engine`, `keys_estimate`, and what the engine adds."""
+        """Cheap figures for operators and metrics: `engine`, `keys_estimate`, and those that the engine adds."""

@@ -1,4 +1,4 @@
-"""Opening a storage engine by its name."""
+"""Opens a storage engine by its name."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ ENGINES = ("memory", "rocksdb")
 def open_engine(
     name: str, path: Path | None, block_cache_bytes: int = BLOCK_CACHE_BYTES, files_max: int = FILES_MAX
 ) -> Engine:
-    """Open the engine `name`; `rocksdb` keeps its files in the directory `path`, which is made when missing.
+    """Opens the engine `name`. `rocksdb` keeps its files in the directory `path`, and creates it if it is missing.
 
-    `block_cache_bytes` bounds the rocksdb engine's cache of decoded blocks, `files_max` the files that it holds open at a
-    time; the memory engine ignores both, and `path`.
-    Raises ValueError for an unknown name or a missing path, StorageError or a subclass when the store cannot be opened.
+    `block_cache_bytes` bounds the rocksdb engine's cache of decoded blocks, and `files_max` the files that it holds open.
+    The memory engine ignores both, and `path`.
+    Raises ValueError for an unknown name or a missing path, StorageError or a subclass if the store cannot be opened.
     """
     if name == "memory":
         return MemoryEngine()

@@ -1,20 +1,21 @@
 """Which of RocksDB's log files must exist: noted while the store is open, checked before it is opened again.
 
-Theory. RocksDB replays the log files that it finds. One that was removed, or cut short in front of what was synced, holds
-acknowledged writes, and RocksDB opens without a word. (Its own option for that, track_and_verify_wals_in_manifest, leaves
-out the newest log, and rocksdict does not offer it.) So each `sync` notes the logs that it has synced, with their sizes.
+The problem. RocksDB replays the log files that it finds. If a log was removed, or cut short before its synced end, the
+acknowledged writes in it are gone, and RocksDB opens without an error. (Its own option against that,
+track_and_verify_wals_in_manifest, leaves out the newest log, and rocksdict does not offer it.)
 
-RocksDB deletes a log by itself once its writes are in sorted files, and says so in the MANIFEST first: the log number of
-the last edit is the oldest log that is still needed. A noted log that is missing is damage if its number is not below
-that. The MANIFEST is read for that only if one is missing: after a crash that came between a deletion and the next note.
+The idea. Each `sync` notes the logs that it has synced, with their sizes. RocksDB deletes a log by itself once its writes
+are in sorted files, and first says so in the MANIFEST: the log number of the last edit is the oldest log that is still
+needed. A noted log that is missing is damage if its number is not below that one. The MANIFEST is read only if a log is
+missing, that is after a crash between a deletion and the next note.
 
-The note is one block, written in place, so that it can be written while the disk is full. It is not synced: after a power
-loss it may be an older one, which names logs that are deleted or were synced. What does not pass its checksum says
-nothing, and nor does a directory without a note, that of an earlier release or a checkpoint. After a clean stop the log
-is empty and may go: programs that clean up `*.log` do no harm then.
+The note is one block, written in place, so that it can be written while the disk is full. It is not synced. After a loss
+of power it may be an older note, which names logs that were synced, some of them deleted since: that does no harm. A note
+that fails its checksum is ignored, and so is a directory without a note (of an earlier release, or a checkpoint). After a
+clean stop the log is empty and may be missing, so programs that remove `*.log` do no harm then.
 
-Format of the MANIFEST: db/version_edit.cc in https://github.com/facebook/rocksdb; a tag that we do not know, and that may
-not be skipped, ends the search, and RocksDB has the word.
+Format of the MANIFEST: db/version_edit.cc in https://github.com/facebook/rocksdb. A tag that we do not know, and that may
+not be skipped, ends the search without a result; then RocksDB alone decides.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from zlib import crc32
 from server.storage.log_check import HEADER, LOG_BLOCK_BYTES
 
 FILE_NAME = "SYNCED_LOGS"
-_BLOCK_BYTES = 4096  # 40 logs of 40 bytes each fit; what does not is not noted
+_BLOCK_BYTES = 4096  # 40 logs of 40 bytes each fit; further ones are not noted
 _OPEN, _CLOSED = "open", "closed"
 Sizes = dict[int, int]  # log number: bytes
 
 _LOG_NUMBER, _COLUMN_FAMILY, _DROP_FAMILY, _NEW_FILE_4 = 2, 200, 202, 103
 _SKIP_MASK = 1 << 13  # tags with this bit have a length, and may be skipped
 _NUMBER, _BYTES = 0, 1
-_FIELDS = {  # of the other tags
+_FIELDS = {  # by tag: the fields behind it
     1: (_BYTES,),
     3: (_NUMBER,),
     4: (_NUMBER,),
@@ -55,7 +56,7 @@ _END_OF_FILE = 1
 
 
 class LiveLogs:
-    """The note of one store, which this process has open."""
+    """Writes the note of one store, which this process has open."""
 
     def __init__(self, store: Path) -> None:
         self._store = store
@@ -63,19 +64,19 @@ class LiveLogs:
         self._descriptor = os.open(store / FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         directory = os.open(store, os.O_RDONLY)
         try:
-            os.fsync(directory)  # the logs that are noted now are there after a power loss
+            os.fsync(directory)  # the logs that are noted now still exist after a loss of power
         finally:
             os.close(directory)
         self.note(log_sizes(store))
 
     def note(self, sizes: Sizes) -> None:
-        """These logs are needed, and on the disk up to these sizes. Raises OSError."""
+        """Notes that these logs are needed and are on the disk up to these sizes. Raises OSError."""
         if sizes != self._noted:
             self._write(_OPEN, sizes)
             self._noted = sizes
 
     def close(self) -> None:
-        """The store is closed, and all that it holds is in sorted files but for what its logs hold. Raises OSError."""
+        """Notes that the store was closed: only logs that are not empty are needed. Raises OSError."""
         try:
             self._write(_CLOSED, log_sizes(self._store))
         finally:
@@ -90,7 +91,7 @@ class LiveLogs:
 
 
 def log_sizes(store: Path) -> Sizes:
-    """The log files that are there, and their sizes."""
+    """The log files of a store and their sizes."""
     sizes: Sizes = {}
     with os.scandir(store) as entries:
         for entry in entries:
@@ -103,7 +104,7 @@ def log_sizes(store: Path) -> Sizes:
 
 
 def sizes_if_possible(store: Path) -> Sizes | None:
-    """As `log_sizes`; None where no descriptor is left to look with. What was noted before is true all the same."""
+    """As `log_sizes`, but None if the process has no descriptor left. The last note is true all the same."""
     try:
         return log_sizes(store)
     except OSError as error:
@@ -113,7 +114,7 @@ def sizes_if_possible(store: Path) -> Sizes | None:
 
 
 def find_missing(store: Path) -> str | None:
-    """Which log of a store that is not open is missing or too short, for an operator to read; None if none is."""
+    """The log of a closed store that is missing or too short, as a text for operators; None if there is none."""
     state, noted = _read(store / FILE_NAME)
     present = log_sizes(store)
     lacking = {number: size for number, size in noted.items() if present.get(number, -1) < size}
@@ -144,7 +145,7 @@ def _read(path: Path) -> tuple[str, Sizes]:
 
 
 def _oldest_needed(store: Path) -> int | None:
-    """The log number of the default column family by the MANIFEST; None if that cannot be told."""
+    """The log number of the default column family in the MANIFEST; None if it cannot be read."""
     try:
         name = (store / "CURRENT").read_text().strip()
         content = (store / name).read_bytes()
@@ -158,7 +159,7 @@ def _oldest_needed(store: Path) -> int | None:
 
 
 def _records(content: bytes) -> Iterator[bytes]:
-    """The records of a file in the log format, put together from their pieces; see log_check.py."""
+    """The records of a file in the log format, assembled from their pieces; see log_check.py."""
     position, parts = 0, bytearray()
     while position + HEADER.size <= len(content):
         block_end = position - position % LOG_BLOCK_BYTES + LOG_BLOCK_BYTES
@@ -179,7 +180,7 @@ def _records(content: bytes) -> Iterator[bytes]:
 
 
 def _log_number(edit: bytes) -> int | None:
-    """The log number that an edit sets for the default column family, None for none. Raises ValueError, IndexError."""
+    """The log number that an edit sets for the default column family, or None. Raises ValueError, IndexError."""
     position = family = 0
     found: int | None = None
     while position < len(edit):

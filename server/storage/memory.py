@@ -1,9 +1,9 @@
-"""The memory engine: a dict, and an order that is made when somebody asks for it.
+"""The memory engine: a dict, and a sorted list of its keys that is made when a scan needs it.
 
-Theory. Gets and commits are nearly all of the work and a dict does them in a tenth of a microsecond; scans are rare. So
-the sorted list of keys is made by the first scan after keys came or went. A write over an existing key leaves it alone.
-New keys are appended and sorted in, which costs Timsort about one pass over a list that is nearly in order; after a
-deletion the list is made anew.
+Gets and commits are nearly all of the work, and a dict does them in a tenth of a microsecond; scans are rare. So the
+first scan after keys were added or deleted makes the sorted list. A write over an existing key leaves the list alone. New
+keys are appended and sorted in, which costs Timsort about one pass over a list that is nearly in order. After a deletion
+the list is made anew.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class MemoryEngine:
         return [self._data.get(key) for key in keys]
 
     def commit(self, writes: dict[bytes, bytes | None]) -> None:
-        """HOT. Apply all writes; None deletes."""
+        """HOT. Applies all writes; None deletes."""
         if self._closed:
             self._refuse()
         data = self._data
@@ -52,7 +52,7 @@ class MemoryEngine:
                 data[key] = value
 
     def sync(self) -> None:
-        """Nothing to wait for."""
+        """Does nothing: there is no disk."""
         self._check_open()
 
     def scan(
@@ -73,7 +73,7 @@ class MemoryEngine:
         return pairs
 
     def snapshot(self, path: Path) -> None:
-        """Write all pairs into a new rocksdb store at `path`."""
+        """Writes all pairs into a new rocksdb store at `path`."""
         # Imported here so that tests and the simulator, which never take snapshots, do not load RocksDB.
         from server.storage.rocksdb import RocksEngine
 
@@ -89,27 +89,27 @@ class MemoryEngine:
             copy.close()
 
     def flush(self) -> None:
-        """Nothing to move."""
+        """Does nothing: there are no files."""
         self._check_open()
 
     def compact(self, start: bytes, end: bytes) -> None:
-        """Nothing to give back."""
+        """Does nothing: there are no files."""
         self._check_open()
 
     def set_compaction(self, wanted: bool) -> None:
-        """Nothing to compact."""
+        """Does nothing: there is no compaction."""
         self._check_open()
 
     def cancel(self) -> None:
-        """Nothing ever waits."""
+        """Does nothing: no call ever waits."""
         self._check_open()
 
     def reopen(self, compacts: bool = True) -> None:
-        """Nothing is ever refused."""
+        """Does nothing: no write is ever refused."""
         self._check_open()
 
     def close(self) -> None:
-        """Forget everything."""
+        """Forgets everything."""
         self._closed = True
         self._data, self._order, self._added = {}, [], []
 

@@ -1,9 +1,9 @@
-"""The durable engine: RocksDB through rocksdict in raw mode, one write batch a commit, the log written but not synced.
+"""The durable engine: RocksDB through rocksdict in raw mode, one write batch a commit; the log is written but not synced.
 
-Theory. A commit is one append to the log and one insert per key into a skip list in memory (the memtable). The append is
-in the kernel when `commit` returns, which is why `kill -9` loses nothing; `sync` is an fsync of the log. rocksdict holds
-the GIL in every call but get_many, sync, flush and close, so whatever RocksDB waits for, the node waits for: the options
-avoid waiting. Options: https://github.com/facebook/rocksdb/wiki/RocksDB-Tuning-Guide
+A commit is one append to the log, and one insert per key into a skip list in memory (the memtable). The append is in the
+kernel when `commit` returns, so `kill -9` loses nothing; `sync` is an fsync of the log. rocksdict holds the GIL in every
+call except get_many, sync, flush and close. So the node waits whenever RocksDB waits, and the options avoid waiting
+(https://github.com/facebook/rocksdb/wiki/RocksDB-Tuning-Guide).
 
 CPU microseconds of the calling thread per key, least of several runs on two busy cores (keys of 22 bytes in random order,
 values of 160, overwrites; `bg` is what flushes and compactions add on other threads):
@@ -13,30 +13,31 @@ values of 160, overwrites; `bg` is what flushes and compactions add on other thr
 | 100,000 | 2.9 / 1.5 / 1.2 / 1.1 | 0.7–0.9 | 3.1 / 2.6 / 0.8 | 2.4 | 0.7 |
 | 1,000,000 | 3.1 / 1.5 / 1.6 / 1.2 | 1.5–2.0 | 6.6 / 6.0 / 1.9 | 4.6 | 0.8 |
 
-Opening a million keys takes 20 ms after a clean stop, 160 ms after a crash; RocksDB 9.8. The floor of a put is the
-insert with the log's software CRC, and for a batch of one the system call. An insert is cache misses, and in a node,
-whose other work empties the caches between two commits, it costs twice what the table says; so memtables are small
-enough for the second level cache (2 MiB for 8: 3.0 for 3.8 us a put), and many are merged into one file, which drops
-what was written over meanwhile (16 for 8: 0.8 for 1.1 us of `bg`). Tried without gain: hash tables for memtables (they
-are sorted at the flush), in-place updates (a quarter more per put, and iterators no longer see one moment), pipelined
-and unordered writes, writes to the memtable without concurrency, huge pages, larger arenas, hash index in blocks,
-universal compaction, lz4 for the upper levels (dearer compactions). The bloom filter over the memtables halves the cost
-of an absent get. Ten seconds of commits of 16 as fast as they go into a million keys, with a sync a second and the
-cores shared with other work: the slowest commit took 45 ms, one in a thousand 0.8 ms.
+Opening a million keys takes 20 ms after a clean stop and 160 ms after a crash (RocksDB 9.8). The floor of a put is the
+insert with the log's software CRC, and for a batch of one the system call. An insert costs cache misses. In a node, whose
+other work empties the caches between two commits, it costs twice what the table says. So memtables are small enough for
+the second level cache (2 MiB instead of 8: 3.0 instead of 3.8 us a put). Many are merged into one file, which drops
+values that were overwritten meanwhile (16 instead of 8: 0.8 instead of 1.1 us of `bg`).
 
-What is damaged is refused (all of this is tested). In the log: a torn tail, which a kill in the middle of a write may
-leave, is dropped; a wrong byte anywhere refuses to open (rocksdict's default opens with what stood before it; for what even
-the strict mode does not see, there is `log_check.py`). In a sorted file: reads that need the block raise, others go on;
-once a compaction meets it RocksDB refuses all commits, and again soon after every restart, until the directory is made
-anew. A log that is missing or cut short refuses to open, too (`live_logs.py`). Not seen: the end of the MANIFEST, removed
-as a whole. After a power loss commits since the last `sync` may be lost in any order, not only the last ones, since the
-kernel may write back two logs in either.
+Tried without gain: hash tables for memtables (they are sorted at the flush), in-place updates (a quarter more per put,
+and iterators no longer see one moment), pipelined and unordered writes, writes to the memtable without concurrency, huge
+pages, larger arenas, hash index in blocks, universal compaction, lz4 for the upper levels (dearer compactions).
+The bloom filter over the memtables halves the cost of an absent get. Ten seconds of commits of 16 into a million keys, as
+fast as they go, with a sync a second and the cores shared: the slowest commit took 45 ms, one in a thousand 0.8 ms.
 
-Full disk: the commit that does not fit raises StorageFull and applies nothing; so do all later commits and syncs, while
-gets and scans go on. Once there is room again RocksDB notices by itself in about five seconds and commits succeed; but
-not if anything else was tried meanwhile, a sync or a flush: then it refuses commits for good. Closing and opening ends that
-at once (that `close` raises StorageFull, and all is there at the next open). So the caller refuses writes, keeps
-reading, and calls `reopen` when there is room.
+What is damaged is refused (all of this is tested):
+    a torn tail of the log, as a kill leaves it   dropped
+    a wrong byte in the log                       the store does not open (see log_check.py; rocksdict's default opens it)
+    a log that is missing or cut short            the store does not open (see live_logs.py)
+    a damaged block of a sorted file              reads raise; once a compaction has read it, all commits are refused,
+                                                  also after restarts, until the store is made anew
+    the last edits of the MANIFEST cut off        not detected
+After a loss of power, any commits since the last `sync` may be lost, because the kernel may write back logs in any order.
+
+Full disk: the commit that does not fit raises StorageFull and applies nothing, like all later commits and syncs; gets and
+scans succeed. Once there is space, RocksDB detects that in about five seconds and commits succeed, unless a sync or a
+flush was tried meanwhile: then it refuses commits for good. Closing (which raises StorageFull) and opening ends that at
+once, and all is there. So the caller refuses writes, goes on reading, and calls `reopen` when there is space.
 """
 
 from __future__ import annotations
@@ -79,8 +80,8 @@ BACKGROUND_JOBS = 2
 INFO_LOG_BYTES = 1 << 20
 INFO_LOGS = 2
 MANIFEST_BYTES = 8 << 20
-FILES_MAX = 4096  # sorted files are of 64 MiB: past 256 GB the coldest are opened anew when they are read
-_READS = ("read", "scan")  # an I/O error of these is damage of what was to be read, and not the end of the node
+FILES_MAX = 4096  # sorted files are of 64 MiB: beyond 256 GB the coldest are opened anew when they are read
+_READS = ("read", "scan")  # an I/O error of these is damage of the data that was to be read; it does not end the node
 FILES_BESIDE_TABLES = MEMTABLES_MAX + 8  # a log for each memtable, MANIFEST, LOG, LOCK, files being written
 
 _GAUGES = {
@@ -99,15 +100,15 @@ _GAUGES = {
 
 
 class RocksEngine:
-    """A RocksDB store in one directory. Implements `Engine`; `flush` and `snapshot`, too, may run in another thread."""
+    """A RocksDB store in one directory. Implements `Engine`; here `flush` and `snapshot` may run in another thread, too."""
 
     def __init__(self, path: Path, block_cache_bytes: int = BLOCK_CACHE_BYTES, files_max: int = FILES_MAX) -> None:
-        """Open the store in `path`, made when missing. Raises StorageDamaged, StorageFull, StorageLocked, StorageError."""
+        """Opens or creates the store in `path`. Raises StorageDamaged, StorageFull, StorageLocked, StorageError."""
         self._path = path
         self._block_cache_bytes = block_cache_bytes
         self._damage_seen = 0
-        self._elsewhere = Lock()  # held by calls that may run in another thread, so that close waits for them
-        self._compacting = Lock()  # the same, for the one that takes seconds
+        self._elsewhere = Lock()  # held by calls that may run in another thread, so that `close` waits for them
+        self._compacting = Lock()  # the same for `compact`, which takes seconds
         self._files_max = files_max
         self._compacts = True
         self._open()
@@ -121,7 +122,7 @@ class RocksEngine:
         with self._explaining("open"):
             path.mkdir(parents=True, exist_ok=True)
             self._refuse_what_rocksdb_would_not()
-            # Without `column_families` rocksdict takes the options of the last run from the directory, and an 8 MiB cache.
+            # Without `column_families` rocksdict uses the options of the last run, from the directory, and an 8 MiB cache.
             self._root = Rdict(str(path), options, column_families={"default": options})
             # Reading through the column family saves a look-up of its name on every get.
             self._db = self._root.get_column_family("default")
@@ -138,7 +139,7 @@ class RocksEngine:
         return value
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        """The values under `keys`, in their order. Lets go of the GIL."""
+        """The values under `keys`, in their order. Releases the GIL."""
         try:
             values: list[bytes | None] = self._get(keys)  # type: ignore[assignment, arg-type]
         except Exception as error:
@@ -146,7 +147,7 @@ class RocksEngine:
         return values
 
     def commit(self, writes: dict[bytes, bytes | None]) -> None:
-        """HOT. Apply all writes or none, and hand them to the kernel."""
+        """HOT. Applies all writes or none, and hands them to the kernel."""
         try:
             if len(writes) == 1:  # a batch object costs half as much as the write
                 db = self._db
@@ -156,7 +157,7 @@ class RocksEngine:
                     else:
                         db[key] = value
                 return
-            batch = WriteBatch(True)  # rocksdict consumes a batch by writing it: there is nothing to reuse
+            batch = WriteBatch(True)  # a batch cannot be reused: rocksdict consumes it when it writes it
             for key, value in writes.items():
                 if value is None:
                     del batch[key]
@@ -167,7 +168,7 @@ class RocksEngine:
             raise self._explained("commit", error) from error
 
     def sync(self) -> None:
-        """Return once everything committed before the call is on the disk. For a thread of its own."""
+        """Returns once everything committed before the call is on the disk. Call it in a thread of its own."""
         with self._elsewhere, self._explaining("sync"):
             sizes = sizes_if_possible(self._path)
             self._db.flush_wal(True)
@@ -177,14 +178,14 @@ class RocksEngine:
     def scan(
         self, start: bytes, end: bytes | None, limit: int, bytes_max: int = NO_BYTES_MAX
     ) -> list[tuple[bytes, bytes]]:
-        """At most `limit` pairs with start <= key < end in ascending order."""
+        """At most `limit` pairs with start <= key < end, in ascending order."""
         if end is not None and start >= end:
             return []
         with self._explaining("scan"):
             bounds = _bounds(end)
             rows: Iterator[Any] = self._db.items(from_key=start, read_opt=bounds)
             pairs: list[tuple[bytes, bytes]] = []
-            for pair in islice(rows, limit):  # reads a value as it comes to it
+            for pair in islice(rows, limit):  # each value is read when its pair is reached
                 pairs.append(pair)
                 bytes_max -= len(pair[1])
                 if bytes_max <= 0:
@@ -194,46 +195,46 @@ class RocksEngine:
         return pairs
 
     def snapshot(self, path: Path) -> None:
-        """A checkpoint: hard links to the sorted files on the same file system, copies on another."""
+        """Writes a checkpoint: hard links to the sorted files on the same file system, copies on another one."""
         if path.exists():
             raise StorageError(f"cannot write a snapshot to {path}: it exists already; name a new directory")
-        self.flush()  # the checkpoint would do it too, but with the GIL held
+        self.flush()  # the checkpoint would flush by itself, but with the GIL held
         with self._elsewhere, self._explaining(f"write a snapshot to {path}"):
             path.parent.mkdir(parents=True, exist_ok=True)
             Checkpoint(self._root).create_checkpoint(str(path))
 
     def flush(self) -> None:
-        """Write the memtables out as sorted files, so that the log can go."""
+        """Writes the memtables to sorted files, so that RocksDB can delete the log."""
         with self._elsewhere, self._explaining("flush"):
             self._db.flush()
 
     def compact(self, start: bytes, end: bytes) -> None:
-        """Flush, then compact a range; a quarter of a second for 50 MB of values that are all deleted."""
+        """Flushes, then compacts a range. Takes a quarter of a second for 50 MB of values that are all deleted."""
         with self._compacting:
             self.flush()
             with self._explaining("compact"):
                 self._db.compact_range(start, end)
 
     def set_compaction(self, wanted: bool) -> None:
-        """Whether RocksDB begins compactions by itself."""
+        """Turns RocksDB's own compactions on or off."""
         with self._explaining("set an option"):
             self._db.set_options({"disable_auto_compactions": "false" if wanted and self._compacts else "true"})
 
     def cancel(self) -> None:
-        """A flush that has met a full disk may wait for ever."""
+        """Ends background work: a flush that met a full disk may wait for ever."""
         with self._explaining("cancel"):
             self._cancelled = True
             self._db.cancel_all_background(False)
 
     def reopen(self, compacts: bool = True) -> None:
-        """Closes and opens. Once the disk has been full, RocksDB may refuse writes for good: see above."""
+        """Closes and opens the store, because RocksDB may refuse writes for good after a full disk or damage: see above."""
         with suppress(StorageFull, StorageDamaged):
             self.close()
         self._compacts = compacts
         self._open()
 
     def close(self) -> None:
-        """Flush, sync, let go of the directory. Idempotent."""
+        """Flushes, syncs and releases the directory. May be called twice."""
         with self._compacting, self._elsewhere:
             if self._closed:
                 return
@@ -247,11 +248,11 @@ class RocksEngine:
         try:
             handle.close()
         except Exception:
-            if not self._cancelled:  # else it could not flush: all is in the log
+            if not self._cancelled:  # else it could not flush, and everything is in the log
                 raise
 
     def stats(self) -> dict[str, int | str]:
-        """RocksDB's gauges as `_GAUGES` names them, and `damage_seen`: how many calls met damage since the open."""
+        """RocksDB's gauges under the names of `_GAUGES`, and `damage_seen`: how many calls met damage since the open."""
         with self._explaining("read the gauges"):
             figures: dict[str, int | str] = {"engine": "rocksdb", "path": str(self._path)}
             for name, gauge in _GAUGES.items():
@@ -260,8 +261,8 @@ class RocksEngine:
         return figures
 
     def _refuse_what_rocksdb_would_not(self) -> None:
-        """Raise for damage that RocksDB answers with data loss or an endless loop."""
-        # It takes a directory without CURRENT for a new one, and deletes the sorted files it finds there.
+        """Raises StorageDamaged for damage that RocksDB answers with data loss or an endless loop."""
+        # RocksDB takes a directory without CURRENT for a new one, and deletes its sorted files.
         if not (self._path / "CURRENT").exists() and any(self._path.glob("*.sst")):
             raise self._damaged("open", "the file CURRENT is missing beside sorted files")
         if (damage := find_missing(self._path)) is not None:
@@ -272,7 +273,7 @@ class RocksEngine:
                     raise self._damaged("open", damage)
 
     def _check_end(self, after: bytes, bounds: ReadOptions) -> None:
-        """Raise unless nothing is stored from `after` on: rocksdict's item iterators end silently at a damaged block."""
+        """Raises if a key is stored from `after` on: rocksdict's item iterators end without error at a damaged block."""
         probe = self._db.iter(bounds)
         probe.seek(after)
         probe.status()
@@ -287,16 +288,16 @@ class RocksEngine:
             raise self._explained(doing, error) from error
 
     def _explained(self, doing: str, error: Exception) -> StorageError:
-        """The StorageError for what rocksdict raised: RocksDB's status as the text of a plain Exception.
+        """The StorageError for what rocksdict raised, which is a plain Exception with RocksDB's status as its text.
 
-        Anything else, a TypeError say, is no failure of the store but a mistake of ours, and is raised as it is.
+        Any other type, such as TypeError, is a mistake of ours and not a failure of the store: it is raised as it is.
         """
         reason = str(error)
         if isinstance(error, DbClosedError):
             return StorageError(f"cannot {doing}: the store in {self._path} is closed")
         if type(error) is not Exception and not isinstance(error, OSError):
             raise error
-        # Once an append to the log has failed, each further use of that log tells only that there was an error before.
+        # After an append to the log has failed, each further use of that log only says that there was an error before.
         self._full |= "No space left on device" in reason or "Disk quota exceeded" in reason
         if self._full and ("No space" in reason or "Disk quota" in reason or "Writer has previous error" in reason):
             return StorageFull(f"cannot {doing}: no space left for {self._path}; free some. RocksDB says: {reason}")
@@ -322,7 +323,7 @@ class RocksEngine:
 
 
 def _bounds(end: bytes | None) -> ReadOptions:
-    """Read options of a scan up to `end`. What a scan reads must not push out of the cache what gets need."""
+    """Read options of a scan up to `end`. A scan fills no cache, so that blocks that gets need stay cached."""
     bounds = ReadOptions()
     bounds.fill_cache(False)  # type: ignore[call-arg]  # rocksdict's stub lacks the argument
     if end is not None:
@@ -333,7 +334,7 @@ def _bounds(end: bytes | None) -> ReadOptions:
 def _options(block_cache_bytes: int) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(True)
-    # The one mode that opens after a torn tail, which kill -9 may leave, and refuses damage before it.
+    # The only mode that opens after a torn tail, which kill -9 may leave, and refuses damage before the tail.
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
     options.set_paranoid_checks(True)
     _bound_memory(options, block_cache_bytes)
@@ -343,8 +344,8 @@ def _options(block_cache_bytes: int) -> Options:
 
 
 def _bound_memory(options: Options, block_cache_bytes: int) -> None:
-    options.set_write_buffer_size(MEMTABLE_BYTES)  # small: an insert costs cache misses, fewer in a small skip list
-    options.set_max_write_buffer_number(MEMTABLES_MAX)  # many: room to write into while a flush waits for a CPU
+    options.set_write_buffer_size(MEMTABLE_BYTES)  # small: an insert costs fewer cache misses in a small skip list
+    options.set_max_write_buffer_number(MEMTABLES_MAX)  # many: writes need room while a flush waits for a CPU
     options.set_min_write_buffer_number_to_merge(MEMTABLES_PER_FLUSH)
     options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO)
     options.set_memtable_whole_key_filtering(True)
@@ -356,21 +357,21 @@ def _bound_memory(options: Options, block_cache_bytes: int) -> None:
 
 
 def _keep_writes_flowing(options: Options) -> None:
-    """A stalled write stops the whole node, since rocksdict holds the GIL: let files pile up in level 0 instead."""
+    """Lets files pile up in level 0 instead of stalling writes: rocksdict holds the GIL, so a stall stops the node."""
     options.set_max_background_jobs(BACKGROUND_JOBS)  # one flush, one compaction
     options.set_level_zero_slowdown_writes_trigger(LEVEL0_SLOWDOWN_FILES)
     options.set_level_zero_stop_writes_trigger(LEVEL0_STOP_FILES)
     options.set_level_compaction_dynamic_level_bytes(True)
-    # An early start of the write-back leaves less to the fsync of every second. (No difference on our fast disk.)
+    # If write-back begins early, less is left for the fsync of every second. (No difference was measured on a fast disk.)
     options.set_wal_bytes_per_sync(SYNC_RANGE_BYTES)
     options.set_bytes_per_sync(SYNC_RANGE_BYTES)
     options.set_avoid_unnecessary_blocking_io(True)  # unlink files in the background
     none, lz4 = DBCompressionType.none(), DBCompressionType.lz4()
-    options.set_compression_per_level([none, none, lz4, lz4, lz4, lz4, lz4])  # what is rewritten often stays plain
+    options.set_compression_per_level([none, none, lz4, lz4, lz4, lz4, lz4])  # none where files are rewritten often
 
 
 def _keep_logs_small(options: Options) -> None:
-    """RocksDB's own diary, LOG, and its MANIFEST; a new LOG is begun at each open."""
+    """Bounds RocksDB's text log, LOG, and its MANIFEST. Each open begins a new LOG."""
     options.set_keep_log_file_num(INFO_LOGS)
     options.set_max_log_file_size(INFO_LOG_BYTES)
     options.set_stats_dump_period_sec(0)

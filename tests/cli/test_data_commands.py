@@ -143,7 +143,7 @@ def test_a_refused_write_is_shown_as_it_came(scripted: Scripted, dyn: Dyn) -> No
     assert (got.exit_code, got.stdout) == (1, "")
     assert got.stderr.splitlines() == [
         f"dyn: {node.address} answered: BADCONTEXT the token is damaged",
-        "hint: take a fresh context: dyn get KEY --json",
+        "hint: read the key again for a fresh context: dyn get KEY --json",
     ]
 
 

@@ -88,7 +88,7 @@ def test_replay_names_the_owner_that_does_not_take_its_hints(
         assert json.loads(got.stdout) == {"delivered": 80, "remaining": 10}
     else:
         assert got.stdout.splitlines()[-1] == "delivered 80 hints, 10 remain"
-    assert got.stderr == "dyn: hints are left for n3 (down) 10; they are delivered when their owner takes them\n"
+    assert got.stderr == "dyn: hints are left for n3 (down) 10; they are delivered when their owner accepts them\n"
 
 
 def test_hints_that_only_grow_in_number_do_not_move(

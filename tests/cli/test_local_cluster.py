@@ -202,7 +202,7 @@ def test_of_nodes_that_have_all_left_no_new_cluster_is_made(machine: Machine) ->
     machine.behaviours |= {"n1": "left", "n2": "left"}
     got = machine.up("--wait", "5")
     assert (
-        got.exit_code == 1 and "n1 n2 left their cluster, which lives elsewhere: there is nothing to run" in got.stderr
+        got.exit_code == 1 and "n1 n2 left their cluster, which runs elsewhere: there is nothing to run" in got.stderr
     )
     assert machine.pid("n1") is None
 

@@ -1,13 +1,18 @@
 """What gossip costs and how fast it is, by the size of the cluster: `python -m tests.paper.gossip`.
 
-Dynamo (sections 4.8 and 4.9) spreads membership by gossip and leaves open what that costs in a large cluster. The table
-shows, for N nodes: the rounds (gossip intervals) in which a new layout reaches all, beside 2*log2(N); the bytes of gossip
-that a node sends in a second; the time from the moment a node falls silent, without a link that breaks, to the moment when
-all others hold it for DOWN; and how often a node that lives was held for DOWN.
+Dynamo (sections 4.8 and 4.9) spreads membership by gossip and does not say what that costs in a large cluster. For N
+nodes the table shows:
 
-The tables, their choice of partners and their messages are the nodes' own; the network and the clock are made up: each
-message takes up to 50 ms, and one in a hundred is lost. Layouts travel by the nodes' rule: whoever hears of a lower epoch
-sends its own. Messages are encoded and decoded in a sample of one in eight: it is most of the work of a run.
+- the rounds (gossip intervals) in which a new layout reaches all nodes, beside 2*log2(N);
+- the bytes of gossip that a node sends in a second;
+- the time from the moment at which a node stops to send, without a link that breaks, to the moment at which all others
+  consider it DOWN;
+- how often a live node was considered DOWN.
+
+The liveness tables, their choice of peers and their messages are the nodes' own. The network and the clock are simulated:
+each message takes up to 50 ms, and one in a hundred is lost. Layouts spread by the nodes' rule: a node that hears of a
+lower epoch sends its own layout. Messages are encoded and decoded in a sample of one in eight, because that is most of
+the work of a run.
 """
 
 from __future__ import annotations
@@ -32,7 +37,7 @@ INCARNATION = 1_800_000_000_000
 
 
 class Row(NamedTuple):
-    """What a cluster of `size` nodes has done."""
+    """The figures of a cluster of `size` nodes."""
 
     size: int
     rounds: int
@@ -42,7 +47,7 @@ class Row(NamedTuple):
 
 
 class Gossip:
-    """A cluster of liveness tables that hold each other for live, unless they are not `acquainted` yet."""
+    """A cluster of liveness tables. If they are `acquainted`, each considers all others live at the start."""
 
     def __init__(self, size: int, seed: int, acquainted: bool = True) -> None:
         self.rng = random.Random(seed)
@@ -55,14 +60,14 @@ class Gossip:
         self.epochs = dict.fromkeys(self.names, 1)
         self.generations = {name: node.generation for name, node in self.nodes.items()}
         self.gone: dict[str, None] = {}
-        self.cuts: dict[tuple[str, str], None] = {}  # nothing gets from the first to the second
-        self.downs: dict[tuple[str, str], int] = {}  # (observer, peer) held for DOWN -> since
-        self.false_downs: list[tuple[str, str]] = []  # whenever one that lives was held for DOWN: observer, peer
+        self.cuts: dict[tuple[str, str], None] = {}  # (sender, receiver) between which messages are lost
+        self.downs: dict[tuple[str, str], int] = {}  # (observer, peer) considered DOWN -> since
+        self.false_downs: list[tuple[str, str]] = []  # (observer, peer) whenever a live peer was considered DOWN
         for name in self.names:
             self.at(self.rng.randrange(TICK_MS), self.tick, name)
 
     def start(self, name: str) -> Liveness:
-        """A node, which has heard all others lately if it is `acquainted`."""
+        """Starts a node, which has heard from all others lately if it is `acquainted`."""
         node = Liveness(name, INCARNATION, LivenessLimits(), random.Random(self.rng.random()))
         node.set_members(self.names, self.now_ms)
         for peer in self.names:
@@ -71,12 +76,12 @@ class Gossip:
         return node
 
     def at(self, delay_ms: int, action: Callable[..., None], *arguments: Any) -> None:
-        """`action` happens `delay_ms` from now."""
+        """Schedules `action` for `delay_ms` from now."""
         self.serial += 1
         heapq.heappush(self.events, (self.now_ms + delay_ms, self.serial, action, arguments))
 
     def run(self, for_ms: int, until: Callable[[], bool] = lambda: False) -> int:
-        """Lets time pass until something holds, which is looked at 100 times a second; answers how long it took."""
+        """Lets time pass until `until` holds, which is checked every 10 ms; answers the duration in ms."""
         start_ms = self.now_ms
         while self.now_ms < start_ms + for_ms and not until():
             end_ms = self.now_ms + 10
@@ -87,7 +92,7 @@ class Gossip:
         return self.now_ms - start_ms
 
     def tick(self, name: str) -> None:
-        """A node's timer, which is late at times."""
+        """A node's timer, which is up to 20 ms late."""
         if name not in self.gone:
             for peer in self.nodes[name].tick(self.now_ms):
                 self.send(name, peer, 1)
@@ -95,7 +100,7 @@ class Gossip:
             self.at(TICK_MS + self.rng.randrange(20), self.tick, name)
 
     def send(self, sender: str, to: str, wants_answer: int) -> None:
-        """What `PeerMessages.gossip` sends."""
+        """Sends what `PeerMessages.gossip` sends."""
         table, epoch = self.nodes[sender].table(to), self.epochs[sender]
         self.messages += 1
         if self.messages % SAMPLE == 0:
@@ -108,12 +113,12 @@ class Gossip:
             self.post(self.receive, sender, to, wants_answer, epoch, table)
 
     def post(self, action: Callable[..., None], *arguments: Any) -> None:
-        """A message is on its way, or lost."""
+        """Delivers a message after a delay, or loses it."""
         if self.rng.random() >= LOSS:
             self.at(self.rng.randint(1, DELAY_MS_MAX), action, *arguments)
 
     def receive(self, sender: str, to: str, wants_answer: int, epoch: int, table: list[Any]) -> None:
-        """What `PeerMessages` does with it: whoever is ahead sends the layout."""
+        """Handles a message as `PeerMessages` does: the node with the higher epoch sends its layout."""
         if to in self.gone:
             return
         self.nodes[to].merge(table, sender, self.now_ms)
@@ -124,11 +129,11 @@ class Gossip:
             self.send(to, sender, 0)
 
     def adopt(self, name: str, epoch: int) -> None:
-        """A layout has come."""
+        """Handles a layout that arrives."""
         self.epochs[name] = max(epoch, self.epochs[name])
 
     def note(self, name: str) -> None:
-        """Writes down whom a node holds for DOWN now, if that may have changed."""
+        """Notes which peers a node considers DOWN now, if that may have changed."""
         node = self.nodes[name]
         if node.generation == self.generations[name] or not self.acquainted:
             return
@@ -142,34 +147,34 @@ class Gossip:
                 self.downs.pop((name, peer), None)
 
     def spread(self) -> int:
-        """A node gets a new layout. Answers after how many ms all have it."""
+        """Gives one node a new layout. Answers after how many ms all nodes have it."""
         self.adopt(self.rng.choice(self.names), 2)
         return self.run(60_000, lambda: all(epoch == 2 for epoch in self.epochs.values()))
 
     def silence(self) -> int:
-        """A node falls silent. Answers after how many ms all others hold it for DOWN."""
+        """Makes one node stop to send. Answers after how many ms all others consider it DOWN."""
         gone = self.rng.choice([name for name in self.names if name not in self.gone])
         self.gone[gone] = None
         return self.run(60_000, lambda: self.is_down(gone))
 
     def revive(self, gone: str) -> int:
-        """A node that stood still goes on. Answers after how many ms nobody holds it for DOWN any more."""
+        """Makes that node go on. Answers after how many ms no other considers it DOWN any more."""
         del self.gone[gone]
         self.tick(gone)
         return self.run(60_000, lambda: not self.downs)
 
     def is_down(self, gone: str) -> bool:
-        """Whether all that live hold `gone` for DOWN."""
+        """Whether all live nodes consider `gone` DOWN."""
         return all((name, gone) in self.downs for name in self.names if name not in self.gone)
 
 
 def rounds(duration_ms: int) -> int:
-    """A time in gossip intervals."""
+    """A duration in gossip intervals, rounded up."""
     return math.ceil(duration_ms / LivenessLimits().gossip_interval_ms)
 
 
 def measure(size: int, seed: int = 1, for_ms: int = 2000) -> Row:
-    """A cluster of so many nodes: cost, then a layout, then a death."""
+    """Measures a cluster of `size` nodes: the cost, then a new layout, then a node that stops."""
     gossip = Gossip(size, seed)
     gossip.run(1000)
     gossip.bytes = 0

@@ -1,18 +1,18 @@
-"""The Dynamo paper's three ways of cutting and sharing the ring, and ours: how even, for how much metadata (figure 8).
+"""The Dynamo paper's three ways to partition the ring, and ours: how even each is, for how much metadata (figure 8).
 
-Section 6.2 (SOSP 2007) compares at S=30 nodes and N=3 the load balancing efficiency (the mean number of requests a node
-serves over that of the hottest node) of strategies that keep the same amount of membership data at each node:
+Section 6.2 (SOSP 2007) compares the load balancing efficiency of three strategies at S=30 nodes and N=3, with the same
+amount of membership data at each node. Efficiency is the mean number of requests of a node over that of the hottest node.
 
 1. T random tokens a node, partitions between tokens: an entry for each of the S*T tokens.
 2. T random tokens a node, Q equal partitions, each on the first N nodes after its end: an entry for each token, and one
    for each partition. The paper asks for Q much above S*T and does not say how much; here it is `PARTITIONS_A_TOKEN`.
-3. Q/S tokens a node, Q equal partitions: an entry for each partition. Which node has which is left to chance.
+3. Q/S tokens a node, Q equal partitions: an entry for each partition. The assignment of partitions to nodes is random.
 
-Ours also keeps Q equal partitions, but names the N owners of each: N entries a partition. Plotted at that honest price,
-it has a third of the partitions of strategy 3 at the same size. It is grown node by node from 3 to 30, as a cluster is.
+Our strategy also has Q equal partitions, but names the N owners of each: N entries a partition. It is plotted at that
+size, so it has a third of the partitions of strategy 3 at the same size. The cluster grows node by node from 3 to 30.
 
-The paper's units are abstract and its mix of requests is not given: here keys are uniform and countless, so a node's
-load is the part of the ring for which it is among the N. Everything is seeded. `partitioning_plot` writes the table and
+The paper's units are abstract, and it does not give its mix of requests. Here keys are uniform and countless, so the load
+of a node is the part of the ring of which it is an owner. Everything is seeded. `partitioning_plot` writes the table and
 the plot beside this file.
 """
 
@@ -49,18 +49,18 @@ def successors(ring: Ring, start: int) -> list[int]:
 
 
 def efficiency(loads: Sequence[float]) -> float:
-    """The paper's load balancing efficiency: 1.0 when all nodes serve alike."""
+    """The paper's load balancing efficiency: 1.0 if all nodes have the same load."""
     return fmean(loads) / max(loads)
 
 
 def random_tokens(count: int, rng: random.Random) -> tuple[list[float], list[int]]:
-    """`count` tokens a node, by position: the positions on a ring of length 1, and their nodes."""
+    """`count` tokens for each node, in order: their positions on a ring of length 1, and their nodes."""
     tokens = sorted((rng.random(), node) for node in range(NODES) for _ in range(count))
     return [position for position, _ in tokens], [node for _, node in tokens]
 
 
 def strategy_1(size: int, rng: random.Random) -> float:
-    """Keys between two tokens belong to the later one, and to the nodes after it."""
+    """The efficiency of strategy 1: keys between two tokens belong to the later one, and to the nodes after it."""
     positions, ring = random_tokens(size // NODES, rng)
     loads = [0.0] * NODES
     for index, position in enumerate(positions):
@@ -71,7 +71,7 @@ def strategy_1(size: int, rng: random.Random) -> float:
 
 
 def strategy_2(size: int, rng: random.Random) -> float:
-    """Equal partitions belong to the nodes of the first tokens after their ends."""
+    """The efficiency of strategy 2: equal partitions belong to the nodes of the first tokens after their ends."""
     tokens = max(1, round(size / (1 + PARTITIONS_A_TOKEN) / NODES))
     positions, ring = random_tokens(tokens, rng)
     partitions = size - tokens * NODES
@@ -83,7 +83,7 @@ def strategy_2(size: int, rng: random.Random) -> float:
 
 
 def strategy_3(size: int, rng: random.Random) -> float:
-    """Each node has Q/S of the partitions, at random; the other owners follow on the ring."""
+    """The efficiency of strategy 3: each node has Q/S random partitions; the other owners follow on the ring."""
     ring = [node for node in range(NODES) for _ in range(size // NODES)]
     rng.shuffle(ring)
     loads = [0.0] * NODES
@@ -94,7 +94,7 @@ def strategy_3(size: int, rng: random.Random) -> float:
 
 
 def grown(partitions: int) -> Owners:
-    """Our owners, after 27 nodes have joined three."""
+    """The owners by our strategy, after 27 nodes have joined a cluster of three."""
     members = [Member(f"m{i:02}", f"n{i}", f"127.0.0.1:{7001 + i}", "", 1) for i in range(NODES)]
     owners = assign(members[:N], partitions, N)
     for count in range(N + 1, NODES + 1):
@@ -103,7 +103,7 @@ def grown(partitions: int) -> Owners:
 
 
 def ours(partitions: int) -> float:
-    """The efficiency of the grown cluster."""
+    """The efficiency of our strategy after the growth."""
     loads = [0.0] * NODES
     for row in grown(partitions):
         for owner in row:
@@ -112,7 +112,7 @@ def ours(partitions: int) -> float:
 
 
 def best_possible(partitions: int) -> float:
-    """Of whole partitions the hottest node has at least the mean, rounded up."""
+    """The best possible efficiency: the hottest node has at least the mean number of partitions, rounded up."""
     return N * partitions / NODES / -(-N * partitions // NODES)
 
 
@@ -122,10 +122,10 @@ STRATEGIES: dict[str, Strategy] = {"strategy 1": strategy_1, "strategy 2": strat
 
 
 def random_curve(strategy: Strategy, sizes: Sequence[int] = SIZES) -> Curve:
-    """The mean over the seeds, at every size."""
+    """The mean efficiency over the seeds, at every size."""
     return [(size, fmean(strategy(size, random.Random(seed)) for seed in SEEDS)) for size in sizes]
 
 
 def our_curve(partitions: Sequence[int] = OURS_PARTITIONS) -> Curve:
-    """Ours, at N entries of metadata a partition."""
+    """The efficiency of our strategy, at N entries of metadata a partition."""
     return [(N * count, ours(count)) for count in partitions]

@@ -1,4 +1,4 @@
-"""Writes the table and the plot of the comparison: `python -m tests.paper.partitioning_plot` (half a minute)."""
+"""Writes the table and the plot of the comparison: `python -m tests.paper.partitioning_plot` (takes half a minute)."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ COLOURS = {"strategy 1": "#0072b2", "strategy 2": "#d55e00", "strategy 3": "#009
 
 
 def write_table(curves: dict[str, Curve]) -> str:
-    """Markdown: the random strategies at equal sizes, then ours."""
+    """The table in Markdown: the random strategies at equal sizes, then ours."""
     lines = [
         "# Load balancing efficiency against metadata (Dynamo, figure 8)",
         "",
         "30 nodes, N=3, uniform keys; mean load over the hottest node's, random strategies as the mean of ten seeds.",
-        "The paper's order is found again: strategy 3 is best, strategy 2 worst (its strategy 3: .86, .94, .97, .99).",
+        "The order is that of the paper: strategy 3 is best, strategy 2 worst (its strategy 3: .86, .94, .97, .99).",
         "Written by `python -m tests.paper.partitioning_plot`; see `partitioning.py` for what counts as an entry.",
         "",
         f"| entries of metadata | {' | '.join(STRATEGIES)} |",
@@ -53,7 +53,7 @@ def _y(value: float) -> float:
 
 
 def write_plot(curves: dict[str, Curve]) -> str:
-    """An SVG picture: efficiency over size, a line with dots for each curve."""
+    """The plot as SVG: efficiency over size, a line with dots for each curve."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" font-size="13">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',

@@ -1,8 +1,8 @@
 """What Merkle repair costs on the wire: `python -m tests.paper.repair_bytes` (Dynamo, section 4.7).
 
 "Merkle trees help in reducing the amount of data that needs to be transferred while checking for inconsistencies among
-replicas." Two nodes hold 100,000 keys, and one of them some more, or newer ones. The table shows what both sides send
-until they are equal, per differing key, as the nodes count it and as the links between them see it (frames and all).
+replicas." Two nodes hold 100,000 keys, and one of them has newer records of some. The table shows the bytes that both
+sides send until they are equal, per differing key: as the nodes count them, and as the links see them (frames included).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WITHIN_MS = 600_000
 
 
 class Cost(NamedTuple):
-    """What a repair has sent."""
+    """The cost of a repair."""
 
     counted_bytes: int
     link_bytes: int
@@ -35,7 +35,7 @@ class Cost(NamedTuple):
 
 
 def measure(keys: int, differing: int, leaf_bits: int = LEAF_BITS) -> Cost:
-    """Two nodes with so many keys; one of them has newer records of some, spread evenly."""
+    """The cost with two nodes that hold `keys` keys; one has newer records of `differing` keys, spread evenly."""
     world = World(1, 2, n=2)
     layout = world.layout
     world.layout = Layout(
@@ -75,7 +75,7 @@ def _records(host: Host) -> dict[bytes, bytes]:
 
 
 def _count_link_bytes(world: World) -> list[int]:
-    """The sizes of all that goes over the links from now on: repair, and the gossip of two idle nodes."""
+    """The sizes of all writes to the links from now on: of the repair, and of the gossip of two idle nodes."""
     sizes: list[int] = []
     for host in world.hosts:
         for link in host.links.links:

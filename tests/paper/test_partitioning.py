@@ -16,7 +16,7 @@ def curves() -> dict[str, Curve]:
 
 
 def test_strategy_3_is_best_and_strategy_2_worst(curves: dict[str, Curve]) -> None:
-    """At every size; and more metadata helps each of them."""
+    """At every size. More metadata helps each strategy."""
     rows = zip(curves["strategy 2"], curves["strategy 1"], curves["strategy 3"], strict=True)
     for (_, worst), (_, middle), (_, best) in rows:
         assert worst + 0.02 < middle < best - 0.02
@@ -25,14 +25,14 @@ def test_strategy_3_is_best_and_strategy_2_worst(curves: dict[str, Curve]) -> No
 
 
 def test_strategy_3_reaches_what_the_paper_shows(curves: dict[str, Curve]) -> None:
-    """The paper's curve goes from .86 to .99; its mix of requests, which we do not know, costs it some at the left."""
+    """The paper's curve goes from .86 to .99. Its mix of requests is unknown, and lowers the left end of its curve."""
     values = [value for _, value in curves["strategy 3"]]
     assert 0.86 <= values[0] <= 0.97
     assert values[-1] == pytest.approx(0.99, abs=0.01)
 
 
 def test_ours_is_as_even_as_whole_partitions_can_be(curves: dict[str, Curve]) -> None:
-    """With 768 entries above what strategy 3 reaches with 960. (1024 partitions: see test_reassignment.)"""
+    """With 768 entries it is above strategy 3 with 960. (For 1024 partitions see test_reassignment.)"""
     for size, value in our_curve([128, 256]):
         assert value == pytest.approx(best_possible(size // 3))
         assert value > curves["strategy 3"][0][1] + 0.02

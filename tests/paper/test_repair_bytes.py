@@ -1,4 +1,4 @@
-"""The bytes of Merkle repair grow with the difference, not with the data (see repair_bytes.py for the whole table)."""
+"""The bytes of Merkle repair grow with the difference, not with the data (repair_bytes.py makes the whole table)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_they_hardly_grow_with_the_data() -> None:
 
 
 def test_the_nodes_count_what_they_send() -> None:
-    """On the links there is gossip, too: about two hundred bytes a message, for the seconds that this takes."""
+    """The links also carry gossip: about two hundred bytes a message, for the seconds that the repair takes."""
     cost = measure(2000, 500, LEAF_BITS)
     assert 0 < cost.link_bytes - cost.counted_bytes < 15_000
     assert cost.link_bytes < 1.1 * cost.counted_bytes

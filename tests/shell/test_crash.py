@@ -35,7 +35,7 @@ TICK_MS = 10
 CONFIG = Config(engine="memory", tick_ms=TICK_MS, tree_leaf_bits=14, clients_max=10)
 TICKS_MORE, PATIENCE_S = 5, 5.0
 # Called only before there is a loop with a handler, or after the end: see process.main.
-OUTSIDE = ("__init__", "make_node", "listen", "stop", "_live", "retire", "begin")
+OUTSIDE = ("__init__", "make_node", "listen", "stop", "_live", "closing_batch", "begin")
 
 
 class Watch:

@@ -99,11 +99,11 @@ def watch_cleanup(world: World) -> list[str]:
     missing: list[str] = []
 
     def watching(host: Host, cleanup: Cleanup) -> None:
-        let_go = cleanup._let_go
+        delete = cleanup._delete
 
         def check(layout: Layout, key: bytes, record: bytes) -> None:
             before = cleanup._state.statistics.records_evicted
-            let_go(layout, key, record)
+            delete(layout, key, record)
             if cleanup._state.statistics.records_evicted == before:
                 return
             partition = layout.partition_of(int.from_bytes(key[:2], "big"))
@@ -112,7 +112,7 @@ def watch_cleanup(world: World) -> list[str]:
                 if there is None or versions.merge(there, record) != there:
                     missing.append(f"{host.member.name} let go {key!r}, which {keeper} lacks")
 
-        cleanup._let_go = check  # type: ignore[method-assign]
+        cleanup._delete = check  # type: ignore[method-assign]
 
     for host in world.hosts:
         host.on_start = lambda started: watching(started, started.running.services.cleanup)

@@ -136,7 +136,7 @@ class Host(WallClock):
         self.trace(f"{self.member.name} stops")
         self._held.append(self.node.end_turn())
         self.disk.commit(self._held[-1].writes)
-        self.disk.commit(self.node.state.records.retire())
+        self.disk.commit(self.node.state.records.closing_batch())
         self.disk.sync(self.disk.unsynced())
         self.crash_before = ""
         for outbox in self._held:

@@ -36,7 +36,7 @@ def _confirm_at_send(patch: Patch) -> None:
             return False
         for storage_key in batch:
             if self._state.hints.is_open(owner, storage_key):
-                self._confirmed(owner, storage_key)
+                self._remove_hint(owner, storage_key)
         yield question
         return True
 
@@ -44,7 +44,7 @@ def _confirm_at_send(patch: Patch) -> None:
 
 
 def _acknowledge_a_hint_unwritten(patch: Patch) -> None:
-    patch(replica, "stand_in", lambda state, owner, pairs: None)
+    patch(replica, "store_as_stand_in", lambda state, owner, pairs: None)
 
 
 def _deliver_nothing(patch: Patch) -> None:
@@ -52,8 +52,8 @@ def _deliver_nothing(patch: Patch) -> None:
 
 
 def _compare_nothing(patch: Patch) -> None:
-    patch(AntiEntropy, "_look", lambda self: None)
-    patch(Filling, "_run", lambda self, layout: iter(()))
+    patch(AntiEntropy, "_update_schedule", lambda self: None)
+    patch(Filling, "_fetch_all", lambda self, layout: iter(()))
 
 
 def _do_not_ask_the_away(patch: Patch) -> None:
@@ -70,7 +70,7 @@ def _collect_at_once(patch: Patch) -> None:
     def collect_keys(self: Collection, keys: list[bytes]) -> Generator[Any, Any, None]:
         assert self._state.layout is not None
         for ballot in self._ballots(keys, [member.id for member in self._state.layout.members]):
-            yield from self._vote(ballot)
+            yield from self._hold_vote(ballot)
             yield from self._drop(ballot)
 
     patch(Collection, "_collect_keys", collect_keys)

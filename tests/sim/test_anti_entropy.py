@@ -177,7 +177,7 @@ def test_the_interval_alone_brings_equality() -> None:
     world.start()
     world.run(3000)
     n3 = world.hosts[2]
-    n3.running.state.records.absorb([storage_key_of(b"new"), record(1000)])
+    n3.running.state.records.merge_all([storage_key_of(b"new"), record(1000)])
     assert world.run_until(6000, lambda: equal(world) and len(records_on(n3)) == 51)
 
 

@@ -139,7 +139,7 @@ def test_whoever_starts_again_between_vote_and_fence_stops_that_round(three: Wor
     three.hosts[victim].start()
     three.run(COLLECTED_MS)
     assert all(three.stored(host, key) is not None for host in three.hosts)
-    n1.running.services.collection.notice(storage_key_of(key), 0)  # as the scrub would
+    n1.running.services.collection.add_candidate(storage_key_of(key), 0)  # as the scrub would
     assert three.run_until(PAST_BOUND_MS + 3 * COLLECTED_MS, lambda: _gone(three, key))
 
 
@@ -226,7 +226,7 @@ def test_power_losses_bring_nothing_back(fsync: str, seed: int) -> None:
         world.run(world.rng.randint(100, 1000))
         victim.start()
         assert world.run_until(5000, world.at_peace)
-    world.hosts[0].running.services.collection.notice(storage_key_of(key), 0)
+    world.hosts[0].running.services.collection.add_candidate(storage_key_of(key), 0)
     world.ask(world.hosts[0], "DYN.GET", key, "R", 3)  # repairs
     assert world.run_until(PAST_BOUND_MS + 10 * COLLECTED_MS, lambda: _gone(world, key))
     assert world.ask(world.hosts[1], "DYN.GET", key, "R", 3).reply == [None, []]

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from server.core.records import versions
 from server.core.records.records import storage_key_of
+from tests.sim.filled import KEYS, fill, is_sound, value_of
 from tests.sim.host import Host
 from tests.sim.world import World
 
-KEYS = [b"k%d" % number for number in range(200)]
 AT_ONCE_MS = 500  # far from every deadline, and from a tick's patience: some journeys, and what is mended on the way
 BLOCK_KEYS = 20
 
@@ -37,13 +36,7 @@ def _world(old: int = 0) -> World:
 
     for host in world.hosts:
         host.on_start = be_old
-    world.start()
-    world.run(100)
-    client = world.client(world.hosts[0])
-    written = client.send(*[[b"SET", key, b"value of " + key] for key in KEYS])
-    assert world.run_until(5000, lambda: all(operation.reply == b"OK" for operation in written))
-    world.run(500)
-    return world
+    return fill(world)
 
 
 def _damage(world: World) -> None:
@@ -65,7 +58,7 @@ def _ask(world: World, host: Host, *commands: list[bytes]) -> list[Any]:
 def test_a_pipeline_through_any_node_reads_all_keys_at_once(number: int, kind: str) -> None:
     world = _world()
     _damage(world)
-    expected = [b"value of " + key for key in KEYS]
+    expected = [value_of(key) for key in KEYS]
     if kind == "MGET":
         replies = _ask(world, world.hosts[number], [b"MGET", *KEYS])[0]
     else:
@@ -81,12 +74,7 @@ def test_a_pipeline_through_any_node_writes_all_keys_at_once(number: int) -> Non
     assert _ask(world, world.hosts[0], *[[b"GET", key] for key in KEYS]) == [b"new"] * len(KEYS)
     world.run(3000)
     assert all(host.running.state.hints.total == 0 for host in world.hosts)
-    assert all(_is_sound(world, host) for host in world.hosts)
-
-
-def _is_sound(world: World, host: Host) -> bool:
-    records = [world.stored(host, key) if host.disk.is_readable(storage_key_of(key)) else None for key in KEYS]
-    return all(record is not None and versions.verify(record) for record in records)
+    assert all(is_sound(world, host) for host in world.hosts)
 
 
 @pytest.mark.parametrize("old", [1, 2])
@@ -94,7 +82,7 @@ def test_nodes_of_the_version_before_read_with_new_ones(old: int) -> None:
     """They ask and are asked with READ, and answer for all keys or for none."""
     world = _world(old)
     for host in world.hosts:
-        assert _ask(world, host, *[[b"GET", key] for key in KEYS]) == [b"value of " + key for key in KEYS]
+        assert _ask(world, host, *[[b"GET", key] for key in KEYS]) == [value_of(key) for key in KEYS]
     changed = KEYS[::3]
     assert _ask(world, world.hosts[1], *[[b"SET", key, b"new"] for key in changed]) == [b"OK"] * len(changed)
     for host in world.hosts:

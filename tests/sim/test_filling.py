@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from server.core.base.config import Config
+from tests.sim.filled import fill, value_of
 from tests.sim.host import Host
 from tests.sim.world import World
 
@@ -17,14 +18,7 @@ FILLED_MS = 30_000
 
 
 def _world(config: Config | None = None, nodes: int = 3) -> World:
-    world = World(5, nodes, config)
-    world.start()
-    world.run(100)
-    client = world.client(world.hosts[0])
-    written = client.send(*[[b"SET", key, b"value of " + key] for key in KEYS])
-    assert world.run_until(5000, lambda: all(operation.reply == b"OK" for operation in written))
-    world.run(2000)
-    return world
+    return fill(World(5, nodes, config), KEYS, settle_ms=2000)
 
 
 def _lose_disk(world: World, host: Host) -> None:
@@ -121,7 +115,7 @@ def test_what_it_does_not_hold_is_no_vote() -> None:
     assert world.run_until(5000, lambda: all(operation.reply == b"OK" for operation in written))
     n3.start()
     for host in (n1, n2):
-        host.running.state.hints.forget_all()
+        host.running.state.hints.drop_all()
     _lose_disk_but(world, n1)
     assert n1.running.state.lacks_records
     for host in (n1, n3):
@@ -144,7 +138,7 @@ def test_a_new_cluster_is_healthy_at_once() -> None:
 def test_disks_replaced_one_after_the_other_lose_nothing() -> None:
     """Each step is gated on the verdict alone. Clients write and read all the time, through every node that runs."""
     world = _world(Config(background_keys_per_s=30, background_keys_per_s_idle=30))
-    newest = {key: b"value of " + key for key in KEYS}
+    newest = {key: value_of(key) for key in KEYS}
     failures: list[str] = []
 
     def load(number: int) -> None:

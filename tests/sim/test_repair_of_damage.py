@@ -12,25 +12,18 @@ from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.core.ring.layout import SETTLED
 from tests.sim.changes import commit_at, join
+from tests.sim.filled import KEYS, fill, is_sound, value_of
 from tests.sim.host import Host
 from tests.sim.test_repair_tasks import ask, wait
 from tests.sim.world import World
 
-KEYS = [b"k%d" % number for number in range(200)]
 DAMAGED = 20  # of each node
 SCRUBBING = Config(scrub_interval_ms=2000)
 SELDOM = Config(scrub_interval_ms=86_400_000)
 
 
 def _world(config: Config = SELDOM, nodes: int = 3, n: int = 3) -> World:
-    world = World(3, nodes, config, n=n)
-    world.start()
-    world.run(100)
-    client = world.client(world.hosts[0])
-    written = client.send(*[[b"SET", key, b"value of " + key] for key in KEYS])
-    assert world.run_until(5000, lambda: all(operation.reply == b"OK" for operation in written))
-    world.run(500)
-    return world
+    return fill(World(3, nodes, config, n=n))
 
 
 def _damage(world: World, how: str) -> None:
@@ -52,11 +45,6 @@ def _damage_one(world: World, host: Host, key: bytes, how: str) -> None:
         host.disk.damage_sorted_file(storage_key)
 
 
-def _sound(world: World, host: Host) -> bool:
-    records = [world.stored(host, key) if host.disk.is_readable(storage_key_of(key)) else None for key in KEYS]
-    return all(record is not None and versions.verify(record) for record in records)
-
-
 def _damage_met(world: World) -> list[int]:
     return [host.running.state.records.damaged for host in world.hosts]
 
@@ -74,7 +62,7 @@ def test_a_repair_finds_and_mends_what_nobody_has_read(how: str) -> None:
     assert (ended["state"], ended["error"]) == ("done", "")
     assert ended["mended"] == {"n1": DAMAGED, "n2": DAMAGED, "n3": DAMAGED}
     assert ended["lost"] == {}
-    assert all(_sound(world, host) for host in world.hosts)
+    assert all(is_sound(world, host) for host in world.hosts)
     assert ended["keys_verified"] >= 3 * (len(KEYS) - DAMAGED)
     if how == "sorted file":
         assert set(ended["unreadable"]) == {"n1", "n2", "n3"}
@@ -100,7 +88,7 @@ def test_a_scrub_after_the_repair_finds_nothing(how: str, monkeypatch: pytest.Mo
         ),
     )
     assert _damage_met(world) == met
-    assert all(_sound(world, host) for host in world.hosts)
+    assert all(is_sound(world, host) for host in world.hosts)
 
 
 def test_what_was_mended_before_by_reads_is_named_by_the_next_repair() -> None:
@@ -108,8 +96,8 @@ def test_what_was_mended_before_by_reads_is_named_by_the_next_repair() -> None:
     _damage(world, "block")
     reads = world.client(world.hosts[1]).send(*[[b"GET", key] for key in KEYS])
     world.run(2000)
-    assert all(operation.reply == b"value of " + key for operation, key in zip(reads, KEYS, strict=True))
-    assert all(_sound(world, host) for host in world.hosts)
+    assert all(operation.reply == value_of(key) for operation, key in zip(reads, KEYS, strict=True))
+    assert all(is_sound(world, host) for host in world.hosts)
     ended = wait(world, world.hosts[0], ask(world, world.hosts[2], "DYN.REPAIR", "START"))
     assert ended["mended"] == {"n1": DAMAGED, "n2": DAMAGED, "n3": DAMAGED}
 
@@ -120,7 +108,7 @@ def test_a_key_that_is_damaged_is_repaired_by_name() -> None:
     world.hosts[1].running.state.records.cache.clear()
     task = ask(world, world.hosts[0], "DYN.REPAIR", "START", "KEY", KEYS[0])
     assert (task["state"], task["mended"], task["keys_compared"]) == ("done", {"n2": 1}, 1)
-    assert _sound(world, world.hosts[1])
+    assert is_sound(world, world.hosts[1])
 
 
 @pytest.mark.parametrize("how", ["record", "sorted file"])
@@ -131,7 +119,7 @@ def test_the_verdict_shows_damage_while_there_is_some(how: str) -> None:
     world.network.cut(n3.id, n1.id)
     _damage_one(world, n1, KEYS[0], how)
     n1.running.state.records.cache.clear()
-    assert world.ask(world.hosts[1], "GET", KEYS[0]).reply == b"value of " + KEYS[0]
+    assert world.ask(world.hosts[1], "GET", KEYS[0]).reply == value_of(KEYS[0])
     assert world.run_until(3000, lambda: "n1 has 1 damaged records" in _summary(world)[1])
     assert _summary(world)[0] == "degraded"
     world.network.mend(n1.id, n3.id)
@@ -158,12 +146,12 @@ def test_a_range_that_cannot_be_read_does_not_hold_up_what_lies_behind_it() -> N
         storage_key_of(key): versions.supersede(world.stored(n2, key), b"actor--x", 1 << 59, b"newer")
         for key in KEYS[::3]
     }
-    n3.running.state.records.absorb([item for pair in newer.items() for item in pair])
+    n3.running.state.records.merge_all([item for pair in newer.items() for item in pair])
     ended = wait(world, n2, ask(world, n2, "DYN.REPAIR", "START"))
     assert (ended["state"], ended["error"]) == ("done", "")
     for key in KEYS:
         assert len({world.stored(host, key) for host in world.hosts}) == 1
-    assert all(_sound(world, host) for host in world.hosts)
+    assert all(is_sound(world, host) for host in world.hosts)
 
 
 @pytest.mark.parametrize("how", ["block", "sorted file"])
@@ -182,7 +170,7 @@ def test_a_range_that_the_last_former_owner_cannot_read_does_not_stop_a_transfer
     assert world.run_until(120_000, lambda: all(_is_settled(host) for host in world.hosts))
     for key in KEYS:
         if key not in bad:
-            assert world.ask(n3, "GET", key).reply == b"value of " + key
+            assert world.ask(n3, "GET", key).reply == value_of(key)
     assert n3.running.state.records.keys > 20
 
 

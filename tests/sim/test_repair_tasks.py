@@ -37,7 +37,7 @@ def plant(host: Host, records: dict[bytes, bytes]) -> None:
 
     def absorb() -> None:
         for key, value in records.items():
-            host.running.state.records.absorb([storage_key_of(key), value])
+            host.running.state.records.merge_all([storage_key_of(key), value])
 
     host.deliver("hand", absorb)
 

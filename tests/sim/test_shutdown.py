@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from server.core.membership.shutdown import REOPEN_MS
-from server.core.membership.steward import LOOK_MS
+from server.core.membership.steward import POLL_MS
 from server.core.ring.layout import SETTLED
 from tests.sim.changes import commit_at, leave
 from tests.sim.clients import Operation
@@ -110,7 +110,7 @@ def test_a_node_leaves_only_once_its_slowest_request_has_ended() -> None:
     assert world.run_until(20_000, lambda: world.learn_layout().epoch == 2 and world.layout.phase == SETTLED)
     slow.freeze()
     operation = world.client(n2).send([b"SET", world.key_of(slow), b"value"])[0]
-    world.run(LOOK_MS * 4)
+    world.run(POLL_MS * 4)
     assert n2.running.state.layout is not None
     assert not operation.answered
     slow.thaw()

@@ -27,16 +27,24 @@ def start_again(cluster: WireCluster, node: WireNode) -> str:
     node.start()
     wait_for(node.serves, f"{node.name} serves again")
     cluster.wait_healthy()
+    return read_log(node)
+
+
+def read_log(node: WireNode) -> str:
+    """What the log has said since it was last read."""
     news, node.log_read = node.log[node.log_read :], len(node.log)
     return news
 
 
+@pytest.fixture
+def own_cluster(make_cluster: Callable[..., WireCluster]) -> WireCluster:
+    """Three nodes of its own for each test."""
+    return make_cluster()
+
+
 @pytest.mark.parametrize("place", ["procedure steward", "message SAME"])
-def test_a_fault_ends_the_process_and_started_again_it_is_whole(
-    place: str, make_cluster: Callable[..., WireCluster]
-) -> None:
-    cluster = make_cluster()
-    broken, *others = cluster.nodes
+def test_a_fault_ends_the_process_and_started_again_it_is_whole(place: str, own_cluster: WireCluster) -> None:
+    broken, *others = own_cluster.nodes
     load = Load([node.port for node in others])
     with load.running():
         load.more(50)
@@ -45,10 +53,10 @@ def test_a_fault_ends_the_process_and_started_again_it_is_whole(
         assert broken.wait() == STATUS
         load.more(50)
     assert not load.errors, load.errors[:10]
-    news = start_again(cluster, broken)
+    news = start_again(own_cluster, broken)
     assert "stops, for this was not expected" in news
     assert f"PlantedFault: planted at {place}" in news and "Traceback" in news
-    load.assert_all_there(*cluster.nodes)
+    load.assert_all_there(*own_cluster.nodes)
 
 
 def _touch(node: WireNode) -> bool:
@@ -64,10 +72,9 @@ def _touch(node: WireNode) -> bool:
 
 @pytest.mark.parametrize("place", ["message STORE", "message RELAY"])
 def test_a_request_of_a_peer_that_is_not_digested_is_refused_and_nobody_ends(
-    place: str, make_cluster: Callable[..., WireCluster]
+    place: str, own_cluster: WireCluster
 ) -> None:
-    cluster = make_cluster()
-    broken, *others = cluster.nodes
+    broken, *others = own_cluster.nodes
     restart_with(broken, place)
     wait_for(broken.serves, "n1 serves")
     with others[0].client() as client:
@@ -77,11 +84,11 @@ def test_a_request_of_a_peer_that_is_not_digested_is_refused_and_nobody_ends(
                 client.execute_command("GET", f"k{number}")
             except Exception as error:  # noqa: BLE001
                 assert "internal error" in str(error), error
-    cluster.wait_healthy()
+    own_cluster.wait_healthy()
     with broken.client() as client:
         assert client.info("dyn")["messages_undigested"] == 1
     assert not broken.has_ended()
-    news, broken.log_read = broken.log[broken.log_read :], len(broken.log)
+    news = read_log(broken)
     assert news.count("Traceback") == 1 and f"PlantedFault: planted at {place}" in news
     status = broken.document("DYN.CLUSTER", "STATUS")
     assert [node.get("internal_errors", 0) for node in status["nodes"]] == [1, 0, 0]

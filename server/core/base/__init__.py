@@ -1,15 +1,17 @@
-"""What all parts of a node stand on: its settings, clock and errors, whom a request asks, and what a turn shares.
+"""Base: what all other rooms build on: settings, clocks, errors, routes, and the state that a turn shares.
 
-config.py         every limit and tunable
-clock.py          the hybrid clock, which counts dots
-cluster_time.py   what keys expire by: the middle of all members' clocks; clock_report.py tells nodes whose clock is off
+config.py         every limit and setting
+clock.py          the hybrid logical clock, which makes the counters of dots
+cluster_time.py   the median of all members' clocks, by which keys expire
+clock_report.py   reports nodes whose clock is wrong
 errors.py         error replies
-sinks.py          answers, each exactly once and in command order
+sinks.py          where replies go: each exactly once, and in command order
 lanes.py          which commands of a connection wait for which
 quorum.py         the tally of a request
-routing.py        per partition, who coordinates, who is asked, who stands in
-hints.py          which owners miss what is held here
+routing.py        for each partition: coordinator, replicas and stand-ins
+hints.py          which owners lack which of the records stored here
+room.py           what a disk has room for: writes, deletions only, or nothing
 statistics.py     counters
-unexpected.py     what no code expected: what is contained, and what ends the node
-state.py          all that, as the parts of one node share it within a turn
+unexpected.py     exceptions that no code expected: which are contained, and which end the node
+state.py          all of the above, as the parts of one node share it within a turn
 """

@@ -1,17 +1,17 @@
-"""The hybrid logical clock that counts dots (promise P2: a dot is never issued twice).
+"""The hybrid logical clock, which makes the counters of dots (promise P2: a dot is never issued twice).
 
-Theory. A dot's counter is a reading of a hybrid logical clock (Kulkarni et al., 2014): the milliseconds of the wall
-clock in the upper bits, a sequence number in the lower 16. It only moves forward: each reading is greater than all that
-this node has issued and all that it has heard of, so dots order writes by time for last-write-wins, and a write that
-follows another anywhere in the cluster gets the greater counter, whatever the nodes' wall clocks say.
+Theory. The counter of a dot is a reading of a hybrid logical clock (Kulkarni et al., 2014): milliseconds in the upper
+bits, a sequence number in the lower 16. The clock only moves forward. Each reading is greater than all readings that
+this node has issued or received. So dots order writes by time, which last-write-wins needs. If one write follows
+another, on whatever nodes, it gets the greater counter, even if the nodes' wall clocks are wrong.
 
-Uniqueness needs no memory that could be lost: an actor is drawn anew, at random, each time a data directory is opened,
-so a wiped, rolled-back or half-synced directory can never make its node reissue a dot. What a restart forgets is only
-the clock, and that belongs to the old actor.
+No dot is issued twice, and no memory is needed for that: each time a data directory is opened, the node draws a new
+random actor. So a wiped directory, an older copy of one, or one that lost unsynced writes cannot make its node repeat a
+dot. A restart loses only the state of the clock, and that belonged to the old actor.
 
-The milliseconds come from cluster time (cluster_time.py) and not from the node's own wall clock, so a node whose clock is
-wrong makes dots that are right. The hybrid clock is for dots only: it follows the fastest, and stands still until time has
-caught up with it, so nothing may expire by it.
+The milliseconds come from cluster time (cluster_time.py), not from the node's own wall clock. So a node with a wrong
+clock still makes right dots. Nothing may expire by the hybrid clock: it follows the fastest clock that it hears of, and
+then does not move until time has caught up.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from __future__ import annotations
 from protocol.bounds import TIME_MS_MAX
 
 SEQUENCE_BITS = 16
-_TIME_MS_MAX = TIME_MS_MAX >> 1  # however wrong a clock is: no dot made by it may be one that others refuse
+_TIME_MS_MAX = TIME_MS_MAX >> 1  # other nodes refuse counters out of range, so not even a wrong clock may make one
 
 
 class HybridClock:
-    """Readings for one actor. Cluster time comes in by `advance`, other nodes' readings by `observe`.
+    """The clock of one actor. `advance` brings in cluster time, `observe` the readings of other nodes.
 
-    A reading more than `drift_ms_max` ahead of cluster time is refused, so that one node that cannot know it, and whose own
-    clock is broken, does not drag the cluster into the future; refusals are counted.
+    A reading more than `drift_ms_max` ahead of cluster time is refused and counted. Otherwise one node that does not
+    know cluster time and has a broken clock would set the hybrid clocks of the whole cluster into the future.
     """
 
     __slots__ = ("drift_ms_max", "last", "refused", "time_ms")
@@ -38,14 +38,14 @@ class HybridClock:
         self.refused = 0
 
     def advance(self, time_ms: int) -> None:
-        """It is `time_ms`; the hybrid clock follows that forward, never back, and up to its bound."""
+        """Moves the clock forward to `time_ms` (cluster time), never back, and not beyond its bound."""
         self.time_ms = time_ms = min(time_ms, _TIME_MS_MAX)
         reading = time_ms << SEQUENCE_BITS
         if reading > self.last:
             self.last = reading
 
     def observe(self, reading: int) -> bool:
-        """Another node has read `reading`. Answers False when that lies too far ahead to be believed."""
+        """Moves the clock forward to another node's reading. Returns False, and does not move, if that is too far ahead."""
         if reading > self.last:
             if self._is_far(reading):
                 self.refused += 1
@@ -54,7 +54,7 @@ class HybridClock:
         return True
 
     def follow(self, counter: int) -> None:
-        """A client has seen the dot: what it writes next gets a greater one, unless that lies too far ahead."""
+        """Moves the clock forward to the counter of a dot in a client's context, unless that is too far ahead."""
         if counter > self.last and not self._is_far(counter):
             self.last = counter
 
@@ -62,15 +62,15 @@ class HybridClock:
         return (reading >> SEQUENCE_BITS) - self.time_ms > self.drift_ms_max
 
     def begin_anew(self) -> None:
-        """Goes back to where it would be had it never been wrong. Only for an actor that has made no dot."""
+        """Sets the clock back to cluster time. Only for an actor that has issued no dot."""
         self.last = self.time_ms << SEQUENCE_BITS
 
     @property
     def is_far_ahead(self) -> bool:
-        """Whether others would not follow it."""
+        """Whether other nodes would refuse this clock's reading."""
         return self._is_far(self.last)
 
     def next(self) -> int:
-        """HOT. The counter of a new dot."""
+        """HOT. Returns the counter of a new dot."""
         self.last += 1
         return self.last

@@ -1,87 +1,99 @@
-"""Cluster time: what keys expire by, and what the hybrid clock follows. It is told by most clocks, not by the fastest.
+"""Cluster time: the median of all members' clocks. Keys expire by it, and the hybrid clock follows it.
 
-Theory. A wall clock may be hours off and may jump; a monotonic clock does neither, but counts from no known moment. So
-a node keeps time by its monotonic clock plus an *offset*, and learns the offset from all members. For each of them it
-keeps an interval that holds "that member's wall clock less our monotonic clock": a question leaves at our t0, the
-answer w comes at our t1, so w was read in between and the offset lies in [w - t1, w - t0]. Intervals of one member are
-intersected, and widen with age, for clocks drift; one that does not meet its predecessor replaces it: that clock was
-set.
+Theory. A wall clock may be hours off, and it may jump. A monotonic clock does neither, but it counts from an unknown
+moment. So a node computes cluster time as its monotonic clock plus an *offset*, and learns the offset from all members.
+For each member the node keeps an interval that contains "that member's wall clock minus our monotonic clock". A
+question leaves at our t0, and the answer w comes at our t1. So w was read in between, and the difference lies in [w -
+t1, w - t0]. The node intersects the intervals of one member. Intervals grow with age, because clocks drift. If a new
+interval does not meet the one before, that member's clock was set, and the new interval replaces the old one.
 
-The offset of cluster time is the *median* of all members' offsets: while most clocks are right to within e, so is the
-median, wherever the others are. A member never heard of counts as a clock that may read anything, so the median is an
-interval, too: the medians of all lower and of all upper ends; of an even number it reaches from one of the two middle
-clocks to the other. Members that are down keep their place, and their intervals age. (Marzullo, 1984, and TigerBeetle's
-clock look for the interval that most sources agree on; small errors move a median by no more than themselves, so all
-nodes find nearly the same one.)
+The offset of cluster time is the *median* of all members' offsets. While most clocks are right to within e, the median
+is right to within e, however wrong the others are. A member that was never heard counts as a clock that may read
+anything. So the median is an interval, too: from the median of all lower ends to the median of all upper ends. With an
+even number of members it reaches from one of the two middle clocks to the other. Members that are down keep their
+intervals, which go on growing. (Marzullo, 1984, and TigerBeetle's clock look for the interval that most sources agree
+on. We take the median, because small errors move it by no more than themselves. So all nodes find nearly the same
+offset.)
 
-How the offset follows. It stays where it is while it lies within that interval: a few wrong clocks move nothing, put
-right or not, nor does one of two. Outside it, most clocks were set. Then a step would take that much from the life of
-every key, or hold up every expiry, though time has passed as ever. So the offset goes there slowly, by a hundredth of
-the time that passes: a TTL is right within 1 %, TIME and EXAT are off meanwhile by what is left (the status tells it),
-and cluster time never runs backwards. A difference beyond `step_ms_max` would take most of a day; it means that most
-clocks were badly wrong, or that machines were paused without their monotonic clocks noticing. So that is stepped over,
-either way. After a step back what had expired in between and is not collected yet is there again. What the machine has
-slept, by its own account (`slept`), has passed: it is added at once.
+How the offset follows the median:
 
-The beginning. A process that has just started knows its own clock only, which may be the wrong one. It *waits*:
-commands and relays are held (node.py) until a member that is sure of cluster time has told it, or all members have
-answered, or nobody is left to be asked, but WAIT_MS_MAX at the most. It begins at the median of the clocks that it
-knows by then, of an even number at the lower one: where two halves disagree, keys live too long rather than die too
-soon. If no majority is among them that agrees, the node is not sure of it (alone it goes by its own clock): it tells
-others nothing, and steps as soon as it is sure. Dots made meanwhile by a wrong clock lie in the future. That harms
-nobody: plain writes and contexts supersede them all the same, no hybrid clock follows them, and expiry does not look at
-dots.
+    the offset is                           cluster time                        reason
+    inside the median's interval            stays                               a few wrong clocks move nothing; nor does
+                                                                                one of two
+    outside it, by up to `step_ms_max`      moves there slowly, by a hundredth  most clocks were set; a step would change
+                                            of the time that passes             every TTL by that much
+    outside it, by more                     steps there at once, either way     most clocks were badly wrong, or machines
+                                                                                were paused; moving would take most of a
+                                                                                day
 
-How good it is: `bound_ms`. It covers reading errors, drift, and the way still to go. A clock that is set by less than a
-round trip may go unnoticed for that much. Older nodes do not answer; they count as members never heard of.
+While it moves slowly, a TTL is right within 1 %, and cluster time never runs backwards. TIME and EXAT are off by the
+remaining distance, which the status shows. After a step back, keys that had expired and are not collected yet exist
+again. If the operating system says that the machine has slept, that time has passed: it is added at once (`slept`).
+
+The start. A new process knows only its own clock, which may be the wrong one. So it *waits*: it holds commands and
+relays (node.py) until one of these happens, but for at most WAIT_MS_MAX:
+
+- a member that is sure of cluster time has told it;
+- all members have answered;
+- no member is left that may answer.
+
+Then it begins at the median of the clocks that it knows. If their number is even, it takes the lower one: if two halves
+disagree, keys should live too long rather than too short. If no majority of members is among them and agrees, the node
+is *not sure* (a node alone uses its own clock): it tells others nothing, and steps as soon as it is sure. Dots that
+were made by a wrong clock meanwhile lie in the future. That does no harm: plain writes and contexts supersede them all
+the same, no hybrid clock follows them, and expiry does not look at dots.
+
+How exact it is: `bound_ms` says that. It contains reading errors, drift, and the distance still to go. If a clock is
+set by less than a round trip, that may not be noticed. Nodes of older versions do not answer; they count as members
+never heard.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-READING_MS = 10  # by so much a loop's idea of now may lag when a message is read or sent, on both sides
-DRIFT = 1000  # two clocks gain at most one millisecond on each other in so many; NTP slews by half of that
-SLEW = 100  # the offset moves by at most one millisecond in so many
+READING_MS = 10  # the event loop's `now` may be this old when a message is read or sent, on either side
+DRIFT = 1000  # two clocks drift by at most 1 ms in so many ms; NTP slews by half of that
+SLEW = 100  # the offset moves by at most 1 ms in so many ms
 WAIT_MS_MAX = 1000
-AGREE_MS = 1000  # a majority this close together is enough to begin with; who is not heard yet moves it no further
+AGREE_MS = 1000  # a majority within this range is enough to be sure; members not heard yet cannot move it further
 _FAR: int = 1 << 60
 
 
 class ClusterTime:
-    """The clock of one node. `now_ms` is monotonic; intervals are of wall clocks less that."""
+    """Cluster time as one node knows it. `now_ms` is monotonic; offsets and intervals are wall clock minus monotonic."""
 
     __slots__ = (
-        "_awaited", "_members", "_own", "_samples", "_self_id", "_silent", "_since_ms", "_slewed_ms", "_step_ms_max",
-        "_told", "is_set", "is_sure", "offset_ms", "steps",
+        "_awaited", "_learned", "_members", "_own", "_samples", "_self_id", "_silent", "_since_ms", "_slewed_ms",
+        "_step_ms_max", "is_set", "is_sure", "offset_ms", "steps",
     )  # fmt: skip
 
     def __init__(self, self_id: str, step_ms_max: int, offset_ms: int) -> None:
-        """`offset_ms` is by how much our own wall clock is ahead of the monotonic one, until the first tick says."""
-        self.offset_ms = offset_ms  # of cluster time from `now_ms`
-        self.is_set = False  # a member's: keys may be judged by it, and dots made
-        self.is_sure = False  # a majority stands behind it
+        """`offset_ms` is our wall clock minus the monotonic clock, as known before the first tick."""
+        self.offset_ms = offset_ms  # cluster time minus `now_ms`
+        self.is_set = False  # the wait is over: keys may expire by this clock, and dots be made
+        self.is_sure = False  # a majority of members agrees
         self.steps = 0
         self._self_id = self_id
         self._step_ms_max = step_ms_max
         self._members: tuple[str, ...] = ()
-        self._samples: dict[str, tuple[int, int, int]] = {}  # of the other members: lower end, upper end, when
+        self._samples: dict[str, tuple[int, int, int]] = {}  # other member -> lower end, upper end, when (monotonic)
         self._own = offset_ms
-        self._awaited: dict[str, None] = {}  # members that may yet answer for the first time
-        self._silent: dict[str, None] = {}  # members that were waited for in vain
-        self._told: list[int] = []  # offsets, by members that are sure
+        self._awaited: dict[str, None] = {}  # members whose first answer may still come
+        self._silent: dict[str, None] = {}  # members that did not answer during the wait
+        self._learned: list[int] = []  # offsets as told by members that are sure
         self._since_ms: int | None = None  # when the wait began
-        self._slewed_ms = 0  # up to when the offset has moved
+        self._slewed_ms = 0  # the moment up to which the offset has moved
 
     def begin(self, offset_ms: int) -> None:
-        """The process runs from now on, its own wall clock so far ahead of the monotonic one: what was known is void."""
+        """Starts again with nothing but our own clock: `offset_ms` is our wall clock minus the monotonic clock."""
         self._own = self.offset_ms = offset_ms
         self.is_set = self.is_sure = False
         self._since_ms = None
-        self._told = []
+        self._learned = []
 
     def set_members(self, ids: Sequence[str]) -> None:
-        """The members of the layout, this node included; none once it has left."""
+        """Sets the members of the layout, this node included; none if it has left."""
         others = [node for node in ids if node != self._self_id]
         if not self._members or not ids:
             self.begin(self._own)
@@ -90,14 +102,14 @@ class ClusterTime:
         self._members = tuple(ids)
         self._samples = {node: self._samples[node] for node in others if node in self._samples}
 
-    # What is heard
+    # --- input
 
     def read_own(self, offset_ms: int) -> None:
-        """Our own wall clock, less the monotonic one."""
+        """Notes our wall clock minus the monotonic clock."""
         self._own = offset_ms
 
     def slept(self, duration_ms: int) -> None:
-        """The monotonic clock has stood still for so long, and all others have not."""
+        """Adds time that the machine has slept: the monotonic clock stood still, and other clocks did not."""
         if not duration_ms:
             return
         self.offset_ms += duration_ms
@@ -105,7 +117,7 @@ class ClusterTime:
             self._samples[node] = (low_ms + duration_ms, high_ms + duration_ms, taken_ms)
 
     def sample(self, member: str, asked_ms: int, wall_ms: int, now_ms: int) -> None:
-        """The member's wall clock read `wall_ms` at some time between `asked_ms` and now."""
+        """Notes that a member's wall clock showed `wall_ms` at some moment between `asked_ms` and now."""
         if member not in self._members or member == self._self_id or not now_ms - asked_ms >= 0:
             return
         self._awaited.pop(member, None)
@@ -117,13 +129,13 @@ class ClusterTime:
                 low_ms, high_ms = max(low_ms, old_low_ms), min(high_ms, old_high_ms)
         self._samples[member] = (low_ms, high_ms, now_ms)
 
-    def told(self, asked_ms: int, time_ms: int, now_ms: int) -> None:
-        """A member that is sure of cluster time read it at some time between `asked_ms` and now."""
+    def learn(self, asked_ms: int, time_ms: int, now_ms: int) -> None:
+        """Notes that a member that is sure had cluster time `time_ms` at some moment between `asked_ms` and now."""
         if not self.is_sure:
-            self._told.append(time_ms - (asked_ms + now_ms) // 2)
+            self._learned.append(time_ms - (asked_ms + now_ms) // 2)
 
     def reached(self, member: str) -> None:
-        """There is a way to that member: what is not sure waits for its word. Not if it never gave one: an older node."""
+        """A member became reachable: waits for its answer, unless sure already, or it was silent before (old version)."""
         if self.is_sure or member not in self._members or member in self._samples or member in self._silent:
             return
         self._awaited[member] = None
@@ -132,13 +144,13 @@ class ClusterTime:
             self._since_ms = None
 
     def cannot_reach(self, member: str) -> None:
-        """There is no way to that member at present: nobody waits for it."""
+        """A member is not reachable at present: do not wait for its answer."""
         self._awaited.pop(member, None)
 
-    # What follows from it
+    # --- result
 
     def follow(self, now_ms: int) -> bool:
-        """Time has passed, or something was heard. Answers True where the offset has stepped instead of moving slowly."""
+        """Updates the offset after input, or as time passes. Returns True if it has stepped instead of moving slowly."""
         if self.is_sure:
             return self._follow_slowly(now_ms)
         self._slewed_ms = now_ms
@@ -147,8 +159,8 @@ class ClusterTime:
         present_ms = self.offset_ms if self.is_set else self._own
         if not self._members:
             self.offset_ms = self._own
-        elif self._told:
-            self.offset_ms, self.is_set, self.is_sure = self._told[0], True, True
+        elif self._learned:
+            self.offset_ms, self.is_set, self.is_sure = self._learned[0], True, True
         elif self._knows_all() or self.is_set or self._has_waited(now_ms):
             self.offset_ms, self.is_set = self._best_guess(present_ms, now_ms), True
             self.is_sure = self._knows_all() or high_ms - low_ms <= AGREE_MS
@@ -180,35 +192,35 @@ class ClusterTime:
         return len(self._samples) == len(self._members) - 1
 
     def _best_guess(self, present_ms: int, now_ms: int) -> int:
-        """By the clocks that are known. All nodes that know the same ones guess the same."""
+        """Returns the offset for a start: the median of the known clocks. Nodes that know the same clocks get the same."""
         return _clamped(present_ms, *_lower_median(self._intervals(now_ms)))
 
     def _intervals(self, now_ms: int) -> list[tuple[int, int]]:
         return [(self._own - 1, self._own + 1), *(_aged(sample, now_ms) for sample in self._samples.values())]
 
     def middle(self, now_ms: int) -> tuple[int, int]:
-        """Between which offsets the median of all members' clocks lies; beyond 2**59 where nobody knows."""
+        """Returns the interval of the median of all members' offsets; its ends are beyond 2**59 if they are not known."""
         return _middle(self._intervals(now_ms), max(1, len(self._members)))
 
     def bound_ms(self, now_ms: int) -> int | None:
-        """By how much cluster time may differ from the median of all members' clocks; None if no majority is known."""
+        """How far cluster time may be from the median of all members' clocks; None if no majority is known."""
         low_ms, high_ms = self.middle(now_ms)
         bound_ms = max(self.offset_ms - low_ms, high_ms - self.offset_ms)
         return bound_ms if bound_ms < _FAR // 2 else None
 
     def gap_ms(self, now_ms: int) -> int:
-        """By how much cluster time is certainly ahead of that median (behind it, if negative): most clocks were set."""
+        """How far cluster time certainly is ahead of the median (negative: behind). Not 0: most clocks were set."""
         return self.offset_ms - _clamped(self.offset_ms, *self.middle(now_ms))
 
     def reference(self, now_ms: int) -> tuple[int, int]:
-        """Between which offsets a right clock lies, as far as anybody knows: what the members' clocks are judged by."""
+        """Returns the interval of offsets of right clocks, as far as this node knows. The status judges clocks by it."""
         low_ms, high_ms = self.middle(now_ms)
         if high_ms - low_ms > AGREE_MS:
             return self.offset_ms, self.offset_ms
         return low_ms, high_ms
 
     def own_error_ms(self, now_ms: int) -> int:
-        """By how much our own wall clock is ahead of that (behind it, if negative)."""
+        """How far our own wall clock is ahead of a right clock (negative: behind)."""
         return self._own - _clamped(self._own, *self.reference(now_ms))
 
 
@@ -219,7 +231,7 @@ def _aged(sample: tuple[int, int, int], now_ms: int) -> tuple[int, int]:
 
 
 def _middle(intervals: Sequence[tuple[int, int]], count: int) -> tuple[int, int]:
-    """Between which numbers the median of `count` lies: of these intervals, and others that nothing is known of."""
+    """Returns the interval of the median of `count` numbers: known by `intervals`, the others may be anything."""
     unknown = count - len(intervals)
     lows = sorted([low for low, _ in intervals] + [-_FAR] * unknown)
     highs = sorted([high for _, high in intervals] + [_FAR] * unknown)
@@ -227,8 +239,8 @@ def _middle(intervals: Sequence[tuple[int, int]], count: int) -> tuple[int, int]
 
 
 def _lower_median(intervals: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    place = (len(intervals) - 1) // 2
-    return sorted([low for low, _ in intervals])[place], sorted([high for _, high in intervals])[place]
+    index = (len(intervals) - 1) // 2
+    return sorted([low for low, _ in intervals])[index], sorted([high for _, high in intervals])[index]
 
 
 def _clamped(value: int, low: int, high: int) -> int:

@@ -1,11 +1,12 @@
-"""Every limit and tunable of a node, in one place (promise P10), with its default, its unit and its reason.
+"""Every limit and setting of a node in one place (promise P10), each with its default, its unit and its reason.
 
-Theory. A queue without a named bound is an outage waiting for load. Each buffer and table in the code names the field
-here that bounds it; at the bound the client gets a clear error. Fields are plain integers with the unit last in the
-name. `Config.of` builds one from a mapping (a TOML file, say) and refuses names it does not know.
+Theory. A queue without a limit ends in an outage under load. Each buffer and table in the code names the field here
+that limits it; at the limit the client gets a clear error. Fields are plain integers; the unit comes last in the name.
+`Config.of` makes a config from a mapping (a TOML file, for example) and refuses unknown names.
 
-What a client may send must fit into what nodes may send each other, or a write would be taken that no link carries. So the
-limits on sizes stand on each other, and `Config.of` refuses settings of which one does not fit into the next (`_FITS`).
+Whatever a client may send must fit into the messages between nodes. Otherwise a node would accept a write that no link
+can carry. So the size limits depend on each other, and `Config.of` refuses settings where one limit does not fit into
+the next (`_FITS`).
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
-LEAF_BITS_MIN = 14  # a leaf is a slot then, and a partition is never less
-LEAF_BITS_MAX = 24  # 128 MiB
-CACHE_MEMORY_PERCENT_MAX = 80  # the rest of the node, and the kernel's cache of its files, need some, too
+LEAF_BITS_MIN = 14  # one leaf per slot; no partition is smaller than a slot
+LEAF_BITS_MAX = 24  # 128 MiB of leaves
+CACHE_MEMORY_PERCENT_MAX = 80  # the rest of the node and the kernel's page cache need memory, too
 
 
 class ConfigError(ValueError):
@@ -29,83 +30,81 @@ class Config:
     # Storage
     engine: str = "rocksdb"
     fsync: str = "everysec"
-    cache_memory_percent: int = 10  # of the machine's memory: for the two caches below, unless the settings name them
-    record_cache_bytes: int = 128 << 20  # of records, as Python objects: four fifths of that share
-    block_cache_bytes: int = 64 << 20  # of RocksDB's blocks: one fifth of that share
-    disk_free_bytes_min: int = 64 << 20  # below this, writes are refused with DISKFULL before the engine would fail
+    cache_memory_percent: int = 10  # share of the machine's memory for the two caches below, if they are not set
+    record_cache_bytes: int = 128 << 20  # cached records, as Python objects: four fifths of that share
+    block_cache_bytes: int = 64 << 20  # RocksDB's block cache: one fifth of that share
+    disk_free_bytes_min: int = 64 << 20  # with less free, writes are refused with DISKFULL before the engine would fail
 
     # Data
     key_bytes_max: int = 64 << 10
     value_bytes_max: int = 16 << 20
-    record_bytes_max: int = 32 << 20  # all values under one key together: a write past it is refused, TOOMANYSIBLINGS
-    siblings_max: int = 100  # more concurrent values than this under one key: TOOMANYSIBLINGS
+    record_bytes_max: int = 32 << 20  # all siblings of a key together; a write past it is refused with TOOMANYSIBLINGS
+    siblings_max: int = 100  # siblings of a key; a write past it is refused with TOOMANYSIBLINGS
 
     # Clients
     clients_max: int = 10_000
     request_bytes_max: int = 64 << 20
     arguments_max: int = 1 << 20
     inline_bytes_max: int = 64 << 10
-    client_buffers_bytes_max: int = 512 << 20  # requests and replies of all clients: past it the greediest is cut
-    client_input_bytes_max: int = 1 << 20  # requests not begun at which we stop reading from a client
-    client_output_bytes_max: int = 1 << 20  # unread replies at which we begin no more commands of a client
+    client_buffers_bytes_max: int = 512 << 20  # requests and replies of all clients; past it the largest client is cut
+    client_input_bytes_max: int = 1 << 20  # requests not begun; past it we stop reading from that client
+    client_output_bytes_max: int = 1 << 20  # unread replies; past it no more commands of that client begin
     pipeline_max: int = 1024  # commands of one client in flight
-    turn_commands_max: int = 200  # of clients in one turn, which ends at this many without waiting for more
-    turn_ms_max: int = 8  # commands begin for so long in one pass of the loop; the others wait for the next
-    requests_running_max: int = 8192  # in flight for all clients: more wait until others are answered
-    requests_in_flight_max: int = 200_000  # of all clients, parts of commands included: BUSY above
-    values_in_flight_bytes_max: int = 48 << 20  # of all nodes' clients: past its share a node reads no more of them
-    keepalive_ms: int = 300_000  # a silent connection is probed after so long, and closed if nobody answers; 0 never
-    idle_timeout_ms: int = 0  # close clients idle for longer; 0 never, as Redis' `timeout`
+    turn_commands_max: int = 200  # commands of clients in one turn; at this number the turn ends
+    turn_ms_max: int = 8  # in one pass of the event loop, commands begin for so long; the others wait for the next pass
+    requests_running_max: int = 8192  # requests in flight for all clients; more wait until others are answered
+    requests_in_flight_max: int = 200_000  # the same, parts of commands included; past it the answer is BUSY
+    values_in_flight_bytes_max: int = 48 << 20  # values for the clients of all nodes; each node reads up to its share
+    keepalive_ms: int = 300_000  # a silent connection is probed after this time, and closed without an answer; 0: never
+    idle_timeout_ms: int = 0  # idle clients are closed after this time; 0: never, as Redis' `timeout`
 
     # Peers
     peers_max: int = 256  # connections of other nodes
-    peer_input_bytes_max: int = (
-        512 << 20
-    )  # of all nodes' messages that have not come whole: past it the greediest is cut
+    peer_input_bytes_max: int = 512 << 20  # incomplete messages of all nodes; past it the largest sender is cut
     frame_bytes_max: int = 256 << 20
-    large_message_bytes: int = 256 << 10  # from so many on a message travels in pieces of a quarter of that
-    batch_bytes_max: int = 4 << 20  # a group of writes is sent once it has grown to this, at the latest
-    peer_buffer_bytes_max: int = 512 << 20  # unsent bytes at which a peer's link is cut instead of growing
-    peer_backlog_bytes_max: int = 128 << 20  # past it a peer gets hints instead of writes, if it can be spared
-    peer_stall_ms_max: int = 3000  # a peer that takes nothing that is sent to it for so long gets its link cut
-    unconfirmed_bytes_max: int = 256 << 20  # writes that some owner has not confirmed: past it they become hints early
+    large_message_bytes: int = 256 << 10  # a message of this size travels in pieces of a quarter of it
+    batch_bytes_max: int = 4 << 20  # a write group of this size is sent before the end of the turn
+    peer_buffer_bytes_max: int = 512 << 20  # unsent bytes to a peer; past it the link is cut
+    peer_backlog_bytes_max: int = (
+        128 << 20
+    )  # unsent bytes; past it a peer gets hints for large writes, if W allows that
+    peer_stall_ms_max: int = 3000  # a link whose peer reads nothing for this time is cut
+    unconfirmed_bytes_max: int = 256 << 20  # writes that some owner has not confirmed; past it they get hints early
 
     # Hints
-    hints_bytes_max: int = 256 << 20  # keys, and what listing them in memory costs
-    hint_age_ms_max: int = 86_400_000  # an owner's older hints are left to Merkle repair
-    hint_after_ms: int = 1500  # an owner that has not confirmed a write for so long gets a hint
+    hints_bytes_max: int = 256 << 20  # the storage keys of all hints, and their list in memory
+    hint_age_ms_max: int = 86_400_000  # older hints are dropped, unless this holds the only copy; anti-entropy repairs
+    hint_after_ms: int = 1500  # an owner that has not confirmed a write within this time gets a hint
 
     # Time
     request_timeout_ms: int = 3000
-    relay_silence_ms: int = 1500  # a relay to a node that has been silent for so long goes to the next owner
-    relay_stale_ms: int = 1000  # a relay that arrives this late is refused: its sender may have gone elsewhere
+    relay_silence_ms: int = 1500  # relays to a node that has sent nothing for this time go to the next owner
+    relay_stale_ms: int = 1000  # a relay that arrives later than this is refused: its sender may have sent it elsewhere
     tick_ms: int = 100
     gossip_interval_ms: int = 1000
-    clock_drift_ms_max: int = 600_000  # a hybrid clock further ahead is not followed; further off, cluster time steps
-    clock_warn_ms: int = 5000  # the status complains of a wall clock that is further off than this
+    clock_drift_ms_max: int = 600_000  # hybrid clocks further ahead are refused; past this error cluster time steps
+    clock_warn_ms: int = 5000  # the status names wall clocks that are further off than this
 
     # Long work
     scan_page_keys: int = 1000
-    pattern_bytes_max: int = 64 << 10  # of KEYS, SCAN MATCH and the like
-    tree_leaf_bits: int = 20  # 2**this leaves of 8 bytes; best the same on all nodes
-    repair_interval_ms: int = 600_000  # within this each node has compared what it stores with all other owners
-    background_keys_per_s: int = 1000  # repair, hints and scrubbing together, while clients are served
-    background_keys_per_s_idle: int = 40_000  # and while they are not
+    pattern_bytes_max: int = 64 << 10  # pattern of KEYS, SCAN MATCH and the like
+    tree_leaf_bits: int = 20  # the hash tree has 2**this leaves of 8 bytes; it should be the same on all nodes
+    repair_interval_ms: int = 600_000  # anti-entropy compares each record with all other owners once in this time
+    background_keys_per_s: int = 1000  # repair, hint replay and scrub together, while clients are served
+    background_keys_per_s_idle: int = 40_000  # the same, while no clients are served
 
-    collect_wait_ms: int = 5000  # between the vote and the fence of a collection, if requests do not take longer
-    collect_queue_max: int = 100_000  # dead records noticed and not yet collected; the scrub finds the others
-    clock_entries_max: int = 8  # a longer clock is pruned, by the agreement that collects tombstones
-    scrub_interval_ms: int = 86_400_000  # every record is read and verified once in so long
-    damaged_records_max: int = 100_000  # damaged records known and not yet mended; reading finds the others again
+    collect_wait_ms: int = 5000  # between vote and fence of a collection, at least
+    collect_queue_max: int = 100_000  # dead records queued for collection; the scrub finds those that find no room
+    clock_entries_max: int = 8  # a longer clock is pruned by the agreement that collects tombstones (collection.py)
+    scrub_interval_ms: int = 86_400_000  # each record is read and verified once in this time
+    damaged_records_max: int = 100_000  # damaged records queued for mending; reads find those that find no room again
 
-    cluster_mode: bool = (
-        False  # INFO and HELLO call this a cluster: for redis-cli --cluster; libraries adapt themselves
-    )
+    cluster_mode: bool = False  # INFO and HELLO report a cluster, for redis-cli --cluster; libraries do not need it
     flushall: bool = False  # allow FLUSHALL without its confirmation word
 
     @classmethod
     def of(cls, settings: Mapping[str, object]) -> Config:
-        """A config with `settings` over the defaults. Raises ConfigError that names the offending setting."""
+        """Returns a config: the defaults, changed by `settings`. Raises ConfigError, which names the wrong setting."""
         known = {field.name: field for field in fields(cls)}
         for name, value in settings.items():
             if name not in known:
@@ -132,7 +131,8 @@ class Config:
         return config
 
 
-# What must fit into what, how often, and why. Besides the value a request or record has a key and a few words.
+# Inner limit, outer limit, how many times the inner one must fit, and why. A request or record has a key and a few words
+# besides its value.
 _FITS = (
     ("value_bytes_max", "record_bytes_max", 1, "a record holds one value at least"),
     ("value_bytes_max", "request_bytes_max", 1, "a request carries one value at least"),
@@ -148,7 +148,7 @@ _WORDS_BYTES = 4096
 
 
 def _check_fit(config: Config) -> None:
-    """Raises ConfigError, naming both settings, where one limit does not fit into another."""
+    """Raises ConfigError, which names both settings, if one limit does not fit into another."""
     for inner, outer, count, reason in _FITS:
         smaller, larger = getattr(config, inner), getattr(config, outer)
         need = count * smaller + (config.key_bytes_max + _WORDS_BYTES if inner == "value_bytes_max" else 0)

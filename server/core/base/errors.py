@@ -1,7 +1,7 @@
-"""Error replies: Redis' own texts where Redis has one, and ours, whose first word is the code (DESIGN §6).
+"""Error replies: Redis' own texts where Redis has one, and our own, whose first word is the code (DESIGN §6).
 
-An `ErrorReply` is the encoded reply itself, of a type of its own, so that a command made of several steps can tell an
-error from a result without parsing.
+An `ErrorReply` is the encoded reply, as a type of its own. So a command with several steps can tell an error from a
+result without parsing it.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class ErrorReply(bytes):
 
     @classmethod
     def of(cls, message: str) -> ErrorReply:
-        """`message` begins with the code, e.g. `ERR syntax error`."""
+        """Encodes an error; `message` begins with the code, as in `ERR syntax error`."""
         return cls(resp.error(message))
 
 
 class CommandError(Exception):
-    """Raised by a command's handler to answer with an error."""
+    """Raised by a command to answer with an error."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class CommandError(Exception):
 
 
 class NoLayout(CommandError):
-    """This node belongs to no cluster, or not any more; `reply` says which."""
+    """This node has not joined a cluster, or has left it; `reply` says which."""
 
     def __init__(self, reply: ErrorReply) -> None:
         super().__init__("NOLAYOUT")
@@ -43,7 +43,7 @@ class NoLayout(CommandError):
 
 
 class QuorumUnreachable(CommandError):
-    """Fewer replicas than a write needs can be reached, or have room: it is refused before anything is written."""
+    """Too few replicas for a write can be reached or have room: the write is refused, and nothing was written."""
 
     def __init__(self, tally: Tally, full: Sequence[str] = ()) -> None:
         super().__init__("DISKFULL" if full else "NOQUORUM")
@@ -51,26 +51,26 @@ class QuorumUnreachable(CommandError):
 
 
 SYNTAX = "ERR syntax error"
-_SHOWN_BYTES = 128  # of a client's words, in an error
+_SHOWN_BYTES = 128  # how much of a client's command an error shows
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
 BUSY = ErrorReply.of("BUSY this node has as many requests in flight as it is allowed to: try again later")
 NO_LAYOUT = ErrorReply.of("ERR this node is not part of a cluster yet: run `dyn cluster init` or `dyn up` first")
 
 
 def has_left(name: str, epoch: int) -> ErrorReply:
-    """Node `name` was a member once. Redis' code for a node that serves no slots: clients ask for CLUSTER SLOTS again."""
+    """Node `name` was a member once. CLUSTERDOWN makes cluster clients ask for CLUSTER SLOTS again."""
     return ErrorReply.of(
         f"CLUSTERDOWN node {name} has left its cluster at epoch {epoch}: use another node of the cluster"
     )
 
 
 def refused_as_copy(reason: str) -> ErrorReply:
-    """The members take this process for one on a copy of a node's directory."""
+    """The members refuse this process, because they believe that it runs on a copy of a node's directory."""
     return ErrorReply.of(f"CLUSTERDOWN this process serves no requests, for the cluster refuses it: {reason}")
 
 
 def has_gone_back(name: str) -> ErrorReply:
-    """The directory of node `name` is an older copy, and the others refuse it."""
+    """Node `name` runs on an older copy of its directory, and the others refuse it."""
     return ErrorReply.of(
         f"CLUSTERDOWN node {name} runs on an older copy of its directory, and other members refuse it: use "
         "another node of the cluster"
@@ -78,17 +78,17 @@ def has_gone_back(name: str) -> ErrorReply:
 
 
 def is_leaving(name: str) -> ErrorReply:
-    """Node `name` is about to be let go, and begins nothing more that it might not see end."""
+    """Node `name` is about to leave its cluster, and begins no more commands, because it could not finish them."""
     return ErrorReply.of(f"CLUSTERDOWN node {name} is leaving its cluster: use another node of the cluster")
 
 
 def wrong_arity(name: str) -> ErrorReply:
-    """Redis' text for a wrong number of arguments; `name` as `client|list` for a subcommand."""
+    """Redis' text for a wrong number of arguments. The `name` of a subcommand is like `client|list`."""
     return ErrorReply.of(f"ERR wrong number of arguments for '{name}' command")
 
 
 def unknown_command(args: Sequence[bytes]) -> ErrorReply:
-    """Redis' text, with the first arguments as it shows them."""
+    """Redis' text for an unknown command; it shows the first arguments."""
     shown = b""
     for arg in args[1:]:
         if len(shown) >= _SHOWN_BYTES:
@@ -99,23 +99,23 @@ def unknown_command(args: Sequence[bytes]) -> ErrorReply:
 
 
 def _as_c_string(text: bytes, bytes_max: int) -> bytes:
-    """What C's printf shows of it."""
+    """Cuts a text at its first zero byte, as C's printf does."""
     return text.partition(b"\0")[0][:bytes_max]
 
 
 def unknown_subcommand(container: str, args: Sequence[bytes]) -> ErrorReply:
-    """Redis' text for a subcommand that a container command does not have."""
+    """Redis' text for an unknown subcommand of a container command."""
     name = _as_c_string(args[1], _SHOWN_BYTES).decode("utf-8", "surrogateescape")
     return ErrorReply.of(f"ERR unknown subcommand '{name}'. Try {container.upper()} HELP.")
 
 
 def no_quorum(tally: Tally, operation: str, outcome: str) -> ErrorReply:
-    """Too few replicas could be reached. `outcome`: unwritten, maybe-written, unread."""
+    """Too few replicas could be reached. `outcome` is unwritten, maybe-written or unread."""
     return _quorum_error("NOQUORUM", tally, operation, outcome)
 
 
 def disks_full(tally: Tally, names: Sequence[str]) -> ErrorReply:
-    """Too few replicas have room for a write; these nodes have none."""
+    """Too few replicas have room for a write; `names` are the nodes without room."""
     return ErrorReply.of(
         f"DISKFULL write: got={tally.got} wanted={tally.wanted} hinted=0 outcome=unwritten: nothing was written, for there "
         f"is no room on {', '.join(names)}: free some disk space there"
@@ -123,7 +123,7 @@ def disks_full(tally: Tally, names: Sequence[str]) -> ErrorReply:
 
 
 def timed_out(tally: Tally, operation: str, outcome: str, timeout_ms: int) -> ErrorReply:
-    """The deadline came before the quorum."""
+    """The quorum was not met by the deadline."""
     return _quorum_error("TIMEOUT", tally, f"{operation} within {timeout_ms} ms", outcome)
 
 
@@ -143,7 +143,7 @@ def _quorum_error(code: str, tally: Tally, operation: str, outcome: str) -> Erro
 
 
 def coordinator_lost(outcome: str) -> ErrorReply:
-    """The node that ran a command was lost or silent, and there is no time, or no leave, to run it again elsewhere."""
+    """The coordinator of a command was lost or silent, and the command may not be run again, or not in time."""
     advice = "" if outcome == "unread" else ": read the key before you try again"
     return ErrorReply.of(
         f"TIMEOUT the node that coordinates this key was lost before it answered: got=0 wanted=1 hinted=0 "
@@ -152,7 +152,7 @@ def coordinator_lost(outcome: str) -> ErrorReply:
 
 
 def damaged_here(name: str, error: Exception) -> ErrorReply:
-    """The record that a write stands on is damaged on its coordinator, and could not be mended in time."""
+    """The record that a write would supersede is damaged on its coordinator, and could not be mended in time."""
     return ErrorReply.of(
         f"ERR node {name}: {error}: got=0 wanted=1 hinted=0 outcome=unwritten: its other owners have it and could not be "
         "asked in time; try again"
@@ -160,7 +160,7 @@ def damaged_here(name: str, error: Exception) -> ErrorReply:
 
 
 def internal_error(word: str, error: str, doing: str, name: str, outcome: str) -> ErrorReply:
-    """A command has met what no code expected (unexpected.py). The log of node `name` tells more under `word`."""
+    """A command has raised an unexpected exception (unexpected.py). The log of node `name` has it under `word`."""
     return ErrorReply.of(
         f"ERR internal error {word}: {error} in {doing}: outcome={outcome}: {_EXPLAINED[outcome]}; the log of node {name} "
         f"has the traceback under {word}"

@@ -1,17 +1,23 @@
-"""Hints: which owners miss which of the records that this node holds (promise P6; Dynamo, section 4.6).
+"""Hints: which owners lack which of the records that this node stores (promise P6; Dynamo, section 4.6).
 
-Theory. A hint is a debt: "owner B has not confirmed what I hold under this key". It names the owner and the key, not the
-record, which stands where all records stand: so a second write of the key needs no second hint, and what is delivered is
-the newest. A coordinator that owns the key keeps such debts itself when nobody stands in; a stand-in that does not own the
-key holds the record only for the sake of the debt, and lets it go after the last. A hint goes away when its owner has
-confirmed the very record that is held at that moment; in no other way, but for the two bounds below. When a new layout
-takes the key from its owner the debt changes hands: it is owed to all present keepers of the key instead.
+Theory. A hint says: "owner B has not confirmed the record that I store under this key". It has the owner and the key,
+but not the record; the record is stored like all records. So a second write of the key needs no second hint, and hint
+replay always sends the newest record. Who keeps hints:
 
-Hints are kept on disk, in the batch of the turn that acknowledges them, under prefix, owner and storage key. They are
-listed in memory by owner, oldest first: that order is the order of replay. `hints_bytes_max` bounds both. At the bound a
-stand-in refuses, and is not counted; an owner, whose own record the debt is about, forgets the debt but not to whom: that
-node is `behind`, the status says so, and Merkle repair makes it whole. The same happens to an owner's debts that are older
-than `hint_age_ms_max`; a stand-in's never grow too old, for it may have the only copy.
+- A coordinator that owns the key keeps a hint itself if there is no stand-in.
+- A stand-in does not own the key. It stores the record only because of the hint, and deletes the record after the last
+  hint for it.
+
+A hint is removed when its owner has confirmed the very record that is stored at that moment. There are two exceptions,
+both only on a node that owns the key itself: the hint grows older than `hint_age_ms_max`, or there is no room for it.
+Then the owner is counted in `dropped_hints`, the status says so, and anti-entropy brings it the records. A stand-in
+never drops a hint, because it may have the only copy. If it has no room, it refuses the write, and is not counted for
+the quorum.
+
+When a new layout takes the key from its owner, the hint is replaced by hints for all present owners of the key.
+
+Hints are stored under the prefix HINTS, the owner and the storage key, in the batch of the turn that acknowledges the
+write. In memory they are listed by owner, the oldest first; replay follows that order. `hints_bytes_max` limits both.
 """
 
 from __future__ import annotations
@@ -22,28 +28,26 @@ from itertools import islice
 from server.core.base.statistics import Statistics
 from server.core.records.records import HINTS, Records
 
-HINT_OVERHEAD_BYTES = 200  # of the list in memory, a hint
+HINT_OVERHEAD_BYTES = 200  # what the list in memory costs for each hint, besides the storage key
 _PAGE = 1000
 
 
 class Hints:
-    """The hints that this node keeps for other nodes."""
+    """The hints that this node keeps for others."""
 
     def __init__(self, records: Records, statistics: Statistics, bytes_max: int) -> None:
         self._records = records
         self._statistics = statistics
         self._bytes_max = bytes_max
         self._open: dict[str, dict[bytes, int]] = {}  # owner -> storage key -> kept at (wall clock), oldest first
-        self._touched_ms: dict[bytes, int] = {}  # when a hint of a key came or went, by the monotonic clock
-        self._forgotten_ms = -1  # what was touched before that is not remembered
+        self._changed_ms: dict[bytes, int] = {}  # storage key -> when a hint for it came or went (monotonic)
+        self._forgotten_ms = -1  # changes up to this moment are no longer in `_changed_ms`
         self._bytes: dict[str, int] = {}  # by owner
-        self.dropped_hints: dict[
-            str, int
-        ] = {}  # owner -> hints that there was no room for, since it was last made whole
+        self.dropped_hints: dict[str, int] = {}  # owner -> hints dropped since its last full repair
         self._load()
 
     def _load(self) -> None:
-        """What an earlier life of this node has kept."""
+        """Loads the hints that an earlier run of this node has stored."""
         rows: list[tuple[int, str, bytes]] = []
         start = HINTS
         while page := self._records.page(start, HINTS + b"\xff", _PAGE):
@@ -63,35 +67,36 @@ class Hints:
         """Whether there is no room for another hint."""
         return sum(self._bytes.values()) >= self._bytes_max
 
-    def keep(self, owner: str, storage_key: Sequence[bytes], wall_ms: int, now_ms: int, only_copy: bool) -> None:
-        """From this turn's commit on, this node owes `owner` what it holds under these storage keys.
+    def keep(self, owner: str, storage_keys: Sequence[bytes], wall_ms: int, now_ms: int, only_copy: bool) -> None:
+        """Keeps a hint for `owner` for each of these storage keys, with this turn's batch.
 
-        `only_copy`: this node holds the records for the owner's sake; the caller has seen that there is room.
+        `only_copy`: this node does not own the keys and may have the only copy. The caller has checked that there is
+        room.
         """
-        for key in storage_key:
-            self._touched_ms[key] = now_ms
+        for key in storage_keys:
+            self._changed_ms[key] = now_ms
             if self.is_open(owner, key):
                 continue
             if self.full and not only_copy:
                 self._statistics.hints_refused += 1
-                self._fall_behind(owner)
+                self._count_dropped(owner)
                 continue
             self._add(owner, key, wall_ms)
             self._statistics.hints_kept += 1
-            self._records.put_aside(_name(owner, key), wall_ms.to_bytes(8, "big"))
+            self._records.put_raw(_row_key(owner, key), wall_ms.to_bytes(8, "big"))
 
-    def _fall_behind(self, owner: str) -> None:
+    def _count_dropped(self, owner: str) -> None:
         self.dropped_hints[owner] = self.dropped_hints.get(owner, 0) + 1
 
     def confirm(self, owner: str, storage_key: bytes, now_ms: int) -> None:
-        """`owner` has what is held here: the debt is paid."""
+        """Removes a hint: `owner` has confirmed the record that is stored here."""
         self._statistics.hints_delivered += 1
         self._remove(owner, storage_key, now_ms)
 
-    def give_up(self, owner: str, storage_key: bytes, now_ms: int) -> None:
-        """The debt has grown too old. Only for a record that this node owns itself."""
+    def expire(self, owner: str, storage_key: bytes, now_ms: int) -> None:
+        """Drops a hint that is too old. Only for a key that this node owns itself."""
         self._statistics.hints_expired += 1
-        self._fall_behind(owner)
+        self._count_dropped(owner)
         self._remove(owner, storage_key, now_ms)
 
     def _remove(self, owner: str, storage_key: bytes, now_ms: int) -> None:
@@ -100,79 +105,77 @@ class Hints:
         self._bytes[owner] -= len(storage_key) + HINT_OVERHEAD_BYTES
         if not keys:
             del self._open[owner], self._bytes[owner]
-        self._touched_ms[storage_key] = now_ms
-        self._records.put_aside(_name(owner, storage_key), None)
+        self._changed_ms[storage_key] = now_ms
+        self._records.put_raw(_row_key(owner, storage_key), None)
 
-    def change_hands(
-        self, owner: str, storage_key: bytes, keepers: Sequence[str], now_ms: int, only_copy: bool
-    ) -> None:
-        """`owner` takes no writes of that key any more: the debt is to its present `keepers`, as old as it is."""
+    def reassign(self, owner: str, storage_key: bytes, keepers: Sequence[str], now_ms: int, only_copy: bool) -> None:
+        """Replaces a hint for `owner`, which no longer owns the key, by hints of the same age for its present `keepers`."""
         kept_at_ms = self._open[owner][storage_key]
         for keeper in keepers:
             self.keep(keeper, [storage_key], kept_at_ms, now_ms, only_copy)
         self._remove(owner, storage_key, now_ms)
 
-    def forget_all(self) -> None:
-        """Whoever something was owed to is no fellow any more."""
+    def drop_all(self) -> None:
+        """Drops all hints: this node has left its cluster."""
         for owner, keys in self._open.items():
             for storage_key in keys:
-                self._records.put_aside(_name(owner, storage_key), None)
+                self._records.put_raw(_row_key(owner, storage_key), None)
         for rows in (self._open, self._bytes, self.dropped_hints):
             rows.clear()
 
     def holds(self, storage_key: bytes) -> bool:
-        """Whether there is an open hint of that key, for whatever owner."""
+        """Whether there is a hint for that storage key, for any owner."""
         return any(storage_key in keys for keys in self._open.values())
 
-    def touched_since(self, storage_key: bytes, since_ms: int) -> bool:
-        """Whether a hint of that key came or went here since `since_ms` (monotonic); True when unsure."""
-        return self._forgotten_ms >= since_ms or self._touched_ms.get(storage_key, -1) >= since_ms
+    def changed_since(self, storage_key: bytes, since_ms: int) -> bool:
+        """Whether a hint for that storage key came or went since `since_ms` (monotonic). True if that is not known."""
+        return self._forgotten_ms >= since_ms or self._changed_ms.get(storage_key, -1) >= since_ms
 
-    def forget_touches(self, before_ms: int) -> None:
-        """Nobody will ask for what was touched before `before_ms`."""
-        if self._touched_ms:
-            self._touched_ms = {storage_key: ms for storage_key, ms in self._touched_ms.items() if ms >= before_ms}
+    def forget_changes(self, before_ms: int) -> None:
+        """Forgets which hints changed before `before_ms`; nobody will ask about these."""
+        if self._changed_ms:
+            self._changed_ms = {storage_key: ms for storage_key, ms in self._changed_ms.items() if ms >= before_ms}
             self._forgotten_ms = max(self._forgotten_ms, before_ms - 1)
 
     def owners(self) -> list[str]:
-        """The owners that something is owed to."""
+        """Returns the owners that there are hints for."""
         return list(self._open)
 
     def keys(self, owner: str) -> list[bytes]:
-        """The storage keys of what is owed to `owner`, oldest first."""
+        """Returns the storage keys of the hints for `owner`, the oldest first."""
         return list(self._open.get(owner, ()))
 
     def is_open(self, owner: str, storage_key: bytes) -> bool:
-        """Whether this is owed to `owner`."""
+        """Whether there is a hint for `owner` for that storage key."""
         return storage_key in self._open.get(owner, ())
 
     def count(self, owner: str) -> int:
-        """How much is owed to `owner`."""
+        """Returns the number of hints for `owner`."""
         return len(self._open.get(owner, ()))
 
     @property
     def total(self) -> int:
-        """All that is owed."""
+        """The number of all hints."""
         return sum(len(keys) for keys in self._open.values())
 
     def oldest_ms(self, owner: str) -> int:
-        """Since when the oldest hint for `owner` is kept (wall clock)."""
+        """Returns when the oldest hint for `owner` was kept (ms since 1970)."""
         return next(iter(self._open[owner].values()))
 
     def older_than(self, owner: str, wall_ms: int, limit: int) -> list[bytes]:
-        """The oldest storage keys owed to `owner` since before `wall_ms`, `limit` of them at most."""
+        """Returns the storage keys of hints for `owner` from before `wall_ms`: of the `limit` oldest ones."""
         oldest = islice(self._open[owner].items(), limit)
         return [storage_key for storage_key, kept_at_ms in oldest if kept_at_ms < wall_ms]
 
     def summary(self, wall_ms: int) -> list[tuple[str, int, int, int]]:
-        """For each owner: its id, hints, their bytes, and the age of the oldest in seconds."""
+        """Returns for each owner: its id, the number and bytes of its hints, the age of the oldest in seconds."""
         return [
             (owner, len(keys), self._bytes[owner], max(0, wall_ms - self.oldest_ms(owner)) // 1000)
             for owner, keys in self._open.items()
         ]
 
 
-def _name(owner: str, storage_key: bytes) -> bytes:
+def _row_key(owner: str, storage_key: bytes) -> bytes:
     encoded = owner.encode()
     return HINTS + bytes((len(encoded),)) + encoded + storage_key
 

@@ -1,15 +1,26 @@
-"""The order of one connection's commands, key by key: which of them have to wait for which.
+"""The order of one connection's commands, key by key: which commands wait for which.
 
-Theory. A client that pipelines expects its commands to take effect in order. That can be observed for one key only, so
-the order is kept by key: each key that a session's unanswered commands name has a *lane*. A command begins at once if
-all that its lanes hold are commands that it may run beside: reads beside reads, and plain writes beside plain writes
-that were begun in the same turn. (Those travel together and are run, refused or lost together, in their order; one that
-was sent in an earlier turn may yet be sent again, to another node.) Any other command is *parked* in its lanes, in order,
-and begins when the commands before it in these lanes have their answers, whatever else the session has in flight.
+Theory. A client that pipelines expects its commands to take effect in order. A client can observe that order only
+between commands of the same key. So the order is kept for each key: every key that a session's unanswered commands name
+has a *lane*. A new command may begin at once if, in each of its lanes, all commands that run are of a kind that it may
+run beside:
 
-A command costs one look-up for each of its keys when it comes and one when it is answered, however many are in flight.
-Most sessions never need lanes: they send reads only, or one plain write at a time. So lanes are made when the first
-command comes that could need to wait (`open_lanes`), and are given up when the session has nothing in flight.
+    in the lane run                                  a read begins    a plain write begins
+    nothing                                          at once          at once
+    reads only                                       at once          later
+    plain writes of the present turn only            later            at once
+    plain writes of an earlier turn                  later            later
+
+Plain writes of one turn travel together and are run, refused or lost together, in their order. A plain write of an
+earlier turn may still be sent again, to another node. That is why later ones wait for it.
+
+Any other command, and any command behind a parked one, is *parked* in its lanes, in order. It begins when the commands
+before it in these lanes have their answers.
+
+A command costs one look-up for each of its keys when it comes, and one when it is answered, no matter how many are in
+flight. Most sessions never need lanes: they send reads only, or one plain write at a time. So lanes are made when the
+first command comes that may have to wait (`Dispatcher._open_lanes`), and dropped when the session has nothing in
+flight.
 """
 
 from __future__ import annotations
@@ -19,15 +30,15 @@ from collections.abc import Sequence
 
 
 class Lane:
-    """The unanswered commands of one session that name one key: how many run, and those that are parked."""
+    """The unanswered commands of one session for one key: those that run, and those that are parked."""
 
     __slots__ = ("key", "kind", "parked", "running", "turn")
 
     def __init__(self, key: bytes) -> None:
         self.key = key
-        self.running = 0  # commands begun and not answered
-        self.kind = 0  # of those, see commands/spec.py
-        self.turn = -1  # in which they were begun
+        self.running = 0  # how many commands have begun and are not answered
+        self.kind = 0  # their kind, see commands/spec.py
+        self.turn = -1  # the turn in which they began
         self.parked: deque[Parked] = deque()
 
 
@@ -43,7 +54,7 @@ class Parked:
         self.lanes = lanes
 
     def is_first(self) -> bool:
-        """Whether nothing runs in any of its lanes, and nothing is parked before it."""
+        """Whether in all its lanes nothing runs and nothing is parked before it."""
         return all(not lane.running and lane.parked[0] is self for lane in self.lanes)
 
 
@@ -54,12 +65,12 @@ class Lanes:
 
     def __init__(self) -> None:
         self._by_key: dict[bytes, Lane] = {}
-        self._by_number: dict[int, list[Lane]] = {}  # of the commands that run
-        self.free: deque[Lane] = deque()  # nothing runs there, and commands are parked
-        self.parked = 0  # commands
+        self._by_number: dict[int, list[Lane]] = {}  # running command -> its lanes
+        self.free: deque[Lane] = deque()  # lanes with parked commands in which nothing runs
+        self.parked = 0  # how many commands are parked
 
     def of_keys(self, keys: Sequence[bytes]) -> list[Lane]:
-        """HOT. The lanes of a command's keys, each once."""
+        """HOT. Returns the lanes of a command's keys, each lane once."""
         by_key = self._by_key
         lanes: list[Lane] = []
         for key in keys if len(keys) < 2 else dict.fromkeys(keys):
@@ -70,7 +81,7 @@ class Lanes:
         return lanes
 
     def enter(self, number: int, lanes: list[Lane], kind: int, turn: int) -> None:
-        """HOT. The command `number` begins."""
+        """HOT. Command `number` begins in its lanes."""
         for lane in lanes:
             lane.running += 1
             lane.kind = kind
@@ -79,19 +90,19 @@ class Lanes:
             self._by_number[number] = lanes
 
     def park(self, waiting: Parked) -> None:
-        """The command waits for those before it in its lanes."""
+        """Parks a command behind the others in its lanes."""
         self.parked += 1
         for lane in waiting.lanes:
             lane.parked.append(waiting)
 
     def unpark(self, waiting: Parked) -> None:
-        """The command is the first in all its lanes, and is about to begin."""
+        """Removes a parked command, which is the first in all its lanes, because it is about to begin."""
         self.parked -= 1
         for lane in waiting.lanes:
             lane.parked.popleft()
 
     def leave(self, number: int) -> None:
-        """HOT. The command `number` is answered."""
+        """HOT. Command `number` is answered and leaves its lanes."""
         lanes = self._by_number.pop(number, None)
         if lanes is None:
             return

@@ -1,13 +1,21 @@
-"""The quorum verdict (promise P4): a tally of distinct replicas whose verdict, once given, never changes back.
+"""The quorum verdict (promise P4): a tally of distinct replicas whose verdict never changes once it is given.
 
-Theory. A request to N replicas succeeds when `wanted` of them acknowledge it, and can no longer succeed when so many
-have failed that the rest do not suffice. Both are facts about *sets* of replicas: a duplicated acknowledgement counts
-once, and one that follows the same replica's failure (its link broke, yet the answer had arrived) still counts as long
-as no verdict was given. Nothing here knows of time; whoever keeps the deadline asks for the state at that moment.
+Theory. A request to N replicas has its quorum when `wanted` of them have acknowledged it. It can no longer have its
+quorum when the replicas that have not failed are fewer than `wanted`. Both are facts about *sets* of replicas:
 
-While a partition moves, those who are asked for it and those who will be, or were, are two such sets. A write needs its
-quorum among the first. Of the others it wants as many, so that whoever reads there a moment later finds it; but one that
-has failed is excused, for a hint is kept for it, and reads do not move while hints are open (transfers.py).
+    event                                           effect on the tally
+    an acknowledgement                              counts once for each replica
+    the same acknowledgement again                  none
+    a failure after an acknowledgement              none
+    an acknowledgement after a failure (the link    counts, in place of the failure; but a verdict that was given
+    broke, yet the answer had arrived)              stays
+
+The tally knows nothing about time. The group table keeps the deadline, and reads the tally's state at that moment.
+
+While a partition moves, there are two sets of replicas: the *readers*, which are asked for the partition now, and the
+*others*, which will be asked later or were asked before. A write needs its quorum among the readers. It also wants as
+many acknowledgements of the others, so that a read at the others finds the write soon after. But an other that has
+failed is excused: a hint is kept for it, and reads do not move while hints are open (transfers.py).
 """
 
 from __future__ import annotations
@@ -16,7 +24,7 @@ from enum import Enum
 
 
 class Verdict(Enum):
-    """How a request stands."""
+    """The state of a request's quorum."""
 
     PENDING = "pending"
     MET = "met"
@@ -24,7 +32,7 @@ class Verdict(Enum):
 
 
 class Tally:
-    """Who of `replicas` distinct replicas has acknowledged one request that wants `wanted` of them."""
+    """Counts which replicas have acknowledged or failed one request, which wants `wanted` of `replicas` replicas."""
 
     __slots__ = ("acked", "failed", "hinted", "replicas", "verdict", "wanted")
 
@@ -34,7 +42,7 @@ class Tally:
         self.wanted = wanted
         self.acked: set[str] = set()
         self.failed: set[str] = set()
-        self.hinted = 0  # replicas for which a hint is kept, whether that counts for the quorum or not
+        self.hinted = 0  # replicas for which a hint is kept, whether it counts for the quorum or not
         self.verdict = Verdict.PENDING if wanted <= replicas else Verdict.IMPOSSIBLE
 
     @property
@@ -43,7 +51,7 @@ class Tally:
         return len(self.acked)
 
     def copy(self) -> Tally:
-        """Another tally that stands as this one does."""
+        """Returns a copy of this tally."""
         tally = Tally(self.replicas, self.wanted)
         tally.acked |= self.acked
         tally.failed |= self.failed
@@ -52,7 +60,7 @@ class Tally:
         return tally
 
     def ack(self, replica: str) -> Verdict:
-        """`replica` has done what was asked. Idempotent."""
+        """Counts an acknowledgement of `replica`. Idempotent."""
         self.acked.add(replica)
         self.failed.discard(replica)
         assert len(self.acked) <= self.replicas, "more acknowledgements than replicas"
@@ -61,7 +69,7 @@ class Tally:
         return self.verdict
 
     def fail(self, replica: str) -> Verdict:
-        """`replica` cannot or will not do it. Idempotent; does not take back an acknowledgement."""
+        """Counts a failure of `replica`. Idempotent; it does not take back an acknowledgement."""
         if replica not in self.acked:
             self.failed.add(replica)
             if self.verdict is Verdict.PENDING and self.replicas - len(self.failed) < self.wanted:
@@ -70,10 +78,14 @@ class Tally:
 
 
 class DoubleTally(Tally):
-    """The same for a write to a partition that moves: `wanted` replicas of `asked`, and of `others` that have not failed.
+    """The tally of a write to a partition that moves: `asked` are its readers, `others` its other owners.
 
-    Of a row with fewer than `wanted` replicas all are wanted; but in all there are `wanted`, or what was acknowledged would
-    be lost with fewer disks than its client has asked for (P1).
+    The verdict is MET when all of this holds:
+
+        of           acknowledgements needed
+        `asked`      `wanted`, or all of them if they are fewer
+        `others`     `wanted`, or all that have not failed if these are fewer
+        together     `wanted`: else fewer disks would hold the write than its client has asked for (P1)
     """
 
     __slots__ = ("asked", "others")
@@ -85,22 +97,22 @@ class DoubleTally(Tally):
 
     @property
     def got(self) -> int:
-        """How many acknowledgements count towards `wanted`: of those asked, or of all where these are too few."""
+        """How many acknowledgements count towards `wanted`: those of `asked`, or of all if `asked` are fewer than that."""
         return len(self.acked) if len(self.asked) < self.wanted else _count(self.asked, self.acked)
 
     def ack(self, replica: str) -> Verdict:
-        """`replica` has done what was asked. Idempotent."""
+        """Counts an acknowledgement of `replica`. Idempotent."""
         self.acked.add(replica)
         self.failed.discard(replica)
-        return self._judge()
+        return self._update_verdict()
 
     def fail(self, replica: str) -> Verdict:
-        """`replica` cannot or will not do it. Idempotent; does not take back an acknowledgement."""
+        """Counts a failure of `replica`. Idempotent; it does not take back an acknowledgement."""
         if replica not in self.acked:
             self.failed.add(replica)
-        return self._judge()
+        return self._update_verdict()
 
-    def _judge(self) -> Verdict:
+    def _update_verdict(self) -> Verdict:
         if self.verdict is not Verdict.PENDING:
             return self.verdict
         need = min(self.wanted, len(self.asked))

@@ -1,13 +1,14 @@
-"""Where answers go (promise P5): every request is answered exactly once, and in command order on its connection.
+"""Where replies go (promise P5): each request gets exactly one reply, and replies leave in command order.
 
-Theory. A command is started with a sink and a number; when its answer is known, be it at once or turns later, the sink
-takes it under that number. A `Session` keeps one slot a command: the slot holds the command's arguments while it is in
-flight, and its reply afterwards, so a second answer is caught by an assertion and the replies leave in order whatever
-the order in which they came. (The sink of the parts of a command over several keys is in commands/slices.py.)
+Theory. A command begins with a sink and a number. When its reply is known, at once or some turns later, `answer` gives
+it to the sink under that number. A `Session` is the sink of one client connection. It keeps one slot for each command:
+the slot holds the arguments while the command is in flight, and the reply afterwards. So an assertion catches a second
+reply, and replies leave in command order, whatever the order in which they came. (commands/slices.py has the sink for
+the parts of a command over several keys; requests/relays.py has the sink for commands that another node has relayed.)
 
-A client that pipelines expects its commands to take effect in order: those that name the same key wait for each other
-in its lane (lanes.py). A command that has to run alone on its connection, and all that come behind it, wait in the
-session's backlog.
+A client that pipelines expects its commands to take effect in order: commands of the same key wait for each other in
+its lane (lanes.py). A command that must run alone on its connection waits in the session's backlog, and all commands
+behind it wait there, too.
 """
 
 from __future__ import annotations
@@ -18,23 +19,23 @@ from typing import Protocol
 from protocol.resp import LargeReply, Reply
 from server.core.base.lanes import Lanes
 
-Flushed = bytes | list[bytes | memoryview]  # replies in order: in one piece, or in several that share stored values
+Flushed = bytes | list[bytes | memoryview]  # replies in order: one buffer, or several, to avoid copying large values
 
 
 class Sink(Protocol):
-    """What a request in flight knows of its asker: the protocol it speaks, its quorums (0: the layout's), its answer."""
+    """Takes the replies of commands, and has the settings that these run with."""
 
     resp3: bool
-    relayed: bool  # another node sent the command to us: it must not travel further
-    read_quorum: int
-    write_quorum: int
+    relayed: bool  # another node sent the command to us; it must not be relayed again
+    read_quorum: int  # 0: the layout's R
+    write_quorum: int  # 0: the layout's W
 
     def answer(self, number: int, reply: Reply) -> None:
-        """The answer of the asker's command `number`: an encoded reply."""
+        """Answers command `number` with an encoded reply."""
 
 
 class Session:
-    """One client's connection: its settings, and the replies it is owed, in order."""
+    """One client's connection: its settings, and its commands and replies in order."""
 
     relayed = False
 
@@ -53,24 +54,26 @@ class Session:
         self.resp3 = False
         self.read_quorum = 0
         self.write_quorum = 0
-        self.closing = False  # close once the replies so far are out
-        self.is_broken = False  # close now, see `break_off`
+        self.closing = False  # close the connection after the replies so far
+        self.is_broken = False  # close the connection now, see `break_off`
         self.slots: list[list[bytes] | Reply] = []
-        self.held_bytes = 0  # of the replies in the slots
-        self.first_number = 0
+        self.held_bytes = 0  # size of the replies in the slots
+        self.first_number = 0  # number of the command in the first slot
         self.in_flight = 0
-        self.kind = 0  # of the commands in flight, see commands/spec.py; of no meaning once there are lanes
-        self.turn = -1  # in which they were begun
-        self.lanes: Lanes | None = None  # once commands in flight could have to wait for each other
-        self.backlog: deque[list[bytes]] = deque()  # behind a command that has to run alone
-        self.flushed = 0
-        self.flushed_bytes = 0  # what those replies cost
-        self.muted: list[tuple[int, int | None]] = []  # replies that CLIENT REPLY drops: from, to before (None: no end)
+        self.kind = 0  # kind of the commands in flight, see commands/spec.py; not used once there are lanes
+        self.turn = -1  # the turn in which these commands began
+        self.lanes: Lanes | None = None  # made when commands in flight may have to wait for each other
+        self.backlog: deque[list[bytes]] = deque()  # a command that must run alone, and all behind it
+        self.flushed = 0  # how many replies the last `flush` returned
+        self.flushed_bytes = 0  # their size
+        self.muted: list[
+            tuple[int, int | None]
+        ] = []  # numbers whose replies CLIENT REPLY drops: start, end (None: open)
         self._ready = ready
-        self.listed = False  # among those that got answers in this turn
+        self.listed = False  # whether `_ready` has this session: it got replies in this turn
 
     def open(self, args: list[bytes]) -> int:
-        """HOT. The number of a new command, whose reply is owed from now on."""
+        """HOT. Opens a slot for a new command, and returns its number."""
         slots = self.slots
         number = self.first_number + len(slots)
         slots.append(args)
@@ -78,7 +81,7 @@ class Session:
         return number
 
     def answer(self, number: int, reply: Reply) -> None:
-        """HOT. Takes the one reply of command `number`."""
+        """HOT. Puts the reply of command `number` into its slot."""
         index = number - self.first_number
         assert index >= 0 and type(self.slots[index]) is list, "a request was answered twice"
         self.slots[index] = reply
@@ -94,7 +97,7 @@ class Session:
             self._ready.append(self)
 
     def flush(self) -> Flushed:
-        """The replies that are due in order; they leave the session, `flushed` of them."""
+        """Removes and returns the replies before the first command that is still in flight; `flushed` counts them."""
         slots = self.slots
         if not self.in_flight:
             count = len(slots)
@@ -115,7 +118,7 @@ class Session:
         return replies
 
     def _flush_pieces(self, due: list[list[bytes] | Reply]) -> list[bytes | memoryview]:
-        """The replies that are due, some of which are large."""
+        """Returns replies, some of them large, as a list of buffers."""
         pieces: list[bytes | memoryview] = []
         self.flushed_bytes = 0
         for reply in due:
@@ -129,16 +132,16 @@ class Session:
         return pieces
 
     def mute(self, start: int, end: int | None) -> None:
-        """The replies from number `start` on, up to the one before `end`, will not be sent."""
-        if not self.muted or self.muted[-1][1] is not None:  # else none is, whatever is said of the next one
+        """Drops the replies with numbers from `start` (included) to `end` (not; None: no end)."""
+        if not self.muted or self.muted[-1][1] is not None:  # else all replies are dropped already (CLIENT REPLY OFF)
             self.muted.append((start, end))
 
     def unmute(self, number: int) -> None:
-        """Replies are sent again, from `number` on."""
+        """Sends replies again, from `number` on."""
         self.muted = [(start, number if end is None else min(end, number)) for start, end in self.muted]
 
     def _drop_muted(self, count: int) -> None:
-        """Empties those of the next `count` replies that the client does not want, and forgets what is past."""
+        """Empties the muted ones among the next `count` replies, and removes ranges that have passed."""
         first = self.first_number - count
         for index in range(count):
             number = first + index
@@ -149,12 +152,15 @@ class Session:
         self.muted = [(start, end) for start, end in self.muted if end is None or end > self.first_number]
 
     def break_off(self) -> int:
-        """A fault has left the order of the commands unknown: no more begin. Answers how many were parked in lanes."""
+        """Stops the session after an internal error, which has left the order of its commands unknown.
+
+        Returns how many commands were parked in lanes.
+        """
         parked = self.lanes.parked if self.lanes is not None else 0
         self.lanes = None
         self.closing = self.is_broken = True
         return parked
 
     def unanswered(self) -> list[tuple[int, list[bytes]]]:
-        """The numbers and the arguments of the commands in flight."""
+        """Returns the numbers and the arguments of the commands in flight."""
         return [(self.first_number + index, slot) for index, slot in enumerate(self.slots) if isinstance(slot, list)]

@@ -1,7 +1,7 @@
-"""Collection: tombstones, expired values and long clocks go when all members agree that no older copy is left.
+"""Collection: removes tombstones, expired values and long clocks after all members agree that no older copy is left.
 
-collection.py     the proposal, and its four rounds
-candidates.py     keys whose records may have something to collect
-votes.py          a member's part in it
-late.py           what it refuses from then on
+collection.py     leads a collection: its four rounds, and why they are safe
+candidates.py     the queue of keys whose records may be collected
+votes.py          a member's part in a collection
+late.py           which messages a member refuses afterwards
 """

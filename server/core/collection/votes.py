@@ -1,16 +1,18 @@
-"""A member's part in a collection: it votes, draws its line, raises its fences, and drops what all have agreed to drop.
+"""A member's part in a collection: it votes, draws its line, raises its fences, and removes the records that all agreed on.
 
-Theory. collection.py has the protocol and why it is safe; what a member's word means stands here. Its *vote* for a key
-says: all that I know of this key is exactly this record (an owner) or nothing (the others), I keep no hint of it, and no
-write of it that I have sent is unconfirmed. Its *line* is a reading of its clock that says: the state in which I voted is
-on my disk, so not even a power loss can take me back behind it; whatever I say later carries a later reading, and no record
-that I had in memory before goes anywhere (`State.fence`). Its *yes at the fence* says: I refuse what anybody has sent
-before drawing the line, and what I voted for has held to this moment.
+Theory. collection.py has the protocol, and why it is safe. This is what each answer of a member promises:
 
-Messages of this node's former lives may still be on their way, and must lie behind its line although clocks may have been
-set back in between. So a bound is kept on disk that no reading has passed, some seconds ahead; a node that has started
-again gives no vote before its clock is past the bound that it found. (On a disk with room for nothing the bound stays
-behind, and no vote is given; it is kept again before the next one.)
+    VOTE, yes for a key    The only thing I know of this key is exactly this record (an owner), or nothing (other members).
+                           I keep no hint for it. No write of it that I have sent is unconfirmed.
+    LINE                   The state in which I voted is on my disk, so not even a power loss takes me back behind it.
+                           All that I say later carries a later reading of my clock. I send and store no record that I
+                           have had in memory since before (`State.fence`).
+    FENCE, yes for a key   I refuse every record that a member sent before it drew its line. My vote has held until now.
+
+Messages from earlier runs of this node may still be on their way. They must lie before its line, even if clocks were
+set back in between. So the node stores a bound that its readings have never passed, some seconds ahead. After a restart
+it does not vote before its clock has passed the bound that it found. (If the disk has room for nothing, the bound is
+not renewed and the node does not vote; it is renewed before the next vote.)
 """
 
 from __future__ import annotations
@@ -28,16 +30,16 @@ from server.core.records.versions import DamagedRecord
 from server.core.ring.layout import SETTLED
 
 DROP, PRUNE = DROPPED, PRUNED
-WAIT = [b"wait"]  # no line can be drawn yet: ask again
-VOTES_MAX = 1024  # kept at a time; with that many open a member gives no more
-VOTE_MS_MAX = 120_000  # a vote that no fence has asked for by then is forgotten
+WAIT = [b"wait"]  # answer to LINE: no line can be drawn yet, ask again
+VOTES_MAX = 1024  # with so many open votes a member gives no more
+VOTE_MS_MAX = 120_000  # a vote that is older and has not been asked for at a fence is dropped
 BOUND_AHEAD = 20_000 << SEQUENCE_BITS
 BOUND_MARGIN = 5000 << SEQUENCE_BITS  # time enough for a sync
 _CLOCK = b"clock"
 
 
 def _bound_in(document: bytes) -> int:
-    """Raises ValueError for what is no reading of a clock."""
+    """Decodes a stored bound. Raises ValueError if it is no reading of a clock."""
     if not document.isdigit() or int(document) > COUNTER_MAX:
         raise ValueError("not a reading of a clock")
     return int(document)
@@ -48,29 +50,32 @@ class _Vote:
 
     def __init__(self, mode: bytes, agreed: dict[bytes, bytes], answer: list[bytes], turn: int, voted_ms: int) -> None:
         self.mode = mode
-        self.agreed = agreed  # storage key: checksum
+        self.agreed = agreed  # storage key -> checksum, for the keys with a yes
         self.answer = answer
         self.turn = turn
         self.voted_ms = voted_ms
 
 
 class Votes:
-    """The votes that this node has given. `in_flight` tells which of some keys have unconfirmed writes, `overdue`
-    whether requests that should have ended by now have not (the node has slept)."""
+    """The votes that this node has given.
+
+    `unconfirmed` returns those of some keys that have unconfirmed writes. `overdue` returns whether a request waits
+    past its deadline (this node was suspended).
+    """
 
     def __init__(
-        self, state: State, in_flight: Callable[[Sequence[bytes]], dict[bytes, None]], overdue: Callable[[], bool]
+        self, state: State, unconfirmed: Callable[[Sequence[bytes]], dict[bytes, None]], overdue: Callable[[], bool]
     ) -> None:
         self._state = state
-        self._in_flight = in_flight
+        self._unconfirmed = unconfirmed
         self._overdue = overdue
-        self._rows: dict[bytes, _Vote] = {}
-        # Where the bound cannot be read this life gives no vote, and writes down a new one for the next.
+        self._rows: dict[bytes, _Vote] = {}  # by the name of the ballot
+        # If the bound cannot be read, this run of the node gives no vote, and stores a new bound for the next run.
         self._silent_until = stored(state.records, _CLOCK, _bound_in, 0, COUNTER_MAX)
         self._bound = 0 if self._silent_until == COUNTER_MAX else self._silent_until
 
     def keep_bound(self) -> None:
-        """HOT. End of turn: sees to it that the bound on disk stays ahead of what this turn may say to anybody."""
+        """HOT. At the end of a turn: raises the stored bound if the readings in this turn's messages come near it."""
         last = self._state.clock.last
         if self._state.room == FOR_NOTHING:
             return
@@ -79,9 +84,9 @@ class Votes:
             self._state.records.put_document(_CLOCK, b"%d" % self._bound)
 
     def vote(self, ballot: Ballot) -> list[bytes]:
-        """Answers a byte for each key, 1 for yes.
+        """Answers VOTE with one byte for each key (1: yes), or with nothing if the whole ballot is refused.
 
-        Nothing at all is answered where the whole ballot is refused. A ballot that comes twice gets the same answer.
+        A ballot that comes twice gets the same answer.
         """
         sums, mode = ballot.sums, ballot.mode
         state = self._state
@@ -93,7 +98,7 @@ class Votes:
             return []
         if state.room == FOR_NOTHING:
             return []
-        busy = self._in_flight([*sums])
+        busy = self._unconfirmed([*sums])
         word = bytes(key not in busy and self._knows_only(key, checksum, mode) for key, checksum in sums.items())
         answer = [word]
         agreed = {key: checksum for (key, checksum), yes in zip(sums.items(), word, strict=True) if yes}
@@ -102,7 +107,7 @@ class Votes:
         return answer
 
     def line(self, asked: Line) -> list[bytes]:
-        """Draws the line of a ballot and answers our clock; `wait` while our vote is not on disk."""
+        """Answers LINE: draws our line and returns its reading of the clock, or WAIT while our vote is not on disk."""
         vote = self._found(asked.name, asked.epoch)
         if vote is None:
             return []
@@ -113,9 +118,9 @@ class Votes:
         return [b"%d" % state.draw_line()]
 
     def fence(self, asked: Fence) -> list[bytes]:
-        """All have drawn their lines: answers `done` and the keys that our vote still holds for.
+        """Answers FENCE, which comes after all have drawn their lines: `done`, and the keys for which our vote still holds.
 
-        From here on no record is taken that a member sent before it drew its line.
+        From now on this node refuses records that a member sent before it drew its line.
         """
         vote = self._found(asked.name, asked.epoch)
         if vote is None:
@@ -123,18 +128,18 @@ class Votes:
         state = self._state
         for member, reading in asked.lines.items():
             state.fences[member] = max(reading, state.fences.get(member, -1))
-        busy = self._in_flight([*vote.agreed])
+        busy = self._unconfirmed([*vote.agreed])
         answer = [b"done"]
         for key, checksum in vote.agreed.items():
-            holds = self._knows_only(key, checksum, vote.mode) and not state.hints.touched_since(key, vote.voted_ms)
+            holds = self._knows_only(key, checksum, vote.mode) and not state.hints.changed_since(key, vote.voted_ms)
             if holds and key not in busy:
                 answer.append(key)
         return answer
 
     def drop(self, ballot: Ballot) -> list[bytes]:
-        """Removes (or prunes) each record that is still the one agreed upon.
+        """Answers DROP: removes or prunes each record that is still the one agreed upon, and returns how many.
 
-        The ballot is over with that. None at all are named where nothing was agreed upon.
+        The ballot has no keys if nothing was agreed upon. Our vote in the ballot ends with this.
         """
         mode = ballot.mode
         self._rows.pop(ballot.name, None)
@@ -159,11 +164,12 @@ class Votes:
         return [b"%d" % count]
 
     def _found(self, ballot: bytes, epoch: int) -> _Vote | None:
-        """Our vote in a ballot, under the same layout still."""
+        """Returns our vote in a ballot if the layout is still the same, else None."""
         return self._rows.get(ballot) if self._is_present(epoch) else None
 
     def _knows_only(self, key: bytes, checksum: bytes, mode: bytes) -> bool:
-        """Whether that record is all that is known here of the key, and may go by cluster time."""
+        """Whether this node knows exactly that record of the key (an owner) or nothing (others), keeps no hint for it, and
+        the record is dead by cluster time (for DROP)."""
         state = self._state
         try:
             record = state.records.get(key)

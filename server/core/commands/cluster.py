@@ -33,7 +33,7 @@ from server.core.commands.shapes import show, word
 from server.core.commands.slices import next_turn
 from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
 from server.core.records import versions
-from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX, may_go_on
+from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX, may_have_more
 from server.core.records.versions import DamagedRecord
 from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
@@ -89,7 +89,7 @@ def _live_keys(services: Services, slot: int, limit: int) -> Generator[Step, Any
                 raise DamagedRecord(f"the stored record of key {key!r} fails its checksum")
             if len(found) < limit and versions.value_of(record, state.time_ms) is not None:
                 found.append(key)
-        if len(found) >= limit or not may_go_on(page, page_keys):
+        if len(found) >= limit or not may_have_more(page, page_keys):
             return found
         start = page[-1][0] + b"\0"
         yield next_turn(services)
@@ -101,7 +101,7 @@ def _countkeysinslot(services: Services, sink: Sink, number: int, args: list[byt
     if not 0 <= slot < SLOTS:
         raise CommandError("ERR Invalid slot")
     records = services.state.records
-    if not records.trees.expiring[slot] and not records.is_spoilt(slot, slot + 1):
+    if not records.trees.expiring[slot] and not records.is_uncounted(slot, slot + 1):
         return resp.integer(records.trees.live[slot])
 
     def steps() -> Steps:

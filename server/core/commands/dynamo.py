@@ -112,7 +112,7 @@ def _write_beside(
 
     services.writes.add(group, storage_key, record, old, finish, sink, number)
     if kind == versions.TOMBSTONE or expires_at_ms or versions.clock_entries(record) > state.config.clock_entries_max:
-        services.collection.notice(storage_key, expires_at_ms)
+        services.collection.add_candidate(storage_key, expires_at_ms)
 
 
 def _check_room(services: Services, old: bytes | None, record: bytes, kind: int) -> None:

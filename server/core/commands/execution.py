@@ -47,7 +47,7 @@ def fail(
     refusal = damaged_here(services.state.member.name, error)
 
     def again() -> None:
-        if services.relays.is_late(sink):
+        if services.relays.is_stale(sink):
             sink.answer(number, STALE)
         else:
             execute(services, name, handler, sink, number, args)

@@ -11,7 +11,7 @@ from server.core.services.services import Services
 from server.core.work.procedures import Steps
 from server.core.work.questions import Answers
 
-_LOOK_MS = 100
+_POLL_MS = 100
 
 
 def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -34,7 +34,7 @@ def _replay(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
         before = _delivered(answers)
         remaining = _document(services, answers)["total"]
         while remaining and services.state.now_ms < deadline_ms:
-            yield services.background.pause(_LOOK_MS)
+            yield services.background.pause(_POLL_MS)
             answers = yield services.questions.ask(nodes, b"HINTS")
             remaining = _document(services, answers)["total"]
         delivered = max(0, _delivered(answers) - before)

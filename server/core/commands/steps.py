@@ -78,4 +78,4 @@ def write_plain(
         record = supersede_anew(state, route.owned, base, value, expires_at_ms, kind)
     services.writes.add(group, storage_key, record, old, finish, sink, number)
     if kind == versions.TOMBSTONE or expires_at_ms:
-        services.collection.notice(storage_key, expires_at_ms)
+        services.collection.add_candidate(storage_key, expires_at_ms)

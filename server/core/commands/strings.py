@@ -101,7 +101,7 @@ def set_(services: Services, sink: Sink, number: int, args: list[bytes]) -> None
         record = supersede_anew(state, route.owned, old, value)
     services.writes.add(group, storage_key, record, old, None, sink, number)
     if record[9] > config.clock_entries_max or record[8]:
-        services.collection.notice(storage_key, 0)
+        services.collection.add_candidate(storage_key, 0)
 
 
 def set_options(args: list[bytes]) -> dict[bytes, bytes]:

@@ -1,5 +1,5 @@
-"""Liveness: who is alive, as one node sees it.
+"""Liveness: the failure detector, which decides which nodes are alive, as one node sees it.
 
 liveness.py       the table of verdicts, fed with messages, broken links and gossip
-gossip_table.py   what a gossip message carries, who watches whom, and how news spreads
+gossip_table.py   the content of gossip messages: which node watches which, and how news spreads
 """

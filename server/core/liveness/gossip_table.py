@@ -1,17 +1,18 @@
-"""What a gossip message carries: entries on the wire, who watches whom, and which news goes on from node to node.
+"""The content of gossip messages: entries on the wire, which node watches which, and which news spreads from node to node.
 
-Theory. In a cluster of thousands a table of all members in each message, to all members each second, would make gossip
-grow with the square of the cluster. So both are bounded here, and the cost of a node stays the same however many others
-there are.
-- *Who asks whom* (`Ring`): in a small cluster everybody watches everybody. In a large one the ids of the members, sorted,
-  are a ring, and a node watches the `width` members that follow its own place: anybody can work that out from the layout.
-  Watchers of one node are neighbours and watch each other, too, so around each node there is a small cluster.
-- *What spreads* (`Rumours`): a node that has learned of a death, or of a new incarnation, passes it on with a number of
-  its next tables that grows with log2 of the cluster, the least told first; after that everybody has heard of it, with
-  overwhelming probability. (Demers et al., "Epidemic Algorithms for Replicated Database Maintenance", 1987; Das et al.,
-  "SWIM", 2002, 4.1: news rides on messages that go out anyway.)
+Theory. If each message had a table of all members, and went to all members each second, gossip would grow with the
+square of the cluster. So both are bounded here: the cost for one node stays the same, however many nodes there are.
 
-An entry is id, incarnation, heartbeat and state; what later versions add behind them is passed over.
+- *Which node watches which* (`Ring`). In a small cluster every node watches every other. In a large one the sorted ids
+  of the members are a ring, and a node watches the `width` members that follow it. Every node can compute that from the
+  layout. The watchers of one node are neighbours and watch each other, too. So around each node there is a small
+  cluster.
+- *What spreads* (`Rumours`). A node that has learned of a death or of a new incarnation puts it into a number of its
+  next tables; that number grows with log2 of the cluster. Rumours that were told least often come first. After that all
+  nodes have heard of it, with overwhelming probability. (Demers et al., "Epidemic Algorithms for Replicated Database
+  Maintenance", 1987; Das et al., "SWIM", 2002, 4.1: news travels on messages that are sent anyway.)
+
+An entry is id, incarnation, heartbeat and state. Fields that later versions add after these are ignored.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from collections.abc import Sequence
 
 from protocol.bounds import NODE_ID_BYTES_MAX, TIME_MS_MAX
 
-TABLE_ENTRIES_MAX = 1024  # of a message that comes in; ours are far shorter
+TABLE_ENTRIES_MAX = 1024  # in a received message; those that we send are far shorter
 COUNTER_MAX = TIME_MS_MAX  # of incarnations, which are readings of wall clocks, and of heartbeats
-TELLS_PER_DOUBLING = 3  # how often a rumour is told by each node that has heard it, for each doubling of the cluster
+TELLS_PER_DOUBLING = 3  # each node tells a rumour so many times for each doubling of the cluster
 
 
 class State(enum.Enum):
-    """UP: reached directly. SUSPECT: not to be relied on. DOWN: no sign of life, from anybody."""
+    """UP: it talks to us. SUSPECT: requests do not go there. DOWN: there is no sign of life from any node."""
 
     UP = "up"
     SUSPECT = "suspect"
@@ -44,12 +45,12 @@ TableEntry = tuple[str, int, int, State]  # (node id, incarnation, heartbeat, th
 
 
 def encode_table(table: Sequence[TableEntry]) -> list[bytes]:
-    """One item an entry: id, incarnation, heartbeat and state between single spaces; no id may hold a space."""
+    """Encodes each entry as one item: id, incarnation, heartbeat and state, separated by spaces. Ids have no spaces."""
     return [f"{node} {incarnation} {beat} {state.value}".encode() for node, incarnation, beat, state in table]
 
 
 def decode_table(items: Sequence[bytes]) -> list[TableEntry]:
-    """The table that `encode_table` made; further fields of an entry are left to later versions. Raises ValueError."""
+    """Decodes a table that `encode_table` has made. Ignores further fields of later versions. Raises ValueError."""
     if len(items) > TABLE_ENTRIES_MAX:
         raise ValueError(f"gossip table of {len(items)} entries, at most {TABLE_ENTRIES_MAX} are allowed")
     table = []
@@ -65,42 +66,42 @@ def decode_table(items: Sequence[bytes]) -> list[TableEntry]:
 
 
 class Ring:
-    """Who watches whom: everybody everybody up to `small_max` members, else each the `width` that follow it."""
+    """Which node watches which: up to `small_max` members each one all others, else each one the next `width`."""
 
     def __init__(self, ids: Sequence[str], small_max: int, width: int) -> None:
         self.size = len(ids)
         self.is_wide = self.size > small_max
         self._width = width
         self._nodes = sorted(ids)
-        self._places = {node: place for place, node in enumerate(self._nodes)}
+        self._index_of = {node: index for index, node in enumerate(self._nodes)}
 
     def after(self, node: str) -> list[str]:
-        """All members but that one, in the order in which they follow it."""
-        place = self._places[node]
-        return self._nodes[place + 1 :] + self._nodes[:place]
+        """Returns all other members, in the order in which they follow `node` on the ring."""
+        index = self._index_of[node]
+        return self._nodes[index + 1 :] + self._nodes[:index]
 
     def watches(self, watcher: str, node: str) -> bool:
-        """Whether `watcher` is to find out by itself how `node` is doing."""
+        """Whether `watcher` watches `node`."""
         if not self.is_wide:
             return True
-        places = self._places
-        if watcher not in places or node not in places:
+        index_of = self._index_of
+        if watcher not in index_of or node not in index_of:
             return False
-        return 0 < (places[node] - places[watcher]) % self.size <= self._width
+        return 0 < (index_of[node] - index_of[watcher]) % self.size <= self._width
 
 
 class Rumours:
-    """Nodes of which there is news that not everybody may have heard yet."""
+    """The nodes with news that some members may not have heard yet."""
 
     def __init__(self) -> None:
-        self._tells: dict[str, int] = {}  # node -> how often its news is still to be told
+        self._tells: dict[str, int] = {}  # node -> how many more times its news is to be told
 
-    def begin(self, node: str, size: int) -> None:
-        """There is news of `node`, in a cluster of that size."""
+    def add(self, node: str, size: int) -> None:
+        """Adds news of `node`, in a cluster of `size` members."""
         self._tells[node] = TELLS_PER_DOUBLING * size.bit_length()
 
-    def take(self, limit: int) -> list[str]:
-        """The `limit` least told, at most; they count as told once more."""
+    def next_to_tell(self, limit: int) -> list[str]:
+        """Returns up to `limit` nodes whose news was told least often, and counts them as told once more."""
         tells = self._tells
         chosen = list(tells) if len(tells) <= limit else heapq.nlargest(limit, tells, key=tells.__getitem__)
         for node in chosen:

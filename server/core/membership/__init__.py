@@ -1,14 +1,17 @@
-"""Membership: how nodes come, fetch what they are to own, let go what others own, and leave.
+"""Membership: how nodes join, fetch what they are to own, delete what others own, and leave.
 
-membership.py     the layout that rules here: how it is met, stored, spread, and left behind
-views.py          which layout each peer has, and when to send it ours
-addresses.py      where this node is and where the others are, when those that the layout has lead nowhere
-copies.py         two processes with one node's id: a directory was copied
-lives.py          how far each node had got: a directory was set back to an older copy
-rebuild.py        a store with a block that cannot be read is set aside, and the others fill an empty one
-staging.py        what operators have staged for the next layout
-steward.py        takes a change through its phases
-transfers.py      a new owner fetches its data
-cleanup.py       what is kept elsewhere is let go here
-shutdown.py       a node that stops or leaves ends first what it has begun
+membership.py       the layout that rules here: how this node gets it, stores it, publishes it and gives it up
+views.py            which layout each peer has, and when this node sends it ours
+addresses.py        the addresses of this node and of the others, for when those in the layout lead nowhere
+copies.py           two processes with one node id, because a data directory was copied
+lives.py            how far each store had got, so that a directory that was set back to an older copy is detected
+rebuild.py          replaces a store that has an unreadable block by an empty one, which the other owners fill
+staging.py          the changes that operators have staged for the next layout
+steward.py          coordinates a change of the layout: moves it from phase to phase
+transfers.py        a new owner fetches its partitions
+filling.py          a node that lost its disk fetches its partitions again
+partition_fetch.py  what transfers.py and filling.py have in common
+pace.py             how fast such a fetch goes, and when it will end
+cleanup.py          deletes records that other nodes own, after those confirmed them
+shutdown.py         a node that stops or leaves first finishes the requests that are in flight
 """

@@ -1,17 +1,17 @@
-"""Where members are: this node says where it is, and takes up where others say they are.
+"""Addresses: this node tells where it is, and learns the addresses that others tell.
 
-Theory. A node's own word on its address is right, and the layout spreads it: a process that starts at another address
-than the layout has, or finds later that the layout has another one, makes the change (succession.py: `move`). Whoever it
-reaches, or who reaches it, has the new layout from then on, and so has everybody in turn.
+The idea. A node knows its own address best, and the layout spreads it. If a process starts at another address than the
+layout has, or later finds another one in the layout, it makes the change (succession.py: `move`). Every node that has a
+link with it then gets the new layout, and passes it on.
 
-That does not help when all nodes have moved at once, for then nobody reaches anybody. So a node that misses members asks
-at further addresses, its seeds, who is there (`DYN.CLUSTER MYSELF`), and takes up the address that a member tells of
-itself. One seed that can be reached is enough, from either side: the link that follows brings both layouts together.
-Who answers is known by its id and its cluster, never by its address, for addresses change hands. An operator names seeds
-to a running node by `DYN.CLUSTER READDRESS`.
+That does not help if all nodes have moved at once, because then no node reaches another. So a node that misses members
+asks at further addresses, its seeds, who is there (`DYN.CLUSTER MYSELF`), and adopts the address that a member tells of
+itself. One seed that can be reached, from either side, is enough: the link that follows brings the two layouts together.
+A node that answers is recognised by its id and cluster, never by its address, because addresses are reused. An operator
+names seeds to a running node by `DYN.CLUSTER READDRESS`.
 
-`troubles` says why a member cannot be reached: operators do one thing about a process that has stopped, another about
-an address that leads nowhere.
+`troubles` says why a member cannot be reached. Operators treat a process that has stopped differently from an address that
+leads nowhere.
 """
 
 from __future__ import annotations
@@ -30,24 +30,26 @@ from server.core.ring.layout_faults import is_address
 from server.core.ring.succession import ChangeError, move, moved_ms, readdress
 
 # Why a member cannot be reached.
-STOPPED = "stopped"  # its machine answers, and no process listens there
+STOPPED = "stopped"  # its machine answers, but no process listens there
 UNREACHABLE = "unreachable"  # nothing answers
 UNRESOLVED = "unresolved"  # the host name leads to no address
-SILENT = "silent"  # a connection is taken, and nobody speaks
-ELSEWHERE = "elsewhere"  # another node answers, or nobody knows its address
-REFUSED = "refused"  # it does not take our connection, and says why
+SILENT = "silent"  # a connection is accepted, but nothing is sent
+ELSEWHERE = "elsewhere"  # another node answers, or the address is unknown
+REFUSED = "refused"  # it refuses our connection, and says why
 
 _AGAIN_MS = 1000
 _AGAIN_MS_MAX = 60_000
 
-_FOR, _AT = b"FOR", b"AT"  # in an introduction, before whom it looks for and where its sender is
+_FOR, _AT = b"FOR", b"AT"  # in an introduction: precede the id of the node that is wanted, and the sender's address
 
 Report = Callable[[list[dict[str, str]]], None]
 
 
 def looked_for(words: Sequence[bytes]) -> tuple[str, str]:
-    """Of the words behind the incarnation in an introduction: the id of the node that it is for, and the address of its
-    sender; empty where an earlier version does not say."""
+    """The id of the node that an introduction is for, and the address of its sender; empty from earlier versions.
+
+    `words` are those behind the incarnation.
+    """
     told = {word: following for word, following in itertools.pairwise(words) if word in (_FOR, _AT)}
     return told.get(_FOR, b"").decode("utf-8", "replace"), told.get(_AT, b"").decode("utf-8", "replace")
 
@@ -57,25 +59,30 @@ def _is_usable(address: str) -> bool:
 
 
 class Addresses:
-    """The addresses of this node and of its peers. `searches` are addresses at which operators want us to ask who is there,
-    and where to report what came of it: the shell takes them at the end of the turn."""
+    """Corrects the addresses of this node and of its peers in the layout.
+
+    `searches` holds addresses at which an operator wants this node to ask who is there, each with a function to report the
+    outcomes to. The shell removes and runs them at the end of the turn.
+    """
 
     def __init__(self, state: State, membership: Membership, copies: Copies, lives: Lives) -> None:
         self._state = state
         self._lives = lives
         self._membership = membership
         self._copies = copies
-        self._judged: Layout | None = None  # the layout of which we know whether it has our address
+        self._judged: Layout | None = None  # the layout in which our address was checked last
         self._again_ms = 0
         self._pause_ms = _AGAIN_MS
-        self.troubles: dict[
-            str, tuple[str, str]
-        ] = {}  # of a peer that cannot be reached: one of the words above, details
+        # By peer that cannot be reached: one of the words above, and details.
+        self.troubles: dict[str, tuple[str, str]] = {}
         self.searches: list[tuple[list[str], Report]] = []
-        self._former = ""  # where the layout had this node at the start: somebody who has moved, too, may be there now
+        self._former = ""  # our address in the layout at the start: another node that has moved, too, may be there now
 
     def begin(self) -> None:
-        """At the start of the process: a node that has moved says where it is. Who was there before is there no more."""
+        """At the start of the process: if this node has moved, puts its address into the layout.
+
+        A member that has this address in the layout is there no more.
+        """
         layout = self._state.layout
         if layout is not None and self._is_listed_elsewhere(layout):
             self._former = next(member.address for member in layout.members if member.id == self._state.id)
@@ -83,8 +90,10 @@ class Addresses:
             self._correct(layout, holders)
 
     def tick(self) -> None:
-        """A layout that has another address for us was made by somebody who did not know better: it is put right. Where a
-        second member says that it has our address, an operator has to look at that; we do not contend for it."""
+        """Corrects a layout that has another address for this node, ever more rarely.
+
+        If another member claims our address, an operator has to decide: this node does not contend for it.
+        """
         self._copies.tick()
         layout, now_ms = self._state.layout, self._state.now_ms
         if layout is None or layout is self._judged or now_ms < self._again_ms:
@@ -93,7 +102,8 @@ class Addresses:
         here = self._state.member.address
         if self._is_listed_elsewhere(layout) and all(member.address != here for member in layout.members):
             self._again_ms = now_ms + self._pause_ms
-            self._pause_ms = min(2 * self._pause_ms, _AGAIN_MS_MAX)  # two of us must not wear out the others
+            # The pause grows, so that two processes with one id do not load the other nodes.
+            self._pause_ms = min(2 * self._pause_ms, _AGAIN_MS_MAX)
             self._correct(layout, [])
 
     def _is_listed_elsewhere(self, layout: Layout) -> bool:
@@ -112,7 +122,7 @@ class Addresses:
 
     @property
     def moved_ms(self) -> int:
-        """When this node came to where it is, as its change of address says it."""
+        """When this node came to its address, in ms since 1970, by the layout's log; else its incarnation."""
         layout = self._state.layout
         return (moved_ms(layout, self._state.id) if layout is not None else 0) or self._state.incarnation
 
@@ -128,31 +138,32 @@ class Addresses:
         return searches
 
     def missing(self) -> list[str]:
-        """The members that we have no connection to."""
+        """The ids of the members that this node has no link to."""
         layout, state = self._state.layout, self._state
         members = layout.members if layout is not None else ()
         return [member.id for member in members if member.id != state.id and member.id not in state.links]
 
     def greeting(self, peer: str) -> tuple[bytes | str, ...]:
-        """What stands behind the introduction to `peer`: whom it is for, where we are, and the lives of our store. Earlier
-        versions ignore it."""
+        """The words behind the introduction to `peer`: its id, our address, and the lives of our store.
+
+        Earlier versions ignore them.
+        """
         if self._state.layout is None:
             return ()
         return (_FOR, peer, _AT, self._state.member.address, *self._lives.introduction())
 
     def mistaken(self, wanted: str) -> str:
-        """The error for a node that looks for another one here; empty if it has found whom it wants, or does not say."""
+        """The error text for a node that wants another node here; empty if it wants this one or does not say."""
         me = self._state.member
         return f"OTHER node {me.name} answers there" if wanted not in ("", me.id) else ""
 
     def heard_refusal(self, peer: str, text: str, now_ms: int) -> bool:
-        """Who answers at the address of `peer` does not take our connection, with this error text. False if the log should
-        say so."""
+        """Handles the error text with which the node at the address of `peer` refuses our link. False: log it."""
         self._state.at(now_ms)
         text = text.removeprefix("-")
         code, _, rest = text.partition(" ")
         if code == "WAIT":
-            return True  # it first looks whether our former process is alive
+            return True  # it first checks whether our former process is alive
         if code == "COPY":
             self._copies.refusal_of_us = text
         if code == SETBACK:
@@ -165,40 +176,47 @@ class Addresses:
         return self._membership.heard_refusal(text)
 
     def arrived(self, peer: str, incarnation: int, address: str) -> None:
-        """A process of `peer` has connected to us and says where it is. Its layout may be older than ours, and have nothing
-        to say on that; we could not answer it then."""
+        """A process of `peer` has opened a link to us and told its address. The layout is corrected if it has another one.
+
+        Without that we could not open a link back, if the peer's layout does not have the change either.
+        """
         layout = self._state.layout
         member = next((member for member in layout.members if member.id == peer), None) if layout is not None else None
         if layout is not None and member is not None and member.address != address and _is_usable(address):
-            self._take_up(layout, member, address, incarnation)
+            self._adopt_address(layout, member, address, incarnation)
 
     def trouble(self, peer: str, kind: str, text: str) -> None:
-        """No connection to `peer` could be made."""
+        """Notes why no link to `peer` could be opened."""
         self.troubles[peer] = (kind, text)
 
     def trouble_with(self, peer: str) -> tuple[str, str]:
-        """Why a member that is not up cannot be reached. One that has a connection and says nothing stands still."""
+        """Why a member that is not up cannot be reached. One that has a link to us and sends nothing is SILENT."""
         if peer in self._state.links:
             return SILENT, "it is connected and does not answer"
         return self.troubles.get(peer, ("", ""))
 
     def places(self) -> list[str]:
-        """Where a member that is missing may be, beside the seeds: where others were. Addresses change hands."""
+        """Addresses where a missing member may be, beside the seeds: those of missing members, and our former one."""
         layout, missing = self._state.layout, self.missing()
         members = layout.members if layout is not None else ()
         listed = [member.address for member in members if member.id in missing and not is_unknown(member.address)]
         return [*listed, self._former] if self._former and missing else listed
 
     def is_ahead(self, told: Mapping[str, Any]) -> bool:
-        """Whether a node that tells this of itself goes by a later layout than we, with members that we do not know: then
-        it has to hear where we are, and tells us of them."""
+        """Whether a node that tells this of itself has a later layout than ours: it may have members that we do not know.
+
+        Then it has to learn our address, so that it opens a link and sends its layout.
+        """
         layout, epoch = self._state.layout, told.get("epoch")
         same = layout is not None and told.get("cluster") == layout.cluster
         return same and layout is not None and isinstance(epoch, int) and epoch > layout.epoch
 
     def found(self, asked: str, told: Mapping[str, Any]) -> dict[str, str]:
-        """The node that answered at the address `asked` says this of itself (`DYN.CLUSTER MYSELF`). A member that cannot be
-        reached is looked for at the address that it tells. Answers who it is, and what is wrong with that."""
+        """Handles what the node at the address `asked` says of itself (`DYN.CLUSTER MYSELF`).
+
+        If it is a member without a link to us, its address goes into the layout. Answers {"asked", "node" (its id),
+        "address", "error"}; the error is empty for this node itself and for members.
+        """
         state, layout = self._state, self._state.layout
         node, name, address, cluster = (str(told.get(field, "")) for field in ("id", "name", "address", "cluster"))
         address = asked if is_address(address) and is_wildcard(address) else address  # an earlier version may say that
@@ -215,17 +233,17 @@ class Addresses:
         if member is None:
             return outcome | {"error": f"node {name} is no member at epoch {layout.epoch}"}
         if member.address != address and _is_usable(address):
-            self._take_up(layout, member, address, told.get("moved_ms"))
+            self._adopt_address(layout, member, address, told.get("moved_ms"))
         return outcome
 
-    def _take_up(self, layout: Layout, member: Member, address: str, told_ms: object) -> None:
-        """A member says that it is at `address`. That does not count while it is where the layout has it."""
+    def _adopt_address(self, layout: Layout, member: Member, address: str, told_ms: object) -> None:
+        """Puts the address that a member tells of itself into the layout, unless we have a link to it already."""
         if member.id in self._state.links:
             return
         at_ms = told_ms if isinstance(told_ms, int) else self._state.time_ms
         held = [other.id for other in layout.members if other.address == address]
         if any(other in self._state.links or other == self._state.id for other in held):
-            return  # that one is there, and two cannot be
+            return  # another live node has that address
         last_ms = max([moved_ms(layout, node) for node in [member.id, *held]])
         try:
             self._membership.make(readdress(layout, move(member.id, address, max(at_ms, last_ms))))

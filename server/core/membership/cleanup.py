@@ -1,14 +1,19 @@
-"""Cleanup: a node lets go what it does not keep, each record only after all its present keepers have confirmed it (P8).
+"""Cleanup: a node deletes records that it does not own, each one only after all present owners have confirmed it (P8).
 
-Theory. A record may lie where nobody looks for it: this node was an owner before the layout changed, or it has crashed
-while it stood in for one. It may be the only copy of something. So each goes through the same three steps: the keepers say
-whether they hold exactly this record (HOLDS, one byte a key); to those that do not it is brought (ABSORB), and their answer
-leaves after their commit; when all have confirmed it in one way or the other, and what lies here is that very record
-still, it is removed. A keeper that cannot be reached, or takes nothing, makes it wait.
+The problem. A node may store records of partitions that it does not own: it was an owner before the layout changed, or it
+crashed while it held the record as a hint. Such a record may be the only copy.
 
-Keys that a hint is about stay until it is paid. So do keys with writes in flight.
+The idea. Each record goes through three steps:
 
-A round goes over the partitions that are not kept here and hold something, which the key counts of the trees tell at once.
+ 1. The owners say whether they hold exactly this record (HOLDS, one byte a key).
+ 2. An owner that does not is sent the record (ABSORB). Its answer leaves after its commit.
+ 3. Once all owners have confirmed the record by either step, and this node still stores exactly that record, it deletes it.
+
+If an owner cannot be reached or does not store the record, the record stays and is tried again. Keys with an open hint stay
+until the hint is confirmed. Keys with writes in flight stay, too.
+
+A round visits the partitions that this node does not own and that hold keys. The key counts of the hash trees name them
+without a scan.
 """
 
 from __future__ import annotations
@@ -26,13 +31,15 @@ from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
 
-LOOK_MS = 250
+POLL_MS = 250
 RETRY_MS = 1000
 
 
 class Cleanup:
-    """Lets go what lies here and is kept elsewhere. `in_flight` tells which of some keys have unconfirmed writes,
-    `scrub` verifies the records of some slots."""
+    """Deletes records of partitions that this node does not own, once every owner has confirmed that it holds them.
+
+    `in_flight` says which of some keys have unconfirmed writes. `scrub` verifies the records from one slot to another.
+    """
 
     def __init__(
         self,
@@ -50,14 +57,14 @@ class Cleanup:
         background.run_forever("cleanup", self._steps)
 
     def remaining(self) -> int:
-        """How many keys lie here that are not kept here."""
+        """How many keys this node stores and does not own."""
         layout, trees = self._state.layout, self._state.records.trees
         if layout is None:
             return 0
         return sum(trees.keys_in(trees.span_of(layout.partitions, partition)) for partition in self._foreign(layout))
 
     def holds(self, asked: Sums) -> list[bytes]:
-        """HOLDS: a byte for each key, 1 if it is kept here and exactly that record is held."""
+        """Answers HOLDS: a byte for each key, 1 if this node owns it and stores exactly that record."""
         layout = self._state.layout
         if layout is None or asked.epoch != layout.epoch:
             return []
@@ -74,7 +81,6 @@ class Cleanup:
         return [p for p in range(layout.partitions) if self._state.id not in layout.keepers(p)]
 
     def _steps(self) -> Steps:
-        """Runs for ever."""
         yield self._background.pause(0)
         while True:
             layout = self._state.layout
@@ -83,7 +89,7 @@ class Cleanup:
                 yield from self._round(layout)
                 if self._state.cleanup_due:
                     yield self._background.pause(RETRY_MS)
-            yield self._background.pause(LOOK_MS)
+            yield self._background.pause(POLL_MS)
 
     def _round(self, layout: Layout) -> Generator[Step, Any, None]:
         trees = self._state.records.trees
@@ -97,7 +103,7 @@ class Cleanup:
                     return
 
     def _page(self, layout: Layout, partition: int, ranges: list[Range]) -> Generator[Step, Any, list[Range]]:
-        """Lets go what can be of the next few records of a partition; answers what is left to look at."""
+        """Deletes what is confirmed of the next few records of a partition; answers the ranges that are left."""
         keepers = layout.keepers(partition)
         if not all(self._state.is_usable(keeper) for keeper in keepers):
             self._state.cleanup_due = True
@@ -106,7 +112,7 @@ class Cleanup:
         if self._state.layout is not layout:
             return []
         page = read_page(self._state.records, ranges)
-        if page.gap_end:  # the engine cannot read there: what others know of it is mended, and we come again
+        if page.gap_end:  # the engine cannot read there: the scrub mends what others have, and a later round repeats
             self._state.cleanup_due = True
             first_slot, last_slot = layout.slot_range(partition)
             yield from self._scrub(first_slot, last_slot + 1)
@@ -115,13 +121,13 @@ class Cleanup:
         batch = self._batch(keys)
         confirmed = (yield from self._confirm(layout, keepers, batch)) if batch else batch
         for key, record in confirmed.items():
-            self._let_go(layout, key, record)
+            self._delete(layout, key, record)
         if len(confirmed) < len(keys):
             self._state.cleanup_due = True
         return rest_of(ranges, page.cut)
 
     def _batch(self, keys: list[bytes]) -> dict[bytes, bytes]:
-        """The records of those keys that nothing else is about at present."""
+        """The records of those keys that can be read and have no hint and no write in flight."""
         state = self._state
         busy = self._in_flight(keys)
         batch = {}
@@ -137,7 +143,7 @@ class Cleanup:
     def _confirm(
         self, layout: Layout, keepers: Sequence[str], batch: dict[bytes, bytes]
     ) -> Generator[Step, Any, dict[bytes, bytes]]:
-        """Those of the records that all keepers have confirmed."""
+        """The records of `batch` that all owners have confirmed."""
         words = [word for key, record in batch.items() for word in (key, record[:8])]
         answers: Answers = yield self._questions.ask(keepers, b"HOLDS", layout.epoch, *words)
         confirmed = dict(batch)
@@ -146,16 +152,16 @@ class Cleanup:
             if not answer or len(answer[0]) != len(batch):
                 return {}
             lacking = {key: batch[key] for key, held in zip(batch, answer[0], strict=True) if not held}
-            brought = (yield from self._bring(layout, keeper, lacking)) if lacking else lacking
+            stored = (yield from self._send_missing(layout, keeper, lacking)) if lacking else lacking
             for key in lacking:
-                if key not in brought:
+                if key not in stored:
                     confirmed.pop(key, None)
         return confirmed
 
-    def _bring(
+    def _send_missing(
         self, layout: Layout, keeper: str, lacking: dict[bytes, bytes]
     ) -> Generator[Step, Any, dict[bytes, bytes]]:
-        """Brings a keeper records that it lacks, as they are here now; answers those that it has taken."""
+        """Sends an owner records that it lacks, if they are unchanged here; answers those that it has stored."""
         if self._state.layout is not layout:
             return {}
         present = self._batch(list(lacking))
@@ -170,8 +176,8 @@ class Cleanup:
         answers = yield self._questions.ask([keeper], b"ABSORB", *[word for pair in sent.items() for word in pair])
         return sent if answers.get(keeper) else {}
 
-    def _let_go(self, layout: Layout, key: bytes, record: bytes) -> None:
-        """All keepers have confirmed that they hold this record, or more."""
+    def _delete(self, layout: Layout, key: bytes, record: bytes) -> None:
+        """Deletes a confirmed record, if it is still the one that is stored and neither the layout nor its use changed."""
         state = self._state
         if state.layout is layout and self._batch([key]).get(key) == record and not state.owns(key):
             state.forget_guest(key, record)

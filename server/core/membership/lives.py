@@ -1,32 +1,37 @@
-"""Lives: how far each node had got, so that a directory that was set back to an older copy is found out (P2, P7).
+"""Lives: how far the store of each node had got, so that a directory set back to an older copy is detected (P2, P7).
 
-Theory. A node whose directory is replaced by a copy of yesterday holds records that the cluster has since deleted, and
-agreed to forget. As one of the owners it would bring all of them back. It cannot know that by itself; the others can.
+The problem. If the directory of a node is replaced by a copy of yesterday, its store has records that the cluster has
+since deleted, and whose tombstones it has since collected. As one of their owners the node would bring all of them back.
+The node cannot know that by itself. The other members can.
 
-- A *life* is one process on a store, named by its incarnation. Its store remembers the lives that have written there, and
-  for each the turn that it had come to, its *mark*: written with a turn's batch, at most once a second, if records changed.
-- A mark counts once that turn is synced. Then the node tells it to the other members, who remember the last one. So no
-  crash and no loss of power can take a node back behind a mark that anybody knows: only an older copy can.
-- Who connects tells the lives that its store remembers. A member that knows a later mark refuses it:
+The idea.
+- A *life* is one process on a store. Its name is the incarnation of that process. The store remembers the lives that have
+  written to it, and for each life its *mark*: the number of a turn that it had reached. The mark is written with the batch
+  of a turn, at most once a second, and only if records changed.
+- A mark counts once its turn is synced. Then the node tells it to the other members, which remember the last mark. So
+  neither a crash nor a loss of power can set a node back behind a mark that a member knows. Only an older copy can.
+- A node that opens a link tells the lives that its store remembers. A member that knows a later mark refuses the link:
 
-    the store's lives                                          verdict
-    no mark of that node is known here                         taken
-    have the life of the known mark, as far or further         taken
-    are all unknown here: another store, a wiped one           taken; the mark is void
-    are as many as a store remembers, all of them later        taken: it may have forgotten that one
-    else                                                       refused: it has gone back
+    the lives of the store                                     the link
+    the member knows no mark of that node                      accepted
+    include the life of the known mark, as far or further      accepted
+    are all unknown to the member: another store, a wiped one  accepted; the mark is void
+    are as many as a store remembers, all later than the mark  accepted: the store may have forgotten that life
+    else                                                       refused: the store was set back
 
-A copy that ran for a while by itself has lives of its own by then, and still lacks the one that is known. A node that is
-refused, and finds that its store lacks that mark indeed, serves no clients. If all other members are up and see nothing
-wrong with each other for `HOLD_MS`, it is treated as one whose disk was wiped: the process sets the store aside and begins
-an empty one, under a new actor, which the others fill. While another member is missing it waits, for it may be one of the
-last two that hold some record.
+A copy that has run by itself for a while has lives of its own, and still lacks the life of the known mark.
 
-If several members have gone back, or who would refuse one has gone back itself, the cluster was restored from copies that
-are not of one moment: once they have been told, all are taken as they are, for records that come back are the smaller harm.
+A node that is refused, and finds that its store does lack the mark, serves no clients. If all other members are up and
+accept each other for `HOLD_MS`, the node is treated as one whose disk was wiped: the process sets the store aside and
+begins an empty one under a new actor, and the other owners fill it. While another member is missing the node waits,
+because its store may be one of the last two that hold some record.
 
-What is changed in the second before a copy is put in place may not be noticed; no deletion can have been forgotten by then
-(collection.py waits for longer).
+If several members were set back, or the member that would refuse was set back itself, the cluster was restored from
+copies of different moments. Once these nodes have been told, all are accepted as they are: deleted records that return
+are the smaller harm.
+
+A change in the second before a copy is put in place may go undetected. No tombstone can have been collected by then, as
+collection.py waits longer than that.
 """
 
 from __future__ import annotations
@@ -38,31 +43,32 @@ from server.core.base.errors import has_gone_back
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import SET_BACK, State
 
-MARK_MS = 1000  # a mark is written at most once in so long
-SAVE_MS = 5000  # those of the other members are
-LIVES_MAX = 32  # that a store remembers
-KNOWN_MAX = 64  # lives of a peer that are remembered here
+MARK_MS = 1000  # from one mark of this store to the next
+SAVE_MS = 5000  # from one write of the marks of other members to the next
+LIVES_MAX = 32  # lives that a store remembers of itself
+KNOWN_MAX = 64  # lives that a node remembers of each peer
 PENDING_MAX = 8  # marks that are not known to be synced
 TELL_MAX = 32  # peers that are told a mark in one tick
-HOLD_MS = 6000  # nobody else may be missing for so long before a store is set aside: a failure is noticed by then
-SEEN_MS = 10_000  # for so long a refused peer counts as refused after it was last seen
-SHOWN_MS = 86_400_000  # for so long the status tells that a store was set aside
+HOLD_MS = 6000  # all others are up for so long before a store is set aside: a failure is detected by then
+SEEN_MS = 10_000  # a refused peer counts as refused for so long after it was last seen
+SHOWN_MS = 86_400_000  # the status tells for so long that a store was set aside
 SETBACK = "SETBACK"
 LIVES = b"LIVES"  # precedes the lives in an introduction
 _LIVES, _PEERS, _ASIDE = b"lives", b"peers_lives", b"set_aside"
-_BEFORE = (0, 0)  # stands for all lives of a store that was written before lives were
+_BEFORE = (0, 0)  # stands for all lives of a store that earlier versions wrote: they noted none
 
 Life = tuple[int, int]  # incarnation, turn
 
 
 class _Known:
-    """What is remembered of a peer: its last mark, and all lives that were heard of."""
+    """What this node remembers of a peer: its last mark, and the lives of its stores."""
 
     def __init__(self) -> None:
         self.mark: Life | None = None
         self.lives: dict[int, None] = {}
 
-    def note(self, lives: Sequence[int]) -> None:
+    def add_lives(self, lives: Sequence[int]) -> None:
+        """Remembers these lives as the latest, and forgets the oldest beyond `KNOWN_MAX`."""
         for life in lives:
             self.lives.pop(life, None)
             self.lives[life] = None
@@ -70,14 +76,14 @@ class _Known:
             del self.lives[life]
 
     def covers(self, told: dict[int, int]) -> bool:
-        """Whether a store with these lives has not gone back; see the table in the module's theory."""
+        """Whether a store with these lives (life -> turn) was not set back: see the table at the top of the module."""
         if self.mark is None or told.get(self.mark[0], -1) >= self.mark[1]:
             return True
         return len(told) >= LIVES_MAX and min(told) > self.mark[0]
 
 
 class Lives:
-    """The lives of this node's store, and how far the other members had got."""
+    """Writes and tells the marks of this node's store, and judges the stores of other members."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -88,29 +94,29 @@ class Lives:
             self._past = [_BEFORE]
         self._life = max([state.incarnation, *[life + 1 for life, _ in self._past if life >= state.incarnation]])
         self._pending: list[int] = []  # turns whose marks are not known to be synced
-        self._durable = 0  # the turn of the last mark of this life that is
-        self._changes = 0
+        self._durable = 0  # the turn of the last mark of this life that is synced
+        self._changes = 0  # `records.record_batches` at the last mark
         self._marked_ms = -MARK_MS
-        self._untold: list[str] = []
+        self._untold: list[str] = []  # members that have not been told the durable mark yet
         self._peers = _decode_peers(records.document(_PEERS))
-        self._is_news = False
+        self._has_unsaved_peers = False
         self._saved_ms = 0
-        self._refused_ms: dict[str, int] = {}  # peers that have gone back, and when they were last seen
-        self.accepted: dict[str, None] = {}  # peers that had gone back and were taken all the same
-        self.refusers: dict[str, str] = {}  # members that refuse us, for we have gone back, and what they say
-        self._alone_ms = 0  # since when all refusals have said that nobody else is missing
-        self._has_gone_back = False  # and so has what is remembered here of others
+        self._refused_ms: dict[str, int] = {}  # by peer whose store was set back: when it was last seen
+        self.accepted: dict[str, None] = {}  # peers whose store was set back and that were accepted all the same
+        self.refusers: dict[str, str] = {}  # by member that refuses us because our store was set back: its error text
+        self._alone_ms = 0  # since when all refusals have said that no other member is missing
+        self._has_gone_back = False  # this store was set back, and with it what it remembers of other members
         self._aside = _decode_aside(records.document(_ASIDE))
 
     # --- our own lives
 
     def introduction(self) -> tuple[bytes, ...]:
-        """What this node says of its lives when it connects; older nodes pass it over."""
+        """The lives of this store for the introduction on a link; earlier versions ignore them."""
         lives = [*self._past, (self._life, self._durable)] if self._durable else self._past
         return (LIVES, b",".join(b"%d:%d" % life for life in lives[-LIVES_MAX:]))
 
     def tick(self, now_ms: int) -> None:
-        """Writes and tells marks when it is time."""
+        """Writes marks and tells them when they are due, and stops to serve clients while members refuse this store."""
         state = self._state
         synced = [turn for turn in self._pending if turn <= state.synced_turn]
         if synced:
@@ -123,7 +129,7 @@ class Lives:
         if state.room != FOR_NOTHING:
             if now_ms - self._marked_ms >= MARK_MS and state.records.record_batches != self._changes:
                 self._mark(now_ms)
-            if self._is_news and now_ms - self._saved_ms >= SAVE_MS:
+            if self._has_unsaved_peers and now_ms - self._saved_ms >= SAVE_MS:
                 self._save_peers(now_ms)
         closes = bool(self.refusers) and not self._state.rebuild_reason
         if closes and not self._is_closed:
@@ -145,13 +151,15 @@ class Lives:
             self._state.send(peer, self._state.message(b"MARK", self._durable, self._life))
 
     def connected(self, peer: str) -> None:
-        """A member has taken our link: it learns how far we are."""
+        """A member has accepted our link: tells it our last durable mark."""
         self.refusers.pop(peer, None)
         self._tell(peer)
 
     def heard_refusal(self, peer: str, text: str) -> None:
-        """`peer` says that this store has gone back: SETBACK life turn others …, where `others` counts the members that it
-        cannot vouch for. That is so if we lack that mark."""
+        """Handles the error text with which `peer` says that this store was set back, if the store does lack that mark.
+
+        The text is SETBACK life turn others …; `others` counts the other members that `peer` cannot reach.
+        """
         words = text.split()[1:4]
         if len(words) < 3 or not all(word.isascii() and word.isdigit() and len(word) < 20 for word in words):
             return
@@ -167,27 +175,27 @@ class Lives:
             self._state.rebuild_reason = SET_BACK
 
     def set_aside(self, name: str) -> None:
-        """This store is new, for the one before had gone back, and lies under that name now."""
+        """Notes that this store is new: the one before was set aside, and lies in a directory of that name."""
         self._aside = (name, self._state.wall_ms)
         self._state.records.put_document(_ASIDE, json.dumps(self._aside).encode())
 
     def aside(self) -> str:
-        """The name of the store that was set aside lately; empty if none was."""
+        """The name of the store that was set aside within `SHOWN_MS`; empty if none was."""
         name, since_ms = self._aside
         return name if self._state.wall_ms - since_ms < SHOWN_MS else ""
 
     # --- other members
 
     def heard_mark(self, peer: str, life: int, turn: int) -> None:
-        """What `peer` did up to that turn of that life is on its disk."""
+        """Handles MARK: `peer` has synced everything up to that turn of that life."""
         known = self._peers.setdefault(peer, _Known())
         known.mark = (life, turn)
-        known.note([life])
-        self._is_news = True
+        known.add_lives([life])
+        self._has_unsaved_peers = True
 
     def refusal(self, peer: str, words: Sequence[bytes]) -> str:
-        """Why a member that introduces itself with these words is not listened to; empty if it is."""
-        told = _told_in(words)
+        """The error text for a member that introduces itself with these words; empty if its link is accepted."""
+        told = _lives_in(words)
         if told is None or peer not in self._state.members:
             return ""
         known = self._peers.setdefault(peer, _Known())
@@ -195,7 +203,7 @@ class Lives:
             if any(life in known.lives for life in told):
                 return self._refuse(peer, known, told)
             known.mark = None
-        known.note(list(told))
+        known.add_lives(list(told))
         self._refused_ms.pop(peer, None)
         return ""
 
@@ -209,9 +217,9 @@ class Lives:
             for node in refused:
                 self.accepted[node] = None
                 self._peers[node] = _Known()
-            known.note(list(told))
+            known.add_lives(list(told))
             self._refused_ms.clear()
-            self._is_news = True
+            self._has_unsaved_peers = True
             return ""
         others = [member.id for member in state.layout.members if member.id not in (peer, state.id)]
         missing = sum(not state.is_usable(node) for node in others)
@@ -222,7 +230,7 @@ class Lives:
         )
 
     def refused(self) -> list[str]:
-        """The members that have gone back, and were refused lately."""
+        """The members whose store was set back and that were refused within `SEEN_MS`."""
         return [node for node, seen_ms in self._refused_ms.items() if self._state.now_ms - seen_ms < SEEN_MS]
 
     def _save_peers(self, now_ms: int) -> None:
@@ -230,12 +238,12 @@ class Lives:
         self._peers = {peer: known for peer, known in self._peers.items() if peer in members}
         document = {peer: [known.mark, list(known.lives)] for peer, known in self._peers.items()}
         self._state.records.put_document(_PEERS, json.dumps(document, separators=(",", ":")).encode())
-        self._is_news = False
+        self._has_unsaved_peers = False
         self._saved_ms = now_ms
 
 
-def _told_in(words: Sequence[bytes]) -> dict[int, int] | None:
-    """The lives in an introduction, incarnation -> turn; None if it tells none, as those of older nodes do."""
+def _lives_in(words: Sequence[bytes]) -> dict[int, int] | None:
+    """The lives in an introduction, life -> turn; None from nodes of earlier versions, which tell none."""
     if LIVES not in words[:-1]:
         return None
     told: dict[int, int] = {}
@@ -247,7 +255,7 @@ def _told_in(words: Sequence[bytes]) -> dict[int, int] | None:
 
 
 def _decode_lives(document: bytes | None) -> list[Life]:
-    """The lives that the store remembers; those of a document that makes no sense are one, of which nobody knows."""
+    """The lives that the store remembers. A damaged document counts as one life that no member knows."""
     try:
         return [(int(life), int(turn)) for life, turn in json.loads(document or b"[]")]
     except (ValueError, TypeError):
@@ -255,13 +263,13 @@ def _decode_lives(document: bytes | None) -> list[Life]:
 
 
 def _decode_peers(document: bytes | None) -> dict[str, _Known]:
-    """What is remembered of the other members; nothing if the document makes no sense."""
+    """What the store remembers of the other members; nothing if the document is damaged."""
     peers: dict[str, _Known] = {}
     try:
         for peer, (mark, lives) in json.loads(document or b"{}").items():
             known = peers[peer] = _Known()
             known.mark = (int(mark[0]), int(mark[1])) if mark else None
-            known.note([int(life) for life in lives])
+            known.add_lives([int(life) for life in lives])
     except (ValueError, TypeError, LookupError, AttributeError):
         return {}
     return peers

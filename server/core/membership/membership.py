@@ -1,22 +1,24 @@
-"""Membership: how this node comes to a layout, changes it for the one that rules, spreads what it knows, and leaves.
+"""Membership: how this node gets a layout, replaces it by a newer one, publishes its own, and leaves the cluster.
 
-Theory (Dynamo, section 4.8; P9). A layout is a document, and whoever meets another one than its own merges both
-(succession.py): so all nodes that talk to each other come to the same one, whatever was committed where. Three ways bring
-layouts together: a new link begins with them, whoever makes one sends it to all, and with each gossip a *view* goes out
-(views.py), so that no difference lasts for longer than gossip takes.
+The idea (Dynamo, section 4.8; P9). A layout is a document. A node that receives another layout than its own merges the two
+(succession.py). The merge gives the same result everywhere, so all nodes that can reach each other end with the same
+layout, whatever was committed where. Layouts meet in three ways: when a link opens, when a node makes a layout and sends it
+to all others, and when a gossip message carries the *view* of a layout (views.py). So no difference lasts longer than
+gossip takes.
 
-What a layout takes long to compute (the owners of one that is made of two, preference lists) is computed over many turns
-(work/computing.py) before it is adopted. If another layout is adopted meanwhile, it begins anew from that one.
+Some parts of a layout take long to compute: the owners after a merge, and the preference lists. They are computed over many
+turns (work/computing.py) before the layout is adopted. If another layout is adopted meanwhile, the computation begins anew
+from that one.
 
-A layout is stored with the batch of the turn that adopts it, before anybody hears of it. `adopted` answers the question
-that every phase of a change waits for: whether this node acts by that very document, and nothing that it began under
-another one is still under way.
+The turn that adopts a layout stores it in its batch, before any other node hears of it. `adopted` answers the question that
+every phase of a change waits for: has this node adopted exactly this document, and has it finished all requests that it
+began under an earlier one?
 
-Who connects tells the version of its layout. One that is no member here and goes by an older layout is told that it has
-been removed (GONE); what it says is not taken, for it may be old (P7). Only a layout is: it may be newer than ours, and on
-two sides of a partition there may be members that have never heard of each other. A node that finds itself removed has
-*left*: it knows no layout any more, and a mark on disk says so. Should it be joined again it lets go first whatever it
-holds from its former life, for the cluster may have forgotten since what was deleted.
+A node that opens a link tells the version of its layout. If it is no member by this node's layout and its own layout is
+older, it is told that it has been removed (GONE). Its records and hints are refused, because they may be old (P7). Its
+layout is accepted: it may be newer, and two sides of a partition may each have members that the other side does not know.
+A node that finds itself removed has *left*: it has no layout any more, and a mark on its disk says so. If it is joined
+again, it first deletes everything that it stored as a member, because the cluster may have collected tombstones since.
 """
 
 from __future__ import annotations
@@ -42,22 +44,21 @@ from server.core.work.background import Background
 from server.core.work.computing import Computing
 from server.core.work.procedures import Step, Steps
 
-DOWN_MS = 6000  # a member of whom nothing was heard since we know of it is not held for down before
+DOWN_MS = 6000  # a member that this process has watched for less is not considered down
 GONE = "GONE"
 YES, NO = b"1", b"0"
 _LEFT, _LAYOUT = b"left", b"layout"
-_LEFT_SOMETHING: tuple[str, int] | None = ("", 0)  # whatever is held is from a former life, as ever after a shutdown
-_CLEARED_KEYS = 200
+_LEFT_UNKNOWN: tuple[str, int] | None = ("", 0)  # stands for a damaged mark: the node left some cluster
+_CLEARED_KEYS = 200  # deleted in a turn
 _AGAIN_MS = 1000
 _DIGITS_MAX = 18
-ADOPT_UNITS = 8  # of work (ring/computation.py) for each partition of a layout that is adopted: its routes, mostly
-DECODE_UNITS = 8  # the same, of a layout that is decoded
-OFFERS_MAX = 32  # layouts that wait to be merged; gossip brings further ones again
+ADOPT_UNITS = 8  # units of work (ring/computation.py) per partition to adopt a layout; most of it is for routes
+DECODE_UNITS = 8  # units of work per partition to decode a layout
+OFFERS_MAX = 32  # layouts that wait to be merged; further ones are dropped, and gossip brings them again
 
 
 class Membership:
-    """This node's layout, and how it changes. `tables` are the requests in flight; `listeners` are called after
-    each change."""
+    """Holds this node's layout and changes it. `tables` are the requests in flight; `listeners` run after each change."""
 
     def __init__(
         self,
@@ -73,19 +74,19 @@ class Membership:
         self._tables = tables
         self._listeners = listeners
         self._adopted_number = 0
-        self._known_ms: dict[str, int] = {}  # since when we have looked out for a member, in this life
-        self._left: tuple[str, int] | None = None  # the cluster that this node has left, and at which epoch
-        self._offered: Layout | None = None  # what is adopted once the records of a former life are gone
-        self._offers: list[Layout] = []  # that are still to be merged with the present one
+        self._known_ms: dict[str, int] = {}  # by member: since when this process watches it
+        self._left: tuple[str, int] | None = None  # the cluster that this node has left, and the epoch
+        self._rejoined: Layout | None = None  # the layout to adopt once the records from before are deleted
+        self._offers: list[Layout] = []  # layouts still to be merged with the present one
         self.views = Views(state)
 
     def begin(self) -> None:
-        """At the start of the process: what the last one has stored."""
+        """Loads what the last process on this store has stored."""
         state = self._state
-        left = stored(state.records, _LEFT, _left_in, None, _LEFT_SOMETHING)
+        left = stored(state.records, _LEFT, _left_in, None, _LEFT_UNKNOWN)
         if left is not None:
             self._note_left(*left)
-        layout = stored(state.records, _LAYOUT, _layout_in, None, None)  # a damaged one is learned anew from a member
+        layout = stored(state.records, _LAYOUT, _layout_in, None, None)  # if it is damaged, a member sends it again
         if layout is not None:
             self._adopt(layout)
 
@@ -95,17 +96,16 @@ class Membership:
 
     @property
     def left(self) -> tuple[str, int] | None:
-        """The cluster that this node has left, and at which epoch; None if it has not, or is a member again."""
+        """The cluster that this node has left, and the epoch; None if it has left none or is a member again."""
         return self._left
 
-    # --- coming to a layout
+    # --- adopting a layout
 
     def offer(self, layout: Layout) -> bool:
-        """Adopts what `layout` and the present one make together, now or once that is computed; whether that changes
-        anything, as far as it is known by now."""
+        """Adopts the merge of `layout` and the present layout once it is computed. False if that changes nothing."""
         present = self._state.layout
         if self._state.room == FOR_NOTHING:
-            return False  # it could not be stored; gossip brings it again
+            return False  # it cannot be stored; gossip brings it again
         if present is None:
             return self._enter(layout)
         if present.cluster != layout.cluster:
@@ -118,7 +118,7 @@ class Membership:
         return self._state.layout is not present or bool(self._offers)
 
     def _merge_offers(self) -> Steps:
-        """Makes one layout out of the present one and each that was offered."""
+        """Merges each layout that was offered with the present one."""
         state = self._state
         while self._offers:
             present, offered = state.layout, self._offers[0]
@@ -134,21 +134,20 @@ class Membership:
                 continue
             self._offers.pop(0)
             if following == offered:
-                self._take(following)
+                self._adopt_or_leave(following)
             elif following != present:
                 self.publish(following)
         return None
 
     def prepare(self, layout: Layout) -> Generator[Step, Any, None]:
-        """Computes, over some turns, what `layout` needs before it is adopted: `yield from membership.prepare(layout)`. Is
-        over at once if that was done before."""
+        """Computes over several turns what `layout` needs before it is adopted, unless that was done before."""
         if layout.is_prepared:
             return
         yield from self._computing.run(layout.prepared())
         yield from self._computing.reserve(ADOPT_UNITS * layout.partitions)
 
     def make(self, layout: Layout) -> None:
-        """A layout that was made here is published once it is prepared, unless another one is adopted meanwhile."""
+        """Prepares and publishes a layout that was made here, unless another one is adopted meanwhile."""
         self._background.run("layout publication", self._make(layout))
 
     def _make(self, layout: Layout) -> Steps:
@@ -159,16 +158,25 @@ class Membership:
         return None
 
     def publish(self, layout: Layout) -> None:
-        """A layout that was made here: stored, adopted, and sent to all, at last to those that are no members by it: they
-        forget it, and must not be the only ones who have heard of it."""
+        """Stores and adopts a layout that was made here, and sends it to all members, then to former members.
+
+        Former members are last because they forget the layout: they must not be the only nodes that received it."""
         state = self._state
         before = state.layout
         members = [*layout.members, *(before.members if before is not None else ())]
-        self._take(layout)
+        self._adopt_or_leave(layout)
         self.views.publish(layout, [member.id for member in members])
 
     def _enter(self, layout: Layout) -> bool:
-        """The first layout of this node, or of another life of it."""
+        """Adopts the first layout of this node, or the first one since it left. False if the layout is refused.
+
+        this node is a member by it   it has left a cluster   the layout
+        no                            -                       refused
+        yes                           no                      adopted
+        yes                           yes, another one        adopted after the old records are deleted
+        yes                           yes, the same           the same, if it is newer than the one by which the node left,
+                                                              or still lists the node as leaving
+        """
         state = self._state
         if all(member.id != state.id for member in layout.members):
             return False
@@ -176,13 +184,13 @@ class Membership:
             self._background.run("layout entry", self._enter_first(layout))
             return True
         cluster, epoch = self._left
-        # Two stewards may let different nodes go side by side; who loses that way is a member still, and asked once more.
+        # Two coordinators may release different nodes at once. One release loses the merge: its node is still a member.
         still_leaves = layout.phase == SETTLED and state.id in layout.leaving and layout.epoch == epoch
         if layout.cluster == cluster and layout.epoch <= epoch and not still_leaves:
-            return False  # it is from before
-        idle = self._offered is None
-        if self._offered is None or layout.wins_over(self._offered):
-            self._offered = layout
+            return False  # it is older than the removal
+        idle = self._rejoined is None
+        if self._rejoined is None or layout.wins_over(self._rejoined):
+            self._rejoined = layout
         if idle:
             self._background.run_to_end("clearing", self._clear)
         return True
@@ -190,37 +198,37 @@ class Membership:
     def _enter_first(self, layout: Layout) -> Steps:
         yield from self.prepare(layout)
         if self._state.layout is None and self._left is None:
-            self._take(layout)
+            self._adopt_or_leave(layout)
         else:
             self.offer(layout)
         return None
 
     def _clear(self) -> Steps:
-        """Lets go what is held from a former life, then adopts the layout that was offered last."""
+        """Deletes all records from before this node left, then adopts the layout that was offered last."""
         records = self._state.records
-        self._state.hints.forget_all()
+        self._state.hints.drop_all()
         while True:
             try:
                 pairs = records.page(b"", RECORDS_END, _CLEARED_KEYS)
                 for key, _ in pairs:
                     self._drop(key)
-            except DamagedRecord:  # a range that the engine cannot read: somebody must look at this disk
+            except DamagedRecord:  # the engine cannot read a range: an operator has to look at this disk
                 yield self._background.pause(_AGAIN_MS)
                 continue
             if not pairs:
                 break
             turn = self._state.turn
-            while self._state.turn == turn:  # that it is gone is on disk before this node is a member again
+            while self._state.turn == turn:  # the deletion is on disk before this node is a member again
                 yield self._background.pause(1)
-        layout = self._offered
+        layout = self._rejoined
         while layout is not None:
             yield from self.prepare(layout)
-            if layout is self._offered:  # else a later one was offered meanwhile
+            if layout is self._rejoined:  # else a later one was offered meanwhile
                 break
-            layout = self._offered
-        self._offered = None
+            layout = self._rejoined
+        self._rejoined = None
         if layout is not None and self._state.layout is None:
-            self._take(layout)
+            self._adopt_or_leave(layout)
         return None
 
     def _drop(self, key: bytes) -> None:
@@ -229,8 +237,8 @@ class Membership:
         except DamagedRecord:
             self._state.records.mend(key, None)
 
-    def _take(self, layout: Layout) -> None:
-        """From this turn's commit on `layout` rules here, or this node is no member any more."""
+    def _adopt_or_leave(self, layout: Layout) -> None:
+        """Stores and adopts a prepared layout; if this node is no member by it, the node leaves."""
         state = self._state
         if all(member.id != state.id for member in layout.members):
             self._leave(layout.cluster, layout.epoch)
@@ -249,13 +257,13 @@ class Membership:
         self.views.forget_strangers()
         self._adopted_number = state.number()
         if before is not None and _loses_some(before, layout, state.id):
-            state.renew_actor()  # records with its dots are let go from now on (P2)
+            state.renew_actor()  # cleanup deletes records with the actor's dots from now on (P2)
         self._tell_listeners()
 
     # --- leaving
 
     def told_gone(self, epoch: int, revision: int) -> None:
-        """A member refuses our link: by its layout, of that version, we have been removed."""
+        """Leaves, because a member refuses our link: by its layout of that version, this node has been removed."""
         layout = self._state.layout
         if layout is not None and (epoch, revision) > layout.version:
             self._leave(layout.cluster, epoch)
@@ -265,7 +273,7 @@ class Membership:
         state.records.put_document(_LAYOUT, None)
         state.records.put_document(_LEFT, json.dumps([cluster, epoch]).encode())
         state.leave()
-        state.renew_actor()  # should it be joined again, it has let go what it had written (P2)
+        state.renew_actor()  # if it is joined again, it deletes the records that it had written (P2)
         self._known_ms = {}
         self._note_left(cluster, epoch)
         self._tell_listeners()
@@ -275,19 +283,25 @@ class Membership:
         self._state.no_layout = has_left(self._state.member.name, epoch)
 
     def introduction(self) -> tuple[str | int, ...]:
-        """What this node says first on a link: cluster, id and incarnation, and the version of its layout if it has one."""
+        """The first words of this node on a link: cluster, id, incarnation, and its layout's epoch and revision if any."""
         state, layout = self._state, self._state.layout
         if layout is None:
             return "", state.id, state.incarnation
         return layout.cluster, state.id, state.incarnation, layout.epoch, layout.revision
 
     def refusal(self, peer: str, cluster: str, version: Sequence[bytes] = ()) -> str:
-        """Why a node that introduces itself as `peer` of `cluster`, whose layout has that version, is not taken for a
-        fellow; empty if it is.
+        """The error text for a node that introduces itself as `peer` of `cluster`; empty if its link is accepted.
 
-        One that was removed, or could not be joined, is told so with the version that says it, unless it goes by a layout
-        that is as new as ours: then it may have been joined again. That one, and one of whom we know nothing, may go by a
-        layout that was made elsewhere: it is taken, so that we hear of that, and of nothing else before.
+        `version` is the epoch and revision of its layout; nodes of earlier versions do not say it.
+
+        this node      the peer                                                             answer
+        has no layout  -                                                                    accepted
+        has one        names another cluster                                                ERR
+        has one        is a member                                                          accepted
+        has one        is no member; its layout is as new as ours, or newer                 accepted: it may have joined
+        has one        is no member; our log names it, or is complete since its layout      GONE, with our layout's version
+        has one        is no member, our log says nothing of it; it names our cluster       accepted, to hear of its layout
+        has one        is no member, our log says nothing of it; it names no cluster        ERR
         """
         layout = self._state.layout
         if layout is None:
@@ -304,7 +318,7 @@ class Membership:
         return "" if cluster else f"ERR node {peer} is no member of cluster {layout.cluster} at epoch {layout.epoch}"
 
     def heard_refusal(self, text: str) -> bool:
-        """A node has refused our link with this error text; whether it says that we are no member there."""
+        """Handles the error text with which a node refused our link. True if it says that this node is no member there."""
         words = text.removeprefix("-").split()
         if words[:1] == [GONE] and len(words) > 2 and words[1].isdigit() and words[2].isdigit():
             self.told_gone(int(words[1]), int(words[2]))
@@ -314,36 +328,33 @@ class Membership:
     # --- views
 
     def view(self) -> tuple[Item, ...]:
-        """Epoch, revision and checksum of the present layout; nothing without one."""
+        """Epoch, revision and checksum of the present layout; empty without a layout."""
         return self.views.present()
 
     def heard_layout(self, peer: str, layout: Layout) -> None:
-        """`peer` has sent its layout."""
+        """Merges the layout that `peer` sent, if it is another one than ours."""
         if self.views.heard_layout(peer, layout):
             self._computing.charge(DECODE_UNITS * layout.partitions)
             self.offer(layout)
 
     def heard_view(self, peer: str, epoch: int, revision: int, checksum: bytes) -> None:
-        """What `peer` has for a layout."""
-        self.views.heard(peer, (epoch, revision), checksum)
+        """Handles the view that `peer` sent: see views.py."""
+        self.views.heard_view(peer, (epoch, revision), checksum)
 
     def is_present(self, view: View | None) -> bool:
         """Whether this is the view of the present layout."""
         return self.views.is_present(view)
 
     def adopted(self, view: View | None) -> list[bytes]:
-        """ADOPTED: whether that layout rules here, and nothing is under way any more that was begun under another.
-
-        Nothing is answered where another layout rules.
-        """
+        """Answers ADOPTED: whether no request from before that layout is in flight; nothing under another layout."""
         return [NO if self.in_flight() else YES] if self.is_present(view) else []
 
     def in_flight(self) -> bool:
-        """Whether requests that were begun before the present layout was adopted are still under way."""
-        return any(table.began_before(self._adopted_number) for table in self._tables)
+        """Whether requests that began before the present layout was adopted are still in flight."""
+        return any(table.has_group_before(self._adopted_number) for table in self._tables)
 
     def is_down(self, member: str) -> bool:
-        """Whether nothing is to be expected of a member. Who has just begun to look out for it does not say so yet."""
+        """Whether a member is down, and this process has watched it for more than `DOWN_MS`."""
         state = self._state
         since_ms = self._known_ms.setdefault(member, state.now_ms)
         return state.liveness.state(member) is Life.DOWN and state.now_ms - since_ms > DOWN_MS
@@ -365,7 +376,7 @@ def _layout_in(document: bytes) -> Layout | None:
 
 
 def _loses_some(before: Layout, after: Layout, node: str) -> bool:
-    """Whether `node` keeps some partition no more."""
+    """Whether `node` keeps fewer partitions by `after` than by `before`."""
     if before.partitions != after.partitions:
         return True
     return any(
@@ -375,12 +386,11 @@ def _loses_some(before: Layout, after: Layout, node: str) -> bool:
 
 
 def _version_in(words: Sequence[bytes]) -> tuple[int, int] | None:
-    """The version in an introduction; older nodes tell none."""
+    """The epoch and revision in an introduction; None from nodes of earlier versions."""
     numbers = [int(word) for word in words[:2] if word.isdigit() and len(word) <= _DIGITS_MAX]
     return (numbers[0], numbers[1]) if len(numbers) == 2 else None
 
 
 def _is_forgotten(layout: Layout, theirs: tuple[int, int] | None) -> bool:
-    """Whether a layout of that version is older than all that the log remembers: then it has nothing that we have not seen,
-    and who was a member by it, and is none any more, has been removed."""
+    """Whether a layout of that version is older than the whole log: then ours includes it, removals since it included."""
     return theirs is not None and len(layout.log) == LOG_MAX and theirs[0] < layout.log[0].epoch

@@ -1,4 +1,4 @@
-"""The pace of a long fetch of keys, and when it will be over at that pace."""
+"""The pace of a long fetch of keys, and the time that remains at that pace."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ _SAMPLES = 10  # the pace is that of the last ten samples
 
 
 class Pace:
-    """How many keys were there at which times, lately."""
+    """The last samples of how many keys were here, and when."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[int, int]] = deque(maxlen=_SAMPLES)
 
-    def note(self, now_ms: int, keys: int) -> None:
-        """A sample: at that time so many keys were there."""
+    def add_sample(self, now_ms: int, keys: int) -> None:
+        """Adds a sample: at `now_ms`, `keys` keys were here."""
         self._samples.append((now_ms, keys))
 
     def eta_s(self, keys_left: int) -> int | None:
-        """In how many seconds so many more keys will be there; None if the pace is not known, or it stands still."""
+        """The seconds until `keys_left` more keys are here; None if there is one sample only, or no progress."""
         if len(self._samples) < 2:
             return None
         (first_ms, first), (last_ms, last) = self._samples[0], self._samples[-1]

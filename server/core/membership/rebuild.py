@@ -38,7 +38,7 @@ from server.core.work.background import Background
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
 
-LOOK_MS = 1000  # from one look at the conditions to the next
+POLL_MS = 1000  # from one check of the conditions to the next
 RETRY_MS = 60_000  # from a repair that has failed to the next
 
 
@@ -69,7 +69,7 @@ class Rebuild:
         task: Task | None = None
         tried_ms = -RETRY_MS
         while True:
-            yield self._background.pause(LOOK_MS)
+            yield self._background.pause(POLL_MS)
             state = self._state
             if not (state.records.unreadable or state.store_is_damaged):
                 self.waits_for, since_ms, task = "", None, None

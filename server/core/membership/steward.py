@@ -1,15 +1,16 @@
-"""The steward: takes a change through its phases, as soon as every member is ready for the next one.
+"""The coordinator of a change: takes the layout through its phases, as soon as every member is ready for the next one.
 
-Theory. No phase needs a decision, only somebody who looks whether its condition holds: the first member by id that can be
-reached. There is no election. Two nodes that hold themselves for the steward make the same document; and whoever takes over
-from one that has died asks anew, for the answers are facts that stand with those who give them.
+The idea. A phase ends when its condition holds. So no decision is needed, only a node that checks the condition: the first
+member by id that can be reached. There is no election. If two nodes consider themselves the coordinator, they make the same
+document. If a coordinator dies, the next one asks anew: the answers are facts that the answering nodes keep.
 
-    TRANSFER   each new owner is whole, and nobody keeps a hint for one          -> HANDOVER
-    HANDOVER   all members act by it: nobody reads from the former owners       -> SETTLED
-    SETTLED    who was leaving holds nothing any more                           -> it is no member from now on
+    phase      it ends when                                                                     then
+    TRANSFER   every new owner is whole, and no node holds a hint for one                       HANDOVER
+    HANDOVER   every member has adopted it, so no node reads from the former owners             SETTLED
+    SETTLED    a leaving node stores nothing that others may need, and its clients are done     its removal
 
-Who is leaving lets nobody go, itself least of all. Members that are down are not waited for: they find the present layout
-when they are back, before they serve anybody. But a new owner that is down is not whole.
+A node that is leaving removes no node, least of all itself. Members that are down are not waited for: they get the present
+layout when they come back, before they serve anything. But a new owner that is down is not whole.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 from server.core.base.state import State
 from server.core.membership.membership import NO, YES, Membership
-from server.core.membership.transfers import comers_of
+from server.core.membership.transfers import pending_owners
 from server.core.messages.kinds import View
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
 from server.core.ring.succession import hand_over, release, settle
@@ -27,11 +28,11 @@ from server.core.work.background import Background
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
 
-LOOK_MS = 250
+POLL_MS = 250
 
 
 class Steward:
-    """Looks after the change under way, if there is one and nobody before this node does."""
+    """Coordinates the change of the layout while one is under way and no member before this one in the list can."""
 
     def __init__(self, state: State, questions: Questions, background: Background, membership: Membership) -> None:
         self._state = state
@@ -41,9 +42,8 @@ class Steward:
         background.run_forever("steward", self._steps)
 
     def _steps(self) -> Steps:
-        """Runs for ever."""
         while True:
-            yield self._background.pause(LOOK_MS)
+            yield self._background.pause(POLL_MS)
             layout = self._state.layout
             if layout is None or not self._is_mine(layout):
                 continue
@@ -54,19 +54,19 @@ class Steward:
                     self._membership.publish(following)
 
     def _is_mine(self, layout: Layout) -> bool:
-        """Whether there is something to be done, and nobody before us in the list can do it."""
+        """Whether a change is under way, and this node is the first member that can coordinate it."""
         if layout.phase == SETTLED and not layout.leaving:
             return False
         state = self._state
-        # Who goes forgets the layout: it must not be the only one that has ever heard that it was let go.
+        # A node that leaves forgets the layout, so it must not be the only one that knows of its removal.
         able = layout.staying if layout.phase == SETTLED else layout.members
         reached = (member.id for member in able if member.id == state.id or state.is_usable(member.id))
         return state.id == next(reached, "")
 
     def _following(self, layout: Layout) -> Generator[Step, Any, Layout | None]:
-        """The next document; None if it is not time yet."""
+        """The layout of the next phase; None if the present phase has not ended."""
         if layout.phase == TRANSFER:
-            return hand_over(layout) if (yield from self._is_moved(layout)) else None
+            return hand_over(layout) if (yield from self._is_transferred(layout)) else None
         if layout.phase == HANDOVER:
             answers = yield self._ask(self._membership.expected(), b"ADOPTED")
             return settle(layout) if self._all_say(self._membership.expected(), answers) else None
@@ -74,8 +74,8 @@ class Steward:
         gone = [node for node in layout.leaving if answers.get(node) == [YES]]
         return release(layout, gone) if gone else None
 
-    def _is_moved(self, layout: Layout) -> Generator[Step, Any, bool]:
-        members = list(dict.fromkeys([*comers_of(layout), *self._membership.expected()]))
+    def _is_transferred(self, layout: Layout) -> Generator[Step, Any, bool]:
+        members = list(dict.fromkeys([*pending_owners(layout), *self._membership.expected()]))
         answers = yield self._ask(members, b"MOVED")
         return self._all_say(members, answers)
 
@@ -87,11 +87,14 @@ class Steward:
 
 
 def is_empty(
-    state: State, membership: Membership, busy: Callable[[], bool], rested: Callable[[], bool], view: View | None
+    state: State, membership: Membership, busy: Callable[[], bool], is_drained: Callable[[], bool], view: View | None
 ) -> list[bytes]:
-    """EMPTY: whether this node, which is leaving, has nothing any more that others may need, and its clients have
-    their answers. `busy` tells whether it has writes in flight; `rested` ends its service, and tells whether it has."""
+    """Answers EMPTY: whether this leaving node stores nothing that others may need and has answered all its clients.
+
+    `busy` says whether it has writes in flight. `is_drained` refuses new commands of clients, and says whether the earlier
+    ones have their replies.
+    """
     if not membership.is_present(view):
         return []
     empty = not state.records.keys and not state.hints.total and not busy() and not membership.in_flight()
-    return [YES if empty and rested() else NO]
+    return [YES if empty and is_drained() else NO]

@@ -1,18 +1,20 @@
-"""Transfers: a new owner fetches what it is to own, from the former owners, while these go on serving it.
+"""Transfers: a new owner fetches its partitions from the former owners, while these go on serving them.
 
-Theory. In the phase TRANSFER each new owner does the same, for as long as it takes:
+In the phase TRANSFER of a layout each new owner does three steps, and repeats them until it is complete:
 
- 1. It waits until every member that is not down acts by this layout, and has nothing under way that it began before. From
-    then on each write is sent to the new owner, too, so what it lacks is what was written up to then.
- 2. It exchanges each of its partitions with one former owner: the one that it takes over from, if there is one, so that the
-    load is spread. This is where the data moves (exchange.py): partition by partition, whose sources take turns.
- 3. It compares with the other former owners, for one alone may lack writes that were acknowledged. All that are not down
-    must agree, and n - w + 1 at least: one of so many has each write.
+ 1. It waits until every member that is not down has adopted this layout and has no request in flight from before. From
+    then on, every write is sent to the new owner too. So the new owner lacks only writes from before that moment.
+ 2. It exchanges each partition with one former owner. If a former owner loses the partition to this node, it is that one,
+    so that the load is spread. This step moves the data (exchange.py), partition by partition, and the sources take turns.
+ 3. It compares each partition with the other former owners, because one of them alone may lack acknowledged writes.
+    partition_fetch.py says how many have to be equal.
 
-Then the node is *whole*, says so when it is asked (MOVED), and the steward goes on to the next phase (steward.py). A member
-that comes back meanwhile may have served writes by an older layout, so all is compared again, which is cheap: equal trees
-cost some bytes. For the same reason nothing is lost by a crash of either side, or a new revision: what has arrived is equal
-and is not fetched again. The pace is that of all background work.
+The node is then *whole*. It says so when the coordinator of the change asks (MOVED), and that one begins the next phase
+(steward.py).
+
+If a member comes back meanwhile, it may have accepted writes under an older layout. Then every partition is compared again.
+That is cheap, because equal trees cost some bytes. For the same reason a crash of either side and a new revision of the
+layout lose nothing: what arrived is equal and is not fetched again. The pace is that of all background work.
 """
 
 from __future__ import annotations
@@ -24,34 +26,34 @@ from typing import Any
 from server.core.base.state import State
 from server.core.membership.membership import NO, YES, Membership
 from server.core.membership.pace import Pace
+from server.core.membership.partition_fetch import PartitionFetch
 from server.core.messages import shapes
 from server.core.messages.kinds import View
 from server.core.messages.questions import Partitions
 from server.core.messages.stored import stored
-from server.core.repair.exchange import Exchange, Outcome, PeerLost
+from server.core.repair.exchange import Outcome
 from server.core.repair.tasks import ABORTED, DONE, RUNNING
 from server.core.ring.layout import TRANSFER, Layout
 from server.core.work.background import Background
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
 
-LOOK_MS = 250
+POLL_MS = 250
 SAMPLE_MS = 1000
-_CHUNK_PARTITIONS = 16  # compared at a time, so that what is done stays done
 _DOCUMENT = b"transfer"
 
 Document = dict[str, Any]
 
 
 def incoming(layout: Layout, node: str) -> list[int]:
-    """The partitions that `node` has to fetch under this layout."""
+    """The partitions of which `node` is a pending owner: it has to fetch them."""
     if layout.phase != TRANSFER:
         return []
     return [partition for partition, former in layout.former if node in layout.owners[partition] and node not in former]
 
 
-def comers_of(layout: Layout) -> list[str]:
-    """The nodes that have to fetch something under this layout."""
+def pending_owners(layout: Layout) -> list[str]:
+    """The nodes that have to fetch at least one partition under this layout."""
     rows = layout.former if layout.phase == TRANSFER else ()
     return list(
         dict.fromkeys(node for partition, former in rows for node in layout.owners[partition] if node not in former)
@@ -59,7 +61,11 @@ def comers_of(layout: Layout) -> list[str]:
 
 
 def sources(layout: Layout, partition: int, node: str) -> list[str]:
-    """The former owners of a partition in the order in which `node` asks them: first who leaves it for `node`'s sake."""
+    """The former owners of a partition, in the order in which `node` asks them.
+
+    First comes the former owner that `node` replaces, then those that stay owners (another one first for each partition and
+    node), then those that other nodes replace.
+    """
     former, owners = layout.former_owners(partition), layout.owners[partition]
     index = [owner for owner in owners if owner not in former].index(node)
     leaving = [owner for owner in former if owner not in owners]
@@ -72,7 +78,7 @@ def sources(layout: Layout, partition: int, node: str) -> list[str]:
 
 
 def in_turns(partitions: Sequence[int], layout: Layout, node: str) -> list[int]:
-    """The partitions in an order in which their first sources take turns."""
+    """Sorts partitions so that their first sources take turns."""
     ranks: dict[str, int] = {}
     order = []
     for partition in partitions:
@@ -87,96 +93,81 @@ def _decode(document: bytes) -> Document:
     return row
 
 
+def _former_owners(layout: Layout, partition: int) -> Sequence[str]:
+    return layout.former_owners(partition)
+
+
 class Transfers:
-    """What this node fetches under the present layout, and how far that is."""
+    """Fetches the partitions of which this node is a pending owner, and reports the progress."""
 
     def __init__(self, state: State, questions: Questions, background: Background, membership: Membership) -> None:
         self._state = state
         self._questions = questions
         self._background = background
         self._membership = membership
-        self._layout: Layout | None = None  # the one that the rest is about
+        self._layout: Layout | None = None  # the layout that the fields below belong to
         self._wanted: list[int] = []
-        self._compared: dict[int, dict[str, None]] = {}  # by partition: the former owners whose data is here
-        self._confirmed: dict[str, None] = {}  # members that sent each write here before that comparison
-        self._expected: dict[int, int] = {}  # by partition: the keys that its source holds
-        self._outcome = Outcome()
+        self._confirmed: dict[str, None] = {}  # members that had adopted the layout before the comparisons began
+        self._fetch = PartitionFetch(
+            state, questions, background, _former_owners, membership.is_down, exchanged=self._save_counts
+        )
         self._pace = Pace()
         self._row: Document = {}
         self._saved = b""
         self._load()
         background.run_forever("transfers", self._steps)
-        background.run_forever("transfer samples", self._watch)
+        background.run_forever("transfer samples", self._sample_pace)
 
     def _load(self) -> None:
-        """What an earlier life of this node has counted."""
+        """Loads the counts of an earlier process on this store."""
         self._row = stored(self._state.records, _DOCUMENT, _decode, {}, {})
         if self._row:
-            self._outcome.bytes_sent = self._row["bytes_sent"]
-            self._outcome.keys_taken = self._row["keys_repaired"]
+            self._fetch.outcome.bytes_sent = self._row["bytes_sent"]
+            self._fetch.outcome.keys_taken = self._row["keys_repaired"]
 
-    # --- what is told
+    # --- answers to other nodes
 
     def moved(self, view: View | None) -> list[bytes]:
-        """MOVED: whether this node holds all that it owns under that layout, and owes nothing to those who are to be
-        owners; nothing where another one rules."""
+        """Answers MOVED: whether this node is whole and holds no hint for a pending owner; nothing under another layout."""
         if not self._membership.is_present(view):
             return []
-        return [YES if self._is_whole() and not self._owes() else NO]
+        return [YES if self._is_whole() and not self._has_hints_for_pending_owners() else NO]
 
     def counts(self, asked: Partitions) -> list[bytes]:
-        """COUNTS: how many keys are stored here of each partition."""
+        """Answers COUNTS: how many keys this node stores of each partition; nothing under another layout."""
         layout = self._state.layout
         if layout is None or asked.epoch != layout.epoch or any(p >= layout.partitions for p in asked.partitions):
             return []
-        return [b"%d" % self._keys_here(layout, partition) for partition in asked.partitions]
+        return [b"%d" % self._fetch.keys_here(layout, partition) for partition in asked.partitions]
 
     def document(self) -> Document | None:
-        """How far it is, for an operator; None when nothing is fetched here."""
+        """The progress, for the status of the cluster; None if this node has nothing to fetch."""
         layout = self._state.layout
-        return None if layout is None or self._layout is not layout or not self._wanted else self._counted(layout)
+        return None if layout is None or self._layout is not layout or not self._wanted else self._progress(layout)
 
-    def _counted(self, layout: Layout) -> Document:
-        here = {partition: self._keys_here(layout, partition) for partition in self._wanted}
-        done = [partition for partition in self._wanted if self._is_done(layout, partition)]
-        keys_done = sum(here.values())
-        keys = keys_done + sum(
-            max(0, self._expected.get(partition, 0) - count)
-            for partition, count in here.items()
-            if partition not in done
-        )
+    def _progress(self, layout: Layout) -> Document:
+        progress = self._fetch.progress(layout)
+        is_complete = progress.partitions_done == progress.partitions
         return {
-            "partitions": len(self._wanted),
-            "partitions_done": len(done),
-            "keys": keys,
-            "keys_done": keys_done,
-            "bytes_sent": self._outcome.bytes_sent,
-            "eta_s": 0 if len(done) == len(self._wanted) else self._pace.eta_s(keys - keys_done),
+            "partitions": progress.partitions,
+            "partitions_done": progress.partitions_done,
+            "keys": progress.keys_here + progress.keys_missing,
+            "keys_done": progress.keys_here,
+            "bytes_sent": self._fetch.outcome.bytes_sent,
+            "eta_s": 0 if is_complete else self._pace.eta_s(progress.keys_missing),
         }
 
     def tasks(self) -> list[Document]:
-        """The latest transfer, as `dyn task` shows it."""
+        """The row of the last transfer for `dyn task`, if there was one."""
         return [self._row] if self._row else []
-
-    def _keys_here(self, layout: Layout, partition: int) -> int:
-        trees = self._state.records.trees
-        return trees.keys_in(trees.span_of(layout.partitions, partition))
 
     # --- whole or not
 
-    def _is_done(self, layout: Layout, partition: int) -> bool:
-        """Whether all is here that anybody was told is stored."""
-        former, compared = layout.former_owners(partition), self._compared.get(partition, {})
-        if len(compared) < min(len(former), layout.n - layout.w + 1):
-            return False
-        return all(owner in compared or self._membership.is_down(owner) for owner in former)
-
-    def _owes(self) -> bool:
-        """Whether hints are kept here for nodes that are to be owners, or there was no room for some: they lack writes that
-        have been acknowledged."""
+    def _has_hints_for_pending_owners(self) -> bool:
+        """Whether this node holds hints for pending owners, or had to drop some: those owners lack acknowledged writes."""
         layout, hints = self._state.layout, self._state.hints
         return layout is not None and any(
-            hints.count(comer) or comer in hints.dropped_hints for comer in comers_of(layout)
+            hints.count(owner) or owner in hints.dropped_hints for owner in pending_owners(layout)
         )
 
     def _is_whole(self) -> bool:
@@ -188,152 +179,111 @@ class Transfers:
             return True
         return (
             self._layout is layout
-            and all(self._is_done(layout, partition) for partition in wanted)
+            and all(self._fetch.is_complete(layout, partition) for partition in wanted)
             and all(member in self._confirmed for member in self._membership.expected())
         )
 
     # --- the work
 
     def _steps(self) -> Steps:
-        """Runs for ever."""
         yield self._background.pause(0)
         while True:
             layout = self._state.layout
             if layout is not None and layout is not self._layout:
                 self._begin(layout)
             if layout is not None and self._wanted and not self._is_whole():
-                yield from self._run(layout)
-            yield self._background.pause(LOOK_MS)
+                yield from self._fetch_all(layout)
+            yield self._background.pause(POLL_MS)
 
     def _begin(self, layout: Layout) -> None:
-        """There is another layout: what was done under the last one of the same epoch need not be done again."""
+        """Begins to work by another layout. If its epoch is that of the last one, the task and its counts go on."""
         name = f"transfer-{layout.epoch}-{self._state.member.name}"
         if self._row.get("state") == RUNNING:
             if self._layout is not None:
-                self._note(self._counted(self._layout))
-            # A phase ends when all is done, and another epoch begins whenever an operator wants it.
+                self._update_row(self._progress(self._layout))
+            # A phase ends when all owners are whole. Another epoch begins whenever an operator commits it.
             self._row |= {"state": DONE if self._row["task"] == name else ABORTED, "eta_s": 0}
         self._layout = layout
         self._wanted = in_turns(incoming(layout, self._state.id), layout, self._state.id)
-        self._compared = {partition: {} for partition in self._wanted}
+        self._fetch.reset(self._wanted)
         self._confirmed.clear()
-        self._expected.clear()
         self._pace = Pace()
         if self._wanted:
             if self._row.get("task") != name:
-                self._outcome = Outcome()
+                self._fetch.outcome = Outcome()
                 self._row = {"task": name, "started_ms": self._state.time_ms}
-            self._note(self._counted(layout))
-        self._keep()
+            self._update_row(self._progress(layout))
+        self._save_row()
 
-    def _run(self, layout: Layout) -> Generator[Step, Any, None]:
-        """As much as can be done at present."""
+    def _fetch_all(self, layout: Layout) -> Generator[Step, Any, None]:
+        """One pass of the three steps, with the nodes that can be reached now."""
         adopted = yield from self._who_adopted(layout)
         if adopted is None:
             return
         if any(member not in self._confirmed for member in adopted):
-            self._compared = {partition: {} for partition in self._wanted}
+            self._fetch.forget_comparisons(self._wanted)
             self._confirmed = dict.fromkeys(adopted)
-        yield from self._count(layout)
+        fetch = self._fetch
+        yield from fetch.count_keys(layout, lambda partition: self._source_of(layout, partition))
         for partition in self._wanted:
-            if not self._compared[partition]:
-                yield from self._fetch(layout, partition)
+            if not fetch.equal[partition]:
+                yield from self._fetch_whole(layout, partition)
             if self._state.layout is not layout:
                 return
-        yield from self._compare(layout)
+        yield from fetch.compare(layout, [partition for partition in self._wanted if fetch.equal[partition]])
 
     def _who_adopted(self, layout: Layout) -> Generator[Step, Any, list[str] | None]:
-        """The members that are not down, if all of them act by this layout; else None."""
+        """The members that are not down, if all of them have adopted this layout; else None."""
         members = self._membership.expected()
         answers: Answers = yield self._questions.ask(members, b"ADOPTED", *self._membership.view())
         if self._state.layout is not layout or any(answers.get(member) != [YES] for member in members):
             return None
         return members
 
-    def _count(self, layout: Layout) -> Generator[Step, Any, None]:
-        """Asks for what is to come, by partition."""
-        by_source: dict[str, list[int]] = {}
-        for partition in self._wanted:
-            usable = [peer for peer in sources(layout, partition, self._state.id) if self._state.is_usable(peer)]
-            if usable and partition not in self._expected:
-                by_source.setdefault(usable[0], []).append(partition)
-        for source, partitions in by_source.items():
-            answers: Answers = yield self._questions.ask([source], b"COUNTS", layout.epoch, *partitions)
-            told = answers.get(source, [])
-            if self._state.layout is layout and len(told) == len(partitions):
-                self._expected |= {partition: int(count) for partition, count in zip(partitions, told, strict=True)}
+    def _source_of(self, layout: Layout, partition: int) -> str | None:
+        """The owner to ask how many keys a partition has: the first source that can be reached."""
+        return next((peer for peer in sources(layout, partition, self._state.id) if self._state.is_usable(peer)), None)
 
-    def _fetch(self, layout: Layout, partition: int) -> Generator[Step, Any, None]:
-        """The whole partition, from the first source that gives it."""
+    def _fetch_whole(self, layout: Layout, partition: int) -> Generator[Step, Any, None]:
+        """Fetches the whole partition from the first source that gives it."""
         for source in sources(layout, partition, self._state.id):
-            if self._state.is_usable(source) and (yield from self._exchange(layout, source, [partition])):
+            if self._state.is_usable(source) and (yield from self._fetch.exchange(layout, source, [partition])):
                 return
 
-    def _compare(self, layout: Layout) -> Generator[Step, Any, None]:
-        """What the other former owners hold."""
-        by_source: dict[str, list[int]] = {}
-        for partition in self._wanted:
-            for source in layout.former_owners(partition):
-                if self._compared[partition] and source not in self._compared[partition]:
-                    by_source.setdefault(source, []).append(partition)
-        for source, partitions in by_source.items():
-            for first in range(0, len(partitions), _CHUNK_PARTITIONS):
-                if self._state.layout is not layout or not self._state.is_usable(source):
-                    break
-                yield from self._exchange(layout, source, partitions[first : first + _CHUNK_PARTITIONS])
+    # --- progress
 
-    def _exchange(self, layout: Layout, peer: str, partitions: list[int]) -> Generator[Step, Any, bool]:
-        """Makes some partitions equal here and there; answers whether they are."""
-        outcome = self._outcome
-        unsettled = outcome.unsettled
-        spans = [self._state.records.trees.span_of(layout.partitions, partition) for partition in sorted(partitions)]
-        try:
-            # A cluster grows because its disks are full: that the peer takes nothing must not keep us from taking.
-            exchange = Exchange(self._state, self._questions, self._background, peer, outcome, must_give=False)
-            yield from exchange.repair(spans)
-        except PeerLost:
-            return False
-        finally:
-            self._bank()
-        if outcome.unsettled > unsettled or self._state.layout is not layout:
-            return False
-        for partition in partitions:
-            self._compared[partition][peer] = None
-        return True
-
-    # --- how far it is
-
-    def _watch(self) -> Steps:
-        """Takes a sample of the pace each second, and keeps what has been counted."""
+    def _sample_pace(self) -> Steps:
+        """Takes a sample of the pace each second, and stores the counts."""
         while True:
             yield self._background.pause(SAMPLE_MS)
             document = self.document()
             if document is not None:
-                self._pace.note(self._state.now_ms, document["keys_done"])
-                self._note(document)
-                self._keep()
+                self._pace.add_sample(self._state.now_ms, document["keys_done"])
+                self._update_row(document)
+                self._save_row()
 
-    def _note(self, counted: Document) -> None:
-        """The row of the latest transfer, as of now."""
+    def _update_row(self, counted: Document) -> None:
+        """Updates the row of the task from what `_progress` made."""
         self._row |= {
             "state": RUNNING,
             "partitions": counted["partitions"],
             "partitions_done": counted["partitions_done"],
             "keys_compared": counted["keys_done"],
-            "keys_repaired": self._outcome.keys_taken,
+            "keys_repaired": self._fetch.outcome.keys_taken,
             "bytes_sent": counted["bytes_sent"],
             "node": self._state.member.name,
             "error": "",
             "eta_s": counted["eta_s"],
         }
 
-    def _bank(self) -> None:
-        """After each exchange: what it has moved is counted, also if this process is killed before the next sample."""
-        self._row |= {"keys_repaired": self._outcome.keys_taken, "bytes_sent": self._outcome.bytes_sent}
-        self._keep()
+    def _save_counts(self) -> None:
+        """Stores the counts after each exchange, so that a kill before the next sample does not lose them."""
+        outcome = self._fetch.outcome
+        self._row |= {"keys_repaired": outcome.keys_taken, "bytes_sent": outcome.bytes_sent}
+        self._save_row()
 
-    def _keep(self) -> None:
-        """Writes the row down, if it has changed."""
+    def _save_row(self) -> None:
+        """Stores the row of the task if it has changed."""
         encoded = json.dumps(self._row, separators=(",", ":")).encode()
         if self._row and encoded != self._saved:
             self._saved = encoded

@@ -1,14 +1,16 @@
-"""Views: which layout each peer has, and when to send it ours.
+"""Views: which layout each peer has, and when this node sends it ours.
 
-Theory. A layout is large (138 KB with 1024 partitions and 30 members), and nearly always a peer has it already. So nodes
-compare *views* first: epoch, revision and checksum of a layout. A node answers the introduction of another one with its
-view, and tells it with each gossip; what a peer has sent is what it has. The whole document goes to a peer
+The problem. A layout is large (138 KB with 1024 partitions and 30 members), and nearly always the peer has it already.
 
-    when a link opens            unless the peer's answer has the present view; an older node, and a fresh one, answer none
-    when one is made here        unless the peer has it
-    when a peer's view is older  at most once in `RESEND_MS`: it may not have read yet what it was sent
+The idea. Nodes compare *views* first. A view is the epoch, revision and checksum of a layout. A node sends its view when it
+answers an introduction, and with each gossip message. The layout that a peer sent is the one that it has. A node sends the
+whole document to a peer in three cases:
 
-and who hears of a newer one asks for it by its own view, also at most once in `RESEND_MS`, whoever has told it of that.
+    when a link opens               unless the peer answered with the same view (older and fresh nodes answer with none)
+    when this node makes a layout   unless the peer has it
+    when the peer's view is older   at most once in `RESEND_MS`, because the peer may not have read the last one yet
+
+A node that hears of a newer layout asks for it by sending its own view, at most once in `RESEND_MS` over all peers.
 """
 
 from __future__ import annotations
@@ -25,22 +27,22 @@ RESEND_MS = 1000
 
 
 class Views:
-    """The views of this node and of its peers."""
+    """Knows the views of this node and of its peers."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._present: tuple[Layout, tuple[int, int, bytes]] | None = None
-        self._held: dict[str, bytes] = {}  # the checksum of the layout that a peer is known to have
-        self._sent: dict[str, tuple[bytes, int]] = {}  # the checksum of what a peer was sent last, and when
-        self._asked = (b"", -RESEND_MS)  # the checksum of what was asked for last, and when
+        self._held: dict[str, bytes] = {}  # by peer: the checksum of the layout that it is known to have
+        self._sent: dict[str, tuple[bytes, int]] = {}  # by peer: the checksum of the layout last sent, and when
+        self._asked = (b"", -RESEND_MS)  # the checksum of the layout last asked for, and when
 
     def present(self) -> tuple[Item, ...]:
-        """Epoch, revision and checksum of the present layout; nothing without one."""
+        """Epoch, revision and checksum of the present layout; empty without a layout."""
         layout = self._state.layout
         return () if layout is None else self._of(layout)
 
     def words(self) -> list[bytes]:
-        """The present view as a welcome tells it; nothing without a layout."""
+        """The present view in the encoding of an answer to an introduction; empty without a layout."""
         layout = self._state.layout
         return [] if layout is None else _words(self._of(layout))
 
@@ -55,7 +57,7 @@ class Views:
         return layout is not None and self._of(layout) == view
 
     def connected(self, peer: str, words: Sequence[bytes]) -> None:
-        """There is a link to `peer`, which has answered our introduction with these words of its view, if it told one."""
+        """A link to `peer` is open. `words` is its view as it answered our introduction, or empty. Sends ours if needed."""
         self._held.pop(peer, None)
         self._sent.pop(peer, None)
         layout = self._state.layout
@@ -75,13 +77,13 @@ class Views:
                 self._send(peer, layout)
 
     def heard_layout(self, peer: str, layout: Layout) -> bool:
-        """`peer` has sent its layout; whether that is another one than ours."""
+        """Notes the layout that `peer` sent. True if it is another object than ours."""
         if peer in self._state.members:
             self._held[peer] = _checksum(layout.encode())
         return layout is not self._state.layout
 
-    def heard(self, peer: str, version: tuple[int, int], checksum: bytes) -> None:
-        """The view of `peer`. Who has the older layout gets the other's; of equally old ones both get both."""
+    def heard_view(self, peer: str, version: tuple[int, int], checksum: bytes) -> None:
+        """Handles the view of `peer`: sends it our layout if its layout is older or equally old, asks for it if newer."""
         state, layout = self._state, self._state.layout
         if peer in state.members:
             self._held[peer] = checksum
@@ -96,7 +98,7 @@ class Views:
             state.send(peer, state.message(b"VIEW", 0, *self.present()))
 
     def forget_strangers(self) -> None:
-        """The layout has changed: nothing is kept of nodes that are no members."""
+        """After a change of the layout: forgets nodes that are no members."""
         members = self._state.members
         self._held = {node: checksum for node, checksum in self._held.items() if node in members}
         self._sent = {node: sent for node, sent in self._sent.items() if node in members}

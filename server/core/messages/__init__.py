@@ -1,14 +1,15 @@
-"""The border between nodes: each kind of message, question and answer, declared once, read whole, checked whole.
+"""The border between nodes: each kind of message, question and answer is declared once, and read and checked whole.
 
-    reader.py       the items of a message, read one by one as typed values; `Malformed` for what cannot be read
-    kinds.py        the kinds of messages, and the table of them
-    comparison.py   how a replica answers a group of reads key by key
+    reader.py       reads the items of a message as typed values; raises `Malformed` for what cannot be read
+    kinds.py        the kinds of messages, and their table
+    comparison.py   how a replica answers a read group key by key
     asking.py       what a question declares
     record_questions.py, questions.py
-                    the kinds of questions that an ASK carries, each with its answer, and the table of all
-    shapes.py       JSON documents: bounded before they are parsed, and of a declared shape afterwards
+                    the kinds of questions that an ASK carries, each with its answer, and the table of all kinds
+    shapes.py       JSON documents: limited before they are parsed, then checked against a declared shape
+    stored.py       the same checks for a node's own documents on its disk
 
-A kind's declaration is the only place that knows its form. Who handles a message gets typed values and need not ask
-whether the peer sent nonsense: what does not decode raises `Malformed` before anything has changed, and the shell ends
-the connection. tests/core/messages/ damages each field of each kind of both tables in turn.
+Only the declaration of a kind knows its form. A handler gets typed values, and need not check them again. What does not
+decode raises `Malformed` before anything has changed, and the shell closes the connection. tests/core/messages/ damages
+each field of each kind of both tables in turn.
 """

@@ -1,9 +1,10 @@
-"""Questions: what one declares, and the forms that several answers have in common.
+"""Questions: what a question declares, and forms that several answers share.
 
-Theory. A question travels in an ASK, which names its kind, and its answer in an ANSWER, which has only the number: whoever
-asked knows what the number stands for. So a question is declared together with its answer. `read` reads what it needs, and
-answers what the answerer gets (answerers.py); `read_answer` reads the answer beside the words that were asked, and answers
-what the asker gets. An answer without items says that there is none: another layout rules there, say, or nobody knows.
+Theory. A question travels in an ASK, which names its kind. The answer travels in an ANSWER, which has only the number
+of the question; the asking node knows what that number stands for. So a question is declared together with its answer.
+`read` reads the content of the question, and returns what the answerer gets (answerers.py). `read_answer` reads the
+answer, given the items that were asked, and returns what the asker gets. An answer without items means that there is
+none: for example, the answering node has another layout, or does not know.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from server.core.messages.reader import Malformed, Reader
 
 V = TypeVar("V")
 Items = Sequence[bytes]
-NAME_BYTES_MAX: Final = 512  # of kinds, ballots, jobs, tasks
+NAME_BYTES_MAX: Final = 512  # names of kinds, ballots, jobs, tasks
 
 
 class Question(Generic[V]):
-    """A kind of question: its name, how it is read, and how its answer is read beside what was asked."""
+    """A kind of question: its name, how it is read, and how its answer is read, given the items asked."""
 
     def __init__(
         self, name: bytes, read: Callable[[Reader], V], read_answer: Callable[[Reader, Items], Any], version: int = 1
@@ -33,24 +34,24 @@ class Question(Generic[V]):
 
 
 def done(items: Reader, asked: Items) -> list[bytes]:
-    """The one word that says it is done."""
+    """Reads an answer of one word, which says that it is done."""
     return [items.word((b"1",))]
 
 
 def yes_or_no(items: Reader, asked: Items) -> list[bytes]:
-    """`1` or `0`."""
+    """Reads an answer of `1` or `0`."""
     return [items.word((b"1", b"0"))]
 
 
 def numbers(items: Reader, asked: Items) -> list[bytes]:
-    """One number for each word behind the epoch."""
+    """Reads an answer with one number for each item asked after the epoch."""
     if items.left() != len(asked) - 1:
         raise Malformed(f"{items.left()} numbers, {len(asked) - 1} were asked for")
     return [b"%d" % items.count() for _ in asked[1:]]
 
 
 def bytes_for(pairs: int, items: Reader) -> list[bytes]:
-    """One word with a byte, 0 or 1, for each of so many keys."""
+    """Reads an answer of one word: a byte, 0 or 1, for each of `pairs` keys."""
     word = items.data(pairs, pairs)
     if word.strip(b"\0\1"):
         raise Malformed("a byte that is neither 0 nor 1")
@@ -58,12 +59,12 @@ def bytes_for(pairs: int, items: Reader) -> list[bytes]:
 
 
 def json_answer(shape: shapes.Shape) -> Callable[[Reader, Items], Any]:
-    """A document of that shape, as the value that it holds."""
+    """Returns a function that reads an answer of one JSON document of that shape."""
     return lambda items, asked: document(items, shape)
 
 
 def document(items: Reader, shape: shapes.Shape) -> Any:
-    """The value that a JSON document of that shape holds."""
+    """Reads a JSON document of that shape, and returns its value."""
     try:
         return shapes.parse(items.data(shapes.DOCUMENT_BYTES_MAX), shape, "a document")
     except ValueError as error:
@@ -71,7 +72,7 @@ def document(items: Reader, shape: shapes.Shape) -> Any:
 
 
 def is_text(name: bytes) -> bool:
-    """Whether a client's word may stand in a question as a name."""
+    """Whether a client's word can be a name in a question."""
     try:
         return 0 < len(name) <= NAME_BYTES_MAX and name.decode() != ""
     except UnicodeDecodeError:
@@ -79,7 +80,7 @@ def is_text(name: bytes) -> bool:
 
 
 def partitions_in(items: Reader) -> int:
-    """A number of partitions: a power of two."""
+    """Reads a number of partitions: a power of two."""
     partitions = items.integer(SLOTS, 1)
     if partitions & (partitions - 1):
         raise Malformed(f"{partitions} is no power of two")
@@ -87,5 +88,5 @@ def partitions_in(items: Reader) -> int:
 
 
 def read_answer(question: Question[Any], items: Reader, asked: Items) -> Any:
-    """What the asker of a question gets for an answer; an empty list for one that says nothing. Raises Malformed."""
+    """Reads an answer to `question`; an answer without items becomes an empty list. Raises Malformed."""
     return question.read_answer(items, asked) if items.left() else []

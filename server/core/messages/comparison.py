@@ -1,26 +1,26 @@
-"""How a replica answers a group of reads key by key, and the one place that knows the bytes of it.
+"""How a replica answers a read group key by key. Only this module knows the bytes of these messages.
 
-Theory. The coordinator sends the checksum that each of its records begins with. A replica that holds the same records
-answers with one word. Otherwise it says for each key how its record stands to the coordinator's, and sends only the records
-that differ: so a key that differs costs that key and not the whole group, and a damaged record costs the replica's vote for
-that key only.
+Theory. The coordinator sends the checksum of each of its records; a record begins with its checksum. If the replica
+holds the same records, it answers with one word. Otherwise it answers for each key how its record compares to the
+coordinator's, and sends only the records that differ. So one key that differs does not cost the whole group, and a
+damaged record costs the replica's vote for that key only.
 
-    COMPARE checksums key …     8 bytes a key: the checksum of the coordinator's record, ABSENT, or UNREADABLE
-    SAME                        (as an answer to READ, too) all records are the same here
-    DIFFER states record …      one byte a key, and the record of each key whose state is OTHER, in the order of the keys
+    message                     content
+    COMPARE checksums key …     8 bytes a key: the checksum of the coordinator's record, or ABSENT, or UNREADABLE
+    SAME                        all records are the same here (it also answers READ)
+    DIFFER states record …      one byte a key; then the record of each key whose state is OTHER, in the order of the keys
 
-    state        what it says of the key here          what it counts for
-    EQUAL        the coordinator's record              a vote
-    OTHER        another record, which follows         a vote
-    NOTHING      no record                             a vote
-    UNKNOWN      it cannot be read (damaged), or it    no vote
-                 is not here and that says nothing
-                 (the replica is a stand-in, or is
-                 being filled), or its record had
-                 no room in the answer
+    state       the replica has                                                       it counts as
+    EQUAL       the coordinator's record                                              a vote
+    OTHER       another record, which follows                                         a vote
+    NOTHING     no record                                                             a vote
+    UNKNOWN     a record that cannot be read (damaged); or no record, which says      no vote
+                nothing on a stand-in and on a node that is being filled; or a
+                record that had no room in the answer
 
-A node that can answer COMPARE announces that as a capability (protocol/peer_versions.py). Others are asked with READ, which
-carries one digest of all records and is answered with all or none of them (reads.py, replica.py).
+A node announces that it can answer COMPARE as a capability (protocol/peer_versions.py). Other nodes are asked with
+READ. It carries one digest of all records, and is answered with all of the records or none (requests/reads.py,
+requests/replica.py).
 """
 
 from __future__ import annotations
@@ -41,34 +41,33 @@ STATES: Final = bytes([EQUAL, OTHER, NOTHING, UNKNOWN])
 
 
 def checksums(records: list[bytes | None], unreadable: Sequence[int]) -> bytes:
-    """HOT. What COMPARE carries for the coordinator's records, of which those at some places cannot be read."""
+    """HOT. Returns the checksums for a COMPARE message. `unreadable` are the indexes of records that cannot be read."""
     words = BytesWriter()
     for record in records:
         write_i64_be(words, 0 if record is None else read_i64_be(record, 0))
     if not unreadable:
         return words.getvalue()
     marked = bytearray(words.getvalue())
-    for place in unreadable:
-        marked[CHECKSUM_BYTES * place : CHECKSUM_BYTES * (place + 1)] = UNREADABLE
+    for index in unreadable:
+        marked[CHECKSUM_BYTES * index : CHECKSUM_BYTES * (index + 1)] = UNREADABLE
     return bytes(marked)
 
 
 def differences(
     theirs: bytes, records: list[bytes | None], unreadable: Sequence[int], may_lack: bool, bytes_max: int
 ) -> list[bytes]:
-    """The items of a DIFFER message for `records` of this node, where `checksums` of the coordinator's are `theirs`.
+    """Returns the items of a DIFFER message: `records` are this node's, `theirs` the coordinator's checksums.
 
-    `may_lack` says that what this node does not hold is UNKNOWN to it. Records of more than `bytes_max` together are not
-    sent.
+    `may_lack`: records that are missing here are UNKNOWN, not NOTHING. Records beyond `bytes_max` in all are not sent.
     """
     states = bytearray(len(records))
     items = [b""]
     size = 0
-    for place, record in enumerate(records):
-        checksum = theirs[CHECKSUM_BYTES * place : CHECKSUM_BYTES * (place + 1)]
+    for index, record in enumerate(records):
+        checksum = theirs[CHECKSUM_BYTES * index : CHECKSUM_BYTES * (index + 1)]
         state = EQUAL
         if record is None:
-            if may_lack or place in unreadable:
+            if may_lack or index in unreadable:
                 state = UNKNOWN
             elif checksum != ABSENT:
                 state = NOTHING
@@ -79,23 +78,22 @@ def differences(
             else:
                 state = OTHER
                 items.append(record)
-        states[place] = state
+        states[index] = state
     items[0] = bytes(states)
     return items
 
 
-def by_place(states: bytes, told: Sequence[bytes]) -> tuple[dict[int, bytes | None], list[int]]:
-    """What the states and the records of a DIFFER message say: by place the records (None: nothing) that are not the
-    coordinator's, and the places of those that are UNKNOWN."""
+def by_index(states: bytes, sent: Sequence[bytes]) -> tuple[dict[int, bytes | None], list[int]]:
+    """Returns what a DIFFER message says: index -> record where it differs (None: no record), and the UNKNOWN indexes."""
     records: dict[int, bytes | None] = {}
     unknown: list[int] = []
-    index = 0
-    for place, state in enumerate(states):
+    next_record = 0
+    for index, state in enumerate(states):
         if state == OTHER:
-            records[place] = told[index]
-            index += 1
+            records[index] = sent[next_record]
+            next_record += 1
         elif state == NOTHING:
-            records[place] = None
+            records[index] = None
         elif state == UNKNOWN:
-            unknown.append(place)
+            unknown.append(index)
     return records, unknown

@@ -1,14 +1,14 @@
-"""The kinds of messages between nodes: what each carries behind kind, clock and number, and how it is read.
+"""The kinds of messages between nodes: what each carries after kind, clock and number, and how it is read.
 
-Theory. One declaration per kind: its name, and a function that reads its items (reader.py) and answers what its handler
-gets: nothing, one value, or a tuple with named fields. Questions and answers have declarations of their own (questions.py,
-where the table of all kinds stands). A kind that is not in it is a newer node's and is passed over. A new kind, or a new
-field, is sent only to peers that have announced a capability for it (protocol/peer_versions.py), and `version` tells since
-which version of the protocol a kind has the form that stands here. What hot kinds carry are plain classes: to make a named
-tuple takes the interpreter, and four times as long.
+Theory. Each kind has one declaration: its name, and a function that reads its items (reader.py) and returns what its
+handler gets: nothing, one value, or a tuple with named fields. Questions and answers are declared in questions.py,
+which also has the table of all kinds. A kind that is not in the table belongs to a newer node and is ignored. A new
+kind, or a new field, is sent only to peers that have announced a capability for it (protocol/peer_versions.py).
+`version` says since which version of the protocol a kind has the form declared here. What the hot kinds
+carry are plain classes: to make a named tuple takes the interpreter, and four times as long.
 
-What a message means only beside the request that it answers (how many records, which commands) is checked by whoever has
-that request, in the same step: see `PeerMessages`.
+Some messages can only be judged together with the request that they answer (how many records, which commands). That
+check is in core/incoming.py, in the same step.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _NO_RECORD: Final = (b"",)
 
 
 class Kind(Generic[V]):
-    """A kind of message: its name on the wire, how its items are read, and since which version they have this form."""
+    """A kind of message: its name on the wire, how its items are read, and since which version it has this form."""
 
     def __init__(self, name: bytes, read: Callable[[Reader], V], version: int = 1) -> None:
         self.name = name
@@ -43,14 +43,14 @@ class Kind(Generic[V]):
 
 
 def nothing(items: Reader) -> None:
-    """The message says all by its kind and number."""
+    """Reads a message without items: its kind and number say everything."""
 
 
-# --- reads and writes of groups, and their answers
+# --- read groups and write groups, and the answers to them
 
 
 class ReadGroup:
-    """A coordinator's reads: a digest of what it holds under the keys, and the keys."""
+    """A coordinator's read group: a digest of its records, and the keys."""
 
     __slots__ = ("digest", "keys")
 
@@ -67,14 +67,14 @@ def _read_group(items: Reader) -> ReadGroup:
 
 
 class Hint(NamedTuple):
-    """Records for a node to keep in place of an owner: storage key, record, …"""
+    """Records that the receiver stores, with hints, on behalf of an owner: storage key, record, …"""
 
     owner: str
     pairs: list[bytes]
 
 
 class Comparison:
-    """A coordinator's reads: the checksum of its record of each key, and the keys (comparison.py)."""
+    """A coordinator's read group: the checksums of its records, and the keys (comparison.py)."""
 
     __slots__ = ("checksums", "keys")
 
@@ -84,7 +84,7 @@ class Comparison:
 
 
 class Differences:
-    """How a replica's records stand to those of the coordinator: a state of each key, and the records that differ."""
+    """How a replica's records compare to the coordinator's: a state for each key, and the records that differ."""
 
     __slots__ = ("records", "states")
 
@@ -101,24 +101,24 @@ def _comparison(items: Reader) -> Comparison:
 
 
 def _differences(items: Reader) -> Differences:
-    told = Differences(items.data(), items.records(()))
-    if told.states.strip(STATES):
+    found = Differences(items.data(), items.records(()))
+    if found.states.strip(STATES):
         raise Malformed("a state of a key that there is not")
-    if told.states.count(OTHER) != len(told.records):
-        raise Malformed(f"{len(told.records)} records, {told.states.count(OTHER)} differ")
-    return told
+    if found.states.count(OTHER) != len(found.records):
+        raise Malformed(f"{len(found.records)} records, {found.states.count(OTHER)} differ")
+    return found
 
 
 READ: Final = Kind(b"READ", _read_group)
 COMPARE: Final = Kind(b"COMPARE", _comparison)
 DIFFER: Final = Kind(b"DIFFER", _differences)
 SAME: Final = Kind(b"SAME", nothing)
-RECORDS: Final = Kind(b"RECORDS", lambda items: items.records(_NO_RECORD))  # of each key asked, empty for none
+RECORDS: Final = Kind(b"RECORDS", lambda items: items.records(_NO_RECORD))  # the record of each key, empty for none
 STORE: Final = Kind(b"STORE", lambda items: items.pairs())  # storage key, record, …
-KEEP: Final = Kind(b"KEEP", lambda items: items.pairs())  # the same, to be confirmed at leisure
+KEEP: Final = Kind(b"KEEP", lambda items: items.pairs())  # the same; confirmed later, by KEPT
 HINT: Final = Kind(b"HINT", lambda items: Hint(items.node_id(), items.pairs()))
 STORED: Final = Kind(b"STORED", nothing)
-KEPT: Final = Kind(b"KEPT", lambda items: items.packed(8))  # the numbers of groups
+KEPT: Final = Kind(b"KEPT", lambda items: items.packed(8))  # the numbers of the confirmed groups
 REFUSED: Final = Kind(b"REFUSED", nothing)
 
 
@@ -126,8 +126,10 @@ REFUSED: Final = Kind(b"REFUSED", nothing)
 
 
 class Relay:
-    """Commands for another coordinator, begun at `sent_ms` by the sender's monotonic clock, and how to run them: RESP3 or
-    not, R, W, and, in a fourth option, that they are to run in order."""
+    """Commands that the receiver is to run as their coordinator, sent at `sent_ms` by the sender's monotonic clock.
+
+    The options are: RESP3 or not, R, W, and perhaps a fourth one, which says that the commands are a chain.
+    """
 
     __slots__ = ("commands", "options", "sent_ms")
 
@@ -138,7 +140,7 @@ class Relay:
 
 
 class Relayed:
-    """Replies to some commands of a relay: their places in it, 4 bytes each, and as many encoded replies."""
+    """Replies to some commands of a relay: the commands' indexes, 4 bytes each, and as many encoded replies."""
 
     __slots__ = ("indexes", "replies")
 
@@ -148,7 +150,7 @@ class Relayed:
 
 
 class Covered:
-    """The STORE of `group`, which comes next, answers the commands of a relay that stand at these places."""
+    """Says that the STORE of `group`, which comes next, answers the commands with these indexes in a relay."""
 
     __slots__ = ("group", "indexes")
 
@@ -187,7 +189,7 @@ COVERED: Final = Kind(b"COVERED", lambda items: Covered(items.integer((1 << 64) 
 
 
 class Timed(NamedTuple):
-    """What the sender's wall clock reads, and cluster time, if it is sure of it."""
+    """The sender's wall clock, and cluster time if the sender is sure of it."""
 
     wall_ms: int
     time_ms: int | None
@@ -196,23 +198,23 @@ class Timed(NamedTuple):
 def _timed(items: Reader) -> Timed:
     items.header_number(COUNT_MAX)
     wall_ms = items.time_ms()
-    told = items.data(20)
-    if told and not (told.isdigit() and int(told) <= TIME_MS_MAX):
+    found = items.data(20)
+    if found and not (found.isdigit() and int(found) <= TIME_MS_MAX):
         raise Malformed("cluster time is out of range")
-    return Timed(wall_ms, int(told) if told else None)
+    return Timed(wall_ms, int(found) if found else None)
 
 
 CLOCK: Final = Kind(b"CLOCK", lambda items: items.header_number(COUNT_MAX))  # the sender's monotonic clock
 TIME: Final = Kind(b"TIME", lambda items: items.header_number(COUNT_MAX))  # the asker's monotonic clock
 TIMED: Final = Kind(b"TIMED", _timed)  # its number is that of TIME
-CLOCKOFF: Final = Kind(b"CLOCKOFF", lambda items: items.header_number(TIME_MS_MAX))  # how far the receiver's is ahead
+CLOCKOFF: Final = Kind(b"CLOCKOFF", lambda items: items.header_number(TIME_MS_MAX))  # ms that the receiver is ahead
 
 
-# --- who lives, and who owns what
+# --- liveness, layouts and stores
 
 
 class Gossip(NamedTuple):
-    """The sender's epoch, its table of who lives, and whether it wants ours."""
+    """The sender's epoch and liveness table, and whether it wants our table as an answer."""
 
     wants_answer: bool
     epoch: int
@@ -220,7 +222,7 @@ class Gossip(NamedTuple):
 
 
 class View(NamedTuple):
-    """Which layout the sender goes by: its version, and the checksum of the document in hexadecimal digits."""
+    """Which layout the sender uses: its version, and the checksum of the document in hexadecimal digits."""
 
     epoch: int
     revision: int
@@ -228,7 +230,7 @@ class View(NamedTuple):
 
 
 class Staged(NamedTuple):
-    """What operators have staged for the layout of an epoch: changes, and the ids of those that were taken back."""
+    """Changes that operators have staged for the layout of an epoch, and the ids of changes that were aborted."""
 
     epoch: int
     changes: list[Change]
@@ -246,20 +248,22 @@ def _gossip(items: Reader) -> Gossip:
 
 
 def view_in(items: Reader) -> View:
-    """The view of a layout."""
+    """Reads which layout a node uses."""
     return View(items.epoch(), items.epoch(), items.data(16, 16))
 
 
 def staged_in(document: bytes) -> Staged:
-    """The parts of a document of staged changes. A change of a kind, or with fields, that only a newer version knows is
-    passed over. Raises ValueError for what is no such document."""
+    """Decodes a document of staged changes. Ignores changes with a kind or field that only newer versions know.
+
+    Raises ValueError for any other document.
+    """
     fields = shapes.parse(document, shapes.STAGED, "staged changes")
     known = [decode_known(entry) for entry in fields["changes"].values()]
     return Staged(fields["epoch"], [change for change in known if change is not None], fields["aborted"])
 
 
 def staged(items: Reader) -> Staged:
-    """What is staged, in a message or a question."""
+    """Reads staged changes from a message or a question."""
     document = items.data(shapes.DOCUMENT_BYTES_MAX)
     try:
         return staged_in(document)
@@ -268,17 +272,17 @@ def staged(items: Reader) -> Staged:
 
 
 GOSSIP: Final = Kind(b"GOSSIP", _gossip)
-LAYOUT: Final = Kind(
-    b"LAYOUT", lambda items: items.data(shapes.DOCUMENT_BYTES_MAX)
-)  # decoded unless it is the present one
+LAYOUT: Final = Kind(b"LAYOUT", lambda items: items.data(shapes.DOCUMENT_BYTES_MAX))  # decoded in incoming.py
 VIEW: Final = Kind(b"VIEW", view_in)
-MARK: Final = Kind(b"MARK", lambda items: items.time_ms())  # the life of the sender's store whose turn is the number
+MARK: Final = Kind(
+    b"MARK", lambda items: items.time_ms()
+)  # a life of the sender's store (lives.py), its turn is the number
 STAGED: Final = Kind(b"STAGED", staged)
-COPY: Final = Kind(b"COPY", lambda items: items.text(ADDRESS_BYTES_MAX))  # where a process with the receiver's id runs
-FULL: Final = Kind(b"FULL", lambda items: items.header_number(2))  # what the sender's disk has room for, see room.py
+COPY: Final = Kind(b"COPY", lambda items: items.text(ADDRESS_BYTES_MAX))  # address of a process with the receiver's id
+FULL: Final = Kind(b"FULL", lambda items: items.header_number(2))  # what the sender's disk has room for (base/room.py)
 ORDERLY: Final = Kind(b"ORDERLY", nothing)
 
-PLAIN_KINDS: Final[Sequence[Kind[Any]]] = (  # all but questions and their answers
+PLAIN_KINDS: Final[Sequence[Kind[Any]]] = (  # all except questions and answers
     READ, COMPARE, SAME, DIFFER, RECORDS, STORE, KEEP, HINT, STORED, KEPT, REFUSED, RELAY, RELAYED, COVERED, CLOCK, TIME,
     TIMED, CLOCKOFF, GOSSIP, LAYOUT, VIEW, MARK, STAGED, COPY, FULL, ORDERLY,
 )  # fmt: skip

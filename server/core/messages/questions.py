@@ -1,7 +1,7 @@
-"""The questions about nodes and layouts: who acts by which, how it is doing, what its tasks do; and the table of all kinds.
+"""The questions about nodes and layouts (which layout a node uses, its status, its tasks), and the table of all kinds.
 
-Theory. Answers that are JSON documents have the shapes of shapes.py. What each question is for stands with its answerer:
-membership.py, transfers.py, steward.py, shutdown.py, tasks.py, jobs.py, sizes.py, staging.py, status.py.
+Theory. Answers that are JSON documents have the shapes of shapes.py. What each question is for is described where it is
+answered: membership.py, transfers.py, steward.py, shutdown.py, tasks.py, jobs.py, sizes.py, staging.py, status.py.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from server.core.messages.reader import Malformed, Reader
 
 
 class Partitions(NamedTuple):
-    """Partitions under the layout of an epoch."""
+    """Some partitions of the layout with that epoch."""
 
     epoch: int
     partitions: list[int]
 
 
 class Job(NamedTuple):
-    """A job of a repair task (jobs.py): go on with it, or stop it."""
+    """A job of a repair task (jobs.py), and whether to continue or to stop it."""
 
     epoch: int
     name: str
@@ -44,7 +44,7 @@ class Job(NamedTuple):
 
 
 class TaskQuery(NamedTuple):
-    """All tasks (an empty name), or one; `abort` ends it."""
+    """Asks for one task, or for all if the name is empty. `abort` ends the task."""
 
     name: str
     abort: bool
@@ -64,7 +64,7 @@ def _task_query(items: Reader) -> TaskQuery:
 
 
 def _view(items: Reader) -> View | None:
-    """The view by which the asker goes; none where it has left its cluster meanwhile."""
+    """Reads which layout the asker uses; None if the asker has left its cluster."""
     return view_in(items) if items.left() else None
 
 
@@ -102,7 +102,7 @@ QUESTIONS: Final = {question.name: question for question in _ALL}
 
 
 class Ask(NamedTuple):
-    """A question, and what its answerer needs; a kind that only newer nodes know has no question here."""
+    """A question: its kind, and its content for the answerer. The content of an unknown kind, of a newer node, is None."""
 
     kind: bytes
     content: Any
@@ -121,5 +121,5 @@ def _ask(items: Reader) -> Ask:
 
 
 ASK: Final = Kind(b"ASK", _ask)
-ANSWER: Final = Kind(b"ANSWER", lambda items: items.blobs())  # of a number that nobody here waits for any more
+ANSWER: Final = Kind(b"ANSWER", lambda items: items.blobs())  # for a question that has ended; others: `read_answer`
 KINDS: Final[dict[bytes, Kind[Any]]] = {kind.name: kind for kind in (*PLAIN_KINDS, ASK, ANSWER)}

@@ -1,13 +1,14 @@
-"""Reads the items of one message as typed values. What cannot be read is the peer's fault: `Malformed`.
+"""Reads the items of one message as typed values. An item that cannot be read is the peer's fault: `Malformed`.
 
-Theory. A message is a list of byte strings, and of lists of them: kind, a reading of the sender's clock, a number, then
-what the kind needs. Each kind declares what it needs by reading it here, item by item, in order. So the declaration is the
-decoder, the checker and the type of what the handler gets, all in one, and a test that reads a declaration with a reader
-of its own learns of each field what it is (tests/core/messages/). An item that is left over is an error, too: a later
-version sends more only to those that have said they can read it (protocol/peer_versions.py).
+Theory. A message is a list of byte strings and of lists of byte strings: kind, a reading of the sender's clock, a
+number, and then the items of its kind. Each kind declares its items by reading them here, one by one, in order. So the
+declaration is the decoder, the validation, and the type of what the handler gets, all in one. A test that reads a
+declaration with a reader of its own learns what each item is (tests/core/messages/). An item that is left over is an
+error, too: later versions send more items only to nodes that have announced that they can read these
+(protocol/peer_versions.py).
 
-The methods check type, length, range and structure; records are verified whole (records/structure.py). The error texts name
-the item by its place and never contain more than a few bytes of it.
+The methods check type, length, range and structure; records are verified whole (records/structure.py). Error texts name
+an item by its index, and contain at most a few bytes of it.
 """
 
 from __future__ import annotations
@@ -20,18 +21,18 @@ from server.core.records.structure import verify
 
 _DIGITS_MAX: Final = 20
 _PREFIX_BYTES: Final = 6  # of a storage key: slot and hash
-_SLOT_END: Final = b"\x40"  # storage keys lie before
+_SLOT_END: Final = b"\x40"  # greater than all storage keys
 CHECKSUM_BYTES: Final = 8
 HEADER_ITEMS: Final = 3  # kind, clock, number
 _SHOWN_BYTES: Final = 40
 
 
 class Malformed(Exception):
-    """A message that does not decode. Nothing was changed by it; the connection it came over is of no use any more."""
+    """A message that does not decode. It has changed nothing. Its connection must be closed."""
 
 
 def number_in(item: Any, least: int, most: int) -> int:
-    """HOT. The decimal number that an item is, from `least` to `most`. Raises Malformed."""
+    """HOT. Returns an item as a decimal number from `least` to `most`. Raises Malformed."""
     if isinstance(item, bytes) and item.isdigit() and len(item) <= _DIGITS_MAX:
         number = int(item)
         if least <= number <= most:
@@ -40,47 +41,47 @@ def number_in(item: Any, least: int, most: int) -> int:
 
 
 def request_number_in(item: Any) -> int:
-    """HOT. The number of a request. As `number_in`, but for what nearly all of them are quicker."""
+    """HOT. Returns the number of a request. The same as `number_in`, but quicker for nearly all numbers."""
     if isinstance(item, bytes) and item.isdigit() and len(item) < _DIGITS_MAX:
         return int(item)
     return number_in(item, 0, NUMBER_MAX)
 
 
 def is_storage_key(key: bytes) -> bool:
-    """HOT. Whether this may be the storage key of a record."""
+    """HOT. Whether bytes can be the storage key of a record."""
     return len(key) >= _PREFIX_BYTES and key < _SLOT_END
 
 
 def shown(item: Any) -> str:
-    """An item, or as much as an error text shows of it."""
+    """Returns an item as an error text shows it: cut if it is long."""
     if type(item) is not bytes:
         return f"an item of type {type(item).__name__}"
     return repr(item) if len(item) <= _SHOWN_BYTES else f"{item[:_SHOWN_BYTES]!r}…"
 
 
 class Reader:
-    """The items of one message from `place` on. Each method reads the next item or items, or raises Malformed."""
+    """The items of one message, from `index` on. Each method reads the next item or items, or raises Malformed."""
 
-    def __init__(self, message: list[Any], number: int, place: int) -> None:
+    def __init__(self, message: list[Any], number: int, index: int) -> None:
         self.number = number  # of the request that the message belongs to
         self._message = message
-        self._place = place
+        self._index = index
 
     def end(self) -> None:
-        """HOT. There are no more items."""
-        if self._place != len(self._message):
-            raise Malformed(f"{len(self._message) - self._place} items too many")
+        """HOT. Raises Malformed if there are more items."""
+        if self._index != len(self._message):
+            raise Malformed(f"{len(self._message) - self._index} items too many")
 
     def left(self) -> int:
-        """How many items are left."""
-        return len(self._message) - self._place
+        """Returns how many items are left."""
+        return len(self._message) - self._index
 
     def _next(self) -> Any:
-        place = self._place
-        if place >= len(self._message):
-            raise Malformed(f"it ends before item {place}")
-        self._place = place + 1
-        return self._message[place]
+        index = self._index
+        if index >= len(self._message):
+            raise Malformed(f"it ends before item {index}")
+        self._index = index + 1
+        return self._message[index]
 
     # --- one item
 
@@ -98,7 +99,7 @@ class Reader:
         return number_in(self._next(), least, most)
 
     def header_number(self, most: int, least: int = 0) -> int:
-        """The message's number, where it is no request's but carries a value."""
+        """Returns the number in the message's header, for kinds where it carries a value and names no request."""
         if not least <= self.number <= most:
             raise Malformed(f"{self.number} is no number from {least} to {most}")
         return self.number
@@ -108,14 +109,14 @@ class Reader:
         return self.word((b"1", b"0")) == b"1"
 
     def word(self, words: Sequence[bytes]) -> bytes:
-        """One of the words."""
+        """One of `words`."""
         item = self.data()
         if item not in words:
             raise Malformed(f"{shown(item)} is none of {b' '.join(words).decode()}")
         return item
 
     def text(self, bytes_max: int) -> str:
-        """UTF-8."""
+        """A text in UTF-8."""
         try:
             return self.data(bytes_max).decode()
         except UnicodeDecodeError:
@@ -137,7 +138,7 @@ class Reader:
         return self.integer(TIME_MS_MAX)
 
     def count(self) -> int:
-        """How many keys, bytes or hints."""
+        """A count of keys, bytes or hints."""
         return self.integer(COUNT_MAX)
 
     def checksum(self) -> bytes:
@@ -145,14 +146,14 @@ class Reader:
         return self.data(CHECKSUM_BYTES, CHECKSUM_BYTES)
 
     def storage_key(self) -> bytes:
-        """HOT. Where a record is stored."""
+        """HOT. The storage key of a record."""
         key = self.data()
         if not is_storage_key(key):
             raise Malformed(f"{shown(key)} is no storage key")
         return key
 
     def record(self, words: Sequence[bytes] = ()) -> bytes:
-        """HOT. A sound record, or one of the words that stand for none."""
+        """HOT. A sound record, or one of `words`, which stand for no record."""
         record = self.data()
         if record not in words and not verify(record):
             raise Malformed(
@@ -161,7 +162,7 @@ class Reader:
         return record
 
     def packed(self, item_bytes: int) -> bytes:
-        """HOT. Values of so many bytes each, one behind the other."""
+        """HOT. A byte string of values of `item_bytes` bytes each."""
         packed = self.data()
         if len(packed) % item_bytes:
             raise Malformed(f"{len(packed)} bytes are no values of {item_bytes} bytes each")
@@ -178,10 +179,10 @@ class Reader:
         found: list[bytes] = item
         return found
 
-    # --- all the items that are left
+    # --- all remaining items
 
     def storage_keys(self) -> list[bytes]:
-        """HOT. Storage keys, up to the end."""
+        """HOT. Storage keys."""
         keys = self._rest()
         for key in keys:
             if not isinstance(key, bytes) or not is_storage_key(key):
@@ -189,7 +190,7 @@ class Reader:
         return keys
 
     def records(self, words: Sequence[bytes]) -> list[bytes]:
-        """HOT. Records, or words that stand for none, up to the end."""
+        """HOT. Sound records, or `words`, which stand for no record."""
         records = self._rest()
         for record in records:
             if not isinstance(record, bytes) or not (verify(record) or record in words):
@@ -197,12 +198,12 @@ class Reader:
         return records
 
     def pairs(self, words: Sequence[bytes] = ()) -> list[bytes]:
-        """HOT. Storage key, record, storage key, record, … up to the end. Words may stand in place of a record."""
+        """HOT. Storage key, record, storage key, record, …; one of `words` may stand in place of a record."""
         pairs = self._rest()
         if len(pairs) % 2:
             raise Malformed("a storage key without a record")
-        for place in range(0, len(pairs), 2):
-            key, record = pairs[place], pairs[place + 1]
+        for index in range(0, len(pairs), 2):
+            key, record = pairs[index], pairs[index + 1]
             if not isinstance(key, bytes) or not is_storage_key(key):
                 raise Malformed(f"{shown(key)} is no storage key")
             if not isinstance(record, bytes) or not (verify(record) or record in words):
@@ -210,7 +211,7 @@ class Reader:
         return pairs
 
     def blobs(self) -> list[bytes]:
-        """HOT. Byte strings, up to the end."""
+        """HOT. Byte strings."""
         items = self._rest()
         for item in items:
             if not isinstance(item, bytes):
@@ -218,7 +219,7 @@ class Reader:
         return items
 
     def word_lists(self) -> list[list[bytes]]:
-        """HOT. Lists of byte strings, none of them empty, up to the end."""
+        """HOT. Lists of byte strings, none of them empty."""
         return [self._command() for _ in range(self.left())]
 
     def _command(self) -> list[bytes]:
@@ -228,6 +229,6 @@ class Reader:
         return words
 
     def _rest(self) -> list[Any]:
-        rest = self._message[self._place :]
-        self._place = len(self._message)
+        rest = self._message[self._index :]
+        self._index = len(self._message)
         return rest

@@ -1,8 +1,8 @@
 """The questions about records: pages of keys, exchanges, copies, hints, and votes.
 
-Theory. Every record in a question or an answer is verified whole when it is read, every range lies within the key space,
-and an answer has no more parts than were asked for (asking.py says what a question declares). What each question is for
-stands with its answerer: page_answers.py, exchange_answers.py, mending.py, cleanup.py, hint_replay.py, votes.py.
+Theory. Each record in a question or an answer is verified whole when it is read. Each range is within the key space. An
+answer has no more parts than were asked for. (asking.py says what a question declares.) What each question is for is
+described where it is answered: page_answers.py, exchange_answers.py, mending.py, cleanup.py, hint_replay.py, votes.py.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from server.core.messages.asking import NAME_BYTES_MAX, Items, Question, bytes_f
 from server.core.messages.reader import CHECKSUM_BYTES, Malformed, Reader, is_storage_key, shown
 from server.core.records.structure import verify
 
-UNREADABLE: Final = b"?"  # in place of a record that is damaged: shorter than any key or record
+UNREADABLE: Final = b"?"  # stands for a damaged record; it is shorter than any key or record
 LIVE: Final = b"live"
 DROPPED, PRUNED = b"drop", b"prune"
 _RECORD_WORDS: Final = (b"", UNREADABLE)
 _LEAF_BITS_MAX: Final = 30
 _PARTS_MAX: Final = 1024
-_PLACE_BYTES: Final = 6
-_COUNTS_BYTES: Final = 16  # of a partition
+_PREFIX_BYTES: Final = 6
+_COUNTS_BYTES: Final = 16  # the counts of one partition
 _spans_in: Final = Struct(">II").iter_unpack
 
 
@@ -32,7 +32,7 @@ _spans_in: Final = Struct(">II").iter_unpack
 
 
 class Page(NamedTuple):
-    """What lies between two places of the key space, about `limit` keys of it; only what may be live, if asked so."""
+    """Asks for about `limit` keys of a range of storage keys; `live`: only those that may be live."""
 
     start: bytes
     end: bytes
@@ -41,7 +41,7 @@ class Page(NamedTuple):
 
 
 def _range(items: Reader) -> tuple[bytes, bytes]:
-    """A range of storage keys, the end excluded. Slots are whole in it: each place has two bytes at least."""
+    """Reads a range of storage keys, the end excluded. Each boundary has at least the two bytes of a slot."""
     start, end = items.data(), items.data()
     if not b"\0\0" <= start < end <= b"\x40\0\0\0" or min(len(start), len(end)) < 2:
         raise Malformed(f"from {shown(start)} to {shown(end)} is no range of storage keys")
@@ -57,7 +57,7 @@ def _page(items: Reader) -> Page:
 def _page_answer(items: Reader, asked: Items) -> list[bytes]:
     head = [items.word((b"0", b"1", LIVE))]
     if head[0] == LIVE:
-        head.append(items.data(_PLACE_BYTES, _PLACE_BYTES))
+        head.append(items.data(_PREFIX_BYTES, _PREFIX_BYTES))
     pairs = items.pairs()
     if head[0] == b"1" and not pairs:
         raise Malformed("there is more behind nothing")
@@ -81,11 +81,11 @@ KEYCOUNTS: Final = Question(
 )
 
 
-# --- exchanges (exchange_answers.py): all of them name the epoch, and all answers begin with whether clients are served
+# --- exchanges (exchange_answers.py). All questions have the epoch; all answers begin with "are clients served here".
 
 
 class Hashes(NamedTuple):
-    """The hashes of the parts of some ranges of leaves, so many parts each."""
+    """Asks for hashes: each range of leaves is cut into `parts` parts, and each part has a hash."""
 
     epoch: int
     leaf_bits: int
@@ -94,7 +94,7 @@ class Hashes(NamedTuple):
 
 
 class Listing(NamedTuple):
-    """What lies in ranges of storage keys: checksums, or whole records."""
+    """Asks for the content of ranges of storage keys: checksums (mode c) or whole records (mode r)."""
 
     epoch: int
     mode: bytes
@@ -102,14 +102,14 @@ class Listing(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """Storage keys under the layout of an epoch."""
+    """Storage keys, and the epoch of the asker's layout."""
 
     epoch: int
     keys: list[bytes]
 
 
 class Pairs(NamedTuple):
-    """Storage key, record, … under the layout of an epoch."""
+    """Storage key, record, …, and the epoch of the asker's layout."""
 
     epoch: int
     pairs: list[bytes]
@@ -134,18 +134,18 @@ def _listing(items: Reader) -> Listing:
     return Listing(epoch, mode, [_range(items) for _ in range((items.left() + 1) // 2)])
 
 
-def _place(items: Reader) -> bytes:
-    """A place of the key space, its end included."""
-    place = items.data()
-    if not len(place) >= 2 or place > b"\x40\0\0\0":
-        raise Malformed(f"{shown(place)} is no place of the key space")
-    return place
+def _boundary(items: Reader) -> bytes:
+    """Reads a boundary in the key space, its end included."""
+    boundary = items.data()
+    if not len(boundary) >= 2 or boundary > b"\x40\0\0\0":
+        raise Malformed(f"{shown(boundary)} is no boundary in the key space")
+    return boundary
 
 
 def _listing_answer(items: Reader, asked: Items) -> list[bytes]:
     head = [b"%d" % items.flag(), items.data()]
     if head[1] == UNREADABLE:
-        return head + ([_place(items)] if items.left() else [])  # where the gap ends; the version before does not say
+        return head + ([_boundary(items)] if items.left() else [])  # the end of the gap; the version before omits it
     if head[1] and not is_storage_key(head[1]):
         raise Malformed(f"{shown(head[1])} is no storage key")
     if asked[1] == b"r":
@@ -165,7 +165,7 @@ def _fetch_answer(items: Reader, asked: Items) -> list[bytes]:
 
 
 def _merge_answer(items: Reader, asked: Items) -> list[bytes]:
-    """How many have changed what was there, and how many could not be taken; no numbers where nothing is taken."""
+    """Reads how many records have changed what was stored, and how many could not be stored; nothing if refused."""
     busy = b"%d" % items.flag()
     return [busy, b"%d" % items.count(), b"%d" % items.count()] if items.left() else [busy]
 
@@ -177,11 +177,11 @@ MERGE: Final = Question(b"MERGE", lambda items: Pairs(items.epoch(), items.pairs
 ABSORB: Final = Question(b"ABSORB", lambda items: items.pairs(), done)
 
 
-# --- mending (mending.py), letting go (cleanup.py), hints (hint_replay.py)
+# --- mending (mending.py), cleanup (cleanup.py), hints (hint_replay.py)
 
 
 class Sums(NamedTuple):
-    """Storage keys, and the checksum of the record that the asker has of each, under the layout of an epoch."""
+    """Storage keys with the checksums of the asker's records, and the epoch of the asker's layout."""
 
     epoch: int
     sums: dict[bytes, bytes]
@@ -196,7 +196,7 @@ def _sums(items: Reader) -> dict[bytes, bytes]:
 
 
 def _copies_answer(items: Reader, asked: Items) -> list[bytes]:
-    """Of each key, or of the first ones, a record behind `=`, or `-` for nothing, `!` for damaged bytes."""
+    """Reads for each key, or the first ones: `=` and a record, `-` for no record, or `!` for a damaged one."""
     copies = _at_most(len(asked), items.blobs())
     for copy in copies:
         if copy not in (b"-", b"!") and not (copy[:1] == b"=" and verify(copy[1:])):
@@ -205,7 +205,7 @@ def _copies_answer(items: Reader, asked: Items) -> list[bytes]:
 
 
 class Verify(NamedTuple):
-    """A run that reads all that is held of some partitions (verification.py): begun, or asked how far it is."""
+    """Begins a run that reads all records of some partitions (verification.py), or asks for its progress."""
 
     epoch: int
     run: str
@@ -233,7 +233,7 @@ HINTS: Final = Question(
 
 
 class Ballot(NamedTuple):
-    """A ballot under the layout of an epoch: what is to be done with some records, each named by its checksum."""
+    """A ballot: what is to be done with some records (storage key -> checksum), and the epoch of the layout."""
 
     name: bytes
     epoch: int
@@ -242,14 +242,14 @@ class Ballot(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A ballot whose line is to be drawn."""
+    """Asks a member to draw the line of a ballot."""
 
     name: bytes
     epoch: int
 
 
 class Fence(NamedTuple):
-    """A ballot, and the clock of each member's line."""
+    """Asks a member to raise its fences: a ballot, and the clock reading of each member's line."""
 
     name: bytes
     epoch: int

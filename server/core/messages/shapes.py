@@ -1,10 +1,10 @@
-"""The shapes of JSON documents that nodes send each other or keep on their disks.
+"""The shapes of JSON documents that nodes send each other or store on their disks.
 
-Theory. A shape is a function that answers what is wrong with a value, as a sentence, or nothing. Shapes are put together
-like the documents are: `fields` of an object, `listed` values. A document is parsed within bounds (protocol/
-json_documents.py) and compared with its shape once, where it comes in; whoever uses it then takes its fields as they are.
-Fields that a shape does not name are left alone: later versions add some. Fields that only later versions of a document
-have are `optional`; who reads them says what stands for one that is missing.
+Theory. A shape is a function that returns what is wrong with a value, as a sentence, or "" if nothing is. Shapes are
+composed like the documents themselves: `fields` of an object, `listed` values. A document is parsed within limits
+(protocol/json_documents.py) and checked against its shape once, where it comes in. After that its fields are used
+without checks. Fields that a shape does not name are ignored, because later versions add some. Fields that only later
+versions of a document have are `optional`; the code that reads them says what a missing one means.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TEXT_BYTES_MAX = 64 << 10
 
 
 def parse(document: bytes, shape: Shape, what: str) -> Any:
-    """The value that a document of this shape holds. Raises ValueError for any other document."""
+    """Returns the value of a document of this shape. Raises ValueError for any other document."""
     value = json_documents.parse(document, DOCUMENT_BYTES_MAX)
     fault = shape(value)
     if fault:
@@ -31,41 +31,41 @@ def parse(document: bytes, shape: Shape, what: str) -> Any:
 
 
 def integer(most: int = COUNT_MAX, least: int = 0) -> Shape:
-    """A whole number within bounds."""
+    """The shape of a whole number from `least` to `most`."""
     return lambda value: "" if type(value) is int and least <= value <= most else _no(value, f"{least} to {most}")
 
 
 def real(value: Any) -> str:
-    """A number that is not negative."""
+    """The shape of a number that is not negative."""
     return (
         "" if type(value) in (int, float) and 0 <= value <= COUNT_MAX else _no(value, "a number that is not negative")
     )
 
 
 def truth(value: Any) -> str:
-    """True or false."""
+    """The shape of true or false."""
     return "" if type(value) is bool else _no(value, "true or false")
 
 
 def text(value: Any) -> str:
-    """Text of a sane length."""
+    """The shape of a text of limited length."""
     return "" if type(value) is str and len(value) <= TEXT_BYTES_MAX else _no(value, "text")
 
 
 def node_id(value: Any) -> str:
-    """The id of a node."""
+    """The shape of the id of a node."""
     return (
         "" if type(value) is str and is_node_id(value) else _no(value, f"an id of 1 to {NODE_ID_BYTES_MAX} characters")
     )
 
 
 def one_of(*words: Any) -> Shape:
-    """One of some values of one type."""
+    """The shape of a value that is one of `words`, which are of one type."""
     return lambda value: "" if type(value) is type(words[0]) and value in words else _no(value, f"one of {words}")
 
 
 def listed(shape: Shape, most: int = COUNT_MAX, least: int = 0) -> Shape:
-    """A list of values of one shape."""
+    """The shape of a list of values that all have one shape."""
 
     def check(value: Any) -> str:
         if type(value) is not list or not least <= len(value) <= most:
@@ -76,7 +76,7 @@ def listed(shape: Shape, most: int = COUNT_MAX, least: int = 0) -> Shape:
 
 
 def row(*shapes: Shape) -> Shape:
-    """A list of as many values as there are shapes, each of its own."""
+    """The shape of a list that has one value for each of `shapes`, in this order."""
 
     def check(value: Any) -> str:
         if type(value) is not list or len(value) != len(shapes):
@@ -87,7 +87,7 @@ def row(*shapes: Shape) -> Shape:
 
 
 def mapped(keys: Shape, values: Shape) -> Shape:
-    """An object whose names and values each have one shape."""
+    """The shape of an object whose names have one shape and whose values have another."""
 
     def check(value: Any) -> str:
         if type(value) is not dict:
@@ -99,7 +99,7 @@ def mapped(keys: Shape, values: Shape) -> Shape:
 
 
 def fields(needed: Mapping[str, Shape], optional: Mapping[str, Shape] = NO_FIELDS) -> Shape:
-    """An object with these fields, and perhaps some of the optional ones, and others that nobody here knows."""
+    """The shape of an object with the `needed` fields, perhaps some `optional` ones, and perhaps unknown ones."""
 
     def check(value: Any) -> str:
         if type(value) is not dict:
@@ -117,7 +117,7 @@ def fields(needed: Mapping[str, Shape], optional: Mapping[str, Shape] = NO_FIELD
 
 
 def nothing_or(shape: Shape) -> Shape:
-    """The shape, or null."""
+    """The shape of a value that has `shape` or is null."""
     return lambda value: "" if value is None else shape(value)
 
 
@@ -131,7 +131,7 @@ def _no(value: Any, wanted: str) -> str:
 COUNT = integer()
 TIME_MS = integer(TIME_MS_MAX)
 PARTITION = integer((1 << 14) - 1)
-BEHIND = mapped(node_id, COUNT)  # owner: hints of it that found no room
+BEHIND = mapped(node_id, COUNT)  # owner -> dropped hints
 
 TASK_STATE = one_of("running", "done", "failed", "aborted")
 _TASK_COUNTS = {
@@ -193,17 +193,17 @@ STOPPED_JOB = fields({"state": one_of("done", "running")})
 
 
 def job(value: Any) -> str:
-    """What REPAIR answers: all that a job has done, or only that it has no room for one."""
+    """The shape of an answer to REPAIR: the progress of the job, or "busy" if there is no room for one."""
     busy = type(value) is dict and value.get("state") == "busy"
     return "" if busy else _RUNNING_JOB(value)
 
 
 def sizes(partitions: int) -> Shape:
-    """What SIZES answers."""
+    """The shape of an answer to SIZES."""
     return fields({"keys": listed(COUNT, partitions, partitions), "mean_bytes": real, "busy": truth})
 
 
-MYSELF = fields(  # who a node is, as it answers DYN.CLUSTER MYSELF
+MYSELF = fields(  # the answer to DYN.CLUSTER MYSELF
     {"id": node_id, "name": text, "address": text},
     {
         "zone": text, "weight": integer(), "epoch": integer(EPOCH_MAX), "cluster": text, "keys": COUNT,

@@ -1,8 +1,8 @@
-"""The node's own documents, read back from its disk.
+"""Reads the node's own documents back from its disk.
 
-Theory. The engine checks its blocks, so a document that does not decode was damaged before it was written, or by hand. It
-is treated as any damage: counted (`damaged_records` of DYN.STATS), never a traceback, and never adopted. Each reader says
-what stands for a document that cannot be read; the next write of it replaces it.
+Theory. The engine checks its blocks. So if a document does not decode, it was damaged before it was written, or by
+hand. That is treated like any damage: it is counted (`damaged_records` of DYN.STATS), causes no traceback, and the
+document is not used. Each caller says what takes the place of a damaged document. The next write replaces it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ V = TypeVar("V")
 
 
 def stored(records: Records, name: bytes, read: Callable[[bytes], V], absent: V, damaged: V) -> V:
-    """What `read` makes of a document of this node; `read` raises ValueError for what is none."""
+    """Returns what `read` makes of a document; `absent` if there is none; `damaged` if `read` raises ValueError."""
     document = records.document(name)
     if document is None:
         return absent

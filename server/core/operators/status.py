@@ -79,7 +79,7 @@ def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Doc
         "w": layout.effective_w,
         "partitions": layout.partitions,
         "verdict": verdict,
-        "summary": "; ".join([summary, *clock_report.way_to_go(state), *told]),
+        "summary": "; ".join([summary, *clock_report.time_remarks(state), *told]),
         "staged": staged,
         "clock_bound_ms": state.cluster_time.bound_ms(state.now_ms),
         "nodes": _nodes(layout, states, told_by, troubles),
@@ -95,7 +95,7 @@ def amiss(services: Services, layout: Layout, told_by: Mapping[str, Document], a
     told = [(member.name, told_by.get(member.id, {}).get("wall_ms")) for member in by_name(layout)]
     clocks_ms = {name: int(wall_ms) for name, wall_ms in told if wall_ms is not None}
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
-    off = clock_report.remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
+    off = clock_report.clock_remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
     gone_back = set_back(layout, told_by, bool(services.lives.refusers))
     disks = filling(layout, told_by) + full(layout, told_by) + damage(layout, told_by)
     return missed + disks + failing(layout, told_by) + copies(services, layout, told_by) + gone_back + off

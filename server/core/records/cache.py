@@ -1,13 +1,16 @@
-"""The cache of records: two generations of a dictionary, each in 256 shards, so that no turn pays for its size.
+"""The cache of records: an approximate LRU in two generations, each a dictionary in 256 shards.
 
-Theory. When the young generation is full it becomes the old one, and what is used again moves back: that keeps about the
-most recently used records at the cost of one look-up, with no bookkeeping on a hit. A dictionary of a million records takes
-100 ms to grow and 400 ms to be freed (measured, CPython 3.11), and a turn must not stand still for so long. So the
-generations are cut into shards by a byte of the key's hash, and turn over one shard after the other: that takes a
-millisecond or two in a cache of a gigabyte.
+Theory. When the young generation is full, it becomes the old generation, and the former old one is dropped. A record
+that is used again moves from the old to the young generation. So the cache keeps about the most recently used records.
+A hit costs one look-up and no bookkeeping.
 
-Since shards turn over one by one, a young shard has on average half of the time of an old one to fill: so a third of the
-bytes is young. A shard's size is summed up when it turns over; until then one number counts all young shards.
+Why shards: a dictionary of a million records takes 100 ms to grow and 400 ms to be freed (measured, CPython 3.11). A
+turn must not stop for so long. So each generation is divided into shards by one byte of the key's hash, and the shards
+rotate one after the other. To rotate one shard takes a millisecond or two in a cache of a gigabyte.
+
+Why a third of the bytes is young: shards rotate one by one, so a young shard has on average been filled for half as
+long as an old one. The size of a shard is computed when it rotates. Until then one number counts the bytes of all young
+shards.
 """
 
 from __future__ import annotations
@@ -15,14 +18,16 @@ from __future__ import annotations
 from typing import Final
 
 SHARDS: Final = 256
-SHARD_BYTE: Final = 5  # of a storage key: the last one of the hash, so that keys of one slot are in all shards, too
-ENTRY_OVERHEAD_BYTES: Final = 180  # two bytes objects and a dictionary entry, measured
+SHARD_BYTE: Final = (
+    5  # index in a storage key of the last byte of the hash, so the keys of one slot spread over all shards
+)
+ENTRY_OVERHEAD_BYTES: Final = 180  # two bytes objects and a dictionary entry (measured)
 
 Shard = dict[bytes, bytes | None]  # storage key -> record; None: known to be absent
 
 
 class RecordCache:
-    """The shards, and how many bytes they hold. `young[key[SHARD_BYTE]]` is the shard of a storage key."""
+    """The shards and their sizes. `young[key[SHARD_BYTE]]` is the young shard of a storage key."""
 
     def __init__(self, bytes_max: int) -> None:
         self.bytes_max = bytes_max
@@ -30,15 +35,15 @@ class RecordCache:
         self.old: list[Shard] = [{} for _ in range(SHARDS)]
         self.young_bytes = 0
         self._old_bytes = [0] * SHARDS
-        self._next = 0  # the shard that turns over next
+        self._next = 0  # the shard to rotate next
 
     @property
     def size_bytes(self) -> int:
-        """The size of all that is cached, as far as it is counted here."""
+        """The counted size of all cached records."""
         return self.young_bytes + sum(self._old_bytes)
 
-    def turn_over(self) -> None:
-        """Makes young shards old, the oldest first, until the young ones take a third of `bytes_max` at most."""
+    def rotate(self) -> None:
+        """Makes young shards old, the oldest first, until the young ones take at most a third of `bytes_max`."""
         for _ in range(SHARDS):
             if self.young_bytes <= self.bytes_max // 3:
                 return
@@ -48,10 +53,10 @@ class RecordCache:
             self.old[shard], self.young[shard] = self.young[shard], {}
             self._old_bytes[shard] = size
             self.young_bytes -= size
-        self.young_bytes = 0  # nothing is young now
+        self.young_bytes = 0  # all young shards are empty now
 
     def clear(self) -> None:
-        """Forgets everything, for tests: what this turn has written and not committed must not be among it."""
+        """Drops everything, for tests. The caller must have committed all writes."""
         for shards in (self.young, self.old):
             for shard in shards:
                 shard.clear()
@@ -60,7 +65,7 @@ class RecordCache:
 
 
 def size_of(shard: Shard) -> int:
-    """The bytes that a shard takes in memory."""
+    """Returns the bytes that a shard takes in memory."""
     size = ENTRY_OVERHEAD_BYTES * len(shard)
     for key, record in shard.items():
         size += len(key)

@@ -1,4 +1,4 @@
-"""Who is told when the records of a node find something wrong: whoever needs to know enters itself here."""
+"""The functions that `Records` calls when it finds a bad record. Other parts of the node append theirs."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Callable
 
 
 class RecordListeners:
-    """Who is told of damaged records, by their storage keys, and of records that could not be merged."""
+    """`damaged` are called with a storage key, `unmergeable` with the error of a merge."""
 
     def __init__(self) -> None:
         self.damaged: list[Callable[[bytes], None]] = []
         self.unmergeable: list[Callable[[Exception], None]] = []
 
     def tell_damaged(self, key: bytes) -> None:
-        """The record under a storage key was found damaged."""
+        """Reports that the record under a storage key was found damaged."""
         for listener in self.damaged:
             listener(key)
 
     def tell_unmergeable(self, error: Exception) -> None:
-        """A record that came could not be merged with the stored one."""
+        """Reports that a received record could not be merged with the stored one."""
         for listener in self.unmergeable:
             listener(error)

@@ -1,22 +1,22 @@
-"""What this node has stored, as the present turn sees it: the one way from the core to the storage engine.
+"""The records that this node stores, as the present turn sees them: the core's only way to the storage engine.
 
-Theory. A turn changes memory first and commits at its end, so reads within it must see writes that are not yet in the
-engine. Both that overlay and the cache of records read before are one dictionary: a write puts its record there and
-into the batch; the batch is handed out once, at the end of the turn. The cache (cache.py) forgets records only between
-turns, so an uncommitted record is always found. What a group of reads needs from the engine is fetched in one call, or in
-a few where records are large.
+Theory. A turn changes memory first and commits at its end. So its reads must see its own writes, which are not in the
+engine yet. One dictionary does that and is also the cache: a write puts its record into the cache and into the batch of
+the turn. The cache (cache.py) drops records only between turns, so an uncommitted record is always found there. The
+records of a read group that are not cached are loaded in one call, or in several if they are large.
 
-A record that comes from the engine is verified (P11) before anybody sees it; a damaged one is counted, told to
-the listeners (listeners.py), and raises until `mend` has put a sound one in its place (mending.py).
-Storage keys are slot (2 bytes), a hash of the key (4 bytes), the key: a slot, and so a partition, is one range, and
-within it keys lie in the order of their hash, which gives SCAN a cursor and the hash tree its leaves. The tree (trees.py)
-is kept here because here every change of a record comes by.
+A record that comes from the engine is verified (P11) before it is used. A damaged record is counted and reported to the
+listeners (listeners.py); reading it raises DamagedRecord until `mend` has stored a sound one in its place
+(repair/mending.py).
+
+A storage key is the slot (2 bytes), a hash of the key (4 bytes), and the key. So a slot, and also a partition, is one
+range. Within a slot, keys are in the order of their hashes; SCAN cursors and the leaves of the hash tree depend on that
+order. This module updates the hash tree (trees.py), because every change of a record passes through it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from librt.strings import BytesWriter, write_i16_be
 from mypy_extensions import i16, i64
@@ -26,30 +26,31 @@ from protocol.slots import SLOTS, key_slot
 from server.core.records import versions
 from server.core.records.cache import ENTRY_OVERHEAD_BYTES, SHARD_BYTE, RecordCache
 from server.core.records.listeners import RecordListeners
+from server.core.records.store import Store
 from server.core.records.trees import SLOT_BITS, Trees
 from server.core.records.versions import DamagedRecord
 
 PREFIX_BYTES = 6
-RECORDS_END = b"\x40"  # beyond every slot
-HINTS = b"\xff\xfe"  # what hints.py keeps
-META = b"\xff\xff"  # the node's own documents
+RECORDS_END = b"\x40"  # greater than the storage keys of all records
+HINTS = b"\xff\xfe"  # prefix of the rows of hints.py
+META = b"\xff\xff"  # prefix of the node's own documents
 SLOT_PREFIX = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
-_UNKNOWN = b"not looked up yet"  # told from any record by identity, so that "known to be absent" (None) can be cached
-_TREES = META + b"trees"  # there from a clean stop until the next write, see trees.py
-PAGE_BYTES = 4 << 20  # of values in a page: what reading many records holds in memory, but for the last value
+_UNKNOWN = b"not looked up yet"  # compared by identity; None in the cache means "known to be absent"
+_TREES = META + b"trees"  # the hash tree; stored by a clean stop, removed by the next write (trees.py)
+PAGE_BYTES = 4 << 20  # values in a page: a page holds this much at most, and one value more
 _RESCAN_KEYS = 1000
 _NONE: tuple[int, ...] = ()
-_FETCHED_KEYS = 16  # in the first call of a group of reads: they are in memory together, whatever their size
+_FETCHED_KEYS = 16  # keys in the first call of a read group: these are in memory together, whatever their size
 NO_LIMIT = 1 << 62
 
 
 def storage_key_of(key: bytes) -> bytes:
-    """Where a key's record is stored."""
+    """Returns the storage key of a key."""
     return storage_key_in(key_slot(key), key)
 
 
 def storage_key_in(slot: i16, key: bytes) -> bytes:
-    """HOT. Where the record of a key of that slot is stored."""
+    """HOT. Returns the storage key of a key whose slot is known."""
     place = BytesWriter()
     write_i16_be(place, slot)
     place.write(xxh32_digest(key))
@@ -57,22 +58,9 @@ def storage_key_in(slot: i16, key: bytes) -> bytes:
     return place.getvalue()
 
 
-def may_go_on(page: list[tuple[bytes, bytes]], limit: int, bytes_max: int = PAGE_BYTES) -> bool:
-    """Whether there may be more behind a page that was to hold so many pairs and bytes."""
+def may_have_more(page: list[tuple[bytes, bytes]], limit: int, bytes_max: int = PAGE_BYTES) -> bool:
+    """Whether more pairs may follow a page that was limited to `limit` pairs and `bytes_max` bytes of values."""
     return len(page) == limit or sum([len(value) for _, value in page]) >= bytes_max
-
-
-class Store(Protocol):
-    """What the core asks of an engine between commits; see server/storage/engine.py."""
-
-    def get(self, key: bytes) -> bytes | None:
-        """The value under a storage key."""
-
-    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        """The values under storage keys, in their order. One damaged value raises for all."""
-
-    def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
-        """Up to `limit` pairs from `start` (included) to `end` (not), ascending, and none after `bytes_max` of values."""
 
 
 class Records:
@@ -86,21 +74,21 @@ class Records:
         self.cache = RecordCache(cache_bytes_max)
         self._young = self.cache.young
         self._old = self.cache.old
-        self._large_bytes = 64 << 10  # about the largest record that was fetched lately; at first that is not known
-        self._writes: dict[bytes, bytes | None] = {}
-        self._documents: dict[bytes, None] = {}  # those of them that are the node's own documents
-        self.record_batches = 0  # batches that held anything but documents
-        self.changes: i64 = 0  # to what is stored, each after all that may raise (base/unexpected.py)
-        self.damaged = 0
-        self.keys = 0
+        self._large_bytes = 64 << 10  # about the size of the largest record fetched lately; begins as a guess
+        self._writes: dict[bytes, bytes | None] = {}  # this turn's batch
+        self._documents: dict[bytes, None] = {}  # the keys in `_writes` that are the node's own documents
+        self.record_batches = 0  # batches with anything but documents
+        self.changes: i64 = 0  # counts changes, each after everything that may raise (base/unexpected.py)
+        self.damaged = 0  # damaged records and ranges found
+        self.keys = 0  # records stored, tombstones included
         self.listeners = RecordListeners()
         self.trees = Trees(leaf_bits)
-        self._spoilt: dict[int, None] = {}  # slots that could not be read when they were counted
-        self.unreadable: dict[int, None] = {}  # slots in which some range could not be read (gaps.py)
-        self._trees_kept = False  # the store holds a document of the trees, true until something is written
+        self._uncounted: dict[int, None] = {}  # slots that could not be read when their keys were counted
+        self.unreadable: dict[int, None] = {}  # slots with a range that cannot be read (gaps.py)
+        self._trees_kept = False  # the store holds a document of the trees; the next write removes it
 
     def open(self) -> None:
-        """Finds out what is stored: as the last clean stop has left it written, else by reading everything once."""
+        """Loads the hash tree and the counts: from the document of a clean stop, else by reading all records once."""
         try:
             document = self._store.get(_TREES)
         except self._damage_error:
@@ -112,14 +100,14 @@ class Records:
             self._count(0, SLOTS)
 
     def rescan(self, first_slot: int, end_slot: int) -> None:
-        """Makes trees and key counts of some slots anew. Slots that cannot be read are counted as damaged, and differ
-        from everybody's: rescan them when they are mended."""
+        """Computes the trees and counts of some slots again. A slot that cannot be read counts as damage, and its hash is
+        made unequal to that of every other node; it must be scanned again after it has been mended."""
         self.keys -= sum(self.trees.counts[first_slot:end_slot])
         self.trees.forget(first_slot, end_slot)
         self._count(first_slot, end_slot)
 
     def _count(self, first_slot: int, end_slot: int) -> None:
-        """As `rescan`, of slots about which the trees know nothing yet."""
+        """Computes the trees and counts of slots for which both are empty; see `rescan`."""
         trees = self.trees
         try:
             start, end = SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]
@@ -133,59 +121,58 @@ class Records:
             self.keys -= sum(trees.counts[first_slot:end_slot])
             trees.forget(first_slot, end_slot)
             if end_slot - first_slot == 1:
-                trees.spoil(first_slot)
-                self._spoilt[first_slot] = None
+                trees.mark_unreadable(first_slot)
+                self._uncounted[first_slot] = None
                 self.note_unreadable(first_slot, end_slot)
                 return
             middle = (first_slot + end_slot) // 2
             self.rescan(first_slot, middle)
             self.rescan(middle, end_slot)
 
-    def rescan_spoilt(self) -> None:
-        """Tries the slots again that could not be read: what was damaged there may have been mended and committed."""
-        spoilt, self._spoilt = self._spoilt, {}
-        for slot in spoilt:
+    def rescan_uncounted(self) -> None:
+        """Scans the uncounted slots again, because their records may have been mended and committed meanwhile."""
+        uncounted, self._uncounted = self._uncounted, {}
+        for slot in uncounted:
             self.rescan(slot, slot + 1)
 
     @property
     def live(self) -> int:
-        """How many keys have a value here, expired ones included until they are collected."""
+        """How many keys have a value here. Expired keys count until they are collected."""
         return sum(self.trees.live)
 
     def has_live(self, slot: int) -> bool:
-        """Whether some key of the slot may have a value here: it has one by the counts, or the slot cannot be read."""
-        return bool(self.trees.live[slot]) or slot in self._spoilt
+        """Whether some key of the slot may have a value here. True if the slot is uncounted."""
+        return bool(self.trees.live[slot]) or slot in self._uncounted
 
     def next_live_slot(self, slot: int, end_slot: int) -> int:
-        """The first slot from `slot` on of which `has_live` is true; `end_slot` if there is none before that."""
+        """Returns the first slot from `slot` on for which `has_live` is true, or `end_slot` if there is none before it."""
         counts = memoryview(self.trees.live)[slot:end_slot]
         empty_bytes = counts.nbytes - len(counts.tobytes().lstrip(b"\0"))
         found = min(slot + empty_bytes // counts.itemsize, end_slot)
-        return min([found, *[spoilt for spoilt in self._spoilt if slot <= spoilt < found]])
+        return min([found, *[uncounted for uncounted in self._uncounted if slot <= uncounted < found]])
 
     def note_unreadable(self, first_slot: int, end_slot: int) -> None:
-        """A range that touches these slots cannot be read: counted as damage the first time."""
+        """Notes slots with a range that cannot be read. It counts as damage the first time."""
         if any(slot not in self.unreadable for slot in range(first_slot, end_slot)):
             self.unreadable |= dict.fromkeys(range(first_slot, end_slot))
             self.damaged += 1
 
-    def is_spoilt(self, first_slot: int, end_slot: int) -> bool:
-        """Whether some slot of these could not be read when it was counted."""
-        return any(first_slot <= slot < end_slot for slot in self._spoilt)
+    def is_uncounted(self, first_slot: int, end_slot: int) -> bool:
+        """Whether one of these slots could not be read when its keys were counted."""
+        return any(first_slot <= slot < end_slot for slot in self._uncounted)
 
-    def retire(self) -> dict[bytes, bytes | None]:
-        """A batch for after the last turn: with it the next `open` need not read everything."""
+    def closing_batch(self) -> dict[bytes, bytes | None]:
+        """Returns the batch of a clean stop: it holds the hash tree, so that the next `open` need not read all records."""
         return {_TREES: self.trees.encode()}
 
     def get(self, key: bytes) -> bytes | None:
-        """HOT. The record under a storage key, or None. Raises DamagedRecord."""
+        """HOT. Returns the record under a storage key, or None. Raises DamagedRecord."""
         record = self._young[key[SHARD_BYTE]].get(key, _UNKNOWN)
         return self._fetch(key) if record is _UNKNOWN else record
 
     def get_each(self, keys: list[bytes], loaded_bytes_max: int = NO_LIMIT) -> tuple[list[bytes | None], Sequence[int]]:
-        """HOT. The records under the first of the storage keys, in their order: one at least, and not many more than fit
-        into `loaded_bytes_max` beside what is in memory already. And the places of those that cannot be read: None there.
-        """
+        """HOT. Returns the records of the first keys, in order, and the indexes of those that cannot be read (None).
+        It returns one at least, and stops once it has loaded about `loaded_bytes_max` from the engine."""
         young = self._young
         try:
             return [young[key[SHARD_BYTE]][key] for key in keys], _NONE
@@ -210,8 +197,8 @@ class Records:
         return records, damaged or _NONE
 
     def _fetch_many(self, keys: list[bytes]) -> int:
-        """Takes from the engine, in one call, those of the records that are not in memory; answers their bytes. Where that
-        meets damage nothing is taken: `get` finds out what it is."""
+        """Loads the records that are not in the cache in one call of the engine, and returns their size in bytes. If the
+        call meets damage, nothing is loaded: `get` finds the damaged record later."""
         young, old = self._young, self._old
         missing = [key for key in keys if key not in young[key[SHARD_BYTE]] and key not in old[key[SHARD_BYTE]]]
         if not missing:
@@ -230,13 +217,13 @@ class Records:
                 loaded_bytes += size
                 if size > self._large_bytes:
                     self._large_bytes = size
-            if key not in young[key[SHARD_BYTE]]:  # it is not asked for twice
+            if key not in young[key[SHARD_BYTE]]:  # `keys` may contain a key twice
                 self._keep(key, record)
         return loaded_bytes
 
-    def absorb(self, pairs: list[bytes]) -> None:
-        """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord: what was
-        merged before it stays, for a record is true wherever it is kept."""
+    def merge_all(self, pairs: list[bytes]) -> None:
+        """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord; then the
+        records before the damaged one stay merged, which does no harm (P3)."""
         cache, writes, trees = self.cache, self._writes, self.trees
         is_fetched = len(pairs) == 2
         for index in range(0, len(pairs), 2):
@@ -264,13 +251,13 @@ class Records:
                 cache.young_bytes += len(merged) - len(old)
 
     def _fetch_rest(self, pairs: list[bytes], index: int) -> None:
-        """Fetches what `absorb` is about to read, in a few calls."""
+        """Loads the records that `merge_all` is about to read, in a few calls."""
         for first in range(index, len(pairs), 2 * _FETCHED_KEYS):
             self._fetch_many(pairs[first : first + 2 * _FETCHED_KEYS : 2])
 
     def _unmergeable(self, key: bytes, error: Exception) -> DamagedRecord:
-        """A record could not be joined with the stored one, and nothing of it was stored. Either may be the bad one, so the
-        sender's is refused like one that meets a damaged record, however often it comes, and ends no owner of its key."""
+        """Returns what to raise for a record that cannot be merged with the stored one; nothing of it was stored. Either of
+        the two may be bad. The node refuses such a record however often it comes, so it ends no owner of its key."""
         if isinstance(error, DamagedRecord):
             return error
         self.listeners.tell_unmergeable(error)
@@ -284,7 +271,7 @@ class Records:
         return record
 
     def _keep(self, key: bytes, record: bytes | None) -> None:
-        """Puts into the cache what is stored under a storage key."""
+        """Puts the record of a storage key into the cache; None for "absent"."""
         self._young[key[SHARD_BYTE]][key] = record
         self.cache.young_bytes += ENTRY_OVERHEAD_BYTES + len(key) + (0 if record is None else len(record))
 
@@ -298,24 +285,24 @@ class Records:
         return record
 
     def damage(self, key: bytes, message: str) -> DamagedRecord:
-        """The record under a storage key was found damaged: counts and tells it. Answers what to raise."""
+        """Counts and reports a record that was found damaged. Returns the exception to raise."""
         self.damaged += 1
         self.listeners.tell_damaged(key)
         return DamagedRecord(message, key)
 
     def stored(self, key: bytes) -> bytes | None:
-        """What the engine holds under a storage key, read past the cache, for the scrub. Raises DamagedRecord."""
+        """Returns the stored record under a storage key without the cache, for the scrub. Raises DamagedRecord."""
         return self._writes[key] if key in self._writes else self._load(key)
 
     def is_stored(self, key: bytes) -> bool:
-        """Whether bytes are known to be stored under a storage key, sound or not."""
+        """Whether something readable is stored under a storage key, be its record sound or damaged."""
         try:
             return self._store.get(key) is not None
         except self._damage_error:
             return False
 
     def put(self, key: bytes, record: bytes, replaced: bytes | None) -> None:
-        """HOT. Stores `record` with this turn's batch, in place of `replaced`, which `get` has just answered."""
+        """HOT. Stores `record` with this turn's batch, in place of `replaced`, which `get` has just returned."""
         self.trees.change(key, replaced, record)
         self._young[key[SHARD_BYTE]][key] = self._writes[key] = record
         self.changes += 1
@@ -326,15 +313,13 @@ class Records:
             self.cache.young_bytes += len(record) - len(replaced)
 
     def remove(self, key: bytes) -> None:
-        """Removes what is stored under a storage key with this turn's batch. The caller knows why that may be.
-
-        Raises DamagedRecord."""
+        """Removes a record with this turn's batch. The caller knows that this is safe (P7, P8). Raises DamagedRecord."""
         old = self.get(key)
         if old is not None:
             self.changes += 1
             self._young[key[SHARD_BYTE]][key] = self._writes[key] = None
             self.cache.young_bytes -= len(old)
-            if self.trees.counts[int.from_bytes(key[:2], "big")]:  # else it lay where nothing could be read
+            if self.trees.counts[int.from_bytes(key[:2], "big")]:  # 0 if the slot is uncounted
                 self.keys -= 1
             self.trees.change(key, old, None)
 
@@ -344,28 +329,28 @@ class Records:
         self._writes[key] = record
         self._keep(key, record)
         slot = int.from_bytes(key[:2], "big")
-        self.rescan(slot, slot + 1)  # nobody knows what the damaged bytes have been to the tree
+        self.rescan(slot, slot + 1)  # the damaged bytes were part of the slot's hash, and their checksum is unknown
 
-    def put_aside(self, key: bytes, value: bytes | None) -> None:
-        """Stores what is no record (`key` lies beyond RECORDS_END) with this turn's batch; None removes it."""
+    def put_raw(self, key: bytes, value: bytes | None) -> None:
+        """Stores a value that is no record (`key` is beyond RECORDS_END) with this turn's batch; None removes it."""
         self.changes += 1
         self._writes[key] = value
 
     def put_document(self, name: bytes, document: bytes | None) -> None:
         """Stores one of the node's own documents (the layout) with this turn's batch; None removes it."""
         self._documents[META + name] = None
-        self.put_aside(META + name, document)
+        self.put_raw(META + name, document)
 
     def document(self, name: bytes) -> bytes | None:
-        """One of the node's own documents."""
+        """Returns one of the node's own documents, or None."""
         value = self._writes.get(META + name, _UNKNOWN)
         return self._store.get(META + name) if value is _UNKNOWN else value
 
     def page(
         self, start: bytes, end: bytes | None, limit: int, bytes_max: int = PAGE_BYTES
     ) -> list[tuple[bytes, bytes]]:
-        """Stored pairs from `start` to `end`, this turn's writes included: up to `limit`, and none after `bytes_max` of
-        values; so an empty page alone, or `may_go_on`, says that there are no more. Raises DamagedRecord, not counted."""
+        """Returns stored pairs from `start` to `end`, this turn's writes included: up to `limit`, or until `bytes_max` of
+        values are reached. `may_have_more` tells whether more may follow. Raises DamagedRecord, and does not count it."""
         writes = {key: value for key, value in self._writes.items() if start <= key and (end is None or key < end)}
         pairs: list[tuple[bytes, bytes]] = []
         size = 0
@@ -376,7 +361,7 @@ class Records:
                 raise DamagedRecord(str(error)) from error
             if not writes:
                 return stored
-            last = stored[-1][0] if may_go_on(stored, limit, bytes_max) else None
+            last = stored[-1][0] if may_have_more(stored, limit, bytes_max) else None
             merged: dict[bytes, bytes | None] = dict(stored)
             merged |= {key: value for key, value in writes.items() if start <= key and (last is None or key <= last)}
             for key in sorted(merged):
@@ -391,7 +376,7 @@ class Records:
             start = last + b"\0"
 
     def drain_batch(self) -> dict[bytes, bytes | None]:
-        """The batch of this turn, to be committed before anything is said."""
+        """Returns the batch of this turn. It must be committed before any message or reply of the turn leaves."""
         writes = self._writes
         if writes:
             self._writes = {}
@@ -400,5 +385,5 @@ class Records:
             if self._trees_kept:
                 self._trees_kept = False
                 writes[_TREES] = None
-        self.cache.turn_over()
+        self.cache.rotate()
         return writes

@@ -1,18 +1,20 @@
 """Records: dotted version vector sets as canonical, checksummed bytes (promises P3 and P11).
 
-Theory. All that is stored under a key is one *record*: a clock {actor: counter} and the siblings that no write has yet
-superseded, each named by the dot (actor, counter) of the write that made it. A clock entry (a, c) says: every write of
-this key by actor a up to counter c is known here. So, when two records meet, a sibling that only one of them holds was
-either never seen by the other (its dot lies beyond the other's clock: keep it) or seen and superseded there (drop it).
-That rule makes merge commutative, associative and idempotent. (Almeida et al., "Scalable and Accurate Causality
-Tracking for Eventually Consistent Stores", 2014; the Dynamo paper's section 4.4 is the plain vector this improves on.)
+Theory. All that is stored under a key is one *record*. A record has a clock {actor: counter} and siblings. Siblings are
+the values that no write has superseded yet; each has the dot (actor, counter) of the write that made it. A clock entry
+(a, c) says that every write of this key by actor a up to counter c is known here. The merge follows from that. Suppose
+only one of two records holds a sibling. If the other's clock does not cover its dot, the other has never seen the
+sibling, and the merge keeps it. If the other's clock covers its dot, the other has seen and superseded it, and the
+merge drops it. This rule makes the merge commutative, associative and idempotent. (Almeida et al., "Scalable and
+Accurate Causality Tracking for Eventually Consistent Stores", 2014. Section 4.4 of the Dynamo paper has the plain
+version vector.)
 
-An actor never skips: whoever holds a record with clock entry (a, c) got it, directly or not, from the record that `a`
-itself kept at c, which held everything `a` had issued before. Counters may therefore have gaps (they are hybrid logical
-clock readings, see clock.py) and still act as version vector entries.
+An actor never skips a write. If a record has the clock entry (a, c), it comes, directly or not, from the record that
+`a` itself stored at c, and that one held everything that `a` had issued before. So counters may have gaps (they are
+readings of a hybrid logical clock, see base/clock.py) and still work as version vector entries.
 
-Records live as bytes, never as objects: equality of records is equality of bytes (disk, wire and tree leaf alike), and
-the garbage collector has nothing to walk. The layout, all integers big endian:
+Records are bytes, never objects. So equal records are equal bytes on disk, on the wire and in the hash tree, and the
+garbage collector has no objects to visit. The layout, all integers big endian:
 
     0   checksum        xxh3_64 of everything after it
     8   clock entries   u16 count
@@ -21,8 +23,8 @@ the garbage collector has nothing to walk. The layout, all integers big endian:
     ..  siblings        29 bytes and the value each: actor 8, counter u64, expiry u64 (ms since 1970, 0 never),
                         kind u8 (0 value, 1 tombstone), size u32, value; sorted by dot
 
-The common record has one sibling, so the hot functions work on slices and leave decoding to the cold ones. The clever
-versions are checked against a naive model in tests/core/records/test_versions.py.
+The common record has one sibling. So the hot functions work on slices of the bytes, and only the others decode. The
+tests check the hot functions against a naive model (tests/core/records/test_versions.py).
 """
 
 from __future__ import annotations
@@ -41,20 +43,20 @@ Clock = Sequence[tuple[bytes, int]]
 
 VALUE: Final = 0
 TOMBSTONE: Final = 1
-DEAD: Final = 0  # no plain reader gets a value, now or later
-LASTING: Final = 1  # a value without an expiry
-EXPIRING: Final = 2  # a value until its expiry, and no matter whether that has passed
+DEAD: Final = 0  # expiry class: a plain GET gets no value, now or later
+PERSISTENT: Final = 1  # the value has no expiry
+EXPIRING: Final = 2  # the value has an expiry, which may have passed
 ACTOR_BYTES: Final = 8
 COUNT_MAX: Final = 0xFFFF
 
 _HEADER: Final = 12
 _ENTRY: Final = 16
 _SIBLING: Final = 29
-_VALUE: Final = 41  # where the value of an only sibling begins, but for the clock
+_VALUE: Final = 41  # in a record with one sibling the value begins here, plus the size of the clock
 _ONE = b"\x00\x01"
-# The record of a key that one actor alone has written: a clock of one entry, and a sibling whose dot is that entry.
-_SINGLE: Final = 0x00010001  # its counts
-_SINGLE_BYTES: Final = 57  # its size, but for the value
+# The commonest record has one clock entry and one sibling, with that entry as its dot: one actor alone wrote the key.
+_SINGLE: Final = 0x00010001  # its two counts
+_SINGLE_BYTES: Final = 57  # its size without the value
 _pack_counts = struct.Struct(">HH").pack
 _pack_entry = struct.Struct(">8sQ").pack
 _pack_sibling = struct.Struct(">8sQQBI").pack
@@ -74,7 +76,7 @@ class Sibling(NamedTuple):
     value: bytes
 
     def is_live(self, now_ms: int) -> bool:
-        """Whether a reader at wall time `now_ms` gets this value."""
+        """Whether a reader at time `now_ms` (since 1970) gets this value."""
         return self.kind == VALUE and (not self.expires_at_ms or self.expires_at_ms > now_ms)
 
 
@@ -83,18 +85,18 @@ class DamagedRecord(Exception):
 
     def __init__(self, message: str, storage_key: bytes | None = None) -> None:
         super().__init__(message)
-        self.storage_key = storage_key  # the storage key, where a single one is to blame
+        self.storage_key = storage_key  # of the damaged record, if it is known
 
 
 class ForeignDot(Exception):
-    """The record's clock names a write of the actor that is about to write, later than any that it has made.
+    """The record's clock has an entry of the writing actor that is later than all writes of this actor.
 
-    Nodes never make such a record, but a client may forge a context that does. The actor cannot write this key any more.
+    Only a client's forged context makes such a record. The actor can never write this key again.
     """
 
 
 def encode(clock: dict[bytes, int], siblings: list[Sibling]) -> bytes:
-    """The canonical bytes of a record. Raises ValueError over 65,535 clock entries or siblings."""
+    """Returns the canonical bytes of a record. Raises ValueError over 65,535 clock entries or siblings."""
     if len(clock) > COUNT_MAX or len(siblings) > COUNT_MAX:
         raise ValueError(f"a record holds at most {COUNT_MAX} clock entries and siblings")
     parts = [_pack_counts(len(clock), len(siblings))]
@@ -107,7 +109,7 @@ def encode(clock: dict[bytes, int], siblings: list[Sibling]) -> bytes:
 
 
 def decode(record: bytes) -> tuple[dict[bytes, int], list[Sibling]]:
-    """The clock and the siblings of a record. Raises DamagedRecord when the structure does not hold together."""
+    """Returns the clock and the siblings of a record. Raises DamagedRecord if the structure is wrong."""
     try:
         entries, count = _unpack_counts(record, 8)
         offset = _HEADER
@@ -130,36 +132,36 @@ def decode(record: bytes) -> tuple[dict[bytes, int], list[Sibling]]:
 
 
 def clock_of(record: bytes) -> tuple[tuple[bytes, int], ...]:
-    """The clock, sorted by actor: what a client gets as its causal context."""
+    """Returns the clock, sorted by actor. Clients get it as their causal context."""
     entries = int.from_bytes(record[8:10], "big")
     return tuple(_unpack_entry(record, _HEADER + _ENTRY * index) for index in range(entries))
 
 
 def siblings_of(record: bytes | None) -> list[Sibling]:
-    """The siblings, oldest dot first by time (counter, then actor); none for an absent record."""
-    return [] if record is None else sorted(decode(record)[1], key=_age)
+    """Returns the siblings, the oldest dot first (by counter, then actor); none if there is no record."""
+    return [] if record is None else sorted(decode(record)[1], key=_by_time)
 
 
-def _age(sibling: Sibling) -> tuple[int, bytes]:
+def _by_time(sibling: Sibling) -> tuple[int, bytes]:
     return sibling.counter, sibling.actor
 
 
 def newest(record: bytes | None) -> Sibling | None:
-    """The sibling with the newest dot, tombstones included: the one that plain Redis commands speak of."""
+    """Returns the sibling with the newest dot, which may be a tombstone. Plain Redis commands use this one."""
     if record is None:
         return None
     siblings = decode(record)[1]
-    return max(siblings, key=_age) if siblings else None
+    return max(siblings, key=_by_time) if siblings else None
 
 
 def visible(record: bytes | None, now_ms: int) -> Sibling | None:
-    """The newest sibling if a reader may see it at wall time `now_ms`, else None."""
+    """Returns the newest sibling if it is live at time `now_ms`, else None."""
     sibling = newest(record)
     return sibling if sibling is not None and sibling.is_live(now_ms) else None
 
 
 def value_of(record: bytes, now_ms: int) -> bytes | None:
-    """HOT. The value a plain GET answers at wall time `now_ms`, or None."""
+    """HOT. Returns the value for a plain GET at time `now_ms`, or None."""
     if read_i16_be(record, 10) == 1:
         start = _VALUE + _ENTRY * clock_entries(record)
         if not read_i64_be(record, start - 13) and not record[start - 5]:  # no expiry, kind VALUE
@@ -169,7 +171,7 @@ def value_of(record: bytes, now_ms: int) -> bytes | None:
 
 
 def value_view(record: bytes, now_ms: int) -> memoryview | None:
-    """The value that a plain GET answers at wall time `now_ms`, or None; as a view of the record, if it has one sibling."""
+    """Returns the same as `value_of`, as a view of the record's bytes if it has one sibling."""
     if read_i16_be(record, 10) == 1:
         start = _VALUE + _ENTRY * clock_entries(record)
         expires_at_ms = read_i64_be(record, start - 13)
@@ -180,25 +182,25 @@ def value_view(record: bytes, now_ms: int) -> memoryview | None:
     return None if sibling is None else memoryview(sibling.value)
 
 
-def standing(record: bytes) -> i64:
-    """HOT. How the record counts among keys: DEAD, LASTING or EXPIRING, by its newest sibling, whatever the time."""
+def expiry_class(record: bytes) -> i64:
+    """HOT. Returns DEAD, PERSISTENT or EXPIRING for the newest sibling. It does not depend on the time."""
     if read_i32_be(record, 8) == _SINGLE:
         if record[_SINGLE_BYTES - 5] != VALUE:
             return DEAD
-        return EXPIRING if read_i64_be(record, _SINGLE_BYTES - 13) else LASTING
+        return EXPIRING if read_i64_be(record, _SINGLE_BYTES - 13) else PERSISTENT
     if read_i16_be(record, 10) == 1:
         start = _VALUE + _ENTRY * clock_entries(record)
         if record[start - 5] != VALUE:
             return DEAD
-        return EXPIRING if read_i64_be(record, start - 13) else LASTING
+        return EXPIRING if read_i64_be(record, start - 13) else PERSISTENT
     sibling = newest(record)
     if sibling is None or sibling.kind != VALUE:
         return DEAD
-    return EXPIRING if sibling.expires_at_ms else LASTING
+    return EXPIRING if sibling.expires_at_ms else PERSISTENT
 
 
 def is_dead(record: bytes, now_ms: int) -> bool:
-    """Whether no reader at wall time `now_ms` or later gets anything out of the record."""
+    """Whether no sibling is live at time `now_ms` or later."""
     if read_i16_be(record, 10) == 1:
         start = _VALUE + _ENTRY * clock_entries(record)
         return record[start - 5] != VALUE or 0 < read_i64_be(record, start - 13) <= now_ms
@@ -206,22 +208,22 @@ def is_dead(record: bytes, now_ms: int) -> bool:
 
 
 def clock_entries(record: bytes) -> i64:
-    """How many actors the record's clock names."""
+    """Returns how many entries the clock has."""
     return i64(read_i16_be(record, 8)) & COUNT_MAX
 
 
 def pruned(record: bytes) -> bytes:
-    """The record with a clock that names the actors of its siblings only.
+    """Returns the record with a clock that has only the entries of the siblings' actors.
 
-    It has forgotten writes that it had superseded. So it may stand for the record only where no copy older than that can
-    come back (collection.py). Joined with the whole one it gives the whole one.
+    Its clock no longer covers all superseded writes. So it may replace the record only if no older copy can come back
+    (collection.py). Merged with the whole record it gives the whole record.
     """
     clock, siblings = decode(record)
     return encode({sibling.actor: clock[sibling.actor] for sibling in siblings}, siblings)
 
 
 def merge(one: bytes | None, other: bytes | None) -> bytes | None:
-    """The join of two records (P3): what both know. If that is one of the arguments, returns that very object."""
+    """Returns the merge of two records (P3). If it equals one of the arguments, returns that same object."""
     if one is None:
         return other
     if other is None or one == other:
@@ -234,11 +236,11 @@ def merge(one: bytes | None, other: bytes | None) -> bytes | None:
 
 
 def _newer_of_one_writer(one: bytes, other: bytes) -> bytes | None:
-    """HOT. The later of two records that differ by writes of a single actor, without decoding; None if unsure.
+    """HOT. Returns the later of two records that differ by writes of one actor, without decoding; None if unsure.
 
-    Both hold clocks of the same actors, equal but in the entry of the actor that made the later record's only sibling.
-    That sibling's dot then lies beyond the earlier clock, and the later clock covers all that the earlier record holds:
-    the later one is the join.
+    The case: both clocks have the same actors, and differ only in the entry of the actor that made the later record's
+    only sibling. Then the dot of that sibling is not covered by the earlier clock, and the later clock covers all
+    siblings of the earlier record. So the later record is the merge.
     """
     if len(one) < _SINGLE_BYTES or len(other) < _SINGLE_BYTES:
         return None
@@ -257,15 +259,15 @@ def _newer_of_one_writer(one: bytes, other: bytes) -> bytes | None:
         return None
     end = _HEADER + _ENTRY * entries
     late, late_clock, early_clock = one, one[_HEADER:end], other[_HEADER:end]
-    if late_clock < early_clock:  # for equal sets of actors the later clock has the greater bytes
+    if late_clock < early_clock:  # if both have the same actors, the later clock has the greater bytes
         late, late_clock, early_clock = other, early_clock, late_clock
     if late[10:12] != _ONE or late_clock == early_clock:
         return None
-    place = late_clock.find(late[end : end + _ENTRY])
-    if place % _ENTRY:  # absent, or found across two entries
+    offset = late_clock.find(late[end : end + _ENTRY])
+    if offset % _ENTRY:  # absent, or found across two entries
         return None
-    counter_at = place + ACTOR_BYTES
-    after = place + _ENTRY
+    counter_at = offset + ACTOR_BYTES
+    after = offset + _ENTRY
     if late_clock[:counter_at] == early_clock[:counter_at] and late_clock[after:] == early_clock[after:]:
         return late
     return None
@@ -293,9 +295,9 @@ def _merge_decoded(one: bytes, other: bytes) -> bytes:
 def supersede(
     old: bytes | None, actor: bytes, counter: int, value: bytes, expires_at_ms: int = 0, kind: int = VALUE
 ) -> bytes:
-    """HOT. The record after a write by `actor` that has seen all of `old`: one sibling, the new one.
+    """HOT. Returns the record after a write by `actor` that has seen all of `old`. The new value is its only sibling.
 
-    `counter` must be greater than any that the actor has issued before (clock.py sees to it). Raises ForeignDot.
+    `counter` must be greater than all that the actor has issued before (base/clock.py ensures that). Raises ForeignDot.
     """
     if old is None:
         return _single(actor, counter, value, expires_at_ms, kind)
@@ -320,7 +322,7 @@ def supersede(
 
 
 def _single(actor: bytes, counter: i64, value: bytes, expires_at_ms: i64, kind: int) -> bytes:
-    """HOT. The record of a key that this one write alone has made."""
+    """HOT. Returns a record with one clock entry and one sibling, both of the write (actor, counter)."""
     front = BytesWriter()
     write_i32_be(front, _SINGLE)
     for _ in range(2):  # the clock entry, the dot
@@ -334,12 +336,12 @@ def _single(actor: bytes, counter: i64, value: bytes, expires_at_ms: i64, kind: 
 
 
 def _around(clock: bytes, actor: bytes) -> tuple[bytes, bytes]:
-    """What stands before and after the actor's entry in the bytes of a clock, or where that entry will stand."""
-    place = 0
-    while place < len(clock) and clock[place : place + ACTOR_BYTES] < actor:
-        place += _ENTRY
-    known = clock[place : place + ACTOR_BYTES] == actor  # and its bytes occur across two entries before
-    return clock[:place], clock[place + _ENTRY if known else place :]
+    """Returns the bytes of a clock before and after the entry of an actor, or around the gap where it would be."""
+    offset = 0
+    while offset < len(clock) and clock[offset : offset + ACTOR_BYTES] < actor:
+        offset += _ENTRY
+    known = clock[offset : offset + ACTOR_BYTES] == actor  # the same bytes may also occur across two earlier entries
+    return clock[:offset], clock[offset + _ENTRY if known else offset :]
 
 
 def write(
@@ -351,10 +353,10 @@ def write(
     kind: int = VALUE,
     context: Clock = (),
 ) -> bytes:
-    """The record after a write whose author has seen exactly `context`: what that covers goes, all else stays beside.
+    """Returns the record after a write with a causal context. It supersedes exactly the siblings that `context` covers.
 
-    An empty context is that of a writer who has seen nothing. The context joins the clock, so that other replicas drop
-    what the author has seen, also what this one has not got yet. Raises ForeignDot.
+    An empty context means that the author has seen nothing. The context is merged into the clock, so that other
+    replicas also drop siblings that the author has seen and that are not stored here yet. Raises ForeignDot.
     """
     clock, siblings = ({}, []) if old is None else decode(old)
     seen = dict(context)
@@ -370,7 +372,7 @@ def write(
 
 
 def skeleton(record: bytes) -> bytes:
-    """The record with its values emptied: enough to merge, to judge liveness, and to list keys. Never stored."""
+    """Returns the record with empty values: enough to merge, to tell live from dead, and to list keys. Never stored."""
     if record[10:12] == _ONE and not record[8]:
         body = record[8 : _HEADER + _ENTRY * record[9] + _SIBLING - 4] + b"\x00\x00\x00\x00"
         return xxh3_64_digest(body) + body
@@ -379,15 +381,16 @@ def skeleton(record: bytes) -> bytes:
 
 
 def sibling_count(record: bytes) -> int:
-    """How many siblings a record holds, tombstones included."""
+    """Returns how many siblings a record has, tombstones included."""
     return (record[10] << 8) + record[11]
 
 
 def context_after(record: bytes, context: Clock, actor: bytes, counter: int) -> Clock:
-    """What the author of the write (actor, counter) has seen: its context and its own write; the context alone if a
-    clock cannot say that without covering a sibling in `record` that the author has not seen.
+    """Returns the causal context for the author of the write (actor, counter): `context` and the write itself.
 
-    Then the author's next write stands beside this one: at worst there is a sibling too many, and nothing is lost.
+    A clock entry covers all earlier writes of the actor, too. If `record` has a sibling among these that the author has
+    not seen, the result is `context` alone. Then the author's next write does not supersede this one: there may be a
+    sibling too many, but nothing is lost.
     """
     seen = dict(context)
     seen[actor] = max(counter, seen.get(actor, 0))

@@ -1,9 +1,12 @@
-"""Repair: owners that differ become equal, and what was damaged is fetched again.
+"""Repair: the owners of a partition become equal, and damaged records are fetched from other owners.
 
-hint_replay.py    brings owners what they missed
-exchange.py       makes two nodes equal by their hash trees; exchange_answers.py is the side that is asked
-anti_entropy.py   does that all the time, with every fellow owner
-tasks.py          does it when an operator asks: by jobs (jobs.py), or for one key (one_key.py)
-scrub.py          reads everything again and again, verification.py does it for a task; mending.py fetches what was found
-                  damaged
+hint_replay.py       delivers hints to their owners
+exchange.py          makes two nodes equal by their hash trees: the side that leads
+differences.py       the ranges in which they differ
+exchange_answers.py  the side that answers
+anti_entropy.py      compares this node with every other owner continually
+tasks.py             the repair tasks of operators (`dyn repair`), done by jobs.py on the owners, or by one_key.py
+scrub.py             reads and verifies every record, continually
+verification.py      the same for a repair task
+mending.py           fetches damaged records from the other owners
 """

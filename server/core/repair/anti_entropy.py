@@ -1,12 +1,13 @@
-"""The continual comparison: by itself, and in the background, each node becomes equal to those it shares data with.
+"""Anti-entropy: each node compares itself in the background with every node that it shares partitions with.
 
-Theory (Dynamo, section 4.7). Of each two nodes one leads, by a rule that shares the work out evenly. Within
-`repair_interval_ms` it asks the other once for the hashes of all that both own, which costs some hundred bytes when they
-are equal, and settles what differs (exchange.py). It does so soon after the other has come up, too, for then there is most
-to repair. Several peers with differences take turns, a range each, so that a wiped node does not keep the others waiting.
+The idea (Dynamo, section 4.7). One node of each pair leads, by a rule that shares the work evenly. Once in
+`repair_interval_ms` it asks the other for the hashes of all ranges that both own. If they are equal, this costs some
+hundred bytes; if not, it settles the differences (exchange.py). It also does so soon after the other node has come up,
+because then there is most to repair. If several peers have differences they take turns, a range each, so that a wiped
+node does not keep the others waiting.
 
-Replicas that take writes are never quite equal, for a write is on one of them first. Such a difference is mostly gone
-when it is opened; otherwise one record travels twice.
+Replicas that accept writes are never quite equal, because each write reaches one of them first. Most such differences are
+gone by the time the range is opened. Otherwise one record is sent twice.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ from typing import Any
 
 from server.core.base.state import State
 from server.core.records.trees import Span, Trees
-from server.core.repair.exchange import FANOUT, Difference, Exchange, How, Outcome, PeerLost
+from server.core.repair.differences import Difference, How
+from server.core.repair.exchange import FANOUT, Exchange, Outcome, PeerLost
 from server.core.repair.exchange_answers import parts_of
 from server.core.ring.layout import Layout
 from server.core.work.background import Background
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Questions
 
-LOOK_MS = 1000  # between two looks at who has come up and who is due
-SOON_MS = 1000  # at least so long after a peer came up, at most twice that: its hints go first
-RETRY_MS = 10_000  # after a peer was lost in the middle
+POLL_MS = 1000  # from one check of which peers came up, and which are due, to the next
+SOON_MS = 1000  # from a peer's coming up to its comparison, at least; at most twice that. Its hints are delivered first
+RETRY_MS = 10_000  # after a peer was lost during an exchange
 
 
 def leads(layout: Layout, one: str, other: str) -> bool:
-    """Whether of these two members `one` asks and the other answers; each leads about half of its pairs."""
+    """Whether `one` leads the comparisons of these two members; each member leads about half of its pairs."""
     ids = [member.id for member in layout.members]
     here, there = ids.index(one), ids.index(other)
     return (here < there) == ((here + there) % 2 == 1)
@@ -38,7 +40,7 @@ def leads(layout: Layout, one: str, other: str) -> bool:
 def shared_spans(
     layout: Layout, trees: Trees, one: str, other: str, holders: Callable[[int], Sequence[str]]
 ) -> list[Span]:
-    """The leaves of all partitions that both nodes should hold, by `holders`; adjacent partitions are one span."""
+    """The leaves of all partitions that both nodes own, by `holders`; adjacent partitions are one span."""
     spans: list[Span] = []
     for partition in range(layout.partitions):
         owners = holders(partition)
@@ -52,53 +54,52 @@ def shared_spans(
 
 
 class _Round:
-    """One comparison with a peer that has found differences, and what is left of them."""
+    """A comparison with a peer that found differences, and those that are left to settle, the next one last."""
 
-    __slots__ = ("behind", "exchange", "left", "outcome")
+    __slots__ = ("dropped_hints", "exchange", "outcome", "remaining")
 
-    def __init__(self, exchange: Exchange, outcome: Outcome, behind: int) -> None:
+    def __init__(self, exchange: Exchange, outcome: Outcome, dropped_hints: int) -> None:
         self.exchange = exchange
         self.outcome = outcome
-        self.behind = behind
-        self.left: list[Difference] = []
+        self.dropped_hints = dropped_hints  # for that peer, when the comparison began
+        self.remaining: list[Difference] = []
 
 
 class AntiEntropy:
-    """Compares this node with its fellow owners for as long as it lives."""
+    """Compares this node with its peers for as long as the process runs."""
 
     def __init__(self, state: State, questions: Questions, background: Background) -> None:
         self._state = state
         self._questions = questions
         self._background = background
-        self._up: dict[str, bool] = {}
-        self._due_ms: dict[str, int] = {}
-        self._rounds: dict[str, _Round] = {}
+        self._up: dict[str, bool] = {}  # by peer, as of the last check
+        self._due_ms: dict[str, int] = {}  # by peer: when its next comparison is due
+        self._rounds: dict[str, _Round] = {}  # by peer: a comparison with differences left
         background.run_forever("anti-entropy", self._steps)
 
     def connected(self, peer: str) -> None:
-        """There is a new connection to `peer`, perhaps to a new process over another disk."""
+        """A link to `peer` was opened, perhaps to a new process on another disk: it is compared soon."""
         self._up[peer] = False
 
     def _steps(self) -> Steps:
-        """Runs for ever."""
-        yield self._background.pause(self._state.rng.randrange(LOOK_MS))
+        yield self._background.pause(self._state.rng.randrange(POLL_MS))
         while True:
-            self._look()
+            self._update_schedule()
             peer = self._next_peer()
             if peer is None:
-                yield self._background.pause(LOOK_MS)
+                yield self._background.pause(POLL_MS)
                 continue
             try:
                 if peer in self._rounds:
-                    yield from self._go_on(peer, self._rounds[peer])
+                    yield from self._settle_next(peer, self._rounds[peer])
                 else:
-                    yield from self._begin(peer)
+                    yield from self._compare(peer)
             except PeerLost:
                 self._rounds.pop(peer, None)
                 self._put_off(peer, min(RETRY_MS, self._state.config.repair_interval_ms))
 
-    def _look(self) -> None:
-        """Notes who has come up, and for when."""
+    def _update_schedule(self) -> None:
+        """Notes which peers came up, and when each is due."""
         state, layout = self._state, self._state.layout
         for member in layout.members if layout is not None else ():
             peer = member.id
@@ -113,56 +114,60 @@ class AntiEntropy:
             self._up[peer] = up
 
     def _next_peer(self) -> str | None:
-        """The peer that is due, or whose differences are to be settled; each gets its turn."""
+        """A peer that is due, else the next one in turn that has differences left; None if there is none."""
         due = [
             peer
             for peer, due_ms in self._due_ms.items()
-            if due_ms <= self._state.now_ms and self._up.get(peer) and peer not in self._rounds and self._is_mine(peer)
+            if due_ms <= self._state.now_ms
+            and self._up.get(peer)
+            and peer not in self._rounds
+            and self._is_leader_of(peer)
         ]
         due += [peer for peer in self._rounds if self._up.get(peer)]
         return due[0] if due else None
 
-    def _is_mine(self, peer: str) -> bool:
-        """Whether this node is to compare itself with `peer`: it leads, or only it knows that the peer missed something."""
+    def _is_leader_of(self, peer: str) -> bool:
+        """Whether this node starts comparisons with `peer`: it leads the pair, or it had to drop hints for the peer."""
         layout = self._state.layout
         return (
             layout is not None
-            and not self._state.is_filling  # which does the same
+            and not self._state.is_filling  # filling.py compares with every owner
             and any(member.id == peer for member in layout.members)
             and (leads(layout, self._state.id, peer) or peer in self._state.hints.dropped_hints)
         )
 
-    def _begin(self, peer: str) -> Generator[Step, Any, None]:
+    def _compare(self, peer: str) -> Generator[Step, Any, None]:
+        """Finds the differences with a peer."""
         state, layout = self._state, self._state.layout
         assert layout is not None
         outcome = Outcome()
         exchange = Exchange(state, self._questions, self._background, peer, outcome)
         found = _Round(exchange, outcome, state.hints.dropped_hints.get(peer, 0))
-        # One that is to be an owner fetches by itself what it lacks, but not what was written since, and no hint kept of.
+        # A pending owner fetches older records by itself. It does not fetch writes of which this node dropped the hints.
         holders = layout.keepers if peer in state.hints.dropped_hints else layout.readers
         spans = shared_spans(layout, state.records.trees, state.id, peer, holders)
         for difference in (yield from exchange.compare(spans))[::-1]:
-            # what is empty on one side may take long, and is as well done in parts
+            # A range that is empty on one side may take long: in parts, other peers get their turns in between.
             parts = [difference.span] if difference.how is How.OPEN else parts_of(difference.span, FANOUT)
-            found.left += [Difference(part, difference.how) for part in parts[::-1]]
+            found.remaining += [Difference(part, difference.how) for part in parts[::-1]]
         self._rounds[peer] = found
         self._end_if_done(peer, found)
 
-    def _go_on(self, peer: str, present: _Round) -> Generator[Step, Any, None]:
-        """Settles one range, then it is another peer's turn."""
+    def _settle_next(self, peer: str, present: _Round) -> Generator[Step, Any, None]:
+        """Settles one range, then moves the peer to the end of the queue."""
         del self._rounds[peer]
-        yield from present.exchange.settle([present.left.pop()])
+        yield from present.exchange.settle([present.remaining.pop()])
         self._rounds[peer] = present
         self._end_if_done(peer, present)
 
     def _end_if_done(self, peer: str, present: _Round) -> None:
-        if present.left:
+        if present.remaining:
             return
         del self._rounds[peer]
         self._state.statistics.trees_compared += 1
-        behind = self._state.hints.dropped_hints
-        if not present.outcome.unsettled and peer in behind and behind[peer] == present.behind:
-            del behind[peer]  # what it missed it has now, and no more came meanwhile
+        dropped = self._state.hints.dropped_hints
+        if not present.outcome.unsettled and peer in dropped and dropped[peer] == present.dropped_hints:
+            del dropped[peer]  # the peer has what it missed, and no further hint was dropped meanwhile
         interval_ms = self._state.config.repair_interval_ms
         self._put_off(peer, interval_ms - self._state.rng.randrange(interval_ms // 4 + 1))
 

@@ -1,31 +1,32 @@
-"""The exchange between two owners: finds out where they differ, and makes both hold what either has.
+"""The exchange between two owners: finds where they differ, and makes both hold what either one has.
 
-Theory (Merkle, 1979; Dynamo, section 4.7). One node leads and asks all questions (exchange_answers.py). It compares
-ranges of leaves, opens only those that differ, sixteen parts at a time, down to ranges of a few keys, lists these on both
-sides, fetches the records that differ, keeps the join and sends it back. So the bytes grow with the difference, not with
-the data. It stops opening where a list is cheaper: when few keys are left, or when most parts differ. What is empty on one
-side is not compared at all but streamed in pages: that is how a wiped node is filled.
+The idea (Merkle, 1979; Dynamo, section 4.7). One node leads and asks all questions; the other one answers
+(exchange_answers.py). The leader compares the hashes of ranges of leaves and opens only ranges that differ, sixteen parts
+at a time, down to ranges of a few keys. It lists these on both sides, fetches the records that differ, stores their merge
+and sends the merge back. So the bytes grow with the difference, not with the data. Where a list is cheaper than opening
+(few keys are left, or most parts differ) the leader lists the range. A range that is empty on one side is not compared,
+but sent page by page: that is how a wiped node is filled.
 
-Everything here may be late, and nothing is harmed by it: hashes and lists only say where to look; what is sent is read
-in the turn that sends it, and merging is idempotent. But what was read before a fence (State.fence: collected keys) must
-not be stored after it. So a page remembers the hybrid clock at its beginning, before the peer read for it, and is begun
-again when a fence has passed that.
+Nothing here depends on timing. Hashes and lists only say where to look. A record that is sent is read in the turn that
+sends it. Merging is idempotent. There is one exception: a record that was read before a fence (`State.fence`: tombstones
+were collected) must not be stored after it. So a page notes the hybrid clock before the peer reads for it. If a fence has
+passed that reading, the page is repeated.
 
-The leader pays for both sides out of its budget of background work, and pays double attention: at the slower pace while
-either of them serves clients.
+The leader pays for both sides out of its budget of background work. It works at the slower pace while either side serves
+clients.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 from server.core.base.state import Item, State
 from server.core.messages.record_questions import UNREADABLE
 from server.core.records.trees import EMPTY, Span
 from server.core.records.versions import DamagedRecord
+from server.core.repair.differences import Difference, How, has_same_how, leaves_in, pop_batch
 from server.core.repair.exchange_answers import (
     CHECKSUMS,
     PAGE_BYTES,
@@ -43,57 +44,43 @@ from server.core.work.procedures import Step
 from server.core.work.questions import Questions
 
 FANOUT = 16
-SPAN_LEAVES_MAX = 1 << 17  # a larger range is not compared as one: a megabyte of leaves
-_HASHED_LEAVES_MAX = 1 << 19  # for one question, on each side: 0.2 ms
-_SPANS_MAX = 64  # in one question
+SPAN_LEAVES_MAX = 1 << 17  # a larger range is compared in parts: this is a megabyte of leaves
+_HASHED_LEAVES_MAX = 1 << 19  # leaves that one question makes each side hash: 0.2 ms
+
 _LISTED_KEYS = 8  # opening a range costs as much as a list of so many keys
-_LISTED_KEYS_PER_PART = 10  # the same for a range in which so many parts differ, as they would be opened in turn
-_FENCED_MAX = 3
+_LISTED_KEYS_PER_PART = (
+    10  # opening a range whose parts differ costs as much as a list of so many keys for each such part
+)
+_FENCED_MAX = 3  # repetitions of one exchange of pages because a fence passed
 _ENVELOPE_BYTES = 100  # of a message, its frame included
 
-LOST, UNSETTLED = "lost", "unsettled"  # why a node is not known to be equal
+LOST, UNSETTLED = "lost", "unsettled"  # why a node is not known to be equal: not reached, or not all records
 
 Steps = Generator[Step, Any, None]
 
 
 class PeerLost(Exception):
-    """The peer has not answered, or there is a new layout: what was done stays done, the rest is for another time."""
+    """The peer did not answer, or the layout has changed. What was done stays done; the caller repeats the rest later."""
 
 
 class NothingTaken(PeerLost):
-    """One side takes no records at present: its disk is full."""
+    """One side stores no records at present, because its disk is full."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What an exchange, or several, have done so far."""
+    """The counts of one or several exchanges so far."""
 
-    keys_repaired: int = 0  # changed, on either side
-    keys_taken: int = 0  # of these, changed here
-    bytes_sent: int = 0  # by both
-    unsettled: int = 0  # records that one side could not read or would not take, or pages that a fence has passed
-    unreadable: int = 0  # ranges that one side could not read: they were compared by the keys of the other
-    stopped: bool = False  # set by whoever wants no more of it
-
-
-class How(Enum):
-    """What to do about a range in which two nodes differ."""
-
-    OPEN = "compare its parts"
-    LIST = "compare what lies in it key by key"
-    PULL = "nothing here"
-    PUSH = "nothing there"
-
-
-class Difference(NamedTuple):
-    """A range of leaves in which two nodes differ."""
-
-    span: Span
-    how: How
+    keys_repaired: int = 0  # records that changed, on either side
+    keys_taken: int = 0  # of these, records that changed here
+    bytes_sent: int = 0  # by both sides
+    unsettled: int = 0  # records that one side could not read or did not store, and pages given up because of fences
+    unreadable: int = 0  # ranges that one side could not read: they were compared by the keys of the other side
+    stopped: bool = False  # set by the caller, to end the exchange at its next question
 
 
 class Exchange:
-    """Exchanges with one peer under the present layout. Procedures raise PeerLost."""
+    """Exchanges records with one peer under the present layout. Its procedures raise PeerLost."""
 
     def __init__(
         self,
@@ -104,8 +91,10 @@ class Exchange:
         outcome: Outcome,
         must_give: bool = True,
     ) -> None:
-        """Without `must_give` it is enough that this node holds all that the peer has: a peer without room for what it
-        lacks is left as it is."""
+        """If `must_give` is False, the exchange succeeds once this node holds everything that the peer has.
+
+        A peer whose disk is full then stops nothing.
+        """
         self._state = state
         self._trees = state.records.trees
         self._questions = questions
@@ -121,14 +110,14 @@ class Exchange:
         """Makes the ranges equal."""
         yield from self.settle((yield from self.compare(spans)))
 
-    # --- where we differ
+    # --- finding differences
 
     def compare(self, spans: Sequence[Span]) -> Generator[Step, Any, list[Difference]]:
-        """Those of some ranges that are not equal on both sides; large ranges in parts."""
+        """The ranges that differ between both sides; large ranges are compared in parts."""
         found: list[Difference] = []
         waiting = [part for span in spans for part in parts_of(span, -(-(span[1] - span[0]) // SPAN_LEAVES_MAX))][::-1]
         while waiting:
-            batch = _take(waiting, _leaves_in, _HASHED_LEAVES_MAX)
+            batch = pop_batch(waiting, leaves_in, _HASHED_LEAVES_MAX)
             for span, hashes in zip(batch, (yield from self._hashes(batch, 1)), strict=True):
                 found += self._judge(span, hashes[0])
         return found
@@ -139,10 +128,10 @@ class Exchange:
         while stack:
             how = stack[-1].how
             if how is How.OPEN:
-                batch = _take(stack, lambda item: _leaves_in(item.span), _HASHED_LEAVES_MAX, _alike)
+                batch = pop_batch(stack, lambda item: leaves_in(item.span), _HASHED_LEAVES_MAX, has_same_how)
                 stack += (yield from self._open([item.span for item in batch]))[::-1]
                 continue
-            batch = _take(stack, lambda item: self._trees.keys_in(item.span), BATCH_KEYS, _alike)
+            batch = pop_batch(stack, lambda item: self._trees.keys_in(item.span), BATCH_KEYS, has_same_how)
             ranges = [self._trees.bounds_of(item.span) for item in batch]
             if how is How.PUSH:
                 yield from self._push(ranges)
@@ -150,7 +139,7 @@ class Exchange:
                 yield from self._match(ranges, RECORDS if how is How.PULL else CHECKSUMS)
 
     def _open(self, spans: list[Span]) -> Generator[Step, Any, list[Difference]]:
-        """The parts of `spans` in which we differ, in order; or a span itself if most of them do."""
+        """The parts of `spans` that differ, in order; a span itself, as LIST, if that is cheaper than its parts."""
         found: list[Difference] = []
         for span, hashes in zip(spans, (yield from self._hashes(spans, FANOUT)), strict=True):
             parts: list[Difference] = []
@@ -161,17 +150,25 @@ class Exchange:
         return found
 
     def _judge(self, span: Span, theirs: bytes) -> list[Difference]:
-        """One difference, or none."""
+        """The difference of a range as a list of one or none.
+
+        ours    theirs   keys and leaves                      how
+        equal            -                                    none
+        empty   -        -                                    PULL
+        -       empty    -                                    PUSH
+        else             at most `_LISTED_KEYS`, or 1 leaf    LIST
+        else             more                                 OPEN
+        """
         ours = self._trees.hash_of(span)
         if ours == theirs:
             return []
         if EMPTY in (ours, theirs):
             return [Difference(span, How.PULL if ours == EMPTY else How.PUSH)]
-        few = self._trees.keys_in(span) <= _LISTED_KEYS or _leaves_in(span) == 1
+        few = self._trees.keys_in(span) <= _LISTED_KEYS or leaves_in(span) == 1
         return [Difference(span, How.LIST if few else How.OPEN)]
 
     def _hashes(self, spans: list[Span], parts: int) -> Generator[Step, Any, list[list[bytes]]]:
-        """The peer's hash of each part of each span; if its leaves are not as large as ours, what equals no hash."""
+        """The peer's hash of each part of each span; empty bytes, which equal no hash, if its leaves have another size."""
         (hashes,) = yield from self._ask(b"HASHES", self._trees.leaf_bits, parts, encode_spans(spans))
         found: list[list[bytes]] = []
         place = 0
@@ -181,10 +178,14 @@ class Exchange:
             place = end
         return found
 
-    # --- making us equal
+    # --- settling differences
 
     def _match(self, ranges: list[Range], mode: bytes) -> Steps:
-        """Page by page what either side has goes to the other, where they differ."""
+        """Makes some ranges equal, page by page.
+
+        In mode RECORDS, where nothing is stored here, the peer's pages are records. In mode CHECKSUMS they are checksums,
+        and only records that differ are fetched.
+        """
         fenced = 0
         while ranges:
             stamp = self._state.clock.last
@@ -192,25 +193,25 @@ class Exchange:
             if answer[0] == UNREADABLE:
                 self._outcome.unreadable += 1
                 part, ranges = split(ranges, answer[1] if len(answer) > 1 else b"")
-                yield from self._ask_for_ours(part)
+                yield from self._match_by_our_keys(part)
                 continue
             cut, items = answer[0], answer[1:]
             if mode == RECORDS:
                 theirs = dict(zip(items[::2], items[1::2], strict=True))
                 part, ranges = _cut(ranges, cut)
-                behind = None if self._is_fenced(stamp) else self._keep(theirs)
+                differing = None if self._is_fenced(stamp) else self._merge(theirs)
                 keys = len(theirs)
             else:
                 part, ranges, ours, theirs = self._aligned(ranges, cut, {item[8:]: item[:8] for item in items})
-                behind = yield from self._fetch(
+                differing = yield from self._fetch(
                     [key for key, checksum in theirs.items() if ours.get(key) != checksum], stamp
                 )
-                if behind is not None:
-                    behind += [key for key in ours if key not in theirs]
+                if differing is not None:
+                    differing += [key for key in ours if key not in theirs]
                 keys = max(len(ours), len(theirs))
             yield from self._spend(keys)
-            if behind is not None:
-                yield from self._send(behind)
+            if differing is not None:
+                yield from self._send(differing)
                 continue
             fenced += 1
             ranges = [*part, *ranges]
@@ -221,9 +222,10 @@ class Exchange:
     def _aligned(
         self, ranges: list[Range], cut: bytes, theirs: dict[bytes, bytes]
     ) -> tuple[list[Range], list[Range], dict[bytes, bytes], dict[bytes, bytes]]:
-        """The part of the ranges that both lists are complete for, the rest, and the checksums by key: ours and theirs.
+        """The part of the ranges for which both lists are complete, the rest, and the checksums by key: ours and theirs.
 
-        In a gap here, where we cannot list, what they have is looked up key by key.
+        If the engine cannot read a gap here, the part ends with the gap, and every key of the peer in it counts as
+        differing.
         """
         page = read_page(self._state.records, ranges)
         ours = {key: record[:8] for key, record in page.pairs}
@@ -237,8 +239,8 @@ class Exchange:
         ours = {key: checksum for key, checksum in ours.items() if key < end}
         return part, rest, ours, {key: checksum for key, checksum in theirs.items() if key < end}
 
-    def _ask_for_ours(self, ranges: list[Range]) -> Steps:
-        """The peer cannot list what it has there: it is asked for each key that we have, and sent what it lacks."""
+    def _match_by_our_keys(self, ranges: list[Range]) -> Steps:
+        """For ranges that the peer cannot list: asks it for each key that this node has, and sends what it lacks."""
         while ranges:
             stamp = self._state.clock.last
             page = read_page(self._state.records, ranges)
@@ -247,37 +249,37 @@ class Exchange:
                 continue
             keys = [key for key, _ in page.pairs]
             yield from self._spend(len(keys))
-            behind = yield from self._fetch(keys, stamp, True)
-            if behind is None:
+            differing = yield from self._fetch(keys, stamp, True)
+            if differing is None:
                 self._outcome.unsettled += 1
                 return
-            yield from self._send(behind)
+            yield from self._send(differing)
             ranges = rest_of(ranges, page.cut)
 
     def _fetch(self, keys: list[bytes], stamp: int, are_ours: bool = False) -> Generator[Step, Any, list[bytes] | None]:
-        """Takes the peer's records. Answers for which of the keys we now hold something else; None past a fence.
+        """Fetches and merges the peer's records. Answers the keys of which ours differs now; None if a fence has passed.
 
-        `are_ours` says that we hold all the keys: so the peer lacks those that it has nothing of.
+        `are_ours` says that this node holds all the keys: then the peer lacks those for which it has no record.
         """
-        behind: list[bytes] = []
+        differing: list[bytes] = []
         while keys:
             records = yield from self._ask(b"FETCH", *keys)
             if self._is_fenced(stamp):
                 return None
             theirs = dict(zip(keys, records, strict=False))
-            behind += self._keep(theirs)
+            differing += self._merge(theirs)
             if are_ours:
-                behind += [key for key, record in theirs.items() if not record]
+                differing += [key for key, record in theirs.items() if not record]
             keys = keys[max(1, len(records)) :]
-        return behind
+        return differing
 
-    def _keep(self, theirs: dict[bytes, bytes]) -> list[bytes]:
-        """Merges records of the peer into ours. Answers the keys of which ours is another one than theirs now."""
+    def _merge(self, theirs: dict[bytes, bytes]) -> list[bytes]:
+        """Merges records of the peer into ours. Answers the keys of which ours differs from theirs now."""
         state, outcome = self._state, self._outcome
-        behind = []
+        differing = []
         for key, record in theirs.items():
             if not record:
-                continue  # gone since the list was made
+                continue  # deleted there since the list was made
             if state.disk_full:
                 raise NothingTaken
             if record == UNREADABLE:
@@ -288,13 +290,13 @@ class Exchange:
                     outcome.keys_taken += 1
                     self._repaired(1)
                 if state.records.get(key) != record:
-                    behind.append(key)
+                    differing.append(key)
             except DamagedRecord:
                 outcome.unsettled += 1
-        return behind
+        return differing
 
     def _push(self, ranges: list[Range]) -> Steps:
-        """Everything that lies here goes to the peer."""
+        """Sends everything that is stored here in some ranges to the peer."""
         while ranges:
             page = read_page(self._state.records, ranges)
             if page.gap_end:
@@ -306,7 +308,7 @@ class Exchange:
             ranges = rest_of(ranges, page.cut)
 
     def _send(self, keys: list[bytes]) -> Steps:
-        """Our present records of `keys` go to the peer, who merges them."""
+        """Sends our present records of `keys` to the peer, which merges them."""
         while keys and self._gives:
             pairs: list[bytes] = []
             count = size = 0
@@ -336,7 +338,7 @@ class Exchange:
     # --- asking
 
     def _ask(self, kind: bytes, *args: Item) -> Generator[Step, Any, list[bytes]]:
-        """The peer's answer. Raises PeerLost."""
+        """Asks the peer and counts the bytes of both messages. Raises PeerLost."""
         layout = self._layout
         epoch = layout.epoch if layout is not None else 0
         answers = yield self._questions.ask([self._peer], kind, epoch, *args)
@@ -360,37 +362,12 @@ class Exchange:
         self._state.statistics.keys_repaired += keys
 
 
-T = TypeVar("T")
-
-
 def _cut(ranges: Sequence[Range], cut: bytes) -> tuple[list[Range], list[Range]]:
-    """The ranges up to the key `cut`, this included, and the rest; all of them if it is empty."""
+    """Splits ranges behind the key `cut`; if that is empty, the first part is all of them."""
     return split(ranges, cut + b"\0" if cut else b"")
 
 
-def _leaves_in(span: Span) -> int:
-    return span[1] - span[0]
-
-
-def _alike(one: Difference, other: Difference) -> bool:
-    return one.how is other.how
-
-
-def _take(
-    stack: list[T], weight: Callable[[T], int], weight_max: int, alike: Callable[[T, T], bool] | None = None
-) -> list[T]:
-    """Takes from the end of `stack` what one question can be about: one item at least, and of one kind."""
-    batch = [stack.pop()]
-    total = weight(batch[0])
-    while stack and len(batch) < _SPANS_MAX and (alike is None or alike(batch[0], stack[-1])):
-        total += weight(stack[-1])
-        if total > weight_max:
-            break
-        batch.append(stack.pop())
-    return batch
-
-
 def wire_bytes(item: Item) -> int:
-    """The size of an item of a message."""
+    """The bytes of an item in a message, its length prefix included."""
     size = len(item) if isinstance(item, bytes) else len(str(item))
     return size + len(str(size)) + 5

@@ -1,20 +1,20 @@
-"""The side of an exchange that is asked: hashes, lists and records of what lies here, and taking what the other has.
+"""The side of an exchange that answers: it gives hashes, lists and records, and merges what the leader sends.
 
-Theory. Each question is answered out of the present turn, remembers nothing, and costs no more than a page: so the asker
-alone decides how far an exchange goes, and may be lost at any point. All questions name the layout's epoch, and under
-another one there is no answer. Each answer begins with a word about whether clients are served here at the moment, so
-that the asker, whose budget pays for both (background.py), spends it at our pace.
+The idea. Each question is answered in the turn that reads it, leaves nothing behind, and costs at most a page. So the
+leader alone decides how far an exchange goes, and may disappear at any point. Every question names the epoch of the
+layout; under another epoch the answer is empty. Each answer begins with a word that says whether this node serves clients
+at the moment: the leader's budget pays for both sides (background.py), and it is spent at the slower pace of the two.
 
-    HASHES leaf_bits parts spans       the hash of each part of each span; nothing if our leaves are not theirs
-    LIST mode start end start end …    what lies in the ranges: cut, then checksum and key of each record, or, in mode
-                                       RECORDS, key, record, key, record, …; or UNREADABLE and a place: nothing is known of
-                                       what lies before that (the version before says no place)
+    HASHES leaf_bits parts spans       the hash of each part of each span; empty if the leaves here have another size
+    LIST mode start end start end …    what is stored in the ranges: cut, then checksum and key of each record; in mode
+                                       RECORDS cut, key, record, key, record, …; or UNREADABLE and a place: the engine
+                                       cannot read the ranges before that place (the version before names no place)
     FETCH key …                        the record of each key, empty for none, UNREADABLE if it is damaged; perhaps fewer
-    MERGE key record …                 merges them: how many have changed what is here, how many could not be taken; or
-                                       nothing, when nothing is taken at present
+    MERGE key record …                 merges them: how many records changed here, and how many could not be stored; empty
+                                       while this node stores nothing, because its disk is full
 
-A *page* is what one question moves: a batch of keys, and no more bytes than `PAGE_BYTES` but for the last record. `cut` is
-the last key of a page that does not reach the end of the ranges; what lies before it, in all of them, is complete.
+A *page* is what one question moves: a batch of keys, and at most `PAGE_BYTES` except for the last record. `cut` is the
+last key of a page that does not reach the end of the ranges. The page is complete for all ranges up to `cut`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from server.core.base.state import State
 from server.core.messages import record_questions as questions
 from server.core.messages.record_questions import UNREADABLE, Hashes, Listing
 from server.core.records.gaps import read_stretch
-from server.core.records.records import Records, may_go_on
+from server.core.records.records import Records, may_have_more
 from server.core.records.trees import Span
 from server.core.records.versions import DamagedRecord
 from server.core.work.background import BATCH_KEYS, Background
@@ -41,9 +41,10 @@ Range = tuple[bytes, bytes]  # storage keys, the second one excluded; ranges asc
 
 
 class Page(NamedTuple):
-    """Stored pairs in order, and where they were cut off; an empty `cut` says that there are no more.
+    """Stored pairs in order, and the key where the page was cut off; an empty `cut` says that there are no more.
 
-    Or, with a `gap_end`, the engine cannot read: nothing is known of the ranges up to there."""
+    Or, with a `gap_end`, no pairs: the engine cannot read the ranges up to there.
+    """
 
     pairs: list[tuple[bytes, bytes]]
     cut: bytes
@@ -51,7 +52,7 @@ class Page(NamedTuple):
 
 
 def read_page(records: Records, ranges: Sequence[Range]) -> Page:
-    """A page of what is stored in `ranges`, up to the first gap; or the gap, if nothing lies before it."""
+    """A page of what is stored in `ranges`, up to the first gap; or the gap, if no pair is before it."""
     pairs: list[tuple[bytes, bytes]] = []
     size = 0
     for start, end in ranges:
@@ -61,14 +62,14 @@ def read_page(records: Records, ranges: Sequence[Range]) -> Page:
                 return Page(pairs, pairs[-1][0]) if pairs else Page([], b"", stretch.end)
             pairs += stretch.pairs
             size = sum([len(record) for _, record in pairs])
-            if may_go_on(pairs, BATCH_KEYS, PAGE_BYTES):
+            if may_have_more(pairs, BATCH_KEYS, PAGE_BYTES):
                 return Page(pairs, pairs[-1][0])
             start = stretch.end
     return Page(pairs, b"")
 
 
 def split(ranges: Sequence[Range], place: bytes) -> tuple[list[Range], list[Range]]:
-    """What of `ranges` lies before a place, and what from there on; everything before it if that is empty."""
+    """Splits ranges at a place: what is before it, and the rest. With an empty place everything is before it."""
     if not place:
         return list(ranges), []
     before = [(start, min(end, place)) for start, end in ranges if start < place]
@@ -76,7 +77,7 @@ def split(ranges: Sequence[Range], place: bytes) -> tuple[list[Range], list[Rang
 
 
 def rest_of(ranges: Sequence[Range], cut: bytes) -> list[Range]:
-    """What is left of `ranges` behind the key `cut`; nothing if that is empty."""
+    """What is left of `ranges` behind the key `cut`; nothing if `cut` is empty."""
     if not cut:
         return []
     after = cut + b"\0"
@@ -84,33 +85,33 @@ def rest_of(ranges: Sequence[Range], cut: bytes) -> list[Range]:
 
 
 def absorb(records: Records, key: bytes, record: bytes) -> bool:
-    """Merges `record` into what is stored; whether that has changed it. Raises DamagedRecord."""
+    """Merges `record` into the stored one; True if that changed it. Raises DamagedRecord."""
     old = records.get(key)
-    records.absorb([key, record])
+    records.merge_all([key, record])
     return records.get(key) is not old
 
 
 def encode_spans(spans: Sequence[Span]) -> bytes:
-    """Ranges of leaves in a message."""
+    """Encodes ranges of leaves for a message."""
     return b"".join([_pack_span(start, end) for start, end in spans])
 
 
 def parts_of(span: Span, parts: int) -> list[Span]:
-    """The range cut into so many of equal size, the last one perhaps smaller; fewer when it has not so many leaves."""
+    """Cuts a range into `parts` of equal size; the last one may be smaller, and there are fewer if it has fewer leaves."""
     start, end = span
     step = -(-(end - start) // parts)
     return [(place, min(place + step, end)) for place in range(start, end, step)]
 
 
 class ExchangeAnswers:
-    """Answers the questions of exchanges."""
+    """Answers the questions of a leader."""
 
     def __init__(self, state: State, background: Background) -> None:
         self._state = state
         self._background = background
 
     def answerers(self) -> dict[bytes, Answerer]:
-        """What the table of questions needs."""
+        """The answerers of this module, by kind of question."""
         table = (
             answered_by(questions.HASHES, lambda asked: self._under_layout(asked.epoch, lambda: self._hashes(asked))),
             answered_by(questions.LIST, lambda asked: self._under_layout(asked.epoch, lambda: self._list(asked))),

@@ -1,17 +1,18 @@
-"""Hinted handoff: paying the debts that hints.py lists, as soon as their owners can be reached.
+"""Hint replay: delivers hints to their owners as soon as these can be reached.
 
-Theory (Dynamo, section 4.6). Each owner that something is owed to and that is live has one procedure here, which brings it
-the records in batches, oldest first, at the pace of all background work. The owner confirms a batch once it has merged it,
-and its answer leaves after its commit; a hint then goes if the record held here is still the one that was sent. If not, a
-newer write has come meanwhile, and the next pass brings that.
+The idea (Dynamo, section 4.6). For each live owner with hints one procedure runs. It sends the owner the hinted records
+in batches, oldest first, at the pace of all background work. The owner answers a batch after it has merged and committed
+it. Then a hint is removed if the record stored here is still the one that was sent. If a newer write came meanwhile, the
+next pass delivers that one.
 
-No idle timer stands between an owner's return and its first hint: every tick looks, and so does the operator's
-`dyn hints replay`. An owner that does not confirm is left alone for `RETRY_MS`.
+No idle timer stands between an owner's return and its first hint: every tick checks, and so does `dyn hints replay`.
+After an owner did not confirm a batch, the next attempt is `RETRY_MS` later.
 
-When the layout has changed all hints are looked through: those of owners that do not keep their key any more change hands
-(P6). And a record that is not kept here any more is owed to all its keepers, the new ones included. Yet it does not go with
-its last hint: a node that has been started meanwhile does not know what it owned once. It goes as all such records go, when
-all keepers have confirmed it (cleanup.py).
+After a change of the layout all hints are reviewed:
+- Hints for a node that is no owner of their key any more are handed to the present owners (P6).
+- A record that this node does not own any more is hinted for all its owners, the new ones included. The record is not
+  deleted with its last hint, because a node that was restarted meanwhile does not know what it once owned. cleanup.py
+  deletes it, like all such records, once all owners have confirmed it.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from server.core.work.questions import Questions
 
 RETRY_MS = 1000
 BATCH_BYTES_MAX = 256 << 10
-_REVIEWED_KEYS = 200  # in a turn
+_REVIEWED_KEYS = 200  # hints reviewed in a turn
 TOUCHES_KEPT_MS = 60_000  # longer than a collection takes from its vote to its end (see collection.py)
 
 
@@ -42,41 +43,41 @@ class HintReplay:
         self._background = background
         self._questions = questions
         self._running: dict[str, None] = {}  # owners that a procedure runs for
-        self._retry_ms: dict[str, int] = {}
-        self._looked_ms = 0
-        self._began_ms: int | None = None
+        self._retry_ms: dict[str, int] = {}  # by owner: the time before which it is not tried again
+        self._checked_ms = 0
+        self._began_ms: int | None = None  # of this process, by the monotonic clock
         self._review_due = True
         self._reviewing = False
-        self._layout: Layout | None = None  # by which the hints were looked through last
+        self._layout: Layout | None = None  # by which the hints were reviewed last
 
     def tick(self, now_ms: int) -> None:
-        """Begins to pay what can be paid."""
+        """Begins the replay for each live owner that has hints, and the review if one is due."""
         if self._began_ms is None:
             self._began_ms = now_ms
         if self._state.room == FOR_NOTHING:
-            return  # the end of a hint is a write, too
+            return  # removing a hint is a write, too
         for owner in self._state.hints.owners():
             if owner not in self._running and now_ms >= self._retry_ms.get(owner, 0) and self._state.is_usable(owner):
                 self._running[owner] = None
                 self._background.run("hint replay", self._replay(owner))
-        if now_ms - self._looked_ms > RETRY_MS:
-            self._looked_ms = now_ms
+        if now_ms - self._checked_ms > RETRY_MS:
+            self._checked_ms = now_ms
             self._give_up_old(now_ms)
             self._review_due = self._review_due or any(
                 owner not in self._state.members for owner in self._state.hints.owners()
             )
-            self._state.hints.forget_touches(now_ms - TOUCHES_KEPT_MS)
+            self._state.hints.forget_changes(now_ms - TOUCHES_KEPT_MS)
 
         if self._review_due and not self._reviewing and self._state.layout is not None:
             self._reviewing = True
             self._background.run_to_end("hint review", self._review)
 
     def review(self) -> None:
-        """The layout has changed: some debts may be to others now."""
+        """Asks for a review of all hints, after a change of the layout."""
         self._review_due = True
 
     def _review(self) -> Steps:
-        """Looks through all hints; again if the layout changes meanwhile."""
+        """Reviews all hints; again if the layout changes meanwhile."""
         while self._review_due:
             self._review_due = False
             before, self._layout = self._layout, self._state.layout
@@ -85,11 +86,11 @@ class HintReplay:
                 yield from self._review_since(before)
                 is_done = True
             finally:
-                if not is_done:  # what was not looked through is still to be compared with the layout before
+                if not is_done:  # the hints that were not reviewed are still to be compared with the layout before
                     self._layout, self._review_due = before, True
-            behind = self._state.hints.dropped_hints
-            for owner in [owner for owner in behind if owner not in self._state.members]:
-                del behind[owner]
+            dropped = self._state.hints.dropped_hints
+            for owner in [owner for owner in dropped if owner not in self._state.members]:
+                del dropped[owner]
         self._reviewing = False
         return None
 
@@ -97,11 +98,17 @@ class HintReplay:
         for owner in self._state.hints.owners():
             for batch in _batches(self._state.hints.keys(owner), _REVIEWED_KEYS):
                 for storage_key in batch:
-                    self._check_hands(owner, storage_key, before)
+                    self._reassign(owner, storage_key, before)
                 yield self._background.pause(1)
 
-    def _check_hands(self, owner: str, storage_key: bytes, before: Layout | None) -> None:
-        """One debt, by the present layout; `before` is the one by which it was looked at last."""
+    def _reassign(self, owner: str, storage_key: bytes, before: Layout | None) -> None:
+        """Reviews one hint by the present layout; `before` is the layout of its last review.
+
+        `owner` still owns the key   this node owns the key   the owners changed   then
+        no                           -                        -                    the hint is handed to the other owners
+        yes                          no                       yes                  every other owner gets a hint
+        else                                                                       nothing
+        """
         state, layout = self._state, self._state.layout
         if layout is None or not state.hints.is_open(owner, storage_key):
             return
@@ -109,14 +116,16 @@ class HintReplay:
         others = [keeper for keeper in keepers if keeper != state.id]
         partition = layout.partition_of(int.from_bytes(storage_key[:2], "big"))
         if owner not in keepers:
-            state.hints.change_hands(owner, storage_key, others, state.now_ms, not owned)
+            state.hints.reassign(owner, storage_key, others, state.now_ms, not owned)
         elif not owned and before is not None and before.keepers(partition) != keepers:
             for keeper in others:
                 state.hints.keep(keeper, [storage_key], state.time_ms, state.now_ms, True)
 
     def _give_up_old(self, now_ms: int) -> None:
-        """Leaves to Merkle repair what this node owns itself and has owed for too long: by cluster time, which may have
-        been set, and by the monotonic clock of this process, which has run for as long."""
+        """Drops hints older than `hint_age_ms_max` for keys that this node owns; anti-entropy repairs those.
+
+        The age counts by cluster time. Because that may have been set, the process must have run for as long, too.
+        """
         state = self._state
         if self._began_ms is None or now_ms - self._began_ms < state.config.hint_age_ms_max:
             return
@@ -125,9 +134,10 @@ class HintReplay:
             if state.hints.oldest_ms(owner) < limit_ms:
                 for storage_key in state.hints.older_than(owner, limit_ms, BATCH_KEYS):
                     if state.owns(storage_key):
-                        state.hints.give_up(owner, storage_key, now_ms)
+                        state.hints.expire(owner, storage_key, now_ms)
 
     def _replay(self, owner: str) -> Steps:
+        """Delivers the hints of one owner until there are none, it confirms nothing, or the rest is damaged here."""
         state = self._state
         try:
             while state.is_usable(owner) and state.hints.count(owner) and state.room != FOR_NOTHING:
@@ -136,18 +146,18 @@ class HintReplay:
                     yield from self._background.spend(len(batch))
                     confirmed = yield from self._deliver(owner, batch)
                     if not confirmed:
-                        for storage_key in batch:  # perhaps it does not keep them any more
-                            self._check_hands(owner, storage_key, None)
+                        for storage_key in batch:  # perhaps it does not own these keys any more
+                            self._reassign(owner, storage_key, None)
                         return None
                 if state.statistics.hints_delivered == delivered:
-                    return None  # what is left waits until it is mended here
+                    return None  # the remaining records are damaged: their hints wait until mending.py has fetched them
         finally:
             del self._running[owner]
             self._retry_ms[owner] = state.now_ms + RETRY_MS
         return None
 
     def _deliver(self, owner: str, batch: list[bytes]) -> Generator[Step, Any, bool]:
-        """Brings `owner` what is held under the keys of `batch`; answers whether it confirmed what it was brought."""
+        """Sends `owner` the records of `batch`, at most `BATCH_BYTES_MAX`; False if it did not confirm them."""
         state = self._state
         sent: dict[bytes, bytes] = {}
         size = 0
@@ -157,9 +167,9 @@ class HintReplay:
             try:
                 record = state.records.get(storage_key)
             except DamagedRecord:
-                continue  # it is not passed on, and its hint waits until it is mended
+                continue  # it is not sent, and its hint waits until it is mended
             if record is None:
-                self._confirmed(owner, storage_key)  # nothing is held, so nothing is owed
+                self._remove_hint(owner, storage_key)  # no record is stored, so there is nothing to deliver
             elif not sent or size + len(record) <= BATCH_BYTES_MAX:
                 sent[storage_key] = record
                 size += len(record)
@@ -169,26 +179,26 @@ class HintReplay:
         if not answers.get(owner):
             return False
         for storage_key, record in sent.items():
-            if state.hints.is_open(owner, storage_key) and self._is_held(storage_key, record):
-                self._confirmed(owner, storage_key)
+            if state.hints.is_open(owner, storage_key) and self._is_stored(storage_key, record):
+                self._remove_hint(owner, storage_key)
         return True
 
-    def _is_held(self, storage_key: bytes, record: bytes) -> bool:
+    def _is_stored(self, storage_key: bytes, record: bytes) -> bool:
         try:
             return self._state.records.get(storage_key) == record
         except DamagedRecord:
             return False
 
-    def _confirmed(self, owner: str, storage_key: bytes) -> None:
+    def _remove_hint(self, owner: str, storage_key: bytes) -> None:
         state = self._state
         state.hints.confirm(owner, storage_key, state.now_ms)
         if not state.owns(storage_key) and not state.hints.holds(storage_key):
             self._state.cleanup_due = True
 
-    # The operator
+    # --- for operators
 
     def asked(self, replay: bool) -> list[bytes]:
-        """What this node tells of its hints; asked to `replay` it tries the owners that it has left alone, too."""
+        """Answers HINTS: this node's hints by owner. With `replay`, owners that wait for a retry are tried now."""
         state = self._state
         if replay:
             self._retry_ms.clear()

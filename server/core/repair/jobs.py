@@ -1,11 +1,12 @@
-"""A job: an owner makes some partitions equal on all their owners, because a repair task, here or elsewhere, wants it.
+"""A repair job: an owner makes some partitions equal on all their owners, for a repair task of this or another node.
 
-Theory. The node that runs a task (tasks.py) gives each partition to one of its live owners, a few at a time, for an
-owner can compare its own tree. It asks the same question until the job is done, and by that starts it, learns how far
-it is and keeps it alive: a job that nobody asks about ends by itself, and one whose node was restarted begins anew.
+The idea. The node that runs a task (tasks.py) gives each partition to one of its live owners, a few partitions at a time,
+because an owner can compare its own tree. It asks the same question until the job is done. The question starts the job,
+reads its progress and keeps it alive: a job ends by itself if no task asks about it, and begins anew if its node
+restarted.
 
-The owner exchanges with each of the others in turn. What it took from one is new to those that came before, so these are
-visited again: then all owners hold what any of them held.
+The owner exchanges with each of the other owners in turn. A record that it got from one of them is new to those that it
+visited before, so it visits these again. Then every owner holds what any of them held.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Questions
 
 JOBS_MAX = 4
-SILENCE_MS = 10_000  # a job that nobody has asked about for so long ends
+SILENCE_MS = 10_000  # a job ends if no task has asked about it for so long
 _ROUNDS_MAX = 3
-_LOOK_MS = 1000
+_POLL_MS = 1000
 
 RUNNING, DONE, BUSY = "running", "done", "busy"
 
 
 class _Job:
-    """What one job has done so far."""
+    """One job: its partitions and its counts so far."""
 
     def __init__(self, partitions: list[int], asked_ms: int) -> None:
         self.partitions = partitions
         self.asked_ms = asked_ms
         self.state = RUNNING
         self.outcome = Outcome()
-        self.keys: dict[int, int] = {}  # by partition, when done
-        self.missed: dict[tuple[int, str], str] = {}  # (partition, owner) -> why
+        self.keys: dict[int, int] = {}  # by partition: its keys, once the job is done
+        self.missed: dict[tuple[int, str], str] = {}  # (partition, owner) -> LOST or UNSETTLED
 
     def document(self) -> bytes:
-        """What the task gets to know."""
+        """The answer to the task, as JSON."""
         fields = {
             "state": self.state,
             "keys_repaired": self.outcome.keys_repaired,
@@ -53,7 +54,7 @@ class _Job:
 
 
 class RepairJobs:
-    """The jobs of this node."""
+    """Runs the jobs of this node."""
 
     def __init__(self, state: State, questions: Questions, background: Background) -> None:
         self._state = state
@@ -62,7 +63,7 @@ class RepairJobs:
         self._jobs: dict[str, _Job] = {}
 
     def asked(self, asked: Job) -> list[bytes]:
-        """REPAIR: starts the job unless it is there; its action stop ends it."""
+        """Answers REPAIR: starts the job unless it runs already, and tells its progress; the action `stop` ends it."""
         state, layout = self._state, self._state.layout
         if layout is None or asked.epoch != layout.epoch or any(p >= layout.partitions for p in asked.partitions):
             return []
@@ -84,9 +85,9 @@ class RepairJobs:
         return [job.document()]
 
     def _watch(self, name: str, job: _Job) -> Steps:
-        """Ends a job that nobody asks about any more."""
+        """Ends a job once no task has asked about it for `SILENCE_MS`."""
         while self._jobs.get(name) is job:
-            yield self._background.pause(_LOOK_MS)
+            yield self._background.pause(_POLL_MS)
             if self._state.now_ms - job.asked_ms > SILENCE_MS:
                 job.outcome.stopped = True
                 if job.state == DONE:
@@ -94,7 +95,7 @@ class RepairJobs:
         return None
 
     def _give_up(self, name: str, job: _Job) -> None:
-        """The job has met an error: it ends, and its task tries what is left once more."""
+        """Ends a job that met an expected error. Its task tries the partitions once more."""
         job.missed |= {(partition, self._state.id): UNSETTLED for partition in job.partitions}
         job.state = DONE
         if job.outcome.stopped:
@@ -110,7 +111,7 @@ class RepairJobs:
                     others.setdefault(owner, []).append(partition)
         waiting = list(others.items())
         for _ in range(_ROUNDS_MAX):
-            behind = 0  # so many of them lack what a later one has brought
+            behind = 0  # the first so many peers lack records that a later one has sent
             for index, (peer, partitions) in enumerate(waiting):
                 taken = job.outcome.keys_taken
                 yield from self._exchange(job, peer, partitions)
@@ -126,7 +127,7 @@ class RepairJobs:
         return None
 
     def _exchange(self, job: _Job, peer: str, partitions: list[int]) -> Generator[Step, Any, None]:
-        """Makes the partitions equal here and at `peer`, or notes that they are not."""
+        """Makes partitions equal here and at `peer`, or notes in `job.missed` why they may not be."""
         state, layout = self._state, self._state.layout
         why, who = "", peer
         unsettled = job.outcome.unsettled

@@ -1,15 +1,18 @@
-"""Mending: a damaged record is fetched again from the other nodes (P11).
+"""Mending: a damaged record is replaced by the merge of what the other nodes hold (P11).
 
-Theory. Whoever reads a record finds out whether it is sound. One that is not is never served: this node votes for none in
-a read, refuses to store into it, and lets a client's write of it wait. Then it asks every member for what it has of the
-key and, once all other owners have answered, stores the join in place of the damaged bytes. All of them: the damaged
-record may have had one of W votes of a write, and with a record that lacks it this node must not vote again.
+The problem. Every read of a record verifies it. A damaged record is never served: in a read this node gives no vote for
+the key, it refuses to store into the record, and a client's write of the key waits.
 
-The damaged bytes may be the only place where some of our own dots were known (a write that others have not got yet). So
-this node takes a new actor as soon as it sees the damage (P2), and before it issues another dot.
+The idea. The node asks every member for its copy of the key. Once all other owners have answered, it stores the merge of
+their copies in place of the damaged bytes. All other owners have to answer, because the damaged record may have been one
+of the W votes of a write: with a record that lacks that write this node must not vote again.
 
-If nobody has a sound copy and the bytes are known to have been there, the record is lost: that is counted and makes the
-cluster's status degraded; it is never taken for a key that was not there in silence. A copy in the cache saves it all.
+The damaged bytes may have been the only place that knew some of this node's own dots, for a write that the others do not
+have yet. So the node takes a new actor when it finds the damage, before it issues another dot (P2).
+
+If no node has a sound copy, and the bytes are known to have been there, the record is lost. That is counted and makes the
+cluster's status degraded. A lost record is never silently treated as a key that did not exist. If the record is still in
+the cache, nothing is lost.
 """
 
 from __future__ import annotations
@@ -26,12 +29,12 @@ from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
 
-AGAIN_MS = 1000  # between two attempts at records whose other owners did not all answer
+AGAIN_MS = 1000  # from one attempt to the next, if not all other owners answered
 _SOUND, _ABSENT, _DAMAGED = b"=", b"-", b"!"
 
 
 class _Waiter(NamedTuple):
-    """A client's write of a damaged record."""
+    """A client's write that waits for a damaged record."""
 
     deadline_ms: int
     run: Callable[[], None]
@@ -39,16 +42,16 @@ class _Waiter(NamedTuple):
 
 
 class Mending:
-    """The damaged records of this node, and the writes that wait for them."""
+    """Replaces the damaged records of this node, and holds the writes that wait for them."""
 
     def __init__(self, state: State, questions: Questions, background: Background) -> None:
         self._state = state
         self._questions = questions
         self._background = background
-        self._waiting: dict[bytes, list[_Waiter]] = {}  # by storage key, in the order in which they were found
+        self._waiting: dict[bytes, list[_Waiter]] = {}  # by storage key of a damaged record, in the order of discovery
         self._parked = 0  # writes that wait
         self._running = False
-        self._counts = [0, 0]  # mended and lost since they were last asked for
+        self._counts = [0, 0]  # records mended and lost since `take_counts`
         self._renewed_turn = -1
         state.records.listeners.damaged.append(self.note)
 
@@ -56,7 +59,7 @@ class Mending:
         return len(self._waiting)
 
     def note(self, key: bytes) -> None:
-        """The record under `key` was found damaged."""
+        """Queues the record under `key`, which was found damaged, and takes a new actor."""
         state = self._state
         if self._renewed_turn != state.turn:  # within a turn nothing has been written under the newest actor and lost
             self._renewed_turn = state.turn
@@ -68,15 +71,15 @@ class Mending:
             self._background.run_to_end("mending", self._mend_all)
 
     def take_counts(self) -> tuple[int, int]:
-        """How many records were mended here, and how many are lost, since the last call."""
+        """How many records were mended here, and how many were lost, since the last call."""
         mended, lost = self._counts
         self._counts = [0, 0]
         return mended, lost
 
     def park(self, key: bytes | None, run: Callable[[], None], fail: Callable[[], None]) -> bool:
-        """Lets a write that met the damaged record of `key` wait: `run` when it is mended, `fail` at the deadline.
+        """Holds a write that met the damaged record of `key`: calls `run` when it is mended, or `fail` at the deadline.
 
-        Answers whether it waits: not where no other owner can be reached.
+        Answers False, and holds nothing, if no other owner can be reached.
         """
         state = self._state
         waiters = None if key is None else self._waiting.get(key)
@@ -87,7 +90,7 @@ class Mending:
         return True
 
     def expire(self, now_ms: int) -> None:
-        """Fails what has waited too long."""
+        """Fails the writes whose deadline has passed."""
         for key, waiters in list(self._waiting.items()) if self._parked else ():
             late = [waiter for waiter in waiters if waiter.deadline_ms <= now_ms]
             if late:
@@ -97,10 +100,10 @@ class Mending:
                     waiter.fail()
 
     def copies(self, keys: Sequence[bytes]) -> list[bytes]:
-        """Another node asks what we hold under keys, as an owner or for a hint's sake.
+        """Answers COPIES: what this node stores under some keys, as an owner or as hints.
 
-        Answers a record behind `=`, or `-` for nothing, `!` for damaged bytes; for the first keys only, one at least, if
-        there is more than a page of it.
+        For each key, in order: `=` and the record, `-` for none, or `!` for a damaged one. If that is more than a page,
+        only the first keys are answered, at least one.
         """
         words: list[bytes] = []
         size = 0
@@ -125,8 +128,8 @@ class Mending:
         return [owner for owner in owners if owner != state.id]
 
     def _mend_all(self) -> Steps:
-        """Goes on until nothing is damaged any more."""
-        yield self._background.pause(0)  # whoever found the damage is still at work
+        """Mends until no record is damaged any more."""
+        yield self._background.pause(0)  # the code that found the damage has not returned yet
         while self._waiting:
             progress = False
             keys = list(self._waiting)
@@ -139,18 +142,18 @@ class Mending:
                 yield self._background.pause(AGAIN_MS)
         self._running = False
         yield self._background.pause(0)  # what was mended is committed by then
-        self._state.records.rescan_spoilt()
+        self._state.records.rescan_uncounted()
         return None
 
     def _mend(self, keys: list[bytes]) -> Generator[Step, Any, bool]:
-        """Asks for copies of some records; answers whether one was dealt with."""
+        """Asks all members for copies of some records; True if at least one record was mended or given up."""
         state = self._state
         layout = state.layout
         members = [] if layout is None else [member.id for member in layout.members if member.id != state.id]
         stamp = state.clock.last
         answers: Answers = yield self._questions.ask(members, b"COPIES", *keys)
         if state.fence >= stamp:
-            return False  # what was answered may be older than what all have agreed to forget since
+            return False  # tombstones were collected since, and the answers may hold older values
         done = False
         for index, key in enumerate(keys):
             words = {member: answer[index] for member, answer in answers.items() if index < len(answer)}
@@ -160,27 +163,35 @@ class Mending:
         return done
 
     def _settle(self, key: bytes, words: list[bytes], all_answered: bool) -> None:
-        """All other owners of `key` have answered."""
+        """Mends `key`, or gives it up, by the answers `words`; all its other owners have answered.
+
+        a sound copy, here in the cache or there   all members answered   the bytes are known to have existed   then
+        yes                                        -                      -                                     mended
+        no                                         no                     -                                     tried again
+        no                                         yes                    yes                                   lost
+        no                                         yes                    no                                    removed
+        """
         records, statistics = self._state.records, self._state.statistics
         if not self._state.owns(key) and not self._state.hints.holds(key):
-            self._put(key, None)  # it was here for the sake of a hint, which is paid by now
+            self._put(key, None)  # it was stored for a hint that has been delivered
             return
-        join: bytes | None = None
+        merged: bytes | None = None
         for word in words:
             if word[:1] == _SOUND and versions.verify(word[1:]):
-                join = versions.merge(join, word[1:])
+                merged = versions.merge(merged, word[1:])
         try:
-            join = versions.merge(records.get(key), join)  # from the cache, or it was an error of the moment
+            # Our own record may be in the cache, or readable at the second attempt.
+            merged = versions.merge(records.get(key), merged)
         except DamagedRecord:
-            if join is None and not all_answered:
-                return  # somebody who keeps a hint of it may be away
-            if join is None and (records.is_stored(key) or _DAMAGED in words):
+            if merged is None and not all_answered:
+                return  # a member that did not answer may store it as a hint
+            if merged is None and (records.is_stored(key) or _DAMAGED in words):
                 statistics.records_lost += 1
                 self._counts[1] += 1
-        if join is not None:
+        if merged is not None:
             statistics.records_mended += 1
             self._counts[0] += 1
-        self._put(key, join)
+        self._put(key, merged)
 
     def _put(self, key: bytes, record: bytes | None) -> None:
         self._state.records.mend(key, record)

@@ -1,8 +1,7 @@
-"""The repair of a single key: all owners are asked for its record, and those that lack the join of all get it.
+"""The repair of a single key: asks all owners for its record, and sends the merge to those that differ from it.
 
-Theory. It is a read of all owners with read repair, but waited for: the operator wants to know that it is done. The
-asking node need not be an owner and stores nothing itself. Nothing is sent if a fence has been passed since the records
-were read (State.fence).
+This is a read of all owners with a read repair that the operator waits for. The node that runs it need not be an owner
+and stores nothing itself. If a fence (`State.fence`) has passed since the records were read, nothing is sent.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from server.core.work.questions import Questions
 
 
 class KeyRepair(NamedTuple):
-    """What was done; `missed` says of which owner it is not known that it holds the join, and why."""
+    """The counts of a repair. `missed` says which owners may not hold the merge: owner -> LOST or UNSETTLED."""
 
     keys_compared: int
     keys_repaired: int
@@ -30,34 +29,34 @@ class KeyRepair(NamedTuple):
 def make_equal(
     state: State, questions: Questions, owners: Sequence[str], storage_key: bytes
 ) -> Generator[Step, Any, KeyRepair]:
-    """Makes all `owners` hold the join of what any of them holds under a storage key."""
+    """Makes all `owners` hold the merge of what any of them holds under a storage key."""
     layout = state.layout
     epoch = layout.epoch if layout is not None else 0
     stamp = state.clock.last
     answers = yield questions.ask(owners, b"FETCH", epoch, storage_key)
     held: dict[str, bytes] = {owner: answer[1] for owner, answer in answers.items() if answer}
     missed = {owner: LOST for owner in owners if owner not in held}
-    joined = b""
+    merged = b""
     for record in held.values():
         if record not in (b"", UNREADABLE):
-            joined = versions.merge(joined or None, record) or b""
+            merged = versions.merge(merged or None, record) or b""
     size = sum(wire_bytes(storage_key) + wire_bytes(record) for owner, record in held.items() if owner != state.id)
-    behind = [owner for owner in owners if owner in held and held[owner] != joined]
+    behind = [owner for owner in owners if owner in held and held[owner] != merged]
     repaired = 0
-    if joined and state.fence < stamp:
-        answers = yield questions.ask(behind, b"MERGE", epoch, storage_key, joined)
+    if merged and state.fence < stamp:
+        answers = yield questions.ask(behind, b"MERGE", epoch, storage_key, merged)
         for owner in behind:
             answer = answers.get(owner)
             if not answer:
                 missed[owner] = LOST
                 continue
-            size += wire_bytes(storage_key) + wire_bytes(joined) if owner != state.id else 0
+            size += wire_bytes(storage_key) + wire_bytes(merged) if owner != state.id else 0
             changed, refused = (int(answer[1]), int(answer[2])) if len(answer) > 1 else (0, 1)
             repaired += changed
             if refused:
                 missed[owner] = UNSETTLED
     else:
-        missed |= dict.fromkeys(behind, UNSETTLED)  # nobody could read it, or it may have been collected meanwhile
+        missed |= dict.fromkeys(behind, UNSETTLED)  # no owner could read it, or it may have been collected meanwhile
     state.statistics.keys_repaired += repaired
     state.statistics.repair_bytes_sent += size
-    return KeyRepair(int(joined != b""), repaired, size, missed)
+    return KeyRepair(int(merged != b""), repaired, size, missed)

@@ -1,13 +1,16 @@
-"""The scrub: every record is read and verified once in `scrub_interval_ms`, whether anybody asks for it or not (P11).
+"""The scrub: reads and verifies every record once in `scrub_interval_ms`, whether a client reads it or not (P11).
 
-Theory. Damage that nobody reads is found only when the other copies are gone, too. So a procedure walks over all that is
-stored, at a pace that takes it round once in the interval, and never faster than the budget of background work allows.
-It reads what is on the disk and not what is in the cache. What it finds damaged is mended (mending.py); what is dead, or
-has a long clock, becomes a candidate for collection at the key's coordinator (collection.py); what is not kept here is
-brought to those who keep it (cleanup.py).
+The problem. Damage that no client reads is found only when the other copies are gone, too.
 
-The engine may refuse a whole range because one block in it is damaged. Then another owner tells which keys should be
-there, and they are read one by one: those that can still be read are well, the others are mended.
+The idea. A procedure walks over everything that is stored. Its pace takes it round once in the interval, within the
+budget of background work. It reads the disk, not the cache. It hands on what it finds:
+
+    a damaged record                              mending.py fetches it from other owners
+    a dead record, or one with a long clock       a candidate for collection at the key's coordinator (collection.py)
+    a record of which this node is no owner       cleanup.py sends it to the owners and deletes it
+
+If one block of a range is damaged, the engine may refuse the whole range. Then other owners say which keys should be
+there, and the scrub reads these one by one: some can still be read, and the others are mended.
 """
 
 from __future__ import annotations
@@ -26,12 +29,12 @@ from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
 
-PAUSE_MS_MAX = 60_000
-UNPACED_BYTES_PER_MS = 100_000
+PAUSE_MS_MAX = 60_000  # between two batches of keys
+UNPACED_BYTES_PER_MS = 100_000  # a walk that is not paced pauses a millisecond for so many bytes
 
 
 class Scrub:
-    """Reads all records of this node, round and round."""
+    """Verifies all records of this node again and again. `met_stray` is called for a record that it does not own."""
 
     def __init__(self, state: State, questions: Questions, background: Background, collection: Collection) -> None:
         self._state = state
@@ -40,12 +43,12 @@ class Scrub:
         self._collection = collection
 
     def start(self) -> None:
-        """Begins, for as long as the node runs."""
+        """Begins the scrub, which runs as long as the process."""
         self._background.run_forever("scrub", self._rounds)
 
     def _rounds(self) -> Steps:
         state = self._state
-        yield self._background.pause(0)  # until it is known what time it is
+        yield self._background.pause(0)  # the first tick sets the time
         yield self._background.pause(min(PAUSE_MS_MAX, state.config.scrub_interval_ms))
         while True:
             begun_ms = state.now_ms
@@ -56,7 +59,7 @@ class Scrub:
 
     def _round(self) -> Generator[Step, Any, None]:
         state = self._state
-        state.records.rescan_spoilt()
+        state.records.rescan_uncounted()
         pages = state.records.keys // BATCH_KEYS + 1
         pause_ms = min(PAUSE_MS_MAX, state.config.scrub_interval_ms // pages * 9 // 10)
         yield from self.walk(0, SLOTS, pause_ms)
@@ -64,19 +67,22 @@ class Scrub:
     def walk(
         self, first_slot: int, end_slot: int, pause_ms: int = 1, batch_keys: int = BATCH_KEYS, paced: bool = True
     ) -> Generator[Step, Any, int]:
-        """Verifies what is stored in some slots, so many keys in a turn; answers how many records it has read.
+        """Verifies the records from `first_slot` up to `end_slot`, which is excluded; answers how many it has read.
 
-        Not `paced`, it spends nothing of the budget of background work, and pauses for `pause_ms` after so many keys."""
+        At most `batch_keys` are read in a turn. A paced walk spends from the budget of background work, and pauses for
+        `pause_ms` after each batch. One that is not paced pauses for `pause_ms` per `batch_keys` keys, or longer for many
+        bytes.
+        """
         records = self._state.records
         start, last = SLOT_PREFIX[first_slot], SLOT_PREFIX[end_slot]
         count = 0
-        readable = first_slot  # all slots from here on have been read up to `start`
+        readable = first_slot  # every slot from here up to `start` could be read
         while start < last:
             if paced:
                 yield from self._background.spend(batch_keys)
             stretch = read_stretch(records, start, last, batch_keys, PAGE_BYTES)
             if stretch.is_gap:
-                shift = self._state.route_shift  # a partition has owners of its own
+                shift = self._state.route_shift  # only one partition at a time: the next one has other owners
                 end = min(stretch.end, SLOT_PREFIX[(_slot(start) >> shift) + 1 << shift])
                 count += yield from self._around_damage(start, end)
                 start, readable = end, _slot(end) + 1
@@ -111,11 +117,13 @@ class Scrub:
         elif route.coordinator is None:
             long = versions.clock_entries(record) > state.config.clock_entries_max
             if long or versions.is_dead(record, state.time_ms):
-                self._collection.notice(key, 0)
+                self._collection.add_candidate(key, 0)
 
     def _around_damage(self, start: bytes, end: bytes) -> Generator[Step, Any, int]:
-        """The engine cannot read from `start` to `end`, places of one partition. Reads what other owners have there, key by
-        key. Where nobody answers that is left to the next round."""
+        """Reads a range of one partition that the engine refuses, by the keys that other owners have in it.
+
+        Answers how many records it could read. If no owner answers, the next round tries again.
+        """
         state = self._state
         owners = [owner for owner in state.routes[_slot(start) >> state.route_shift].owners if owner != state.id]
         count = 0
@@ -134,11 +142,11 @@ class Scrub:
         return count
 
     def _read(self, key: bytes) -> bool:
-        """Whether there is a record that can be read."""
+        """Reads and verifies one record from the disk; False if there is none, or it cannot be read."""
         try:
             record = self._state.records.stored(key)
         except DamagedRecord:
-            return False  # noted by `Records.damage`
+            return False  # `Records.stored` has reported it for mending
         if record is not None:
             self._verify(key, record)
         return record is not None

@@ -1,13 +1,16 @@
-"""Repair tasks: `dyn repair`, which makes the owners of partitions equal now, and tells when it is done.
+"""Repair tasks: `dyn repair` makes the owners of partitions equal now, and says when that is done.
 
-Theory. The node that was asked runs the task. First each member reads what it has of the partitions from its disk, and what
-is damaged is mended (verification.py). Then the task gives the partitions, a few at a time, to their first live owners as
-jobs (jobs.py), all owners at work side by side, and adds up what they tell. Owners that are lost on the way, or
-down, are tried again in later passes; if some remain the task has failed, and says so: what could be compared has been
-compared all the same.
+The node that was asked runs the task:
 
-A task lives on disk: it is written down once a second and when its state changes, with what is left to do. After a
-restart its node goes on with it. Ended tasks are kept for `dyn task`, the last twenty.
+ 1. Every member reads its records of the partitions from its disk, and damaged ones are mended (verification.py). It is
+    repeated at the end, for damage that was found meanwhile.
+ 2. The task gives the partitions, a few at a time, to their first live owners as jobs (jobs.py). All owners work side by
+    side, and the task adds up their counts.
+ 3. Partitions whose owners were down or lost are tried again in later passes. If some remain, the task has failed and says
+    so. Everything that could be compared has been compared all the same.
+
+A task is stored once a second and when its state changes, with the partitions that remain. After a restart its node goes
+on with it. The last twenty tasks that ended are kept for `dyn task`.
 """
 
 from __future__ import annotations
@@ -32,41 +35,41 @@ from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Questions
 
 RUNNING, DONE, FAILED, ABORTED = "running", "done", "failed", "aborted"
-FOUND = ("mended", "lost", "unreadable")  # records since the last task, and slots that a node cannot read as a whole
+FOUND = ("mended", "lost", "unreadable")  # records mended and lost since the last task, and slots that cannot be read
 RUNNING_MAX = 4
-_KEPT = 20  # ended tasks
+_KEPT = 20  # tasks that ended
 _DOCUMENT = b"tasks"
 _PASSES_MAX = 3
 _RETRY_MS = 2000
 _SAVE_MS = 1000
-_LOOK_MS = 50
+_POLL_MS = 50
 _ASK_MS_MIN, _ASK_MS_MAX = 4, 256
 _BUSY_MS = 100
 _JOB_PARTITIONS_MIN = 4
-_MENDING_LOOK_MS, _MENDING_LOOKS_MAX = 100, 20
+_MENDING_POLL_MS, _MENDING_POLLS_MAX = 100, 20
 
 Document = dict[str, Any]
 
 
 class Task:
-    """A repair of some partitions: what is left to do, and what has been done."""
+    """A repair of some partitions: those that remain, and the counts so far."""
 
     def __init__(self, name: str, node: str, partitions: int, remaining: Sequence[int], started_ms: int) -> None:
         self.name = name
         self.node = node
         self.state = RUNNING
         self.partitions = partitions
-        self.remaining = dict.fromkeys(remaining)  # those that are not equal on all owners yet
-        self.keys: dict[int, int] = {}  # of these, the ones that some owners have compared, and how many keys
+        self.remaining = dict.fromkeys(remaining)  # partitions that are not equal on all owners yet
+        self.keys: dict[int, int] = {}  # by remaining partition that some owners have compared: its keys
         self.started_ms = started_ms
         self.error = ""
-        self.keys_compared = 0  # in the partitions that are done
+        self.keys_compared = 0  # in partitions that are done
         self.keys_repaired = 0
         self.bytes_sent = 0
-        self.jobs: dict[str, tuple[int, int]] = {}  # owner -> keys repaired and bytes sent by its present job
-        self.missed: dict[tuple[int, str], str] = {}  # (partition, owner) -> why, as of the last pass
-        self.verified: dict[str, int] = {}  # node -> records that it has read, so far
-        self.found: dict[str, dict[str, int]] = {kind: {} for kind in FOUND}  # by the names of nodes
+        self.jobs: dict[str, tuple[int, int]] = {}  # by owner: keys repaired and bytes sent by its present job
+        self.missed: dict[tuple[int, str], str] = {}  # (partition, owner) -> LOST or UNSETTLED, in the last pass
+        self.verified: dict[str, int] = {}  # by node id: records that it has read so far
+        self.found: dict[str, dict[str, int]] = {kind: {} for kind in FOUND}  # kind -> name of a node -> count
 
     def document(self) -> Document:
         """The task as operators see it."""
@@ -91,7 +94,7 @@ class Task:
 
     @staticmethod
     def decode(fields: Document) -> Task:
-        """What `encode` made."""
+        """Decodes what `encode` made."""
         task = Task(fields["task"], fields["node"], fields["partitions"], fields["remaining"], fields["started_ms"])
         for name in ("state", "error", "keys_compared", "keys_repaired", "bytes_sent"):
             setattr(task, name, fields[name])
@@ -100,7 +103,7 @@ class Task:
         return task
 
     def end_job(self, owner: str) -> None:
-        """What the owner's job has done, to its end or not, is done."""
+        """Adds the counts of the owner's present job, whether it ended well or not, to those of the task."""
         repaired, size = self.jobs.pop(owner, (0, 0))
         self.keys_repaired += repaired
         self.bytes_sent += size
@@ -111,7 +114,7 @@ def _decode(document: bytes) -> list[Task]:
 
 
 class RepairTasks:
-    """The tasks of this node."""
+    """Runs and remembers the repair tasks of this node."""
 
     def __init__(
         self,
@@ -132,10 +135,10 @@ class RepairTasks:
             if task.state == RUNNING:
                 self._resume(task)
 
-    # --- what is asked
+    # --- for operators
 
     def start(self, partitions: Sequence[int]) -> Task:
-        """Begins a task. Raises CommandError when there are too many."""
+        """Begins a task. Raises CommandError if `RUNNING_MAX` tasks run here."""
         state = self._state
         running = sum(task.state == RUNNING for task in self._tasks.values())
         if running >= RUNNING_MAX:
@@ -155,7 +158,7 @@ class RepairTasks:
         return task
 
     def told(self, query: TaskQuery) -> list[bytes]:
-        """TASKS: all tasks of this node, or one, if it is here, perhaps to be ended."""
+        """Answers TASKS: the rows of all tasks of this node, or of one, which may also be aborted; empty if it has none."""
         name = query.name
         task = self._tasks.get(name)
         others = [row for rows in self._others for row in rows() if name in ("", row["task"])]
@@ -168,19 +171,19 @@ class RepairTasks:
         return [json.dumps([task.document() | {"started_ms": task.started_ms} for task in tasks] + others).encode()]
 
     def repair_key(self, layout: Layout, storage_key: bytes) -> Generator[Step, Any, Task]:
-        """Makes the owners of one key equal, at once: a task that has ended."""
+        """Makes the owners of one key equal at once. Answers a task that has ended."""
         partition = layout.partition_of(int.from_bytes(storage_key[:2], "big"))
         task = self._new([partition])
         missed: dict[str, str] = {}
-        for attempt in range(_MENDING_LOOKS_MAX):
+        for attempt in range(_MENDING_POLLS_MAX):
             if attempt:
-                yield self._background.pause(_MENDING_LOOK_MS)
+                yield self._background.pause(_MENDING_POLL_MS)
             result = yield from make_equal(self._state, self._questions, layout.keepers(partition), storage_key)
             task.keys_compared, repaired, size, missed = result
             task.keys_repaired += repaired
             task.bytes_sent += size
             if UNSETTLED not in missed.values():
-                break  # else a damaged record is mended meanwhile
+                break  # else a damaged record is being mended: try again
         yield from self._verify(task, [])
         task.missed = {(partition, owner): why for owner, why in missed.items()}
         if not missed:
@@ -193,16 +196,16 @@ class RepairTasks:
     def _run(self, task: Task, again: bool) -> Steps:
         yield self._background.pause(0)
         if again:
-            yield self._background.pause(_RETRY_MS)  # until there are links to the other nodes
+            yield self._background.pause(_RETRY_MS)  # by then there are links to the other nodes
         yield from self._verify(task, list(task.remaining))
-        behind = yield from self._who_is_behind(task, again)
+        behind = yield from self._dropped_hints(task, again)
         for number in range(_PASSES_MAX):
             if number:
                 yield self._background.pause(_RETRY_MS)
             yield from self._pass(task)
             if task.state != RUNNING or not task.remaining:
                 break
-        yield from self._verify(task, [])  # what was met meanwhile
+        yield from self._verify(task, [])  # damage that was found meanwhile
         self._end(task)
         if task.state == DONE:
             for node, counts in behind.items():
@@ -210,7 +213,7 @@ class RepairTasks:
         return None
 
     def _verify(self, task: Task, partitions: list[int]) -> Generator[Step, Any, None]:
-        """All members that can be reached read what they have of the partitions."""
+        """Makes all members that can be reached verify their records of the partitions; without any, report only."""
         layout = self._state.layout
         nodes = [member.id for member in layout.members if self._is_live(member.id)] if layout is not None else []
         run, before, pause_ms = f"{task.name}/verify/{self._state.number()}", dict(task.verified), _ASK_MS_MIN
@@ -224,7 +227,7 @@ class RepairTasks:
                 self._save()
 
     def _goes_on(self, task: Task, node: str, told: Document | None, before: int) -> bool:
-        """Notes what a member has told of its run; whether that goes on. One of an earlier version tells nothing."""
+        """Notes a member's progress; True if its run goes on. A member of an earlier version answers nothing."""
         if not told:
             return False
         task.verified[node] = before + told["keys"]
@@ -240,8 +243,8 @@ class RepairTasks:
             if count:
                 task.found[kind][name] = count
 
-    def _who_is_behind(self, task: Task, again: bool) -> Generator[Step, Any, dict[str, dict[str, int]]]:
-        """Node -> owner -> hints that it had no room for: after a repair of everything they are of no matter."""
+    def _dropped_hints(self, task: Task, again: bool) -> Generator[Step, Any, dict[str, dict[str, int]]]:
+        """The hints that nodes have dropped: node -> owner -> count. A repair of all partitions makes up for them."""
         layout = self._state.layout
         if again or layout is None or len(task.remaining) < layout.partitions:
             return {}
@@ -250,19 +253,19 @@ class RepairTasks:
         return {node: counts for node, counts in told.items() if counts}
 
     def whole(self, counts: dict[str, int]) -> list[bytes]:
-        """WHOLE: owners hold everything, unless more hints were refused since that count of each."""
-        behind = self._state.hints.dropped_hints
+        """Answers WHOLE: forgets the dropped hints of owners, unless more were dropped since they were counted."""
+        dropped = self._state.hints.dropped_hints
         for owner, count in counts.items():
-            if behind.get(owner) == count:
-                del behind[owner]
+            if dropped.get(owner) == count:
+                del dropped[owner]
         return [b"1"]
 
     def _pass(self, task: Task) -> Generator[Step, Any, None]:
-        """Every partition that is left goes to its first live owner once."""
+        """Gives every remaining partition to its first live owner once, and waits for all these jobs."""
         layout = self._state.layout
         task.missed.clear()
         if layout is None:
-            return  # this node has left its cluster meanwhile
+            return  # this node has left the cluster meanwhile
         by_leader: dict[str, list[int]] = {}
         for partition in task.remaining:
             owners = layout.readers(partition)
@@ -277,7 +280,7 @@ class RepairTasks:
             drive = self._drive(task, layout, leader, partitions, at_work)
             self._background.run("repair drive", drive, partial(task.missed.update, missed))
         while at_work:
-            yield self._background.pause(_LOOK_MS)
+            yield self._background.pause(_POLL_MS)
             if self._state.now_ms - self._saved_ms >= _SAVE_MS:
                 self._save()
 
@@ -285,7 +288,7 @@ class RepairTasks:
         return node == self._state.id or self._state.is_usable(node)
 
     def _drive(self, task: Task, layout: Layout, leader: str, partitions: list[int], at_work: dict[str, None]) -> Steps:
-        """Has `leader` repair these partitions, a job after the other, and leaves `at_work` then."""
+        """Makes `leader` repair these partitions, one job after the other, then removes it from `at_work`."""
         size = max(_JOB_PARTITIONS_MIN, layout.partitions // 64)
         try:
             for first in range(0, len(partitions), size):
@@ -300,7 +303,7 @@ class RepairTasks:
         return None
 
     def _job(self, task: Task, layout: Layout, leader: str, partitions: list[int]) -> Generator[Step, Any, bool]:
-        """One job, to its end; False when its leader was lost, or the task is to run no more."""
+        """Runs one job to its end; False if its leader was lost or the task was aborted."""
         name = f"{task.name}/{self._state.number()}"
         pause_ms = _ASK_MS_MIN
         while True:
@@ -339,7 +342,7 @@ class RepairTasks:
         self._save()
 
     def _explain(self, task: Task) -> str:
-        """What has remained, for an operator."""
+        """The error for operators: which owners missed how many partitions, and why. Empty if none did."""
         reasons = []
         for why, told in ((LOST, "{} could not be reached"), ("", "{} could not read or store all records")):
             counts: dict[str, int] = {}

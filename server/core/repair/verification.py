@@ -1,12 +1,14 @@
-"""Verification: a node reads all that a repair is about from its disk, and says what it had to mend (P11).
+"""Verification: a node reads all its records that a repair task is about from its disk, and reports what was mended (P11).
 
-Theory. Hash trees say what was written, and not whether the disk still has it: a repair that only compares trees finds two
-owners equal of which one has lost its copy. So a repair begins with this. Each member walks over its part as the scrub does
-(scrub.py), at a pace of its own that takes some hundredths of a core, and waits until what was found damaged is mended.
+The problem. Hash trees say what was written, not whether the disk still has it. A repair that only compares trees finds
+two owners equal although one of them has lost its copy.
 
-    VERIFY epoch run partition …     begins the run unless it is there; a JSON document: how far it is
+The idea. So a repair begins with this. Each member walks over its part as the scrub does (scrub.py), at a pace of its own
+that takes some hundredths of a core, and waits until the damaged records that it found are mended.
 
-A run that nobody asks about any more is forgotten with the oldest.
+    VERIFY epoch run partition …     begins the run unless it is there; answers its progress as JSON
+
+A run is forgotten once `_RUNS_MAX` later ones have begun, so an abandoned one does not stay.
 """
 
 from __future__ import annotations
@@ -25,13 +27,13 @@ from server.core.work.procedures import Steps
 RUNNING, DONE = "running", "done"
 VERIFIED_KEYS = 100  # read in a turn
 VERIFIED_MS = 5  # from one of these turns to the next
-LOOK_MS = 50
-PATIENCE_MS = 5000  # so long nothing was mended: it waits for nodes that are not there
+POLL_MS = 50
+PATIENCE_MS = 5000  # if nothing was mended for so long, the owners of the rest are down: the run ends
 _RUNS_MAX = 8
 
 
 class _Run:
-    """What one run has found so far."""
+    """The counts of one run so far."""
 
     def __init__(self) -> None:
         self.state = RUNNING
@@ -40,7 +42,7 @@ class _Run:
         self.lost = 0
 
     def document(self, unreadable: int, waiting: int) -> bytes:
-        """What the task gets to know."""
+        """The answer to the task, as JSON. `unreadable` counts slots, `waiting` damaged records."""
         fields: dict[str, Any] = {
             "state": self.state,
             "keys": self.keys,
@@ -53,7 +55,7 @@ class _Run:
 
 
 class Verification:
-    """The verifying runs of this node."""
+    """Runs the verifications of this node."""
 
     def __init__(self, state: State, background: Background, scrub: Scrub, mending: Mending) -> None:
         self._state = state
@@ -63,7 +65,7 @@ class Verification:
         self._runs: dict[str, _Run] = {}
 
     def asked(self, wanted: Verify) -> list[bytes]:
-        """VERIFY, see above. Nothing is answered under another layout."""
+        """Answers VERIFY: begins the run unless it is there, and tells its progress; nothing under another epoch."""
         layout = self._state.layout
         if layout is None or wanted.epoch != layout.epoch:
             return []
@@ -79,17 +81,17 @@ class Verification:
         return [run.document(len(self._state.records.unreadable), len(self._mending))]
 
     def _give_up(self, run: _Run) -> None:
-        """An expected error has ended the run: what it has not read is read by the scrub."""
+        """Ends a run that met an expected error. The scrub will read the rest."""
         run.state = DONE
 
     def _verify(self, run: _Run, ranges: list[tuple[int, int]]) -> Steps:
-        """Reads some ranges of slots."""
+        """Verifies ranges of slots, then waits until the damaged records are mended."""
         state = self._state
         for first, end in ranges:
             run.keys += yield from self._scrub.walk(first, end, VERIFIED_MS, VERIFIED_KEYS, paced=False)
         waiting, since_ms = len(self._mending), state.now_ms
         while waiting and state.now_ms - since_ms < PATIENCE_MS:
-            yield self._background.pause(LOOK_MS)
+            yield self._background.pause(POLL_MS)
             if len(self._mending) != waiting:
                 waiting, since_ms = len(self._mending), state.now_ms
         for first, end in _joined([(slot, slot + 1) for slot in state.records.unreadable]):
@@ -101,7 +103,7 @@ class Verification:
 
 
 def _joined(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Ranges in ascending order, adjacent ones as one."""
+    """Sorts ranges and joins adjacent ones."""
     joined: list[tuple[int, int]] = []
     for first, end in sorted(ranges):
         if joined and joined[-1][1] == first:

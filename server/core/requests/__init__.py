@@ -1,10 +1,11 @@
 """Requests: clients' reads and writes, from the coordinator to the replicas and back.
 
-relays.py         a command for another coordinator travels there, and its reply back
-groups.py         the reads or writes of one turn that ask the same owners travel as one
-reads.py          quorum reads, and read repair
-digests.py        what nodes of an earlier version are asked with
-writes.py         quorum writes, and the stand-ins of owners that do not confirm
-replica.py        the other side: merge, acknowledge, tell
-page_answers.py   the other side of scans: skeletons of what may be live, and counts
+relays.py         sends a command to the node that coordinates its key, and brings the reply back
+groups.py         requests of one turn that ask the same owners travel as one group
+reads.py          quorum reads
+read_repair.py    sends records to owners that a read has found to lack them
+digests.py        digests of records, for reads that ask nodes of earlier versions
+writes.py         quorum writes, and stand-ins for owners that do not confirm
+replica.py        the replica's side of reads and writes
+page_answers.py   the replica's side of scans: skeletons of records, and counts
 """

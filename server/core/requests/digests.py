@@ -1,21 +1,28 @@
-"""Digests of the records of a group of reads: what READ carries, which nodes of an earlier version are asked with."""
+"""Digests over the records of a read group, which READ carries. Only nodes of earlier versions are asked with READ.
+
+Two digests exist. `digest` hashes the records themselves. `short_digest` hashes only the checksum that each record
+begins with: for large records, hashing all their bytes would cost more than the rest of the read. The receiver tells
+the two apart by their length.
+"""
 
 from __future__ import annotations
 
 from xxhash import xxh3_64_digest
 
-SHORT_BYTES = 9  # of a short digest
+SHORT_BYTES = 9  # length of a short digest
 _ABSENT = bytes(8)
 
 
 def digest(records: list[bytes | None]) -> bytes:
-    """HOT. Equal lists of records have equal digests. A record names its own write, so positions cannot be confused."""
+    """HOT. Returns 8 bytes, equal for equal lists of records.
+
+    The records are joined without separators. That is safe, because each record contains the dot of its own write.
+    """
     return xxh3_64_digest(_joined(records))
 
 
 def short_digest(records: list[bytes | None]) -> bytes:
-    """As `digest`, of the records' own checksums: for large records, whose bytes cost more than the rest of a read. It is
-    told from a digest by its length."""
+    """Returns `SHORT_BYTES` bytes, equal for equal lists of records, computed from the records' checksums only."""
     return b"s" + xxh3_64_digest(b"".join([record[:8] if record else _ABSENT for record in records]))
 
 

@@ -1,12 +1,22 @@
-"""The table of request groups in flight: what reads and writes have in common.
+"""The table of request groups in flight: what quorum reads and quorum writes have in common.
 
-Theory. All requests of one turn that ask the same owners for the same quorum are one *group*: one message to each
-owner, one tally, one deadline, one row here. So the cost of replication is paid by the group, not by the request, and a
-request in flight is a row in a table: no task, no future, no timer of its own. Every group has the same time to live,
-so deadlines expire in the order in which groups were made, from the front of a deque.
+Theory. All requests of one turn that ask the same owners for the same quorum form one *group*. A group has one message
+to each owner, one tally, one deadline and one row in this table. So replication costs once per group, not once per
+request. A request in flight has no task, no future and no timer of its own. All groups have the same timeout. So their
+deadlines expire in the order in which the groups were made, and a deque is enough to keep them in order.
 
-A group answers its waiters as soon as its tally has a verdict, and stays in the table until every node it waits for has
-answered or the deadline has passed: only then is it known which owners lack what (read repair, hints).
+A group answers its waiters as soon as its tally has a verdict. It stays in the table longer: until every awaited node
+has answered, or the deadline has passed. Only then does the coordinator know which owners lack which records. Read
+repair (reads.py) and hints (writes.py) need that.
+
+The words of this module:
+
+    waiter      one client request of the group; it gets one reply
+    awaited     the nodes whose answers are still to come
+    owner       the replica that an answer counts for; the node that answers may be a stand-in of that owner
+    tally       which owners have acknowledged or failed, and the verdict on that (base/quorum.py)
+    detach      take the waiters out of the group, in order to answer them
+    close       remove the group from the table; then `_settle` does what is left to do for its owners
 """
 
 from __future__ import annotations
@@ -23,11 +33,12 @@ from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.base.unexpected import Fatal
 
-Waiter = tuple[Callable[..., Reply] | None, Sink, int]  # how to make the reply, who asked, under which number
+# One request of a group: the function that makes its reply, its sink, its number within that sink.
+Waiter = tuple[Callable[..., Reply] | None, Sink, int]
 
 
-class Apart:
-    """A waiter of a group for whose key some replica has no vote, though it votes for the others: its own tally."""
+class SeparateWaiter:
+    """A waiter with its own tally: some replica voted for the other keys of the group, but not for this one."""
 
     __slots__ = ("is_answered", "tally", "waiter")
 
@@ -38,9 +49,9 @@ class Apart:
 
 
 class Group:
-    """Requests that ask the same owners for the same quorum, begun in one turn."""
+    """Requests of one turn that ask the same owners for the same quorum."""
 
-    __slots__ = ("apart", "deadline_ms", "number", "plan", "tally", "waiters", "waiting")
+    __slots__ = ("awaited", "deadline_ms", "number", "plan", "separate", "tally", "waiters")
 
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
         self.number = number
@@ -48,18 +59,18 @@ class Group:
         self.tally = tally
         self.deadline_ms = deadline_ms
         self.waiters: list[Waiter] = []
-        self.waiting: dict[str, str] = {}  # node that we wait for -> the owner for whom its answer counts
-        self.apart: dict[int, Apart] = {}  # by their places among the waiters: those with a tally of their own
+        self.awaited: dict[str, str] = {}  # node whose answer is to come -> owner that the answer counts for
+        self.separate: dict[int, SeparateWaiter] = {}  # by index in `waiters`
 
 
 G = TypeVar("G", bound=Group)
 
 
 class GroupTable(Generic[G]):
-    """Groups of one kind: those opened in this turn, and those launched and waiting for answers."""
+    """The read groups or the write groups: those opened in this turn, and those sent and not yet closed."""
 
-    operation: ClassVar[str]
-    outcome: ClassVar[str]  # what a failure leaves behind, for the error reply
+    operation: ClassVar[str]  # "read" or "write", for error replies
+    outcome: ClassVar[str]  # the state after a failure, for error replies
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -68,14 +79,14 @@ class GroupTable(Generic[G]):
         self._deadlines: deque[G] = deque()
 
     def _register(self, make: type[G], plan: Plan, gathering: dict[int, G], name: int, wanted: int) -> G:
-        """A new group for `plan` that wants `wanted` replicas, found in `gathering` as `name` for the rest of the turn.
+        """Makes a group that wants `wanted` replicas of `plan`, and enters it in `gathering` under `name` for this turn.
 
-        Requests that cannot be met by live owners alone never share a group: a stand-in may have one key and not the
-        other. Raises CommandError on a node without a layout.
+        If the live owners alone cannot make the quorum, the request gets a group of its own: a stand-in may hold one
+        key and not another one, so it could not vote for both. Raises NoLayout on a node without a layout.
         """
         state = self._state
         if not plan.replicas:
-            raise NoLayout(state.no_layout)  # the node has left between two steps of a command
+            raise NoLayout(state.no_layout)  # the node has left the cluster between two steps of a command
         tally = plan.tally(wanted)
         number = state.number()
         group = make(number, plan, tally, state.now_ms + state.config.request_timeout_ms)
@@ -86,7 +97,7 @@ class GroupTable(Generic[G]):
         return group
 
     def launch(self) -> bool:
-        """End of turn: every group gathered since the last one goes to its owners. Answers whether there was one."""
+        """At the end of the turn: sends every group opened since the last launch. Returns whether there was one."""
         opened, self._opened = self._opened, []
         for gathering, name, group in opened:
             del gathering[name]
@@ -101,69 +112,70 @@ class GroupTable(Generic[G]):
             self._launch_failed(group, error, changes)
 
     def _launch_failed(self, group: G, error: Exception, changes: int) -> None:
-        """The group could not be sent. `changes` is what `Records.changes` was before."""
+        """Handles an exception of `_launch`. `changes` is the value of `Records.changes` before the launch."""
         raise Fatal(f"a group of {self.operation}s could not be sent: {error!r}") from error
 
     def _launch(self, group: G) -> None:
+        """Sends the group to its owners, and enters it in the table."""
         raise NotImplementedError
 
     def _complete(self, group: G) -> None:
-        """The quorum is met: answer the waiters."""
+        """Answers the waiters: the quorum is met."""
         raise NotImplementedError
 
-    def _vote(self, group: G, owner: str) -> None:
-        """HOT. `owner`, or its stand-in, has answered."""
+    def _count_ack(self, group: G, owner: str) -> None:
+        """HOT. Counts an acknowledgement of `owner` or of its stand-in."""
         group.tally.ack(owner)
 
-    def _lost(self, group: G, owner: str) -> None:
-        """No answer will come for `owner`, which `group.waiting` does not hold any more."""
+    def _count_failure(self, group: G, owner: str) -> None:
+        """Counts `owner` as failed. The caller has removed the node that would have answered from `group.awaited`."""
         group.tally.fail(owner)
 
     def _settle(self, group: G) -> None:
-        """Everybody has answered whom the group waited for, or nothing more is to be expected of them."""
+        """Does what is left after the last awaited node has answered, or after the deadline."""
 
     def _track(self, group: G) -> None:
-        """The group's messages are on their way: from now on it is a row in the table."""
+        """Enters a group in the table. Its messages have been queued."""
         self._state.in_flight += len(group.waiters)
         self._groups[group.number] = group
         self._deadlines.append(group)
-        self._judge(group)
+        self._apply_verdict(group)
 
     def acked(self, node: str, number: int) -> None:
-        """HOT. `node` has done what the group asked. A group that is no longer waiting is none of our business."""
+        """HOT. `node` has done what group `number` asked. An answer to a closed group is only counted."""
         group = self._groups.get(number)
-        if group is None or not (group.waiters or group.apart):
-            self._state.statistics.unneeded_answers += 1  # the shell ends no turn for it
+        if group is None or not (group.waiters or group.separate):
+            self._state.statistics.unneeded_answers += 1  # the shell does not end a turn for such an answer
             if group is None:
                 return
-        owner = group.waiting.pop(node, None)
+        owner = group.awaited.pop(node, None)
         if owner is None:
             if node not in group.plan.peers:
-                return  # a stand-in's word is counted once
+                return  # a stand-in that has answered before
             owner = node
-        self._vote(group, owner)
-        if group.waiters or group.apart or not group.waiting:
-            self._judge(group)
+        self._count_ack(group, owner)
+        if group.waiters or group.separate or not group.awaited:
+            self._apply_verdict(group)
 
     def refused(self, node: str, number: int) -> None:
-        """`node` cannot do what the group asked."""
+        """`node` has refused what group `number` asked."""
         group = self._groups.get(number)
         if group is not None:
-            self._drop(group, node)
+            self._fail_vote(group, node)
 
     def peer_lost(self, peer: str) -> None:
-        """The connection to `peer` broke: it will not answer what was asked over it."""
+        """The connection to `peer` broke: the answers that were to come over it will not come."""
         for group in list(self._groups.values()):
-            self._drop(group, peer)
+            self._fail_vote(group, peer)
 
-    def _drop(self, group: G, node: str) -> None:
-        owner = group.waiting.pop(node, None)
+    def _fail_vote(self, group: G, node: str) -> None:
+        owner = group.awaited.pop(node, None)
         if owner is not None:
-            self._lost(group, owner)
-            self._judge(group)
+            self._count_failure(group, owner)
+            self._apply_verdict(group)
 
     def expire(self, now_ms: int) -> None:
-        """Answers the groups whose deadline has passed, and forgets the settled ones at the front."""
+        """Answers and closes the groups whose deadline has passed. Removes closed groups from the front of the deque."""
         state = self._state
         deadlines = self._deadlines
         while deadlines and (deadlines[0].deadline_ms <= now_ms or deadlines[0].number not in self._groups):
@@ -172,29 +184,29 @@ class GroupTable(Generic[G]):
                 state.statistics.timeouts += len(group.waiters)
                 timeout_ms = state.config.request_timeout_ms
                 self._fail(group, timed_out(group.tally, self.operation, self.outcome, timeout_ms))
-            self._end(group)
+            self._close(group)
 
-    def began_before(self, number: int) -> bool:
-        """Whether a group with a lower number than that is still followed."""
+    def has_group_before(self, number: int) -> bool:
+        """Whether a group with a lower number is opened or in the table."""
         return any(group.number < number for group in self._groups.values()) or any(
             group.number < number for _, _, group in self._opened
         )
 
     def is_busy(self) -> bool:
-        """Whether any group is followed."""
+        """Whether any group is opened or in the table."""
         return bool(self._groups or self._opened)
 
     def is_overdue(self) -> bool:
-        """Whether somebody waits for an answer past the deadline: this node has slept."""
+        """Whether a request waits past its deadline. That happens only when this node was suspended or too slow."""
         now_ms = self._state.now_ms
         for group in self._deadlines:
             if group.deadline_ms > now_ms:
                 return False
-            if group.waiters or any(not one.is_answered for one in group.apart.values()):
+            if group.waiters or any(not one.is_answered for one in group.separate.values()):
                 return True
         return False
 
-    def _judge(self, group: G) -> None:
+    def _apply_verdict(self, group: G) -> None:
         if group.waiters:
             verdict = group.tally.verdict
             if verdict is Verdict.MET:
@@ -202,10 +214,10 @@ class GroupTable(Generic[G]):
             elif verdict is Verdict.IMPOSSIBLE:
                 self._state.statistics.no_quorum += len(group.waiters)
                 self._fail(group, no_quorum(group.tally, self.operation, self.outcome))
-        if not group.waiting and not group.waiters:
-            self._end(group)
+        if not group.awaited and not group.waiters:
+            self._close(group)
 
-    def _end(self, group: G) -> None:
+    def _close(self, group: G) -> None:
         if self._groups.pop(group.number, None) is not None:
             self._settle(group)
 
@@ -214,7 +226,7 @@ class GroupTable(Generic[G]):
             sink.answer(number, error)
 
     def _detach_waiters(self, group: G) -> list[Waiter]:
-        """The waiters, who are answered now; a later answer to the group finds none (P5: answered exactly once)."""
+        """Takes the waiters out of the group for the caller to answer, so that each is answered exactly once (P5)."""
         waiters, group.waiters = group.waiters, []
         self._state.in_flight -= len(waiters)
         return waiters

@@ -1,22 +1,24 @@
-"""The replica's side of reading many keys: skeletons, made where the records lie, and only of what may be live.
+"""The replica's side of scans: lists keys with skeletons of their records, and counts keys.
 
-Theory. A *skeleton* is a record without its values: enough to merge it with those of other owners, to tell live from dead,
-and to list its key. Each answer is bounded (keys, records looked at, bytes read), so none holds a turn.
+Theory. A scan (SCAN, KEYS, DBSIZE) asks several owners of a range and merges their answers. It does not need the
+values. So a replica sends a *skeleton* of each record: the record without its values. A skeleton is enough to merge it
+with those of other owners, to see whether the key is live, and to list the key. Each answer is bounded in keys, in
+records examined and in bytes read, so that no answer takes too long a part of a turn.
 
+    question                     answer
     PAGE start end limit         [b"1" if there is more else b"0", key, skeleton, key, skeleton, …], dead records included
-    PAGE start end limit LIVE    [LIVE, next, key, skeleton, …]: of those of which some sibling is live; complete up to
-                                 `next`, a place where no key is cut off from others of the same place
-    HEADS key …                  the skeleton of each key, dead or not, empty for none; perhaps fewer
-    KEYCOUNTS partitions         for each partition its hash, its live keys, and how many of them expire
+    PAGE start end limit LIVE    [LIVE, next, key, skeleton, …]: only records with a live sibling. The answer is complete up
+                                 to the storage key prefix `next`. All keys with the same prefix are in the same answer.
+    HEADS key …                  the skeleton of each key, dead or live, empty if there is none. The answer may end early.
+    KEYCOUNTS partitions         for each partition: its hash, its live keys, and how many of these have an expiry
 
-What may be left out of a page is what is dead whatever other owners hold: if no sibling is live in any of the records
-that are joined, none is in the join, whose siblings are among theirs. Where one owner lists a key and another one does
-not, the asker cannot know what the other one holds, an older value or a newer tombstone, and asks with HEADS
-(commands/pages.py). A slot without live keys is not even read: the trees count them.
+Why a LIVE page may leave out dead records: the siblings of a merge all come from the merged records. So if no owner has
+a live sibling of a key, the merge has none. If one owner lists a key and another does not, the other may have an older
+value or a newer tombstone. The asker then asks that owner with HEADS (commands/pages.py). A slot without live keys is
+not read at all, because the hash trees count the live keys of each slot.
 
-A damaged record ends in an answer that says nothing, so another owner speaks. Nothing is said either of what is not kept
-here, or not any more: the asker goes by another layout. The version before knows neither LIVE, which it ignores, nor
-HEADS and KEYCOUNTS, which it answers with nothing.
+If a record in the range is damaged, or this node does not own the range under its present layout, the answer is empty,
+and the asker uses another owner. Nodes of the version before ignore LIVE, and answer HEADS and KEYCOUNTS with nothing.
 """
 
 from __future__ import annotations
@@ -28,18 +30,18 @@ from protocol.slots import SLOTS
 from server.core.base.state import State
 from server.core.messages.record_questions import LIVE, Page
 from server.core.records import versions
-from server.core.records.records import PAGE_BYTES, PREFIX_BYTES, SLOT_PREFIX, may_go_on
-from server.core.records.versions import LASTING, DamagedRecord
+from server.core.records.records import PAGE_BYTES, PREFIX_BYTES, SLOT_PREFIX, may_have_more
+from server.core.records.versions import PERSISTENT, DamagedRecord
 
-EXAMINED_MAX = 1000  # records looked at for one answer: a few ms while they lie in memtables
-_CHUNK_KEYS = 64  # read at once, at first: it takes RocksDB ms to begin a scan while there are many memtables
-_SKIPPED_KEYS = 64  # so many dead records in a row of slots are worth another seek
-COUNTS = Struct(">8sII")
+EXAMINED_MAX = 1000  # records examined for one answer: takes a few ms while they are in RocksDB's memtables
+_CHUNK_KEYS = 64  # size of the first read; later ones grow, for RocksDB needs ms to begin a scan over many memtables
+_SKIPPED_KEYS = 64  # skipping this many dead records in a row of slots is worth another seek
+COUNTS = Struct(">8sII")  # hash, live keys, live keys with an expiry
 UNKNOWN = COUNTS.pack(b"unknown!", 0, 0xFFFFFFFF)  # the counts of a partition where something cannot be read
 
 
 def page(state: State, asked: Page) -> list[bytes]:
-    """PAGE, see above."""
+    """Answers PAGE (see above)."""
     start, end, limit = asked.start, asked.end, asked.limit
     first, last = int.from_bytes(start[:2], "big"), int.from_bytes(end[:2], "big") - 1
     shift = state.route_shift
@@ -54,7 +56,10 @@ def page(state: State, asked: Page) -> list[bytes]:
 
 
 def _whole_page(state: State, start: bytes, end: bytes, limit: int) -> list[bytes]:
-    """The page has keys of two places at least, or the asker could not go on."""
+    """Answers PAGE without LIVE.
+
+    The page has keys of two prefixes at least, because the asker goes on at the last prefix that it has seen.
+    """
     found: list[bytes] = []
     count = size = 0
     while True:
@@ -65,7 +70,7 @@ def _whole_page(state: State, start: bytes, end: bytes, limit: int) -> list[byte
             found += (key, versions.skeleton(record))
             size += len(record)
         count += len(pairs)
-        more = may_go_on(pairs, asked, PAGE_BYTES)
+        more = may_have_more(pairs, asked, PAGE_BYTES)
         may_end = size >= PAGE_BYTES and found[0][:PREFIX_BYTES] != found[-2][:PREFIX_BYTES]
         if count == limit or not more or may_end:
             return [b"1" if more else b"0", *found]
@@ -73,13 +78,13 @@ def _whole_page(state: State, start: bytes, end: bytes, limit: int) -> list[byte
 
 
 def _check(state: State, key: bytes, record: bytes) -> None:
-    """Raises DamagedRecord if it is."""
+    """Raises DamagedRecord if the checksum of a record is wrong or its storage key is too short."""
     if len(key) < PREFIX_BYTES or not versions.verify(record):
         raise state.records.damage(key, f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
 
 
 class _LivePage:
-    """A page of live keys in the making."""
+    """Collects the answer to one PAGE with LIVE."""
 
     def __init__(self, state: State, end: bytes, limit: int) -> None:
         self._state = state
@@ -88,23 +93,27 @@ class _LivePage:
         self._found: list[bytes] = []
         self._examined = 0
         self._size = 0
-        self._place = b""  # of the last record
-        self._chunk_keys = _CHUNK_KEYS  # to be read next
+        self._prefix = b""  # of the last record examined
+        self._chunk_keys = _CHUNK_KEYS  # size of the next read
 
     def read(self, start: bytes) -> list[bytes]:
-        """The answer. Raises DamagedRecord."""
+        """Returns the answer. Raises DamagedRecord."""
         end_slot = int.from_bytes(self._end[:2], "big")
         slot = int.from_bytes(start[:2], "big")
         cut: bytes | None = None
         while cut is None:
-            first, slot = self._next_stretch(slot, end_slot)
+            first, slot = self._next_slots(slot, end_slot)
             if first == slot:
                 break
-            cut = self._read_stretch(max(start, SLOT_PREFIX[first]), SLOT_PREFIX[slot])
+            cut = self._read_slots(max(start, SLOT_PREFIX[first]), SLOT_PREFIX[slot])
         return [LIVE, cut or self._end.ljust(PREFIX_BYTES, b"\0"), *self._found]
 
-    def _next_stretch(self, slot: int, end_slot: int) -> tuple[int, int]:
-        """The next slots that are worth reading in a row; none (both the same) if there are none."""
+    def _next_slots(self, slot: int, end_slot: int) -> tuple[int, int]:
+        """Returns the next run of slots (first, end) to read in one go; both are equal if there is none.
+
+        A run begins with a slot that has live keys. It includes slots without any, as long as skipping them saves
+        little.
+        """
         records = self._state.records
         counts = records.trees.counts
         first = slot = end = records.next_live_slot(slot, end_slot)
@@ -118,8 +127,8 @@ class _LivePage:
             slot += 1
         return first, end
 
-    def _read_stretch(self, start: bytes, end: bytes) -> bytes | None:
-        """Reads on; the place where the page is cut off, if it is."""
+    def _read_slots(self, start: bytes, end: bytes) -> bytes | None:
+        """Reads storage keys from `start` to `end`. Returns the prefix at which the page is full, or None."""
         records = self._state.records
         while True:
             limit = max(self._chunk_keys, self._limit - len(self._found) // 2 + 1)
@@ -127,12 +136,12 @@ class _LivePage:
             bytes_max = max(1, PAGE_BYTES - self._size)
             pairs = records.page(start, end, limit, bytes_max)
             for key, record in pairs:
-                place = key[:PREFIX_BYTES]
-                if place != self._place and self._is_full():
-                    return place
-                self._place = place
-                self._take(key, record)
-            if not may_go_on(pairs, limit, bytes_max):
+                prefix = key[:PREFIX_BYTES]
+                if prefix != self._prefix and self._is_full():
+                    return prefix
+                self._prefix = prefix
+                self._examine(key, record)
+            if not may_have_more(pairs, limit, bytes_max):
                 return None
             start = pairs[-1][0] + b"\0"
 
@@ -141,17 +150,17 @@ class _LivePage:
             len(self._found) >= 2 * self._limit or self._examined >= EXAMINED_MAX or self._size >= PAGE_BYTES
         ) and self._examined > 0
 
-    def _take(self, key: bytes, record: bytes) -> None:
-        """HOT. Looks at a record."""
+    def _examine(self, key: bytes, record: bytes) -> None:
+        """HOT. Adds a record to the page if it may be live."""
         self._examined += 1
         self._size += len(key) + len(record)
         _check(self._state, key, record)
-        if versions.standing(record) == LASTING or not versions.is_dead(record, self._state.time_ms):
+        if versions.expiry_class(record) == PERSISTENT or not versions.is_dead(record, self._state.time_ms):
             self._found += (key, versions.skeleton(record))
 
 
 def heads(state: State, keys: Sequence[bytes]) -> list[bytes]:
-    """HEADS, see above."""
+    """Answers HEADS (see above)."""
     if not all(state.owns(key) for key in keys):
         return []
     found: list[bytes] = []
@@ -169,7 +178,7 @@ def heads(state: State, keys: Sequence[bytes]) -> list[bytes]:
 
 
 def key_counts(state: State, partitions: int) -> list[bytes]:
-    """KEYCOUNTS, see above: one word, COUNTS of each partition."""
+    """Answers KEYCOUNTS (see above): one word, which holds the COUNTS of each partition."""
     if state.layout is None or state.layout.partitions != partitions:
         return []
     trees = state.records.trees
@@ -177,7 +186,7 @@ def key_counts(state: State, partitions: int) -> list[bytes]:
     found = []
     for partition in range(partitions):
         first = partition * width
-        if not state.routes[partition].owned or state.records.is_spoilt(first, first + width):
+        if not state.routes[partition].owned or state.records.is_uncounted(first, first + width):
             found.append(UNKNOWN)
             continue
         live, expiring = sum(trees.live[first : first + width]), sum(trees.expiring[first : first + width])

@@ -1,32 +1,40 @@
-"""Quorum reads: this node reads its own replica, asks the other owners in parallel, answers when R have answered.
+"""Quorum reads: reads the local replica, asks the other owners in parallel, and answers after R replicas have answered.
 
-Theory (Dynamo, section 4.5). Whichever R replicas are fastest make the answer, so one slow owner does not set the
-latency. The question carries the checksums of our own records: an owner that holds the same answers with one word for the
-whole group and nothing is decoded; one that differs sends the records that differ, and ours become the join of both
-(comparison.py). Where too few owners are live their stand-ins are asked, too. One that holds the record (it keeps it with a
-hint) votes as the owner it stands for; its ignorance is no vote.
+Theory (Dynamo, section 4.5). The R fastest replicas make the answer, so one slow owner does not set the latency. The
+COMPARE message carries the checksums of the coordinator's own records. An owner that holds the same records answers
+SAME for the whole group, and no record is decoded. An owner that differs answers DIFFER: it sends only the records
+that differ, and the coordinator merges them with its own (messages/comparison.py).
 
-One tally counts the votes of a group. A record that some replica cannot read, this node perhaps, is no vote of that replica
-for that key: from then on the key has a tally of its own (`Group.apart`), and the other owners must make up its quorum. The
-other keys of the group do not notice.
+    the replica's record is                             it counts as
+    the same as the coordinator's                       a vote
+    another record, or none where the coordinator       a vote
+    has one, on an owner
+    missing, on a stand-in or on a node that is         no vote: the owners may have the record
+    being filled
+    unreadable (damaged)                                no vote
+    too large for the rest of the answer                no vote
 
-A group of large records is cut: what does not fit into `batch_bytes_max` is read in later turns, so that many reads of
-large values take no more memory at once than their clients can be sent.
+If too few owners are live, their stand-ins are asked, too. A stand-in that holds the record, with a hint, votes for the
+owner that it stands in for.
 
-Read repair (section 5): when all owners have answered, or their time is up, those whose record differs from what all know
-together get that, whole. Not if a fence has been passed since the group began: then what was read may be older than a
-deletion that everybody has forgotten since (see collection.py).
+One tally counts the votes of the whole group. If a replica has no vote for one key, that key gets a tally of its own
+from then on (`Group.separate`), and the other replicas must make its quorum. The rest of the group is not affected.
 
-An owner that differs answers with whole records. So a group whose records here make more than `batch_bytes_max` is cut into
-groups of about that size, and an owner does not vote for keys whose records have no room in one message.
+Size limits. A group loads records of about `batch_bytes_max` in one turn; its other keys are postponed to the next
+turn. This bounds the memory for many reads of large values. An owner that differs answers with whole records, so its
+answer must be bounded, too: if the records of a group are together larger than `batch_bytes_max`, the group is divided
+into smaller groups of about that size.
 
-Owners of earlier versions are asked with READ: it carries one digest, and they answer for all keys or for none.
+Read repair (section 5). When all owners have answered, or at the deadline, each owner whose record differs from the
+merge of all records gets that merge, whole (read_repair.py).
+
+Nodes of earlier versions are asked with READ. It carries one digest of all records, and they answer for all keys or
+none.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from itertools import pairwise
 
 from protocol.resp import Reply
@@ -35,71 +43,61 @@ from server.core.base.quorum import Tally, Verdict
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
 from server.core.base.state import State
-from server.core.messages.comparison import by_place, checksums
-from server.core.records.versions import DamagedRecord, merge
+from server.core.messages.comparison import by_index, checksums
+from server.core.records.versions import merge
 from server.core.requests.digests import digest, short_digest
-from server.core.requests.groups import Apart, Group, GroupTable, Waiter
+from server.core.requests.groups import Group, GroupTable, SeparateWaiter, Waiter
+from server.core.requests.read_repair import ReadRepair
 
-# Makes the reply out of the record that the quorum agreed on: (record, sink, now_ms) -> encoded reply
+# Makes the reply from the merge of the quorum's records: (record, sink, cluster time in ms) -> encoded reply
 Finish = Callable[[bytes | None, Sink, int], Reply]
 
 
-def _size(records: list[bytes | None]) -> int:
-    total = 0
-    for record in records:
-        if record is not None:
-            total += len(record)
-    return total
-
-
-DIGESTED_BYTES_MAX = 64 << 10  # of records that are digested whole
-_REPAIRS_MAX = 128  # keys and records that wait for one node
+DIGESTED_BYTES_MAX = 64 << 10  # if a group's records are larger than this, READ carries a short digest (digests.py)
 
 
 class ReadGroup(Group):
-    """The reads of one turn that ask the same owners: storage keys, and what is known of their records so far."""
+    """The reads of one turn that ask the same owners. All lists have one item per key, in the same order."""
 
     __slots__ = ("differing", "keys", "ours", "records", "stamp", "unread")
 
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
         super().__init__(number, plan, tally, deadline_ms)
         self.keys: list[bytes] = []
-        self.ours: list[bytes | None] = []  # what we held at the start
-        self.records: list[bytes | None] = []  # the join of all that was answered so far
-        self.differing: dict[
-            str, dict[int, bytes | None]
-        ] = {}  # by owner and place: what it holds, if that is not ours
-        self.unread: dict[str, Sequence[int]] = {}  # by owner: the places of keys for which it does not vote
-        self.stamp = 0  # the hybrid clock at the start
+        self.ours: list[bytes | None] = []  # this node's records at the start
+        self.records: list[bytes | None] = []  # the merge of all records received so far
+        self.differing: dict[str, dict[int, bytes | None]] = {}  # node -> index -> its record, where that is not ours
+        self.unread: dict[str, Sequence[int]] = {}  # owner -> indexes of the keys that it has no vote for
+        self.stamp = 0  # the hybrid clock at the start; read repair needs it
 
 
 class Reads(GroupTable[ReadGroup]):
-    """The read groups in flight."""
+    """The table of read groups."""
 
     operation = "read"
     outcome = "unread"
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
-        self.agreed: dict[bytes, bytes | None] = {}  # what a quorum holds of the key whose chain runs now (chains.py)
-        self._repairs: dict[str, list[bytes]] = {}  # node -> storage key, record, …
-        self._repairs_bytes = 0
-        self._repairs_stamp = 0  # of the oldest of them
-        self._postponed: list[ReadGroup] = []  # to the next turn
+        # While a chain runs (chains.py): storage key -> the record that a quorum holds of the chain's key.
+        self.agreed: dict[bytes, bytes | None] = {}
+        self.repair = ReadRepair(state)
+        self._postponed: list[ReadGroup] = []  # groups to launch in the next turn
 
     def open(self, plan: Plan, quorum: int) -> ReadGroup:
-        """This turn's group of reads with R of `quorum`; 0 stands for the layout's."""
+        """Returns this turn's group of reads with R = `quorum`; 0 stands for the layout's R."""
         return plan.reading.get(quorum) or self._register(
             ReadGroup, plan, plan.reading, quorum, quorum or self._state.read_quorum
         )
 
     def start(self, plan: Plan, key: bytes, finish: Finish, sink: Sink, number: int, quorum: int = 0) -> None:
-        """Adds the read of storage key `key` to this turn's group; `quorum` 0 takes the asker's or the layout's."""
+        """Adds the read of storage key `key` to this turn's group. R is `quorum`, or else the sink's, or the layout's."""
         group = self.open(plan, quorum or sink.read_quorum)
         group.keys.append(key)
         group.waiters.append((finish, sink, number))
 
     def _launch(self, group: ReadGroup) -> None:
+        """Reads the local records, counts this node's own vote, and asks the others."""
         state = self._state
         group.stamp = state.clock.last
         group.ours, unreadable = state.records.get_each(group.keys, state.config.batch_bytes_max)
@@ -113,26 +111,26 @@ class Reads(GroupTable[ReadGroup]):
         plan = group.plan
         if plan.owned:
             lacking = _absent(group.ours) if state.lacks_records else unreadable
-            self._vote_for(group, state.id, lacking)
-        elif plan.absent and plan.stand_ins[0][1] == state.id:
-            self._vote_for(group, plan.absent[0], _absent(group.ours))
+            self._count_partial_ack(group, state.id, lacking)
+        elif plan.absent and plan.stand_ins[0][1] == state.id:  # this node stands in for an owner
+            self._count_partial_ack(group, plan.absent[0], _absent(group.ours))
         state.statistics.reads += len(group.keys)
         nodes: Sequence[str] = plan.peers
         if plan.stand_ins and plan.replicas - len(plan.absent) < group.tally.wanted:
             nodes = self._voters(group)
         else:
             for peer in nodes:
-                group.waiting[peer] = peer
+                group.awaited[peer] = peer
         self._ask(group, nodes, unreadable, size_bytes)
         self._track(group)
 
     def _ask(self, group: ReadGroup, nodes: Sequence[str], unreadable: Sequence[int], size_bytes: int) -> None:
-        """Sends the question to some nodes, which `group.waiting` has, and fails those that cannot be reached."""
+        """Sends COMPARE or READ to `nodes`, which are in `group.awaited`. Nodes without a connection count as failed."""
         state, comparing = self._state, self._state.comparing
         question = old_question = b""
         for node in nodes:
             if node not in state.links:
-                self._lost(group, group.waiting.pop(node))
+                self._count_failure(group, group.awaited.pop(node))
             elif node in comparing:
                 question = question or state.message(
                     b"COMPARE", group.number, checksums(group.ours, unreadable), *group.keys
@@ -145,7 +143,7 @@ class Reads(GroupTable[ReadGroup]):
                 state.send(node, old_question)
 
     def _postpone(self, group: ReadGroup, count: int) -> None:
-        """All but the first `count` reads of the group are read in the next turn."""
+        """Moves all but the first `count` reads of a group to a group for the next turn."""
         number, timeout_ms = self._state.number(), self._state.config.request_timeout_ms
         rest = ReadGroup(number, group.plan, group.plan.tally(group.tally.wanted), self._state.now_ms + timeout_ms)
         rest.keys, group.keys = group.keys[count:], group.keys[:count]
@@ -154,16 +152,16 @@ class Reads(GroupTable[ReadGroup]):
         self._state.in_flight += len(rest.waiters)
 
     def begin_turn(self) -> None:
-        """What was postponed is read now."""
+        """Opens the postponed groups again, so that this turn launches them."""
         if self._postponed:
             postponed, self._postponed = self._postponed, []
             for group in postponed:
                 self._state.in_flight -= len(group.waiters)
                 self._opened.append(({group.number: group}, group.number, group))
 
-    def began_before(self, number: int) -> bool:
-        """Whether a group with a lower number than that is still followed."""
-        return super().began_before(number) or any(group.number < number for group in self._postponed)
+    def has_group_before(self, number: int) -> bool:
+        """Whether a group with a lower number is opened, postponed or in the table."""
+        return super().has_group_before(number) or any(group.number < number for group in self._postponed)
 
     @property
     def has_postponed(self) -> bool:
@@ -171,13 +169,13 @@ class Reads(GroupTable[ReadGroup]):
         return bool(self._postponed)
 
     def _divide(self, group: ReadGroup) -> None:
-        """Launches the reads of a group in groups of about `batch_bytes_max`."""
+        """Divides a group into groups of about `batch_bytes_max`, and launches them."""
         state, plan = self._state, group.plan
         starts, size = [0], 0
-        for place, record in enumerate(group.ours):
+        for index, record in enumerate(group.ours):
             size += len(record or b"")
-            if size > state.config.batch_bytes_max and place > starts[-1]:
-                starts.append(place)
+            if size > state.config.batch_bytes_max and index > starts[-1]:
+                starts.append(index)
                 size = len(record or b"")
         for start, end in pairwise([*starts, len(group.keys)]):
             part = ReadGroup(state.number(), plan, plan.tally(group.tally.wanted), group.deadline_ms)
@@ -185,9 +183,12 @@ class Reads(GroupTable[ReadGroup]):
             self._try_launch(part)
 
     def _launch_failed(self, group: ReadGroup, error: Exception, changes: int) -> None:
-        """Nothing was stored, so the reads are begun one by one: only the one that is to blame gets the error."""
+        """Launches each read of the group alone, so that only the read that causes the error is answered with it.
+
+        That is safe while nothing was stored and no waiter has been answered. Raises Fatal otherwise.
+        """
         if group.number in self._groups or len(group.waiters) != len(group.keys):
-            super()._launch_failed(group, error, changes)  # it is followed already, or has answered
+            super()._launch_failed(group, error, changes)  # it is in the table already, or has answered waiters
         state = self._state
         if len(group.waiters) == 1:
             reply = state.unexpected.contain(error, changes, "a read", "unread")
@@ -201,104 +202,109 @@ class Reads(GroupTable[ReadGroup]):
             self._try_launch(alone)
 
     def _voters(self, group: ReadGroup) -> list[str]:
-        """Too few owners are live: asks those that are, and the stand-ins of the others."""
+        """Enters the live owners, and the stand-ins of the others, in `group.awaited`. Returns these nodes."""
         state, plan = self._state, group.plan
         voters = {peer: peer for peer in plan.peers if peer not in plan.absent}
         for owner, node in plan.stand_ins:
             if node != state.id:
                 voters[node or owner] = owner
-        group.waiting = voters
+        group.awaited = voters
         return list(voters)
 
     # --- votes
 
-    def keys_in(self, number: int) -> int | None:
-        """How many keys a group that is followed asks for; None if no such group is."""
+    def key_count(self, number: int) -> int | None:
+        """Returns how many keys group `number` reads, or None if it is not in the table."""
         group = self._groups.get(number)
         return None if group is None else len(group.keys)
 
-    def _vote_for(self, group: ReadGroup, owner: str, unread: Sequence[int]) -> None:
-        """`owner`, or who stands in for it, votes for all keys but those at some places."""
+    def _count_partial_ack(self, group: ReadGroup, owner: str, unread: Sequence[int]) -> None:
+        """Counts a vote of `owner`, or of its stand-in, for all keys except those at the indexes `unread`."""
         if unread:
             group.unread[owner] = unread
-            for place in unread if group.waiters else ():
-                if place not in group.apart:
-                    group.apart[place] = Apart(group.waiters[place], group.tally.copy())
-        self._vote(group, owner)
+            for index in unread if group.waiters else ():
+                if index not in group.separate:
+                    group.separate[index] = SeparateWaiter(group.waiters[index], group.tally.copy())
+        self._count_ack(group, owner)
 
-    def _vote(self, group: ReadGroup, owner: str) -> None:
+    def _count_ack(self, group: ReadGroup, owner: str) -> None:
         group.tally.ack(owner)
-        if group.apart:
+        if group.separate:
             unread = group.unread.get(owner, ())
-            for place, one in group.apart.items():
-                if place in unread:
+            for index, one in group.separate.items():
+                if index in unread:
                     one.tally.fail(owner)
                 else:
                     one.tally.ack(owner)
 
-    def _lost(self, group: ReadGroup, owner: str) -> None:
+    def _count_failure(self, group: ReadGroup, owner: str) -> None:
         group.tally.fail(owner)
-        for one in group.apart.values():
+        for one in group.separate.values():
             one.tally.fail(owner)
 
-    def told_differences(self, peer: str, number: int, states: bytes, records: list[bytes]) -> None:
-        """DIFFER: `peer` tells key by key where its records are not ours."""
+    def differ_answered(self, peer: str, number: int, states: bytes, records: list[bytes]) -> None:
+        """`peer` has answered DIFFER: a state for each key, and the records that differ from ours."""
         group = self._groups.get(number)
-        if group is not None and peer in group.waiting:
-            theirs, unread = by_place(states, records)
-            self._told(group, peer, theirs, unread)
+        if group is not None and peer in group.awaited:
+            theirs, unread = by_index(states, records)
+            self._count_answer(group, peer, theirs, unread)
 
-    def told_all(self, peer: str, number: int, records: list[bytes]) -> None:
-        """RECORDS: `peer` holds these (empty for none), in the order of the keys asked, where not all equal ours."""
+    def records_answered(self, peer: str, number: int, records: list[bytes]) -> None:
+        """`peer` has answered RECORDS, to a READ: its record of each key, empty for none."""
         group = self._groups.get(number)
-        if group is not None and peer in group.waiting:
+        if group is not None and peer in group.awaited:
             pairs = enumerate(zip(records, group.ours, strict=True))
-            self._told(group, peer, {place: one or None for place, (one, ours) in pairs if one != (ours or b"")}, ())
+            theirs = {index: one or None for index, (one, ours) in pairs if one != (ours or b"")}
+            self._count_answer(group, peer, theirs, ())
 
-    def _told(self, group: ReadGroup, peer: str, theirs: dict[int, bytes | None], unread: Sequence[int]) -> None:
-        """`peer` holds `theirs` by place, what we hold at all others, and cannot tell what it holds at `unread`."""
-        owner = group.waiting[peer]
-        if theirs and not self._join(group, theirs):
+    def _count_answer(
+        self, group: ReadGroup, peer: str, theirs: dict[int, bytes | None], unread: Sequence[int]
+    ) -> None:
+        """Counts an answer of `peer`: `theirs` are its records that differ, by index; for `unread` it has no vote."""
+        owner = group.awaited[peer]
+        if theirs and not self._merge_records(group, theirs):
             self.refused(peer, group.number)
             return
         if theirs:
             group.differing[peer] = theirs
         if unread:
-            self._vote_for(group, owner, unread)
+            self._count_partial_ack(group, owner, unread)
         self.acked(peer, group.number)
 
-    def _join(self, group: ReadGroup, theirs: dict[int, bytes | None]) -> bool:
-        """Joins records of a replica with what is known of theirs by now. False if some record cannot be joined: else one
-        bad record of a peer would end each node that reads its key."""
+    def _merge_records(self, group: ReadGroup, theirs: dict[int, bytes | None]) -> bool:
+        """Merges a replica's records into `group.records`. Returns False, and merges none, if one cannot be merged.
+
+        That error is contained here: otherwise one bad record on a peer would end every node that reads its key.
+        """
         state = self._state
-        joined = list(group.records)
+        merged = list(group.records)
         try:
-            for place, record in theirs.items():
-                joined[place] = merge(joined[place], record)
+            for index, record in theirs.items():
+                merged[index] = merge(merged[index], record)
         except Exception as error:  # noqa: BLE001
-            state.unexpected.note(error, state.records.changes, "joining what a replica has answered")
+            state.unexpected.note(error, state.records.changes, "merging what a replica has answered")
             state.statistics.messages_undigested += 1
             return False
         state.statistics.read_differences += len(theirs)
-        group.records = joined
+        group.records = merged
         return True
 
     # --- answers
 
-    def _judge(self, group: ReadGroup) -> None:
-        if group.apart:
-            for place, one in group.apart.items():
+    def _apply_verdict(self, group: ReadGroup) -> None:
+        if group.separate:
+            for index, one in group.separate.items():
                 if not one.is_answered and one.tally.verdict is not Verdict.PENDING:
-                    self._answer_apart(group, place, one)
-        super()._judge(group)
+                    self._answer_separate(group, index, one)
+        super()._apply_verdict(group)
 
-    def _answer_apart(self, group: ReadGroup, place: int, one: Apart) -> None:
+    def _answer_separate(self, group: ReadGroup, index: int, one: SeparateWaiter) -> None:
         state = self._state
         _, sink, number = one.waiter
         one.is_answered = True
         state.in_flight -= 1
         if one.tally.verdict is Verdict.MET:
-            self._answer(one.waiter, group.records[place])
+            self._answer(one.waiter, group.records[index])
         elif one.tally.verdict is Verdict.IMPOSSIBLE:
             state.statistics.no_quorum += 1
             sink.answer(number, no_quorum(one.tally, self.operation, self.outcome))
@@ -308,13 +314,13 @@ class Reads(GroupTable[ReadGroup]):
             sink.answer(number, timed_out(one.tally, self.operation, self.outcome, timeout_ms))
 
     def _complete(self, group: ReadGroup) -> None:
-        apart = group.apart
-        for place, (waiter, record) in enumerate(zip(self._detach_waiters(group), group.records, strict=True)):
-            if not apart or place not in apart:
+        separate = group.separate
+        for index, (waiter, record) in enumerate(zip(self._detach_waiters(group), group.records, strict=True)):
+            if not separate or index not in separate:
                 self._answer(waiter, record)
 
     def _answer(self, waiter: Waiter, record: bytes | None) -> None:
-        """HOT. Answers one read with what the quorum agreed on. One that fails costs its own command alone."""
+        """HOT. Answers one read with the merge of the quorum's records. An error here affects this command only."""
         finish, sink, number = waiter
         assert finish is not None
         state = self._state
@@ -326,64 +332,52 @@ class Reads(GroupTable[ReadGroup]):
         sink.answer(number, reply)
 
     def _fail(self, group: ReadGroup, error: ErrorReply) -> None:
-        for place, (_, sink, number) in enumerate(self._detach_waiters(group)):
-            if place not in group.apart:
+        for index, (_, sink, number) in enumerate(self._detach_waiters(group)):
+            if index not in group.separate:
                 sink.answer(number, error)
 
     def _detach_waiters(self, group: ReadGroup) -> list[Waiter]:
-        """All waiters, those included that have tallies of their own, and may have to wait for longer."""
-        self._state.in_flight += len(group.apart)
+        """Takes all waiters out of the group. Those with tallies of their own stay in flight until these have verdicts."""
+        self._state.in_flight += len(group.separate)
         return super()._detach_waiters(group)
 
     def _settle(self, group: ReadGroup) -> None:
-        """All have answered who will: whoever differs gets the join, with the next tick or when much has gathered."""
-        for place, one in group.apart.items():
+        """Queues read repair for each owner that has voted and does not hold the merge of all records."""
+        for index, one in group.separate.items():
             if not one.is_answered:  # the deadline has passed
-                self._answer_apart(group, place, one)
+                self._answer_separate(group, index, one)
         if not group.differing:
             return
-        places = sorted({place: None for theirs in group.differing.values() for place in theirs})
+        indexes = sorted({index: None for theirs in group.differing.values() for index in theirs})
         plan, acked = group.plan, group.tally.acked
         for node in (*plan.peers, self._state.id) if plan.owned else plan.peers:
             if node in acked and node not in plan.absent:
-                pairs = _lacking(group, node, places)
+                pairs = _missing_pairs(group, node, indexes)
                 if pairs:
-                    self._repairs.setdefault(node, []).extend(pairs)
-                    self._repairs_stamp = min(self._repairs_stamp or group.stamp, group.stamp)
-                    self._repairs_bytes += sum(map(len, pairs))
-                    many = self._repairs_bytes > self._state.config.batch_bytes_max
-                    if many or len(self._repairs[node]) > _REPAIRS_MAX:
-                        self.repair()
+                    self.repair.queue(node, pairs, group.stamp)
 
-    def repair(self) -> None:
-        """Sends and stores what reads have found lacking since the last time: many records in one commit."""
-        state = self._state
-        if not self._repairs:
-            return
-        repairs, self._repairs = self._repairs, {}
-        self._repairs_bytes = 0
-        stamp, self._repairs_stamp = self._repairs_stamp, 0
-        if state.fence >= stamp:
-            return
-        for node, pairs in repairs.items():
-            state.statistics.read_repairs += len(pairs) // 2
-            if node == state.id and state.may_store(pairs):
-                with suppress(DamagedRecord):  # found damaged since: it is mended, not repaired
-                    state.records.absorb(pairs)
-            elif node in state.links and node != state.id:
-                state.send(node, state.message(b"KEEP", state.number(), *pairs))
+
+def _size(records: list[bytes | None]) -> int:
+    total = 0
+    for record in records:
+        if record is not None:
+            total += len(record)
+    return total
 
 
 def _absent(records: list[bytes | None]) -> list[int]:
-    return [place for place, record in enumerate(records) if record is None]
+    return [index for index, record in enumerate(records) if record is None]
 
 
-def _lacking(group: ReadGroup, node: str, places: Sequence[int]) -> list[bytes]:
-    """Storage key, record, … of what a replica lacks of the keys at some places. Not of what it cannot read."""
+def _missing_pairs(group: ReadGroup, node: str, indexes: Sequence[int]) -> list[bytes]:
+    """Returns storage key, record, … for the keys at `indexes` of which `node` does not hold the merge.
+
+    A record that the node cannot read is left out: mending (repair/mending.py) restores it.
+    """
     held, unread = group.differing.get(node, {}), group.unread.get(node, ())
     pairs: list[bytes] = []
-    for place in places:
-        joined = group.records[place]
-        if joined is not None and place not in unread and joined != held.get(place, group.ours[place]):
-            pairs += (group.keys[place], joined)
+    for index in indexes:
+        merged = group.records[index]
+        if merged is not None and index not in unread and merged != held.get(index, group.ours[index]):
+            pairs += (group.keys[index], merged)
     return pairs

@@ -1,24 +1,36 @@
-"""Relays: a command for a key that another node coordinates runs there, and its reply comes back here.
+"""Relays: sends a command to the node that coordinates its key, and brings the reply back.
 
-Theory. Every node takes every command; only the coordinator may run it (DESIGN §5). Commands of one turn for one
-coordinator travel as one message, and run there exactly as if a client had sent them there: the batch is their sink.
+Theory. A client may send any command to any node, but only the key's coordinator runs it (DESIGN §5). All commands of
+one turn for one coordinator travel in one RELAY message. The coordinator runs them exactly as if a client had sent
+them. Their sink there is a `RelayedBatch`; it collects the replies and sends them back in RELAYED messages.
 
-When the coordinator is lost the command goes to the key's next live owner. That must not let one write happen *late*:
-a coordinator that was frozen, and thawed after its relays went elsewhere, would give old writes new dots. So a relay
-carries its sender's clock, as gossip does; the receiver knows the least difference between that clock and its own (no
-two clocks need to agree), hence how late a relay is, and refuses one that is later than its sender would have waited.
-The same holds for the second step of a command, which a coordinator that slept between both would take late (`is_late`).
-Clocks drift, so the least difference may grow by a thousandth of the time that we are awake; not while we are frozen.
+Retry. If the coordinator is lost, this node sends the command to the key's next live owner. A command that must not run
+twice (SET NX, for example) is not sent again if the lost coordinator may have run it; the client gets an error that
+says that the outcome is unknown.
 
-A large command travels in pieces (protocol/pieces.py), and what is said meanwhile passes it. That changes no order that a
-client can see: the commands of a key that one turn relays stay in one relay, and those of a later turn wait until they are
-answered (lanes.py). Commands of other keys do not wait for a large one, as it has a relay of its own; nor does a small
-reply wait for a large one.
+Stale relays. A coordinator may be suspended (SIGSTOP, a paused VM) while a relay lies in its receive buffer. The sender
+gives up and sends the write to another owner. Later the first coordinator resumes. If it ran the write then, the old
+write would get a new dot and would win over newer writes. So the coordinator refuses a relay that is too old, with the
+reply STALE. It computes the age of a relay like this:
 
-A command that must not run twice (SET NX, say) is not sent again: its asker learns that the outcome is unknown.
+- A relay carries the reading of its sender's clock; CLOCK messages carry it, too.
+- The receiver subtracts that reading from its own clock, and remembers the smallest difference that it has seen from
+  this sender. The two clocks need not agree. The smallest difference belongs to the message with the least delay.
+- The age of a message is its difference minus the smallest difference.
+- Clocks drift. So the smallest difference may grow by 1 ms for each 1000 ms that this node has been running. It does
+  not grow while this node is suspended.
 
-Commands of one key that depend on each other may travel together, to be run in order (chains.py): then they are sent
-again together, too. Such a relay says so with a fourth option, and goes only to nodes that have said they know it.
+A command with several steps has the same problem if the coordinator is suspended between two steps. So each later step
+asks `is_stale` again before it writes.
+
+Large commands. A large command travels in pieces (protocol/pieces.py), and small messages overtake it. No client can
+see that: the commands of one key that are relayed in one turn stay in one RELAY message, and those of later turns wait
+until the earlier ones are answered (lanes.py). A large command has a RELAY message of its own, and a large reply a
+RELAYED message of its own. So commands and replies of other keys do not wait for it.
+
+Chains. Commands of one key that depend on each other may be relayed together, to run in order (chains.py). They are
+also retried together. A fourth option in the RELAY message marks such a chain. Only nodes that have announced the
+ORDERLY capability receive it.
 """
 
 from __future__ import annotations
@@ -34,30 +46,33 @@ from server.core.base.sinks import Sink
 from server.core.base.state import State
 
 STALE = ErrorReply.of("STALE the relay arrived too late")
-_DRIFT = 1000  # clocks of two machines gain at most one millisecond on each other in so many
+_DRIFT_DIVISOR = 1000  # between two machines' clocks we allow a drift of 1 ms in this many ms
 _PERHAPS_WRITTEN = b"but a node that was lost may have written it before"
-_GRACE_MS = 500  # the coordinator's own deadline must pass before ours does, for its error says more
+_GRACE_MS = 500  # we wait longer than the coordinator does: its own error says more than our timeout
 
 
-RelayItem = tuple[Sink, int, list[bytes], int]  # asker, its number, command, begun when
+RelayItem = tuple[Sink, int, list[bytes], int]  # sink, number within the sink, command, start in ms (monotonic)
 
 
 def encode_indexes(indexes: list[int]) -> bytes:
-    """Numbers of commands within a relay, 4 bytes each."""
+    """Encodes the indexes of commands within a relay: 4 bytes each, big-endian."""
     writer = BytesWriter()
     for index in indexes:
         write_i32_be(writer, i32(index))
     return writer.getvalue()
 
 
-NOT_RUN, MAYBE_RUN, UNREACHABLE = range(3)  # why commands came back: see `Returned`
+NOT_RUN, MAYBE_RUN, UNREACHABLE = range(3)  # the reasons of `Returned`
 
 
 class Returned:
-    """Commands that came back from a relay. NOT_RUN: their coordinator has run none of them. MAYBE_RUN: it was lost,
-    and may have run them. UNREACHABLE: no owner of their key can be reached from here.
+    """Commands that came back from a relay, and the reason.
 
-    `in_order` says that they run in order. `refusal`, if there is one, is the answer to a command that must not run twice.
+        NOT_RUN        the coordinator has run none of them
+        MAYBE_RUN      the coordinator was lost, and may have run them
+        UNREACHABLE    there is no link to their coordinator
+
+    `in_order`: they are a chain. `refusal`: the error that answers a command that must not run twice, if there is one.
     """
 
     __slots__ = ("in_order", "items", "reason", "refusal")
@@ -72,7 +87,7 @@ class Returned:
 
 
 class RelayRow:
-    """Commands sent to one coordinator in one turn, until each has its reply."""
+    """The commands of one RELAY message, until each of them has its reply."""
 
     __slots__ = ("begun_ms", "in_order", "items", "missing", "number", "peer", "sent_ms")
 
@@ -81,21 +96,21 @@ class RelayRow:
         self.peer = peer
         self.in_order = in_order
         self.sent_ms = sent_ms
-        self.begun_ms = sent_ms  # of the oldest command, which may have been elsewhere before
-        self.items: list[RelayItem | None] = []
-        self.missing = 0
+        self.begun_ms = sent_ms  # start of the oldest command; a retried one is older than this row
+        self.items: list[RelayItem | None] = []  # None: this command has its reply
+        self.missing = 0  # replies that are still to come
 
 
 class RelayedBatch:
-    """The sink of commands that another node relayed to us: collects their replies for one message a turn."""
+    """The sink of commands that another node has relayed to us: collects their replies, for one RELAYED message a turn."""
 
     relayed = True
 
     def __init__(
-        self, peer: str, number: int, options: Sequence[bytes], outgoing: list[RelayedBatch], until_ms: int
+        self, peer: str, number: int, options: Sequence[bytes], outgoing: list[RelayedBatch], stale_after_ms: int
     ) -> None:
         self.peer = peer
-        self.until_ms = until_ms  # from then on its sender may go elsewhere: nothing may be written for it any more
+        self.stale_after_ms = stale_after_ms  # later than this nothing may be written for the batch (monotonic)
         self.number = number
         self.resp3 = options[0] == b"1"
         self.read_quorum = int(options[1])
@@ -105,7 +120,7 @@ class RelayedBatch:
         self._outgoing = outgoing
 
     def answer(self, number: int, reply: Reply) -> None:
-        """HOT. Takes the reply of the batch's command `number`."""
+        """HOT. Adds the reply of the batch's command `number`."""
         if not self.replies:
             self._outgoing.append(self)
         self.indexes.append(number)
@@ -113,7 +128,10 @@ class RelayedBatch:
 
 
 class SecondAttempt:
-    """The sink of a write that a lost coordinator may have done: an error here must not say that nothing was written."""
+    """The sink of a retried write that the lost coordinator may have done.
+
+    If the retry fails, its error must not say that nothing was written. So this sink changes the outcome in the error.
+    """
 
     relayed = False
 
@@ -124,13 +142,13 @@ class SecondAttempt:
         self._sink = sink
 
     def answer(self, number: int, reply: Reply) -> None:
-        """Takes the reply of the last attempt."""
+        """Passes the reply of the retry on, with the outcome maybe-written if it is an error."""
         if isinstance(reply, bytes) and reply[:1] == b"-":
             reply = reply.replace(b"outcome=unwritten", b"outcome=maybe-written").replace(
                 b"nothing was written", _PERHAPS_WRITTEN
             )
-            if b"outcome=maybe-written" not in reply:  # this node has left meanwhile, say
-                # Clients take CLUSTERDOWN for leave to send the command again by themselves, which is not for them to say.
+            if b"outcome=maybe-written" not in reply:  # an error without an outcome: this node has left, for example
+                # Cluster clients send a command again by themselves after CLUSTERDOWN. This write may have happened.
                 reply = reply.replace(b"-CLUSTERDOWN ", b"-ERR ", 1)
                 reply = reply[:-2] + b": outcome=maybe-written: " + _PERHAPS_WRITTEN + reply[-2:]
             reply = ErrorReply(reply)
@@ -138,35 +156,39 @@ class SecondAttempt:
 
 
 class Relays:
-    """The relays in flight, both ways.
+    """The relays in flight, sent and received.
 
-    `returned` are commands whose coordinator was lost or cannot be reached. The dispatcher takes them at the end of the
-    turn, and routes each anew or answers that it cannot."""
+    `returned` holds commands that came back. At the end of the turn the dispatcher removes them, and routes each again or
+    answers it with an error.
+    """
 
     def __init__(self, state: State) -> None:
         self.returned: list[Returned] = []
-        self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}  # relays whose answer is a STORE to come
+        # Covered writes (writes.py): (coordinator, its write group) -> (relay number, indexes of commands) of ours, …
+        self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
         self._state = state
-        self._gathering: dict[tuple[str, bool, int, int, bool], RelayRow] = {}
-        self._rows: dict[int, RelayRow] = {}
-        self._outgoing: list[RelayedBatch] = []
-        self._least_difference_ms: dict[str, int] = {}
-        self._awake_ms = 0
+        self._gathering: dict[tuple[str, bool, int, int, bool], RelayRow] = {}  # this turn's, by peer and settings
+        self._rows: dict[int, RelayRow] = {}  # sent, by number
+        self._outgoing: list[RelayedBatch] = []  # received batches with replies to send
+        self._least_difference_ms: dict[str, int] = {}  # by peer: our clock minus its clock, at the least delay seen
+        self._awake_ms = 0  # how long this node has been running, as counted by its ticks
         self._large_bytes = state.config.large_message_bytes
 
     def forward(
         self, sink: Sink, number: int, args: list[bytes], peer: str, begun_ms: int = -1, in_order: bool = False
     ) -> None:
-        """HOT. Sends the command to `peer` at the end of the turn; `in_order` with others of its key that were forwarded
-        before it in this turn."""
+        """HOT. Sends a command to `peer` at the end of the turn. `in_order`: it is part of a chain.
+
+        `begun_ms` is the start of a command that is sent again; -1 stands for now.
+        """
         state = self._state
         if peer not in state.links:
             self.returned.append(Returned([(sink, number, args, begun_ms)], UNREACHABLE))
             return
-        group = (peer, sink.resp3, sink.read_quorum, sink.write_quorum, in_order)
-        row = self._gathering.get(group)
+        settings = (peer, sink.resp3, sink.read_quorum, sink.write_quorum, in_order)
+        row = self._gathering.get(settings)
         if row is None:
-            row = self._gathering[group] = RelayRow(state.number(), peer, state.now_ms, in_order)
+            row = self._gathering[settings] = RelayRow(state.number(), peer, state.now_ms, in_order)
         if begun_ms < 0:
             begun_ms = state.now_ms
         elif begun_ms < row.begun_ms:
@@ -174,7 +196,7 @@ class Relays:
         row.items.append((sink, number, args, begun_ms))
 
     def launch(self) -> None:
-        """End of turn: one message to each coordinator, and one to each node whose relays have replies."""
+        """At the end of the turn: sends the gathered RELAY messages, and RELAYED messages with the replies for others."""
         state = self._state
         if self._gathering:
             gathering, self._gathering = self._gathering, {}
@@ -186,7 +208,7 @@ class Relays:
                 if len(message) < self._large_bytes:
                     state.send(peer, message)
                 else:
-                    self._send_apart(row, options)
+                    self._send_split(row, options)
         if self._outgoing:
             for batch in self._outgoing:
                 indexes = encode_indexes(batch.indexes)
@@ -197,15 +219,16 @@ class Relays:
                     else:
                         self._reply_one_by_one(batch)
                 batch.indexes, batch.replies = [], []
-            self._outgoing.clear()  # in place: the batches append to this very list
+            self._outgoing.clear()  # in place: the batches append themselves to this list
 
     def _reply_one_by_one(self, batch: RelayedBatch) -> None:
+        """Sends each reply of a batch in a message of its own, so that small replies do not wait for a large one."""
         for index, reply in zip(batch.indexes, batch.replies, strict=True):
             message = self._state.message(b"RELAYED", batch.number, encode_indexes([index]), reply)
             self._state.send(batch.peer, message)
 
     def _track(self, row: RelayRow, options: list[bytes]) -> bytes:
-        """HOT. The row is in flight from now on. Answers its message."""
+        """HOT. Enters a row among the relays in flight, and returns its RELAY message."""
         state = self._state
         row.missing = len(row.items)
         state.in_flight += row.missing
@@ -214,8 +237,8 @@ class Relays:
         commands = [item[2] for item in row.items if item is not None]
         return state.message(b"RELAY", row.number, row.sent_ms, options, *commands)
 
-    def _send_apart(self, row: RelayRow, options: list[bytes]) -> None:
-        """Sends a row as several: one for each key with large commands, and one for all other keys."""
+    def _send_split(self, row: RelayRow, options: list[bytes]) -> None:
+        """Sends a row as several RELAY messages: one for each key with large commands, and one for all other keys."""
         state = self._state
         del self._rows[row.number]
         state.in_flight -= row.missing
@@ -241,70 +264,72 @@ class Relays:
     def relayed(
         self, peer: str, number: int, sent_ms: int, options: Sequence[bytes], commands: list[list[bytes]]
     ) -> RelayedBatch | None:
-        """HOT. `peer` relays commands to us. Answers the sink to run them for; None if they came too late to run."""
+        """HOT. `peer` has relayed commands to us. Returns the sink to run them for, or None if the relay is too old."""
         state = self._state
-        until_ms = state.now_ms - self._late_ms(peer, sent_ms) + state.config.relay_stale_ms
-        batch = RelayedBatch(peer, number, options, self._outgoing, until_ms)
-        if self.is_late(batch):
-            self._turn_back(batch, len(commands))
+        stale_after_ms = state.now_ms - self._delay_ms(peer, sent_ms) + state.config.relay_stale_ms
+        batch = RelayedBatch(peer, number, options, self._outgoing, stale_after_ms)
+        if self.is_stale(batch):
+            self._reply_stale(batch, len(commands))
             return None
         return batch
 
-    def turn_back(self, peer: str, number: int, options: Sequence[bytes], count: int) -> None:
-        """None of a relay's commands is begun: its sender may send them anew."""
-        self._turn_back(RelayedBatch(peer, number, options, self._outgoing, self._state.now_ms), count)
+    def reply_stale(self, peer: str, number: int, options: Sequence[bytes], count: int) -> None:
+        """Answers STALE to all `count` commands of a relay. None of them has begun, so the sender may retry them."""
+        self._reply_stale(RelayedBatch(peer, number, options, self._outgoing, self._state.now_ms), count)
 
-    def _turn_back(self, batch: RelayedBatch, count: int) -> None:
+    def _reply_stale(self, batch: RelayedBatch, count: int) -> None:
         self._state.statistics.relays_stale += count
         for index in range(count):
             batch.answer(index, STALE)
 
-    def is_late(self, sink: Sink) -> bool:
-        """Whether the asker's command was relayed so long ago that it may have gone elsewhere since."""
-        return sink.relayed and isinstance(sink, RelayedBatch) and self._state.now_ms > sink.until_ms
+    def is_stale(self, sink: Sink) -> bool:
+        """Whether the sink's commands were relayed so long ago that the sender may have retried them elsewhere."""
+        return sink.relayed and isinstance(sink, RelayedBatch) and self._state.now_ms > sink.stale_after_ms
 
-    def heard_clock(self, peer: str, sent_ms: int) -> None:
-        """It was `sent_ms` by the clock of `peer` when it sent what has come now."""
-        self._late_ms(peer, sent_ms)
+    def note_peer_clock(self, peer: str, sent_ms: int) -> None:
+        """Learns from a message just received that `peer` sent at `sent_ms` by its own clock."""
+        self._delay_ms(peer, sent_ms)
 
-    def _late_ms(self, peer: str, sent_ms: int) -> int:
-        difference_ms = self._state.now_ms - sent_ms - self._awake_ms // _DRIFT
+    def _delay_ms(self, peer: str, sent_ms: int) -> int:
+        """Returns the age of a message just received, which `peer` sent at `sent_ms` by its own clock (see above)."""
+        difference_ms = self._state.now_ms - sent_ms - self._awake_ms // _DRIFT_DIVISOR
         least_ms = min(difference_ms, self._least_difference_ms.get(peer, difference_ms))
         self._least_difference_ms[peer] = least_ms
         return difference_ms - least_ms
 
     def cover(self, peer: str, number: int, group: int, indexes: bytes) -> None:
-        """The STORE of `group` that comes next from `peer` answers these commands of relay `number` (see writes.py)."""
+        """`peer` has sent COVERED: its STORE of `group`, which comes next, answers these commands of relay `number`."""
         self.covered.setdefault((peer, group), []).append((number, indexes))
 
     def stored(self, peer: str, group: int, refusal: str | None) -> None:
-        """We have stored a group of `peer` that covers relays of ours, or not, for the reason given.
+        """This node has stored, or refused, a group of `peer` with covered writes: answers them.
 
-        If that is a full disk, the coordinator has heard of it since: it does not count on us the second time.
+        If the reason is a full disk, the writes are retried first: by now the coordinator knows of the full disk
+        (FULL), and will not count on this node again.
         """
         reply: bytes = OK
         if refusal is not None:
             reply = ErrorReply.of(f"{refusal}: got=1 wanted=2 hinted=0 outcome=maybe-written")
-        again = refusal is not None and self._state.disk_full
+        retry_first = refusal is not None and self._state.disk_full
         for number, indexes in self.covered.pop((peer, group)):
-            self.replied(number, indexes, [reply] * (len(indexes) // 4), again)
+            self.replied(number, indexes, [reply] * (len(indexes) // 4), retry_first)
 
-    def commands_in(self, number: int) -> int | None:
-        """How many commands relay `number` has; None if no such relay is in flight."""
+    def command_count(self, number: int) -> int | None:
+        """Returns how many commands relay `number` has, or None if it is not in flight."""
         row = self._rows.get(number)
         return None if row is None else len(row.items)
 
-    def replied(self, number: int, indexes: bytes, replies: list[bytes], again: bool = False) -> None:
-        """The coordinator's replies to some commands of relay `number`; `again` asks for a second attempt first."""
+    def replied(self, number: int, indexes: bytes, replies: list[bytes], retry_first: bool = False) -> None:
+        """The coordinator has replied to some commands of relay `number`. `retry_first`: retry once before answering."""
         row = self._rows.get(number)
         if row is None:
             return
         items = row.items
         stale: list[RelayItem] = []
-        place: i64 = 0
+        offset: i64 = 0
         for reply in replies:
-            index = int(read_i32_be(indexes, place))
-            place += 4
+            index = int(read_i32_be(indexes, offset))
+            offset += 4
             item = items[index]
             if item is None:
                 continue
@@ -313,45 +338,46 @@ class Relays:
             self._state.in_flight -= 1
             if reply == STALE:
                 stale.append(item)
-            elif again and not isinstance(item[0], SecondAttempt):
+            elif retry_first and not isinstance(item[0], SecondAttempt):
                 self.returned.append(Returned([item], MAYBE_RUN, False, reply))
             else:
                 item[0].answer(item[1], reply)
         if not row.missing:
             self._rows.pop(number, None)
         if stale:
-            self._again_all(row, stale, False)
+            self._retry_row(row, stale, False)
 
     def peer_lost(self, peer: str) -> None:
-        """The connection to `peer` broke, or it has fallen silent: its relays go elsewhere, unsent ones included."""
-        unsent = [group for group, row in self._gathering.items() if row.peer == peer]
-        for group in unsent:
-            row = self._gathering.pop(group)
-            self._again_all(row, row.items, False)
+        """The connection to `peer` broke, or `peer` is silent: retries all relays to it, those not yet sent included."""
+        unsent = [settings for settings, row in self._gathering.items() if row.peer == peer]
+        for settings in unsent:
+            row = self._gathering.pop(settings)
+            self._retry_row(row, row.items, False)
         for number, row in list(self._rows.items()):
             if row.peer == peer:
                 del self._rows[number]
                 self._state.in_flight -= row.missing
-                self._again_all(row, row.items, True)
+                self._retry_row(row, row.items, True)
 
-    def _again_all(self, row: RelayRow, items: Sequence[RelayItem | None], maybe_run: bool) -> None:
+    def _retry_row(self, row: RelayRow, items: Sequence[RelayItem | None], maybe_run: bool) -> None:
+        """Retries `items` of a row. `maybe_run`: the coordinator may have run them already."""
         missing = [item for item in items if item is not None]
         if missing:
             self.returned.append(Returned(missing, MAYBE_RUN if maybe_run else NOT_RUN, row.in_order))
 
     def drain_returned(self) -> list[Returned]:
-        """The commands that came back since the last call."""
+        """Returns and removes the commands that came back."""
         returned, self.returned = self.returned, []
         return returned
 
-    def peer_renewed(self, peer: str) -> None:
-        """`peer` has started anew, with another clock."""
+    def peer_restarted(self, peer: str) -> None:
+        """`peer` has restarted, so its clock has, too."""
         self._least_difference_ms.pop(peer, None)
         for covered in [covered for covered in self.covered if covered[0] == peer]:
-            del self.covered[covered]  # their STORE was lost with the connection
+            del self.covered[covered]  # the STORE that would answer these was lost with the connection
 
     def silent_peers(self, now_ms: int) -> list[str]:
-        """Peers that owe us a reply and have said nothing at all for longer than we are willing to wait."""
+        """Returns the peers that owe us a reply and have sent nothing at all for `relay_silence_ms`."""
         state = self._state
         limit_ms = now_ms - state.config.relay_silence_ms
         silent = []
@@ -363,12 +389,12 @@ class Relays:
         return silent
 
     def expire(self, now_ms: int) -> None:
-        """Ends the wait for what has waited longer than the coordinator's own deadline."""
+        """With each tick: gives up relays that have waited longer than the coordinator's own deadline."""
         state = self._state
         self._awake_ms += state.config.tick_ms
-        patience_ms = state.config.request_timeout_ms + _GRACE_MS
+        wait_ms_max = state.config.request_timeout_ms + _GRACE_MS
         for number, row in list(self._rows.items()):
-            if row.begun_ms + patience_ms <= now_ms:
+            if row.begun_ms + wait_ms_max <= now_ms:
                 del self._rows[number]
                 state.in_flight -= row.missing
-                self._again_all(row, row.items, True)
+                self._retry_row(row, row.items, True)

@@ -1,8 +1,18 @@
-"""The replica's side: keeping records that coordinators send, and telling what is kept.
+"""The replica's side of requests: stores the records that coordinators send, and answers their reads.
 
-Theory. A replica decides nothing: it merges what comes (P3 makes order and repetition harmless) and acknowledges in the
-same turn; the acknowledgement leaves after the turn's commit. A group of records is taken whole or refused whole, so
-one word acknowledges it.
+Theory. A replica decides nothing. It merges each record that it receives into its own; because of P3, order and
+repetition do no harm. It acknowledges in the same turn, and the acknowledgement leaves after the turn's commit. A group
+of records is stored whole or refused whole, so one message acknowledges the group.
+
+Which function stores a group depends on who sends it and on what this node is to the keys:
+
+    sent by                       this node                         function
+    a coordinator, as a write     owns the keys                     store
+    a coordinator, as a write     owns them no more                 store_as_former_owner
+    a coordinator, as a hint      stands in for an owner            store_as_stand_in
+    hint replay or cleanup         owns the keys                     store_if_owned
+
+The first three return None, or the text of the refusal.
 """
 
 from __future__ import annotations
@@ -14,25 +24,25 @@ from server.core.requests.digests import SHORT_BYTES, digest, short_digest
 
 
 def store(state: State, pairs: list[bytes]) -> str | None:
-    """HOT. Merges storage key, record, storage key, record, … into what is stored. Answers why not, if not."""
+    """HOT. Merges `pairs` (storage key, record, storage key, record, …) into what is stored. Returns a refusal or None."""
     if not state.may_store(pairs):
         return f"DISKFULL node {state.member.name} is an owner of this key and refuses writes"
     try:
-        state.records.absorb(pairs)
+        state.records.merge_all(pairs)
     except DamagedRecord as error:
         return f"ERR node {state.member.name}: {error}"
     state.statistics.stored += len(pairs) // 2
     return None
 
 
-def take_in(state: State, pairs: list[bytes]) -> str | None:
-    """Keeps records that are not all ours: whoever sent them has not heard of the present layout yet. Their owners get
-    them with hints. Answers why not, if not.
+def store_as_former_owner(state: State, pairs: list[bytes]) -> str | None:
+    """Stores records of keys that this node does not own, and hints for their owners. Returns a refusal or None.
 
-    The acknowledgement is as good as a stand-in's: what it counts for is on W disks and reaches its owners, but who reads
-    there may miss it until it does. That needs a coordinator that all have held for down while the reads moved
-    (steward.py waits for the others), and that speaks before it has heard of it. To refuse would lose its client a write
-    that could be kept.
+    Such a write comes from a coordinator that has not received the present layout. The acknowledgement is worth as much
+    as a stand-in's: the write is on W disks and will reach its owners, but until then a read at the owners may miss it.
+    This happens only if all nodes believed the coordinator down while the reads moved to the new owners (steward.py
+    waits for every live node), and the coordinator then writes before it receives the layout. If this node refused, the
+    client would lose a write that can be kept.
     """
     if state.hints.full:
         return f"ERR node {state.member.name} has no room for another hint"
@@ -44,8 +54,8 @@ def take_in(state: State, pairs: list[bytes]) -> str | None:
     return refusal
 
 
-def stand_in(state: State, owner: str, pairs: list[bytes]) -> str | None:
-    """Keeps records, and a hint of each, for an owner that a coordinator cannot reach. Answers why not, if not."""
+def store_as_stand_in(state: State, owner: str, pairs: list[bytes]) -> str | None:
+    """Stores records, and a hint for each, on behalf of an owner that the coordinator cannot reach."""
     if owner == state.id:
         return store(state, pairs)
     if state.hints.full:
@@ -58,18 +68,21 @@ def stand_in(state: State, owner: str, pairs: list[bytes]) -> str | None:
     return refusal
 
 
-def absorb(state: State, pairs: list[bytes]) -> list[bytes]:
-    """Takes records that repair brings: answers one word, or nothing if they are refused: not all of them are ours, say."""
+def store_if_owned(state: State, pairs: list[bytes]) -> list[bytes]:
+    """Stores the records of an ABSORB question. Returns [b"1"], or [] if this node does not own them all or refuses."""
     if not all(state.owns(storage_key) for storage_key in pairs[::2]):
         return []
     return [b"1"] if store(state, pairs) is None else []
 
 
 def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[bytes]) -> None:
-    """READ, of a node of an earlier version: one word if we hold what the coordinator holds, else all our records."""
+    """Answers READ, which nodes of earlier versions send: SAME if our records equal the coordinator's, else RECORDS, all.
+
+    Answers REFUSED if some record cannot be read, or if a record that is missing here may exist at the owners, or if
+    the records have no room in one message.
+    """
     state.statistics.reads_answered += 1
     records, unreadable = state.records.get_each(keys)
-    # a stand-in knows what it holds, and nothing of what it does not
     if unreadable or (None in records and _may_lack(state, keys)):
         state.send(peer, state.message(b"REFUSED", number))
     elif (short_digest if len(their_digest) == SHORT_BYTES else digest)(records) == their_digest:
@@ -81,12 +94,15 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
 
 
 def _may_lack(state: State, keys: list[bytes]) -> bool:
-    """Whether what is not held here says nothing: this node only stands in for an owner, or is being filled."""
+    """Whether this node may lack records that the owners have: it only stands in for an owner, or it is being filled.
+
+    A record that is missing on such a node must not count as the vote "this key does not exist".
+    """
     return state.lacks_records or not state.owns(keys[0])
 
 
 def compare(state: State, peer: str, number: int, theirs: bytes, keys: list[bytes]) -> None:
-    """HOT. COMPARE: answers with one word if we hold what the coordinator holds, else key by key (comparison.py)."""
+    """HOT. Answers COMPARE: SAME if our records equal the coordinator's, else DIFFER, key by key (comparison.py)."""
     state.statistics.reads_answered += 1
     records, unreadable = state.records.get_each(keys)
     may_lack = None in records and _may_lack(state, keys)

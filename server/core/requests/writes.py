@@ -1,28 +1,44 @@
-"""Quorum writes: the coordinator merges at its own replica, sends the whole record to the other owners, answers at W.
+"""Quorum writes: the coordinator stores the record, sends it to the other owners, and answers after W acknowledgements.
 
-Theory (Dynamo, section 4.5). The coordinator's own vote is counted at once though the commit comes at the end of the
-turn: every answer leaves after that commit (commit, then speak), so nobody hears of a vote that is not on disk. An
-owner takes a group as one batch, so it acknowledges the group as one.
+Theory (Dynamo, section 4.5). The coordinator merges the write into its own replica, and sends the merged record, whole,
+to the other owners of the key in the same turn. It counts its own acknowledgement at once, although its commit comes
+only at the end of the turn. That is safe: every reply leaves after the commit (commit, then speak). An owner stores a
+group as one batch, so one message acknowledges the whole group.
 
-A plain write that another owner relayed to us needs no answer when W is two: our STORE proves to that owner that we have
-the write on disk, and once it has stored it, too, it answers its client itself (`Covered`). That saves a message and a
-hop for most writes, and it is the same quorum: two distinct replicas on disk, counted where the client waits.
+Covered writes. Suppose that owner A relays a plain write (its reply is +OK) to the coordinator C, and W is 2. C sends
+the record to all owners, A included. C commits before it sends, so this message proves to A that C has the write on
+disk. When A has stored the record, too, two replicas have it, and A can answer its client. So C sends no reply to the
+relay. It sends COVERED before the record, which tells A which commands the record answers. The quorum is the same (two
+distinct replicas on disk), but A counts it instead of C. That saves most writes a message and a network hop.
 
-An owner that is not live is replaced by the next live fallback of the preference list, which keeps the record and a
-hint for it (a sloppy quorum, section 4.6): its acknowledgement counts as that owner's. An owner that is lost on the way,
-or has not confirmed a write after `hint_after_ms`, is replaced then. Where no fallback is left this node keeps the hint.
-An owner that lives and has no room goes on answering reads, which could miss a quorum that holds a stand-in's word for it:
-while enough other owners have room this node keeps the hint.
+Sloppy quorum (section 4.6). If an owner is not live, the next live fallback of the preference list stands in for it.
+The stand-in stores the record and a hint, and its acknowledgement counts as the owner's. A stand-in is chosen when the
+write begins, or later:
 
-So every group is followed until each owner has confirmed it or a hint is kept for it, also when its waiters have their
-answers; owners that nobody waits for (KEEP) confirm at their leisure, many groups in one word (KEPT).
+    the owner                                         who keeps the hint
+    is not live                                       the next live fallback, or this node if there is none
+    refuses, or its connection breaks, or it has      the next live fallback, or this node if there is none
+    not confirmed the write within `hint_after_ms`
+    reads large messages too slowly, and the other    the next live fallback, or this node if there is none
+    owners are enough for W
+    has a full disk, and the others are enough        this node
+    has a full disk, and the others are too few       the next live fallback, or this node if there is none
 
-A large record makes a group of its own, for it travels in pieces (protocol/pieces.py) and the other writes of the turn
-must not wait for the last of them. An owner that more large messages wait for than it takes gets a hint instead of the
-record where the others make the quorum: it has the record later, at its own pace (hint_replay.py).
+An owner with a full disk still answers reads. If a stand-in had voted for it, a read quorum that contains this owner
+could miss the write. That is why no stand-in votes for it while the other owners are enough.
 
-When fewer than W nodes can be reached nothing is written, and the error says so; when they get lost on the way the
-error says that the write may survive (P5).
+A group stays in the table until each owner has confirmed it or a hint is kept for that owner, even after its waiters
+have been answered. If all writes of a group are covered, it has no waiters here, and its acknowledgements may come
+late. Then the records travel in a KEEP message instead of a STORE. An owner confirms all KEEP messages that it has
+received since its last tick together, in one KEPT message.
+
+Large records. A large record travels in pieces (protocol/pieces.py). It has a group of its own, so that the other
+writes of the turn do not wait for its last piece. If too many large messages to one owner are queued, and the other
+owners are enough for W, the record is not sent to that owner; a hint is kept for it (see the table). Hint replay
+(repair/hint_replay.py) sends the record later, as fast as the owner reads.
+
+Errors (P5). If fewer than W replicas can be reached, nothing is written, and the error says so. If replicas are lost
+after the write was sent, the error says that the write may survive.
 """
 
 from __future__ import annotations
@@ -42,45 +58,46 @@ from server.core.records.versions import DamagedRecord
 from server.core.requests.groups import Group, GroupTable
 from server.core.requests.relays import RelayedBatch, encode_indexes
 
-# Makes the reply of a write that has met its quorum: (acknowledgements so far, sink) -> reply; None answers +OK
+# Makes the reply of a write that has met its quorum: (tally, sink) -> encoded reply. None stands for +OK.
 Finish = Callable[[Tally, Sink], bytes] | None
 
 
 class WriteGroup(Group):
-    """The writes of one turn that go to the same owners: storage key, record, storage key, record, …"""
+    """The writes of one turn that go to the same owners."""
 
-    __slots__ = ("covered", "hinted", "late_ms", "payload", "size_bytes")
+    __slots__ = ("covered", "hint_at_ms", "hinted", "payload", "size_bytes")
 
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
         super().__init__(number, plan, tally, deadline_ms)
-        self.payload: list[bytes] = []
-        self.covered: dict[RelayedBatch, list[int]] = {}  # relayed plain writes, by batch: their numbers in it
-        self.hinted: dict[str, str] = {}  # owner -> the node asked to keep the hint; "" for this one
-        self.late_ms = 0  # when owners that have not confirmed by then get a hint
+        self.payload: list[bytes] = []  # storage key, record, storage key, record, …
+        self.covered: dict[RelayedBatch, list[int]] = {}  # covered writes: relayed batch -> their indexes in it
+        self.hinted: dict[str, str] = {}  # owner -> the node that keeps a hint for it; "" stands for this node
+        self.hint_at_ms = 0  # owners that have not confirmed the group by then get a hint
         self.size_bytes = 0
 
 
 class Writes(GroupTable[WriteGroup]):
-    """The write groups in flight."""
+    """The table of write groups."""
 
     operation = "write"
     outcome = "maybe-written"
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
-        self._unconfirmed: deque[WriteGroup] = deque()
+        self._unconfirmed: deque[WriteGroup] = deque()  # in the order of their `hint_at_ms`
         self._unconfirmed_bytes = 0
-        self._apart_bytes = state.config.large_message_bytes // 2  # a record of so many makes a group of its own
+        self._own_group_bytes = state.config.large_message_bytes // 2  # a record of this size has a group of its own
 
     def group_for(self, plan: Plan, sink: Sink, quorum: int = 0) -> WriteGroup:
-        """HOT. This turn's group for a write; `quorum` 0 takes the asker's or the layout's.
+        """HOT. Returns this turn's group for a write. W is `quorum`, or if that is 0 the sink's, or else the layout's.
 
-        Raises CommandError when nothing may be written: too few nodes can be reached, or the disk is full.
+        Raises CommandError if nothing may be written: too few nodes can be reached, or the disk is full.
         """
         name = quorum or sink.write_quorum
         return plan.writing.get(name) or self._open(plan, name)
 
     def _open(self, plan: Plan, name: int) -> WriteGroup:
+        """Opens the group for W = `name`, where 0 stands for the layout's W. Raises as `group_for` does."""
         state = self._state
         if not plan.owned and state.hints.full:
             raise CommandError(f"NOQUORUM no owner of this key can be reached, and node {state.member.name} has no room "
@@ -89,26 +106,29 @@ class Writes(GroupTable[WriteGroup]):
         if state.disk_full and state.layout is not None and not state.has_room_for(plan, state.id):
             raise QuorumUnreachable(plan.tally(wanted), self._without_room(plan))
         reached = [state.id] if plan.owned else []
-        reached += [peer for peer in plan.peers if self._reaches(plan, peer)]
+        reached += [peer for peer in plan.peers if self._can_reach(plan, peer)]
         if len(reached) < plan.replicas:
             reached += [owner for owner, node in plan.stand_ins if node and owner not in reached]
             tally = plan.tally(wanted)
             for replica in reached:
                 tally.ack(replica)
             for peer in plan.peers:
-                tally.fail(peer)  # who was reached has not failed
+                tally.fail(peer)  # changes nothing for a peer that was counted as reached
             if tally.verdict is not Verdict.MET:
                 state.statistics.no_quorum += 1
                 raise QuorumUnreachable(tally, self._without_room(plan))
         return self._register(WriteGroup, plan, plan.writing, name, wanted)
 
     def _without_room(self, plan: Plan) -> list[str]:
-        """The names of those who would take a write of this plan, if there were room on their disks."""
+        """Returns the names of the plan's nodes whose disks are too full for this write."""
         state = self._state
         return [state.layout_name(node) for node in (state.id, *plan.peers) if not state.has_room_for(plan, node)]
 
-    def _reaches(self, plan: Plan, owner: str) -> bool:
-        """Whether a write is sent to the owner itself. One that is only suspected is tried if nobody stands in for it."""
+    def _can_reach(self, plan: Plan, owner: str) -> bool:
+        """Whether a write may be sent to the owner itself.
+
+        A suspected owner is tried too, if it has no stand-in. An owner that is believed down is not.
+        """
         state = self._state
         if owner not in state.links or (owner in state.full and not state.has_room_for(plan, owner)):
             return False
@@ -117,24 +137,24 @@ class Writes(GroupTable[WriteGroup]):
         )
 
     def _sends_to(self, group: WriteGroup, owner: str) -> bool:
-        """HOT. Whether a group is sent to the owner itself."""
-        return self._reaches(group.plan, owner) and not (self._state.backlogged and self._is_spared(group, owner))
+        """HOT. Whether this group is sent to the owner itself."""
+        return self._can_reach(group.plan, owner) and not (self._state.backlogged and self._may_skip(group, owner))
 
-    def _is_spared(self, group: WriteGroup, owner: str) -> bool:
-        """Whether a large group goes without an owner that takes its messages too slowly: the others are enough."""
+    def _may_skip(self, group: WriteGroup, owner: str) -> bool:
+        """Whether a large group is not sent to an owner with a backlog, because the others are enough for the quorum."""
         plan, backlogged = group.plan, self._state.backlogged
-        if owner not in backlogged or group.size_bytes < self._apart_bytes or plan.rows:
+        if owner not in backlogged or group.size_bytes < self._own_group_bytes or plan.rows:
             return False
-        others = [peer for peer in plan.peers if peer not in backlogged and self._reaches(plan, peer)]
+        others = [peer for peer in plan.peers if peer not in backlogged and self._can_reach(plan, peer)]
         return len(others) + plan.owned >= group.tally.wanted
 
     def add(
         self, group: WriteGroup, key: bytes, record: bytes, old: bytes | None, finish: Finish, sink: Sink, number: int
     ) -> None:
-        """HOT. Writes `record` for `old`, which `Records.get` has just answered, here and at the other owners."""
+        """HOT. Stores `record` here and adds it to `group`. `old` is the record that `Records.get` has just returned."""
         self._state.records.put(key, record, old)
         size_bytes = len(record)
-        if size_bytes >= self._apart_bytes:
+        if size_bytes >= self._own_group_bytes:
             plan = group.plan
             group = self._register(WriteGroup, plan, plan.writing, self._state.number(), group.tally.wanted)
         group.payload += (key, record)
@@ -152,25 +172,27 @@ class Writes(GroupTable[WriteGroup]):
             self.launch()
 
     def _may_cover(self, plan: Plan, peer: str) -> bool:
+        """Whether a write that `peer` relayed may be a covered write: `peer` is a live owner, and no owners change."""
         return plan.owned and peer in plan.peers and peer not in plan.absent and not plan.rows
 
     def _launch(self, group: WriteGroup) -> None:
+        """Counts this node's own vote, sends the group to its owners and stand-ins, and enters it in the table."""
         state, plan = self._state, group.plan
         if not group.payload:
-            return  # all its writes were refused, or have groups of their own
-        group.late_ms = state.now_ms + state.config.hint_after_ms
+            return  # each of its writes was refused or has a group of its own
+        group.hint_at_ms = state.now_ms + state.config.hint_after_ms
         if plan.owned:
             group.tally.ack(state.id)
         self._cover(group)
         state.statistics.writes += len(group.payload) // 2
-        # A group that has nobody left to answer wants no acknowledgement soon, and so wakes nobody for it.
+        # No waiter needs the acknowledgements of a KEEP. So they may come late, many in one message.
         message = state.message(b"STORE" if group.waiters else b"KEEP", group.number, *group.payload)
         for peer in plan.peers:
             if self._sends_to(group, peer):
                 state.send(peer, message)
-                group.waiting[peer] = peer
+                group.awaited[peer] = peer
             elif peer not in plan.absent:
-                self._replace(group, peer)
+                self._replace_owner(group, peer)
         enough = not plan.rows and plan.replicas - len(plan.absent) >= group.tally.wanted
         for owner, node in plan.stand_ins:
             self._stand_in(group, owner, "" if enough and not state.has_room_for(plan, owner) else node)
@@ -178,10 +200,10 @@ class Writes(GroupTable[WriteGroup]):
         self._unconfirmed_bytes += group.size_bytes
         self._track(group)
         while self._unconfirmed_bytes > state.config.unconfirmed_bytes_max and self._unconfirmed[0] is not group:
-            self._hint_late(self._unconfirmed.popleft())
+            self._hint_awaited_owners(self._unconfirmed.popleft())
 
     def _cover(self, group: WriteGroup) -> None:
-        """Leaves the answers of relayed plain writes to the owners who relayed them, if our vote and theirs suffice."""
+        """Lets the owners that relayed covered writes answer them, if W is 2; else the writes become waiters here."""
         state = self._state
         for batch, numbers in group.covered.items():
             if group.tally.wanted == 2 and self._sends_to(group, batch.peer):
@@ -199,12 +221,12 @@ class Writes(GroupTable[WriteGroup]):
         unexpected, changes = self._state.unexpected, self._state.records.changes
         try:
             return finish(tally, sink)
-        except Exception as error:  # noqa: BLE001 of this command alone, and its write has met its quorum
+        except Exception as error:  # noqa: BLE001 only this command gets the error: its write has met its quorum
             return unexpected.contain(error, changes, "the reply to a write", "maybe-written")
 
     def _settle(self, group: WriteGroup) -> None:
-        """Owners that are still waited for were silent to the end, or their stand-ins were."""
-        for owner in list(group.waiting.values()):
+        """Keeps a hint for each owner whose answer, or whose stand-in's answer, has not come by the deadline."""
+        for owner in list(group.awaited.values()):
             self._keep_hint(group, owner)
         self._unconfirmed_bytes -= group.size_bytes
         if not group.plan.owned:
@@ -213,21 +235,25 @@ class Writes(GroupTable[WriteGroup]):
     # Owners that do not confirm
 
     def acked(self, node: str, number: int) -> None:
-        """HOT. `node` has the group's records on disk: as an owner, or as the stand-in of one."""
+        """HOT. `node` has the group's records on disk, as an owner or as a stand-in."""
         group = self._groups.get(number)
-        if group is not None and group.hinted and group.hinted.get(group.waiting.get(node, "")) == node:
+        if group is not None and group.hinted and group.hinted.get(group.awaited.get(node, "")) == node:
             group.tally.hinted += 1
         super().acked(node, number)
 
-    def _lost(self, group: WriteGroup, owner: str) -> None:
-        if owner not in group.waiting.values():  # neither it nor a stand-in of its is going to answer
-            self._replace(group, owner)
+    def _count_failure(self, group: WriteGroup, owner: str) -> None:
+        if owner not in group.awaited.values():  # neither the owner nor a stand-in will answer
+            self._replace_owner(group, owner)
 
-    def _replace(self, group: WriteGroup, owner: str) -> None:
-        """`owner` will not confirm the group: the next live fallback stands in for it, or this node keeps the hint."""
+    def _replace_owner(self, group: WriteGroup, owner: str) -> None:
+        """Asks the next live fallback to stand in for `owner`; if there is none, this node keeps the hint.
+
+        Only one stand-in is tried. If that one fails too, this node keeps the hint.
+        """
         self._stand_in(group, owner, "" if owner in group.hinted else self._next_fallback(group))
 
     def _next_fallback(self, group: WriteGroup) -> str:
+        """Returns the next live fallback of the group's keys that has no part in the group yet; "" if there is none."""
         state = self._state
         layout = state.layout
         if layout is None or not group.payload:
@@ -235,20 +261,28 @@ class Writes(GroupTable[WriteGroup]):
         slot = int.from_bytes(group.payload[0][:2], "big")
         partition = layout.partition_of(slot)
         fallbacks = layout.preference_list(partition)[len(layout.keepers(partition)) :]
-        # Who was asked as an owner may be none any more, but has one disk all the same.
-        taken = [state.id, *group.plan.peers, *group.hinted.values()]
-        live = (node for node in fallbacks if node not in taken and self._takes(group.plan, node))
+        # The layout may have changed since the group was sent. A node that was sent the group as an owner must not be
+        # counted a second time as a fallback: it has only one disk.
+        excluded = [state.id, *group.plan.peers, *group.hinted.values()]
+        live = (node for node in fallbacks if node not in excluded and self._can_stand_in(group.plan, node))
         return next(live, "")
 
-    def _takes(self, plan: Plan, node: str) -> bool:
+    def _can_stand_in(self, plan: Plan, node: str) -> bool:
         return self._state.is_usable(node) and self._state.has_room_for(plan, node)
 
     def _stand_in(self, group: WriteGroup, owner: str, node: str) -> None:
-        """Asks `node` to stand in for `owner`; an empty one, or this node itself, stands for keeping the hint here."""
+        """Asks `node` to store the group and a hint for `owner`.
+
+        node            who keeps the hint      what it counts for
+        another node    that node               an acknowledgement of `owner`, when that node answers
+        this node       this node               an acknowledgement of `owner`; this node is a fallback, not an owner
+        ""              this node               a failure of `owner`; but nothing while `owner` may still answer and is not
+                                                optional. This node is an owner, so its own copy is counted already.
+        """
         state = self._state
         if not node:
             self._keep_hint(group, owner)
-            if owner not in group.waiting or self._is_excused(group.plan, owner):
+            if owner not in group.awaited or self._is_optional(group.plan, owner):
                 group.tally.fail(owner)
             return
         if node == state.id:
@@ -256,38 +290,39 @@ class Writes(GroupTable[WriteGroup]):
             group.tally.ack(owner)
             return
         group.hinted[owner] = node
-        group.waiting[node] = owner
+        group.awaited[node] = owner
         state.send(node, state.message(b"HINT", group.number, owner.encode(), *group.payload))
 
-    def _is_excused(self, plan: Plan, owner: str) -> bool:
-        """Whether nobody needs to wait for an owner that a hint is kept for: it is not the one who is asked for the key."""
+    def _is_optional(self, plan: Plan, owner: str) -> bool:
+        """True for a pending or former owner of a moving partition: once a hint is kept it does not block the quorum."""
         return bool(plan.rows) and owner not in plan.rows[0]
 
     def _keep_hint(self, group: WriteGroup, owner: str) -> None:
+        """Keeps hints for `owner` on this node, once for each group."""
         if group.hinted.get(owner) == "":
             return
         group.hinted[owner] = ""
         group.tally.hinted += 1
         state = self._state
-        if not group.plan.owned:  # the records may have gone with the last of their hints since
+        if not group.plan.owned:  # cleanup may have deleted the records after their last hint was delivered
             with suppress(DamagedRecord):
-                state.records.absorb(group.payload)
+                state.records.merge_all(group.payload)
         state.hints.keep(owner, group.payload[::2], state.time_ms, state.now_ms, not group.plan.owned)
 
-    def hint_late(self, now_ms: int) -> None:
-        """Owners that have not confirmed a group for `hint_after_ms` get a hint; they may still confirm it."""
+    def hint_unconfirmed(self, now_ms: int) -> None:
+        """Gives a hint to owners that have not confirmed a group within `hint_after_ms`. They may still confirm it."""
         unconfirmed = self._unconfirmed
-        while unconfirmed and (unconfirmed[0].late_ms <= now_ms or unconfirmed[0].number not in self._groups):
-            self._hint_late(unconfirmed.popleft())
+        while unconfirmed and (unconfirmed[0].hint_at_ms <= now_ms or unconfirmed[0].number not in self._groups):
+            self._hint_awaited_owners(unconfirmed.popleft())
 
-    def _hint_late(self, group: WriteGroup) -> None:
+    def _hint_awaited_owners(self, group: WriteGroup) -> None:
         if group.number in self._groups:
-            for owner in [owner for node, owner in group.waiting.items() if node == owner]:
-                self._replace(group, owner)
-            self._judge(group)
+            for owner in [owner for node, owner in group.awaited.items() if node == owner]:
+                self._replace_owner(group, owner)
+            self._apply_verdict(group)
 
-    def in_flight(self, storage_key: Sequence[bytes]) -> dict[bytes, None]:
-        """Those of the storage keys that were written and have not been confirmed by all their owners yet."""
-        wanted = dict.fromkeys(storage_key)
+    def unconfirmed(self, storage_keys: Sequence[bytes]) -> dict[bytes, None]:
+        """Returns those of the storage keys that have a write which some owner has not confirmed yet."""
+        wanted = dict.fromkeys(storage_keys)
         groups = [*self._groups.values(), *(group for _, _, group in self._opened)]
         return {key: None for group in groups for key in group.payload[::2] if key in wanted}

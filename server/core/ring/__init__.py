@@ -1,13 +1,16 @@
-"""The ring: who owns what. Documents and arithmetic, without a node around them.
+"""The ring: which node owns which partition. Documents and computations on them, without a node.
 
-layout.py         the document: members, owners of each partition, and the phase of a change
-layout_fields.py  its fields, and who reads and writes a partition by them
-layout_faults.py  what makes one valid
+layout.py         the layout document: members, owners of each partition, and the phase of a change
+layout_fields.py  the fields of a layout, and who reads and writes a partition by them
+layout_faults.py  validates a layout
+addresses.py      addresses of members, and the stand-in for an unknown one
 preference.py     the preference lists of a layout
-change.py         what an operator wants of the next one
-succession.py     which layout follows which: commits, the phases of a change, two made side by side
-assignment.py     owners for a new cluster, as even as can be; arrangement.py puts those of a partition in order
-reassignment.py   owners after a change, with as few moves as can be: exchanges.py and pairs.py change the seats.py
+change.py         one change of the membership, as an operator wants it
+succession.py     which layout follows which: commits, the phases of a change, merges of two layouts
+assignment.py     owners for a new cluster, as even as possible
+arrangement.py    the order of the owners within each partition
+reassignment.py   owners after a change, with as few moves as possible
+seats.py          the state of a reassignment; exchanges.py and pairs.py change it
 preview.py        what a change moves
-computation.py    how the long ones of these are cut into steps
+computation.py    how long computations are cut into steps
 """

@@ -1,14 +1,15 @@
-"""Which of a partition's owners is first, second, and so on: a matter of order alone, so that it moves no data.
+"""The order of the owners within each partition. Order alone moves no data.
 
-Theory. Each node should be first as often as second, and the next owners of its partitions, on whom its work falls when
-it fails, should be all others alike. Three steps, the later ones keeping what the former have reached:
+Theory. Each node should be first owner as often as second, and so on. If a node fails, its work falls on the next
+owners of its partitions, so these should be all others alike. There are three steps; each keeps what the steps before
+have reached:
 
-1. Descent: each row takes the cheapest order given all others, sweep by sweep. The price counts positions held more
-   often than is fair, and neighbours that often are neighbours.
-2. `_level`: positions that the search leaves uneven are levelled exactly, by exchanges along shortest paths (de Werra's
+1. Descent: each row takes the order that is cheapest given all other rows, in several sweeps. The price counts nodes
+   that are in a position more often than their fair share, and pairs of neighbours that are often neighbours.
+2. `_level`: positions that are still uneven are levelled exactly, by exchanges along shortest paths (de Werra's
    equitable colouring of bipartite graphs).
-3. `_Polish`, at a change of members: rows whose neighbours still meet too often swap two positions, and where that
-   would unlevel these, another row swaps the same two nodes the other way.
+3. `_Polish`, after a change of members: rows whose neighbours still meet too often swap two positions. If that would
+   make the positions uneven, another row swaps the same two nodes the other way round.
 """
 
 from __future__ import annotations
@@ -21,27 +22,29 @@ from server.core.ring.computation import Computation
 
 Row = list[int]  # the owners of one partition, as indexes into the members sorted by id
 
-SWEEPS_MAX = 6  # of the descent over all rows; it mostly settles in two or three
+SWEEPS_MAX = 6  # sweeps of the descent over all rows; two or three are mostly enough
 POLISH_SWEEPS_MAX = 3
 WINDOW = 3  # neighbouring positions of a row that are permuted together
-# Prices, found by trial, where 1 is that of one more row in which x follows y in the same positions:
-POSITION_WEIGHT = 2.0  # once more in a position than is fair
-POSITION_WEIGHT_AGAIN = 1.0  # the same where the rows have an order already: lower, or it holds on to that too much
-NEXT_WEIGHT = 8.0  # one more row in which x follows y in any of the n - 1 pairs of positions, divided by n - 1
-NEXT_WEIGHT_AT_LAST = 0.5  # the same in step 3: what is left are mostly neighbours in the same positions
-# Step 3 parts two neighbours that are so many rows, and this share of the even number, above it:
+# Prices, found by trial. The unit is the price of one more row in which x follows y in the same two positions.
+POSITION_WEIGHT = 2.0  # a node is in a position once more than its fair share
+POSITION_WEIGHT_AGAIN = (
+    1.0  # the same if the rows have an order already; a higher price would keep too much of that order
+)
+NEXT_WEIGHT = 8.0  # x follows y in one more row, in any two positions; divided by the n - 1 pairs of positions
+NEXT_WEIGHT_AT_LAST = 0.5  # the same in step 3, where mostly neighbours in the same positions are left
+# Step 3 separates two neighbours if they are neighbours in more rows than even, by both of these (rows, share of even):
 CROWDED = 0.75
 CROWDED_SHARE = 0.1
-PARTNERS_MAX = 8  # second rows that are tried for a swap
-# Units of work (computation.py) of one row:
+PARTNERS_MAX = 8  # second rows tried for a swap
+# Units of work (computation.py) for one row:
 ORDER_UNITS = 20
 PART_UNITS = 100
 
 
 def arrange(rows: list[Row], quotas: Sequence[int]) -> Computation[None]:
-    """Orders the nodes within each row, in place, step by step; see the module's theory.
+    """Orders the nodes within each row, in place (see above), as a computation in steps.
 
-    Afterwards node i stands in each position `quotas[i] / n` times, rounded up or down.
+    Afterwards node i is in each position `quotas[i] / n` times, rounded up or down.
     """
     order = _Order(quotas, len(rows[0]))
     for row in rows:
@@ -52,7 +55,7 @@ def arrange(rows: list[Row], quotas: Sequence[int]) -> Computation[None]:
 
 
 def rearrange(rows: list[Row], quotas: Sequence[int]) -> Computation[None]:
-    """As `arrange`, but from the order that the rows have, which stays where it is as good as another."""
+    """The same as `arrange`, but starts from the present order of the rows, and keeps it where it is as good as another."""
     order = _Order(quotas, len(rows[0]), POSITION_WEIGHT_AGAIN)
     for row in rows:
         order.count(row, 1)
@@ -64,7 +67,7 @@ def rearrange(rows: list[Row], quotas: Sequence[int]) -> Computation[None]:
 
 
 def _settle(rows: list[Row], quotas: Sequence[int], order: _Order) -> Computation[None]:
-    """Steps 1 and 2. `order` has counted all rows; it is out of date afterwards."""
+    """Does steps 1 and 2. `order` must have counted all rows; it is not valid afterwards."""
     for _ in range(SWEEPS_MAX):
         better = False
         for row in rows:
@@ -80,7 +83,7 @@ def _settle(rows: list[Row], quotas: Sequence[int], order: _Order) -> Computatio
 
 
 class _Order:
-    """How often each node stands in each position and directly after each other node, over the rows counted so far."""
+    """Counts over rows: how often each node is in each position, and how often directly after each other node."""
 
     def __init__(self, quotas: Sequence[int], count: int, position_weight: float = POSITION_WEIGHT) -> None:
         nodes = range(len(quotas))
@@ -95,7 +98,7 @@ class _Order:
         self.windows = _windows(count)
 
     def cheapest(self, row: Row) -> Row:
-        """The best of the row's orders that are near its present one."""
+        """Returns the cheapest order of the row among those near its present one."""
         orders = [[row[position] for position in window] for window in self.windows]
         return orders[min(range(len(orders)), key=lambda index: self.price(orders[index]))]
 
@@ -107,7 +110,7 @@ class _Order:
                 self.next[row[position - 1]][node] += step
 
     def price(self, row: Row) -> float:
-        """What counting this row would cost: positions above the fair number, neighbours that often are neighbours."""
+        """Returns the price of adding this row: positions above the fair share, and neighbours that often are such."""
         total = 0.0
         previous = -1
         for position, node in enumerate(row):
@@ -121,7 +124,7 @@ class _Order:
         return total
 
     def improve(self, row: Row) -> bool:
-        """Gives the row its cheapest order given all others; whether that changed it."""
+        """Gives the row the cheapest order given all others. Returns whether that changed it."""
         self.count(row, -1)
         best = self.cheapest(row)
         better = self.price(best) < self.price(row) - 1e-9
@@ -131,7 +134,7 @@ class _Order:
         return better
 
     def rise(self, changed: list[tuple[Row, Row]]) -> float:
-        """What the price of all rows would rise by if each `now` became its `then`."""
+        """Returns by how much the price of all rows would rise if each `now` became its `then`."""
         total = 0.0
         for now, then in changed:
             self.count(now, -1)
@@ -144,7 +147,7 @@ class _Order:
 
 
 def _windows(count: int) -> list[tuple[int, ...]]:
-    """All orders of `count` positions that permute `WINDOW` neighbours, each once, the unchanged one first."""
+    """Returns all orders of `count` positions that permute `WINDOW` neighbours, the unchanged order first."""
     found: dict[tuple[int, ...], None] = {}
     whole = tuple(range(count))
     for start in range(max(1, count - WINDOW + 1)):
@@ -154,11 +157,11 @@ def _windows(count: int) -> list[tuple[int, ...]]:
 
 
 def _level(rows: list[Row], position: int, left: Sequence[int]) -> Computation[None]:
-    """Makes node i stand in `position` `left[i] / slots` times, rounded up or down, by exchanges with later positions.
+    """Makes node i be in `position` `left[i] / slots` times, rounded up or down, by exchanges with later positions.
 
-    `left[i]` is how often node i stands in this or a later position, `slots` the number of these. Giving each node of a
-    row `1 / slots` of the position would be level in fractions, so exchanges that level it whole exist (Hoffman's
-    circulation theorem), and the paths searched for are there to be found.
+    `left[i]` is how often node i is in this or a later position; `slots` is the number of these positions. If each node
+    of a row had `1 / slots` of the position, it would be level in fractions. So whole exchanges that level it exist
+    (Hoffman's circulation theorem), and the search always finds a path.
     """
     slots = len(rows[0]) - position
     while True:
@@ -177,7 +180,7 @@ def _level(rows: list[Row], position: int, left: Sequence[int]) -> Computation[N
 
 
 def _hand_over(rows: list[Row], position: int, givers: Row, takers: Row) -> None:
-    """One giver stands in `position` once less, one taker once more: along a shortest path of rows that hold both."""
+    """Moves one place in `position` from a giver to a taker, along a shortest path of rows that hold both nodes."""
     rows_of: dict[int, list[Row]] = {}
     for row in rows:
         rows_of.setdefault(row[position], []).append(row)
@@ -196,7 +199,7 @@ def _hand_over(rows: list[Row], position: int, givers: Row, takers: Row) -> None
 
 
 class _Polish:
-    """Step 3. Each node keeps its number in each position, or one that rounds its fair share as well."""
+    """Step 3. Each node stays as often in each position as before, or its count stays a rounding of its fair share."""
 
     def __init__(self, rows: list[Row], quotas: Sequence[int]) -> None:
         self.rows = rows
@@ -214,7 +217,7 @@ class _Polish:
                     self.together[node][other] += 1
 
     def run(self) -> Computation[None]:
-        """Sweeps over the rows until none gets better."""
+        """Sweeps over the rows until no row gets better."""
         for _ in range(POLISH_SWEEPS_MAX):
             better = False
             for row in self.rows:
@@ -226,7 +229,7 @@ class _Polish:
                 return
 
     def _is_crowded(self, row: Row) -> bool:
-        """Whether two neighbours are that in these positions clearly more often than in any others."""
+        """Whether two neighbours of the row are neighbours in these positions clearly more often than in others."""
         for position, (node, other) in enumerate(pairwise(row), 1):
             even = self.together[node][other] / (self.count * (self.count - 1))
             if self.order.next_at[position][node][other] - even > max(CROWDED, CROWDED_SHARE * even):
@@ -234,7 +237,7 @@ class _Polish:
         return False
 
     def _part(self, row: Row) -> bool:
-        """Swaps two of the row's positions, alone or with a second row, as lowers the price the most."""
+        """Makes the swap of two positions, alone or together with a second row, that lowers the price most."""
         best: list[tuple[Row, Row]] = []
         lowest = -1e-9
         for changed in self._swaps(row):
@@ -248,7 +251,7 @@ class _Polish:
         return bool(best)
 
     def _swaps(self, row: Row) -> Iterator[list[tuple[Row, Row]]]:
-        """The changes that leave positions level, each as (row, its new order) for one or two rows."""
+        """Yields the swaps that leave positions level, each as (row, its new order) for one or two rows."""
         for one, other in combinations(range(self.count), 2):
             first, second = row[one], row[other]
             changed = (row, _swapped(row, one, other))
@@ -259,7 +262,7 @@ class _Polish:
                 yield [changed, (partner, _swapped(partner, one, other))]
 
     def _has_slack(self, node: int, old: int, new: int) -> bool:
-        """Whether the node can be in the `old` position once less, in the `new` one once more."""
+        """Whether the node may be in the `old` position once less and in the `new` one once more."""
         held = self.order.held
         return held[old][node] > self.quotas[node] // self.count and held[new][node] < -(
             -self.quotas[node] // self.count

@@ -1,25 +1,27 @@
-"""Who owns what when a cluster is made: N owners for each of Q partitions, as evenly as the members allow.
+"""The owners for a new cluster: N owners for each of Q partitions, as evenly as the members allow.
 
 Theory. Dynamo's "strategy 3" (SOSP 2007, section 6.2) cuts the ring into Q equal partitions and gives each node an
-equal number of them. A token ring leaves evenness to chance; here it is computed, in three steps of which each keeps
-what the former has reached:
+equal number of them. With random tokens the result is even only by chance; here it is computed, in three steps. Each
+step keeps what the steps before have reached:
 
-1. `shares`: how many partitions each node owns. Partitions go one at a time to the node with the lowest load by weight
-   (D'Hondt's method), which makes max(owned / weight) as low as it can be. No node owns a partition twice, so a heavy
-   one stops at Q and the others take the excess.
-2. `deal`: which nodes own a partition together. Rows are dealt one after the other, and a node is taken only when the
-   rest can still be dealt. That test is exact: the limits of nodes, zones and rows nest, so what can be dealt in
-   fractions can be dealt whole (an integral flow). Of the nodes that pass, one is taken that has much left and has
-   seldom met those of the row: so the copies of a lost node's records lie with all others alike.
-3. `arrange` (in `arrangement`): which of them is first, second, and so on, so that each node is that equally often.
+1. `shares`: how many partitions each node owns. Partitions are given one at a time to the node with the lowest load by
+   weight (D'Hondt's method). That makes max(owned / weight) as low as possible. No node owns a partition twice, so a
+   heavy node stops at Q and the others get the rest.
+2. `deal`: which nodes own a partition together. A *row* is the owners of one partition. Rows are dealt one after the
+   other. A node may be chosen only if the remaining rows can still be dealt. That test is exact: the limits of nodes,
+   zones and rows are nested, so if the rest can be dealt in fractions, it can be dealt whole (an integral flow). Among
+   the allowed nodes the choice prefers a node that has many partitions left and has seldom shared a row with those of
+   this row. So if a node is lost, the other copies of its records are spread over all nodes alike.
+3. `arrange` (arrangement.py): which owner is first, second, and so on, so that each node is equally often in each
+   position.
 
-Zones come before balance. A partition takes a second owner from a zone only when each zone has given one or has no
-more nodes, a third only when each has given two, and so on. That is the limit of balance as well: with as many zones
-as owners each zone keeps every partition once, whatever its size. With zones a a a b b c and N=3 the nodes in a own Q/3
-each, those in b Q/2, that in c Q: the balance is 0.5, and no layout with distinct zones has a better one.
+Zones come before balance. A partition gets a second owner from a zone only if each zone has given one, or has no more
+nodes; a third one only if each has given two; and so on. This also limits the balance: if there are as many zones as
+owners, each zone holds every partition once, whatever its size. With zones a a a b b c and N=3 the nodes in a own Q/3
+each, those in b Q/2, the one in c Q. The balance is 0.5, and no layout with distinct zones has a better one.
 
-Pure and deterministic: the result depends on ids, zones and weights alone, not on the order of the members. A change of
-membership starts from the same `ZoneRule` and `shares` (what should be), then moves rows towards them.
+Pure and deterministic: the result depends on ids, zones and weights only, not on the order of the members. A change of
+members (reassignment.py) starts from the same `ZoneRule` and `shares` as targets, and then moves rows towards them.
 """
 
 from __future__ import annotations
@@ -34,15 +36,15 @@ from server.core.ring.layout import Member
 
 
 def assign(members: Sequence[Member], partitions: int, n: int) -> tuple[tuple[str, ...], ...]:
-    """The owners' ids of every partition, in order: min(n, members) of them.
+    """Returns the owners' ids of each partition, in order: min(n, members) of them.
 
-    `partitions` is a power of two (not needed here), `n` at least 1. ValueError: no members.
+    `n` is at least 1. Raises ValueError if there are no members.
     """
     return finish(assigned(members, partitions, n))
 
 
 def assigned(members: Sequence[Member], partitions: int, n: int) -> Computation[tuple[tuple[str, ...], ...]]:
-    """As `assign`, step by step."""
+    """The same as `assign`, as a computation in steps."""
     if not members:
         raise ValueError("a cluster needs at least one member")
     ordered = sorted(members, key=lambda member: member.id)
@@ -56,9 +58,9 @@ def assigned(members: Sequence[Member], partitions: int, n: int) -> Computation[
 
 @dataclass(frozen=True, slots=True)
 class ZoneRule:
-    """Of the `count` owners of a partition, zone z has at least `least[z]` and at most `most[z]`.
+    """The rule for zones: of the `count` owners of a partition, zone z has at least `least[z]` and at most `most[z]`.
 
-    Zones and nodes are numbers: places among the sorted zones, and among the members sorted by id.
+    Zones and nodes are numbers: indexes into the sorted zones, and into the members sorted by id.
     """
 
     count: int
@@ -68,7 +70,7 @@ class ZoneRule:
 
     @staticmethod
     def of(members: Sequence[Member], count: int) -> ZoneRule:
-        """Fills all zones alike, as far as each has nodes. `members` sorted by id, at least `count` of them."""
+        """Returns the rule that fills all zones alike, as far as each has nodes. `members` are sorted by id."""
         names = sorted({member.zone for member in members})
         zone_of = tuple(names.index(member.zone) for member in members)
         sizes = [zone_of.count(zone) for zone in range(len(names))]
@@ -80,16 +82,17 @@ class ZoneRule:
 
 
 def shares(weights: Sequence[int], zones: ZoneRule, partitions: int, held: Sequence[int] = ()) -> list[int]:
-    """The number of partitions each node owns: `zones.count * partitions` in all, by weight within the zones' bounds.
+    """Returns how many partitions each node owns: `zones.count * partitions` in all, by weight, within the zones' limits.
 
-    Equal weights without bounds in the way differ by at most one. Of all admissible shares these have the lowest
-    max(owned / weight). Of nodes with equal claims those that hold more already (`held`, when given) go first.
+    Of all shares that the limits allow, these have the lowest max(owned / weight). Nodes of equal weight differ by at
+    most one where no limit prevents it. Of nodes with equal claims, those that hold more already (`held`, if given) go
+    first.
     """
     owned = [0] * len(weights)
     in_zone = [0] * len(zones.most)
 
     def claim(node: int) -> tuple[float, bool, int]:
-        """The lower the sooner served."""
+        """Returns the sort key of a node: the lowest one gets the next partition."""
         return (owned[node] + 1) / weights[node], not held or held[node] <= owned[node], node
 
     def hand_out(nodes: Iterable[int], seats: int) -> None:
@@ -99,7 +102,7 @@ def shares(weights: Sequence[int], zones: ZoneRule, partitions: int, held: Seque
             _, _, node = heapq.heappop(queue)
             zone = zones.zone_of[node]
             if owned[node] == partitions or in_zone[zone] == zones.most[zone] * partitions:
-                continue  # full for good: not pushed back
+                continue  # full, so it leaves the queue
             owned[node] += 1
             in_zone[zone] += 1
             seats -= 1
@@ -112,10 +115,10 @@ def shares(weights: Sequence[int], zones: ZoneRule, partitions: int, held: Seque
 
 
 def deal(quotas: Sequence[int], zones: ZoneRule, partitions: int) -> Computation[list[Row]]:
-    """`partitions` rows of `zones.count` distinct nodes: node i in `quotas[i]` of them, each row within the zone rule.
+    """Returns `partitions` rows of `zones.count` distinct nodes within the zone rule, with node i in `quotas[i]` of them.
 
-    The quotas must be such that rows of these sizes exist, as `shares` makes them: none above `partitions`, those of
-    each zone within its bounds, `zones.count * partitions` in all.
+    Such rows must exist. That holds for the quotas of `shares`: none is above `partitions`, those of each zone are
+    within its limits, and together they are `zones.count * partitions`.
     """
     table = _Deal(quotas, zones)
     rows = []
@@ -126,7 +129,7 @@ def deal(quotas: Sequence[int], zones: ZoneRule, partitions: int) -> Computation
 
 
 class _Deal:
-    """The state between two rows: what each node and zone has left, and how often two nodes share a row already."""
+    """The state between two rows: what each node and zone has left, and how many rows each two nodes share so far."""
 
     def __init__(self, quotas: Sequence[int], zones: ZoneRule) -> None:
         self.zones = zones
@@ -153,13 +156,14 @@ class _Deal:
             high[self.zones.zone_of[chosen]] -= 1
             row.append(chosen)
             met = [a + b for a, b in zip(met, self.together[chosen], strict=True)]
-        self._take(row)
+        self._count_row(row)
         return row
 
     def _allowed(self, waiting: Row, low: list[int], high: list[int], slots: int, rows_left: int) -> Row:
-        """The nodes that can have the next of the row's `slots` with the rest still dealable.
+        """Returns the nodes that may be chosen next for the row, so that the remaining rows can still be dealt.
 
-        A node with as many partitions left as there are rows must be in this row, and in each after it.
+        `slots` owners of the row are still to be chosen. A node that has as many partitions left as there are rows must
+        be in this row and in each one after it.
         """
         zone_of = self.zones.zone_of
         musts, able = [0] * len(low), [0] * len(low)
@@ -172,7 +176,7 @@ class _Deal:
         ]
         return [node for node in waiting if self.left[node] == rows_left or open_zones[zone_of[node]]]
 
-    def _take(self, row: Row) -> None:
+    def _count_row(self, row: Row) -> None:
         for node in row:
             self.left[node] -= 1
             self.zone_left[self.zones.zone_of[node]] -= 1

@@ -1,8 +1,9 @@
-"""A change: what an operator wants of the membership, in words that stay true whatever else has changed meanwhile.
+"""A change of the membership, as an operator wants it, in terms that stay valid whatever else has changed meanwhile.
 
-Theory. A layout could be handed on as a document alone. But two of them may be made side by side, on two sides of a
-partition, and then neither says what was wanted. So each layout carries the latest changes that made it, each under an
-id of its own: whoever meets both makes the changes of one to the other (see succession.py).
+Theory. A layout alone says who owns what, but not what an operator wanted. Two layouts may be made at the same time on
+two sides of a network partition. To merge them, the wishes must be known. So each layout carries a log of the latest
+changes that made it, each with an id of its own. A node that meets both layouts makes the changes of one to the other
+(succession.py).
 """
 
 from __future__ import annotations
@@ -15,18 +16,20 @@ from protocol.bounds import EPOCH_MAX, TIME_MS_MAX
 
 JOIN, LEAVE, REMOVE, REPLACE = "join", "leave", "remove", "replace"
 WEIGHT, ZONE, ADDRESS = "weight", "zone", "address"
-TEXT_MAX = 512  # characters of a field
+TEXT_MAX = 512  # characters in a field
 KIND_MAX = 64
 KINDS = (JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, ADDRESS)
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change. `node` is the id of the member that it is about: the new one for a join, the old one for a replacement.
+    """One change. Which fields are used depends on `kind`.
 
-    `epoch` is that of the layout that it first made, 0 while it is only staged. The rest is what the kind needs; for a
-    replacement `other` is the id of the new node, and `gone` says that the old one can give no data any more. A change of
-    address carries in `weight` when it was made (see `moved_ms`): a field that earlier versions read and do not use there.
+    node      the id of the member that changes: the new one for a join, the old one for a replacement
+    epoch     the epoch of the first layout with this change; 0 while it is only staged
+    other     for a replacement: the id of the new node
+    gone      for a replacement: the old node can give no data any more
+    weight    for a change of address: when it was made (`moved_ms`). Earlier versions read this field and ignore it.
     """
 
     id: str
@@ -42,18 +45,20 @@ class Change:
 
     @property
     def moved_ms(self) -> int:
-        """When a member has taken the address of this change, by its own wall clock: of two the later one is right. 0 if
-        a version made the change that did not say so, and for changes of other kinds."""
+        """When the member took the new address, by its own wall clock. Of two such changes the later one is right.
+
+        0 for other kinds, and for changes made by earlier versions.
+        """
         return self.weight if self.kind == ADDRESS else 0
 
     def encode(self) -> dict[str, Any]:
-        """The fields that say something, for a JSON document."""
+        """Returns the fields that are not empty, for a JSON document."""
         values = ((name, getattr(self, name)) for name in _NAMES)
         return {name: value for name, value in values if value or name in ("id", "kind", "node")}
 
     @staticmethod
     def decode(fields: object) -> Change:
-        """What `encode` made. Raises ValueError for anything else."""
+        """Returns the change that `encode` has encoded. Raises ValueError for anything else."""
         if not isinstance(fields, dict):
             raise ValueError("a change is not a JSON object")
         change = Change(
@@ -76,7 +81,7 @@ class Change:
 
 
 def decode_known(fields: object) -> Change | None:
-    """As `decode`; None for a change of a kind, or with fields, that only a newer version knows."""
+    """The same as `decode`, but returns None for a kind or field that only a newer version knows."""
     if not isinstance(fields, dict):
         raise ValueError("a change is not a JSON object")
     kind = _field(fields, "kind", str)

@@ -1,9 +1,10 @@
-"""Long computations of the ring, cut into steps so that a node can do other things between them.
+"""Long computations of the ring, cut into steps so that a node can do other work in between.
 
-Theory. Owners are computed by loops over all partitions, a second and more in a large cluster, and a node runs one thing
-at a time. So such a function is a generator: it yields how much it has done since it last did, in *units* of about one
-function call, and returns the result. Who waits for nothing else calls `finish`; a node runs some units in each turn
-(work/computing.py). The result does not depend on where the steps were cut: all of it is a pure function of the arguments.
+Theory. Owners are computed by loops over all partitions. In a large cluster that takes a second and more, and a node
+has one thread. So such a function is a generator. At each yield it says how much it has done since the last one, in
+*units* of about one function call. At its end it returns the result. A node runs some units in each turn
+(work/computing.py); a program that has nothing else to do calls `finish`. The result does not depend on where the steps
+were cut, because it is a pure function of the arguments.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Computation = Generator[int, None, Result]  # yields the units done since the la
 
 
 def finish(computation: Computation[Result]) -> Result:
-    """Runs the computation to its end, and answers its result."""
+    """Runs a computation to its end, and returns its result."""
     while True:
         try:
             next(computation)

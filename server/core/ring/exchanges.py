@@ -1,19 +1,20 @@
-"""Bringing every node to its target with the fewest moves: shortest paths of exchanges.
+"""Brings every node to its target number of seats with the fewest moves: cheapest paths of exchanges.
 
-Theory. Rows, nodes and zones form a network: a seat is a unit of flow from a node, through one zone of a row, into the
-row, and costs 1 when it is new. Cheapest flows are found by shortest augmenting paths (Busacker and Gowen, 1960): from
-a flow that no cycle of exchanges makes cheaper, each unit that is led from a node with too many seats to one with too
-few along a cheapest path leaves a flow of that kind. The start is one: rows that each kept all they could. So the end
-has the fewest new seats of all rows with these targets; no search could do better, and a test holds it against trying
-all.
+Theory. This is a minimum-cost flow. Nodes, zones of rows, and rows are a network. A seat is one unit of flow from a
+node, through one zone of a row, into the row; it costs 1 if it is new. The flow is found by successive shortest paths
+(Busacker and Gowen, 1960): suppose that no cycle of exchanges makes a flow cheaper. If then one unit is led along a
+cheapest path from a node above its target to a node below it, the result is again a flow of that kind. The start is
+such a flow, because each row has kept all owners that it could. So the end has the fewest new seats of all rows with
+these targets. A test compares it with an exhaustive search.
 
-A path x, y, z is: in some row y takes a seat of x, in some other z one of y. Mostly it is a single exchange: the most
-loaded gives to the one that misses seats. Only the nodes are vertices here; an edge from x to y stands for the cheapest
-row in which the exchange is permitted. Of equally cheap paths a shortest one never needs the same row twice in a way
-that the zones forbid, since leaving out the detour between would be shorter. Any row of that price can be taken, so
-the one that makes pairs most even is.
+A path x, y, z means: in some row y gets a seat of x, in another row z gets one of y. Mostly it is a single exchange:
+the most loaded node gives to the one that is furthest below its target. Only the nodes are vertices here. An edge from
+x to y stands for the cheapest row in which that exchange is allowed. Among equally cheap paths a shortest one is taken.
+Such a path never uses one row twice in a way that the zone rule forbids, because leaving out the detour in between
+would make it shorter. Any row with the price of the edge may be used, so the one that makes the pairs most even is.
 
-Costs: tables of nodes², kept current by O(nodes) a changed row; a path O(nodes²). With 30 nodes, 0.2 ms a seat.
+Cost: tables of nodes² entries, updated in O(nodes) for each changed row; a path takes O(nodes²). With 30 nodes: 0.2 ms
+a seat.
 """
 
 from __future__ import annotations
@@ -23,20 +24,20 @@ from itertools import pairwise
 from server.core.ring.computation import Computation
 from server.core.ring.seats import Seats
 
-LONG = 1 << 20  # above the length of any path: paths are compared by price, then by length
+LONG = 1 << 20  # more than the length of any path, so that paths compare by price first, then by length
 NO_WAY = 1 << 60
 PRICES = (-1, 0, 1)
-CANDIDATES_MAX = 100  # rows that are compared for an exchange: bounds the time where nodes own thousands
+CANDIDATES_MAX = 100  # rows compared for one exchange; limits the time if nodes own thousands of rows
 
 
 def meet_targets(seats: Seats) -> Computation[None]:
-    """Exchanges seats until no node misses any. Every row is complete, its zones in order, its new seats fewest."""
+    """Exchanges seats until every node has its target. Rows must be full, obey the zone rule, have fewest new seats."""
     if any(seats.missing):
         yield from _Exchanges(seats).run()
 
 
 class _Exchanges:
-    """For every pair of nodes, in how many rows the second can take the first's seat at each price."""
+    """For each pair of nodes: in how many rows the second can get the first one's seat, by price."""
 
     def __init__(self, seats: Seats) -> None:
         nodes = len(seats.missing)
@@ -45,7 +46,7 @@ class _Exchanges:
         self.cheapest = [[NO_WAY] * nodes for _ in range(nodes)]  # [leaver][comer]: price and length of the edge
 
     def run(self) -> Computation[None]:
-        """One seat from a node that has too many to one that misses some, until there are none."""
+        """Leads one seat after the other from a node above its target to one below, until there is none."""
         nodes = len(self.seats.missing)
         for row in range(len(self.seats.rows)):
             self._count(row, 1)
@@ -62,7 +63,7 @@ class _Exchanges:
             yield nodes * nodes // 4
 
     def _exchanges_of(self, row: int) -> list[tuple[int, int, int]]:
-        """All (price + 1, leaver, comer) that `row` permits."""
+        """Returns (price + 1, leaver, comer) of all exchanges that `row` permits."""
         seats = self.seats
         owners, before = seats.rows[row], seats.before[row]
         zone_of, least, most = seats.zones.zone_of, seats.zones.least, seats.zones.most
@@ -95,7 +96,10 @@ class _Exchanges:
         self.cheapest[leaver][comer] = NO_WAY
 
     def _cheapest_path(self) -> list[int]:
-        """From a node with too many seats to one with too few; of equal ones the most loaded gives (Bellman-Ford)."""
+        """Returns a cheapest path from a node above its target to one below (Bellman-Ford).
+
+        Among equally cheap ones the most loaded node gives.
+        """
         missing = self.seats.missing
         nodes = range(len(missing))
         scale = self.seats.scale
@@ -119,7 +123,7 @@ class _Exchanges:
         return path
 
     def _exchange(self, leaver: int, comer: int) -> None:
-        """In the cheapest row, of these the one that makes pairs most even."""
+        """Makes an exchange in one of the cheapest rows: in the one that makes pairs most even."""
         seats = self.seats
         price = (self.cheapest[leaver][comer] - 1) // LONG
         rows = self._candidates(leaver, comer, price)
@@ -132,7 +136,7 @@ class _Exchanges:
             self._renew(giver, taker)
 
     def _candidates(self, leaver: int, comer: int, price: int) -> list[int]:
-        """Rows that permit the exchange at this price, `CANDIDATES_MAX` of them; the next search begins after them."""
+        """Returns up to `CANDIDATES_MAX` rows that permit the exchange at this price. The next search begins after them."""
         seats = self.seats
         found = []
         seen = []

@@ -1,20 +1,25 @@
-"""The layout: the versioned document that says who the members are and which of them own each partition.
+"""The layout: the versioned document that names the members and the owners of each partition.
 
-Theory. Ownership is ordered, not gossiped: one immutable document with an epoch, and of two the higher epoch rules
-(P9). A change makes a new document; nothing is edited. So all that follows from a layout (preference lists, slot
-ranges, balance) is a pure function of it, computed once, and nodes at the same epoch agree on everything without a
-word between them.
+Theory. Ownership is ordered, not gossiped. It is one immutable document with an epoch; of two documents the one with
+the higher epoch rules (P9). A change makes a new document. So everything that follows from a layout (preference lists,
+slot ranges, balance) is a pure function of it and is computed once. Nodes with the same epoch agree on all of it
+without messages.
 
-The document is canonical JSON (sorted keys, no spaces, ASCII) with an xxh3 checksum over the rest: equal layouts are
-equal bytes, and each layout has one form only. Fields that this version does not know are kept, on the document and on
-each member, so that an older node hands a newer one's layout on unchanged.
+The document is canonical JSON (sorted keys, no spaces, ASCII) with an xxh3 checksum. So equal layouts are equal bytes.
+If a newer version has added fields, to the document or to a member, this version keeps them. So an older node passes
+the layout of a newer one on unchanged.
 
-A `Layout` that exists is valid: the constructor refuses any other, with a sentence that says why.
+A `Layout` object is always valid. The constructor refuses anything else, with a sentence that says why.
 
-While partitions move, the document names the owners that are to be, and beside them the `former` ones of each partition
-that moves. Both take its writes. Its reads go to the former ones in the phase TRANSFER, in which the new ones fetch the
-data, and to the new ones in the phase HANDOVER, which lasts until every node knows of it (succession.py, transfers.py).
-These phases are `revision`s of the layout under the same epoch, for only an operator's commit raises that.
+While partitions move, the document has the future owners of each partition and, beside them, its `former` owners:
+
+    phase       writes go to              reads go to         it ends when
+    TRANSFER    owners and former ones    former owners       every new owner has fetched its data
+    HANDOVER    owners and former ones    owners              every node knows of this phase
+    SETTLED     owners                    owners              an operator commits the next change
+
+Phases are `revision`s of the layout under the same epoch; only an operator's commit raises the epoch. succession.py has
+the phases, membership/transfers.py moves the data.
 
 Source: Amazon's Dynamo (SOSP 2007), sections 4.3 and 4.6 (preference list, sloppy quorum), 6.2 (strategy 3).
 """
@@ -43,17 +48,14 @@ Field = TypeVar("Field")
 
 
 class LayoutError(ValueError):
-    """The document is no valid layout; the message is a sentence that says what is wrong with it."""
+    """The document is not a valid layout; the message is a sentence that says what is wrong."""
 
 
 @dataclass(frozen=True)
 class Layout(LayoutFields):
-    """A valid layout: its fields, its document, and what follows from it.
+    """The layout of a cluster. The constructor raises LayoutError if its fields do not make a valid layout."""
 
-    Raises LayoutError when the fields do not make a valid layout.
-    """
-
-    # Both empty until the first use. (Compiled, a cached_property is computed at every use.)
+    # Caches, filled at the first use. (mypyc computes a cached_property at every use.)
     _documents: list[bytes] = field(default_factory=list, init=False, repr=False, compare=False)
     _lists: list[tuple[tuple[str, ...], ...]] = field(default_factory=list, init=False, repr=False, compare=False)
 
@@ -65,7 +67,7 @@ class Layout(LayoutFields):
     # --- the document
 
     def encode(self) -> bytes:
-        """The canonical document. Equal layouts give equal bytes."""
+        """Returns the canonical document. Equal layouts give equal bytes."""
         if not self._documents:
             self._documents.append(self._encode())
         return self._documents[0]
@@ -79,11 +81,11 @@ class Layout(LayoutFields):
             | {name: getattr(member, name) for name in ("id", "name", "address", "zone", "weight")}
             for member in self.members
         ]
-        fields |= {name: value for name, value in self._passing() if value}
+        fields |= {name: value for name, value in self._change_fields() if value}
         return _canonical(fields | {"checksum": _checksum(fields)}).encode()
 
-    def _passing(self) -> list[tuple[str, Any]]:
-        """The fields that a layout at rest has none of."""
+    def _change_fields(self) -> list[tuple[str, Any]]:
+        """Returns the fields that describe changes; the document omits those that are empty."""
         return [
             ("revision", self.revision),
             ("progress", self.progress),
@@ -96,25 +98,25 @@ class Layout(LayoutFields):
 
     @staticmethod
     def decode(document: bytes) -> Layout:
-        """The layout that `encode` made `document` of. Raises LayoutError for anything else."""
+        """Returns the layout that `encode` has encoded. Raises LayoutError for anything else."""
         try:
             fields = _parse(document)
             layout = Layout(
-                cluster=_take(fields, "cluster", str),
-                epoch=_take(fields, "epoch", int),
-                partitions=_take(fields, "partitions", int),
-                n=_take(fields, "n", int),
-                r=_take(fields, "r", int),
-                w=_take(fields, "w", int),
-                members=tuple(_member(entry) for entry in _take(fields, "members", list)),
-                owners=tuple(_owners(entry) for entry in _take(fields, "owners", list)),
-                revision=_take_or(fields, "revision", 0),
-                progress=_take_or(fields, "progress", 0),
-                phase=_take_or(fields, "phase", SETTLED),
-                former=tuple(_former(entry) for entry in _take_or(fields, "former", NOTHING)),
-                leaving=_owners(_take_or(fields, "leaving", NOTHING)),
-                log=tuple(_change(entry) for entry in _take_or(fields, "log", NOTHING)),
-                merged_epoch=_take_or(fields, "merged_epoch", 0),
+                cluster=_pop_field(fields, "cluster", str),
+                epoch=_pop_field(fields, "epoch", int),
+                partitions=_pop_field(fields, "partitions", int),
+                n=_pop_field(fields, "n", int),
+                r=_pop_field(fields, "r", int),
+                w=_pop_field(fields, "w", int),
+                members=tuple(_member(entry) for entry in _pop_field(fields, "members", list)),
+                owners=tuple(_owners(entry) for entry in _pop_field(fields, "owners", list)),
+                revision=_pop_field_or(fields, "revision", 0),
+                progress=_pop_field_or(fields, "progress", 0),
+                phase=_pop_field_or(fields, "phase", SETTLED),
+                former=tuple(_former(entry) for entry in _pop_field_or(fields, "former", NOTHING)),
+                leaving=_owners(_pop_field_or(fields, "leaving", NOTHING)),
+                log=tuple(_change(entry) for entry in _pop_field_or(fields, "log", NOTHING)),
+                merged_epoch=_pop_field_or(fields, "merged_epoch", 0),
                 extra=_canonical(fields),
             )
             if layout.encode() != document:
@@ -124,9 +126,9 @@ class Layout(LayoutFields):
         return layout
 
     def wins_over(self, other: Layout) -> bool:
-        """Whether this layout rules where both are known: by epoch, then by revision, then by the greater document.
+        """Whether this layout rules over `other`: by epoch, then by revision, then by the greater document.
 
-        Of two different layouts of a cluster exactly one wins, whoever asks. One of another cluster never does.
+        Of two different layouts of one cluster exactly one wins, on every node. A layout of another cluster never wins.
         """
         if self.cluster != other.cluster:
             return False
@@ -136,25 +138,25 @@ class Layout(LayoutFields):
 
     @property
     def version(self) -> tuple[int, int]:
-        """Epoch and revision: what orders layouts."""
+        """Epoch and revision. Layouts are ordered by them."""
         return self.epoch, self.revision
 
-    # --- what follows from it
+    # --- functions of the layout
 
     def partition_of(self, slot: int) -> int:
-        """HOT. The partition (0 to Q-1) that `slot` (0 to 16383) lies in."""
+        """HOT. Returns the partition (0 to Q-1) of a slot (0 to 16383)."""
         return slot * self.partitions >> 14  # slot // (SLOTS // Q), exact because Q is a power of two
 
     def slot_range(self, partition: int) -> tuple[int, int]:
-        """The first and the last slot of `partition`."""
+        """Returns the first and the last slot of `partition`."""
         width = SLOTS // self.partitions
         return partition * width, (partition + 1) * width - 1
 
     @property
     def preference_lists(self) -> tuple[tuple[str, ...], ...]:
-        """For every partition the ids of its keepers in order, then its fallbacks in order: all members that stay.
+        """For each partition the ids of its keepers in order, then of its fallbacks in order.
 
-        Computed at the first use, unless `prepared` has done so: with nine members 1 ms at Q=128, 0.2 s at Q=16384.
+        Computed at the first use unless `prepared` has done it. With nine members: 1 ms at Q=128, 0.2 s at Q=16384.
         """
         if not self._lists:
             finish(self.prepared())
@@ -162,21 +164,21 @@ class Layout(LayoutFields):
 
     @property
     def is_prepared(self) -> bool:
-        """Whether `prepared` has come to its end."""
+        """Whether the preference lists have been computed."""
         return bool(self._lists)
 
     def prepared(self) -> Computation[None]:
-        """Computes, step by step, what takes long of all that follows from the layout."""
+        """Computes the preference lists, in steps, because they take long."""
         if not self._lists:
             lists = yield from preference_lists(self)
             self._lists[:] = [lists]
 
     def preference_list(self, partition: int) -> tuple[str, ...]:
-        """HOT. The ids of the keepers of `partition` in order, then of its fallbacks in order."""
+        """HOT. Returns the ids of the keepers of `partition` in order, then of its fallbacks in order."""
         return self.preference_lists[partition]
 
     def owned(self) -> dict[str, int]:
-        """How many partitions each member owns, by id, in the members' order."""
+        """Returns how many partitions each member owns, by id, in the members' order."""
         count = {member.id: 0 for member in self.members}
         for owners in self.owners:
             for owner in owners:
@@ -184,7 +186,10 @@ class Layout(LayoutFields):
         return count
 
     def balance(self) -> float:
-        """Mean over max of owned partitions by weight: 1.0 is perfect, at 0.5 some node owns twice its share."""
+        """Returns the mean of partitions owned per weight, divided by the maximum.
+
+        1.0 is perfect. At 0.5 some node owns twice its share.
+        """
         owned = self.owned()
         mean = sum(owned.values()) / sum(member.weight for member in self.staying)
         return mean / max(owned[member.id] / member.weight for member in self.staying)
@@ -202,7 +207,7 @@ def _checksum(fields: dict[str, Any]) -> str:
 
 
 def _parse(document: bytes) -> dict[str, Any]:
-    """The fields of the document but its checksum, which holds."""
+    """Returns the fields of the document without its checksum. Raises LayoutError if that is wrong."""
     try:
         fields = parse(document, DOCUMENT_BYTES_MAX)
         if type(fields) is not dict:
@@ -218,8 +223,8 @@ def _parse(document: bytes) -> dict[str, Any]:
     return fields
 
 
-def _take(fields: dict[str, Any], name: str, kind: type[Field], of: str = "layout") -> Field:
-    """Removes the field and returns it. bool is not taken for int."""
+def _pop_field(fields: dict[str, Any], name: str, kind: type[Field], of: str = "layout") -> Field:
+    """Removes a field and returns it. A bool is not accepted as an int."""
     if name not in fields:
         raise LayoutError(f"the {of} has no field {name!r}")
     value = fields.pop(name)
@@ -228,9 +233,9 @@ def _take(fields: dict[str, Any], name: str, kind: type[Field], of: str = "layou
     return value
 
 
-def _take_or(fields: dict[str, Any], name: str, default: Field) -> Field:
-    """The same for a field that may be missing."""
-    return _take(fields, name, type(default)) if name in fields else default
+def _pop_field_or(fields: dict[str, Any], name: str, default: Field) -> Field:
+    """The same, for a field that may be missing."""
+    return _pop_field(fields, name, type(default)) if name in fields else default
 
 
 def _former(entry: object) -> tuple[int, tuple[str, ...]]:
@@ -251,11 +256,11 @@ def _member(entry: object) -> Member:
         raise LayoutError("a member of the layout is not a JSON object")
     fields = dict(entry)
     return Member(
-        id=_take(fields, "id", str, "member"),
-        name=_take(fields, "name", str, "member"),
-        address=_take(fields, "address", str, "member"),
-        zone=_take(fields, "zone", str, "member"),
-        weight=_take(fields, "weight", int, "member"),
+        id=_pop_field(fields, "id", str, "member"),
+        name=_pop_field(fields, "name", str, "member"),
+        address=_pop_field(fields, "address", str, "member"),
+        zone=_pop_field(fields, "zone", str, "member"),
+        weight=_pop_field(fields, "weight", int, "member"),
         extra=_canonical(fields),
     )
 

@@ -1,7 +1,7 @@
-"""What makes a layout valid: every fault of one, as a sentence.
+"""Validates a layout: returns each fault of it as a sentence.
 
-Theory. A document comes from another node, from a disk, or from an older version of this program; whatever is wrong with
-it is found here, once, when it becomes a `Layout`. So nobody else has to ask whether an owner is a member.
+Theory. A layout document comes from another node, from a disk, or from an older version of this program. All its faults
+are found here, once, when it becomes a `Layout`. So no other code has to check whether an owner is a member.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NAME_CHARACTERS_MAX = 128
 
 
 def faults_of(layout: LayoutFields) -> Iterator[str]:
-    """What is wrong with the layout, a sentence each; none when it is valid. Only the first is sure to make sense."""
+    """Yields the faults of a layout; none if it is valid. The later ones may only follow from the first."""
     if not _is_word(layout.cluster):
         yield f"the cluster's id {layout.cluster!r} is not a printable word"
     if not 0 <= layout.epoch <= EPOCH_MAX:
@@ -41,11 +41,11 @@ def faults_of(layout: LayoutFields) -> Iterator[str]:
             yield f"the {name} {count} is not from 0 to {EPOCH_MAX}"
     yield from member_faults(layout.members)
     yield from _owner_faults(layout)
-    yield from _passing_faults(layout)
+    yield from _change_faults(layout)
 
 
 def member_faults(members: Sequence[Member]) -> Iterator[str]:
-    """What is wrong with the members of a layout, by themselves."""
+    """Yields the faults in the list of members alone."""
     if not members:
         yield "the layout has no members"
     for member in members:
@@ -73,8 +73,11 @@ def member_faults(members: Sequence[Member]) -> Iterator[str]:
 
 
 def name_faults(node_id: str, name: str) -> Iterator[str]:
-    """What is wrong with the id and the name of a node that is to become a member. A present layout may have longer ones,
-    for earlier versions took them: it stays valid, or its nodes could not start."""
+    """Yields the faults in the id and the name of a node that is about to become a member.
+
+    An existing layout may have longer ones, which earlier versions accepted. It stays valid; else its nodes could not
+    start.
+    """
     if not is_node_id(node_id):
         yield (
             f"the id of a node is 1 to {NODE_ID_BYTES_MAX} printable ASCII characters without blanks, not "
@@ -104,8 +107,8 @@ def _owner_faults(layout: LayoutFields) -> Iterator[str]:
                 yield f"partition {partition} is owned by {owner!r}, who is no member"
 
 
-def _passing_faults(layout: LayoutFields) -> Iterator[str]:
-    """What is wrong with that part of the layout which describes a change under way."""
+def _change_faults(layout: LayoutFields) -> Iterator[str]:
+    """Yields the faults in the fields that describe a change in progress."""
     known = {member.id for member in layout.members}
     if layout.phase not in ("settled", "transfer", "handover"):
         yield f"the phase {layout.phase!r} is none"
@@ -128,12 +131,12 @@ def _passing_faults(layout: LayoutFields) -> Iterator[str]:
 
 
 def _is_word(text: str) -> bool:
-    """Not empty, printable, no blanks: fit for a line of CLUSTER NODES and for a shell."""
+    """Whether a text is not empty, printable and without blanks, so that CLUSTER NODES and shells can use it."""
     return text != "" and text.isprintable() and " " not in text
 
 
 def is_address(text: str) -> bool:
-    """Whether this is host:port, with an IPv6 host in brackets."""
+    """Whether a text is host:port, with an IPv6 host in brackets."""
     host, colon, port = text.rpartition(":")
     if not colon or not (
         port.isascii() and port.isdigit() and len(port) <= 5 and port[0] != "0" and int(port) <= PORT_MAX

@@ -1,7 +1,7 @@
-"""The fields of a layout, and who reads and writes a partition by them.
+"""The fields of a layout, and the nodes that read and write a partition by them.
 
-They stand apart from the `Layout` (layout.py), so that what checks the fields (layout_faults.py) and what is computed from
-them (preference.py) is there before it.
+A module apart from layout.py, because `Layout` itself imports the modules that validate these fields (layout_faults.py)
+and that compute preference lists from them (preference.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ NO_FIELDS = "{}"
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One node. `address` is "host:port" (IPv6: "[host]:port"); the empty zone is a zone like the others."""
+    """One node. `address` is "host:port" (IPv6: "[host]:port"). The empty zone is a zone like any other."""
 
     id: str
     name: str
@@ -28,12 +28,15 @@ class Member:
 
 @dataclass(frozen=True)
 class LayoutFields:
-    """`members` are sorted by id; `owners[p]` are the ids of partition p's owners in order, as many as n and the members
-    that stay allow. `former` has the former owners of each partition that moves, sorted by partition.
+    """The fields of a layout, not validated.
 
-    `progress` counts the phases that were ever ended: of two layouts made side by side the one that has seen more of them
-    knows who holds the data. `log` has the latest changes, oldest first; `merged_epoch` is the last epoch that was made
-    out of two layouts, 0 for none.
+    members         sorted by id
+    owners[p]       ids of the owners of partition p, in order: min(n, staying members) of them
+    former          (partition, its former owners) for each partition that moves, sorted by partition
+    progress        how many phases have ever ended. Of two layouts that were made at the same time, the one with the
+                    higher progress knows which nodes hold the data.
+    log             the latest changes, the oldest first
+    merged_epoch    the last epoch that was made by merging two layouts; 0 if there was none
     """
 
     cluster: str
@@ -48,44 +51,44 @@ class LayoutFields:
     progress: int = 0
     phase: str = SETTLED
     former: tuple[tuple[int, tuple[str, ...]], ...] = ()
-    leaving: tuple[str, ...] = ()  # ids of members that own nothing any more and go once they hold nothing, sorted
+    leaving: tuple[str, ...] = ()  # sorted ids of members that own nothing, and leave when they hold no data any more
     log: tuple[Change, ...] = ()
     merged_epoch: int = 0
-    extra: str = field(default=NO_FIELDS, repr=False)  # canonical JSON: the fields that this version does not know
+    extra: str = field(default=NO_FIELDS, repr=False)  # canonical JSON: fields that this version does not know
     _former: dict[int, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def staying(self) -> tuple[Member, ...]:
-        """The members that are not about to leave."""
+        """The members that are not leaving."""
         return (
             tuple(member for member in self.members if member.id not in self.leaving) if self.leaving else self.members
         )
 
     @property
     def effective_n(self) -> int:
-        """N, cut to the number of members that stay."""
+        """N, limited to the number of staying members."""
         return min(self.n, len(self.members) - len(self.leaving))
 
     @property
     def effective_r(self) -> int:
-        """R, cut to the number of members that stay."""
+        """R, limited to the number of staying members."""
         return min(self.r, self.effective_n)
 
     @property
     def effective_w(self) -> int:
-        """W, cut to the number of members that stay."""
+        """W, limited to the number of staying members."""
         return min(self.w, self.effective_n)
 
     def former_owners(self, partition: int) -> tuple[str, ...]:
-        """The former owners of a partition that moves; none of one that does not."""
+        """Returns the former owners of a partition, or () if it does not move."""
         return self._former.get(partition, ())
 
     def readers(self, partition: int) -> tuple[str, ...]:
-        """Those who hold the whole partition, in order: they coordinate it and answer for it."""
+        """Returns the nodes that hold the whole partition, in order: they coordinate its writes and serve its reads."""
         return self._former.get(partition, self.owners[partition]) if self.phase == TRANSFER else self.owners[partition]
 
     def keepers(self, partition: int) -> tuple[str, ...]:
-        """All who take the partition's writes: its readers in order, then the others."""
+        """Returns the nodes that store the partition's writes: its readers in order, then the other owners."""
         former = self._former.get(partition)
         if former is None:
             return self.owners[partition]

@@ -1,12 +1,13 @@
-"""Making all pairs of nodes meet alike in the rows of a change, without a further move.
+"""Makes all pairs of nodes share rows equally often after a change, without a further move.
 
-Theory. Which node gives a seat and which takes it follows from the targets; in which row it happens is mostly free, and
-that decides who owns partitions together. Two exchanges that undo each other's effect on the nodes' totals keep the
-targets: x leaves row p for y, y leaves row q for x. They are taken when they cost no further new seat and lower the
-unevenness (see `seats`). One of the two seats must be new, otherwise both would move. So for a new seat of x the
-partners are: y with a new seat of its own; or y who owned p before and gave it up (it takes p back, and gives q).
+Theory. The targets decide which node gives a seat and which gets it. In which row that happens is mostly free, and the
+choice of rows decides which nodes own partitions together. Two exchanges keep the targets if they cancel each other's
+effect on the totals of the nodes: x leaves row p for y, and y leaves row q for x. Such a pair of exchanges is made if
+it costs no further new seat and lowers the unevenness (seats.py). One of the two seats must be new; otherwise both
+would move. So for a new seat of x the candidates are: a y with a new seat of its own; or a y that owned p before and
+gave it up (y gets p back, and gives q).
 
-The search is a descent, sweep by sweep over the new seats, within a budget of trials that bounds its time.
+The search is a descent: sweeps over the new seats, limited by a number of trials so that its time is bounded.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ from server.core.ring.computation import Computation
 from server.core.ring.seats import Seats
 
 SWEEPS_MAX = 8
-TRIALS_MAX = 30_000  # of one exchange against another: a tenth of a second
+TRIALS_MAX = 30_000  # pairs of exchanges tried: takes a tenth of a second
 
 
 def even_pairs(seats: Seats) -> Computation[None]:
-    """Exchanges new seats while that makes pairs more even, within the budget."""
+    """Exchanges new seats while that makes pairs more even, up to the limits above."""
     trials = 0
     for _ in range(SWEEPS_MAX):
         better = False
@@ -29,7 +30,7 @@ def even_pairs(seats: Seats) -> Computation[None]:
         newcomers = _rows_by_node(new, len(seats.missing))
         for row, node in new:
             if not (node in seats.rows[row] and seats.is_new(row, node)):
-                continue  # went elsewhere in this sweep
+                continue  # exchanged earlier in this sweep
             before = trials
             best, best_gain = None, -1e-9
             for other_row, other in _partners(seats, newcomers, row, node):
@@ -55,7 +56,7 @@ def _rows_by_node(new: list[tuple[int, int]], nodes: int) -> list[list[int]]:
 
 
 def _partners(seats: Seats, newcomers: list[list[int]], row: int, node: int) -> Iterator[tuple[int, int]]:
-    """The (row, node) whose seat can be exchanged for this new one, at no price, within the rules."""
+    """Yields (row, node) of the seats that can be exchanged for this new one, at no price and within the zone rule."""
     present = seats.rows[row]
     for other in range(len(newcomers)):
         if other in present or not seats.zones_permit(row, node, other):
@@ -70,7 +71,7 @@ def _partners(seats: Seats, newcomers: list[list[int]], row: int, node: int) -> 
 
 
 def _gain(seats: Seats, row: int, node: int, other_row: int, other: int) -> float:
-    """The change of unevenness; owners of both rows meet the two as often as before."""
+    """Returns the change of unevenness. Pairs with nodes that own both rows do not change."""
     here, there = seats.rows[row], seats.rows[other_row]
     return seats.crowding(row, node, other, there) + seats.crowding(other_row, other, node, here)
 

@@ -1,7 +1,7 @@
-"""Preference lists: for every partition those who keep it, then who stands in for them, in order (Dynamo, section 4.3).
+"""Preference lists: for each partition its keepers, then its fallbacks, in order (Dynamo, section 4.3).
 
-Theory. A pure function of the layout, so that all nodes at the same layout agree on it without a word. Members that are
-about to leave stand in for nobody.
+Theory. A preference list is a pure function of the layout. So all nodes with the same layout agree on it without a
+message. Members that are about to leave are no fallbacks.
 """
 
 from __future__ import annotations
@@ -11,23 +11,24 @@ from server.core.ring.layout_fields import LayoutFields
 
 
 def preference_lists(layout: LayoutFields) -> Computation[tuple[tuple[str, ...], ...]]:
-    """For each partition its keepers, then the others as a ring by id, entered at the member that so far stands in least
-    for these owners (by weight): so the partitions of a failed node fall back on all others alike. A member whose zone
-    stands in the list less often goes first: so any beginning of the list is spread over the zones as it can be.
+    """Computes for each partition its keepers, then all other staying members as fallbacks.
 
-    Step by step: with 30 members 30 µs a partition.
+    The fallbacks are in the order of their ids, as a ring. The ring is entered at the member that so far is first
+    fallback for these owners least often (by weight). So if a node fails, its partitions fall back on all other nodes
+    alike. Then the list is sorted so that a member comes first if its zone is in the list less often: each beginning of
+    the list is spread over as many zones as possible. With 30 members it takes 30 µs a partition.
     """
     members = layout.members
-    place = {member.id: index for index, member in enumerate(members)}
+    index_of = {member.id: index for index, member in enumerate(members)}
     zones = sorted({member.zone for member in members})
     zone_of = [zones.index(member.zone) for member in members]
     weights = [member.weight for member in members]
-    stands_in = [[0] * len(members) for _ in members]  # [owner][other]: partitions with other as the first fallback
+    stands_in = [[0] * len(members) for _ in members]  # [owner][other]: partitions where other is the first fallback
     lists = []
-    staying = [place[member.id] for member in layout.staying]
+    staying = [index_of[member.id] for member in layout.staying]
     for partition in range(layout.partitions):
         keepers = layout.keepers(partition)
-        nodes = [place[keeper] for keeper in keepers]
+        nodes = [index_of[keeper] for keeper in keepers]
         others = [node for node in staying if node not in nodes]
         if others:
             used = [0] * len(zones)
@@ -46,9 +47,9 @@ def preference_lists(layout: LayoutFields) -> Computation[tuple[tuple[str, ...],
 
 
 def _by_zone(nodes: list[int], zone_of: list[int], used: list[int]) -> list[int]:
-    """The nodes in order, but first those whose zone comes before them least often. `used`, changed: times so far."""
+    """Sorts nodes by how often their zone comes before them; equal ones keep their order. Adds to `used`, zone -> times."""
     ranks = []
     for node in nodes:
         ranks.append(used[zone_of[node]])
         used[zone_of[node]] += 1
-    return [nodes[place] for place in sorted(range(len(nodes)), key=ranks.__getitem__)]
+    return [nodes[index] for index in sorted(range(len(nodes)), key=ranks.__getitem__)]

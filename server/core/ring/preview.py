@@ -1,10 +1,11 @@
-"""What a change of owners means before it is made: what moves from whom to whom, and how even it leaves the cluster.
+"""Previews a change of owners: which node gives which partitions to which, and how even the cluster is afterwards.
 
-Theory. A partition's new owners take over from those that leave it, one from one: so the pairs tell an operator where
-the room and the load go. A new owner for whom none leaves (N grows with the cluster), or whose giver is gone for good,
-has its data from the first present owner that is still there. That is the plan; a transfer may read from another owner.
+Theory. The new owners of a partition take over from the owners that leave it, one from one. These pairs show an
+operator where disk space is needed and where load goes. If no owner leaves for a new one (N grows with the cluster), or
+the leaving owner is gone for good, the data comes from the first present owner that is still there. This is the plan; a
+transfer may read from another owner.
 
-Changes of order within a row move nothing and are not listed. All of it is a pure function of two layouts.
+A change of order within a row moves no data and is not listed. All of this is a pure function of two layouts.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from server.core.ring.reassignment import Owners
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """`target` becomes an owner of `partitions`, whose data `source` gives. Ids of nodes; partitions ascend."""
+    """Node `target` becomes an owner of `partitions` (ascending), and gets their data from node `source`."""
 
     source: str
     target: str
@@ -28,16 +29,16 @@ class Move:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """From one layout to the next. Balance is mean over max of owned partitions by weight."""
+    """What a change means. Balance is the mean of partitions owned per weight, divided by the maximum."""
 
     moves: tuple[Move, ...]
     balance_before: float
     balance_after: float
-    zone_violations: tuple[int, ...]  # partitions whose next owners are not spread over the zones as they could be
+    zone_violations: tuple[int, ...]  # partitions whose next owners could be spread better over the zones
 
 
 def preview(present: Layout, following: Layout, gone: Collection[str] = ()) -> Preview:
-    """What the change from `present` to `following` means. `gone`: ids of nodes that can give no data."""
+    """Previews the change from `present` to `following`. `gone`: ids of nodes that can give no data."""
     return Preview(
         moves(present.owners, following.owners, gone),
         present.balance(),
@@ -47,7 +48,7 @@ def preview(present: Layout, following: Layout, gone: Collection[str] = ()) -> P
 
 
 def moves(present: Owners, following: Owners, gone: Collection[str] = ()) -> tuple[Move, ...]:
-    """Every (partition, new owner) once, by pair of nodes, sorted by their ids."""
+    """Returns the moves by pair of nodes, sorted by id; each pair of partition and new owner is in one of them."""
     found: dict[tuple[str, str], list[int]] = {}
     for partition, (old, new) in enumerate(zip(present, following, strict=True)):
         for pair in _pairs(old, new, gone):
@@ -56,7 +57,7 @@ def moves(present: Owners, following: Owners, gone: Collection[str] = ()) -> tup
 
 
 def _pairs(old: Sequence[str], new: Sequence[str], gone: Collection[str]) -> list[tuple[str, str]]:
-    """Who gives the partition to whom. With all present owners gone there is nobody to ask: the first is named."""
+    """Returns (source, target) for each new owner of a partition. If all present owners are gone, names the first."""
     comers = [node for node in new if node not in old]
     givers = [node for node in old if node not in new and node not in gone]
     source = next((node for node in old if node not in gone), old[0])
@@ -65,9 +66,9 @@ def _pairs(old: Sequence[str], new: Sequence[str], gone: Collection[str]) -> lis
 
 
 def zone_violations(owners: Owners, members: Sequence[Member], n: int) -> tuple[int, ...]:
-    """The partitions that have more or fewer owners in some zone than `ZoneRule` asks for. None after `reassign`.
+    """Returns the partitions that have more or fewer owners in some zone than `ZoneRule` allows.
 
-    A replacement by a node in another zone can leave some.
+    There are none after `reassign`. A replacement by a node in another zone can cause some.
     """
     ordered = sorted(members, key=lambda member: member.id)
     rule = ZoneRule.of(ordered, min(n, len(ordered)))

@@ -1,19 +1,20 @@
-"""Who owns what after a change of members: from the present owners, the fewest moves to an even assignment.
+"""The owners after a change of members: an even assignment that is reached from the present owners with the fewest moves.
 
-Theory. Where data lies is dear to change, so the present owners are the start, not the members alone as in `assign`:
+Theory. To move data is expensive. So the computation starts from the present owners, not from the members alone as
+`assign` does:
 
-1. Targets: `shares` by weight. Of nodes with equal claims those that have the seats keep them.
-2. Each row by itself keeps as many of its owners as the members and the zone rule allow, and its empty seats go to
-   nodes that miss the most.
-3. `meet_targets`: what is then above its target gives to what is below, along cheapest paths. The number of seats
-   that change hands is the least that these targets and zones allow: exactly, not nearly.
-4. `even_pairs`: among the seats that move anyway, exchanges that cost no further move and make all pairs of nodes meet
-   alike, so that the load of a failed node still falls on all others after many changes.
-5. `rearrange`: the order within rows. It moves no data, so it makes each node first, second, … owner equally often
-   and its successors even, each time anew; who stays keeps the position where that is as good.
+1. Targets: `shares` by weight. Of nodes with equal claims, those that hold more partitions come first.
+2. Each row keeps as many of its owners as the members and the zone rule allow. Its empty seats go to the nodes that are
+   furthest below their targets.
+3. `meet_targets`: nodes above their targets give seats to nodes below, along cheapest paths. The number of seats that
+   change hands is the exact minimum for these targets and zones.
+4. `even_pairs`: among the seats that move anyway, exchanges that cost no further move make all pairs of nodes share
+   rows equally often. So even after many changes the load of a failed node falls on all others alike.
+5. `rearrange`: the order within rows. That moves no data. It makes each node equally often first, second, … owner, and
+   its successors even. An owner that stays keeps its position where that is as good.
 
-A node that replaces another takes exactly that node's seats and positions: one stream from one machine to one, with no
-thought of balance. Pure and deterministic, whatever the order of the members.
+A node that replaces another gets exactly that node's seats and positions: one stream from one machine to one other,
+without regard to balance. Pure and deterministic, whatever the order of the members.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ NO_ONE: Mapping[str, str] = {}
 
 
 def check_replacements(present: Layout, replaced: Mapping[str, str]) -> None:
-    """Raises ValueError: a replacement of one who is no member that stays, or by one who is a member."""
+    """Raises ValueError if a replaced node is no staying member, or its replacement is one, or replaces two nodes."""
     stood_for = {new: old for old, new in replaced.items()}
     staying = [member.id for member in present.staying]
     for gone, new in replaced.items():
@@ -42,17 +43,16 @@ def check_replacements(present: Layout, replaced: Mapping[str, str]) -> None:
 
 
 def next_owners(present: Layout, members: Sequence[Member], replaced: Mapping[str, str] = NO_ONE) -> Owners:
-    """The owners of the next layout, in which `members` are those that stay. `replaced`: old id -> new id.
+    """Returns the owners of the next layout. `members` are its staying members; `replaced` is old id -> new id.
 
-    When nothing but replacements (or names and addresses) changes, every other seat and all positions stay: the new
-    node has the old one's share, whatever its own weight and zone. ValueError: a replacement of one who is no member,
-    or by one who is.
+    If nothing but replacements, names and addresses changes, all other seats and all positions stay: the new node gets
+    the old one's share, whatever its own weight and zone are. Raises ValueError as `check_replacements` does.
     """
     return finish(following_owners(present, members, replaced))
 
 
 def following_owners(present: Layout, members: Sequence[Member], replaced: Mapping[str, str]) -> Computation[Owners]:
-    """As `next_owners`, step by step."""
+    """The same as `next_owners`, as a computation in steps."""
     check_replacements(present, replaced)
     newcomers = frozenset(replaced.values())
     owners = substitute(present.owners, replaced)
@@ -65,25 +65,25 @@ def following_owners(present: Layout, members: Sequence[Member], replaced: Mappi
 
 
 def substitute(owners: Owners, replaced: Mapping[str, str]) -> Owners:
-    """The same seats, with each replaced node's id exchanged for that of the node in its place."""
+    """Returns the same seats, with the id of each replaced node exchanged for the id of its replacement."""
     return tuple(tuple(replaced.get(owner, owner) for owner in row) for row in owners)
 
 
 def reassign(owners: Owners, members: Sequence[Member], n: int) -> Owners:
-    """The next owners of every partition, in order: min(n, members) of them, as few of them new as can be.
+    """Returns the next owners of each partition, in order: min(n, members) of them, and as few new ones as possible.
 
-    Owners that are no members any more have left. ValueError: no members.
+    Present owners that are not in `members` lose their seats. Raises ValueError if there are no members.
     """
     return finish(reassigned(owners, members, n))
 
 
 def reassigned(owners: Owners, members: Sequence[Member], n: int) -> Computation[Owners]:
-    """As `reassign`, step by step."""
+    """The same as `reassign`, as a computation in steps."""
     if not members:
         raise ValueError("a cluster needs at least one member")
     ordered = sorted(members, key=lambda member: member.id)
-    place = {member.id: index for index, member in enumerate(ordered)}
-    before = [[place.get(owner, -1) for owner in row] for row in owners]  # -1: has left
+    index_of = {member.id: index for index, member in enumerate(ordered)}
+    before = [[index_of.get(owner, -1) for owner in row] for row in owners]  # -1: has left
     zones = ZoneRule.of(ordered, min(n, len(ordered)))
     stayed = [[node for node in row if node >= 0] for row in before]
     held = [0] * len(ordered)
@@ -110,9 +110,10 @@ def reassigned(owners: Owners, members: Sequence[Member], n: int) -> Computation
 
 
 def _vacate(seats: Seats, index: int) -> None:
-    """Takes away the fewest seats of the row that leave it within the zone rule, from nodes with the most too many.
+    """Removes as few owners from a row as needed, so that it can be filled within the zone rule.
 
-    A zone keeps at most its most, and room for the zones that must still come.
+    Each zone keeps at most its maximum, and leaves room for zones that are below their minimum. The nodes that are
+    furthest above their targets go first.
     """
     zones, counts = seats.zones, seats.zone_counts[index]
     while True:
@@ -128,7 +129,7 @@ def _vacate(seats: Seats, index: int) -> None:
 
 
 def _fill(seats: Seats, index: int) -> None:
-    """Gives the row's empty seats to nodes that miss the most and have seldom met those of the row."""
+    """Fills a row with nodes that are furthest below their targets and seldom share rows with its present owners."""
     zones, counts = seats.zones, seats.zone_counts[index]
     while empty := zones.count - len(seats.rows[index]):
         owed = sum(max(0, least - count) for count, least in zip(counts, zones.least, strict=True))
@@ -147,7 +148,7 @@ def _reluctance(seats: Seats, index: int, node: int) -> tuple[bool, float]:
 
 
 def _in_position(before: Row, now: Row) -> Row:
-    """`now` in the order of `before`; who is new takes the places of those who left, then the last ones."""
+    """Returns `now` in the order of `before`. New owners get the positions of those that left, then the last ones."""
     comers = [node for node in now if node not in before]
     row = []
     for node in before:

@@ -1,19 +1,25 @@
-"""Which layout follows which: an operator's commit, the phases of a change, and two layouts made side by side (P9).
+"""Which layout follows which: an operator's commit, the phases of a change, and the merge of two layouts (P9).
 
-Theory. A commit makes the next epoch out of the present layout and some changes. The owners that are to be are named at
-once; for each partition that gets a new one the present *readers*, who hold it whole, stay beside them as `former` owners.
+Theory. A commit makes the layout of the next epoch from the present layout and some changes. It names the future owners
+of each partition at once. If a partition gets a new owner, its present *readers*, which hold the whole partition, stay
+in the layout as its `former` owners. Then the change goes through its phases:
 
-    TRANSFER   writes go to both, reads to the former ones, the new ones fetch     until every new owner has all of its own
-    HANDOVER   writes go to both, reads to the new ones                            until every node reads there
-    SETTLED    the former ones let go what they have, those that leave go          when all of it is with the owners
+    TRANSFER   writes go to both, reads to the former owners;       until every new owner has all of its data
+               the new owners fetch the data
+    HANDOVER   writes go to both, reads to the new owners           until every node reads there
+    SETTLED    the former owners delete their data (cleanup.py)     until the next commit
 
-A commit in the middle of a change starts from who holds the data now: the readers stay, and who was to become an owner and
-is not any more was never asked for anything. So changes may follow each other at any time.
+A leaving member goes when it holds no data any more that the owners lack.
 
-Each step makes a new document; of two, the higher version rules. Made side by side they have a common ancestor and each a
-log of its changes, so `merge` takes the one that has seen more phases end, for it knows who holds the data, and makes the
-other's changes to it. The result depends on the two documents alone: every node that meets both makes the same one, under
-the next epoch, and nothing of what either operator wanted is lost.
+A commit in the middle of a change starts from the nodes that hold the data now. Its former owners are the readers of
+that moment. A node that was to become an owner, and is none by the new commit, has never served a read. So commits may
+follow each other at any time.
+
+Merge. Each step makes a new document; of two documents the higher version rules. But two layouts may be made at the
+same time, on two sides of a network partition. They have a common ancestor, and each has a log of its changes. `merge`
+takes the layout that has seen more phases end, because that one knows which nodes hold the data, and makes the other's
+missing changes to it. The result depends on the two documents only. So every node that meets both makes the same third
+layout, under the next epoch, and no operator's change is lost.
 """
 
 from __future__ import annotations
@@ -31,20 +37,20 @@ from server.core.ring.layout_faults import member_faults
 from server.core.ring.reassignment import Owners, check_replacements, following_owners
 
 LOG_MAX = 64
-REPLACE_UNITS = 3  # of work (computation.py) for each partition, to make a layout and to see that it is valid
+REPLACE_UNITS = 3  # units of work (computation.py) for each partition, to make a layout and to validate it
 
 
 class ChangeError(ValueError):
-    """The change cannot be made to that layout; a sentence says why."""
+    """The change cannot be made to that layout; the message is a sentence that says why."""
 
 
 def commit(present: Layout, changes: Sequence[Change]) -> Layout:
-    """The layout of the next epoch, with all changes made. Raises ChangeError if one cannot be made."""
+    """Returns the layout of the next epoch, with all changes made. Raises ChangeError if one cannot be made."""
     return finish(committed(present, changes))
 
 
 def committed(present: Layout, changes: Sequence[Change]) -> Computation[Layout]:
-    """As `commit`, step by step."""
+    """The same as `commit`, as a computation in steps."""
     epoch = present.epoch + 1
     draft = _drafted(present, changes)
     members = draft.sorted_members()
@@ -74,7 +80,7 @@ def committed(present: Layout, changes: Sequence[Change]) -> Computation[Layout]
 
 
 def check(present: Layout, changes: Sequence[Change]) -> None:
-    """Raises ChangeError if `commit` would; without the owners, whose computing takes a third of a second at Q=1024."""
+    """Raises ChangeError if `commit` would, but computes no owners (that takes a third of a second at Q=1024)."""
     draft = _drafted(present, changes)
     for fault in member_faults(draft.sorted_members()):
         raise ChangeError(fault)
@@ -87,14 +93,14 @@ def check(present: Layout, changes: Sequence[Change]) -> None:
 def _drafted(present: Layout, changes: Sequence[Change]) -> _Draft:
     draft = _Draft(present)
     for change in changes:
-        draft.make(change)
+        draft.apply(change)
     if not draft.staying():
         raise ChangeError("no node would be left: a cluster needs at least one")
     return draft
 
 
 class _Draft:
-    """The members as they will be."""
+    """The members of a layout while changes are applied to them."""
 
     def __init__(self, present: Layout) -> None:
         self.members = {member.id: member for member in present.members}
@@ -103,15 +109,15 @@ class _Draft:
         self.replaced: dict[str, str] = {}
 
     def staying(self) -> list[Member]:
-        """Those who will own something."""
+        """Returns the members that will own partitions."""
         return [member for member in self.members.values() if member.id not in self.leaving]
 
     def sorted_members(self) -> tuple[Member, ...]:
-        """All of them, as a layout has them."""
+        """Returns all members, sorted by id as in a layout."""
         return tuple(sorted(self.members.values(), key=lambda member: member.id))
 
-    def make(self, change: Change) -> None:
-        """Makes one change. Raises ChangeError."""
+    def apply(self, change: Change) -> None:
+        """Applies one change. Raises ChangeError."""
         if change.kind == JOIN:
             self._add(Member(change.node, change.name, change.address, change.zone, change.weight))
             return
@@ -158,7 +164,7 @@ class _Draft:
             self._add(Member(change.other, change.name, change.address, change.zone, change.weight))
         elif new.id in self._present or new.id in self.replaced.values():
             raise ChangeError(f"node {new.name} has a place already: a replacement is a node that has none")
-        if old.id not in self._present:  # it was to come by this very commit, perhaps in the place of a third
+        if old.id not in self._present:  # the old node is new in this same commit, perhaps as a replacement itself
             del self.members[old.id]
             for gone in [gone for gone, other in self.replaced.items() if other == old.id]:
                 self.replaced[gone] = change.other
@@ -171,7 +177,10 @@ class _Draft:
 
 
 def _former(present: Layout, owners: Owners, members: dict[str, Member]) -> tuple[tuple[int, tuple[str, ...]], ...]:
-    """Who holds each partition whose owners change. Where all of them are gone the new owners begin with nothing."""
+    """Returns the former owners of each partition whose owners change: those of its readers that are still members.
+
+    If no reader is left, the partition has no former owners, and its new owners begin without data.
+    """
     rows = []
     for partition, row in enumerate(owners):
         readers = present.readers(partition)
@@ -185,20 +194,20 @@ def _former(present: Layout, owners: Owners, members: dict[str, Member]) -> tupl
 
 
 def hand_over(layout: Layout) -> Layout:
-    """Every new owner has all of its own: it is asked from now on."""
-    assert layout.phase == TRANSFER, "what is handed over was transferred"
+    """Returns the layout in phase HANDOVER. Every new owner has its data, so reads go to the owners from now on."""
+    assert layout.phase == TRANSFER, "only TRANSFER is followed by HANDOVER"
     return _revised(layout, phase=HANDOVER)
 
 
 def settle(layout: Layout) -> Layout:
-    """Everybody reads from the owners: the former ones are asked for nothing any more."""
-    assert layout.phase == HANDOVER, "reads have moved before writes do"
+    """Returns the layout in phase SETTLED. Every node reads from the owners, so the former owners get no more writes."""
+    assert layout.phase == HANDOVER, "only HANDOVER is followed by SETTLED"
     return _revised(layout, phase=SETTLED, former=())
 
 
 def release(layout: Layout, gone: Sequence[str]) -> Layout:
-    """Nodes that were leaving hold nothing any more: they are no members from now on."""
-    assert layout.phase == SETTLED and all(node in layout.leaving for node in gone), "who goes has nothing left"
+    """Returns the layout without the members `gone`, which were leaving and hold no data any more."""
+    assert layout.phase == SETTLED and all(node in layout.leaving for node in gone), "only leaving members may go"
     return _revised(
         layout,
         members=tuple(member for member in layout.members if member.id not in gone),
@@ -211,24 +220,27 @@ def _revised(layout: Layout, **fields: object) -> Layout:
 
 
 def move(node: str, address: str, moved_ms: int) -> Change:
-    """The change by which a member gets another address. The id says all there is to it, so that the same move, told by
-    several nodes, is one change."""
+    """Returns the change that gives a member another address.
+
+    Its id is a hash of all its fields, so that several nodes that announce the same move make the same change.
+    """
     change_id = xxh3_64_hexdigest(f"{node} {address} {moved_ms}".encode())
     return Change(change_id, ADDRESS, node, address=address, weight=moved_ms)
 
 
 def moved_ms(layout: Layout, node: str) -> int:
-    """When a member has taken its address, as far as the log remembers; else 0."""
+    """Returns when a member took its address, or 0 if the log does not say."""
     return max([change.moved_ms for change in layout.log if change.node == node], default=0)
 
 
 def readdress(layout: Layout, change: Change) -> Layout:
-    """A member has come back with another address, and is the same member. Raises ChangeError.
+    """Returns the layout in which a member has another address. Raises ChangeError.
 
-    Another one that has this address by the layout is not there any more, unless it has come there later.
+    If the layout gives that address to another member, that one is no longer there, and its address becomes unknown.
+    But if the other one took the address later than this member, the change is refused.
     """
     draft = _Draft(layout)
-    draft.make(change)
+    draft.apply(change)
     for member in layout.members:
         if member.id != change.node and member.address == change.address:
             if moved_ms(layout, member.id) > change.moved_ms:
@@ -242,9 +254,11 @@ def readdress(layout: Layout, change: Change) -> Layout:
 
 
 def _bounded(log: tuple[Change, ...]) -> tuple[Change, ...]:
-    """The log within its bound. Moves that later ones have made void go first: nodes whose addresses change with each start
-    must not push out what operators have committed."""
-    void = [c for place, c in enumerate(log) if c.kind == ADDRESS and _has_moved_on(c, log[place + 1 :])]
+    """Cuts the log to LOG_MAX. Changes of address that later ones have replaced are dropped first.
+
+    Otherwise nodes whose addresses change with each start would push operators' commits out of the log.
+    """
+    void = [c for index, c in enumerate(log) if c.kind == ADDRESS and _has_moved_on(c, log[index + 1 :])]
     gone = [change.id for change in void[: max(0, len(log) - LOG_MAX)]]
     return tuple([change for change in log if change.id not in gone])[-LOG_MAX:]
 
@@ -257,15 +271,15 @@ def _has_moved_on(change: Change, later: Sequence[Change]) -> bool:
 
 
 def merge(one: Layout, other: Layout) -> Layout:
-    """The layout that rules where both are known: one of them, or a new one if each has changes that the other has not.
+    """Returns the layout that rules after both: one of them, or a new one if each has changes that the other lacks.
 
-    Commutative and idempotent. Layouts of two clusters are not merged: the caller has seen that they are of one.
+    Commutative and idempotent. Both must be of the same cluster; the caller has checked that.
     """
     return finish(merged(one, other))
 
 
 def merged(one: Layout, other: Layout) -> Computation[Layout]:
-    """As `merge`, step by step: only a layout that is made out of both takes more than one."""
+    """The same as `merge`, as a computation in steps; only if a new layout is made, it has more than one."""
     winner, loser = (one, other) if one.wins_over(other) else (other, one)
     base, rest = (winner, loser) if winner.progress >= loser.progress else (loser, winner)
     missing = _missing(base, rest)
@@ -281,13 +295,16 @@ def merged(one: Layout, other: Layout) -> Computation[Layout]:
     if wanted or base.epoch != winner.epoch:
         return (yield from _recommitted(result, wanted))
     if base is winner and result.revision == winner.revision:
-        return winner  # none of the addresses can be had
+        return winner  # none of the changes of address could be made
     return replace(result, revision=max(result.revision, winner.revision + 1))
 
 
 def _missing(base: Layout, rest: Layout) -> list[Change]:
-    """The changes of `rest` that `base` has not seen. Those older than all that `base` remembers it has, and so it has a
-    move of a member that has moved on since."""
+    """Returns the changes of `rest` that `base` lacks.
+
+    `base` is taken to have every change that is older than its whole log, and every move of a member that has moved
+    again since.
+    """
     known = [change.id for change in base.log]
     oldest = base.log[0].epoch if len(base.log) == LOG_MAX else 0
     missing = [change for change in rest.log if change.id not in known and change.epoch >= oldest]
@@ -303,7 +320,7 @@ def _readdressed(layout: Layout, change: Change) -> Layout:
 
 
 def _can_follow(layout: Layout, made: list[Change], change: Change) -> bool:
-    """Whether `change` can be made after those."""
+    """Whether `change` can be made after the changes `made`."""
     try:
         check(layout, [*made, change])
     except ChangeError:
@@ -312,13 +329,19 @@ def _can_follow(layout: Layout, made: list[Change], change: Change) -> bool:
 
 
 def _is_chained(layout: Layout, change: Change) -> bool:
-    """Whether a node is replaced that has come where this layout is not known: it may hold what was written there."""
+    """Whether the change replaces a node that this layout does not know, because it joined in the other layout.
+
+    That node may hold data that was written there.
+    """
     return change.kind == REPLACE and all(member.id != change.node for member in layout.members)
 
 
 def _parts(change: Change) -> list[Change]:
-    """What is left of a replacement that cannot be made as one, for the old node goes already, say: the new node is a
-    member all the same, for it may have taken writes where it was one; and the old node goes. Else nothing."""
+    """Returns the changes to make if a change cannot be made as it is: a replacement becomes a join and a leave.
+
+    For example, the old node may be leaving already. The new node becomes a member all the same, because it may have
+    accepted writes in the other layout. Other changes are dropped.
+    """
     if change.kind != REPLACE:
         return []
     joining = replace(change, kind=JOIN, node=change.other, other="", gone=False)
@@ -326,7 +349,7 @@ def _parts(change: Change) -> list[Change]:
 
 
 def _recommitted(layout: Layout, changes: Sequence[Change]) -> Computation[Layout]:
-    """The next epoch with those of the changes that can still be made, in order. It has seen all of them."""
+    """Returns the layout of the next epoch with those changes that can still be made. Its log has all of them."""
     epoch = layout.epoch + 1
     made: list[Change] = []
     for change in changes:

@@ -36,7 +36,8 @@ from server.core.membership.shutdown import Shutdown
 from server.core.membership.staging import Staging
 from server.core.membership.steward import Steward
 from server.core.membership.transfers import Transfers
-from server.core.records.records import Records, Store
+from server.core.records.records import Records
+from server.core.records.store import Store
 from server.core.repair.anti_entropy import AntiEntropy
 from server.core.repair.hint_replay import HintReplay
 from server.core.repair.jobs import RepairJobs
@@ -84,7 +85,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer]) -> Services:
     questions = Questions(state, answerers)
     reads, writes, relays = Reads(state), Writes(state), Relays(state)
 
-    votes = Votes(state, writes.in_flight, reads.is_overdue)
+    votes = Votes(state, writes.unconfirmed, reads.is_overdue)
     collection = Collection(state, questions, background)
     mending = Mending(state, questions, background)
     scrub = Scrub(state, questions, background, collection)
@@ -110,6 +111,6 @@ def build_services(state: State, answerers: dict[bytes, Answerer]) -> Services:
         membership=membership, copies=copies, lives=lives, transfers=transfers, filling=filling, shutdown=shutdown,
         staging=Staging(state, computing),
         addresses=Addresses(state, membership, copies, lives),
-        cleanup=Cleanup(state, questions, background, writes.in_flight, scrub.walk),
+        cleanup=Cleanup(state, questions, background, writes.unconfirmed, scrub.walk),
         steward=Steward(state, questions, background, membership),
     )  # fmt: skip

@@ -92,5 +92,5 @@ class Services:
 
     def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
         """Runs a command of several steps for `sink`. It ends early if it was relayed and its sender waits no longer."""
-        refusal = lambda: STALE if self.relays.is_late(sink) else None  # noqa: E731
+        refusal = lambda: STALE if self.relays.is_stale(sink) else None  # noqa: E731
         Procedure(self.state, "command", steps, sink, number, refusal).start()

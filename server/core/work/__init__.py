@@ -1,8 +1,8 @@
-"""Work of several steps, without a task or a future: how it waits for answers and for time, and how it is paced.
+"""Work of several steps, without tasks or futures: how it waits for answers and for time, and how it is paced.
 
-procedures.py     a generator that is resumed by what it waits for
+procedures.py     a generator that yields steps and is resumed with their results
 timers.py         pauses
 questions.py      what one node asks of others outside the hot path
-computing.py      long computations, some steps in each turn
+computing.py      long computations that do a part of their work in each turn
 background.py     procedures that no client waits for, and the budget that they share
 """

@@ -1,14 +1,14 @@
-"""Background work: procedures that no client waits for, and the pace that keeps them behind the clients' requests.
+"""Background work: procedures that no client waits for, and the pacing that puts clients' requests first.
 
-Theory. Repair moves as much data as it may, and a request that arrives behind a long batch waits for it. So all
-background work of a node shares one budget of keys a second, spent before the work is done, in small batches: while
-clients are served it is `background_keys_per_s`, and when nobody has asked anything for a second it is many times that.
-The budget is not saved up: a pause in the work earns no burst later.
+Theory. Repair moves as much data as it is allowed to, and a request that arrives behind a long batch waits for it. So
+all background work of a node shares one budget of keys per second, and pays for each small batch before the batch
+begins. While clients are served the rate is `background_keys_per_s`. If there was no request for a second, it is many
+times that. Unused budget is not saved: a pause in the work does not lead to a burst later.
 
-No background work ends in silence. An error that is expected (DamagedRecord, CommandError) ends a procedure; it is counted,
-shown in the status with the procedure's name, and the procedure begins again after a pause, which doubles while the error
-stays. Anything else that a procedure raises ends the node (base/unexpected.py), and so does the end of a procedure that was
-to run for ever.
+No background work ends in silence. An expected error (DamagedRecord, CommandError) ends a procedure. The error is
+counted and shown in the status with the procedure's name, and the procedure begins again after a pause. The pause
+doubles as long as the error comes again. Any other exception of a procedure ends the node (base/unexpected.py), and so
+does the end of a procedure that should run for ever.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from server.core.base.unexpected import Fatal
 from server.core.work.procedures import Procedure, Step, Steps
 from server.core.work.timers import Timers
 
-BATCH_KEYS = 16  # background work looks at so many keys in a turn, at most: a few tenths of a millisecond
-QUIET_MS = 1000  # no command for so long: nobody minds a higher pace
-AGAIN_MS, AGAIN_MS_MAX = 1000, 60_000  # before a procedure begins again that has met an error
-FAILING_MS = 120_000  # a procedure that has met an error so lately is shown as failing
+BATCH_KEYS = 16  # background work handles at most so many keys in a turn: a few tenths of a millisecond
+QUIET_MS = 1000  # without a command for this time, the node counts as idle
+AGAIN_MS, AGAIN_MS_MAX = 1000, 60_000  # the pause before a procedure begins again after an error
+FAILING_MS = 120_000  # for this time after an error, a procedure is shown as failing
 
 
 class Failure(NamedTuple):
-    """The expected errors that a procedure has met: how many, in a row, the last one, and when."""
+    """The expected errors of a procedure: how many in all, how many in a row, the last one, and its time."""
 
     errors: int
     in_a_row: int
@@ -37,8 +37,8 @@ class Failure(NamedTuple):
     last_ms: int
 
 
-class _NoAsker:
-    """The sink of a background procedure: hears only of the error that has ended it."""
+class _ErrorSink:
+    """The sink of a background procedure: receives the error that has ended it."""
 
     relayed = False
     resp3 = False
@@ -49,38 +49,37 @@ class _NoAsker:
         self._failed = failed
 
     def answer(self, number: int, reply: Reply) -> None:
-        """The procedure has ended: what it answers is an error, for a procedure that ends well answers nothing."""
+        """Reports the error that has ended the procedure. A procedure that ends well answers nothing."""
         assert isinstance(reply, bytes), "a background procedure answers nothing"
         self._failed(reply.decode("utf-8", "replace").strip("-\r\n"))
 
 
 class Background:
-    """Starts procedures without an asker, paces them, and begins them again."""
+    """Starts background procedures, paces them, and begins them again after errors."""
 
     def __init__(self, state: State, timers: Timers) -> None:
         self._state = state
         self.timers = timers
-        self._free_ms = 0  # when the budget spent so far is earned
-        self._commands = 0
-        self._busy_ms = -QUIET_MS
+        self._free_ms = 0  # when the budget allows the next work
+        self._commands = 0  # the number of commands at the last tick
+        self._busy_ms = -QUIET_MS  # when a tick last saw new commands
         self._failures: dict[str, Failure] = {}  # by procedure
 
     def run(self, name: str, steps: Steps, failed: Callable[[], None] = lambda: None) -> None:
-        """Begins a procedure that ends. `failed` is called if that is by an expected error: what the procedure was to do
-        is for the caller to begin again."""
+        """Begins a procedure once. Calls `failed` if an expected error ends it; the caller begins it again if needed."""
 
         def note(error: str) -> None:
             self._note_failure(name, error)
             failed()
 
-        Procedure(self._state, name, steps, _NoAsker(note), 0, in_background=True).start()
+        Procedure(self._state, name, steps, _ErrorSink(note), 0, in_background=True).start()
 
     def run_to_end(self, name: str, make: Callable[[], Steps]) -> None:
-        """Begins a procedure that `make` makes, and makes another one after each expected error, until one ends well."""
+        """Begins a procedure that `make` returns. After each expected error it makes another one, until one ends well."""
         self._run_again(name, make, make())
 
     def run_forever(self, name: str, make: Callable[[], Steps]) -> None:
-        """As `run_to_end`, for a procedure that never ends."""
+        """The same as `run_to_end` for a procedure that never ends. Its end is a Fatal error."""
 
         def endless() -> Steps:
             yield from make()
@@ -89,9 +88,9 @@ class Background:
         self.run_to_end(name, endless)
 
     def _run_again(self, name: str, make: Callable[[], Steps], steps: Steps) -> None:
-        self.run(name, steps, lambda: self._run_again(name, make, self._again(name, make)))
+        self.run(name, steps, lambda: self._run_again(name, make, self._after_pause(name, make)))
 
-    def _again(self, name: str, make: Callable[[], Steps]) -> Steps:
+    def _after_pause(self, name: str, make: Callable[[], Steps]) -> Steps:
         yield self.pause(min(AGAIN_MS << min(self._failures[name].in_a_row - 1, 10), AGAIN_MS_MAX))
         yield from make()
         return None
@@ -104,7 +103,7 @@ class Background:
         self._failures[name] = Failure(before.errors + 1, in_a_row, error, now_ms)
 
     def failing(self) -> dict[str, dict[str, int | str]]:
-        """The procedures that have met an expected error lately, for the status."""
+        """Returns the procedures with an expected error in the last `FAILING_MS`, for the status."""
         now_ms = self._state.now_ms
         return {
             name: {"errors": failure.errors, "error": failure.text}
@@ -113,17 +112,19 @@ class Background:
         }
 
     def pause(self, delay_ms: int) -> Step:
-        """A step that takes `delay_ms`."""
+        """A step that waits for `delay_ms`."""
         return self.timers.pause_until(self._state.now_ms + delay_ms)
 
     @property
     def busy(self) -> bool:
-        """Whether clients are served here at the moment."""
+        """Whether clients have been served here within the last `QUIET_MS`."""
         return self._state.now_ms - self._busy_ms < QUIET_MS
 
     def spend(self, keys: int, peer_busy: bool = False) -> Generator[Step, Any, None]:
-        """Waits until work on `keys` more keys may begin: `yield from background.spend(n)`. `peer_busy` says that
-        another node, which works on them too, serves clients."""
+        """Waits until work on `keys` more keys may begin: `yield from background.spend(n)`.
+
+        `peer_busy`: another node that takes part in the work serves clients.
+        """
         state, config = self._state, self._state.config
         start_ms = max(state.now_ms, self._free_ms)
         rate = config.background_keys_per_s if self.busy or peer_busy else config.background_keys_per_s_idle
@@ -132,8 +133,10 @@ class Background:
             yield self.timers.pause_until(start_ms)
 
     def tick(self, now_ms: int) -> None:
-        """Looks whether clients have read or written since the last tick, here or through another node that needs us for
-        it. What an operator asks does not count, or watching a repair would slow it down."""
+        """Notes whether clients have read or written since the last tick, here or through a node that uses this replica.
+
+        Operators' commands do not count: otherwise watching a repair would slow it down.
+        """
         statistics = self._state.statistics
         commands = statistics.reads + statistics.writes + statistics.relays
         commands += statistics.reads_answered + statistics.stored

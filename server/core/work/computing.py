@@ -1,8 +1,8 @@
-"""Computing: long computations (ring/computation.py) do some of their work in each turn, so that no turn is long.
+"""Long computations (ring/computation.py) in small parts: each turn does a part, so that no turn takes long.
 
-Theory. What a node computes for a second would keep its clients, and its answers to other nodes, waiting for as long. So a
-computation runs until the turn has had its share, pauses, and goes on in a later turn. All computations of a node share the
-share of a turn. A short one ends within the turn in which it began: nothing is then different from a plain call.
+Theory. If a node computed for a second, its clients and other nodes would wait for a second. So a computation runs
+until the turn has done its share of such work, then pauses, and goes on in a later turn. All computations of a node use
+the same share. A short computation ends in the turn in which it began, like a plain call.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from server.core.ring.computation import Computation, Result
 from server.core.work.background import Background
 from server.core.work.procedures import Step
 
-TURN_UNITS_MAX = 2500  # a few milliseconds
-PAUSE_MS = 4  # in which clients are served: a computation takes half of the time at most
+TURN_UNITS_MAX = 2500  # units (ring/computation.py) per turn: a few milliseconds
+PAUSE_MS = 4  # clients are served meanwhile, so a computation takes at most half of the time
 
 
 class Computing:
@@ -26,7 +26,7 @@ class Computing:
         self._state = state
         self._background = background
         self._turn = -1
-        self._units = 0  # done in that turn
+        self._units = 0  # units done in turn `_turn`
 
     def run(self, computation: Computation[Result]) -> Generator[Step, Any, Result]:
         """Runs a computation to its end: `result = yield from computing.run(computation)`."""
@@ -41,19 +41,21 @@ class Computing:
                 return result
 
     def charge(self, units: int) -> None:
-        """The present turn has done so much that was not cut into steps."""
+        """Counts units that the present turn has done in one go, outside `run`."""
         self._used()
         self._units += units
 
     def reserve(self, units: int) -> Generator[Step, Any, None]:
-        """Waits for a turn that has room for so many units at once, or has done nothing yet: what takes them comes next,
-        `yield from computing.reserve(units)`."""
+        """Waits for a turn that can do `units` in one go, and counts them: `yield from computing.reserve(units)`.
+
+        The caller does that work next. A turn that has done no units yet can always do it.
+        """
         while (used := self._used()) and used + units > TURN_UNITS_MAX:
             yield self._background.pause(PAUSE_MS)
         self._units += units
 
     def _used(self) -> int:
-        """The units that the present turn has done."""
+        """Returns how many units the present turn has done."""
         turn = self._state.turn
         if turn != self._turn:
             self._turn, self._units = turn, 0

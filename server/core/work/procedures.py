@@ -1,13 +1,20 @@
-"""Commands of several steps: a generator that yields each step and is resumed with its result.
+"""Procedures: commands and background work of several steps, as generators that yield steps and get their results.
 
-Theory. The hot commands are single steps with a row in one table. The rest (SET NX, DEL, SCAN, KEYS, FLUSHALL, …) read
-first and decide afterwards; written as generators they stay straight code, while the node remains free of await: a step
-is a plain function that starts something and names this procedure as its sink. An error among the results is the
-command's answer, and ends the procedure.
+Theory. The hot commands are single steps with a row in one table. The others (SET NX, DEL, SCAN, KEYS, FLUSHALL, …)
+read first and decide afterwards. As generators they remain straight code, and the node needs no `await`: a step is a
+plain function that starts something and gives this procedure as its sink. If the result of a step is an error, it
+becomes the reply of the command, and the procedure ends.
 
-What a step raises and nobody expected is the answer to the client's command, as long as that step has stored nothing; in
-background work, which has no client, it ends the node (base/unexpected.py). Steps before it are over and done: what they
-have stored stands, so the answer to a later step says that something may have been written.
+What happens to an exception in a step:
+
+    exception                       a client's command                          background work
+    CommandError, DamagedRecord     is the reply                                ends the procedure (background.py)
+    another, nothing was stored     the reply is ERR internal error             ends the node
+    in this step
+    another, something was stored   ends the node (base/unexpected.py)          ends the node
+    in this step
+
+What earlier steps have stored stays. So the error of a later step says that something may have been written.
 """
 
 from __future__ import annotations
@@ -22,12 +29,12 @@ from server.core.base.state import State
 from server.core.base.unexpected import Fatal
 from server.core.records.versions import DamagedRecord
 
-Step = Callable[["Procedure"], None]  # starts something that will call resume (or answer) once
-Steps = Generator[Step, Any, bytes | None]  # returns the reply, or None if a last step answers the asker by itself
+Step = Callable[["Procedure"], None]  # starts something that will call `resume` or `answer` once
+Steps = Generator[Step, Any, bytes | None]  # returns the reply; None: there is none, or the last step has sent it
 
 
 class Procedure:
-    """One run of a generator for an asker. `name` says what it is, to logs and to fault injection."""
+    """One run of a generator of steps. Its reply goes to `sink`. Logs and fault injection use `name`."""
 
     def __init__(
         self,
@@ -48,23 +55,23 @@ class Procedure:
         self._steps = steps
         self._sink = sink
         self._number = number
-        self._refusal = refusal  # why the command must not go on, asked before each step
+        self._refusal = refusal  # called before each step; an error that it returns ends the procedure
         self._in_background = in_background
         self._running = False
         self._results: list[Any] = []
         self._returned: bytes | None = None
-        self._outcome = "unwritten"  # what is known of the command's writes, should the next step fail
+        self._outcome = "unwritten"  # the outcome for the error reply if the next step fails
 
     def start(self) -> None:
-        """Runs up to the first step that has to wait."""
+        """Runs the generator up to the first step that has to wait."""
         self.resume(None)
 
     def answer(self, number: int, reply: Reply) -> None:
-        """A step that is a request of its own has its reply; an empty one stands for nothing."""
+        """Resumes with the reply of a step that is a request of its own. An empty reply stands for None."""
         self.resume(reply or None)
 
     def resume(self, result: object) -> None:
-        """The result of the step that was yielded last. Steps that finish at once do not deepen the stack."""
+        """Resumes with the result of the last step. A step may call this at once; that does not deepen the stack."""
         self._results.append(result)
         if self._running:
             return
@@ -101,7 +108,7 @@ class Procedure:
             self._sink.answer(self._number, reply)
 
     def _step(self, result: object) -> bool:
-        """Begins the next step; False if the procedure has come to its end, and `_returned` is its reply."""
+        """Begins the next step. Returns False if the generator has ended; then its reply is in `_returned`."""
         step: Step | None = None
         try:
             step = self._steps.send(result)
@@ -115,7 +122,7 @@ class Procedure:
         return True
 
     def _unexpected(self, error: Exception, changes: int) -> ErrorReply:
-        """The answer to a client's command that failed here. Raises Fatal for background work."""
+        """Returns the reply for an unexpected exception. Raises Fatal for background work."""
         if self._in_background:
             raise Fatal(f"procedure {self._name} has failed: {error!r}") from error
         return self._state.unexpected.contain(error, changes, self._name, self._outcome)

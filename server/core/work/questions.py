@@ -1,10 +1,11 @@
-"""Questions: what one node asks of others outside the hot path (a page of keys, how it is doing).
+"""Questions: what one node asks of others outside the hot path (a page of keys, its status, …).
 
-Theory. A question goes to some nodes, itself perhaps included, and is over when each has answered, was lost, or has let
-the deadline pass; the asker then gets what there is and judges for itself whether it suffices.
+Theory. A question goes to some nodes, which may include this node. It is over when each of them has answered, or was
+lost, or the deadline has passed. Then the asking procedure gets the answers that have come, and decides whether they
+are enough.
 
-Large messages may be passed by small ones (protocol/pieces.py), but not by those questions and answers that stand for all
-that was sent before (`IN_ORDER`).
+Small messages may overtake large ones (protocol/pieces.py). A question or answer that stands for everything sent before
+it must not overtake (`IN_ORDER`).
 """
 
 from __future__ import annotations
@@ -20,36 +21,36 @@ from server.core.work.procedures import Procedure, Step
 
 IN_ORDER = (b"GOING",)  # see shutdown.py
 V = TypeVar("V")
-Answers = dict[
-    str, Any
-]  # node: what the question's `read_answer` makes of its answer; an empty list if that says nothing
-Answerer = Callable[[Any], list[bytes]]
+Answers = dict[str, Any]  # node -> its answer as `read_answer` returns it; an empty list if it has no content
+Answerer = Callable[[Any], list[bytes]]  # content of a question -> items of the answer
 
 
 def answered_by(question: Question[V], answerer: Callable[[V], list[bytes]]) -> tuple[bytes, Answerer]:
-    """An entry of the table of answerers: who answers that kind of question here."""
+    """Returns an entry for the table of answerers: the kind of question, and the function that answers it here."""
     return question.name, answerer
 
 
 class _Row:
-    """A question in flight."""
+    """A question in flight; `awaited` are the nodes whose answers may still come."""
 
-    __slots__ = ("answers", "asked", "asker", "deadline_ms", "question", "waiting")
+    __slots__ = ("answers", "asked", "asker", "awaited", "deadline_ms", "question")
 
     def __init__(
-        self, asker: Procedure, question: Question[Any], asked: list[bytes], waiting: list[str], deadline_ms: int
+        self, asker: Procedure, question: Question[Any], asked: list[bytes], awaited: list[str], deadline_ms: int
     ) -> None:
         self.asker = asker
         self.question = question
         self.asked = asked
-        self.waiting = waiting
+        self.awaited = awaited
         self.answers: Answers = {}
         self.deadline_ms = deadline_ms
 
 
 class Questions:
-    """The questions in flight, and how this node answers those of others: by the table `answerers`, which may be filled
-    after this object is made."""
+    """The questions in flight, and the functions that answer other nodes' questions.
+
+    These are `answerers`, by kind; the dict may be filled after this object is made.
+    """
 
     def __init__(self, state: State, answerers: dict[bytes, Answerer]) -> None:
         self._state = state
@@ -57,7 +58,7 @@ class Questions:
         self._rows: dict[int, _Row] = {}
 
     def ask(self, nodes: Sequence[str], kind: bytes, *args: Item) -> Step:
-        """A step whose result is {node: answer}, without the nodes that did not answer."""
+        """A step that asks `nodes`. Its result is {node: answer}, without the nodes that did not answer."""
         question = QUESTIONS[kind]
 
         def start(procedure: Procedure) -> None:
@@ -73,12 +74,12 @@ class Questions:
                 message = state.message(b"ASK", number, kind, *args)
                 for peer in peers:
                     self._send(peer, kind, message)
-            self._judge(number, row)
+            self._resume_if_complete(number, row)
 
         return start
 
     def _own_answer(self, question: Question[Any], asked: list[bytes]) -> Any:
-        """What this node answers itself, as it would read it from another one."""
+        """Answers the question for this node, and reads the answer as if another node had sent it."""
         try:
             answer: list[Any] = self._answer(question.name, question.read(Reader(asked, 0, 0)))
             return read_answer(question, Reader(answer, 0, 0), asked)
@@ -86,7 +87,7 @@ class Questions:
             raise RuntimeError(f"this node's own {question.name.decode()}: {error}") from error
 
     def asked(self, peer: str, number: int, kind: bytes, content: Any) -> None:
-        """`peer` asks us. A kind that we do not know (a newer node's) is answered with nothing."""
+        """Answers a question of `peer`. An unknown kind, of a newer node, gets an empty answer."""
         answer = self._answer(kind, content) if kind in self._answerers else []
         self._send(peer, kind, self._state.message(b"ANSWER", number, *answer))
 
@@ -97,7 +98,7 @@ class Questions:
 
     @property
     def kinds(self) -> list[bytes]:
-        """The kinds of questions that this node answers."""
+        """The kinds of questions that this node can answer."""
         return list(self._answerers)
 
     def _send(self, peer: str, kind: bytes, message: bytes) -> None:
@@ -107,34 +108,34 @@ class Questions:
             self._state.send(peer, message)
 
     def read_answer(self, items: Reader) -> Any:
-        """Reads an answer by the question that it answers. Raises Malformed."""
+        """Reads the content of an ANSWER as its question requires. Raises Malformed."""
         row = self._rows.get(items.number)
         return ANSWER.read(items) if row is None else read_answer(row.question, items, row.asked)
 
     def answered(self, peer: str, number: int, answer: Any) -> None:
-        """`peer` answers question `number`."""
+        """`peer` has answered question `number`."""
         row = self._rows.get(number)
-        if row is not None and peer in row.waiting:
-            row.waiting.remove(peer)
+        if row is not None and peer in row.awaited:
+            row.awaited.remove(peer)
             row.answers[peer] = answer
-            self._judge(number, row)
+            self._resume_if_complete(number, row)
 
     def peer_lost(self, peer: str) -> None:
         """The connection to `peer` broke."""
         for number, row in list(self._rows.items()):
-            if peer in row.waiting:
-                row.waiting.remove(peer)
-                self._judge(number, row)
+            if peer in row.awaited:
+                row.awaited.remove(peer)
+                self._resume_if_complete(number, row)
 
     def expire(self, now_ms: int) -> None:
-        """Ends the questions whose deadline has passed with the answers that there are."""
+        """Ends the questions whose deadline has passed; they get the answers that have come."""
         for number, row in list(self._rows.items()):
             if row.deadline_ms <= now_ms:
-                row.waiting.clear()
-                self._judge(number, row)
+                row.awaited.clear()
+                self._resume_if_complete(number, row)
 
-    def _judge(self, number: int, row: _Row) -> None:
-        if not row.waiting:
+    def _resume_if_complete(self, number: int, row: _Row) -> None:
+        if not row.awaited:
             del self._rows[number]
             row.asker.resume(row.answers)
 

@@ -1,8 +1,8 @@
-"""Pauses: how a procedure waits for time to pass, in a node whose time comes in as an argument.
+"""Pauses: how a procedure waits for time to pass, in a node that gets the time as an argument.
 
-Theory. Background work (repair, hint replay, scrubbing) is written as procedures that do a little and pause. A pause is
-a row in a heap; `Node.tick` and `Node.wake` resume what is due. `next_ms` tells the shell when to wake the node between
-two ticks, so that a pause may be shorter than a tick.
+Theory. Background work (repair, hint replay, scrub) is written as procedures that do a little and then pause. A pause
+is a row in a heap. `Node.tick` and `Node.wake` resume the procedures that are due. `next_ms` tells the shell when to
+wake the node between two ticks, so a pause may be shorter than a tick.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from server.core.work.procedures import Procedure, Step
 
 
 class Timers:
-    """The pauses of all procedures of a node, by the monotonic clock of its turns."""
+    """The pauses of all procedures of a node, by the monotonic clock."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[int, int, Procedure]] = []
         self._count = 0
 
     def pause_until(self, due_ms: int) -> Step:
-        """A step that is over once it is `due_ms`; its result is None."""
+        """A step that waits until `due_ms`; its result is None."""
 
         def start(procedure: Procedure) -> None:
-            self._count += 1  # equal times resume in the order in which they were asked for
+            self._count += 1  # pauses that end at the same time resume in the order in which they began
             heapq.heappush(self._rows, (due_ms, self._count, procedure))
 
         return start
 
     def expire(self, now_ms: int) -> None:
-        """Resumes the procedures whose pause is over. Should one raise, the others that are due keep their place."""
+        """Resumes the procedures whose pause is over. If one raises, the others that are due stay in the heap."""
         rows = self._rows
         due: deque[tuple[int, int, Procedure]] = deque()
         while rows and rows[0][0] <= now_ms:
@@ -43,5 +43,5 @@ class Timers:
                 heapq.heappush(rows, row)
 
     def next_ms(self) -> int | None:
-        """When the next pause ends."""
+        """Returns when the next pause ends, or None."""
         return self._rows[0][0] if self._rows else None

@@ -1,4 +1,4 @@
-"""The hybrid clock: whatever wall clocks and peers do, readings are unique, rise, and follow what was heard."""
+"""The hybrid clock: readings are unique, rise, and are greater than all received ones, whatever wall clocks do."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_readings_rise_under_any_sequence_of_calls(wall_ms: int, calls: list[tup
 def test_a_write_that_follows_another_anywhere_gets_the_greater_counter(
     walls_ms: list[int], steps: list[tuple[int, int, int]]
 ) -> None:
-    """Three nodes with unlike, jumping wall clocks; a message carries its sender's reading, as every frame does."""
+    """Three nodes with different, jumping wall clocks. Each message carries a reading of its sender's clock."""
     clocks = [HybridClock(wall_ms, drift_ms_max=1000) for wall_ms in walls_ms]
     newest_known = [0, 0, 0]  # the greatest dot among a node's own and those that it heard of, directly or not
     for sender, receiver, wall_ms in steps:

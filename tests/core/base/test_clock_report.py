@@ -1,10 +1,10 @@
-"""Which clocks the status calls off, from what each node read between a question and its answer."""
+"""Which clocks the status reports as wrong, given what each node read between a question and its answer."""
 
 from __future__ import annotations
 
 import pytest
 
-from server.core.base.clock_report import remarks
+from server.core.base.clock_report import clock_remarks
 from tests.core.commands.talking import layout_of, make_node, member
 
 ASKED_MS, ANSWERED_MS = 100_000, 103_000
@@ -27,7 +27,7 @@ ASKED_MS, ANSWERED_MS = 100_000, 103_000
 )
 def test_who_is_off(readings_ms: list[int], named: dict[str, str]) -> None:
     clocks_ms = {f"n{number + 1}": reading_ms for number, reading_ms in enumerate(readings_ms)}
-    found = remarks(clocks_ms, ASKED_MS, ANSWERED_MS, 5000)
+    found = clock_remarks(clocks_ms, ASKED_MS, ANSWERED_MS, 5000)
     assert len(found) == len(named)
     for remark, (name, off) in zip(found, named.items(), strict=True):
         assert remark.startswith(f"the clock of {name} is {off}")
@@ -35,7 +35,7 @@ def test_who_is_off(readings_ms: list[int], named: dict[str, str]) -> None:
 
 def test_who_is_no_member_any_more_complains_no_more() -> None:
     node = make_node(members=2)
-    node.services.clock_report.told(member(2).id, 7000)
+    node.services.clock_report.complained(member(2).id, 7000)
     assert node.services.clock_report.complaints() == {"n2": 7000}
     assert node.state.layout is not None
     node.state.adopt(layout_of((member(1),)))

@@ -1,4 +1,4 @@
-"""Cluster time: with a majority of right clocks it is right within its bound, whatever the others do, and runs forward."""
+"""Cluster time: while most clocks are right, it is right within its bound and runs forward, whatever the others do."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Watch:
         self.time.set_members(list(self.errors_ms))
 
     def wall_ms(self, member: str) -> int:
-        """The member's wall clock."""
+        """Returns the reading of the member's wall clock."""
         return EPOCH_MS + self.now_ms + self.errors_ms[member]
 
     def ask(self, *members: str, there_ms: int = 2, back_ms: int = 2) -> None:
-        """A question to each, and its answer."""
+        """Asks each member, and gets its answer."""
         for member in members:
             asked_ms = self.now_ms
             self.now_ms += there_ms
@@ -43,25 +43,25 @@ class Watch:
             self.time.sample(member, asked_ms, wall_ms, self.now_ms)
 
     def tick(self, passed_ms: int = 100) -> bool:
-        """Time passes; whether the offset has stepped."""
+        """Lets time pass. Returns whether the offset has stepped."""
         self.now_ms += passed_ms
         self.time.read_own(EPOCH_MS + self.errors_ms["a"])
         return self.time.follow(self.now_ms)
 
     @property
     def error_ms(self) -> int:
-        """By how much cluster time is ahead of true time."""
+        """Returns how far cluster time is ahead of true time."""
         return self.time.offset_ms - EPOCH_MS
 
     def run(self, duration_ms: int, *members: str) -> None:
-        """The members answer every second, this node ticks."""
+        """Lets this node tick, and the members answer every second."""
         for _ in range(duration_ms // 1000):
             self.ask(*members)
             self.tick(1000)
 
 
 def watch(*errors_ms: int) -> Watch:
-    """Members a, b, c, … whose clocks are off by so much."""
+    """Returns members a, b, c, … whose clocks are off by these amounts."""
     return Watch({chr(ord("a") + place): error_ms for place, error_ms in enumerate(errors_ms)})
 
 
@@ -129,7 +129,7 @@ def test_the_middle_clock_counts(errors_ms: tuple[int, ...], right_ms: int) -> N
 @pytest.mark.parametrize("jump_ms", [HOUR_MS, -HOUR_MS, 20_000, -20_000])
 @pytest.mark.parametrize("others", [1, 3])
 def test_half_of_an_even_number_moves_nothing_either(others: int, jump_ms: int) -> None:
-    """Who of two is right nobody can say, but time has passed as ever."""
+    """Of two different clocks the node cannot know the right one, but it knows how much time has passed."""
     clocks = watch(*[0] * (others + 1))
     names = [name for name in clocks.errors_ms if name != "a"]
     clocks.run(2000, *names)
@@ -160,7 +160,7 @@ def test_it_takes_the_word_of_one_that_is_sure() -> None:
     clocks = watch(HOUR_MS, -HOUR_MS, 0)
     asked_ms = clocks.now_ms
     clocks.ask("b")
-    clocks.time.told(asked_ms, EPOCH_MS + asked_ms + 2, clocks.now_ms)
+    clocks.time.learn(asked_ms, EPOCH_MS + asked_ms + 2, clocks.now_ms)
     clocks.tick()
     assert clocks.time.is_sure
     assert abs(clocks.error_ms) <= 2

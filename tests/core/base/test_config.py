@@ -1,4 +1,4 @@
-"""The limits of a node stand on each other: settings of which one does not fit into the next are refused by name."""
+"""The limits of a node depend on each other: if one does not fit into another, the error names both settings."""
 
 from __future__ import annotations
 

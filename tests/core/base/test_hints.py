@@ -1,4 +1,4 @@
-"""The list of hints, against a dictionary: what is kept, confirmed, given up, and found again after a restart."""
+"""The list of hints, checked against a dictionary: kept, confirmed, expired, and loaded again after a restart."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_hints_are_a_durable_dictionary_in_order(steps: list[tuple[str, str, byt
         elif step == "restart":
             hints, records = _hints(engine)
         elif (owner, key) in model:
-            (hints.confirm if step == "confirm" else hints.give_up)(owner, key, now_ms)
+            (hints.confirm if step == "confirm" else hints.expire)(owner, key, now_ms)
             del model[owner, key]
         engine.commit(records.drain_batch())
         for name in OWNERS:
@@ -65,15 +65,15 @@ def test_at_the_bound_an_owner_falls_behind_and_a_stand_in_was_asked_before() ->
 
 def test_touches_are_remembered_as_long_as_they_may_be_asked_for() -> None:
     hints, _ = _hints(MemoryEngine())
-    assert not hints.touched_since(KEYS[0], 0)
+    assert not hints.changed_since(KEYS[0], 0)
     hints.keep("n1", KEYS[:1], 1, 100, False)
     hints.confirm("n1", KEYS[0], 200)
-    assert hints.touched_since(KEYS[0], 200)
-    assert not hints.touched_since(KEYS[0], 201)
-    assert not hints.touched_since(KEYS[1], 0)
-    hints.forget_touches(300)
-    assert not hints.touched_since(KEYS[0], 300)
-    assert hints.touched_since(KEYS[1], 299), "what has been forgotten counts as touched"
+    assert hints.changed_since(KEYS[0], 200)
+    assert not hints.changed_since(KEYS[0], 201)
+    assert not hints.changed_since(KEYS[1], 0)
+    hints.forget_changes(300)
+    assert not hints.changed_since(KEYS[0], 300)
+    assert hints.changed_since(KEYS[1], 299), "what has been forgotten counts as touched"
 
 
 def test_the_oldest_are_given_up_first() -> None:

@@ -1,4 +1,4 @@
-"""Lanes: which commands of a connection wait for which, and that none is forgotten."""
+"""Lanes: which commands of a connection wait for which, and that each of them begins in the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The quorum verdict against a model that looks at the sets of replicas afresh after every event."""
+"""The quorum verdict, checked against a model that computes it from the sets of replicas after every event."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ REPLICAS = [f"n{index}" for index in range(5)]
 
 
 def judge(replicas: int, wanted: int, acked: set[str], failed: set[str]) -> Verdict:
-    """What the sets say, whatever was said before."""
+    """Returns the verdict that follows from the sets alone, without earlier verdicts."""
     if len(acked) >= wanted:
         return Verdict.MET
     return Verdict.IMPOSSIBLE if replicas - len(failed - acked) < wanted else Verdict.PENDING
@@ -97,7 +97,7 @@ def test_a_caller_that_miscounts_is_caught() -> None:
 
 
 def test_a_write_is_on_as_many_disks_as_it_wants_however_few_are_asked() -> None:
-    """All but one of those who hold the partition were removed, and who comes in their place has failed."""
+    """All readers but one were removed from the cluster, and the new owner has failed."""
     tally = DoubleTally(("a",), ("a", "b", "c"), 3, 2)
     assert tally.ack("a") is Verdict.PENDING
     assert tally.fail("b") is Verdict.PENDING

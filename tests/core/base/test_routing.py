@@ -1,4 +1,4 @@
-"""Routes for every view of who is live: one coordinator whom all agree on, and stand-ins that are no owners."""
+"""Routes for every combination of live nodes: all nodes agree on one coordinator, and stand-ins are no owners."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_a_write_to_a_partition_that_moves_needs_its_quorum_among_those_who_are_
 
 
 def test_who_is_whole_is_told_from_who_is_not_where_the_others_are_the_same() -> None:
-    """A node was removed: of some partitions n1 and n2 are the readers that are left, and of others n1, n2 and n3."""
+    """A node was removed: some partitions still have the readers n1 and n2, others n1, n2 and n3."""
     before = _layout(4)
     layout = commit(before, [Change("x1", "remove", "n0")])
     for node in ("n1", "n2", "n3"):

@@ -1,4 +1,4 @@
-"""Every request is answered once and in order, whatever the order in which the answers come (P5)."""
+"""Every request gets one reply, and replies leave in order, whatever the order in which they come (P5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A node that does not know cluster time yet holds what needs it, in order, and nothing else."""
+"""A node that does not know cluster time yet holds back commands that need it, in order, and nothing else."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Waiting:
         self.asked = [message for message in self.said() if message[0] == b"TIME"]
 
     def said(self) -> list[list[Any]]:
-        """The messages of this turn."""
+        """Returns the messages of this turn."""
         found = []
         for data in finish_turn(self.node).messages.values():
             reader = FrameReader()
@@ -45,11 +45,11 @@ class Waiting:
         return found
 
     def hear(self, peer: str, kind: bytes, number: int, *items: Any, reading: int = 0) -> None:
-        """A message comes."""
+        """Receives a message."""
         self.node.receive(peer, [kind, b"%d" % reading, b"%d" % number, *items], self.now_ms)
 
     def tell_time(self, peer: str = N2) -> None:
-        """The peer has read its clock, which is right, and is sure of cluster time, which is the same."""
+        """The peer answers with its clock, which is right, and with cluster time, which it is sure of."""
         self.now_ms += 4
         wall_ms = b"%d" % (WALL_MS + 2)
         self.hear(peer, b"TIMED", self.now_ms - 4, wall_ms, wall_ms)

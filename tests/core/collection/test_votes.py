@@ -1,4 +1,4 @@
-"""A member's part in a collection: what it says yes to, and when it takes that back."""
+"""A member's part in a collection: when it says yes, and when its yes no longer holds at the fence."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ EPOCH = b"1"
 
 @dataclass
 class Voter:
-    """A node of three, all owners of everything."""
+    """One node of three; each of them owns all partitions."""
 
     engine: MemoryEngine = field(default_factory=MemoryEngine)
     node: Node = field(init=False)
@@ -40,7 +40,7 @@ class Voter:
         self.start(WALL_MS)
 
     def start(self, wall_ms: int) -> None:
-        """The process starts on what the engine holds."""
+        """Starts the process on the engine's content."""
         members = [Member(name, name, f"127.0.0.1:{7000 + at}", "z", 1) for at, name in enumerate(("n1", "n2", "n3"))]
         wish = {"partitions": 16, "n": 3, "r": 2, "w": 2, "members": [
             {name: getattr(member, name) for name in ("id", "name", "address", "zone", "weight")} for member in members
@@ -53,24 +53,24 @@ class Voter:
         self.end_turn()
 
     def end_turn(self, synced: bool = False) -> None:
-        """The shell's part."""
+        """Ends the turn, as the shell does."""
         outbox = self.node.end_turn()
         self.engine.commit(outbox.writes)
         if synced:
             self.node.synced(outbox.turn)
 
     def store(self, record: bytes) -> bytes:
-        """Puts a record there; answers its checksum."""
-        self.node.state.records.absorb([KEY, record])
+        """Stores a record, and returns its checksum."""
+        self.node.state.records.merge_all([KEY, record])
         self.end_turn()
         return record[:8]
 
     def vote(self, checksum: bytes, mode: bytes = DROP, ballot: bytes = BALLOT, epoch: bytes = EPOCH) -> list[bytes]:
-        """Its word."""
+        """Returns its answer to VOTE."""
         return self.node.services.votes.vote(read(questions.VOTE, ballot, epoch, mode, KEY, checksum))
 
     def fence(self) -> list[bytes]:
-        """Its last word, after a line for which all is on the disk."""
+        """Returns its answer to FENCE, after a line for which its vote is on the disk."""
         self.end_turn(synced=True)
         assert self.node.services.votes.line(read(questions.LINE, BALLOT, EPOCH)) != WAIT
         return self.node.services.votes.fence(read(questions.FENCE, BALLOT, EPOCH, b"n1", b"7"))
@@ -148,7 +148,7 @@ def _hint_that_came_and_went(voter: Voter) -> None:
 
 
 def _write_in_flight(voter: Voter) -> None:
-    voter.node.services.votes._in_flight = lambda keys: dict.fromkeys(keys)
+    voter.node.services.votes._unconfirmed = lambda keys: dict.fromkeys(keys)
 
 
 @pytest.mark.parametrize("change", [_newer, _hint, _hint_that_came_and_went, _write_in_flight])

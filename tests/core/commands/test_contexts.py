@@ -21,7 +21,7 @@ THEIRS = b"actor--9"
 def _store(node: Node, actor: bytes, counter: int, clock: dict[bytes, int] | None = None) -> None:
     """A record that another node has sent."""
     version = Version(actor, counter, 0, 0, b"old")
-    node.state.records.absorb([storage_key_of(KEY), encode({actor: counter} | (clock or {}), [version])])
+    node.state.records.merge_all([storage_key_of(KEY), encode({actor: counter} | (clock or {}), [version])])
     finish_turn(node)
 
 

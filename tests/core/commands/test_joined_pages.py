@@ -61,7 +61,7 @@ class Owners:
         elif word == "sync":
             for other in self.nodes:
                 if old is not None:
-                    other.state.records.absorb([key, old])
+                    other.state.records.merge_all([key, old])
         elif word == "beside":
             records.put(key, versions.write(old, actor, time, b"v", 0, time % 2), old)
         else:
@@ -183,10 +183,10 @@ def test_slots_of_dead_keys_are_not_read(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_slots_that_could_not_be_read_are_not_taken_for_dead() -> None:
     records = make_node(3).state.records
-    records._spoilt = {7: None, 3: None}
+    records._uncounted = {7: None, 3: None}
     assert [records.next_live_slot(slot, 16384) for slot in (0, 3, 4, 7, 8)] == [3, 3, 7, 7, 16384]
     assert records.next_live_slot(0, 3) == 3
-    assert records.is_spoilt(0, 4) and not records.is_spoilt(4, 7)
+    assert records.is_uncounted(0, 4) and not records.is_uncounted(4, 7)
 
 
 def test_no_quorum_is_an_error_at_each_question() -> None:

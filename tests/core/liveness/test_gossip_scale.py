@@ -19,7 +19,7 @@ FAR = NAMES[20]  # not watched by n00
 
 
 def wide() -> Liveness:
-    """Node n00 of forty, all heard at 0 with incarnation 1 and ticked once then."""
+    """Returns node n00 of forty: at time 0 it has heard all others, with incarnation 1, and ticked once."""
     node = Liveness(NAMES[0], 1000, LIMITS, random.Random(1))
     node.set_members(NAMES, 0)
     for peer in NAMES[1:]:
@@ -29,7 +29,7 @@ def wide() -> Liveness:
 
 
 def tick_until(node: Liveness, from_ms: int, to_ms: int, silent: str = "") -> list[str]:
-    """Ticks on time while all that are watched talk, and whoever is asked answers. Returns all who were asked."""
+    """Ticks on time. All watched nodes send messages, and all probed nodes answer. Returns the probed nodes."""
     asked = []
     for now_ms in range(from_ms + 200, to_ms + 1, 200):
         chosen = node.tick(now_ms)
@@ -54,13 +54,13 @@ def test_everybody_is_watched_by_as_many_as_it_watches() -> None:
 def test_a_rumour_is_told_least_told_first_and_comes_to_an_end() -> None:
     rumours = Rumours()
     for number in range(5):
-        rumours.begin(f"old{number}", 1)
-    assert rumours.take(3) == ["old0", "old1", "old2"]
-    rumours.begin("new", 1000)
-    assert rumours.take(3) == ["new", "old3", "old4"]
-    told = [node for _ in range(100) for node in rumours.take(3)]
+        rumours.add(f"old{number}", 1)
+    assert rumours.next_to_tell(3) == ["old0", "old1", "old2"]
+    rumours.add("new", 1000)
+    assert rumours.next_to_tell(3) == ["new", "old3", "old4"]
+    told = [node for _ in range(100) for node in rumours.next_to_tell(3)]
     assert (told.count("new"), told.count("old0"), told.count("old3")) == (29, 2, 2)
-    assert rumours.take(3) == []
+    assert rumours.next_to_tell(3) == []
 
 
 def test_a_table_is_bounded_and_tells_of_all_in_turn() -> None:
@@ -151,7 +151,7 @@ def test_who_becomes_watched_is_not_blamed_for_its_silence_before() -> None:
     pytest.param(1000, seed, marks=[pytest.mark.soak, pytest.mark.timeout(600)]) for seed in range(3)
 ]])  # fmt: skip
 def test_a_layout_reaches_all_in_a_few_rounds(size: int, seed: int) -> None:
-    """Also in a cluster that has just started, where nobody has heard of anybody."""
+    """Also in a cluster that has just started, where no node has heard of another."""
     gossip = Gossip(size, seed, acquainted=False)
     assert rounds(gossip.spread()) <= 2 * math.log2(size)
 
@@ -186,7 +186,7 @@ def test_a_cut_between_a_node_and_one_that_it_watches_is_nobodys_death() -> None
 
 
 def test_a_deaf_node_blames_nobody() -> None:
-    """It may be held for dead itself, since it answers nobody."""
+    """Others may believe it dead, because it answers no node."""
     gossip = Gossip(40, 1)
     deaf, *others = gossip.names
     gossip.cuts = {(other, deaf): None for other in others}
@@ -199,7 +199,7 @@ def test_a_deaf_node_blames_nobody() -> None:
     ("size", "seconds"), [(25, 20), pytest.param(100, 1200, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])]
 )
 def test_a_large_stable_cluster_holds_nobody_for_down(size: int, seconds: int) -> None:
-    """One message in a hundred is lost, and all that come during a node's pauses of up to a second."""
+    """One message in a hundred is lost, and so are all messages during a node's pauses of up to a second."""
     gossip = Gossip(size, 1)
     end_ms = gossip.now_ms + seconds * 1000
     while gossip.now_ms < end_ms:

@@ -27,7 +27,7 @@ LIMITS, TICK_MS = LivenessLimits(), 200
 
 
 def table_of(*peers: str) -> Liveness:
-    """Node `a` with these peers, all heard and ticked once at 0."""
+    """Returns node `a` with these peers: at time 0 it has heard them all and ticked once."""
     node = Liveness("a", 1000, LIMITS, random.Random(1))
     node.set_members(["a", *peers], 0)
     for peer in peers:
@@ -37,7 +37,7 @@ def table_of(*peers: str) -> Liveness:
 
 
 def tick_until(node: Liveness, from_ms: int, to_ms: int, talking: Iterable[str] = ()) -> list[str]:
-    """Tick on time from one moment to another, with some peers talking all the while. Returns all who were asked."""
+    """Ticks on time from one moment to another while some peers send messages. Returns the probed peers."""
     asked = []
     for now_ms in range(from_ms + TICK_MS, to_ms + 1, TICK_MS):
         for peer in talking:
@@ -268,7 +268,7 @@ class Cluster:
         heapq.heappush(self.events, (self.now_ms + delay_ms, self.serial, action, arguments))
 
     def run(self, for_ms: int, until: Callable[[], bool] = lambda: False) -> int:
-        """Let time pass until something holds. Returns how long it took: `for_ms` if it never came to hold."""
+        """Lets time pass until a condition holds. Returns how long that took, or `for_ms` if it never held."""
         start_ms = self.now_ms
         self.at(for_ms, lambda: None)
         while not until() and self.now_ms < start_ms + for_ms:
@@ -329,7 +329,7 @@ class Cluster:
                 self.changes.append((self.now_ms, name, peer, state))
 
     def agree(self, gone: str = "") -> bool:
-        """Whether all running nodes but `gone` hold that one for DOWN and each other for UP."""
+        """Whether all running nodes believe `gone` DOWN and each other UP."""
         seen = [(peer, state) for (name, peer), state in self.verdicts.items() if name in self.nodes and name != gone]
         return all(state is (DOWN if peer == gone else UP) for peer, state in seen)
 

@@ -34,7 +34,7 @@ def holding(record: bytes = OLD) -> Machine:
     """A node with links to all, which holds a record that it does not keep, and one that it keeps."""
     machine = Machine(layout=MOVED)
     machine.link("n2", "n3", "n4", "n5")
-    machine.node.state.records.absorb([STRAY, record, KEPT, record])
+    machine.node.state.records.merge_all([STRAY, record, KEPT, record])
     machine.node.state.cleanup_due = True
     machine.turn()
     return machine
@@ -121,7 +121,7 @@ def test_a_keeper_that_takes_nothing_makes_it_wait() -> None:
 def test_what_has_changed_since_it_was_confirmed_stays() -> None:
     machine = holding()
     asked = questions(machine, b"HOLDS")
-    machine.node.state.records.absorb([STRAY, NEW])
+    machine.node.state.records.merge_all([STRAY, NEW])
     answer(machine, asked, b"\1")
     assert machine.node.state.records.get(STRAY) is not None
 

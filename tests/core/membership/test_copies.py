@@ -21,13 +21,13 @@ def test_the_table(is_present: bool, moves: bool, connected: bool, way: Way, spe
     verdict = judge(is_present, moves, connected, way, speaks)
     alive = speaks and (connected or (moves and way is Way.OPEN))
     if is_present:
-        assert verdict is Verdict.TAKEN
+        assert verdict is Verdict.ACCEPTED
     elif alive:
-        assert verdict is Verdict.DOUBTED
+        assert verdict is Verdict.SUSPECTED
     elif moves and way is Way.UNTRIED:
         assert verdict is Verdict.LATER
     else:
-        assert verdict is Verdict.TAKEN, "a restart waits for nobody"
+        assert verdict is Verdict.ACCEPTED, "a restart waits for nobody"
 
 
 class Member(Machine):

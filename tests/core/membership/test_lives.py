@@ -56,7 +56,7 @@ def test_a_mark_of_another_store_takes_the_place_of_the_former_one() -> None:
 
 
 def store(machine: Machine, key: bytes = b"key") -> None:
-    machine.node.state.records.absorb([storage_key_of(key), supersede(None, b"actor-9.", 5, key)])
+    machine.node.state.records.merge_all([storage_key_of(key), supersede(None, b"actor-9.", 5, key)])
 
 
 def marks(machine: Machine, duration_ms: int) -> list[list[bytes]]:

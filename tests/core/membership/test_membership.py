@@ -227,7 +227,7 @@ def left() -> tuple[Machine, Layout]:
     """A node that was removed, and the layout that says so."""
     machine = Machine("n4", layout_of(NAMES))
     machine.link("n1")
-    machine.node.state.records.absorb([storage_key_of(b"key"), supersede(None, b"actor-9.", 5, b"old")])
+    machine.node.state.records.merge_all([storage_key_of(b"key"), supersede(None, b"actor-9.", 5, b"old")])
     machine.node.state.hints.keep("n1", [storage_key_of(b"key")], 1, 1, True)
     machine.turn()
     without = commit(layout_of(NAMES), [change(REMOVE, "n4")])

@@ -1,4 +1,4 @@
-"""Questions as their answerers get them, read from the words that travel."""
+"""Reads questions from their items on the wire, as answerers get them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ V = TypeVar("V")
 
 
 def read(question: Question[V], *words: bytes) -> V:
-    """What the answerer of a question gets for these words."""
+    """Returns what the answerer of a question gets for these items."""
     items = Reader(list(words), 0, 0)
     content = question.read(items)
     items.end()

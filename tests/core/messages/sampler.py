@@ -1,8 +1,8 @@
-"""A reader that makes what it is asked for: a valid message of a kind, out of its declaration, and damaged ones.
+"""A reader that generates messages: from the declaration of a kind it makes a valid message, and damaged ones.
 
-Theory. A declaration reads its items in order, so whoever reads it learns of each field what it is: this reader answers
-each call with a valid value, and notes the item on the wire, what damages it, and whether the message holds without it.
-What only the kind knows (which words, which document) stands in `Meaning`.
+Theory. A declaration reads its items in order. So a special reader can learn what each item is: it answers each call with
+a valid value, and notes the item on the wire, what would damage it, and whether the message is valid without it. What only
+the kind knows (which words, which document) is in `Meaning`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HUGE = b"9" * 30
 
 
 class Meaning(NamedTuple):
-    """Of a kind: the values of its `data`, `words` and `blobs`, and what damages them."""
+    """For one kind: valid values for its `data`, `words` and `blobs`, and damaged values."""
 
     values: Sequence[Any] = ()
     damages: Sequence[Any] = ()
@@ -26,7 +26,7 @@ class Meaning(NamedTuple):
 
 
 class Item(NamedTuple):
-    """An item of the message: what stands there, what may not, and whether it may be missing."""
+    """One item of the message: a valid value, invalid values, and whether it may be missing."""
 
     value: Any
     damages: list[Any]
@@ -34,7 +34,7 @@ class Item(NamedTuple):
 
 
 class Sampler(Reader):
-    """Reads a declaration and fills `items`."""
+    """The reader: while a declaration is read, it fills `items`."""
 
     def __init__(self, meaning: Meaning) -> None:
         super().__init__([], 1, 0)
@@ -115,14 +115,14 @@ class Sampler(Reader):
 
 
 def sample(read: Callable[[Reader], Any], meaning: Meaning) -> Sampler:
-    """The sampler after a declaration has been read with it."""
+    """Reads a declaration with a new sampler, and returns the sampler."""
     sampler = Sampler(meaning)
     read(sampler)
     return sampler
 
 
 def damaged(sampler: Sampler) -> Iterator[tuple[str, list[Any]]]:
-    """The items with each in turn damaged or missing, or with one too many: what it is, and the items."""
+    """Yields damaged messages, as (description, items): each item damaged or missing in turn, or one item too many."""
     items = sampler.items
     values = [item.value for item in items]
     for place, item in enumerate(items):

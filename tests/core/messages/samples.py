@@ -1,4 +1,4 @@
-"""What the declarations of the kinds do not say by themselves: values that mean something, and damaged ones beside them."""
+"""Values that the declarations of the kinds do not describe: records, layouts and documents, and damaged ones."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ WRONG_ITEMS: list[Any] = [5, None, [b"x"]]
 
 
 def sealed(body: bytes) -> bytes:
-    """A record of this body, its checksum right."""
+    """Returns a record with this body and a right checksum."""
     return xxh3_64_digest(body) + body
 
 
 def wrong_structures() -> dict[str, bytes]:
-    """Records whose checksum is right and whose structure is wrong."""
+    """Returns records with a right checksum and a wrong structure."""
     body = RECORD[8:]
     single = {
         "ends early": body[:-1],
@@ -67,7 +67,7 @@ def wrong_structures() -> dict[str, bytes]:
 
 
 def damaged_records() -> list[bytes]:
-    """Records that are none."""
+    """Returns bytes that are no records."""
     flipped = bytes([RECORD[0] ^ 1]) + RECORD[1:]
     return [flipped, RECORD[:-1], RECORD + b"x", b"?x", *wrong_structures().values()]
 
@@ -79,7 +79,7 @@ DAMAGED_KEYS = [b"", KEYS[0][:5], b"\x40" + KEYS[0][1:], META + b"layout", *WRON
 
 
 def damaged_documents(value: Any) -> Iterator[bytes]:
-    """The document of a value with each part damaged in turn, and what is no document at all."""
+    """Returns the document of a value with each part damaged in turn, and bytes that are no document."""
     whole = json.dumps(value).encode()
     yield from (b"", b"{", whole[:-1], whole + b"x", b"\xff" + whole, DEEP, b"NaN", b"null", b'"x"')
     for damaged in _damaged(value):
@@ -89,7 +89,7 @@ def damaged_documents(value: Any) -> Iterator[bytes]:
 
 
 def _damaged(value: Any) -> Iterator[Any]:
-    """The value with each of its parts replaced by what no part may be, and each field removed."""
+    """Yields the value with each of its parts replaced by an invalid one, and with each field removed."""
     yield [["x"]]
     if isinstance(value, dict):
         for name, item in value.items():
@@ -150,7 +150,7 @@ DOCUMENTS: dict[bytes, Any] = {
 
 
 def damaged_layouts() -> list[bytes]:
-    """Documents that are no layouts, most of them with a right checksum."""
+    """Returns documents that are no layouts, most of them with a right checksum."""
     from server.core.ring.layout import _canonical, _checksum
 
     whole = layout_of().encode()
@@ -178,7 +178,7 @@ def damaged_layouts() -> list[bytes]:
 
 
 def next_layout(number: int) -> Layout:
-    """A layout that follows that of the node under test."""
+    """Returns a layout that follows the one of the node under test."""
     return replace(commit(layout_of(), [Change(f"c{number}", WEIGHT, "n2", weight=number)]))
 
 

@@ -1,4 +1,4 @@
-"""What a replica tells of a group of reads, key by key."""
+"""How a replica answers a read group, key by key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.core.messages.comparison import ABSENT, UNREADABLE, by_place, checksums, differences
+from server.core.messages.comparison import ABSENT, UNREADABLE, by_index, checksums, differences
 from server.core.records.versions import supersede
 
 ACTOR = b"actor-a."
@@ -58,7 +58,7 @@ def test_the_coordinator_knows_afterwards_what_the_replica_holds(
     coordinator = [None if row[2] else row[0] for row in rows]
     replica = [None if row[3] else row[1] for row in rows]
     items = differences(checksums(coordinator, unreadable_here), replica, unreadable_there, False, NO_LIMIT)
-    told, unknown = by_place(items[0], items[1:])
+    told, unknown = by_index(items[0], items[1:])
     assert unknown == unreadable_there
     for place, record in enumerate(replica):
         if place not in unknown:

@@ -94,14 +94,14 @@ ANSWER_MEANINGS: dict[bytes, Meaning] = {
 
 @pytest.fixture(scope="module")
 def machine() -> Machine:
-    """A member of three with links to the others; it must not change."""
+    """Returns one member of three, with links to the others. Tests must not change it."""
     machine = Machine(layout=layout_of())
     machine.link("n2", "n3")
     return machine
 
 
 def _bytes_of(value: Any) -> bytes | None:
-    """The numbers of an array."""
+    """Returns the numbers of an array."""
     try:
         return memoryview(value).tobytes()
     except TypeError:
@@ -109,7 +109,7 @@ def _bytes_of(value: Any) -> bytes | None:
 
 
 def state_of(root: object) -> str:
-    """All that can be reached from an object, without functions and the generators of procedures."""
+    """Returns everything that is reachable from an object, without functions and the generators of procedures."""
     seen: dict[int, int] = {}
 
     def walk(value: object) -> Iterator[str]:
@@ -146,7 +146,7 @@ def _refused(machine: Machine, message: list[Any], what: str) -> None:
 
 
 def _numbers(kind: bytes, items: Sequence[Item], damages: Sequence[int]) -> Iterator[tuple[str, list[Any]]]:
-    """Damaged headers."""
+    """Returns messages with damaged headers."""
     values = [item.value for item in items]
     for damage in (b"", b"-1", b"x", b"\xff", b"9" * 30, None, 5, [b"1"]):
         yield f"clock {damage!r}", [kind, damage, b"1", *values]
@@ -178,14 +178,14 @@ def test_a_damaged_message_changes_nothing(machine: Machine, name: bytes) -> Non
 
 
 def message_of(name: bytes) -> list[Any]:
-    """The items of a sound message of that kind."""
+    """Returns the items of a sound message of that kind."""
     if name == b"ASK":
         return [b"EMPTY", *question_of(b"EMPTY")]
     return [item.value for item in sample(KINDS[name].read, MEANINGS.get(name, Meaning())).items]
 
 
 def question_of(name: bytes) -> list[bytes]:
-    """The items of a sound question of that kind."""
+    """Returns the items of a sound question of that kind."""
     return [item.value for item in sample(QUESTIONS[name].read, QUESTION_MEANINGS.get(name, Meaning())).items]
 
 
@@ -208,7 +208,7 @@ def test_a_damaged_question_changes_nothing(machine: Machine, name: bytes) -> No
 
 
 class Asker:
-    """Notes what it gets for an answer."""
+    """A procedure that notes the answer it gets."""
 
     resp3 = relayed = False
     read_quorum = write_quorum = 0
@@ -221,7 +221,7 @@ class Asker:
 
 
 def _ask(machine: Machine, name: bytes, asker: Asker) -> int:
-    """Asks n2; the number of the question."""
+    """Asks n2, and returns the number of the question."""
 
     def steps() -> Any:
         answers = yield machine.node.services.questions.ask(["n2"], name, *question_of(name))

@@ -1,4 +1,4 @@
-"""A node's own documents that do not decode: it starts, counts them as damage, and adopts none of them."""
+"""A node's own documents that do not decode: the node starts, counts them as damage, and uses none of them."""
 
 from __future__ import annotations
 

@@ -57,24 +57,24 @@ NOTHING: Replica = frozenset()
 
 
 def seen(replica: Replica) -> frozenset[Dot]:
-    """The context that a reader of `replica` gets: its writes and all that they had seen."""
+    """Returns the context that a reader of `replica` gets: its writes, and all writes that these had seen."""
     return frozenset(known.dot for known in replica).union(*(known.past for known in replica))
 
 
 def after_write(replica: Replica, sibling: Sibling, past: Iterable[Dot]) -> Replica:
-    """The replica after a write whose author has seen exactly `past`."""
+    """Returns the replica after a write whose author has seen exactly `past`."""
     return replica | {Write(sibling, frozenset(past))}
 
 
 def siblings(replica: Replica) -> list[Sibling]:
-    """What no known write has superseded, oldest first."""
+    """Returns the writes that no other known write has superseded, the oldest first."""
     superseded = frozenset[Dot]().union(*(known.past for known in replica))
     live = [known.sibling for known in replica if known.dot not in superseded]
     return sorted(live, key=lambda sibling: (sibling.counter, sibling.actor))
 
 
 def clock(replica: Replica) -> dict[bytes, int]:
-    """The version vector that a reader's context comes to: the greatest counter seen of each actor."""
+    """Returns a context as a version vector: the greatest counter seen of each actor."""
     greatest: dict[bytes, int] = {}
     for actor, counter in seen(replica):
         greatest[actor] = max(counter, greatest.get(actor, counter))
@@ -98,7 +98,7 @@ STEPS = st.sampled_from([0, 10, 25]).flatmap(lambda least: st.lists(STEP, min_si
 
 @dataclass
 class Member:
-    """One replica of one key, in bytes and in the model."""
+    """One replica of one key, as record bytes and in the model."""
 
     actor: bytes
     clock: HybridClock
@@ -106,7 +106,7 @@ class Member:
     model: Replica = NOTHING
 
     def perform(self, step: Step, states: list[State]) -> None:
-        """Does one step on both sides; what it needs of others comes from the state of so many steps ago."""
+        """Does one step on the record and on the model. Input from other replicas is their state some steps ago."""
         operation, _, place, outcome = step
         record, model = states[-1 - place % len(states)]
         if operation == "advance":
@@ -127,7 +127,7 @@ class Member:
 
 
 def check(record: bytes | None, model: Replica) -> None:
-    """The record shows exactly the siblings and the clock of the model, in canonical bytes."""
+    """Checks that the record has exactly the siblings and the clock of the model, in canonical bytes."""
     expected = siblings(model)
     assert siblings_of(record) == expected
     if record is None:
@@ -141,7 +141,7 @@ def check(record: bytes | None, model: Replica) -> None:
 
 
 def states_of(steps: list[Step]) -> list[State]:
-    """Every state that a replica was in while it went through `steps`, checked against the model."""
+    """Runs `steps`, checks each state against the model, and returns all states of the replicas."""
     members = [Member(actor, HybridClock(1, 1000)) for actor in ACTORS]
     states: list[State] = [(None, NOTHING)]
     for step in steps:

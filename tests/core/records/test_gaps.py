@@ -1,4 +1,4 @@
-"""Reading around damaged blocks: nothing is lost on the way, and a gap ends where its block does."""
+"""Reading around damaged blocks: every readable key is returned, and a gap ends where its block ends."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ NO_LIMIT = 1 << 30
 
 
 class Damage(Exception):
-    """What this engine raises for a damaged block."""
+    """The error of this engine for a damaged block."""
 
 
 @dataclass
 class Store:
-    """An engine of blocks of three keys each, of which some cannot be read. A seek into a block reads it."""
+    """An engine with blocks of three keys. The blocks in `bad` cannot be read. A seek into a block reads it."""
 
     bad: list[int]
     pairs: dict[bytes, bytes] = field(default_factory=lambda: dict.fromkeys(KEYS, RECORD))
@@ -40,7 +40,7 @@ class Store:
         return [self.pairs.get(key) for key in keys]
 
     def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
-        """Raises Damage where it has to read a bad block, as RocksDB does, which has the last key of each in memory."""
+        """Raises Damage if it has to read a bad block. Like RocksDB it knows the last key of each block without reading."""
         self.reads += 1
         found = bounded(self.pairs, start, end, limit, bytes_max)
         ahead = [key for key in KEYS if key >= start and (end is None or key < end)]

@@ -1,4 +1,4 @@
-"""What a node has stored against a plain dictionary, with a cache so small that its generations keep turning over."""
+"""Records checked against a plain dictionary, with a cache so small that its generations rotate all the time."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ END = SLOT_PREFIX[SLOTS]
 
 
 class EngineDamage(Exception):
-    """What this engine raises for a block that fails its checksum."""
+    """The error of this engine for a damaged block."""
 
 
 @dataclass
 class Store:
-    """A storage engine: a dictionary that counts what is read one by one, and refuses keys that are said to be bad."""
+    """A storage engine on a dictionary. It counts single reads, and raises for keys that a test has marked as bad."""
 
     pairs: dict[bytes, bytes] = field(default_factory=dict)
     error: Exception | None = None
@@ -36,7 +36,7 @@ class Store:
     calls: int = 0
 
     def get(self, key: bytes) -> bytes | None:
-        """The value, or the error that was ordered."""
+        """Returns the value, or raises the error that the test has set."""
         self.calls += 1
         self.asked.append(key)
         if self.error is not None:
@@ -44,7 +44,7 @@ class Store:
         return self.pairs.get(key)
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        """The values, or the error that was ordered."""
+        """Returns the values, or raises the error that the test has set."""
         self.calls += 1
         self.asked += keys
         if self.error is not None:
@@ -58,13 +58,13 @@ class Store:
         return bounded(self.pairs, start, end, limit, bytes_max)
 
     def commit(self, writes: dict[bytes, bytes | None]) -> None:
-        """What the shell does with a turn's batch."""
+        """Commits a turn's batch, as the shell does."""
         self.pairs.update({key: record for key, record in writes.items() if record is not None})
 
 
 @dataclass
 class Twin:
-    """Records beside a dictionary of all that was ever written; every step does one thing to both and compares."""
+    """Records and a dictionary of all that was ever written. Each step changes both and compares them."""
 
     cache_bytes_max: int
     store: Store = field(default_factory=Store)
@@ -76,36 +76,36 @@ class Twin:
         self.open()
 
     def open(self) -> None:
-        """A restart: nothing in memory. Only between turns is all in the store."""
+        """Restarts with empty memory. Only between turns, because only then everything is in the store."""
         self.turn(0) if self.unsaved else None
         self.records = Records(self.store, self.cache_bytes_max, EngineDamage)
         self.keys_before = len(self.everything)
 
     def get(self, place: int) -> None:
-        """One record."""
+        """Reads one record."""
         assert self.records.get(KEYS[place]) == self.everything.get(KEYS[place])
 
     def get_each(self, place: int) -> None:
-        """Several, one of them twice."""
+        """Reads several records, one of them twice."""
         keys = [*KEYS[place:], *KEYS[: place // 2], KEYS[place]]
         assert self.records.get_each(keys) == ([self.everything.get(key) for key in keys], ())
 
     def put(self, place: int) -> None:
-        """A write over what `get` answers."""
+        """Writes a record over the one that `get` returns."""
         old = self.records.get(KEYS[place])
         record = supersede(old, ACTOR, self.steps, b"v" * (self.steps % 50))
         self.records.put(KEYS[place], record, old)
         self._written(KEYS[place], record)
 
     def absorb(self, place: int) -> None:
-        """Records of another node: concurrent ones, one that we have and one that is older than ours."""
+        """Merges records of another node: concurrent ones, one equal to ours, and one older than ours."""
         pairs: list[bytes] = []
         for key in (KEYS[place], KEYS[-1 - place], KEYS[place]):
             pairs += [key, supersede(self.everything.get(key), OTHER, self.steps + len(pairs), b"theirs")]
         pairs += [KEYS[place], supersede(None, OTHER, 0, b"older")]
         if KEYS[0] in self.everything:
             pairs += [KEYS[0], bytes(bytearray(self.everything[KEYS[0]]))]
-        self.records.absorb(pairs)
+        self.records.merge_all(pairs)
         for key, record in zip(pairs[::2], pairs[1::2], strict=True):
             merged = merge(self.everything.get(key), record)
             assert merged is not None
@@ -116,7 +116,7 @@ class Twin:
         self.everything[key] = self.unsaved[key] = record
 
     def page(self, place: int) -> None:
-        """Pages of every size, from some key on, to another or to the last."""
+        """Reads pages of all sizes, from some key to another one or to the end."""
         for end in (END, KEYS[-1]):
             expected = sorted(pair for pair in self.everything.items() if KEYS[place] <= pair[0] < end)
             for limit in range(1, len(KEYS) + 2):
@@ -126,13 +126,13 @@ class Twin:
                     assert page == bounded(dict(expected), KEYS[place], end, limit, bytes_max)
 
     def document(self, place: int) -> None:
-        """A document of the node's own, which no page of keys shows."""
+        """Writes one of the node's own documents; no page of keys contains it."""
         self.records.put_document(b"name", b"%d" % self.steps)
         self.turn(place)
         assert self.records.document(b"name") == b"%d" % self.steps
 
     def turn(self, place: int) -> None:
-        """The end of a turn: the batch holds all that is new, and it is seen also before it is committed."""
+        """Ends a turn. The batch has all new records, and reads see these before and after the commit."""
         writes = self.records.drain_batch()
         assert {key: record for key, record in writes.items() if not key.startswith(META)} == self.unsaved
         assert self.records.cache.young_bytes <= self.cache_bytes_max // 2
@@ -144,7 +144,7 @@ class Twin:
         assert self.records.drain_batch() == {}
 
     def check_accounts(self) -> None:
-        """The cache knows its own size, and how many keys came in."""
+        """Checks the counted size of the cache and the number of keys."""
         assert self.records.cache.young_bytes == sum(map(size_of, self.records.cache.young))
         assert self.records.keys == len(self.everything) - self.keys_before
         assert self.records.damaged == 0
@@ -231,14 +231,14 @@ def test_what_adds_nothing_is_not_written_again() -> None:
     old = supersede(None, ACTOR, 1, b"old")
     beside = merge(supersede(old, ACTOR, 2, b"new"), supersede(None, OTHER, 1, b"beside"))
     assert beside is not None
-    records.absorb([KEYS[0], beside])
+    records.merge_all([KEYS[0], beside])
     assert records.drain_batch() == {KEYS[0]: beside}
-    records.absorb([KEYS[0], old, KEYS[0], bytes(bytearray(beside))])
+    records.merge_all([KEYS[0], old, KEYS[0], bytes(bytearray(beside))])
     assert records.drain_batch() == {}
 
 
 def test_the_cache_turns_over_in_small_steps() -> None:
-    """No step frees or moves more than a shard or two, however large the cache is."""
+    """No step frees or moves more than two shards, whatever the size of the cache."""
     records = Records(Store(), 3_000_000, EngineDamage)
     moved = []
     for number in range(30_000):
@@ -261,7 +261,7 @@ def test_cold_records_are_fetched_in_few_calls() -> None:
     assert store.calls <= 5
     pairs = [item for key in keys[200:] for item in (key, supersede(None, OTHER, 1, b"theirs"))]
     store.calls = 0
-    records.absorb(pairs)
+    records.merge_all(pairs)
     assert store.calls <= 200 // 16 + 1
     assert sorted(store.asked) == sorted(keys), "each once"
 
@@ -297,7 +297,7 @@ def test_damage_costs_the_damaged_key_only() -> None:
 
 READS: list[Callable[[Records], Any]] = [
     lambda records: records.get(KEYS[0]),
-    lambda records: records.absorb([KEYS[0], supersede(None, ACTOR, 9, b"theirs")]),
+    lambda records: records.merge_all([KEYS[0], supersede(None, ACTOR, 9, b"theirs")]),
 ]
 
 
@@ -321,7 +321,7 @@ def test_a_damaged_record_is_counted_raised_and_not_remembered(read: Callable[[R
     ("read", "counted"), [*[(read, 1) for read in READS], (lambda records: records.page(KEYS[0], END, 5), 0)]
 )
 def test_damage_that_the_engine_finds_is_a_damaged_record_too(read: Callable[[Records], Any], counted: int) -> None:
-    """A page is read in other ways then (gaps.py), and counted there."""
+    """For a page, gaps.py counts the damage."""
     store = Store({KEYS[0]: supersede(None, ACTOR, 1, b"value")}, EngineDamage("block 7 fails its checksum"))
     records = Records(store, 1 << 20, EngineDamage)
     with pytest.raises(DamagedRecord, match="block 7"):
@@ -345,5 +345,5 @@ def test_what_came_before_a_damaged_record_stays() -> None:
     records = Records(store, 1 << 20, EngineDamage)
     theirs = supersede(None, OTHER, 1, b"theirs")
     with pytest.raises(DamagedRecord):
-        records.absorb([KEYS[0], theirs, KEYS[1], theirs, KEYS[2], theirs])
+        records.merge_all([KEYS[0], theirs, KEYS[1], theirs, KEYS[2], theirs])
     assert records.drain_batch() == {KEYS[0]: theirs}

@@ -20,7 +20,7 @@ COUNTERS = st.integers(0, COUNTER_MAX)
 
 @st.composite
 def records(draw: st.DrawFn) -> bytes:
-    """What `encode` makes of a clock, and siblings that it covers."""
+    """Records that `encode` makes from a clock and siblings that it covers."""
     clock = draw(st.dictionaries(ACTORS, COUNTERS, min_size=1, max_size=5))
     dots = [(actor, draw(st.integers(0, counter))) for actor, counter in clock.items() for _ in range(2)]
     siblings = [
@@ -43,7 +43,7 @@ def test_what_is_encoded_merged_pruned_or_emptied_is_sound(one: bytes, other: by
 
 @given(records(), st.data())
 def test_whatever_is_sound_decodes_and_encodes_to_the_same_bytes(record: bytes, data: st.DataObject) -> None:
-    """A byte is changed, cut off or added, and the checksum made right: sound or not, it raises nowhere."""
+    """Changes, cuts off or adds a byte, and corrects the checksum. Sound or not, no function raises."""
     body = bytearray(record[8:])
     place = data.draw(st.integers(0, len(body)))
     body[place : place + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
@@ -70,7 +70,7 @@ def test_on_a_disk_it_is_damage(what: str) -> None:
     with pytest.raises(DamagedRecord):
         kept.get(key)
     with pytest.raises(DamagedRecord):
-        kept.absorb([key, RECORD])
+        kept.merge_all([key, RECORD])
     assert found == [key, key] and kept.damaged == 2
     kept.mend(key, RECORD)
     assert kept.get(key) == RECORD

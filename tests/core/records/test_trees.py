@@ -1,4 +1,4 @@
-"""The hash tree against a naive one that is made of everything stored each time, and over stops clean and unclean."""
+"""The hash tree, checked against a naive one that is computed from all records, through clean and unclean stops."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ KEYS = [storage_key_of(b"key-%d" % index) for index in range(12)]
 
 
 class Damage(Exception):
-    """What this engine raises for a damaged block."""
+    """The error of this engine for a damaged block."""
 
 
 @dataclass
 class Store:
-    """A storage engine: a dictionary that counts what scans have read, and cannot scan over some keys."""
+    """A storage engine on a dictionary. It counts the records that scans read, and cannot scan over some keys."""
 
     pairs: dict[bytes, bytes] = field(default_factory=dict)
     unreadable: list[bytes] = field(default_factory=list)
@@ -53,7 +53,7 @@ class Store:
         return found
 
     def commit(self, writes: dict[bytes, bytes | None]) -> None:
-        """What the shell does with a turn's batch."""
+        """Commits a turn's batch, as the shell does."""
         for key, record in writes.items():
             if record is None:
                 self.pairs.pop(key, None)
@@ -62,14 +62,14 @@ class Store:
 
 
 def records_of(store: Store, leaf_bits: int = LEAF_BITS) -> Records:
-    """What a node sees of its store at its start."""
+    """Returns the records of a node that starts on this store."""
     records = Records(store, 1000, Damage, leaf_bits)
     records.open()
     return records
 
 
 def naive_leaves(pairs: dict[bytes, bytes], leaf_bits: int = LEAF_BITS) -> dict[int, bytes]:
-    """Leaf by number, the empty ones left out, as the theory in trees.py describes it."""
+    """Returns leaf number -> leaf, without empty ones, computed as trees.py describes."""
     leaves: dict[int, int] = {}
     for key, record in pairs.items():
         if key < SLOT_PREFIX[SLOTS]:
@@ -80,18 +80,18 @@ def naive_leaves(pairs: dict[bytes, bytes], leaf_bits: int = LEAF_BITS) -> dict[
 
 
 def leaves_of(trees: Trees) -> dict[int, bytes]:
-    """The same of a tree."""
+    """Returns the same from a tree."""
     data = bytes(memoryview(trees.leaves))
     return {leaf: data[8 * leaf : 8 * leaf + 8] for leaf, value in enumerate(trees.leaves) if value}
 
 
 def counts_of(trees: Trees) -> dict[int, int]:
-    """Records by slot, the empty ones left out."""
+    """Returns slot -> number of records, without empty slots."""
     return {slot: count for slot, count in enumerate(trees.counts) if count}
 
 
 def check(records: Records, pairs: dict[bytes, bytes]) -> None:
-    """The tree is that of `pairs`."""
+    """Checks that the tree is the one of `pairs`."""
     kept = {key: record for key, record in pairs.items() if key < SLOT_PREFIX[SLOTS]}
     assert leaves_of(records.trees) == naive_leaves(kept, records.trees.leaf_bits)
     assert counts_of(records.trees) == Counter(int.from_bytes(key[:2], "big") for key in kept)
@@ -128,7 +128,7 @@ def test_the_tree_is_that_of_what_is_stored_whatever_happened(steps: list[tuple[
                 record = versions.write(old, ACTOR, time, b"value", place % 3, place % 2)
             else:
                 record = supersede(old, ACTOR, time, b"value", expires_at_ms, kind)
-            records.absorb([key, record, key, record]) if step == "absorb" else records.put(key, record, old)
+            records.merge_all([key, record, key, record]) if step == "absorb" else records.put(key, record, old)
             everything[key] = record
         elif step == "remove":
             records.remove(key)
@@ -139,7 +139,7 @@ def test_the_tree_is_that_of_what_is_stored_whatever_happened(steps: list[tuple[
         else:
             store.commit(records.drain_batch())
             if step == "stop":
-                store.commit(records.retire())
+                store.commit(records.closing_batch())
                 records = records_of(store)
         check(records, everything)
 
@@ -156,7 +156,7 @@ def test_a_clean_stop_spares_the_scan_and_any_write_after_it_ends_that() -> None
     records = records_of(store)
     assert store.scanned == 1000
     check(records, store.pairs)
-    store.commit(records.retire())
+    store.commit(records.closing_batch())
     records = records_of(store)
     assert store.scanned == 1000
     check(records, store.pairs)
@@ -171,14 +171,14 @@ def test_a_clean_stop_spares_the_scan_and_any_write_after_it_ends_that() -> None
 def test_a_document_that_is_damaged_or_of_another_form_is_not_used_now_or_ever() -> None:
     for spoil in (lambda document: document[:-1] + b"x", lambda document: document[:100], lambda document: b""):
         store = _filled(100)
-        (name, document), *_ = records_of(store).retire().items()
+        (name, document), *_ = records_of(store).closing_batch().items()
         assert document is not None
         store.pairs[name] = spoil(document)
         records = records_of(store)
         assert store.scanned == 200
         check(records, {key: record for key, record in store.pairs.items() if key != name})
     store = _filled(100)
-    store.commit(records_of(store).retire())
+    store.commit(records_of(store).closing_batch())
     records = records_of(store, leaf_bits=14)
     assert store.scanned == 200
     records.put(KEYS[0], supersede(None, ACTOR, 5000, b"new"), None)
@@ -188,7 +188,7 @@ def test_a_document_that_is_damaged_or_of_another_form_is_not_used_now_or_ever()
 
 def test_a_document_of_the_version_before_is_not_used() -> None:
     store = _filled(100)
-    (name, document), *_ = records_of(store).retire().items()
+    (name, document), *_ = records_of(store).closing_batch().items()
     assert document is not None
     counts = 4 * SLOTS
     old = b"\0\1" + document[10 : 12 + counts] + document[12 + 3 * counts :]

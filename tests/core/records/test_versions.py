@@ -1,4 +1,4 @@
-"""Records against a naive model of sets (see naive_versions.py): random histories, the laws of merge, and the bytes."""
+"""Records, checked against a naive model of sets (naive_versions.py): random histories, the laws of merge, the bytes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ A, B, C = b"actor-a.", b"actor-b.", b"actor-c."
 
 
 def some_records(steps: list[Step], count: int) -> list[bytes]:
-    """Up to `count` different records from one history, the last ones first."""
+    """Returns up to `count` different records from one history, the last ones first."""
     records = dict.fromkeys(record for record, _ in reversed(states_of(steps)) if record is not None)
     return list(records)[:count]
 
@@ -105,7 +105,7 @@ def test_clever_versions_equal_the_plain_ones(steps: list[Step]) -> None:
 
 
 def all_small_records() -> Iterator[bytes]:
-    """Not only what histories make: all records of two actors, with any siblings within their clock."""
+    """Returns all records of two actors with any siblings that the clock covers, not only those that histories make."""
     for of_a, of_b in itertools.product(range(4), range(2)):
         clock = {actor: counter for actor, counter in ((A, of_a), (B, of_b)) if counter}
         possible = [Sibling(actor, at + 1, 0, VALUE, b"%d" % at) for actor in clock for at in range(clock[actor])]
@@ -186,7 +186,7 @@ def test_no_dot_is_taken_that_was_issued_or_covered_before(counter: int) -> None
 def test_an_actor_that_forgot_what_it_issued_loses_concurrent_values(
     actor_after: bytes, counter: int, left: list[bytes]
 ) -> None:
-    """Why P2 matters: a node's disk is lost, or but one key's record dropped, while another replica keeps its write."""
+    """Why P2 is needed: a node loses its disk, or only the record of one key, while another replica has its write."""
     elsewhere = merge(None, supersede(None, A, 10, b"before the loss"))
     here = write(None, actor_after, counter, b"after the loss")
     assert [sibling.value for sibling in siblings_of(merge(elsewhere, here))] == left
@@ -235,7 +235,7 @@ def test_bytes_that_look_like_an_entry_but_lie_across_two_are_passed_over() -> N
 
 
 def test_a_record_whose_siblings_are_all_superseded_merges_and_reads() -> None:
-    """Only a forged context makes one; it must not crash anybody."""
+    """Only a forged context makes such a record; it must not crash a node."""
     bare = encode({A: 5}, [])
     assert siblings_of(bare) == []
     assert newest(bare) is None

@@ -161,7 +161,7 @@ class Machine:
     def put(self, record: bytes, *keys: bytes) -> None:
         """Stores a record under some keys, on the disk. In a cluster no two keys have the same: see `write`."""
         for key in keys:
-            self.state.records.absorb([storage_key_of(key), record])
+            self.state.records.merge_all([storage_key_of(key), record])
         self.disk.commit(self.state.records.drain_batch())
 
     def write(self, value: bytes, *keys: bytes, at: int = 1) -> None:

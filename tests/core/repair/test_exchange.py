@@ -9,7 +9,8 @@ import pytest
 from server.core.records.records import storage_key_of
 from server.core.records.trees import Span
 from server.core.records.versions import merge
-from server.core.repair.exchange import Difference, Exchange, How, Outcome, PeerLost
+from server.core.repair.differences import Difference, How
+from server.core.repair.exchange import Exchange, Outcome, PeerLost
 from server.core.repair.exchange_answers import PAGE_BYTES
 from server.core.work.background import BATCH_KEYS
 from tests.core.repair.machines import CONFIG, Machine, Machines, keys_of, record_of, tombstone, written

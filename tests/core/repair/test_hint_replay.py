@@ -30,7 +30,7 @@ class Debt:
         self.machines = Machines(count, n, config)
         for machine in self.machines.all.values():
             kind, answerer = answered_by(
-                record_questions.ABSORB, lambda pairs, m=machine: replica.absorb(m.state, pairs)
+                record_questions.ABSORB, lambda pairs, m=machine: replica.store_if_owned(m.state, pairs)
             )
             machine.answerers[kind] = answerer
         self.one: Machine = self.machines[1]

@@ -117,11 +117,11 @@ def test_slots_that_could_not_be_counted_are_counted_again() -> None:
     slot = int.from_bytes(stored[:2], "big")
     walk.one.lose_blocks(b"key")
     records.rescan(slot, slot + 1)
-    assert records.is_spoilt(slot, slot + 1)
+    assert records.is_uncounted(slot, slot + 1)
     walk.one.disk.unreadable.clear()
     walk.scrub.start()
     walk.machines.pass_ms(2 * INTERVAL_MS)
-    assert not records.is_spoilt(slot, slot + 1) and not records.unreadable and records.keys == 1
+    assert not records.is_uncounted(slot, slot + 1) and not records.unreadable and records.keys == 1
 
 
 # --- what is dead, and what lies here by mistake

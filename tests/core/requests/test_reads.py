@@ -1,6 +1,6 @@
-"""A group of reads: whose votes count for which key, and what each asker gets.
+"""Quorum reads: which replica's vote counts for which key, and what each client gets.
 
-Member 1 coordinates; members 2 and 3 are played by the tests, which send what replicas would.
+Member 1 coordinates. The tests play members 2 and 3: they send what these replicas would send.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TWO, THREE = member(2).id, member(3).id
 
 
 class Group:
-    """A coordinator that four keys are read from in one pipeline; `damaged` are places whose record it cannot read."""
+    """A pipeline that reads four keys from a coordinator, which cannot read its records at the indexes `damaged`."""
 
     def __init__(self, damaged: tuple[int, ...] = (), comparing: bool = True) -> None:
         self.node = node = make_node(3, CONFIG)
@@ -44,11 +44,11 @@ class Group:
         self.number = int(self.asked[TWO][0][2])
 
     def tell(self, peer: str, kind: bytes, number: int, *items: bytes) -> None:
-        """A message of a peer."""
+        """Receives a message of `peer`."""
         self.node.receive(peer, [kind, b"0", b"%d" % number, *items], 0)
 
     def turn(self) -> dict[str, list[list[Any]]]:
-        """Ends the turn: the reads' messages by peer."""
+        """Ends the turn. Returns the READ and COMPARE messages, by peer."""
         outbox = finish_turn(self.node)
         reader = Reader()
         for session, data in outbox.replies:
@@ -62,14 +62,14 @@ class Group:
         }
 
     def answered(self, peer: str, *message: bytes) -> list[Any]:
-        """The replies so far, once a peer has answered with kind, item, …"""
+        """Receives an answer of `peer` (kind, item, …), and returns all replies so far."""
         self.tell(peer, message[0], self.number, *message[1:])
         self.turn()
         return [reply if isinstance(reply, bytes) else str(reply)[:15] for reply in self.replies]
 
 
 def messages_in(data: bytes) -> list[list[Any]]:
-    """What a turn says to a peer."""
+    """Decodes the messages of a turn to one peer."""
     reader = FrameReader(1 << 20)
     reader.feed(data)
     found = []
@@ -98,7 +98,7 @@ def test_a_record_that_differs_is_joined_for_its_key() -> None:
     group = Group()
     assert group.answered(TWO, b"DIFFER", b"=+==", NEW) == [b"value1", b"value2", b"value1", b"value1"]
     assert group.answered(THREE, b"SAME") == group.replies
-    assert group.node.services.reads._repairs == {
+    assert group.node.services.reads.repair.queued == {
         THREE: [storage_key_of(KEYS[1]), NEW],
         group.node.state.id: [storage_key_of(KEYS[1]), NEW],
     }
@@ -110,14 +110,14 @@ def test_what_one_replica_cannot_read_waits_for_the_other() -> None:
     assert group.node.state.in_flight == 1
     assert group.answered(THREE, b"DIFFER", b"=+=?", NEW) == [b"value1"] * 4, "the second came after its answer"
     assert group.node.state.in_flight == 0
-    assert list(group.node.services.reads._repairs) == [TWO, group.node.state.id]
+    assert list(group.node.services.reads.repair.queued) == [TWO, group.node.state.id]
 
 
 def test_what_this_node_cannot_read_is_read_from_both_others() -> None:
     group = Group(damaged=(1,))
     assert group.answered(TWO, b"DIFFER", b"=+==", OLD) == [b"value1"]
     assert group.answered(THREE, b"DIFFER", b"=+==", NEW) == [b"value1", b"value2", b"value1", b"value1"]
-    assert group.node.services.reads._repairs == {TWO: [storage_key_of(KEYS[1]), NEW]}, (
+    assert group.node.services.reads.repair.queued == {TWO: [storage_key_of(KEYS[1]), NEW]}, (
         "here it is mended, not repaired"
     )
 
@@ -163,7 +163,7 @@ def test_a_peer_that_does_not_compare_is_asked_as_before() -> None:
     assert group.answered(TWO, b"RECORDS", OLD, NEW, OLD, b"") == [b"value1", b"value2", b"value1", b"value1"]
     assert group.answered(THREE, b"SAME") == group.replies
     keys = [storage_key_of(key) for key in KEYS]
-    assert group.node.services.reads._repairs == {
+    assert group.node.services.reads.repair.queued == {
         TWO: [keys[3], OLD],
         THREE: [keys[1], NEW],
         group.node.state.id: [keys[1], NEW],

@@ -1,4 +1,4 @@
-"""The first assignment of partitions: its laws for any members, and how even it is where evenness is possible."""
+"""The first assignment of partitions: rules that hold for all members, and how even it is where that is possible."""
 
 import itertools
 import random
@@ -16,7 +16,7 @@ Owners = tuple[tuple[str, ...], ...]
 
 
 def make_members(weights: list[int], zones: str | list[str] = "") -> list[Member]:
-    """Members m00, m01, … with these weights and zones (all in one zone by default)."""
+    """Returns members m00, m01, … with these weights and zones (all in one zone by default)."""
     return [
         Member(f"m{i:02}", f"n{i}", f"127.0.0.1:{7001 + i}", zones[i] if zones else "", weight)
         for i, weight in enumerate(weights)
@@ -97,7 +97,7 @@ def test_every_position_is_shared_like_the_whole(members: list[Member], partitio
 )
 @settings(max_examples=60)
 def test_shares_are_the_best_of_all_admissible_ones(nodes: list[tuple[int, str]], partitions: int, n: int) -> None:
-    """Against the dumb way: try every combination of shares that the zones allow."""
+    """Compares with an exhaustive search over all shares that the zones allow."""
     members = make_members([weight for weight, _ in nodes], [zone for _, zone in nodes])
     weights = [member.weight for member in members]
     rule = ZoneRule.of(members, min(n, len(members)))

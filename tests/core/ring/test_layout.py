@@ -1,4 +1,4 @@
-"""The layout document: round trip, refusals, precedence, and what follows from it."""
+"""The layout document: round trip, refusals, which of two layouts wins, and functions of the layout."""
 
 import itertools
 import json
@@ -21,7 +21,7 @@ Fields = dict[str, Any]
 
 
 def make_layout(zones: str = "abc", partitions: int = 8, n: int = 3, epoch: int = 1, weights: str = "") -> Layout:
-    """A layout of one member a letter of `zones`."""
+    """Returns a layout with one member for each letter of `zones`."""
     members = tuple(
         Member(f"m{i:02}", f"n{i + 1}", f"127.0.0.1:{7001 + i}", zone, int(weights[i]) if weights else 1)
         for i, zone in enumerate(zones)
@@ -35,7 +35,7 @@ def canonical(fields: Fields) -> bytes:
 
 
 def seal(fields: Fields) -> bytes:
-    """The document of any fields, valid or not, under a checksum that holds."""
+    """Returns a document with these fields, valid or not, and a right checksum."""
     body = {name: value for name, value in fields.items() if name != "checksum"}
     return canonical(body | {"checksum": xxh3_64_hexdigest(canonical(body))})
 

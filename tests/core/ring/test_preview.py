@@ -1,4 +1,4 @@
-"""The preview of a change: who gives what to whom, the balance, the zones."""
+"""The preview of a change: which node gives what to which, the balance, the zones."""
 
 import itertools
 from dataclasses import replace

@@ -35,13 +35,13 @@ def count_moves(before: Owners, after: Owners) -> int:
 
 
 def fewest_moves(before: Owners, after: Owners) -> int:
-    """What no assignment with these shares can go below: the seats that the nodes have more than before."""
+    """Returns a lower bound for the new seats of any assignment with these shares: seats that nodes have gained."""
     held = count_owned(before)
     return sum(max(0, owned - held[node]) for node, owned in count_owned(after).items())
 
 
 def make_members(zones: str, weights: st.SearchStrategy[int], numbers: int) -> st.SearchStrategy[list[Member]]:
-    """Some of the members 0 to `numbers - 1`, each in some zone and of some weight, sorted by id."""
+    """Draws some of the members 0 to `numbers - 1`, sorted by id, each with a zone and a weight."""
     member = st.builds(make_member, st.integers(0, numbers - 1), st.sampled_from(zones), weights)
     return st.lists(member, min_size=1, max_size=numbers, unique_by=lambda m: m.id).map(
         lambda members: sorted(members, key=lambda m: m.id)
@@ -60,7 +60,7 @@ laws = settings(max_examples=40)
 @laws
 @given(MEMBERS, MEMBERS, PARTITIONS, N, N)
 def test_the_next_rows_are_valid(before: list[Member], after: list[Member], partitions: int, n: int, m: int) -> None:
-    """N grows and shrinks too, with the members or by itself."""
+    """N grows and shrinks, too, with the number of members or alone."""
     owners = reassign(assign(before, partitions, n), after, m)
     layout = make_layout(after, partitions, m, owners)  # refuses rows that are not
     assert zone_violations(layout.owners, after, m) == ()
@@ -109,7 +109,7 @@ FEW = make_members("aab", st.sampled_from([1, 1, 2]), 5)
 def test_no_rows_with_these_shares_need_fewer_moves(
     before: list[Member], after: list[Member], partitions: int, n: int
 ) -> None:
-    """Against the dumb way: for every number of seats that the nodes can have, the fewest moves to get there."""
+    """Compares with an exhaustive search for the fewest moves to each possible number of seats."""
     old = assign(before, partitions, n)
     new = reassign(old, after, n)
     ids = [member.id for member in after]
@@ -297,7 +297,7 @@ def test_an_impossible_replacement_is_refused(replaced: dict[str, str]) -> None:
 @laws
 @given(MEMBERS, PARTITIONS)
 def test_a_join_disturbs_no_one_who_has_too_little(members: list[Member], partitions: int) -> None:
-    """Equal nodes of one zone: only the comer takes, the others only give."""
+    """Equal nodes of one zone: only the new node gets seats, and the others only give some."""
     equal = [replace(member, zone="", weight=1) for member in members]
     assume(len(equal) >= 3)
     before = assign(equal, partitions, 3)

@@ -1,4 +1,4 @@
-"""Which layout follows which: commits, phases, and two layouts that were made side by side."""
+"""Which layout follows which: commits, phases, and merges of two layouts that were made at the same time."""
 
 import functools
 import itertools
@@ -43,7 +43,7 @@ def about(kind: str, number: int, **fields: object) -> Change:
 
 
 def through(layout: Layout) -> Layout:
-    """The layout once its change has come to its end."""
+    """Returns the layout after all phases of its change."""
     return settle(hand_over(layout)) if layout.phase == TRANSFER else layout
 
 
@@ -109,7 +109,7 @@ def test_a_replacement_takes_exactly_the_seats_of_the_old_one() -> None:
 
 
 def test_a_node_that_replaces_another_may_be_replaced_at_once() -> None:
-    """So it is when the changes of one side of a partition are made to the layout of the other."""
+    """This happens when changes of one side of a network partition are made to the layout of the other side."""
     before = first_layout()
     fields = {"weight": 1, "zone": "z"}
     first = about(REPLACE, 1, other="m8", name="n8", address="h:8", **fields)
@@ -174,7 +174,7 @@ def test_two_commits_side_by_side_are_both_made() -> None:
 
 
 def test_a_replacement_of_a_node_that_goes_already_leaves_the_new_one_a_member() -> None:
-    """It may have taken writes on its side, so it cannot just be dropped."""
+    """It may have accepted writes on its side, so it cannot simply be dropped."""
     present = first_layout(4)
     for kind, gone in ((LEAVE, False), (REMOVE, False), (REMOVE, True)):
         here = commit(commit(present, [about(kind, 1)]), [about(WEIGHT, 0, weight=2)])
@@ -189,7 +189,7 @@ def test_a_replacement_of_a_node_that_goes_already_leaves_the_new_one_a_member()
 
 
 def test_of_replacements_in_a_chain_a_merge_forgets_no_node() -> None:
-    """The one in the middle may hold what was written on its side, so it leaves as all do who leave."""
+    """The node in the middle may hold writes of its side, so it leaves like any leaving member."""
     present = first_layout(4)
     first = about(REPLACE, 1, other="m5", name="n5", address="127.0.0.1:7005", weight=1)
     second = about(REPLACE, 5, other="m6", name="n6", address="127.0.0.1:7006", weight=1)
@@ -213,7 +213,7 @@ def test_of_two_new_nodes_of_one_name_one_is_left() -> None:
 
 
 def test_who_has_seen_data_move_knows_who_holds_it() -> None:
-    """One side has ended a transfer while the other, cut off, has committed twice: its epoch is higher, its owners old."""
+    """One side has ended a transfer. The other side has committed twice: its epoch is higher, but its owners are old."""
     present = commit(first_layout(), [join(3)])
     ended = through(present)
     cut_off = commit(commit(present, [join(4)]), [join(5)])
@@ -233,13 +233,13 @@ def test_an_address_changes_no_epoch() -> None:
 
 
 def at(layout: Layout) -> list[str]:
-    """Where the members are; ? where nobody knows."""
+    """Returns the members' addresses; ? for an unknown one."""
     return ["?" if is_unknown(member.address) else member.address.rpartition(":")[2] for member in layout.members]
 
 
 @pytest.mark.parametrize("ports", list(itertools.permutations((7000, 7001, 7002))))
 def test_addresses_that_change_hands_are_where_their_nodes_say(ports: tuple[int, ...]) -> None:
-    """Each node makes the change by itself, whoever was there before is somewhere else, and they meet in any order."""
+    """Each node announces its own move. A node that had the address before is elsewhere. Layouts meet in any order."""
     moved = [readdress(first_layout(), move(f"m{i}", f"127.0.0.1:{port}", 1000 + i)) for i, port in enumerate(ports)]
     for order in itertools.permutations(moved):
         met = functools.reduce(merge, order)
@@ -256,7 +256,7 @@ def test_who_had_an_address_that_another_has_now_is_nobody_knows_where() -> None
 
 
 def test_of_two_moves_of_a_node_the_later_one_counts_wherever_they_meet() -> None:
-    """Also where the log has forgotten the earlier one, which would else be made anew by whoever still has it."""
+    """The log may have dropped the earlier move. A node that still has it must not make it again."""
     early = readdress(first_layout(), move("m0", "127.0.0.1:7005", 1000))
     late = readdress(early, move("m0", "127.0.0.1:7006", 2000))
     forgetful = replace(late, log=late.log[1:])
@@ -299,7 +299,7 @@ STEP = st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 9))
 
 
 def take_step(layout: Layout, kind: int, number: int) -> Layout:
-    """One thing that may happen to a layout; nothing where it cannot."""
+    """Does one possible step to a layout, or nothing if the step is impossible."""
     changes = {
         0: [join(number)],
         1: [about(LEAVE, number)],
@@ -318,7 +318,7 @@ def take_step(layout: Layout, kind: int, number: int) -> Layout:
 @given(st.lists(STEP, max_size=12), st.randoms(use_true_random=False))
 @settings(max_examples=60)
 def test_however_layouts_meet_all_nodes_end_with_the_same(steps: list[tuple[int, int, int]], rng: object) -> None:
-    """Four nodes change their own layouts, and now and then two of them meet; at last they meet until nothing changes."""
+    """Four nodes change their own layouts and sometimes merge in pairs; at the end they merge until nothing changes."""
     views = [first_layout()] * 4
     for node, kind, number in steps:
         views[node] = take_step(views[node], kind, number)

@@ -1,4 +1,4 @@
-"""Background procedures: none ends in silence, an error of one costs no other one its turn, and all share one budget."""
+"""Background procedures: none ends in silence, an error in one does not stop the others, and all share one budget."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_one_that_was_to_run_for_ever_and_ends_ends_the_node(node: Node) -> None
 
 
 def test_a_step_that_raises_stop_iteration_is_no_end(node: Node) -> None:
-    """Taken for the procedure's own, it would end the procedure in silence."""
+    """If it were taken for the procedure's own exception, the procedure would end in silence."""
 
     def begins_badly() -> Steps:
         yield lambda procedure: next(iter(()))

@@ -188,7 +188,7 @@ def test_what_nobody_expected_ends_the_node_once_the_step_has_stored_something()
 
     def steps() -> Steps:
         yield lambda procedure: procedure.resume(None)
-        run.machine.state.records.absorb([bytes(6) + b"key", record_of(b"v")])
+        run.machine.state.records.merge_all([bytes(6) + b"key", record_of(b"v")])
         raise KeyError("it")
 
     with pytest.raises(Fatal, match="it has stored something"):

@@ -1,0 +1,152 @@
+"""What this node fetches of some partitions under one layout, and which of their owners each partition already equals.
+
+A new owner fetches partitions (transfers.py), and so does a node that lost its disk (filling.py). The two differ in which
+partitions they fetch, and from which owners. The rest is the same, and is in this module.
+
+A partition is complete here by this table; `owners` are those that it is fetched from:
+
+    equal to n - w + 1 owners at least,    equal to every owner    complete
+    or to all of them if there are fewer   that is not down
+    yes                                    yes                     yes
+    yes                                    no                      no: that owner may hold a write that the others lack
+    no                                     yes                     no: a write may be only on owners that are down
+
+Any n - w + 1 of n owners include one that acknowledged a given write, because a write has w acknowledgements.
+
+A partition that was made equal to an owner stays recorded under that layout, so an exchange that fails is repeated for the
+partitions of its own batch only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
+
+from server.core.base.state import State
+from server.core.repair.exchange import Exchange, Outcome, PeerLost
+from server.core.ring.layout import Layout
+from server.core.work.background import Background
+from server.core.work.procedures import Step
+from server.core.work.questions import Answers, Questions
+
+_BATCH_PARTITIONS = 16  # of one comparison: if its peer is lost, the batches before it are already recorded
+
+
+class Progress(NamedTuple):
+    """How far a fetch is. `keys_missing` counts only partitions that are not complete."""
+
+    partitions: int
+    partitions_done: int
+    keys_here: int
+    keys_missing: int
+
+
+class PartitionFetch:
+    """Fetches partitions from their other owners, and records what is already equal."""
+
+    def __init__(
+        self,
+        state: State,
+        questions: Questions,
+        background: Background,
+        owners: Callable[[Layout, int], Sequence[str]],
+        is_down: Callable[[str], bool],
+        exchanged: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`owners` names the nodes that a partition is fetched from, without this node.
+
+        `is_down` says whether a member is down. `exchanged` is called after each exchange, whether it succeeded or not.
+        """
+        self._state = state
+        self._questions = questions
+        self._background = background
+        self._owners = owners
+        self._is_down = is_down
+        self._exchanged = exchanged
+        self.equal: dict[int, dict[str, None]] = {}  # by partition: the owners that this node's copy is equal to
+        self.expected_keys: dict[int, int] = {}  # by partition: how many keys an owner said it holds
+        self.outcome = Outcome()
+
+    def reset(self, partitions: Sequence[int]) -> None:
+        """Begins anew, with these partitions and nothing known of their owners."""
+        self.forget_comparisons(partitions)
+        self.expected_keys.clear()
+
+    def forget_comparisons(self, partitions: Sequence[int]) -> None:
+        """Compares all these partitions again: owners may have accepted writes under an older layout meanwhile."""
+        self.equal = {partition: {} for partition in partitions}
+
+    # --- how far it is
+
+    def is_complete(self, layout: Layout, partition: int) -> bool:
+        """Whether this node holds every acknowledged write of a partition, by the table above."""
+        owners, equal = self._owners(layout, partition), self.equal.get(partition, {})
+        if len(equal) < min(len(owners), layout.n - layout.w + 1):
+            return False
+        return all(owner in equal or self._is_down(owner) for owner in owners)
+
+    def keys_here(self, layout: Layout, partition: int) -> int:
+        """How many keys of a partition this node stores."""
+        trees = self._state.records.trees
+        return trees.keys_in(trees.span_of(layout.partitions, partition))
+
+    def progress(self, layout: Layout) -> Progress:
+        """Counts partitions and keys, for operators."""
+        done = keys = missing = 0
+        for partition in self.equal:
+            here = self.keys_here(layout, partition)
+            keys += here
+            if self.is_complete(layout, partition):
+                done += 1
+            else:
+                missing += max(0, self.expected_keys.get(partition, 0) - here)
+        return Progress(len(self.equal), done, keys, missing)
+
+    # --- the work
+
+    def count_keys(self, layout: Layout, source_of: Callable[[int], str | None]) -> Generator[Step, Any, None]:
+        """Asks one owner of each partition how many keys it holds, unless that is known.
+
+        `source_of` names the owner to ask for a partition, or None if none can be reached."""
+        by_source: dict[str, list[int]] = {}
+        for partition in self.equal:
+            source = source_of(partition) if partition not in self.expected_keys else None
+            if source is not None:
+                by_source.setdefault(source, []).append(partition)
+        for source, partitions in by_source.items():
+            answers: Answers = yield self._questions.ask([source], b"COUNTS", layout.epoch, *partitions)
+            counts = answers.get(source, [])
+            if self._state.layout is layout and len(counts) == len(partitions):
+                self.expected_keys |= {part: int(count) for part, count in zip(partitions, counts, strict=True)}
+
+    def compare(self, layout: Layout, partitions: Sequence[int]) -> Generator[Step, Any, None]:
+        """Makes partitions equal to those of their owners that they have not been compared with, in batches."""
+        by_owner: dict[str, list[int]] = {}
+        for partition in partitions:
+            for owner in self._owners(layout, partition):
+                if owner not in self.equal[partition]:
+                    by_owner.setdefault(owner, []).append(partition)
+        for owner, missing in by_owner.items():
+            for first in range(0, len(missing), _BATCH_PARTITIONS):
+                if self._state.layout is not layout or not self._state.is_usable(owner):
+                    break
+                yield from self.exchange(layout, owner, missing[first : first + _BATCH_PARTITIONS])
+
+    def exchange(self, layout: Layout, peer: str, partitions: Sequence[int]) -> Generator[Step, Any, bool]:
+        """Makes some partitions equal here and at `peer`, records that, and answers whether it succeeded."""
+        outcome = self.outcome
+        unsettled = outcome.unsettled
+        spans = [self._state.records.trees.span_of(layout.partitions, partition) for partition in sorted(partitions)]
+        # A cluster grows because its disks are full: a peer that stores nothing must not keep this node from fetching.
+        exchange = Exchange(self._state, self._questions, self._background, peer, outcome, must_give=False)
+        try:
+            yield from exchange.repair(spans)
+        except PeerLost:
+            return False
+        finally:
+            self._exchanged()
+        if outcome.unsettled > unsettled or self._state.layout is not layout:
+            return False
+        for partition in partitions:
+            self.equal[partition][peer] = None
+        return True

@@ -1,0 +1,56 @@
+"""Read repair: the records that reads have found missing on owners, queued and then sent or stored together.
+
+Theory (Dynamo, section 5). A read knows afterwards which owners hold less than the merge of all records. One repair
+message for each read would cost as much as the read, so the records are queued, and go to each owner with the next tick
+as one KEEP message. This node stores its own share in one commit. A queue that grows large is sent at once.
+
+If the fence (collection.py) has risen since a read began, what it read may be older than a deletion whose tombstone has
+been collected meanwhile. To store it would bring the deleted value back. So the queue is dropped if it holds such a
+read; other reads find the difference again.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from server.core.base.state import State
+from server.core.records.versions import DamagedRecord
+
+_QUEUED_MAX = 128  # storage keys and records, for one node
+
+
+class ReadRepair:
+    """The queue of read repair."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self.queued: dict[str, list[bytes]] = {}  # node -> storage key, record, storage key, record, …
+        self._bytes = 0
+        self._stamp = 0  # the hybrid clock at the start of the oldest read in the queue
+
+    def queue(self, node: str, pairs: list[bytes], stamp: int) -> None:
+        """Adds storage key, record, … for `node`, as found by a read that began when the hybrid clock showed `stamp`."""
+        queued = self.queued.setdefault(node, [])
+        queued += pairs
+        self._stamp = min(self._stamp or stamp, stamp)
+        self._bytes += sum(map(len, pairs))
+        if self._bytes > self._state.config.batch_bytes_max or len(queued) > _QUEUED_MAX:
+            self.send()
+
+    def send(self) -> None:
+        """Sends the queue to the peers, and stores this node's share of it."""
+        state = self._state
+        if not self.queued:
+            return
+        queued, self.queued = self.queued, {}
+        self._bytes = 0
+        stamp, self._stamp = self._stamp, 0
+        if state.fence >= stamp:
+            return
+        for node, pairs in queued.items():
+            state.statistics.read_repairs += len(pairs) // 2
+            if node == state.id and state.may_store(pairs):
+                with suppress(DamagedRecord):  # found damaged meanwhile: mending.py restores it
+                    state.records.merge_all(pairs)
+            elif node in state.links and node != state.id:
+                state.send(node, state.message(b"KEEP", state.number(), *pairs))
