@@ -195,7 +195,7 @@ def test_a_connection_whose_commands_cannot_be_kept_in_order_ends(monkeypatch: p
     assert shell.client.session.closing and shell.client.session not in shell.node.services.clients.sessions.values()
     outbox = finish_turn(shell.node)
     assert outbox.closing == [shell.client.session]
-    assert shell.node.state.statistics.internal_errors == 1 and not shell.node.state.parked
+    assert shell.node.state.statistics.internal_errors == 1 and not shell.node.state.commands_waiting
 
 
 def test_bytes_that_the_parser_cannot_cope_with_cost_the_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:

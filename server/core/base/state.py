@@ -45,7 +45,7 @@ class State:
                     messages and connections have told in this life of the process
     this node       room, is_filling, lacks_records, synced_turn, fence
     time            now_ms, time_ms, wall_offset_ms, has_time, clock, cluster_time
-    limits          in_flight, parked, clients_queued, requests_max, refusal
+    limits          in_flight, commands_waiting, clients_queued, requests_max, refusal
     output          messages, trailing, kept, ready: gathered in a turn, and handed out at its end (outbox.py)
     flags           sync_wanted, cleanup_due, held_for_time: one part asks another one for work
     counters        statistics, unexpected
@@ -72,7 +72,7 @@ class State:
     has_time = False  # keys may be judged by `time_ms`, and dots made
     # Limits
     in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
-    parked = 0  # commands that wait for others of their connection
+    commands_waiting = 0  # commands that wait for others of their connection
     clients_queued = 0  # connections with commands that may begin, see shell/admission.py
     # Flags
     sync_wanted = False  # something waits for the disk, whatever the fsync policy

@@ -1,4 +1,4 @@
-"""Commands with subcommands: the container, and its HELP, which is made from the specs of the subcommands themselves."""
+"""Commands with subcommands: the container, and its HELP, which is made from the specs of the subcommands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def container(
     since: str = "1.0.0",
     refused: tuple[CommandSpec, ...] = (),
 ) -> CommandSpec:
-    """A command that is nothing but its subcommands and a HELP about them; about those `refused` it is silent."""
+    """A command that consists of its subcommands and their HELP, which leaves out those that are `refused`."""
     return CommandSpec(
         name,
         -2,

@@ -47,7 +47,7 @@ class Shutdown:
     def look(self) -> None:
         """The end of a turn: what was begun in it is in flight now."""
         state = self._state
-        is_idle = not state.in_flight and not state.parked
+        is_idle = not state.in_flight and not state.commands_waiting
         if self._agreed and is_idle and not state.clients_queued:
             self._idle = True
         self._rested = self._asked_ms is not None and is_idle
