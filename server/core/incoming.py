@@ -83,11 +83,11 @@ class Incoming:
 
     def _differences(self, items: Reader) -> Differences:
         """DIFFER, the answer to a group of reads: a state for each key."""
-        told = kinds.DIFFER.read(items)
+        differences = kinds.DIFFER.read(items)
         wanted = self._reads.keys_in(items.number)
-        if wanted is not None and len(told.states) != wanted:
-            raise Malformed(f"states of {len(told.states)} keys, {wanted} were asked for")
-        return told
+        if wanted is not None and len(differences.states) != wanted:
+            raise Malformed(f"states of {len(differences.states)} keys, {wanted} were asked for")
+        return differences
 
     def _relay(self, items: Reader) -> Relay:
         """HOT. RELAY: commands with keys, since only such are relayed. An unknown command is a newer node's and is answered

@@ -1,7 +1,7 @@
 """The node process: options, data directory, engine, event loop, signals.
 
-Exit statuses: 0 stopped by SIGTERM or SIGINT; 1 the node could not start, or its disk failed; 2 wrong usage; 70 it met what
-no code expected (crash.py): its log has the traceback, and it is to be started again, as after any failure.
+Exit statuses: 0 stopped by SIGTERM or SIGINT; 1 the node could not start, or its disk failed; 2 wrong usage; 70 an
+unexpected exception (crash.py): the log has the traceback; start the node again, as after any failure.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """The node of a directory, on one store after the other; its exit status."""
+    """Runs the node of a directory, on a new store when it asks for one; answers the exit status."""
     wishes = Wishes(
         id=options.id,
         name=options.name,
@@ -78,7 +78,7 @@ def _run(options: argparse.Namespace) -> int:
     files = allow_files(config.clients_max)
     config = replace(config, clients_max=files.clients, peers_max=min(config.peers_max, files.peers // 2))
     if options.rebuild:
-        _begin_anew(options.dir / "data", place.listen)
+        _rebuild(options.dir / "data", place.listen)
     engine = _open(config, options.dir, files)
     try:
         refuse_stranger(make_node(member, engine, config), options.dir)
@@ -94,7 +94,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _open(config: Config, directory: Path, files: FileShares) -> Engine:
-    """The engine of the directory; on a full disk it gets the reserve. Raises StorageError."""
+    """Opens the engine of the directory; on a full disk the reserve is released first. Raises StorageError."""
     try:
         return open_engine(config.engine, directory / "data", config.block_cache_bytes, files.storage)
     except StorageFull as error:
@@ -121,8 +121,8 @@ def _close(engine: Engine) -> None:
         log.warning("all that was written is in the engine's log: %s", error)
 
 
-def _begin_anew(data: Path, address: str) -> None:
-    """`--rebuild`: moves the store away, once nothing else can keep the node from starting.
+def _rebuild(data: Path, address: str) -> None:
+    """`--rebuild`: moves the store aside, after all other checks of the start have passed.
 
     Raises DirectoryError, OSError.
     """
@@ -135,8 +135,8 @@ def _begin_anew(data: Path, address: str) -> None:
 
 
 def _set_back(data: Path) -> str:
-    """The store is an older copy, and the cluster has forgotten since what was deleted: moves it away, and answers where
-    to. Raises DirectoryError."""
+    """Moves aside a store that is an older copy, since the cluster has collected tombstones meanwhile; answers its new
+    path. Raises DirectoryError."""
     aside = put_aside(data, "set-back")
     name = aside.name if aside is not None else ""
     log.critical(

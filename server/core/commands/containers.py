@@ -53,10 +53,10 @@ def helper(
 
 
 def _helping(name: str, subcommands: tuple[CommandSpec, ...], lines: Sequence[str]) -> Handler:
-    told = [f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", *lines]
+    help_lines = [f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", *lines]
     for spec in subcommands:
-        told.append(f"{spec.name.rpartition('|')[2].upper()} {spec.arguments}".rstrip())
-        told.append(f"    {spec.summary}")
-    told += ["HELP", "    Prints this help."]
-    reply = resp.array([resp.simple(line) for line in told])
+        help_lines.append(f"{spec.name.rpartition('|')[2].upper()} {spec.arguments}".rstrip())
+        help_lines.append(f"    {spec.summary}")
+    help_lines += ["HELP", "    Prints this help."]
+    reply = resp.array([resp.simple(line) for line in help_lines])
     return lambda services, sink, number, args: reply

@@ -54,16 +54,16 @@ class Newcomer:
         """Reads an answer to MYSELF; unknown fields are ignored. Raises CommandError."""
         nonsense = "ERR this is not what a node answers to DYN.CLUSTER MYSELF"
         try:
-            told = parse(text, DOCUMENT_BYTES_MAX)
+            answer = parse(text, DOCUMENT_BYTES_MAX)
             newcomer = Newcomer(
-                id=told["id"],
-                name=told["name"],
-                address=told["address"],
-                zone=told["zone"],
-                weight=told["weight"],
-                cluster=told.get("cluster", ""),
-                epoch=told.get("epoch", 0),
-                keys=told.get("keys", 0),
+                id=answer["id"],
+                name=answer["name"],
+                address=answer["address"],
+                zone=answer["zone"],
+                weight=answer["weight"],
+                cluster=answer.get("cluster", ""),
+                epoch=answer.get("epoch", 0),
+                keys=answer.get("keys", 0),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CommandError(f"{nonsense}: {error!r}") from error

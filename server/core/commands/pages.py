@@ -134,13 +134,13 @@ def _page_of_range(
     if all(answer == sound[0] for answer in sound):
         return Page(_live_keys(services, zip(sound[0][2::2], sound[0][3::2], strict=True)), next_place)
     found: dict[bytes, bytes | None] = {}
-    told: dict[bytes, int] = {}
+    senders: dict[bytes, int] = {}
     for answer in sound:
         for storage_key, record in zip(answer[2::2], answer[3::2], strict=True):
             if place_of(storage_key) < next_place:
                 found[storage_key] = versions.merge(found.get(storage_key), record)
-                told[storage_key] = told.get(storage_key, 0) + 1
-    doubtful = [storage_key for storage_key, times in told.items() if times < len(sound)]
+                senders[storage_key] = senders.get(storage_key, 0) + 1
+    doubtful = [storage_key for storage_key, times in senders.items() if times < len(sound)]
     if doubtful:
         found |= yield from _heads(services, part, doubtful)
         if services.state.layout is not layout:
@@ -165,9 +165,10 @@ def _is_agreed(
     others = [owner for owner in part.owners if owner != services.state.id]
     spans = encode_spans([(first, end)])
     answers = yield services.questions.ask(others, b"HASHES", layout.epoch, trees.leaf_bits, 1, spans)
-    told = [answer[1:] for answer in answers.values() if answer]
+    hashes = [answer[1:] for answer in answers.values() if answer]
     wanted = min(services.state.read_quorum, len(part.owners))
-    return services.state.layout is layout and 1 + len(told) >= wanted and all(hashes == [content] for hashes in told)
+    is_quorum = services.state.layout is layout and 1 + len(hashes) >= wanted
+    return is_quorum and all(each == [content] for each in hashes)
 
 
 def _live_keys(services: Services, records: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:
@@ -244,8 +245,8 @@ def count_keys(services: Services) -> Generator[Step, Any, int]:
         layout = layout_of(services)
         owners = [member.id for member in layout.members]
         answers = yield services.questions.ask(owners, b"KEYCOUNTS", layout.partitions)
-        told = {owner: answer[0] for owner, answer in answers.items() if answer}
-        counts = [_agreed(services, layout, partition, told) for partition in range(layout.partitions)]
+        counts_of = {owner: answer[0] for owner, answer in answers.items() if answer}
+        counts = [_agreed(services, layout, partition, counts_of) for partition in range(layout.partitions)]
         size = 0
         for partition, count in enumerate(counts):
             if services.state.layout is not layout:
@@ -255,10 +256,12 @@ def count_keys(services: Services) -> Generator[Step, Any, int]:
             return size
 
 
-def _agreed(services: Services, layout: Layout, partition: int, told: dict[str, bytes]) -> int | None:
+def _agreed(services: Services, layout: Layout, partition: int, counts_of: dict[str, bytes]) -> int | None:
     """The number of live keys, if R readers of the partition agree on it; None if they do not, or if keys expire."""
     counts = [
-        COUNTS.unpack_from(told[owner], partition * COUNTS.size) for owner in layout.readers(partition) if owner in told
+        COUNTS.unpack_from(counts_of[owner], partition * COUNTS.size)
+        for owner in layout.readers(partition)
+        if owner in counts_of
     ]
     wanted = min(services.state.read_quorum, len(layout.readers(partition)))
     agreed = [live for content, live, expiring in counts if not expiring and counts.count((content, live, 0)) >= wanted]
