@@ -53,9 +53,9 @@ class Dispatcher:
         Fast path: a command in the usual spelling with the usual number of arguments, while none or only commands of its
         own kind are in flight.
         """
-        commands, services, records = self._commands, self._services, self._records
+        commands, services, state, records = self._commands, self._services, self._state, self._records
         slots, first = session.slots, session.first_number
-        turn = self._state.statistics.turns
+        turn = state.statistics.turns
         for args in batch:
             spec = commands.get(args[0])
             if (
@@ -65,7 +65,7 @@ class Dispatcher:
                 or (session.in_flight and not _runs_beside(session.kind, session.turn, spec.overlap, turn))
                 or session.backlog
                 or session.closing
-                or self._state.in_flight > self._state.requests_max
+                or state.in_flight > state.requests_max
             ):
                 if session.closing:
                     break  # Redis drops what is pipelined behind QUIT
@@ -84,7 +84,7 @@ class Dispatcher:
                 fail(services, spec.name, spec.handler, session, first + len(slots) - 1, args, error)
             except Exception as error:  # noqa: BLE001
                 session.answer(first + len(slots) - 1, self._unexpected.contain(error, changes, spec.name))
-        self._state.statistics.commands += len(batch)
+        state.statistics.commands += len(batch)
 
     def admit_without_time(self, session: Session, batch: list[list[bytes]]) -> None:
         """As `admit`, while cluster time is not known: commands that need keys wait for it."""

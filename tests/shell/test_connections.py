@@ -238,6 +238,10 @@ def test_an_answer_that_no_request_needs_any_more_ends_no_turn() -> None:
         turns.append(shell.turns_asked - before)
     shell.end_turn()
     assert transport.written == b"$-1\r\n" and turns == [1, 0]
+    links = node.services.process.peer_links
+    assert [(link.direction, link.peer) for link in links.values()] == [("from", peer.peer) for peer in peers]
+    peers[0].connection_lost(None)
+    assert [link.peer for link in links.values()] == [peers[1].peer]
     assert node.state.statistics.unneeded_answers == 1
 
 
