@@ -14,7 +14,7 @@ from server.core.work.questions import Answerer, answered_by
 
 
 def answerers(services: Services) -> dict[bytes, Answerer]:
-    """The answerers of `node`, by the kind of question. Its parts are looked up when they are asked."""
+    """The functions that answer, by the kind of question."""
     state = services.state
     table = (
         answered_by(records.PAGE, lambda page: page_answers.page(state, page)),

@@ -1,16 +1,16 @@
 """Chains: commands of one key that depend on each other, run in order by the key's coordinator in one step.
 
 Theory. A pipeline that reads and writes one key again and again would need a round trip for each of its commands if each
-had to wait for the answer to the one before it. So what has gathered in a lane (lanes.py) travels to the coordinator
-together. It reads the key once with a quorum, and then runs all commands of the chain at one instant, one after the
-other: each sees what the quorum holds joined with what is stored here by then, hence the writes of those before it and
-none of those behind it. Their writes are one group, which every replica stores as one batch.
+had to wait for the answer to the one before it. So the commands that have gathered in a lane (lanes.py) travel to
+the coordinator together. The coordinator reads the key once with a quorum, and then runs all commands of the chain in one
+step, in order. Each sees the join of what the quorum holds and what is stored here by then: the writes of the commands
+before it, and none of those after it. Their writes are one group, which every replica stores as one batch.
 
-That is as good as running them one by one: the quorum was asked after the last command of the chain had come, so it knows
-every write that was acknowledged before, and what others do at the same time may come before or after the chain.
+The effect is that of running them one by one: the quorum read begins after the last command of the chain has arrived, so
+it sees every write that was acknowledged before, and concurrent writes of others may come before or after the chain.
 
-If the quorum cannot be had, plain writes are taken all the same, as they always are, and the other commands fail. A node
-of an older version cannot run chains: it gets the commands of one one by one.
+If there is no quorum, plain writes run all the same, as always, and the other commands fail. A node of an older version
+cannot run chains: it gets their commands one by one.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class _Here:
         return None
 
     def answer(self, number: int, reply: Reply) -> None:
-        """The quorum could not be had, or the chain came too late."""
+        """There was no quorum, or the chain came too late."""
         for sink, place, args, _ in self._chain:
             spec = find_command(args)
             if reply != STALE and spec is not None and spec.kind_of(args) == WRITE:

@@ -1,9 +1,9 @@
-"""From a client's arguments to a running command: look-up, arity, order within a connection, and the limits on load.
+"""Dispatch: look-up and arity of commands, their order within a connection, and the limits on load.
 
-Theory. Redis runs a connection's commands one after the other. We run them side by side wherever nobody can tell: reads
-beside reads, plain writes beside plain writes of the same turn, and commands of different keys in any case (lanes.py). A
-command that could be told (a GET behind a SET of the same key, say) begins once the commands before it that name its keys
-have their answers. What has gathered in a lane until then begins together: as it is if it is all of one kind, else as a
+Theory. Redis runs a connection's commands one after the other. We run them concurrently where their client cannot see a
+difference: reads with reads, plain writes with plain writes of the same turn, and commands of different keys in any case
+(lanes.py). Another command (a GET behind a SET of the same key, say) begins once the earlier commands of its keys are
+answered. Commands that have gathered in a lane until then begin together: concurrently if they are of one kind, else as a
 chain, which one coordinator runs in order (chains.py). So a pipeline costs a round trip for each wave of commands of its
 most frequent key, not one for each command, and an amount of work that is linear in its length.
 """
@@ -49,13 +49,14 @@ class Dispatcher:
         self._chains = Chains(services, self.run)
 
     def admit(self, session: Session, batch: list[list[bytes]]) -> None:
-        """HOT. Takes the next commands of a session.
+        """HOT. Begins the next commands of a session, or queues them.
 
-        The loop knows one short cut: a command written and counted as nearly always, beside none or its own kind.
+        Fast path: a command in the usual spelling with the usual number of arguments, while none or only commands of its
+        own kind are in flight.
         """
-        commands, services, records = self._commands, self._services, self._records
+        commands, services, state, records = self._commands, self._services, self._state, self._records
         slots, first = session.slots, session.first_number
-        turn = self._state.statistics.turns
+        turn = state.statistics.turns
         for args in batch:
             spec = commands.get(args[0])
             if (
@@ -65,7 +66,7 @@ class Dispatcher:
                 or (session.in_flight and not _runs_beside(session.kind, session.turn, spec.overlap, turn))
                 or session.backlog
                 or session.closing
-                or self._state.in_flight > self._state.requests_max
+                or state.in_flight > state.requests_max
             ):
                 if session.closing:
                     break  # Redis drops what is pipelined behind QUIT
@@ -84,10 +85,10 @@ class Dispatcher:
                 fail(services, spec.name, spec.handler, session, first + len(slots) - 1, args, error)
             except Exception as error:  # noqa: BLE001
                 session.answer(first + len(slots) - 1, self._unexpected.contain(error, changes, spec.name))
-        self._state.statistics.commands += len(batch)
+        state.statistics.commands += len(batch)
 
     def admit_without_time(self, session: Session, batch: list[list[bytes]]) -> None:
-        """Takes the next commands of a session while cluster time is not known: what reads or writes keys waits for it."""
+        """As `admit`, while cluster time is not known: commands that need keys wait for it."""
         for args in batch:
             spec = self._find(args)
             if session.backlog or (spec is not None and (spec.needs_data() or spec.name == "time")):
@@ -97,13 +98,13 @@ class Dispatcher:
                 self.admit(session, [args])
 
     def resume(self, session: Session, count_max: int) -> int:
-        """Begins commands of the session that waited for others and need not wait any more, about `count_max` at most.
+        """Begins commands of the session that waited for others and may begin now, about `count_max` at most.
 
         Answers how many it has begun; if that is less than `count_max`, no other one may begin.
         """
         count = 0
         while count < count_max and session.lanes is not None and session.lanes.free:
-            count += self._begin_parked(session, session.lanes, session.lanes.free.popleft())
+            count += self._begin_waiting(session, session.lanes, session.lanes.free.popleft())
         backlog = session.backlog
         if backlog and self._state.waits_for_time:
             return count
@@ -113,7 +114,8 @@ class Dispatcher:
         return count
 
     def _begin(self, session: Session, args: list[bytes]) -> bool:
-        """Starts the command, or parks it in its lanes. False if it has to wait until it is alone, or for one that is."""
+        """Starts the command, or lets it wait in its lanes. False if it must run alone on its connection, or waits for one
+        that does."""
         turn = self._state.statistics.turns
         self.changes = self._records.changes
         try:
@@ -136,7 +138,7 @@ class Dispatcher:
                 number, lanes = session.open(args), session.lanes.of_keys(spec.keys_of(args))
                 if not all(_may_enter(lane, kind, turn) for lane in lanes):
                     session.lanes.park(Parked(number, args, kind, lanes))
-                    self._state.parked += 1
+                    self._state.commands_waiting += 1
                     return True
                 session.lanes.enter(number, lanes, kind, turn)
                 self._start(spec, session, number, args)
@@ -153,7 +155,7 @@ class Dispatcher:
             self._execute(spec, session, number, args)
 
     def _open_lanes(self, session: Session) -> Lanes:
-        """The lanes of what the session has in flight, which is of one kind and needed none so far."""
+        """Lanes with the commands that the session has in flight. They are of one kind, so they needed no lanes so far."""
         lanes = Lanes()
         for number, args in session.unanswered():
             spec = self._find(args)
@@ -161,8 +163,8 @@ class Dispatcher:
                 lanes.enter(number, lanes.of_keys(spec.keys_of(args)), session.kind, session.turn)
         return lanes
 
-    def _begin_parked(self, session: Session, lanes: Lanes, lane: Lane) -> int:
-        """Nothing runs in this lane any more: begins the next of what is parked there. Answers how many commands."""
+    def _begin_waiting(self, session: Session, lanes: Lanes, lane: Lane) -> int:
+        """If nothing runs in this lane any more, begins the next commands that wait there. Answers how many."""
         if lane.running or not lane.parked or not lane.parked[0].is_first():
             return 0
         self.changes = self._records.changes
@@ -172,7 +174,7 @@ class Dispatcher:
         for parked in wave:
             lanes.unpark(parked)
             lanes.enter(parked.number, parked.lanes, EXCLUSIVE if is_chain else kind, turn)
-        self._state.parked -= len(wave)
+        self._state.commands_waiting -= len(wave)
         if not is_chain:
             for parked in wave:
                 self._execute(self._find(parked.args), session, parked.number, parked.args)
@@ -195,7 +197,7 @@ class Dispatcher:
         self._execute(spec, sink, number, args)
 
     def run_all(self, sink: Sink, batch: list[list[bytes]]) -> None:
-        """HOT. Runs the commands of a relay, numbered from 0; with the short cut of `admit`."""
+        """HOT. Runs the commands of a relay, numbered from 0; with the fast path of `admit`."""
         commands, services, records = self._commands, self._services, self._records
         for number, args in enumerate(batch):
             spec = commands.get(args[0])
@@ -251,8 +253,8 @@ class Dispatcher:
     def _retry(self, item: RelayItem, maybe_run: bool, refusal: bytes | None) -> None:
         """A relayed command whose coordinator was lost goes to the key's next live owner.
 
-        `maybe_run`: the lost one may have done it, so one that must not run twice ends here, its outcome unknown, or as
-        `refusal` says.
+        `maybe_run`: the lost coordinator may have run it. Then a command that must not run twice is answered here: with
+        `refusal`, or that its outcome is unknown.
         """
         sink, number, args, begun_ms = item
         asker = self._asker_again(sink, number, args, begun_ms, maybe_run, refusal)
@@ -280,7 +282,7 @@ class Dispatcher:
     def _asker_again(
         self, sink: Sink, number: int, args: list[bytes], begun_ms: int, maybe_run: bool, refusal: bytes | None
     ) -> Sink | None:
-        """The sink for a second attempt of a relayed command; None if it must not run again, and is answered."""
+        """The sink for the second attempt of a relayed command; None if it must not run again: then it was answered."""
         spec, state = find_command(args), self._state
         assert spec is not None, "only known commands are relayed"
         if (maybe_run and spec.once(args)) or state.now_ms - begun_ms > state.config.request_timeout_ms:
@@ -293,7 +295,7 @@ class Dispatcher:
         return sink
 
     def _refuse(self, sink: Sink, number: int, args: list[bytes]) -> None:
-        """A command for a key none of whose owners can be reached from here."""
+        """Answers a command whose key has no owner that can be reached from here."""
         state = self._state
         if state.layout is None:
             sink.answer(number, state.no_layout)
@@ -305,17 +307,17 @@ class Dispatcher:
 
 
 def _runs_beside(kind: int, turn: int, other: int, now: int) -> bool:
-    """HOT. Whether a command of kind `other` may begin in turn `now` beside those of `kind` that began in `turn`."""
+    """HOT. Whether a command of kind `other` may begin in turn `now` while commands of `kind` that began in `turn` run."""
     return kind == other and (kind == READ or (kind == WRITE and turn == now))
 
 
 def _may_enter(lane: Lane, kind: int, now: int) -> bool:
-    """HOT. Whether a command of that kind may begin in turn `now` beside what the lane holds."""
+    """HOT. Whether a command of that kind may begin in turn `now`, given what the lane holds."""
     return not lane.parked and (not lane.running or _runs_beside(lane.kind, lane.turn, kind, now))
 
 
 def _next_wave(lane: Lane) -> list[Parked]:
-    """The commands parked in a lane that may begin together: one alone, or as many as one chain may hold."""
+    """The next commands of a lane that may begin together: a single one, or as many as one chain may hold."""
     wave: list[Parked] = []
     size_bytes = 0
     for parked in lane.parked:
@@ -329,6 +331,6 @@ def _next_wave(lane: Lane) -> list[Parked]:
 
 
 def _fits_chain(parked: Parked) -> bool:
-    """Whether the command can be one of a chain: it has one key, and reads what the asker's quorum says."""
+    """Whether the command can be part of a chain: it has one key, and no R or W of its own."""
     spec = find_command(parked.args)
     return len(parked.lanes) == 1 and spec is not None and spec.group != "dyn"

@@ -1,9 +1,9 @@
-"""Reads a message of another node whole, also beside the request that it answers, before anything has changed.
+"""Reads and checks a whole message of another node, also against the request that it answers, before anything changes.
 
-Theory. The declaration of a kind (messages/) knows the form of its messages. Some can only be judged beside what this
-node has asked or knows: as many records as there were keys, replies to commands that a relay has, an answer of the form
-that the question has, commands that nodes relay. That is done here, in the same step: what does not fit raises `Malformed`
-like any other damage. A layout that is the present one is not decoded again.
+Theory. The declaration of a kind (messages/) checks the form of its messages. Some checks need what this node has asked or
+knows: as many records as there were keys, replies only to commands of the relay, an answer in the form of its question,
+only commands that nodes relay. These checks are made here, in the same step: a message that fails one raises `Malformed`,
+like any other damage. The present layout is not decoded again.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Received:
 
 
 class Incoming:
-    """Reads messages, beside the requests of this node that are in flight."""
+    """Reads messages, and checks them against the requests of this node that are in flight."""
 
     def __init__(self, state: State, reads: Reads, relays: Relays, questions: Questions) -> None:
         self._state = state
@@ -57,7 +57,7 @@ class Incoming:
         self._readers[b"LAYOUT"] = self._layout
 
     def read(self, message: list[Any]) -> Received:
-        """HOT. The message as typed values; of a kind that only newer nodes know, nothing. Raises Malformed."""
+        """HOT. The message as typed values; no content for a kind that only newer nodes know. Raises Malformed."""
         if len(message) < HEADER_ITEMS or type(message[0]) is not bytes:
             raise Malformed("a message without kind, clock and number")
         kind: bytes = message[0]
@@ -79,7 +79,7 @@ class Incoming:
         return Received(kind, reading, number, content)
 
     def _records(self, items: Reader) -> list[bytes]:
-        """Of a group of reads that we follow: one record for each key."""
+        """RECORDS, the answer to a group of reads: one record for each key."""
         records = kinds.RECORDS.read(items)
         wanted = self._reads.key_count(items.number)
         if wanted is not None and len(records) != wanted:
@@ -87,15 +87,16 @@ class Incoming:
         return records
 
     def _differences(self, items: Reader) -> Differences:
-        """Of a group of reads that we follow: a state of each key."""
-        told = kinds.DIFFER.read(items)
+        """DIFFER, the answer to a group of reads: a state for each key."""
+        differences = kinds.DIFFER.read(items)
         wanted = self._reads.key_count(items.number)
-        if wanted is not None and len(told.states) != wanted:
-            raise Malformed(f"states of {len(told.states)} keys, {wanted} were asked for")
-        return told
+        if wanted is not None and len(differences.states) != wanted:
+            raise Malformed(f"states of {len(differences.states)} keys, {wanted} were asked for")
+        return differences
 
     def _relay(self, items: Reader) -> Relay:
-        """HOT. Commands of keys, for only such are relayed. One that we do not know is a newer node's and gets an error."""
+        """HOT. RELAY: commands with keys, since only such are relayed. An unknown command is a newer node's and is answered
+        with an error."""
         relay = kinds.RELAY.read(items)
         commands, in_order = self._commands, len(relay.options) > 3
         for args in relay.commands:

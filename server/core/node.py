@@ -1,8 +1,8 @@
 """One node, pure: the seam that both the asyncio shell and the simulator drive.
 
 Theory. Inputs (a client's command, a peer's message, the passing of time) change memory and tables; `end_turn` ends the
-turn: it sends out what has gathered and hands over the writes to commit as one batch, the messages by peer, and the
-replies, to be used in that order. Commit, then speak (P1). Time comes in as an argument, chance as a generator;
+turn: it sends the requests that have gathered, and hands over the writes to commit as one batch, the messages by peer,
+and the replies, to be used in that order. Commit, then speak (P1). Time comes in as an argument, chance as a generator;
 handlers run to completion, so a whole cluster can be replayed from a seed.
 """
 
@@ -23,7 +23,9 @@ from server.core.ring.layout import Member
 from server.core.services.construction import build_services, build_state
 from server.core.work.questions import Answerer
 
-LAG_MS_MAX = 1000  # a turn that comes later than this judges no deadline: what it waits for may lie unread in a socket
+LAG_MS_MAX = (
+    1000  # a tick that is later than this ends no request by its deadline: the answer may be unread in a socket
+)
 
 
 class Node:
@@ -84,8 +86,9 @@ class Node:
             self._break_off(session, error)
 
     def _break_off(self, session: Session, error: Exception) -> int:
-        """The commands of a session could not be kept in order: its connection ends, with the replies due by now. (What a
-        command itself raises has an answer, see dispatch.py.) Raises Fatal if something was stored."""
+        """An unexpected exception has left the order of a session's commands unknown: its connection ends, after the
+        replies that are due. (What a command itself raises is answered, see dispatch.py.) Raises Fatal if something was
+        stored."""
         self.state.unexpected.contain(error, self._dispatcher.changes, f"the commands of client {session.address}")
         self.services.clients.break_off(session)
         return 1
@@ -93,9 +96,8 @@ class Node:
     # Peers
 
     def connected(self, peer: str, now_ms: int, capabilities: Sequence[bytes] = (), view: Sequence[bytes] = ()) -> None:
-        """The shell has a connection on which our messages reach `peer`, which has announced these capabilities
-        (protocol/peer_versions.py), and has answered with the `view` of its layout. It learns ours first of all, unless it
-        has it."""
+        """Our link to `peer` is open. In its welcome it has announced its capabilities (protocol/peer_versions.py) and the
+        `view` of its layout. Our layout is the first thing that it is sent, unless it has the same."""
         state, services = self.state, self.services
         state.at(now_ms)
         state.links.add(peer)
@@ -107,16 +109,16 @@ class Node:
         services.membership.views.connected(peer, view)
         if capabilities:
             state.note_capabilities(peer, capabilities)
-        else:  # a node of the version before, which is told so by a message
+        else:  # a node of the version before, which learns that by a message
             state.send(peer, state.message(b"ORDERLY", 0))
         if state.disk_full:
             state.send(peer, state.message(b"FULL", state.room))
-        self._peer_messages.gossip(peer, 1)  # and what is staged
+        self._peer_messages.gossip(peer, 1)  # and the staged changes
         services.anti_entropy.connected(peer)
         state.reroute()
 
     def disconnected(self, peer: str, now_ms: int) -> None:
-        """Our connection to `peer` broke: whatever was asked over it will not be answered."""
+        """Our link to `peer` has broken: requests that were sent over it get no answer."""
         state, services = self.state, self.services
         state.at(now_ms)
         state.links.discard(peer)
@@ -131,7 +133,7 @@ class Node:
         services.questions.peer_lost(peer)
 
     def refused(self, peer: str, now_ms: int, trouble: str = "", text: str = "") -> None:
-        """No connection to `peer` could be made: what the trouble is (addresses.py), and how to tell it."""
+        """No link to `peer` could be made: `trouble` is the kind of reason (addresses.py), `text` describes it."""
         self.services.addresses.trouble(peer, trouble, text)
         self.state.liveness.link_refused(peer, now_ms)
         self.state.cluster_time.cannot_reach(peer)
@@ -141,7 +143,7 @@ class Node:
         capabilities."""
         self.services.relays.peer_restarted(peer)
         self.state.draining.pop(peer, None)
-        self.state.full.pop(peer, None)  # should it be, it says so now
+        self.state.full.pop(peer, None)  # if it is full, it says so again now
         self.state.orderly.pop(peer, None)
         self.state.comparing.pop(peer, None)
         self.state.note_capabilities(peer, capabilities)
@@ -150,12 +152,12 @@ class Node:
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
         """HOT. A message of another node: kind, a reading of its hybrid clock, a number, and what the kind needs.
 
-        A kind that we do not know is a newer node's and is passed over.
+        Unknown kinds come from newer nodes and are ignored.
         """
         self._peer_messages.receive(peer, message, now_ms)
 
     def disk_changed(self, room: int, now_ms: int) -> None:
-        """The shell has found that the disk has room for something else than before (room.py)."""
+        """The disk has room for something else than before (room.py)."""
         state = self.state
         state.at(now_ms)
         state.room = room
@@ -167,13 +169,13 @@ class Node:
     # Time
 
     def tick(self, now_ms: int, wall_ms: int, slept_ms: int = 0) -> None:
-        """Time has passed, of which the machine has slept `slept_ms` that `now_ms` does not count: gossip, judge silence,
-        answer what has waited too long."""
+        """Time has passed, of which the machine has slept `slept_ms` that `now_ms` does not count: gossip, judge silent
+        peers, and end what has waited too long."""
         state, services = self.state, self.services
         state.keep_time(now_ms, wall_ms, slept_ms, self._ticked_ms < 0)
         self._peer_messages.begin_held()
         lagging = self._ticked_ms >= 0 and now_ms - self._ticked_ms > LAG_MS_MAX
-        if self._ticked_ms < 0:  # not before: their first pauses begin now, and not at the clock's zero
+        if self._ticked_ms < 0:  # not before, so that their first pauses begin now and not at 0 ms
             services.collection.start()
             services.scrub.start()
         self._ticked_ms = now_ms
@@ -202,12 +204,12 @@ class Node:
         services.timers.expire(now_ms)
 
     def wake(self, now_ms: int) -> None:
-        """Between two ticks: background work whose pause is over goes on."""
+        """Between two ticks: resumes background work whose pause is over."""
         self.state.at(now_ms)
         self.services.timers.expire(now_ms)
 
     def next_deadline_ms(self) -> int | None:
-        """When `tick` wants to be called again at the latest, or `wake` if that is sooner; None before the first tick."""
+        """When to call `tick` again at the latest, or `wake` if that is sooner; None before the first tick."""
         if self._ticked_ms < 0:
             return None
         tick_ms = self._ticked_ms + self.state.config.tick_ms
@@ -215,7 +217,7 @@ class Node:
         return tick_ms if pause_ms is None or pause_ms > tick_ms else pause_ms
 
     def synced(self, turn: int) -> None:
-        """All that was committed up to that turn is on the disk."""
+        """All commits up to that turn are on the disk."""
         self.state.synced_turn = max(turn, self.state.synced_turn)
         self.state.sync_wanted = False
 
@@ -227,7 +229,7 @@ class Node:
         if state.liveness.generation != state.routed_generation:
             state.reroute()
         state.statistics.turns += 1
-        due = dict.fromkeys(self._answer())  # who got answers twice is in it once: `flush` counts what leaves at once
+        due = dict.fromkeys(self._begin_requests())  # each session once: `flush` counts the replies that leave together
         services.relays.launch()
         services.shutdown.look()
         replies = [(session, data) for session in due if (data := session.flush()) or session.flushed]
@@ -236,11 +238,11 @@ class Node:
         services.votes.keep_bound()
         return Outbox(state.records.drain_batch(), messages, replies, closing, state.statistics.turns, large)
 
-    def _answer(self) -> list[Session]:
-        """Launches what has gathered, and begins what waited for its answers, until there is nothing left to begin or the
-        turn has begun enough. Answers the sessions that got replies."""
+    def _begin_requests(self) -> list[Session]:
+        """Sends the requests that have gathered, and begins commands that waited for replies, until there is none left or
+        the turn has begun `turn_commands_max`. Answers the sessions that got replies."""
         state, dispatcher, reads, writes = self.state, self._dispatcher, self.services.reads, self.services.writes
-        resuming = self.services.clients.resuming
+        resumable = self.services.clients.resumable
         due: list[Session] = []
         count_max = state.config.turn_commands_max
         reads.begin_turn()
@@ -249,28 +251,28 @@ class Node:
             or writes.launch()
             or reads.launch()
             or state.ready
-            or (resuming and count_max > 0)
+            or (resumable and count_max > 0)
         ):
             answered = state.ready[:]
             state.ready.clear()
             for session in answered:
                 session.listed = False
                 if session.lanes is not None or session.backlog:
-                    resuming[session] = None
+                    resumable[session] = None
             due += answered
-            while resuming and count_max > 0:
-                session = next(iter(resuming))
-                del resuming[session]
+            while resumable and count_max > 0:
+                session = next(iter(resumable))
+                del resumable[session]
                 try:
                     count = dispatcher.resume(session, count_max)
                 except Exception as error:  # noqa: BLE001
                     count = self._break_off(session, error)
                 if count >= count_max:
-                    resuming[session] = None  # behind the others
+                    resumable[session] = None  # behind the others
                 count_max -= count
         return due
 
     @property
     def has_more(self) -> bool:
-        """Whether there is work that the last turn had no room for."""
-        return bool(self.services.clients.resuming) or self.services.reads.has_postponed
+        """Whether the last turn has left work for the next one."""
+        return bool(self.services.clients.resumable) or self.services.reads.has_postponed

@@ -1,4 +1,4 @@
-"""What a turn leaves behind, to be used in this order: commit, then speak (P1)."""
+"""The output of a turn, to be used in this order: commit, then speak (P1)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from server.core.base.state import State
 
 
 class Outbox:
-    """What a turn leaves behind: commit `writes` as one batch, then send `messages`, then `replies`, then close.
+    """The output of a turn: commit `writes` as one batch, then send `messages`, then `replies`, then close.
 
-    `large` are messages, by peer, that are to travel in pieces, behind `messages` (protocol/pieces.py)."""
+    `large` are messages, by peer, that travel in pieces, behind `messages` (protocol/pieces.py)."""
 
     __slots__ = ("closing", "large", "messages", "replies", "turn", "writes")
 
@@ -34,8 +34,8 @@ class Outbox:
 
 
 def drain_messages(state: State) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:
-    """HOT. What the turn says to each peer: small messages in frames, and those of `large_message_bytes` and more for
-    themselves."""
+    """HOT. The messages of the turn by peer: small ones in frames, and those of `large_message_bytes` and more as a
+    list."""
     large_bytes: i64 = state.config.large_message_bytes
     body_bytes = min(BODY_BYTES, large_bytes)
     large: list[bytes] = []

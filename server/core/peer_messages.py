@@ -1,15 +1,15 @@
-"""What nodes say to each other: which part of the node handles each kind of message.
+"""The messages of other nodes: which part of this node handles each kind.
 
 Theory. A message is a list: kind, a reading of its sender's hybrid clock, a number, and what the kind needs. Requests and
 their answers carry the number of the group, relay or question they belong to. Handlers are idempotent, or harmless when
 they come late, so that a message may be lost, repeated or overtaken; only a relay may not be repeated (relays.py).
 
-`receive` has two halves. First the whole message is read by the declaration of its kind (incoming.py, messages/); what
-cannot be read raises `Malformed`, and nothing has changed. Then it is handed to its handler, in one place, as typed
-values. Whatever fails from there on is this node's own fault.
+`receive` has two halves. First the whole message is read by the declaration of its kind (incoming.py, messages/); a
+message that cannot be read raises `Malformed`, and nothing has changed. Then its handler gets it as typed values. A failure
+from there on is this node's own fault.
 
-Large messages travel in pieces (protocol/pieces.py), and later ones of the same sender pass them. Nothing relies on it that
-they do not, but for one kind; the simulator's datagrams and pieces show it for each kind. Why that is so:
+Large messages travel in pieces (protocol/pieces.py), and later messages of the same sender overtake them. Only one kind,
+GOING, relies on the order; the simulator tests that for each kind. Why the others do not need it:
 
     STORE, KEEP, HINT, RECORDS,       merged (P3), so that their order among each other and among all else is of no matter;
     ABSORB, MERGE                     a COVERED is sent before its STORE, is small, and so still comes before it
@@ -28,32 +28,35 @@ they do not, but for one kind; the simulator's datagrams and pieces show it for 
 
     COMPARE, SAME, DIFFER             a coordinator's reads, and an owner's answers (comparison.py)
     READ, SAME, RECORDS               the same for nodes of earlier versions
-    STORE, KEEP, HINT                 records for an owner to keep, in a hurry or not, and for a stand-in of one
-    STORED, KEPT, REFUSED             their confirmations, and what answers all that cannot be done
-    COVERED                           a STORE to come answers relayed commands, too
+    STORE, KEEP, HINT                 records for an owner, to be confirmed at once or with the next tick, or for a fallback
+    STORED, KEPT, REFUSED             their confirmations, and the answer to requests that this node cannot do
+    COVERED                           the STORE that comes next answers relayed commands, too
     RELAY, RELAYED                    commands for another coordinator, and its replies
     ASK, ANSWER                       questions outside the hot path
-    GOSSIP, CLOCK, LAYOUT             who lives, whose monotonic clock reads what, who owns what
-    TIME, TIMED                       what is your wall clock, and what is cluster time (cluster_time.py)
-    VIEW                              which layout its sender goes by
-    MARK                              how far its sender's disk has got (lives.py)
+    GOSSIP, CLOCK, LAYOUT             who is alive, the sender's monotonic clock, who owns what
+    TIME, TIMED                       asks for, and answers, the wall clock and cluster time (cluster_time.py)
+    VIEW                              which layout its sender has
+    MARK                              up to which turn its sender's disk is synced (lives.py)
     STAGED                            what operators have staged for the next layout
     FULL                              what its sender's disk has room for: 0 for writes again, see room.py
     ORDERLY                           its sender runs relayed commands of one key in order (chains.py), and takes short
                                       digests (reads.py)
     COPY                              a process with your id, at that address, has been refused (copies.py)
-    CLOCKOFF                          your clock is so far ahead that it is not followed (clock_report.py)
+    CLOCKOFF                          the receiver's clock is too far ahead to be followed (clock_report.py)
 
-A message that one node cannot digest must not go round. Say a record makes `merge` raise, or a layout the making of routes:
-a node that ended would get it again when it is back, by a hint or the next gossip, and so would all others. So what asks
-or announces is refused as long as nothing of it was stored: a request gets the answer that it has for what cannot be done
-(REFUSED, an ANSWER of nothing, ERR internal error), which its sender treats as it treats a full or damaged disk, and an
-announcement is passed over like one that was lost. Each time is counted, and logged with its traceback; the link stays.
-Nobody passes on what it has refused, so it reaches those whom its author reaches, and harms none of them. What answers us
-(`ANSWERS`) must not be refused half way, for it ends requests of clients: there the node ends. That cannot go round
-either, for a question is not asked again by a process that has ended; and what brings records, RECORDS and DIFFER, is
-joined before anything else is done with it, and counts as a refusal if that fails (reads.py). What is said once on a link,
-`SAID_ONCE`, is a number; a node that has missed it must not go on either, and hears it again on its next link.
+A message that makes one node fail must not end one node after the other. Say a record makes `merge` raise, or a layout
+makes `build_routes` raise: a node that ended would get the message again after its restart, by a hint or the next gossip,
+and so would all others. So, as long as nothing was stored:
+
+    requests                          are answered with REFUSED, an empty ANSWER, or ERR internal error; the sender treats
+    that like a full or damaged disk announcements                     are ignored, like lost ones answers to us (`ANSWERS`)
+    end the node, since an answer that is handled by half leaves clients' requests unanswered. That ends no other node:
+    after its end the process does not ask again. And the records in RECORDS and DIFFER are joined before anything else is
+    done with them; if that fails, it counts as a refusal (reads.py) what is said once (`SAID_ONCE`)   ends the node, since
+    it would be missing from then on. The next link brings it again
+
+Each case is counted, and logged with its traceback; the link stays open. No node forwards what it has refused, so such a
+message reaches only the nodes that its author reaches, and harms none of them.
 """
 
 from __future__ import annotations
@@ -80,12 +83,12 @@ from server.core.services.services import Services
 
 _NUMBER = struct.Struct(">Q")
 ANSWERS = (b"SAME", b"RECORDS", b"DIFFER", b"STORED", b"KEPT", b"REFUSED", b"COVERED", b"RELAYED", b"ANSWER")
-SAID_ONCE = (b"FULL", b"ORDERLY")  # on a link, and when it changes: a node that has not heard it must not go on
+SAID_ONCE = (b"FULL", b"ORDERLY")  # on a link, and when it changes: a node that has missed it must not go on
 REQUESTS = (b"READ", b"COMPARE", b"STORE", b"KEEP", b"HINT")  # those that REFUSED answers
 HELD_MAX = 1024  # relays that wait for cluster time; further ones are sent back
 
 V = TypeVar("V")
-Handler = Callable[[str, int, Any], None]  # of a message: who has sent it, its number, what it carries
+Handler = Callable[[str, int, Any], None]  # of a message: its sender, its number, its content
 
 
 class PeerMessages:
@@ -104,13 +107,13 @@ class PeerMessages:
         self._unfollowed: dict[str, int] = {}  # the last readings that came before we knew cluster time
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
-        """HOT. A message of `peer`. Raises Malformed, before anything has changed, for one that cannot be read."""
+        """HOT. A message of `peer`. Raises Malformed, before anything has changed, if it cannot be read."""
         received = self._incoming.read(message)
         state = self._state
         state.at(now_ms)
         kind, reading = received.kind, received.reading
         if peer not in state.members and kind != b"LAYOUT":
-            return  # a node that was removed may know what everybody else has agreed to forget
+            return  # a node that was removed may still have records that all others have agreed to collect
         state.last_message_ms[peer] = now_ms
         state.statistics.messages += 1
         self._reading = reading
@@ -129,15 +132,16 @@ class PeerMessages:
                     state.unexpected.pass_by(f"message {kind.decode()}")
                 handler(peer, received.number, received.content)
             except Exception as error:  # noqa: BLE001
-                self._undigested(peer, received, error, changes)
+                self._handler_failed(peer, received, error, changes)
 
     @property
     def kinds(self) -> list[bytes]:
         """The kinds of messages that this node handles."""
         return list(self._handlers)
 
-    def _undigested(self, peer: str, received: Received, error: Exception, changes: int) -> None:
-        """A message of `peer` has met what no code expected (base/unexpected.py): it is refused, or the node ends."""
+    def _handler_failed(self, peer: str, received: Received, error: Exception, changes: int) -> None:
+        """The handler of a message has raised an unexpected exception (base/unexpected.py): refuses the message, or ends
+        the node."""
         kind, number, state = received.kind, received.number, self._state
         word = state.unexpected.note(error, changes, f"message {kind.decode()} of node {peer}")
         if kind in ANSWERS or kind in SAID_ONCE:
@@ -154,7 +158,8 @@ class PeerMessages:
             state.send(peer, state.message(b"RELAYED", number, indexes, *[reply] * count))
 
     def _not_followed(self, peer: str, reading: int) -> None:
-        """A reading lies far ahead of our time; or we do not know that yet, and judge the reading once we do."""
+        """A clock reading is too far ahead of cluster time to be followed. If cluster time is not known yet, it is judged
+        later."""
         state = self._state
         if state.has_time:
             self._services.clock_report.refused(peer, (reading >> SEQUENCE_BITS) - state.clock.time_ms)
@@ -169,15 +174,15 @@ class PeerMessages:
     def _tell_time(self, peer: str, asked_ms: int) -> None:
         state = self._state
         time_ms = b"%d" % state.time_ms if state.cluster_time.is_sure else b""
-        wall_ms = min(max(0, state.wall_ms), TIME_MS_MAX)  # however wrong it is
+        wall_ms = min(max(0, state.wall_ms), TIME_MS_MAX)  # it may be far off
         state.send(peer, state.message(b"TIMED", asked_ms, wall_ms, time_ms))
 
-    def _timed(self, peer: str, asked_ms: int, told: Timed) -> None:
-        """The peer's answer to what we have asked at `asked_ms`."""
+    def _timed(self, peer: str, asked_ms: int, answer: Timed) -> None:
+        """TIMED: the answer to the TIME that we have sent at `asked_ms`."""
         state = self._state
-        state.cluster_time.sample(peer, asked_ms, told.wall_ms, state.now_ms)
-        if told.time_ms is not None:
-            state.cluster_time.learn(asked_ms, told.time_ms, state.now_ms)
+        state.cluster_time.sample(peer, asked_ms, answer.wall_ms, state.now_ms)
+        if answer.time_ms is not None:
+            state.cluster_time.learn(asked_ms, answer.time_ms, state.now_ms)
         if not state.cluster_time.is_sure:
             state.follow_time()
             self.begin_held()
@@ -189,7 +194,7 @@ class PeerMessages:
         if not state.held_for_time or state.waits_for_time:
             return
         state.held_for_time = False
-        state.clock.refused = 0  # until now all were
+        state.clock.refused = 0  # until now all readings were
         unfollowed, self._unfollowed = self._unfollowed, {}
         for peer, reading in unfollowed.items():
             if not state.clock.observe(reading):
@@ -211,7 +216,7 @@ class PeerMessages:
             else:
                 self._dispatcher.run_all(batch, relay.commands)
             return
-        relays.note_peer_clock(peer, relay.sent_ms)  # so that it is known how late the relay will be
+        relays.note_peer_clock(peer, relay.sent_ms)  # so that we know later how old the relay is
         if len(self._held) < HELD_MAX:
             self._state.held_for_time = True
             self._held.append((peer, number, relay, self._reading))
@@ -219,7 +224,7 @@ class PeerMessages:
             relays.reply_stale(peer, number, relay.options, len(relay.commands))
 
     def _on(self, kind: Kind[V], handler: Callable[[str, int, V], None]) -> None:
-        """Messages of that kind go to `handler`."""
+        """Sends messages of that kind to `handler`."""
         assert KINDS[kind.name] is kind
         self._handlers[kind.name] = handler
 
@@ -230,7 +235,8 @@ class PeerMessages:
         self._on(kinds.RECORDS, reads.records_answered)
         self._on(kinds.COMPARE, self._compare_here)
         self._on(
-            kinds.DIFFER, lambda peer, number, told: reads.differ_answered(peer, number, told.states, told.records)
+            kinds.DIFFER,
+            lambda peer, number, answer: reads.differ_answered(peer, number, answer.states, answer.records),
         )
         self._on(kinds.STORE, lambda peer, number, pairs: self._store(peer, number, pairs, True))
         self._on(kinds.KEEP, lambda peer, number, pairs: self._store(peer, number, pairs, False))
@@ -244,19 +250,19 @@ class PeerMessages:
         self._on(ASK, self._asked)
         self._on(ANSWER, questions.answered)
         self._on(kinds.ORDERLY, lambda peer, number, _: self._note_orderly(peer))
-        self._on(kinds.FULL, lambda peer, number, room: self._heard_of_room(peer, room))
+        self._on(kinds.FULL, lambda peer, number, room: self._note_room(peer, room))
 
     def _handle_the_rest(self) -> None:
         services = self._services
-        self._on(kinds.GOSSIP, self._heard_gossip)
+        self._on(kinds.GOSSIP, self._merge_gossip)
         self._on(kinds.CLOCK, lambda peer, number, sent_ms: services.relays.note_peer_clock(peer, sent_ms))
         self._on(kinds.TIME, lambda peer, number, asked_ms: self._tell_time(peer, asked_ms))
         self._on(kinds.TIMED, self._timed)
         self._on(kinds.CLOCKOFF, lambda peer, number, ahead_ms: services.clock_report.complained(peer, ahead_ms))
         self._handlers[b"LAYOUT"] = lambda peer, number, layout: services.membership.heard_layout(peer, layout)
-        self._on(kinds.VIEW, self._heard_view)
+        self._on(kinds.VIEW, self._compare_view)
         self._on(kinds.MARK, lambda peer, number, life: services.lives.heard_mark(peer, life, number))
-        self._on(kinds.STAGED, lambda peer, number, staged: services.staging.heard(staged))
+        self._on(kinds.STAGED, lambda peer, number, staged: services.staging.merge(staged))
         self._on(kinds.COPY, lambda peer, number, address: services.copies.told(address))
 
     # --- requests
@@ -280,7 +286,8 @@ class PeerMessages:
         self._state.orderly[peer] = None
 
     def _store(self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool) -> None:
-        """HOT. A coordinator's group of records; it may also answer commands that we relayed there (see writes.py)."""
+        """HOT. STORE and KEEP: a coordinator's group of records. It may also answer commands that we relayed there
+        (writes.py)."""
         state = self._state
         ours = not pairs or state.owns(pairs[0])
         refusal = replica.store(state, pairs) if ours else replica.store_as_former_owner(state, pairs)
@@ -290,7 +297,7 @@ class PeerMessages:
             self._confirm(peer, number, in_a_hurry, refusal)
 
     def _confirm(self, peer: str, number: int, in_a_hurry: bool, refusal: str | None) -> None:
-        """HOT. A group of records is stored, or refused. The commands that its STORE answers have their reply now."""
+        """HOT. Confirms or refuses a group of records, and answers the relayed commands that its STORE covers."""
         state, relays = self._state, self._services.relays
         if refusal is not None:
             state.send(peer, state.message(b"REFUSED", number))
@@ -304,9 +311,9 @@ class PeerMessages:
     def _store_when_mended(
         self, peer: str, number: int, pairs: list[bytes], in_a_hurry: bool, refusal: str, stamp: int, reading: int
     ) -> None:
-        """A group could not be stored. If it was to be merged into damaged records it waits until they are mended, a moment
-        later: a damaged record must not cost the acknowledgement of the others. What has waited behind a fence meanwhile is
-        not stored any more; `stamp` and `reading` are our clock and its sender's when it came."""
+        """A group could not be stored. If that is because records here are damaged, the group waits until they are
+        repaired: a damaged record must not cost the acknowledgement of the others. A group that a fence has overtaken
+        meanwhile is not stored any more; `stamp` and `reading` are our clock and its sender's when it arrived."""
         state, mending = self._state, self._services.mending
 
         def again() -> None:
@@ -321,13 +328,13 @@ class PeerMessages:
             self._confirm(peer, number, in_a_hurry, refusal)
 
         keys = pairs[::2]
-        _, damaged = state.records.get_each(keys)  # all are noted, so that they are mended together
+        _, damaged = state.records.get_each(keys)  # all are noted, so that they are repaired together
         last = keys[damaged[-1]] if damaged else None
         if not mending.park(last, again, fail):
             fail()
 
     def _refuse_late(self, peer: str, kind: bytes, number: int) -> None:
-        """Records from behind a fence (see late.py)."""
+        """Refuses records from behind a fence (late.py)."""
         state = self._state
         state.statistics.late_refused += 1
         state.send(peer, state.message(b"ANSWER" if kind == b"ASK" else b"REFUSED", number))
@@ -335,7 +342,7 @@ class PeerMessages:
             self._services.relays.stored(peer, number, f"ERR node {state.member.name} got the record too late")
 
     def _hint(self, peer: str, number: int, hint: Hint) -> None:
-        """A coordinator's group of records for an owner that it cannot reach."""
+        """HINT: a coordinator's group of records for an owner that it cannot reach."""
         refusal = replica.store_as_stand_in(self._state, hint.owner, hint.pairs)
         self._state.send(peer, self._state.message(b"STORED" if refusal is None else b"REFUSED", number))
 
@@ -344,7 +351,7 @@ class PeerMessages:
             self._services.writes.acked(peer, number)
 
     def confirm_kept(self) -> None:
-        """One word for all groups that were stored since the last tick and whose coordinators are in no hurry."""
+        """Confirms, in one message for each coordinator, all groups that came as KEEP since the last tick."""
         state = self._state
         for peer, numbers in state.kept.items():
             state.send(peer, state.message(b"KEPT", 0, b"".join(map(_NUMBER.pack, numbers))))
@@ -355,7 +362,7 @@ class PeerMessages:
         self._services.writes.refused(peer, number)
 
     def gossip(self, peer: str, wants_answer: int) -> None:
-        """Sends `peer` our view of who lives, our clock, and what is staged; `wants_answer` 1 asks for its own."""
+        """Sends `peer` our liveness table, our clock, and what is staged; `wants_answer` 1 asks for the same."""
         state = self._state
         epoch = state.layout.epoch if state.layout is not None else 0
         table = encode_table(state.liveness.table(peer))
@@ -369,7 +376,7 @@ class PeerMessages:
         if staged is not None:
             state.send(peer, state.message(b"STAGED", 0, staged))
 
-    def _heard_gossip(self, peer: str, number: int, gossip: Gossip) -> None:
+    def _merge_gossip(self, peer: str, number: int, gossip: Gossip) -> None:
         state = self._state
         state.liveness.merge(gossip.table, peer, state.now_ms)
         if peer not in state.links:
@@ -377,10 +384,10 @@ class PeerMessages:
         if gossip.wants_answer:
             self.gossip(peer, 0)
 
-    def _heard_view(self, peer: str, number: int, view: View) -> None:
+    def _compare_view(self, peer: str, number: int, view: View) -> None:
         self._services.membership.heard_view(peer, view.epoch, view.revision, view.checksum)
 
-    def _heard_of_room(self, peer: str, room: int) -> None:
+    def _note_room(self, peer: str, room: int) -> None:
         if room != FOR_WRITES:
             self._state.full[peer] = room
         else:

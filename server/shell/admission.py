@@ -1,11 +1,11 @@
 """Which connections may begin commands now: a budget for each pass of the loop, and a fair queue behind it.
 
-Theory. All work of a node is done by one thread, so whoever holds it for long holds up all others: other clients, the
-messages of peers, gossip. So the commands that begin in one pass of the loop have a budget, `turn_ms_max`; and a node
-begins no more while `requests_running_max` are in flight, for what it begins beyond that would only wait elsewhere, and
-longer than its deadline. A connection whose commands find no room is queued, first come first served; each begins
-`turn_commands_max` commands at a time and goes to the end of the queue if it has more. While anybody is queued nobody
-else begins before them, but for the first commands of a new connection: it may be a peer's, or an operator's.
+Theory. One thread does all work of a node, so a client that keeps it busy delays other clients, the messages of peers, and
+gossip. So the commands that begin in one pass of the loop have a budget, `turn_ms_max`; and a node begins no more while
+`requests_running_max` are in flight, since further ones would only wait elsewhere, and longer than their deadline. A
+connection whose commands must wait is queued, first come first served; each begins `turn_commands_max` commands at a time
+and goes to the end of the queue if it has more. While connections are queued no other one begins before them, except for
+the first commands of a new connection: it may be a peer's, or an operator's.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ class Admission:
         return time.monotonic() - self._loop.time() < self._pass_s_max
 
     def add(self, client: Client) -> None:
-        """The connection has commands to begin: it gets its turn behind those that are queued already."""
+        """Queues a connection that has commands to begin."""
         client.is_queued = True
         self._queue.append(client)
         self.schedule()
 
     def schedule(self) -> None:
-        """The queue goes on in the next pass of the loop, if there is one and the node has room."""
+        """Serves the queue in the next pass of the loop, unless it is empty or the node has too many requests in flight."""
         if self._queue and not self._scheduled and self._state.in_flight < self._running_max:
             self._scheduled = True
             self._loop.call_soon(self._serve)
 
     def _serve(self) -> None:
-        """One connection at least begins commands in each pass, however late it is."""
+        """Lets queued connections begin commands, at least one in each pass, however late it is."""
         self._scheduled = False
         queue = self._queue
         for _ in range(len(queue)):

@@ -1,9 +1,9 @@
 """The connections of clients to one server: how many there are, and what bounds them together.
 
-Theory. Clients are `clients_max` at most (files.py says how it follows from the file descriptors). One more is told so; but
-it may be a peer, whose descriptors are set aside, so `ARRIVALS_MAX` such connections are kept for a moment, until the first
-command shows whose they are. That is enough to keep within the descriptors: the loop accepts one connection in a pass
-(libuv since 1.45), so those that are too many are closed as fast as they come.
+Theory. Clients are `clients_max` at most (files.py says how it follows from the file descriptors). Further ones get an
+error. But such a connection may be a peer's, for which descriptors are reserved: so `ARRIVALS_MAX` of them are kept for a
+moment, until the first command shows whose they are. That is enough to keep within the descriptors: the loop accepts one
+connection in a pass (libuv since 1.45), so surplus connections are closed as fast as they come.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Clients:
         return not (waited and self.is_surplus())
 
     def _await_first_command(self, client: Client) -> None:
-        """When several wait, the oldest waits no longer."""
+        """Gives a surplus connection a moment. If too many wait, the oldest is closed."""
         if len(self._arrivals) >= ARRIVALS_MAX:
             self._arrivals.pop(next(iter(self._arrivals))).turn_away()
         self._arrivals[client.session.id] = client

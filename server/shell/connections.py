@@ -1,15 +1,20 @@
 """A client's connection: bytes in, commands to the node; and how a connection becomes another node's.
 
-Theory (P10). What a client can make us hold is bounded on every side, and by nothing that a client which writes a whole
-pipeline before it reads could wait for in vain. Commands in flight: by `pipeline_max`, and by as many as are likely to
-answer `client_output_bytes_max`, judged by the size of the client's last replies. Replies that the client does not fetch:
-once that many bytes wait for it we begin no more of its commands, but go on reading them, for it may be writing still.
-Commands received and not begun: while the client fetches its replies we stop reading at `client_input_bytes_max`, and TCP
-holds it back. All that is held for all clients together is bounded by `client_buffers_bytes_max`; past that the client
-for which most is held is cut (memory.py). Large values: flow.py. A client that is refused can read why, also if it is
-still sending (draining.py).
+Theory (P10). All that is held for a client is bounded, and no bound can deadlock with a client that writes a whole pipeline
+before it reads.
 
-One client's work does not hold up another's: a connection begins `turn_commands_max` commands at a time, and then waits
+    commands in flight         `pipeline_max`, and as many as are likely to answer `client_output_bytes_max` in all, judged
+                               by the size of the client's last replies
+    replies not fetched        past `client_output_bytes_max` no more commands begin; we read on, as the client may still be
+                               writing
+    commands not begun         while the client fetches its replies we stop reading at `client_input_bytes_max`, and TCP
+                               makes it wait
+    all clients together       `client_buffers_bytes_max`: past that the client for which most is held is cut (memory.py)
+    large values               flow.py
+
+A client that is refused can read why, also if it is still sending (draining.py).
+
+One client does not delay the others: a connection begins `turn_commands_max` commands at a time, and then waits
 behind the others that have commands to begin (admission.py).
 
 How many clients there may be: clients.py.
@@ -36,7 +41,7 @@ log = logging.getLogger("dyn")
 REFUSAL = "ERR max number of clients reached"
 BYTES_AS_LONG_AS_A_COMMAND = 4096  # reading so many takes about as long
 PASS_BYTES_MAX = 1 << 20  # read for one client in one pass of the loop, though they make no whole command yet
-_FIRST_REPLY_BYTES = 64 << 10  # what we take a client's replies for before we have seen any
+_FIRST_REPLY_BYTES = 64 << 10  # the assumed size of a client's replies before the first
 
 
 def _address(transport: asyncio.BaseTransport, name: str) -> str:
@@ -73,7 +78,7 @@ class Connection(Client):
         return RequestReader(RequestLimits(config.request_bytes_max, config.arguments_max, config.inline_bytes_max))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected; one too many is told so."""
+        """A client has connected. If there are too many, it gets an error."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=self._output_bytes_max)
         address, local = (_address(transport, name) for name in ("peername", "sockname"))
@@ -87,7 +92,7 @@ class Connection(Client):
         self._refused = False  # it is closed at once: there is no descriptor for it
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client is gone."""
+        """The client has disconnected."""
         self._clients.remove(self)
         self._forget_input()
         self._clients.flow.gone(self)
@@ -131,7 +136,7 @@ class Connection(Client):
                         self._leave_rest()
                         break
                     if not (self._input or self._reader.pending_bytes):
-                        break  # as nearly always: all that has come has begun
+                        break  # the usual case: all commands that have come have begun
                 elif fed_bytes >= PASS_BYTES_MAX and self._input:
                     self._leave_rest()
                     break
@@ -157,7 +162,7 @@ class Connection(Client):
         self._clients.admission.add(self)
 
     def _take_requests(self, count_max: int) -> list[list[bytes]]:
-        """HOT. The next requests that have come. Raises ProtocolError, also for bytes that our parser cannot cope with."""
+        """HOT. The next requests that have come. Raises ProtocolError, also if the parser fails by a fault of ours."""
         try:
             return self._reader.take(count_max)
         except ProtocolError:
@@ -169,7 +174,7 @@ class Connection(Client):
             raise ProtocolError(f"internal error {word} in reading this request") from error
 
     def _is_clients(self, first: list[bytes]) -> bool:
-        """Whether the connection is a client's, by its first command, and there is room for one."""
+        """By the first command: whether this is a client, and there is room for it."""
         self._awaits_first_command = False
         if first[0] == b"DYN.PEER":
             self._become_peer(first)
@@ -187,7 +192,8 @@ class Connection(Client):
         return min(self._pipeline_max, likely) - len(self.session.slots) - len(self.session.backlog)
 
     def _pace_reading(self) -> None:
-        """HOT. Reads on, or lets TCP hold the client back; never one that does not fetch its replies, see the theory."""
+        """HOT. Reads on, or lets TCP hold the client back; a client that does not fetch its replies is always read, see the
+        theory."""
         if self.is_held or self.session.closing or self._clients.is_stopping:
             self.stall()
         elif not self._has_pending or self._blocked or self._counted_bytes < self._input_bytes_max:
@@ -201,7 +207,7 @@ class Connection(Client):
         grown_bytes = held_bytes - self._counted_bytes
         if not grown_bytes:
             return
-        self._counted_bytes = held_bytes  # first: this very client may be cut now
+        self._counted_bytes = held_bytes  # before the next calls, which may cut this client
         if held_bytes >= BULK_BYTES:
             self._clients.flow.half_sent(self, held_bytes)
         self._clients.memory.input_changed(grown_bytes)
@@ -285,12 +291,13 @@ class Connection(Client):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """More replies wait than the client may leave unread. It may be writing still, and read only then."""
+        """More replies wait than the client may leave unread. It may read only after it has written all, so we go on
+        reading."""
         self._blocked = True
         self._pace_reading()
 
     def resume_writing(self) -> None:
-        """The client has fetched them."""
+        """The client has fetched its replies."""
         self._blocked = False
         self._written_bytes = 0
         if self._has_pending and not self.is_queued and not self.session.closing and not self.transport.is_closing():
@@ -323,7 +330,7 @@ class Connection(Client):
         context.schedule_turn()
 
     def _check_introduction(self, args: list[bytes]) -> str:
-        """Why a node is not welcome; empty if it is. An introduction that we cannot digest ends nobody either."""
+        """Why a node is refused; empty if it is welcome. An introduction that raises here is refused, too."""
         state = self._node.state
         changes = state.records.changes
         try:

@@ -125,7 +125,7 @@ def check_unused(data: Path) -> None:
         raise _unusable(data, error) from error
 
 
-def put_aside(data: Path, reason: str = "damaged") -> Path | None:
+def put_raw(data: Path, reason: str = "damaged") -> Path | None:
     """Moves a store out of the way, and answers where it is now, `reason` in its name; None if there is none."""
     if not data.exists():
         return None

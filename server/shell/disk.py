@@ -1,10 +1,10 @@
-"""Room on the disk: how much there is, what it is enough for, a reserve, and getting room back.
+"""Room on the disk: measures it, decides what it is enough for, keeps a reserve, and frees space.
 
 Theory. Once a second the free space is compared with two bounds (core/base/room.py): below `disk_free_bytes_min` the node
-takes deletions only, below an eighth of that nothing. A bound that was passed is a quarter higher on the way back, or each
-compaction would change who coordinates what.
+takes deletions only, below an eighth of that nothing. The way back needs a quarter more, or each compaction would change
+the coordinators.
 
-The two bounds keep this node from filling the disk, but somebody else may take all of it. So a file of a quarter of
+The two bounds keep this node from filling the disk, but other programs may fill it. So a file of a quarter of
 `disk_free_bytes_min` is set aside while there is plenty of room, and removed when there is none: that is room for
 deletions, and for a start of the engine, which writes a little itself. (CockroachDB keeps such a file, too.)
 
@@ -60,7 +60,7 @@ _SAYS = {
 
 
 class DiskWatch:
-    """Tells `changed` what the disk has room for, and `reopen` when an engine that refuses writes may be opened anew.
+    """Calls `changed` with what the disk has room for, and `reopen` when an engine that refuses writes can be opened anew.
     `written` counts the keys committed so far, `keys` those that are stored."""
 
     def __init__(
@@ -144,7 +144,7 @@ class DiskWatch:
             path.unlink(missing_ok=True)
 
     def _tidy(self, room: int) -> None:
-        """Begins in the thread what gives room back, if something does."""
+        """Begins, in the thread, a flush or a compaction that frees space, if there is one."""
         news = self._written() - self._compacted
         waited = self._loop.time() - self._compacted_s > COMPACT_INTERVAL_S
         if self._busy:

@@ -1,10 +1,10 @@
 """The end of a refused connection: the client reads why, also if it is still sending.
 
-Theory. Whoever closes a socket with unread bytes in it sends a reset, and a reset takes back what the client has not read
-yet: one that sends 65 MB, of which a node takes 64, would see "connection reset" and not the error. So the connection is
-shut for writing behind the error, and what the client still sends is read and thrown away until it has read the error and
-closes, as web servers do (nginx calls it lingering). It cannot hold us for long: `QUIET_S` without a byte, `WHOLE_S`, or
-`DRAINED_BYTES_MAX` end it, and so does being one of more than `CONNECTIONS_MAX`.
+Theory. Closing a socket that has unread bytes sends a reset, and a reset discards what the client has not read yet: a
+client that sends 65 MB where a node takes 64 would see "connection reset" and not the error. So the connection is
+shut for writing after the error, and what the client still sends is read and dropped until it has read the error and
+closes, as web servers do (nginx calls this lingering close). That ends after `QUIET_S` without a byte, after `WHOLE_S`, or
+after `DRAINED_BYTES_MAX`; at most `CONNECTIONS_MAX` connections are drained at a time.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ CONNECTIONS_MAX = 100
 
 
 class Draining(asyncio.Protocol):
-    """Reads a connection empty in place of `owner`, which hears of its end."""
+    """Reads and drops what comes over a connection, in place of `owner`, which is told when it has ended."""
 
-    count = 0  # of those that run
+    count = 0  # of connections that are drained now
 
     def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, owner: asyncio.Protocol) -> None:
         self._loop = loop
@@ -33,7 +33,7 @@ class Draining(asyncio.Protocol):
         Draining.count += 1
 
     def begin(self) -> None:
-        """From now on the client can only read."""
+        """Shuts the connection for writing, and reads until the client closes."""
         self._transport.set_protocol(self)
         if self._transport.can_write_eof():
             self._transport.write_eof()
@@ -48,18 +48,18 @@ class Draining(asyncio.Protocol):
             self._timer = self._loop.call_at(min(self._until_s, self._quiet_s), self._look)
 
     def data_received(self, data: bytes) -> None:
-        """What the client had begun to send."""
+        """Drops what the client still sends."""
         self._drained_bytes += len(data)
         self._quiet_s = self._loop.time() + QUIET_S
         if self._drained_bytes > DRAINED_BYTES_MAX:
             self._transport.abort()
 
     def eof_received(self) -> bool:
-        """The client has sent all that it wanted: it reads the error, or has gone."""
+        """The client has sent all: it reads the error, or has gone."""
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
+        """The connection has ended."""
         Draining.count -= 1
         if self._timer is not None:
             self._timer.cancel()
@@ -67,7 +67,7 @@ class Draining(asyncio.Protocol):
 
 
 def close_readably(loop: asyncio.AbstractEventLoop, transport: asyncio.Transport, owner: asyncio.Protocol) -> None:
-    """Closes a connection behind what was written to it, in such a way that the client can read that."""
+    """Closes a connection after what was written to it, so that the client can read that."""
     if Draining.count < CONNECTIONS_MAX and not transport.is_closing():
         Draining(loop, transport, owner).begin()
     else:

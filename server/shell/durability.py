@@ -1,10 +1,11 @@
-"""When a turn may speak: the fsync policy (https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/).
+"""When the output of a turn may be delivered: the fsync policy
+(https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/).
 
-Theory. Every turn's writes are committed as one batch before anything of it is said, so `kill -9` loses nothing under
-any policy. The policy is about power: with `everysec` what was said in the last second may be lost on that node, with
-`always` nothing, with `no` the kernel decides. Under `always` the turn's messages and replies are held until a sync that
-began after its commit has ended; turns go on meanwhile, so one sync serves all that were committed while the one before
-was running. Syncs run in one thread of their own and let go of the interpreter.
+Theory. Every turn's writes are committed as one batch before any of its messages and replies are sent, so `kill -9` loses
+nothing under any policy. The policy is about power loss: with `everysec` this node may lose what it acknowledged in the
+last second, with `always` nothing, with `no` the kernel decides. Under `always` the turn's messages and replies are held
+until a sync that began after its commit has ended; turns go on meanwhile, so one sync serves all that were committed while
+the one before was running. Syncs run in one thread of their own and let go of the interpreter.
 
 The core is told which turns are on the disk (`synced`): the agreement that collects tombstones stands on that. It may also
 want a sync (`is_wanted`), and under `no` gets one every `WANTED_INTERVAL_S` at most.
@@ -27,14 +28,15 @@ WANTED_INTERVAL_S = 10.0
 
 
 class Durability:
-    """Commits outboxes and hands them to `speak` in order, as soon as the policy allows. `fail` is told of a dead disk."""
+    """Commits outboxes and hands them to `deliver` in order, as soon as the policy allows. `fail` is called if the disk
+    fails."""
 
     def __init__(
         self,
         engine: Engine,
         fsync: str,
         loop: asyncio.AbstractEventLoop,
-        speak: Callable[[Outbox], None],
+        deliver: Callable[[Outbox], None],
         fail: Callable[[BaseException], None],
         synced: Callable[[int], None] = lambda turn: None,
         is_wanted: Callable[[], bool] = lambda: False,
@@ -48,7 +50,7 @@ class Durability:
         self._written = 0
         self._next_wanted_s = 0.0
         self._loop = loop
-        self._speak = speak
+        self._deliver = deliver
         self._fail = fail
         self._sync_thread = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._held: deque[Outbox] = deque()
@@ -58,21 +60,21 @@ class Durability:
         loop.call_later(SYNC_INTERVAL_S, self._every_second)
 
     def commit(self, outbox: Outbox) -> None:
-        """HOT. Commits the turn, and speaks now or after a sync."""
+        """HOT. Commits the turn, and delivers its output now or after a sync."""
         if outbox.writes:
             self._engine.commit(outbox.writes)
             self._dirty = True
             self._written += len(outbox.writes)
         self._turn = outbox.turn
         if not self._always or (not outbox.writes and not self._held):
-            self._speak(outbox)
+            self._deliver(outbox)
             return
         self._held.append(outbox)
         if not self._syncing:
             self._sync()
 
     def keep(self, writes: dict[bytes, bytes | None]) -> None:
-        """Commits what belongs to no turn, and nothing is said about. Raises StorageError."""
+        """Commits writes that belong to no turn and have no reply. Raises StorageError."""
         self._engine.commit(writes)
         self._dirty = True
 
@@ -90,14 +92,14 @@ class Durability:
     def _synced(self, done: asyncio.Future[None], covered: int, turn: int) -> None:
         error = done.exception()
         if self._closed:
-            return  # `close` has spoken already, or nothing is to be said
+            return  # `close` has delivered already, or nothing may be delivered
         self._syncing = False
         if error is not None:
             self._fail(error)
             return
         self._tell(turn)
         for _ in range(covered):
-            self._speak(self._held.popleft())
+            self._deliver(self._held.popleft())
         if self._held:
             self._sync()
 
@@ -120,7 +122,7 @@ class Durability:
         return True
 
     def abandon(self) -> None:
-        """Waits for the sync that is running, and says nothing of what is held: the disk has failed."""
+        """Waits for the sync that is running, and drops what is held: the disk has failed."""
         self._closed = True
         self._sync_thread.shutdown(wait=True)
 
@@ -130,4 +132,4 @@ class Durability:
         self._sync_thread.shutdown(wait=True)
         self._engine.sync()
         while self._held:
-            self._speak(self._held.popleft())
+            self._deliver(self._held.popleft())

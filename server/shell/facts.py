@@ -1,4 +1,4 @@
-"""What only a process can tell of itself, under the names that INFO uses: its id, its memory, the CPU time it took."""
+"""Facts of the process under INFO's names: its id, its memory, its CPU time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from server.core import node
 
 
 class LoopLag:
-    """How late the loop was for the node's ticks: the longest that anything has held it up."""
+    """How late the node's ticks were: the longest time that the event loop was busy with something else."""
 
     def __init__(self) -> None:
         self._since_ms = 0  # the worst since the last call of `facts`
@@ -63,7 +63,7 @@ def process_facts() -> dict[str, str]:
 
 @functools.cache
 def _statm() -> int:
-    """The sizes of this process, as a file that stays open: asking goes on when there is no descriptor left."""
+    """/proc/self/statm, kept open so that it can be read when no descriptor is left."""
     return os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
 
 

@@ -1,7 +1,7 @@
-"""How the open files that this process is allowed are shared out: clients get what storage and peers leave.
+"""How the open files that this process may have are divided: clients get what storage and peers leave.
 
-Theory. A client that finds no file descriptor is told so and comes again. RocksDB that finds none ends the node. So each
-purpose has its share, no share can be taken by another, and what gives way is the number of clients, as in Redis:
+Theory. If there is no file descriptor for a client, it gets an error and tries again. If there is none for RocksDB, the
+node ends. So each purpose has its own share, and the number of clients is reduced to what is left, as in Redis:
 
 | share | how many | held by |
 |---|---|---|

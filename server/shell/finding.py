@@ -1,9 +1,9 @@
-"""`--seeds`: a node that misses members asks at further addresses who is there.
+"""`--seeds`: a node that cannot reach some members asks at further addresses which nodes are there.
 
-Theory. The core says what an answer means (core/membership/addresses.py); here is the asking. While members are missing
-the seeds are asked at an even pace, which slows down where nothing changes: a member may be away for days. A host name
-is resolved anew each time and may stand for several nodes, as that of a headless service does, so all its addresses are
-asked. An operator's question (`dyn cluster readdress`) is asked at once, and answered with what came of it.
+Theory. This module asks; the core decides what an answer means (core/membership/addresses.py). While members are missing
+the seeds are asked at an even pace, which slows down if nothing changes: a member may be down for days. A host name is
+resolved anew each time and may stand for several nodes, as that of a headless service does, so all its addresses are asked.
+Addresses that an operator gives (`dyn cluster readdress`) are asked at once, and the result is the operator's answer.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ Outcome = dict[str, str]
 
 
 class Finding:
-    """What looks for members that the addresses in the layout do not lead to."""
+    """Looks for members that are not at their addresses in the layout."""
 
     def __init__(self, node: Node, seeds: Sequence[str], schedule_turn: Callable[[], None]) -> None:
         self._node = node
         self._seeds = list(dict.fromkeys(seeds))
         self._schedule_turn = schedule_turn
-        self._answers: set[asyncio.Task[None]] = set()  # to operators, under way
-        self._told: dict[str, str] = {}  # what was last logged of each address
-        self._missed: list[str] = []  # who was missing the last time
+        self._answers: set[asyncio.Task[None]] = set()  # tasks that answer operators
+        self._logged: dict[str, str] = {}  # what was last logged of each address
+        self._missed: list[str] = []  # members that were missing the last time
         self._pause_s = PAUSE_S
 
     def search(self, searches: Sequence[tuple[list[str], Report]]) -> None:
-        """Asks at the addresses that operators have named, and reports what came of each question."""
+        """Asks at the addresses that operators have given, and reports the results."""
         for addresses, report in searches:
             answer = asyncio.get_running_loop().create_task(self._answer(addresses, report))
             self._answers.add(answer)
@@ -64,21 +64,22 @@ class Finding:
         self._missed = missing
         if missing:
             for outcome in await self._ask_all(dict.fromkeys([*self._seeds, *self._node.services.addresses.places()])):
-                self._tell(outcome)
+                self._log(outcome)
 
-    def _tell(self, outcome: Outcome) -> None:
-        """Of the operator's seeds the log says what is wrong with them; the rest are guesses."""
+    def _log(self, outcome: Outcome) -> None:
+        """Logs what is wrong with the operator's seeds. Other addresses are guesses and not logged."""
         asked, error = outcome["asked"], outcome["error"]
-        if self._told.get(asked, "") != error and asked in self._seeds:
+        if self._logged.get(asked, "") != error and asked in self._seeds:
             log.warning("seed %s: %s", asked, error or f"node {outcome['node']} answers")
-        self._told[asked] = error
+        self._logged[asked] = error
 
     async def _ask_all(self, addresses: Sequence[str] | dict[str, None]) -> list[Outcome]:
         answers = await asyncio.gather(*(self._ask_name(address) for address in addresses))
         return [outcome for outcomes in answers for outcome in outcomes]
 
     async def _ask_name(self, asked: str) -> list[Outcome]:
-        """Asks at each address that the host name stands for. If one of them answers well, the others are no news."""
+        """Asks at each address that the host name stands for. If one of them gives a good answer, the errors of the others
+        are left out."""
         host, _, port = asked.rpartition(":")
         loop = asyncio.get_running_loop()
         try:
@@ -94,7 +95,7 @@ class Finding:
         return [outcome for outcome in outcomes if not outcome["error"]] or outcomes[:1]
 
     async def _ask(self, asked: str, address: str) -> Outcome:
-        """Asks one process who it is. One that knows members that we do not know is told where we are."""
+        """Asks one process which node it is. If it knows a newer layout than we do, tells it our address."""
         try:
             answer = await ask(address, b"DYN.CLUSTER", b"MYSELF", timeout_s=ANSWER_TIMEOUT_S)
             told: dict[str, Any] = shapes.parse(answer, shapes.MYSELF, "who a node is")

@@ -1,21 +1,21 @@
-"""Back pressure on clients that send large values: what of them is in memory is bounded over all clients together.
+"""Back pressure on clients that send large values: the memory that these take is bounded over all clients together.
 
 Theory. A value is held from the moment its bytes arrive until its command is answered, and after that in the queue of a
 link whose peer takes it slowly. 64 clients that each send 16 MiB would make that a gigabyte here, as much again on the way
-to coordinators and owners, and seconds of queues before every acknowledgement. Refusing them would be wrong: they do
-nothing that is not allowed. So once this node's share of `values_in_flight_bytes_max` is taken, clients that send in bulk
-are not read any more: TCP makes them wait, each for its turn, and nobody else notices.
+to coordinators and owners, and seconds of queues before every acknowledgement. Refusing these clients would be
+wrong: what they do is allowed. So once this node's share of `values_in_flight_bytes_max` is used up, clients that send in
+bulk are not read any more: TCP makes them wait, each for its turn, and other clients are not affected.
 
-Counted is what comes in bulk: reads of `BULK_BYTES` and more, and half-sent requests of that size. A client gives it back
-when all its commands are answered. Those who send little at a time (nearly everybody) are neither counted nor stopped.
+Only bulk is counted: reads of `BULK_BYTES` and more, and half-sent requests of that size. A client's bytes are free again
+when all its commands are answered. Clients that send little at a time (nearly all) are neither counted nor stopped.
 
-The first in the queue is read whatever is taken, or requests that all are half sent would wait for each other for ever. If
-it sends nothing it loses its place (`PATIENCE_S`). So memory is bounded by the share and one request, and by
-`client_buffers_bytes_max` where clients begin requests and do not go on with them.
+The first client in the queue is always read, or else requests that are all half sent would wait for each other for ever.
+If it sends nothing for `PATIENCE_S` it loses its place. So memory is bounded by the share plus one request, and by
+`client_buffers_bytes_max` if clients begin requests and do not finish them.
 
-The share is a part of the whole for each member, since the values of all nodes' clients may be on their way to the same
-coordinator: so what it holds, and what its links carry, is bounded by `values_in_flight_bytes_max` too, or one request of
-each node if that is more.
+The share is `values_in_flight_bytes_max` divided by the number of members, since the values of all nodes' clients may go
+to the same coordinator: so what it holds, and what its links carry, is bounded by `values_in_flight_bytes_max`, too, or by
+one request of each node if that is more.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Flow:
         self._state = state
         self._bytes_max = config.values_in_flight_bytes_max
         self._backlog_bytes = backlog_bytes
-        self._held: dict[Client, int] = {}  # bytes of each, which are in memory on its account
+        self._held: dict[Client, int] = {}  # bytes in memory for each
         self._held_bytes = 0
-        self._first: Client | None = None  # the one that may be read whatever is taken
+        self._first: Client | None = None  # the one that is always read
         self._first_bytes = 0  # of it, when it was seen last
         self._first_s = 0.0  # when it has last sent something
 
@@ -54,24 +54,24 @@ class Flow:
         return bool(self._held)
 
     def received(self, client: Client, size: int) -> None:
-        """So much has come from a client in bulk: it may have to wait before it sends more."""
+        """A client has sent `size` bytes in bulk: it may have to wait before it sends more."""
         self._held[client] = self._held.get(client, 0) + size
         self._held_bytes += size
         if self._is_share_taken() and client is not self._head():
             client.hold(True)
 
     def half_sent(self, client: Client, pending: int) -> None:
-        """The client's unfinished request is so large: that much is in memory, however slowly it came."""
+        """The client's unfinished request has `pending` bytes, which are in memory however slowly they came."""
         more = pending - self._held.get(client, 0)
         if more > 0:
             self.received(client, more)
 
     def gone(self, client: Client) -> None:
-        """The client has gone; what it had in flight ends by its deadline."""
+        """The client has disconnected. Its requests in flight end by their deadlines."""
         self._held_bytes -= self._held.pop(client, 0)
 
     def review(self) -> None:
-        """Something was answered, or time has passed: whose bytes are free again, and who may go on?"""
+        """After replies, or after some time: frees the bytes of clients that have their replies, and lets others go on."""
         for client, held in list(self._held.items()):
             if client.is_idle():
                 left = client.unfinished_bytes()

@@ -1,11 +1,11 @@
-"""What other nodes' connections to this one may cost: how many there are, and what is held of messages that have not come
-whole (P10).
+"""The connections of other nodes to this one, and what they may cost: their number, and the bytes of messages that have not
+come whole (P10).
 
-Theory. A node opens one connection to each other node, and another one when that has broken. So two of a peer are kept, the
-latest ones, and `peers_max` in all (files.py sets descriptors aside for as many); where there is no room for one more, a
-member takes the place of a node that is none. A large message is held until its last byte is here, and one peer's may be as
-large as `frame_bytes_max`. All of them together may hold `peer_input_bytes_max`: past that the connection for which most is
-held is cut, as a client's is (memory.py). What was in it is asked for again, or comes with a hint.
+Theory. A node opens one connection to each other node, and another one when that has broken. So the latest two of a peer
+are kept, and `peers_max` in all (files.py reserves descriptors for them). If there is no room, a member takes the place of
+a node that is not a member. A large message is held until its last byte is here, and one peer's may be as large as
+`frame_bytes_max`. All of them together may hold `peer_input_bytes_max`: past that the connection for which most is held is
+cut, as a client's is (memory.py). What was in it is asked for again, or comes with a hint.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Inbound:
         return ""
 
     def held_changed(self, difference_bytes: int) -> None:
-        """HOT. So much more, or less, is held of a peer's message that has not come whole."""
+        """HOT. The bytes held of incomplete messages have changed by so many."""
         self._held_bytes += difference_bytes
         if difference_bytes > 0 and self._held_bytes > self._context.config.peer_input_bytes_max:
             self._cut_greediest()
@@ -123,8 +123,8 @@ class InboundPeer(asyncio.Protocol):
         self.drop_message()
 
     def data_received(self, data: bytes) -> None:
-        """HOT. Messages of a peer. One that is damaged, or that no sound node would send, has changed nothing and ends the
-        connection: what was in it will be asked for again."""
+        """HOT. Messages of a peer. One that is damaged, or malformed, has changed nothing and ends the connection: its
+        requests are retried."""
         context = self._context
         now_ms = context.now_ms()
         node, frames = context.node, self._frames
@@ -144,11 +144,11 @@ class InboundPeer(asyncio.Protocol):
             context.schedule_turn()
 
     def _count_message(self, held_bytes: int) -> None:
-        """So much is held of the peer's message, which has not come whole."""
+        """So many bytes are held of the peer's message, which has not come whole."""
         grown_bytes, self.message_bytes = held_bytes - self.message_bytes, held_bytes
         self._inbound.held_changed(grown_bytes)
 
     def drop_message(self) -> None:
-        """What has come of a peer's message is not kept any more."""
+        """Drops what has come of an incomplete message."""
         self._frames = FrameReader(self._context.config.frame_bytes_max)
         self._count_message(0)

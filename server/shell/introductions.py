@@ -1,4 +1,4 @@
-"""Which nodes this one takes for peers when they introduce themselves, and what it says of those that it refuses."""
+"""Introductions: which nodes this one accepts as peers, and how it answers and logs the others."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Introductions:
         self._refusals: dict[bytes, str] = {}  # the last one of each node that we have refused
 
     def check(self, args: list[bytes]) -> str:
-        """The error for a node that introduces itself with these arguments and is not welcome; empty if it is."""
+        """The error for a node that introduces itself with these arguments and is refused; empty if it is welcome."""
         if len(args) < 5:
             return "ERR DYN.PEER wants version, cluster, id and incarnation"
         if not args[3].isascii() or not is_node_id(args[3].decode()):
@@ -60,11 +60,11 @@ class Introductions:
         return refusal
 
     def welcome(self, theirs: Speech) -> bytes:
-        """The answer to the introduction of a node that is welcome, and speaks like that."""
+        """The answer to the introduction of a node that is welcome; `theirs` are its versions and capabilities."""
         return peer_versions.welcome(theirs, self._context.services.membership.views.words())
 
     def report_refusal(self, peer: Sequence[bytes], address: str, error: str) -> None:
-        """A node was refused, as it may be four times a second: logged when there is something new to say."""
+        """Logs that a node was refused, which may happen four times a second: only if the reason is new."""
         name = peer[0] if peer else b""
         if self._refusals.get(name) == error:
             return

@@ -1,13 +1,11 @@
 """`--join`: a fresh node asks members, the seeds, to stage that it joins.
 
-Theory. The operator who starts a node wants it in the cluster, but when it gets data is for a plan to say and a commit
-to decide. So all that is asked of a seed is to stage the join. The node serves meanwhile; seeds that are down do not stop
-its start, they are tried in turn, again and again, until one has answered well. What they answer is logged when it
-changes, and not each second.
+Theory. The operator who starts a node wants it in the cluster. But data moves only by a plan that an operator has reviewed
+and committed. So a seed is only asked to stage the join. The node serves meanwhile. Seeds that are down do not keep it from
+starting: they are tried in turn until one has staged the join. A seed's answer is logged when it changes.
 
-A node that has a layout has nothing to ask for, and `--join` may stay on its command line for good: its addresses are
-seeds like those of `--seeds` (finding.py). But if its directory comes from another cluster than the seeds', somebody has
-mixed them up: its log says so.
+A node that has a layout asks for nothing, so `--join` may stay on its command line: its addresses are seeds like those of
+`--seeds` (finding.py). If the directory belongs to another cluster than the seeds, that is a mistake, and is logged.
 """
 
 from __future__ import annotations
@@ -24,7 +22,7 @@ from server.core.operators import documents
 log = logging.getLogger("dyn")
 RETRY_S = 1.0
 _NO_NODE = "it answers with something unexpected: is it a dyn node?"
-ANSWER_TIMEOUT_S = 10.0  # more than a seed takes to tell all other members
+ANSWER_TIMEOUT_S = 10.0  # more than a seed needs to tell all other members
 
 
 class SeedError(Exception):
@@ -32,26 +30,26 @@ class SeedError(Exception):
 
 
 class Joining:
-    """What a node with seeds does beside serving, until one of them has answered."""
+    """Asks the seeds of a node, until one has staged its join."""
 
     def __init__(self, node: Node, seeds: Sequence[str]) -> None:
         self._node = node
         self._seeds = seeds
-        self._told: dict[str, str] = {}  # what was last logged of each seed
+        self._logged: dict[str, str] = {}  # what was last logged of each seed
 
     async def run(self) -> None:
-        """Asks the seeds in turn until one has staged the join, or it is clear that there is nothing to stage."""
+        """Asks the seeds in turn until one has staged the join, or there is nothing to stage."""
         while True:
             for seed in self._seeds:
                 try:
                     if await self._is_done_with(seed):
                         return
                 except SeedError as error:
-                    self._tell(seed, str(error))
+                    self._log(seed, str(error))
             await asyncio.sleep(RETRY_S)
 
     async def _is_done_with(self, seed: str) -> bool:
-        """Whether no other seed is to be asked after this one. Raises SeedError."""
+        """Asks one seed; whether no other seed needs to be asked. Raises SeedError."""
         layout = self._node.state.layout
         member = self._node.state.member
         if layout is not None:
@@ -71,9 +69,9 @@ class Joining:
                  seed, member.name)  # fmt: skip
         return True
 
-    def _tell(self, seed: str, what: str) -> None:
-        if self._told.get(seed) != what:
-            self._told[seed] = what
+    def _log(self, seed: str, what: str) -> None:
+        if self._logged.get(seed) != what:
+            self._logged[seed] = what
             log.warning("cannot join by %s: %s; trying again", seed, what)
 
 
@@ -87,7 +85,7 @@ async def _cluster_of(seed: str) -> str:
 
 
 async def ask(seed: str, *command: bytes, timeout_s: float = ANSWER_TIMEOUT_S) -> bytes:
-    """The bulk string that the node at `seed` answers to a command. Raises SeedError."""
+    """Sends a command to the node at `seed` and answers its reply, a bulk string. Raises SeedError."""
     host, _, port = seed.rpartition(":")
     try:
         async with asyncio.timeout(timeout_s):

@@ -1,20 +1,20 @@
-"""Our connections to the other nodes: one each, for what we send; what they send comes over theirs.
+"""Links: one connection to each other node, for what this node sends. The other node sends over a link of its own.
 
-Theory. A link is made again whenever it breaks, soon at first and then at an even pace, and at once when the peer has
-connected to us. Large messages go in pieces, between which small ones pass them (outbound.py). A peer that takes nothing
+Theory. A link that breaks is made again: soon at first, then at an even pace, and at once when the peer has connected to
+us. Large messages go in pieces, between which small ones pass them (outbound.py). A peer that takes nothing
 for `peer_stall_ms_max`, or for which `peer_buffer_bytes_max` wait, gets its link cut: a hung peer blocks nobody and cannot
-make us hold more than that; the requests it had are counted as failed and go elsewhere. While a link is being made our
-answers to a peer that reaches us already are kept, up to the same limit, for otherwise it would wait for them until its
-deadline.
+make us hold more than that; the requests that it had fail and are retried elsewhere. While a link is being made, our
+answers to a peer whose own link to us is open are kept, up to the same limit. Otherwise that peer would wait for them
+until its deadline.
 
-A cut of the network breaks no connection, and what was sent into it is sent again at ever longer pauses: after an hour's
-cut the next attempt may be two minutes away. So a link whose bytes nobody acknowledges for a while is given up (RFC 5482);
-new connections are attempted at an even pace, and one of them gets through as soon as the network does.
+A network partition breaks no connection, but TCP retransmits at ever longer pauses: after an hour the next attempt may be
+two minutes away. So a link whose bytes are not acknowledged for a while is closed (RFC 5482). New connections are attempted
+at an even pace, and one succeeds as soon as the network does.
 
-The introduction says which versions of the protocol we speak and what we are capable of, and the welcome says the same of
-the peer (protocol/peer_versions.py): large messages go in pieces to a peer that reads pieces, and whole to others.
-Each attempt resolves a host name anew, for names are what stays when addresses change. Who answers at an address may be
-another node by now: the introduction says whom it looks for, and any other refuses it.
+The introduction has our protocol versions and capabilities, and the welcome has the peer's (protocol/peer_versions.py):
+large messages go in pieces to a peer that reads pieces, and whole to others. Each attempt resolves the host name anew, as
+its address may have changed. Another node may be at an address by now: the introduction names the node that it is for, and
+any other node refuses it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _WHOLE_INTRODUCTION = 5  # words, with the version of the layout
 
 
 class Link(asyncio.Protocol):
-    """The way to one peer."""
+    """The link to one peer."""
 
     def __init__(self, context: Context, peer: str, address: str, links: dict[str, Link]) -> None:
         """`links` are all links by their peers, in which this one may have been replaced when it ends."""
@@ -55,19 +55,19 @@ class Link(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._open = False
         self._closed = False
-        self._failed = False  # the last attempt has, or what it made has broken
+        self._failed = False  # the last attempt has failed, or its connection has broken
         self._attempt: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._answer = b""
         self._made_ms = 0  # when the connection was made
-        self._told = ""  # how the peer has refused us, as last logged
+        self._logged_refusal = ""  # the peer's refusal that was logged last
         self._unsent: list[bytes] = []
         self._unsent_bytes = 0
         self.outbound = Outbound(context.loop, context.config, self._cut_hung, self._report_backlog)
         self.connect()
 
     def connect(self) -> None:
-        """Tries now, unless it is connected or trying already."""
+        """Connects now, unless the link is open or is being made."""
         if self._closed or self._transport is not None or self._attempt is not None:
             return
         if self._timer is not None:
@@ -103,7 +103,7 @@ class Link(asyncio.Protocol):
         """Introduces this node."""
         self._transport = cast(asyncio.Transport, transport)
         connection = transport.get_extra_info("socket")
-        with suppress(OSError):  # it has broken already, as `connection_lost` is about to say
+        with suppress(OSError):  # it has broken already: `connection_lost` comes next
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS_MAX)
         self._made_ms = self._context.now_ms()
         self._answer = b""
@@ -116,7 +116,7 @@ class Link(asyncio.Protocol):
         self._transport.write(resp.command(b"DYN.PEER", VERSION_MIN, *words))
 
     def _give_up(self, transport: asyncio.BaseTransport) -> None:
-        """A peer that accepts but does not answer (it stands still, or lost power in between) is tried anew."""
+        """Closes a connection that the peer has accepted but not answered: it is frozen, or lost power meanwhile."""
         if transport is self._transport and not self._open:
             self._context.services.addresses.trouble(self.peer, SILENT, "it takes connections and does not answer")
             self.cut()
@@ -130,14 +130,14 @@ class Link(asyncio.Protocol):
         elif self._answer.endswith(b"\r\n"):
             text = self._answer.decode("utf-8", "replace").strip()
             is_known = self._context.services.addresses.heard_refusal(self.peer, text, self._context.now_ms())
-            if not is_known and text != self._told:
-                self._told = text
+            if not is_known and text != self._logged_refusal:
+                self._logged_refusal = text
                 log.error("node %s at %s refuses us: %s", self.peer, self.address, text)
             self._context.schedule_turn()
             self.cut()
 
     def _welcomed(self, theirs: Speech) -> None:
-        """The peer takes us for a peer, and speaks like that."""
+        """The peer accepts us; `theirs` are its versions and capabilities."""
         self._open = True
         self._failed = False
         self._send_kept()
@@ -150,7 +150,7 @@ class Link(asyncio.Protocol):
         self._context.schedule_turn()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The peer is gone, or the way to it."""
+        """The connection has ended, or could not be made."""
         self._transport = None
         self._failed = True
         self._drop_unsent()
@@ -166,17 +166,17 @@ class Link(asyncio.Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether the peer has taken us for a fellow, and the connection stands."""
+        """Whether the peer has accepted us, and the connection is open."""
         return self._open
 
     @property
     def unsent_bytes(self) -> int:
-        """What the connection has not taken yet."""
+        """The bytes that the kernel has not taken yet."""
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     @property
     def way(self) -> Way:
-        """Whether the peer is where the layout has it, as far as this link knows."""
+        """Whether the peer is at its address in the layout, as far as this link knows."""
         return Way.OPEN if self._open else Way.FAILED if self._failed else Way.UNTRIED
 
     def write(self, data: bytes) -> None:
@@ -198,7 +198,7 @@ class Link(asyncio.Protocol):
             self._cut_hung()
 
     def _report_backlog(self) -> None:
-        """Tells the core of a peer that more waits for than it should, until half of that is gone."""
+        """Marks the peer as backlogged while more than `peer_backlog_bytes_max` wait for it, until half of that is left."""
         waiting, bound = self.outbound.waiting_bytes, self._context.config.peer_backlog_bytes_max
         backlogged = self._context.node.state.backlogged
         if waiting > bound:
@@ -212,15 +212,15 @@ class Link(asyncio.Protocol):
         self.cut()
 
     def pause_writing(self) -> None:
-        """The socket takes nothing more for now."""
+        """The socket is full."""
         self.outbound.pause()
 
     def resume_writing(self) -> None:
-        """The socket has taken most of what it was given."""
+        """The socket has room again."""
         self.outbound.resume()
 
     def _keep(self, data: bytes) -> None:
-        """Answers to a peer that reaches us already, and that we reach in a moment: it should not wait in vain."""
+        """Keeps answers for a peer whose own link is open while ours is being made."""
         self._unsent_bytes += len(data)
         if self._unsent_bytes > self._context.config.peer_buffer_bytes_max:
             self._drop_unsent()
@@ -237,17 +237,17 @@ class Link(asyncio.Protocol):
         self._unsent_bytes = 0
 
     def cut(self) -> None:
-        """Breaks the connection; it is made again later."""
+        """Closes the connection at once; it is made again later."""
         if self._transport is not None:
             self._transport.abort()
 
     def close(self) -> None:
-        """Breaks the connection for good."""
+        """Closes the connection at once and for good."""
         self._end()
         self.cut()
 
     def finish(self) -> None:
-        """Ends the connection for good, behind what is still to be sent."""
+        """Closes the connection for good, after what is still to be sent."""
         self._end()
         if self._transport is not None:
             self.outbound.finish()
@@ -262,7 +262,8 @@ class Link(asyncio.Protocol):
 
 
 def trouble_of(error: OSError | TimeoutError) -> tuple[str, str]:
-    """Why a connection could not be made, as a word and as a text; asyncio puts what each address of a name met in one."""
+    """Why a connection could not be made: a kind and a text. For a name with several addresses, asyncio joins their
+    errors."""
     if isinstance(error, socket.gaierror):
         return UNRESOLVED, f"its host name leads to no address: {error.strerror}"
     text = str(error)

@@ -1,11 +1,11 @@
-"""What is held for clients in memory, bounded over all of them together (P10).
+"""The memory that is held for clients, bounded over all of them together (P10).
 
 Theory. A client may leave replies unread, or send requests faster than they are served; as Redis has it
-(`client-output-buffer-limit`, `maxmemory-clients`), that is allowed until it takes too much, and then the client for which
-most is held is cut, with a line in the log. A limit for each client alone would either cut a harmless one or bound
-nothing. What a reply costs is counted once for a stored value that it shows many times (protocol/resp.py).
+(`client-output-buffer-limit`, `maxmemory-clients`), that is allowed until all together take too much. Then the client for
+which most is held is cut, with a line in the log. A limit for each client alone would either cut harmless clients or bound
+nothing. A stored value that a reply contains many times is counted once (protocol/resp.py).
 
-Requests that have not begun are counted as they come, so that no burst passes the limit. Replies are looked at with each
+Requests that have not begun are counted as they arrive, so that no burst passes the limit. Replies are counted with each
 tick, since what is read from disk in one turn is bounded (core/requests/reads.py).
 """
 

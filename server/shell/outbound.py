@@ -1,16 +1,16 @@
 """Large messages to one peer: they go out in pieces, as the socket takes them, and small messages pass between two pieces.
 
-Theory. A socket that is handed 100 MiB has nothing more to say until they are gone. So only as much of large messages is
-handed over as the transport may hold (`BUFFER_BYTES`): the rest waits here, and small messages wait behind no more.
+Theory. What is written to a socket behind 100 MiB waits until these are sent. So only as many bytes of large messages are
+written as the transport may hold (`BUFFER_BYTES`). The rest waits here, and small messages wait for no more than that.
 
-What waits is bounded by those who cause it, not by breaking the connection. Values of clients: while `backlog_bytes` wait
-here and the peer takes them, clients that send more of them are not read (flow.py). Values that other nodes relay to us:
-past `peer_backlog_bytes_max` the core spares the peer (`State.backlogged`): where the other owners make a quorum, the peer
-gets a hint instead, and the values later, at its own pace. A node that is slow and not dead thus loses no connection.
+What waits is bounded at its sources, without breaking the connection. Values of clients: while too many `backlog_bytes`
+wait for a peer that takes them, clients that send large values are not read (flow.py). Values that other nodes relay to
+us: past `peer_backlog_bytes_max` the core sends the peer no more (`State.backlogged`). If the other owners make a quorum, a
+hint is kept for the peer instead, and it gets the values later, at its own pace. So a slow node loses no connection.
 
-A peer that takes nothing at all for `peer_stall_ms_max` is hung, and its link is cut: a hung peer blocks nobody for
-longer, and cannot make us hold more than `peer_buffer_bytes_max`. It is not counted in `backlog_bytes` once it has taken
-nothing for `HOPE_S`, so that clients wait no longer for it than it takes to suspect a node.
+A peer that takes nothing for `peer_stall_ms_max` is hung, and its link is cut: it blocks nobody for longer, and cannot
+make us hold more than `peer_buffer_bytes_max`. After `HOPE_S` without progress its bytes do not count in `backlog_bytes`
+any more, so that clients wait for it no longer than it takes to suspect a node.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _BURST_BYTES = 4 << 20  # written in one pass of the loop, if the socket takes t
 
 
 class Outbound:
-    """The large messages that wait for one peer. `stalled` is called when it takes nothing any more, `changed` when there
-    is another amount that waits."""
+    """The large messages that wait for one peer. `stalled` is called when it takes nothing any more, `changed` when
+    the number of waiting bytes has changed."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class Outbound:
         self._queue = PieceQueue(max(1, config.large_message_bytes // 4))
         self._in_pieces = False
         self._asked = False  # to go on in the next pass of the loop
-        self._moved_s = 0.0  # when the peer has last been seen to take something
+        self._moved_s = 0.0  # when the peer has last taken something
         self._left_bytes = 0  # in the transport then
         self._timer: asyncio.TimerHandle | None = None
         self.paused = False
@@ -54,36 +54,36 @@ class Outbound:
 
     @property
     def waiting_bytes(self) -> int:
-        """What waits here, besides what the transport holds."""
+        """The bytes that wait here; those in the transport are not counted."""
         return self._queue.waiting_bytes
 
     @property
     def backlog_bytes(self) -> int:
-        """What waits for a peer that takes it."""
+        """The bytes that wait here, unless the peer has taken nothing for a while."""
         if self.paused and self._loop.time() - self._moved_s > HOPE_S:
             return 0
         return self._queue.waiting_bytes
 
     def add(self, messages: list[bytes]) -> None:
-        """Encoded messages take their place at the end."""
+        """Queues encoded messages."""
         for message in messages:
             self._queue.add(message)
         self._pump()
 
     def open(self, transport: asyncio.Transport, in_pieces: bool) -> None:
-        """The connection stands; whether its peer reads pieces."""
+        """The connection is open. `in_pieces`: the peer reads pieces."""
         self._transport = transport
         self._in_pieces = in_pieces
         self._pump()
 
     def close(self) -> None:
-        """The connection is gone, and all that waited for it."""
+        """The connection has ended: drops all that waited for it."""
         self._transport = None
         self._queue.clear()
         self.resume()
 
     def finish(self) -> None:
-        """All that waits goes to the transport: the connection is about to end behind it."""
+        """Writes all that waits to the transport: the connection closes after that."""
         while self._transport is not None and (piece := self._next()):
             self._transport.write(piece)
 

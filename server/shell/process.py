@@ -1,7 +1,7 @@
 """The node process: options, data directory, engine, event loop, signals.
 
-Exit statuses: 0 stopped by SIGTERM or SIGINT; 1 the node could not start, or its disk failed; 2 wrong usage; 70 it met what
-no code expected (crash.py): its log has the traceback, and it is to be started again, as after any failure.
+Exit statuses: 0 stopped by SIGTERM or SIGINT; 1 the node could not start, or its disk failed; 2 wrong usage; 70 an
+unexpected exception (crash.py): the log has the traceback; start the node again, as after any failure.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from server.core.ring.layout import LayoutError, Member
 from server.shell import crash
 from server.shell.addresses import AddressError, advertised_address
 from server.shell.caches import memory_bytes, with_caches
-from server.shell.directory import DirectoryError, Place, Wishes, check_unused, open_directory, put_aside, remember
+from server.shell.directory import DirectoryError, Place, Wishes, check_unused, open_directory, put_raw, remember
 from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
 from server.shell.files import FileShares, allow_files
 from server.shell.joining import Joining
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    """The node of a directory, on one store after the other; its exit status."""
+    """Runs the node of a directory, on a new store when it asks for one; answers the exit status."""
     wishes = Wishes(
         id=options.id,
         name=options.name,
@@ -83,7 +83,7 @@ def _run(options: argparse.Namespace) -> int:
     files = allow_files(config.clients_max)
     config = replace(config, clients_max=files.clients, peers_max=min(config.peers_max, files.peers // 2))
     if options.rebuild:
-        _begin_anew(options.dir / "data", place.listen)
+        _rebuild(options.dir / "data", place.listen)
     engine = _open(config, options.dir, files)
     try:
         refuse_stranger(make_node(member, engine, config), options.dir)
@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _open(config: Config, directory: Path, files: FileShares) -> Engine:
-    """The engine of the directory; on a full disk it gets the reserve. Raises StorageError."""
+    """Opens the engine of the directory; on a full disk the reserve is released first. Raises StorageError."""
     try:
         return open_engine(config.engine, directory / "data", config.block_cache_bytes, files.storage)
     except StorageFull as error:
@@ -127,22 +127,22 @@ def _close(engine: Engine) -> None:
         log.warning("all that was written is in the engine's log: %s", error)
 
 
-def _begin_anew(data: Path, address: str) -> None:
-    """`--rebuild`: moves the store away, once nothing else can keep the node from starting.
+def _rebuild(data: Path, address: str) -> None:
+    """`--rebuild`: moves the store aside, after all other checks of the start have passed.
 
     Raises DirectoryError, OSError.
     """
     check_unused(data)
     host, _, port = address.rpartition(":")
     with socket.create_server((host.strip("[]"), int(port)), family=_family(host)):
-        aside = put_aside(data)
+        aside = put_raw(data)
     if aside is not None:
         log.warning("the store is now %s: delete it once the node is whole again", aside)
 
 
 def _set_aside(data: Path, reason: str) -> str:
     """Moves the store away for `reason`, SET_BACK or DAMAGED; answers its name now. Raises DirectoryError."""
-    aside = put_aside(data, reason)
+    aside = put_raw(data, reason)
     log.critical("%s: the store is now %s, and the other owners fill an empty one; delete it once this node is whole",
                  _WHY[reason], aside)  # fmt: skip
     return aside.name if aside is not None else ""

@@ -1,4 +1,4 @@
-"""What a node finds amiss by itself and tells whoever reads its log, once for each piece of news."""
+"""Log lines about faults that a node finds by itself: damage, clocks, copies, HTTP. Each is logged once per change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ HTTP_REPORT_PAUSE_MS = 60_000
 
 
 class Reports:
-    """The reports of one node, and what each has said last."""
+    """The reports of one node, and what each has logged last."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
@@ -37,7 +37,7 @@ class Reports:
         self._filling()
 
     def _filling(self) -> None:
-        """A node that has lost its disk gets back what it owns, which may take hours, or less than a second."""
+        """A node without its data is filled by the other owners, which may take hours, or less than a second."""
         row = self._filling_row()
         name = row.get("task", "")
         if self._node.state.lacks_records and name != self._begun:
@@ -55,7 +55,7 @@ class Reports:
         return next(iter(self._node.services.filling.tasks()), {})
 
     def left(self) -> None:
-        """Says so if this node was a member once and is none any more, and what is to become of it."""
+        """Logs, for a node that has left its cluster, what to do with it."""
         left, keys = self._node.services.membership.left, self._node.state.records.keys
         if left is not None and self._node.state.layout is None:
             log.warning(
@@ -65,7 +65,7 @@ class Reports:
             )
 
     def _damage_found(self) -> None:
-        """Damaged records are mended by themselves, but a disk that damages them wants to be looked at."""
+        """Damaged records are repaired automatically, but an operator should look at the disk."""
         statistics = self._node.state.statistics
         found = (self._node.state.records.damaged, statistics.records_mended, statistics.records_lost)
         if found != self._damage:
@@ -77,7 +77,7 @@ class Reports:
             self._damage = found
 
     def _clock(self) -> None:
-        """Our clock is off: nobody else can set it right than who reads this log."""
+        """Our clock is off: an operator has to set it."""
         error_ms = self._node.services.clock_report.own_error_ms()
         if bool(error_ms) != self._clock_is_off:
             self._clock_is_off = bool(error_ms)
@@ -112,7 +112,7 @@ class Reports:
         self._copies = copies
 
     def _http(self, now_ms: int) -> None:
-        """Somebody speaks HTTP to this node, perhaps at every request of a web page: logged once a minute at most."""
+        """A client sends HTTP, perhaps with every request of a web page: logged once a minute at most."""
         refused = self._node.state.statistics.http_refused
         if refused < self._http_refused:  # CONFIG RESETSTAT
             self._http_refused = 0

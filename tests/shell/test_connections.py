@@ -216,7 +216,7 @@ def test_a_connection_whose_commands_cannot_be_kept_in_order_ends(monkeypatch: p
     assert shell.client.session.closing and shell.client.session not in shell.node.services.clients.sessions.values()
     outbox = finish_turn(shell.node)
     assert outbox.closing == [shell.client.session]
-    assert shell.node.state.statistics.internal_errors == 1 and not shell.node.state.parked
+    assert shell.node.state.statistics.internal_errors == 1 and not shell.node.state.commands_waiting
 
 
 def test_bytes_that_the_parser_cannot_cope_with_cost_the_connection_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +259,10 @@ def test_an_answer_that_no_request_needs_any_more_ends_no_turn() -> None:
         turns.append(shell.turns_asked - before)
     shell.end_turn()
     assert transport.written == b"$-1\r\n" and turns == [1, 0]
+    links = node.services.process.peer_links
+    assert [(link.direction, link.peer) for link in links.values()] == [("from", peer.peer) for peer in peers]
+    peers[0].connection_lost(None)
+    assert [link.peer for link in links.values()] == [peers[1].peer]
     assert node.state.statistics.unneeded_answers == 1
 
 

@@ -1,7 +1,7 @@
 """A machine: its disk, its clocks, and the node process that runs on it, with turns, crashes and freezes.
 
 Theory. This is the shell without asyncio: inputs go to the node as they come; the first asks for the end of the turn,
-which commits, then sends messages, then replies (server/shell/server.py), held until a sync under fsync `always`
+which commits, then sends messages, then replies (server/shell/turn.py), held until a sync under fsync `always`
 (durability.py). The process can be made to die between any two of these steps. A frozen process does nothing while its
 sockets fill; when it thaws everything comes at once, each source in its own order, and its timer somewhere among them.
 """

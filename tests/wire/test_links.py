@@ -169,7 +169,11 @@ def test_the_answer_to_an_introduction_tells_the_view_of_a_layout_to_who_reads_i
 
 def test_a_link_that_breaks_is_told_to_the_node() -> None:
     shell = _Shell()
-    shell.link().connection_lost(None)
+    link = shell.link()
+    ((row,),) = (shell.services.process.peer_links.values(),)
+    assert (row.direction, row.peer, row.unsent_bytes()) == ("to", "n2", 0), "as CLUSTER LINKS shows it"
+    link.connection_lost(None)
+    assert not shell.services.process.peer_links
     assert shell.told == ["connected n2", "disconnected n2"]
 
 

@@ -6,16 +6,16 @@ this node is an owner, else at the first live owner. Where no owner is live the 
 change only when the layout or liveness changes, so they are computed for all partitions then, and the hot path is one
 list index.
 
-A node without room on its disk is read from as ever, but for writes it is as good as not live: the next owner
-coordinates, and a hint is kept for it. It tells the others (FULL); a command that was on its way to it goes on from there.
-Deletions have routes of their own while some disk is full: a node takes them for longer than writes (room.py).
+A node without room on its disk serves reads, but for writes it counts as not live: the next owner coordinates, and a hint
+is kept for it. It tells the others (FULL); a command that it gets all the same is relayed to the next owner. While some
+disk is full, deletions have routes of their own, since a node takes them for longer than writes (room.py).
 
 While a partition moves its *readers*, who hold it whole, coordinate and answer, and its *keepers*, old and new owners, all
-take its writes (layout.py, quorum.py). Nodes learn of each phase at slightly different times: so a keeper runs whatever is
-relayed to it, be it a reader yet or not.
+take its writes (layout.py, quorum.py). Nodes learn of each phase at slightly different times, so a keeper runs whatever is
+relayed to it, whether it is a reader or not.
 
 Requests of one turn that ask the same peers share one group (one message, one tally): a `Plan` is the place where the
-group of this turn is found, one for each distinct set of fellow owners.
+group of this turn is found, one for each distinct set of other owners.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from server.core.ring.layout import TRANSFER, Layout
 
 
 class Plan:
-    """The owners that a request asks, who stands in for those that are not live, and the groups that gather in the
-    present turn, by quorum. `owned` tells whether this node is one of the owners; where the partition moves, `rows` are
-    those who are asked for it, and those who will be or were.
+    """The owners that a request asks, the fallbacks for those that are not live, and the groups of the present turn by
+    their quorum. `owned` tells whether this node is one of the owners. While the partition moves, `rows` are two sets of
+    owners: those who serve its reads now, and those who will or did.
 
-    `deletes` says that it is for deletions, which go to nodes that have room for nothing else.
-    `stand_ins` pairs each owner that is not live with the live fallback that keeps a hint for it; "" where none is left.
+    `deletes`: the plan is for deletions, which also go to nodes that have room for nothing else.
+    `stand_ins` pairs each owner that is not live with the live fallback that keeps a hint for it, "" if none is left.
     """
 
     __slots__ = ("absent", "deletes", "owned", "peers", "reading", "replicas", "rows", "stand_ins", "writing")
@@ -58,7 +58,7 @@ class Plan:
         self.writing: dict[int, Any] = {}  # by quorum: the WriteGroup of this turn (requests/writes.py)
 
     def tally(self, wanted: int) -> Tally:
-        """A tally of a request that wants `wanted` of the owners. One alone is enough of them all, in whichever row."""
+        """The tally of a request that wants `wanted` of the owners. If it wants one, an owner of either row is enough."""
         if self.rows and wanted > 1:
             asked, others = self.rows
             return DoubleTally(asked, others, self.replicas, wanted)
@@ -66,10 +66,10 @@ class Plan:
 
 
 class Route:
-    """How one partition's requests go: `coordinator` and `reader` are None when they run on this node.
+    """Where one partition's requests run: `coordinator` and `reader` are None if that is this node.
 
     `owners` are all who take writes (the layout's keepers), `owned` says that this node is one, `cramped` that it has no
-    room for them. `plan` is for writes, `read_plan` for reads: the same, unless the partition moves or a disk is full.
+    room for writes. `plan` is for writes, `read_plan` for reads: the same, unless the partition moves or a disk is full.
     """
 
     __slots__ = ("coordinator", "cramped", "owned", "owners", "plan", "read_plan", "reader")
@@ -93,24 +93,24 @@ class Route:
         self.read_plan = read_plan
 
     def coordinator_for(self, relayed: bool) -> str | None:
-        """Who runs a write that a client sent here, or another node relayed; None: this node.
+        """The node that runs a write from a client of this node or, if `relayed`, from another node; None: this node.
 
-        An owner runs what is relayed to it even if it holds another owner for the first live one: for a moment nodes may
-        disagree about that, and a command passed on and on would help nobody. A node that is no owner passes a relayed
-        command on to an owner that it can reach, and to nobody else. One whose disk is full passes it on, too: whoever
-        gets it has heard of that before, so it does not come back.
+        An owner runs what is relayed to it even if it believes that another owner is the first live one: nodes may disagree
+        about that for a moment, and a command must not be relayed again and again. A node that is no owner relays such a
+        command to an owner that it can reach, and to no other node. So does an owner whose disk is full: the next one
+        has been told of that before, so the command does not come back.
         """
         if relayed and not self.cramped and (self.owned or self.coordinator not in self.owners):
             return None
         return self.coordinator
 
     def reader_for(self, relayed: bool) -> str | None:
-        """Who answers a read that a client sent here, or another node relayed; None: this node."""
+        """The node that answers a read from a client of this node or, if `relayed`, from another node; None: this node."""
         return None if relayed and (self.owned or self.reader not in self.owners) else self.reader
 
 
 def no_routes() -> list[Route]:
-    """The single route of a node without a layout: nowhere."""
+    """The single route of a node without a layout: it has no owners."""
     nobody = Plan((), False)
     return [Route((), False, "", "", nobody, nobody)]
 
@@ -122,9 +122,9 @@ def build_routes(
     has_room: Callable[[str], bool] = lambda node: True,
     deletes: bool = False,
 ) -> list[Route]:
-    """One route a partition; `deletes` if `has_room` tells who has room for deletions.
+    """One route for each partition. `deletes`: `has_room` tells who has room for deletions.
 
-    Where no owner is live, the first live fallback coordinates, this node if need be: it says so if nobody has room.
+    If no owner is live, the first live fallback coordinates, or this node: then it answers that nobody has room.
     """
     live = {member.id: member.id == self_id or is_live(member.id) for member in layout.members}
     able = {node: live[node] and has_room(node) for node in live}
@@ -152,8 +152,8 @@ def build_routes(
 def _stand_ins(
     layout: Layout, partition: int, self_id: str, able: dict[str, bool]
 ) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """Who coordinates a partition if these are able to, and who stands in for the owners that are not, where this node
-    has to know."""
+    """The coordinator of a partition, given which nodes are `able` to be, and the fallbacks of owners that are not, if this
+    node needs to know them."""
     keepers = layout.keepers(partition)
     if all(map(able.__getitem__, keepers)):
         return keepers[0], ()
@@ -162,15 +162,15 @@ def _stand_ins(
         return first, ()
     fallbacks = [node for node in layout.preference_list(partition)[len(keepers) :] if able[node]]
     if first is None:
-        fallbacks = fallbacks or [self_id]  # which leaves, and has been left alone
+        fallbacks = fallbacks or [self_id]  # this node is leaving, and no other one is left
         first = fallbacks[0]
-        fallbacks.sort(key=lambda node: node != self_id)  # the coordinator has the record anyway
+        fallbacks.sort(key=lambda node: node != self_id)  # this node first: as the coordinator it has the record anyway
     absent = [owner for owner in keepers if not able[owner]]
     return first, tuple(zip_longest(absent, fallbacks[: len(absent)], fillvalue=""))
 
 
 def _others(layout: Layout, partition: int) -> tuple[str, ...]:
-    """Of a partition that moves: who will be asked for it, or was."""
+    """The owners of a moving partition that do not serve its reads now, but will or did."""
     return layout.owners[partition] if layout.phase == TRANSFER else layout.former_owners(partition)
 
 

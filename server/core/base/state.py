@@ -1,8 +1,8 @@
 """What the parts of a node share within a turn: settings, clock, records, layout, routes, links, and the turn's output.
 
-Theory. Each part (reads, writes, relays, questions) owns its table of rows in flight and nothing else; what all of them
-need stands here, so that no part knows another one. Output only gathers here: `Node.end_turn` hands it out at the end of
-the turn, after which the shell commits and only then speaks.
+Theory. Each part (reads, writes, relays, questions) owns just its table of rows in flight. What several parts need is here,
+so that they need not know each other. Output gathers here: `Node.end_turn` hands it out at the end of the turn; then the
+shell commits, and only then sends.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ class State:
     from the layout routes, deletion_routes, routed_generation: computed in `reroute`, whenever the layout, liveness, a
       and liveness  link or the room on a disk changes
     peers           liveness, links, draining, full, last_message_ms, fences, orderly, comparing, backlogged: what
-                    messages and connections have told in this life of the process
+                    learned from messages and connections in this life of the process
     this node       room, is_filling, lacks_records, synced_turn, fence
     time            now_ms, time_ms, wall_offset_ms, has_time, clock, cluster_time
-    limits          in_flight, parked, clients_queued, requests_max, refusal
+    load            in_flight, commands_waiting, clients_queued, requests_max, refusal
     output          messages, trailing, kept, ready: gathered in a turn, and handed out at its end (outbox.py)
     flags           sync_wanted, cleanup_due, held_for_time: one part asks another one for work
     counters        statistics, unexpected
@@ -65,15 +65,15 @@ class State:
     # This node
     room: int = FOR_WRITES  # on this node's disk
     is_filling = False  # this node has lost its disk and has not got everything back yet (filling.py)
-    lacks_records = False  # and it knows that others have more: what it does not hold is no vote
+    lacks_records = False  # and others have more: a key that is absent here is no vote
     synced_turn = 0  # all turns up to this one are on the disk
     fence = 0
     # Time
     now_ms = 0
     has_time = False  # keys may be judged by `time_ms`, and dots made
-    # Limits
+    # Load
     in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
-    parked = 0  # commands that wait for others of their connection
+    commands_waiting = 0  # commands that wait for others of their connection
     clients_queued = 0  # connections with commands that may begin, see shell/admission.py
     # Flags
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
@@ -113,38 +113,39 @@ class State:
         records.listeners.unmergeable.append(self.unexpected.note_unmergeable)
         self.liveness = liveness
         self.layout: Layout | None = None
-        self.members: frozenset[str] = frozenset()  # ids: nobody else is listened to; never iterated
-        self.no_layout: ErrorReply = NO_LAYOUT  # what clients get who need a layout
+        self.members: frozenset[str] = frozenset()  # ids: messages of other nodes are ignored; never iterated
+        self.no_layout: ErrorReply = NO_LAYOUT  # the reply to commands that need a layout
         self.route_shift = SLOT_BITS
         self.routes: list[Route] = no_routes()
         self.deletion_routes = self.routes  # of commands that delete: another list while some disk is full
         self._begin_peers()
         self._begin_output()
-        # Numbers go on rising over restarts, so an answer to a request of a former life never meets one of this life.
+        # Numbers go on rising over restarts, so that an answer to a request of a former life matches none of this life.
         self._next_number = incarnation << 20
 
     def _begin_peers(self) -> None:
-        """What this life of the process knows of peers, besides liveness. Nothing yet."""
-        self.links: set[str] = set()  # peers that we have a connection to; asked for membership, never iterated
+        """The tables of what is known of peers, besides liveness; empty at the start."""
+        self.links: set[str] = set()  # peers to which our link is open; never iterated
         self.draining: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
         self.full: dict[str, int] = {}  # peers that have no room for writes on their disks, and what they have room for
         self.last_message_ms: dict[str, int] = {}  # when the last message came from a peer
         self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
         self.orderly: dict[str, None] = {}  # peers that have chains.py and short digests (reads.py)
         self.comparing: dict[str, None] = {}  # peers that answer reads key by key (comparison.py)
-        self.backlogged: dict[str, None] = {}  # peers that more large messages wait for than they take
+        self.backlogged: dict[str, None] = {}  # peers with too many large messages in their queues (outbound.py)
 
     def _begin_output(self) -> None:
         """What a turn gathers for its end."""
         self.messages: dict[str, list[bytes]] = {}
-        self.trailing: dict[str, list[bytes]] = {}  # messages, however small, that must not pass large ones
+        self.trailing: dict[str, list[bytes]] = {}  # messages that must not overtake large ones
         self.kept: dict[
             str, list[int]
         ] = {}  # groups of a peer that are stored here, to be confirmed with the next tick
         self.ready: list[Session] = []  # sessions that got replies
 
     def at(self, now_ms: int) -> None:
-        """HOT. It is `now_ms` now; the hybrid clock follows, so that a node that has slept writes with no old reading."""
+        """HOT. Sets the time of the turn. The hybrid clock follows, so that a node that has slept makes no dots in the
+        past."""
         if now_ms != self.now_ms:
             self.now_ms = now_ms
             time_ms = now_ms + self.cluster_time.offset_ms
@@ -154,7 +155,7 @@ class State:
                     self.clock.advance(time_ms)
 
     def keep_time(self, now_ms: int, wall_ms: int, slept_ms: int, first: bool) -> None:
-        """A tick: our wall clock reads `wall_ms`, and the machine has slept for so long since the last one."""
+        """For a tick: notes the reading of our wall clock, and how long the machine has slept since the last tick."""
         self.now_ms = now_ms
         self.wall_offset_ms = wall_ms - now_ms
         if first:
@@ -166,10 +167,10 @@ class State:
         self.follow_time()
 
     def follow_time(self) -> None:
-        """Something new is known of cluster time.
+        """Takes over what is new about cluster time.
 
-        When it is known for sure for the first time, the hybrid clock may have followed our own wall clock far ahead. As
-        long as no line depends on its readings (collection.py) it begins anew, and so does the actor.
+        When cluster time is known for sure for the first time, the hybrid clock may have followed our own wall clock far
+        ahead. If no fence depends on its readings yet (collection.py), the clock is reset, under a new actor.
         """
         was_sure = self.cluster_time.is_sure
         stepped = self.cluster_time.follow(self.now_ms)
@@ -196,32 +197,32 @@ class State:
 
     @property
     def turn(self) -> int:
-        """The number of the present turn; the writes of a turn are on the disk once `synced_turn` has come to it."""
+        """The number of the present turn; its writes are on the disk once `synced_turn` has reached it."""
         return self.statistics.turns + 1
 
     def renew_actor(self) -> None:
-        """From now on dots are issued under an actor that nobody has had before: ours may have forgotten some (P2)."""
+        """Draws a new actor: the present one may have issued dots that this node does not know any more (P2)."""
         self.actor = self.rng.randbytes(ACTOR_BYTES)
         self.guest_actor = self.rng.randbytes(ACTOR_BYTES)
 
     def draw_line(self) -> int:
-        """Raises the fence to now. Answers the reading; whatever is sent from now on carries a later one."""
+        """Raises the fence to the present reading of the clock, and answers it. Later messages carry later readings."""
         self.fence = self.clock.last
         self.clock.next()
         return self.fence
 
     def number(self) -> int:
-        """A number no row in flight has had, in this life of the node or an earlier one."""
+        """A number that no row in flight has had, in this life of the node or an earlier one."""
         self._next_number += 1
         return self._next_number
 
     def adopt(self, layout: Layout) -> None:
-        """From now on `layout` rules. The caller has stored it with this turn's batch."""
+        """Makes `layout` the present one. The caller has stored it in this turn's batch."""
         self.layout = layout
         self.cleanup_due = True
         self.members = frozenset(member.id for member in layout.members)
         for member in layout.members:
-            if member.id == self.id:  # as operators have it; where it listens it knows best itself
+            if member.id == self.id:  # name, zone and weight by the layout; the address is our own
                 self.member = replace(member, address=self.member.address)
         self.read_quorum = layout.effective_r
         self.write_quorum = layout.effective_w
@@ -233,7 +234,7 @@ class State:
         self.reroute()
 
     def leave(self) -> None:
-        """From now on there is no layout. The caller has stored that with this turn's batch."""
+        """Forgets the layout. The caller has stored that in this turn's batch."""
         self.layout = None
         self.cleanup_due = True
         self.members = frozenset()
@@ -244,15 +245,15 @@ class State:
         self.follow_time()
 
     def refuse_clients(self, refusal: ErrorReply) -> None:
-        """From now on clients' commands that need data are refused, those that wait for others included."""
+        """Refuses clients' commands that need keys from now on, those that wait for others included."""
         self.requests_max, self.refusal = -1, refusal
 
     def serve_clients(self) -> None:
-        """Ends `refuse_clients`: commands are taken again, as many as are allowed."""
+        """Ends `refuse_clients`."""
         self.requests_max, self.refusal = self.config.requests_in_flight_max, BUSY
 
     def reroute(self) -> None:
-        """Liveness or the layout has changed: compute the routes anew."""
+        """Computes the routes anew, since liveness or the layout has changed."""
         self.routed_generation = self.liveness.generation
         if self.layout is not None:
             self.routes = self.deletion_routes = build_routes(self.layout, self.id, self.is_usable, self.has_room)
@@ -260,12 +261,12 @@ class State:
                 self.deletion_routes = build_routes(self.layout, self.id, self.is_usable, self.may_delete, True)
 
     def is_usable(self, peer: str) -> bool:
-        """Whether requests go to `peer`: it can be reached, and is believed live."""
+        """Whether requests go to `peer`: its link is open, it is believed live, and it is not about to stop."""
         return peer in self.links and peer not in self.draining and self.liveness.is_live(peer)
 
     @property
     def disk_full(self) -> bool:
-        """Whether this node takes no writes, for want of room on its disk. It may take deletions."""
+        """Whether this node takes no writes, since its disk is full. It may take deletions."""
         return self.room != FOR_WRITES
 
     def has_room(self, node: str) -> bool:
@@ -300,8 +301,8 @@ class State:
         return all(value in stored for value in values)
 
     def message(self, kind: bytes, number: int, *items: Item) -> bytes:
-        """An encoded message; each carries a reading of our hybrid clock, which the receiver's clock then follows. None is
-        given that we might not stand by."""
+        """An encoded message. It carries a reading of our hybrid clock, which the receiver's clock follows; 0 while cluster
+        time is not known, as our reading may be wrong."""
         return encode_message((kind, self.clock.last if self.has_time else 0, number, *items))
 
     def note_capabilities(self, peer: str, capabilities: Sequence[bytes]) -> None:
@@ -312,7 +313,7 @@ class State:
             self.comparing[peer] = None
 
     def send(self, peer: str, message: bytes) -> None:
-        """Queues an encoded message for `peer`, for the frame that the end of the turn makes of all it has for it."""
+        """Queues an encoded message for `peer`, for the frame that the end of the turn makes."""
         messages = self.messages.get(peer)
         if messages is None:
             self.messages[peer] = [message]
@@ -320,7 +321,8 @@ class State:
             messages.append(message)
 
     def send_behind(self, peer: str, message: bytes) -> None:
-        """Queues an encoded message for `peer` behind all that was sent there before, large messages included."""
+        """Queues an encoded message for `peer` that must not overtake what was sent there before, large messages
+        included."""
         self.trailing.setdefault(peer, []).append(message)
 
     def actor_for(self, owned: bool) -> bytes:
@@ -328,22 +330,23 @@ class State:
         return self.actor if owned else self.guest_actor
 
     def forget_guest(self, storage_key: bytes, record: bytes) -> None:
-        """Removes a record that was held for others only. An actor must not forget what it issued (P2): the next write of
-        the key here would cover, by its clock, writes of the same actor that it has not seen. So the actor ends with it.
+        """Removes a record that was held only for other nodes. An actor must know all dots that it has issued for a key
+        (P2): else the clock of its next write of the key would cover writes that it has not seen. So if the record has dots
+        of `guest_actor`, that actor is renewed.
         """
         if any(actor == self.guest_actor for actor, _ in clock_of(record)):
             self.guest_actor = self.rng.randbytes(ACTOR_BYTES)
         self.records.remove(storage_key)
 
     def owns(self, storage_key: bytes) -> bool:
-        """HOT. Whether this node takes the writes of a storage key, as an owner or a former one."""
+        """HOT. Whether this node takes writes of a storage key, as a present or former owner."""
         return self.routes[int.from_bytes(storage_key[:2], "big") >> self.route_shift].owned
 
     def owners_of(self, storage_key: bytes) -> tuple[str, ...]:
-        """All who take the writes of a storage key."""
+        """All nodes that take writes of a storage key."""
         return self.routes[int.from_bytes(storage_key[:2], "big") >> self.route_shift].owners
 
     def layout_name(self, node_id: str) -> str:
-        """The name that operators know a member by."""
+        """The member's name, which operators know it by."""
         members = self.layout.members if self.layout is not None else (self.member,)
         return next((member.name for member in members if member.id == node_id), node_id)

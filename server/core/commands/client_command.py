@@ -1,8 +1,8 @@
 """CLIENT: what a node knows of its connections (https://redis.io/docs/latest/commands/client-list/).
 
-Theory. A line of CLIENT LIST has all the fields of Redis 7.2, in its order, since some libraries read them by place;
-those for which there is nothing here (buffers, transactions, subscriptions) are what they are on an idle Redis
-connection. Connections of other nodes are no clients and are not listed.
+Theory. A line of CLIENT LIST has all fields of Redis 7.2 in Redis' order, since some libraries read fields by position.
+Fields without a meaning here (buffers, transactions, subscriptions) have the values of an idle Redis connection.
+Connections of other nodes are not clients and are not listed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Condition = Callable[[Session], bool]
 
 
 def checked_attribute(value: bytes, what: str) -> bytes:
-    """A name that fits a field of CLIENT LIST: printable ASCII without blanks. Raises CommandError that says `what`."""
+    """A name that fits a field of CLIENT LIST: printable ASCII without blanks. Raises CommandError, which names `what`."""
     if any(not 0x21 <= byte <= 0x7E for byte in value):
         raise CommandError(f"ERR {what} cannot contain spaces, newlines or special characters.")
     return value
@@ -45,7 +45,7 @@ def describe(session: Session, now_ms: int) -> str:
 
 
 def open_sessions(services: Services) -> list[Session]:
-    """The clients of this node, but for those that were killed, or have said QUIT, and go at the end of the turn."""
+    """The clients of this node, without those that close at the end of the turn (CLIENT KILL, QUIT)."""
     return [session for session in services.clients.sessions.values() if not session.closing]
 
 
@@ -105,7 +105,7 @@ def _checked_type(name: bytes) -> bytes:
 
 
 def _toggle(field: str) -> Callable[[Services, Sink, int, list[bytes]], bytes]:
-    """CLIENT NO-EVICT ON|OFF, CLIENT NO-TOUCH ON|OFF. Nothing is evicted here; CLIENT LIST shows what was asked for."""
+    """CLIENT NO-EVICT ON|OFF, CLIENT NO-TOUCH ON|OFF. Nothing is evicted here; CLIENT LIST shows the flag."""
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
         setattr(session_of(sink), field, _on_or_off(args[2]))
@@ -185,7 +185,7 @@ def _positive(value: bytes, no_number: str, too_small: str) -> int:
 
 
 def _reply(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLIENT REPLY ON|OFF|SKIP. A reply that the client does not want is made (P5), and goes no further."""
+    """CLIENT REPLY ON|OFF|SKIP. A reply that the client does not want is made (P5) and dropped."""
     session, mode = session_of(sink), args[2].upper()
     if mode == b"ON":
         session.unmute(number)
@@ -199,7 +199,7 @@ def _reply(services: Services, sink: Sink, number: int, args: list[bytes]) -> by
 
 
 def _tracking(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLIENT TRACKING OFF, which is always so."""
+    """CLIENT TRACKING OFF: OK, since tracking is never on."""
     if _on_or_off(args[2]):
         raise CommandError("ERR CLIENT TRACKING is not supported: this server sends no invalidation messages")
     return resp.OK
@@ -216,7 +216,7 @@ def _trackinginfo(services: Services, sink: Sink, number: int, args: list[bytes]
 
 
 def _caching(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLIENT CACHING YES|NO: not outside tracking, as in Redis."""
+    """CLIENT CACHING YES|NO: an error, since tracking is off, as in Redis."""
     raise CommandError(
         "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
     )

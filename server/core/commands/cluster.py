@@ -1,8 +1,8 @@
 """CLUSTER: what cluster clients ask, so that they send each key to its coordinator.
 
-Theory. The answers about topology are made in cluster_view.py. Ownership is changed by the operator with `dyn`, by
-plans that are looked at before they are committed; the subcommands with which Redis changes it are refused with an
-error that says which `dyn` command does what was wanted.
+Theory. The answers about topology are made in cluster_view.py. Operators change ownership with `dyn`, by plans that they
+review before they commit them. So the subcommands by which Redis changes ownership are refused, with an error that names
+the `dyn` command for the same purpose.
 
 Source: https://redis.io/docs/latest/commands/?group=cluster
 """
@@ -40,7 +40,7 @@ from server.core.work.procedures import Step, Steps
 
 
 def _viewer(reply: Callable[[View, bool], bytes], without_layout: Callable[[bool], bytes]) -> Handler:
-    """The handler of a subcommand that answers out of the present view."""
+    """The handler of a subcommand that answers from the present view."""
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
         view = view_of(services.state)
@@ -54,7 +54,7 @@ def _no_ranges(resp3: bool) -> bytes:
 
 
 def _nodes(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLUSTER NODES; a node without a layout knows of itself alone."""
+    """CLUSTER NODES. A node without a layout lists only itself."""
     view = view_of(services.state)
     if view is not None:
         return nodes_reply(view, sink.resp3)
@@ -96,7 +96,7 @@ def _live_keys(services: Services, slot: int, limit: int) -> Generator[Step, Any
 
 
 def _countkeysinslot(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
-    """CLUSTER COUNTKEYSINSLOT slot: live keys that this node stores; reads them all if some of them expire."""
+    """CLUSTER COUNTKEYSINSLOT slot: live keys that this node stores. Reads all of them if some of them expire."""
     slot = integer(args[2])
     if not 0 <= slot < SLOTS:
         raise CommandError("ERR Invalid slot")
@@ -137,13 +137,13 @@ def _check_known(services: Services, wanted: bytes) -> None:
 
 
 def _replicas(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLUSTER REPLICAS node-id: none, for every node takes writes."""
+    """CLUSTER REPLICAS node-id: an empty list, since every node takes writes."""
     _check_known(services, args[2])
     return resp.array([])
 
 
 def _count_failure_reports(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLUSTER COUNT-FAILURE-REPORTS node-id: none, for a node judges by what it has seen itself."""
+    """CLUSTER COUNT-FAILURE-REPORTS node-id: 0, since a node judges only by what it has seen itself."""
     _check_known(services, args[2])
     return resp.integer(0)
 
@@ -152,7 +152,7 @@ _SEEN = "stale"
 _VARIES = "nondeterministic_output"
 _PLAN = "who owns what follows from the layout: see `dyn cluster plan` and `dyn cluster commit`"
 _EPOCH = "the epoch rises with each `dyn cluster commit`"
-# Of each subcommand that is refused: its arity, its arguments in Redis, and what to do instead.
+# By subcommand that is refused: its arity, its arguments in Redis, and what to do instead.
 _REFUSALS: dict[str, tuple[int, str, str]] = {
     "addslots": (-3, "slot [slot ...]", _PLAN),
     "addslotsrange": (-4, "start-slot end-slot [start-slot end-slot ...]", _PLAN),

@@ -1,12 +1,12 @@
-"""The cluster as Redis Cluster clients are to see it: which node to send each slot to, as a pure function of a `View`.
+"""The cluster as Redis Cluster clients see it: the node for each slot, as a pure function of a `View`.
 
 Theory. Clients send a key to the node that CLUSTER SLOTS names for its slot. Naming the coordinator of its writes, the
 first live owner, gives client-driven coordination (Dynamo, section 6.4) to unmodified clients. The other owners are
 not shown as replicas: every node takes writes of every key, and redis-py keeps the first role it sees of a node. So
-each slot stands in the answer exactly once, and neighbours that go to the same node are one range.
+each slot is in the answer exactly once, and adjacent slots with the same node are one range.
 
-A `View` holds all that the answers depend on and nothing else, so it is the key under which the encoded answer is
-kept, until the layout or liveness changes.
+A `View` holds exactly what the answers depend on. So it is the key under which the encoded answer is cached, until the
+layout or liveness changes.
 
 Source: https://redis.io/docs/latest/commands/cluster-slots/, cluster-shards and cluster-nodes
 """
@@ -63,7 +63,7 @@ def node_id(member_id: str) -> str:
 
 
 def host_and_port(address: str) -> tuple[str, int]:
-    """Of "host:port" or "[host]:port"; the host without its brackets."""
+    """Host and port of "host:port" or "[host]:port"; the host without brackets."""
     host, _, port = address.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), int(port)
 
@@ -177,7 +177,7 @@ def info_reply(view: View | None, resp3: bool) -> bytes:
 
 
 def _served(view: View) -> dict[str, int]:
-    """How many slots have owners enough that are up (ok), that are not down (pfail), or neither (fail)."""
+    """How many slots have enough owners that are up (ok), enough that are not down (pfail), or neither (fail)."""
     layout = view.layout
     quorum = max(layout.effective_r, layout.effective_w)
     state_of = {member.id: state for member, state in zip(layout.members, view.states, strict=True)}

@@ -1,9 +1,9 @@
-"""A command's usage line as the tree of arguments that COMMAND DOCS answers, out of which redis-cli makes its hints.
+"""Parses a command's usage line into the tree of arguments that COMMAND DOCS answers; redis-cli makes its hints of it.
 
 Theory. The specs describe arguments as Redis' manual does, `key [key ...] [EX seconds|PX milliseconds]`: words in
-capitals are said as they stand, others stand for values; [ ] may be left out, ( ) groups, | separates alternatives,
-and brackets that end in ... repeat what stands before them. A word in capitals belongs to the value that follows it.
-That is all that is needed to make the tree, so it is written down once, in the form that people read.
+capitals are literal, others are placeholders for values; [ ] is optional, ( ) groups, | separates alternatives, and
+brackets that end in ... repeat what is before them. A word in capitals belongs to the value that follows it. That is
+enough to build the tree, so the arguments are written down once, in the form that people read.
 
 Source: https://redis.io/docs/latest/develop/reference/command-arguments/
 """
@@ -54,8 +54,8 @@ class Argument:
 
 
 def parse_usage(usage: str, has_keys: bool = True) -> tuple[Argument, ...]:
-    """The arguments that a usage line describes; without keys `key` is but a name. Raises ValueError when its brackets do
-    not match."""
+    """The arguments that a usage line describes. `key` is a plain name if the command has no keys. Raises ValueError if
+    brackets do not match."""
     tokens = _TOKENS.findall(usage)
     arguments = _sequence(tokens)
     if not has_keys:
@@ -66,7 +66,7 @@ def parse_usage(usage: str, has_keys: bool = True) -> tuple[Argument, ...]:
 
 
 def _sequence(tokens: list[str]) -> tuple[Argument, ...]:
-    """Takes arguments off the front of `tokens`, up to an alternative or a closing bracket."""
+    """Consumes arguments from the front of `tokens`, up to an alternative or a closing bracket."""
     found: list[Argument] = []
     while tokens and tokens[0] not in ("|", "]", ")"):
         token = tokens.pop(0)
@@ -86,7 +86,7 @@ def _sequence(tokens: list[str]) -> tuple[Argument, ...]:
 
 
 def _repeat(found: list[Argument], repeated: tuple[Argument, ...]) -> None:
-    """The last of the arguments found may be said more than once; several become one block."""
+    """Marks the last of the arguments found as repeatable; several become one block."""
     last = found[-len(repeated) :]
     if [argument.name for argument in last] != [argument.name for argument in repeated]:
         raise ValueError(f"brackets that end in {_REPEAT} repeat what stands before them")
@@ -94,7 +94,7 @@ def _repeat(found: list[Argument], repeated: tuple[Argument, ...]) -> None:
 
 
 def _after(token: str, tokens: list[str]) -> Argument:
-    """The argument that a word in capitals introduces, or is."""
+    """The argument that begins with a word in capitals, or consists of it."""
     if tokens and tokens[0] == "(":
         tokens.pop(0)
         return replace(_alternatives(tokens, ")"), token=token)
@@ -105,7 +105,7 @@ def _after(token: str, tokens: list[str]) -> Argument:
 
 
 def _alternatives(tokens: list[str], end: str) -> Argument:
-    """What stands between brackets, as one argument; takes the closing one."""
+    """The content of brackets as one argument; consumes the closing bracket."""
     choices = [_one(_sequence(tokens))]
     while tokens and tokens[0] == "|":
         tokens.pop(0)

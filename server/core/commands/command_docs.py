@@ -1,7 +1,7 @@
-"""COMMAND: the table of commands, told as Redis 7 tells its own (https://redis.io/docs/latest/commands/command/).
+"""COMMAND: the table of commands, in the format of Redis 7 (https://redis.io/docs/latest/commands/command/).
 
-Theory. redis-cli makes its hints out of COMMAND DOCS, and cluster clients learn from COMMAND where a command's keys
-stand. Both are made from the specs, so there is no second list to keep. No command has a `request_policy` tip: such
+Theory. redis-cli makes its hints of COMMAND DOCS, and cluster clients learn from COMMAND the positions of a command's
+keys. Both are made from the specs, so there is no second list to maintain. No command has a `request_policy` tip: such
 tips tell a cluster client to ask every node and to add up the answers, and here any node answers for the whole
 cluster.
 
@@ -35,13 +35,13 @@ def _by_name() -> dict[bytes, CommandSpec]:
 
 
 def flags_of(spec: CommandSpec) -> list[str]:
-    """Redis' command flags; among those of a spec there are some categories, which are no flags."""
+    """Redis' command flags. The flags of a spec include some ACL categories, which Redis does not list as flags."""
     return [flag for flag in spec.flags.split() if flag not in ("dangerous", "connection")]
 
 
 def access_of(spec: CommandSpec, args: Sequence[bytes] = ()) -> list[str]:
-    """What a command does with its keys (Redis' flags of a key specification); a call of it, if `args` are given."""
-    if args and "variable_flags" in spec.access:  # SET: it reads only if it is asked for the value before
+    """What a command does with its keys (Redis' flags of a key specification); `args` are those of one call, if given."""
+    if args and "variable_flags" in spec.access:  # SET reads only with the option GET
         return ["RW", "access", "update"] if any(arg.upper() == b"GET" for arg in args[3:]) else ["OW", "update"]
     return (spec.access or ("RO access" if "readonly" in spec.flags.split() else "RW access update")).split()
 
@@ -101,7 +101,7 @@ def _info_entry(spec: CommandSpec, resp3: bool) -> bytes:
 
 
 def usage_of(spec: CommandSpec) -> str:
-    """The usage line; of a command of which nothing but its key is known, that."""
+    """The usage line; just the key if the spec has no usage line."""
     return spec.arguments or ("key" if spec.keys[0] == 1 and spec.arity == 2 else "")
 
 
@@ -142,7 +142,7 @@ def _count(services: Services, sink: Sink, number: int, args: list[bytes]) -> by
 
 
 def _info(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """COMMAND INFO [name …]: null for a name that is none."""
+    """COMMAND INFO [name …]: null for an unknown name."""
     if len(args) == 2:
         return _all_info(sink.resp3)
     entries = [resp.null(sink.resp3) if spec is None else _info_entry(spec, sink.resp3) for spec in _found(args[2:])]
@@ -150,7 +150,7 @@ def _info(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
 
 
 def _docs(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """COMMAND DOCS [name …]: nothing for a name that is none."""
+    """COMMAND DOCS [name …]: leaves out unknown names."""
     if len(args) == 2:
         return _all_docs(sink.resp3)
     return resp.map_([_docs_entry(spec, sink.resp3) for spec in _found(args[2:]) if spec is not None], sink.resp3)
@@ -176,7 +176,7 @@ def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
 
 
 def _called(call: list[bytes]) -> CommandSpec:
-    """The command that `call` calls well, and that has keys. Raises CommandError."""
+    """The command of a valid `call` of a command that has keys. Raises CommandError for any other call."""
     spec = find_command(call)
     if spec is None or spec.name.encode() not in _by_name():
         raise CommandError("ERR Invalid command specified")

@@ -1,8 +1,8 @@
-"""CONFIG: the node's settings, to look at (https://redis.io/docs/latest/commands/config-get/).
+"""CONFIG: the node's settings, read-only (https://redis.io/docs/latest/commands/config-get/).
 
-Theory. Settings come from the node's config file and hold until it is started again, so CONFIG SET is refused with a
-sentence that says so. Beside the settings under their own names stand those Redis names that tools ask for on their
-own account (redis-benchmark and many frameworks), with values that are true here.
+Theory. Settings come from the node's config file and hold until the node restarts, so CONFIG SET is refused with an error
+that says so. Some tools ask for certain Redis settings by themselves (redis-benchmark and many frameworks): those are
+answered, too, with values that are true here.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHELL_FACTS = ("bind", "dir", "port")
 
 
 def settings(config: Config, facts: Mapping[str, str]) -> dict[str, str]:
-    """All that CONFIG GET knows, by name, as text; `facts` are what the shell knows of its process."""
+    """All settings that CONFIG GET answers, by name, as text. `facts` come from the process (services/process.py)."""
     own = {field.name: _as_text(getattr(config, field.name)) for field in fields(config)}
     return own | {
         "appendfsync": config.fsync,
@@ -54,7 +54,8 @@ def _as_text(value: object) -> str:
 
 
 def _get(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CONFIG GET pattern …: each setting once, whichever patterns match it; a plain name comes back as it was written."""
+    """CONFIG GET pattern …: each setting once, however many patterns match it. A plain name comes back in the client's
+    case."""
     known = settings(services.state.config, services.process.facts)
     found: dict[str, bytes] = {}
     for asked in args[2:]:
@@ -80,7 +81,7 @@ def _rewrite(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
 
 
 def _resetstat(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CONFIG RESETSTAT. The object stays the same: others hold it."""
+    """CONFIG RESETSTAT. Resets the counters in place, since other parts hold the object."""
     for field in fields(Statistics):
         setattr(services.state.statistics, field.name, field.default)
     return resp.OK

@@ -1,19 +1,19 @@
 """PING, HELLO, AUTH and the rest of https://redis.io/docs/latest/commands/?group=connection.
 
-Theory. What changes a session's protocol, quorums or life runs ALONE, so that the replies to the commands before it
-keep their format and are out before a QUIT closes. There are no passwords and one user, `default`, so AUTH answers as
-a Redis without a password does. READONLY, READWRITE and ASKING are what cluster clients say before they go to a
-replica or follow a redirection; here every node serves every key at all times, so they change nothing.
+Theory. Commands that change a session's protocol or quorums, or end it, run ALONE, so that the replies to earlier commands
+keep their format and are sent before QUIT closes the connection. There are no passwords and one user, `default`, so AUTH
+answers as a Redis without a password does. Cluster clients send READONLY, READWRITE and ASKING before they go to a
+replica or follow a redirection; here every node serves every key at all times, so these change nothing.
 
-Which Redis this claims to be: version 7.2 is the oldest whose commands the usual libraries all use (CLIENT SETINFO).
-The mode is "standalone" and `cluster_enabled` is 0, because libraries, tools and test suites that adapt themselves to a
-cluster would refuse, on their side, the multi-key commands over several slots that every node serves. Cluster clients do
-not look at either: they ask CLUSTER SLOTS, and are answered. `redis-cli --cluster` does look: who wants to use it sets
-`cluster_mode`, and then both say "cluster".
+The version that HELLO and INFO report is Redis 7.2, the oldest with all commands that the usual libraries send (CLIENT
+SETINFO).
+The mode is "standalone" and `cluster_enabled` is 0: libraries, tools and test suites that adapt themselves to a cluster
+refuse multi-key commands over several slots, which every node serves. Cluster clients check neither: they ask CLUSTER
+SLOTS, and get an answer. `redis-cli --cluster` does check: to use it, set `cluster_mode`; then both report a cluster.
 
 A web page can make a browser send HTTP to a node that only its user can reach, and a line of the body may be a command.
-POST and Host: stand in every such request, and no client says them: whoever does is cut off, with all that follows
-(Redis: securityWarningCommand).
+Every such request contains POST or Host:, and no Redis client sends these words. So a connection that sends one is closed,
+and what follows is not run (Redis: securityWarningCommand).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _echo(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
 
 
 def _hello(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """HELLO [2|3 [AUTH user password] [SETNAME name]]: nothing changes unless all of it is right."""
+    """HELLO [2|3 [AUTH user password] [SETNAME name]]: changes nothing unless all arguments are valid."""
     session = session_of(sink)
     resp3, name = session.resp3, session.name
     if len(args) > 1:
@@ -76,7 +76,7 @@ def _hello(services: Services, sink: Sink, number: int, args: list[bytes]) -> by
 
 
 def redis_mode(config: Config) -> str:
-    """What HELLO and INFO call this server."""
+    """The mode that HELLO and INFO report."""
     return "cluster" if config.cluster_mode else "standalone"
 
 
@@ -94,7 +94,7 @@ def _greeting(session: Session, config: Config) -> bytes:
 
 
 def _log_in(user: bytes) -> None:
-    """The one user there is has no password, so any will do."""
+    """Checks the user. The only user has no password, so any password is accepted."""
     if user != USER:
         raise CommandError("WRONGPASS invalid username-password pair or user is disabled.")
 
@@ -110,7 +110,7 @@ def _auth(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
 
 
 def _select(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """SELECT 0. There is one database, as `CONFIG GET databases` says, so this is what a Redis with one answers."""
+    """SELECT 0. There is one database, as `CONFIG GET databases` says, so any other index is an error."""
     index = integer(args[1])
     if not -(1 << 31) <= index < 1 << 31:
         raise CommandError("ERR value is out of range, value must between -2147483648 and 2147483647")
@@ -125,7 +125,7 @@ def _quit(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
 
 
 def _reset(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """RESET: the connection as it was when it was new, but for the library's name, which has not changed."""
+    """RESET: the connection is as when it was new, except for the library's name and version, as in Redis."""
     session = session_of(sink)
     session.name = b""
     session.resp3 = session.no_evict = session.no_touch = False
@@ -143,7 +143,7 @@ def _whoami(services: Services, sink: Sink, number: int, args: list[bytes]) -> b
 
 
 def _refuse_http(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """A line of HTTP: nothing behind it is run, and there is no reply to it."""
+    """A line of HTTP: closes the connection without a reply, and runs nothing that follows."""
     session = session_of(sink)
     services.state.statistics.http_refused += 1
     services.process.http_refused_from = session.address
@@ -151,7 +151,7 @@ def _refuse_http(services: Services, sink: Sink, number: int, args: list[bytes])
     return b""
 
 
-# Known, but not told of: neither COMMAND nor the manual lists them.
+# Found by name, but neither COMMAND nor the manual lists them.
 UNLISTED: tuple[CommandSpec, ...] = tuple(
     [
         CommandSpec(name, -1, IMMEDIATE, _refuse_http, "Closes the connection: this is HTTP.", "connection", _STALE)

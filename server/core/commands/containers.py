@@ -1,4 +1,4 @@
-"""Commands with subcommands: the container, and its HELP, which is made from the specs of the subcommands themselves."""
+"""Commands with subcommands: the container, and its HELP, which is made from the specs of the subcommands."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def container(
     since: str = "1.0.0",
     refused: tuple[CommandSpec, ...] = (),
 ) -> CommandSpec:
-    """A command that is nothing but its subcommands and a HELP about them; about those `refused` it is silent."""
+    """A command that consists of its subcommands and their HELP, which leaves out those that are `refused`."""
     return CommandSpec(
         name,
         -2,
@@ -53,10 +53,10 @@ def helper(
 
 
 def _helping(name: str, subcommands: tuple[CommandSpec, ...], lines: Sequence[str]) -> Handler:
-    told = [f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", *lines]
+    help_lines = [f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", *lines]
     for spec in subcommands:
-        told.append(f"{spec.name.rpartition('|')[2].upper()} {spec.arguments}".rstrip())
-        told.append(f"    {spec.summary}")
-    told += ["HELP", "    Prints this help."]
-    reply = resp.array([resp.simple(line) for line in told])
+        help_lines.append(f"{spec.name.rpartition('|')[2].upper()} {spec.arguments}".rstrip())
+        help_lines.append(f"    {spec.summary}")
+    help_lines += ["HELP", "    Prints this help."]
+    reply = resp.array([resp.simple(line) for line in help_lines])
     return lambda services, sink, number, args: reply

@@ -1,8 +1,8 @@
 """DYN.GET, DYN.SET, DYN.DEL, DYN.QUORUM: siblings and causal contexts from any Redis client (Dynamo, section 4.4).
 
-Theory. A reader gets all siblings and one context token that stands for having seen them. A writer hands it back, and
-the write supersedes exactly what the token covers; a writer without one has seen nothing, so the value stands beside
-whatever is there. Nothing is ever lost to a race: at worst there is one sibling more.
+Theory. A reader gets all siblings and one context token, which covers them. A writer hands the token back, and the write
+supersedes exactly what the token covers. A writer without a token has seen nothing, so its value becomes a sibling of all
+that is stored. So no race loses a write: at worst there is one more sibling.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def _replicas(services: Services) -> int:
 
 
 def dyn_get(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    """DYN.GET key [R n]: [context, [value, …]]; the context is null when nothing was ever stored."""
+    """DYN.GET key [R n]: [context, [value, …]]; the context is null if nothing was ever stored."""
     found = options(args[2:], (), (b"R",))
     wanted = quorum(found[b"R"], "R", _replicas(services)) if b"R" in found else 0
     route = services.route(args[1])
@@ -116,8 +116,8 @@ def _write_beside(
 
 
 def _check_room(services: Services, old: bytes | None, record: bytes, kind: int) -> None:
-    """Refuses a write that would leave more siblings, or more bytes of them, than one key may have; not one that leaves
-    fewer bytes than there were, or deletes."""
+    """Refuses a write that would leave more siblings, or more bytes of siblings, than one key may have. A write that leaves
+    fewer bytes than before, or deletes, is never refused."""
     config = services.state.config
     count = versions.sibling_count(record)
     if count > config.siblings_max:

@@ -1,7 +1,7 @@
-"""Runs one command for a sink, and answers for it if it fails.
+"""Runs one command for a sink, and answers with an error if it fails.
 
 An expected error is the command's answer. A command that meets a damaged record waits until that is mended and then runs
-again (repair/mending.py). What nobody expected is answered with `ERR internal error`, unless the command has stored
+again (repair/mending.py). An unexpected exception is answered with `ERR internal error`, unless the command has stored
 something: then the node ends (base/unexpected.py).
 """
 

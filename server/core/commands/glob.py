@@ -8,7 +8,7 @@ is matched by bits: bit i of an integer says that the pattern so far can end at 
 class, is a mask of the places where it stands and costs one AND and one shift (3 us for a key of 64 KiB); a star sets
 all bits from the lowest one on. That work is done in slices, so that no match holds a turn.
 
-Where Redis is odd, so are we: the bytes of a range are signed, `[a-]` is a range that ends with the bracket, an
+The oddities of Redis hold here, too: the bytes of a range are signed, `[a-]` is a range that ends with the bracket, an
 unclosed class ends with the pattern, and of all patterns only `*` and the empty one match the empty key.
 """
 
@@ -40,7 +40,7 @@ class Glob:
         self._quick = re.compile(_expression(self._tokens), re.DOTALL) if len(pattern) <= _SMALL_BYTES else None
 
     def matches(self, key: bytes) -> bool:
-        """What Redis would say, at once."""
+        """Whether the pattern matches, as in Redis; in one go."""
         if not key:
             return self._pattern in (b"", b"*")
         if len(key) < self._length_min:
@@ -90,7 +90,7 @@ class Glob:
 
 
 def glob_of(pattern: bytes, config: Config) -> Glob:
-    """A client's pattern. Raises CommandError for one over the limit."""
+    """Compiles a client's pattern. Raises CommandError if it is longer than the limit."""
     if len(pattern) > config.pattern_bytes_max:
         raise CommandError(f"ERR pattern of {len(pattern)} bytes exceeds pattern_bytes_max={config.pattern_bytes_max}")
     return _small_glob(pattern) if len(pattern) <= _SMALL_BYTES else Glob(pattern)
@@ -144,7 +144,7 @@ def _class(pattern: bytes, index: int) -> tuple[bytes, int]:
 
 
 def _expression(tokens: list[bytes]) -> bytes:
-    """The same as a regular expression that never goes back behind a star."""
+    """The pattern as a regular expression that never backtracks over a star."""
     segments: list[list[bytes]] = [[]]
     for token in tokens:
         if token is _STAR:

@@ -1,4 +1,4 @@
-"""DYN.HINTS: what nodes keep for each other, and bringing it to them now (see server/core/base/hints.py)."""
+"""DYN.HINTS: lists the hints that nodes hold for each other, and delivers them now (server/core/base/hints.py)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
 
 
 def _replay(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    """Waits a while, as the answer tells what has been delivered and what not; the delivery goes on by itself."""
+    """Waits for a while, so that the answer can tell what was delivered and what remains. Delivery goes on after that."""
     nodes = [member.id for member in layout_of(services).members]
     deadline_ms = services.state.now_ms + services.state.config.request_timeout_ms
 
@@ -44,7 +44,7 @@ def _replay(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
 
 
 def _document(services: Services, answers: Answers) -> documents.Document:
-    layout_of(services)  # it may have left its cluster since it asked
+    layout_of(services)  # this node may have left its cluster meanwhile
     return documents.hints(services, answers)
 
 

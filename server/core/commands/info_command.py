@@ -1,9 +1,8 @@
 """INFO: sections of `name:value` lines about this node (https://redis.io/docs/latest/commands/info/).
 
-Theory. What the core knows it tells itself; what only a process can know (its id, its memory, the CPU time it took)
-the shell puts into `Process.facts` under the very names used here, and what is not there is left out: a line that is
-missing is better than one that lies. `redis_mode` and `cluster_enabled` are for libraries that adapt themselves, see
-connection.py.
+Theory. Most lines come from the core. Facts that only the process knows (its id, its memory, its CPU time) are in
+`Process.facts`, under the names used here; the shell puts them there. A fact that is not there is left out: a missing line
+is better than a wrong one. For `redis_mode` and `cluster_enabled` see connection.py.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def _given(services: Services, names: tuple[str, ...]) -> Facts:
 
 
 def _run_id(services: Services) -> str:
-    """Forty hexadecimal digits for this life of the node: its actor is drawn anew at each start."""
+    """Forty hexadecimal digits for this life of the node: a hash of its actor, which is new at each start."""
     return sha1(services.state.actor).hexdigest()
 
 
@@ -108,7 +107,7 @@ def _stats(services: Services) -> Facts:
 
 
 def _replication(services: Services) -> Facts:
-    """Every node takes writes, so it is a master; its replication is the cluster's and not this section's."""
+    """Always a master without replicas: every node takes writes, and Redis' replication does not exist here."""
     return {"role": "master", "connected_slaves": 0, "master_replid": _run_id(services), "master_repl_offset": 0}
 
 
@@ -122,7 +121,7 @@ def _cluster(services: Services) -> Facts:
 
 def _keyspace(services: Services) -> Facts:
     """Keys that have a value on this node, expired ones included until they are collected, as in Redis: DBSIZE counts
-    those of the cluster. Tombstones are told among the facts of `Dyn`."""
+    those of the cluster. Tombstones are counted in the section `Dyn`."""
     records = services.state.records
     keys, expiring = records.live, sum(records.trees.expiring)
     return {"db0": f"keys={keys},expires={expiring},avg_ttl=0"} if keys else {}
@@ -157,7 +156,8 @@ def _dyn(services: Services) -> Facts:
 
 
 def _clock(state: State) -> Facts:
-    """How well this node knows cluster time, and by how much its own wall clock is off; bound -1: no majority is known."""
+    """How well this node knows cluster time, and by how much its own wall clock is off; bound -1: the clocks of no majority
+    are known."""
     bound_ms = state.cluster_time.bound_ms(state.now_ms)
     return {
         "clock_bound_ms": -1 if bound_ms is None else bound_ms,
@@ -183,7 +183,7 @@ _EVERYTHING = ("all", "everything", "default")
 
 
 def _info(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """INFO [section …]: all sections unless some are named; each once; names that are none add nothing."""
+    """INFO [section …]: the named sections, each once, or all. Unknown names are ignored."""
     wanted = [show(arg).lower() for arg in args[1:]]
     every = not wanted or any(name in _EVERYTHING for name in wanted)
     sections = []

@@ -1,4 +1,4 @@
-"""COMMAND, INFO, CONFIG, TIME: what a node tells of itself (https://redis.io/docs/latest/commands/?group=server)."""
+"""COMMAND, INFO, CONFIG, TIME: facts about the node (https://redis.io/docs/latest/commands/?group=server)."""
 
 from __future__ import annotations
 

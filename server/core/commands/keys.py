@@ -2,7 +2,8 @@
 
 Theory. A deletion is a write like any other, of a tombstone, and an expiry is part of the version that carries it: both
 merge, replicate and repair like values. DEL, EXPIRE and PERSIST answer whether the key was there, so they read with a
-quorum first. Two coordinators at once (nodes disagree about who is alive) may both answer 1, as with SET NX.
+quorum first. While nodes disagree about who is alive, a key may have two coordinators, and both may answer 1, as with SET
+NX.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def changer(
 ) -> Callable[[Services, Sink, int, list[bytes]], None]:
     """The handler of a command that reads one key and, if it is there, changes it.
 
-    `absent` makes the answer if the key is not there. `change` gets the newest sibling and the record it stands in, and
-    answers at once or starts a write that will. `deletes` tells whether that will be a deletion.
+    `absent` makes the reply if the key does not exist. `change` gets the newest sibling and its record; it answers the
+    reply, or starts a write that will. `deletes` tells whether that write is a deletion.
     """
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -165,7 +166,7 @@ def _time_reply(unit_ms: int, absolute: bool) -> Callable[[bytes | None, Sink, i
             return resp.integer((sibling.expires_at_ms + unit_ms // 2) // unit_ms)
         written_ms = sibling.counter >> SEQUENCE_BITS
         if now_ms < written_ms <= now_ms + CLOCKS_DIFFER_MS_MAX:
-            now_ms = written_ms  # the coordinator's time was a little ahead of ours: no TTL is longer than it was set
+            now_ms = written_ms  # the coordinator's clock is a little ahead of ours
         return resp.integer((sibling.expires_at_ms - now_ms + unit_ms // 2) // unit_ms)
 
     return reply

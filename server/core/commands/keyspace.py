@@ -1,8 +1,8 @@
-"""SCAN, KEYS, DBSIZE, RANDOMKEY, FLUSHALL: all keys of the whole cluster, each once, from any node.
+"""SCAN, KEYS, DBSIZE, RANDOMKEY, FLUSHALL: commands over all keys of the cluster, from any node.
 
 Theory. See server/core/commands/pages.py for cursors and quorums. FLUSHALL is a deletion of every key, by tombstones that
-replicate like any write, because an owner that is away must not bring the keys back; it destroys replicated data, so it
-wants to be meant: `FLUSHALL CONFIRM`.
+replicate like any write, because an owner that is down must not bring the keys back. It destroys replicated data, so it
+needs a confirmation: `FLUSHALL CONFIRM`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _CURSOR_MAX = (1 << 64) - 1
 
 
 def _scan(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]; the cursor is a place, so any node goes on from it.
+    """SCAN cursor [MATCH pattern] [COUNT count] [TYPE type]; the cursor is a place in the key space, so any node can
+    continue from it.
 
     A page that would take many rounds of questions ends early, perhaps empty, with a cursor."""
     place = _cursor(args[1])
@@ -47,8 +48,8 @@ def _scan(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
 
 
 def _cursor(text: bytes) -> int:
-    """A cursor as Redis reads it, by strtoul: with a sign, leading zeros, nothing at all, up to a zero byte. One that no
-    SCAN has answered is taken, too; behind the last place nothing is left."""
+    """Parses a cursor as Redis does, by strtoul: a sign, leading zeros, an empty string are fine, and a zero byte ends it.
+    Any number is accepted, also one that no SCAN has answered; behind the last place there are no keys."""
     text = text.partition(b"\0")[0]
     if not _CURSOR.fullmatch(text):
         raise CommandError("ERR invalid cursor")
@@ -59,7 +60,7 @@ def _cursor(text: bytes) -> int:
 
 
 def _scan_options(args: list[bytes]) -> tuple[int, bytes, bool]:
-    """COUNT, the pattern, and whether strings are wanted. Of an option that is given twice the last one counts."""
+    """COUNT, the pattern, and whether strings are wanted. If an option is repeated, the last one counts."""
     count, match, is_string = 10, b"*", True
     for index in range(0, len(args), 2):
         name = args[index].upper()
@@ -78,7 +79,7 @@ def _scan_options(args: list[bytes]) -> tuple[int, bytes, bool]:
 
 
 def _keys(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    """KEYS pattern. Reads the whole key space: SCAN is kinder to everybody else."""
+    """KEYS pattern. Reads the whole key space; SCAN delays other clients less."""
     pattern = glob_of(args[1], services.state.config)
 
     def steps() -> Steps:
@@ -114,7 +115,7 @@ def _matching(services: Services, pattern: Glob, keys: list[bytes]) -> Generator
 
 
 def _dbsize(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    """DBSIZE: the number of live keys: by the owners' counts where these agree, else by reading."""
+    """DBSIZE: the number of live keys: the owners' counts where these agree, else by reading the keys."""
 
     def steps() -> Steps:
         return resp.integer((yield from count_keys(services)))

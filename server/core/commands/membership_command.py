@@ -1,9 +1,9 @@
 """DYN.CLUSTER JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, PLAN, COMMIT, ABORT: changes of members, staged and committed.
 
-Theory. Nothing moves before COMMIT, which names the epoch that the operator has seen the plan for: if the layout has
-risen meanwhile, by another operator's hand, the plan was for owners that are no more, and is refused (P9). What is
-staged here is told to all nodes that can be reached before the command is answered, so the next command may go to
-any of them. The documents are those of planning.py.
+Theory. Nothing moves before COMMIT, which names the epoch of the plan that the operator has seen. If another operator has
+committed meanwhile, the layout has a higher epoch and the plan is stale: COMMIT is refused (P9). A staged change is sent to
+all nodes that can be reached before the command is answered, so the next command may go to any of them. The documents are
+those of planning.py.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ class Newcomer:
 
     @staticmethod
     def of(text: bytes) -> Newcomer:
-        """What MYSELF answered; fields that this version does not know are passed over. Raises CommandError."""
+        """Reads an answer to MYSELF; unknown fields are ignored. Raises CommandError."""
         nonsense = "ERR this is not what a node answers to DYN.CLUSTER MYSELF"
         try:
-            told = parse(text, DOCUMENT_BYTES_MAX)
+            answer = parse(text, DOCUMENT_BYTES_MAX)
             newcomer = Newcomer(
-                id=told["id"],
-                name=told["name"],
-                address=told["address"],
-                zone=told["zone"],
-                weight=told["weight"],
-                cluster=told.get("cluster", ""),
-                epoch=told.get("epoch", 0),
-                keys=told.get("keys", 0),
+                id=answer["id"],
+                name=answer["name"],
+                address=answer["address"],
+                zone=answer["zone"],
+                weight=answer["weight"],
+                cluster=answer.get("cluster", ""),
+                epoch=answer.get("epoch", 0),
+                keys=answer.get("keys", 0),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CommandError(f"{nonsense}: {error!r}") from error
@@ -73,7 +73,7 @@ class Newcomer:
         return newcomer
 
     def check(self, layout: Layout) -> None:
-        """Raises CommandError unless it is a fresh node that may join."""
+        """Raises CommandError unless this is a fresh node that may join."""
         member = next((member for member in layout.members if member.id == self.id), None)
         if member is not None:
             raise CommandError(f"ERR node {member.name} is a member already")
@@ -94,7 +94,7 @@ class Newcomer:
             )
 
     def fields(self) -> dict[str, Any]:
-        """Those that its change carries."""
+        """The fields that the change carries."""
         return {"name": self.name, "address": self.address, "zone": self.zone, "weight": self.weight}
 
 
@@ -118,7 +118,7 @@ def _stage(services: Services, layout: Layout, kind: str, member: str, **fields:
 
 
 def _tell(services: Services, layout: Layout) -> Generator[Step, Any, None]:
-    """Tells what is staged to all nodes that can be reached, and waits until they know it."""
+    """Sends the staged changes to all nodes that can be reached, and waits for their acknowledgements."""
     document = services.staging.document()
     peers = [member.id for member in layout.members if services.state.is_usable(member.id)]
     if document is not None and peers:
@@ -196,7 +196,7 @@ def _remove(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
 
 
 def _replace(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    """REPLACE old new: an old one that is down gives no data; then the others give all."""
+    """REPLACE old new. If the old node is down, the other owners provide the data."""
     layout = layout_of(services)
     old = _member(services, layout, args[2])
     fields: dict[str, Any] = {"gone": _is_down(services, old)}
@@ -254,7 +254,8 @@ def _following(services: Services, layout: Layout, changes: list[Change]) -> Gen
 
 
 def _at_odds(error: ChangeError) -> str:
-    """Changes that were staged at two nodes that did not hear of each other, each of them sound by itself."""
+    """The error for staged changes that exclude each other: they were staged at two nodes that could not reach each
+    other."""
     return f"ERR the staged changes do not go together: {error}; take them back with `dyn cluster abort`"
 
 

@@ -1,7 +1,7 @@
 """DYN.CLUSTER, DYN.RING, DYN.STATS: the operator's commands; each answers one JSON document as a bulk string.
 
-`DYN.CLUSTER INIT` makes the first layout out of fresh nodes; everything else here only looks. What changes a layout
-stands in membership_command.py.
+`DYN.CLUSTER INIT` makes the first layout of fresh nodes; all other commands here only read. The commands that change a
+layout are in membership_command.py.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def _status(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
     def steps() -> Steps:
         asked_ms = services.state.now_ms
         answers = yield services.questions.ask([member.id for member in layout.members], b"STATUS")
-        layout_of(services)  # it may have left meanwhile
+        layout_of(services)  # this node may have left its cluster meanwhile
         return _json(status(services, answers, asked_ms))
 
     services.run_steps(steps(), sink, number)
@@ -85,7 +85,7 @@ def _check_fresh(services: Services) -> None:
 
 
 def first_layout(wish: dict[str, Any], cluster: str) -> Layout:
-    """The layout of epoch 1. Raises LayoutError, KeyError or TypeError for a wish that makes none."""
+    """The layout of epoch 1. Raises LayoutError, KeyError or TypeError if the fields make no layout."""
     return finish(computed_layout(wish, cluster))
 
 

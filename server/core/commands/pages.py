@@ -1,29 +1,30 @@
-"""Reading the key space in order, page by page, with a quorum: what SCAN, KEYS, DBSIZE and FLUSHALL stand on.
+"""Reads the key space in order, page by page, with a quorum: for SCAN, KEYS, DBSIZE and FLUSHALL.
 
 Theory. Storage keys are ordered by (slot, hash of the key), a place of 46 bits that is the same on every node. So a
-cursor is a place and nothing else: no node remembers it, any node can go on from it, and a key that is there throughout
-is found whatever happens meanwhile, since its place never changes. A page asks all owners of a range and joins what R
+cursor is just a place: no node stores it, any node can continue from it, and a key that exists throughout the scan is
+found whatever happens meanwhile, since its place never changes. A page asks all owners of a range and joins what R
 of them know, so that neither a stale nor a slow replica hides a key or brings a deleted one back.
 
 Mostly the owners hold the same. So a node that is one of them reads its own page and asks the others for the hash of the
 leaves that the page touches: where all who answer, R at least, have the same, their records are the same, and so is the
-join. Nothing else is moved. Else, and where this node is no owner, all are asked for a page.
+join. No records travel then. Otherwise, and if this node is no owner, all owners are asked for a page.
 
-The dead cost nothing: an owner tells only records of which some sibling is live (requests/page_answers.py). The page is
-still that of the joined records. For let `A` be the owners that answer (R at least), and all of a place told by each:
+Dead records cost nothing: an owner sends only records with a live sibling (requests/page_answers.py). The page is still
+that of the joined records. Let `A` be the owners that answer (R at least):
 
-- A key that none of `A` tells is dead or absent on each. The siblings of a join are among those of its parts, so the
+- A key that no owner in `A` sends is dead or absent on each. The siblings of a join are among those of its parts, so the
   join is dead. It is not listed.
-- A key that each of `A` tells: all their records are here, and joined.
-- A key that some of `A` tell, and others do not: these may hold a newer tombstone, an older one that a newer value has
-  superseded, or nothing. So it is read again, as a quorum read of skeletons (HEADS) whose answers leave out nothing;
-  what was told of it before is not used. That happens for keys written at this moment, and where owners differ.
+- A key that every owner in `A` sends: all their records are here, and are joined.
+- A key that some owners in `A` send, and others do not: the others may hold a newer tombstone, an older one that a newer
+  value has superseded, or nothing. So it is read again, as a quorum read of skeletons (HEADS) whose answers leave out
+  nothing; the records that were sent before are not used. That happens for keys written at this moment, and where owners
+  differ.
 
 An expiry that passes on one owner's clock and not on another's falls under the third case.
 
-Who owned a range when it was asked may have let it go before it answers. So a page counts only if the layout is still the
-one by which it was asked for, and who keeps a range no more has nothing to say of it. An owner of the version before
-tells dead records, too, and a page from its last key on: then all are asked in that way.
+An owner may have dropped a range, after a change of the layout, before it answers. So a page counts only if the layout is
+still the one by which it was asked for, and a node that is no keeper of a range answers nothing. An owner of the version
+before sends dead records, too, and a page from its last key on: then all owners are asked in that way.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ END = SLOTS << HASH_BITS
 
 
 class Page(NamedTuple):
-    """Live keys in the order of their places, and the place where the next page begins (END when there is none)."""
+    """Live keys in the order of their places, and the place where the next page begins (END if there is none)."""
 
     keys: list[bytes]
     next_place: int
@@ -72,7 +73,8 @@ def place_of(storage_key: bytes) -> int:
 
 
 def ranges_of(layout: Layout) -> list[Range]:
-    """The key space cut where owners change; neighbours with the same owners, in whatever order, are one range."""
+    """Splits the key space where owners change; adjacent partitions with the same owners, in whatever order, are one
+    range."""
     ranges: list[Range] = []
     for partition in range(layout.partitions):
         first, last = layout.slot_range(partition)
@@ -100,7 +102,8 @@ def read_page(
 
 
 def page_after(services: Services, page: Page, end_slot: int = SLOTS) -> Generator[Step, Any, Page]:
-    """The page behind `page`, for those who read them all: ends in a later turn, so that others are served."""
+    """The page after `page`, for commands that read all pages: it ends in a later turn, so that other clients are
+    served."""
     turn = services.state.turn
     found = yield from read_page(services, page.next_place, services.state.config.scan_page_keys, 1, end_slot)
     if services.state.turn == turn:  # no other node was asked
@@ -111,7 +114,7 @@ def page_after(services: Services, page: Page, end_slot: int = SLOTS) -> Generat
 def _page_of_range(
     services: Services, layout: Layout, place: int, end_slot: int, limit: int
 ) -> Generator[Step, Any, Page | None]:
-    """A page that ends where its owners are others, at the latest; None if the layout has changed meanwhile."""
+    """A page that ends at the latest where the owners change; None if the layout has changed meanwhile."""
     part = next(part for part in ranges_of(layout) if place >> HASH_BITS < part.end_slot)
     part = part._replace(end_slot=min(part.end_slot, end_slot))
     start, end = place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[part.end_slot]
@@ -131,13 +134,13 @@ def _page_of_range(
     if all(answer == sound[0] for answer in sound):
         return Page(_live_keys(services, zip(sound[0][2::2], sound[0][3::2], strict=True)), next_place)
     found: dict[bytes, bytes | None] = {}
-    told: dict[bytes, int] = {}
+    senders: dict[bytes, int] = {}
     for answer in sound:
         for storage_key, record in zip(answer[2::2], answer[3::2], strict=True):
             if place_of(storage_key) < next_place:
                 found[storage_key] = versions.merge(found.get(storage_key), record)
-                told[storage_key] = told.get(storage_key, 0) + 1
-    doubtful = [storage_key for storage_key, times in told.items() if times < len(sound)]
+                senders[storage_key] = senders.get(storage_key, 0) + 1
+    doubtful = [storage_key for storage_key, times in senders.items() if times < len(sound)]
     if doubtful:
         found |= yield from _heads(services, part, doubtful)
         if services.state.layout is not layout:
@@ -162,9 +165,10 @@ def _is_agreed(
     others = [owner for owner in part.owners if owner != services.state.id]
     spans = encode_spans([(first, end)])
     answers = yield services.questions.ask(others, b"HASHES", layout.epoch, trees.leaf_bits, 1, spans)
-    told = [answer[1:] for answer in answers.values() if answer]
+    hashes = [answer[1:] for answer in answers.values() if answer]
     wanted = min(services.state.read_quorum, len(part.owners))
-    return services.state.layout is layout and 1 + len(told) >= wanted and all(hashes == [content] for hashes in told)
+    is_quorum = services.state.layout is layout and 1 + len(hashes) >= wanted
+    return is_quorum and all(each == [content] for each in hashes)
 
 
 def _live_keys(services: Services, records: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:
@@ -177,7 +181,7 @@ def _live_keys(services: Services, records: Iterable[tuple[bytes, bytes | None]]
 
 
 def _heads(services: Services, part: Range, keys: list[bytes]) -> Generator[Step, Any, dict[bytes, bytes | None]]:
-    """What R owners together hold under these storage keys, without the values."""
+    """The join of what R owners hold under these storage keys, without the values."""
     found: dict[bytes, bytes | None] = {}
     while keys:
         answers = yield services.questions.ask(part.owners, b"HEADS", *keys)
@@ -195,8 +199,8 @@ def _heads(services: Services, part: Range, keys: list[bytes]) -> Generator[Step
 def _whole_page(
     services: Services, layout: Layout, part: Range, place: int, limit: int
 ) -> Generator[Step, Any, Page | None]:
-    """A page of all records, dead ones included, as the version before tells it. A place that many keys share is never
-    cut in two."""
+    """A page of all records, dead ones included, in the form of the version before. Keys that share a place are always on
+    the same page."""
     start, end = place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[part.end_slot]
     asked = limit + 1
     while True:
@@ -234,15 +238,15 @@ def count_keys(services: Services) -> Generator[Step, Any, int]:
     """How many live keys the cluster has.
 
     Where R owners of a partition have the same hash they hold the same records, and any of them knows how many of these
-    are values: nothing is read. Where they differ, for keys are written at this moment, or where keys expire, which no
-    count can follow, the partition is read.
+    are values: nothing is read. The partition is read where owners differ, since keys are written at this moment, or where
+    keys expire, which no count follows.
     """
     while True:
         layout = layout_of(services)
         owners = [member.id for member in layout.members]
         answers = yield services.questions.ask(owners, b"KEYCOUNTS", layout.partitions)
-        told = {owner: answer[0] for owner, answer in answers.items() if answer}
-        counts = [_agreed(services, layout, partition, told) for partition in range(layout.partitions)]
+        counts_of = {owner: answer[0] for owner, answer in answers.items() if answer}
+        counts = [_agreed(services, layout, partition, counts_of) for partition in range(layout.partitions)]
         size = 0
         for partition, count in enumerate(counts):
             if services.state.layout is not layout:
@@ -252,10 +256,12 @@ def count_keys(services: Services) -> Generator[Step, Any, int]:
             return size
 
 
-def _agreed(services: Services, layout: Layout, partition: int, told: dict[str, bytes]) -> int | None:
-    """The number of live keys of which R readers of the partition tell the same; None if they do not, or keys expire."""
+def _agreed(services: Services, layout: Layout, partition: int, counts_of: dict[str, bytes]) -> int | None:
+    """The number of live keys, if R readers of the partition agree on it; None if they do not, or if keys expire."""
     counts = [
-        COUNTS.unpack_from(told[owner], partition * COUNTS.size) for owner in layout.readers(partition) if owner in told
+        COUNTS.unpack_from(counts_of[owner], partition * COUNTS.size)
+        for owner in layout.readers(partition)
+        if owner in counts_of
     ]
     wanted = min(services.state.read_quorum, len(layout.readers(partition)))
     agreed = [live for content, live, expiring in counts if not expiring and counts.count((content, live, 0)) >= wanted]

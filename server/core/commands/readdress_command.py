@@ -1,8 +1,8 @@
-"""DYN.CLUSTER READDRESS: an operator tells a node where others are.
+"""DYN.CLUSTER READDRESS: an operator names addresses at which members may be found now.
 
-Theory. A node knows where it is itself, and takes nobody's word for where another one is: it asks at the addresses who is
-there, and takes up what the members that answer say of themselves (core/membership/addresses.py). So a mistake in an
-address costs nothing, and one node that has been told is enough: the layout tells all that it reaches.
+Theory. A node trusts only a member itself about the member's address: it asks at the given addresses who is there, and
+puts what the members answer into the layout (core/membership/addresses.py). So a wrong address does no harm, and it is
+enough to ask one node: the layout spreads to all that it reaches.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from server.core.work.procedures import Steps
 
 
 def _wish(word: bytes) -> tuple[str, str]:
-    """Of `[NAME=]HOST:PORT` the name and the address. Raises CommandError."""
+    """The name and the address in `[NAME=]HOST:PORT`. Raises CommandError."""
     name, _, address = word.decode("utf-8", "replace").rpartition("=")
     if not is_address(address):
         raise CommandError(f"ERR {show(word)} is not [NAME=]HOST:PORT")

@@ -1,7 +1,7 @@
-"""The commands by name: found by those who run them, and shown by COMMAND, which is one of them.
+"""The commands by name: for those who run them, and for COMMAND, which shows them and is one of them.
 
 table.py enters all commands here when it is imported, so that COMMAND (command_docs.py) can show a table that it is in.
-Who looks up commands imports these functions from table.py, and so finds them all.
+Import these functions from table.py: then the table is full.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _UNLISTED: list[CommandSpec] = []  # those that COMMAND does not show
 
 
 def enter_commands(listed: Sequence[CommandSpec], unlisted: Sequence[CommandSpec]) -> None:
-    """Enters all commands there are; once."""
+    """Enters all commands; called once."""
     assert not _LISTED, "the commands were entered already"
     _LISTED.extend(listed)
     _UNLISTED.extend(unlisted)
@@ -30,7 +30,7 @@ def listed_commands() -> Sequence[CommandSpec]:
 
 @cache
 def commands_by_name() -> dict[bytes, CommandSpec]:
-    """Commands by their name in lower and in upper case, as clients nearly always write them."""
+    """Commands by their names in lower and in upper case, which is how clients nearly always write them."""
     table = {}
     for spec in (*listed_commands(), *_UNLISTED):
         table[spec.name.encode()] = spec
@@ -45,6 +45,6 @@ def find_command(args: list[bytes]) -> CommandSpec | None:
     if spec is None or not spec.subcommands:
         return spec
     if len(args) < 2:
-        return spec if spec.accepts(1) else None  # of the containers only COMMAND stands by itself
+        return spec if spec.accepts(1) else None  # COMMAND is the only container that runs without a subcommand
     name = args[1].lower().decode("utf-8", "replace")
     return next((sub for sub in spec.subcommands if sub.name.rpartition("|")[2] == name), None)

@@ -1,4 +1,4 @@
-"""DYN.REPAIR, DYN.TASK: making the owners of data equal now, and finding out how far that is.
+"""DYN.REPAIR, DYN.TASK: make the owners of data equal now, and show the progress.
 
 Theory. A task belongs to the node that was asked for it (server/core/repair/tasks.py); DYN.TASK asks all nodes, so
 any of them tells about any task. A document is {"task", "state", "partitions", "partitions_done", "keys_compared",
@@ -27,7 +27,7 @@ from server.core.work.procedures import Step, Steps
 
 
 def _start(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
-    """DYN.REPAIR START [PARTITION n]… | [KEY key]: a task; that of a key has ended when it is answered."""
+    """DYN.REPAIR START [PARTITION n]… | [KEY key]: starts a task. For a key, the answer comes when the task has ended."""
     layout = layout_of(services)
     words = [word.upper() for word in args[2::2]]
     if len(args) % 2 or (any(word != b"PARTITION" for word in words) and words != [b"KEY"]):
@@ -76,7 +76,7 @@ def _one(services: Services, name: bytes, *action: bytes) -> Steps:
 
 
 def _told(services: Services, *args: bytes) -> Generator[Step, Any, list[documents.Document]]:
-    """The tasks that the nodes tell of, oldest first."""
+    """The tasks in the nodes' answers, oldest first."""
     answers = yield services.questions.ask([member.id for member in layout_of(services).members], b"TASKS", *args)
     tasks = [task for answer in answers.values() if answer for task in answer]
     tasks.sort(key=lambda task: (task["started_ms"], task["task"]))

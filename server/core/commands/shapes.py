@@ -1,4 +1,4 @@
-"""Small things that commands about connections, servers and clusters share: encoding names, showing bytes, the asker."""
+"""Helpers of commands about connections, servers and clusters: encode names, show bytes, find the client's session."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ def named(fields: Mapping[str, bytes], resp3: bool) -> bytes:
 
 
 def show(data: bytes) -> str:
-    """Bytes of a client for an error's text, where `resp.error` turns them into what they were; as C does, up to a NUL."""
+    """A client's bytes as text for an error, up to a NUL, as C prints them; `resp.error` encodes them back to the same
+    bytes."""
     return data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 def session_of(sink: Sink) -> Session:
-    """The connection that gave the command: one that is about its connection is never relayed nor part of another."""
+    """The session of the client that sent the command. Commands about connections are never relayed nor parts of another
+    one."""
     assert isinstance(sink, Session), "the command belongs to a connection"
     return sink

@@ -1,8 +1,8 @@
-"""Work that is too much for one turn: a command does a slice of it and lets others be served before the next.
+"""Work that is too much for one turn: a command does a slice of it in each of several turns.
 
-Theory. A turn serves all that has arrived, so whoever holds it for long makes all others wait, and the peers suspect the
-node. A command of several steps bounds what it does in one go and then yields `next_turn`: a pause of the shortest kind,
-after which the node has read its sockets once.
+Theory. One turn serves all clients, so a command that takes long makes all of them wait, and peers suspect the node. A
+command of several steps bounds the work of each step and then yields `next_turn`, the shortest pause: after it the node
+has read its sockets once.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ from server.core.work.procedures import Procedure, Step, Steps
 
 Combine = Callable[["Parts"], Reply]
 
-PARTS_PER_TURN = 200  # of a command over several keys: two ms or so
-PARTS_UNANSWERED_MAX = 400  # or they would stand before the requests of others, at each owner
+PARTS_PER_TURN = 200  # of a command over several keys: about 2 ms
+PARTS_UNANSWERED_MAX = 400  # more would delay the requests of other clients at each owner
 _PAUSE_MS = 1
 
 
 def next_turn(services: Services) -> Step:
-    """A step that ends in one of the next turns, once others have been served."""
+    """A step that ends in one of the next turns, after other clients were served."""
     return services.timers.pause_until(services.state.now_ms + _PAUSE_MS)
 
 
 class Parts:
-    """The sink of one command's parts: what they answer is added up or kept, and the first error among them, in their
-    order, is the command's answer. Costs the same at each part, however many there are."""
+    """The sink of the parts of one command, such as the GETs of an MGET. It adds up or keeps their replies. If parts fail,
+    the command's reply is the error of the first of them in order. Each reply costs the same, however many parts there
+    are."""
 
     unexpected: Unexpected  # the node's, from `run_parts` on
 
@@ -78,14 +79,14 @@ class Parts:
             return unexpected.contain(error, unexpected.changes, "joining replies", "maybe-written")
 
     def end(self, reply: Reply) -> None:
-        """Answers the command; what its parts still answer is not heard."""
+        """Answers the command; later replies of its parts are ignored."""
         if not self._is_over:
             self._is_over = True
             self._sink.answer(self._number, reply)
 
 
 class _Rest:
-    """The sink of what begins the rest of a command's parts: answers nothing unless it fails."""
+    """The sink of the procedure that begins the rest of a command's parts: it gets an answer only if that fails."""
 
     relayed = False
     resp3 = False
@@ -96,7 +97,7 @@ class _Rest:
         self._parts = parts
 
     def answer(self, number: int, reply: Reply) -> None:
-        """It has failed: no more parts begin, and the command is answered with the error."""
+        """The procedure has failed: no more parts begin, and the error is the command's reply."""
         self._parts.end(reply)
 
 

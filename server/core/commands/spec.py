@@ -1,7 +1,8 @@
-"""What a command is: the facts that COMMAND tells clients, how it may overlap with others, and the function that runs it.
+"""What a command is: the facts that COMMAND tells clients, which commands it may overlap with, and the function that runs
+it.
 
-Theory. A client that pipelines expects its commands to take effect in order. The kinds below say which commands may run
-side by side on one connection without anybody being able to tell (see base/lanes.py).
+Theory. A client that pipelines expects its commands to take effect in order. The kinds below say which commands of one
+connection may run concurrently without a difference that its client could see (base/lanes.py).
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from server.core.base.sinks import Sink
 from server.core.services.services import Services
 
-# Runs a command for an asker under a number. Answers the reply, or None when the sink will get it later.
+# Runs a command for a sink, under the number that the sink knows it by. Answers the reply, or None if the sink gets it
+# later.
 Handler = Callable[[Services, Sink, int, list[bytes]], bytes | None]
 
 # How a command overlaps with others of its connection, as plain integers for the hot path.
@@ -28,10 +30,11 @@ class CommandSpec:
     """One command, as Redis' COMMAND DOCS would describe it.
 
     `arity` counts the name: exact if positive, a minimum if negative. `keys` is (first, last, step) as in COMMAND INFO.
-    `usual_count` is that of a hot command whose handler answers through the sink: such calls take a short cut.
+    `usual_count` is the usual number of arguments of a hot command, whose handler answers through the sink: such calls take
+    a fast path.
     `is_exclusive` says of a WRITE's arguments whether they make it EXCLUSIVE: it reads first, or takes several turns.
-    `once` says of a command's arguments whether running it twice could be told: such a one does not go to the next owner
-    when its coordinator is lost. `access` is what it does with its keys, in the words of Redis' key specifications; `tips`
+    `once` says of a command's arguments whether it must not run twice: then it is not sent to the next owner when its
+    coordinator is lost. `access` is what it does with its keys, in the words of Redis' key specifications; `tips`
     are those of COMMAND INFO; `deprecated` is (since, in favour of).
     """
 
@@ -55,7 +58,7 @@ class CommandSpec:
     subcommands: tuple[CommandSpec, ...] = ()
 
     def needs_data(self) -> bool:
-        """Whether it reads or writes keys; by Redis' flag for what a node answers whose data are of no use."""
+        """Whether it needs keys. Commands with Redis' flag `stale` do not: a node whose data is stale answers them, too."""
         return self.overlap != IMMEDIATE and "stale" not in self.flags.split()
 
     def kind_of(self, args: list[bytes]) -> int:

@@ -1,4 +1,4 @@
-"""The two things that commands do with a key at its coordinator: read it with a quorum, and write it."""
+"""What commands do with a key at its coordinator: read it with a quorum, and write it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from server.core.work.procedures import Procedure, Step
 
 
 def read_here(services: Services, key: bytes) -> Step:
-    """A step whose result is the key's record, or None: what a quorum holds joined with what we hold by then.
+    """A step whose result is the key's record, or None: the join of what a quorum holds and what this node holds by then.
 
     A command that decides and writes in the same turn as it gets this result therefore sees every write that this
-    coordinator has taken. A damaged record here is mended first. A command of a chain takes what the chain has read.
+    coordinator has taken. A damaged record here is mended first. A command of a chain uses what the chain has read.
     """
     storage_key = storage_key_of(key)
     agreed = services.reads.agreed
@@ -49,7 +49,7 @@ def read_here(services: Services, key: bytes) -> Step:
 def supersede_anew(
     state: State, owned: bool, old: bytes | None, value: bytes, expires_at_ms: int = 0, kind: int = versions.VALUE
 ) -> bytes:
-    """The record of a write that our actor cannot make, for `old` names later writes of it that it never made."""
+    """The record of a write under a new actor: `old` has dots of our actor that this node never issued."""
     state.renew_actor()
     return versions.supersede(old, state.actor_for(owned), state.clock.next(), value, expires_at_ms, kind)
 
@@ -65,7 +65,7 @@ def write_plain(
     finish: Finish = None,
     seen: bytes | None = None,
 ) -> None:
-    """Writes as Redis does, over all that is stored here and all of `seen`; the sink is answered at W."""
+    """Writes as Redis does: supersedes all that is stored here and all of `seen`. The sink gets the reply at W."""
     state = services.state
     route = services.route(key, kind == versions.TOMBSTONE)
     group = services.writes.group_for(route.plan, sink)

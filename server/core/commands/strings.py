@@ -1,9 +1,9 @@
 """GET and SET with their family (https://redis.io/docs/latest/commands/?group=string).
 
-Theory. A plain SET is one step: it supersedes what its coordinator has stored. NX, XX, GET and KEEPTTL first read with a
-quorum, then decide in the same turn on what the quorum and this node know together, so of two such commands that run at
-the same coordinator each sees the other. While nodes disagree about who is alive a key may have two coordinators for a
-moment, and then both SET NX may succeed: these conditions are not linearizable yet.
+Theory. A plain SET is one step: it supersedes what its coordinator has stored. SET with NX, XX, GET or KEEPTTL first reads
+with a quorum, then decides in the same turn by the join of what the quorum and this node hold. So of two such commands at
+the same coordinator the later one sees the write of the earlier one. While nodes disagree about who is alive a key may have
+two coordinators for a moment, and then both SET NX may succeed: these conditions are not linearizable yet.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def strlen_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
 
 
 def reader(finish: Callable[[bytes | None, Sink, int], Reply]) -> Callable[[Services, Sink, int, list[bytes]], None]:
-    """The handler of a command that reads one key, its first argument, and answers what `finish` makes of the record."""
+    """The handler of a command that reads the key in its first argument; `finish` makes the reply from the record."""
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         key = args[1]
@@ -105,7 +105,7 @@ def set_(services: Services, sink: Sink, number: int, args: list[bytes]) -> None
 
 
 def set_options(args: list[bytes]) -> dict[bytes, bytes]:
-    """The options of SET. Raises CommandError for those that exclude each other."""
+    """The options of SET. Raises CommandError for options that exclude each other."""
     found = options(args[3:], (b"NX", b"XX", b"GET", b"KEEPTTL"), _EXPIRIES)
     if (b"NX" in found and b"XX" in found) or sum(name in found for name in (*_EXPIRIES, b"KEEPTTL")) > 1:
         raise CommandError(SYNTAX)
@@ -113,7 +113,7 @@ def set_options(args: list[bytes]) -> dict[bytes, bytes]:
 
 
 def is_conditional(args: list[bytes]) -> bool:
-    """Whether a SET answers by what was there before, so that running it twice could be told."""
+    """Whether the reply or the effect of a SET depends on the value before, so that it must not run twice."""
     return any(arg.upper() in (b"NX", b"XX", b"GET") for arg in args[3:])
 
 
@@ -152,7 +152,7 @@ def _set_if(
 
 
 def old_value(old: Sibling | None, sink: Sink) -> bytes:
-    """What was there before, as GET would answer it."""
+    """The value before, as GET would answer it."""
     return resp.null(sink.resp3) if old is None else resp.bulk(old.value)
 
 
@@ -161,7 +161,7 @@ def _as_set(*order: int | bytes) -> Callable[[Services, Sink, int, list[bytes]],
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         words = [args[place] if isinstance(place, int) else place for place in order]
-        if words[2] in _EXPIRIES:  # an error names the command that was said
+        if words[2] in _EXPIRIES:  # an error names the command that the client sent
             expiry_ms(words[2], words[3], services.state.time_ms, args[0].decode("utf-8", "replace").lower())
         set_(services, sink, number, [b"SET", *words])
 
@@ -169,7 +169,7 @@ def _as_set(*order: int | bytes) -> Callable[[Services, Sink, int, list[bytes]],
 
 
 def setnx(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    """SETNX key value: 1 if it was set, 0 if the key was there."""
+    """SETNX key value: 1 if the key was set, 0 if it existed."""
     route = services.route(args[1])
     coordinator = route.coordinator_for(sink.relayed)
     if coordinator is not None:
@@ -188,13 +188,13 @@ def setnx(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
 
 
 def mget(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    """MGET key …: one GET a key, of any slots."""
+    """MGET key …: one GET for each key, of any slots."""
     parts = Parts(sink, number, len(args) - 1, lambda parts: resp.array_of_replies(parts.replies), keep=True)
     run_parts(services, parts, "get", _get, lambda index: [b"GET", args[index + 1]])
 
 
 def mset(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    """MSET key value …: one SET a pair, of any slots; not atomic, OK only if every one met its quorum."""
+    """MSET key value …: one SET for each pair, of any slots; not atomic, OK only if every one met its quorum."""
     if len(args) % 2 == 0:
         raise CommandError("ERR wrong number of arguments for 'mset' command")
     parts = Parts(sink, number, len(args) // 2, lambda parts: resp.OK)

@@ -53,7 +53,7 @@ class Shutdown:
     def look(self) -> None:
         """Judges at the end of a turn whether anything is in flight."""
         state = self._state
-        is_idle = not state.in_flight and not state.parked
+        is_idle = not state.in_flight and not state.commands_waiting
         if self._agreed and is_idle and not state.clients_queued:
             self._idle = True
         self._drained = self._asked_ms is not None and is_idle

@@ -31,7 +31,7 @@ from server.core.work.computing import Computing
 from server.core.work.procedures import Step
 
 STAGED_MAX = 256
-_ABORTED_MAX = 4096  # ids; beyond it the oldest are forgotten, which by then all nodes have heard of
+_ABORTED_MAX = 4096  # ids; beyond it the oldest are forgotten, which all nodes know by then
 _DOCUMENT = b"staged"
 
 
@@ -105,8 +105,8 @@ class Staging:
             self._encoded = self._encode()
         return self._encoded
 
-    def heard(self, staged: Staged) -> None:
-        """Another node's document. One of another epoch is old, or early: then it comes again after the layout."""
+    def merge(self, staged: Staged) -> None:
+        """Merges another node's document. One of another epoch is old, or early: then it comes again after the layout."""
         layout = self._state.layout
         epoch, changes, aborted = staged
         if layout is None or epoch != layout.epoch or self._state.room == FOR_NOTHING:
@@ -116,8 +116,8 @@ class Staging:
             self._save()
 
     def asked(self, staged: Staged) -> list[bytes]:
-        """STAGED: has heard it."""
-        self.heard(staged)
+        """STAGED: merges the document, and acknowledges it."""
+        self.merge(staged)
         return [b"1"]
 
     # --- the sets

@@ -1,6 +1,6 @@
-"""The JSON documents of the operator's commands (DESIGN §7): each a plain dictionary made from the node's state.
+"""The JSON documents of the operator's commands (DESIGN §7): dictionaries made from the services of a node.
 
-That of `cluster status` has a module of its own (status.py), and so has that of `cluster plan` (planning.py).
+The documents of `cluster status` and `cluster plan` are in status.py and planning.py.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ Document = dict[str, Any]
 
 
 def encode(document: Document) -> bytes:
-    """A document as it goes out: one line of JSON."""
+    """Encodes a document as one line of JSON."""
     return json.dumps(document, separators=(",", ":")).encode()
 
 
 def by_name(layout: Layout) -> list[Member]:
-    """The members as people order them."""
+    """The members by name, in natural order."""
     return sorted(layout.members, key=lambda member: natural(member.name))
 
 
 def natural(name: str) -> list[str | int]:
-    """The key by which people order names: n2 before n10."""
+    """The sort key for natural order: n2 before n10."""
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
 
 
-def behind_of(layout: Layout, told: Iterable[Document]) -> list[str]:
-    """The names of the owners for whom some node had no room for hints, in the layout's order."""
-    behind = [owner for entry in told for owner in entry.get("behind", {})]
+def behind_of(layout: Layout, reports: Iterable[Document]) -> list[str]:
+    """The names of the owners for which some node has dropped hints, in natural order."""
+    behind = [owner for report in reports for owner in report.get("behind", {})]
     return [member.name for member in by_name(layout) if member.id in behind]
 
 
 def myself(services: Services) -> Document:
-    """Who this node is: what `dyn cluster init` and `dyn cluster join` need to know of it, and other nodes that look for it
-    (addresses.py); `left` is the epoch at which it left its cluster, if it has."""
+    """The identity of this node, for `dyn cluster init` and `dyn cluster join`, and for other nodes that look for it
+    (addresses.py). `left` is the epoch at which it left its cluster, if it has."""
     state = services.state
     member = state.member
     left = services.membership.left
@@ -65,13 +65,13 @@ def hints(services: Services, answers: Answers) -> Document:
     """`hints list`: what each holder keeps for which owner."""
     layout = services.state.layout
     assert layout is not None
-    told = {holder: answer for holder, answer in answers.items() if answer}
+    reports = {holder: answer for holder, answer in answers.items() if answer}
     rows = [
         {"holder": member.name, **row, "owner": services.state.layout_name(row["owner"])}
         for member in by_name(layout)
-        for row in told.get(member.id, {}).get("hints", ())
+        for row in reports.get(member.id, {}).get("hints", ())
     ]
-    return {"total": sum(row["count"] for row in rows), "hints": rows, "behind": behind_of(layout, told.values())}
+    return {"total": sum(row["count"] for row in rows), "hints": rows, "behind": behind_of(layout, reports.values())}
 
 
 def ring(layout: Layout) -> Document:
@@ -111,7 +111,7 @@ def locate(layout: Layout, key: bytes) -> Document:
         "owners": [names[node] for node in readers],
         "fallbacks": [names[node] for node in layout.preference_list(partition)[len(keepers) :]],
     }
-    if keepers != readers:  # they take writes, too, until the change is over
+    if keepers != readers:  # these take writes, too, until the change has ended
         document["beside"] = [names[node] for node in keepers[len(readers) :]]
     return document
 

@@ -1,9 +1,9 @@
 """The plan: what staged changes would move, how even they would leave the cluster, and how long it would take.
 
-Theory. An operator decides by this document, so it is made of the very layout that a commit would make (succession.py):
-the moves between two layouts (preview.py), each with the keys and bytes of its partitions (sizes.py). Every node fetches
-what it becomes owner of, at its own pace and beside the others; so the time is that of the node which gets the most.
-Under a change that is not over yet the moves start from who holds the data now. Pure: layouts in, a document out.
+Theory. An operator decides by this document, so it is made from the layout that the commit would make (succession.py):
+the moves between two layouts (preview.py), each with the keys and bytes of its partitions (sizes.py). All nodes fetch
+their new partitions in parallel, each at its own pace, so the time is that of the node that gets the most. If a change is
+under way, the moves start from the present holders of the data. Pure: layouts in, a document out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SHOWN = {
 
 
 def names_of(layout: Layout, changes: Sequence[Change]) -> dict[str, str]:
-    """The names of the members and of those who are to come, by id."""
+    """The names of the present and the joining members, by id."""
     names = {member.id: member.name for member in layout.members}
     for change in changes:
         if change.kind == JOIN:
@@ -52,12 +52,12 @@ def change_document(change: Change, names: Mapping[str, str]) -> Document:
 
 
 def gone_by(changes: Sequence[Change]) -> list[str]:
-    """The ids of nodes that can give no data any more."""
+    """The ids of removed or replaced nodes that cannot provide data."""
     return [change.node for change in changes if change.kind == REMOVE or (change.kind == REPLACE and change.gone)]
 
 
 def empty_plan(present: Layout) -> Document:
-    """The plan of nothing."""
+    """The plan without changes."""
     balance = round(present.balance(), 4)
     return {
         "epoch": present.epoch + 1,
@@ -71,7 +71,7 @@ def empty_plan(present: Layout) -> Document:
 
 
 def plan(present: Layout, following: Layout, changes: Sequence[Change], sizes: Sizes, config: Config) -> Document:
-    """What all the changes together mean, which make `following` of the present layout."""
+    """The plan for all the changes together, which turn the present layout into `following`."""
     gone = gone_by(changes)
     seen = preview(present, following, gone)
     moved = seen.moves
@@ -113,7 +113,7 @@ def eta_s(moved: Sequence[Move], sizes: Sizes, config: Config) -> int:
 
 
 def _copies(present: Layout, following: Layout) -> Document:
-    """What to know of a cluster that becomes too small for N."""
+    """The warning about a cluster that becomes too small for N copies."""
     if following.effective_n >= present.effective_n:
         return {}
     then, now = following.effective_n, present.effective_n
@@ -121,7 +121,7 @@ def _copies(present: Layout, following: Layout) -> Document:
 
 
 def _now(present: Layout) -> Document:
-    """What to know of a change that is not over yet."""
+    """The fields about a change that is under way."""
     if not present.former:
         return {}
     return {

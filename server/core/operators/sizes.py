@@ -1,8 +1,9 @@
-"""How much each partition holds: what a plan says of the data that moves.
+"""Estimates how much each partition holds, for the plan of a change.
 
 Theory. The number of records in a partition is known to each node that stores it (trees.py); their bytes are not, and
-reading all of them to find out would cost more than the estimate is worth. So a node takes a sample from all over its key
-space and tells the mean. Of several owners the one that has the most is believed: the others may lack something.
+reading all of them to find out would cost more than the estimate is worth. So a node answers
+the mean size of a sample from its whole key space. Of several owners' answers the largest counts: the others may lack
+records.
 """
 
 from __future__ import annotations
@@ -50,17 +51,17 @@ def mean_bytes(state: State) -> float:
         try:
             page = state.records.page(SLOT_PREFIX[first], SLOT_PREFIX[first + width], _SAMPLE_KEYS, _SAMPLE_BYTES)
         except DamagedRecord:
-            continue  # the scrub is told of it
+            continue  # the read reports it, and the scrub repairs it
         sizes += [len(key) + len(record) for key, record in page]
     return round(sum(sizes) / len(sizes), 1) if sizes else 0.0
 
 
 def sizes_of(layout: Layout, answers: Mapping[str, Any]) -> Sizes:
-    """What the nodes told, by partition. A partition none of whose readers answered counts as empty."""
-    told: dict[str, dict[str, Any]] = {node: answer for node, answer in answers.items() if answer}
+    """Joins the answers of the nodes, by partition. A partition counts as empty if none of its readers has answered."""
+    reports: dict[str, dict[str, Any]] = {node: answer for node, answer in answers.items() if answer}
     keys, sizes = [], []
     for partition in range(layout.partitions):
-        readers = [told[node] for node in layout.readers(partition) if node in told]
+        readers = [reports[node] for node in layout.readers(partition) if node in reports]
         keys.append(max([each["keys"][partition] for each in readers], default=0))
         sizes.append(max([round(each["keys"][partition] * each["mean_bytes"]) for each in readers], default=0))
-    return Sizes(keys, sizes, any(each["busy"] for each in told.values()))
+    return Sizes(keys, sizes, any(each["busy"] for each in reports.values()))

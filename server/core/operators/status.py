@@ -1,11 +1,11 @@
 """`cluster status`: one verdict, one sentence that says what is wrong and what to type, then the nodes (DESIGN §7).
 
-Theory. A status is for somebody who was woken at night. The verdict is about requests, not about machines: unavailable
-when some partition cannot reach its quorums, degraded when all can but somebody is missing. A change of members is
-nothing to worry about: while it runs the verdict stays what it was, and the sentence says how far it has come.
+Theory. A status is for an operator who was woken at night. The verdict is about requests, not about machines: unavailable
+if some partition cannot reach its quorums, degraded if all can but a node is missing. A change of members does not alter
+the verdict; the sentence tells its progress.
 
-What has moved is counted in seats, a partition at a new owner: the layout says how many there are, and each node that
-fetches tells how many it has not got yet.
+Progress is counted in seats, one for each partition at each new owner: the layout says how many there are, and each node
+that fetches reports how many it still lacks.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ NO_STATES: Mapping[str, str] = {}
 
 
 def own_status(services: Services) -> bytes:
-    """What a node tells of itself to one that makes a status."""
+    """STATUS: what this node reports about itself to the node that makes a status."""
     state = services.state
     return encode({"keys": state.records.live, "hints_held": state.hints.total, "behind": state.hints.dropped_hints,
                    "damaged": len(services.mending), "mended": state.statistics.records_mended,
@@ -57,21 +57,21 @@ def own_status(services: Services) -> bytes:
 
 
 def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Document:
-    """`cluster status`, out of the layout, our view of who is alive, and what each node answered about itself since
-    `asked_ms` by our monotonic clock."""
+    """`cluster status`, from the layout, our view of liveness, and what each node has answered about itself since
+    `asked_ms` of our monotonic clock."""
     state, layout = services.state, services.state.layout
     assert layout is not None
-    told_by: dict[str, Document] = {node_id: answer for node_id, answer in answers.items() if answer}
+    reports: dict[str, Document] = {node_id: answer for node_id, answer in answers.items() if answer}
     states = {member.id: state.liveness.state(member.id).value for member in layout.members}
     troubles = {node_id: services.addresses.trouble_with(node_id) for node_id, life in states.items() if life != "up"}
     verdict, summary = judge(layout, states, troubles)
-    remarks = amiss(services, layout, told_by, asked_ms)
+    remarks = amiss(services, layout, reports, asked_ms)
     if remarks:
         summary = "; ".join(remarks if verdict == "healthy" else [summary, *remarks])
         verdict = "degraded" if verdict == "healthy" else verdict
-    change = change_of(layout, told_by, states) if layout.phase != SETTLED else None
+    change = change_of(layout, reports, states) if layout.phase != SETTLED else None
     staged = len(services.staging.changes())
-    told = [*set_aside(layout, told_by), *news(layout, change, staged, told_by, states)]
+    notices = [*set_aside(layout, reports), *news(layout, change, staged, reports, states)]
     document = {
         "epoch": layout.epoch,
         "n": layout.effective_n,
@@ -79,38 +79,38 @@ def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Doc
         "w": layout.effective_w,
         "partitions": layout.partitions,
         "verdict": verdict,
-        "summary": "; ".join([summary, *clock_report.time_remarks(state), *told]),
+        "summary": "; ".join([summary, *clock_report.time_remarks(state), *notices]),
         "staged": staged,
         "clock_bound_ms": state.cluster_time.bound_ms(state.now_ms),
-        "nodes": _nodes(layout, states, told_by, troubles),
+        "nodes": _nodes(layout, states, reports, troubles),
     }
     return document | ({"change": change} if change is not None else {})
 
 
-def amiss(services: Services, layout: Layout, told_by: Mapping[str, Document], asked_ms: int) -> list[str]:
-    """What an operator should know of though every key may be served."""
+def amiss(services: Services, layout: Layout, reports: Mapping[str, Document], asked_ms: int) -> list[str]:
+    """Remarks on what an operator should act on, though every key may be served."""
     state = services.state
-    behind = behind_of(layout, told_by.values())
+    behind = behind_of(layout, reports.values())
     missed = [f"{_missed(behind)}; every key is still served"] if behind else []
-    told = [(member.name, told_by.get(member.id, {}).get("wall_ms")) for member in by_name(layout)]
-    clocks_ms = {name: int(wall_ms) for name, wall_ms in told if wall_ms is not None}
+    readings = [(member.name, reports.get(member.id, {}).get("wall_ms")) for member in by_name(layout)]
+    clocks_ms = {name: int(wall_ms) for name, wall_ms in readings if wall_ms is not None}
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
     off = clock_report.clock_remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
-    gone_back = set_back(layout, told_by, bool(services.lives.refusers))
-    disks = filling(layout, told_by) + full(layout, told_by) + damage(layout, told_by)
-    return missed + disks + failing(layout, told_by) + copies(services, layout, told_by) + gone_back + off
+    gone_back = set_back(layout, reports, bool(services.lives.refusers))
+    disks = filling(layout, reports) + full(layout, reports) + damage(layout, reports)
+    return missed + disks + failing(layout, reports) + copies(services, layout, reports) + gone_back + off
 
 
 def _nodes(
-    layout: Layout, states: Mapping[str, str], told_by: Mapping[str, Document], troubles: Mapping[str, tuple[str, str]]
+    layout: Layout, states: Mapping[str, str], reports: Mapping[str, Document], troubles: Mapping[str, tuple[str, str]]
 ) -> list[Document]:
     owned = layout.owned()
     seats = layout.partitions * layout.effective_n
     reading = dict.fromkeys(node for partition in range(layout.partitions) for node in layout.readers(partition))
-    copied = copies_of(told_by)
+    copied = copies_of(reports)
     nodes = []
     for member in by_name(layout):
-        told = told_by.get(member.id, {})
+        report = reports.get(member.id, {})
         entry: Document = {
             "id": member.id,
             "name": member.name,
@@ -120,22 +120,22 @@ def _nodes(
             "role": role(layout, member.id, reading),
             "owned": owned[member.id],
             "share": round(owned[member.id] / seats, 4),
-            "hints_held": told.get("hints_held", 0),
-            "keys": told.get("keys", 0),
+            "hints_held": report.get("hints_held", 0),
+            "keys": report.get("keys", 0),
         }
         if reason := troubles.get(member.id, ("", ""))[0]:
             entry["reason"] = reason
         if member.id in copied:
             entry["copies"] = copied[member.id]
         for field in ("failing", "internal_errors", "filling"):
-            if told.get(field):
-                entry[field] = told[field]
-        nodes.append(entry if layout.phase == SETTLED else entry | {"transfer": told.get("transfer")})
+            if report.get(field):
+                entry[field] = report[field]
+        nodes.append(entry if layout.phase == SETTLED else entry | {"transfer": report.get("transfer")})
     return nodes
 
 
 def role(layout: Layout, node: str, reading: Collection[str]) -> str:
-    """member, or joining while it holds no partition whole, or leaving. `reading`: all who hold any."""
+    """`member`, `leaving`, or `joining` while it has no partition whole. `reading`: all nodes that have one."""
     if node in layout.leaving:
         return "leaving"
     return "joining" if layout.phase == TRANSFER and node not in reading else "member"
@@ -174,40 +174,40 @@ def _missed(behind: list[str]) -> str:
             "Merkle repair brings them in time, `dyn repair` now")  # fmt: skip
 
 
-def full(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
-    """What the nodes tell of disks without room: who has none takes no writes, and no data that moves. Others do."""
+def full(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
+    """Remarks on full disks. Such a node takes no writes, nor data that moves; the other nodes do."""
     remarks = []
     for room, refused in (
         (FOR_DELETIONS, "writes are refused there"),
         (FOR_NOTHING, "writes and deletions are refused there"),
     ):
-        names = [member.name for member in by_name(layout) if _room(told_by.get(member.id, {})) == room]
+        names = [member.name for member in by_name(layout) if _room(reports.get(member.id, {})) == room]
         if names:
             remarks.append(f"{', '.join(names)}: no room on the disk, {refused}; free some space (disk_free_bytes_min)")
     return remarks
 
 
-def _room(told: Mapping[str, Any]) -> int:
-    """What a node's disk has room for; older nodes tell only whether it is full."""
-    return int(told.get("disk_room", FOR_DELETIONS if told.get("disk_full") else FOR_WRITES))
+def _room(report: Mapping[str, Any]) -> int:
+    """What a node's disk has room for; older nodes report only whether it is full."""
+    return int(report.get("disk_room", FOR_DELETIONS if report.get("disk_full") else FOR_WRITES))
 
 
-def filling(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
-    """Which nodes have not got yet what they should have: until they have it, no other copy of their data may be lost."""
+def filling(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
+    """Remarks on nodes that lack data that they own: until they have it, no other copy of it may be lost."""
     remarks = []
     for member in by_name(layout):
-        told = told_by.get(member.id, {}).get("filling")
-        if told is None and is_short_of_copies(layout, member.id):
-            told = told_by.get(member.id, {}).get("transfer") or {}
-        if told is not None:
-            keys, eta_s = told.get("keys"), told.get("eta_s")
-            percent = told["percent"] if "percent" in told else 100 * told["keys_done"] // keys if keys else 0
+        report = reports.get(member.id, {}).get("filling")
+        if report is None and is_short_of_copies(layout, member.id):
+            report = reports.get(member.id, {}).get("transfer") or {}
+        if report is not None:
+            keys, eta_s = report.get("keys"), report.get("eta_s")
+            percent = report["percent"] if "percent" in report else 100 * report["keys_done"] // keys if keys else 0
             remarks.append(f"{member.name} is being filled, {percent} %" + (f", about {eta_s} s" if eta_s else ""))
     return remarks
 
 
 def is_short_of_copies(layout: Layout, node: str) -> bool:
-    """Whether `node` fetches what has a copy less meanwhile, since a member was taken out that could not give its own."""
+    """Whether `node` fetches data of which one copy is lost, with a member that was removed."""
     if layout.phase != TRANSFER or not any(
         change.epoch == layout.epoch and (change.kind == REMOVE or change.gone) for change in layout.log
     ):
@@ -218,24 +218,26 @@ def is_short_of_copies(layout: Layout, node: str) -> bool:
     )
 
 
-def damage(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
-    """What the nodes tell of damaged records that could not be mended yet, or not at all."""
+def damage(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
+    """Remarks on damaged records that are not repaired yet, or cannot be."""
     remarks = []
     for member in by_name(layout):
-        told = told_by.get(member.id, {})
-        if told.get("damaged"):
-            remarks.append(f"{member.name} has {told['damaged']} damaged records that wait for copies of other owners")
-        if told.get("unreadable"):
+        report = reports.get(member.id, {})
+        if report.get("damaged"):
             remarks.append(
-                f"{member.name} cannot read all of its store ({told['unreadable']} of {SLOTS} slots are hit): other owners "
-                "serve what lay there and it is mended, but the node refuses writes once its store is compacted. It begins "
-                f"an empty store by itself, which the others fill{_after(told.get('rebuild', ''))}; `dyn node start --dir "
+                f"{member.name} has {report['damaged']} damaged records that wait for copies of other owners"
+            )
+        if report.get("unreadable"):
+            remarks.append(
+                f"{member.name} cannot read all of its store ({report['unreadable']} of {SLOTS} slots are hit): other "
+                "owners serve what lay there and it is mended, but the store must not be compacted any more. The node begins "
+                f"an empty store by itself, which the others fill{_after(report.get('rebuild', ''))}; `dyn node start --dir "
                 "DIR --rebuild` does that at once"
             )
-        if told.get("lost"):
+        if report.get("lost"):
             remarks.append(
-                f"{member.name} has lost {told['lost']} records since it started: they were damaged and nobody had a sound "
-                "copy; look at its disk, and restore them from a backup"
+                f"{member.name} has lost {report['lost']} records since it started: they were damaged and nobody had a "
+                "sound copy; look at its disk, and restore them from a backup"
             )
     return remarks
 
@@ -248,7 +250,7 @@ def _after(waits_for: str) -> str:
 
 
 def seats_to_fill(layout: Layout) -> dict[str, int]:
-    """How many partitions each node fetches in the present change, all in all."""
+    """How many partitions each node fetches in the present change in all."""
     seats: dict[str, int] = {}
     for partition, former in layout.former:
         for node in layout.owners[partition]:
@@ -258,8 +260,8 @@ def seats_to_fill(layout: Layout) -> dict[str, int]:
 
 
 def waits_for(layout: Layout, states: Mapping[str, str]) -> list[str]:
-    """The names of nodes that are down and without which the present change does not go on: those that are to get data, and
-    former owners where too few others are left to fetch from (transfers.py)."""
+    """The names of the down nodes that the present change waits for: new owners, and former owners of partitions of which
+    too few other copies are left to fetch (transfers.py)."""
     needed: dict[str, None] = {}
     for partition, former in layout.former if layout.phase == TRANSFER else ():
         comers = [node for node in layout.owners[partition] if node not in former]
@@ -271,14 +273,14 @@ def waits_for(layout: Layout, states: Mapping[str, str]) -> list[str]:
     return [member.name for member in by_name(layout) if member.id in needed]
 
 
-def change_of(layout: Layout, told_by: Mapping[str, Document], states: Mapping[str, str] = NO_STATES) -> Document:
-    """How far the present change has come. `keys` are those to fetch, as far as the nodes know them by now."""
+def change_of(layout: Layout, reports: Mapping[str, Document], states: Mapping[str, str] = NO_STATES) -> Document:
+    """The progress of the present change. `keys` are those to fetch, as far as the nodes know by now."""
     left = keys = keys_done = 0
     etas: list[int | None] = []
     seats = seats_to_fill(layout)
     for node, count in seats.items():
-        transfer: Document | None = told_by.get(node, {}).get("transfer")
-        if transfer is None:  # it does not answer, or has not begun
+        transfer: Document | None = reports.get(node, {}).get("transfer")
+        if transfer is None:  # the node does not answer, or has not begun
             left += count
             etas.append(None)
             continue
@@ -301,7 +303,7 @@ def change_of(layout: Layout, told_by: Mapping[str, Document], states: Mapping[s
 
 
 def longest(etas: Iterable[int | None]) -> int | None:
-    """The most of some estimates; None if one of them is not known."""
+    """The largest of some estimates; None if one of them is not known."""
     known = 0
     for eta_s in etas:
         if eta_s is None:
@@ -314,10 +316,10 @@ def _waiting(names: Sequence[str]) -> str:
     return f"this waits for {', '.join(names)}: what is gone for good is taken out by `dyn cluster remove {names[0]}`"
 
 
-def old_copies(layout: Layout, told: Iterable[Document]) -> int:
-    """How many records lie with nodes that they have moved away from. Where there are hints they may be those of stand-ins,
-    and where no change was ever made they are."""
-    entries = list(told)
+def old_copies(layout: Layout, reports: Iterable[Document]) -> int:
+    """How many records are still on nodes that do not own them any more. 0 while hints exist, or if no change was ever
+    made: then such records are those of fallbacks."""
+    entries = list(reports)
     if not layout.log or any(entry.get("hints_held") for entry in entries):
         return 0
     return sum(entry.get("to_let_go", 0) for entry in entries)
@@ -327,10 +329,10 @@ def news(
     layout: Layout,
     change: Mapping[str, Any] | None,
     staged: int,
-    told_by: Mapping[str, Document] = NOTHING,
+    reports: Mapping[str, Document] = NOTHING,
     states: Mapping[str, str] = NO_STATES,
 ) -> list[str]:
-    """What there is to say of changes of members, under way, done or to come."""
+    """Remarks on changes of members: under way, ended, or staged."""
     remarks = []
     if change is not None:
         keys = f" and {100 * change['keys_done'] // change['keys']}% of the keys" if change["keys"] else ""
@@ -339,7 +341,7 @@ def news(
         remarks.append(f"epoch {layout.epoch}: {said}" + (f", about {eta_s} s left" if eta_s else ""))
         if change.get("waits_for"):
             remarks.append(_waiting(change["waits_for"]))
-    elif to_let_go := old_copies(layout, told_by.values()):
+    elif to_let_go := old_copies(layout, reports.values()):
         remarks.append(
             f"epoch {layout.epoch}: everything has moved, {to_let_go} old copies of keys are yet to be let go"
         )

@@ -1,8 +1,8 @@
-"""What `cluster status` says of members that cannot be reached, and of copied directories, with what to do about it.
+"""The remarks of `cluster status` on members that cannot be reached and on copied directories, with advice.
 
-Theory. "Down" is what a node sees; what an operator does about it depends on why. A process that has stopped is started
-again. One that runs at another address is not: the cluster is told where it is. And if the machine does not answer at
-all, it is the machine that somebody has to look at. The reasons are those that our own links have met (addresses.py).
+Theory. What an operator does about a node that is down depends on the reason. A process that has stopped is started again.
+If the process runs at another address, the operator tells the cluster that address. If the machine does not answer, the
+operator looks at the machine. The reasons are the errors of our own links (addresses.py).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NO_TROUBLES: Mapping[str, tuple[str, str]] = {}
 
 
 def said_of(member: Member, state: str, why: str) -> str:
-    """A member that is not up, as the summary names it."""
+    """The summary's words for a member that is not up."""
     return f"{member.name} ({shown_address(member.address)}) is {state}" + (f" ({why})" if why else "")
 
 
@@ -37,34 +37,34 @@ _ADVICE = {
 
 
 def advice_on(reasons: Sequence[str]) -> str:
-    """What to do about nodes that cannot be reached for these reasons, each piece of advice once."""
+    """Advice about nodes that cannot be reached for these reasons, each piece once."""
     advice = "; ".join(_ADVICE.get(reason, _START) for reason in reasons)
     return "; ".join(dict.fromkeys(advice.split("; ")))
 
 
-def failing(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
-    """What the nodes tell of background procedures that have met an error lately, and begin again."""
+def failing(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
+    """Remarks on background procedures that have met an error lately and begin again."""
     return [
         f"{member.name}: {name} has met {failure['errors']} errors and begins again, the last one: {failure['error']}"
         for member in by_name(layout)
-        for name, failure in told_by.get(member.id, {}).get("failing", {}).items()
+        for name, failure in reports.get(member.id, {}).get("failing", {}).items()
     ]
 
 
-def copies_of(told_by: Mapping[str, Document]) -> dict[str, list[str]]:
-    """Where processes were refused lately that run on a copy of a node's directory: addresses, by the node's id."""
+def copies_of(reports: Mapping[str, Document]) -> dict[str, list[str]]:
+    """The addresses of processes that run on a copy of a node's directory and were refused lately, by the node's id."""
     found: dict[str, dict[str, None]] = {}
-    for told in told_by.values():
-        for node, seen in told.get("copies", {}).items():
+    for report in reports.values():
+        for node, seen in report.get("copies", {}).items():
             found.setdefault(node, {}).update(dict.fromkeys(seen))
     return {node: list(seen) for node, seen in found.items()}
 
 
-def set_back(layout: Layout, told_by: Mapping[str, Document], is_refused: bool) -> list[str]:
-    """What the nodes tell of members that came back with an older copy of their directories (lives.py); `is_refused` tells
-    that this node is one."""
-    refused = [node for told in told_by.values() for node in told.get("gone_back", ())]
-    taken = [node for told in told_by.values() for node in told.get("taken_back", ())]
+def set_back(layout: Layout, reports: Mapping[str, Document], is_refused: bool) -> list[str]:
+    """Remarks on members that came back with an older copy of their directory (lives.py); `is_refused`: this node is
+    one."""
+    refused = [node for report in reports.values() for node in report.get("gone_back", ())]
+    taken = [node for report in reports.values() for node in report.get("taken_back", ())]
     remarks = [
         f"{member.name} came back with an older copy of its directory and is refused: once all other members are up it "
         "begins an empty store by itself, which they fill (`dyn node start --rebuild` does that at once)"
@@ -82,11 +82,11 @@ def set_back(layout: Layout, told_by: Mapping[str, Document], is_refused: bool) 
     return remarks
 
 
-def set_aside(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
-    """Which nodes have set a store aside lately, and why: the reason is part of the store's name."""
+def set_aside(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
+    """Remarks on nodes that have set a store aside lately. The reason is part of the store's name."""
     remarks = []
     for member in by_name(layout):
-        aside = told_by.get(member.id, {}).get("aside")
+        aside = reports.get(member.id, {}).get("aside")
         if aside:
             is_damaged = DAMAGED in aside
             why = "could not read all of its store" if is_damaged else "came back with an older copy of its directory"
@@ -96,9 +96,9 @@ def set_aside(layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
     return remarks
 
 
-def copies(services: Services, layout: Layout, told_by: Mapping[str, Document]) -> list[str]:
-    """What the nodes tell of copied directories; and what the others say of this node, if they take it for a copy."""
-    copied = copies_of(told_by)
+def copies(services: Services, layout: Layout, reports: Mapping[str, Document]) -> list[str]:
+    """Remarks on copied directories, and on this node if the others take it for a copy."""
+    copied = copies_of(reports)
     remarks = [
         f"a copy of the directory of {member.name} ({shown_address(member.address)}) was started at "
         f"{' and '.join(copied[member.id])} and is refused: stop that process and remove the copy"

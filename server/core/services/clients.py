@@ -12,7 +12,7 @@ class Clients:
     def __init__(self, state: State) -> None:
         self._state = state
         self.sessions: dict[int, Session] = {}
-        self.resuming: dict[Session, None] = {}  # sessions with commands that may begin, now or in the next turn
+        self.resumable: dict[Session, None] = {}  # sessions with commands that may begin, now or in the next turn
         self._closing: list[Session] = []
         self._last_id = 0
 
@@ -36,13 +36,13 @@ class Clients:
 
     def break_off(self, session: Session) -> None:
         """Closes the connection at the end of the turn, with the replies that are due by then: no more commands begin."""
-        self._state.parked -= session.break_off()
+        self._state.commands_waiting -= session.break_off()
         self.close(session)
         self._closing.append(session)
 
     def resume_waiting(self) -> None:
         """What all sessions have waiting may begin now."""
-        self.resuming |= {session: None for session in self.sessions.values() if session.backlog}
+        self.resumable |= {session: None for session in self.sessions.values() if session.backlog}
 
     def drain_closing(self) -> list[Session]:
         """HOT. End of turn: the sessions whose connections close now."""

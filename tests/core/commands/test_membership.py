@@ -200,7 +200,7 @@ def test_changes_that_were_staged_apart_may_not_go_together() -> None:
     ask(other, f"JOIN {myself(5, name='n4')}")
     told = other.services.staging.document()
     assert told is not None
-    node.services.staging.heard(staged_in(told))
+    node.services.staging.merge(staged_in(told))
     for line in ("PLAN", "COMMIT 8"):
         assert "ERR the staged changes do not go together: there is a node n4 already" in error(node, line)
     assert epoch_of(node) == 7

@@ -106,7 +106,7 @@ def test_nodes_that_hear_of_each_other_in_any_order_hold_the_same() -> None:
     documents.append(document(first))
     stage(second, LEAVE, 2)
     documents.append(document(second))
-    second.services.staging.heard(staged_in(documents[0]))
+    second.services.staging.merge(staged_in(documents[0]))
     second.services.staging.abort(layout(second))
     documents.append(document(second))
     stage(first, WEIGHT, 4, weight=2)
@@ -116,7 +116,7 @@ def test_nodes_that_hear_of_each_other_in_any_order_hold_the_same() -> None:
     for order in itertools.permutations(documents):
         node = make_node(3)
         for told in (*order, order[0]):
-            node.services.staging.heard(staged_in(told))
+            node.services.staging.merge(staged_in(told))
         ends.append(node.services.staging.changes())
     assert all(end == ends[0] for end in ends)
     assert [(change.kind, change.weight) for change in ends[0]] == [(WEIGHT, 2), (WEIGHT, 5)]
@@ -127,7 +127,7 @@ def test_what_was_aborted_does_not_come_back() -> None:
     join(node, 4)
     before = document(node)
     node.services.staging.abort(layout(node))
-    node.services.staging.heard(staged_in(before))
+    node.services.staging.merge(staged_in(before))
     assert node.services.staging.changes() == []
     assert node.services.staging.document() is not None, "the others must hear of it"
 
@@ -138,7 +138,7 @@ def test_a_new_epoch_makes_it_void() -> None:
     before = document(node)
     assert node.services.membership.offer(replace(layout(node), epoch=8))
     assert (node.services.staging.changes(), node.services.staging.document()) == ([], None)
-    node.services.staging.heard(staged_in(before))
+    node.services.staging.merge(staged_in(before))
     assert node.services.staging.changes() == []
     stage(node, WEIGHT, 3, weight=2)
     assert [change.kind for change in node.services.staging.changes()] == [WEIGHT]
@@ -154,7 +154,7 @@ def test_it_is_on_disk() -> None:
     store = node.state.records._store
     again = Node(member(1), b"actor--2", 2, CONFIG, store, random.Random(3), WALL_MS)
     assert again.services.staging.changes() == [kept] != [made]
-    again.services.staging.heard(staged_in(aborted))
+    again.services.staging.merge(staged_in(aborted))
     assert again.services.staging.changes() == [kept]
 
 
@@ -176,15 +176,15 @@ def test_it_is_told_when_a_link_is_made_and_beside_gossip() -> None:
 def test_a_change_of_a_newer_version_is_passed_over() -> None:
     node, newer = make_node(3), make_node(3)
     join(newer, 4)
-    node.services.staging.heard(staged_in(document(newer).replace(b'"kind":"join"', b'"kind":"join","mood":"new"')))
+    node.services.staging.merge(staged_in(document(newer).replace(b'"kind":"join"', b'"kind":"join","mood":"new"')))
     assert node.services.staging.changes() == []
 
 
 def test_a_node_without_a_layout_holds_nothing() -> None:
     node, other = make_node(0), make_node(3)
     join(other, 4)
-    node.services.staging.heard(staged_in(document(other)))
+    node.services.staging.merge(staged_in(document(other)))
     assert (node.services.staging.changes(), node.services.staging.document()) == ([], None)
     assert node.services.membership.offer(layout_of((member(1), member(2), member(3))))
-    node.services.staging.heard(staged_in(document(other)))
+    node.services.staging.merge(staged_in(document(other)))
     assert node.services.staging.changes() == other.services.staging.changes()
