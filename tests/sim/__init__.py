@@ -27,6 +27,7 @@ of the nodes: they read the clients' history and what has been on the disks.
     plants.py      bugs on purpose, repair_plants.py, ring_plants.py: each must be found by its checker (test_plants.py)
     expiry.py      each key lives as long as it was told to, whatever a minority of the clocks say
     soak.py        thousands of seeds on all cores (`make soak`)
+    seeds.py       which seeds CI runs, and which only `make soak`
     probes.py      what directed tests look at (test_requests.py, test_many_keys.py)
 
 `python -m tests.sim SEED` replays a seed.

@@ -85,7 +85,20 @@ def test_when_all_clocks_are_set_back_ttls_run_on_and_the_status_says_so() -> No
     assert 39_000 < status["clock_bound_ms"] < 41_000
     world.run(3000)
     assert world.ask(n2, "GET", "before").reply is None
-    world.run(4_000_000)
+
+
+@pytest.mark.parametrize("back_ms", [8000, pytest.param(40_000, marks=pytest.mark.soak)])
+def test_cluster_time_comes_to_where_all_clocks_were_set(back_ms: int) -> None:
+    """By a hundredth of the time that passes; then the status complains no more."""
+    world = World(1, 3)
+    world.start()
+    n1 = world.hosts[0]
+    for host in world.hosts:
+        host.skew_ms = -back_ms
+    world.run(10_000)
+    assert "ahead of them and follows within" in _status(world, n1)["summary"]
+    assert n1.running.state.time_ms - n1.wall_ms() > back_ms - 1000
+    world.run(100 * back_ms)
     assert "follows" not in _status(world, n1)["summary"]
     assert abs(n1.running.state.time_ms - n1.wall_ms()) < 100
 

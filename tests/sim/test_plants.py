@@ -10,12 +10,24 @@ from tests.sim.ring_plants import RING_PLANTS
 from tests.sim.runs import run
 
 SEEDS = 200
+# Seeds that have shown a bug when they were looked for last, tried first: for the seeds before them took most of the
+# time. Should the code have changed so that one shows it no more, the others are tried as ever.
+SHOWN_BY = {
+    "be whole at once": 5,
+    "collect at once": 27,
+    "forget the first attempt": 29,
+    "keep the actor over a lost disk": 7,
+    "keep the winner only": 7,
+    "listen to the removed": 10,
+    "serve a damaged record": 29,
+}
 
 
 @pytest.mark.parametrize("plant", [*PLANTS, *REPAIR_PLANTS, *RING_PLANTS], ids=lambda plant: plant.name)
 def test_a_planted_bug_is_found(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
     plant.patch(lambda owner, name, replacement: monkeypatch.setattr(owner, name, replacement))
-    found = next((seed for seed in range(SEEDS) if _finds(plant, seed)), None)
+    seeds = [SHOWN_BY.get(plant.name, 0), *range(SEEDS)]
+    found = next((seed for seed in seeds if _finds(plant, seed)), None)
     assert found is not None, f"{SEEDS} seeds and no checker says {plant.found_by!r}"
     monkeypatch.undo()
     assert run(found, plant.profile()).faults == [], f"seed {found} fails without the bug"

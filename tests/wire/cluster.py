@@ -26,6 +26,7 @@ from redis.retry import Retry
 
 from dynamo_cli.local_cluster import server_argv
 from tests.ports import free_ports
+from tests.wire.fork_server import Forked, fork_server
 
 READY_S = 30.0
 STOP_S = 20.0
@@ -87,7 +88,7 @@ class WireNode:
         self.host = host
         self._options = options
         self._environment = environment
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self.log_read = 0  # so much of the log has been found to be clean
 
     @property
@@ -112,6 +113,10 @@ class WireNode:
         assert self._process is None, f"{self.name} runs"
         self.directory.mkdir(parents=True, exist_ok=True)
         words = ["--dir", str(self.directory), "--listen", self.address, *self._options, *options]
+        forks = None if self._environment or self.host.prefix else fork_server()
+        if forks is not None:
+            self._process = forks.start(words, self.directory / "log")
+            return
         with (self.directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.host.prefix, *server_argv(*words)],
