@@ -230,9 +230,9 @@ def damage(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
         if report.get("unreadable"):
             remarks.append(
                 f"{member.name} cannot read all of its store ({report['unreadable']} of {SLOTS} slots are hit): other "
-                "owners serve what lay there and it is mended, but the store must not be compacted any more. The node begins "
-                f"an empty store by itself, which the others fill{_after(report.get('rebuild', ''))}; `dyn node start --dir "
-                "DIR --rebuild` does that at once"
+                "owners serve what lay there and it is mended, but the block stays in its file. The node begins an empty "
+                f"store by itself, which the others fill{_after(report.get('rebuild', ''))}; `dyn node start --dir DIR "
+                "--rebuild` does that at once"
             )
         if report.get("lost"):
             remarks.append(
