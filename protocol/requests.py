@@ -2,21 +2,21 @@ r"""Reads commands from the bytes of one client connection.
 
 The problem. hiredis was written for the replies of a trusted server. When it sees `*1000000000` it makes a list of that
 size. It nests arrays, and waits forever for `$999999999999`. Inside a command it reads `+a`, `(1` and `=5` as bulk
-strings. It knows no inline commands. It skips the two bytes behind a value unread, so an element may begin anywhere, and
-no search for a type byte, even behind a line feed, can tell whether such elements are there.
+strings. It knows no inline commands. It does not check the two bytes behind a value. So an element may begin anywhere, and
+a search for type bytes, even one behind line feeds only, cannot find out whether a command has such elements.
 
 The idea. *hiredis gets whole commands only*, and a walk over the headers finds them. A walk reads `*count`, then each
 `$length`, and skips the values. So it costs per argument, not per byte. There are two walks:
 
     quick   compiled, costs next to nothing. Finds all complete commands of a slice. It keeps no state, and stops before a
             command that is incomplete, malformed or too large.
-    exact   goes on there. It makes the errors, and remembers how far it came in a command that is still arriving. It skips
-            all sound values that have arrived since at once (`_leap`, compiled as well): a command of a million arguments
-            arrives in hundreds of parts, and a regular expression for each header took a second of them.
+    exact   begins where the quick walk stops. It raises the errors, and remembers its position in a command that is still
+            arriving. `_leap`, compiled as well, skips the complete values that have arrived since: a command of a million
+            arguments arrives in hundreds of parts, and a regular expression for each of its headers took a second.
 
-Both respect the limits, agree on every stream wherever it is cut, and accept only the one sound form of a number. Values
-may hold anything, also bytes that look like headers. As in Redis, the two bytes behind a value are skipped unread, and an
-array of no items is ignored. Errors have the words of Redis' networking.c where it has them.
+Both respect the limits, find the same commands wherever the stream is cut, and accept a number in its shortest form only.
+Values may hold anything, also bytes that look like headers. As in Redis, the two bytes behind a value are not checked, and
+an array of no items is ignored. Where Redis' networking.c has an error for a case, its text is used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mypy_extensions import i64
 
 from protocol.leftovers import joined
 
-_SLICE_BYTES: Final = 8192  # about so much is read at a time
+_SLICE_BYTES: Final = 8192  # about this much is parsed at a time
 _BUFFER_BYTES_KEPT = 16384  # a parser that has held more is replaced, to free its memory
 _HEADER_BYTES_MAX = 32  # no sound header is longer: a type byte, a sign, 19 digits, CR LF
 _ARGUMENTS_MAX = (1 << 31) - 1  # Redis' own limits: a number beyond them gets Redis' error
@@ -48,7 +48,7 @@ _OTHER_TYPES = b"$+-:_#,(!=%~>|"  # type bytes of RESP2 and RESP3: neither reque
 _match_array = re.compile(rb"\*([1-9]\d{0,18})\r\n").match
 _match_ignored = re.compile(rb"(?:\*(?:0|-[1-9]\d{0,18})\r\n)+").match
 _match_bulk = re.compile(rb"\$(0|[1-9]\d{0,18})\r\n").match
-_match_blank_lines = re.compile(rb"(?:[ \t\r]{0,3}\n)+").match  # all at once, because nothing else bounds their number
+_match_blank_lines = re.compile(rb"(?:[ \t\r]{0,3}\n)+").match  # in one match, as a client may send any number of them
 _match_argument = re.compile(
     rb"""\s*+(?:\Z|([^\s"']*+)(?:"((?:\\.|[^"\\])*+)"|'((?:\\'|[^'])*+)')?(?=\s|\Z))""", re.DOTALL
 ).match
@@ -57,7 +57,7 @@ _ESCAPES = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"a": b"\a"}
 
 
 class ProtocolError(Exception):
-    """The client broke the protocol: send it the message, then close the connection."""
+    """The client broke the protocol: the caller sends it the message, and then closes the connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +97,8 @@ def _unescape(match: re.Match[bytes]) -> bytes:
 class RequestReader:
     """Reads commands from the bytes of one connection: `feed` what arrived, then `next` or `take` until there is none.
 
-    A caller may stop in the middle of a pipeline and go on later, without new bytes. A ProtocolError is raised after all
-    the commands before it were answered, and again with every further call.
+    A caller may stop in the middle of a pipeline and go on later, without new bytes. A ProtocolError is raised once all
+    commands before it have been returned, and again with every further call.
     """
 
     __slots__ = (
@@ -124,17 +124,17 @@ class RequestReader:
         self._start = 0  # in _data: the start of the first command that was not read yet
         self._vetted = 0  # from _start: the bytes of an incomplete command that the exact walk has passed
         self._missing = 0  # the arguments of that command whose headers the walk has not reached
-        self._ready: list[list[bytes]] = []  # commands that were read and not answered yet, the last one first
+        self._ready: list[list[bytes]] = []  # commands that were parsed and not returned yet, the last one first
         self._renew_parser()
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes fed and not yet answered as commands; of commands that were read, the bytes of their arguments."""
+        """The bytes that were fed and not yet returned as commands; of parsed commands only the arguments count."""
         unread = len(self._data) - self._start
         return unread + sum([sum(map(len, command)) for command in self._ready]) if self._ready else unread
 
     def feed(self, data: bytes) -> None:
-        """HOT. Adds bytes as they came from the socket. A caller that stops to read commands should soon stop to feed."""
+        """HOT. Adds bytes as they came from the socket. A caller that stops reading commands should soon stop feeding."""
         if not self._data:
             self._data = data
             return
@@ -142,16 +142,16 @@ class RequestReader:
         self._start = 0
 
     def next(self) -> list[bytes] | None:
-        """HOT. The next command, at least one argument; None if there is no complete one. ProtocolError: see the class."""
+        """HOT. Returns the next command (one argument at least), or None if there is none. ProtocolError: see the class."""
         if not self._ready:
             self._ready = self._read()
             self._ready.reverse()
         return self._ready.pop() if self._ready else None
 
     def take(self, count_max: int) -> list[list[bytes]]:
-        """HOT. The next commands, at most `count_max`; empty if there is no complete one. ProtocolError: see the class.
+        """HOT. Returns the next commands, 1 to `count_max`, or none if none is complete. ProtocolError: see the class.
 
-        It costs less per command than `next`, because it answers the commands of a whole slice if these are not too many.
+        It costs less per command than `next`, because it returns all commands of a slice at once if they are not too many.
         """
         ready = self._ready
         if not ready:
@@ -179,7 +179,7 @@ class RequestReader:
                     self._start = start = 0
                 commands = self._read_quickly(data) or self._read_exactly()
             stop = self._start
-            if stop == len(data):  # an idle connection holds nothing
+            if stop == len(data):  # so an idle connection holds no memory
                 self._data = b""
                 self._start = 0
             if commands:
@@ -202,7 +202,7 @@ class RequestReader:
                 if data[scan] != (_DOLLAR if missing else _STAR) or number < 0 or number > 9:
                     break
                 scan += 2
-                while 0 < number < size and _ZERO <= data[scan] <= _NINE:  # a zero is a number's only digit
+                while 0 < number < size and _ZERO <= data[scan] <= _NINE:  # a number that begins with 0 ends there
                     number = number * 10 + data[scan] - _ZERO
                     scan += 1
                 if data[scan] != _CR or data[scan + 1] != _LF:
@@ -265,9 +265,9 @@ class RequestReader:
         return self._parse(scan, 1)
 
     def _leap(self, first: int, missing: int) -> tuple[int, int]:
-        """HOT. Skips the sound values that are complete, from `first` on, within the limit of a request.
+        """HOT. Skips the complete and correct values from `first` on, within the limit of a request.
 
-        Answers the position of the next header, and how many arguments are missing then.
+        Returns the position of the next header, and how many arguments are still missing there.
         """
         # A copy of the new bytes as `bytes`: compiled code reads these without making an object of each byte.
         fresh = bytes(memoryview(self._data)[first:])

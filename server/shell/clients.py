@@ -1,9 +1,10 @@
-"""The connections of clients to one server: how many there are, and what bounds them together.
+"""The connections of clients to one server, and the limits that they share.
 
-Theory. Clients are `clients_max` at most (files.py says how it follows from the file descriptors). Further ones get an
-error. But such a connection may be a peer's, for which descriptors are reserved: so `ARRIVALS_MAX` of them are kept for a
-moment, until the first command shows whose they are. That is enough to keep within the descriptors: the loop accepts one
-connection in a pass (libuv since 1.45), so surplus connections are closed as fast as they come.
+Theory. A node serves at most `clients_max` clients (files.py computes it from the limit of file descriptors). A surplus
+client gets an error. But a surplus connection may be a peer's, and descriptors are reserved for peers. So `ARRIVALS_MAX`
+surplus connections are kept for a moment, until their first command shows whether they are clients or peers. The
+descriptors are enough for these, because the loop accepts one connection in a pass (libuv since 1.45), and so surplus
+connections are closed as fast as they come.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ class Clients:
         self.admission = Admission(context.loop, state, config)
         self.memory = ClientMemory(config.client_buffers_bytes_max, self.connections.values)
         self.flow = Flow(context.loop, state, config, peers.backlog_bytes)
-        self.is_stopping = False  # clients are not listened to any more
-        self._arrivals: dict[int, Client] = {}  # over the limit of clients, and perhaps a peer's
+        self.is_stopping = False  # no more commands of clients are read
+        self._arrivals: dict[int, Client] = {}  # surplus connections before their first command; perhaps a peer's
 
     def add(self, client: Client) -> None:
         """A connection was made. One over the limit has a moment to show that it is a peer's."""
@@ -50,7 +51,7 @@ class Clients:
         return len(self.connections) > self.context.config.clients_max
 
     def has_room_for(self, client: Client) -> bool:
-        """The first command shows that this is a client: whether it may stay."""
+        """Whether a connection may stay, once its first command has shown that it is a client's."""
         waited = self._arrivals.pop(client.session.id, None) is not None
         return not (waited and self.is_surplus())
 
@@ -66,7 +67,7 @@ class Clients:
             client.turn_away()
 
     def close_idle(self, now_ms: int) -> None:
-        """Closes the connections over which nothing has come for `idle_timeout_ms`."""
+        """Closes the connections over which no bytes have come for `idle_timeout_ms`."""
         limit_ms = self.context.config.idle_timeout_ms
         if limit_ms:
             for client in list(self.connections.values()):

@@ -1,4 +1,4 @@
-"""Delivery: what a turn has to say goes to peers and clients, once its writes are committed (P1)."""
+"""Delivery: sends the messages and replies of a turn, once its writes are committed (P1)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Delivery:
         self._flow = clients.flow
 
     def deliver(self, outbox: Outbox) -> None:
-        """HOT. One write to each peer, then one to each client, then the connections that end."""
+        """HOT. Writes once to each peer, then once to each client, and then ends the connections that close."""
         links = self._links
         for peer, data in outbox.messages.items():
             link = links.get(peer)

@@ -12,7 +12,7 @@ from server.shell.links import Link
 from server.shell.reports import Reports
 
 log = logging.getLogger("dyn")
-LINGER_S = 1.0  # how long a link to a node that is no member any more is kept, for what it still has to send
+LINGER_S = 1.0  # how long the link to a former member is kept, so that queued messages are still sent
 
 
 class Peers:
@@ -26,14 +26,14 @@ class Peers:
         self._layout: Layout | None = None  # the one that the links are for
 
     def follow_layout(self) -> None:
-        """HOT. Links to the members of the present layout, if it has changed."""
+        """HOT. If the layout has changed, opens and closes links so that they match its members."""
         layout = self._context.node.state.layout
         if layout is not self._layout:
             self._layout = layout
             self._link_members(layout)
 
     def _link_members(self, layout: Layout | None) -> None:
-        """Keeps one link to each other member of the layout, and takes none from anybody else."""
+        """Keeps one link to each other member of the layout, and closes the connections from all other nodes."""
         members = layout.members if layout is not None else ()
         wanted = {member.id: member.address for member in members if member.id != self._context.node.state.id}
         for peer, link in list(self.links.items()):
@@ -58,23 +58,23 @@ class Peers:
             del self.links[peer]
 
     def backlog_bytes(self) -> int:
-        """Large messages that wait for peers that take them (outbound.py)."""
+        """Returns the bytes of large messages that wait for peers, except for peers that read nothing (outbound.py)."""
         return sum([link.outbound.backlog_bytes for link in self.links.values()])
 
     def way_to(self, peer: str) -> tuple[bool, Way]:
         """Whether `peer` is connected to us, and the state of our link to it."""
         link = self.links.get(peer)
         connected = self.inbound.is_connected(peer)
-        return connected, link.way if link is not None else Way.UNTRIED  # the first turn has not ended yet
+        return connected, link.way if link is not None else Way.UNTRIED  # no link: the first turn has not ended
 
     def arrived(self, peer: str, process: bytes) -> None:
-        """A process of `peer` has connected to us, so it can be reached; an earlier one is not listened to any more."""
+        """A process of `peer` has connected to us: closes connections of its earlier processes, and opens our link now."""
         self.inbound.cut_earlier(peer, process)
         link = self.links.get(peer)
         if link is not None:
             link.connect()
 
     def finish(self) -> None:
-        """Ends all links behind what is still to be sent."""
+        """Closes each link once its queued messages are sent."""
         for link in self.links.values():
             link.finish()

@@ -1,11 +1,11 @@
-"""The server: one node on a running event loop. It puts the parts of the shell together, and ends them.
+"""The server: one node on a running event loop. It builds the parts of the shell, and stops them.
 
 context.py     the node, its settings, the event loop, and when a turn ends
 peers.py       the connections to the other nodes: links.py, inbound.py, introductions.py
 clients.py     the connections of clients: connections.py, admission.py, flow.py, memory.py
-ticks.py       the timer, and what is looked at once a second: disk.py, reports.py, facts.py
+ticks.py       the timer, and what is checked once a second: disk.py, reports.py, facts.py
 turn.py        the end of a turn: durability.py, delivery.py
-life.py        how all that ends
+life.py        the status with which the server ends
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from server.shell.turn import Turn
 from server.storage.engine import Engine, StorageError, StorageFull
 
 log = logging.getLogger("dyn")
-STOP_REQUESTS = 3  # a node that stops asks its peers twice and waits for its requests: each takes one timeout at most
+STOP_REQUESTS = 3  # a stopping node asks its peers twice, then awaits its requests; each takes one timeout at most
 
 
 class Server:
@@ -53,8 +53,8 @@ class Server:
         refuses: bool = False,
         seeds: Sequence[str] = (),
     ) -> None:
-        """`refuses`: the engine takes no writes, for the disk was full; it must be opened anew. `seeds` are addresses at
-        which members that are missing may be found."""
+        """`refuses`: the disk was full, so the engine takes no writes until it is opened anew. `seeds` are addresses at
+        which missing members may be found."""
         self._node = node
         self._context = context = Context(node, config, loop)
         self.life = Life(loop, node.state.store_is_damaged)
@@ -79,7 +79,7 @@ class Server:
             self._disk_changed(FOR_NOTHING)
 
     async def listen(self, host: str, port: int) -> None:
-        """Starts serving. Raises OSError when the address cannot be had."""
+        """Starts serving. Raises OSError if this node cannot listen at the address."""
         loop, config = self._context.loop, self._context.config
         self._listener = await loop.create_server(lambda: Connection(self._clients), host, port, backlog=1024)
         if config.keepalive_ms:
@@ -96,7 +96,7 @@ class Server:
     # The end
 
     def ask_to_stop(self) -> None:
-        """A signal: what has been begun is ended first (shutdown.py); at once if it comes again."""
+        """Handles a signal: the first one begins the shutdown (shutdown.py), the second one ends the node at once."""
         if self._clients.is_stopping:
             self.life.end(0)
             return
@@ -105,7 +105,7 @@ class Server:
         self._clients.stop_reading()
         self._context.services.shutdown.begin()
         self._context.schedule_turn()
-        # Whatever keeps the shutdown from ending, a signal ends the node.
+        # If something keeps the shutdown from ending, the node ends without it.
         patience_s = STOP_REQUESTS * self._context.config.request_timeout_ms / 1000 + LINGER_S
         self._context.loop.call_later(patience_s, self._give_up_shutdown)
 
@@ -115,7 +115,7 @@ class Server:
             self.life.end(0)
 
     def handle_unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """For the event loop: an exception that no code has expected ends the process (crash.py)."""
+        """The exception handler of the event loop: an unexpected exception ends the process (crash.py)."""
         error = context.get("exception")
         if not is_fatal(error):
             loop.default_exception_handler(context)
@@ -126,7 +126,7 @@ class Server:
         self.life.fail(crash.STATUS)
 
     def stop(self) -> None:
-        """A clean stop: no more clients, and everything committed is on disk. After a failure nothing more is said."""
+        """Ends the last turn, stops all parts, and syncs what was committed; after a failure it syncs nothing more."""
         if self._listener is not None:
             self._listener.close()
         self._turn.end()
@@ -147,7 +147,7 @@ class Server:
             log.warning("what was written last is in the log, and perhaps not on the disk yet: %s", error)
 
     def _keep_trees(self) -> None:
-        """Spares the next start reading all records; no harm is done if it cannot be written."""
+        """Stores the hash trees, so that the next start need not read all records. If that fails, no harm is done."""
         if self._node.state.disk_full:
             return
         try:

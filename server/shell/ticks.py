@@ -1,4 +1,4 @@
-"""Time: the timer that ticks the node, and what the shell looks at with a tick, some of it once a second."""
+"""Time: the timer that ticks the node, and what the shell checks with each tick or once a second."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from server.shell.disk import DiskWatch
 from server.shell.facts import LoopLag, process_facts
 from server.shell.reports import Reports
 
-SLEPT_MS_MIN = 1000  # less is the time between two readings of clocks
-POLL_MS = 1000
+SLEPT_MS_MIN = 1000  # a smaller difference comes from reading two clocks one after the other
+POLL_MS = 1000  # from one check of the disk, of reports and of idle clients to the next
 
 
 class Ticks:
-    """Ticks the node, and keeps an eye on its process."""
+    """Ticks the node, and checks its process and its disk."""
 
     def __init__(
         self,
@@ -41,10 +41,10 @@ class Ticks:
         self._timer_ms = 0  # when the timer is due
         self._ticked_ms = 0
         self._looked_ms = -POLL_MS
-        self._asleep_ms = 0  # the machine was suspended for so long since it was booted
+        self._asleep_ms = 0  # how long the machine has been suspended since its boot
 
     def begin(self, host: str, port: int) -> None:
-        """The node listens at that address: it ticks from now on."""
+        """Begins to tick the node, which listens at this address."""
         self._place |= {"bind": host, "port": str(port)}
         self._tick()
 
@@ -54,7 +54,7 @@ class Ticks:
         if self._timer is not None:
             self._lag.note(int(time.monotonic() * 1000) - self._timer_ms)
         self._ticked_ms = now_ms
-        behind_ms = int(time.monotonic() * 1000) - now_ms  # a long pass must not put our clock ahead of the others'
+        behind_ms = int(time.monotonic() * 1000) - now_ms  # the pass began at `now_ms`: both clocks show that time
         context.node.tick(now_ms, time.time_ns() // 1_000_000 - behind_ms, self._slept_ms())
         self._clients.memory.check()
         self._incidents.write()
@@ -71,7 +71,7 @@ class Ticks:
         self._context.services.process.facts = process_facts() | self._place | self._lag.facts()
 
     def _slept_ms(self) -> int:
-        """For how long the machine was suspended since the last tick, which the monotonic clock does not count."""
+        """Returns how long the machine was suspended since the last tick: the monotonic clock does not count that time."""
         asleep_ms = (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()) // 1_000_000
         slept_ms = asleep_ms - self._asleep_ms
         if slept_ms < SLEPT_MS_MIN:
@@ -80,7 +80,7 @@ class Ticks:
         return slept_ms
 
     def _wake(self) -> None:
-        """Background work goes on between two ticks."""
+        """The timer is due: ticks the node, or between two ticks lets background work go on."""
         context = self._context
         now_ms = context.now_ms()
         if now_ms - self._ticked_ms >= context.config.tick_ms:
@@ -91,7 +91,7 @@ class Ticks:
         self._set_timer(now_ms)
 
     def follow_timers(self) -> None:
-        """HOT. End of turn: a pause that the turn has begun may end before the timer is due."""
+        """HOT. At the end of a turn: sets the timer earlier if a pause that the turn has begun ends before it is due."""
         pause_ms = self._context.services.timers.next_ms()
         if pause_ms is not None and pause_ms < self._timer_ms:
             self._set_timer(self._context.now_ms())
@@ -105,6 +105,6 @@ class Ticks:
         self._timer = self._context.loop.call_later(max(1, deadline_ms - now_ms) / 1000, self._wake)
 
     def stop(self) -> None:
-        """The node ticks no more."""
+        """Stops the timer."""
         if self._timer is not None:
             self._timer.cancel()

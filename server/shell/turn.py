@@ -1,6 +1,6 @@
-"""The turn: whatever arrived in two passes of the loop is one commit, one write to each peer, one write to each client.
+"""The turn: what arrives in two passes of the loop shares one commit, one write to each peer and one to each client.
 
-When a turn ends: context.py. In which order things happen then: commit, then speak (P1), durability.py and delivery.py.
+context.py decides when a turn ends. Then the node first commits (durability.py) and afterwards sends (delivery.py): P1.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Turn:
         context.turn_enders.append(self.end)
 
     def end(self) -> None:
-        """HOT. Commits what the node has to write, then sends what it has to say."""
+        """HOT. Commits the writes of the turn, then sends its messages and replies."""
         if self._life.has_ended:
             return
         context, node, admission = self._context, self._context.node, self._clients.admission
         node.state.clients_queued = len(admission)
         outbox = node.end_turn()
-        self._peers.follow_layout()  # first: who told us the layout may have asked something behind it
+        self._peers.follow_layout()  # before the delivery: messages to a new member need its link
         try:
             self._durability.commit(outbox)
         except StorageError as error:

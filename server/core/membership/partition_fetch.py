@@ -1,9 +1,10 @@
-"""What this node fetches of some partitions under one layout, and which of their owners each partition already equals.
+"""Fetches partitions under one layout, and records for each which owners it has been made equal to.
 
 A new owner fetches partitions (transfers.py), and so does a node that lost its disk (filling.py). The two differ in which
 partitions they fetch, and from which owners. The rest is the same, and is in this module.
 
-A partition is complete here by this table; `owners` are those that it is fetched from:
+This table says when a partition is complete here. `owners` are the nodes that it is fetched from, n and w the layout's N
+and W:
 
     equal to n - w + 1 owners at least,    equal to every owner    complete
     or to all of them if there are fewer   that is not down
@@ -11,10 +12,11 @@ A partition is complete here by this table; `owners` are those that it is fetche
     yes                                    no                      no: that owner may hold a write that the others lack
     no                                     yes                     no: a write may be only on owners that are down
 
-Any n - w + 1 of n owners include one that acknowledged a given write, because a write has w acknowledgements.
+A write has w acknowledgements, so any n - w + 1 of the n owners include one that acknowledged it. Where a stand-in
+acknowledged for an owner, the write reaches that owner with its hint.
 
-A partition that was made equal to an owner stays recorded under that layout, so an exchange that fails is repeated for the
-partitions of its own batch only.
+That a partition is equal to an owner stays recorded as long as the layout is the same. So if an exchange fails, only the
+partitions of its batch are exchanged again.
 """
 
 from __future__ import annotations
@@ -29,11 +31,11 @@ from server.core.work.background import Background
 from server.core.work.procedures import Step
 from server.core.work.questions import Answers, Questions
 
-_BATCH_PARTITIONS = 16  # of one comparison: if its peer is lost, the batches before it are already recorded
+_BATCH_PARTITIONS = 16  # partitions of one exchange; if its peer is lost, the batches before it stay recorded
 
 
 class Progress(NamedTuple):
-    """How far a fetch is. `keys_missing` counts only partitions that are not complete."""
+    """The progress of a fetch. `keys_missing` counts only partitions that are not complete."""
 
     partitions: int
     partitions_done: int
@@ -42,7 +44,7 @@ class Progress(NamedTuple):
 
 
 class PartitionFetch:
-    """Fetches partitions from their other owners, and records what is already equal."""
+    """Fetches partitions from their other owners, and records which copies are equal."""
 
     def __init__(
         self,
@@ -53,9 +55,9 @@ class PartitionFetch:
         is_down: Callable[[str], bool],
         exchanged: Callable[[], None] = lambda: None,
     ) -> None:
-        """`owners` names the nodes that a partition is fetched from, without this node.
+        """`owners` returns the nodes that a partition is fetched from, without this node.
 
-        `is_down` says whether a member is down. `exchanged` is called after each exchange, whether it succeeded or not.
+        `is_down` tells whether a member is down. `exchanged` is called after each exchange, whether it succeeded or not.
         """
         self._state = state
         self._questions = questions
@@ -68,12 +70,12 @@ class PartitionFetch:
         self.outcome = Outcome()
 
     def reset(self, partitions: Sequence[int]) -> None:
-        """Begins anew, with these partitions and nothing known of their owners."""
+        """Begins again with these partitions: forgets all comparisons and key counts."""
         self.forget_comparisons(partitions)
         self.expected_keys.clear()
 
     def forget_comparisons(self, partitions: Sequence[int]) -> None:
-        """Compares all these partitions again: owners may have accepted writes under an older layout meanwhile."""
+        """Forgets which owners these partitions equal: owners may have accepted writes under an older layout since."""
         self.equal = {partition: {} for partition in partitions}
 
     # --- how far it is
@@ -86,7 +88,7 @@ class PartitionFetch:
         return all(owner in equal or self._is_down(owner) for owner in owners)
 
     def keys_here(self, layout: Layout, partition: int) -> int:
-        """How many keys of a partition this node stores."""
+        """Returns how many keys of a partition this node stores."""
         trees = self._state.records.trees
         return trees.keys_in(trees.span_of(layout.partitions, partition))
 
@@ -107,7 +109,7 @@ class PartitionFetch:
     def count_keys(self, layout: Layout, source_of: Callable[[int], str | None]) -> Generator[Step, Any, None]:
         """Asks one owner of each partition how many keys it holds, unless that is known.
 
-        `source_of` names the owner to ask for a partition, or None if none can be reached."""
+        `source_of` returns the owner to ask for a partition, or None if none can be reached."""
         by_source: dict[str, list[int]] = {}
         for partition in self.equal:
             source = source_of(partition) if partition not in self.expected_keys else None
@@ -120,7 +122,7 @@ class PartitionFetch:
                 self.expected_keys |= {part: int(count) for part, count in zip(partitions, counts, strict=True)}
 
     def compare(self, layout: Layout, partitions: Sequence[int]) -> Generator[Step, Any, None]:
-        """Makes partitions equal to those of their owners that they have not been compared with, in batches."""
+        """Exchanges partitions, in batches, with each of their owners that they are not recorded as equal to."""
         by_owner: dict[str, list[int]] = {}
         for partition in partitions:
             for owner in self._owners(layout, partition):
@@ -133,11 +135,14 @@ class PartitionFetch:
                 yield from self.exchange(layout, owner, missing[first : first + _BATCH_PARTITIONS])
 
     def exchange(self, layout: Layout, peer: str, partitions: Sequence[int]) -> Generator[Step, Any, bool]:
-        """Makes some partitions equal here and at `peer`, records that, and answers whether it succeeded."""
+        """Fetches all that `peer` holds of these partitions, and sends it what it lacks. Returns whether all was fetched.
+
+        Then the partitions are recorded as equal to those of `peer`.
+        """
         outcome = self.outcome
         unsettled = outcome.unsettled
         spans = [self._state.records.trees.span_of(layout.partitions, partition) for partition in sorted(partitions)]
-        # A cluster grows because its disks are full: a peer that stores nothing must not keep this node from fetching.
+        # must_give=False: this node can fetch from a peer whose full disk stores nothing. Such clusters add nodes.
         exchange = Exchange(self._state, self._questions, self._background, peer, outcome, must_give=False)
         try:
             yield from exchange.repair(spans)

@@ -1,26 +1,27 @@
 """Rebuild: a node whose store has a block that cannot be read begins an empty store, which the other owners fill.
 
-Theory. Mending stores a sound copy of every record of a damaged block (mending.py), but the block stays in its file. The
-next compaction of that file meets it, and RocksDB refuses all writes. (Then the process begins another life on the store,
-without compactions, see server/shell/life.py.) Only a new store is free of the block. An
-operator would run `dyn repair` and then `dyn node start --rebuild`. This node does the same by itself, if that can lose no
-record:
+Theory. Mending stores a sound copy of every record of a damaged block (mending.py), but the block stays in its file. When
+a compaction reads that file, it fails, and RocksDB refuses all writes. (Then the process begins another life on the same
+store, without compactions: server/shell/life.py.) Only a new store is free of the block. An operator would run
+`dyn repair` and then `dyn node start --rebuild`. The node does the same by itself if no record can be lost by that. It
+begins the repair once all conditions but the last have been true for `HOLD_MS`:
 
     condition                                                why
-    all other members are up, and say that they are whole:   for a while theirs are the only copies
-      not being filled, without records to be mended, not
-      set back to an older copy
-    none of them with a smaller id has such a block, too     one node at a time
+    all other members are up; none is being filled, has      for a while theirs are the only copies
+      damaged records, or refuses a member whose store
+      was set back (lives.py)
+    no member with a smaller id has such a block, too        one node at a time
     this node holds no hints                                 a hint may be the second copy of a write
-    this node is not being filled, and mends nothing         it must be done first
-    the layout is settled                                    a change of members counts on this node's copies
+    this node is not being filled, and mends nothing         that must end first
+    its disk has room for writes                             the new store must take all records
+    the layout is settled                                    a change of members relies on this node's copies
     W is 2 or more                                           else a write may be on this node alone
     no store of this node was set aside within a day         a disk that fails again and again needs an operator
-    all that has been true for `HOLD_MS`                     a failure is noticed by then
-    a repair of all that this node owns has then ended well  what can be read here, others have, too
+    all that has been true for `HOLD_MS`                     by then a node that failed is known to be down
+    then a repair of all that this node owns has succeeded   the others hold all that can be read here
 
 Then the process sets the store aside and begins an empty one, under a new actor, as it does for a directory that was set
-back (lives.py), and the node fetches everything (filling.py). The status says what it waits for.
+back (lives.py), and the node fetches everything (filling.py). The status shows the first condition that is not true.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
 
 POLL_MS = 1000  # from one check of the conditions to the next
-RETRY_MS = 60_000  # from a repair that has failed to the next
+RETRY_MS = 60_000  # at least, from the start of a repair to the start of the next
 
 
 class Rebuild:
@@ -60,7 +61,7 @@ class Rebuild:
         self._mending = mending
         self._tasks = tasks
         self._lives = lives
-        self.waits_for = ""  # why this node does not begin an empty store yet; empty if it need not, or is about to
+        self.waits_for = ""  # the first condition that is not true; empty if the store is sound or all are true
         background.run_forever("rebuild", self._watch)
 
     def _watch(self) -> Steps:
@@ -93,7 +94,7 @@ class Rebuild:
         return [partition for partition in range(layout.partitions) if self._state.id in layout.keepers(partition)]
 
     def _obstacle(self) -> Generator[Step, Any, str]:
-        """The first condition that is not true, in words; empty if all are."""
+        """Returns the first condition that is not true, in words; empty if all are true."""
         layout = self._state.layout
         if layout is None:
             return "a layout"

@@ -1,4 +1,4 @@
-"""Digests over the records of a read group, which READ carries. Only nodes of earlier versions are asked with READ.
+"""Digests of the records of a read group. Only READ messages carry them, and only nodes of earlier versions get READ.
 
 Two digests exist. `digest` hashes the records themselves. `short_digest` hashes only the checksum that each record
 begins with: for large records, hashing all their bytes would cost more than the rest of the read. The receiver tells

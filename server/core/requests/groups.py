@@ -16,7 +16,7 @@ The words of this module:
     owner       the replica that an answer counts for; the node that answers may be a stand-in of that owner
     tally       which owners have acknowledged or failed, and the verdict on that (base/quorum.py)
     detach      take the waiters out of the group, in order to answer them
-    close       remove the group from the table; then `_settle` does what is left to do for its owners
+    close       remove the group from the table; then `_settle` queues read repair, or keeps hints, for its owners
 """
 
 from __future__ import annotations
@@ -79,10 +79,11 @@ class GroupTable(Generic[G]):
         self._deadlines: deque[G] = deque()
 
     def _register(self, make: type[G], plan: Plan, gathering: dict[int, G], name: int, wanted: int) -> G:
-        """Makes a group that wants `wanted` replicas of `plan`, and enters it in `gathering` under `name` for this turn.
+        """Makes a group that needs `wanted` acknowledgements, and enters it in `gathering` under `name` until its launch.
 
         If the live owners alone cannot make the quorum, the request gets a group of its own: a stand-in may hold one
-        key and not another one, so it could not vote for both. Raises NoLayout on a node without a layout.
+        key and not another one, and a stand-in of an earlier version (READ) votes for all keys of a group or for none.
+        Raises NoLayout on a node without a layout.
         """
         state = self._state
         if not plan.replicas:
@@ -132,7 +133,7 @@ class GroupTable(Generic[G]):
         group.tally.fail(owner)
 
     def _settle(self, group: G) -> None:
-        """Does what is left after the last awaited node has answered, or after the deadline."""
+        """Queues read repair or keeps hints, once the last awaited node has answered or the deadline has passed."""
 
     def _track(self, group: G) -> None:
         """Enters a group in the table. Its messages have been queued."""
@@ -142,10 +143,10 @@ class GroupTable(Generic[G]):
         self._apply_verdict(group)
 
     def acked(self, node: str, number: int) -> None:
-        """HOT. `node` has done what group `number` asked. An answer to a closed group is only counted."""
+        """HOT. `node` has acknowledged group `number`. If that group is closed, only the statistics change."""
         group = self._groups.get(number)
         if group is None or not (group.waiters or group.separate):
-            self._state.statistics.unneeded_answers += 1  # the shell does not end a turn for such an answer
+            self._state.statistics.unneeded_answers += 1  # the shell ends no turn for it (inbound.py)
             if group is None:
                 return
         owner = group.awaited.pop(node, None)

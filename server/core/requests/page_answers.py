@@ -18,7 +18,7 @@ value or a newer tombstone. The asker then asks that owner with HEADS (commands/
 not read at all, because the hash trees count the live keys of each slot.
 
 If a record in the range is damaged, or this node does not own the range under its present layout, the answer is empty,
-and the asker uses another owner. Nodes of the version before ignore LIVE, and answer HEADS and KEYCOUNTS with nothing.
+and the asker uses another owner. Nodes of the version before ignore LIVE, and give empty answers to HEADS and KEYCOUNTS.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from server.core.records import versions
 from server.core.records.records import PAGE_BYTES, PREFIX_BYTES, SLOT_PREFIX, may_have_more
 from server.core.records.versions import PERSISTENT, DamagedRecord
 
-EXAMINED_MAX = 1000  # records examined for one answer: takes a few ms while they are in RocksDB's memtables
-_CHUNK_KEYS = 64  # size of the first read; later ones grow, for RocksDB needs ms to begin a scan over many memtables
-_SKIPPED_KEYS = 64  # skipping this many dead records in a row of slots is worth another seek
+EXAMINED_MAX = 1000  # records examined for one answer: reading them from RocksDB's memtables takes a few ms
+_CHUNK_KEYS = 64  # keys of the first read; later reads are larger, because each costs RocksDB milliseconds to begin
+_SKIPPED_KEYS = 64  # another seek costs less than reading this many dead records
 COUNTS = Struct(">8sII")  # hash, live keys, live keys with an expiry
-UNKNOWN = COUNTS.pack(b"unknown!", 0, 0xFFFFFFFF)  # the counts of a partition where something cannot be read
+UNKNOWN = COUNTS.pack(b"unknown!", 0, 0xFFFFFFFF)  # the counts of a partition that is not owned or cannot be read
 
 
 def page(state: State, asked: Page) -> list[bytes]:
@@ -58,7 +58,8 @@ def page(state: State, asked: Page) -> list[bytes]:
 def _whole_page(state: State, start: bytes, end: bytes, limit: int) -> list[bytes]:
     """Answers PAGE without LIVE.
 
-    The page has keys of two prefixes at least, because the asker goes on at the last prefix that it has seen.
+    Unless `limit` ends the page, it has keys of at least two prefixes: the asker continues at the last prefix that it
+    has seen, so with one prefix it would make no progress.
     """
     found: list[bytes] = []
     count = size = 0
@@ -109,10 +110,10 @@ class _LivePage:
         return [LIVE, cut or self._end.ljust(PREFIX_BYTES, b"\0"), *self._found]
 
     def _next_slots(self, slot: int, end_slot: int) -> tuple[int, int]:
-        """Returns the next run of slots (first, end) to read in one go; both are equal if there is none.
+        """Returns the next run of slots (first, end) to read with one seek; both are equal if there is none.
 
-        A run begins with a slot that has live keys. It includes slots without any, as long as skipping them saves
-        little.
+        A run begins with a slot that has live keys. It goes on over slots without live keys while these hold fewer than
+        `_SKIPPED_KEYS` records in a row, and ends at about `EXAMINED_MAX` records.
         """
         records = self._state.records
         counts = records.trees.counts
@@ -128,7 +129,7 @@ class _LivePage:
         return first, end
 
     def _read_slots(self, start: bytes, end: bytes) -> bytes | None:
-        """Reads storage keys from `start` to `end`. Returns the prefix at which the page is full, or None."""
+        """Reads storage keys from `start` to `end`. Returns the first prefix that had no room on the page, or None."""
         records = self._state.records
         while True:
             limit = max(self._chunk_keys, self._limit - len(self._found) // 2 + 1)
@@ -178,7 +179,7 @@ def heads(state: State, keys: Sequence[bytes]) -> list[bytes]:
 
 
 def key_counts(state: State, partitions: int) -> list[bytes]:
-    """Answers KEYCOUNTS (see above): one word, which holds the COUNTS of each partition."""
+    """Answers KEYCOUNTS (see above): one item, which holds the COUNTS of all partitions."""
     if state.layout is None or state.layout.partitions != partitions:
         return []
     trees = state.records.trees

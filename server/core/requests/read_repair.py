@@ -1,12 +1,12 @@
 """Read repair: the records that reads have found missing on owners, queued and then sent or stored together.
 
-Theory (Dynamo, section 5). A read knows afterwards which owners hold less than the merge of all records. One repair
-message for each read would cost as much as the read, so the records are queued, and go to each owner with the next tick
-as one KEEP message. This node stores its own share in one commit. A queue that grows large is sent at once.
+Theory (Dynamo, section 5). After a read, the coordinator knows which owners do not hold the merge of all records. One
+repair message for each read would cost as much as the read. So the merged records are queued, and with the next tick
+each owner gets its records in one KEEP message. This node stores its own in one batch. A large queue is sent at once.
 
 If the fence (collection.py) has risen since a read began, what it read may be older than a deletion whose tombstone has
-been collected meanwhile. To store it would bring the deleted value back. So the queue is dropped if it holds such a
-read; other reads find the difference again.
+been collected meanwhile. To store it would bring the deleted value back. So the whole queue is dropped if it holds the
+result of such a read. Later reads find the difference again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import suppress
 from server.core.base.state import State
 from server.core.records.versions import DamagedRecord
 
-_QUEUED_MAX = 128  # storage keys and records, for one node
+_QUEUED_MAX = 128  # items (storage keys and records) for one node; a longer queue is sent at once
 
 
 class ReadRepair:
@@ -29,7 +29,7 @@ class ReadRepair:
         self._stamp = 0  # the hybrid clock at the start of the oldest read in the queue
 
     def queue(self, node: str, pairs: list[bytes], stamp: int) -> None:
-        """Adds storage key, record, … for `node`, as found by a read that began when the hybrid clock showed `stamp`."""
+        """Queues storage key, record, … for `node`. The read that found them began when the hybrid clock showed `stamp`."""
         queued = self.queued.setdefault(node, [])
         queued += pairs
         self._stamp = min(self._stamp or stamp, stamp)
@@ -38,7 +38,7 @@ class ReadRepair:
             self.send()
 
     def send(self) -> None:
-        """Sends the queue to the peers, and stores this node's share of it."""
+        """Sends the queued records to the peers, and stores those that are for this node."""
         state = self._state
         if not self.queued:
             return

@@ -14,8 +14,8 @@ that differ, and the coordinator merges them with its own (messages/comparison.p
     unreadable (damaged)                                no vote
     too large for the rest of the answer                no vote
 
-If too few owners are live, their stand-ins are asked, too. A stand-in that holds the record, with a hint, votes for the
-owner that it stands in for.
+If too few owners are live, the stand-ins of the others are asked, too. A stand-in that holds the record, and a hint for
+its owner, votes for that owner.
 
 One tally counts the votes of the whole group. If a replica has no vote for one key, that key gets a tally of its own
 from then on (`Group.separate`), and the other replicas must make its quorum. The rest of the group is not affected.
@@ -25,8 +25,8 @@ turn. This bounds the memory for many reads of large values. An owner that diffe
 answer must be bounded, too: if the records of a group are together larger than `batch_bytes_max`, the group is divided
 into smaller groups of about that size.
 
-Read repair (section 5). When all owners have answered, or at the deadline, each owner whose record differs from the
-merge of all records gets that merge, whole (read_repair.py).
+Read repair (section 5). When all owners have answered, or at the deadline, each owner that has voted, and whose record
+differs from the merge of all records, gets that merge, whole (read_repair.py).
 
 Nodes of earlier versions are asked with READ. It carries one digest of all records, and they answer for all keys or
 none.
@@ -66,7 +66,7 @@ class ReadGroup(Group):
         self.keys: list[bytes] = []
         self.ours: list[bytes | None] = []  # this node's records at the start
         self.records: list[bytes | None] = []  # the merge of all records received so far
-        self.differing: dict[str, dict[int, bytes | None]] = {}  # node -> index -> its record, where that is not ours
+        self.differing: dict[str, dict[int, bytes | None]] = {}  # node -> index -> its record, if other than ours
         self.unread: dict[str, Sequence[int]] = {}  # owner -> indexes of the keys that it has no vote for
         self.stamp = 0  # the hybrid clock at the start; read repair needs it
 
@@ -79,7 +79,7 @@ class Reads(GroupTable[ReadGroup]):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
-        # While a chain runs (chains.py): storage key -> the record that a quorum holds of the chain's key.
+        # While a chain runs (chains.py): the storage key of the chain -> the merge of a quorum's records of that key.
         self.agreed: dict[bytes, bytes | None] = {}
         self.repair = ReadRepair(state)
         self._postponed: list[ReadGroup] = []  # groups to launch in the next turn
@@ -91,7 +91,7 @@ class Reads(GroupTable[ReadGroup]):
         )
 
     def start(self, plan: Plan, key: bytes, finish: Finish, sink: Sink, number: int, quorum: int = 0) -> None:
-        """Adds the read of storage key `key` to this turn's group. R is `quorum`, or else the sink's, or the layout's."""
+        """Adds a read of storage key `key` to this turn's group. R is `quorum`, or if that is 0 the sink's or layout's."""
         group = self.open(plan, quorum or sink.read_quorum)
         group.keys.append(key)
         group.waiters.append((finish, sink, number))
@@ -260,7 +260,7 @@ class Reads(GroupTable[ReadGroup]):
     def _count_answer(
         self, group: ReadGroup, peer: str, theirs: dict[int, bytes | None], unread: Sequence[int]
     ) -> None:
-        """Counts an answer of `peer`: `theirs` are its records that differ, by index; for `unread` it has no vote."""
+        """Counts an answer of `peer`: its records that differ (index -> record), and the indexes without a vote."""
         owner = group.awaited[peer]
         if theirs and not self._merge_records(group, theirs):
             self.refused(peer, group.number)
@@ -337,7 +337,7 @@ class Reads(GroupTable[ReadGroup]):
                 sink.answer(number, error)
 
     def _detach_waiters(self, group: ReadGroup) -> list[Waiter]:
-        """Takes all waiters out of the group. Those with tallies of their own stay in flight until these have verdicts."""
+        """Takes all waiters out of the group. A waiter with its own tally stays in flight until `_answer_separate`."""
         self._state.in_flight += len(group.separate)
         return super()._detach_waiters(group)
 
@@ -372,7 +372,8 @@ def _absent(records: list[bytes | None]) -> list[int]:
 def _missing_pairs(group: ReadGroup, node: str, indexes: Sequence[int]) -> list[bytes]:
     """Returns storage key, record, … for the keys at `indexes` of which `node` does not hold the merge.
 
-    A record that the node cannot read is left out: mending (repair/mending.py) restores it.
+    Keys that the node had no vote for are left out: a record that it cannot read is restored by mending
+    (repair/mending.py), one that it lacks by filling, and one that had no room in its answer may be equal.
     """
     held, unread = group.differing.get(node, {}), group.unread.get(node, ())
     pairs: list[bytes] = []

@@ -72,7 +72,7 @@ class Returned:
         MAYBE_RUN      the coordinator was lost, and may have run them
         UNREACHABLE    there is no link to their coordinator
 
-    `in_order`: they are a chain. `refusal`: the error that answers a command that must not run twice, if there is one.
+    `in_order`: they are a chain. `refusal`: the error for a command that must not run twice, or None.
     """
 
     __slots__ = ("in_order", "items", "reason", "refusal")
@@ -110,7 +110,7 @@ class RelayedBatch:
         self, peer: str, number: int, options: Sequence[bytes], outgoing: list[RelayedBatch], stale_after_ms: int
     ) -> None:
         self.peer = peer
-        self.stale_after_ms = stale_after_ms  # later than this nothing may be written for the batch (monotonic)
+        self.stale_after_ms = stale_after_ms  # after this time (monotonic) nothing may be written for the batch
         self.number = number
         self.resp3 = options[0] == b"1"
         self.read_quorum = int(options[1])
@@ -128,7 +128,7 @@ class RelayedBatch:
 
 
 class SecondAttempt:
-    """The sink of a retried write that the lost coordinator may have done.
+    """The sink of a retried write that the lost coordinator may have run.
 
     If the retry fails, its error must not say that nothing was written. So this sink changes the outcome in the error.
     """
@@ -164,7 +164,7 @@ class Relays:
 
     def __init__(self, state: State) -> None:
         self.returned: list[Returned] = []
-        # Covered writes (writes.py): (coordinator, its write group) -> (relay number, indexes of commands) of ours, …
+        # Covered writes (writes.py): (coordinator, its write group) -> the commands that it answers: (relay, indexes), …
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
         self._state = state
         self._gathering: dict[tuple[str, bool, int, int, bool], RelayRow] = {}  # this turn's, by peer and settings
@@ -196,7 +196,7 @@ class Relays:
         row.items.append((sink, number, args, begun_ms))
 
     def launch(self) -> None:
-        """At the end of the turn: sends the gathered RELAY messages, and RELAYED messages with the replies for others."""
+        """At the end of the turn: sends the gathered RELAY messages, and the replies to other nodes' relays (RELAYED)."""
         state = self._state
         if self._gathering:
             gathering, self._gathering = self._gathering, {}
@@ -298,14 +298,14 @@ class Relays:
         return difference_ms - least_ms
 
     def cover(self, peer: str, number: int, group: int, indexes: bytes) -> None:
-        """`peer` has sent COVERED: its STORE of `group`, which comes next, answers these commands of relay `number`."""
+        """`peer` has sent COVERED: the records of `group`, which it sends next, answer these commands of relay `number`."""
         self.covered.setdefault((peer, group), []).append((number, indexes))
 
     def stored(self, peer: str, group: int, refusal: str | None) -> None:
-        """This node has stored, or refused, a group of `peer` with covered writes: answers them.
+        """Answers the covered writes of a group of `peer`, which this node has stored or refused.
 
-        If the reason is a full disk, the writes are retried first: by now the coordinator knows of the full disk
-        (FULL), and will not count on this node again.
+        If this node refused the group and its disk is full, the writes are retried before they are answered: by now the
+        coordinator knows of the full disk (FULL), and does not let this node answer covered writes again.
         """
         reply: bytes = OK
         if refusal is not None:
@@ -371,7 +371,7 @@ class Relays:
         return returned
 
     def peer_restarted(self, peer: str) -> None:
-        """`peer` has restarted, so its clock has, too."""
+        """`peer` has connected anew, perhaps as a new process with a new clock: forgets what its old connection told."""
         self._least_difference_ms.pop(peer, None)
         for covered in [covered for covered in self.covered if covered[0] == peer]:
             del self.covered[covered]  # the STORE that would answer these was lost with the connection
@@ -389,7 +389,7 @@ class Relays:
         return silent
 
     def expire(self, now_ms: int) -> None:
-        """With each tick: gives up relays that have waited longer than the coordinator's own deadline."""
+        """With each tick: gives up relays that have waited `_GRACE_MS` longer than the coordinator's own deadline."""
         state = self._state
         self._awake_ms += state.config.tick_ms
         wait_ms_max = state.config.request_timeout_ms + _GRACE_MS

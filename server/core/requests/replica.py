@@ -10,7 +10,7 @@ Which function stores a group depends on who sends it and on what this node is t
     a coordinator, as a write     owns the keys                     store
     a coordinator, as a write     owns them no more                 store_as_former_owner
     a coordinator, as a hint      stands in for an owner            store_as_stand_in
-    hint replay or cleanup         owns the keys                     store_if_owned
+    hint replay or cleanup        owns the keys                     store_if_owned
 
 The first three return None, or the text of the refusal.
 """
@@ -76,7 +76,7 @@ def store_if_owned(state: State, pairs: list[bytes]) -> list[bytes]:
 
 
 def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[bytes]) -> None:
-    """Answers READ, which nodes of earlier versions send: SAME if our records equal the coordinator's, else RECORDS, all.
+    """Answers READ, which nodes of earlier versions send: SAME if all our records equal theirs, else RECORDS with all.
 
     Answers REFUSED if some record cannot be read, or if a record that is missing here may exist at the owners, or if
     the records have no room in one message.
@@ -96,7 +96,8 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
 def _may_lack(state: State, keys: list[bytes]) -> bool:
     """Whether this node may lack records that the owners have: it only stands in for an owner, or it is being filled.
 
-    A record that is missing on such a node must not count as the vote "this key does not exist".
+    A record that is missing on such a node must not count as the vote "this key does not exist". Only the first key is
+    looked up, because all keys of a group have the same owners in the coordinator's layout.
     """
     return state.lacks_records or not state.owns(keys[0])
 

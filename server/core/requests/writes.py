@@ -72,7 +72,7 @@ class WriteGroup(Group):
         self.payload: list[bytes] = []  # storage key, record, storage key, record, …
         self.covered: dict[RelayedBatch, list[int]] = {}  # covered writes: relayed batch -> their indexes in it
         self.hinted: dict[str, str] = {}  # owner -> the node that keeps a hint for it; "" stands for this node
-        self.hint_at_ms = 0  # owners that have not confirmed the group by then get a hint
+        self.hint_at_ms = 0  # hints are kept for owners that have not confirmed the group by then
         self.size_bytes = 0
 
 
@@ -141,7 +141,7 @@ class Writes(GroupTable[WriteGroup]):
         return self._can_reach(group.plan, owner) and not (self._state.backlogged and self._may_skip(group, owner))
 
     def _may_skip(self, group: WriteGroup, owner: str) -> bool:
-        """Whether a large group is not sent to an owner with a backlog, because the others are enough for the quorum."""
+        """Whether a large group need not go to an owner with a backlog: the other owners are enough for the quorum."""
         plan, backlogged = group.plan, self._state.backlogged
         if owner not in backlogged or group.size_bytes < self._own_group_bytes or plan.rows:
             return False
@@ -225,7 +225,7 @@ class Writes(GroupTable[WriteGroup]):
             return unexpected.contain(error, changes, "the reply to a write", "maybe-written")
 
     def _settle(self, group: WriteGroup) -> None:
-        """Keeps a hint for each owner whose answer, or whose stand-in's answer, has not come by the deadline."""
+        """Keeps a hint here for each owner that has not confirmed the group, or whose stand-in has not."""
         for owner in list(group.awaited.values()):
             self._keep_hint(group, owner)
         self._unconfirmed_bytes -= group.size_bytes
@@ -273,11 +273,12 @@ class Writes(GroupTable[WriteGroup]):
     def _stand_in(self, group: WriteGroup, owner: str, node: str) -> None:
         """Asks `node` to store the group and a hint for `owner`.
 
-        node            who keeps the hint      what it counts for
+        node            who keeps the hint      what that counts as
         another node    that node               an acknowledgement of `owner`, when that node answers
         this node       this node               an acknowledgement of `owner`; this node is a fallback, not an owner
-        ""              this node               a failure of `owner`; but nothing while `owner` may still answer and is not
-                                                optional. This node is an owner, so its own copy is counted already.
+        ""              this node               a failure of `owner`. But while `owner` itself may still answer, it counts
+                                                for nothing, unless `owner` is optional (see `_is_optional`). A hint
+                                                here is no new vote: this node's copy is counted already.
         """
         state = self._state
         if not node:
@@ -310,7 +311,7 @@ class Writes(GroupTable[WriteGroup]):
         state.hints.keep(owner, group.payload[::2], state.time_ms, state.now_ms, not group.plan.owned)
 
     def hint_unconfirmed(self, now_ms: int) -> None:
-        """Gives a hint to owners that have not confirmed a group within `hint_after_ms`. They may still confirm it."""
+        """Has hints kept for owners that have not confirmed a group within `hint_after_ms`. They may still confirm it."""
         unconfirmed = self._unconfirmed
         while unconfirmed and (unconfirmed[0].hint_at_ms <= now_ms or unconfirmed[0].number not in self._groups):
             self._hint_awaited_owners(unconfirmed.popleft())

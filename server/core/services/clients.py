@@ -30,22 +30,22 @@ class Clients:
         session.backlog.clear()
 
     def kill(self, session: Session) -> None:
-        """Closes the connection at the end of the turn, after the replies that are due."""
+        """Closes the connection at the end of the turn in which its last command in flight is answered."""
         session.closing = True
         self._closing.append(session)
 
     def break_off(self, session: Session) -> None:
-        """Closes the connection at the end of the turn, with the replies that are due by then: no more commands begin."""
+        """Closes the connection at the end of this turn, after the replies that are due by then. No more commands begin."""
         self._state.commands_waiting -= session.break_off()
         self.close(session)
         self._closing.append(session)
 
     def resume_waiting(self) -> None:
-        """What all sessions have waiting may begin now."""
+        """Lets all sessions begin the commands that wait in their backlogs."""
         self.resumable |= {session: None for session in self.sessions.values() if session.backlog}
 
     def drain_closing(self) -> list[Session]:
-        """HOT. End of turn: the sessions whose connections close now."""
+        """HOT. At the end of the turn: removes and returns the sessions whose connections close now."""
         if not self._closing:
             return []
         closing = [session for session in self._closing if session.is_broken or not session.in_flight]

@@ -1,11 +1,11 @@
 """Builds the parts of a node, in the order in which they depend on each other.
 
-Every part gets what it needs as an argument. Where two parts need each other they share a third thing that exists before
-both, so that nothing is set afterwards:
+Every part gets what it needs as an argument. Where two parts need each other, both get a third object that was made before
+them, so that no attribute has to be set later:
 
-    records, mending               `RecordListeners`: mending enters itself, the records call whoever is in it
-    questions, who answers them    the table of answerers, by kind of question; `answerers.py` fills it
-    relays, dispatcher             `Relays.returned`: relayed commands that came back; the dispatcher routes them anew
+    records, mending               `RecordListeners`: mending adds itself, and the records call every listener
+    questions, who answers them    the table of answerers, by kind of question, which `answerers.py` fills
+    relays, dispatcher             `Relays.returned`: relayed commands that came back, which the dispatcher routes again
     membership, filling,           a list of listeners, called after each change of the layout
       hint replay, shutdown
     writes, scrub, cleanup         `State.cleanup_due`
@@ -68,7 +68,7 @@ def build_state(
     wall_ms: int,
     damage_error: type[Exception],
 ) -> State:
-    """The state of a node over its store. `damage_error` is what the store raises for damaged bytes."""
+    """Returns the state of a node over its store. `damage_error` is the exception of the store for damaged bytes."""
     records = Records(store, config.record_cache_bytes, damage_error, config.tree_leaf_bits)
     records.open()
     liveness = Liveness(member.id, incarnation, LivenessLimits(gossip_interval_ms=config.gossip_interval_ms), rng)
@@ -78,7 +78,7 @@ def build_state(
 
 
 def build_services(state: State, answerers: dict[bytes, Answerer]) -> Services:
-    """All parts over `state`. `answerers` is the table by which this node answers questions; the caller fills it."""
+    """Returns all parts over `state`. `answerers` maps kinds of questions to answerers; the caller fills it later."""
     timers = Timers()
     background = Background(state, timers)
     computing = Computing(state, background)

@@ -1,6 +1,6 @@
-"""What only the process around a node knows, as commands show it: facts for INFO, connections for CLUSTER LINKS.
+"""What commands show of the process that runs a node: facts for INFO, connections for CLUSTER LINKS.
 
-The shell fills in this table; the core reads it. It is empty where there is no process, as in the simulator.
+The shell sets these values, and the core reads them. They are empty where there is no process, as in the simulator.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ class PeerLink:
         self.direction = direction
         self.peer = peer
         self.created_ms = created_ms  # by the node's monotonic clock
-        self.unsent_bytes = unsent_bytes  # what the kernel has not taken yet, at present
+        self.unsent_bytes = unsent_bytes  # returns the bytes that the kernel has not taken yet
 
 
 class Process:
-    """The process that runs the node."""
+    """What is known of the process that runs the node."""
 
     def __init__(self) -> None:
         self.started_ms = 0  # by the node's monotonic clock
-        self.facts: dict[str, str] = {}  # for INFO, under the names that it shows
+        self.facts: dict[str, str] = {}  # for INFO: the field's name -> its value
         self.peer_links: dict[int, PeerLink] = {}  # the open connections, by a number that the shell gives them
         self.http_refused_from = ""  # the address of the last client that spoke HTTP

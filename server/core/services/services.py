@@ -47,7 +47,7 @@ from server.core.work.timers import Timers
 
 @dataclass(eq=False)
 class Services:
-    """The parts of one node, each by its name, from the ground up."""
+    """The parts of one node, one attribute each."""
 
     state: State
     process: Process
@@ -86,11 +86,11 @@ class Services:
     shutdown: Shutdown
 
     def route(self, key: bytes, deletes: bool = False) -> Route:
-        """HOT. How requests for `key` go from here at present; `deletes` for one that deletes it."""
+        """HOT. Returns the present route of requests for `key`; if `deletes`, of those that delete it."""
         state = self.state
         return (state.deletion_routes if deletes else state.routes)[key_slot(key) >> state.route_shift]
 
     def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
-        """Runs a command of several steps for `sink`. It ends early if it was relayed and its sender waits no longer."""
+        """Runs a command of several steps for `sink`. If it was relayed and became stale (relays.py), it ends early."""
         refusal = lambda: STALE if self.relays.is_stale(sink) else None  # noqa: E731
         Procedure(self.state, "command", steps, sink, number, refusal).start()
