@@ -34,9 +34,12 @@ HOT = (
         "digests", "groups", "page_answers", "reads", "relays", "replica", "writes",
     )),
     *(f"server/core/services/{name}.py" for name in ("clients", "services")),
-    "server/core/collection/late.py",
+    *(f"server/core/collection/{name}.py" for name in ("late", "votes")),
+    "server/core/membership/shutdown.py",
+    "server/core/work/timers.py",
     *(f"server/shell/{name}.py" for name in (
-        "admission", "connections", "context", "delivery", "durability", "flow", "inbound", "links", "memory", "turn",
+        "admission", "connections", "context", "delivery", "durability", "flow", "inbound", "links", "memory", "peers", "ticks",
+        "turn",
     )),
     "server/storage/rocksdb.py",
 )  # fmt: skip
