@@ -38,8 +38,8 @@ HOT = (
     "server/core/membership/shutdown.py",
     "server/core/work/timers.py",
     *(f"server/shell/{name}.py" for name in (
-        "admission", "connections", "context", "delivery", "durability", "flow", "inbound", "links", "memory", "peers", "ticks",
-        "turn",
+        "admission", "connections", "context", "delivery", "durability", "flow", "inbound", "links", "memory", "peers",
+        "ticks", "turn",
     )),
     "server/storage/rocksdb.py",
 )  # fmt: skip

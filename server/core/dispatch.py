@@ -28,7 +28,7 @@ from server.core.commands.execution import execute, fail
 from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, READ, WRITE, CommandSpec
 from server.core.commands.table import commands_by_name, find_command
 from server.core.records.versions import DamagedRecord
-from server.core.requests.relays import MAYBE_RUN, UNREACHABLE, RelayItem, SecondAttempt
+from server.core.requests.relays import MAYBE_RUN, STALE, UNREACHABLE, RelayItem, SecondAttempt
 from server.core.services.services import Services
 
 CHAIN_COMMANDS_MAX = 256  # a longer chain would hold up the turn of its coordinator
@@ -285,6 +285,9 @@ class Dispatcher:
         """The sink for the second attempt of a relayed command; None if it must not run again: then it was answered."""
         spec, state = find_command(args), self._state
         assert spec is not None, "only known commands are relayed"
+        if self._services.relays.is_stale(sink):
+            sink.answer(number, STALE)  # whoever relayed it to this node may have retried it elsewhere
+            return None
         if (maybe_run and spec.once(args)) or state.now_ms - begun_ms > state.config.request_timeout_ms:
             state.statistics.timeouts += 1
             sink.answer(number, refusal or coordinator_lost("unread" if spec.overlap == READ else "maybe-written"))

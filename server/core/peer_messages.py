@@ -49,11 +49,13 @@ makes `build_routes` raise: a node that ended would get the message again after 
 and so would all others. So, as long as nothing was stored:
 
     requests                          are answered with REFUSED, an empty ANSWER, or ERR internal error; the sender treats
-    that like a full or damaged disk announcements                     are ignored, like lost ones answers to us (`ANSWERS`)
-    end the node, since an answer that is handled by half leaves clients' requests unanswered. That ends no other node:
-    after its end the process does not ask again. And the records in RECORDS and DIFFER are joined before anything else is
-    done with them; if that fails, it counts as a refusal (reads.py) what is said once (`SAID_ONCE`)   ends the node, since
-    it would be missing from then on. The next link brings it again
+                                      that like a full or damaged disk
+    announcements                     are ignored, like lost ones
+    answers to us (`ANSWERS`)         end the node, since an answer that is handled by half leaves clients' requests
+                                      unanswered. That ends no other node: after its end the process does not ask again.
+                                      And the records in RECORDS and DIFFER are joined before anything else is done with
+                                      them; if that fails, it counts as a refusal (reads.py)
+    what is said once (`SAID_ONCE`)   ends the node, since it would be missing from then on. The next link brings it again
 
 Each case is counted, and logged with its traceback; the link stays open. No node forwards what it has refused, so such a
 message reaches only the nodes that its author reaches, and harms none of them.
@@ -289,7 +291,7 @@ class PeerMessages:
         """HOT. STORE and KEEP: a coordinator's group of records. It may also answer commands that we relayed there
         (writes.py)."""
         state = self._state
-        ours = not pairs or state.owns(pairs[0])
+        ours = state.owns_all(pairs)
         refusal = replica.store(state, pairs) if ours else replica.store_as_former_owner(state, pairs)
         if refusal is not None and ours:
             self._store_when_mended(peer, number, pairs, in_a_hurry, refusal, state.clock.last, self._reading)
@@ -347,8 +349,11 @@ class PeerMessages:
         self._state.send(peer, self._state.message(b"STORED" if refusal is None else b"REFUSED", number))
 
     def _confirmed(self, peer: str, numbers: bytes) -> None:
+        statistics = self._state.statistics
+        unneeded = statistics.unneeded_answers
         for (number,) in _NUMBER.iter_unpack(numbers):
             self._services.writes.acked(peer, number)
+        statistics.unneeded_answers = unneeded  # it counts messages, and this is one message with many answers
 
     def confirm_kept(self) -> None:
         """Confirms, in one message for each coordinator, all groups that came as KEEP since the last tick."""

@@ -260,8 +260,9 @@ def _live(
     while True:
         node = make_node(member, engine, config)
         node.state.store_is_damaged = is_damaged
-        if aside:
+        if aside:  # noted once: the day until the next one counts from now
             node.services.lives.set_aside(aside)
+            aside = ""
         status = uvloop.run(_serve(node, place, engine, config, options.dir, options.join, refuses))
         if status == SPARE:
             is_damaged = True

@@ -266,6 +266,22 @@ def test_an_answer_that_no_request_needs_any_more_ends_no_turn() -> None:
     assert node.state.statistics.unneeded_answers == 1
 
 
+def test_late_confirmations_of_many_groups_in_one_message_do_not_hide_an_answer_that_counts() -> None:
+    """KEPT confirms groups that are closed by now; the SAME beside it makes a quorum, and its reply must not wait."""
+    shell = Shell(Transport(), members=3)
+    node = shell.node
+    for number in (2, 3):
+        reach(node, number)
+    peer = peer_of(shell, 2)
+    key = next(key for key in map(str, range(100)) if node.services.route(key.encode()).plan.owned)
+    shell.client.data_received(resp.command("GET", key))
+    number = _number_of(finish_turn(node), b"READ")
+    before = shell.turns_asked
+    closed = b"".join((10**6 + group).to_bytes(8, "big") for group in range(2))
+    peer.data_received(encode_frame((b"SAME", 0, number)) + encode_frame((b"KEPT", 0, 0, closed)))
+    assert shell.turns_asked == before + 1
+
+
 def peer_of(shell: Shell, number: int) -> InboundPeer:
     """A connection over which that member has introduced itself."""
     transport, layout = Transport(), shell.node.state.layout

@@ -29,6 +29,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+from server.core.base.errors import CommandError
 from server.core.base.room import FOR_WRITES
 from server.core.base.state import DAMAGED, State
 from server.core.membership.lives import HOLD_MS, Lives
@@ -86,12 +87,19 @@ class Rebuild:
             if task is not None and task.state == DONE:
                 state.rebuild_reason = DAMAGED
             elif (task is None or task.state != RUNNING) and state.now_ms - tried_ms >= RETRY_MS:
-                task, tried_ms = self._tasks.start(self._owned()), state.now_ms
+                tried_ms = state.now_ms
+                task = self._start_repair()
 
-    def _owned(self) -> list[int]:
+    def _start_repair(self) -> Task | None:
+        """Begins a repair of all that this node owns; None while too many repairs run here."""
         layout = self._state.layout
         assert layout is not None, "the conditions hold"
-        return [partition for partition in range(layout.partitions) if self._state.id in layout.keepers(partition)]
+        owned = [partition for partition in range(layout.partitions) if self._state.id in layout.keepers(partition)]
+        try:
+            return self._tasks.start(owned)
+        except CommandError as error:
+            self.waits_for = f"a repair, which cannot begin: {error}"
+            return None
 
     def _obstacle(self) -> Generator[Step, Any, str]:
         """Returns the first condition that is not true, in words; empty if all are true."""

@@ -83,7 +83,7 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
     """
     state.statistics.reads_answered += 1
     records, unreadable = state.records.get_each(keys)
-    if unreadable or (None in records and _may_lack(state, keys)):
+    if unreadable or (None in records and _may_lack(state, keys, records)):
         state.send(peer, state.message(b"REFUSED", number))
     elif (short_digest if len(their_digest) == SHORT_BYTES else digest)(records) == their_digest:
         state.send(peer, state.message(b"SAME", number))
@@ -93,20 +93,22 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
         state.send(peer, state.message(b"RECORDS", number, *[record or b"" for record in records]))
 
 
-def _may_lack(state: State, keys: list[bytes]) -> bool:
+def _may_lack(state: State, keys: list[bytes], records: list[bytes | None]) -> bool:
     """Whether this node may lack records that the owners have: it only stands in for an owner, or it is being filled.
 
-    A record that is missing on such a node must not count as the vote "this key does not exist". Only the first key is
-    looked up, because all keys of a group have the same owners in the coordinator's layout.
+    A record that is missing on such a node must not count as the vote "this key does not exist". Each missing key is looked
+    up: the keys of a group have the same owners in the coordinator's layout, and perhaps not in the layout here.
     """
-    return state.lacks_records or not state.owns(keys[0])
+    if state.lacks_records:
+        return True
+    return any(record is None and not state.owns(key) for key, record in zip(keys, records, strict=True))
 
 
 def compare(state: State, peer: str, number: int, theirs: bytes, keys: list[bytes]) -> None:
     """HOT. Answers COMPARE: SAME if our records equal the coordinator's, else DIFFER, key by key (comparison.py)."""
     state.statistics.reads_answered += 1
     records, unreadable = state.records.get_each(keys)
-    may_lack = None in records and _may_lack(state, keys)
+    may_lack = None in records and _may_lack(state, keys, records)
     if not may_lack and checksums(records, unreadable) == theirs and not unreadable:
         state.send(peer, state.message(b"SAME", number))
     else:

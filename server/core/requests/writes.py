@@ -187,15 +187,15 @@ class Writes(GroupTable[WriteGroup]):
         state.statistics.writes += len(group.payload) // 2
         # No waiter needs the acknowledgements of a KEEP. So they may come late, many in one message.
         message = state.message(b"STORE" if group.waiters else b"KEEP", group.number, *group.payload)
-        for peer in plan.peers:
+        enough = not plan.rows and plan.replicas - len(plan.absent) >= group.tally.wanted
+        for owner, node in plan.stand_ins:
+            self._stand_in(group, owner, "" if enough and not state.has_room_for(plan, owner) else node)
+        for peer in plan.peers:  # after the plan's stand-ins: none of them stands in for a second owner
             if self._sends_to(group, peer):
                 state.send(peer, message)
                 group.awaited[peer] = peer
             elif peer not in plan.absent:
                 self._replace_owner(group, peer)
-        enough = not plan.rows and plan.replicas - len(plan.absent) >= group.tally.wanted
-        for owner, node in plan.stand_ins:
-            self._stand_in(group, owner, "" if enough and not state.has_room_for(plan, owner) else node)
         self._unconfirmed.append(group)
         self._unconfirmed_bytes += group.size_bytes
         self._track(group)
