@@ -226,7 +226,8 @@ class Addresses:
         if node == state.id:
             is_me = told.get("incarnation") in (None, state.incarnation)
             return outcome | {"error": "" if is_me else f"a process on a copy of the directory of node {name}: stop it"}
-        if cluster != layout.cluster:
+        # A member that has lost its disk, or has not got its first layout yet, knows no cluster.
+        if cluster != layout.cluster and (cluster or node not in state.members):
             belongs = f"belongs to cluster {cluster}, not to {layout.cluster}" if cluster else "belongs to no cluster"
             return outcome | {"error": f"node {name} {belongs}"}
         member = next((member for member in layout.members if member.id == node), None)

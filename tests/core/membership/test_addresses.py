@@ -104,6 +104,14 @@ def test_a_member_that_is_missing_is_looked_for_where_it_says_it_is() -> None:
     assert said["n3"] == [[b"LAYOUT", machine.layout.encode()]], "who can be reached is told"
 
 
+def test_a_member_that_has_moved_and_knows_no_cluster_yet_is_found_by_its_id() -> None:
+    """It has lost its disk, or its first layout was still to come: it cannot look for the others itself."""
+    machine = Machine(layout=layout_of())
+    machine.link("n3")
+    outcome = machine.node.services.addresses.found("seed:7001", told("n2", THERE, cluster="", epoch=0))
+    assert outcome["error"] == "" and addresses(machine.layout)["n2"] == THERE
+
+
 @pytest.mark.parametrize(
     ("document", "error"),
     [
