@@ -192,7 +192,7 @@ def _deletes(client: Client, command: list[str]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("how", ["DEL", "FLUSHALL"])
+@pytest.mark.parametrize("how", [pytest.param("DEL", marks=pytest.mark.soak), "FLUSHALL"])
 def test_a_full_cluster_gets_room_by_deleting(
     small_disks: Path, make_cluster: Callable[..., WireCluster], how: str
 ) -> None:
