@@ -30,7 +30,8 @@ What is damaged is refused (all of this is tested):
     a wrong byte in the log                       the store does not open (see log_check.py; rocksdict's default opens it)
     a log that is missing or cut short            the store does not open (see live_logs.py)
     a damaged block of a sorted file              reads raise; once a compaction has read it, all commits are refused,
-                                                  also after restarts, until the store is made anew
+                                                  also after restarts; `reopen(compacts=False)` ends that, for such a store
+                                                  compacts nothing any more (a new store must replace it: rebuild.py)
     the last edits of the MANIFEST cut off        not detected
 After a loss of power, any commits since the last `sync` may be lost, because the kernel may write back logs in any order.
 
