@@ -39,6 +39,14 @@ def _values(tag: str) -> Values:
     return {f"k{number}": b"%b%d" % (tag.encode(), number) for number in range(KEYS)}
 
 
+def _written(make_cluster: MakeCluster, config: str) -> tuple[WireCluster, Values]:
+    """A cluster whose nodes all hold the same values."""
+    cluster, values = make_cluster(config=config), _values("v")
+    write(cluster.nodes, values)
+    wait_delivered(cluster)
+    return cluster, values
+
+
 def _damage_records(node: WireNode, names: list[str], damage: Callable[[bytes], bytes]) -> None:
     """Damages each of these records of a stopped node."""
     keys = [storage_key_of(name.encode()) for name in names]
@@ -98,11 +106,8 @@ def _assert_served(cluster: WireCluster, values: Values) -> None:
 def test_damaged_records_are_never_served_and_mended(
     make_cluster: MakeCluster, damage: Callable[[bytes], bytes]
 ) -> None:
-    cluster = make_cluster(config=CONFIG)
+    cluster, values = _written(make_cluster, CONFIG)
     victim = cluster.nodes[0]
-    values = _values("v")
-    write(cluster.nodes, values)
-    wait_delivered(cluster)
     assert victim.stop() == 0
     damaged = list(values)[::3]
     _damage_records(victim, damaged, damage)
@@ -120,11 +125,8 @@ def test_damaged_records_are_never_served_and_mended(
 
 
 def test_a_flipped_byte_in_a_data_file_is_mended(make_cluster: MakeCluster) -> None:
-    cluster = make_cluster(config=CONFIG)
+    cluster, values = _written(make_cluster, CONFIG)
     victim = cluster.nodes[0]
-    values = _values("v")
-    write(cluster.nodes, values)
-    wait_delivered(cluster)
     assert victim.stop() == 0
     _flip_in_files(victim, "*.sst", 0.05)  # among the records, which come first
     victim.start()
@@ -141,10 +143,7 @@ def test_a_flipped_byte_in_a_data_file_is_mended(make_cluster: MakeCluster) -> N
 
 def test_a_damaged_block_on_each_of_three_nodes_costs_nobody_an_answer(make_cluster: MakeCluster) -> None:
     """Each at another place, so that every key keeps two sound copies: reads are right at once, and a repair mends all."""
-    cluster = make_cluster(config=UNREPAIRED)
-    values = _values("v")
-    write(cluster.nodes, values)
-    wait_delivered(cluster)
+    cluster, values = _written(make_cluster, UNREPAIRED)
     cluster.stop()
     in_order = sorted(values, key=lambda name: storage_key_of(name.encode()))
     for node, place in zip(cluster.nodes, (KEYS // 4, KEYS // 2, 3 * KEYS // 4), strict=True):
@@ -175,11 +174,8 @@ def test_a_damaged_block_on_each_of_three_nodes_costs_nobody_an_answer(make_clus
 
 def test_a_compaction_that_meets_a_bad_block_costs_the_store_and_not_the_node(make_cluster: MakeCluster) -> None:
     """Nobody has read the block before. The node goes on without compactions, in the same process, until it is rebuilt."""
-    cluster = make_cluster(config=UNREPAIRED)
+    cluster, values = _written(make_cluster, UNREPAIRED)
     victim = cluster.nodes[0]
-    values = _values("v")
-    write(cluster.nodes, values)
-    wait_delivered(cluster)
     assert victim.stop() == 0
     _flip_block_of(victim, "k7")
     values["k0"] = b"newer"
