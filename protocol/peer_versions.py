@@ -13,7 +13,7 @@ There are two ways to change it:
 The node that connects introduces itself, and the other one answers with a welcome. Both lines carry words behind those
 that every version has:
 
-    DYN.PEER min cluster id incarnation [epoch revision] [FOR id AT address] [PIECES] MAX max CAN word,word,…
+    DYN.PEER min cluster id incarnation [epoch revision] [FOR id AT address] [PIECES] [BESIDE] MAX max CAN word,word,…
     +OK PIECES SPEAK version CAN word,word,… [VIEW epoch revision checksum]
 
 The version before announces PIECES alone. It is welcomed without the words that it does not know, and announces by a
@@ -32,10 +32,22 @@ ORDERLY: Final = b"orderly"  # runs relayed commands of one key in order (chains
 PIECES: Final = b"pieces"  # reads large messages in pieces (pieces.py)
 VIEW: Final = b"view"  # reads the view of a layout in the welcome (membership/views.py)
 COMPARES: Final = b"compares"  # answers reads key by key (messages/comparison.py)
-CAPABILITIES: Final = (ORDERLY, PIECES, VIEW, COMPARES)
+ENTRIES: Final = b"entries"  # reads records of entries (records/entries.py)
+PATCHES: Final = b"patches"  # takes patches of large records (records/patches.py)
+USERS: Final = b"users"  # has users, and merges the document of them (services/users.py)
+QUEUES: Final = b"queues"  # keeps rows of clients that wait for elements (core/waiting/)
+SCRIPTS: Final = b"scripts"  # runs scripts that others relay, and shares their texts (commands/scripting)
+TRANSACTIONS: Final = b"transactions"  # runs transactions that others relay (commands/transactions)
+DATABASES: Final = b"databases"  # knows the inner keys of other databases than 0 (protocol/databases.py)
+PUBLISHING: Final = b"publishing"  # delivers what clients of other nodes publish (core/pubsub/)
+CAPABILITIES: Final = (
+    ORDERLY, PIECES, VIEW, COMPARES, ENTRIES, PATCHES, USERS, TRANSACTIONS, PUBLISHING, DATABASES, QUEUES, SCRIPTS,
+)  # fmt: skip
 PIECES_WORD: Final = b"PIECES"  # in an introduction, and in the welcome, of the version before
+BESIDE: Final = b"BESIDE"  # in an introduction: the sender's former connection works, and ends once this one is open
 _MAX, _CAN, _SPEAK, _VIEW = b"MAX", b"CAN", b"SPEAK", b"VIEW"
 _VIEW_WORDS: Final = 3
+_TLS_PORT: Final = b"tls="  # a capability with a number: the port where a node takes TLS
 _DIGITS_MAX: Final = 5
 _WORDS_MAX: Final = 64
 _WELCOME_BYTES_MAX: Final = 4096
@@ -55,6 +67,17 @@ class Speech(NamedTuple):
 
 
 OURS: Final = Speech(VERSION_MIN, VERSION_MAX, CAPABILITIES)
+
+
+def with_tls_port(port: int) -> Speech:
+    """Our versions and capabilities, with the port where this node takes TLS; 0 if it takes none."""
+    return OURS._replace(capabilities=(*CAPABILITIES, b"%s%d" % (_TLS_PORT, port))) if port else OURS
+
+
+def tls_port_in(capabilities: Sequence[bytes]) -> int:
+    """The port in the capabilities of a peer where it takes TLS; 0 if it takes none."""
+    ports = [_number(word.removeprefix(_TLS_PORT)) for word in capabilities if word.startswith(_TLS_PORT)]
+    return (ports[0] or 0) if ports else 0
 
 
 def announcement(ours: Speech = OURS) -> tuple[bytes, ...]:

@@ -27,7 +27,7 @@ from struct import Struct
 from typing import Any, Final
 
 import hiredis
-from xxhash import xxh3_64, xxh3_64_digest
+from xxhash import xxh3_64
 
 PIECE_BYTES: Final = 64 << 10
 PIECE_START: Final = b"*3\r\n$8\r\n"
@@ -45,9 +45,11 @@ _SIZE_DIGITS_MAX: Final = 10
 def piece_of(message: bytes, number: int, start: int, size: int = PIECE_BYTES) -> bytes:
     """The frame of one piece of an encoded message: `size` bytes from `start` on."""
     place = _PLACE.pack(number, start, len(message))
-    data = message[start : start + size]
-    checksum = xxh3_64_digest(place + data)
-    return b"%b%b%b%b%b%d\r\n%b\r\n" % (PIECE_START, checksum, _BEFORE_PLACE, place, _BEFORE_SIZE, len(data), data)
+    data = memoryview(message)[start : start + size]
+    checksum = xxh3_64(place)
+    checksum.update(data)
+    front = (PIECE_START, checksum.digest(), _BEFORE_PLACE, place, _BEFORE_SIZE, len(data))
+    return b"".join((b"%b%b%b%b%b%d\r\n" % front, data, b"\r\n"))
 
 
 class PieceQueue:
@@ -69,7 +71,7 @@ class PieceQueue:
         self.waiting_bytes += len(message)
 
     def next(self) -> bytes:
-        """Removes the next piece and answers its frame; empty bytes if there is none."""
+        """Removes the next piece and returns its frame; empty bytes if there is none."""
         if not self._messages:
             return b""
         message = self._messages[0]
@@ -85,7 +87,7 @@ class PieceQueue:
         return piece
 
     def pop(self) -> list[bytes]:
-        """Removes the first message and answers it whole, in a list; an empty list if there is none.
+        """Removes the first message and returns it whole, in a list; an empty list if there is none.
 
         For peers that do not read pieces.
         """
@@ -122,7 +124,7 @@ class Assembly:
         return self._received if self._parser is not None else 0
 
     def add(self, data: bytes, start: int, end: int, place: bytes) -> Any:
-        """Adds the piece in `data` from `start` to `end`. With the last piece, answers a parser that holds the message."""
+        """Adds the piece in `data` from `start` to `end`. With the last piece, returns a parser that holds the message."""
         number, first, size = _PLACE.unpack(place)
         if not first and number > self._number:
             self._number, self._size, self._received = number, size, 0

@@ -2,37 +2,36 @@ r"""Reads commands from the bytes of one client connection.
 
 The problem. hiredis was written for the replies of a trusted server. When it sees `*1000000000` it makes a list of that
 size. It nests arrays, and waits forever for `$999999999999`. Inside a command it reads `+a`, `(1` and `=5` as bulk
-strings. It knows no inline commands. It does not check the two bytes behind a value. So an element may begin anywhere, and
-a search for type bytes, even one behind line feeds only, cannot find out whether a command has such elements.
+strings. It knows no inline commands.
 
-The idea. *hiredis gets whole commands only*, and a walk over the headers finds them. A walk reads `*count`, then each
-`$length`, and skips the values. So it costs per argument, not per byte. There are two walks:
+The idea. A walk over the headers reads `*count`, then each `$length`, and skips the values. So it costs per argument, not
+per byte. There are two walks:
 
-    quick   compiled, costs next to nothing. Finds all complete commands of a slice. It keeps no state, and stops before a
-            command that is incomplete, malformed or too large.
+    quick   compiled. Finds all complete commands of a slice, and cuts their arguments out of the bytes on the way. It keeps
+            no state, and stops before a command that is incomplete, malformed or too large.
     exact   begins where the quick walk stops. It raises the errors, and remembers its position in a command that is still
             arriving. `_leap`, compiled as well, skips the complete values that have arrived since: a command of a million
-            arguments arrives in hundreds of parts, and a regular expression for each of its headers took a second.
+            arguments arrives in hundreds of parts, and a regular expression for each of its headers took a second. The
+            arguments are cut out once the command is complete.
 
-Both respect the limits, find the same commands wherever the stream is cut, and accept a number in its shortest form only.
-Values may hold anything, also bytes that look like headers. As in Redis, the two bytes behind a value are not checked, and
-an array of no items is ignored. Where Redis' networking.c has an error for a case, its text is used.
+That takes 1190 instructions for a SET of 100 bytes, and took 2450 when hiredis cut the arguments out.
+
+Both walks respect the limits, find the same commands wherever the stream is cut, and accept a number in its shortest form
+only. Values may hold anything, also bytes that look like headers. As in Redis, the two bytes behind a value are not
+checked, and an array of no items is ignored. Where Redis' networking.c has an error for a case, its text is used.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import hiredis
 from mypy_extensions import i64
 
 from protocol.leftovers import joined
 
 _SLICE_BYTES: Final = 8192  # about this much is parsed at a time
-_BUFFER_BYTES_KEPT = 16384  # a parser that has held more is replaced, to free its memory
 _HEADER_BYTES_MAX = 32  # no sound header is longer: a type byte, a sign, 19 digits, CR LF
 _ARGUMENTS_MAX = (1 << 31) - 1  # Redis' own limits: a number beyond them gets Redis' error
 _BULK_BYTES_MAX = 512 << 20
@@ -105,16 +104,12 @@ class RequestReader:
         "_arguments_max",
         "_bytes_max",
         "_data",
-        "_feed",
-        "_gets",
         "_limits",
         "_missing",
         "_ready",
         "_start",
         "_vetted",
     )
-    _feed: Callable[..., None]
-    _gets: Callable[[], Any]
 
     def __init__(self, limits: RequestLimits | None = None) -> None:
         self._limits = limits or RequestLimits()
@@ -124,12 +119,11 @@ class RequestReader:
         self._start = 0  # in _data: the start of the first command that was not read yet
         self._vetted = 0  # from _start: the bytes of an incomplete command that the exact walk has passed
         self._missing = 0  # the arguments of that command whose headers the walk has not reached
-        self._ready: list[list[bytes]] = []  # commands that were parsed and not returned yet, the last one first
-        self._renew_parser()
+        self._ready: list[list[bytes]] = []  # commands that were read and not returned yet, the last one first
 
     @property
     def pending_bytes(self) -> int:
-        """The bytes that were fed and not yet returned as commands; of parsed commands only the arguments count."""
+        """The bytes that were fed and not yet returned as commands; of commands that were read only the arguments count."""
         unread = len(self._data) - self._start
         return unread + sum([sum(map(len, command)) for command in self._ready]) if self._ready else unread
 
@@ -195,7 +189,8 @@ class RequestReader:
         stop: i64 = size if size - end < _SLICE_BYTES else end + _SLICE_BYTES
         scan: i64 = end
         missing: i64 = 0
-        count = 0
+        commands: list[list[bytes]] = []
+        arguments: list[bytes] = []  # of the command that the walk is in
         try:
             while end < stop:
                 number: i64 = data[scan + 1] - _ZERO
@@ -209,31 +204,30 @@ class RequestReader:
                     break
                 scan += 2
                 if missing:
+                    value: i64 = scan
                     scan += number + 2
                     if scan > size or scan - end > self._bytes_max:
                         break
+                    arguments.append(data[value : value + number])
                     missing -= 1
                     if not missing:
-                        count += 1
+                        commands.append(arguments)
                         end = scan
                 elif 0 < number <= self._arguments_max:
                     missing = number
+                    arguments = []
                 else:
                     break
         except IndexError:
             pass  # the bytes end within a header
-        return self._parse(int(end), count) if count else []
-
-    def _parse(self, end: int, count: int) -> list[list[bytes]]:
-        """HOT. The next `count` complete commands, which reach up to `end` in `_data`."""
-        size = end - self._start
-        self._feed(self._data, self._start, size)
-        gets = self._gets
-        commands = [gets() for _ in range(count)]
-        self._start = end
-        if size > _BUFFER_BYTES_KEPT:
-            self._renew_parser()
+        self._start = int(end)
         return commands
+
+    def _cut(self, end: int) -> list[list[bytes]]:
+        """The next command, which reaches up to `end` in `_data` and which the exact walk has found to be sound."""
+        command = bytes(memoryview(self._data)[self._start : end])
+        self._start = end
+        return [_arguments_of(command)]
 
     def _read_exactly(self) -> list[list[bytes]]:
         """The exact walk: the next command; empty if it is incomplete."""
@@ -262,7 +256,7 @@ class RequestReader:
             self._check_header(scan)
             return []
         self._vetted = self._missing = 0
-        return self._parse(scan, 1)
+        return self._cut(scan)
 
     def _leap(self, first: int, missing: int) -> tuple[int, int]:
         """HOT. Skips the complete and correct values from `first` on, within the limit of a request.
@@ -347,6 +341,19 @@ class RequestReader:
         self._start = position  # before an error, if there is one: the commands before it are answered first
         return commands
 
-    def _renew_parser(self) -> None:
-        parser = hiredis.Reader()
-        self._feed, self._gets = parser.feed, parser.gets
+
+def _arguments_of(command: bytes) -> list[bytes]:
+    """HOT. The arguments of a complete command whose headers were checked."""
+    arguments: list[bytes] = []
+    size: i64 = len(command)
+    scan: i64 = command.find(b"\n") + 1
+    while scan < size:
+        number: i64 = 0
+        scan += 1  # the dollar sign
+        while command[scan] != _CR:
+            number = number * 10 + command[scan] - _ZERO
+            scan += 1
+        scan += 2
+        arguments.append(command[scan : scan + number])
+        scan += number + 2
+    return arguments

@@ -10,10 +10,11 @@ Source: https://redis.io/docs/latest/develop/reference/protocol-spec/
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, cast
 
 import hiredis
+from mypy_extensions import i64
 
 OK: Final = b"+OK\r\n"
 PONG: Final = b"+PONG\r\n"
@@ -47,6 +48,11 @@ Reply = bytes | LargeReply
 def null(resp3: bool) -> bytes:
     """The null that stands for a bulk string."""
     return b"_\r\n" if resp3 else b"$-1\r\n"
+
+
+def null_array(resp3: bool) -> bytes:
+    """The null that stands for an array."""
+    return b"_\r\n" if resp3 else b"*-1\r\n"
 
 
 def bulk(value: bytes) -> bytes:
@@ -106,8 +112,8 @@ def set_(encoded_items: Sequence[bytes], resp3: bool) -> bytes:
 
 
 def double(number: float, resp3: bool) -> bytes:
-    """A floating point number in the fewest exact digits, whole numbers without a point; in RESP2 a bulk string."""
-    text = repr(float(number)).removesuffix(".0").encode()
+    """A floating point number as Redis 7.0 prints it, with 17 significant digits; in RESP2 a bulk string."""
+    text = b"%.17g" % number
     return b",%b\r\n" % text if resp3 else bulk(text)
 
 
@@ -150,15 +156,61 @@ def command(*arguments: bytes | str | int) -> bytes:
     return pack_command(arguments)
 
 
+def scalars_of(reply: bytes) -> Iterator[bytes]:
+    """The bulk strings and doubles in one of our own encoded replies, in order, however they are nested."""
+    place = 0
+    while place < len(reply):
+        end = reply.index(b"\r\n", place)
+        kind, text = reply[place], reply[place + 1 : end]
+        place = end + 2
+        if kind == 0x24 and text != b"-1":
+            yield reply[place : place + int(text)]
+            place += int(text) + 2
+        elif kind == 0x2C:
+            yield text
+
+
+def items_of(array: bytes) -> list[bytes]:
+    """The encoded items of an encoded array, in order."""
+    place = array.index(b"\r\n") + 2
+    items = []
+    for _ in range(int(array[1 : place - 2])):
+        end = _end_of(array, place)
+        items.append(array[place:end])
+        place = end
+    return items
+
+
+def _end_of(data: bytes, place: int) -> int:
+    """Where the reply ends that begins at `place`. It is one of our own: sound."""
+    wanted = 1
+    while wanted:
+        end = data.index(b"\r\n", place)
+        kind, text = data[place], data[place + 1 : end]
+        place = end + 2
+        wanted -= 1
+        if kind in _AGGREGATES:
+            wanted += max(int(text), 0) * _AGGREGATES[kind]
+        elif kind in _SIZED and text != b"-1":
+            place += int(text) + 2
+    return place
+
+
 _LINES: Final = b"+-:_,#("  # the type bytes of replies of one line
 _SIZED: Final = b"$=!"  # the type bytes of replies that begin with their size
 _AGGREGATES: Final = {0x2A: 1, 0x7E: 1, 0x3E: 1, 0x25: 2}  # array, set, push, map: items for each counted one
 _COUNT_DIGITS_MAX: Final = 10
+_BULK_BYTES_MIN: Final = 6  # $0, and two line ends
+_CR: Final = 0x0D
+_LF: Final = 0x0A
+_DOLLAR: Final = 0x24
+_ZERO: Final = 0x30
+_NINE: Final = 0x39
 
 
 def is_reply(data: bytes) -> bool:
     """HOT. Whether these bytes are exactly one encoded reply. Checks what another node sends for a client."""
-    if data == OK:
+    if data == OK or _is_bulk(data):
         return True
     place, wanted, size = 0, 1, len(data)
     while wanted:
@@ -187,3 +239,18 @@ def is_reply(data: bytes) -> bool:
         else:
             return False
     return place == size
+
+
+def _is_bulk(data: bytes) -> bool:
+    """HOT. Whether these bytes are exactly one bulk string, the usual reply."""
+    size: i64 = len(data)
+    if size < _BULK_BYTES_MIN or data[0] != _DOLLAR:
+        return False
+    count: i64 = 0
+    place: i64 = 1
+    while place <= _COUNT_DIGITS_MAX and place < size - 1 and _ZERO <= data[place] <= _NINE:
+        count = count * 10 + data[place] - _ZERO
+        place += 1
+    if place == 1 or place + count + 4 != size:
+        return False
+    return data[place] == _CR and data[place + 1] == _LF and data[size - 2] == _CR and data[size - 1] == _LF
