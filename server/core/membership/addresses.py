@@ -21,9 +21,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from server.core.base.state import State
-from server.core.membership.copies import Copies
-from server.core.membership.lives import SETBACK, Lives
+from server.core.membership.duplicates import DuplicateDetector
 from server.core.membership.membership import Membership
+from server.core.membership.rollback import SETBACK, RollbackDetector
 from server.core.ring.addresses import is_unknown, is_wildcard
 from server.core.ring.layout import Layout, Member
 from server.core.ring.layout_faults import is_address
@@ -36,6 +36,7 @@ UNRESOLVED = "unresolved"  # the host name leads to no address
 SILENT = "silent"  # a connection is accepted, but nothing is sent
 ELSEWHERE = "elsewhere"  # another node answers, or the address is unknown
 REFUSED = "refused"  # it refuses our connection, and says why
+UNPROVEN = "unproven"  # it does not prove the secret of the cluster (authentication.py)
 
 _AGAIN_MS = 1000
 _AGAIN_MS_MAX = 60_000
@@ -50,8 +51,8 @@ def looked_for(words: Sequence[bytes]) -> tuple[str, str]:
 
     `words` are those behind the incarnation.
     """
-    told = {word: following for word, following in itertools.pairwise(words) if word in (_FOR, _AT)}
-    return told.get(_FOR, b"").decode("utf-8", "replace"), told.get(_AT, b"").decode("utf-8", "replace")
+    found = {word: following for word, following in itertools.pairwise(words) if word in (_FOR, _AT)}
+    return found.get(_FOR, b"").decode("utf-8", "replace"), found.get(_AT, b"").decode("utf-8", "replace")
 
 
 def _is_usable(address: str) -> bool:
@@ -65,11 +66,13 @@ class Addresses:
     outcomes to. The shell removes and runs them at the end of the turn.
     """
 
-    def __init__(self, state: State, membership: Membership, copies: Copies, lives: Lives) -> None:
+    def __init__(
+        self, state: State, membership: Membership, duplicates: DuplicateDetector, rollback: RollbackDetector
+    ) -> None:
         self._state = state
-        self._lives = lives
+        self._rollback = rollback
         self._membership = membership
-        self._copies = copies
+        self._duplicates = duplicates
         self._judged: Layout | None = None  # the layout in which our address was checked last
         self._again_ms = 0
         self._pause_ms = _AGAIN_MS
@@ -94,7 +97,7 @@ class Addresses:
 
         If another member claims our address, an operator has to decide: this node does not contend for it.
         """
-        self._copies.tick()
+        self._duplicates.tick()
         layout, now_ms = self._state.layout, self._state.now_ms
         if layout is None or layout is self._judged or now_ms < self._again_ms:
             return
@@ -144,20 +147,20 @@ class Addresses:
         return [member.id for member in members if member.id != state.id and member.id not in state.links]
 
     def greeting(self, peer: str) -> tuple[bytes | str, ...]:
-        """The words behind the introduction to `peer`: its id, our address, and the lives of our store.
+        """The words behind the introduction to `peer`: its id, our address, and the incarnations of our store.
 
         Earlier versions ignore them.
         """
         if self._state.layout is None:
             return ()
-        return (_FOR, peer, _AT, self._state.member.address, *self._lives.introduction())
+        return (_FOR, peer, _AT, self._state.member.address, *self._rollback.introduction())
 
     def mistaken(self, wanted: str) -> str:
         """The error text for a node that wants another node here; empty if it wants this one or does not say."""
         me = self._state.member
         return f"OTHER node {me.name} answers there" if wanted not in ("", me.id) else ""
 
-    def heard_refusal(self, peer: str, text: str, now_ms: int) -> bool:
+    def refusal_received(self, peer: str, text: str, now_ms: int) -> bool:
         """Handles the error text with which the node at the address of `peer` refuses our link. False: log it."""
         self._state.at(now_ms)
         text = text.removeprefix("-")
@@ -165,18 +168,18 @@ class Addresses:
         if code == "WAIT":
             return True  # it first checks whether our former process is alive
         if code == "COPY":
-            self._copies.refusal_of_us = text
+            self._duplicates.refusal_of_us = text
         if code == SETBACK:
-            self._lives.heard_refusal(peer, text)
+            self._rollback.refusal_received(peer, text)
         if code == "OTHER":
             self.trouble(peer, ELSEWHERE, rest)
             self._state.liveness.link_refused(peer, now_ms)
         else:
             self.trouble(peer, REFUSED, f"it refuses this node: {text}")
-        return self._membership.heard_refusal(text)
+        return self._membership.refusal_received(text)
 
     def arrived(self, peer: str, incarnation: int, address: str) -> None:
-        """A process of `peer` has opened a link to us and told its address. The layout is corrected if it has another one.
+        """A process of `peer` has opened a link to us and said its address. The layout is corrected if it has another one.
 
         Without that we could not open a link back, if the peer's layout does not have the change either.
         """
@@ -202,29 +205,29 @@ class Addresses:
         listed = [member.address for member in members if member.id in missing and not is_unknown(member.address)]
         return [*listed, self._former] if self._former and missing else listed
 
-    def is_ahead(self, told: Mapping[str, Any]) -> bool:
-        """Whether a node that tells this of itself has a later layout than ours: it may have members that we do not know.
+    def is_ahead(self, myself: Mapping[str, Any]) -> bool:
+        """Whether a node that says this of itself has a later layout than ours: it may have members that we do not know.
 
         Then it has to learn our address, so that it opens a link and sends its layout.
         """
-        layout, epoch = self._state.layout, told.get("epoch")
-        same = layout is not None and told.get("cluster") == layout.cluster
+        layout, epoch = self._state.layout, myself.get("epoch")
+        same = layout is not None and myself.get("cluster") == layout.cluster
         return same and layout is not None and isinstance(epoch, int) and epoch > layout.epoch
 
-    def found(self, asked: str, told: Mapping[str, Any]) -> dict[str, str]:
+    def found(self, asked: str, myself: Mapping[str, Any]) -> dict[str, str]:
         """Handles what the node at the address `asked` says of itself (`DYN.CLUSTER MYSELF`).
 
-        If it is a member without a link to us, its address goes into the layout. Answers {"asked", "node" (its id),
+        If it is a member without a link to us, its address goes into the layout. Returns {"asked", "node" (its id),
         "address", "error"}; the error is empty for this node itself and for members.
         """
         state, layout = self._state, self._state.layout
-        node, name, address, cluster = (str(told.get(field, "")) for field in ("id", "name", "address", "cluster"))
+        node, name, address, cluster = (str(myself.get(field, "")) for field in ("id", "name", "address", "cluster"))
         address = asked if is_address(address) and is_wildcard(address) else address  # an earlier version may say that
         outcome = {"asked": asked, "node": name, "address": address, "error": ""}
         if layout is None:
             return outcome | {"error": f"node {state.member.name} belongs to no cluster itself"}
         if node == state.id:
-            is_me = told.get("incarnation") in (None, state.incarnation)
+            is_me = myself.get("incarnation") in (None, state.incarnation)
             return outcome | {"error": "" if is_me else f"a process on a copy of the directory of node {name}: stop it"}
         # A member that has lost its disk, or has not got its first layout yet, knows no cluster.
         if cluster != layout.cluster and (cluster or node not in state.members):
@@ -234,14 +237,14 @@ class Addresses:
         if member is None:
             return outcome | {"error": f"node {name} is no member at epoch {layout.epoch}"}
         if member.address != address and _is_usable(address):
-            self._adopt_address(layout, member, address, told.get("moved_ms"))
+            self._adopt_address(layout, member, address, myself.get("moved_ms"))
         return outcome
 
-    def _adopt_address(self, layout: Layout, member: Member, address: str, told_ms: object) -> None:
-        """Puts the address that a member tells of itself into the layout, unless we have a link to it already."""
+    def _adopt_address(self, layout: Layout, member: Member, address: str, moved_at_ms: object) -> None:
+        """Puts the address that a member says is its own into the layout, unless we have a link to it already."""
         if member.id in self._state.links:
             return
-        at_ms = told_ms if isinstance(told_ms, int) else self._state.time_ms
+        at_ms = moved_at_ms if isinstance(moved_at_ms, int) else self._state.time_ms
         held = [other.id for other in layout.members if other.address == address]
         if any(other in self._state.links or other == self._state.id for other in held):
             return  # another live node has that address

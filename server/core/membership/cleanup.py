@@ -23,7 +23,9 @@ from typing import Any
 
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
-from server.core.messages.record_questions import Sums
+from server.core.messages.asking import flattened
+from server.core.messages.exchange_questions import ABSORB
+from server.core.messages.record_questions import HOLDS, Sums
 from server.core.records.versions import DamagedRecord
 from server.core.repair.exchange_answers import PAGE_BYTES, Range, read_page, rest_of, split
 from server.core.ring.layout import Layout
@@ -63,12 +65,12 @@ class Cleanup:
             return 0
         return sum(trees.keys_in(trees.span_of(layout.partitions, partition)) for partition in self._foreign(layout))
 
-    def holds(self, asked: Sums) -> list[bytes]:
+    def holds(self, asked: Sums) -> bytes | None:
         """Answers HOLDS: a byte for each key, 1 if this node owns it and stores exactly that record."""
         layout = self._state.layout
         if layout is None or asked.epoch != layout.epoch:
-            return []
-        return [bytes(self._holds(key, checksum) for key, checksum in asked.sums.items())]
+            return None
+        return bytes(self._holds(key, checksum) for key, checksum in asked.sums.items())
 
     def _holds(self, key: bytes, checksum: bytes) -> bool:
         try:
@@ -103,7 +105,7 @@ class Cleanup:
                     return
 
     def _page(self, layout: Layout, partition: int, ranges: list[Range]) -> Generator[Step, Any, list[Range]]:
-        """Deletes what is confirmed of the next few records of a partition; answers the ranges that are left."""
+        """Deletes what is confirmed of the next few records of a partition; returns the ranges that are left."""
         keepers = layout.keepers(partition)
         if not all(self._state.is_usable(keeper) for keeper in keepers):
             self._state.cleanup_due = True
@@ -144,14 +146,14 @@ class Cleanup:
         self, layout: Layout, keepers: Sequence[str], batch: dict[bytes, bytes]
     ) -> Generator[Step, Any, dict[bytes, bytes]]:
         """The records of `batch` that all owners have confirmed."""
-        words = [word for key, record in batch.items() for word in (key, record[:8])]
-        answers: Answers = yield self._questions.ask(keepers, b"HOLDS", layout.epoch, *words)
+        sums = {key: record[:8] for key, record in batch.items()}
+        answers: Answers = yield self._questions.ask(keepers, HOLDS, Sums(layout.epoch, sums))
         confirmed = dict(batch)
         for keeper in keepers:
-            answer = answers.get(keeper)
-            if not answer or len(answer[0]) != len(batch):
+            flags: bytes | None = answers.get(keeper)
+            if flags is None:
                 return {}
-            lacking = {key: batch[key] for key, held in zip(batch, answer[0], strict=True) if not held}
+            lacking = {key: batch[key] for key, is_held in zip(batch, flags, strict=True) if not is_held}
             stored = (yield from self._send_missing(layout, keeper, lacking)) if lacking else lacking
             for key in lacking:
                 if key not in stored:
@@ -161,7 +163,7 @@ class Cleanup:
     def _send_missing(
         self, layout: Layout, keeper: str, lacking: dict[bytes, bytes]
     ) -> Generator[Step, Any, dict[bytes, bytes]]:
-        """Sends an owner records that it lacks, if they are unchanged here; answers those that it has stored."""
+        """Sends an owner records that it lacks, if they are unchanged here; returns those that it has stored."""
         if self._state.layout is not layout:
             return {}
         present = self._batch(list(lacking))
@@ -173,7 +175,7 @@ class Cleanup:
                 sent[key] = record
         if not sent:
             return {}
-        answers = yield self._questions.ask([keeper], b"ABSORB", *[word for pair in sent.items() for word in pair])
+        answers = yield self._questions.ask([keeper], ABSORB, flattened(sent.items()))
         return sent if answers.get(keeper) else {}
 
     def _delete(self, layout: Layout, key: bytes, record: bytes) -> None:

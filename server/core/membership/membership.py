@@ -29,11 +29,11 @@ from typing import Any
 
 from server.core.base.errors import has_left
 from server.core.base.room import FOR_NOTHING
-from server.core.base.state import Item, State
-from server.core.liveness.liveness import State as Life
+from server.core.base.state import State
+from server.core.liveness.liveness import PeerState
 from server.core.membership.views import Views
 from server.core.messages import shapes
-from server.core.messages.kinds import View
+from server.core.messages.announcements import View
 from server.core.messages.stored import stored
 from server.core.records.records import RECORDS_END
 from server.core.records.versions import DamagedRecord
@@ -46,7 +46,6 @@ from server.core.work.procedures import Step, Steps
 
 DOWN_MS = 6000  # a member that this process has watched for less is not considered down
 GONE = "GONE"
-YES, NO = b"1", b"0"
 _LEFT, _LAYOUT = b"left", b"layout"
 _LEFT_UNKNOWN: tuple[str, int] | None = ("", 0)  # stands for a damaged mark: the node left some cluster
 _CLEARED_KEYS = 200  # deleted in a turn
@@ -90,7 +89,7 @@ class Membership:
         if layout is not None:
             self._adopt(layout)
 
-    def _tell_listeners(self) -> None:
+    def _notify_listeners(self) -> None:
         for listener in self._listeners:
             listener()
 
@@ -258,11 +257,11 @@ class Membership:
         self._adopted_number = state.number()
         if before is not None and _loses_some(before, layout, state.id):
             state.renew_actor()  # cleanup deletes records with the actor's dots from now on (P2)
-        self._tell_listeners()
+        self._notify_listeners()
 
     # --- leaving
 
-    def told_gone(self, epoch: int, revision: int) -> None:
+    def removal_received(self, epoch: int, revision: int) -> None:
         """Leaves, because a member refuses our link: by its layout of that version, this node has been removed."""
         layout = self._state.layout
         if layout is not None and (epoch, revision) > layout.version:
@@ -276,7 +275,7 @@ class Membership:
         state.renew_actor()  # if it is joined again, it deletes the records that it had written (P2)
         self._known_ms = {}
         self._note_left(cluster, epoch)
-        self._tell_listeners()
+        self._notify_listeners()
 
     def _note_left(self, cluster: str, epoch: int) -> None:
         self._left = (cluster, epoch)
@@ -317,37 +316,37 @@ class Membership:
             return f"{GONE} {layout.epoch} {layout.revision} node {peer} has been removed from cluster {layout.cluster}"
         return "" if cluster else f"ERR node {peer} is no member of cluster {layout.cluster} at epoch {layout.epoch}"
 
-    def heard_refusal(self, text: str) -> bool:
+    def refusal_received(self, text: str) -> bool:
         """Handles the error text with which a node refused our link. True if it says that this node is no member there."""
         words = text.removeprefix("-").split()
         if words[:1] == [GONE] and len(words) > 2 and words[1].isdigit() and words[2].isdigit():
-            self.told_gone(int(words[1]), int(words[2]))
+            self.removal_received(int(words[1]), int(words[2]))
             return True
         return "is no member of cluster" in text
 
     # --- views
 
-    def view(self) -> tuple[Item, ...]:
-        """Epoch, revision and checksum of the present layout; empty without a layout."""
+    def view(self) -> View | None:
+        """Returns the view of the present layout; None without a layout."""
         return self.views.present()
 
-    def heard_layout(self, peer: str, layout: Layout) -> None:
+    def layout_received(self, peer: str, layout: Layout) -> None:
         """Merges the layout that `peer` sent, if it is another one than ours."""
-        if self.views.heard_layout(peer, layout):
+        if self.views.layout_received(peer, layout):
             self._computing.charge(DECODE_UNITS * layout.partitions)
             self.offer(layout)
 
-    def heard_view(self, peer: str, epoch: int, revision: int, checksum: bytes) -> None:
+    def view_received(self, peer: str, view: View) -> None:
         """Handles the view that `peer` sent: see views.py."""
-        self.views.heard_view(peer, (epoch, revision), checksum)
+        self.views.view_received(peer, view)
 
     def is_present(self, view: View | None) -> bool:
         """Whether this is the view of the present layout."""
         return self.views.is_present(view)
 
-    def adopted(self, view: View | None) -> list[bytes]:
-        """Answers ADOPTED: whether no request from before that layout is in flight; nothing under another layout."""
-        return [NO if self.in_flight() else YES] if self.is_present(view) else []
+    def adopted(self, view: View | None) -> bool | None:
+        """Answers ADOPTED: whether no request from before that layout is in flight; None under another layout."""
+        return not self.in_flight() if self.is_present(view) else None
 
     def in_flight(self) -> bool:
         """Whether requests that began before the present layout was adopted are still in flight."""
@@ -357,7 +356,7 @@ class Membership:
         """Whether a member is down, and this process has watched it for more than `DOWN_MS`."""
         state = self._state
         since_ms = self._known_ms.setdefault(member, state.now_ms)
-        return state.liveness.state(member) is Life.DOWN and state.now_ms - since_ms > DOWN_MS
+        return state.liveness.state(member) is PeerState.DOWN and state.now_ms - since_ms > DOWN_MS
 
     def expected(self) -> list[str]:
         """The members that are not down, this node included."""

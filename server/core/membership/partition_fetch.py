@@ -25,6 +25,7 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, NamedTuple
 
 from server.core.base.state import State
+from server.core.messages.questions import COUNTS, Partitions
 from server.core.repair.exchange import Exchange, Outcome, PeerLost
 from server.core.ring.layout import Layout
 from server.core.work.background import Background
@@ -116,10 +117,10 @@ class PartitionFetch:
             if source is not None:
                 by_source.setdefault(source, []).append(partition)
         for source, partitions in by_source.items():
-            answers: Answers = yield self._questions.ask([source], b"COUNTS", layout.epoch, *partitions)
-            counts = answers.get(source, [])
-            if self._state.layout is layout and len(counts) == len(partitions):
-                self.expected_keys |= {part: int(count) for part, count in zip(partitions, counts, strict=True)}
+            answers: Answers = yield self._questions.ask([source], COUNTS, Partitions(layout.epoch, partitions))
+            counts: list[int] | None = answers.get(source)
+            if self._state.layout is layout and counts is not None:
+                self.expected_keys |= dict(zip(partitions, counts, strict=True))
 
     def compare(self, layout: Layout, partitions: Sequence[int]) -> Generator[Step, Any, None]:
         """Exchanges partitions, in batches, with each of their owners that they are not recorded as equal to."""

@@ -15,13 +15,12 @@ plan has shown, unless the present layout or what is staged has changed since.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from typing import Any
 
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
-from server.core.messages.kinds import Staged, staged_in
+from server.core.messages.announcements import Staged, staged_document, staged_in
 from server.core.messages.stored import stored
 from server.core.ring.change import Change
 from server.core.ring.layout import Layout
@@ -71,6 +70,10 @@ class Staging:
             for fault in name_faults(change.other or change.node, change.name):
                 raise ChangeError(fault)
         check(layout, [*staged, change])
+        try:
+            Change.decode(change.encode())
+        except ValueError as error:  # the other nodes would refuse it in the same way, and close the link
+            raise ChangeError(str(error)) from error
         self._begin(layout)
         self._unite([change], [])
         self._save()
@@ -96,10 +99,16 @@ class Staging:
 
     # --- between nodes
 
-    def document(self) -> bytes | None:
-        """All that is known of the present epoch's changes, for other nodes; None if that is nothing."""
+    def content(self) -> Staged | None:
+        """Returns all that is known of the present epoch's changes; None if that is nothing."""
         layout = self._state.layout
         if layout is None or self._epoch != layout.epoch or not (self._changes or self._aborted):
+            return None
+        return self._content()
+
+    def document(self) -> bytes | None:
+        """Returns the encoded `content`, or None."""
+        if self.content() is None:
             return None
         if self._encoded is None:
             self._encoded = self._encode()
@@ -115,10 +124,10 @@ class Staging:
         if self._unite(changes, aborted):
             self._save()
 
-    def asked(self, staged: Staged) -> list[bytes]:
-        """STAGED: merges the document, and acknowledges it."""
+    def asked(self, staged: Staged) -> bool:
+        """Answers STAGED: merges the document, and acknowledges it."""
         self.merge(staged)
-        return [b"1"]
+        return True
 
     # --- the sets
 
@@ -143,12 +152,10 @@ class Staging:
         return True
 
     def _encode(self) -> bytes:
-        fields = {
-            "epoch": self._epoch,
-            "changes": {name: change.encode() for name, change in self._changes.items()},
-            "aborted": list(self._aborted),
-        }
-        return json.dumps(fields, separators=(",", ":")).encode()
+        return staged_document(self._content())
+
+    def _content(self) -> Staged:
+        return Staged(self._epoch, list(self._changes.values()), list(self._aborted))
 
     def _save(self) -> None:
         self._encoded = None

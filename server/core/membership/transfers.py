@@ -10,7 +10,7 @@ In the phase TRANSFER of a layout each new owner does three steps, and repeats t
     partition_fetch.py says how many have to be equal.
 
 The node is then *whole*. It says so when the coordinator of the change asks (MOVED), and that one begins the next phase
-(steward.py).
+(change_coordinator.py).
 
 If a member comes back meanwhile, it may have accepted writes under an older layout. Then every partition is compared again.
 That is cheap, because equal trees cost some bytes. For the same reason a crash of either side and a new revision of the
@@ -24,12 +24,12 @@ from collections.abc import Generator, Sequence
 from typing import Any
 
 from server.core.base.state import State
-from server.core.membership.membership import NO, YES, Membership
+from server.core.membership.membership import Membership
 from server.core.membership.pace import Pace
 from server.core.membership.partition_fetch import PartitionFetch
 from server.core.messages import shapes
-from server.core.messages.kinds import View
-from server.core.messages.questions import Partitions
+from server.core.messages.announcements import View
+from server.core.messages.questions import ADOPTED, Partitions
 from server.core.messages.stored import stored
 from server.core.repair.exchange import Outcome
 from server.core.repair.tasks import ABORTED, DONE, RUNNING
@@ -127,18 +127,18 @@ class Transfers:
 
     # --- answers to other nodes
 
-    def moved(self, view: View | None) -> list[bytes]:
-        """Answers MOVED: whether this node is whole and holds no hint for a pending owner; nothing under another layout."""
+    def moved(self, view: View | None) -> bool | None:
+        """Answers MOVED: whether this node is whole and holds no hint for a pending owner; None under another layout."""
         if not self._membership.is_present(view):
-            return []
-        return [YES if self._is_whole() and not self._has_hints_for_pending_owners() else NO]
+            return None
+        return self._is_whole() and not self._has_hints_for_pending_owners()
 
-    def counts(self, asked: Partitions) -> list[bytes]:
-        """Answers COUNTS: how many keys this node stores of each partition; nothing under another layout."""
+    def counts(self, asked: Partitions) -> list[int] | None:
+        """Answers COUNTS: how many keys this node stores of each partition; None under another layout."""
         layout = self._state.layout
         if layout is None or asked.epoch != layout.epoch or any(p >= layout.partitions for p in asked.partitions):
-            return []
-        return [b"%d" % self._fetch.keys_here(layout, partition) for partition in asked.partitions]
+            return None
+        return [self._fetch.keys_here(layout, partition) for partition in asked.partitions]
 
     def document(self) -> Document | None:
         """The progress, for the status of the cluster; None if this node has nothing to fetch."""
@@ -235,8 +235,8 @@ class Transfers:
     def _who_adopted(self, layout: Layout) -> Generator[Step, Any, list[str] | None]:
         """The members that are not down, if all of them have adopted this layout; else None."""
         members = self._membership.expected()
-        answers: Answers = yield self._questions.ask(members, b"ADOPTED", *self._membership.view())
-        if self._state.layout is not layout or any(answers.get(member) != [YES] for member in members):
+        answers: Answers = yield self._questions.ask(members, ADOPTED, self._membership.view())
+        if self._state.layout is not layout or not all(answers.get(member) for member in members):
             return None
         return members
 

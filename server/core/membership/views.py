@@ -19,8 +19,8 @@ from collections.abc import Sequence
 
 from xxhash import xxh3_64_hexdigest
 
-from server.core.base.state import Item, State
-from server.core.messages.kinds import View
+from server.core.base.state import State
+from server.core.messages.announcements import View, encode_layout, encode_view, view_items
 from server.core.ring.layout import Layout
 
 RESEND_MS = 1000
@@ -31,24 +31,24 @@ class Views:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._present: tuple[Layout, tuple[int, int, bytes]] | None = None
+        self._present: tuple[Layout, View] | None = None
         self._held: dict[str, bytes] = {}  # by peer: the checksum of the layout that it is known to have
         self._sent: dict[str, tuple[bytes, int]] = {}  # by peer: the checksum of the layout last sent, and when
         self._asked = (b"", -RESEND_MS)  # the checksum of the layout last asked for, and when
 
-    def present(self) -> tuple[Item, ...]:
-        """Epoch, revision and checksum of the present layout; empty without a layout."""
+    def present(self) -> View | None:
+        """Returns the view of the present layout; None without a layout."""
         layout = self._state.layout
-        return () if layout is None else self._of(layout)
+        return None if layout is None else self._of(layout)
 
     def words(self) -> list[bytes]:
         """The present view in the encoding of an answer to an introduction; empty without a layout."""
         layout = self._state.layout
-        return [] if layout is None else _words(self._of(layout))
+        return [] if layout is None else view_items(self._of(layout))
 
-    def _of(self, layout: Layout) -> tuple[int, int, bytes]:
+    def _of(self, layout: Layout) -> View:
         if self._present is None or self._present[0] is not layout:
-            self._present = (layout, (layout.epoch, layout.revision, _checksum(layout.encode())))
+            self._present = (layout, View(layout.epoch, layout.revision, _checksum(layout.encode())))
         return self._present[1]
 
     def is_present(self, view: View | None) -> bool:
@@ -64,8 +64,8 @@ class Views:
         if layout is None:
             return
         view = self._of(layout)
-        if list(words) == _words(view):
-            self._held[peer] = view[2]
+        if list(words) == view_items(view):
+            self._held[peer] = view.checksum
         else:
             self._send(peer, layout)
 
@@ -76,26 +76,26 @@ class Views:
             if self._held.get(peer) != checksum:
                 self._send(peer, layout)
 
-    def heard_layout(self, peer: str, layout: Layout) -> bool:
+    def layout_received(self, peer: str, layout: Layout) -> bool:
         """Notes the layout that `peer` sent. True if it is another object than ours."""
         if peer in self._state.members:
             self._held[peer] = _checksum(layout.encode())
         return layout is not self._state.layout
 
-    def heard_view(self, peer: str, version: tuple[int, int], checksum: bytes) -> None:
+    def view_received(self, peer: str, view: View) -> None:
         """Handles the view of `peer`: sends it our layout if its layout is older or equally old, asks for it if newer."""
         state, layout = self._state, self._state.layout
         if peer in state.members:
-            self._held[peer] = checksum
-        if layout is None or peer not in state.links or checksum == self._of(layout)[2]:
+            self._held[peer] = view.checksum
+        if layout is None or peer not in state.links or view.checksum == self._of(layout).checksum:
             return
-        if layout.version >= version:
+        if layout.version >= (view.epoch, view.revision):
             sent, sent_ms = self._sent.get(peer, (b"", 0))
-            if sent != self._of(layout)[2] or state.now_ms - sent_ms >= RESEND_MS:
+            if sent != self._of(layout).checksum or state.now_ms - sent_ms >= RESEND_MS:
                 self._send(peer, layout)
-        elif self._asked[0] != checksum or state.now_ms - self._asked[1] >= RESEND_MS:
-            self._asked = (checksum, state.now_ms)
-            state.send(peer, state.message(b"VIEW", 0, *self.present()))
+        elif self._asked[0] != view.checksum or state.now_ms - self._asked[1] >= RESEND_MS:
+            self._asked = (view.checksum, state.now_ms)
+            state.send(peer, encode_view(state.clock_reading(), self._of(layout)))
 
     def forget_strangers(self) -> None:
         """After a change of the layout: forgets nodes that are no members."""
@@ -107,12 +107,7 @@ class Views:
         state = self._state
         if peer in state.links:
             self._sent[peer] = (_checksum(layout.encode()), state.now_ms)
-            state.send(peer, state.message(b"LAYOUT", 0, layout.encode()))
-
-
-def _words(view: tuple[int, int, bytes]) -> list[bytes]:
-    epoch, revision, checksum = view
-    return [b"%d" % epoch, b"%d" % revision, checksum]
+            state.send(peer, encode_layout(state.clock_reading(), layout.encode()))
 
 
 def _checksum(document: bytes) -> bytes:

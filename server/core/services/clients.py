@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from server.core.base.sinks import Session
 from server.core.base.state import State
+from server.core.base.subscriber import Tracker
+from server.core.waiting.blocked import Blocked
 
 
 class Clients:
     """The sessions of the clients that are connected now."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, blocked: Blocked) -> None:
         self._state = state
+        self._blocked = blocked
         self.sessions: dict[int, Session] = {}
         self.resumable: dict[Session, None] = {}  # sessions with commands that may begin, now or in the next turn
+        self.held: dict[Session, None] = {}  # sessions that were to go on and wait for cluster time
         self._closing: list[Session] = []
         self._last_id = 0
 
@@ -28,21 +32,38 @@ class Clients:
         """The client has disconnected. Its requests in flight run to their end; nobody reads their replies."""
         self.sessions.pop(session.id, None)
         session.backlog.clear()
+        session.has_left = True
+        if session.blocked:
+            self._blocked.gone(session)
+        session.transaction = session.watched = None
 
     def kill(self, session: Session) -> None:
-        """Closes the connection at the end of the turn in which its last command in flight is answered."""
+        """Closes the connection at the end of the turn in which its last command in flight is answered. A blocking command
+        is not waited for."""
         session.closing = True
+        if session.blocked:
+            self._blocked.gone(session)
+            session.is_broken = True
         self._closing.append(session)
 
     def break_off(self, session: Session) -> None:
         """Closes the connection at the end of this turn, after the replies that are due by then. No more commands begin."""
         self._state.commands_waiting -= session.break_off()
-        self.close(session)
-        self._closing.append(session)
+        client = session.client()
+        if client is not session:  # it ran a transaction of that one
+            self._state.commands_waiting -= client.break_off()
+        self.close(client)
+        self._closing.append(client)
+
+    def close_blocked(self) -> None:
+        """Closes the connections of all clients in blocking commands: the node is about to stop."""
+        for session in [session for session in self.sessions.values() if session.blocked]:
+            self.kill(session)
 
     def resume_waiting(self) -> None:
-        """Lets all sessions begin the commands that wait in their backlogs."""
-        self.resumable |= {session: None for session in self.sessions.values() if session.backlog}
+        """Lets all sessions, and runs of queued commands, begin what waits in their backlogs."""
+        self.resumable |= {session: None for session in [*self.sessions.values(), *self.held] if session.backlog}
+        self.held.clear()
 
     def drain_closing(self) -> list[Session]:
         """HOT. At the end of the turn: removes and returns the sessions whose connections close now."""
@@ -51,3 +72,33 @@ class Clients:
         closing = [session for session in self._closing if session.is_broken or not session.in_flight]
         self._closing = [session for session in self._closing if session.in_flight and not session.is_broken]
         return closing
+
+
+def _queued(session: Session) -> int:
+    """How many commands a session has queued since MULTI; -1 outside of a transaction."""
+    return -1 if session.transaction is None else len(session.transaction.commands)
+
+
+def tracking_flags(tracker: Tracker | None) -> str:
+    """The flags that CLIENT LIST shows of a session that tracks keys."""
+    return "" if tracker is None else "t" + "R" * tracker.is_broken + "B" * tracker.broadcasts
+
+
+def describe(session: Session, now_ms: int) -> str:
+    """A session's line in CLIENT LIST, its end included."""
+    user = session.user.decode("utf-8", "replace")
+    channels, patterns, shards = session.subscriber.names if session.subscriber is not None else ((), (), ())
+    is_subscribed, in_transaction = session.subscriber is not None, session.transaction is not None
+    tracker, redirect = session.tracker, -1 if session.tracker is None else session.tracker.redirect
+    state = "P" * is_subscribed + "x" * in_transaction + "b" * session.is_waiting + tracking_flags(tracker)
+    flags = state + "e" * session.no_evict + "T" * session.no_touch
+    fields = (
+        f"id={session.id} addr={session.address} laddr={session.local_address} fd=-1 name={session.name.decode()}",
+        f"age={(now_ms - session.created_ms) // 1000} idle={(now_ms - session.active_ms) // 1000} flags={flags or 'N'}",
+        f"db={session.database} sub={len(channels)} psub={len(patterns)} ssub={len(shards)} multi={_queued(session)}",
+        "qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0",
+        f"tot-mem=0 events=r cmd={session.last_command or 'NULL'} user={user} redir={redirect}",
+        f"resp={3 if session.resp3 else 2} lib-name={session.library_name.decode()}",
+        f"lib-ver={session.library_version.decode()}\n",
+    )
+    return " ".join(fields)

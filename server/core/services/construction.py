@@ -9,33 +9,41 @@ them, so that no attribute has to be set later:
     membership, filling,           a list of listeners, called after each change of the layout
       hint replay, shutdown
     writes, scrub, cleanup         `State.cleanup_due`
-    shutdown, copies, dispatcher   `State.refuse_clients`
+    shutdown, duplicates,          `State.refuse_clients`
+      rollback, dispatcher
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from typing import NamedTuple
 
 from server.core.base.clock import HybridClock
 from server.core.base.clock_report import ClockReport
 from server.core.base.cluster_time import ClusterTime
 from server.core.base.config import Config
+from server.core.base.sinks import Access
 from server.core.base.state import State
 from server.core.collection.collection import Collection
 from server.core.collection.votes import Votes
 from server.core.liveness.liveness import Liveness, LivenessLimits
 from server.core.membership.addresses import Addresses
+from server.core.membership.authentication import Authentication
+from server.core.membership.change_coordinator import ChangeCoordinator
 from server.core.membership.cleanup import Cleanup
-from server.core.membership.copies import Copies
+from server.core.membership.duplicates import DuplicateDetector
 from server.core.membership.filling import Filling
-from server.core.membership.lives import Lives
 from server.core.membership.membership import Membership
 from server.core.membership.rebuild import Rebuild
+from server.core.membership.rollback import RollbackDetector
 from server.core.membership.shutdown import Shutdown
 from server.core.membership.staging import Staging
-from server.core.membership.steward import Steward
 from server.core.membership.transfers import Transfers
+from server.core.pubsub.notifications import Notifications
+from server.core.pubsub.publishing import Publishing
+from server.core.pubsub.subscriptions import MatcherOf, Subscriptions
+from server.core.pubsub.tracking import Tracking
 from server.core.records.records import Records
 from server.core.records.store import Store
 from server.core.repair.anti_entropy import AntiEntropy
@@ -45,13 +53,19 @@ from server.core.repair.mending import Mending
 from server.core.repair.scrub import Scrub
 from server.core.repair.tasks import RepairTasks
 from server.core.repair.verification import Verification
+from server.core.requests.key_reads import KeyReads
 from server.core.requests.reads import Reads
 from server.core.requests.relays import Relays
 from server.core.requests.writes import Writes
 from server.core.ring.layout import Member
+from server.core.services.access import ClientAccess
+from server.core.services.audit import Audit
 from server.core.services.clients import Clients
 from server.core.services.process import Process
+from server.core.services.scripts import Scripts
 from server.core.services.services import Services
+from server.core.services.users import AccessOf, Users
+from server.core.waiting.waiting import Waiting
 from server.core.work.background import Background
 from server.core.work.computing import Computing
 from server.core.work.questions import Answerer, Questions
@@ -69,7 +83,13 @@ def build_state(
     damage_error: type[Exception],
 ) -> State:
     """Returns the state of a node over its store. `damage_error` is the exception of the store for damaged bytes."""
-    records = Records(store, config.record_cache_bytes, damage_error, config.tree_leaf_bits)
+    records = Records(
+        store,
+        config.record_cache_bytes,
+        damage_error,
+        config.tree_leaf_bits,
+        (config.patch_record_bytes_min, config.patch_rows_bytes_max),
+    )
     records.open()
     liveness = Liveness(member.id, incarnation, LivenessLimits(gossip_interval_ms=config.gossip_interval_ms), rng)
     clock = HybridClock(0, config.clock_drift_ms_max)
@@ -77,40 +97,56 @@ def build_state(
     return State(member, actor, config, clock, records, liveness, rng, incarnation, cluster_time)
 
 
-def build_services(state: State, answerers: dict[bytes, Answerer]) -> Services:
+class FromCommands(NamedTuple):
+    """What the room of commands gives: what a user may do, and before a login; how a pattern of channels is matched."""
+
+    access_of: AccessOf
+    logged_out: Access
+    matcher_of: MatcherOf
+
+
+def _build_messaging(state: State, clients: Clients, matcher_of: MatcherOf) -> tuple[Publishing, Tracking]:
+    subscriptions = Subscriptions(matcher_of, state.config.subscriptions_bytes_max)
+    return Publishing(state, subscriptions), Tracking(state, clients.sessions, subscriptions)
+
+
+def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCommands) -> Services:
     """Returns all parts over `state`. `answerers` maps kinds of questions to answerers; the caller fills it later."""
     timers = Timers()
     background = Background(state, timers)
     computing = Computing(state, background)
-    questions = Questions(state, answerers)
-    reads, writes, relays = Reads(state), Writes(state), Relays(state)
+    reads, writes, relays = Reads(state, timers), Writes(state), Relays(state)
+    questions, waiting = Questions(state, answerers), Waiting(state, relays, timers)
+    clients = Clients(state, waiting.blocked)
+    users = Users(state, clients, given.access_of, given.logged_out)
+    publishing, tracking = _build_messaging(state, clients, given.matcher_of)
 
     votes = Votes(state, writes.unconfirmed, reads.is_overdue)
     collection = Collection(state, questions, background)
-    mending = Mending(state, questions, background)
     scrub = Scrub(state, questions, background, collection)
-    hint_replay = HintReplay(state, background, questions)
+    mending, hint_replay = Mending(state, questions, background), HintReplay(state, background, questions)
 
     layout_listeners: list[Callable[[], None]] = []
     membership = Membership(state, background, computing, (reads, writes), layout_listeners)
-    copies, lives = Copies(state), Lives(state)
+    duplicates, rollback = DuplicateDetector(state), RollbackDetector(state)
     transfers = Transfers(state, questions, background, membership)
     filling = Filling(state, questions, background, membership)
-    shutdown = Shutdown(state, questions, background)
+    shutdown = Shutdown(state, questions, background, waiting.deliveries, clients.close_blocked)
     tasks = RepairTasks(state, questions, background, (transfers.tasks, filling.tasks))
-    layout_listeners += [filling.review, hint_replay.review, shutdown.serve]
+    layout_listeners += [filling.review, hint_replay.review, shutdown.serve, tracking.invalidate_all]
     return Services(
-        state=state, process=Process(), clients=Clients(state), clock_report=ClockReport(state),
-        reads=reads, writes=writes, relays=relays,
-        timers=timers, background=background, computing=computing, questions=questions,
-        votes=votes, collection=collection, mending=mending, scrub=scrub, hint_replay=hint_replay,
-        verification=Verification(state, background, scrub, mending),
+        state=state, process=Process(), clients=clients, clock_report=ClockReport(state),
+        access=ClientAccess(state.config.protected_mode, users.default_needs_password), audit=Audit(), users=users,
+        publishing=publishing, tracking=tracking, notifications=Notifications(state, publishing), waiting=waiting,
+        reads=reads, key_reads=KeyReads(state, reads), writes=writes, relays=relays, timers=timers, computing=computing,
+        background=background, questions=questions, votes=votes, collection=collection, mending=mending, scrub=scrub,
+        verification=Verification(state, background, scrub, mending), hint_replay=hint_replay,
         anti_entropy=AntiEntropy(state, questions, background),
-        jobs=RepairJobs(state, questions, background),
-        tasks=tasks, rebuild=Rebuild(state, questions, background, mending, tasks, lives),
-        membership=membership, copies=copies, lives=lives, transfers=transfers, filling=filling, shutdown=shutdown,
-        staging=Staging(state, computing),
-        addresses=Addresses(state, membership, copies, lives),
+        scripts=Scripts(state), jobs=RepairJobs(state, questions, background), tasks=tasks,
+        rebuild=Rebuild(state, questions, background, mending, tasks, rollback, writes.holds_only_copy),
+        membership=membership, authentication=Authentication(state), duplicates=duplicates, rollback=rollback,
+        transfers=transfers, filling=filling, shutdown=shutdown, staging=Staging(state, computing),
+        addresses=Addresses(state, membership, duplicates, rollback),
         cleanup=Cleanup(state, questions, background, writes.unconfirmed, scrub.walk),
-        steward=Steward(state, questions, background, membership),
+        change_coordinator=ChangeCoordinator(state, questions, background, membership),
     )  # fmt: skip

@@ -27,4 +27,6 @@ class Process:
         self.started_ms = 0  # by the node's monotonic clock
         self.facts: dict[str, str] = {}  # for INFO: the field's name -> its value
         self.peer_links: dict[int, PeerLink] = {}  # the open connections, by a number that the shell gives them
+        self.notices: list[str] = []  # what the status says of this node: an open address, a certificate that expires
+        self.random_bytes: Callable[[int], bytes] | None = None  # from the kernel, for passwords
         self.http_refused_from = ""  # the address of the last client that spoke HTTP

@@ -16,16 +16,21 @@ from server.core.base.state import State
 from server.core.collection.collection import Collection
 from server.core.collection.votes import Votes
 from server.core.membership.addresses import Addresses
+from server.core.membership.authentication import Authentication
+from server.core.membership.change_coordinator import ChangeCoordinator
 from server.core.membership.cleanup import Cleanup
-from server.core.membership.copies import Copies
+from server.core.membership.duplicates import DuplicateDetector
 from server.core.membership.filling import Filling
-from server.core.membership.lives import Lives
 from server.core.membership.membership import Membership
 from server.core.membership.rebuild import Rebuild
+from server.core.membership.rollback import RollbackDetector
 from server.core.membership.shutdown import Shutdown
 from server.core.membership.staging import Staging
-from server.core.membership.steward import Steward
 from server.core.membership.transfers import Transfers
+from server.core.pubsub.notifications import Notifications
+from server.core.pubsub.publishing import Publishing
+from server.core.pubsub.subscriptions import Subscriptions
+from server.core.pubsub.tracking import Tracking
 from server.core.repair.anti_entropy import AntiEntropy
 from server.core.repair.hint_replay import HintReplay
 from server.core.repair.jobs import RepairJobs
@@ -33,11 +38,17 @@ from server.core.repair.mending import Mending
 from server.core.repair.scrub import Scrub
 from server.core.repair.tasks import RepairTasks
 from server.core.repair.verification import Verification
+from server.core.requests.key_reads import KeyReads
 from server.core.requests.reads import Reads
-from server.core.requests.relays import STALE, Relays
+from server.core.requests.relays import Relays
 from server.core.requests.writes import Writes
+from server.core.services.access import ClientAccess
+from server.core.services.audit import Audit
 from server.core.services.clients import Clients
 from server.core.services.process import Process
+from server.core.services.scripts import Scripts
+from server.core.services.users import Users
+from server.core.waiting.waiting import Waiting
 from server.core.work.background import Background
 from server.core.work.computing import Computing
 from server.core.work.procedures import Procedure, Steps
@@ -52,11 +63,20 @@ class Services:
     state: State
     process: Process
     clients: Clients
+    access: ClientAccess
+    audit: Audit
+    users: Users
+    scripts: Scripts
     clock_report: ClockReport
+    publishing: Publishing
+    tracking: Tracking
+    notifications: Notifications
     # Requests of clients
     reads: Reads
+    key_reads: KeyReads
     writes: Writes
     relays: Relays
+    waiting: Waiting
     # Work that clients do not wait for
     timers: Timers
     background: Background
@@ -75,15 +95,21 @@ class Services:
     rebuild: Rebuild
     # Members and layouts
     membership: Membership
+    authentication: Authentication
     staging: Staging
-    copies: Copies
-    lives: Lives
+    duplicates: DuplicateDetector
+    rollback: RollbackDetector
     addresses: Addresses
     transfers: Transfers
     filling: Filling
     cleanup: Cleanup
-    steward: Steward
+    change_coordinator: ChangeCoordinator
     shutdown: Shutdown
+
+    @property
+    def subscriptions(self) -> Subscriptions:
+        """The subscriptions of this node's clients."""
+        return self.publishing.subscriptions
 
     def route(self, key: bytes, deletes: bool = False) -> Route:
         """HOT. Returns the present route of requests for `key`; if `deletes`, of those that delete it."""
@@ -92,5 +118,4 @@ class Services:
 
     def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
         """Runs a command of several steps for `sink`. If it was relayed and became stale (relays.py), it ends early."""
-        refusal = lambda: STALE if self.relays.is_stale(sink) else None  # noqa: E731
-        Procedure(self.state, "command", steps, sink, number, refusal).start()
+        Procedure(self.state, "command", steps, sink, number, self.relays.stale_check(sink)).start()

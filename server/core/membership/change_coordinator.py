@@ -19,9 +19,11 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from server.core.base.state import State
-from server.core.membership.membership import NO, YES, Membership
+from server.core.membership.membership import Membership
 from server.core.membership.transfers import pending_owners
-from server.core.messages.kinds import View
+from server.core.messages.announcements import View
+from server.core.messages.asking import Question
+from server.core.messages.questions import ADOPTED, EMPTY, MOVED
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
 from server.core.ring.succession import hand_over, release, settle
 from server.core.work.background import Background
@@ -31,7 +33,7 @@ from server.core.work.questions import Answers, Questions
 POLL_MS = 250
 
 
-class Steward:
+class ChangeCoordinator:
     """Coordinates the change of the layout while one is under way and no member before this one in the list can."""
 
     def __init__(self, state: State, questions: Questions, background: Background, membership: Membership) -> None:
@@ -39,7 +41,7 @@ class Steward:
         self._questions = questions
         self._background = background
         self._membership = membership
-        background.run_forever("steward", self._steps)
+        background.run_forever("change coordinator", self._steps)
 
     def _steps(self) -> Steps:
         while True:
@@ -68,33 +70,33 @@ class Steward:
         if layout.phase == TRANSFER:
             return hand_over(layout) if (yield from self._is_transferred(layout)) else None
         if layout.phase == HANDOVER:
-            answers = yield self._ask(self._membership.expected(), b"ADOPTED")
+            answers = yield self._ask(self._membership.expected(), ADOPTED)
             return settle(layout) if self._all_say(self._membership.expected(), answers) else None
-        answers = yield self._ask(layout.leaving, b"EMPTY")
-        gone = [node for node in layout.leaving if answers.get(node) == [YES]]
+        answers = yield self._ask(layout.leaving, EMPTY)
+        gone = [node for node in layout.leaving if answers.get(node)]
         return release(layout, gone) if gone else None
 
     def _is_transferred(self, layout: Layout) -> Generator[Step, Any, bool]:
         members = list(dict.fromkeys([*pending_owners(layout), *self._membership.expected()]))
-        answers = yield self._ask(members, b"MOVED")
+        answers = yield self._ask(members, MOVED)
         return self._all_say(members, answers)
 
-    def _ask(self, nodes: Sequence[str], kind: bytes) -> Step:
-        return self._questions.ask(nodes, kind, *self._membership.view())
+    def _ask(self, nodes: Sequence[str], question: Question[View | None, bool]) -> Step:
+        return self._questions.ask(nodes, question, self._membership.view())
 
     def _all_say(self, nodes: Sequence[str], answers: Answers) -> bool:
-        return all(answers.get(node, [])[:1] == [YES] for node in nodes)
+        return all(answers.get(node) for node in nodes)
 
 
 def is_empty(
     state: State, membership: Membership, busy: Callable[[], bool], is_drained: Callable[[], bool], view: View | None
-) -> list[bytes]:
+) -> bool | None:
     """Answers EMPTY: whether this leaving node stores nothing that others may need and has answered all its clients.
 
     `busy` says whether it has writes in flight. `is_drained` refuses new commands of clients, and says whether the earlier
     ones have their replies.
     """
     if not membership.is_present(view):
-        return []
+        return None
     empty = not state.records.keys and not state.hints.total and not busy() and not membership.in_flight()
-    return [YES if empty and is_drained() else NO]
+    return empty and is_drained()

@@ -1,0 +1,321 @@
+"""What a user's rules allow: a table of commands for each user, computed once for each change of its rules.
+
+Theory. A session whose user may do everything has no `Access`, and dispatch asks nothing. Any other session has one. For
+a call of the usual form it looks the name up in a table: absent (the whole check decides), any key will do, or the patterns
+that the key must match. All other calls take the whole check, as Redis makes it: the selectors are tried in turn, each
+allows the command and all keys of the call or not, and the error tells of what came nearest.
+
+Keys are found by the key specifications (key_specs.py). What they say of a key (access; update, insert, delete) says which
+patterns count: reading needs one that reads, the others one that writes. A call whose keys cannot be found is
+permitted, and answered with its error.
+
+SORT with BY and GET reads keys that stand nowhere in the call. So it needs a selector that may read all keys, as in Redis.
+
+A name stands for a command, for a container with all its subcommands, or for one of these. First arguments (`+select|0`)
+are as in Redis: they allow a call with exactly this first argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Final
+
+from server.core.base.errors import ErrorReply
+from server.core.base.sinks import Access, Session
+from server.core.commands.command_docs import categories_of, specs_of
+from server.core.commands.glob import Glob
+from server.core.commands.key_specs import NOT_KEY
+from server.core.commands.registry import every_command, find_command
+from server.core.commands.spec import CommandSpec
+from server.core.users.rules import COMMAND, CONTAINER, SUBCOMMAND, UNKNOWN, KeyPattern, Selector, User
+
+# Which rule a call breaks, in the order in which Redis prefers to tell it.
+DENIED_COMMAND, DENIED_KEY, DENIED_CHANNEL = "command", "key", "channel"
+_RANKS: Final = {DENIED_COMMAND: 0, DENIED_KEY: 1, DENIED_CHANNEL: 2}
+Report = Callable[[Session, str, str], None]  # of a refused call: what was denied, and the command or the key
+NO_AUTH: Final = ErrorReply.of("NOAUTH Authentication required.")
+_NO_KEY: Final = ErrorReply.of("NOPERM this user has no permissions to access one of the keys used as arguments")
+_NO_CHANNEL: Final = ErrorReply.of(
+    "NOPERM this user has no permissions to access one of the channels used as arguments"
+)
+# By command: where its channels begin, where they end (-1: with the call), and whether they are patterns. Unsubscribing is
+# always permitted, as in Redis.
+_CHANNELS: Final = {
+    "publish": (1, 2, False), "spublish": (1, 2, False), "subscribe": (1, -1, False), "ssubscribe": (1, -1, False),
+    "psubscribe": (1, -1, True),
+}  # fmt: skip
+_WRITING: Final = frozenset(("update", "insert", "delete"))
+
+
+@cache
+def acl_commands() -> dict[bytes, CommandSpec]:
+    """All commands and subcommands by the name that rules use, those included that COMMAND does not show."""
+    return {spec.name.encode(): spec for top in every_command() for spec in (top, *top.subcommands)}
+
+
+def kind_of_name(name: bytes) -> int:
+    """What a name in a rule stands for (users/rules.py)."""
+    spec = acl_commands().get(name)
+    if spec is None:
+        return UNKNOWN
+    return CONTAINER if spec.subcommands else SUBCOMMAND if b"|" in name else COMMAND
+
+
+@cache
+def _in_category(name: bytes) -> tuple[CommandSpec, ...]:
+    word = name.decode("latin-1")
+    return tuple([spec for spec in acl_commands().values() if word in categories_of(spec)])
+
+
+class Rights:
+    """What one selector allows."""
+
+    def __init__(self, selector: Selector) -> None:
+        self.selector = selector
+        commands = acl_commands()
+        self._allowed: dict[str, bool] = dict.fromkeys([spec.name for spec in commands.values()], selector.all_commands)
+        self._first_arguments: dict[str, list[bytes]] = {}
+        for rule in selector.commands:
+            self._apply(rule[:1] == b"+", rule[1:])
+        self._globs = [(each, Glob(each.pattern)) for each in selector.keys]
+        self._channel_globs = [Glob(each) for each in selector.channels]
+
+    def _apply(self, allow: bool, name: bytes) -> None:
+        if name[:1] == b"@":
+            for spec in _in_category(name[1:]):
+                self._set(spec, allow)
+            return
+        named = acl_commands().get(name)
+        if named is not None:
+            self._set(named, allow)
+            return
+        command, _, argument = name.partition(b"|")
+        container = acl_commands().get(command)
+        if container is not None and not container.subcommands and allow:  # else it is a name that later versions know
+            self._first_arguments.setdefault(container.name, []).append(argument.lower())
+
+    def _set(self, spec: CommandSpec, allow: bool) -> None:
+        for each in (spec, *spec.subcommands):
+            self._allowed[each.name] = allow
+            self._first_arguments.pop(each.name, None)
+
+    def allows(self, spec: CommandSpec, args: list[bytes]) -> bool:
+        """Whether the selector allows the command, whatever its keys."""
+        if self._allowed[spec.name] or is_for_all(spec):
+            return True
+        known = self._first_arguments.get(spec.name)
+        return known is not None and len(args) > 1 and args[1].lower() in known
+
+    def always_allows(self, spec: CommandSpec) -> bool:
+        """Whether the selector allows the command with any arguments, except for its keys."""
+        return self._allowed[spec.name] or is_for_all(spec)
+
+    def patterns_for(self, access: str) -> list[KeyPattern]:
+        """The patterns that a key must match one of, for a use of it in the words of key specifications."""
+        reads, writes = _needs(access)
+        return [each for each in self.selector.keys if each.reads >= reads and each.writes >= writes]
+
+    def has_key(self, key: bytes, access: str) -> bool:
+        """Whether the selector allows this use of a key."""
+        if self.selector.all_keys:
+            return True
+        reads, writes = _needs(access)
+        return any(each.reads >= reads and each.writes >= writes and glob.matches(key) for each, glob in self._globs)
+
+    def has_channel(self, name: bytes, is_pattern: bool) -> bool:
+        """Whether the selector allows a channel; or a pattern of channels, which must be one of its own, as in Redis."""
+        if self.selector.all_channels:
+            return True
+        return name in self.selector.channels if is_pattern else any(glob.matches(name) for glob in self._channel_globs)
+
+    def refused_place(
+        self, keys: list[tuple[int, bytes, str]], channels: list[tuple[int, bytes, bool]]
+    ) -> tuple[str, int] | None:
+        """What the selector refuses of the keys and channels of a call, and where that stands; None if nothing."""
+        place = next((place for place, key, access in keys if not self.has_key(key, access)), None)
+        if place is not None:
+            return DENIED_KEY, place
+        place = next((place for place, name, is_pattern in channels if not self.has_channel(name, is_pattern)), None)
+        return None if place is None else (DENIED_CHANNEL, place)
+
+
+def is_for_all(spec: CommandSpec) -> bool:
+    """Whether every client may run the command, also one that has not logged in."""
+    return "no_auth" in spec.flags.split()
+
+
+def _needs(access: str) -> tuple[bool, bool]:
+    words = access.split()
+    return "access" in words, not _WRITING.isdisjoint(words)
+
+
+def used_keys(spec: CommandSpec, args: list[bytes]) -> list[tuple[int, bytes, str]]:
+    """The keys of a call: place, key, and what the call does with it, in the words of key specifications."""
+    found = []
+    for key_spec in specs_of(spec):
+        if key_spec.access == NOT_KEY:
+            continue
+        access = key_spec.access_of(args) if key_spec.access_of else key_spec.access
+        found += [(place, args[place], access) for place in key_spec.positions(args) or ()]
+    return found
+
+
+def used_channels(spec: CommandSpec, args: list[bytes]) -> list[tuple[int, bytes, bool]]:
+    """The channels of a call that a user must have the right to: place, name, and whether that is a pattern."""
+    if spec.name not in _CHANNELS:
+        return []
+    start, end, is_pattern = _CHANNELS[spec.name]
+    return [(place, args[place], is_pattern) for place in range(start, len(args) if end < 0 else end)]
+
+
+def denied(rights: list[Rights], spec: CommandSpec, args: list[bytes]) -> tuple[str, int] | None:
+    """What a call breaks: DENIED_COMMAND; or DENIED_KEY or DENIED_CHANNEL, and the place; None if it is permitted. Of the
+    selectors that tells which got farthest, as in Redis."""
+    keys, channels = used_keys(spec, args), used_channels(spec, args)
+    worst, last = DENIED_COMMAND, 0
+    for each in rights:
+        if not each.allows(spec, args):
+            continue
+        refused = each.refused_place(keys, channels)
+        if refused is None:
+            return None
+        what, place = refused
+        if _RANKS[what] > _RANKS[worst] or (what == worst and place > last):
+            worst, last = what, place
+    return worst, last
+
+
+def hidden_read(rights: list[Rights], spec: CommandSpec, args: list[bytes]) -> str:
+    """The option of SORT that would read keys which the user may not read; empty if there is none."""
+    if any(each.allows(spec, args) and _reads_all(each.selector) for each in rights):
+        return ""
+    place = 2
+    while place < len(args):
+        word, left = args[place].upper(), len(args) - place - 1
+        if word == b"LIMIT" and left >= 2:
+            place += 2
+        elif word == b"STORE" and left >= 1:
+            place += 1
+        elif word == b"BY" and left >= 1:
+            place += 1
+            if b"*" in args[place]:
+                return "BY"
+        elif word == b"GET" and left >= 1:
+            return "GET"
+        elif word not in (b"ASC", b"DESC", b"ALPHA"):
+            break
+        place += 1
+    return ""
+
+
+def _reads_all(selector: Selector) -> bool:
+    return selector.all_keys or any(each.pattern == b"*" and each.reads for each in selector.keys)
+
+
+class Patterns:
+    """Patterns one of which a key must match. Those of the form `prefix*` are compared without a regular expression."""
+
+    def __init__(self, patterns: list[bytes]) -> None:
+        self._prefixes = tuple([each[:-1] for each in patterns if _is_prefix(each)])
+        self._globs = [Glob(each) for each in patterns if not _is_prefix(each)]
+
+    def match(self, key: bytes) -> bool:
+        """HOT. Whether a key matches one of them."""
+        return key.startswith(self._prefixes) or any(glob.matches(key) for glob in self._globs)
+
+
+def _is_prefix(pattern: bytes) -> bool:
+    """Whether a pattern is a plain text and a star behind it."""
+    return len(pattern) > 1 and pattern[-1:] == b"*" and not any(byte in b"*?[\\" for byte in pattern[:-1])
+
+
+class Restricted(Access):
+    """What a user may do who may not do everything. `report` gets each refusal, for the log."""
+
+    def __init__(self, user: User, report: Report) -> None:
+        self._rights = [Rights(selector) for selector in (user.root, *user.selectors)]
+        self._report = report
+        self._table: dict[bytes, Patterns | None] = {}  # the commands with a usual form; None: any key will do
+        for spec in every_command():
+            if spec.usual_count > 0:
+                self._enter(spec)
+
+    def _enter(self, spec: CommandSpec) -> None:
+        """Enters a command with a usual form, whose key is the second word, in the table if some selector allows it."""
+        usual = [spec.name.encode(), *[b""] * (spec.usual_count - 1)]
+        key_specs = specs_of(spec)
+        if len(key_specs) != 1 or not key_specs[0].is_range() or list(key_specs[0].positions(usual) or ()) != [1]:
+            return
+        access = key_specs[0].access_of(usual) if key_specs[0].access_of else key_specs[0].access
+        able = [each for each in self._rights if each.always_allows(spec)]
+        if not able:
+            return
+        found = None
+        if not any(each.selector.all_keys for each in able):
+            found = Patterns([pattern.pattern for each in able for pattern in each.patterns_for(access)])
+        self._table[spec.name.encode()] = self._table[spec.name.upper().encode()] = found
+
+    def permits(self, args: list[bytes]) -> bool:
+        """HOT. Whether a call of the usual form, whose only key is the second word, is permitted for sure."""
+        if args[0] not in self._table:
+            return False
+        patterns = self._table[args[0]]
+        return patterns is None or patterns.match(args[1])
+
+    def refusal(self, session: Session, args: list[bytes]) -> bytes | None:
+        """The error for a call of a known command with the right number of arguments; None if it is permitted."""
+        spec = find_command(args)
+        assert spec is not None, "dispatch has found it"
+        broken = denied(self._rights, spec, args)
+        if broken is None:
+            option = hidden_read(self._rights, spec, args) if spec.name in ("sort", "sort_ro") else ""
+            return (
+                ErrorReply.of(f"ERR {option} option of SORT denied due to insufficient ACL permissions.")
+                if option
+                else None
+            )
+        what, place = broken
+        if what == DENIED_COMMAND:
+            self._report(session, what, spec.name)
+            return ErrorReply.of(f"NOPERM this user has no permissions to run the '{spec.name}' command")
+        self._report(session, what, args[place].decode("utf-8", "surrogateescape"))
+        return _NO_KEY if what == DENIED_KEY else _NO_CHANNEL
+
+    def may_subscribe(self, name: bytes, is_pattern: bool) -> bool:
+        """Whether a channel, or a pattern of channels, may be subscribed to."""
+        return any(each.has_channel(name, is_pattern) for each in self._rights)
+
+
+class LoggedOut(Access):
+    """What a client may do that has to log in first."""
+
+    def permits(self, args: list[bytes]) -> bool:
+        """HOT. Nothing for sure: the whole check decides."""
+        return False
+
+    def refusal(self, session: Session, args: list[bytes]) -> bytes | None:
+        """NOAUTH, except for the commands by which a client logs in or goes."""
+        spec = find_command(args)
+        return None if spec is not None and is_for_all(spec) else NO_AUTH
+
+    def may_subscribe(self, name: bytes, is_pattern: bool) -> bool:
+        """It may not."""
+        return False
+
+
+def access_of(user: User, report: Report) -> Access | None:
+    """What a user may do; None if that is everything."""
+    selectors = (user.root, *user.selectors)
+    return None if any(selector.is_unlimited for selector in selectors) else Restricted(user, report)
+
+
+def dry_run(user: User, spec: CommandSpec, args: list[bytes]) -> str:
+    """What ACL DRYRUN answers: why the call would be refused; empty if it would not."""
+    broken = denied([Rights(selector) for selector in (user.root, *user.selectors)], spec, args)
+    if broken is None:
+        return ""
+    what, place = broken
+    if what == DENIED_COMMAND:
+        return f"This user has no permissions to run the '{spec.name}' command"
+    return f"This user has no permissions to access the '{args[place].decode('utf-8', 'surrogateescape')}' {what}"
