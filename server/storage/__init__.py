@@ -6,6 +6,8 @@
 | `engines.py` | opens an engine by its name |
 | `memory.py` | a dict that is sorted when a scan needs it: for tests, caches and the simulator; lost with the process |
 | `rocksdb.py` | RocksDB through rocksdict: the durable default, its tuning, its measured costs and its limits |
+| `rocksdb_options.py` | its options |
+| `encrypted.py` | an engine over another one, which encrypts values; `keyring.py` reads its keys |
 | `live_logs.py` | which of RocksDB's log files must exist: one that is missing or cut short is damage |
 | `log_check.py` | damage in RocksDB's log files that RocksDB itself does not refuse |
 

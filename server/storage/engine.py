@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 NO_BYTES_MAX: Final = 1 << 62
+MARKS: Final = ("patches",)  # what a store may require (`Engine.require`): patch rows, core/records/patch_rows.py
 
 
 class StorageError(Exception):
@@ -105,6 +106,10 @@ class Engine(Protocol):
 
         The store is closed even if this raises; everything that was committed is in the log, and there at the next open.
         """
+
+    def require(self, mark: str) -> bool:
+        """Marks the store, once and for all: binaries that do not know the mark (`MARKS`) refuse to open it, and its
+        snapshots. False if it has no mark, because the disk is too full."""
 
     def stats(self) -> dict[str, int | str]:
         """Cheap figures for operators and metrics: `engine`, `keys_estimate`, and those that the engine adds."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from server.storage.engine import Engine
+from server.storage.encrypted import EncryptedEngine, read_marker
+from server.storage.engine import Engine, StorageError
+from server.storage.keyring import read_keys
 from server.storage.memory import MemoryEngine
-from server.storage.rocksdb import BLOCK_CACHE_BYTES, FILES_MAX, RocksEngine
+from server.storage.rocksdb import FILES_MAX, RocksEngine
+from server.storage.rocksdb_options import BLOCK_CACHE_BYTES
 
 ENGINES = ("memory", "rocksdb")
 
@@ -27,3 +30,19 @@ def open_engine(
             raise ValueError("the rocksdb engine needs a directory, but path is None")
         return RocksEngine(path, block_cache_bytes, files_max)
     raise ValueError(f"unknown storage engine {name!r}; known are {', '.join(ENGINES)}")
+
+
+def open_encrypted(engine: Engine, key_file: Path | None, marker: Path) -> Engine:
+    """The engine, encrypted with the keys of the file. Without one the engine as it is, if no value is encrypted.
+
+    Raises StorageError, and then closes the engine.
+    """
+    try:
+        if key_file is not None:
+            return EncryptedEngine(engine, read_keys(key_file), marker)
+        if used := read_marker(marker):
+            raise StorageError(f"the store is encrypted (key {used[-1]}): set encryption_key_file")
+    except StorageError:
+        engine.close()
+        raise
+    return engine

@@ -25,6 +25,7 @@ class MemoryEngine:
         self._added: list[bytes] = []
         self._shrunk = False
         self._closed = False
+        self._marks: dict[str, None] = {}
 
     def get(self, key: bytes) -> bytes | None:
         """HOT. The value under `key`, or None."""
@@ -82,6 +83,8 @@ class MemoryEngine:
             raise StorageError(f"cannot write a snapshot to {path}: it exists already; name a new directory")
         copy = RocksEngine(path)
         try:
+            for mark in self._marks:
+                copy.require(mark)
             pairs = list(self._data.items())
             for first in range(0, len(pairs), SNAPSHOT_BATCH_KEYS):
                 copy.commit(dict(pairs[first : first + SNAPSHOT_BATCH_KEYS]))
@@ -112,6 +115,12 @@ class MemoryEngine:
         """Forgets everything."""
         self._closed = True
         self._data, self._order, self._added = {}, [], []
+
+    def require(self, mark: str) -> bool:
+        """Notes the mark for snapshots."""
+        self._check_open()
+        self._marks[mark] = None
+        return True
 
     def stats(self) -> dict[str, int | str]:
         """`engine` and `keys_estimate`, which is exact here."""

@@ -51,37 +51,21 @@ from threading import Lock
 from typing import Any
 
 from rocksdict import (
-    BlockBasedOptions,
-    Cache,
     Checkpoint,
     DbClosedError,
-    DBCompressionType,
-    DBRecoveryMode,
-    Options,
     Rdict,
     ReadOptions,
     WriteBatch,
 )
 
-from server.storage.engine import NO_BYTES_MAX, StorageDamaged, StorageError, StorageFull, StorageLocked
+from server.storage.engine import MARKS, NO_BYTES_MAX, StorageDamaged, StorageError, StorageFull, StorageLocked
 from server.storage.live_logs import LiveLogs, find_missing, sizes_if_possible
 from server.storage.log_check import find_damage
+from server.storage.rocksdb_options import BLOCK_CACHE_BYTES, MEMTABLES_MAX, options
 
-BLOCK_CACHE_BYTES = 64 << 20
-BLOCK_BYTES = 4 << 10
-BLOOM_BITS_PER_KEY = 10
-MEMTABLE_BYTES = 2 << 20
-MEMTABLES_MAX = 40
-MEMTABLES_PER_FLUSH = 16
-MEMTABLE_BLOOM_RATIO = 0.02  # of MEMTABLE_BYTES: some 35 bits a key with records of 160 bytes
-SYNC_RANGE_BYTES = 1 << 20
-LEVEL0_SLOWDOWN_FILES = 40
-LEVEL0_STOP_FILES = 60
-BACKGROUND_JOBS = 2
-INFO_LOG_BYTES = 1 << 20
-INFO_LOGS = 2
-MANIFEST_BYTES = 8 << 20
 FILES_MAX = 4096  # sorted files are of 64 MiB: beyond 256 GB the coldest are opened anew when they are read
+_MARK_PREFIX = "needs "
+_MARK_CACHE_BYTES = 1 << 20  # RocksDB crashes without a cache, and nothing is ever in it
 _READS = ("read", "scan")  # an I/O error of these is damage of the data that was to be read; it does not end the node
 FILES_BESIDE_TABLES = MEMTABLES_MAX + 8  # a log for each memtable, MANIFEST, LOG, LOCK, files being written
 
@@ -115,16 +99,17 @@ class RocksEngine:
         self._open()
 
     def _open(self) -> None:
-        path, options = self._path, _options(self._block_cache_bytes)
-        options.set_max_open_files(self._files_max - FILES_BESIDE_TABLES)
-        options.set_disable_auto_compactions(not self._compacts)
+        path, wanted = self._path, options(self._block_cache_bytes)
+        wanted.set_max_open_files(self._files_max - FILES_BESIDE_TABLES)
+        wanted.set_disable_auto_compactions(not self._compacts)
         self._full = False  # the disk has been full at some time since the open
         self._closed = self._cancelled = False
         with self._explaining("open"):
             path.mkdir(parents=True, exist_ok=True)
             self._refuse_what_rocksdb_would_not()
+            self._families = self._marks()
             # Without `column_families` rocksdict uses the options of the last run, from the directory, and an 8 MiB cache.
-            self._root = Rdict(str(path), options, column_families={"default": options})
+            self._root = Rdict(str(path), wanted, column_families=dict.fromkeys(["default", *self._families], wanted))
             # Reading through the column family saves a look-up of its name on every get.
             self._db = self._root.get_column_family("default")
             self._logs = LiveLogs(path)
@@ -252,6 +237,28 @@ class RocksEngine:
             if not self._cancelled:  # else it could not flush, and everything is in the log
                 raise
 
+    def require(self, mark: str) -> bool:
+        """Makes an empty column family with a name that says it: RocksDB opens no store without naming all of them."""
+        name = _MARK_PREFIX + mark
+        with suppress(StorageFull), self._explaining("mark the store"):
+            if name not in self._families:
+                self._root.create_column_family(name, options(_MARK_CACHE_BYTES)).close()
+                self._families.append(name)
+        return name in self._families
+
+    def _marks(self) -> list[str]:
+        """The column families that mark the store. Raises StorageError for one that only newer versions know."""
+        if not (self._path / "CURRENT").exists():
+            return []
+        names = [name for name in Rdict.list_cf(str(self._path)) if name != "default"]
+        unknown = [name for name in names if name.removeprefix(_MARK_PREFIX) not in MARKS]
+        if unknown:
+            raise StorageError(
+                f"cannot open: the store in {self._path} was written by a newer version (it {unknown[0]!r}). Start the "
+                "node with that version, or with an empty store, which the other owners fill (`dyn node start --rebuild`)"
+            )
+        return names
+
     def stats(self) -> dict[str, int | str]:
         """RocksDB's gauges under the names of `_GAUGES`, and `damage_seen`: how many calls met damage since the open."""
         with self._explaining("read the gauges"):
@@ -330,51 +337,3 @@ def _bounds(end: bytes | None) -> ReadOptions:
     if end is not None:
         bounds.set_iterate_upper_bound(end)
     return bounds
-
-
-def _options(block_cache_bytes: int) -> Options:
-    options = Options(raw_mode=True)
-    options.create_if_missing(True)
-    # The only mode that opens after a torn tail, which kill -9 may leave, and refuses damage before the tail.
-    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
-    options.set_paranoid_checks(True)
-    _bound_memory(options, block_cache_bytes)
-    _keep_writes_flowing(options)
-    _keep_logs_small(options)
-    return options
-
-
-def _bound_memory(options: Options, block_cache_bytes: int) -> None:
-    options.set_write_buffer_size(MEMTABLE_BYTES)  # small: an insert costs fewer cache misses in a small skip list
-    options.set_max_write_buffer_number(MEMTABLES_MAX)  # many: writes need room while a flush waits for a CPU
-    options.set_min_write_buffer_number_to_merge(MEMTABLES_PER_FLUSH)
-    options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_RATIO)
-    options.set_memtable_whole_key_filtering(True)
-    table = BlockBasedOptions()
-    table.set_block_cache(Cache.new_hyper_clock_cache(block_cache_bytes, BLOCK_BYTES))
-    table.set_block_size(BLOCK_BYTES)
-    table.set_bloom_filter(BLOOM_BITS_PER_KEY, False)
-    options.set_block_based_table_factory(table)
-
-
-def _keep_writes_flowing(options: Options) -> None:
-    """Lets files pile up in level 0 instead of stalling writes: rocksdict holds the GIL, so a stall stops the node."""
-    options.set_max_background_jobs(BACKGROUND_JOBS)  # one flush, one compaction
-    options.set_level_zero_slowdown_writes_trigger(LEVEL0_SLOWDOWN_FILES)
-    options.set_level_zero_stop_writes_trigger(LEVEL0_STOP_FILES)
-    options.set_level_compaction_dynamic_level_bytes(True)
-    # If write-back begins early, less is left for the fsync of every second. (No difference was measured on a fast disk.)
-    options.set_wal_bytes_per_sync(SYNC_RANGE_BYTES)
-    options.set_bytes_per_sync(SYNC_RANGE_BYTES)
-    options.set_avoid_unnecessary_blocking_io(True)  # unlink files in the background
-    none, lz4 = DBCompressionType.none(), DBCompressionType.lz4()
-    options.set_compression_per_level([none, none, lz4, lz4, lz4, lz4, lz4])  # none where files are rewritten often
-
-
-def _keep_logs_small(options: Options) -> None:
-    """Bounds RocksDB's text log, LOG, and its MANIFEST. Each open begins a new LOG."""
-    options.set_keep_log_file_num(INFO_LOGS)
-    options.set_max_log_file_size(INFO_LOG_BYTES)
-    options.set_stats_dump_period_sec(0)
-    options.set_stats_persist_period_sec(0)
-    options.set_max_manifest_file_size(MANIFEST_BYTES)
