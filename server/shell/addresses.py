@@ -1,12 +1,17 @@
-"""The address that this node hands to clients and other nodes: the advertised one, or what follows from `--listen`.
+"""The address that this node advertises to clients and other nodes: `--advertise`, or else one computed from `--listen`.
 
-Theory. A wildcard (0.0.0.0, [::]) is for listening only; handed on it would lead each node to itself. So is a host name
-that a node listens on: it may mean something else elsewhere, as `localhost` does, so the IP address that it stands for
-here is handed on. A name that is to be handed on, and resolved by others at each attempt, is given as `--advertise`.
+Theory.
 
-A wildcard alone is enough where there is no choice: on a machine with one address beside loopback (a container, a pod, most
-servers), or with none. Where there are several, only the operator knows which of them others can reach: the node refuses
-to start and lists them. A guess would be handed to all nodes and clients, and would be wrong after the next reboot.
+    --listen has          the advertised address
+    an IP address         that address
+    a host name           the IP address that it resolves to here. (Another machine may resolve it to another address, as
+                          with `localhost`. If others are to resolve the name at each attempt, give it as `--advertise`.)
+    a wildcard            the address of this machine beside loopback, if there is exactly one (a container, a pod, most
+    (0.0.0.0, [::])       servers); loopback if there is none; an error that lists them if there are several
+
+A wildcard cannot be advertised: each node that connected to it would reach itself. If there are several addresses, only
+the operator knows which one others can reach. A guessed address would spread to all nodes and clients, and the guess might
+change with the next reboot.
 """
 
 from __future__ import annotations
@@ -26,11 +31,11 @@ LOOPBACK = {False: "127.0.0.1", True: "[::1]"}
 
 
 class AddressError(Exception):
-    """There is no one address to hand on; the message says why and what to do."""
+    """No address to advertise can be computed; the message says why and what to do."""
 
 
 def advertised_address(listen: str, advertise: str = "") -> str:
-    """Where others find a node that listens on `listen`. Raises AddressError."""
+    """Returns the address that a node listening on `listen` advertises. Raises AddressError."""
     if advertise:
         return advertise
     host, _, port = listen.rpartition(":")
@@ -53,7 +58,7 @@ def _only(hosts: list[str], listen: str) -> str:
 
 
 def _resolved(host: str) -> str:
-    """The address that a host name stands for here; an IPv4 one if there are both kinds."""
+    """Returns an address to which the host name resolves here; an IPv4 address if there are both kinds."""
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except OSError as error:
@@ -64,7 +69,7 @@ def _resolved(host: str) -> str:
 
 
 def own_hosts(ipv6: bool) -> list[str]:
-    """The addresses of this machine beside loopback; loopback if there are no others."""
+    """Returns the addresses of this machine beside loopback; loopback if there are no others."""
     return (_ipv6_hosts() if ipv6 else _ipv4_hosts()) or [LOOPBACK[ipv6]]
 
 

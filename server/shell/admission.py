@@ -1,11 +1,11 @@
 """Which connections may begin commands now: a budget for each pass of the loop, and a fair queue behind it.
 
 Theory. One thread does all work of a node, so a client that keeps it busy delays other clients, the messages of peers, and
-gossip. So the commands that begin in one pass of the loop have a budget, `turn_ms_max`; and a node begins no more while
-`requests_running_max` are in flight, since further ones would only wait elsewhere, and longer than their deadline. A
-connection whose commands must wait is queued, first come first served; each begins `turn_commands_max` commands at a time
-and goes to the end of the queue if it has more. While connections are queued no other one begins before them, except for
-the first commands of a new connection: it may be a peer's, or an operator's.
+gossip. So commands begin in one pass of the loop for `turn_ms_max` only, and no command begins while
+`requests_running_max` are in flight: further ones would only wait in another queue, and perhaps past their deadline. A
+connection whose commands must wait is queued. The queue is first in, first out. When its turn comes, a connection begins
+`turn_commands_max` commands and goes to the end of the queue if it has more. While connections are queued, all others
+wait behind them. Only the first commands of a new connection do not wait: it may be a peer's, or an operator's.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from typing import Final
 
 from server.core.base.config import Config
 from server.core.base.state import State
 from server.shell.client import Client
 
-UNCHECKED_MAX = 16  # commands between two looks at the clock, which cost as much as a tenth of a command
+UNCHECKED_MAX: Final = 16  # commands between two readings of the clock: a reading costs as much as a tenth of a command
 
 
 class Admission:
@@ -31,7 +32,7 @@ class Admission:
         self._running_max = config.requests_running_max
         self._queue: deque[Client] = deque()
         self._scheduled = False
-        self.unchecked = 0  # commands that have begun since the clock was looked at
+        self.unchecked = 0  # commands that have begun since the clock was read
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -44,6 +45,12 @@ class Admission:
             return True
         self.unchecked = 0
         return time.monotonic() - self._loop.time() < self._pass_s_max
+
+    def has_plenty(self) -> bool:
+        """HOT. Whether a client may have `pipeline_max` commands in flight: others still find room here, and what waits for
+        earlier commands of its connection is bounded for all clients together."""
+        state = self._state
+        return state.in_flight * 2 < self._running_max and state.commands_waiting < self._running_max
 
     def add(self, client: Client) -> None:
         """Queues a connection that has commands to begin."""

@@ -1,11 +1,12 @@
-"""How large a node's caches are: a share of the machine's memory, unless the settings say it in bytes.
+"""Computes the sizes of the caches: a share of the machine's memory, unless a setting gives them in bytes.
 
-Theory. A record that is in the cache costs a look-up, and one that is not costs a read of RocksDB, which is some thirty
-times as much. A cache of a fixed size is too large for a small machine, or leaves most of a large one unused. So it is a
-share of the machine's memory, or of what the control group of this process may have, if that is less. The size is a bound:
-memory is taken as records are read and written. The record cache gets four fifths: a hit there spares the call of RocksDB.
+Theory. A record that is not in the record cache must be read from RocksDB, which costs about thirty times as much. A cache
+of a fixed size is too large for a small machine and too small for a large one. So both caches together get a share of the
+machine's memory, or of the memory limit of this process' control group if that is less. The sizes are upper bounds: memory
+is allocated as records are read and written. The record cache gets four fifths of the share, because a hit there avoids
+the call of RocksDB, while a hit in the block cache only avoids a read of the disk.
 
-A setting `record_cache_bytes` or `block_cache_bytes` stands as it is.
+The settings `record_cache_bytes` and `block_cache_bytes` override the computed sizes.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from pathlib import Path
 
 from server.core.base.config import Config
 
-BLOCK_SHARE = 5  # one in so many bytes
+BLOCK_SHARE = 5  # the block cache gets one byte in five
 CACHE_BYTES_MIN = 8 << 20
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
 def memory_bytes() -> int:
-    """The memory that this process may have: the machine's, or the limit of its control group."""
+    """Returns the memory that this process may use: the machine's, or the limit of its control group if that is less."""
     found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     for path in _LIMITS:
         try:
@@ -35,14 +36,17 @@ def memory_bytes() -> int:
     return min(found)
 
 
-def with_caches(config: Config, named: Collection[str], memory: int) -> Config:
-    """The config with the sizes of those caches that no setting has `named`, on a machine with so much memory in bytes."""
+def with_caches(config: Config, given: Collection[str], memory: int) -> Config:
+    """Returns the config with computed sizes of the caches, unless `given`, the names of the operator's settings, has them.
+
+    `memory` is what `memory_bytes` has returned.
+    """
     if not config.cache_memory_percent:
         return config
     share = memory * config.cache_memory_percent // 100
     block_bytes = max(CACHE_BYTES_MIN, share // BLOCK_SHARE)
-    if "block_cache_bytes" not in named:
+    if "block_cache_bytes" not in given:
         config = replace(config, block_cache_bytes=block_bytes)
-    if "record_cache_bytes" not in named:
+    if "record_cache_bytes" not in given:
         config = replace(config, record_cache_bytes=max(CACHE_BYTES_MIN, share - block_bytes))
     return config

@@ -1,8 +1,4 @@
-"""A client's connection as the rest of the shell uses it: what is bounded, queued, held back and written to.
-
-The connection itself is in connections.py. It stands above admission.py, flow.py, memory.py and turn.py, which know no more
-of it than this.
-"""
+"""The interface of a client's connection for admission.py, flow.py, memory.py and turn.py; connections.py implements it."""
 
 from __future__ import annotations
 
@@ -17,7 +13,10 @@ class Client(asyncio.Protocol):
     session: Session
     transport: asyncio.Transport
     is_queued = False  # it waits in the queue of admission.py to begin commands
-    is_held = False  # it is not read before others have their values answered (flow.py)
+    is_verified = False  # its certificate was checked
+    is_held = False  # it is not read until other clients have the replies to their large values (flow.py)
+
+    secret = b""  # the one that both sides have proven, if a node has opened the connection
 
     def begin_commands(self) -> None:
         """HOT. Gives the node the client's next commands, as many as the limits allow and one turn may have."""
@@ -27,24 +26,28 @@ class Client(asyncio.Protocol):
         """HOT. Writes replies, in order."""
         raise NotImplementedError
 
+    def push(self, data: bytes) -> None:
+        """Writes messages that the client has subscribed to, and cuts it if too many are unread."""
+        raise NotImplementedError
+
     def end(self) -> None:
         """Closes the connection once its replies are out."""
         raise NotImplementedError
 
     def cut(self, reason: str) -> None:
-        """Ends the connection at once."""
+        """Closes the connection at once, without its replies; `reason` is logged."""
         raise NotImplementedError
 
-    def turn_away(self) -> None:
-        """Tells the client that there are too many, and ends the connection."""
+    def reject(self) -> None:
+        """Sends the error that there are too many clients, and closes the connection."""
         raise NotImplementedError
 
-    def stall(self) -> None:
+    def stop_reading(self) -> None:
         """Stops reading; what has been read already is still served."""
         raise NotImplementedError
 
     def hold(self, is_held: bool) -> None:
-        """Reads no more from a client that sends in bulk, or goes on."""
+        """Stops reading from a client that sends large values (`is_held`), or resumes."""
         raise NotImplementedError
 
     def is_idle(self) -> bool:
@@ -52,9 +55,17 @@ class Client(asyncio.Protocol):
         raise NotImplementedError
 
     def unfinished_bytes(self) -> int:
-        """What has come of requests that have not begun."""
+        """Returns the received bytes of requests that have not begun."""
         raise NotImplementedError
 
     def held_bytes(self) -> int:
-        """The memory that this client's requests and replies take, as far as it is worth counting."""
+        """Returns the memory that this client's waiting requests and replies take."""
+        raise NotImplementedError
+
+    def refuse(self, message: str) -> None:
+        """Ends the connection with an error, after the replies that are due."""
+        raise NotImplementedError
+
+    def hand_over(self) -> None:
+        """The connection is no client's: something else reads what comes."""
         raise NotImplementedError

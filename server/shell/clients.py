@@ -1,34 +1,39 @@
 """The connections of clients to one server, and the limits that they share.
 
-Theory. A node serves at most `clients_max` clients (files.py computes it from the limit of file descriptors). A surplus
-client gets an error. But a surplus connection may be a peer's, and descriptors are reserved for peers. So `ARRIVALS_MAX`
-surplus connections are kept for a moment, until their first command shows whether they are clients or peers. The
-descriptors are enough for these, because the loop accepts one connection in a pass (libuv since 1.45), and so surplus
-connections are closed as fast as they come.
+Theory. A node serves at most `clients_max` clients (files.py computes it from the limit of file descriptors). A further
+connection is *surplus*. A surplus client gets an error. But a surplus connection may be a peer's, and descriptors are
+reserved for peers. So up to `ARRIVALS_MAX` surplus connections are kept for `ARRIVAL_S`, until their first command shows
+whether they are clients or peers. The descriptors are enough for these: the loop accepts one connection in a pass (libuv
+since 1.45), so surplus connections are closed as fast as they come.
 """
 
 from __future__ import annotations
 
+from server.core.ring.addresses import is_loopback
 from server.shell.admission import Admission
 from server.shell.client import Client
 from server.shell.context import Context
 from server.shell.files import ARRIVALS_MAX
 from server.shell.flow import Flow
+from server.shell.handshakes import Handshakes
 from server.shell.introductions import Introductions
 from server.shell.memory import ClientMemory
 from server.shell.peers import Peers
+from server.shell.proving import NodeHandshakes
 
-ARRIVAL_S = 0.5  # how long a connection over the limit of clients may keep silent
+ARRIVAL_S = 0.5  # a surplus connection that sends nothing for this time is closed
 
 
 class Clients:
     """The connections of clients, by their sessions, and the limits that they share."""
 
-    def __init__(self, context: Context, peers: Peers) -> None:
+    def __init__(self, context: Context, peers: Peers, handshakes: Handshakes) -> None:
         config, state = context.config, context.node.state
         self.context = context
         self.connections: dict[int, Client] = {}
         self.introductions = Introductions(context, peers)  # for connections that turn out to be a peer's
+        self.handshakes = handshakes
+        self.node_handshakes = NodeHandshakes(context)  # connections that have begun to prove the secret
         self.admission = Admission(context.loop, state, config)
         self.memory = ClientMemory(config.client_buffers_bytes_max, self.connections.values)
         self.flow = Flow(context.loop, state, config, peers.backlog_bytes)
@@ -55,30 +60,37 @@ class Clients:
         waited = self._arrivals.pop(client.session.id, None) is not None
         return not (waited and self.is_surplus())
 
+    def denial(self, client: Client) -> str:
+        """Why a connection may not be a client's at all (services/access.py); empty if it may."""
+        host = client.session.address.rpartition(":")[0]
+        is_local = bool(client.secret) or is_loopback(host)
+        return self.context.services.access.denial(is_local, client.is_verified)
+
     def _await_first_command(self, client: Client) -> None:
         """Gives a surplus connection a moment. If too many wait, the oldest is closed."""
         if len(self._arrivals) >= ARRIVALS_MAX:
-            self._arrivals.pop(next(iter(self._arrivals))).turn_away()
+            self._arrivals.pop(next(iter(self._arrivals))).reject()
         self._arrivals[client.session.id] = client
         self.context.loop.call_later(ARRIVAL_S, self._wait_no_longer, client)
 
     def _wait_no_longer(self, client: Client) -> None:
         if self._arrivals.pop(client.session.id, None) is not None and self.is_surplus():
-            client.turn_away()
+            client.reject()
 
     def close_idle(self, now_ms: int) -> None:
         """Closes the connections over which no bytes have come for `idle_timeout_ms`."""
         limit_ms = self.context.config.idle_timeout_ms
         if limit_ms:
             for client in list(self.connections.values()):
-                if now_ms - client.session.active_ms > limit_ms:
+                is_exempt = client.session.blocked or client.session.subscriber is not None
+                if now_ms - client.session.active_ms > limit_ms and not is_exempt:
                     client.transport.close()
 
     def stop_reading(self) -> None:
         """The node is about to stop: no more commands are read."""
         self.is_stopping = True
         for client in self.connections.values():
-            client.stall()
+            client.stop_reading()
 
     def close(self) -> None:
         """Closes all connections."""

@@ -3,13 +3,15 @@
 Theory (P10). All that is held for a client is bounded, and no bound can deadlock with a client that writes a whole pipeline
 before it reads.
 
-    commands in flight         `pipeline_max`, and as many as are likely to answer `client_output_bytes_max` in all, judged
-                               by the size of the client's last replies
-    replies not fetched        past `client_output_bytes_max` no more commands begin; we read on, as the client may still be
-                               writing
-    commands not begun         while the client fetches its replies we stop reading at `client_input_bytes_max`, and TCP
+    commands in flight         `pipeline_max` plain GETs and SETs; an eighth of it if there are other commands, which cost
+                               the node more, or while half as many requests are in flight as it takes (admission.py); and
+                               as many as are likely to answer `client_output_bytes_max` in all, judged by the size of the
+                               client's last replies
+    replies not fetched        past `client_output_bytes_max` no more commands begin. We still read, because the client may
+                               still be writing its pipeline
+    commands not begun         while the client fetches its replies, we stop reading at `client_input_bytes_max`, and TCP
                                makes it wait
-    all clients together       `client_buffers_bytes_max`: past that the client for which most is held is cut (memory.py)
+    all clients together       past `client_buffers_bytes_max` the client with the largest buffers is cut (memory.py)
     large values               flow.py
 
 A client that is refused can read why, also if it is still sending (draining.py).
@@ -25,70 +27,93 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import cast
+from typing import Final, cast
 
 from protocol import resp
-from protocol.peer_versions import introduced
+from protocol.handshake import AUTH
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
 from server.core.base.sinks import Flushed
+from server.shell.certificates import common_name
 from server.shell.client import Client
 from server.shell.clients import Clients
 from server.shell.draining import close_readably
+from server.shell.entry import NodeEntry
 from server.shell.flow import BULK_BYTES
-from server.shell.inbound import InboundPeer
+from server.shell.handshakes import HELLO, NO_TLS_HERE, address_of
+from server.shell.push_limits import PushLimits
 
 log = logging.getLogger("dyn")
 REFUSAL = "ERR max number of clients reached"
-BYTES_AS_LONG_AS_A_COMMAND = 4096  # reading so many takes about as long
-PASS_BYTES_MAX = 1 << 20  # read for one client in one pass of the loop, though they make no whole command yet
+INTRODUCTION_BYTES_MAX: Final = (
+    64 << 10
+)  # read of a command of a connection that may only be another node's, or has to log in
+COMMAND_BYTES: Final = 4096  # to read so many bytes takes about as long as a command
+PASS_COMMANDS_MAX: Final = 1024  # of one client that begin before others have their turn, if they are small
+PASS_BYTES_MAX: Final = 1 << 20  # read for one client in one pass of the loop while they make no complete command
 _FIRST_REPLY_BYTES = 64 << 10  # the assumed size of a client's replies before the first
-
-
-def _address(transport: asyncio.BaseTransport, name: str) -> str:
-    host, port = (transport.get_extra_info(name) or ("?", 0))[:2]
-    return f"{host}:{port}"
 
 
 class Connection(Client):
     """One accepted connection: a client's, until its first command says that it is a node's."""
 
-    def __init__(self, clients: Clients) -> None:
+    def __init__(self, clients: Clients, is_tls: bool = False, secret: bytes = b"") -> None:
+        """`secret`: the one that both sides of the connection have proven, if it is a node's."""
         config = clients.context.config
+        self.secret = secret
         self._clients = clients
+        self._is_tls = is_tls
         self._context = clients.context
         self._node = clients.context.node
         self._pipeline_max = config.pipeline_max
+        self._busy_pipeline_max = config.pipeline_max // 8 + 1
         self._commands_max = config.turn_commands_max
         self._input_bytes_max = config.client_input_bytes_max
         self._output_bytes_max = config.client_output_bytes_max
+        self._request_bytes_max = config.request_bytes_max
         self._reader = self._new_reader()
-        self._input: deque[bytes] = deque()  # received behind what the reader holds
+        self._input: deque[bytes] = deque()  # received and not yet fed to the reader
         self._input_bytes = 0
         self._counted_bytes = 0
         self._awaits_first_command = True
         self._reply_bytes = _FIRST_REPLY_BYTES
-        self._written_bytes = 0  # what the replies cost that were written since the client had fetched all
+        self._written_bytes = 0  # memory of the replies written since the client had last fetched all of them
         self._blocked = False  # the client does not fetch its replies
         self._has_pending = False  # commands may have been received that have not begun
         self._stalled = False  # we have stopped reading
         self._refused = False
+        self._push_limits = PushLimits(config)
 
     def _new_reader(self) -> RequestReader:
         config = self._context.config
-        return RequestReader(RequestLimits(config.request_bytes_max, config.arguments_max, config.inline_bytes_max))
+        return RequestReader(RequestLimits(self._request_bytes_max, config.arguments_max, config.inline_bytes_max))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has connected. If there are too many, it gets an error."""
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=self._output_bytes_max)
-        address, local = (_address(transport, name) for name in ("peername", "sockname"))
+        address, local = address_of(transport), address_of(transport, "sockname")
         self.session = self._node.open_session(address, local, self._context.now_ms())
+        if self._is_tls:
+            self._read_certificate()
+        if self.secret:
+            self._context.services.users.admit_node(self.session)
         self._clients.add(self)
+        if self._clients.denial(self):  # it may be another node's, and an introduction is short
+            self._request_bytes_max = INTRODUCTION_BYTES_MAX
+            self._reader = self._new_reader()
 
-    def turn_away(self) -> None:
-        """Tells the client that there are too many, and ends the connection."""
+    def _read_certificate(self) -> None:
+        """Notes who the client is, if it has shown a certificate: the handshake has checked it."""
+        certificate = self.transport.get_extra_info("peercert")
+        self.session.is_tls = True
+        self.is_verified = bool(certificate)
+        self.session.certificate_name = common_name(certificate)
+        self._context.services.users.show_certificate(self.session)
+
+    def reject(self) -> None:
+        """Sends the error that there are too many clients, and closes the connection."""
         self._node.state.statistics.rejected_connections += 1
-        self._refuse(REFUSAL)
+        self.refuse(REFUSAL)
         self._refused = False  # it is closed at once: there is no descriptor for it
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -100,10 +125,13 @@ class Connection(Client):
 
     def data_received(self, data: bytes) -> None:
         """HOT. Bytes from the client."""
+        if self._awaits_first_command and data[0] == HELLO and self._is_new():
+            self._begin_tls(data)
+            return
         if len(data) >= BULK_BYTES:
             self._clients.flow.received(self, len(data))
         admission = self._clients.admission
-        admission.unchecked += len(data) // BYTES_AS_LONG_AS_A_COMMAND
+        admission.unchecked += len(data) // COMMAND_BYTES
         if self._has_pending or not (self._awaits_first_command or admission.may_begin()):
             self._input.append(data)
             self._input_bytes += len(data)
@@ -116,9 +144,23 @@ class Connection(Client):
             self._reader.feed(data)
             self.begin_commands()
 
+    def _is_new(self) -> bool:
+        """Whether nothing has come over this connection yet, nor over the TLS below it."""
+        return not (self._is_tls or self._has_pending or self._reader.pending_bytes)
+
+    def _begin_tls(self, data: bytes) -> None:
+        """The client begins a TLS handshake, on a port that takes plain connections: refused, unless nodes do so here."""
+        handshakes = self._clients.handshakes
+        if self._context.config.tls_peers == "no":
+            handshakes.refuse(self.transport, NO_TLS_HERE)
+            return
+        self._clients.remove(self)
+        self._node.close_session(self.session)
+        handshakes.hello(self.transport, data, Connection(self._clients, is_tls=True))
+
     def begin_commands(self) -> None:
         """HOT. Gives the node the client's next commands, as many as the limits allow and one turn may have."""
-        session, fed_bytes = self.session, 0
+        session, fed_bytes, begun = self.session, 0, 0
         self._has_pending = False
         try:
             while not session.closing:
@@ -132,7 +174,7 @@ class Connection(Client):
                         return
                     self._clients.admission.unchecked += len(batch)
                     self._node.commands(session, batch, self._context.now_ms())
-                    if len(batch) == self._commands_max:
+                    if len(batch) == self._commands_max or (begun := begun + len(batch)) >= PASS_COMMANDS_MAX:
                         self._leave_rest()
                         break
                     if not (self._input or self._reader.pending_bytes):
@@ -151,18 +193,19 @@ class Connection(Client):
             if session.backlog:
                 self._has_pending = True  # the commands before it come first: `begin_commands` meets the error again
             else:
-                self._refuse(f"ERR {error}")
+                denial = self._clients.denial(self) if self._awaits_first_command else ""
+                self.refuse(denial or f"ERR {error}")
         self._count_buffered()
         self._pace_reading()
-        self._context.schedule_turn()
+        self._context.schedule_turn(len(session.slots))
 
     def _leave_rest(self) -> None:
-        """What else has come begins in one of the next passes of the loop."""
+        """Leaves the client's other commands to one of the next passes of the loop."""
         self._has_pending = True
         self._clients.admission.add(self)
 
     def _take_requests(self, count_max: int) -> list[list[bytes]]:
-        """HOT. The next requests that have come. Raises ProtocolError, also if the parser fails by a fault of ours."""
+        """HOT. Returns the next complete requests. Raises ProtocolError, also if our parser raises something else."""
         try:
             return self._reader.take(count_max)
         except ProtocolError:
@@ -174,32 +217,47 @@ class Connection(Client):
             raise ProtocolError(f"internal error {word} in reading this request") from error
 
     def _is_clients(self, first: list[bytes]) -> bool:
-        """By the first command: whether this is a client, and there is room for it."""
+        """Judges by the first command: is this a client, and is there room for it? If not, handles the connection."""
         self._awaits_first_command = False
-        if first[0] == b"DYN.PEER":
-            self._become_peer(first)
+        if first[0] == b"DYN.PEER" or (first[0] == AUTH and not self.secret):
+            NodeEntry(self._clients, self._proven).enter(self, first)
+            return False
+        if denial := self._clients.denial(self):
+            self._deny(denial)
             return False
         if not self._clients.has_room_for(self):
-            self.turn_away()
+            self.reject()
             return False
         return True
+
+    def _deny(self, denial: str) -> None:
+        """Ends the connection of a client that protected mode keeps out."""
+        self._node.state.statistics.denied_connections += 1
+        log.warning("client %s is refused, because this node is in protected mode and has no password",
+                    self.session.address)  # fmt: skip
+        self.refuse(denial)
 
     def _room(self) -> int:
         """HOT. How many commands of this client may begin now."""
         if self._blocked:
             return 0
         likely = self._output_bytes_max // self._reply_bytes + 1
-        return min(self._pipeline_max, likely) - len(self.session.slots) - len(self.session.backlog)
+        in_flight = len(self.session.slots) + len(self.session.backlog)
+        pipeline_max = self._busy_pipeline_max
+        if not in_flight:
+            self.session.is_costly = False
+        elif in_flight >= pipeline_max and not self.session.is_costly and self._clients.admission.has_plenty():
+            pipeline_max = self._pipeline_max
+        return min(pipeline_max, likely) - in_flight
 
     def _pace_reading(self) -> None:
-        """HOT. Reads on, or lets TCP hold the client back; a client that does not fetch its replies is always read, see the
-        theory."""
+        """HOT. Resumes or stops reading. A client that does not fetch its replies is read, see the theory."""
         if self.is_held or self.session.closing or self._clients.is_stopping:
-            self.stall()
+            self.stop_reading()
         elif not self._has_pending or self._blocked or self._counted_bytes < self._input_bytes_max:
             self._resume()
         else:
-            self.stall()
+            self.stop_reading()
 
     def _count_buffered(self) -> None:
         """HOT. Counts the bytes of requests not begun, which are bounded for all clients together."""
@@ -208,19 +266,23 @@ class Connection(Client):
         if not grown_bytes:
             return
         self._counted_bytes = held_bytes  # before the next calls, which may cut this client
+        if held_bytes > INTRODUCTION_BYTES_MAX and not self.session.has_logged_in and not self.session.in_flight:
+            self.refuse("ERR Protocol error: this is too much from a client that has not logged in")
+            return
         if held_bytes >= BULK_BYTES:
-            self._clients.flow.half_sent(self, held_bytes)
+            self._clients.flow.incomplete(self, held_bytes)
         self._clients.memory.input_changed(grown_bytes)
 
     def held_bytes(self) -> int:
-        """The memory that this client's requests and replies take, as far as it is worth counting."""
-        unread_bytes = self.transport.get_write_buffer_size()
-        if not unread_bytes:
+        """Returns the memory that this client's waiting requests and replies take."""
+        unfetched_bytes = self.transport.get_write_buffer_size()
+        if not unfetched_bytes:
             self._written_bytes = 0
-        return self._counted_bytes + min(unread_bytes, self._written_bytes) + self.session.held_bytes
+        waiting_bytes = self._counted_bytes + self.session.queued_bytes()
+        return waiting_bytes + min(unfetched_bytes, self._written_bytes) + self.session.held_bytes
 
     def cut(self, reason: str) -> None:
-        """Ends the connection at once."""
+        """Closes the connection at once, without its replies; `reason` is logged."""
         log.warning("client %s is cut: %s", self.session.address, reason)
         self._forget_input()
         self.transport.abort()
@@ -231,8 +293,8 @@ class Connection(Client):
         self._input_bytes = 0
         self._count_buffered()
 
-    def _refuse(self, message: str) -> None:
-        """Ends the connection with an error, after the replies that are due."""
+    def refuse(self, message: str) -> None:
+        """Sends the replies that are due, then an error, and closes the connection."""
         self._refused = True
         self._forget_input()
         if not self.session.closing:
@@ -241,9 +303,9 @@ class Connection(Client):
             self.session.backlog.clear()
             self._node.kill_session(self.session)
             self._context.schedule_turn()
-            self.stall()
+            self.stop_reading()
 
-    def stall(self) -> None:
+    def stop_reading(self) -> None:
         """Stops reading; what has been read already is still served."""
         if not self._stalled:
             self._stalled = True
@@ -255,7 +317,7 @@ class Connection(Client):
             self.transport.resume_reading()
 
     def hold(self, is_held: bool) -> None:
-        """Reads no more from a client that sends in bulk, or goes on."""
+        """Stops reading from a client that sends large values (`is_held`), or resumes."""
         self.is_held = is_held
         self._pace_reading()
 
@@ -264,11 +326,11 @@ class Connection(Client):
         return not self.session.slots and not self.session.backlog
 
     def unfinished_bytes(self) -> int:
-        """What has come of requests that have not begun."""
+        """Returns the received bytes of requests that have not begun."""
         return self._counted_bytes
 
     def write(self, data: Flushed) -> None:
-        """HOT. Replies, in order. With room again in the pipeline, its next commands may begin."""
+        """HOT. Writes replies, in order. They make room in the pipeline, so the client's next commands may begin."""
         session = self.session
         if isinstance(data, bytes):
             size_bytes = len(data)
@@ -281,6 +343,15 @@ class Connection(Client):
         if self._has_pending and not self._blocked and not self.is_queued and not session.closing:
             self._clients.admission.add(self)
 
+    def push(self, data: bytes) -> None:
+        """Writes messages that the client has subscribed to, and cuts it if too many are unread."""
+        self.transport.write(data)
+        self._written_bytes += len(data)
+        reason = self._push_limits.excess(self.transport.get_write_buffer_size(), self._context.now_ms())
+        if reason:
+            self._node.state.statistics.subscribers_cut += 1
+            self.cut(reason)
+
     def end(self) -> None:
         """Closes the connection once its replies are out; at once if the client does not fetch them."""
         if self._blocked:
@@ -291,8 +362,10 @@ class Connection(Client):
             self.transport.close()
 
     def pause_writing(self) -> None:
-        """More replies wait than the client may leave unread. It may read only after it has written all, so we go on
-        reading."""
+        """More replies wait than `client_output_bytes_max`: no more commands begin.
+
+        We still read: a client may fetch its replies only after it has written its whole pipeline.
+        """
         self._blocked = True
         self._pace_reading()
 
@@ -305,36 +378,12 @@ class Connection(Client):
 
     # Another node's connection
 
-    def _become_peer(self, args: list[bytes]) -> None:
-        """DYN.PEER, an introduction (protocol/peer_versions.py): from then on an `InboundPeer` reads what comes."""
-        context, clients, introductions = self._context, self._clients, self._clients.introductions
-        error = self._check_introduction(args)
-        if error:
-            introductions.report_refusal(args[3:4], self.session.address, error)
-            self._refuse(error)
-            return
-        clients.remove(self)
-        self._forget_input()
-        clients.flow.gone(self)
-        self._node.close_session(self.session)
-        inbound = introductions.peers.inbound
-        session, peer, process = self.session, args[3].decode(), args[4]
-        connection = InboundPeer(context, inbound, self.transport, session.id, session.address, peer, process)
-        inbound.add(connection)
-        self.transport.set_protocol(connection)
-        theirs = introduced(args[1], args[5:])
-        assert theirs is not None, "the introduction was checked"
-        self.transport.write(introductions.welcome(theirs))
-        self._node.greeted(peer, context.now_ms(), theirs.capabilities if theirs.announces else ())
-        introductions.peers.arrived(peer, process)
-        context.schedule_turn()
+    def _proven(self, secret: bytes) -> Client:
+        return Connection(self._clients, self._is_tls, secret)
 
-    def _check_introduction(self, args: list[bytes]) -> str:
-        """Why a node is refused; empty if it is welcome. An introduction that raises here is refused, too."""
-        state = self._node.state
-        changes = state.records.changes
-        try:
-            return self._clients.introductions.check(args)
-        except Exception as error:  # noqa: BLE001
-            state.statistics.messages_undigested += 1
-            return f"ERR internal error {state.unexpected.note(error, changes, 'an introduction')}"
+    def hand_over(self) -> None:
+        """The connection is no client's: something else reads what comes."""
+        self._clients.remove(self)
+        self._forget_input()
+        self._clients.flow.gone(self)
+        self._node.close_session(self.session)

@@ -30,6 +30,10 @@ class Delivery:
             connection = connections.get(session.id)
             if connection is not None:
                 connection.write(replies)
+        for session, pushes in outbox.pushes:
+            connection = connections.get(session.id)
+            if connection is not None:
+                connection.push(pushes)
         for session in outbox.closing:
             connection = connections.get(session.id)
             if connection is not None:

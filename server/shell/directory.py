@@ -1,17 +1,23 @@
-"""A node's data directory: who the node is, remembered in `node.json`.
+"""The data directory of a node, and `node.json` in it, which says who the node is.
 
-The identity (id, name, address, zone, weight) is drawn once and kept, and so are the engine and the fsync policy, so that
-`--dir` alone starts the node again. What the operator gives on the command line replaces what is remembered, but never
-an id that is remembered. The configuration file, if one is given, is not remembered and gives way to both.
+The file has the node's identity (id, name, address, zone, weight), its engine and its fsync policy, so that `--dir` alone
+starts the node again. The id is drawn at the first start. Which value counts:
 
-`address` is where the node listens; `advertise`, if it was ever given, where others connect to. What follows from the one
-or the other at each start (addresses.py) is not remembered: the machine may have another address by then.
+    the id                                      node.json, else the option `--id`, else a new one
+    name, address, zone, weight, engine, fsync  the option, else node.json, else the configuration file (engine and fsync
+                                                only), else the default
+
+Settings of the configuration file are not written to node.json.
+
+`address` is the one that the node listens on. `advertise`, if it was ever given, is the one that others connect to. If it
+was never given, it is computed at each start (addresses.py) and not stored, because the machine may have another address
+at the next start.
 
 Nothing in a directory is changed before it is known that no other process uses it: `open_directory` only reads,
-`check_unused` comes before a store is moved away, and `remember` after the engine has locked the store.
+`check_unused` is called before a store is moved away, and `save_identity` after the engine has locked the store.
 
-A store without its `node.json` has an owner that nobody knows here. With an id drawn anew the node would be a stranger to
-the cluster in its own store, so it does not start unless it is told the id.
+If the store is there but `node.json` is missing, the id of its node is unknown. With a new id the node would not be a
+member of its own cluster any more. So the node does not start unless the operator gives the id.
 """
 
 from __future__ import annotations
@@ -31,6 +37,7 @@ from server.core.ring.layout import Member
 from server.core.ring.layout_faults import name_faults
 
 log = logging.getLogger("dyn")
+PRIVATE = 0o700  # of a new directory: it holds records, the log, and secrets
 
 
 class DirectoryError(Exception):
@@ -38,10 +45,10 @@ class DirectoryError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the command line says of the node; None keeps what the directory remembers, or the default.
+class IdentityOptions:
+    """The options of the command line that node.json remembers. None stands for the value in node.json, or the default.
 
-    `id` is for a directory that has been lost, or its `node.json`: the node comes back as the member that it was.
+    `id` is needed if the directory or its `node.json` was lost: with it the node is the same member as before.
     """
 
     id: str | None = None
@@ -53,27 +60,30 @@ class Wishes:
     seeds: Sequence[str] = ()
     engine: str | None = None
     fsync: str | None = None
+    secret_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where the node listens, the address to advertise if one was ever given, and where to look for other members."""
+class Endpoints:
+    """The address to listen on, the address to advertise if one was ever given, addresses of other members (seeds), and the
+    file of the secret if one was ever given."""
 
     listen: str
     advertise: str
     seeds: tuple[str, ...]
+    secret_file: str = ""
 
 
-def open_directory(path: Path, wishes: Wishes) -> tuple[Member, Place, dict[str, str]]:
-    """The node that lives in `path`, a new one in a new directory; its place; and its engine and fsync where they were ever
-    given. The node's address is where it listens.
+def open_directory(path: Path, given: IdentityOptions) -> tuple[Member, Endpoints, dict[str, str]]:
+    """Returns the node of the directory `path`, its endpoints, and its engine and fsync if they were ever given.
 
-    Writes nothing but a missing directory. Raises DirectoryError.
+    The address of the returned member is the one that it listens on. A new directory gives a new node. A missing directory
+    is made; nothing else is written. Raises DirectoryError.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         known = _read(path / "node.json")
-        if not known and wishes.id is None and _holds_files(path / "data"):
+        if not known and given.id is None and _holds_files(path / "data"):
             raise DirectoryError(
                 f"{path / 'node.json'} is missing, and {path / 'data'} holds the data of a node: restore node.json, or "
                 f"start the node with `dyn node start --dir {path} --id ID`, where ID is the id that it had (`dyn cluster "
@@ -82,28 +92,30 @@ def open_directory(path: Path, wishes: Wishes) -> tuple[Member, Place, dict[str,
     except OSError as error:
         raise _unusable(path, error) from error
     member = Member(
-        id=known.get("id") or wishes.id or secrets.token_hex(20),
-        name=wishes.name or known.get("name") or path.name,
-        address=wishes.listen or known.get("address") or "127.0.0.1:7001",
-        zone=wishes.zone or known.get("zone") or "default",
-        weight=wishes.weight or known.get("weight") or 1,
+        id=known.get("id") or given.id or secrets.token_hex(20),
+        name=given.name or known.get("name") or path.name,
+        address=given.listen or known.get("address") or "127.0.0.1:7001",
+        zone=given.zone or known.get("zone") or "default",
+        weight=given.weight or known.get("weight") or 1,
     )
-    if not known or wishes.id or wishes.name:
+    if not known or given.id or given.name:
         for fault in name_faults(member.id, member.name):
             raise DirectoryError(f"{fault}: give another one with --id or --name")
-    given = {"engine": wishes.engine or known.get("engine"), "fsync": wishes.fsync or known.get("fsync")}
-    seeds = wishes.seeds or known.get("seeds") or ()
-    place = Place(member.address, wishes.advertise or known.get("advertise") or "", tuple(map(str, seeds)))
-    return member, place, {name: value for name, value in given.items() if value}
+    settings = {"engine": given.engine or known.get("engine"), "fsync": given.fsync or known.get("fsync")}
+    seeds = given.seeds or known.get("seeds") or ()
+    advertise = given.advertise or known.get("advertise") or ""
+    secret_file = given.secret_file or known.get("secret_file") or ""
+    endpoints = Endpoints(member.address, advertise, tuple(map(str, seeds)), secret_file)
+    return member, endpoints, {name: value for name, value in settings.items() if value}
 
 
-def remember(path: Path, member: Member, place: Place, settings: dict[str, str]) -> None:
-    """Writes down who the node in `path` is. The caller knows that no other process uses the directory.
+def save_identity(path: Path, member: Member, endpoints: Endpoints, settings: dict[str, str]) -> None:
+    """Writes `node.json`. The caller knows that no other process uses the directory.
 
-    On a full disk what was remembered before is enough. Raises DirectoryError.
+    If the disk is full, an existing file stays as it is. Raises DirectoryError.
     """
     try:
-        _write(path / "node.json", member, place, settings)
+        _write(path / "node.json", member, endpoints, settings)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not (path / "node.json").exists():
             raise _unusable(path, error) from error
@@ -125,8 +137,8 @@ def check_unused(data: Path) -> None:
         raise _unusable(data, error) from error
 
 
-def put_raw(data: Path, reason: str = "damaged") -> Path | None:
-    """Moves a store out of the way, and answers where it is now, `reason` in its name; None if there is none."""
+def set_store_aside(data: Path, reason: str = "damaged") -> Path | None:
+    """Renames a store to data.REASON-NUMBER, and returns its new path; None if there is no store."""
     if not data.exists():
         return None
     numbers = (number for number in range(1, 10_000))
@@ -161,11 +173,12 @@ def _read(path: Path) -> dict[str, Any]:
     return document
 
 
-def _write(path: Path, member: Member, place: Place, settings: dict[str, str]) -> None:
-    """Replaces the file in one step, on disk before it counts, so that a crash leaves the old one or the new one."""
+def _write(path: Path, member: Member, endpoints: Endpoints, settings: dict[str, str]) -> None:
+    """Writes a new file, syncs it, and renames it over the old one: after a crash one of the two is there, whole."""
     fields = {name: getattr(member, name) for name in ("id", "name", "address", "zone", "weight")} | settings
-    fields |= {"advertise": place.advertise} if place.advertise else {}
-    fields |= {"seeds": place.seeds} if place.seeds else {}
+    fields |= {"advertise": endpoints.advertise} if endpoints.advertise else {}
+    fields |= {"seeds": endpoints.seeds} if endpoints.seeds else {}
+    fields |= {"secret_file": endpoints.secret_file} if endpoints.secret_file else {}
     text = json.dumps(fields, indent=2) + "\n"
     if path.exists() and path.read_text() == text:
         return

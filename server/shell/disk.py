@@ -1,25 +1,28 @@
 """Room on the disk: measures it, decides what it is enough for, keeps a reserve, and frees space.
 
 Theory. Once a second the free space is compared with two bounds (core/base/room.py): below `disk_free_bytes_min` the node
-takes deletions only, below an eighth of that nothing. The way back needs a quarter more, or each compaction would change
-the coordinators.
+takes deletions only, below an eighth of that nothing. To leave a level again, it needs a quarter more than the bound: else
+each compaction would change the coordinators.
 
-The two bounds keep this node from filling the disk, but other programs may fill it. So a file of a quarter of
-`disk_free_bytes_min` is set aside while there is plenty of room, and removed when there is none: that is room for
-deletions, and for a start of the engine, which writes a little itself. (CockroachDB keeps such a file, too.)
+The two bounds keep this node from filling the disk, but other programs may fill it. So a *reserve*, a file of a quarter of
+`disk_free_bytes_min`, is allocated while there is plenty of room, and removed when there is none. Its space is enough for
+deletions, and for a start of the engine, which writes a little itself. (CockroachDB has such a ballast file, too.)
 
-A deletion gives no room back before its tombstone, or the lack of it, is merged with the file that holds the value, and
-RocksDB is in no hurry. So while room is short, what was deleted is flushed and compacted, range by range, in a thread.
-Measured: 120 MB of values that are all deleted, half a second to flush and 0.7 s to compact.
+A deletion frees no space before a compaction merges it with the file that holds the value, and RocksDB does not compact
+soon. So while space is short, memtables with deletions are flushed and their key ranges compacted, range by range, in a
+thread. Measured: 120 MB of values that are all deleted, half a second to flush and 0.7 s to compact.
 
-Flushing takes room before it gives back that of the logs, up to 80 MB with memtables that are all full, and compacting
-takes as much as is left of what it compacts. So below `PLENTY` times the bound memtables are kept small, RocksDB compacts
-nothing by itself that might not fit, unless files pile up, and we compact when so many keys were deleted since the disk
-became full that the rest will fit. (Without that a disk of 120 MiB with 60 MiB of data went down to 0 for a moment, and the
-flush that met it never came back: for that case it is cancelled.)
+A flush needs space before it frees that of the logs, up to 80 MB if all memtables are full. A compaction needs as much
+space as its result takes. So below `PLENTY` times the bound:
+- memtables are kept small;
+- RocksDB starts no compaction by itself that might not fit, unless files pile up;
+- this module flushes and compacts once so many keys were deleted since the disk became full that the result will fit: a
+  flush leaves out what was deleted in the same memtable, so a full memtable of deleted values needs little.
+(Without these rules a disk of 120 MiB with 60 MiB of data had no free space for a moment, and a flush at that moment never
+ended. A flush that hangs in this way is cancelled.)
 
-If the engine itself runs out of space, it may refuse writes for good, also when there is room again. Then it is opened
-anew; until then the node reads (`refuses`; shell/process.py begins a new life of the node for both).
+If the engine itself runs out of space, it may refuse writes for good, even when there is space again. Then it is opened
+anew. Until then the node serves reads only (`refuses`). shell/process.py begins another run of the node in both cases.
 """
 
 from __future__ import annotations
@@ -42,10 +45,10 @@ log = logging.getLogger("dyn")
 RESERVE = "reserve"
 RESERVE_SHARE = 4  # of disk_free_bytes_min
 NOTHING_SHARE = 8
-PLENTY = 3  # times disk_free_bytes_min: with so much room a reserve is set aside, with less memtables are kept small
+PLENTY = 3  # times disk_free_bytes_min: with so much room a reserve is allocated, with less memtables are kept small
 FLUSH_BYTES = 8 << 20  # in memtables, when room is short
 LEVEL0_FILES_MAX = 30  # RocksDB slows writes down at 40
-STUCK_S = 60.0  # a flush or a step of a compaction that takes longer waits for room that it does not see
+STUCK_S = 60.0  # a flush or a step of a compaction that takes longer hangs
 CLOSE_S = 3.0
 COMPACTING_SHARE = 4  # of the bound for deletions, while a compaction takes room that it gives back
 REOPEN_BYTES = 4 << 20  # and what is in the memtables, to open the engine anew
@@ -60,8 +63,10 @@ _SAYS = {
 
 
 class DiskWatch:
-    """Calls `changed` with what the disk has room for, and `reopen` when an engine that refuses writes can be opened anew.
-    `written` counts the keys committed so far, `keys` those that are stored."""
+    """Watches the free space: calls `changed` with what the disk has room for, and `reopen` to have the engine opened anew.
+
+    `written` counts the keys committed so far, `keys` those that are stored.
+    """
 
     def __init__(
         self,
@@ -102,7 +107,7 @@ class DiskWatch:
             return
         room = self._judge()
         if room == FOR_NOTHING and release_reserve(self._directory):
-            log.warning("no space left in %s: the reserve is given away", self._directory)
+            log.warning("no space left in %s: the reserve is removed", self._directory)
             room = self._judge()
         if self._refuses:
             if room == FOR_WRITES and has_room_to_open(self._engine, self._directory):
@@ -115,11 +120,11 @@ class DiskWatch:
             log.warning("%d MiB are free in %s: %s", self._free_bytes() >> 20, self._directory, _SAYS[room])
             self._changed(room)
         is_short = self._free_bytes() < PLENTY * self._config.disk_free_bytes_min
-        self._let_compact(not is_short or self._fits(1.0))
+        self._let_compact(not is_short or self._fits(1.0, 1.0))
         if is_short:
             self._tidy(room)
         else:
-            self._set_aside()
+            self._allocate_reserve()
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._directory).free
@@ -132,7 +137,7 @@ class DiskWatch:
                 return room
         return FOR_WRITES
 
-    def _set_aside(self) -> None:
+    def _allocate_reserve(self) -> None:
         least_bytes, path = self._config.disk_free_bytes_min, self._directory / RESERVE
         if not least_bytes or path.exists():
             return
@@ -140,31 +145,32 @@ class DiskWatch:
             with path.open("wb") as file:
                 os.posix_fallocate(file.fileno(), 0, least_bytes // RESERVE_SHARE)
         except OSError as error:
-            log.warning("no reserve of disk space can be set aside: %s", error)
+            log.warning("no reserve of disk space can be allocated: %s", error)
             path.unlink(missing_ok=True)
 
     def _tidy(self, room: int) -> None:
         """Begins, in the thread, a flush or a compaction that frees space, if there is one."""
-        news = self._written() - self._compacted
+        written = self._written() - self._compacted
         waited = self._loop.time() - self._compacted_s > COMPACT_INTERVAL_S
         if self._busy:
             if self._loop.time() - self._begun_s > STUCK_S:
                 log.warning("the engine waits for room: it is opened anew")
                 self._reopen()
             return
-        left = 1 - (self._written() - self._full_since) / max(1, self._keys())
-        if room != FOR_WRITES and (news >= COMPACT_KEYS or (news and waited)) and self._fits(max(0.0, left)):
-            self._compacted += news
+        left = 1.0 if room == FOR_WRITES else 1 - (self._written() - self._full_since) / max(1, self._keys())
+        left = max(0.0, left)
+        if room != FOR_WRITES and (written >= COMPACT_KEYS or (written and waited)) and self._fits(left, left):
+            self._compacted += written
             self._compacted_s = self._loop.time()
             self._run(self._compact)
-        elif room != FOR_NOTHING and _gauge(self._engine, "memtable_bytes") > FLUSH_BYTES and self._fits(0.0):
+        elif room != FOR_NOTHING and _gauge(self._engine, "memtable_bytes") > FLUSH_BYTES and self._fits(left, 0.0):
             self._run(self._engine.flush)
 
-    def _fits(self, share: float) -> bool:
-        """Whether the disk has room for a flush and for so much of what is in files."""
+    def _fits(self, memory_share: float, file_share: float) -> bool:
+        """Whether the disk has room for that share of all bytes in memtables, and of all bytes in files."""
         in_memory, in_files = (_gauge(self._engine, name) for name in ("memtable_bytes", "disk_bytes"))
         margin_bytes = self._config.disk_free_bytes_min // NOTHING_SHARE
-        return self._free_bytes() >= in_memory + share * in_files + margin_bytes
+        return self._free_bytes() >= memory_share * in_memory + file_share * in_files + margin_bytes
 
     def _run(self, work: Callable[[], None]) -> None:
         def run() -> None:
@@ -190,7 +196,7 @@ class DiskWatch:
                 log.warning("%s", error)
 
     def _compact(self) -> None:
-        """In the thread. Stops where there is no room for it."""
+        """Compacts all records, range by range, in the thread. Stops when there is no room for it."""
         for slot in range(0, len(SLOT_PREFIX) - 1, SLOTS_A_STEP):
             if self._closed or self._free_bytes() < self._config.disk_free_bytes_min // NOTHING_SHARE:
                 return
@@ -201,12 +207,12 @@ class DiskWatch:
         self._busy = False
         error = done.exception()
         if isinstance(error, StorageError):
-            log.warning("what was deleted does not give its room back: %s", error)
+            log.warning("the space of deleted keys could not be freed: %s", error)
         elif error is not None:
             raise error
 
     def close(self) -> bool:
-        """Waits for the step of a compaction that is running, but not for ever; whether the engine may still be used."""
+        """Waits up to `CLOSE_S` for a running flush or compaction step. Returns whether the engine may still be used."""
         self._closed = True
         self._thread.shutdown(wait=False)
         is_idle = self._idle.wait(CLOSE_S)

@@ -1,10 +1,10 @@
-"""The end of a refused connection: the client reads why, also if it is still sending.
+"""Lingering close: closes a refused connection so that the client can read the error, even if it is still sending.
 
-Theory. Closing a socket that has unread bytes sends a reset, and a reset discards what the client has not read yet: a
-client that sends 65 MB where a node takes 64 would see "connection reset" and not the error. So the connection is
-shut for writing after the error, and what the client still sends is read and dropped until it has read the error and
-closes, as web servers do (nginx calls this lingering close). That ends after `QUIET_S` without a byte, after `WHOLE_S`, or
-after `DRAINED_BYTES_MAX`; at most `CONNECTIONS_MAX` connections are drained at a time.
+Theory. To close a socket with bytes that were received and not read sends a reset. A reset discards what the client has not
+read yet. So a client that sends 65 MB where a node takes 64 would see "connection reset" and not the error. Therefore the
+connection is shut for writing after the error. What the client still sends is read and dropped, until the client has read
+the error and closes (nginx calls this lingering close). That ends after `QUIET_S` without a byte, after `WHOLE_S`, or after
+`DRAINED_BYTES_MAX`. At most `CONNECTIONS_MAX` connections linger at a time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CONNECTIONS_MAX = 100
 
 
 class Draining(asyncio.Protocol):
-    """Reads and drops what comes over a connection, in place of `owner`, which is told when it has ended."""
+    """Reads and drops what comes over a connection; calls `owner.connection_lost` when the connection has ended."""
 
     count = 0  # of connections that are drained now
 

@@ -1,14 +1,14 @@
-"""When the output of a turn may be delivered: the fsync policy
+"""Commits turns, and delivers their output when the fsync policy allows it
 (https://redis.io/docs/latest/operate/oss_and_stack/management/persistence/).
 
 Theory. Every turn's writes are committed as one batch before any of its messages and replies are sent, so `kill -9` loses
 nothing under any policy. The policy is about power loss: with `everysec` this node may lose what it acknowledged in the
 last second, with `always` nothing, with `no` the kernel decides. Under `always` the turn's messages and replies are held
-until a sync that began after its commit has ended; turns go on meanwhile, so one sync serves all that were committed while
-the one before was running. Syncs run in one thread of their own and let go of the interpreter.
+until a sync that began after its commit has ended. Turns go on meanwhile, so one sync serves all turns that were committed
+while the sync before was running (group commit). Syncs run in a thread of their own, and release the interpreter lock.
 
-The core is told which turns are on the disk (`synced`): the agreement that collects tombstones stands on that. It may also
-want a sync (`is_wanted`), and under `no` gets one every `WANTED_INTERVAL_S` at most.
+`synced` tells the core which turns are on the disk: the agreement that collects tombstones depends on it. The core may ask
+for a sync (`is_wanted`). Under `no` it gets at most one in `WANTED_INTERVAL_S`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,7 @@ WANTED_INTERVAL_S = 10.0
 
 
 class Durability:
-    """Commits outboxes and hands them to `deliver` in order, as soon as the policy allows. `fail` is called if the disk
-    fails."""
+    """Commits outboxes, and delivers them in order as soon as the policy allows. Calls `fail` if the disk fails."""
 
     def __init__(
         self,

@@ -1,13 +1,14 @@
-"""How the open files that this process may have are divided: clients get what storage and peers leave.
+"""Divides the file descriptors of this process: storage and peers have fixed shares, and clients get the rest.
 
-Theory. If there is no file descriptor for a client, it gets an error and tries again. If there is none for RocksDB, the
+Theory. If there is no descriptor for a client, the client gets an error and tries again. If there is none for RocksDB, the
 node ends. So each purpose has its own share, and the number of clients is reduced to what is left, as in Redis:
 
 | share | how many | held by |
 |---|---|---|
 | process | `PROCESS_FILES` | standard streams, event loop, listening sockets, lock of the directory |
-| arrivals | `ARRIVAL_FILES` | connections that are over the limit of clients, until they are told so (connections.py) |
-| peers | a sixteenth, `PEER_FILES_MIN` to `PEER_FILES_MAX` | two connections a peer; half are theirs to us (inbound.py) |
+| arrivals | `ARRIVAL_FILES` | surplus connections, until they have their error (clients.py) |
+| handshakes | a 64th, `HANDSHAKE_FILES_MIN` to `HANDSHAKE_FILES_MAX` | connections that may become a node's (proving.py) |
+| peers | a sixteenth, `PEER_FILES_MIN` to `PEER_FILES_MAX` | two connections a peer, one in each direction (inbound.py) |
 | storage | a quarter, `STORAGE_FILES_MIN` to `STORAGE_FILES_MAX` | sorted files, logs (storage/rocksdb.py) |
 | clients | the rest, `clients_max` at most | one connection each |
 
@@ -27,7 +28,8 @@ from dataclasses import dataclass
 log = logging.getLogger("dyn")
 PROCESS_FILES = 24
 ARRIVALS_MAX = 8  # connections over the limit of clients that may still turn out to be a peer's
-ARRIVAL_FILES = 3 * ARRIVALS_MAX  # theirs, and those of others that are being closed
+ARRIVAL_FILES = 3 * ARRIVALS_MAX  # for these, and for further ones that are being closed
+HANDSHAKE_FILES_MIN, HANDSHAKE_FILES_MAX = 8, 64
 PEER_FILES_MIN, PEER_FILES_MAX = 32, 512
 STORAGE_FILES_MIN, STORAGE_FILES_MAX = 128, 4096
 KEEPALIVE_S_MAX = 32_767  # as far as the kernel counts
@@ -40,27 +42,29 @@ class TooFewFiles(OSError):
 
 @dataclass(frozen=True, slots=True)
 class FileShares:
-    """How many files clients, storage and peers may have open, and how many the process needs for all purposes."""
+    """How many files clients, storage, peers and handshakes may have open, and how many the process needs in all."""
 
     clients: int
     storage: int
     peers: int
+    handshakes: int
     total: int
 
 
 def share_files(allowed: int, clients_max: int) -> FileShares:
-    """The shares of `allowed` files with `clients_max` clients or as many as that leaves. Raises TooFewFiles."""
+    """Returns the shares of `allowed` files, for `clients_max` clients or as many as are possible. Raises TooFewFiles."""
     storage = min(STORAGE_FILES_MAX, max(STORAGE_FILES_MIN, allowed // 4))
     peers = min(PEER_FILES_MAX, max(PEER_FILES_MIN, allowed // 16))
-    reserved = PROCESS_FILES + ARRIVAL_FILES + peers + storage
+    handshakes = min(HANDSHAKE_FILES_MAX, max(HANDSHAKE_FILES_MIN, allowed // 64))
+    reserved = PROCESS_FILES + ARRIVAL_FILES + handshakes + peers + storage
     clients = min(clients_max, allowed - reserved)
     if clients < min(clients_max, CLIENTS_MIN):
-        needed = PROCESS_FILES + ARRIVAL_FILES + PEER_FILES_MIN + STORAGE_FILES_MIN + CLIENTS_MIN
+        needed = PROCESS_FILES + ARRIVAL_FILES + HANDSHAKE_FILES_MIN + PEER_FILES_MIN + STORAGE_FILES_MIN + CLIENTS_MIN
         raise TooFewFiles(
             f"this process may open {allowed} files, and a node needs {needed} at least: raise the hard limit "
             "(`ulimit -Hn`, LimitNOFILE of systemd)"
         )
-    return FileShares(clients, storage, peers, clients + reserved)
+    return FileShares(clients, storage, peers, handshakes, clients + reserved)
 
 
 def allow_files(clients_max: int) -> FileShares:
@@ -80,10 +84,10 @@ def allow_files(clients_max: int) -> FileShares:
 
 
 def keep_alive(listener: asyncio.Server, silence_ms: int) -> None:
-    """Has the kernel probe connections that are silent for so long, and then three times as fast, and close one at the
-    third miss: whoever loses its power or its network never closes, and would keep its descriptor for ever.
+    """Has the kernel probe connections that are silent for so long, at a third of that interval, and close one after three
+    missed probes: a client that lost its power or network never closes, and would hold a descriptor for ever.
 
-    What is accepted inherits the options.
+    Accepted connections inherit these options.
     """
     silence_s = min(max(1, silence_ms // 1000), KEEPALIVE_S_MAX)
     for listening in listener.sockets:

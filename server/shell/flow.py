@@ -1,34 +1,36 @@
 """Back pressure on clients that send large values: the memory that these take is bounded over all clients together.
 
-Theory. A value is held from the moment its bytes arrive until its command is answered, and after that in the queue of a
-link whose peer takes it slowly. 64 clients that each send 16 MiB would make that a gigabyte here, as much again on the way
-to coordinators and owners, and seconds of queues before every acknowledgement. Refusing these clients would be
-wrong: what they do is allowed. So once this node's share of `values_in_flight_bytes_max` is used up, clients that send in
-bulk are not read any more: TCP makes them wait, each for its turn, and other clients are not affected.
+Theory. A value is in memory from the moment its bytes arrive until its command is answered, and after that while it is
+queued for a peer that reads slowly. 64 clients that each send 16 MiB would need a gigabyte here, as much again in links to
+coordinators and owners, and every acknowledgement would wait seconds in queues. To refuse these clients would be wrong:
+what they do is allowed. So once this node's share of `values_in_flight_bytes_max` is used up, it stops reading from clients
+that send in bulk. TCP makes these wait, one after the other. Other clients are not affected.
 
-Only bulk is counted: reads of `BULK_BYTES` and more, and half-sent requests of that size. A client's bytes are free again
-when all its commands are answered. Clients that send little at a time (nearly all) are neither counted nor stopped.
+Only bulk is counted: reads from a socket of `BULK_BYTES` and more, and incomplete requests of that size. A client's bytes
+are subtracted when all its commands are answered. Clients that send little at a time (nearly all) are neither counted nor
+stopped.
 
-The first client in the queue is always read, or else requests that are all half sent would wait for each other for ever.
-If it sends nothing for `PATIENCE_S` it loses its place. So memory is bounded by the share plus one request, and by
-`client_buffers_bytes_max` if clients begin requests and do not finish them.
+The first client in the queue is always read. Otherwise clients that have all sent half a request would wait for each other
+for ever. If the first client sends nothing for `HEAD_TIMEOUT_S`, it moves to the end of the queue. So memory is bounded by
+the share plus one request, and by `client_buffers_bytes_max` if clients begin requests and do not complete them.
 
-The share is `values_in_flight_bytes_max` divided by the number of members, since the values of all nodes' clients may go
-to the same coordinator: so what it holds, and what its links carry, is bounded by `values_in_flight_bytes_max`, too, or by
-one request of each node if that is more.
+The share is `values_in_flight_bytes_max` divided by the number of members, because the values of all nodes' clients may go
+to the same coordinator. So the values that one coordinator holds, and those in its links, are bounded by
+`values_in_flight_bytes_max`, too, or by one request of each node if that is more.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Final
 
 from server.core.base.config import Config
 from server.core.base.state import State
 from server.shell.client import Client
 
-BULK_BYTES = 16 << 10
-PATIENCE_S = 0.2
+BULK_BYTES: Final = 16 << 10
+HEAD_TIMEOUT_S = 0.2
 
 
 class Flow:
@@ -37,7 +39,7 @@ class Flow:
     def __init__(
         self, loop: asyncio.AbstractEventLoop, state: State, config: Config, backlog_bytes: Callable[[], int]
     ) -> None:
-        """`backlog_bytes` answers how much waits in the queues of the links."""
+        """`backlog_bytes` returns how many bytes wait in the queues of the links."""
         self._loop = loop
         self._state = state
         self._bytes_max = config.values_in_flight_bytes_max
@@ -60,8 +62,8 @@ class Flow:
         if self._is_share_taken() and client is not self._head():
             client.hold(True)
 
-    def half_sent(self, client: Client, pending: int) -> None:
-        """The client's unfinished request has `pending` bytes, which are in memory however slowly they came."""
+    def incomplete(self, client: Client, pending: int) -> None:
+        """The client's incomplete request has `pending` bytes; they count, however slowly they came."""
         more = pending - self._held.get(client, 0)
         if more > 0:
             self.received(client, more)
@@ -71,7 +73,7 @@ class Flow:
         self._held_bytes -= self._held.pop(client, 0)
 
     def review(self) -> None:
-        """After replies, or after some time: frees the bytes of clients that have their replies, and lets others go on."""
+        """After replies, or after some time: subtracts the bytes of clients that have their replies, and resumes others."""
         for client, held in list(self._held.items()):
             if client.is_idle():
                 left = client.unfinished_bytes()
@@ -93,14 +95,14 @@ class Flow:
         return self._held_bytes + self._backlog_bytes() > share
 
     def _head(self) -> Client | None:
-        """The first client, unless it has sent nothing for a while that it could have sent."""
+        """Returns the first client of the queue. Moves one that sends nothing although it may to the end."""
         first = next(iter(self._held), None)
         if first is None:
             return None
         now_s = self._loop.time()
         if first is not self._first or self._held[first] != self._first_bytes or not first.is_idle():
             self._first_s = now_s
-        elif now_s - self._first_s > PATIENCE_S:
+        elif now_s - self._first_s > HEAD_TIMEOUT_S:
             self._held[first] = self._held.pop(first)  # to the end
             self._first_s = now_s
             first = next(iter(self._held))

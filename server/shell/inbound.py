@@ -1,17 +1,18 @@
-"""The connections of other nodes to this one, and what they may cost: their number, and the bytes of messages that have not
-come whole (P10).
+"""The connections of other nodes to this one, and their limits: their number, and the bytes of incomplete messages (P10).
 
-Theory. A node opens one connection to each other node, and another one when that has broken. So the latest two of a peer
-are kept, and `peers_max` in all (files.py reserves descriptors for them). If there is no room, a member takes the place of
-a node that is not a member. A large message is held until its last byte is here, and one peer's may be as large as
-`frame_bytes_max`. All of them together may hold `peer_input_bytes_max`: past that the connection for which most is held is
-cut, as a client's is (memory.py). What was in it is asked for again, or comes with a hint.
+Theory. A node opens one connection to each other node, and another one when the first has broken. So the latest two of a
+peer are kept, and `peers_max` in all (files.py reserves descriptors for them). If `peers_max` is reached, a member takes
+the place of a node that is not a member. A large message is buffered until its last byte has come, and one peer's may be as
+large as `frame_bytes_max`. The buffers of all connections together are limited to `peer_input_bytes_max`: past that the
+connection with the largest buffer is cut, as with clients (memory.py). The requests of that message are retried, and its
+records come with hints.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from protocol.frames import DamagedFrame, FrameReader
 from server.core.messages.reader import Malformed
@@ -19,7 +20,8 @@ from server.core.services.process import PeerLink
 from server.shell.context import Context
 
 log = logging.getLogger("dyn")
-CONNECTIONS_MAX = 2  # of one peer: the present one, and one that it has given up, unread yet
+OUTDATED_MS_MAX = 10_000
+CONNECTIONS_MAX = 2  # of one peer: the present one, and a broken one whose last bytes are not read yet
 
 
 class Inbound:
@@ -51,14 +53,25 @@ class Inbound:
             if connection.peer not in members:
                 connection.transport.close()
 
+    def close_outdated(self, secrets: Sequence[bytes]) -> None:
+        """Closes the connections that were made with none of these secrets, `OUTDATED_MS_MAX` after the first call: their
+        nodes have had the time to make others."""
+        now_ms = self._context.now_ms()
+        for connection in list(self.connections.values()):
+            if connection.secret in secrets:
+                continue
+            connection.outdated_ms = connection.outdated_ms or now_ms
+            if now_ms - connection.outdated_ms > OUTDATED_MS_MAX:
+                connection.transport.close()
+
     def cut_earlier(self, peer: str, process: bytes) -> None:
-        """This `process` of `peer` has connected: earlier ones are not listened to any more."""
+        """This `process` of `peer` has connected: closes the connections of its earlier processes."""
         for connection in list(self.connections.values()):
             if connection.peer == peer and connection.process != process:
                 connection.transport.abort()
 
     def refusal(self, peer: str) -> str:
-        """Why there is no room for one more connection of `peer`; empty if there is, perhaps in the place of another."""
+        """Returns the error if there is no room for another connection of `peer`, else "". May close another connection."""
         present = [each for each in self.connections.values() if not each.transport.is_closing()]
         same = [each for each in present if each.peer == peer]
         for surplus in same[: max(0, len(same) + 1 - CONNECTIONS_MAX)]:
@@ -78,17 +91,17 @@ class Inbound:
         """HOT. The bytes held of incomplete messages have changed by so many."""
         self._held_bytes += difference_bytes
         if difference_bytes > 0 and self._held_bytes > self._context.config.peer_input_bytes_max:
-            self._cut_greediest()
+            self._cut_largest()
 
-    def _cut_greediest(self) -> None:
-        greediest = max(self.connections.values(), key=lambda each: each.message_bytes)
+    def _cut_largest(self) -> None:
+        largest = max(self.connections.values(), key=lambda each: each.message_bytes)
         log.warning(
-            "node %s (%s) is cut: %d MiB of a message are held that has not come whole, and more than "
-            "peer_input_bytes_max (%d MiB) for all nodes together", greediest.peer, greediest.address,
-            greediest.message_bytes >> 20, self._context.config.peer_input_bytes_max >> 20,
+            "node %s (%s) is cut: %d MiB of an incomplete message are held, and more than peer_input_bytes_max (%d MiB) "
+            "for all nodes together", largest.peer, largest.address,
+            largest.message_bytes >> 20, self._context.config.peer_input_bytes_max >> 20,
         )  # fmt: skip
-        greediest.drop_message()
-        greediest.transport.abort()
+        largest.drop_message()
+        largest.transport.abort()
 
 
 class InboundPeer(asyncio.Protocol):
@@ -114,7 +127,9 @@ class InboundPeer(asyncio.Protocol):
         self.address = address
         self.peer = peer
         self.process = process
-        self.message_bytes = 0  # held of a message that has not come whole
+        self.secret = b""  # the one that both sides have proven; empty if none
+        self.outdated_ms = 0  # since when that is not valid here any more
+        self.message_bytes = 0  # held of an incomplete message
         self._frames = FrameReader(context.config.frame_bytes_max)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -123,8 +138,8 @@ class InboundPeer(asyncio.Protocol):
         self.drop_message()
 
     def data_received(self, data: bytes) -> None:
-        """HOT. Messages of a peer. One that is damaged, or malformed, has changed nothing and ends the connection: its
-        requests are retried."""
+        """HOT. Handles messages of the peer. A damaged or malformed one changes nothing and closes the connection; the peer
+        retries its requests."""
         context = self._context
         now_ms = context.now_ms()
         node, frames = context.node, self._frames
@@ -144,7 +159,7 @@ class InboundPeer(asyncio.Protocol):
             context.schedule_turn()
 
     def _count_message(self, held_bytes: int) -> None:
-        """So many bytes are held of the peer's message, which has not come whole."""
+        """Notes that so many bytes are held of an incomplete message."""
         grown_bytes, self.message_bytes = held_bytes - self.message_bytes, held_bytes
         self._inbound.held_changed(grown_bytes)
 

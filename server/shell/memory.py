@@ -1,12 +1,12 @@
-"""The memory that is held for clients, bounded over all of them together (P10).
+"""Bounds the memory of clients' requests and replies, over all clients together (P10).
 
-Theory. A client may leave replies unread, or send requests faster than they are served; as Redis has it
-(`client-output-buffer-limit`, `maxmemory-clients`), that is allowed until all together take too much. Then the client for
-which most is held is cut, with a line in the log. A limit for each client alone would either cut harmless clients or bound
-nothing. A stored value that a reply contains many times is counted once (protocol/resp.py).
+Theory. A client may not fetch its replies, or may send requests faster than they are served. As in Redis
+(`client-output-buffer-limit`, `maxmemory-clients`) that is allowed until all clients together need too much memory. Then
+the client with the largest buffers is cut, with a line in the log. A limit for each client alone would either cut harmless
+clients or bound nothing. A stored value that a reply contains many times is counted once (protocol/resp.py).
 
-Requests that have not begun are counted as they arrive, so that no burst passes the limit. Replies are counted with each
-tick, since what is read from disk in one turn is bounded (core/requests/reads.py).
+Requests that have not begun are counted as they arrive, so that no burst exceeds the limit. Replies are counted with each
+tick: that is enough, because the bytes that are read from disk in one turn are bounded (core/requests/reads.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from server.shell.client import Client
 
 
 class ClientMemory:
-    """The bytes held for clients: `connections` answers all of them, `bytes_max` bounds them together."""
+    """The bytes held for clients: `connections` returns all connections, `bytes_max` bounds their sum."""
 
     def __init__(self, bytes_max: int, connections: Callable[[], Iterable[Client]]) -> None:
         self._bytes_max = bytes_max
@@ -31,15 +31,15 @@ class ClientMemory:
             self.check()
 
     def check(self) -> None:
-        """Cuts clients, the one for which most is held first, until all together are within the limit."""
+        """Cuts clients, the one with the largest buffers first, until the sum is within the limit."""
         total_bytes = sum(connection.held_bytes() for connection in self._connections())
         if total_bytes <= self._bytes_max:
             return
         held = sorted(((connection.held_bytes(), connection) for connection in self._connections()), key=_by_size)
         while held and total_bytes > self._bytes_max:
-            size_bytes, greediest = held.pop()
+            size_bytes, largest = held.pop()
             total_bytes -= size_bytes
-            greediest.cut(
+            largest.cut(
                 f"{size_bytes >> 20} MiB of its requests and replies are held, and more than client_buffers_bytes_max "
                 f"({self._bytes_max >> 20} MiB) for all clients together"
             )

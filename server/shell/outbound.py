@@ -1,16 +1,19 @@
-"""Large messages to one peer: they go out in pieces, as the socket takes them, and small messages pass between two pieces.
+"""Sends large messages to one peer in pieces, as fast as the socket takes them; small messages pass between two pieces.
 
-Theory. What is written to a socket behind 100 MiB waits until these are sent. So only as many bytes of large messages are
-written as the transport may hold (`BUFFER_BYTES`). The rest waits here, and small messages wait for no more than that.
+Theory. A message that is written to a socket behind 100 MiB waits until these are sent. So of large messages only as many
+bytes are written as the transport may hold (`BUFFER_BYTES`). The rest is queued here, and a small message waits behind
+`BUFFER_BYTES` at most.
 
-What waits is bounded at its sources, without breaking the connection. Values of clients: while too many `backlog_bytes`
-wait for a peer that takes them, clients that send large values are not read (flow.py). Values that other nodes relay to
-us: past `peer_backlog_bytes_max` the core sends the peer no more (`State.backlogged`). If the other owners make a quorum, a
-hint is kept for the peer instead, and it gets the values later, at its own pace. So a slow node loses no connection.
+The queue is bounded by back pressure on its sources; the connection stays open. There are two sources:
+- Values of this node's clients. While too many `backlog_bytes` are queued for a peer that reads, clients that send large
+  values are not read (flow.py).
+- Values that other nodes relay to us. Past `peer_backlog_bytes_max` the core sends the peer no more large writes
+  (`State.backlogged`) if the other owners make a quorum. It keeps a hint instead, and the peer gets the values later, as
+  fast as it reads.
 
-A peer that takes nothing for `peer_stall_ms_max` is hung, and its link is cut: it blocks nobody for longer, and cannot
-make us hold more than `peer_buffer_bytes_max`. After `HOPE_S` without progress its bytes do not count in `backlog_bytes`
-any more, so that clients wait for it no longer than it takes to suspect a node.
+A peer that reads nothing for `peer_stall_ms_max` is hung, and its link is cut: it blocks nobody for longer, and cannot make
+us hold more than `peer_buffer_bytes_max`. After `PROGRESS_TIMEOUT_S` without progress its bytes do not count in
+`backlog_bytes` any more. So clients wait for a hung peer no longer than it takes to suspect a node.
 """
 
 from __future__ import annotations
@@ -23,13 +26,16 @@ from protocol.pieces import PieceQueue
 from server.core.base.config import Config
 
 BUFFER_BYTES = 1 << 20  # of the transport: past it no further piece is written
-HOPE_S = 1.0
-_BURST_BYTES = 4 << 20  # written in one pass of the loop, if the socket takes them at once
+PROGRESS_TIMEOUT_S = 1.0
+_BURST_BYTES = 1 << 20  # written in one pass of the loop, if the socket takes them at once
 
 
 class Outbound:
-    """The large messages that wait for one peer. `stalled` is called when it takes nothing any more, `changed` when
-    the number of waiting bytes has changed."""
+    """The large messages queued for one peer.
+
+    `stalled` is called when the peer has read nothing for `peer_stall_ms_max`, `changed` when the number of queued bytes
+    has changed.
+    """
 
     def __init__(
         self,
@@ -45,8 +51,8 @@ class Outbound:
         self._transport: asyncio.Transport | None = None
         self._queue = PieceQueue(max(1, config.large_message_bytes // 4))
         self._in_pieces = False
-        self._asked = False  # to go on in the next pass of the loop
-        self._moved_s = 0.0  # when the peer has last taken something
+        self._is_scheduled = False  # `_go_on` runs in the next pass of the loop
+        self._progress_s = 0.0  # when the peer has last read something
         self._left_bytes = 0  # in the transport then
         self._timer: asyncio.TimerHandle | None = None
         self.paused = False
@@ -60,7 +66,7 @@ class Outbound:
     @property
     def backlog_bytes(self) -> int:
         """The bytes that wait here, unless the peer has taken nothing for a while."""
-        if self.paused and self._loop.time() - self._moved_s > HOPE_S:
+        if self.paused and self._loop.time() - self._progress_s > PROGRESS_TIMEOUT_S:
             return 0
         return self._queue.waiting_bytes
 
@@ -82,7 +88,7 @@ class Outbound:
         self._queue.clear()
         self.resume()
 
-    def finish(self) -> None:
+    def write_all(self) -> None:
         """Writes all that waits to the transport: the connection closes after that."""
         while self._transport is not None and (piece := self._next()):
             self._transport.write(piece)
@@ -91,7 +97,7 @@ class Outbound:
         """The transport is full."""
         self.paused = True
         self.grown_bytes = 0
-        self._moved_s = self._loop.time()
+        self._progress_s = self._loop.time()
         self._left_bytes = self._buffered()
         self._watch()
 
@@ -107,16 +113,16 @@ class Outbound:
         return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def _watch(self) -> None:
-        self._timer = self._loop.call_later(HOPE_S / 2, self._look)
+        self._timer = self._loop.call_later(PROGRESS_TIMEOUT_S / 2, self._look)
 
     def _look(self) -> None:
         left_bytes = self._buffered() - self.grown_bytes
         self.grown_bytes = 0
         now_s = self._loop.time()
         if left_bytes < self._left_bytes:
-            self._moved_s = now_s
+            self._progress_s = now_s
         self._left_bytes = self._buffered()
-        if now_s - self._moved_s >= self._stall_s:
+        if now_s - self._progress_s >= self._stall_s:
             self._stalled()
         else:
             self._watch()
@@ -131,11 +137,11 @@ class Outbound:
             piece = self._next()
             burst_bytes += len(piece)
             transport.write(piece)
-        if burst_bytes >= _BURST_BYTES and not self._asked:
-            self._asked = True
+        if burst_bytes >= _BURST_BYTES and not self._is_scheduled:
+            self._is_scheduled = True
             self._loop.call_soon(self._go_on)
         self._changed()
 
     def _go_on(self) -> None:
-        self._asked = False
+        self._is_scheduled = False
         self._pump()

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
-from server.core.membership.copies import Way
+from server.core.membership.duplicates import LinkState
 from server.core.ring.layout import Layout
 from server.shell.context import Context
 from server.shell.inbound import Inbound
@@ -23,6 +24,7 @@ class Peers:
         self._reports = reports
         self.links: dict[str, Link] = {}
         self.inbound = Inbound(context)
+        self._successors: dict[str, Link] = {}  # links that are being made and will replace open ones
         self._layout: Layout | None = None  # the one that the links are for
 
     def follow_layout(self) -> None:
@@ -36,6 +38,10 @@ class Peers:
         """Keeps one link to each other member of the layout, and closes the connections from all other nodes."""
         members = layout.members if layout is not None else ()
         wanted = {member.id: member.address for member in members if member.id != self._context.node.state.id}
+        for peer, successor in list(self._successors.items()):
+            if wanted.get(peer) != successor.address:
+                successor.close()
+                del self._successors[peer]
         for peer, link in list(self.links.items()):
             if peer not in wanted:
                 self._context.loop.call_later(LINGER_S, self._unlink, peer, link)
@@ -47,34 +53,70 @@ class Peers:
             if peer not in self.links:
                 self.links[peer] = Link(self._context, peer, address, self.links)
         if layout is None:
-            self._reports.left()
+            self._reports.log_left()
         else:
             log.info("layout of epoch %d (%s, revision %d) with %s", layout.epoch, layout.phase, layout.revision,
                      "1 node" if len(members) == 1 else f"{len(members)} nodes")  # fmt: skip
 
     def _unlink(self, peer: str, link: Link) -> None:
         if self.links.get(peer) is link and peer not in self._context.node.state.members:
-            link.finish()
+            link.close_when_sent()
             del self.links[peer]
 
     def backlog_bytes(self) -> int:
         """Returns the bytes of large messages that wait for peers, except for peers that read nothing (outbound.py)."""
         return sum([link.outbound.backlog_bytes for link in self.links.values()])
 
-    def way_to(self, peer: str) -> tuple[bool, Way]:
+    def link_state_of(self, peer: str) -> tuple[bool, LinkState]:
         """Whether `peer` is connected to us, and the state of our link to it."""
         link = self.links.get(peer)
         connected = self.inbound.is_connected(peer)
-        return connected, link.way if link is not None else Way.UNTRIED  # no link: the first turn has not ended
+        return connected, link.state if link is not None else LinkState.UNTRIED  # no link: the first turn has not ended
 
-    def arrived(self, peer: str, process: bytes) -> None:
-        """A process of `peer` has connected to us: closes connections of its earlier processes, and opens our link now."""
+    def arrived(self, peer: str, process: bytes, is_proven: bool) -> None:
+        """A process of `peer` has connected to us: closes connections of its earlier processes, and opens our link now.
+
+        If it has proven a secret (`is_proven`), our link is replaced in case it was made without."""
         self.inbound.cut_earlier(peer, process)
         link = self.links.get(peer)
+        if link is not None and is_proven:
+            self._replace_outdated(link, self._context.services.authentication.secrets)
         if link is not None:
             link.connect()
 
-    def finish(self) -> None:
-        """Closes each link once its queued messages are sent."""
+    def take_secrets(self, secrets: Sequence[bytes]) -> None:
+        """The secrets of this node are these now: replaces the links that were made with none of them."""
+        for link in list(self.links.values()):
+            self._replace_outdated(link, secrets)
+
+    def _replace_outdated(self, link: Link, secrets: Sequence[bytes]) -> None:
+        """Opens another link beside one that was made with none of these secrets. Requests go over the old one until the
+        new one is open, so that none fails."""
+        if link.is_open and link.secret not in secrets and link.peer not in self._successors:
+            self._successors[link.peer] = Link(self._context, link.peer, link.address, self.links, self._succeed)
+
+    def _succeed(self, successor: Link) -> None:
+        """A link that replaces another one is open."""
+        peer = successor.peer
+        if self._successors.pop(peer, None) is successor and peer in self.links:
+            self.links[peer].close_when_sent()
+            self.links[peer] = successor
+        else:
+            successor.close_when_sent()
+
+    def review(self) -> None:
+        """Where proofs are required, closes the connections of nodes without a valid one; meant for once a second."""
+        authentication = self._context.services.authentication
+        if authentication.is_required:
+            self.inbound.close_outdated(authentication.secrets)
+
+    def send_to_all(self, data: bytes) -> None:
+        """Sends a frame to each peer that has an open link."""
         for link in self.links.values():
-            link.finish()
+            if link.is_open:
+                link.write(data)
+
+    def close_when_sent(self) -> None:
+        """Closes each link once its queued messages are sent."""
+        for link in [*self.links.values(), *self._successors.values()]:
+            link.close_when_sent()

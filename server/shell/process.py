@@ -1,7 +1,7 @@
 """The node process: options, data directory, engine, event loop, signals.
 
 Exit statuses: 0 stopped by SIGTERM or SIGINT; 1 the node could not start, or its disk failed; 2 wrong usage; 70 an
-unexpected exception (crash.py): the log has the traceback; start the node again, as after any failure.
+unexpected exception (crash.py). After 70 the log has the traceback; start the node again, as after any failure.
 """
 
 from __future__ import annotations
@@ -10,15 +10,14 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import random
 import secrets
 import shutil
-import signal
 import socket
-import sys
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,44 +28,57 @@ from server.core.base.config import Config, ConfigError
 from server.core.base.state import DAMAGED, SET_BACK
 from server.core.node import Node
 from server.core.records.versions import ACTOR_BYTES, DamagedRecord
-from server.core.ring.addresses import is_wildcard
 from server.core.ring.layout import LayoutError, Member
+from server.scripting.runtime import Runtime
 from server.shell import crash
 from server.shell.addresses import AddressError, advertised_address
 from server.shell.caches import memory_bytes, with_caches
-from server.shell.directory import DirectoryError, Place, Wishes, check_unused, open_directory, put_raw, remember
+from server.shell.certificates import Certificates
+from server.shell.directory import (
+    DirectoryError,
+    Endpoints,
+    IdentityOptions,
+    check_unused,
+    open_directory,
+    save_identity,
+    set_store_aside,
+)
 from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
 from server.shell.files import FileShares, allow_files
 from server.shell.joining import Joining
-from server.shell.life import REBUILD, RESTART, SPARE
+from server.shell.local_operator import admit_local_operator
+from server.shell.logs import begin_log
+from server.shell.node_run import REBUILD, RESTART, WITHOUT_COMPACTION
+from server.shell.options import parser
+from server.shell.secret_file import SecretSource
 from server.shell.server import Server
 from server.storage.engine import Engine, StorageDamaged, StorageError, StorageFull
-from server.storage.engines import open_engine
+from server.storage.engines import open_encrypted, open_engine
 
 log = logging.getLogger("dyn")
 _WHY = {
-    SET_BACK: "this node came back with an older copy of its directory, which lacks what it had told the other members",
+    SET_BACK: "this node came back with an older copy of its directory, which lacks its latest writes",
     DAMAGED: "this node could not read all of its store, and the other owners hold everything",
 }
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one node until it is told to stop; answers the exit status."""
-    options = _parser().parse_args(argv)
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    """Runs one node until a signal or a failure ends it; returns the exit status."""
+    options = parser().parse_args(argv)
+    begin_log()
     try:
         return _run(options)
     except (ConfigError, DirectoryError, AddressError, StorageError, LayoutError, DamagedRecord, OSError) as error:
         log.critical("node in %s does not start: %s", options.dir, error)
         return 1
     except Exception:  # outside of the event loop, whose handler ends the node in order
-        log.critical("the node in %s stops, for this was not expected", options.dir, exc_info=True)
-        return crash.STATUS
+        log.critical("the node in %s stops after an unexpected exception", options.dir, exc_info=True)
+        return crash.EXIT_STATUS
 
 
 def _run(options: argparse.Namespace) -> int:
-    """Runs the node of a directory, on a new store when it asks for one; answers the exit status."""
-    wishes = Wishes(
+    """Runs the node of a directory, on a new store when it asks for one; returns the exit status."""
+    given = IdentityOptions(
         id=options.id,
         name=options.name,
         listen=options.listen,
@@ -76,24 +88,31 @@ def _run(options: argparse.Namespace) -> int:
         seeds=[seed for seeds in options.seeds for seed in seeds],
         engine=options.engine,
         fsync=options.fsync,
+        secret_file=None if options.secret_file is None else str(options.secret_file.absolute()),
     )
-    member, place, remembered = open_directory(options.dir, wishes)
-    member = replace(member, address=advertised_address(place.listen, place.advertise))
-    config = read_config(options.config, remembered)
+    member, endpoints, saved_settings = open_directory(options.dir, given)
+    member = replace(member, address=advertised_address(endpoints.listen, endpoints.advertise))
+    has_secret = bool(SecretSource(options.dir, endpoints.secret_file, os.environ).read())
+    config = read_config(options.config, dict(options.set), saved_settings)
     files = allow_files(config.clients_max)
-    config = replace(config, clients_max=files.clients, peers_max=min(config.peers_max, files.peers // 2))
+    peers_max, handshakes_max = min(config.peers_max, files.peers // 2), min(config.handshakes_max, files.handshakes)
+    config = replace(config, clients_max=files.clients, peers_max=peers_max, handshakes_max=handshakes_max)
+    certificates = Certificates(config)
+    check_ports(config, endpoints.listen)
     if options.rebuild:
-        _rebuild(options.dir / "data", place.listen)
+        _rebuild(options.dir / "data", endpoints.listen)
     engine = _open(config, options.dir, files)
     try:
-        refuse_stranger(make_node(member, engine, config), options.dir)
-        remember(options.dir, member, place, remembered)
-        status, reason = _live(member, place, engine, config, options, "")
+        node = make_node(member, engine, config)
+        refuse_stranger(node, options.dir)
+        refuse_without_secret(node, has_secret, options.dir)
+        save_identity(options.dir, member, endpoints, saved_settings)
+        status, reason = _run_on_store(member, endpoints, engine, config, options, "", certificates)
         while status == REBUILD:
             _close(engine)
             aside = _set_aside(options.dir / "data", reason)
             engine = _open(config, options.dir, files)
-            status, reason = _live(member, place, engine, config, options, aside)
+            status, reason = _run_on_store(member, endpoints, engine, config, options, aside, certificates)
         return status
     finally:
         _close(engine)
@@ -102,12 +121,16 @@ def _run(options: argparse.Namespace) -> int:
 def _open(config: Config, directory: Path, files: FileShares) -> Engine:
     """Opens the engine of the directory; on a full disk the reserve is released first. Raises StorageError."""
     try:
-        return open_engine(config.engine, directory / "data", config.block_cache_bytes, files.storage)
+        engine = open_engine(config.engine, directory / "data", config.block_cache_bytes, files.storage)
     except StorageFull as error:
         if not release_reserve(directory):
             raise
         log.warning("%s; the reserve is given away", error)
-    return open_engine(config.engine, directory / "data", config.block_cache_bytes, files.storage)
+        engine = open_engine(config.engine, directory / "data", config.block_cache_bytes, files.storage)
+    if config.engine == "memory":
+        return engine
+    key_file = Path(config.encryption_key_file) if config.encryption_key_file else None
+    return open_encrypted(engine, key_file, directory / "encryption")
 
 
 def _reopened(engine: Engine, config: Config, directory: Path, compacts: bool) -> bool:
@@ -135,14 +158,14 @@ def _rebuild(data: Path, address: str) -> None:
     check_unused(data)
     host, _, port = address.rpartition(":")
     with socket.create_server((host.strip("[]"), int(port)), family=_family(host)):
-        aside = put_raw(data)
+        aside = set_store_aside(data)
     if aside is not None:
         log.warning("the store is now %s: delete it once the node is whole again", aside)
 
 
 def _set_aside(data: Path, reason: str) -> str:
-    """Moves the store away for `reason`, SET_BACK or DAMAGED; answers its name now. Raises DirectoryError."""
-    aside = put_raw(data, reason)
+    """Renames the store, for `reason` (SET_BACK or DAMAGED); returns its new name. Raises DirectoryError."""
+    aside = set_store_aside(data, reason)
     log.critical("%s: the store is now %s, and the other owners fill an empty one; delete it once this node is whole",
                  _WHY[reason], aside)  # fmt: skip
     return aside.name if aside is not None else ""
@@ -152,63 +175,8 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if host.startswith("[") else socket.AF_INET
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m server", description="Runs one node (see `dyn node start`).")
-    parser.add_argument("--dir", type=Path, required=True, help="the node's data directory")
-    parser.add_argument("--id", help="the node's id, for a new directory of a node that has lost its own")
-    parser.add_argument("--name", help="the node's name (default: the directory's)")
-    parser.add_argument("--listen", metavar="HOST:PORT", type=_address, help="where to serve clients and other nodes")
-    parser.add_argument(
-        "--advertise", metavar="HOST:PORT", type=_reachable, help="where clients and other nodes find it"
-    )
-    parser.add_argument(
-        "--seeds",
-        metavar="HOST:PORT,...",
-        type=_addresses,
-        action="append",
-        default=[],
-        help="where to ask for members that have moved",
-    )
-    parser.add_argument("--zone", help="the failure zone that the node is in")
-    parser.add_argument("--weight", type=int, help="the node's share, relative to the others'")
-    parser.add_argument("--config", type=Path, help="a TOML file of settings")
-    parser.add_argument("--engine", choices=("memory", "rocksdb"))
-    parser.add_argument("--fsync", choices=("always", "everysec", "no"))
-    parser.add_argument(
-        "--join",
-        metavar="HOST:PORT",
-        type=_address,
-        action="append",
-        default=[],
-        help="a member that shall stage this node's join; may be given again",
-    )
-    parser.add_argument(
-        "--rebuild",
-        action="store_true",
-        help="put a damaged store aside and begin an empty one, which other nodes fill",
-    )
-    return parser
-
-
-def _address(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
-    return text
-
-
-def _addresses(text: str) -> list[str]:
-    return [_address(word) for word in text.split(",") if word]
-
-
-def _reachable(text: str) -> str:
-    if is_wildcard(_address(text)):
-        raise argparse.ArgumentTypeError(f"nobody can connect to {text!r}: advertise a host name or an IP address")
-    return text
-
-
-def read_config(path: Path | None, overrides: dict[str, str]) -> Config:
-    """The settings of a TOML file with `overrides` over them, and the sizes of caches that fit this machine.
+def read_config(path: Path | None, given: dict[str, Any], overrides: dict[str, str]) -> Config:
+    """The settings of a TOML file with those `given`, and `overrides`, over them, and caches that fit this machine.
 
     Raises ConfigError, OSError.
     """
@@ -218,7 +186,17 @@ def read_config(path: Path | None, overrides: dict[str, str]) -> Config:
             settings = tomllib.loads(path.read_text())
         except tomllib.TOMLDecodeError as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
+    settings |= given
     return with_caches(Config.of(settings | overrides), settings, memory_bytes())
+
+
+def check_ports(config: Config, listen: str) -> None:
+    """Raises ConfigError if no other node could connect here: the port takes TLS only, and links are made without."""
+    if config.tls_port and listen.endswith(f":{config.tls_port}") and config.tls_peers != "yes":
+        raise ConfigError(
+            f"setting 'tls_port' is the port of --listen {listen}, so that port takes TLS only, and other nodes connect to "
+            "it: set tls_peers to 'yes', or give another tls_port"
+        )
 
 
 def make_node(member: Member, engine: Engine, config: Config) -> Node:
@@ -250,21 +228,41 @@ def refuse_stranger(node: Node, directory: Path) -> None:
     )
 
 
-def _live(
-    member: Member, place: Place, engine: Engine, config: Config, options: argparse.Namespace, aside: str
+def refuse_without_secret(node: Node, has_secret: bool, directory: Path) -> None:
+    """Raises DirectoryError if the node has required proofs of others and has no secret any more: it would let anybody in,
+    and no member would let it in."""
+    if not has_secret and node.services.authentication.was_closed and node.state.config.peer_auth_required:
+        raise DirectoryError(
+            f"{directory / 'secret'} is missing, and the nodes of this cluster prove its secret to each other: copy the "
+            "file from the directory of another node (mode 600), or name it with --secret-file. To go on without a secret, "
+            "start all nodes with peer_auth_required=false"
+        )
+
+
+def _run_on_store(
+    member: Member,
+    endpoints: Endpoints,
+    engine: Engine,
+    config: Config,
+    options: argparse.Namespace,
+    aside: str,
+    certificates: Certificates,
 ) -> tuple[int, str]:
-    """The lives of the node on its present store, which begins empty if another one was set `aside`: another life begins
-    when its disk was full, or a compaction has met damage. Answers the exit status, or REBUILD and why the store is to be
-    set aside."""
+    """Runs the node on its present store until it exits or needs another store.
+
+    If its disk was full, or a compaction has met damage, another run follows in this process. `aside`: the present store
+    begins empty, because the one of that name was set aside. Returns the exit status, or REBUILD and the reason to set
+    the present store aside.
+    """
     refuses = is_damaged = False
     while True:
         node = make_node(member, engine, config)
         node.state.store_is_damaged = is_damaged
         if aside:  # noted once: the day until the next one counts from now
-            node.services.lives.set_aside(aside)
+            node.services.rollback.set_aside(aside)
             aside = ""
-        status = uvloop.run(_serve(node, place, engine, config, options.dir, options.join, refuses))
-        if status == SPARE:
+        status = uvloop.run(_serve(node, endpoints, engine, config, options.dir, options.join, refuses, certificates))
+        if status == WITHOUT_COMPACTION:
             is_damaged = True
             engine.reopen(compacts=False)
         elif status == RESTART:
@@ -273,34 +271,65 @@ def _live(
             return status, node.state.rebuild_reason
 
 
-async def _serve(
-    node: Node, place: Place, engine: Engine, config: Config, directory: Path, joined: Sequence[str], refuses: bool
-) -> int:
-    """One life of the node; its exit status, RESTART, REBUILD or SPARE. `refuses`: its engine takes no writes."""
-    loop = asyncio.get_running_loop()
-    server = Server(node, engine, config, directory, loop, refuses, [*place.seeds, *joined])
-    node.services.process.started_ms = int(loop.time() * 1000)
-    member = node.state.member
-    host, _, port = place.listen.rpartition(":")
-    loop.set_exception_handler(server.handle_unexpected)
-    await server.listen(host.strip("[]"), int(port))
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, server.ask_to_stop)
+def _tame_garbage_collection() -> None:
+    """Records are bytes, so there is little to find (see FACTS in the design)."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # records are bytes, so there is little to find (see FACTS in the design)
-    here = f"{place.listen} as {member.address}" if member.address != place.listen else place.listen
-    log.info("node %s (%s) serves on %s, engine %s, fsync %s", member.name, member.id[:8], here, config.engine,
-             config.fsync)  # fmt: skip
-    server.reports.left()
-    tasks = [loop.create_task(server.finding.run())]
-    tasks += [loop.create_task(Joining(node, joined).run())] if joined else []
+    gc.set_threshold(50_000, 20, 50)
+
+
+def _begin_tasks(
+    loop: asyncio.AbstractEventLoop, work: Sequence[Coroutine[Any, Any, None]]
+) -> list[asyncio.Task[None]]:
+    """Begins what runs beside the turns. An exception of it ends the process."""
+    tasks = [loop.create_task(each) for each in work]
     for task in tasks:
         task.add_done_callback(crash.watch_task)
-    status = await server.life.status
+    return tasks
+
+
+def _where(endpoints: Endpoints, member: Member, config: Config) -> str:
+    """Where a node serves, for the log."""
+    here = f"{endpoints.listen} as {member.address}" if member.address != endpoints.listen else endpoints.listen
+    return here + (f", TLS on port {config.tls_port}" if config.tls_port else "")
+
+
+async def _serve(
+    node: Node,
+    endpoints: Endpoints,
+    engine: Engine,
+    config: Config,
+    directory: Path,
+    joined: Sequence[str],
+    refuses: bool,
+    certificates: Certificates,
+) -> int:
+    """Runs the node once. Returns its exit status, RESTART, REBUILD or WITHOUT_COMPACTION. `refuses`: its engine takes no
+    writes."""
+    loop = asyncio.get_running_loop()
+    source = SecretSource(directory, endpoints.secret_file, os.environ)
+    server = Server(node, engine, config, directory, loop, refuses, [*endpoints.seeds, *joined], certificates, source)
+    node.services.process.started_ms = int(loop.time() * 1000)
+    node.services.process.random_bytes = secrets.token_bytes
+    admit_local_operator(node.services.users, directory)
+    node.services.scripts.make_engine = lambda: Runtime(config.script_memory_bytes_max)
+    member = node.state.member
+    host, _, port = endpoints.listen.rpartition(":")
+    loop.set_exception_handler(server.handle_unexpected)
+    await server.listen(host.strip("[]"), int(port))
+    for name, handler in server.signal_handlers().items():
+        loop.add_signal_handler(name, handler)
+    _tame_garbage_collection()
+    log.info("node %s (%s) serves on %s, engine %s, fsync %s", member.name, member.id[:8],
+             _where(endpoints, member, config), config.engine, config.fsync)  # fmt: skip
+    server.reports.log_left()
+    work = [server.finding.run(), server.keys.run()]
+    work += [Joining(node, joined, certificates).run()] if joined else []
+    tasks = _begin_tasks(loop, work)
+    status = await server.node_run.status
     for task in tasks:
         task.cancel()
     server.stop()
-    if status not in (RESTART, REBUILD, SPARE):
+    if status not in (RESTART, REBUILD, WITHOUT_COMPACTION):
         log.info("node %s has stopped", member.name)
     return status

@@ -1,4 +1,6 @@
-"""Log lines about faults that a node finds by itself: damage, clocks, copies, HTTP. Each is logged once per change."""
+"""Log lines about what a node detects: damage, clocks, duplicate nodes, HTTP. Each is logged once a change. And those about
+users and logins (services/security_log.py).
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,12 @@ from server.core.repair.tasks import DONE
 
 log = logging.getLogger("dyn")
 HTTP_REPORT_PAUSE_MS = 60_000
+_SCRIPT_LEVELS = (
+    logging.DEBUG,
+    logging.DEBUG,
+    logging.INFO,
+    logging.WARNING,
+)  # of redis.log: debug, verbose, notice, warning
 
 
 class Reports:
@@ -20,31 +28,53 @@ class Reports:
         self._node = node
         self._damage = (0, 0, 0)
         self._clock_is_off = False
-        self._copies: list[str] = []  # addresses of processes with our id
-        self._complaints: list[str] = []  # of our clock: by whom
+        self._duplicates: list[str] = []  # addresses of other processes with our id
+        self._complaints: list[str] = []  # the nodes that refuse our clock's readings
         self._http_refused = 0
         self._http_report_due_ms = 0
-        self._begun = ""  # the task of the filling that was reported last as begun
+        self._begun_task = ""  # the filling whose begin was logged last
         row = self._filling_row()
-        self._whole = row["task"] if row.get("state") == DONE else ""  # and as ended, in this life or an earlier one
+        self._done_task = (
+            row["task"] if row.get("state") == DONE else ""
+        )  # the one whose end was, in this run or before
 
     def make(self, now_ms: int) -> None:
         """Logs what is new; meant to be called once a second."""
-        self._damage_found()
-        self._clock()
-        self._http(now_ms)
-        self._copies_refused()
-        self._filling()
+        self._log_damage()
+        self._log_clock()
+        self._log_http(now_ms)
+        self._log_duplicates()
+        self._log_filling()
+        self._log_users()
+        self._log_scripts()
 
-    def _filling(self) -> None:
-        """A node without its data is filled by the other owners, which may take hours, or less than a second."""
+    def _log_scripts(self) -> None:
+        """Logs what scripts have logged."""
+        for level, line in self._node.services.scripts.drain_lines():
+            log.log(_SCRIPT_LEVELS[level], "a script: %s", line, extra={"site": "script"})
+
+    def _log_users(self) -> None:
+        """Logs refused logins, and changes of users."""
+        for is_warning, line in self._node.services.users.log.drain_lines():
+            log.log(logging.WARNING if is_warning else logging.INFO, "%s", line)
+
+    def write_audit(self) -> None:
+        """Logs what operators have done since the last call. Each command has a limit of lines of its own (logs.py)."""
+        notes, dropped = self._node.services.audit.drain()
+        for command, words, who in notes:
+            log.info("command of %s: %s", who, words, extra={"site": f"command {command}"})
+        if dropped:
+            log.warning("%d more commands of operators came in one moment and are not in this log", dropped)
+
+    def _log_filling(self) -> None:
+        """Logs when the other owners begin to fill this node, and when it has all its data."""
         row = self._filling_row()
         name = row.get("task", "")
-        if self._node.state.lacks_records and name != self._begun:
-            self._begun = name
+        if self._node.state.lacks_records and name != self._begun_task:
+            self._begun_task = name
             log.warning("this node has none of the data that it owns: it is being filled by the other owners")
-        if row.get("state") == DONE and name != self._whole:
-            self._whole = name
+        if row.get("state") == DONE and name != self._done_task:
+            self._done_task = name
             log.info(
                 "this node is whole: %d keys, %d fetched from the other owners",
                 row["keys_compared"],
@@ -54,7 +84,7 @@ class Reports:
     def _filling_row(self) -> dict[str, Any]:
         return next(iter(self._node.services.filling.tasks()), {})
 
-    def left(self) -> None:
+    def log_left(self) -> None:
         """Logs, for a node that has left its cluster, what to do with it."""
         left, keys = self._node.services.membership.left, self._node.state.records.keys
         if left is not None and self._node.state.layout is None:
@@ -64,8 +94,8 @@ class Reports:
                 f"; it still holds {keys} keys, and can only join again with an empty directory" if keys else "",
             )
 
-    def _damage_found(self) -> None:
-        """Damaged records are repaired automatically, but an operator should look at the disk."""
+    def _log_damage(self) -> None:
+        """Logs damaged records: they are repaired automatically, but an operator should look at the disk."""
         statistics = self._node.state.statistics
         found = (self._node.state.records.damaged, statistics.records_mended, statistics.records_lost)
         if found != self._damage:
@@ -76,8 +106,8 @@ class Reports:
             )
             self._damage = found
 
-    def _clock(self) -> None:
-        """Our clock is off: an operator has to set it."""
+    def _log_clock(self) -> None:
+        """Logs when our clock becomes wrong, and when other nodes refuse its readings: an operator has to set it."""
         error_ms = self._node.services.clock_report.own_error_ms()
         if bool(error_ms) != self._clock_is_off:
             self._clock_is_off = bool(error_ms)
@@ -99,20 +129,20 @@ class Reports:
             if not complaints:
                 log.info("no other node complains of this node's clock any more")
 
-    def _copies_refused(self) -> None:
-        """Other nodes have refused a process that has this node's id."""
-        copies = self._node.services.copies.of_us()
-        for address in copies:
-            if address not in self._copies:
+    def _log_duplicates(self) -> None:
+        """Logs that other nodes have refused a process that has this node's id."""
+        duplicates = self._node.services.duplicates.of_us()
+        for address in duplicates:
+            if address not in self._duplicates:
                 log.error(
                     "a process at %s has this node's id and is refused by other nodes: it was started on a copy of this "
                     "node's directory: stop it and remove the copy",
                     address,
                 )
-        self._copies = copies
+        self._duplicates = duplicates
 
-    def _http(self, now_ms: int) -> None:
-        """A client sends HTTP, perhaps with every request of a web page: logged once a minute at most."""
+    def _log_http(self, now_ms: int) -> None:
+        """Logs that clients have sent HTTP, at most once a minute: a web page may do it with every request."""
         refused = self._node.state.statistics.http_refused
         if refused < self._http_refused:  # CONFIG RESETSTAT
             self._http_refused = 0

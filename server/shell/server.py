@@ -3,16 +3,18 @@
 context.py     the node, its settings, the event loop, and when a turn ends
 peers.py       the connections to the other nodes: links.py, inbound.py, introductions.py
 clients.py     the connections of clients: connections.py, admission.py, flow.py, memory.py
+listening.py   the ports: certificates.py, handshakes.py, tls_transport.py
 ticks.py       the timer, and what is checked once a second: disk.py, reports.py, facts.py
 turn.py        the end of a turn: durability.py, delivery.py
-life.py        the status with which the server ends
+node_run.py    the status with which the server ends
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +22,28 @@ from server.core.base.config import Config
 from server.core.base.room import FOR_NOTHING
 from server.core.node import Node
 from server.shell import crash
+from server.shell.certificates import Certificates
 from server.shell.clients import Clients
-from server.shell.connections import Connection
 from server.shell.context import Context
 from server.shell.crash import IncidentLog, is_fatal
 from server.shell.delivery import Delivery
 from server.shell.disk import DiskWatch
 from server.shell.durability import Durability
-from server.shell.files import keep_alive
+from server.shell.exposure import Exposure
 from server.shell.finding import Finding
-from server.shell.life import RESTART, Life
+from server.shell.handshakes import Handshakes
+from server.shell.listening import Listening
+from server.shell.node_run import RESTART, NodeRun
 from server.shell.peers import LINGER_S, Peers
 from server.shell.reports import Reports
+from server.shell.rewriting import KeyWatch
+from server.shell.secret_file import SecretSource, SecretWatch
 from server.shell.ticks import Ticks
 from server.shell.turn import Turn
 from server.storage.engine import Engine, StorageError, StorageFull
 
 log = logging.getLogger("dyn")
-STOP_REQUESTS = 3  # a stopping node asks its peers twice, then awaits its requests; each takes one timeout at most
+STOP_REQUESTS = 3  # a stopping node asks its peers twice and awaits its requests; each takes one timeout at most
 
 
 class Server:
@@ -52,56 +58,80 @@ class Server:
         loop: asyncio.AbstractEventLoop,
         refuses: bool = False,
         seeds: Sequence[str] = (),
+        certificates: Certificates | None = None,
+        source: SecretSource | None = None,
     ) -> None:
         """`refuses`: the disk was full, so the engine takes no writes until it is opened anew. `seeds` are addresses at
-        which missing members may be found."""
+        which missing members may be found. The secrets of the cluster are in `source`, or without it in the directory."""
         self._node = node
-        self._context = context = Context(node, config, loop)
-        self.life = Life(loop, node.state.store_is_damaged)
+        self._context = context = Context(node, config, loop, certificates)
+        self.node_run = NodeRun(loop, node.state.store_is_damaged)
         self.reports = Reports(node)
         self._peers = Peers(context, self.reports)
-        self._clients = Clients(context, self._peers)
-        self.finding = Finding(node, seeds, context.schedule_turn)
-        delivery = Delivery(self._clients, self._peers)
+        self._clients = Clients(context, self._peers, Handshakes(context, context.certificates))
+        self._listening = Listening(self._clients)
+        self.finding = Finding(node, seeds, context.schedule_turn, context.certificates)
         self._durability = Durability(
-            engine, config.fsync, loop, delivery.deliver, self.life.storage_failed, node.synced,
-            lambda: node.state.sync_wanted,
+            engine, config.fsync, loop, Delivery(self._clients, self._peers).deliver, self.node_run.storage_failed,
+            node.synced, lambda: node.state.sync_wanted,
         )  # fmt: skip
         self._disk = DiskWatch(
             engine, config, directory, loop, self._disk_changed, self._reopen, self._durability.written,
             lambda: node.state.records.keys, refuses,
         )  # fmt: skip
         self._incidents = IncidentLog(node.state.unexpected, loop.time)
-        self._ticks = Ticks(context, self._clients, self.reports, self._disk, self._incidents, directory)
-        self._turn = Turn(context, self.life, self._clients, self._peers, self._durability, self._ticks, self.finding)
-        self._listener: asyncio.Server | None = None
+        self.keys = KeyWatch(engine, config.encryption_key_file)
+        self._secrets = SecretWatch(source or SecretSource(directory, "", {}), self._take_secrets)
+        looks = Exposure(context.services, self._listening.is_encrypted, context.certificates), self._check_secrets
+        self._ticks = Ticks(context, self._clients, self.reports, self._disk, self._incidents, directory, *looks)
+        self._turn = Turn(
+            context, self.node_run, self._clients, self._peers, self._durability, self._ticks, self.finding
+        )
         if refuses:
             self._disk_changed(FOR_NOTHING)
 
     async def listen(self, host: str, port: int) -> None:
         """Starts serving. Raises OSError if this node cannot listen at the address."""
-        loop, config = self._context.loop, self._context.config
-        self._listener = await loop.create_server(lambda: Connection(self._clients), host, port, backlog=1024)
-        if config.keepalive_ms:
-            keep_alive(self._listener, config.keepalive_ms)
+        await self._listening.begin(host, port)
         self._ticks.begin(host, port)
+
+    def _take_secrets(self, secrets: Sequence[bytes]) -> None:
+        self._context.services.authentication.take(secrets)
+        self._peers.take_secrets(secrets)
+
+    def _check_secrets(self) -> None:
+        self._secrets.check()
+        self.keys.check()
+        self._peers.review()
+
+    def _read_files_again(self) -> None:
+        self._context.certificates.look(is_asked=True)
+        self._secrets.read_again()
+        self.keys.read_again()
+
+    def signal_handlers(self) -> dict[signal.Signals, Callable[[], None]]:
+        """What each signal does: SIGTERM and SIGINT stop the node, SIGHUP reads certificates, secrets and keys again."""
+        return {
+            signal.SIGTERM: self.ask_to_stop,
+            signal.SIGINT: self.ask_to_stop,
+            signal.SIGHUP: self._read_files_again,
+        }
 
     def _disk_changed(self, room: int) -> None:
         self._node.disk_changed(room, self._context.now_ms())
 
     def _reopen(self) -> None:
-        """There is room on the disk again: another life of the node begins, on the engine opened anew."""
-        self.life.end(RESTART)
+        """There is room on the disk again: another run of the node begins, on the engine opened anew."""
+        self.node_run.end(RESTART)
 
     # The end
 
     def ask_to_stop(self) -> None:
         """Handles a signal: the first one begins the shutdown (shutdown.py), the second one ends the node at once."""
         if self._clients.is_stopping:
-            self.life.end(0)
+            self.node_run.end(0)
             return
-        if self._listener is not None:
-            self._listener.close()
+        self._listening.close()
         self._clients.stop_reading()
         self._context.services.shutdown.begin()
         self._context.schedule_turn()
@@ -110,9 +140,9 @@ class Server:
         self._context.loop.call_later(patience_s, self._give_up_shutdown)
 
     def _give_up_shutdown(self) -> None:
-        if not self.life.status.done():
-            log.warning("what this node had begun did not end in time: it stops all the same")
-            self.life.end(0)
+        if not self.node_run.status.done():
+            log.warning("the shutdown did not finish in time: the node stops without waiting for its last requests")
+            self.node_run.end(0)
 
     def handle_unexpected(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """The exception handler of the event loop: an unexpected exception ends the process (crash.py)."""
@@ -122,18 +152,30 @@ class Server:
             return
         assert isinstance(error, Exception)
         self._incidents.write()
-        log.critical("the node stops, for this was not expected: %s", context.get("message"), exc_info=error)
-        self.life.fail(crash.STATUS)
+        log.critical("the node stops after an unexpected exception: %s", context.get("message"), exc_info=error)
+        if not self.node_run.has_failed:
+            self._report_crash(error)
+        self.node_run.fail(crash.EXIT_STATUS)
+
+    def _report_crash(self, error: Exception) -> None:
+        """Stores what has ended the node, and tells it to the peers if they might run it next (core/base/quarantine.py)."""
+        batch, data = self._node.crash_report(error)
+        try:
+            if batch:
+                self._durability.keep(batch)
+        except StorageError as failure:
+            log.warning("the cause of the crash could not be stored: %s", failure)
+        if data:
+            self._peers.send_to_all(data)
 
     def stop(self) -> None:
         """Ends the last turn, stops all parts, and syncs what was committed; after a failure it syncs nothing more."""
-        if self._listener is not None:
-            self._listener.close()
+        self._listening.close()
         self._turn.end()
-        self._peers.finish()
+        self._peers.close_when_sent()
         self._ticks.stop()
-        self.life.has_ended = True
-        if not self._disk.close() or self.life.has_failed:
+        self.node_run.has_ended = True
+        if not self._disk.close() or self.node_run.has_failed:
             self._durability.abandon()
         else:
             self._keep_trees()
@@ -144,10 +186,10 @@ class Server:
         try:
             self._durability.close()
         except StorageFull as error:
-            log.warning("what was written last is in the log, and perhaps not on the disk yet: %s", error)
+            log.warning("the last writes are in the log, and perhaps not on the disk yet: %s", error)
 
     def _keep_trees(self) -> None:
-        """Stores the hash trees, so that the next start need not read all records. If that fails, no harm is done."""
+        """Stores the hash trees, so that the next start need not read all records. If that fails, it does."""
         if self._node.state.disk_full:
             return
         try:

@@ -1,19 +1,22 @@
-"""Time: the timer that ticks the node, and what the shell checks with each tick or once a second."""
+"""The timer that ticks the node, and the checks of the shell: some with each tick, others once a second."""
 
 from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from server.shell.clients import Clients
 from server.shell.context import Context
 from server.shell.crash import Housekeeping, IncidentLog
 from server.shell.disk import DiskWatch
+from server.shell.exposure import Exposure
 from server.shell.facts import LoopLag, process_facts
+from server.shell.logs import report_left_out
 from server.shell.reports import Reports
 
-SLEPT_MS_MIN = 1000  # a smaller difference comes from reading two clocks one after the other
+SLEPT_MS_MIN = 1000  # a smaller difference is the time between the readings of the two clocks
 POLL_MS = 1000  # from one check of the disk, of reports and of idle clients to the next
 
 
@@ -28,14 +31,18 @@ class Ticks:
         disk: DiskWatch,
         incidents: IncidentLog,
         directory: Path,
+        exposure: Exposure,
+        check_secrets: Callable[[], None],
     ) -> None:
         self._context = context
         self._clients = clients
         self._reports = reports
         self._disk = disk
+        self._exposure = exposure
         self._incidents = incidents
+        self._check_secrets = check_secrets
         self._housekeeping = Housekeeping(context.node.state.statistics)
-        self._place = {"dir": str(directory.absolute())}  # where this node is, for CONFIG GET
+        self._location = {"dir": str(directory.absolute())}  # its directory and address, for CONFIG GET
         self._lag = LoopLag()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0  # when the timer is due
@@ -45,7 +52,8 @@ class Ticks:
 
     def begin(self, host: str, port: int) -> None:
         """Begins to tick the node, which listens at this address."""
-        self._place |= {"bind": host, "port": str(port)}
+        self._location |= {"bind": host, "port": str(port)}
+        self._exposure.begin(host, port)
         self._tick()
 
     def _tick(self) -> None:
@@ -58,17 +66,22 @@ class Ticks:
         context.node.tick(now_ms, time.time_ns() // 1_000_000 - behind_ms, self._slept_ms())
         self._clients.memory.check()
         self._incidents.write()
+        self._reports.write_audit()
         if now_ms - self._looked_ms >= POLL_MS:
             self._looked_ms = now_ms
             self._housekeeping.do("look at the disk", self._disk.check)
             self._reports.make(now_ms)
+            self._context.services.process.notices = self._exposure.notices()
+            report_left_out()
+            context.refusals.report()
+            self._check_secrets()
             self._clients.close_idle(now_ms)
             self._housekeeping.do("read facts of this process", self._note_facts)
         context.schedule_turn()
         self._set_timer(now_ms)
 
     def _note_facts(self) -> None:
-        self._context.services.process.facts = process_facts() | self._place | self._lag.facts()
+        self._context.services.process.facts = process_facts() | self._location | self._lag.facts()
 
     def _slept_ms(self) -> int:
         """Returns how long the machine was suspended since the last tick: the monotonic clock does not count that time."""

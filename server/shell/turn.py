@@ -1,4 +1,4 @@
-"""The turn: what arrives in two passes of the loop shares one commit, one write to each peer and one to each client.
+"""The turn: all input of two passes of the loop shares one commit, one write to each peer and one to each client.
 
 context.py decides when a turn ends. Then the node first commits (durability.py) and afterwards sends (delivery.py): P1.
 """
@@ -9,7 +9,7 @@ from server.shell.clients import Clients
 from server.shell.context import Context
 from server.shell.durability import Durability
 from server.shell.finding import Finding
-from server.shell.life import REBUILD, Life
+from server.shell.node_run import REBUILD, NodeRun
 from server.shell.peers import Peers
 from server.shell.ticks import Ticks
 from server.storage.engine import StorageError
@@ -21,7 +21,7 @@ class Turn:
     def __init__(
         self,
         context: Context,
-        life: Life,
+        node_run: NodeRun,
         clients: Clients,
         peers: Peers,
         durability: Durability,
@@ -29,7 +29,7 @@ class Turn:
         finding: Finding,
     ) -> None:
         self._context = context
-        self._life = life
+        self._node_run = node_run
         self._clients = clients
         self._peers = peers
         self._durability = durability
@@ -39,7 +39,7 @@ class Turn:
 
     def end(self) -> None:
         """HOT. Commits the writes of the turn, then sends its messages and replies."""
-        if self._life.has_ended:
+        if self._node_run.has_ended:
             return
         context, node, admission = self._context, self._context.node, self._clients.admission
         node.state.clients_queued = len(admission)
@@ -48,13 +48,13 @@ class Turn:
         try:
             self._durability.commit(outbox)
         except StorageError as error:
-            self._life.storage_failed(error)
+            self._node_run.storage_failed(error)
             return
         services = context.services
         if self._clients.is_stopping and services.shutdown.over:
-            self._life.end(0)
+            self._node_run.end(0)
         if node.state.rebuild_reason:
-            self._life.end(REBUILD)
+            self._node_run.end(REBUILD)
         if services.addresses.searches:
             self._finding.search(services.addresses.drain_searches())
         if node.has_more:
