@@ -23,6 +23,7 @@ SHARD_BYTE: Final = (
 )
 ENTRY_OVERHEAD_BYTES: Final = 180  # two bytes objects and a dictionary entry (measured)
 
+_NOT_CACHED: Final = b"not in the young shard"  # compared by identity
 Shard = dict[bytes, bytes | None]  # storage key -> record; None: known to be absent
 
 
@@ -54,6 +55,22 @@ class RecordCache:
             self._old_bytes[shard] = size
             self.young_bytes -= size
         self.young_bytes = 0  # all young shards are empty now
+
+    def show(self, key: bytes, record: bytes | None) -> bytes | None:
+        """Makes `Records.get` return `record` for a storage key, and returns what `hide` needs to end that. It must end in
+        the same turn (commands/transactions/snapshot.py)."""
+        shard = self.young[key[SHARD_BYTE]]
+        before = shard.get(key, _NOT_CACHED)
+        shard[key] = record
+        return before
+
+    def hide(self, key: bytes, before: bytes | None) -> None:
+        """Ends `show`, which has returned `before`."""
+        shard = self.young[key[SHARD_BYTE]]
+        if before is _NOT_CACHED:
+            del shard[key]
+        else:
+            shard[key] = before
 
     def clear(self) -> None:
         """Drops everything, for tests. The caller must have committed all writes."""

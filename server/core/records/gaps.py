@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from server.core.records.records import PREFIX_BYTES, Records, may_have_more
+from server.core.records.paging import may_have_more
+from server.core.records.records import PREFIX_BYTES, Records
 from server.core.records.versions import DamagedRecord
 
 _HASH_BITS = 32  # a position is the slot, then so many bits of hash

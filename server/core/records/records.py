@@ -2,8 +2,9 @@
 
 Theory. A turn changes memory first and commits at its end. So its reads must see its own writes, which are not in the
 engine yet. One dictionary does that and is also the cache: a write puts its record into the cache and into the batch of
-the turn. The cache (cache.py) drops records only between turns, so an uncommitted record is always found there. The
-records of a read group that are not cached are loaded in one call, or in several if they are large.
+the turn. The cache (cache.py) drops records only between turns, so an uncommitted record is always found there, unless it
+is still to be made (pending.py). The records of a read group that are not cached are loaded in one call, or in several if
+they are large.
 
 A record that comes from the engine is verified (P11) before it is used. A damaged record is counted and reported to the
 listeners (listeners.py); reading it raises DamagedRecord until `mend` has stored a sound one in its place
@@ -17,27 +18,32 @@ order. This module updates the hash tree (trees.py), because every change of a r
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from librt.strings import BytesWriter, write_i16_be
 from mypy_extensions import i16, i64
 from xxhash import xxh32_digest
 
+from protocol.databases import EVERY_DATABASE, shown_key
 from protocol.slots import SLOTS, key_slot
 from server.core.records import versions
 from server.core.records.cache import ENTRY_OVERHEAD_BYTES, SHARD_BYTE, RecordCache
 from server.core.records.listeners import RecordListeners
+from server.core.records.paging import PAGE_BYTES, page_of
+from server.core.records.patch_rows import FoldedStore
+from server.core.records.patches import Patches
+from server.core.records.pending import PendingRecords
 from server.core.records.store import Store
 from server.core.records.trees import SLOT_BITS, Trees
 from server.core.records.versions import DamagedRecord
 
+_digest: Final = xxh32_digest  # compiled code looks an imported function up by its name, and a constant not
 PREFIX_BYTES = 6
 RECORDS_END = b"\x40"  # greater than the storage keys of all records
 HINTS = b"\xff\xfe"  # prefix of the rows of hints.py
 META = b"\xff\xff"  # prefix of the node's own documents
-SLOT_PREFIX = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
-_UNKNOWN = b"not looked up yet"  # compared by identity; None in the cache means "known to be absent"
+SLOT_PREFIX: Final = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
+_UNKNOWN: Final = b"not looked up yet"  # compared by identity; None in the cache means "known to be absent"
 _TREES = META + b"trees"  # the hash tree; stored by a clean stop, removed by the next write (trees.py)
-PAGE_BYTES = 4 << 20  # values in a page: a page holds this much at most, and one value more
 _RESCAN_KEYS = 1000
 _NONE: tuple[int, ...] = ()
 _FETCHED_KEYS = 16  # keys in the first call of a read group: these are in memory together, whatever their size
@@ -51,32 +57,34 @@ def storage_key_of(key: bytes) -> bytes:
 
 def storage_key_in(slot: i16, key: bytes) -> bytes:
     """HOT. Returns the storage key of a key whose slot is known."""
-    place = BytesWriter()
-    write_i16_be(place, slot)
-    place.write(xxh32_digest(key))
-    place.write(key)
-    return place.getvalue()
-
-
-def may_have_more(page: list[tuple[bytes, bytes]], limit: int, bytes_max: int = PAGE_BYTES) -> bool:
-    """Whether more pairs may follow a page that was limited to `limit` pairs and `bytes_max` bytes of values."""
-    return len(page) == limit or sum([len(value) for _, value in page]) >= bytes_max
+    return b"%b%b%b" % (SLOT_PREFIX[i64(slot)], _digest(key), key)
 
 
 class Records:
     """The records of this node. `get` and `put` are hot."""
 
     def __init__(
-        self, store: Store, cache_bytes_max: int, damage_error: type[Exception], leaf_bits: int = SLOT_BITS
+        self,
+        store: Store,
+        cache_bytes_max: int,
+        damage_error: type[Exception],
+        leaf_bits: int = SLOT_BITS,
+        patching: tuple[int, int] = (NO_LIMIT, NO_LIMIT),
     ) -> None:
+        """`patching`: how long records have to be to get patch rows (patch_rows.py), and the bytes of all rows at most."""
         self._store = store
+        self._folded = FoldedStore(store, damage_error, patching[1])  # with all records whole
+        self._patch_bytes_min: i64 = patching[0]
+        self.patches = Patches()
+        self._before: dict[bytes, bytes | None] = {}  # what this turn's large records replace in the store
         self._damage_error = damage_error
         self.cache = RecordCache(cache_bytes_max)
         self._young = self.cache.young
         self._old = self.cache.old
-        self._large_bytes = 64 << 10  # about the size of the largest record fetched lately; begins as a guess
-        self._writes: dict[bytes, bytes | None] = {}  # this turn's batch
-        self._documents: dict[bytes, None] = {}  # the keys in `_writes` that are the node's own documents
+        self.pending = PendingRecords(self.cache)
+        self._large_bytes = 64 << 10  # about that of the largest record fetched lately; begins as a guess
+        self.writes: dict[bytes, bytes | None] = {}  # this turn's batch; only read elsewhere
+        self._documents: dict[bytes, None] = {}  # the keys in `writes` that are the node's own documents
         self.record_batches = 0  # batches with anything but documents
         self.changes: i64 = 0  # counts changes, each after everything that may raise (base/unexpected.py)
         self.damaged = 0  # damaged records and ranges found
@@ -89,6 +97,7 @@ class Records:
 
     def open(self) -> None:
         """Loads the hash tree and the counts: from the document of a clean stop, else by reading all records once."""
+        self._folded.open()
         try:
             document = self._store.get(_TREES)
         except self._damage_error:
@@ -140,15 +149,14 @@ class Records:
         """How many keys have a value here. Expired keys count until they are collected."""
         return sum(self.trees.live)
 
-    def has_live(self, slot: int) -> bool:
-        """Whether some key of the slot may have a value here. True if the slot is uncounted."""
-        return bool(self.trees.live[slot]) or slot in self._uncounted
+    def has_live(self, slot: int, database: int = EVERY_DATABASE) -> bool:
+        """Whether some key of the slot, of that database, may have a value here. True if the slot is uncounted."""
+        return bool((self.trees.counts_of(database) or self.trees).live[slot]) or slot in self._uncounted
 
-    def next_live_slot(self, slot: int, end_slot: int) -> int:
+    def next_live_slot(self, slot: int, end_slot: int, database: int = EVERY_DATABASE) -> int:
         """Returns the first slot from `slot` on for which `has_live` is true, or `end_slot` if there is none before it."""
-        counts = memoryview(self.trees.live)[slot:end_slot]
-        empty_bytes = counts.nbytes - len(counts.tobytes().lstrip(b"\0"))
-        found = min(slot + empty_bytes // counts.itemsize, end_slot)
+        counts = memoryview((self.trees.counts_of(database) or self.trees).live)[slot:end_slot]
+        found = min(slot + (counts.nbytes - len(counts.tobytes().lstrip(b"\0"))) // counts.itemsize, end_slot)
         return min([found, *[uncounted for uncounted in self._uncounted if slot <= uncounted < found]])
 
     def note_unreadable(self, first_slot: int, end_slot: int) -> None:
@@ -180,6 +188,8 @@ class Records:
             return self._get_cold(keys, loaded_bytes_max)
 
     def _get_cold(self, keys: list[bytes], loaded_bytes_max: int) -> tuple[list[bytes | None], Sequence[int]]:
+        if self.pending.by_key:
+            self.pending.make(keys)
         records: list[bytes | None] = []
         damaged: list[int] = []
         loaded_bytes = 0
@@ -199,12 +209,14 @@ class Records:
     def _fetch_many(self, keys: list[bytes]) -> int:
         """Loads the records that are not in the cache in one call of the engine, and returns their size in bytes. If the
         call meets damage, nothing is loaded: `get` finds the damaged record later."""
+        if self.pending.by_key:
+            self.pending.make(keys)
         young, old = self._young, self._old
         missing = [key for key in keys if key not in young[key[SHARD_BYTE]] and key not in old[key[SHARD_BYTE]]]
         if not missing:
             return 0
         try:
-            found = self._store.get_many(missing)
+            found = self._folded.get_many(missing)
         except self._damage_error:
             return 0
         loaded_bytes = 0
@@ -224,16 +236,18 @@ class Records:
     def merge_all(self, pairs: list[bytes]) -> None:
         """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord; then the
         records before the damaged one stay merged, which does no harm (P3)."""
-        cache, writes, trees = self.cache, self._writes, self.trees
+        cache, writes, trees = self.cache, self.writes, self.trees
         is_fetched = len(pairs) == 2
-        for index in range(0, len(pairs), 2):
+        index: i64 = 0
+        while index < len(pairs):
             key, record = pairs[index], pairs[index + 1]
+            index += 2
             young = self._young[key[SHARD_BYTE]]
             old = young.get(key, _UNKNOWN)
             if old is _UNKNOWN:
                 if not is_fetched:
                     is_fetched = True
-                    self._fetch_rest(pairs, index)
+                    self._fetch_rest(pairs, index - 2)
                 old = self.get(key)
             try:
                 merged = versions.merge(old, record)
@@ -242,13 +256,12 @@ class Records:
                 trees.change(key, old, merged)
             except Exception as error:
                 raise self._unmergeable(key, error) from error
+            if len(merged) >= self._patch_bytes_min and key not in writes:
+                self._before[key] = old
             young[key] = writes[key] = merged
             self.changes += 1
-            if old is None:
-                self.keys += 1
-                cache.young_bytes += len(merged)
-            else:
-                cache.young_bytes += len(merged) - len(old)
+            self.keys += old is None
+            cache.young_bytes += len(merged) - (0 if old is None else len(old))
 
     def _fetch_rest(self, pairs: list[bytes], index: int) -> None:
         """Loads the records that `merge_all` is about to read, in a few calls."""
@@ -256,14 +269,17 @@ class Records:
             self._fetch_many(pairs[first : first + 2 * _FETCHED_KEYS : 2])
 
     def _unmergeable(self, key: bytes, error: Exception) -> DamagedRecord:
-        """Returns what to raise for a record that cannot be merged with the stored one; nothing of it was stored. Either of
-        the two may be bad. The node refuses such a record however often it comes, so it ends no owner of its key."""
+        """Returns what to raise for a record that cannot be merged with the stored one. Either may be bad. The node refuses
+        such a record however often it comes, so it ends no owner of its key; nothing of it was stored."""
         if isinstance(error, DamagedRecord):
             return error
         self.listeners.tell_unmergeable(error)
-        return DamagedRecord(f"the record of key {key[PREFIX_BYTES:]!r} cannot be merged: {error!r}", key)
+        return DamagedRecord(f"the record of key {shown_key(key[PREFIX_BYTES:])} cannot be merged: {error!r}", key)
 
     def _fetch(self, key: bytes) -> bytes | None:
+        if key in self.pending.by_key:
+            self.pending.make([key])
+            return self._young[key[SHARD_BYTE]][key]
         record = self._old[key[SHARD_BYTE]].get(key, _UNKNOWN)
         if record is _UNKNOWN:
             record = self._load(key)
@@ -277,11 +293,11 @@ class Records:
 
     def _load(self, key: bytes) -> bytes | None:
         try:
-            record = self._store.get(key)
+            record = self._folded.get(key)
         except self._damage_error as error:
             raise self.damage(key, str(error)) from error
         if record is not None and not versions.verify(record):
-            raise self.damage(key, f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
+            raise self.damage(key, f"the stored record of key {shown_key(key[PREFIX_BYTES:])} fails its checksum")
         return record
 
     def damage(self, key: bytes, message: str) -> DamagedRecord:
@@ -292,41 +308,39 @@ class Records:
 
     def stored(self, key: bytes) -> bytes | None:
         """Returns the stored record under a storage key without the cache, for the scrub. Raises DamagedRecord."""
-        return self._writes[key] if key in self._writes else self._load(key)
+        return self.writes[key] if key in self.writes else self._load(key)
 
     def is_stored(self, key: bytes) -> bool:
         """Whether something readable is stored under a storage key, be its record sound or damaged."""
-        try:
-            return self._store.get(key) is not None
-        except self._damage_error:
-            return False
+        return self._folded.is_stored(key)
 
-    def put(self, key: bytes, record: bytes, replaced: bytes | None) -> None:
-        """HOT. Stores `record` with this turn's batch, in place of `replaced`, which `get` has just returned."""
+    def put(self, key: bytes, record: bytes, replaced: bytes | None) -> bool:
+        """HOT. Stores `record` in place of `replaced`, which `get` has just returned. Returns whether the batch had one."""
+        size = len(self.writes)
         self.trees.change(key, replaced, record)
-        self._young[key[SHARD_BYTE]][key] = self._writes[key] = record
+        if len(record) >= self._patch_bytes_min and key not in self.writes:
+            self._before[key] = replaced
+        self._young[key[SHARD_BYTE]][key] = self.writes[key] = record
         self.changes += 1
-        if replaced is None:
-            self.keys += 1
-            self.cache.young_bytes += len(record)
-        else:
-            self.cache.young_bytes += len(record) - len(replaced)
+        self.keys += replaced is None
+        self.cache.young_bytes += len(record) - (0 if replaced is None else len(replaced))
+        return len(self.writes) == size
 
     def remove(self, key: bytes) -> None:
         """Removes a record with this turn's batch. The caller knows that this is safe (P7, P8). Raises DamagedRecord."""
         old = self.get(key)
         if old is not None:
             self.changes += 1
-            self._young[key[SHARD_BYTE]][key] = self._writes[key] = None
+            self._young[key[SHARD_BYTE]][key] = self.writes[key] = None
             self.cache.young_bytes -= len(old)
-            if self.trees.counts[int.from_bytes(key[:2], "big")]:  # 0 if the slot is uncounted
-                self.keys -= 1
+            self.keys -= self.trees.counts[int.from_bytes(key[:2], "big")] > 0  # 0 if the slot is uncounted
             self.trees.change(key, old, None)
 
     def mend(self, key: bytes, record: bytes | None) -> None:
         """Stores `record` (None: nothing) in place of damaged bytes with this turn's batch."""
         self.changes += 1
-        self._writes[key] = record
+        self._before.pop(key, None)
+        self.writes[key] = record
         self._keep(key, record)
         slot = int.from_bytes(key[:2], "big")
         self.rescan(slot, slot + 1)  # the damaged bytes were part of the slot's hash, and their checksum is unknown
@@ -334,7 +348,7 @@ class Records:
     def put_raw(self, key: bytes, value: bytes | None) -> None:
         """Stores a value that is no record (`key` is beyond RECORDS_END) with this turn's batch; None removes it."""
         self.changes += 1
-        self._writes[key] = value
+        self.writes[key] = value
 
     def put_document(self, name: bytes, document: bytes | None) -> None:
         """Stores one of the node's own documents (the layout) with this turn's batch; None removes it."""
@@ -343,7 +357,7 @@ class Records:
 
     def document(self, name: bytes) -> bytes | None:
         """Returns one of the node's own documents, or None."""
-        value = self._writes.get(META + name, _UNKNOWN)
+        value = self.writes.get(META + name, _UNKNOWN)
         return self._store.get(META + name) if value is _UNKNOWN else value
 
     def page(
@@ -351,39 +365,25 @@ class Records:
     ) -> list[tuple[bytes, bytes]]:
         """Returns stored pairs from `start` to `end`, this turn's writes included: up to `limit`, or until `bytes_max` of
         values are reached. `may_have_more` tells whether more may follow. Raises DamagedRecord, and does not count it."""
-        writes = {key: value for key, value in self._writes.items() if start <= key and (end is None or key < end)}
-        pairs: list[tuple[bytes, bytes]] = []
-        size = 0
-        while True:
-            try:
-                stored = self._store.scan(start, end, limit, bytes_max)
-            except self._damage_error as error:
-                raise DamagedRecord(str(error)) from error
-            if not writes:
-                return stored
-            last = stored[-1][0] if may_have_more(stored, limit, bytes_max) else None
-            merged: dict[bytes, bytes | None] = dict(stored)
-            merged |= {key: value for key, value in writes.items() if start <= key and (last is None or key <= last)}
-            for key in sorted(merged):
-                value = merged[key]
-                if value is not None:
-                    pairs.append((key, value))
-                    size += len(value)
-                    if len(pairs) == limit or size >= bytes_max:
-                        return pairs
-            if last is None:
-                return pairs
-            start = last + b"\0"
+        try:
+            return page_of(self._folded.scan, self.writes, start, end, limit, bytes_max)
+        except self._damage_error as error:
+            raise DamagedRecord(str(error)) from error
 
     def drain_batch(self) -> dict[bytes, bytes | None]:
         """Returns the batch of this turn. It must be committed before any message or reply of the turn leaves."""
-        writes = self._writes
+        assert not self.pending.by_key, "the turn ends before all its records were made"
+        writes = self.writes
         if writes:
-            self._writes = {}
+            self.writes = {}
             self.record_batches += len(writes) > len(self._documents)
             self._documents.clear()
+            if self._before or self._folded.has_rows():
+                self._folded.reduce(writes, self._before, self.patches)
+                self._before.clear()
             if self._trees_kept:
                 self._trees_kept = False
                 writes[_TREES] = None
+        self.patches.clear()
         self.cache.rotate()
         return writes

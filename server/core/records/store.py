@@ -16,3 +16,6 @@ class Store(Protocol):
 
     def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
         """Returns pairs from `start` (included) to `end` (not), in order: up to `limit`, or until `bytes_max` is met."""
+
+    def require(self, mark: str) -> bool:
+        """Sees to it that only binaries that know this mark can open the store; False if the disk is too full for that."""

@@ -11,7 +11,8 @@ bytes; hashing runs at ten gigabytes a second. So any range can be compared: a p
 sixteenth of one.
 
 For each slot there are three counts: records, records with a value (`live`), and records with a value that expires
-(`expiring`). So a scan skips slots that hold only tombstones without reading them.
+(`expiring`). So a scan skips slots that hold only tombstones without reading them. Databases other than 0
+(protocol/databases.py) have the last two counts for themselves, too, once they have had a key.
 
 All this is in memory only. A clean stop writes it to the store (`encode`). After an unclean stop the next start reads
 all records once (`Records.open`).
@@ -30,6 +31,7 @@ from librt.vecs import vec
 from mypy_extensions import i32, i64
 from xxhash import xxh3_64_digest
 
+from protocol.databases import MARK, database_of
 from protocol.slots import SLOTS
 from server.core.records import versions
 from server.core.records.versions import DEAD, EXPIRING
@@ -39,7 +41,10 @@ SLOT_BITS = 14
 EMPTY = bytes(8)  # the hash of a range without records
 _CHUNK_LEAVES = 64  # the document omits chunks of this size whose leaves are all empty
 _VERSION = 2  # of the document; version 1 had one count per slot, so a node that finds it reads all records
+_VERSION_DATABASES = 3  # of a document with counts of other databases than 0; without any, it is of version 2
 _COUNTS = 3  # counts per slot
+_DATABASE_COUNTS = 2  # counts per slot of another database
+_KEY_AT: Final = 6  # where the inner key begins in a storage key
 
 Span = tuple[int, int]  # a range of leaves: start included, end not
 
@@ -47,13 +52,24 @@ _LITTLE: Final = sys.byteorder == "little"
 _chunk_of = Struct(f"={_CHUNK_LEAVES}q").unpack_from
 _HEADER = Struct(">8sHH")  # checksum of the rest, version, leaf_bits
 _INDEX = Struct(">I")
+_COUNT_BYTES: Final = SLOTS * 4  # one count of each slot, in the document
 _DAMAGED = versions.encode({bytes(8): 0}, [versions.Sibling(bytes(8), 0, 0, versions.VALUE, b"")])[8:]
 
 
-class Trees:
-    """The leaves of one node, and its counts per slot."""
+class DatabaseCounts:
+    """The counts per slot of a database other than 0."""
 
-    __slots__ = ("_empty_hashes", "_shift", "counts", "expiring", "leaf_bits", "leaves", "live")
+    __slots__ = ("expiring", "live")
+
+    def __init__(self, live: vec[i32], expiring: vec[i32]) -> None:
+        self.live = live
+        self.expiring = expiring
+
+
+class Trees:
+    """The leaves of one node, and its counts per slot; `databases` has those of databases other than 0."""
+
+    __slots__ = ("_empty_hashes", "_shift", "counts", "databases", "expiring", "leaf_bits", "leaves", "live")
 
     def __init__(self, leaf_bits: int) -> None:
         self.leaf_bits = leaf_bits
@@ -63,13 +79,18 @@ class Trees:
         self.counts = vec[i32]([0] * SLOTS)
         self.live = vec[i32]([0] * SLOTS)
         self.expiring = vec[i32]([0] * SLOTS)
+        self.databases: dict[int, DatabaseCounts] = {}
 
     def change(self, key: bytes, old: bytes | None, new: bytes | None) -> None:
         """HOT. Updates leaf and counts for a record that was `old` and is now `new`; None stands for no record."""
         position = i64(read_i32_be(key, 0))
         leaf = position >> self._shift
-        before = DEAD if old is None else versions.expiry_class(old)  # may raise, so it comes before any change
-        after = DEAD if new is None else versions.expiry_class(new)
+        before: i64 = DEAD
+        after: i64 = DEAD
+        if old is not None:
+            before = versions.expiry_class(old)  # may raise, so it comes before any change
+        if new is not None:
+            after = versions.expiry_class(new)
         if old is not None:
             self.leaves[leaf] ^= _checksum_of(old)
         if new is not None:
@@ -80,6 +101,8 @@ class Trees:
             self.counts[position >> 16] -= 1
         if before != after:
             self._recount(position >> 16, before, after)
+            if key.startswith(MARK, _KEY_AT):
+                self._recount_database(key, position >> 16, before, after)
 
     def _recount(self, slot: i64, before: i64, after: i64) -> None:
         """Updates the counts for a record whose expiry class has changed."""
@@ -91,6 +114,42 @@ class Trees:
             self.expiring[slot] += 1
         elif before == EXPIRING and self.expiring[slot]:
             self.expiring[slot] -= 1
+
+    def _recount_database(self, key: bytes, slot: i64, before: i64, after: i64) -> None:
+        """As `_recount`, for the counts of the record's own database."""
+        counts = self.counts_of(database_of(key[_KEY_AT:]))
+        if counts is None:
+            return
+        if before == DEAD:
+            counts.live[slot] += 1
+        elif after == DEAD and counts.live[slot]:
+            counts.live[slot] -= 1
+        if after == EXPIRING:
+            counts.expiring[slot] += 1
+        elif before == EXPIRING and counts.expiring[slot]:
+            counts.expiring[slot] -= 1
+
+    def counts_of(self, database: int) -> DatabaseCounts | None:
+        """Returns the counts of a database other than 0; None for database 0, and for all of them."""
+        if database <= 0:
+            return None
+        counts = self.databases.get(database)
+        if counts is None:
+            counts = self.databases[database] = DatabaseCounts(vec[i32]([0] * SLOTS), vec[i32]([0] * SLOTS))
+        return counts
+
+    def keys_of(self, database: int, start_slot: int, end_slot: int) -> tuple[int, int]:
+        """Returns how many live keys a database, or every one, has in some slots, and how many of these expire."""
+        if database > 0:
+            counts = self.databases.get(database)
+            if counts is None:
+                return 0, 0
+            return sum(counts.live[start_slot:end_slot]), sum(counts.expiring[start_slot:end_slot])
+        live, expiring = sum(self.live[start_slot:end_slot]), sum(self.expiring[start_slot:end_slot])
+        if database == 0:
+            live -= sum([sum(each.live[start_slot:end_slot]) for each in self.databases.values()])
+            expiring -= sum([sum(each.expiring[start_slot:end_slot]) for each in self.databases.values()])
+        return live, expiring
 
     def fill(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         """HOT after an unclean stop. Adds many records.
@@ -133,6 +192,9 @@ class Trees:
             self.leaves[leaf] = 0
         for slot in range(first_slot, end_slot):
             self.counts[slot] = self.live[slot] = self.expiring[slot] = 0
+        for counts in self.databases.values():
+            for slot in range(first_slot, end_slot):
+                counts.live[slot] = counts.expiring[slot] = 0
 
     def mark_unreadable(self, slot: int) -> None:
         """Makes the leaves of an unreadable slot unequal to those of all other nodes, so that anti-entropy looks at it."""
@@ -144,7 +206,11 @@ class Trees:
 
     def encode(self) -> bytes:
         """Returns the document from which `restore` makes the same tree."""
-        parts = [_little(array("i", list(counts))).tobytes() for counts in (self.counts, self.live, self.expiring)]
+        parts = [_packed(counts) for counts in (self.counts, self.live, self.expiring)]
+        if self.databases:
+            parts.append(bytes([len(self.databases)]))
+            for database, its_counts in sorted(self.databases.items()):
+                parts += (bytes([database]), _packed(its_counts.live), _packed(its_counts.expiring))
         leaves = bytes(memoryview(self.leaves))
         size = 8 * _CHUNK_LEAVES
         empty = bytes(size)
@@ -153,7 +219,8 @@ class Trees:
             if chunk != empty:
                 parts += (_INDEX.pack(index), chunk)
         rest = b"".join(parts)
-        header = _HEADER.pack(b"", _VERSION, self.leaf_bits)[8:]
+        version = _VERSION_DATABASES if self.databases else _VERSION
+        header = _HEADER.pack(b"", version, self.leaf_bits)[8:]
         return xxh3_64_digest(header + rest) + header + rest
 
     def restore(self, document: bytes) -> bool:
@@ -162,18 +229,41 @@ class Trees:
             checksum, version, leaf_bits = _HEADER.unpack_from(document)
         except error:
             return False
-        if checksum != xxh3_64_digest(document[8:]) or (version, leaf_bits) != (_VERSION, self.leaf_bits):
+        if checksum != xxh3_64_digest(document[8:]) or leaf_bits != self.leaf_bits:
             return False
-        counts = array("i")
-        start = _HEADER.size + _COUNTS * SLOTS * counts.itemsize
-        counts.frombytes(document[_HEADER.size : start])
-        counts = _little(counts)
+        if version not in (_VERSION, _VERSION_DATABASES):
+            return False
+        start = _HEADER.size + _COUNTS * _COUNT_BYTES
+        counts = _unpacked(document[_HEADER.size : start])
+        self.databases = {}
+        if version == _VERSION_DATABASES:
+            start = self._restore_databases(document, start)
         for offset in range(start, len(document), _INDEX.size + 8 * _CHUNK_LEAVES):
             first = _INDEX.unpack_from(document, offset)[0] * _CHUNK_LEAVES
             for index, leaf in enumerate(_chunk_of(document, offset + _INDEX.size)):
                 self.leaves[first + index] = leaf
         self.counts, self.live, self.expiring = (vec[i32](counts[SLOTS * n : SLOTS * (n + 1)]) for n in range(_COUNTS))
         return True
+
+    def _restore_databases(self, document: bytes, start: int) -> int:
+        """Loads the counts of other databases, which begin at `start`. Returns where they end."""
+        start += 1
+        for _ in range(document[start - 1]):
+            counts = _unpacked(document[start + 1 : start + 1 + _DATABASE_COUNTS * _COUNT_BYTES])
+            live, expiring = vec[i32](counts[:SLOTS]), vec[i32](counts[SLOTS:])
+            self.databases[document[start]] = DatabaseCounts(live, expiring)
+            start += 1 + _DATABASE_COUNTS * _COUNT_BYTES
+        return start
+
+
+def _packed(counts: vec[i32]) -> bytes:
+    return _little(array("i", list(counts))).tobytes()
+
+
+def _unpacked(data: bytes) -> array[int]:
+    counts = array("i")
+    counts.frombytes(data)
+    return _little(counts)
 
 
 def _checksum_of(record: bytes) -> i64:

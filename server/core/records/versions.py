@@ -30,25 +30,37 @@ tests check the hot functions against a naive model (tests/core/records/test_ver
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from librt.strings import BytesWriter, read_i16_be, read_i32_be, read_i64_be, write_i32_be, write_i64_be
 from mypy_extensions import i64
-from xxhash import xxh3_64_digest
+from xxhash import xxh3_64, xxh3_64_digest
 
+from server.core.records import deaths, entries, joins
+from server.core.records.contexts import Clock as Clock
+from server.core.records.contexts import context_after as context_after
+from server.core.records.contexts import write as write
+from server.core.records.kinds import NONE, STRING
+from server.core.records.siblings import COUNT_MAX as COUNT_MAX
+from server.core.records.siblings import TOMBSTONE as TOMBSTONE
+from server.core.records.siblings import VALUE as VALUE
+from server.core.records.siblings import DamagedRecord as DamagedRecord
+from server.core.records.siblings import ForeignDot as ForeignDot
+from server.core.records.siblings import Sibling as Sibling
+from server.core.records.siblings import by_time as _by_time
+from server.core.records.siblings import decode as decode
+from server.core.records.siblings import encode as encode
+from server.core.records.structure import has_checksum as has_checksum
 from server.core.records.structure import verify as verify
+from server.core.records.views import View
 
-Clock = Sequence[tuple[bytes, int]]
-
-VALUE: Final = 0
-TOMBSTONE: Final = 1
-DEAD: Final = 0  # expiry class: a plain GET gets no value, now or later
-PERSISTENT: Final = 1  # the value has no expiry
-EXPIRING: Final = 2  # the value has an expiry, which may have passed
+DEAD: Final = deaths.DEAD  # expiry class: a reader gets no value, now or later
+PERSISTENT: Final = deaths.PERSISTENT  # the value has no expiry
+EXPIRING: Final = deaths.EXPIRING  # the value has an expiry, which may have passed
 ACTOR_BYTES: Final = 8
-COUNT_MAX: Final = 0xFFFF
+KEY: Final = 255  # of a Sibling that stands for a key of another type than string (`visible`)
 
+_digest: Final = xxh3_64_digest  # compiled code looks an imported function up by its name, and a constant not
 _HEADER: Final = 12
 _ENTRY: Final = 16
 _SIBLING: Final = 29
@@ -57,107 +69,94 @@ _ONE = b"\x00\x01"
 # The commonest record has one clock entry and one sibling, with that entry as its dot: one actor alone wrote the key.
 _SINGLE: Final = 0x00010001  # its two counts
 _SINGLE_BYTES: Final = 57  # its size without the value
+_LARGE_BYTES: Final = 64 << 10  # of a value: it is copied once only, for some objects more
 _pack_counts = struct.Struct(">HH").pack
 _pack_entry = struct.Struct(">8sQ").pack
-_pack_sibling = struct.Struct(">8sQQBI").pack
-_unpack_counts = struct.Struct(">HH").unpack_from
 _unpack_entry = struct.Struct(">8sQ").unpack_from
-_unpack_sibling = struct.Struct(">8sQQBI").unpack_from
 _pack_rest = struct.Struct(">QBI").pack  # of a sibling, after its dot
-
-
-class Sibling(NamedTuple):
-    """One value (or tombstone) and the dot that names the write which made it."""
-
-    actor: bytes
-    counter: int
-    expires_at_ms: int
-    kind: int
-    value: bytes
-
-    def is_live(self, now_ms: int) -> bool:
-        """Whether a reader at time `now_ms` (since 1970) gets this value."""
-        return self.kind == VALUE and (not self.expires_at_ms or self.expires_at_ms > now_ms)
-
-
-class DamagedRecord(Exception):
-    """The bytes are not a sound record: the checksum or the structure is wrong. Such a record is never served."""
-
-    def __init__(self, message: str, storage_key: bytes | None = None) -> None:
-        super().__init__(message)
-        self.storage_key = storage_key  # of the damaged record, if it is known
-
-
-class ForeignDot(Exception):
-    """The record's clock has an entry of the writing actor that is later than all writes of this actor.
-
-    Only a client's forged context makes such a record. The actor can never write this key again.
-    """
-
-
-def encode(clock: dict[bytes, int], siblings: list[Sibling]) -> bytes:
-    """Returns the canonical bytes of a record. Raises ValueError over 65,535 clock entries or siblings."""
-    if len(clock) > COUNT_MAX or len(siblings) > COUNT_MAX:
-        raise ValueError(f"a record holds at most {COUNT_MAX} clock entries and siblings")
-    parts = [_pack_counts(len(clock), len(siblings))]
-    parts += [_pack_entry(actor, clock[actor]) for actor in sorted(clock)]
-    for actor, counter, expires_at_ms, kind, value in sorted(siblings):
-        parts.append(_pack_sibling(actor, counter, expires_at_ms, kind, len(value)))
-        parts.append(value)
-    body = b"".join(parts)
-    return xxh3_64_digest(body) + body
-
-
-def decode(record: bytes) -> tuple[dict[bytes, int], list[Sibling]]:
-    """Returns the clock and the siblings of a record. Raises DamagedRecord if the structure is wrong."""
-    try:
-        entries, count = _unpack_counts(record, 8)
-        offset = _HEADER
-        clock: dict[bytes, int] = {}
-        for _ in range(entries):
-            actor, counter = _unpack_entry(record, offset)
-            clock[actor] = counter
-            offset += _ENTRY
-        siblings = []
-        for _ in range(count):
-            actor, counter, expires_at_ms, kind, size = _unpack_sibling(record, offset)
-            offset += _SIBLING
-            siblings.append(Sibling(actor, counter, expires_at_ms, kind, record[offset : offset + size]))
-            offset += size
-    except struct.error as error:
-        raise DamagedRecord(f"a record of {len(record)} bytes ends too early") from error
-    if offset != len(record):
-        raise DamagedRecord(f"a record of {len(record)} bytes holds {offset}")
-    return clock, siblings
 
 
 def clock_of(record: bytes) -> tuple[tuple[bytes, int], ...]:
     """Returns the clock, sorted by actor. Clients get it as their causal context."""
-    entries = int.from_bytes(record[8:10], "big")
-    return tuple(_unpack_entry(record, _HEADER + _ENTRY * index) for index in range(entries))
+    size = int.from_bytes(record[8:10], "big")
+    if not size:
+        return tuple(entries.clock_of(record).items())
+    return tuple(_unpack_entry(record, _HEADER + _ENTRY * index) for index in range(size))
 
 
 def siblings_of(record: bytes | None) -> list[Sibling]:
     """Returns the siblings, the oldest dot first (by counter, then actor); none if there is no record."""
-    return [] if record is None else sorted(decode(record)[1], key=_by_time)
+    if record is None:
+        return []
+    if entries.has_entries(record):
+        return _siblings_among(record)
+    return sorted(decode(record)[1], key=_by_time)
 
 
-def _by_time(sibling: Sibling) -> tuple[int, bytes]:
-    return sibling.counter, sibling.actor
+def _siblings_among(record: bytes) -> list[Sibling]:
+    """Returns the values and tombstones among the entries of a record."""
+    found = []
+    for _, kind, dot, expires_at_ms, payload in entries.key_entries(record):
+        if kind <= TOMBSTONE:
+            actor, counter = entries.unpack_dot(dot)
+            found.append(Sibling(actor, counter, expires_at_ms, kind, payload))
+    return sorted(found, key=_by_time)
 
 
 def newest(record: bytes | None) -> Sibling | None:
     """Returns the sibling with the newest dot, which may be a tombstone. Plain Redis commands use this one."""
     if record is None:
         return None
-    siblings = decode(record)[1]
-    return max(siblings, key=_by_time) if siblings else None
+    siblings = siblings_of(record)
+    return siblings[-1] if siblings else None
 
 
 def visible(record: bytes | None, now_ms: int) -> Sibling | None:
-    """Returns the newest sibling if it is live at time `now_ms`, else None."""
+    """Returns the newest sibling if it is live at time `now_ms`, else None.
+
+    Of a string with other entries it has the value that they make together. A key of another type is of kind KEY.
+    """
+    if record is not None and entries.has_entries(record):
+        return _visible_entries(record, now_ms)
     sibling = newest(record)
     return sibling if sibling is not None and sibling.is_live(now_ms) else None
+
+
+def _visible_entries(record: bytes, now_ms: int) -> Sibling | None:
+    view = View(record, now_ms)
+    if view.key_type == NONE:
+        return None
+    actor, counter = max(clock_of(record), key=_counter_of)
+    value = view.string()
+    return Sibling(actor, counter, view.expires_at_ms, KEY if value is None else VALUE, value or b"")
+
+
+def values_in(record: bytes | None) -> dict[entries.Entry, None]:
+    """Returns the entries of a record that are no tombstones, expired ones included."""
+    return {} if record is None else dict.fromkeys([each for each in entries.decode(record)[1] if each[1] != TOMBSTONE])
+
+
+def values_of(record: bytes, now_ms: int) -> list[bytes]:
+    """Returns the live values, the newest last: what was added to a number is part of the newest one."""
+    present = siblings_of(record)
+    found = [sibling.value for sibling in present if sibling.is_live(now_ms)]
+    if entries.has_entries(record):
+        view = View(record, now_ms)
+        if view.newest is not None and found:
+            found.pop()
+        value = view.string()
+        if value is not None:
+            found.append(value)
+    return found
+
+
+def is_of_other_type(record: bytes, now_ms: int) -> bool:
+    """Whether the key exists at time `now_ms` and is no string."""
+    return entries.has_entries(record) and View(record, now_ms).key_type not in (NONE, STRING)
+
+
+def _counter_of(entry: tuple[bytes, int]) -> tuple[int, bytes]:
+    return entry[1], entry[0]
 
 
 def value_of(record: bytes, now_ms: int) -> bytes | None:
@@ -167,7 +166,7 @@ def value_of(record: bytes, now_ms: int) -> bytes | None:
         if not read_i64_be(record, start - 13) and not record[start - 5]:  # no expiry, kind VALUE
             return record[start:]
     sibling = visible(record, now_ms)
-    return None if sibling is None else sibling.value
+    return None if sibling is None or sibling.kind != VALUE else sibling.value
 
 
 def value_view(record: bytes, now_ms: int) -> memoryview | None:
@@ -179,7 +178,7 @@ def value_view(record: bytes, now_ms: int) -> memoryview | None:
             return memoryview(record)[start:]
         return None
     sibling = visible(record, now_ms)
-    return None if sibling is None else memoryview(sibling.value)
+    return None if sibling is None or sibling.kind != VALUE else memoryview(sibling.value)
 
 
 def expiry_class(record: bytes) -> i64:
@@ -193,6 +192,8 @@ def expiry_class(record: bytes) -> i64:
         if record[start - 5] != VALUE:
             return DEAD
         return EXPIRING if read_i64_be(record, start - 13) else PERSISTENT
+    if entries.has_entries(record):
+        return deaths.expiry_class(record)
     sibling = newest(record)
     if sibling is None or sibling.kind != VALUE:
         return DEAD
@@ -204,12 +205,22 @@ def is_dead(record: bytes, now_ms: int) -> bool:
     if read_i16_be(record, 10) == 1:
         start = _VALUE + _ENTRY * clock_entries(record)
         return record[start - 5] != VALUE or 0 < read_i64_be(record, start - 13) <= now_ms
+    if entries.has_entries(record):
+        return deaths.is_dead(record, now_ms)
     return not any(sibling.is_live(now_ms) for sibling in decode(record)[1])
+
+
+def last_expiry(record: bytes) -> int:
+    """Returns the latest expiry of anything in the record; 0 if nothing expires."""
+    if entries.has_entries(record):
+        return deaths.last_expiry(record)
+    return max([sibling.expires_at_ms for sibling in decode(record)[1]], default=0)
 
 
 def clock_entries(record: bytes) -> i64:
     """Returns how many entries the clock has."""
-    return i64(read_i16_be(record, 8)) & COUNT_MAX
+    size = i64(read_i16_be(record, 8)) & COUNT_MAX
+    return i64(read_i32_be(record, 14)) if not size and entries.has_entries(record) else size
 
 
 def pruned(record: bytes) -> bytes:
@@ -218,6 +229,8 @@ def pruned(record: bytes) -> bytes:
     Its clock no longer covers all superseded writes. So it may replace the record only if no older copy can come back
     (collection.py). Merged with the whole record it gives the whole record.
     """
+    if entries.has_entries(record):
+        return deaths.pruned(record)
     clock, siblings = decode(record)
     return encode({sibling.actor: clock[sibling.actor] for sibling in siblings}, siblings)
 
@@ -226,12 +239,14 @@ def merge(one: bytes | None, other: bytes | None) -> bytes | None:
     """Returns the merge of two records (P3). If it equals one of the arguments, returns that same object."""
     if one is None:
         return other
-    if other is None or one == other:
+    if other is None or ((newer := _newer_of_one_writer(one, other)) is None and one == other):
         return one
-    newer = _newer_of_one_writer(one, other)
     if newer is not None:
         return newer
-    merged = _merge_decoded(one, other)
+    if entries.has_entries(one) or entries.has_entries(other):
+        merged = joins.join(one, other)
+    else:
+        merged = _merge_decoded(one, other)
     return one if merged == one else other if merged == other else merged
 
 
@@ -254,10 +269,10 @@ def _newer_of_one_writer(one: bytes, other: bytes) -> bytes | None:
             return one if _made_by_its_entry(one) else None
         if counter < other_counter:
             return other if _made_by_its_entry(other) else None
-    entries = clock_entries(one)
-    if entries != clock_entries(other):
+    size = i64(read_i16_be(one, 8)) & COUNT_MAX
+    if size != i64(read_i16_be(other, 8)) & COUNT_MAX:
         return None
-    end = _HEADER + _ENTRY * entries
+    end = _HEADER + _ENTRY * size
     late, late_clock, early_clock = one, one[_HEADER:end], other[_HEADER:end]
     if late_clock < early_clock:  # if both have the same actors, the later clock has the greater bytes
         late, late_clock, early_clock = other, early_clock, late_clock
@@ -301,13 +316,13 @@ def supersede(
     """
     if old is None:
         return _single(actor, counter, value, expires_at_ms, kind)
-    entries = clock_entries(old)
-    if entries == 1 and read_i64_be(old, _HEADER) == read_i64_be(actor, 0):
+    size = i64(read_i16_be(old, 8)) & COUNT_MAX
+    if size == 1 and read_i64_be(old, _HEADER) == read_i64_be(actor, 0):
         if read_i64_be(old, 20) >= counter:
             raise ForeignDot
         return _single(actor, counter, value, expires_at_ms, kind)
     dot = _pack_entry(actor, counter)
-    clock = old[_HEADER : _HEADER + _ENTRY * entries]
+    clock = old[_HEADER : _HEADER + _ENTRY * size] if size else entries.encode_clock(entries.clock_of(old))
     before, found, after = clock.partition(actor)
     if found and not len(before) % _ENTRY:
         if after >= dot[ACTOR_BYTES:]:  # `after` begins with the counter
@@ -315,9 +330,9 @@ def supersede(
         after = after[8:]
     else:
         before, after = _around(clock, actor)
-        entries = (len(before) + len(after)) // _ENTRY + 1
     rest = _pack_rest(expires_at_ms, kind, len(value))
-    body = b"".join((_pack_counts(entries, 1), before, dot, after, dot, rest, value))
+    size = (len(before) + len(after)) // _ENTRY + 1
+    body = b"".join((_pack_counts(size, 1), before, dot, after, dot, rest, value))
     return xxh3_64_digest(body) + body
 
 
@@ -331,8 +346,13 @@ def _single(actor: bytes, counter: i64, value: bytes, expires_at_ms: i64, kind: 
     write_i64_be(front, expires_at_ms)
     front.append(kind)
     write_i32_be(front, len(value))
-    body = front.getvalue() + value
-    return xxh3_64_digest(body) + body
+    if len(value) >= _LARGE_BYTES:
+        head = front.getvalue()
+        checksum = xxh3_64(head)
+        checksum.update(value)
+        return b"".join((checksum.digest(), head, value))
+    front.write(value)
+    return _digest(body := front.getvalue()) + body
 
 
 def _around(clock: bytes, actor: bytes) -> tuple[bytes, bytes]:
@@ -344,57 +364,31 @@ def _around(clock: bytes, actor: bytes) -> tuple[bytes, bytes]:
     return clock[:offset], clock[offset + _ENTRY if known else offset :]
 
 
-def write(
-    old: bytes | None,
-    actor: bytes,
-    counter: int,
-    value: bytes,
-    expires_at_ms: int = 0,
-    kind: int = VALUE,
-    context: Clock = (),
-) -> bytes:
-    """Returns the record after a write with a causal context. It supersedes exactly the siblings that `context` covers.
-
-    An empty context means that the author has seen nothing. The context is merged into the clock, so that other
-    replicas also drop siblings that the author has seen and that are not stored here yet. Raises ForeignDot.
-    """
-    clock, siblings = ({}, []) if old is None else decode(old)
-    seen = dict(context)
-    siblings = [s for s in siblings if s.counter > seen.get(s.actor, -1)]
-    for seen_actor, seen_counter in context:
-        if seen_counter > clock.get(seen_actor, -1):
-            clock[seen_actor] = seen_counter
-    if counter <= clock.get(actor, -1):
-        raise ForeignDot
-    clock[actor] = counter
-    siblings.append(Sibling(actor, counter, expires_at_ms, kind, value))
-    return encode(clock, siblings)
-
-
 def skeleton(record: bytes) -> bytes:
     """Returns the record with empty values: enough to merge, to tell live from dead, and to list keys. Never stored."""
     if record[10:12] == _ONE and not record[8]:
         body = record[8 : _HEADER + _ENTRY * record[9] + _SIBLING - 4] + b"\x00\x00\x00\x00"
         return xxh3_64_digest(body) + body
+    if entries.has_entries(record):
+        return deaths.skeleton(record)
     clock, siblings = decode(record)
     return encode(clock, [s._replace(value=b"") for s in siblings])
 
 
+def summary(record: bytes) -> bytes:
+    """Returns a record that tells whether the key exists and of which type it is: for lists of keys. Never stored."""
+    return deaths.summary(record) if entries.has_entries(record) else skeleton(record)
+
+
+def type_of(record: bytes, now_ms: int) -> int:
+    """Returns the type of the key at time `now_ms`; NONE if it does not exist then (kinds.py)."""
+    if entries.has_entries(record):
+        return View(record, now_ms).key_type
+    return NONE if value_of(record, now_ms) is None else STRING
+
+
 def sibling_count(record: bytes) -> int:
     """Returns how many siblings a record has, tombstones included."""
+    if entries.has_entries(record):
+        return len(siblings_of(record))
     return (record[10] << 8) + record[11]
-
-
-def context_after(record: bytes, context: Clock, actor: bytes, counter: int) -> Clock:
-    """Returns the causal context for the author of the write (actor, counter): `context` and the write itself.
-
-    A clock entry covers all earlier writes of the actor, too. If `record` has a sibling among these that the author has
-    not seen, the result is `context` alone. Then the author's next write does not supersede this one: there may be a
-    sibling too many, but nothing is lost.
-    """
-    seen = dict(context)
-    seen[actor] = max(counter, seen.get(actor, 0))
-    for sibling in decode(record)[1]:
-        if sibling.counter <= seen.get(sibling.actor, -1) and (sibling.actor, sibling.counter) != (actor, counter):
-            return context
-    return tuple(sorted(seen.items()))

@@ -1,0 +1,275 @@
+"""Reads payloads of RESTORE; payloads.py has the theory.
+
+A compressed string may be 88 times as long as its compressed form, and a listpack of such a size may have an entry for
+every two bytes. So a small payload can stand for very much. `bytes_max` bounds the sum of all strings, and of a fixed cost
+of each; what exceeds it is refused before it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from math import inf, isnan
+from struct import Struct
+from typing import Final
+
+from server.core.formats import listpack, lzf, payloads, ziplist
+from server.core.formats.numbers import double_of
+from server.core.formats.payloads import BAD_FORMAT, HASH, LIST, SET, STRING, ZSET, PayloadError, TooLarge, Value
+
+_DOUBLE: Final = Struct("<d")
+_SCORE: Final = Struct(">d")
+_EXPIRY_MS_MAX: Final = (1 << 48) - 2  # as in Redis 7.4
+_INTSET_WIDTHS: Final = (2, 4, 8)
+_PLAIN_NODE: Final = 1
+_PACKED_NODE: Final = 2
+_ITEM_BYTES: Final = 16  # the cost of a string beside its bytes: about half of what an entry of a record costs
+
+Pair = tuple[bytes, bytes]
+
+
+class _Reader:
+    """The rest of a payload. It raises ValueError beyond the end, and TooLarge for more than it may make."""
+
+    __slots__ = ("body", "bytes_left", "place")
+
+    def __init__(self, body: bytes, bytes_max: int) -> None:
+        self.body = body
+        self.place = 0
+        self.bytes_left = bytes_max
+
+    def take(self, size: int) -> bytes:
+        """The next bytes."""
+        end = self.place + size
+        if end > len(self.body):
+            raise ValueError("the payload ends too early")
+        taken = self.body[self.place : end]
+        self.place = end
+        return taken
+
+    def length(self) -> int:
+        """A length, or any other number of up to 64 bits."""
+        first = self.take(1)[0]
+        if first < 0x40 or first >= 0xC0:
+            return first & 0x3F
+        if first < 0x80:
+            return (first & 0x3F) << 8 | self.take(1)[0]
+        if first > 0x81:
+            raise ValueError("a length has an unknown form")
+        return int.from_bytes(self.take(4 if first == 0x80 else 8), "big")
+
+    def string(self) -> bytes:
+        """A string that becomes an item or a part of one."""
+        return self.charged(self.block())
+
+    def charged(self, string: bytes) -> bytes:
+        """The same string, once it is certain that it may be an item."""
+        self._charge(len(string), 1)
+        return string
+
+    def block(self) -> bytes:
+        """A string: an integer spelled out, or decompressed, or as it is."""
+        first = self.body[self.place] if self.place < len(self.body) else 0
+        if first < 0xC0:
+            return self.take(self.length())
+        self.place += 1
+        if first <= 0xC2:
+            return b"%d" % int.from_bytes(self.take(1 << (first & 3)), "little", signed=True)
+        if first > 0xC3:
+            raise ValueError("a string has an unknown form")
+        compressed_bytes, size = self.length(), self.length()
+        compressed = self.take(compressed_bytes)
+        if size > self.bytes_left:
+            raise TooLarge
+        return lzf.decompress(compressed, size)
+
+    def entries(self, unpack: Callable[[bytes, int], list[bytes]]) -> list[bytes]:
+        """The entries of a block that is a list of its own."""
+        return self.unpacked(unpack, self.block())
+
+    def unpacked(self, unpack: Callable[[bytes, int], list[bytes]], block: bytes) -> list[bytes]:
+        """As `entries`, of a block that has been read."""
+        entries = unpack(block, self.bytes_left // _ITEM_BYTES)
+        self._charge(sum(map(len, entries)), len(entries))
+        return entries
+
+    def _charge(self, size: int, count: int) -> None:
+        self.bytes_left -= size + _ITEM_BYTES * count
+        if self.bytes_left < 0:
+            raise TooLarge
+
+    def strings(self, each: int) -> list[bytes]:
+        """A count, and `each` strings for each counted item."""
+        count = self.length()
+        if count * each > len(self.body):
+            raise ValueError("a payload has fewer items than it says")
+        return [self.string() for _ in range(count * each)]
+
+
+def load(payload: bytes, bytes_max: int) -> Value:
+    """What a payload stands for. Raises PayloadError with Redis' text, or TooLarge."""
+    body = payloads.unseal(payload)
+    read = _READERS.get(body[0]) if body else None
+    if read is None:
+        raise PayloadError(BAD_FORMAT)
+    reader = _Reader(body, bytes_max)
+    reader.place = 1
+    try:
+        value = read(reader)
+    except ValueError as error:
+        raise PayloadError(BAD_FORMAT) from error
+    if value.kind not in (STRING, LIST) and len({name for name, _ in value.items}) != len(value.items):
+        raise PayloadError(BAD_FORMAT)
+    if value.kind != STRING and not value.items:
+        raise PayloadError(BAD_FORMAT)
+    return value
+
+
+def _string(reader: _Reader) -> Value:
+    return Value(STRING, reader.string(), [], {})
+
+
+def _of_singles(kind: int, strings: list[bytes]) -> Value:
+    return Value(kind, b"", [(string, b"") for string in strings], {})
+
+
+def _of_pairs(strings: list[bytes]) -> list[Pair]:
+    if len(strings) % 2:
+        raise ValueError("a payload ends within a pair")
+    return list(zip(strings[::2], strings[1::2], strict=True))
+
+
+def _hash(strings: list[bytes]) -> Value:
+    return Value(HASH, b"", _of_pairs(strings), {})
+
+
+def _zset(strings: list[bytes]) -> Value:
+    return Value(ZSET, b"", [(member, _score(double_of(text))) for member, text in _of_pairs(strings)], {})
+
+
+def _score(score: float | None) -> bytes:
+    if score is None or isnan(score):
+        raise ValueError("a score is no number")
+    return _SCORE.pack(score)
+
+
+def _zset_of_texts(reader: _Reader) -> Value:
+    """Scores as a byte, their size, and a text; the largest sizes are words of their own."""
+    items: list[Pair] = []
+    for _ in range(reader.length()):
+        member = reader.string()
+        size = reader.take(1)[0]
+        if size >= 0xFD:
+            score: float | None = {0xFF: -inf, 0xFE: inf}.get(size)
+        else:
+            score = double_of(reader.take(size))
+        items.append((member, _score(score)))
+    return Value(ZSET, b"", items, {})
+
+
+def _zset_2(reader: _Reader) -> Value:
+    items: list[Pair] = []
+    for _ in range(reader.length()):
+        member = reader.string()
+        score: float = _DOUBLE.unpack(reader.take(8))[0]
+        items.append((member, _score(score)))
+    return Value(ZSET, b"", items, {})
+
+
+def _intset(reader: _Reader) -> Value:
+    data = reader.block()
+    width, count = int.from_bytes(data[:4], "little"), int.from_bytes(data[4:8], "little")
+    if width not in _INTSET_WIDTHS or len(data) != 8 + width * count:
+        raise ValueError("an intset has another size")
+    places = range(8, len(data), width)
+    numbers = [int.from_bytes(data[place : place + width], "little", signed=True) for place in places]
+    if any(one >= after for one, after in pairwise(numbers)):
+        raise ValueError("an intset is not sorted")
+    return _of_singles(SET, [reader.charged(b"%d" % number) for number in numbers])
+
+
+def _quicklist(reader: _Reader) -> Value:
+    elements: list[bytes] = []
+    for _ in range(reader.length()):
+        elements += reader.unpacked(ziplist.unpack, _filled(reader.block()))
+    return _of_singles(LIST, elements)
+
+
+def _quicklist_2(reader: _Reader) -> Value:
+    elements: list[bytes] = []
+    for _ in range(reader.length()):
+        container = reader.length()
+        node = _filled(reader.block())
+        if container == _PLAIN_NODE:
+            elements.append(reader.charged(node))
+        elif container == _PACKED_NODE:
+            elements += reader.unpacked(listpack.unpack, node)
+        else:
+            raise ValueError("a node of a list has an unknown form")
+    return _of_singles(LIST, elements)
+
+
+def _filled(node: bytes) -> bytes:
+    if not node:
+        raise ValueError("a node of a list is empty")
+    return node
+
+
+def _expiring_hash(reader: _Reader, is_relative: bool) -> Value:
+    """Field expiries of 7.4: relative to the first one, plus 1; 0 for never."""
+    base_ms = int.from_bytes(reader.take(8), "little") - 1 if is_relative else 0
+    items: list[Pair] = []
+    expiries_ms: dict[bytes, int] = {}
+    for _ in range(reader.length()):
+        expiry_ms = reader.length()
+        field = reader.string()
+        items.append((field, reader.string()))
+        if expiry_ms:
+            expiries_ms[field] = _checked_expiry_ms(base_ms + expiry_ms)
+    return Value(HASH, b"", items, expiries_ms)
+
+
+def _expiring_listpack(reader: _Reader, has_first: bool) -> Value:
+    """A listpack of fields, values and expiries in ms since 1970, 0 for never."""
+    if has_first:
+        reader.take(8)
+    strings = reader.entries(listpack.unpack)
+    if len(strings) % 3:
+        raise ValueError("a listpack ends within a field")
+    items = list(zip(strings[::3], strings[1::3], strict=True))
+    expiries_ms = {
+        field: _checked_expiry_ms(int(text))
+        for field, text in zip(strings[::3], strings[2::3], strict=True)
+        if text != b"0"
+    }
+    return Value(HASH, b"", items, expiries_ms)
+
+
+def _checked_expiry_ms(expiry_ms: int) -> int:
+    if not 0 < expiry_ms <= _EXPIRY_MS_MAX:
+        raise ValueError("an expiry is out of range")
+    return expiry_ms
+
+
+_READERS: Final[dict[int, Callable[[_Reader], Value]]] = {
+    payloads.TYPE_STRING: _string,
+    payloads.TYPE_LIST: lambda reader: _of_singles(LIST, reader.strings(1)),
+    payloads.TYPE_SET: lambda reader: _of_singles(SET, reader.strings(1)),
+    payloads.TYPE_ZSET: _zset_of_texts,
+    payloads.TYPE_HASH: lambda reader: _hash(reader.strings(2)),
+    payloads.TYPE_ZSET_2: _zset_2,
+    payloads.TYPE_HASH_ZIPMAP: lambda reader: _hash(reader.entries(ziplist.unpack_zipmap)),
+    payloads.TYPE_LIST_ZIPLIST: lambda reader: _of_singles(LIST, reader.entries(ziplist.unpack)),
+    payloads.TYPE_SET_INTSET: _intset,
+    payloads.TYPE_ZSET_ZIPLIST: lambda reader: _zset(reader.entries(ziplist.unpack)),
+    payloads.TYPE_HASH_ZIPLIST: lambda reader: _hash(reader.entries(ziplist.unpack)),
+    payloads.TYPE_LIST_QUICKLIST: _quicklist,
+    payloads.TYPE_HASH_LISTPACK: lambda reader: _hash(reader.entries(listpack.unpack)),
+    payloads.TYPE_ZSET_LISTPACK: lambda reader: _zset(reader.entries(listpack.unpack)),
+    payloads.TYPE_LIST_QUICKLIST_2: _quicklist_2,
+    payloads.TYPE_SET_LISTPACK: lambda reader: _of_singles(SET, reader.entries(listpack.unpack)),
+    payloads.TYPE_HASH_METADATA_OLD: lambda reader: _expiring_hash(reader, is_relative=False),
+    payloads.TYPE_HASH_LISTPACK_EX_OLD: lambda reader: _expiring_listpack(reader, has_first=False),
+    payloads.TYPE_HASH_METADATA: lambda reader: _expiring_hash(reader, is_relative=True),
+    payloads.TYPE_HASH_LISTPACK_EX: lambda reader: _expiring_listpack(reader, has_first=True),
+}
