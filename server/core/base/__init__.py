@@ -12,6 +12,7 @@ routing.py        for each partition: coordinator, replicas and stand-ins
 hints.py          which owners lack which of the records stored here
 room.py           what a disk has room for: writes, deletions only, or nothing
 statistics.py     counters
+quarantine.py     what has ended a node and is refused for a while; poison.py: how that is known again
 unexpected.py     exceptions that no code expected: which are contained, and which end the node
 state.py          all of the above, as the parts of one node share it within a turn
 """

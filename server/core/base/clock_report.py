@@ -1,4 +1,4 @@
-"""Reports wall clocks that are wrong: which nodes are told, and what the status says.
+"""Reports wall clocks that are wrong, in messages to the nodes and in the status.
 
 Theory. A wrong wall clock does no harm while most clocks are right, because no node uses its own clock alone
 (cluster_time.py). But if more clocks become wrong, cluster time becomes wrong, too. So operators should know. Each node
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from server.core.base.cluster_time import SLEW
 from server.core.base.state import State
+from server.core.messages.announcements import encode_clockoff
 
 COMPLAINT_KEPT_MS = 10_000
 
@@ -24,7 +25,7 @@ class ClockReport:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._ahead_ms: dict[str, int] = {}  # refused peers that have not been told yet: how far they are ahead
+        self._ahead_ms: dict[str, int] = {}  # refused peers that have not got CLOCKOFF yet: how far they are ahead
         self._received: dict[str, tuple[int, int]] = {}  # sender -> when, how far we are ahead by its clock
 
     def refused(self, peer: str, ahead_ms: int) -> None:
@@ -35,7 +36,7 @@ class ClockReport:
         """With each gossip to `peer`: sends CLOCKOFF if its clock was refused since the last one."""
         ahead_ms = self._ahead_ms.pop(peer, 0)
         if ahead_ms:
-            self._state.send(peer, self._state.message(b"CLOCKOFF", ahead_ms))
+            self._state.send(peer, encode_clockoff(self._state.clock_reading(), ahead_ms))
 
     def complained(self, peer: str, ahead_ms: int) -> None:
         """Notes a CLOCKOFF of `peer`: it refuses our readings, which are `ahead_ms` ahead of its wall clock."""

@@ -8,7 +8,7 @@ t1, w - t0]. The node intersects the intervals of one member. Intervals grow wit
 interval does not meet the one before, that member's clock was set, and the new interval replaces the old one.
 
 The offset of cluster time is the *median* of all members' offsets. While most clocks are right to within e, the median
-is right to within e, however wrong the others are. A member that was never heard counts as a clock that may read
+is right to within e, however wrong the others are. A member that has never answered counts as a clock that may read
 anything. So the median is an interval, too: from the median of all lower ends to the median of all upper ends. With an
 even number of members it reaches from one of the two middle clocks to the other. Members that are down keep their
 intervals, which go on growing. (Marzullo, 1984, and TigerBeetle's clock look for the interval that most sources agree
@@ -33,7 +33,7 @@ again. If the operating system says that the machine has slept, that time has pa
 The start. A new process knows only its own clock, which may be the wrong one. So it *waits*: it holds commands and
 relays (node.py) until one of these happens, but for at most WAIT_MS_MAX:
 
-- a member that is sure of cluster time has told it;
+- a member that is sure of cluster time has sent it;
 - all members have answered;
 - no member is left that may answer.
 
@@ -45,7 +45,7 @@ the same, no hybrid clock follows them, and expiry does not look at dots.
 
 How exact it is: `bound_ms` says that. It contains reading errors, drift, and the distance still to go. If a clock is
 set by less than a round trip, that may not be noticed. Nodes of older versions do not answer; they count as members
-never heard.
+that have never answered.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ READING_MS = 10  # the event loop's `now` may be this old when a message is read
 DRIFT = 1000  # two clocks drift by at most 1 ms in so many ms; NTP slews by half of that
 SLEW = 100  # the offset moves by at most 1 ms in so many ms
 WAIT_MS_MAX = 1000
-AGREE_MS = 1000  # a majority within this range is enough to be sure; members not heard yet cannot move it further
+AGREE_MS = (
+    1000  # a majority within this range is enough to be sure; members that have not answered yet cannot move it further
+)
 _FAR: int = 1 << 60
 
 
@@ -81,7 +83,7 @@ class ClusterTime:
         self._own = offset_ms
         self._awaited: dict[str, None] = {}  # members whose first answer may still come
         self._silent: dict[str, None] = {}  # members that did not answer during the wait
-        self._learned: list[int] = []  # offsets as told by members that are sure
+        self._learned: list[int] = []  # offsets, by members that are sure
         self._since_ms: int | None = None  # when the wait began
         self._slewed_ms = 0  # the moment up to which the offset has moved
 

@@ -2,10 +2,15 @@
 
 An `ErrorReply` is the encoded reply, as a type of its own. So a command with several steps can tell an error from a
 result without parsing it.
+
+A `Failure` is an error whose outcome matters: whether something was written, or may have been. Its parts stay apart until
+it is encoded, and the encoded reply keeps it. So whoever retries a command can say what is known of both attempts. An
+error that came from another node has only its text; `Failure.read` takes that apart.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from mypy_extensions import mypyc_attr
@@ -16,9 +21,9 @@ from server.core.base.quorum import Tally
 
 @mypyc_attr(native_class=False)  # compiled classes cannot inherit from a builtin
 class ErrorReply(bytes):
-    """An encoded error, ready for the socket."""
+    """An encoded error, ready for the socket. `failure` is what it was encoded from, if that was a `Failure`."""
 
-    __slots__ = ()
+    failure: Failure | None = None
 
     @classmethod
     def of(cls, message: str) -> ErrorReply:
@@ -26,12 +31,85 @@ class ErrorReply(bytes):
         return cls(resp.error(message))
 
 
-class CommandError(Exception):
-    """Raised by a command to answer with an error."""
+EXPLAINED = {
+    "unwritten": "nothing was written",
+    "maybe-written": "the write may survive on the nodes that acknowledged it",
+    "unread": "nothing was read",
+}
+_FAILURE = re.compile(
+    r"(?P<what>.*?): (?:got=(?P<got>\d+) wanted=(?P<wanted>\d+) hinted=(?P<hinted>\d+) )?outcome=(?P<outcome>[a-z-]+)"
+    r"(?:: (?P<details>.*))?",
+    re.DOTALL,
+)
+_MAYBE_BEFORE = "a node that was lost may have written it before"
 
-    def __init__(self, message: str) -> None:
-        super().__init__(message)
-        self.reply = ErrorReply.of(message)
+
+class Failure:
+    """A command that has failed, and what is known of its outcome.
+
+    what      the code and what has failed, as in `NOQUORUM write`
+    counts    acknowledgements got, and wanted, and hints kept; None if the command was not that far
+    outcome   a key of `EXPLAINED`; empty if the command was refused, for a reason that has no outcome
+    reason    why it has failed; may be empty
+    advice    what the client or the operator may do; may be empty
+    """
+
+    def __init__(
+        self,
+        what: str,
+        counts: tuple[int, int, int] | None,
+        outcome: str,
+        reason: str = "",
+        advice: str = "",
+        explanation: str | None = None,
+    ) -> None:
+        """`explanation` takes the place of that in `EXPLAINED`."""
+        self.what = what
+        self.counts = counts
+        self.outcome = outcome
+        self.reason = reason
+        self.advice = advice
+        self.explanation = EXPLAINED.get(outcome, "") if explanation is None else explanation
+
+    def reply(self) -> ErrorReply:
+        """Returns the encoded error."""
+        facts = "got={} wanted={} hinted={} ".format(*self.counts) if self.counts is not None else ""
+        text = f"{self.what}: {facts}outcome={self.outcome}" if self.outcome else self.what
+        details = "; ".join([part for part in (self.reason, self.explanation, self.advice) if part])
+        encoded = ErrorReply.of(f"{text}: {details}" if details else text)
+        encoded.failure = self
+        return encoded
+
+    @staticmethod
+    def read(reply: bytes) -> Failure:
+        """Returns the failure of an error reply, of this node or of another one, which may run an earlier version."""
+        if isinstance(reply, ErrorReply) and reply.failure is not None:
+            return reply.failure
+        text = reply[1:].removesuffix(b"\r\n").decode("utf-8", "surrogateescape")
+        found = _FAILURE.fullmatch(text)
+        if found is None or found["outcome"] not in EXPLAINED:
+            return Failure(text, None, "")
+        counts = (int(found["got"]), int(found["wanted"]), int(found["hinted"])) if found["got"] else None
+        outcome, details = found["outcome"], found["details"] or ""
+        reasons = [part for part in details.split("; ") if not part.startswith(EXPLAINED[outcome])]
+        return Failure(found["what"], counts, outcome, "; ".join(reasons))
+
+    def after_lost_attempt(self) -> Failure:
+        """Returns the failure of a write whose first attempt may have succeeded, on a coordinator that was lost."""
+        what = self.what
+        if not self.outcome and what.startswith("CLUSTERDOWN "):
+            # Cluster clients send a command again by themselves after CLUSTERDOWN. This write may have happened.
+            what = what.replace("CLUSTERDOWN ", "ERR ", 1)
+        return Failure(what, self.counts, "maybe-written", self.reason, self.advice, _MAYBE_BEFORE)
+
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class CommandError(Exception):
+    """Raised by a command to answer with an error, given as text that begins with its code, or as a failure."""
+
+    def __init__(self, error: str | Failure) -> None:
+        super().__init__(error if isinstance(error, str) else error.what)
+        self.reply = ErrorReply.of(error) if isinstance(error, str) else error.reply()
 
 
 class NoLayout(CommandError):
@@ -51,9 +129,11 @@ class QuorumUnreachable(CommandError):
 
 
 SYNTAX = "ERR syntax error"
+WRONGTYPE = "WRONGTYPE Operation against a key holding the wrong kind of value"
 _SHOWN_BYTES = 128  # how much of a client's command an error shows
 NOT_AN_INTEGER = "ERR value is not an integer or out of range"
 BUSY = ErrorReply.of("BUSY this node has as many requests in flight as it is allowed to: try again later")
+WRONG_TYPE = ErrorReply.of(WRONGTYPE)
 NO_LAYOUT = ErrorReply.of("ERR this node is not part of a cluster yet: run `dyn cluster init` or `dyn up` first")
 
 
@@ -64,7 +144,7 @@ def has_left(name: str, epoch: int) -> ErrorReply:
     )
 
 
-def refused_as_copy(reason: str) -> ErrorReply:
+def refused_as_duplicate(reason: str) -> ErrorReply:
     """The members refuse this process, because they believe that it runs on a copy of a node's directory."""
     return ErrorReply.of(f"CLUSTERDOWN this process serves no requests, for the cluster refuses it: {reason}")
 
@@ -94,8 +174,8 @@ def unknown_command(args: Sequence[bytes]) -> ErrorReply:
         if len(shown) >= _SHOWN_BYTES:
             break
         shown += b"'%b' " % _as_c_string(arg, _SHOWN_BYTES - len(shown))
-    told = b"ERR unknown command '%b', with args beginning with: %b" % (_as_c_string(args[0], _SHOWN_BYTES), shown)
-    return ErrorReply.of(told.decode("utf-8", "surrogateescape"))
+    text = b"ERR unknown command '%b', with args beginning with: %b" % (_as_c_string(args[0], _SHOWN_BYTES), shown)
+    return ErrorReply.of(text.decode("utf-8", "surrogateescape"))
 
 
 def _as_c_string(text: bytes, bytes_max: int) -> bytes:
@@ -114,12 +194,16 @@ def no_quorum(tally: Tally, operation: str, outcome: str) -> ErrorReply:
     return _quorum_error("NOQUORUM", tally, operation, outcome)
 
 
+def no_read_quorum(operation: str, got: int, wanted: int, replicas: int) -> Failure:
+    """Too few replicas have answered a question that reads keys."""
+    reason = f"{got} of {replicas} replicas answered, {wanted} are needed"
+    return Failure(f"NOQUORUM {operation}", (got, wanted, 0), "unread", reason)
+
+
 def disks_full(tally: Tally, names: Sequence[str]) -> ErrorReply:
     """Too few replicas have room for a write; `names` are the nodes without room."""
-    return ErrorReply.of(
-        f"DISKFULL write: got={tally.got} wanted={tally.wanted} hinted=0 outcome=unwritten: nothing was written, for there "
-        f"is no room on {', '.join(names)}: free some disk space there"
-    )
+    counts, reason = (tally.got, tally.wanted, 0), f"there is no room on {', '.join(names)}"
+    return Failure("DISKFULL write", counts, "unwritten", reason, "free some disk space there").reply()
 
 
 def timed_out(tally: Tally, operation: str, outcome: str, timeout_ms: int) -> ErrorReply:
@@ -127,49 +211,55 @@ def timed_out(tally: Tally, operation: str, outcome: str, timeout_ms: int) -> Er
     return _quorum_error("TIMEOUT", tally, f"{operation} within {timeout_ms} ms", outcome)
 
 
-_EXPLAINED = {
-    "unwritten": "nothing was written",
-    "maybe-written": "the write may survive on the nodes that acknowledged it",
-    "unread": "nothing was read",
-}
-
-
 def _quorum_error(code: str, tally: Tally, operation: str, outcome: str) -> ErrorReply:
-    got = tally.got
-    return ErrorReply.of(
-        f"{code} {operation}: got={got} wanted={tally.wanted} hinted={tally.hinted} outcome={outcome}: "
-        f"{got} of {tally.replicas} replicas answered, {tally.wanted} are needed; {_EXPLAINED[outcome]}"
-    )
+    counts = tally.got, tally.wanted, tally.hinted
+    reason = f"{tally.got} of {tally.replicas} replicas answered, {tally.wanted} are needed"
+    return Failure(f"{code} {operation}", counts, outcome, reason).reply()
 
 
 def coordinator_lost(outcome: str) -> ErrorReply:
     """The coordinator of a command was lost or silent, and the command may not be run again, or not in time."""
-    advice = "" if outcome == "unread" else ": read the key before you try again"
-    return ErrorReply.of(
-        f"TIMEOUT the node that coordinates this key was lost before it answered: got=0 wanted=1 hinted=0 "
-        f"outcome={outcome}{advice}"
-    )
+    what = "TIMEOUT the node that coordinates this key was lost before it answered"
+    return Failure(
+        what, (0, 1, 0), outcome, "", "" if outcome == "unread" else "read the key before you try again"
+    ).reply()
 
 
 def damaged_here(name: str, error: Exception) -> ErrorReply:
     """The record that a write would supersede is damaged on its coordinator, and could not be mended in time."""
-    return ErrorReply.of(
-        f"ERR node {name}: {error}: got=0 wanted=1 hinted=0 outcome=unwritten: its other owners have it and could not be "
-        "asked in time; try again"
-    )
+    reason = "its other owners have it and could not be asked in time"
+    return Failure(f"ERR node {name}: {error}", (0, 1, 0), "unwritten", reason, "try again").reply()
+
+
+def covered_refused(refusal: str) -> ErrorReply:
+    """This node could not store a record that its coordinator has stored, so one replica has the write (P5)."""
+    return Failure(refusal, (1, 2, 0), "maybe-written").reply()
 
 
 def internal_error(word: str, error: str, doing: str, name: str, outcome: str) -> ErrorReply:
     """A command has raised an unexpected exception (unexpected.py). The log of node `name` has it under `word`."""
-    return ErrorReply.of(
-        f"ERR internal error {word}: {error} in {doing}: outcome={outcome}: {_EXPLAINED[outcome]}; the log of node {name} "
-        f"has the traceback under {word}"
-    )
+    advice = f"the log of node {name} has the traceback under {word}"
+    return Failure(f"ERR internal error {word}: {error} in {doing}", None, outcome, "", advice).reply()
+
+
+def refused_command(name: str, outcome: str) -> ErrorReply:
+    """A command has ended a node, and node `name` refuses it for a while (quarantine.py)."""
+    what = f"ERR node {name} refuses this command for a while: it has ended a node by an internal error"
+    advice = "see `dyn cluster status`, which names the node; its log has the traceback"
+    return Failure(what, None, outcome, "", advice).reply()
 
 
 def no_owner(name: str, outcome: str) -> ErrorReply:
     """No owner of the key can be reached from node `name`."""
-    return ErrorReply.of(
-        f"NOQUORUM no owner of this key can be reached from node {name}: got=0 wanted=1 hinted=0 outcome={outcome}: "
-        f"{_EXPLAINED[outcome]}"
-    )
+    return Failure(f"NOQUORUM no owner of this key can be reached from node {name}", (0, 1, 0), outcome).reply()
+
+
+def no_room_for_hint(name: str) -> str:
+    """Node `name` holds as many hints as it may, in words."""
+    return f"node {name} has no room for another hint"
+
+
+def no_owner_and_no_hint(name: str) -> Failure:
+    """No owner of the key can be reached, and node `name` has no room for a hint."""
+    what = f"NOQUORUM no owner of this key can be reached, and {no_room_for_hint(name)}"
+    return Failure(what, (0, 1, 0), "unwritten")

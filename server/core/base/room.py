@@ -5,13 +5,14 @@ it writes a tombstone, and gives room back only after collection and compaction.
 than the first limit a node accepts deletions only. With less than the second it accepts nothing: it serves reads, and
 does not write its own documents if they can wait.
 
-| level | what clients may do | what the node itself writes | |---|---|---| | FOR_WRITES | everything | everything | |
-FOR_DELETIONS | read and delete | tombstones, collection, hints, documents; but no data of repair or transfers | |
-FOR_NOTHING | read | what cannot wait; if the engine refuses that, the node restarts and serves reads (shell/process.py)
-|
+    level           clients may        the node itself writes
+    FOR_WRITES      do everything      everything
+    FOR_DELETIONS   read and delete    tombstones, collection, hints, documents; but no records of repair or transfers
+    FOR_NOTHING     read               what cannot wait; if the engine refuses that, the node restarts and serves reads
+                                       (shell/process.py)
 
-A node tells its level to the others (FULL; older nodes read the number as yes or no). Deletions have routes of their
-own (`State.deletion_routes`): for these a node counts as able as long as it accepts deletions.
+A node sends its level to the others (FULL; older nodes read the number as yes or no). Deletions have routes of their own
+(`State.deletion_routes`): for these a node has room as long as it accepts deletions.
 """
 
 from __future__ import annotations

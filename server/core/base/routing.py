@@ -1,66 +1,72 @@
 """Where a key's requests run: per partition, the coordinator of its writes and who may serve its reads.
 
-Theory. Both are pure functions of the layout (who owns) and of liveness (who can be reached): a write runs at the key's
-first live owner, so that writes which follow each other in time follow each other in causality; a read runs here if
-this node is an owner, else at the first live owner. Where no owner is live the first live fallback does both. Routes
-change only when the layout or liveness changes, so they are computed for all partitions then, and the hot path is one
-list index.
+Theory. Both are pure functions of the layout (who owns) and of liveness (who can be reached). A write runs at the key's
+first live owner: so a write that follows another one in time supersedes it. A read runs here if this node is an owner,
+else at the first live owner. If no owner is live, the first live fallback does both. Routes change only when the layout or
+liveness changes. So they are computed for all partitions then, and the hot path is one list index.
 
-A node without room on its disk serves reads, but for writes it counts as not live: the next owner coordinates, and a hint
-is kept for it. It tells the others (FULL); a command that it gets all the same is relayed to the next owner. While some
-disk is full, deletions have routes of their own, since a node takes them for longer than writes (room.py).
+A node without room on its disk serves reads, but counts as not live for writes: the next owner coordinates them, and a
+hint is kept for it. It announces that (FULL). If it still gets a write, it relays it to the next owner. While some disk is
+full, deletions have routes of their own, because a node accepts them for longer than writes (room.py).
 
-While a partition moves its *readers*, who hold it whole, coordinate and answer, and its *keepers*, old and new owners, all
-take its writes (layout.py, quorum.py). Nodes learn of each phase at slightly different times, so a keeper runs whatever is
-relayed to it, whether it is a reader or not.
+While a partition moves, its *readers*, which hold it whole, coordinate and answer, and its *keepers*, the old and new
+owners, all take its writes (layout.py, quorum.py). Nodes learn of each phase at slightly different times. So a keeper runs
+whatever is relayed to it, whether it is a reader or not.
 
-Requests of one turn that ask the same peers share one group (one message, one tally): a `Plan` is the place where the
-group of this turn is found, one for each distinct set of other owners.
+Requests of one turn that ask the same peers share one group (one message, one tally). A `Plan` holds the groups of this
+turn. There is one plan for each distinct set of other owners.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import zip_longest
 from typing import Any
 
 from server.core.base.quorum import DoubleTally, Tally
 from server.core.ring.layout import TRANSFER, Layout
 
+StandIns = tuple[tuple[str, str], ...]  # (owner that is not live, the live fallback that keeps its hints, or "")
+NO_SETS: tuple[tuple[str, ...], ...] = ()
+
 
 class Plan:
-    """The owners that a request asks, the fallbacks for those that are not live, and the groups of the present turn by
-    their quorum. `owned` tells whether this node is one of the owners. While the partition moves, `rows` are two sets of
-    owners: those who serve its reads now, and those who will or did.
+    """The owners that a request asks, the fallbacks for those that are not live, and this turn's groups by their quorum.
 
+    `owned`: this node is one of the owners.
+    `owner_sets`: while the partition moves, two sets of owners: those who serve its reads now, and those who will or did.
+    `live_peers` are the other owners that are live, as far as this node needs to know (see `stand_ins`).
     `deletes`: the plan is for deletions, which also go to nodes that have room for nothing else.
     `stand_ins` pairs each owner that is not live with the live fallback that keeps a hint for it, "" if none is left.
     """
 
-    __slots__ = ("absent", "deletes", "owned", "peers", "reading", "replicas", "rows", "stand_ins", "writing")
+    __slots__ = (
+        "absent", "deletes", "live_peers", "owned", "owner_sets", "peers", "reading", "replicas", "stand_ins",
+        "writing",
+    )  # fmt: skip
 
     def __init__(
         self,
         peers: tuple[str, ...],
         owned: bool,
         stand_ins: tuple[tuple[str, str], ...] = (),
-        rows: tuple[tuple[str, ...], ...] = (),
+        owner_sets: tuple[tuple[str, ...], ...] = (),
         deletes: bool = False,
     ) -> None:
         self.peers = peers
         self.owned = owned
         self.deletes = deletes
-        self.rows = rows
+        self.owner_sets = owner_sets
         self.replicas = len(peers) + owned
         self.stand_ins = stand_ins
-        self.absent = tuple(owner for owner, _ in stand_ins)
+        self.absent = tuple([owner for owner, _ in stand_ins]) if stand_ins else ()
+        self.live_peers = tuple([peer for peer in peers if peer not in self.absent]) if stand_ins else peers
         self.reading: dict[int, Any] = {}  # by quorum: the ReadGroup of this turn (requests/reads.py)
         self.writing: dict[int, Any] = {}  # by quorum: the WriteGroup of this turn (requests/writes.py)
 
     def tally(self, wanted: int) -> Tally:
-        """The tally of a request that wants `wanted` of the owners. If it wants one, an owner of either row is enough."""
-        if self.rows and wanted > 1:
-            asked, others = self.rows
+        """The tally of a request that wants `wanted` of the owners. If it wants one, an owner of either set is enough."""
+        if self.owner_sets and wanted > 1:
+            asked, others = self.owner_sets
             return DoubleTally(asked, others, self.replicas, wanted)
         return Tally(self.replicas, min(wanted, self.replicas))
 
@@ -68,11 +74,11 @@ class Plan:
 class Route:
     """Where one partition's requests run: `coordinator` and `reader` are None if that is this node.
 
-    `owners` are all who take writes (the layout's keepers), `owned` says that this node is one, `cramped` that it has no
+    `owners` are all who take writes (the layout's keepers), `owned` says that this node is one, `lacks_room` that it has no
     room for writes. `plan` is for writes, `read_plan` for reads: the same, unless the partition moves or a disk is full.
     """
 
-    __slots__ = ("coordinator", "cramped", "owned", "owners", "plan", "read_plan", "reader")
+    __slots__ = ("coordinator", "lacks_room", "owned", "owners", "plan", "read_plan", "reader")
 
     def __init__(
         self,
@@ -82,11 +88,11 @@ class Route:
         reader: str | None,
         plan: Plan,
         read_plan: Plan,
-        cramped: bool = False,
+        lacks_room: bool = False,
     ) -> None:
         self.owners = owners
         self.owned = owned
-        self.cramped = cramped
+        self.lacks_room = lacks_room
         self.coordinator = coordinator
         self.reader = reader
         self.plan = plan
@@ -97,10 +103,10 @@ class Route:
 
         An owner runs what is relayed to it even if it believes that another owner is the first live one: nodes may disagree
         about that for a moment, and a command must not be relayed again and again. A node that is no owner relays such a
-        command to an owner that it can reach, and to no other node. So does an owner whose disk is full: the next one
-        has been told of that before, so the command does not come back.
+        command to an owner that it can reach, and to no other node. So does an owner whose disk is full. The next owner
+        has received its FULL before, so it does not send the command back.
         """
-        if relayed and not self.cramped and (self.owned or self.coordinator not in self.owners):
+        if relayed and not self.lacks_room and (self.owned or self.coordinator not in self.owners):
             return None
         return self.coordinator
 
@@ -129,44 +135,57 @@ def build_routes(
     live = {member.id: member.id == self_id or is_live(member.id) for member in layout.members}
     able = {node: live[node] and has_room(node) for node in live}
     some_are_full = able != live
+    moving = dict(layout.former)
+    preference_lists = layout.preference_lists
     plans: dict[tuple[object, ...], Plan] = {}
     routes = []
-    for partition in range(layout.partitions):
-        keepers, readers = layout.keepers(partition), layout.readers(partition)
-        first, stand_ins = _stand_ins(layout, partition, self_id, live)
+    for partition, keepers in enumerate(layout.owners):
+        readers, owner_sets = keepers, NO_SETS
+        if partition in moving:
+            keepers, readers = layout.keepers(partition), layout.readers(partition)
+            owner_sets = (readers, _others(layout, partition))
+        first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, live)
         reader = None if self_id in readers or first == self_id else first
         standing = stand_ins
         if some_are_full:
-            first, stand_ins = _stand_ins(layout, partition, self_id, able)
-        rows = (readers, _others(layout, partition)) if layout.former_owners(partition) else ()
-        plan = read_plan = _plan(plans, self_id, keepers, stand_ins, rows, deletes)
-        if rows or some_are_full:
-            standing = tuple((owner, node) for owner, node in standing if owner in readers)
+            first, stand_ins = _stand_ins(keepers, preference_lists[partition], self_id, able)
+        plan = read_plan = _plan(plans, self_id, keepers, stand_ins, owner_sets, deletes)
+        if owner_sets or some_are_full:
+            standing = tuple([(owner, node) for owner, node in standing if owner in readers]) if standing else ()
             read_plan = _plan(plans, self_id, readers, standing, (), deletes)
         coordinator = None if first == self_id else first
-        cramped = coordinator is not None and not able[self_id]
-        routes.append(Route(keepers, self_id in keepers, coordinator, reader, plan, read_plan, cramped))
+        lacks_room = coordinator is not None and not able[self_id]
+        routes.append(Route(keepers, self_id in keepers, coordinator, reader, plan, read_plan, lacks_room))
     return routes
 
 
 def _stand_ins(
-    layout: Layout, partition: int, self_id: str, able: dict[str, bool]
-) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """The coordinator of a partition, given which nodes are `able` to be, and the fallbacks of owners that are not, if this
-    node needs to know them."""
-    keepers = layout.keepers(partition)
-    if all(map(able.__getitem__, keepers)):
+    keepers: tuple[str, ...], preference_list: tuple[str, ...], self_id: str, able: dict[str, bool]
+) -> tuple[str, StandIns]:
+    """Returns the coordinator of a partition, and the fallbacks of its absent keepers if this node needs to know them.
+
+    `able` says which nodes may coordinate; a keeper that may not is absent.
+    """
+    absent = [owner for owner in keepers if not able[owner]]
+    if not absent:
         return keepers[0], ()
-    first = next((owner for owner in keepers if able[owner]), None)
-    if first is not None and self_id not in keepers:
-        return first, ()
-    fallbacks = [node for node in layout.preference_list(partition)[len(keepers) :] if able[node]]
-    if first is None:
+    if len(absent) < len(keepers):
+        first = keepers[0]
+        if not able[first]:
+            first = next(owner for owner in keepers if able[owner])
+        if self_id not in keepers:
+            return first, ()
+        fallbacks = [node for node in preference_list[len(keepers) :] if able[node]]
+    else:
+        fallbacks = [node for node in preference_list[len(keepers) :] if able[node]]
         fallbacks = fallbacks or [self_id]  # this node is leaving, and no other one is left
         first = fallbacks[0]
-        fallbacks.sort(key=lambda node: node != self_id)  # this node first: as the coordinator it has the record anyway
-    absent = [owner for owner in keepers if not able[owner]]
-    return first, tuple(zip_longest(absent, fallbacks[: len(absent)], fillvalue=""))
+        if self_id in fallbacks and first != self_id:  # as the coordinator it has the record anyway, so it comes first
+            fallbacks.remove(self_id)
+            fallbacks.insert(0, self_id)
+    if len(fallbacks) < len(absent):
+        fallbacks += [""] * (len(absent) - len(fallbacks))
+    return first, tuple(zip(absent, fallbacks))  # noqa: B905 (there may be more fallbacks)
 
 
 def _others(layout: Layout, partition: int) -> tuple[str, ...]:
@@ -179,14 +198,14 @@ def _plan(
     self_id: str,
     owners: tuple[str, ...],
     stand_ins: tuple[tuple[str, str], ...],
-    rows: tuple[tuple[str, ...], ...],
+    owner_sets: tuple[tuple[str, ...], ...],
     deletes: bool,
 ) -> Plan:
     """The plan for these owners: one for all partitions that have the same."""
-    peers = tuple(sorted(owner for owner in owners if owner != self_id))
     owned = self_id in owners
-    key = (peers, owned, stand_ins, rows)
+    peers = tuple(sorted([owner for owner in owners if owner != self_id] if owned else owners))
+    key = (peers, owned, stand_ins, owner_sets)
     plan = plans.get(key)
     if plan is None:
-        plan = plans[key] = Plan(peers, owned, stand_ins, rows, deletes)
+        plan = plans[key] = Plan(peers, owned, stand_ins, owner_sets, deletes)
     return plan

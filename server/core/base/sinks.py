@@ -14,63 +14,155 @@ behind it wait there, too.
 from __future__ import annotations
 
 from collections import deque
-from typing import Protocol
+from typing import Final
+
+from mypy_extensions import mypyc_attr
 
 from protocol.resp import LargeReply, Reply
 from server.core.base.lanes import Lanes
+from server.core.base.subscriber import Subscriber, Tracker
+from server.core.base.transaction import Transaction
 
 Flushed = bytes | list[bytes | memoryview]  # replies in order: one buffer, or several, to avoid copying large values
 
 
-class Sink(Protocol):
-    """Takes the replies of commands, and has the settings that these run with."""
+_SUPERSEDED: Final = [b""]  # the arguments in the slot of a command whose place another one has taken
 
-    resp3: bool
-    relayed: bool  # another node sent the command to us; it must not be relayed again
-    read_quorum: int  # 0: the layout's R
-    write_quorum: int  # 0: the layout's W
+
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Sink:
+    """Takes the replies of commands, and has the settings that these run with.
+
+    A base class and no protocol: compiled code reads an attribute of a class at once, and one of a protocol by its name.
+    Modules that are not compiled may derive from it.
+    """
+
+    def __init__(self, like: Sink | None = None) -> None:
+        """With the settings of the sink `like`, or those of a new connection."""
+        self.resp3: bool = like is not None and like.resp3
+        self.relayed: bool = (
+            like is not None and like.relayed
+        )  # another node sent the command to us: never relay it again
+        self.read_quorum: int = 0 if like is None else like.read_quorum  # 0: the layout's R
+        self.write_quorum: int = 0 if like is None else like.write_quorum  # 0: the layout's W
+        self.database: int = 0 if like is None else like.database  # where keyless commands look; keys say theirs
+        # Its commands are part of a transaction or a script: none of them waits for what another client will do.
+        self.denies_blocking: bool = like is not None and like.denies_blocking
 
     def answer(self, number: int, reply: Reply) -> None:
         """Answers command `number` with an encoded reply."""
+        raise NotImplementedError
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the arguments of the client's command that `number` is, or is a part of; None if that is not known."""
+        return None
 
 
-class Session:
+@mypyc_attr(allow_interpreted_subclasses=True)
+class Access:
+    """What the user of a session may do, as dispatch asks it for each command. A session whose user may do everything has
+    none. commands/permissions.py computes it from the user's rules."""
+
+    def permits(self, args: list[bytes]) -> bool:
+        """HOT. Whether a call of the usual form, whose only key is the second word, is permitted for sure."""
+        raise NotImplementedError
+
+    def refusal(self, session: Session, args: list[bytes]) -> bytes | None:
+        """The error for a call of a known command with the right number of arguments; None if it is permitted."""
+        raise NotImplementedError
+
+    def may_subscribe(self, name: bytes, is_pattern: bool) -> bool:
+        """Whether a channel, or a pattern of channels, may be subscribed to."""
+        raise NotImplementedError
+
+
+class SharedReply(Sink):
+    """The sink of a command of a session that also stands for earlier ones (lanes.py): all of them get its reply."""
+
+    def __init__(self, session: Session, earlier: list[int]) -> None:
+        super().__init__(session)
+        self._session = session
+        self._earlier = earlier
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """HOT. The reply of command `number`, the last one."""
+        for earlier in self._earlier:
+            self._session.answer(earlier, reply)
+        self._session.answer(number, reply)
+
+
+class Session(Sink):
     """One client's connection: its settings, and its commands and replies in order."""
 
-    relayed = False
+    blocked = 0  # the number of its blocking command that is under way (waiting/blocked.py); 0: there is none
+    is_waiting = False  # that command has found nothing so far
+    has_left = False  # the connection has ended
 
     def __init__(self, session_id: int, address: str, local_address: str, now_ms: int, ready: list[Session]) -> None:
+        super().__init__()
         self.id = session_id
         self.address = address
         self.local_address = local_address
-        self.created_ms = now_ms
-        self.active_ms = now_ms
+        self.created_ms = self.active_ms = now_ms
+        self.user = b"default"
+        self.user_born = 0  # the version of the document of users under which the user was created
+        self.has_logged_in = True  # or need not
+        self.gave_password = False
+        self._begin_rights()
         self.name = b""
-        self.library_name = b""
-        self.library_version = b""
+        self.library_name = self.library_version = b""
         self.last_command = ""
-        self.no_evict = False
-        self.no_touch = False
-        self.resp3 = False
-        self.read_quorum = 0
-        self.write_quorum = 0
+        self.is_tls = False
+        self.certificate_name = ""  # the common name of the certificate that the client has proved to own
+        self.no_evict = self.no_touch = False
+        self.waited_ms = now_ms  # when its last WAIT began, or the connection
+        self.least_write_quorum = 0  # of the writes since the last WAIT, if it was ever another than now
         self.closing = False  # close the connection after the replies so far
         self.is_broken = False  # close the connection now, see `break_off`
         self.slots: list[list[bytes] | Reply] = []
         self.held_bytes = 0  # size of the replies in the slots
         self.first_number = 0  # number of the command in the first slot
         self.in_flight = 0
+        self.is_costly = False  # commands in flight may be other ones than plain GETs and SETs
         self.kind = 0  # kind of the commands in flight, see commands/spec.py; not used once there are lanes
         self.turn = -1  # the turn in which these commands began
+        self.transaction: Transaction | None = None  # between MULTI and EXEC
+        self.watched: dict[bytes, bytes] | None = None  # by key: what WATCH has seen (commands/transactions/watches.py)
         self.lanes: Lanes | None = None  # made when commands in flight may have to wait for each other
         self.backlog: deque[list[bytes]] = deque()  # a command that must run alone, and all behind it
         self.flushed = 0  # how many replies the last `flush` returned
         self.flushed_bytes = 0  # their size
-        self.muted: list[
-            tuple[int, int | None]
-        ] = []  # numbers whose replies CLIENT REPLY drops: start, end (None: open)
+        # Numbers whose replies CLIENT REPLY drops: start, end (None: open).
+        self.muted: list[tuple[int, int | None]] = []
         self._ready = ready
-        self.listed = False  # whether `_ready` has this session: it got replies in this turn
+        self.listed = self.is_due = False  # `_ready` has this session, as it got replies; the turn's end flushes it
+
+    def client(self) -> Session:
+        """The session of the connection: this one, unless it runs a part of that one's commands."""
+        return self
+
+    def queued_bytes(self) -> int:
+        """The memory of what waits for EXEC, and of the keys that are watched."""
+        watched = 0 if self.watched is None else sum([len(key) for key in self.watched])
+        return watched if self.transaction is None else watched + self.transaction.size_bytes
+
+    def _begin_rights(self) -> None:
+        """What a new session may do, and what it has subscribed to."""
+        self.access: Access | None = None  # what dispatch asks: `guard`, or else `rights`
+        self.rights: Access | None = None  # what the user may do; None: everything
+        self.guard: Access | None = None  # looks at each command while one of the next two is there (pubsub/guard.py)
+        self.subscriber: Subscriber | None = None  # its subscriptions, if there are any
+        self.tracker: Tracker | None = None  # how the keys that it reads are tracked, if they are
+
+    def grant(self, rights: Access | None) -> None:
+        """From now on the user may do this; None: everything."""
+        self.rights = rights
+        self.access = self.guard or rights
+
+    def watch(self, guard: Access | None) -> None:
+        """From now on this is asked before each command; None: only what the user may do counts."""
+        self.guard = guard
+        self.access = guard or self.rights
 
     def open(self, args: list[bytes]) -> int:
         """HOT. Opens a slot for a new command, and returns its number."""
@@ -79,6 +171,11 @@ class Session:
         slots.append(args)
         self.in_flight += 1
         return number
+
+    def open_in_place_of(self, earlier: int, args: list[bytes]) -> int:
+        """HOT. As `open`, for a command in place of command `earlier`, whose arguments are not needed any more."""
+        self.slots[earlier - self.first_number] = _SUPERSEDED
+        return self.open(args)
 
     def answer(self, number: int, reply: Reply) -> None:
         """HOT. Puts the reply of command `number` into its slot."""
@@ -96,19 +193,31 @@ class Session:
             self.listed = True
             self._ready.append(self)
 
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the arguments of command `number`, while it is in flight."""
+        index = number - self.first_number
+        slot = self.slots[index] if 0 <= index < len(self.slots) else b""
+        return slot if isinstance(slot, list) else None
+
     def flush(self) -> Flushed:
         """Removes and returns the replies before the first command that is still in flight; `flushed` counts them."""
         slots = self.slots
         if not self.in_flight:
             count = len(slots)
         else:
-            count = next(index for index, slot in enumerate(slots) if type(slot) is list)
+            count = 0
+            while type(slots[count]) is not list:
+                count += 1
         self.first_number += count
         self.flushed = count
         if self.muted:
             self._drop_muted(count)
-        due = slots[:count]
-        del slots[:count]
+        if count == len(slots):
+            due = slots
+            self.slots = []
+        else:
+            due = slots[:count]
+            del slots[:count]
         try:
             replies = b"".join(due)  # type: ignore[arg-type]
         except TypeError:
@@ -130,6 +239,11 @@ class Session:
                 self.flushed_bytes += len(reply)
         self.held_bytes -= self.flushed_bytes
         return pieces
+
+    def note_write_quorum(self, quorum: int) -> None:
+        """Notes for WAIT that writes of this connection are, or were, answered at W = `quorum`."""
+        if not self.least_write_quorum or quorum < self.least_write_quorum:
+            self.least_write_quorum = quorum
 
     def mute(self, start: int, end: int | None) -> None:
         """Drops the replies with numbers from `start` (included) to `end` (not; None: no end)."""

@@ -11,45 +11,54 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from protocol.frames import encode_message
-from protocol.peer_versions import COMPARES, ORDERLY
+from librt.strings import read_i16_be
+from mypy_extensions import i64
+
+from protocol import peer_versions as known
 from server.core.base.clock import HybridClock
 from server.core.base.cluster_time import ClusterTime
 from server.core.base.config import Config
 from server.core.base.errors import BUSY, NO_LAYOUT, ErrorReply
 from server.core.base.hints import Hints
+from server.core.base.holds import Holds
+from server.core.base.quarantine import Quarantine
+from server.core.base.readers import Readers
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
-from server.core.base.routing import Plan, Route, build_routes, no_routes
+from server.core.base.routing import Plan, build_routes, no_routes
 from server.core.base.sinks import Session
 from server.core.base.statistics import Statistics
 from server.core.base.unexpected import Unexpected
 from server.core.liveness.liveness import Liveness
+from server.core.records.orders import KeptOrders
 from server.core.records.records import Records
-from server.core.records.versions import ACTOR_BYTES, TOMBSTONE, DamagedRecord, clock_of, siblings_of
+from server.core.records.versions import ACTOR_BYTES, DamagedRecord, clock_of, values_in
 from server.core.ring.layout import Layout, Member
 
 SLOT_BITS = 14
 Item = bytes | int | str | Sequence[bytes]
-SET_BACK, DAMAGED = "set-back", "damaged"  # reasons to set a store aside, see lives.py and rebuild.py
+Note = tuple[bytes, bytes, bytes | None, list[bytes] | None]  # storage key, record, the one before, the command
+SET_BACK, DAMAGED = "set-back", "damaged"  # reasons to set a store aside, see rollback.py and rebuild.py
 
 
 class State:
     """The shared state of one node.
 
-    identity        id, member, actor, guest_actor, incarnation, config, rng
+    identity        id, member, actor, guest_actor, incarnation, config, rng, orders, holds
     durable         records, hints: each change is in the batch of the turn. layout: membership.py stores its document in
                     the turn in which it is adopted
     from the layout members, read_quorum, write_quorum, route_shift, no_layout: computed in `adopt` and `leave`
     from the layout routes, deletion_routes, routed_generation: computed in `reroute`, whenever the layout, liveness, a
       and liveness  link or the room on a disk changes
-    peers           liveness, links, draining, full, last_message_ms, fences, orderly, comparing, backlogged: what
-                    learned from messages and connections in this life of the process
+    peers           liveness, links, draining, full, last_message_ms, fences, orderly, comparing, patching, transacting,
+                    knowing_users, queueing, publishing, watching, scripting, backlogged: what it learned from messages and
+                    connections in this run of the process
+                    readers: who reads records of entries; stored
     this node       room, is_filling, lacks_records, synced_turn, fence
     time            now_ms, time_ms, wall_offset_ms, has_time, clock, cluster_time
     load            in_flight, commands_waiting, clients_queued, requests_max, refusal
     output          messages, trailing, kept, ready: gathered in a turn, and handed out at its end (outbox.py)
     flags           sync_wanted, cleanup_due, held_for_time: one part asks another one for work
-    counters        statistics, unexpected
+    counters        statistics, unexpected, quarantine
 
     `now_ms` is monotonic, and the same throughout a turn; `time_ms` is cluster time then, in milliseconds since 1970: what
     keys expire by.
@@ -80,6 +89,7 @@ class State:
     cleanup_due = True  # there may be records here that this node does not keep (cleanup.py)
     rebuild_reason = ""  # why the process is to set this store aside and begin an empty one: SET_BACK, DAMAGED, or not
     store_is_damaged = False  # a compaction has met a block that cannot be read; the engine compacts nothing any more
+    has_waited = False  # some client has waited for an element, here or for a key of this node (waiting/)
     held_for_time = False  # commands of clients or relays wait for cluster time
 
     def __init__(
@@ -100,6 +110,8 @@ class State:
         self.guest_actor = rng.randbytes(ACTOR_BYTES)  # for keys that this node does not own, see `forget_guest`
         self.config = config
         self.rng = rng
+        self.holds = Holds()
+        self.orders = KeptOrders(config.orders_bytes_max)
         self.incarnation = incarnation
         self.requests_max = config.requests_in_flight_max
         self.refusal: ErrorReply = BUSY  # of commands, while more than `requests_max` requests are in flight
@@ -109,22 +121,29 @@ class State:
         self.statistics = Statistics()
         self.records = records
         self.hints = Hints(records, self.statistics, config.hints_bytes_max)
-        self.unexpected = Unexpected(records, self.statistics, member.name)
-        records.listeners.unmergeable.append(self.unexpected.note_unmergeable)
+        self._begin_faults()
         self.liveness = liveness
         self.layout: Layout | None = None
         self.members: frozenset[str] = frozenset()  # ids: messages of other nodes are ignored; never iterated
         self.no_layout: ErrorReply = NO_LAYOUT  # the reply to commands that need a layout
         self.route_shift = SLOT_BITS
-        self.routes: list[Route] = no_routes()
-        self.deletion_routes = self.routes  # of commands that delete: another list while some disk is full
+        self.routes = self.deletion_routes = no_routes()  # the latter is another list while some disk is full
         self._begin_peers()
         self._begin_output()
-        # Numbers go on rising over restarts, so that an answer to a request of a former life matches none of this life.
+        # Numbers go on rising over restarts, so that an answer to a request of a former run matches none of this run.
         self._next_number = incarnation << 20
+
+    def _begin_faults(self) -> None:
+        """What is known of exceptions that no code expected."""
+        self.unexpected = Unexpected(self.records, self.statistics, self.member.name)
+        self.records.listeners.unmergeable.append(self.unexpected.note_unmergeable)
+        self.quarantine = Quarantine(self.records)
 
     def _begin_peers(self) -> None:
         """The tables of what is known of peers, besides liveness; empty at the start."""
+        self.readers = Readers(self.records, self.id)
+        self.with_databases = Readers(self.records, self.id, known.DATABASES, b"databases")
+        self.tls_ports: dict[str, int] = {}  # by peer: where it takes TLS, as it has said when we were connected last
         self.links: set[str] = set()  # peers to which our link is open; never iterated
         self.draining: dict[str, None] = {}  # peers that are about to stop: nothing new is begun with them
         self.full: dict[str, int] = {}  # peers that have no room for writes on their disks, and what they have room for
@@ -132,6 +151,13 @@ class State:
         self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
         self.orderly: dict[str, None] = {}  # peers that have chains.py and short digests (reads.py)
         self.comparing: dict[str, None] = {}  # peers that answer reads key by key (comparison.py)
+        self.patching: dict[str, None] = {}  # peers that take patches (records/patches.py)
+        self.scripting: dict[str, None] = {}  # peers that run scripts (commands/scripting)
+        self.transacting: dict[str, None] = {}  # peers that run transactions (commands/transactions)
+        self.knowing_users: dict[str, None] = {}  # peers whose version has users (services/users.py)
+        self.queueing: dict[str, None] = {}  # peers that keep rows of waiting clients (core/waiting/)
+        self.publishing: dict[str, None] = {}  # peers that deliver what our clients publish (pubsub/)
+        self.watching: dict[str, None] = {}  # peers that want to know which keys change (pubsub/tracking.py)
         self.backlogged: dict[str, None] = {}  # peers with too many large messages in their queues (outbound.py)
 
     def _begin_output(self) -> None:
@@ -142,6 +168,7 @@ class State:
             str, list[int]
         ] = {}  # groups of a peer that are stored here, to be confirmed with the next tick
         self.ready: list[Session] = []  # sessions that got replies
+        self.noted: list[Note] | None = None  # writes made here, for pubsub/notifications.py; None: nobody wants them
 
     def at(self, now_ms: int) -> None:
         """HOT. Sets the time of the turn. The hybrid clock follows, so that a node that has slept makes no dots in the
@@ -206,13 +233,13 @@ class State:
         self.guest_actor = self.rng.randbytes(ACTOR_BYTES)
 
     def draw_line(self) -> int:
-        """Raises the fence to the present reading of the clock, and answers it. Later messages carry later readings."""
+        """Raises the fence to the present reading of the clock, and returns it. Later messages carry later readings."""
         self.fence = self.clock.last
         self.clock.next()
         return self.fence
 
     def number(self) -> int:
-        """A number that no row in flight has had, in this life of the node or an earlier one."""
+        """A number that no row in flight has had, in this run of the node or an earlier one."""
         self._next_number += 1
         return self._next_number
 
@@ -270,7 +297,7 @@ class State:
         return self.room != FOR_WRITES
 
     def has_room(self, node: str) -> bool:
-        """Whether a node, this one included, has room for writes on its disk, as far as it has told us."""
+        """Whether a node, this one included, has room for writes on its disk, as far as we know by its last FULL."""
         return not self.disk_full if node == self.id else node not in self.full
 
     def may_delete(self, node: str) -> bool:
@@ -291,26 +318,34 @@ class State:
 
     def _adds_no_value(self, storage_key: bytes, record: bytes) -> bool:
         """Whether all values of a record are stored here already."""
-        values = [sibling for sibling in siblings_of(record) if sibling.kind != TOMBSTONE]
+        values = values_in(record)
         if not values:
             return True
         try:
-            stored = siblings_of(self.records.get(storage_key))
+            stored = values_in(self.records.get(storage_key))
         except DamagedRecord:
             return False
         return all(value in stored for value in values)
 
-    def message(self, kind: bytes, number: int, *items: Item) -> bytes:
-        """An encoded message. It carries a reading of our hybrid clock, which the receiver's clock follows; 0 while cluster
-        time is not known, as our reading may be wrong."""
-        return encode_message((kind, self.clock.last if self.has_time else 0, number, *items))
+    def clock_reading(self) -> int:
+        """HOT. Returns the reading of our hybrid clock for a message, which the receiver's clock follows.
+
+        It is 0 while cluster time is not known, because our reading may be wrong.
+        """
+        return self.clock.last if self.has_time else 0
 
     def note_capabilities(self, peer: str, capabilities: Sequence[bytes]) -> None:
         """`peer` has announced these capabilities (protocol/peer_versions.py)."""
-        if ORDERLY in capabilities:
-            self.orderly[peer] = None
-        if COMPARES in capabilities:
-            self.comparing[peer] = None
+        for capability, peers in (
+            (known.ORDERLY, self.orderly), (known.COMPARES, self.comparing), (known.PATCHES, self.patching),
+            (known.USERS, self.knowing_users), (known.TRANSACTIONS, self.transacting), (known.SCRIPTS, self.scripting),
+            (known.PUBLISHING, self.publishing), (known.QUEUES, self.queueing),
+        ):  # fmt: skip
+            if capability in capabilities:
+                peers[peer] = None
+        self.readers.announced(peer, capabilities)
+        self.with_databases.announced(peer, capabilities)
+        self.tls_ports[peer] = known.tls_port_in(capabilities)
 
     def send(self, peer: str, message: bytes) -> None:
         """Queues an encoded message for `peer`, for the frame that the end of the turn makes."""
@@ -340,14 +375,17 @@ class State:
 
     def owns(self, storage_key: bytes) -> bool:
         """HOT. Whether this node takes writes of a storage key, as a present or former owner."""
-        return self.routes[int.from_bytes(storage_key[:2], "big") >> self.route_shift].owned
+        return self.routes[read_i16_be(storage_key, 0) >> self.route_shift].owned
 
     def owns_all(self, pairs: list[bytes]) -> bool:
         """HOT. Whether this node takes writes of all keys of `pairs`: storage key, record, storage key, record, …"""
-        routes, shift = self.routes, self.route_shift
-        for index in range(0, len(pairs), 2):  # noqa: SIM110 (compiled, a generator costs more)
-            if not routes[int.from_bytes(pairs[index][:2], "big") >> shift].owned:
+        routes = self.routes
+        shift: i64 = self.route_shift
+        index: i64 = 0
+        while index < len(pairs):
+            if not routes[i64(read_i16_be(pairs[index], 0)) >> shift].owned:
                 return False
+            index += 2
         return True
 
     def owners_of(self, storage_key: bytes) -> tuple[str, ...]:

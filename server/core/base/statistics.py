@@ -15,15 +15,34 @@ class Statistics:
     commands: int = 0
     connections: int = 0
     rejected_connections: int = 0
+    peers_without_proof: int = 0  # connections of nodes refused because they did not prove the cluster's secret
+    peers_with_wrong_proof: int = 0  # the same, because they proved another one, or repeated a recorded handshake
+    peers_refused: int = (
+        0  # introductions refused for another reason: an unknown or copied id, another cluster or version
+    )
+    handshakes_dropped: int = 0  # handshakes that did not end in time, or were too many (handshakes_max)
+    blocks_forged: int = 0  # connections of nodes closed because of a block that no node of this session has sent
+    denied_connections: int = 0  # clients from elsewhere, closed by protected mode
+    tls_refused: int = 0  # connections that spoke TLS where it is not taken, or did not where only that is
+    tls_handshakes_failed: int = 0
     http_refused: int = 0  # connections closed because they spoke HTTP
+    logins_refused: int = 0
+    commands_refused: int = 0  # by the rules of their users (commands/permissions.py)
+    publications_dropped: int = 0  # published messages that were not sent to a node, because it is behind
+    subscribers_cut: int = 0  # connections closed because they did not read what was pushed (shell/push_limits.py)
     reads: int = 0
     reads_answered: int = 0  # read groups of other coordinators
     read_differences: int = 0  # keys for which a replica had another record than this coordinator
+    reads_hedged: int = 0  # reads for which a further owner was asked, because an answer was late
+    hedges_refused: int = 0  # reads for which that had to wait, because of the budget (requests/hedging.py)
     writes: int = 0
     relays: int = 0
     relays_retried: int = 0
     relays_stale: int = 0
     stored: int = 0  # records stored for other coordinators
+    patches_sent: int = 0  # records of which only what has changed was sent to an owner
+    patch_bytes_sent: int = 0
+    patches_unfit: int = 0  # patches that an owner could not use; it got the records whole
     no_quorum: int = 0
     timeouts: int = 0
     busy: int = 0
@@ -44,10 +63,12 @@ class Statistics:
     tombstones_collected: int = 0  # keys, counted by the node that led the collection
     expired_collected: int = 0
     clocks_pruned: int = 0
+    sums_folded: int = 0  # keys with sums of actors that are gone, which are one sum now (records/folds.py)
     collections_refused: int = 0  # keys that some member refused to collect, or could not be asked about; tried again
     late_refused: int = 0  # messages with records from before a fence (collection/late.py)
     records_evicted: int = 0  # records removed by cleanup, after all their owners had confirmed them
     records_scrubbed: int = 0
     scrubs: int = 0  # complete passes over all records
+    elements_put_back: int = 0  # elements, or groups of them, that were popped for clients that have not got them
     records_mended: int = 0
     records_lost: int = 0  # records damaged here of which no other node has a sound copy

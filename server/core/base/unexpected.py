@@ -26,6 +26,9 @@ A contained exception is counted, answered with a word that identifies it, and k
 logs with its traceback. The word is a hash of the place that raised, so all answers with the same cause lead to one
 traceback.
 
+What has ended the node would come again after the restart. So the exception that ends the node says what that was (its
+`poison`), and the node refuses it for a while (quarantine.py).
+
 Fault injection: `plant` makes the node raise an exception at a named place, once: `message STORE`, `question VOTE`,
 `procedure scrub`. Only tests and the simulator use it.
 """
@@ -37,6 +40,8 @@ from types import TracebackType
 from xxhash import xxh32_hexdigest
 
 from server.core.base.errors import ErrorReply, internal_error
+from server.core.base.poison import Poison, poison_of_command
+from server.core.base.sinks import Sink
 from server.core.base.statistics import Statistics
 from server.core.records.records import Records
 
@@ -44,11 +49,22 @@ INCIDENTS_MAX = 16  # kept until the shell logs them, with the next tick
 
 
 class Fatal(Exception):
-    """Ends the node. Raised for an exception that was not expected and may not be contained; the core never catches it."""
+    """Ends the node. Raised for an exception that was not expected and may not be contained; the core never stops it.
+
+    `poison` is what the node was doing, if it can be known again.
+    """
+
+    def __init__(self, text: str, poison: Poison | None = None) -> None:
+        super().__init__(text)
+        self.poison = poison
 
 
 class PlantedFault(Exception):
     """The exception that `plant` raises by default."""
+
+
+class RefusedMessage(Exception):
+    """Never raised: what the log shows for a message that is refused because it has ended this node."""
 
 
 class Incident:
@@ -77,12 +93,26 @@ class Unexpected:
         """`Records.changes`, for callers that do not have the records."""
         return self._records.changes
 
-    def contain(self, error: Exception, changes: int, doing: str, outcome: str = "unwritten") -> ErrorReply:
-        """Returns the reply to a client's command that has raised `error`.
+    def contain(
+        self,
+        error: Exception,
+        changes: int,
+        doing: str,
+        outcome: str = "unwritten",
+        sink: Sink | None = None,
+        number: int = 0,
+    ) -> ErrorReply:
+        """Returns the reply to command `number` of `sink`, which has raised `error`.
 
         `changes` is the value of `Records.changes` before the command. Raises Fatal if something was stored since then.
         """
-        word = self.note(error, changes, doing)
+        try:
+            word = self.note(error, changes, doing)
+        except Fatal as fatal:
+            args = None if sink is None else sink.command(number)
+            if fatal.poison is None and args is not None:
+                fatal.poison = poison_of_command(args)
+            raise
         self._statistics.internal_errors += 1
         return internal_error(word, type(error).__name__, doing, self._name, outcome)
 
@@ -100,6 +130,13 @@ class Unexpected:
     def note_unmergeable(self, error: Exception) -> None:
         """Notes that a received record could not be merged. It was refused, and nothing of it was stored."""
         self.note(error, self._records.changes, "merging a record")
+
+    def note_refused(self, message: str, peer: str) -> None:
+        """Notes that a message was refused because it has ended this node before (quarantine.py)."""
+        word = xxh32_hexdigest(message.encode())
+        if len(self._incidents) < INCIDENTS_MAX:
+            error = RefusedMessage("it has ended this node before, and is refused for a while")
+            self._incidents.setdefault(word, Incident(word, f"message {message} of node {peer}", error))
 
     def drain_incidents(self) -> list[Incident]:
         """Returns the exceptions contained since the last call, one for each word, for the log."""

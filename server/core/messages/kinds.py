@@ -1,11 +1,16 @@
-"""The kinds of messages between nodes: what each carries after kind, clock and number, and how it is read.
+"""The kinds of messages that requests consist of: their fields, their encoding, and their decoding with validation.
 
 Theory. Each kind has one declaration: its name, and a function that reads its items (reader.py) and returns what its
-handler gets: nothing, one value, or a tuple with named fields. Questions and answers are declared in questions.py,
-which also has the table of all kinds. A kind that is not in the table belongs to a newer node and is ignored. A new
-kind, or a new field, is sent only to peers that have announced a capability for it (protocol/peer_versions.py).
-`version` says since which version of the protocol a kind has the form declared here. What the hot kinds
-carry are plain classes: to make a named tuple takes the interpreter, and four times as long.
+handler gets: nothing, one value, or an object with named fields. Beside it stands the function that encodes the kind.
+So no sender knows the name of a kind or the order of its fields. Announcements are declared in announcements.py, in
+the same way; questions and answers in questions.py, which also has the table of all kinds. A kind that is not in the
+table belongs to a newer node and is ignored. A new kind, or a new field, is sent only to peers that have announced a
+capability for it (protocol/peer_versions.py).
+
+The kinds of this module are hot. What they carry are plain classes: to make a named tuple takes the interpreter, and four
+times as long. They are encoded by plain functions, without an object in between. Each encoder begins with the same two
+arguments: `reading`, the reading of our hybrid clock (`State.clock_reading`), which the receiver's clock follows, and
+`number`, that of the request.
 
 Some messages can only be judged together with the request that they answer (how many records, which commands). That
 check is in core/incoming.py, in the same step.
@@ -13,33 +18,34 @@ check is in core/incoming.py, in the same step.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from protocol.bounds import COUNT_MAX, TIME_MS_MAX
+from librt.strings import BytesWriter, write_i32_be
+from mypy_extensions import i32
+
+from protocol.bounds import COUNT_MAX
+from protocol.frames import encode_blobs, encode_lists, encode_message
 from protocol.resp import is_reply
-from server.core.liveness.gossip_table import TABLE_ENTRIES_MAX, TableEntry, decode_table
-from server.core.messages import shapes
 from server.core.messages.comparison import OTHER, STATES
 from server.core.messages.reader import CHECKSUM_BYTES, Malformed, Reader
-from server.core.ring.change import Change, decode_known
 
 V = TypeVar("V")
 
-ADDRESS_BYTES_MAX: Final = 512
 QUORUM_MAX: Final = 1 << 14
 _DIGEST_BYTES: Final = 8
 _SHORT_DIGEST_BYTES: Final = 9
 _NO_RECORD: Final = (b"",)
+_NUMBER: Final = struct.Struct(">Q")
 
 
 class Kind(Generic[V]):
-    """A kind of message: its name on the wire, how its items are read, and since which version it has this form."""
+    """A kind of message: its name on the wire, and how its items are read."""
 
-    def __init__(self, name: bytes, read: Callable[[Reader], V], version: int = 1) -> None:
+    def __init__(self, name: bytes, read: Callable[[Reader], V]) -> None:
         self.name = name
         self.read = read
-        self.version = version
 
 
 def nothing(items: Reader) -> None:
@@ -109,17 +115,88 @@ def _differences(items: Reader) -> Differences:
     return found
 
 
+def _group_numbers(items: Reader) -> list[int]:
+    return [number for (number,) in _NUMBER.iter_unpack(items.packed(8))]
+
+
 READ: Final = Kind(b"READ", _read_group)
 COMPARE: Final = Kind(b"COMPARE", _comparison)
 DIFFER: Final = Kind(b"DIFFER", _differences)
 SAME: Final = Kind(b"SAME", nothing)
 RECORDS: Final = Kind(b"RECORDS", lambda items: items.records(_NO_RECORD))  # the record of each key, empty for none
 STORE: Final = Kind(b"STORE", lambda items: items.pairs())  # storage key, record, …
+PATCH: Final = Kind(b"PATCH", lambda items: items.patched_pairs())  # storage key, record or patch, …
+UNFIT: Final = Kind(b"UNFIT", nothing)
 KEEP: Final = Kind(b"KEEP", lambda items: items.pairs())  # the same; confirmed later, by KEPT
 HINT: Final = Kind(b"HINT", lambda items: Hint(items.node_id(), items.pairs()))
 STORED: Final = Kind(b"STORED", nothing)
-KEPT: Final = Kind(b"KEPT", lambda items: items.packed(8))  # the numbers of the confirmed groups
+KEPT: Final = Kind(b"KEPT", _group_numbers)  # the numbers of the confirmed groups
 REFUSED: Final = Kind(b"REFUSED", nothing)
+
+
+def encode_read(reading: int, number: int, digest: bytes, keys: list[bytes]) -> bytes:
+    """Encodes READ, for nodes of earlier versions: a digest of our records (requests/digests.py), and their keys."""
+    return encode_message((b"READ", reading, number, digest, *keys))
+
+
+def encode_compare(reading: int, number: int, checksums: bytes, keys: list[bytes]) -> bytes:
+    """HOT. Encodes COMPARE: `comparison.checksums` of our records, and their keys."""
+    return encode_blobs((b"COMPARE", reading, number, checksums), keys)
+
+
+def encode_differ(reading: int, number: int, differences: list[bytes]) -> bytes:
+    """HOT. Encodes DIFFER: what `comparison.differences` has returned."""
+    return encode_message((b"DIFFER", reading, number, *differences))
+
+
+def encode_same(reading: int, number: int) -> bytes:
+    """HOT. Encodes SAME: our records are those of the READ or COMPARE with that number."""
+    return encode_message((b"SAME", reading, number))
+
+
+def encode_records(reading: int, number: int, records: list[bytes | None]) -> bytes:
+    """Encodes RECORDS, the answer to a READ."""
+    return encode_message((b"RECORDS", reading, number, *[record or b"" for record in records]))
+
+
+def encode_store(reading: int, number: int, pairs: list[bytes]) -> bytes:
+    """HOT. Encodes STORE: storage key, record, …"""
+    return encode_blobs((b"STORE", reading, number), pairs)
+
+
+def encode_patch(reading: int, number: int, pairs: list[bytes]) -> bytes:
+    """Encodes PATCH: a STORE with patches in the place of some records (records/patches.py)."""
+    return encode_blobs((b"PATCH", reading, number), pairs)
+
+
+def encode_unfit(reading: int, number: int) -> bytes:
+    """Encodes UNFIT: a patch of the PATCH with that number is not one of the record here; the records are to come whole."""
+    return encode_message((b"UNFIT", reading, number))
+
+
+def encode_keep(reading: int, number: int, pairs: list[bytes]) -> bytes:
+    """HOT. Encodes KEEP: storage key, record, …"""
+    return encode_blobs((b"KEEP", reading, number), pairs)
+
+
+def encode_hint(reading: int, number: int, owner: str, pairs: list[bytes]) -> bytes:
+    """Encodes HINT: the id of the owner, and storage key, record, …"""
+    return encode_message((b"HINT", reading, number, owner, *pairs))
+
+
+def encode_stored(reading: int, number: int) -> bytes:
+    """HOT. Encodes STORED: the STORE, PATCH or HINT with that number is stored here."""
+    return encode_message((b"STORED", reading, number))
+
+
+def encode_kept(reading: int, numbers: list[int]) -> bytes:
+    """HOT. Encodes KEPT: the KEEPs with these numbers are stored here."""
+    return encode_message((b"KEPT", reading, 0, b"".join([_NUMBER.pack(number) for number in numbers])))
+
+
+def encode_refused(reading: int, number: int) -> bytes:
+    """Encodes REFUSED: the READ, COMPARE, STORE, KEEP or HINT with that number could not be carried out here."""
+    return encode_message((b"REFUSED", reading, number))
 
 
 # --- relays
@@ -185,104 +262,39 @@ RELAYED: Final = Kind(b"RELAYED", _relayed)
 COVERED: Final = Kind(b"COVERED", lambda items: Covered(items.integer((1 << 64) - 1), items.packed(4)))
 
 
-# --- time
+def encode_relay(
+    reading: int, number: int, sent_ms: int, options: list[bytes], commands: Sequence[list[bytes]]
+) -> bytes:
+    """HOT. Encodes RELAY: the commands, and the `relay_options` of all of them."""
+    return encode_lists((b"RELAY", reading, number, sent_ms), [options, *commands])
 
 
-class Timed(NamedTuple):
-    """The sender's wall clock, and cluster time if the sender is sure of it."""
-
-    wall_ms: int
-    time_ms: int | None
-
-
-def _timed(items: Reader) -> Timed:
-    items.header_number(COUNT_MAX)
-    wall_ms = items.time_ms()
-    found = items.data(20)
-    if found and not (found.isdigit() and int(found) <= TIME_MS_MAX):
-        raise Malformed("cluster time is out of range")
-    return Timed(wall_ms, int(found) if found else None)
+def relay_options(resp3: bool, read_quorum: int, write_quorum: int, in_order: bool) -> list[bytes]:
+    """HOT. Returns the options of a relay. A quorum of 0 stands for the layout's; `in_order`: the commands are a chain."""
+    options = [b"1" if resp3 else b"0", b"%d" % read_quorum, b"%d" % write_quorum]
+    if in_order:
+        options.append(b"1")
+    return options
 
 
-CLOCK: Final = Kind(b"CLOCK", lambda items: items.header_number(COUNT_MAX))  # the sender's monotonic clock
-TIME: Final = Kind(b"TIME", lambda items: items.header_number(COUNT_MAX))  # the asker's monotonic clock
-TIMED: Final = Kind(b"TIMED", _timed)  # its number is that of TIME
-CLOCKOFF: Final = Kind(b"CLOCKOFF", lambda items: items.header_number(TIME_MS_MAX))  # ms that the receiver is ahead
+def encode_relayed(reading: int, number: int, indexes: list[int], replies: list[bytes]) -> bytes:
+    """HOT. Encodes RELAYED: encoded replies to the commands with these indexes in the relay with that number."""
+    return encode_blobs((b"RELAYED", reading, number, _packed(indexes)), replies)
 
 
-# --- liveness, layouts and stores
+def encode_covered(reading: int, number: int, group: int, indexes: list[int]) -> bytes:
+    """HOT. Encodes COVERED: the STORE of `group` answers these commands of the relay with that number."""
+    return encode_message((b"COVERED", reading, number, group, _packed(indexes)))
 
 
-class Gossip(NamedTuple):
-    """The sender's epoch and liveness table, and whether it wants our table as an answer."""
-
-    wants_answer: bool
-    epoch: int
-    table: list[TableEntry]
-
-
-class View(NamedTuple):
-    """Which layout the sender uses: its version, and the checksum of the document in hexadecimal digits."""
-
-    epoch: int
-    revision: int
-    checksum: bytes
+def _packed(indexes: list[int]) -> bytes:
+    """Encodes the indexes of commands within a relay: 4 bytes each, big-endian."""
+    writer = BytesWriter()
+    for index in indexes:
+        write_i32_be(writer, i32(index))
+    return writer.getvalue()
 
 
-class Staged(NamedTuple):
-    """Changes that operators have staged for the layout of an epoch, and the ids of changes that were aborted."""
-
-    epoch: int
-    changes: list[Change]
-    aborted: list[str]
-
-
-def _gossip(items: Reader) -> Gossip:
-    wants_answer, epoch = items.header_number(1) == 1, items.epoch()
-    if items.left() > TABLE_ENTRIES_MAX:
-        raise Malformed(f"a table of {items.left()} entries, {TABLE_ENTRIES_MAX} are allowed")
-    try:
-        return Gossip(wants_answer, epoch, decode_table(items.blobs()))
-    except ValueError as error:
-        raise Malformed(str(error)) from None
-
-
-def view_in(items: Reader) -> View:
-    """Reads which layout a node uses."""
-    return View(items.epoch(), items.epoch(), items.data(16, 16))
-
-
-def staged_in(document: bytes) -> Staged:
-    """Decodes a document of staged changes. Ignores changes with a kind or field that only newer versions know.
-
-    Raises ValueError for any other document.
-    """
-    fields = shapes.parse(document, shapes.STAGED, "staged changes")
-    known = [decode_known(entry) for entry in fields["changes"].values()]
-    return Staged(fields["epoch"], [change for change in known if change is not None], fields["aborted"])
-
-
-def staged(items: Reader) -> Staged:
-    """Reads staged changes from a message or a question."""
-    document = items.data(shapes.DOCUMENT_BYTES_MAX)
-    try:
-        return staged_in(document)
-    except ValueError as error:
-        raise Malformed(str(error)) from None
-
-
-GOSSIP: Final = Kind(b"GOSSIP", _gossip)
-LAYOUT: Final = Kind(b"LAYOUT", lambda items: items.data(shapes.DOCUMENT_BYTES_MAX))  # decoded in incoming.py
-VIEW: Final = Kind(b"VIEW", view_in)
-MARK: Final = Kind(
-    b"MARK", lambda items: items.time_ms()
-)  # a life of the sender's store (lives.py), its turn is the number
-STAGED: Final = Kind(b"STAGED", staged)
-COPY: Final = Kind(b"COPY", lambda items: items.text(ADDRESS_BYTES_MAX))  # address of a process with the receiver's id
-FULL: Final = Kind(b"FULL", lambda items: items.header_number(2))  # what the sender's disk has room for (base/room.py)
-ORDERLY: Final = Kind(b"ORDERLY", nothing)
-
-PLAIN_KINDS: Final[Sequence[Kind[Any]]] = (  # all except questions and answers
-    READ, COMPARE, SAME, DIFFER, RECORDS, STORE, KEEP, HINT, STORED, KEPT, REFUSED, RELAY, RELAYED, COVERED, CLOCK, TIME,
-    TIMED, CLOCKOFF, GOSSIP, LAYOUT, VIEW, MARK, STAGED, COPY, FULL, ORDERLY,
+REQUEST_KINDS: Final[Sequence[Kind[Any]]] = (
+    READ, COMPARE, SAME, DIFFER, RECORDS, STORE, PATCH, UNFIT, KEEP, HINT, STORED, KEPT, REFUSED, RELAY, RELAYED, COVERED,
 )  # fmt: skip

@@ -1,7 +1,8 @@
 """The questions about nodes and layouts (which layout a node uses, its status, its tasks), and the table of all kinds.
 
 Theory. Answers that are JSON documents have the shapes of shapes.py. What each question is for is described where it is
-answered: membership.py, transfers.py, steward.py, shutdown.py, tasks.py, jobs.py, sizes.py, staging.py, status.py.
+answered: membership.py, transfers.py, change_coordinator.py, shutdown.py, tasks.py, jobs.py, sizes.py, staging.py,
+status.py, wait_command.py.
 """
 
 from __future__ import annotations
@@ -9,21 +10,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
+from protocol.bounds import COUNT_MAX, TIME_MS_MAX
+from protocol.frames import encode_message
 from protocol.slots import SLOTS
 from server.core.messages import record_questions as records
+from server.core.messages import script_questions as scripts
 from server.core.messages import shapes
+from server.core.messages.announcements import ANNOUNCEMENTS, Staged, View, staged, staged_document, view_in, view_items
 from server.core.messages.asking import (
     NAME_BYTES_MAX,
     Items,
     Question,
+    as_item,
     document,
-    done,
     json_answer,
-    numbers,
     partitions_in,
-    yes_or_no,
+    read_done,
+    read_numbers,
+    read_yes,
+    write_document,
+    write_done,
+    write_numbers,
+    write_yes,
 )
-from server.core.messages.kinds import PLAIN_KINDS, Kind, Staged, View, staged, view_in
+from server.core.messages.exchange_questions import EXCHANGE_QUESTIONS
+from server.core.messages.kinds import REQUEST_KINDS, Kind
+from server.core.messages.queues import QUEUE_KINDS
 from server.core.messages.reader import Malformed, Reader
 
 
@@ -50,6 +62,45 @@ class TaskQuery(NamedTuple):
     abort: bool
 
 
+class Period(NamedTuple):
+    """From when until when writes are asked about, as times before now, and how many replicas count at most."""
+
+    since_ago_ms: int
+    until_ago_ms: int
+    most: int
+
+
+_SUBSCRIPTION_KIND_MAX: Final = 2  # base/subscriber.py
+
+
+class Subscribed(NamedTuple):
+    """Asks what a node's clients have subscribed to, of one kind (base/subscriber.py): how many have subscribed to each of
+    these names, or, without names, for all names."""
+
+    kind: int
+    names: list[bytes]
+
+
+def _subscribed(items: Reader) -> Subscribed:
+    return Subscribed(items.integer(_SUBSCRIPTION_KIND_MAX), [items.data() for _ in range(items.count())])
+
+
+def _subscribed_items(asked: Subscribed) -> list[bytes]:
+    return [as_item(asked.kind), as_item(len(asked.names)), *asked.names]
+
+
+def _subscriptions_answer(items: Reader, asked: Items) -> list[bytes]:
+    return [b"%d" % items.count() for _ in asked[2:]] if len(asked) > 2 else items.blobs()
+
+
+def _period(items: Reader) -> Period:
+    return Period(items.integer(TIME_MS_MAX), items.integer(TIME_MS_MAX), items.integer(COUNT_MAX))
+
+
+def _copies_answer(items: Reader, asked: Items) -> tuple[int, bool]:
+    return items.integer(COUNT_MAX), items.flag()
+
+
 def _partitions(items: Reader) -> list[int]:
     return [items.integer(SLOTS - 1) for _ in range(items.left())]
 
@@ -58,9 +109,19 @@ def _job(items: Reader) -> Job:
     return Job(items.epoch(), items.text(NAME_BYTES_MAX), items.word((b"go", b"stop")), _partitions(items))
 
 
+def _job_items(job: Job) -> list[bytes]:
+    return [as_item(job.epoch), job.name.encode(), job.action, *map(as_item, job.partitions)]
+
+
 def _task_query(items: Reader) -> TaskQuery:
     name = items.text(NAME_BYTES_MAX) if items.left() else ""
     return TaskQuery(name, items.left() > 0 and items.word((b"ABORT",)) == b"ABORT")
+
+
+def _task_query_items(query: TaskQuery) -> list[bytes]:
+    if query.abort:
+        return [query.name.encode(), b"ABORT"]
+    return [query.name.encode()] if query.name else []
 
 
 def _view(items: Reader) -> View | None:
@@ -68,8 +129,16 @@ def _view(items: Reader) -> View | None:
     return view_in(items) if items.left() else None
 
 
+def _view_items(view: View | None) -> list[bytes]:
+    return [] if view is None else view_items(view)
+
+
 def _whole(items: Reader) -> dict[str, int]:
     return {items.node_id(): items.count() for _ in range((items.left() + 1) // 2)}
+
+
+def _whole_items(counts: dict[str, int]) -> list[bytes]:
+    return [item for owner, count in counts.items() for item in (owner.encode(), as_item(count))]
 
 
 def _job_answer(items: Reader, asked: Items) -> Any:
@@ -80,20 +149,50 @@ def _sizes_answer(items: Reader, asked: Items) -> Any:
     return document(items, shapes.sizes(int(asked[0])))
 
 
-STATUS: Final = Question(b"STATUS", lambda items: None, json_answer(shapes.STATUS))
-REPAIR: Final = Question(b"REPAIR", _job, _job_answer)
-TASKS: Final = Question(b"TASKS", _task_query, json_answer(shapes.TASKS))
-GOING: Final = Question(b"GOING", lambda items: items.node_id(), done)
-ADOPTED: Final = Question(b"ADOPTED", _view, yes_or_no)
-MOVED: Final = Question(b"MOVED", _view, yes_or_no)
-EMPTY: Final = Question(b"EMPTY", _view, yes_or_no)
-COUNTS: Final = Question(b"COUNTS", lambda items: Partitions(items.epoch(), _partitions(items)), numbers)
-WHOLE: Final = Question(b"WHOLE", _whole, done)
-SIZES: Final = Question(b"SIZES", partitions_in, _sizes_answer)
-STAGED: Final[Question[Staged]] = Question(b"STAGED", staged, done)
+Document = dict[str, Any]
 
-_ALL: Sequence[Question[Any]] = (
-    *records.ALL, STATUS, REPAIR, TASKS, GOING, ADOPTED, MOVED, EMPTY, COUNTS, WHOLE, SIZES, STAGED,
+STATUS: Final[Question[None, Document]] = Question(
+    b"STATUS", lambda _: [], lambda items: None, write_document, json_answer(shapes.STATUS)
+)
+REPAIR: Final[Question[Job, Document]] = Question(b"REPAIR", _job_items, _job, write_document, _job_answer)
+TASKS: Final[Question[TaskQuery, list[Document]]] = Question(
+    b"TASKS", _task_query_items, _task_query, write_document, json_answer(shapes.TASKS)
+)
+GOING: Final[Question[str, bool]] = Question(  # in order: see membership/shutdown.py
+    b"GOING",
+    lambda node: [node.encode()],
+    lambda items: items.node_id(),
+    write_done,
+    read_done,
+    in_order=True,
+)
+ADOPTED: Final = Question(b"ADOPTED", _view_items, _view, write_yes, read_yes)
+MOVED: Final = Question(b"MOVED", _view_items, _view, write_yes, read_yes)
+EMPTY: Final = Question(b"EMPTY", _view_items, _view, write_yes, read_yes)
+COUNTS: Final[Question[Partitions, list[int]]] = Question(
+    b"COUNTS",
+    lambda asked: [as_item(asked.epoch), *map(as_item, asked.partitions)],
+    lambda items: Partitions(items.epoch(), _partitions(items)),
+    write_numbers,
+    read_numbers,
+)
+WHOLE: Final = Question(b"WHOLE", _whole_items, _whole, write_done, read_done)
+SIZES: Final[Question[int, Document]] = Question(
+    b"SIZES", lambda partitions: [as_item(partitions)], partitions_in, write_document, _sizes_answer
+)
+STAGED: Final[Question[Staged, bool]] = Question(
+    b"STAGED", lambda content: [staged_document(content)], staged, write_done, read_done
+)
+WRITTEN: Final[Question[Period, tuple[int, bool]]] = Question(
+    b"WRITTEN", lambda period: [*map(as_item, period)], _period, lambda told: [*map(as_item, told)], _copies_answer
+)
+SUBSCRIPTIONS: Final[Question[Subscribed, list[bytes]]] = Question(
+    b"SUBSCRIPTIONS", _subscribed_items, _subscribed, lambda found: found, _subscriptions_answer
+)
+
+_ALL: Sequence[Question[Any, Any]] = (
+    *records.ALL, *EXCHANGE_QUESTIONS, STATUS, REPAIR, TASKS, GOING, ADOPTED, MOVED, EMPTY, COUNTS, WHOLE, SIZES, STAGED,
+    WRITTEN, SUBSCRIPTIONS, *scripts.ALL,
 )  # fmt: skip
 QUESTIONS: Final = {question.name: question for question in _ALL}
 
@@ -122,4 +221,15 @@ def _ask(items: Reader) -> Ask:
 
 ASK: Final = Kind(b"ASK", _ask)
 ANSWER: Final = Kind(b"ANSWER", lambda items: items.blobs())  # for a question that has ended; others: `read_answer`
-KINDS: Final[dict[bytes, Kind[Any]]] = {kind.name: kind for kind in (*PLAIN_KINDS, ASK, ANSWER)}
+_KINDS: Sequence[Kind[Any]] = (*REQUEST_KINDS, *ANNOUNCEMENTS, *QUEUE_KINDS, ASK, ANSWER)
+KINDS: Final[dict[bytes, Kind[Any]]] = {kind.name: kind for kind in _KINDS}
+
+
+def encode_ask(reading: int, number: int, question: Question[Any, Any], items: list[bytes]) -> bytes:
+    """Encodes ASK: the items are what `Question.write` has returned."""
+    return encode_message((b"ASK", reading, number, question.name, *items))
+
+
+def encode_answer(reading: int, number: int, items: Sequence[bytes]) -> bytes:
+    """Encodes ANSWER, the answer to the ASK with that number; without items: there is none."""
+    return encode_message((b"ANSWER", reading, number, *items))

@@ -16,12 +16,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from mypy_extensions import i64
+
 from protocol.bounds import COUNT_MAX, EPOCH_MAX, NODE_ID_BYTES_MAX, NUMBER_MAX, TIME_MS_MAX, is_node_id
+from server.core.records.patches import verify_patch
 from server.core.records.structure import verify
 
 _DIGITS_MAX: Final = 20
 _PREFIX_BYTES: Final = 6  # of a storage key: slot and hash
-_SLOT_END: Final = b"\x40"  # greater than all storage keys
+_SLOT_END: Final = 0x40  # greater than the first byte of all storage keys
 CHECKSUM_BYTES: Final = 8
 HEADER_ITEMS: Final = 3  # kind, clock, number
 _SHOWN_BYTES: Final = 40
@@ -49,7 +52,7 @@ def request_number_in(item: Any) -> int:
 
 def is_storage_key(key: bytes) -> bool:
     """HOT. Whether bytes can be the storage key of a record."""
-    return len(key) >= _PREFIX_BYTES and key < _SLOT_END
+    return len(key) >= _PREFIX_BYTES and key[0] < _SLOT_END
 
 
 def shown(item: Any) -> str:
@@ -202,12 +205,27 @@ class Reader:
         pairs = self._rest()
         if len(pairs) % 2:
             raise Malformed("a storage key without a record")
-        for index in range(0, len(pairs), 2):
+        index: i64 = 0
+        while index < len(pairs):
             key, record = pairs[index], pairs[index + 1]
+            index += 2
             if not isinstance(key, bytes) or not is_storage_key(key):
                 raise Malformed(f"{shown(key)} is no storage key")
             if not isinstance(record, bytes) or not (verify(record) or record in words):
                 raise Malformed(f"the record of {shown(key)} is not sound: its checksum or its structure is wrong")
+        return pairs
+
+    def patched_pairs(self) -> list[bytes]:
+        """Storage key, record or patch, storage key, record or patch, …"""
+        pairs = self._rest()
+        if len(pairs) % 2 or not pairs:
+            raise Malformed("a storage key without a record or patch")
+        for index in range(0, len(pairs), 2):
+            key, value = pairs[index], pairs[index + 1]
+            if not isinstance(key, bytes) or not is_storage_key(key):
+                raise Malformed(f"{shown(key)} is no storage key")
+            if not isinstance(value, bytes) or not (verify_patch(value) or verify(value)):
+                raise Malformed(f"what is sent for {shown(key)} is neither a sound record nor a sound patch")
         return pairs
 
     def blobs(self) -> list[bytes]:
@@ -220,13 +238,14 @@ class Reader:
 
     def word_lists(self) -> list[list[bytes]]:
         """HOT. Lists of byte strings, none of them empty."""
-        return [self._command() for _ in range(self.left())]
-
-    def _command(self) -> list[bytes]:
-        words = self.words()
-        if not words:
-            raise Malformed("an empty command")
-        return words
+        lists = self._rest()
+        for words in lists:
+            if type(words) is not list or not words:
+                raise Malformed(f"{shown(words)} is no list" if words else "an empty command")
+            for word in words:
+                if not isinstance(word, bytes):
+                    raise Malformed(f"{shown(word)} in a list of byte strings")
+        return lists
 
     def _rest(self) -> list[Any]:
         rest = self._message[self._index :]

@@ -1,4 +1,4 @@
-"""The questions about records: pages of keys, exchanges, copies, hints, and votes.
+"""The questions about records: pages of keys, copies, hints, and votes (and exchanges: exchange_questions.py).
 
 Theory. Each record in a question or an answer is verified whole when it is read. Each range is within the key space. An
 answer has no more parts than were asked for. (asking.py says what a question declares.) What each question is for is
@@ -8,173 +8,139 @@ described where it is answered: page_answers.py, exchange_answers.py, mending.py
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from protocol.bounds import COUNTER_MAX
+from protocol.databases import DATABASES, EVERY_DATABASE
 from protocol.slots import SLOTS
 from server.core.messages import shapes
-from server.core.messages.asking import NAME_BYTES_MAX, Items, Question, bytes_for, done, json_answer, partitions_in
-from server.core.messages.reader import CHECKSUM_BYTES, Malformed, Reader, is_storage_key, shown
+from server.core.messages.asking import (
+    NAME_BYTES_MAX,
+    UNREADABLE,
+    Items,
+    Question,
+    as_item,
+    as_they_are,
+    at_most,
+    flattened,
+    json_answer,
+    partitions_in,
+    range_in,
+    read_flags,
+    write_document,
+    write_flags,
+)
+from server.core.messages.reader import Malformed, Reader, shown
 from server.core.records.structure import verify
 
-UNREADABLE: Final = b"?"  # stands for a damaged record; it is shorter than any key or record
 LIVE: Final = b"live"
-DROPPED, PRUNED = b"drop", b"prune"
-_RECORD_WORDS: Final = (b"", UNREADABLE)
-_LEAF_BITS_MAX: Final = 30
-_PARTS_MAX: Final = 1024
+DROPPED, PRUNED, FOLDED = b"drop", b"prune", b"fold"
+WAIT: Final = -1  # the answer to LINE while our vote is not on the disk
 _PREFIX_BYTES: Final = 6
-_COUNTS_BYTES: Final = 16  # the counts of one partition
-_spans_in: Final = Struct(">II").iter_unpack
+_ACTOR_BYTES: Final = 8
+_COUNT: Final = Struct(">8sII")  # a KeyCount
 
 
 # --- pages of keys (page_answers.py)
 
 
 class Page(NamedTuple):
-    """Asks for about `limit` keys of a range of storage keys; `live`: only those that may be live."""
+    """Asks for about `limit` keys of a range of storage keys; `live`: only those that may be live, of one database or of
+    all."""
 
     start: bytes
     end: bytes
     limit: int
     live: bool
-
-
-def _range(items: Reader) -> tuple[bytes, bytes]:
-    """Reads a range of storage keys, the end excluded. Each boundary has at least the two bytes of a slot."""
-    start, end = items.data(), items.data()
-    if not b"\0\0" <= start < end <= b"\x40\0\0\0" or min(len(start), len(end)) < 2:
-        raise Malformed(f"from {shown(start)} to {shown(end)} is no range of storage keys")
-    return start, end
+    database: int = EVERY_DATABASE
 
 
 def _page(items: Reader) -> Page:
-    start, end = _range(items)
+    start, end = range_in(items)
     limit = items.integer(1 << 40, 1)
-    return Page(start, end, limit, items.left() > 0 and items.word((LIVE,)) == LIVE)
+    live = items.left() > 0 and items.word((LIVE,)) == LIVE
+    return Page(start, end, limit, live, _database(items))
 
 
-def _page_answer(items: Reader, asked: Items) -> list[bytes]:
-    head = [items.word((b"0", b"1", LIVE))]
-    if head[0] == LIVE:
-        head.append(items.data(_PREFIX_BYTES, _PREFIX_BYTES))
+def _database(items: Reader) -> int:
+    """The database at the end of a question; EVERY_DATABASE if there is none."""
+    return items.integer(DATABASES - 1) if items.left() else EVERY_DATABASE
+
+
+def _page_items(page: Page) -> list[bytes]:
+    items = [page.start, page.end, b"%d" % page.limit]
+    if not page.live:
+        return items
+    return [*items, LIVE] if page.database == EVERY_DATABASE else [*items, LIVE, b"%d" % page.database]
+
+
+class Counting(NamedTuple):
+    """Asks for the counts of each of so many partitions: of the keys of one database, or of all."""
+
+    partitions: int
+    database: int = EVERY_DATABASE
+
+
+def _counting_items(asked: Counting) -> list[bytes]:
+    items = [as_item(asked.partitions)]
+    return items if asked.database == EVERY_DATABASE else [*items, as_item(asked.database)]
+
+
+class PageAnswer(NamedTuple):
+    """Keys of a range with skeletons or summaries of their records: storage key, record, …
+
+    A page of live keys is complete up to the storage key prefix `next_prefix`. Any other page has none: `has_more` says
+    whether keys are left behind its last key.
+    """
+
+    pairs: list[bytes]
+    has_more: bool = False
+    next_prefix: bytes = b""
+
+
+class KeyCount(NamedTuple):
+    """A hash of all records of a partition, how many keys are live, and how many of these have an expiry."""
+
+    hash: bytes
+    live: int
+    expiring: int
+
+
+def _page_answer(items: Reader, asked: Items) -> PageAnswer:
+    word = items.word((b"0", b"1", LIVE))
+    if word == LIVE:
+        next_prefix = items.data(_PREFIX_BYTES, _PREFIX_BYTES)
+        return PageAnswer(items.pairs(), next_prefix=next_prefix)
     pairs = items.pairs()
-    if head[0] == b"1" and not pairs:
+    if word == b"1" and not pairs:
         raise Malformed("there is more behind nothing")
-    return [*head, *pairs]
+    return PageAnswer(pairs, word == b"1")
+
+
+def _page_answer_items(answer: PageAnswer) -> list[bytes]:
+    if answer.next_prefix:
+        return [LIVE, answer.next_prefix, *answer.pairs]
+    return [b"1" if answer.has_more else b"0", *answer.pairs]
 
 
 def _heads_answer(items: Reader, asked: Items) -> list[bytes]:
-    return _at_most(len(asked), items.records((b"",)))
+    return at_most(len(asked), items.records((b"",)))
 
 
-def _at_most(count: int, records: list[bytes]) -> list[bytes]:
-    if len(records) > count:
-        raise Malformed(f"{len(records)} records, {count} were asked for")
-    return records
+def _key_counts(items: Reader, asked: Items) -> list[KeyCount]:
+    size = _COUNT.size * int(asked[0])
+    return [KeyCount(*fields) for fields in _COUNT.iter_unpack(items.data(size, size))]
 
 
-PAGE: Final = Question(b"PAGE", _page, _page_answer)
-HEADS: Final = Question(b"HEADS", lambda items: items.storage_keys(), _heads_answer)
-KEYCOUNTS: Final = Question(
-    b"KEYCOUNTS", partitions_in, lambda items, asked: [items.data(*[_COUNTS_BYTES * int(asked[0])] * 2)]
+PAGE: Final = Question(b"PAGE", _page_items, _page, _page_answer_items, _page_answer)
+HEADS: Final = Question(b"HEADS", as_they_are, lambda items: items.storage_keys(), as_they_are, _heads_answer)
+KEYCOUNTS: Final[Question[Counting, list[KeyCount]]] = Question(
+    b"KEYCOUNTS",
+    _counting_items,
+    lambda items: Counting(partitions_in(items), _database(items)),
+    lambda counts: [b"".join([_COUNT.pack(*count) for count in counts])],
+    _key_counts,
 )
-
-
-# --- exchanges (exchange_answers.py). All questions have the epoch; all answers begin with "are clients served here".
-
-
-class Hashes(NamedTuple):
-    """Asks for hashes: each range of leaves is cut into `parts` parts, and each part has a hash."""
-
-    epoch: int
-    leaf_bits: int
-    parts: int
-    spans: list[tuple[int, int]]
-
-
-class Listing(NamedTuple):
-    """Asks for the content of ranges of storage keys: checksums (mode c) or whole records (mode r)."""
-
-    epoch: int
-    mode: bytes
-    ranges: list[tuple[bytes, bytes]]
-
-
-class Keys(NamedTuple):
-    """Storage keys, and the epoch of the asker's layout."""
-
-    epoch: int
-    keys: list[bytes]
-
-
-class Pairs(NamedTuple):
-    """Storage key, record, …, and the epoch of the asker's layout."""
-
-    epoch: int
-    pairs: list[bytes]
-
-
-def _hashes(items: Reader) -> Hashes:
-    epoch, leaf_bits, parts = items.epoch(), items.integer(_LEAF_BITS_MAX), items.integer(_PARTS_MAX, 1)
-    spans: list[tuple[int, int]] = list(_spans_in(items.packed(8)))
-    if not all(start < end <= 1 << leaf_bits for start, end in spans):
-        raise Malformed("a range of leaves that is none")
-    return Hashes(epoch, leaf_bits, parts, spans)
-
-
-def _hashes_answer(items: Reader, asked: Items) -> list[bytes]:
-    return [b"%d" % items.flag(), items.packed(8)]
-
-
-def _listing(items: Reader) -> Listing:
-    epoch, mode = items.epoch(), items.word((b"c", b"r"))
-    if not items.left():
-        raise Malformed("no ranges")
-    return Listing(epoch, mode, [_range(items) for _ in range((items.left() + 1) // 2)])
-
-
-def _boundary(items: Reader) -> bytes:
-    """Reads a boundary in the key space, its end included."""
-    boundary = items.data()
-    if not len(boundary) >= 2 or boundary > b"\x40\0\0\0":
-        raise Malformed(f"{shown(boundary)} is no boundary in the key space")
-    return boundary
-
-
-def _listing_answer(items: Reader, asked: Items) -> list[bytes]:
-    head = [b"%d" % items.flag(), items.data()]
-    if head[1] == UNREADABLE:
-        return head + ([_boundary(items)] if items.left() else [])  # the end of the gap; the version before omits it
-    if head[1] and not is_storage_key(head[1]):
-        raise Malformed(f"{shown(head[1])} is no storage key")
-    if asked[1] == b"r":
-        return head + items.pairs(_RECORD_WORDS)
-    listed = items.blobs()
-    if not all(is_storage_key(item[CHECKSUM_BYTES:]) for item in listed):
-        raise Malformed("a checksum without a storage key")
-    return head + listed
-
-
-def _fetch_answer(items: Reader, asked: Items) -> list[bytes]:
-    busy = b"%d" % items.flag()
-    records = _at_most(len(asked) - 1, items.records(_RECORD_WORDS))
-    if not records:
-        raise Malformed("no record")
-    return [busy, *records]
-
-
-def _merge_answer(items: Reader, asked: Items) -> list[bytes]:
-    """Reads how many records have changed what was stored, and how many could not be stored; nothing if refused."""
-    busy = b"%d" % items.flag()
-    return [busy, b"%d" % items.count(), b"%d" % items.count()] if items.left() else [busy]
-
-
-HASHES: Final = Question(b"HASHES", _hashes, _hashes_answer)
-LIST: Final = Question(b"LIST", _listing, _listing_answer)
-FETCH: Final = Question(b"FETCH", lambda items: Keys(items.epoch(), items.storage_keys()), _fetch_answer)
-MERGE: Final = Question(b"MERGE", lambda items: Pairs(items.epoch(), items.pairs()), _merge_answer)
-ABSORB: Final = Question(b"ABSORB", lambda items: items.pairs(), done)
 
 
 # --- mending (mending.py), cleanup (cleanup.py), hints (hint_replay.py)
@@ -195,13 +161,17 @@ def _sums(items: Reader) -> dict[bytes, bytes]:
     return sums
 
 
-def _copies_answer(items: Reader, asked: Items) -> list[bytes]:
-    """Reads for each key, or the first ones: `=` and a record, `-` for no record, or `!` for a damaged one."""
-    copies = _at_most(len(asked), items.blobs())
-    for copy in copies:
-        if copy not in (b"-", b"!") and not (copy[:1] == b"=" and verify(copy[1:])):
-            raise Malformed(f"{shown(copy)} is no copy of a record")
-    return copies
+def _copies_answer(items: Reader, asked: Items) -> list[bytes | None]:
+    """Reads for each key, or the first ones: a record, None for no record, or UNREADABLE for a damaged one."""
+    words = at_most(len(asked), items.blobs())
+    for word in words:
+        if word not in (b"-", b"!") and not (word[:1] == b"=" and verify(word[1:])):
+            raise Malformed(f"{shown(word)} is no copy of a record")
+    return [None if word == b"-" else UNREADABLE if word == b"!" else word[1:] for word in words]
+
+
+def _copies_answer_items(copies: list[bytes | None]) -> list[bytes]:
+    return [b"-" if copy is None else b"!" if copy == UNREADABLE else b"=" + copy for copy in copies]
 
 
 class Verify(NamedTuple):
@@ -217,15 +187,29 @@ def _verify(items: Reader) -> Verify:
     return Verify(epoch, run, [items.integer(SLOTS - 1) for _ in range(items.left())])
 
 
-VERIFY: Final = Question(b"VERIFY", _verify, json_answer(shapes.VERIFY))
-COPIES: Final = Question(b"COPIES", lambda items: items.storage_keys(), _copies_answer)
-HOLDS: Final = Question(
-    b"HOLDS",
-    lambda items: Sums(items.epoch(), _sums(items)),
-    lambda items, asked: bytes_for((len(asked) - 1) // 2, items),
+VERIFY: Final[Question[Verify, dict[str, Any]]] = Question(
+    b"VERIFY",
+    lambda asked: [as_item(asked.epoch), asked.run.encode(), *map(as_item, asked.partitions)],
+    _verify,
+    write_document,
+    json_answer(shapes.VERIFY),
 )
-HINTS: Final = Question(
-    b"HINTS", lambda items: items.left() > 0 and items.word((b"REPLAY",)) == b"REPLAY", json_answer(shapes.HINTS)
+COPIES: Final = Question(
+    b"COPIES", as_they_are, lambda items: items.storage_keys(), _copies_answer_items, _copies_answer
+)
+HOLDS: Final[Question[Sums, bytes]] = Question(
+    b"HOLDS",
+    lambda asked: [as_item(asked.epoch), *flattened(asked.sums.items())],
+    lambda items: Sums(items.epoch(), _sums(items)),
+    write_flags,
+    lambda items, asked: read_flags((len(asked) - 1) // 2, items),
+)
+HINTS: Final[Question[bool, dict[str, Any]]] = Question(
+    b"HINTS",
+    lambda replay: [b"REPLAY"] if replay else [],
+    lambda items: items.left() > 0 and items.word((b"REPLAY",)) == b"REPLAY",
+    write_document,
+    json_answer(shapes.HINTS),
 )
 
 
@@ -233,12 +217,15 @@ HINTS: Final = Question(
 
 
 class Ballot(NamedTuple):
-    """A ballot: what is to be done with some records (storage key -> checksum), and the epoch of the layout."""
+    """A ballot: what is to be done with some records (storage key -> checksum), and the epoch of the layout.
+
+    `writers` are the actors of all members, if sums of other actors are to be folded."""
 
     name: bytes
     epoch: int
     mode: bytes
     sums: dict[bytes, bytes]
+    writers: tuple[bytes, ...] = ()
 
 
 class Line(NamedTuple):
@@ -257,7 +244,19 @@ class Fence(NamedTuple):
 
 
 def _ballot(items: Reader) -> Ballot:
-    return Ballot(items.data(NAME_BYTES_MAX), items.epoch(), items.word((DROPPED, PRUNED)), _sums(items))
+    name, epoch, mode = items.data(NAME_BYTES_MAX), items.epoch(), items.word((DROPPED, PRUNED, FOLDED))
+    writers = _actors(items) if mode == FOLDED else ()
+    return Ballot(name, epoch, mode, _sums(items), writers)
+
+
+def _actors(items: Reader) -> tuple[bytes, ...]:
+    packed = items.packed(_ACTOR_BYTES)
+    return tuple([packed[at : at + _ACTOR_BYTES] for at in range(0, len(packed), _ACTOR_BYTES)])
+
+
+def _ballot_items(ballot: Ballot) -> list[bytes]:
+    writers = [b"".join(ballot.writers)] if ballot.mode == FOLDED else []
+    return [ballot.name, as_item(ballot.epoch), ballot.mode, *writers, *flattened(ballot.sums.items())]
 
 
 def _fence(items: Reader) -> Fence:
@@ -265,19 +264,50 @@ def _fence(items: Reader) -> Fence:
     return Fence(name, epoch, {items.node_id(): items.integer(COUNTER_MAX) for _ in range((items.left() + 1) // 2)})
 
 
-def _line_answer(items: Reader, asked: Items) -> list[bytes]:
+def _fence_items(fence: Fence) -> list[bytes]:
+    lines = flattened((member.encode(), as_item(reading)) for member, reading in fence.lines.items())
+    return [fence.name, as_item(fence.epoch), *lines]
+
+
+def _line_answer(items: Reader, asked: Items) -> int:
     word = items.data(20)
-    if word != b"wait" and not (word.isdigit() and int(word) <= COUNTER_MAX):
+    if word == b"wait":
+        return WAIT
+    if not (word.isdigit() and int(word) <= COUNTER_MAX):
         raise Malformed(f"{shown(word)} is no reading of a clock")
-    return [word]
+    return int(word)
 
 
-VOTE: Final = Question(b"VOTE", _ballot, lambda items, asked: bytes_for((len(asked) - 3) // 2, items))
-LINE: Final = Question(b"LINE", lambda items: Line(items.data(NAME_BYTES_MAX), items.epoch()), _line_answer)
-FENCE: Final = Question(b"FENCE", _fence, lambda items, asked: [items.word((b"done",)), *items.storage_keys()])
-DROP: Final = Question(b"DROP", _ballot, lambda items, asked: [b"%d" % items.count()])
+def _fence_answer(items: Reader, asked: Items) -> list[bytes]:
+    items.word((b"done",))
+    return items.storage_keys()
+
+
+WRITERS: Final[Question[None, tuple[bytes, ...]]] = Question(  # answered by the actors of the answering node
+    b"WRITERS",
+    lambda _: [],
+    lambda items: None,
+    lambda actors: [b"".join(actors)],
+    lambda items, asked: _actors(items),
+)
+VOTE: Final[Question[Ballot, bytes]] = Question(
+    b"VOTE", _ballot_items, _ballot, write_flags, lambda items, asked: read_flags((len(asked) - 3) // 2, items)
+)
+LINE: Final[Question[Line, int]] = Question(  # answered by the clock reading of the line, or WAIT
+    b"LINE",
+    lambda line: [line.name, as_item(line.epoch)],
+    lambda items: Line(items.data(NAME_BYTES_MAX), items.epoch()),
+    lambda reading: [b"wait" if reading == WAIT else as_item(reading)],
+    _line_answer,
+)
+FENCE: Final[Question[Fence, list[bytes]]] = Question(  # answered by the keys for which the vote still holds
+    b"FENCE", _fence_items, _fence, lambda keys: [b"done", *keys], _fence_answer
+)
+DROP: Final[Question[Ballot, int]] = Question(
+    b"DROP", _ballot_items, _ballot, lambda count: [as_item(count)], lambda items, asked: items.count()
+)
 
 ALL: Final = (
-    PAGE, HEADS, KEYCOUNTS, HASHES, LIST, FETCH, MERGE, ABSORB, COPIES, HOLDS, HINTS, VOTE, LINE, FENCE, DROP,
+    PAGE, HEADS, KEYCOUNTS, COPIES, HOLDS, HINTS, WRITERS, VOTE, LINE, FENCE, DROP,
     VERIFY,
 )  # fmt: skip

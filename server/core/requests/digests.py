@@ -16,7 +16,9 @@ _ABSENT = bytes(8)
 def digest(records: list[bytes | None]) -> bytes:
     """HOT. Returns 8 bytes, equal for equal lists of records.
 
-    The records are joined without separators. That is safe, because each record contains the dot of its own write.
+    The records are joined without separators, an absent one as `-`. That is safe: a record states its own length (its
+    counts and the sizes of its values), so joined records can be split in one way only. A record may begin with the byte
+    of `-`, but the bytes behind it are then no record, because their checksum does not fit.
     """
     return xxh3_64_digest(_joined(records))
 

@@ -33,8 +33,9 @@ from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.base.unexpected import Fatal
 
-# One request of a group: the function that makes its reply, its sink, its number within that sink.
-Waiter = tuple[Callable[..., Reply] | None, Sink, int]
+# One request of a group: the function that makes its reply (or None, if it will give it to the sink), its sink, its number
+# within that sink.
+Waiter = tuple[Callable[..., Reply | None] | None, Sink, int]
 
 
 class SeparateWaiter:
@@ -51,10 +52,11 @@ class SeparateWaiter:
 class Group:
     """Requests of one turn that ask the same owners for the same quorum."""
 
-    __slots__ = ("awaited", "deadline_ms", "number", "plan", "separate", "tally", "waiters")
+    __slots__ = ("awaited", "deadline_ms", "number", "opened_number", "plan", "separate", "tally", "waiters")
 
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
         self.number = number
+        self.opened_number = number  # of the group that this one was divided from: it says how old the plan is
         self.plan = plan
         self.tally = tally
         self.deadline_ms = deadline_ms
@@ -79,7 +81,7 @@ class GroupTable(Generic[G]):
         self._deadlines: deque[G] = deque()
 
     def _register(self, make: type[G], plan: Plan, gathering: dict[int, G], name: int, wanted: int) -> G:
-        """Makes a group that needs `wanted` acknowledgements, and enters it in `gathering` under `name` until its launch.
+        """Makes a group that needs `wanted` acknowledgements; until its launch, requests join it by `gathering[name]`.
 
         If the live owners alone cannot make the quorum, the request gets a group of its own: a stand-in may hold one
         key and not another one, and a stand-in of an earlier version (READ) votes for all keys of a group or for none.
@@ -182,15 +184,15 @@ class GroupTable(Generic[G]):
         while deadlines and (deadlines[0].deadline_ms <= now_ms or deadlines[0].number not in self._groups):
             group = deadlines.popleft()
             if group.waiters:
-                state.statistics.timeouts += len(group.waiters)
                 timeout_ms = state.config.request_timeout_ms
-                self._fail(group, timed_out(group.tally, self.operation, self.outcome, timeout_ms))
+                error = timed_out(group.tally, self.operation, self.outcome, timeout_ms)
+                state.statistics.timeouts += self._fail(group, error)
             self._close(group)
 
     def has_group_before(self, number: int) -> bool:
-        """Whether a group with a lower number is opened or in the table."""
-        return any(group.number < number for group in self._groups.values()) or any(
-            group.number < number for _, _, group in self._opened
+        """Whether a group that was opened before that number is opened or in the table."""
+        return any(group.opened_number < number for group in self._groups.values()) or any(
+            group.opened_number < number for _, _, group in self._opened
         )
 
     def is_busy(self) -> bool:
@@ -198,7 +200,7 @@ class GroupTable(Generic[G]):
         return bool(self._groups or self._opened)
 
     def is_overdue(self) -> bool:
-        """Whether a request waits past its deadline. That happens only when this node was suspended or too slow."""
+        """Whether a request has waited past its deadline, which happens only if this node was suspended or is too slow."""
         now_ms = self._state.now_ms
         for group in self._deadlines:
             if group.deadline_ms > now_ms:
@@ -213,8 +215,8 @@ class GroupTable(Generic[G]):
             if verdict is Verdict.MET:
                 self._complete(group)
             elif verdict is Verdict.IMPOSSIBLE:
-                self._state.statistics.no_quorum += len(group.waiters)
-                self._fail(group, no_quorum(group.tally, self.operation, self.outcome))
+                error = no_quorum(group.tally, self.operation, self.outcome)
+                self._state.statistics.no_quorum += self._fail(group, error)
         if not group.awaited and not group.waiters:
             self._close(group)
 
@@ -222,9 +224,12 @@ class GroupTable(Generic[G]):
         if self._groups.pop(group.number, None) is not None:
             self._settle(group)
 
-    def _fail(self, group: G, error: ErrorReply) -> None:
-        for _, sink, number in self._detach_waiters(group):
+    def _fail(self, group: G, error: ErrorReply) -> int:
+        """Answers the waiters of a group with an error. Returns how many it has answered."""
+        waiters = self._detach_waiters(group)
+        for _, sink, number in waiters:
             sink.answer(number, error)
+        return len(waiters)
 
     def _detach_waiters(self, group: G) -> list[Waiter]:
         """Takes the waiters out of the group for the caller to answer, so that each is answered exactly once (P5)."""

@@ -2,60 +2,64 @@
 
 Theory. A scan (SCAN, KEYS, DBSIZE) asks several owners of a range and merges their answers. It does not need the
 values. So a replica sends a *skeleton* of each record: the record without its values. A skeleton is enough to merge it
-with those of other owners, to see whether the key is live, and to list the key. Each answer is bounded in keys, in
-records examined and in bytes read, so that no answer takes too long a part of a turn.
+with those of other owners, to see whether the key is live, and to list the key. A LIVE page has a *summary* instead of
+the skeleton of a hash, a set or the like: without its fields, too, so that only equal ones can be merged. Each answer
+is bounded in keys, in records examined and in bytes read, so that no answer takes too long a part of a turn.
 
     question                     answer
     PAGE start end limit         [b"1" if there is more else b"0", key, skeleton, key, skeleton, …], dead records included
-    PAGE start end limit LIVE    [LIVE, next, key, skeleton, …]: only records with a live sibling. The answer is complete up
-                                 to the storage key prefix `next`. All keys with the same prefix are in the same answer.
+    PAGE start end limit LIVE    [LIVE, next, key, skeleton, …]: only records with a live sibling, of one database if the
+    [database]                   question names one. The answer is complete up to the storage key prefix `next`. All keys
+                                 with the same prefix are in the same answer.
     HEADS key …                  the skeleton of each key, dead or live, empty if there is none. The answer may end early.
-    KEYCOUNTS partitions         for each partition: its hash, its live keys, and how many of these have an expiry
+    KEYCOUNTS partitions         for each partition: its hash, its live keys, of one database if the question names one,
+    [database]                   and how many of these have an expiry
 
 Why a LIVE page may leave out dead records: the siblings of a merge all come from the merged records. So if no owner has
 a live sibling of a key, the merge has none. If one owner lists a key and another does not, the other may have an older
 value or a newer tombstone. The asker then asks that owner with HEADS (commands/pages.py). A slot without live keys is
 not read at all, because the hash trees count the live keys of each slot.
 
-If a record in the range is damaged, or this node does not own the range under its present layout, the answer is empty,
-and the asker uses another owner. Nodes of the version before ignore LIVE, and give empty answers to HEADS and KEYCOUNTS.
+The answer is empty, and the asker uses another owner, if a record in the range is damaged, if this node does not own the
+range under its present layout, or if this node is being filled: what it lacks is no vote (membership/filling.py). Nodes
+of the version before ignore LIVE, and give empty answers to HEADS and KEYCOUNTS.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from struct import Struct
 
+from protocol.databases import EVERY_DATABASE, database_of, shown_key
 from protocol.slots import SLOTS
 from server.core.base.state import State
-from server.core.messages.record_questions import LIVE, Page
+from server.core.messages.record_questions import Counting, KeyCount, Page, PageAnswer
 from server.core.records import versions
-from server.core.records.records import PAGE_BYTES, PREFIX_BYTES, SLOT_PREFIX, may_have_more
+from server.core.records.paging import PAGE_BYTES, may_have_more
+from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
 from server.core.records.versions import PERSISTENT, DamagedRecord
 
 EXAMINED_MAX = 1000  # records examined for one answer: reading them from RocksDB's memtables takes a few ms
 _CHUNK_KEYS = 64  # keys of the first read; later reads are larger, because each costs RocksDB milliseconds to begin
 _SKIPPED_KEYS = 64  # another seek costs less than reading this many dead records
-COUNTS = Struct(">8sII")  # hash, live keys, live keys with an expiry
-UNKNOWN = COUNTS.pack(b"unknown!", 0, 0xFFFFFFFF)  # the counts of a partition that is not owned or cannot be read
+UNKNOWN = KeyCount(b"unknown!", 0, 0xFFFFFFFF)  # stands for a partition that gives no vote
 
 
-def page(state: State, asked: Page) -> list[bytes]:
+def page(state: State, asked: Page) -> PageAnswer | None:
     """Answers PAGE (see above)."""
     start, end, limit = asked.start, asked.end, asked.limit
     first, last = int.from_bytes(start[:2], "big"), int.from_bytes(end[:2], "big") - 1
     shift = state.route_shift
-    if not all(route.owned for route in state.routes[first >> shift : (last >> shift) + 1]):
-        return []
+    if state.lacks_records or not all(route.owned for route in state.routes[first >> shift : (last >> shift) + 1]):
+        return None
     try:
         if asked.live:
-            return _LivePage(state, end, limit).read(start)
+            return _LivePage(state, end, limit, asked.database).read(start)
         return _whole_page(state, start, end, limit)
     except DamagedRecord:
-        return []
+        return None
 
 
-def _whole_page(state: State, start: bytes, end: bytes, limit: int) -> list[bytes]:
+def _whole_page(state: State, start: bytes, end: bytes, limit: int) -> PageAnswer:
     """Answers PAGE without LIVE.
 
     Unless `limit` ends the page, it has keys of at least two prefixes: the asker continues at the last prefix that it
@@ -74,21 +78,22 @@ def _whole_page(state: State, start: bytes, end: bytes, limit: int) -> list[byte
         more = may_have_more(pairs, asked, PAGE_BYTES)
         may_end = size >= PAGE_BYTES and found[0][:PREFIX_BYTES] != found[-2][:PREFIX_BYTES]
         if count == limit or not more or may_end:
-            return [b"1" if more else b"0", *found]
+            return PageAnswer(found, more)
         start = pairs[-1][0] + b"\0"
 
 
 def _check(state: State, key: bytes, record: bytes) -> None:
     """Raises DamagedRecord if the checksum of a record is wrong or its storage key is too short."""
     if len(key) < PREFIX_BYTES or not versions.verify(record):
-        raise state.records.damage(key, f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
+        raise state.records.damage(key, f"the stored record of key {shown_key(key[PREFIX_BYTES:])} fails its checksum")
 
 
 class _LivePage:
     """Collects the answer to one PAGE with LIVE."""
 
-    def __init__(self, state: State, end: bytes, limit: int) -> None:
+    def __init__(self, state: State, end: bytes, limit: int, database: int) -> None:
         self._state = state
+        self._database = database
         self._end = end
         self._limit = limit
         self._found: list[bytes] = []
@@ -97,7 +102,7 @@ class _LivePage:
         self._prefix = b""  # of the last record examined
         self._chunk_keys = _CHUNK_KEYS  # size of the next read
 
-    def read(self, start: bytes) -> list[bytes]:
+    def read(self, start: bytes) -> PageAnswer:
         """Returns the answer. Raises DamagedRecord."""
         end_slot = int.from_bytes(self._end[:2], "big")
         slot = int.from_bytes(start[:2], "big")
@@ -107,7 +112,7 @@ class _LivePage:
             if first == slot:
                 break
             cut = self._read_slots(max(start, SLOT_PREFIX[first]), SLOT_PREFIX[slot])
-        return [LIVE, cut or self._end.ljust(PREFIX_BYTES, b"\0"), *self._found]
+        return PageAnswer(self._found, next_prefix=cut or self._end.ljust(PREFIX_BYTES, b"\0"))
 
     def _next_slots(self, slot: int, end_slot: int) -> tuple[int, int]:
         """Returns the next run of slots (first, end) to read with one seek; both are equal if there is none.
@@ -117,11 +122,11 @@ class _LivePage:
         """
         records = self._state.records
         counts = records.trees.counts
-        first = slot = end = records.next_live_slot(slot, end_slot)
+        first = slot = end = records.next_live_slot(slot, end_slot, self._database)
         skipped = keys = 0
         while slot < end_slot and skipped < _SKIPPED_KEYS and keys <= EXAMINED_MAX:
             keys += counts[slot]
-            if records.has_live(slot):
+            if records.has_live(slot, self._database):
                 skipped, end = 0, slot + 1
             else:
                 skipped += counts[slot]
@@ -152,18 +157,20 @@ class _LivePage:
         ) and self._examined > 0
 
     def _examine(self, key: bytes, record: bytes) -> None:
-        """HOT. Adds a record to the page if it may be live."""
+        """HOT. Adds a record to the page if it may be live, and is of the database that is asked for."""
         self._examined += 1
+        if self._database != EVERY_DATABASE and database_of(key[PREFIX_BYTES:]) != self._database:
+            return
         self._size += len(key) + len(record)
         _check(self._state, key, record)
         if versions.expiry_class(record) == PERSISTENT or not versions.is_dead(record, self._state.time_ms):
-            self._found += (key, versions.skeleton(record))
+            self._found += (key, versions.summary(record))
 
 
-def heads(state: State, keys: Sequence[bytes]) -> list[bytes]:
+def heads(state: State, keys: Sequence[bytes]) -> list[bytes] | None:
     """Answers HEADS (see above)."""
-    if not all(state.owns(key) for key in keys):
-        return []
+    if state.lacks_records or not all(state.owns(key) for key in keys):
+        return None
     found: list[bytes] = []
     size = 0
     try:
@@ -174,14 +181,17 @@ def heads(state: State, keys: Sequence[bytes]) -> list[bytes]:
             if size >= PAGE_BYTES:
                 break
     except DamagedRecord:
-        return []
+        return None
     return found
 
 
-def key_counts(state: State, partitions: int) -> list[bytes]:
-    """Answers KEYCOUNTS (see above): one item, which holds the COUNTS of all partitions."""
+def key_counts(state: State, asked: Counting) -> list[KeyCount] | None:
+    """Answers KEYCOUNTS (see above)."""
+    partitions = asked.partitions
     if state.layout is None or state.layout.partitions != partitions:
-        return []
+        return None
+    if state.lacks_records:
+        return [UNKNOWN] * partitions
     trees = state.records.trees
     width = SLOTS // partitions
     found = []
@@ -190,6 +200,6 @@ def key_counts(state: State, partitions: int) -> list[bytes]:
         if not state.routes[partition].owned or state.records.is_uncounted(first, first + width):
             found.append(UNKNOWN)
             continue
-        live, expiring = sum(trees.live[first : first + width]), sum(trees.expiring[first : first + width])
-        found.append(COUNTS.pack(trees.hash_of(trees.span_of(partitions, partition)), live, expiring))
-    return [b"".join(found)]
+        live, expiring = trees.keys_of(asked.database, first, first + width)
+        found.append(KeyCount(trees.hash_of(trees.span_of(partitions, partition)), live, expiring))
+    return found

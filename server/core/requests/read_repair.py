@@ -14,6 +14,7 @@ from __future__ import annotations
 from contextlib import suppress
 
 from server.core.base.state import State
+from server.core.messages.kinds import encode_keep
 from server.core.records.versions import DamagedRecord
 
 _QUEUED_MAX = 128  # items (storage keys and records) for one node; a longer queue is sent at once
@@ -53,4 +54,4 @@ class ReadRepair:
                 with suppress(DamagedRecord):  # found damaged meanwhile: mending.py restores it
                     state.records.merge_all(pairs)
             elif node in state.links and node != state.id:
-                state.send(node, state.message(b"KEEP", state.number(), *pairs))
+                state.send(node, encode_keep(state.clock_reading(), state.number(), pairs))

@@ -1,14 +1,17 @@
-"""Quorum reads: reads the local replica, asks the other owners in parallel, and answers after R replicas have answered.
+"""Quorum reads: reads the local replica, asks as many other owners as R needs, and answers after R replicas have answered.
 
-Theory (Dynamo, section 4.5). The R fastest replicas make the answer, so one slow owner does not set the latency. The
-COMPARE message carries the checksums of the coordinator's own records. An owner that holds the same records answers
+Theory (Dynamo, section 4.5). R replicas make the answer. The coordinator asks the R - 1 other owners that have answered
+fastest lately. It asks another one if an answer is late, so one slow owner does not set the latency (hedging.py). If an
+asked owner fails, or has no vote for a key, the next one is asked at once.
+
+The COMPARE message carries the checksums of the coordinator's own records. An owner that holds the same records answers
 SAME for the whole group, and no record is decoded. An owner that differs answers DIFFER: it sends only the records
 that differ, and the coordinator merges them with its own (messages/comparison.py).
 
     the replica's record is                             it counts as
     the same as the coordinator's                       a vote
-    another record, or none where the coordinator       a vote
-    has one, on an owner
+    another record                                      a vote
+    missing, on an owner                                a vote
     missing, on a stand-in or on a node that is         no vote: the owners may have the record
     being filled
     unreadable (damaged)                                no vote
@@ -25,7 +28,9 @@ turn. This bounds the memory for many reads of large values. An owner that diffe
 answer must be bounded, too: if the records of a group are together larger than `batch_bytes_max`, the group is divided
 into smaller groups of about that size.
 
-Read repair (section 5). When all owners have answered, or at the deadline, each owner that has voted, and whose record
+Read repair (section 5). If an answer differs from the coordinator's records, all owners are asked. So are they for one
+group of reads in a hundred, chosen at random: else an owner that is always slower than another one would never be
+compared. When all nodes that were asked have answered, or at the deadline, each owner that has voted, and whose record
 differs from the merge of all records, gets that merge, whole (read_repair.py).
 
 Nodes of earlier versions are asked with READ. It carries one digest of all records, and they answer for all keys or
@@ -35,40 +40,28 @@ none.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 from protocol.resp import Reply
 from server.core.base.errors import ErrorReply, no_quorum, timed_out
-from server.core.base.quorum import Tally, Verdict
+from server.core.base.quorum import Verdict
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.messages.comparison import by_index, checksums
+from server.core.messages.kinds import encode_compare, encode_read
 from server.core.records.versions import merge
 from server.core.requests.digests import digest, short_digest
-from server.core.requests.groups import Group, GroupTable, SeparateWaiter, Waiter
+from server.core.requests.groups import GroupTable, SeparateWaiter, Waiter
+from server.core.requests.hedging import Hedging
+from server.core.requests.read_groups import ReadGroup, absent_in, batches_of, missing_pairs, size_of
 from server.core.requests.read_repair import ReadRepair
+from server.core.work.timers import Timers
 
 # Makes the reply from the merge of the quorum's records: (record, sink, cluster time in ms) -> encoded reply
-Finish = Callable[[bytes | None, Sink, int], Reply]
+FinishRead = Callable[[bytes | None, Sink, int], Reply | None]
 
 
 DIGESTED_BYTES_MAX = 64 << 10  # if a group's records are larger than this, READ carries a short digest (digests.py)
-
-
-class ReadGroup(Group):
-    """The reads of one turn that ask the same owners. All lists have one item per key, in the same order."""
-
-    __slots__ = ("differing", "keys", "ours", "records", "stamp", "unread")
-
-    def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
-        super().__init__(number, plan, tally, deadline_ms)
-        self.keys: list[bytes] = []
-        self.ours: list[bytes | None] = []  # this node's records at the start
-        self.records: list[bytes | None] = []  # the merge of all records received so far
-        self.differing: dict[str, dict[int, bytes | None]] = {}  # node -> index -> its record, if other than ours
-        self.unread: dict[str, Sequence[int]] = {}  # owner -> indexes of the keys that it has no vote for
-        self.stamp = 0  # the hybrid clock at the start; read repair needs it
 
 
 class Reads(GroupTable[ReadGroup]):
@@ -77,10 +70,12 @@ class Reads(GroupTable[ReadGroup]):
     operation = "read"
     outcome = "unread"
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, timers: Timers) -> None:
         super().__init__(state)
-        # While a chain runs (chains.py): the storage key of the chain -> the merge of a quorum's records of that key.
-        self.agreed: dict[bytes, bytes | None] = {}
+        self.hedging = Hedging(state, timers, self._hedge)
+        # While a chain runs (chains.py), or a command on a snapshot: storage key -> the merge of a quorum's records of it.
+        self.quorum_records: dict[bytes, bytes | None] = {}
+        self.missing: list[bytes] | None = None  # other keys that a command on a snapshot asks for, while one runs
         self.repair = ReadRepair(state)
         self._postponed: list[ReadGroup] = []  # groups to launch in the next turn
 
@@ -90,64 +85,88 @@ class Reads(GroupTable[ReadGroup]):
             ReadGroup, plan, plan.reading, quorum, quorum or self._state.read_quorum
         )
 
-    def start(self, plan: Plan, key: bytes, finish: Finish, sink: Sink, number: int, quorum: int = 0) -> None:
+    def start(self, plan: Plan, key: bytes, finish: FinishRead, sink: Sink, number: int, quorum: int = 0) -> None:
         """Adds a read of storage key `key` to this turn's group. R is `quorum`, or if that is 0 the sink's or layout's."""
         group = self.open(plan, quorum or sink.read_quorum)
         group.keys.append(key)
         group.waiters.append((finish, sink, number))
 
     def _launch(self, group: ReadGroup) -> None:
-        """Reads the local records, counts this node's own vote, and asks the others."""
+        """Reads the local records, counts this node's own vote, and asks as many others as that leaves to ask."""
         state = self._state
         group.stamp = state.clock.last
-        group.ours, unreadable = state.records.get_each(group.keys, state.config.batch_bytes_max)
+        group.ours, group.unreadable = state.records.get_each(group.keys, state.config.batch_bytes_max)
         group.records = group.ours
         if len(group.ours) < len(group.keys):
             self._postpone(group, len(group.ours))
-        size_bytes = _size(group.ours)
-        if size_bytes > state.config.batch_bytes_max and len(group.keys) > 1:
+        if size_of(group.ours) > state.config.batch_bytes_max and len(group.keys) > 1:
             self._divide(group)
             return
         plan = group.plan
         if plan.owned:
-            lacking = _absent(group.ours) if state.lacks_records else unreadable
+            lacking = absent_in(group.ours) if state.lacks_records else group.unreadable
             self._count_partial_ack(group, state.id, lacking)
         elif plan.absent and plan.stand_ins[0][1] == state.id:  # this node stands in for an owner
-            self._count_partial_ack(group, plan.absent[0], _absent(group.ours))
-        state.statistics.reads += len(group.keys)
-        nodes: Sequence[str] = plan.peers
+            self._count_partial_ack(group, plan.absent[0], absent_in(group.ours))
+        reads = len(group.keys)
+        state.statistics.reads += reads
+        self.hedging.earn(reads)
         if plan.stand_ins and plan.replicas - len(plan.absent) < group.tally.wanted:
-            nodes = self._voters(group)
-        else:
-            for peer in nodes:
-                group.awaited[peer] = peer
-        self._ask(group, nodes, unreadable, size_bytes)
+            self._ask(group, self._voters(group))
+        elif self.hedging.is_sampled():
+            self._ask(group, plan.live_peers)
+        self._ask_needed(group)
         self._track(group)
 
-    def _ask(self, group: ReadGroup, nodes: Sequence[str], unreadable: Sequence[int], size_bytes: int) -> None:
-        """Sends COMPARE or READ to `nodes`, which are in `group.awaited`. Nodes without a connection count as failed."""
+    def _ask_needed(self, group: ReadGroup) -> None:
+        """HOT. Asks as many further owners as the quorum needs, as long as there are any."""
+        while (count := group.needed()) > 0 and self._ask_further(group, count):
+            pass
+
+    def _ask_further(self, group: ReadGroup, count: int) -> bool:
+        """HOT. Asks `count` more owners; those that are not live are the last. Returns False if all have been asked."""
+        owners = group.unasked(group.plan.live_peers) or group.unasked(group.plan.absent)
+        if owners:
+            self._ask(group, self.hedging.choose(owners, count))
+        return bool(owners)
+
+    def _hedge(self, group: ReadGroup) -> bool:
+        """Asks one more owner, because an answer is late. Returns False if all have been asked."""
+        is_asked = self._ask_further(group, 1)
+        self._apply_verdict(group)
+        return is_asked
+
+    def _ask(self, group: ReadGroup, nodes: Sequence[str]) -> None:
+        """HOT. Sends COMPARE or READ to nodes, and awaits their answers. Nodes without a connection count as failed.
+
+        Those that stand in for an owner are in `group.awaited` already.
+        """
         state, comparing = self._state, self._state.comparing
         question = old_question = b""
         for node in nodes:
+            owner = group.awaited.get(node, node)
             if node not in state.links:
-                self._count_failure(group, group.awaited.pop(node))
-            elif node in comparing:
-                question = question or state.message(
-                    b"COMPARE", group.number, checksums(group.ours, unreadable), *group.keys
+                group.awaited.pop(node, None)
+                self._count_failure(group, owner)
+                continue
+            group.awaited[node] = owner
+            self.hedging.asked(node, group)
+            if node in comparing:
+                question = question or encode_compare(
+                    state.clock_reading(), group.number, checksums(group.ours, group.unreadable), group.keys
                 )
                 state.send(node, question)
             else:
-                is_short = size_bytes > DIGESTED_BYTES_MAX and node in state.orderly
+                is_short = node in state.orderly and size_of(group.ours) > DIGESTED_BYTES_MAX
                 word = short_digest(group.ours) if is_short else digest(group.ours)
-                old_question = old_question or state.message(b"READ", group.number, word, *group.keys)
+                old_question = old_question or encode_read(state.clock_reading(), group.number, word, group.keys)
                 state.send(node, old_question)
 
     def _postpone(self, group: ReadGroup, count: int) -> None:
         """Moves all but the first `count` reads of a group to a group for the next turn."""
-        number, timeout_ms = self._state.number(), self._state.config.request_timeout_ms
-        rest = ReadGroup(number, group.plan, group.plan.tally(group.tally.wanted), self._state.now_ms + timeout_ms)
-        rest.keys, group.keys = group.keys[count:], group.keys[:count]
-        rest.waiters, group.waiters = group.waiters[count:], group.waiters[:count]
+        rest = self._part(group, count, len(group.keys))
+        rest.deadline_ms = self._state.now_ms + self._state.config.request_timeout_ms
+        del group.keys[count:], group.waiters[count:]
         self._postponed.append(rest)
         self._state.in_flight += len(rest.waiters)
 
@@ -160,8 +179,8 @@ class Reads(GroupTable[ReadGroup]):
                 self._opened.append(({group.number: group}, group.number, group))
 
     def has_group_before(self, number: int) -> bool:
-        """Whether a group with a lower number is opened, postponed or in the table."""
-        return super().has_group_before(number) or any(group.number < number for group in self._postponed)
+        """Whether a group that was opened before that number is opened, postponed or in the table."""
+        return super().has_group_before(number) or any(group.opened_number < number for group in self._postponed)
 
     @property
     def has_postponed(self) -> bool:
@@ -170,17 +189,18 @@ class Reads(GroupTable[ReadGroup]):
 
     def _divide(self, group: ReadGroup) -> None:
         """Divides a group into groups of about `batch_bytes_max`, and launches them."""
-        state, plan = self._state, group.plan
-        starts, size = [0], 0
-        for index, record in enumerate(group.ours):
-            size += len(record or b"")
-            if size > state.config.batch_bytes_max and index > starts[-1]:
-                starts.append(index)
-                size = len(record or b"")
-        for start, end in pairwise([*starts, len(group.keys)]):
-            part = ReadGroup(state.number(), plan, plan.tally(group.tally.wanted), group.deadline_ms)
-            part.keys, part.waiters = group.keys[start:end], group.waiters[start:end]
-            self._try_launch(part)
+        for start, end in batches_of(group.ours, self._state.config.batch_bytes_max):
+            self._try_launch(self._part(group, start, end))
+
+    def _part(self, group: ReadGroup, start: int, end: int) -> ReadGroup:
+        """Returns a new group of the reads `start` to `end` of a group that has not been sent.
+
+        It keeps the plan, so it counts as old as that group (ADOPTED).
+        """
+        part = ReadGroup(self._state.number(), group.plan, group.plan.tally(group.tally.wanted), group.deadline_ms)
+        part.opened_number = group.opened_number
+        part.keys, part.waiters = group.keys[start:end], group.waiters[start:end]
+        return part
 
     def _launch_failed(self, group: ReadGroup, error: Exception, changes: int) -> None:
         """Launches each read of the group alone, so that only the read that causes the error is answered with it.
@@ -191,15 +211,12 @@ class Reads(GroupTable[ReadGroup]):
             super()._launch_failed(group, error, changes)  # it is in the table already, or has answered waiters
         state = self._state
         if len(group.waiters) == 1:
-            reply = state.unexpected.contain(error, changes, "a read", "unread")
-            for _, sink, number in group.waiters:
-                sink.answer(number, reply)
+            _, sink, number = group.waiters[0]
+            sink.answer(number, state.unexpected.contain(error, changes, "a read", "unread", sink, number))
             return
         state.unexpected.note(error, changes, "a group of reads")
-        for key, waiter in zip(group.keys, group.waiters, strict=True):
-            alone = ReadGroup(state.number(), group.plan, group.plan.tally(group.tally.wanted), group.deadline_ms)
-            alone.keys, alone.waiters = [key], [waiter]
-            self._try_launch(alone)
+        for index in range(len(group.keys)):
+            self._try_launch(self._part(group, index, index + 1))
 
     def _voters(self, group: ReadGroup) -> list[str]:
         """Enters the live owners, and the stand-ins of the others, in `group.awaited`. Returns these nodes."""
@@ -218,11 +235,11 @@ class Reads(GroupTable[ReadGroup]):
         group = self._groups.get(number)
         return None if group is None else len(group.keys)
 
-    def _count_partial_ack(self, group: ReadGroup, owner: str, unread: Sequence[int]) -> None:
-        """Counts a vote of `owner`, or of its stand-in, for all keys except those at the indexes `unread`."""
-        if unread:
-            group.unread[owner] = unread
-            for index in unread if group.waiters else ():
+    def _count_partial_ack(self, group: ReadGroup, owner: str, abstained: Sequence[int]) -> None:
+        """Counts a vote of `owner`, or of its stand-in, for all keys except those at the indexes `abstained`."""
+        if abstained:
+            group.abstained[owner] = abstained
+            for index in abstained if group.waiters else ():
                 if index not in group.separate:
                     group.separate[index] = SeparateWaiter(group.waiters[index], group.tally.copy())
         self._count_ack(group, owner)
@@ -230,9 +247,9 @@ class Reads(GroupTable[ReadGroup]):
     def _count_ack(self, group: ReadGroup, owner: str) -> None:
         group.tally.ack(owner)
         if group.separate:
-            unread = group.unread.get(owner, ())
+            abstained = group.abstained.get(owner, ())
             for index, one in group.separate.items():
-                if index in unread:
+                if index in abstained:
                     one.tally.fail(owner)
                 else:
                     one.tally.ack(owner)
@@ -246,8 +263,8 @@ class Reads(GroupTable[ReadGroup]):
         """`peer` has answered DIFFER: a state for each key, and the records that differ from ours."""
         group = self._groups.get(number)
         if group is not None and peer in group.awaited:
-            theirs, unread = by_index(states, records)
-            self._count_answer(group, peer, theirs, unread)
+            theirs, abstained = by_index(states, records)
+            self._count_answer(group, peer, theirs, abstained)
 
     def records_answered(self, peer: str, number: int, records: list[bytes]) -> None:
         """`peer` has answered RECORDS, to a READ: its record of each key, empty for none."""
@@ -258,17 +275,20 @@ class Reads(GroupTable[ReadGroup]):
             self._count_answer(group, peer, theirs, ())
 
     def _count_answer(
-        self, group: ReadGroup, peer: str, theirs: dict[int, bytes | None], unread: Sequence[int]
+        self, group: ReadGroup, peer: str, theirs: dict[int, bytes | None], abstained: Sequence[int]
     ) -> None:
         """Counts an answer of `peer`: its records that differ (index -> record), and the indexes without a vote."""
         owner = group.awaited[peer]
+        if abstained:
+            self.hedging.gave_no_vote(peer)
         if theirs and not self._merge_records(group, theirs):
             self.refused(peer, group.number)
             return
         if theirs:
             group.differing[peer] = theirs
-        if unread:
-            self._count_partial_ack(group, owner, unread)
+            self._ask(group, group.unasked(group.plan.live_peers))
+        if abstained:
+            self._count_partial_ack(group, owner, abstained)
         self.acked(peer, group.number)
 
     def _merge_records(self, group: ReadGroup, theirs: dict[int, bytes | None]) -> bool:
@@ -291,7 +311,27 @@ class Reads(GroupTable[ReadGroup]):
 
     # --- answers
 
+    def acked(self, node: str, number: int) -> None:
+        """HOT. `node` has answered group `number`."""
+        group = self._groups.get(number)
+        if group is not None:
+            self.hedging.answered(node, group)
+        super().acked(node, number)
+
+    def refused(self, node: str, number: int) -> None:
+        """`node` has refused to answer group `number`."""
+        if number in self._groups:
+            self.hedging.gave_no_vote(node)
+        super().refused(node, number)
+
+    def peer_lost(self, peer: str) -> None:
+        """The connection to `peer` broke: the next owners are asked instead."""
+        self.hedging.lost(peer)
+        super().peer_lost(peer)
+
     def _apply_verdict(self, group: ReadGroup) -> None:
+        if group.separate or (group.waiters and group.tally.verdict is Verdict.PENDING):
+            self._ask_needed(group)
         if group.separate:
             for index, one in group.separate.items():
                 if not one.is_answered and one.tally.verdict is not Verdict.PENDING:
@@ -323,18 +363,21 @@ class Reads(GroupTable[ReadGroup]):
         """HOT. Answers one read with the merge of the quorum's records. An error here affects this command only."""
         finish, sink, number = waiter
         assert finish is not None
-        state = self._state
-        changes = state.records.changes
+        state, changes = self._state, self._state.records.changes
         try:
             reply = finish(record, sink, state.time_ms)
         except Exception as error:  # noqa: BLE001
-            reply = state.unexpected.contain(error, changes, "the reply to a read", "unread")
-        sink.answer(number, reply)
+            reply = state.unexpected.contain(error, changes, "the reply to a read", "unread", sink, number)
+        if reply is not None:  # else it follows in a later turn
+            sink.answer(number, reply)
 
-    def _fail(self, group: ReadGroup, error: ErrorReply) -> None:
-        for index, (_, sink, number) in enumerate(self._detach_waiters(group)):
+    def _fail(self, group: ReadGroup, error: ErrorReply) -> int:
+        """Answers the waiters that have no tally of their own with an error. Returns how many it has answered."""
+        waiters = self._detach_waiters(group)
+        for index, (_, sink, number) in enumerate(waiters):
             if index not in group.separate:
                 sink.answer(number, error)
+        return len(waiters) - len(group.separate)
 
     def _detach_waiters(self, group: ReadGroup) -> list[Waiter]:
         """Takes all waiters out of the group. A waiter with its own tally stays in flight until `_answer_separate`."""
@@ -352,33 +395,6 @@ class Reads(GroupTable[ReadGroup]):
         plan, acked = group.plan, group.tally.acked
         for node in (*plan.peers, self._state.id) if plan.owned else plan.peers:
             if node in acked and node not in plan.absent:
-                pairs = _missing_pairs(group, node, indexes)
+                pairs = missing_pairs(group, node, indexes)
                 if pairs:
                     self.repair.queue(node, pairs, group.stamp)
-
-
-def _size(records: list[bytes | None]) -> int:
-    total = 0
-    for record in records:
-        if record is not None:
-            total += len(record)
-    return total
-
-
-def _absent(records: list[bytes | None]) -> list[int]:
-    return [index for index, record in enumerate(records) if record is None]
-
-
-def _missing_pairs(group: ReadGroup, node: str, indexes: Sequence[int]) -> list[bytes]:
-    """Returns storage key, record, … for the keys at `indexes` of which `node` does not hold the merge.
-
-    Keys that the node had no vote for are left out: a record that it cannot read is restored by mending
-    (repair/mending.py), one that it lacks by filling, and one that had no room in its answer may be equal.
-    """
-    held, unread = group.differing.get(node, {}), group.unread.get(node, ())
-    pairs: list[bytes] = []
-    for index in indexes:
-        merged = group.records[index]
-        if merged is not None and index not in unread and merged != held.get(index, group.ours[index]):
-            pairs += (group.keys[index], merged)
-    return pairs

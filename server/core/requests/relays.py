@@ -13,15 +13,17 @@ gives up and sends the write to another owner. Later the first coordinator resum
 write would get a new dot and would win over newer writes. So the coordinator refuses a relay that is too old, with the
 reply STALE. It computes the age of a relay like this:
 
-- A relay carries the reading of its sender's clock; CLOCK messages carry it, too.
-- The receiver subtracts that reading from its own clock, and remembers the smallest difference that it has seen from
-  this sender. The two clocks need not agree. The smallest difference belongs to the message with the least delay.
-- The age of a message is its difference minus the smallest difference.
+- A relay carries the reading of its sender's monotonic clock; CLOCK messages carry it, too.
+- The receiver subtracts that reading from its own monotonic clock. The difference is unknown offset plus delay. The
+  receiver remembers the smallest difference for each sender: that of the message with the least delay.
+- The age of a message is its difference minus the smallest difference. So the clocks need not agree.
 - Clocks drift. So the smallest difference may grow by 1 ms for each 1000 ms that this node has been running. It does
   not grow while this node is suspended.
 
 A command with several steps has the same problem if the coordinator is suspended between two steps. So each later step
-asks `is_stale` again before it writes.
+asks `is_stale` again before it writes. A command may be at work for longer than that (in slices, records/slicing.py). Then
+each step that begins in time puts the limit off, and the coordinator sends a RELAYED message without replies now and then:
+the sender goes on waiting. A suspended coordinator does neither.
 
 Large commands. A large command travels in pieces (protocol/pieces.py), and small messages overtake it. No client can
 see that: the commands of one key that are relayed in one turn stay in one RELAY message, and those of later turns wait
@@ -35,124 +37,25 @@ ORDERLY capability receive it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
-from librt.strings import BytesWriter, read_i32_be, write_i32_be
-from mypy_extensions import i32, i64
+from librt.strings import read_i32_be
+from mypy_extensions import i64
 
-from protocol.resp import OK, LargeReply, Reply
-from server.core.base.errors import ErrorReply
+from protocol.resp import OK
+from server.core.base.errors import ErrorReply, covered_refused
 from server.core.base.sinks import Sink
 from server.core.base.state import State
+from server.core.messages.kinds import encode_relay, encode_relayed, relay_options
+from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, OWN, UNREACHABLE, RelayItem, RelayRow, Returned
+from server.core.requests.relay_sinks import RelayedBatch, SecondAttempt
 
-STALE = ErrorReply.of("STALE the relay arrived too late")
+STALE: Final = ErrorReply.of("STALE the relay arrived too late")
 _DRIFT_DIVISOR = 1000  # between two machines' clocks we allow a drift of 1 ms in this many ms
-_PERHAPS_WRITTEN = b"but a node that was lost may have written it before"
-_GRACE_MS = 500  # we wait longer than the coordinator does: its own error says more than our timeout
-
-
-RelayItem = tuple[Sink, int, list[bytes], int]  # sink, number within the sink, command, start in ms (monotonic)
-
-
-def encode_indexes(indexes: list[int]) -> bytes:
-    """Encodes the indexes of commands within a relay: 4 bytes each, big-endian."""
-    writer = BytesWriter()
-    for index in indexes:
-        write_i32_be(writer, i32(index))
-    return writer.getvalue()
-
-
-NOT_RUN, MAYBE_RUN, UNREACHABLE = range(3)  # the reasons of `Returned`
-
-
-class Returned:
-    """Commands that came back from a relay, and the reason.
-
-        NOT_RUN        the coordinator has run none of them
-        MAYBE_RUN      the coordinator was lost, and may have run them
-        UNREACHABLE    there is no link to their coordinator
-
-    `in_order`: they are a chain. `refusal`: the error for a command that must not run twice, or None.
-    """
-
-    __slots__ = ("in_order", "items", "reason", "refusal")
-
-    def __init__(
-        self, items: list[RelayItem], reason: int, in_order: bool = False, refusal: bytes | None = None
-    ) -> None:
-        self.items = items
-        self.reason = reason
-        self.in_order = in_order
-        self.refusal = refusal
-
-
-class RelayRow:
-    """The commands of one RELAY message, until each of them has its reply."""
-
-    __slots__ = ("begun_ms", "in_order", "items", "missing", "number", "peer", "sent_ms")
-
-    def __init__(self, number: int, peer: str, sent_ms: int, in_order: bool) -> None:
-        self.number = number
-        self.peer = peer
-        self.in_order = in_order
-        self.sent_ms = sent_ms
-        self.begun_ms = sent_ms  # start of the oldest command; a retried one is older than this row
-        self.items: list[RelayItem | None] = []  # None: this command has its reply
-        self.missing = 0  # replies that are still to come
-
-
-class RelayedBatch:
-    """The sink of commands that another node has relayed to us: collects their replies, for one RELAYED message a turn."""
-
-    relayed = True
-
-    def __init__(
-        self, peer: str, number: int, options: Sequence[bytes], outgoing: list[RelayedBatch], stale_after_ms: int
-    ) -> None:
-        self.peer = peer
-        self.stale_after_ms = stale_after_ms  # after this time (monotonic) nothing may be written for the batch
-        self.number = number
-        self.resp3 = options[0] == b"1"
-        self.read_quorum = int(options[1])
-        self.write_quorum = int(options[2])
-        self.indexes: list[int] = []
-        self.replies: list[bytes] = []
-        self._outgoing = outgoing
-
-    def answer(self, number: int, reply: Reply) -> None:
-        """HOT. Adds the reply of the batch's command `number`."""
-        if not self.replies:
-            self._outgoing.append(self)
-        self.indexes.append(number)
-        self.replies.append(reply.joined() if isinstance(reply, LargeReply) else reply)
-
-
-class SecondAttempt:
-    """The sink of a retried write that the lost coordinator may have run.
-
-    If the retry fails, its error must not say that nothing was written. So this sink changes the outcome in the error.
-    """
-
-    relayed = False
-
-    def __init__(self, sink: Sink) -> None:
-        self.resp3 = sink.resp3
-        self.read_quorum = sink.read_quorum
-        self.write_quorum = sink.write_quorum
-        self._sink = sink
-
-    def answer(self, number: int, reply: Reply) -> None:
-        """Passes the reply of the retry on, with the outcome maybe-written if it is an error."""
-        if isinstance(reply, bytes) and reply[:1] == b"-":
-            reply = reply.replace(b"outcome=unwritten", b"outcome=maybe-written").replace(
-                b"nothing was written", _PERHAPS_WRITTEN
-            )
-            if b"outcome=maybe-written" not in reply:  # an error without an outcome: this node has left, for example
-                # Cluster clients send a command again by themselves after CLUSTERDOWN. This write may have happened.
-                reply = reply.replace(b"-CLUSTERDOWN ", b"-ERR ", 1)
-                reply = reply[:-2] + b": outcome=maybe-written: " + _PERHAPS_WRITTEN + reply[-2:]
-            reply = ErrorReply(reply)
-        self._sink.answer(number, reply)
+_PROGRESS_MS = 300  # a relay at work for this long is not given up: its sender is told
+_GRACE_MS = 500  # we wait so much longer than the coordinator: its error says more than our timeout could
+_HEADER_BYTES = 16  # of a word in a message, at most, with its share of the command's
 
 
 class Relays:
@@ -168,6 +71,7 @@ class Relays:
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
         self._state = state
         self._gathering: dict[tuple[str, bool, int, int, bool], RelayRow] = {}  # this turn's, by peer and settings
+        self._latest: dict[str, RelayRow] = {}  # by peer: the one of them that was used last
         self._rows: dict[int, RelayRow] = {}  # sent, by number
         self._outgoing: list[RelayedBatch] = []  # received batches with replies to send
         self._least_difference_ms: dict[str, int] = {}  # by peer: our clock minus its clock, at the least delay seen
@@ -181,50 +85,62 @@ class Relays:
 
         `begun_ms` is the start of a command that is sent again; -1 stands for now.
         """
+        row = self._latest.get(peer)
+        if row is None or not row.suits(sink, in_order):
+            row = self._row_for(sink, peer, in_order)
+            if row is None:
+                self.returned.append(Returned([RelayItem(sink, number, args, begun_ms)], UNREACHABLE))
+                return
+        if begun_ms < 0:
+            begun_ms = self._state.now_ms
+        elif begun_ms < row.begun_ms:
+            row.begun_ms = begun_ms
+        row.items.append(RelayItem(sink, number, args, begun_ms))
+
+    def begin(self, sink: Sink, number: int, args: list[bytes]) -> None:
+        """Runs a command of this node itself, in this turn or the next one, wherever its key is coordinated."""
+        self.returned.append(Returned([RelayItem(sink, number, args)], OWN))
+
+    def _row_for(self, sink: Sink, peer: str, in_order: bool) -> RelayRow | None:
+        """Returns this turn's row for the settings of `sink`, or None if there is no link to `peer`."""
         state = self._state
         if peer not in state.links:
-            self.returned.append(Returned([(sink, number, args, begun_ms)], UNREACHABLE))
-            return
+            return None
         settings = (peer, sink.resp3, sink.read_quorum, sink.write_quorum, in_order)
         row = self._gathering.get(settings)
         if row is None:
-            row = self._gathering[settings] = RelayRow(state.number(), peer, state.now_ms, in_order)
-        if begun_ms < 0:
-            begun_ms = state.now_ms
-        elif begun_ms < row.begun_ms:
-            row.begun_ms = begun_ms
-        row.items.append((sink, number, args, begun_ms))
+            row = self._gathering[settings] = RelayRow(state.number(), peer, state.now_ms, in_order, sink)
+        self._latest[peer] = row
+        return row
 
     def launch(self) -> None:
         """At the end of the turn: sends the gathered RELAY messages, and the replies to other nodes' relays (RELAYED)."""
         state = self._state
         if self._gathering:
             gathering, self._gathering = self._gathering, {}
-            for (peer, resp3, read_quorum, write_quorum, in_order), row in gathering.items():
-                options = [b"1" if resp3 else b"0", b"%d" % read_quorum, b"%d" % write_quorum]
-                if in_order:
-                    options.append(b"1")
+            self._latest.clear()
+            for row in gathering.values():
+                options = relay_options(row.resp3, row.read_quorum, row.write_quorum, row.in_order)
                 message = self._track(row, options)
                 if len(message) < self._large_bytes:
-                    state.send(peer, message)
+                    state.send(row.peer, message)
                 else:
                     self._send_split(row, options)
         if self._outgoing:
             for batch in self._outgoing:
-                indexes = encode_indexes(batch.indexes)
                 if batch.peer in state.links:
-                    message = state.message(b"RELAYED", batch.number, indexes, *batch.replies)
+                    message = encode_relayed(state.clock_reading(), batch.number, batch.indexes, batch.replies)
                     if len(message) < self._large_bytes:
                         state.send(batch.peer, message)
                     else:
                         self._reply_one_by_one(batch)
-                batch.indexes, batch.replies = [], []
+                batch.indexes, batch.replies, batch.is_outgoing = [], [], False
             self._outgoing.clear()  # in place: the batches append themselves to this list
 
     def _reply_one_by_one(self, batch: RelayedBatch) -> None:
         """Sends each reply of a batch in a message of its own, so that small replies do not wait for a large one."""
         for index, reply in zip(batch.indexes, batch.replies, strict=True):
-            message = self._state.message(b"RELAYED", batch.number, encode_indexes([index]), reply)
+            message = encode_relayed(self._state.clock_reading(), batch.number, [index], [reply])
             self._state.send(batch.peer, message)
 
     def _track(self, row: RelayRow, options: list[bytes]) -> bytes:
@@ -234,11 +150,12 @@ class Relays:
         state.in_flight += row.missing
         state.statistics.relays += row.missing
         self._rows[row.number] = row
-        commands = [item[2] for item in row.items if item is not None]
-        return state.message(b"RELAY", row.number, row.sent_ms, options, *commands)
+        commands = [item.args for item in row.items if item is not None]
+        return encode_relay(state.clock_reading(), row.number, row.sent_ms, options, commands)
 
     def _send_split(self, row: RelayRow, options: list[bytes]) -> None:
-        """Sends a row as several RELAY messages: one for each key with large commands, and one for all other keys."""
+        """Sends a row as several RELAY messages: one for each key with large commands, and as many for all other keys as
+        make small messages. These travel in order, and all commands of a key are in one of them."""
         state = self._state
         del self._rows[row.number]
         state.in_flight -= row.missing
@@ -246,17 +163,23 @@ class Relays:
         by_key: dict[bytes, list[RelayItem]] = {}
         for item in row.items:
             if item is not None:
-                by_key.setdefault(item[2][1] if len(item[2]) > 1 else b"", []).append(item)
+                by_key.setdefault(item.args[1] if len(item.args) > 1 else b"", []).append(item)
         small: list[RelayItem] = []
+        small_bytes = 0
         parts = [small]
         for items in by_key.values():
-            if sum([len(word) for item in items for word in item[2]]) < self._large_bytes // 2:
+            size_bytes = sum([len(word) + _HEADER_BYTES for item in items for word in item.args])
+            if size_bytes < self._large_bytes // 2:
+                if small_bytes + size_bytes > self._large_bytes // 2:
+                    small, small_bytes = [], 0
+                    parts.append(small)
                 small += items
+                small_bytes += size_bytes
             else:
                 parts.append(items)
         for items in parts:
-            part = RelayRow(state.number(), row.peer, row.sent_ms, row.in_order)
-            part.begun_ms = min([item[3] for item in items], default=0)
+            part = RelayRow(state.number(), row.peer, row.sent_ms, row.in_order, row)
+            part.begun_ms = min([item.begun_ms for item in items], default=0)
             part.items += items
             if items:
                 state.send(row.peer, self._track(part, options))
@@ -267,15 +190,17 @@ class Relays:
         """HOT. `peer` has relayed commands to us. Returns the sink to run them for, or None if the relay is too old."""
         state = self._state
         stale_after_ms = state.now_ms - self._delay_ms(peer, sent_ms) + state.config.relay_stale_ms
-        batch = RelayedBatch(peer, number, options, self._outgoing, stale_after_ms)
+        batch = RelayedBatch(peer, number, options, commands, self._outgoing, stale_after_ms, state.now_ms)
         if self.is_stale(batch):
             self._reply_stale(batch, len(commands))
             return None
         return batch
 
-    def reply_stale(self, peer: str, number: int, options: Sequence[bytes], count: int) -> None:
-        """Answers STALE to all `count` commands of a relay. None of them has begun, so the sender may retry them."""
-        self._reply_stale(RelayedBatch(peer, number, options, self._outgoing, self._state.now_ms), count)
+    def reply_stale(self, peer: str, number: int, options: Sequence[bytes], commands: list[list[bytes]]) -> None:
+        """Answers STALE to all commands of a relay. None of them has begun, so the sender may retry them."""
+        now_ms = self._state.now_ms
+        batch = RelayedBatch(peer, number, options, commands, self._outgoing, now_ms, now_ms)
+        self._reply_stale(batch, len(commands))
 
     def _reply_stale(self, batch: RelayedBatch, count: int) -> None:
         self._state.statistics.relays_stale += count
@@ -286,8 +211,27 @@ class Relays:
         """Whether the sink's commands were relayed so long ago that the sender may have retried them elsewhere."""
         return sink.relayed and isinstance(sink, RelayedBatch) and self._state.now_ms > sink.stale_after_ms
 
+    def stale_check(self, sink: Sink) -> Callable[[], ErrorReply | None]:
+        """Returns a function that returns STALE once the sink's commands are stale, for a procedure of several steps. Each
+        call is the beginning of a step."""
+        return lambda: self._begin_step(sink)
+
+    def _begin_step(self, sink: Sink) -> ErrorReply | None:
+        if not sink.relayed or not isinstance(sink, RelayedBatch):
+            return None
+        state = self._state
+        if state.now_ms > sink.stale_after_ms:
+            return STALE
+        if state.now_ms - sink.told_ms >= _PROGRESS_MS:
+            sink.told_ms = state.now_ms
+            sink.stale_after_ms = state.now_ms + state.config.relay_stale_ms
+            if not sink.is_outgoing:
+                sink.is_outgoing = True
+                self._outgoing.append(sink)
+        return None
+
     def note_peer_clock(self, peer: str, sent_ms: int) -> None:
-        """Learns from a message just received that `peer` sent at `sent_ms` by its own clock."""
+        """Notes the delay of a message just received, which `peer` sent at `sent_ms` by its own clock."""
         self._delay_ms(peer, sent_ms)
 
     def _delay_ms(self, peer: str, sent_ms: int) -> int:
@@ -304,12 +248,12 @@ class Relays:
     def stored(self, peer: str, group: int, refusal: str | None) -> None:
         """Answers the covered writes of a group of `peer`, which this node has stored or refused.
 
-        If this node refused the group and its disk is full, the writes are retried before they are answered: by now the
-        coordinator knows of the full disk (FULL), and does not let this node answer covered writes again.
+        If this node refused the group because its disk is full, each write is first tried once more. By now the coordinator
+        knows of the full disk (FULL), so it answers the second attempt itself instead of covering it.
         """
         reply: bytes = OK
         if refusal is not None:
-            reply = ErrorReply.of(f"{refusal}: got=1 wanted=2 hinted=0 outcome=maybe-written")
+            reply = covered_refused(refusal)
         retry_first = refusal is not None and self._state.disk_full
         for number, indexes in self.covered.pop((peer, group)):
             self.replied(number, indexes, [reply] * (len(indexes) // 4), retry_first)
@@ -324,24 +268,26 @@ class Relays:
         row = self._rows.get(number)
         if row is None:
             return
-        items = row.items
+        items, state = row.items, self._state
+        if not replies:  # it is at work
+            row.begun_ms = state.now_ms
         stale: list[RelayItem] = []
         offset: i64 = 0
         for reply in replies:
-            index = int(read_i32_be(indexes, offset))
+            index = i64(read_i32_be(indexes, offset))
             offset += 4
             item = items[index]
             if item is None:
                 continue
             items[index] = None
             row.missing -= 1
-            self._state.in_flight -= 1
+            state.in_flight -= 1
             if reply == STALE:
                 stale.append(item)
-            elif retry_first and not isinstance(item[0], SecondAttempt):
+            elif retry_first and not isinstance(item.sink, SecondAttempt):
                 self.returned.append(Returned([item], MAYBE_RUN, False, reply))
             else:
-                item[0].answer(item[1], reply)
+                item.sink.answer(item.number, reply)
         if not row.missing:
             self._rows.pop(number, None)
         if stale:
@@ -352,6 +298,7 @@ class Relays:
         unsent = [settings for settings, row in self._gathering.items() if row.peer == peer]
         for settings in unsent:
             row = self._gathering.pop(settings)
+            self._latest.pop(peer, None)
             self._retry_row(row, row.items, False)
         for number, row in list(self._rows.items()):
             if row.peer == peer:
@@ -371,7 +318,7 @@ class Relays:
         return returned
 
     def peer_restarted(self, peer: str) -> None:
-        """`peer` has connected anew, perhaps as a new process with a new clock: forgets what its old connection told."""
+        """`peer` has connected anew, perhaps as a new process with another clock: forgets its delays and covered writes."""
         self._least_difference_ms.pop(peer, None)
         for covered in [covered for covered in self.covered if covered[0] == peer]:
             del self.covered[covered]  # the STORE that would answer these was lost with the connection

@@ -4,7 +4,7 @@ Theory. A replica decides nothing. It merges each record that it receives into i
 repetition do no harm. It acknowledges in the same turn, and the acknowledgement leaves after the turn's commit. A group
 of records is stored whole or refused whole, so one message acknowledges the group.
 
-Which function stores a group depends on who sends it and on what this node is to the keys:
+Which function stores a group depends on who sends it, and on whether this node owns the keys:
 
     sent by                       this node                         function
     a coordinator, as a write     owns the keys                     store
@@ -12,13 +12,20 @@ Which function stores a group depends on who sends it and on what this node is t
     a coordinator, as a hint      stands in for an owner            store_as_stand_in
     hint replay or cleanup        owns the keys                     store_if_owned
 
+A group may come with patches of large records; `whole_records` makes the records of them first.
+
 The first three return None, or the text of the refusal.
 """
 
 from __future__ import annotations
 
+from server.core.base.errors import no_room_for_hint
 from server.core.base.state import State
-from server.core.messages.comparison import checksums, differences
+from server.core.messages.comparison import CHECKSUM_BYTES, checksums, differences
+from server.core.messages.kinds import encode_differ, encode_records, encode_refused, encode_same
+from server.core.records.entries import clock_of, covers
+from server.core.records.entry_structure import is_sound_after
+from server.core.records.patches import apply, base_of, clock_of_result, is_patch
 from server.core.records.versions import DamagedRecord
 from server.core.requests.digests import SHORT_BYTES, digest, short_digest
 
@@ -35,17 +42,46 @@ def store(state: State, pairs: list[bytes]) -> str | None:
     return None
 
 
+def whole_records(state: State, pairs: list[bytes]) -> list[bytes] | None:
+    """Returns the pairs of a PATCH with whole records; None if a patch is not one of the record here (patching.py)."""
+    found = list(pairs)
+    made: dict[bytes, bytes] = {}  # a key may come twice
+    for index in range(1, len(pairs), 2):
+        key, value = pairs[index - 1], pairs[index]
+        if is_patch(value):
+            try:
+                present = made.get(key) or state.records.get(key)
+            except DamagedRecord:
+                return None  # the STORE that comes instead waits until it is mended
+            record = None if present is None else patched(present, value)
+            if record is None or present is None:
+                return None
+            if record is not present:
+                state.records.patches.note(key, present, record, value)
+            found[index] = record
+        made[key] = found[index]
+    return found
+
+
+def patched(present: bytes, patch: bytes) -> bytes | None:
+    """Returns the record here after a write that comes as a patch; None if the patch is not one of this record."""
+    if present[:CHECKSUM_BYTES] == base_of(patch):
+        record = apply(present, patch)
+        return record if record is not None and is_sound_after(record, present) else None
+    return present if covers(clock_of(present), clock_of_result(patch)) else None
+
+
 def store_as_former_owner(state: State, pairs: list[bytes]) -> str | None:
     """Stores records of keys that this node does not own, and hints for their owners. Returns a refusal or None.
 
-    Such a write comes from a coordinator that has not received the present layout. The acknowledgement is worth as much
-    as a stand-in's: the write is on W disks and will reach its owners, but until then a read at the owners may miss it.
-    This happens only if all nodes believed the coordinator down while the reads moved to the new owners (steward.py
-    waits for every live node), and the coordinator then writes before it receives the layout. If this node refused, the
-    client would lose a write that can be kept.
+    Such a write comes from a coordinator that has not received the present layout. The acknowledgement counts like that of
+    a stand-in: the write is on W disks and will reach its owners by the hints, but until then a read at the owners may miss
+    it. This happens only if all nodes believed the coordinator down while the partition moved to its new owners
+    (change_coordinator.py waits for every live node), and the coordinator then writes before it receives the layout. To
+    refuse would lose a write that can be kept.
     """
     if state.hints.full:
-        return f"ERR node {state.member.name} has no room for another hint"
+        return f"ERR {no_room_for_hint(state.member.name)}"
     refusal = store(state, pairs)
     if refusal is None:
         for storage_key in pairs[::2]:
@@ -59,7 +95,7 @@ def store_as_stand_in(state: State, owner: str, pairs: list[bytes]) -> str | Non
     if owner == state.id:
         return store(state, pairs)
     if state.hints.full:
-        return f"ERR node {state.member.name} has no room for another hint"
+        return f"ERR {no_room_for_hint(state.member.name)}"
     if state.layout is None or all(member.id != owner for member in state.layout.members):
         return f"ERR node {state.member.name} does not know the node {owner}"
     refusal = store(state, pairs)
@@ -68,11 +104,11 @@ def store_as_stand_in(state: State, owner: str, pairs: list[bytes]) -> str | Non
     return refusal
 
 
-def store_if_owned(state: State, pairs: list[bytes]) -> list[bytes]:
-    """Stores the records of an ABSORB question. Returns [b"1"], or [] if this node does not own them all or refuses."""
+def store_if_owned(state: State, pairs: list[bytes]) -> bool | None:
+    """Answers ABSORB: stores the records. Returns True, or None if this node does not own them all, or refuses them."""
     if not all(state.owns(storage_key) for storage_key in pairs[::2]):
-        return []
-    return [b"1"] if store(state, pairs) is None else []
+        return None
+    return True if store(state, pairs) is None else None
 
 
 def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[bytes]) -> None:
@@ -84,13 +120,13 @@ def read(state: State, peer: str, number: int, their_digest: bytes, keys: list[b
     state.statistics.reads_answered += 1
     records, unreadable = state.records.get_each(keys)
     if unreadable or (None in records and _may_lack(state, keys, records)):
-        state.send(peer, state.message(b"REFUSED", number))
+        state.send(peer, encode_refused(state.clock_reading(), number))
     elif (short_digest if len(their_digest) == SHORT_BYTES else digest)(records) == their_digest:
-        state.send(peer, state.message(b"SAME", number))
+        state.send(peer, encode_same(state.clock_reading(), number))
     elif sum(len(record or b"") for record in records) > state.config.frame_bytes_max // 2 and len(records) > 1:
-        state.send(peer, state.message(b"REFUSED", number))
+        state.send(peer, encode_refused(state.clock_reading(), number))
     else:
-        state.send(peer, state.message(b"RECORDS", number, *[record or b"" for record in records]))
+        state.send(peer, encode_records(state.clock_reading(), number, records))
 
 
 def _may_lack(state: State, keys: list[bytes], records: list[bytes | None]) -> bool:
@@ -110,7 +146,7 @@ def compare(state: State, peer: str, number: int, theirs: bytes, keys: list[byte
     records, unreadable = state.records.get_each(keys)
     may_lack = None in records and _may_lack(state, keys, records)
     if not may_lack and checksums(records, unreadable) == theirs and not unreadable:
-        state.send(peer, state.message(b"SAME", number))
+        state.send(peer, encode_same(state.clock_reading(), number))
     else:
         items = differences(theirs, records, unreadable, may_lack, state.config.frame_bytes_max // 2)
-        state.send(peer, state.message(b"DIFFER", number, *items))
+        state.send(peer, encode_differ(state.clock_reading(), number, items))

@@ -1,9 +1,9 @@
 """Quorum writes: the coordinator stores the record, sends it to the other owners, and answers after W acknowledgements.
 
-Theory (Dynamo, section 4.5). The coordinator merges the write into its own replica, and sends the merged record, whole,
-to the other owners of the key in the same turn. It counts its own acknowledgement at once, although its commit comes
-only at the end of the turn. That is safe: every reply leaves after the commit (commit, then speak). An owner stores a
-group as one batch, so one message acknowledges the whole group.
+Theory (Dynamo, section 4.5). The coordinator merges the write into its own replica, and sends the merged record (of a
+large one what has changed, see patching.py) to the other owners of the key in the same turn. It counts its own
+acknowledgement at once, although its commit comes only at the end of the turn. That is safe: every reply leaves after the
+commit (commit, then speak). An owner stores a group as one batch, so one message acknowledges the whole group.
 
 Covered writes. Suppose that owner A relays a plain write (its reply is +OK) to the coordinator C, and W is 2. C sends
 the record to all owners, A included. C commits before it sends, so this message proves to A that C has the write on
@@ -27,6 +27,9 @@ write begins, or later:
 An owner with a full disk still answers reads. If a stand-in had voted for it, a read quorum that contains this owner
 could miss the write. That is why no stand-in votes for it while the other owners are enough.
 
+Several writes of a key in one turn need one record on the other owners: each supersedes, or includes, what this node had
+stored before it, so the last record acknowledges all of them. A large group is looked through for that before it is sent.
+
 A group stays in the table until each owner has confirmed it or a hint is kept for that owner, even after its waiters
 have been answered. If all writes of a group are covered, it has no waiters here, and its acknowledgements may come
 late. Then the records travel in a KEEP message instead of a STORE. An owner confirms all KEEP messages that it has
@@ -34,8 +37,7 @@ received since its last tick together, in one KEPT message.
 
 Large records. A large record travels in pieces (protocol/pieces.py). It has a group of its own, so that the other
 writes of the turn do not wait for its last piece. If too many large messages to one owner are queued, and the other
-owners are enough for W, the record is not sent to that owner; a hint is kept for it (see the table). Hint replay
-(repair/hint_replay.py) sends the record later, as fast as the owner reads.
+owners are enough for W, the record is not sent to that owner. Hint replay sends it later, as fast as the owner reads.
 
 Errors (P5). If fewer than W replicas can be reached, nothing is written, and the error says so. If replicas are lost
 after the write was sent, the error says that the write may survive.
@@ -46,34 +48,28 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Final
+
+from mypy_extensions import i64
 
 from protocol.resp import OK, Reply
-from server.core.base.errors import CommandError, QuorumUnreachable
+from server.core.base.errors import CommandError, QuorumUnreachable, no_owner_and_no_hint
 from server.core.base.quorum import Tally, Verdict
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
 from server.core.base.state import State
-from server.core.liveness.liveness import State as Life
+from server.core.liveness.liveness import PeerState
+from server.core.messages.kinds import encode_covered, encode_hint, encode_keep, encode_store
 from server.core.records.versions import DamagedRecord
-from server.core.requests.groups import Group, GroupTable
-from server.core.requests.relays import RelayedBatch, encode_indexes
+from server.core.requests.groups import GroupTable
+from server.core.requests.patching import Patching
+from server.core.requests.write_groups import ShortGroups, WriteGroup, Written, last_of_each
 
 # Makes the reply of a write that has met its quorum: (tally, sink) -> encoded reply. None stands for +OK.
-Finish = Callable[[Tally, Sink], bytes] | None
+FinishWrite = Callable[[Tally, Sink], bytes] | None
 
-
-class WriteGroup(Group):
-    """The writes of one turn that go to the same owners."""
-
-    __slots__ = ("covered", "hint_at_ms", "hinted", "payload", "size_bytes")
-
-    def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
-        super().__init__(number, plan, tally, deadline_ms)
-        self.payload: list[bytes] = []  # storage key, record, storage key, record, …
-        self.covered: dict[RelayedBatch, list[int]] = {}  # covered writes: relayed batch -> their indexes in it
-        self.hinted: dict[str, str] = {}  # owner -> the node that keeps a hint for it; "" stands for this node
-        self.hint_at_ms = 0  # hints are kept for owners that have not confirmed the group by then
-        self.size_bytes = 0
+_REPEATING_ITEMS_MIN: Final = 256  # storage keys and records: smaller groups seldom have a key twice, see the theory
+_AMENDED_GROUPS = 4  # the groups opened last, among which `amend` looks for the record before
 
 
 class Writes(GroupTable[WriteGroup]):
@@ -84,8 +80,12 @@ class Writes(GroupTable[WriteGroup]):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
+        self.shares_records = True  # several commands of a turn make one record (shared_drafts.py)
         self._unconfirmed: deque[WriteGroup] = deque()  # in the order of their `hint_at_ms`
         self._unconfirmed_bytes = 0
+        self._short = ShortGroups()
+        self._patching = Patching(state)
+        self._patch_bytes_min: i64 = state.config.patch_record_bytes_min
         self._own_group_bytes = state.config.large_message_bytes // 2  # a record of this size has a group of its own
 
     def group_for(self, plan: Plan, sink: Sink, quorum: int = 0) -> WriteGroup:
@@ -100,8 +100,7 @@ class Writes(GroupTable[WriteGroup]):
         """Opens the group for W = `name`, where 0 stands for the layout's W. Raises as `group_for` does."""
         state = self._state
         if not plan.owned and state.hints.full:
-            raise CommandError(f"NOQUORUM no owner of this key can be reached, and node {state.member.name} has no room "
-                               "for another hint: got=0 wanted=1 hinted=0 outcome=unwritten")  # fmt: skip
+            raise CommandError(no_owner_and_no_hint(state.member.name))
         wanted = min(name or state.write_quorum, plan.replicas)
         if state.disk_full and state.layout is not None and not state.has_room_for(plan, state.id):
             raise QuorumUnreachable(plan.tally(wanted), self._without_room(plan))
@@ -133,7 +132,7 @@ class Writes(GroupTable[WriteGroup]):
         if owner not in state.links or (owner in state.full and not state.has_room_for(plan, owner)):
             return False
         return owner not in plan.absent or (
-            (owner, "") in plan.stand_ins and state.liveness.state(owner) is not Life.DOWN
+            (owner, "") in plan.stand_ins and state.liveness.state(owner) is not PeerState.DOWN
         )
 
     def _sends_to(self, group: WriteGroup, owner: str) -> bool:
@@ -143,60 +142,109 @@ class Writes(GroupTable[WriteGroup]):
     def _may_skip(self, group: WriteGroup, owner: str) -> bool:
         """Whether a large group need not go to an owner with a backlog: the other owners are enough for the quorum."""
         plan, backlogged = group.plan, self._state.backlogged
-        if owner not in backlogged or group.size_bytes < self._own_group_bytes or plan.rows:
+        if owner not in backlogged or group.size_bytes < self._own_group_bytes or plan.owner_sets:
             return False
         others = [peer for peer in plan.peers if peer not in backlogged and self._can_reach(plan, peer)]
         return len(others) + plan.owned >= group.tally.wanted
 
     def add(
-        self, group: WriteGroup, key: bytes, record: bytes, old: bytes | None, finish: Finish, sink: Sink, number: int
+        self,
+        group: WriteGroup,
+        key: bytes,
+        record: bytes,
+        old: bytes | None,
+        finish: FinishWrite,
+        sink: Sink,
+        number: int,
     ) -> None:
         """HOT. Stores `record` here and adds it to `group`. `old` is the record that `Records.get` has just returned."""
-        self._state.records.put(key, record, old)
+        if self._state.records.put(key, record, old):
+            group.may_repeat = True
+        if self._state.noted is not None:
+            self._state.noted.append((key, record, old, sink.command(number)))
         size_bytes = len(record)
         if size_bytes >= self._own_group_bytes:
-            plan = group.plan
-            group = self._register(WriteGroup, plan, plan.writing, self._state.number(), group.tally.wanted)
-        group.payload += (key, record)
-        if (
-            finish is None
-            and sink.relayed
-            and isinstance(sink, RelayedBatch)
-            and self._may_cover(group.plan, sink.peer)
-        ):
-            group.covered.setdefault(sink, []).append(number)
+            group = self._own_group(group)
+        payload = group.payload
+        payload.append(key)
+        payload.append(record)
+        if size_bytes >= self._patch_bytes_min and old is not None:
+            group.bases[len(payload) - 1] = old
+        if finish is None and sink.relayed and (sink is group.batch or group.may_cover(sink)):
+            group.covered_numbers.append(number)
         else:
             group.waiters.append((finish, sink, number))
         group.size_bytes += size_bytes
         if group.size_bytes > self._state.config.batch_bytes_max:
             self.launch()
 
-    def _may_cover(self, plan: Plan, peer: str) -> bool:
-        """Whether a write that `peer` relayed may be a covered write: `peer` is a live owner, and no owners change."""
-        return plan.owned and peer in plan.peers and peer not in plan.absent and not plan.rows
+    def amend(
+        self, group: WriteGroup, key: bytes, record: bytes, old: bytes, finish: FinishWrite, sink: Sink, number: int
+    ) -> bool:
+        """Adds a write as `add` does, if this turn has added `old`, the record before it, and has not sent it: then only
+        `record`, which includes it, is sent. Returns False if there is no such write. `finish` is not None."""
+        opened = self._opened[-_AMENDED_GROUPS:]
+        for place in range(len(opened) - 1, -1, -1):
+            added = opened[place][2]
+            payload = added.payload
+            is_last = payload and payload[-1] is old and payload[-2] == key and added.tally.wanted == group.tally.wanted
+            if is_last and added.plan is group.plan:
+                self._state.records.put(key, record, old)
+                if self._state.noted is not None:
+                    self._state.noted.append((key, record, old, sink.command(number)))
+                payload[-1] = record
+                added.waiters.append((finish, sink, number))
+                added.size_bytes += len(record) - len(old)
+                return True
+        return False
+
+    def add_batch(
+        self, group: WriteGroup, written: Sequence[Written], finish: FinishWrite, sink: Sink, number: int
+    ) -> None:
+        """Adds records of several keys as one write: one batch here and, in one message, on every replica. `finish` is
+        not None."""
+        if sum([len(each.record) for each in written]) >= self._own_group_bytes:
+            group = self._own_group(group)
+        group.write_batch(self._state.records, written, self._patch_bytes_min)
+        group.waiters.append((finish, sink, number))
+        if group.size_bytes > self._state.config.batch_bytes_max:
+            self.launch()
+
+    def _own_group(self, group: WriteGroup) -> WriteGroup:
+        """Returns a group for one large write, which else would go to `group`."""
+        plan = group.plan
+        return self._register(WriteGroup, plan, plan.writing, self._state.number(), group.tally.wanted)
 
     def _launch(self, group: WriteGroup) -> None:
         """Counts this node's own vote, sends the group to its owners and stand-ins, and enters it in the table."""
         state, plan = self._state, group.plan
         if not group.payload:
             return  # each of its writes was refused or has a group of its own
+        if group.may_repeat and len(group.payload) >= _REPEATING_ITEMS_MIN and not group.bases:
+            group.payload = last_of_each(group.payload)
         group.hint_at_ms = state.now_ms + state.config.hint_after_ms
         if plan.owned:
             group.tally.ack(state.id)
         self._cover(group)
         state.statistics.writes += len(group.payload) // 2
         # No waiter needs the acknowledgements of a KEEP. So they may come late, many in one message.
-        message = state.message(b"STORE" if group.waiters else b"KEEP", group.number, *group.payload)
-        enough = not plan.rows and plan.replicas - len(plan.absent) >= group.tally.wanted
+        encode = encode_store if group.waiters else encode_keep
+        patch = self._patching.message_of(group) if group.bases and group.waiters else b""
+        message = b""
+        enough = not plan.owner_sets and plan.replicas - len(plan.absent) >= group.tally.wanted
+        # Before the stand-ins are asked: an owner that may still answer has not failed.
+        group.awaited = {peer: peer for peer in plan.peers if self._sends_to(group, peer)}
         for owner, node in plan.stand_ins:
             self._stand_in(group, owner, "" if enough and not state.has_room_for(plan, owner) else node)
         for peer in plan.peers:  # after the plan's stand-ins: none of them stands in for a second owner
-            if self._sends_to(group, peer):
-                state.send(peer, message)
-                group.awaited[peer] = peer
+            if peer in group.awaited:
+                if not patch or not self._patching.send(peer, patch):
+                    message = message or encode(state.clock_reading(), group.number, group.payload)
+                    state.send(peer, message)
             elif peer not in plan.absent:
                 self._replace_owner(group, peer)
         self._unconfirmed.append(group)
+        group.unconfirmed_bytes = group.size_bytes
         self._unconfirmed_bytes += group.size_bytes
         self._track(group)
         while self._unconfirmed_bytes > state.config.unconfirmed_bytes_max and self._unconfirmed[0] is not group:
@@ -207,39 +255,54 @@ class Writes(GroupTable[WriteGroup]):
         state = self._state
         for batch, numbers in group.covered.items():
             if group.tally.wanted == 2 and self._sends_to(group, batch.peer):
-                indexes = encode_indexes(numbers)
-                state.send(batch.peer, state.message(b"COVERED", batch.number, group.number, indexes))
+                reading = state.clock_reading()
+                state.send(batch.peer, encode_covered(reading, batch.number, group.number, numbers))
             else:
                 group.waiters += [(None, batch, number) for number in numbers]
 
     def _complete(self, group: WriteGroup) -> None:
         tally = group.tally
         for finish, sink, number in self._detach_waiters(group):
-            sink.answer(number, OK if finish is None else self._reply(finish, tally, sink))
+            sink.answer(number, OK if finish is None else self._reply(finish, tally, sink, number))
 
-    def _reply(self, finish: Callable[[Tally, Sink], Reply], tally: Tally, sink: Sink) -> Reply:
+    def _reply(self, finish: Callable[..., Reply | None], tally: Tally, sink: Sink, number: int) -> Reply:
         unexpected, changes = self._state.unexpected, self._state.records.changes
         try:
-            return finish(tally, sink)
+            reply = finish(tally, sink)
+            assert reply is not None, "a write is answered at its quorum"
+            return reply
         except Exception as error:  # noqa: BLE001 only this command gets the error: its write has met its quorum
-            return unexpected.contain(error, changes, "the reply to a write", "maybe-written")
+            return unexpected.contain(error, changes, "the reply to a write", "maybe-written", sink, number)
 
     def _settle(self, group: WriteGroup) -> None:
         """Keeps a hint here for each owner that has not confirmed the group, or whose stand-in has not."""
         for owner in list(group.awaited.values()):
             self._keep_hint(group, owner)
-        self._unconfirmed_bytes -= group.size_bytes
+        self._forget_bytes(group)
+        self._short.note(group, self._state.now_ms)
         if not group.plan.owned:
             self._state.cleanup_due = True
+
+    def least_copies(self, since_ms: int, until_ms: int, most: int) -> tuple[int, bool]:
+        """As `ShortGroups.least`, of the groups that were opened until `until_ms` and are in the table."""
+        opened = until_ms + self._state.config.request_timeout_ms
+        groups = [group for group in self._groups.values() if group.deadline_ms <= opened]
+        return self._short.least(groups, since_ms, most)
 
     # Owners that do not confirm
 
     def acked(self, node: str, number: int) -> None:
         """HOT. `node` has the group's records on disk, as an owner or as a stand-in."""
         group = self._groups.get(number)
-        if group is not None and group.hinted and group.hinted.get(group.awaited.get(node, "")) == node:
+        if group is not None and group.hint_holders and group.hint_holders.get(group.awaited.get(node, "")) == node:
             group.tally.hinted += 1
         super().acked(node, number)
+
+    def unfit(self, node: str, number: int) -> None:
+        """`node` cannot use the patches of group `number` (patching.py)."""
+        group = self._groups.get(number)
+        if group is not None and group.awaited.get(node) == node:
+            self._patching.unfit(group, node)
 
     def _count_failure(self, group: WriteGroup, owner: str) -> None:
         if owner not in group.awaited.values():  # neither the owner nor a stand-in will answer
@@ -250,7 +313,7 @@ class Writes(GroupTable[WriteGroup]):
 
         Only one stand-in is tried. If that one fails too, this node keeps the hint.
         """
-        self._stand_in(group, owner, "" if owner in group.hinted else self._next_fallback(group))
+        self._stand_in(group, owner, "" if owner in group.hint_holders else self._next_fallback(group))
 
     def _next_fallback(self, group: WriteGroup) -> str:
         """Returns the next live fallback of the group's keys that has no part in the group yet; "" if there is none."""
@@ -263,12 +326,9 @@ class Writes(GroupTable[WriteGroup]):
         fallbacks = layout.preference_list(partition)[len(layout.keepers(partition)) :]
         # The layout may have changed since the group was sent. A node that was sent the group as an owner must not be
         # counted a second time as a fallback: it has only one disk.
-        excluded = [state.id, *group.plan.peers, *group.hinted.values()]
-        live = (node for node in fallbacks if node not in excluded and self._can_stand_in(group.plan, node))
-        return next(live, "")
-
-    def _can_stand_in(self, plan: Plan, node: str) -> bool:
-        return self._state.is_usable(node) and self._state.has_room_for(plan, node)
+        excluded = [state.id, *group.plan.peers, *group.hint_holders.values()]
+        others = (node for node in fallbacks if node not in excluded)
+        return next((node for node in others if state.is_usable(node) and state.has_room_for(group.plan, node)), "")
 
     def _stand_in(self, group: WriteGroup, owner: str, node: str) -> None:
         """Asks `node` to store the group and a hint for `owner`.
@@ -277,32 +337,32 @@ class Writes(GroupTable[WriteGroup]):
         another node    that node               an acknowledgement of `owner`, when that node answers
         this node       this node               an acknowledgement of `owner`; this node is a fallback, not an owner
         ""              this node               a failure of `owner`. But while `owner` itself may still answer, it counts
-                                                for nothing, unless `owner` is optional (see `_is_optional`). A hint
-                                                here is no new vote: this node's copy is counted already.
+                                                for nothing, unless `owner` is pending or former. A hint here is no new
+                                                vote: this node's copy is counted already.
         """
         state = self._state
         if not node:
             self._keep_hint(group, owner)
-            if owner not in group.awaited or self._is_optional(group.plan, owner):
+            if owner not in group.awaited or self._is_pending_or_former(group.plan, owner):
                 group.tally.fail(owner)
             return
         if node == state.id:
             self._keep_hint(group, owner)
             group.tally.ack(owner)
             return
-        group.hinted[owner] = node
+        group.hint_holders[owner] = node
         group.awaited[node] = owner
-        state.send(node, state.message(b"HINT", group.number, owner.encode(), *group.payload))
+        state.send(node, encode_hint(state.clock_reading(), group.number, owner, group.payload))
 
-    def _is_optional(self, plan: Plan, owner: str) -> bool:
+    def _is_pending_or_former(self, plan: Plan, owner: str) -> bool:
         """True for a pending or former owner of a moving partition: once a hint is kept it does not block the quorum."""
-        return bool(plan.rows) and owner not in plan.rows[0]
+        return bool(plan.owner_sets) and owner not in plan.owner_sets[0]
 
     def _keep_hint(self, group: WriteGroup, owner: str) -> None:
         """Keeps hints for `owner` on this node, once for each group."""
-        if group.hinted.get(owner) == "":
+        if group.hint_holders.get(owner) == "":
             return
-        group.hinted[owner] = ""
+        group.hint_holders[owner] = ""
         group.tally.hinted += 1
         state = self._state
         if not group.plan.owned:  # cleanup may have deleted the records after their last hint was delivered
@@ -316,11 +376,22 @@ class Writes(GroupTable[WriteGroup]):
         while unconfirmed and (unconfirmed[0].hint_at_ms <= now_ms or unconfirmed[0].number not in self._groups):
             self._hint_awaited_owners(unconfirmed.popleft())
 
+    def _forget_bytes(self, group: WriteGroup) -> None:
+        """Counts a group, which is settled or has left the queue, as unconfirmed no more."""
+        self._unconfirmed_bytes -= group.unconfirmed_bytes
+        group.unconfirmed_bytes = 0
+
     def _hint_awaited_owners(self, group: WriteGroup) -> None:
+        """Has hints kept for the owners of a group that has left the queue."""
+        self._forget_bytes(group)
         if group.number in self._groups:
             for owner in [owner for node, owner in group.awaited.items() if node == owner]:
                 self._replace_owner(group, owner)
             self._apply_verdict(group)
+
+    def holds_only_copy(self) -> bool:
+        """Whether some write that was answered here is on this node alone, as far as it knows. Only W=1 permits that."""
+        return any(not each.waiters and len(each.tally.acked) < 2 for each in self._groups.values() if each.awaited)
 
     def unconfirmed(self, storage_keys: Sequence[bytes]) -> dict[bytes, None]:
         """Returns those of the storage keys that have a write which some owner has not confirmed yet."""

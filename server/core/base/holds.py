@@ -1,0 +1,48 @@
+"""Holds: keys that a command changes in several turns, and the commands that wait for it.
+
+Theory. A command that decides by what a key holds reads and writes it in one turn, so that of two such commands the later
+one sees what the earlier one wrote. A command with very many arguments takes several turns. Meanwhile it holds its key:
+the others that would read it in order to write wait, in their order. Plain writes (SET) do not wait. So the command looks
+at its end whether something was stored under the key since it began, and then begins anew (commands/typed.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+
+class Holds:
+    """The keys held on one node. Each waiter is a command in flight, so their number has its limit there."""
+
+    def __init__(self) -> None:
+        self._waiters: dict[bytes, deque[Callable[[], None]]] = {}  # storage key -> who waits
+
+    def is_held(self, storage_key: bytes) -> bool:
+        """HOT. Whether a command holds the key."""
+        return storage_key in self._waiters
+
+    def wait(self, storage_key: bytes, call: Callable[[], None]) -> None:
+        """Makes the call once the key, which is held, is released. The caller looks again then: another may hold it."""
+        self._waiters[storage_key].append(call)
+
+    def hold(self, storage_key: bytes) -> None:
+        """Begins to hold a key that nobody holds."""
+        assert storage_key not in self._waiters, "two commands hold one key"
+        self._waiters[storage_key] = deque()
+
+    def set_aside(self, storage_key: bytes) -> deque[Callable[[], None]] | None:
+        """Lets a command of the step that holds a key hold it itself, within this turn. Returns what `take_back` needs;
+        None if nobody holds the key."""
+        return self._waiters.pop(storage_key, None)
+
+    def take_back(self, storage_key: bytes, waiters: deque[Callable[[], None]]) -> None:
+        """Ends `set_aside`: the step holds the key again, and those who wait for it go on waiting."""
+        assert storage_key not in self._waiters, "a command of a step holds its key for longer than its turn"
+        self._waiters[storage_key] = waiters
+
+    def release(self, storage_key: bytes) -> None:
+        """Ends it. Those who wait go on, in their order; if one of them holds the key, the others wait for it."""
+        waiters = self._waiters.pop(storage_key)
+        while waiters:
+            waiters.popleft()()

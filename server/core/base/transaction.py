@@ -1,0 +1,27 @@
+"""What a session has queued since MULTI.
+
+A session has one of these only between MULTI and EXEC, so that other sessions pay nothing: dispatch.py sends the commands
+of such a session to `queueing.py`.
+"""
+
+from __future__ import annotations
+
+
+class Transaction:
+    """The commands that a session has queued since MULTI, in order.
+
+    `is_refused`: a command could not be queued, so EXEC will run none of them. Then no more commands are kept.
+    """
+
+    __slots__ = ("commands", "is_refused", "size_bytes")
+
+    def __init__(self) -> None:
+        self.commands: list[list[bytes]] = []
+        self.size_bytes = 0
+        self.is_refused = False
+
+    def refuse(self) -> None:
+        """A command could not be queued."""
+        self.is_refused = True
+        self.commands = []
+        self.size_bytes = 0

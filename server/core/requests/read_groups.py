@@ -1,0 +1,87 @@
+"""A group of reads: what it has read, what the owners have answered, and what it still needs of them (reads.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from server.core.base.quorum import Tally, Verdict
+from server.core.base.routing import Plan
+from server.core.requests.groups import Group
+
+
+class ReadGroup(Group):
+    """The reads of one turn that ask the same owners. All lists have one item per key, in the same order."""
+
+    __slots__ = ("abstained", "differing", "is_hedge_refused", "keys", "ours", "records", "stamp", "unreadable")
+
+    def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
+        super().__init__(number, plan, tally, deadline_ms)
+        self.keys: list[bytes] = []
+        self.ours: list[bytes | None] = []  # this node's records at the start
+        self.records: list[bytes | None] = []  # the merge of all records received so far
+        self.differing: dict[str, dict[int, bytes | None]] = {}  # node -> index -> its record, if other than ours
+        self.abstained: dict[str, Sequence[int]] = {}  # owner -> indexes of the keys that it has no vote for
+        self.unreadable: Sequence[int] = ()  # indexes of the keys whose records this node cannot read
+        self.stamp = 0  # the hybrid clock at the start; read repair needs it
+        self.is_hedge_refused = False  # its hedge has waited for the budget (hedging.py)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a read of the group has no answer yet."""
+        return bool(self.waiters) or any(not one.is_answered for one in self.separate.values())
+
+    def needed(self) -> int:
+        """Returns how many further owners must be asked, so that each read can have its quorum."""
+        count = 0
+        if self.waiters and self.tally.verdict is Verdict.PENDING:
+            count = self.tally.wanted - len(self.tally.acked)
+        for one in self.separate.values():
+            if not one.is_answered and one.tally.verdict is Verdict.PENDING:
+                count = max(count, one.tally.wanted - len(one.tally.acked))
+        return count - len(self.awaited)
+
+    def unasked(self, owners: Sequence[str]) -> list[str]:
+        """Returns those of the owners that neither have been asked nor have a stand-in that was asked."""
+        asked, tally = self.awaited.values(), self.tally
+        return [owner for owner in owners if not (owner in asked or owner in tally.acked or owner in tally.failed)]
+
+
+def size_of(records: list[bytes | None]) -> int:
+    """HOT. Returns the bytes of all records together."""
+    total = 0
+    for record in records:
+        if record is not None:
+            total += len(record)
+    return total
+
+
+def absent_in(records: list[bytes | None]) -> list[int]:
+    """Returns the indexes at which there is no record."""
+    return [index for index, record in enumerate(records) if record is None]
+
+
+def batches_of(records: list[bytes | None], bytes_max: int) -> list[tuple[int, int]]:
+    """Divides records into runs of about `bytes_max` in all. Returns the first index of each run, and the next one."""
+    starts, size = [0], 0
+    for index, record in enumerate(records):
+        size += len(record or b"")
+        if size > bytes_max and index > starts[-1]:
+            starts.append(index)
+            size = len(record or b"")
+    return list(pairwise([*starts, len(records)]))
+
+
+def missing_pairs(group: ReadGroup, node: str, indexes: Sequence[int]) -> list[bytes]:
+    """Returns storage key, record, … for the keys at `indexes` of which `node` does not hold the merge.
+
+    Keys that the node had no vote for are left out: a record that it cannot read is restored by mending
+    (repair/mending.py), one that it lacks by filling, and one that had no room in its answer may be equal.
+    """
+    held, abstained = group.differing.get(node, {}), group.abstained.get(node, ())
+    pairs: list[bytes] = []
+    for index in indexes:
+        merged = group.records[index]
+        if merged is not None and index not in abstained and merged != held.get(index, group.ours[index]):
+            pairs += (group.keys[index], merged)
+    return pairs

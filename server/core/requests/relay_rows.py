@@ -1,0 +1,81 @@
+"""The commands that this node has relayed: one item each, one row for each RELAY message, and those that came back.
+
+Theory: relays.py. These are plain classes and no tuples, because compiled code checks all items of a tuple each time that
+it reads one, and a relayed command is read four times.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from server.core.base.sinks import Sink
+
+
+class RelayItem:
+    """A command to be relayed, and the sink that gets its reply."""
+
+    __slots__ = ("args", "begun_ms", "number", "sink")
+
+    def __init__(self, sink: Sink, number: int, args: list[bytes], begun_ms: int = -1) -> None:
+        self.sink = sink
+        self.number = number  # within the sink
+        self.args = args
+        self.begun_ms = begun_ms  # its start (monotonic); -1: now
+
+
+NOT_RUN: Final = 0  # the reasons of `Returned`
+MAYBE_RUN: Final = 1
+UNREACHABLE: Final = 2
+OWN: Final = 3
+
+
+class Returned:
+    """Commands that came back from a relay, and the reason.
+
+        NOT_RUN        the coordinator has run none of them
+        MAYBE_RUN      the coordinator was lost, and may have run them
+        UNREACHABLE    there is no link to their coordinator
+        OWN            none: this node itself begins them, they have not been anywhere (waiting/)
+
+    `in_order`: they are a chain. `refusal`: the error for a command that must not run twice, or None.
+    """
+
+    __slots__ = ("in_order", "items", "reason", "refusal")
+
+    def __init__(
+        self, items: list[RelayItem], reason: int, in_order: bool = False, refusal: bytes | None = None
+    ) -> None:
+        self.items = items
+        self.reason = reason
+        self.in_order = in_order
+        self.refusal = refusal
+
+
+class RelayRow:
+    """The commands of one RELAY message, until each of them has its reply."""
+
+    __slots__ = (
+        "begun_ms", "in_order", "items", "missing", "number", "peer", "read_quorum", "resp3", "sent_ms", "write_quorum",
+    )  # fmt: skip
+
+    def __init__(self, number: int, peer: str, sent_ms: int, in_order: bool, like: RelayRow | Sink) -> None:
+        """With the settings of `like`: all commands of a row run with the same ones."""
+        self.resp3: bool = like.resp3
+        self.read_quorum: int = like.read_quorum
+        self.write_quorum: int = like.write_quorum
+        self.number = number
+        self.peer = peer
+        self.in_order = in_order
+        self.sent_ms = sent_ms
+        self.begun_ms = sent_ms  # start of the oldest command; a retried one is older than this row
+        self.items: list[RelayItem | None] = []  # None: this command has its reply
+        self.missing = 0  # replies that are still to come
+
+    def suits(self, sink: Sink, in_order: bool) -> bool:
+        """HOT. Whether a command of `sink` may travel in this row."""
+        return (
+            self.resp3 == sink.resp3
+            and self.read_quorum == sink.read_quorum
+            and self.write_quorum == sink.write_quorum
+            and self.in_order == in_order
+        )

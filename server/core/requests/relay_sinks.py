@@ -1,0 +1,72 @@
+"""The sinks of relayed commands: where they run (RelayedBatch), and where they run again (SecondAttempt); see relays.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from protocol.resp import LargeReply, Reply
+from server.core.base.errors import Failure
+from server.core.base.sinks import Sink
+
+
+class RelayedBatch(Sink):
+    """The sink of commands that another node has relayed to us: collects their replies, for one RELAYED message a turn."""
+
+    def __init__(
+        self,
+        peer: str,
+        number: int,
+        options: Sequence[bytes],
+        commands: list[list[bytes]],
+        outgoing: list[RelayedBatch],
+        stale_after_ms: int,
+        now_ms: int,
+    ) -> None:
+        super().__init__()
+        self.is_outgoing = False  # the end of the turn sends something for it
+        self.told_ms = now_ms  # when it came, or its sender was told last that it is at work
+        self.relayed = True
+        self._commands = commands
+        self.peer = peer
+        self.stale_after_ms = stale_after_ms  # after this time (monotonic) nothing may be written for the batch
+        self.number = number
+        self.resp3 = options[0] == b"1"
+        self.read_quorum = int(options[1])
+        self.write_quorum = int(options[2])
+        self.indexes: list[int] = []
+        self.replies: list[bytes] = []
+        self._outgoing = outgoing
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """HOT. Adds the reply of the batch's command `number`."""
+        if not self.is_outgoing:
+            self.is_outgoing = True
+            self._outgoing.append(self)
+        self.indexes.append(number)
+        self.replies.append(reply.joined() if isinstance(reply, LargeReply) else reply)
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the arguments of the batch's command `number`."""
+        return self._commands[number]
+
+
+class SecondAttempt(Sink):
+    """The sink of a retried write that the lost coordinator may have run.
+
+    If the retry fails, its error must not say that nothing was written.
+    """
+
+    def __init__(self, sink: Sink) -> None:
+        super().__init__(sink)
+        self.relayed = False
+        self._sink = sink
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """Passes the reply of the retry on, with the outcome maybe-written if it is an error."""
+        if isinstance(reply, bytes) and reply[:1] == b"-":
+            reply = Failure.read(reply).after_lost_attempt().reply()
+        self._sink.answer(number, reply)
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the arguments of the command that is retried."""
+        return self._sink.command(number)

@@ -1,0 +1,100 @@
+"""A group of writes: what one message brings to the owners of some keys, and what the group still waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from server.core.base.quorum import Tally
+from server.core.base.routing import Plan
+from server.core.base.sinks import Sink
+from server.core.records.records import Records
+from server.core.requests.groups import Group
+from server.core.requests.relay_sinks import RelayedBatch
+
+
+class Written(NamedTuple):
+    """One key of a write of several: its storage key, its new record, and what `Records.get` has just returned for it."""
+
+    storage_key: bytes
+    record: bytes
+    old: bytes | None
+
+
+class WriteGroup(Group):
+    """The writes of one turn that go to the same owners."""
+
+    __slots__ = (
+        "bases", "batch", "covered", "covered_numbers", "hint_at_ms", "hint_holders", "may_repeat", "patched", "payload",
+        "sent_again", "size_bytes", "unconfirmed_bytes",
+    )  # fmt: skip
+
+    def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
+        super().__init__(number, plan, tally, deadline_ms)
+        self.payload: list[bytes] = []  # storage key, record, storage key, record, …
+        # Patches (patching.py): index of a large record in `payload` -> the record before it; the payload with patches in
+        # place of some records; the owners that have got these a second time.
+        self.bases: dict[int, bytes] = {}
+        self.patched: list[bytes] | None = None
+        self.sent_again: tuple[str, ...] = ()
+        self.covered: dict[RelayedBatch, list[int]] = {}  # covered writes: relayed batch -> their indexes in it
+        self.batch: RelayedBatch | None = None  # the batch whose writes were covered last
+        self.covered_numbers: list[int] = []  # what `covered` has for it
+        self.hint_holders: dict[str, str] = {}  # owner -> the node that keeps a hint for it; "" stands for this node
+        self.may_repeat = False  # it may have two records of a key
+        self.hint_at_ms = 0  # hints are kept for owners that have not confirmed the group by then
+        self.size_bytes = 0
+        self.unconfirmed_bytes = 0  # `size_bytes` while the group waits for its owners and no hint is kept early
+
+    def may_cover(self, sink: Sink) -> bool:
+        """Whether writes of a relayed batch may be covered writes of this group (writes.py): the peer is a live owner, and
+        no owners change. Then the batch is `batch` from now on."""
+        plan = self.plan
+        if not isinstance(sink, RelayedBatch) or not plan.owned or plan.owner_sets:
+            return False
+        if sink.peer not in plan.peers or sink.peer in plan.absent:
+            return False
+        self.batch = sink
+        self.covered_numbers = self.covered.setdefault(sink, [])
+        return True
+
+    def write_batch(self, records: Records, written: Sequence[Written], patch_bytes_min: int) -> None:
+        """Stores records here and adds them to the group. Of those of `patch_bytes_min` and more, changes are sent."""
+        for key, record, old in written:
+            records.put(key, record, old)
+            self.payload += (key, record)
+            if len(record) >= patch_bytes_min and old is not None:
+                self.bases[len(self.payload) - 1] = old
+            self.size_bytes += len(record)
+
+
+class ShortGroups:
+    """Remembers when groups were closed that fewer replicas have acknowledged than there are, for WAIT."""
+
+    def __init__(self) -> None:
+        self._closed_ms: dict[int, int] = {}  # copies -> when a group was last closed with so many
+
+    def note(self, group: WriteGroup, now_ms: int) -> None:
+        """HOT. `group` is closed."""
+        copies = len(group.tally.acked)
+        if copies < group.plan.replicas:
+            self._closed_ms[copies] = now_ms
+
+    def least(self, open_groups: Sequence[WriteGroup], since_ms: int, most: int) -> tuple[int, bool]:
+        """Returns the least number of replicas, `most` at most, that have acknowledged one of these groups or one that was
+        closed since; and whether one of these groups may get more."""
+        least, is_open = most, False
+        for copies, closed_ms in self._closed_ms.items():
+            if closed_ms >= since_ms:
+                least = min(least, copies)
+        for group in open_groups:
+            if len(group.tally.acked) < group.plan.replicas:
+                least = min(least, len(group.tally.acked))
+                is_open = True
+        return least, is_open
+
+
+def last_of_each(payload: list[bytes]) -> list[bytes]:
+    """Returns the last record of each storage key."""
+    records = dict(zip(payload[::2], payload[1::2], strict=True))
+    return payload if 2 * len(records) == len(payload) else [item for pair in records.items() for item in pair]

@@ -1,0 +1,221 @@
+"""The clients that wait for keys of this node, in a queue for each key: who is woken when a key has elements.
+
+Theory. A row stands for a client and a key. It is *called* while its home has been told to try and has not answered. There
+are never more called rows than elements, and an attempt that finds nothing brings its row back to its place. So clients are
+served in the order in which they came, and a plain LPOP in between costs nobody its place.
+
+At the end of a turn only the keys are looked at that have rows and that the turn has changed, whoever wrote them: a client,
+another coordinator, a hint, a repair. A node without rows looks at nothing.
+
+The rows of a queue stand in a dictionary for each home, by their places, so that a home that cannot be reached is passed
+over at once, and a client that ends costs one look-up.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from itertools import takewhile
+from typing import Final
+
+from server.core.base.errors import CommandError
+from server.core.base.state import State
+from server.core.messages.queues import encode_wake
+from server.core.records.versions import DamagedRecord
+from server.core.records.views import View
+
+CALL_MS: Final = 1000  # a woken client whose home does not try for so long lets others go first
+CALLED_MAX: Final = 64  # clients of one key that are woken at a time: each that is served lets another one be woken
+Woken = Callable[[int, bytes], None]  # a client of this node, by its number, may try a key
+
+
+class Row:
+    """A client that waits for a key."""
+
+    __slots__ = ("called_ms", "node", "number", "place", "queue")
+
+    def __init__(self, queue: Queue, node: str, number: int, place: int) -> None:
+        self.queue = queue
+        self.node = node
+        self.number = number  # of the client, at its home
+        self.place = place
+        self.called_ms = -1  # when its home was told; -1: it waits
+
+
+class Queue:
+    """The rows of a key for one type: a client that waits for a list is not woken by a sorted set."""
+
+    __slots__ = ("called", "key", "key_type", "storage_key", "waiting")
+
+    def __init__(self, key: bytes, storage_key: bytes, key_type: int) -> None:
+        self.key = key
+        self.storage_key = storage_key
+        self.key_type = key_type
+        self.waiting: dict[
+            str, OrderedDict[int, Row]
+        ] = {}  # by home, and there by number, in the order of their places
+        self.called: dict[tuple[str, int], Row] = {}
+
+    def find(self, node: str, number: int) -> Row | None:
+        """The row of a client."""
+        rows = self.waiting.get(node)
+        row = rows.get(number) if rows is not None else None
+        return row or self.called.get((node, number))
+
+    def first(self, is_usable: Callable[[str], bool]) -> Row | None:
+        """The row that has waited longest, of a home that can be reached."""
+        found: Row | None = None
+        for node, rows in self.waiting.items():
+            row = next(iter(rows.values()))
+            if (found is None or row.place < found.place) and is_usable(node):
+                found = row
+        return found
+
+    def wait(self, row: Row) -> None:
+        """Enters a row that waits at its place: behind those that came before it."""
+        rows = self.waiting.setdefault(row.node, OrderedDict())
+        is_last = not rows or next(reversed(rows.values())).place < row.place
+        rows[row.number] = row
+        if not is_last:  # it was called: only others that were called, too, have come before it
+            earlier = [each.number for each in takewhile(lambda each: each.place < row.place, rows.values())]
+            for number in (row.number, *reversed(earlier)):
+                rows.move_to_end(number, last=False)
+
+    def remove(self, row: Row) -> None:
+        """Removes a row."""
+        if self.called.pop((row.node, row.number), None) is None:
+            rows = self.waiting[row.node]
+            del rows[row.number]
+            if not rows:
+                del self.waiting[row.node]
+
+    def is_empty(self) -> bool:
+        """Whether it has no rows."""
+        return not self.waiting and not self.called
+
+
+class WaitingRows:
+    """All rows of this node. `woken` gets those of its own clients."""
+
+    def __init__(self, state: State, woken: Woken) -> None:
+        self.queues: dict[bytes, dict[int, Queue]] = {}  # storage key -> type -> queue
+        self.count = 0
+        self._state = state
+        self._woken = woken
+        self._by_client: dict[str, dict[int, list[Row]]] = {}  # home -> number -> its rows
+        self._called: dict[Row, None] = {}  # in the order in which they were called
+        self._again: dict[bytes, None] = {}  # keys to look at, whether changed or not
+        self._postponed: dict[bytes, None] = {}  # keys with elements, and rows only of homes that cannot be reached
+        self._places = 0
+
+    def enter(self, node: str, number: int, key: bytes, storage_key: bytes, key_type: int) -> None:
+        """A client's attempt has found nothing: it waits. If it has a row, that goes back to its place."""
+        self._state.has_waited = True
+        queues = self.queues.setdefault(storage_key, {})
+        queue = queues.get(key_type)
+        if queue is None:
+            queue = queues[key_type] = Queue(key, storage_key, key_type)
+        row = queue.find(node, number)
+        if row is not None:
+            if row.called_ms >= 0:
+                self._bring_back(row)
+            return
+        if self.count >= self._state.config.waiting_rows_max:
+            self._drop_if_empty(queue)
+            raise CommandError(
+                f"BUSY waiting_rows_max={self._state.config.waiting_rows_max} clients wait for keys of node "
+                f"{self._state.member.name}"
+            )
+        self.count += 1
+        self._places += 1
+        row = Row(queue, node, number, self._places)
+        queue.wait(row)
+        self._by_client.setdefault(node, {}).setdefault(number, []).append(row)
+
+    def forget(self, node: str, number: int) -> None:
+        """A client does not wait any more, or has got its element: removes all its rows."""
+        clients = self._by_client.get(node)
+        rows = clients.pop(number, None) if clients is not None else None
+        for row in rows or ():
+            queue = row.queue
+            if row.called_ms >= 0:
+                del self._called[row]
+                self._again[queue.storage_key] = None  # the element may be another one's
+            queue.remove(row)
+            self.count -= 1
+            self._drop_if_empty(queue)
+
+    def node_lost(self, node: str) -> None:
+        """Removes the rows of a node that was lost: it tries again when it is back."""
+        for number in list(self._by_client.get(node, ())):
+            self.forget(node, number)
+        self._by_client.pop(node, None)
+
+    def _drop_if_empty(self, queue: Queue) -> None:
+        if queue.is_empty():
+            queues = self.queues.get(queue.storage_key)
+            if queues is not None:
+                queues.pop(queue.key_type, None)
+                if not queues:
+                    del self.queues[queue.storage_key]
+
+    def _bring_back(self, row: Row) -> None:
+        del self._called[row]
+        del row.queue.called[row.node, row.number]
+        row.called_ms = -1
+        row.queue.wait(row)
+        self._again[row.queue.storage_key] = None
+
+    def look(self, writes: Mapping[bytes, bytes | None]) -> None:
+        """At the end of a turn that has made these writes: wakes clients of the keys that have elements for them."""
+        changed = writes if len(writes) < len(self.queues) else self.queues
+        keys = [key for key in changed if key in self.queues and key in writes]
+        if self._again:
+            keys += self._again
+            self._again.clear()
+        wakes: dict[str, list[tuple[int, bytes]]] = {}
+        for key in dict.fromkeys(keys):
+            for queue in self.queues.get(key, {}).values():
+                self._call(queue, wakes)
+        state = self._state
+        for node, woken in wakes.items():
+            if node != state.id:
+                state.send(node, encode_wake(state.clock_reading(), woken))
+                continue
+            for number, key in woken:
+                self._woken(number, key)
+
+    def _call(self, queue: Queue, wakes: dict[str, list[tuple[int, bytes]]]) -> None:
+        state = self._state
+        try:
+            view = View(state.records.get(queue.storage_key), state.time_ms)
+        except DamagedRecord:
+            return  # its mending is a change
+        elements = min(len(view), CALLED_MAX) if view.key_type == queue.key_type else 0
+        while len(queue.called) < elements:
+            row = queue.first(self._is_usable)
+            if row is None:
+                if queue.waiting:
+                    self._postponed[queue.storage_key] = None
+                return
+            queue.remove(row)
+            queue.called[row.node, row.number] = row
+            row.called_ms = state.now_ms
+            self._called[row] = None
+            wakes.setdefault(row.node, []).append((row.number, queue.key))
+
+    def _is_usable(self, node: str) -> bool:
+        return node == self._state.id or self._state.is_usable(node)
+
+    def tick(self, now_ms: int) -> None:
+        """Lets others go first if the homes of called clients do not try, and looks again for homes that are back."""
+        if self._postponed:
+            self._again |= self._postponed
+            self._postponed.clear()
+        while self._called:
+            row = next(iter(self._called))
+            if row.called_ms + CALL_MS > now_ms:
+                return
+            self._places += 1
+            row.place = self._places
+            self._bring_back(row)
