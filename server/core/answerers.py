@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from server.core.membership.steward import is_empty
+from server.core.commands.pubsub.asking import subscribed
+from server.core.commands.scripting.script_command import flush_here, known_here
+from server.core.commands.wait_command import written
+from server.core.membership.change_coordinator import is_empty
+from server.core.messages import exchange_questions as exchanges
 from server.core.messages import questions as asked
 from server.core.messages import record_questions as records
+from server.core.messages import script_questions as scripts
 from server.core.operators import status
 from server.core.operators.sizes import own_sizes
 from server.core.repair.exchange_answers import ExchangeAnswers
@@ -19,9 +24,10 @@ def answerers(services: Services) -> dict[bytes, Answerer]:
     table = (
         answered_by(records.PAGE, lambda page: page_answers.page(state, page)),
         answered_by(records.HEADS, lambda keys: page_answers.heads(state, keys)),
-        answered_by(records.KEYCOUNTS, lambda partitions: page_answers.key_counts(state, partitions)),
-        answered_by(records.ABSORB, lambda pairs: replica.store_if_owned(state, pairs)),
+        answered_by(records.KEYCOUNTS, lambda asked: page_answers.key_counts(state, asked)),
+        answered_by(exchanges.ABSORB, lambda pairs: replica.store_if_owned(state, pairs)),
         answered_by(records.HINTS, lambda replay: services.hint_replay.asked(replay)),
+        answered_by(records.WRITERS, lambda _: (state.actor, state.guest_actor)),
         answered_by(records.VOTE, lambda ballot: services.votes.vote(ballot)),
         answered_by(records.LINE, lambda line: services.votes.line(line)),
         answered_by(records.FENCE, lambda fence: services.votes.fence(fence)),
@@ -29,10 +35,10 @@ def answerers(services: Services) -> dict[bytes, Answerer]:
         answered_by(records.COPIES, lambda keys: services.mending.copies(keys)),
         answered_by(records.VERIFY, lambda wanted: services.verification.asked(wanted)),
         answered_by(records.HOLDS, lambda sums: services.cleanup.holds(sums)),
-        answered_by(asked.STATUS, lambda _: [status.own_status(services)]),
+        answered_by(asked.STATUS, lambda _: status.own_status(services)),
         answered_by(asked.REPAIR, lambda job: services.jobs.asked(job)),
-        answered_by(asked.TASKS, lambda query: services.tasks.told(query)),
-        answered_by(asked.GOING, lambda peer: services.shutdown.told(peer)),
+        answered_by(asked.TASKS, lambda query: services.tasks.answer_tasks(query)),
+        answered_by(asked.GOING, lambda peer: services.shutdown.shutdown_announced(peer)),
         answered_by(asked.ADOPTED, lambda view: services.membership.adopted(view)),
         answered_by(asked.MOVED, lambda view: services.transfers.moved(view)),
         answered_by(asked.COUNTS, lambda counts: services.transfers.counts(counts)),
@@ -45,5 +51,10 @@ def answerers(services: Services) -> dict[bytes, Answerer]:
         answered_by(asked.WHOLE, lambda counts: services.tasks.whole(counts)),
         answered_by(asked.SIZES, lambda partitions: own_sizes(state, services.background.busy, partitions)),
         answered_by(asked.STAGED, lambda staged: services.staging.asked(staged)),
+        answered_by(scripts.SCRIPT, lambda sha: services.scripts.text_of(sha)),
+        answered_by(scripts.SCRIPTS, lambda shas: known_here(services, shas)),
+        answered_by(scripts.SCRIPTFLUSH, lambda _: flush_here(services)),
+        answered_by(asked.SUBSCRIPTIONS, lambda wanted: subscribed(services, wanted)),
+        answered_by(asked.WRITTEN, lambda period: written(services, period)),
     )
     return {**dict(table), **ExchangeAnswers(state, services.background).answerers()}

@@ -10,29 +10,33 @@ most frequent key, not one for each command, and an amount of work that is linea
 
 from __future__ import annotations
 
+from mypy_extensions import i64
+
+from protocol.databases import MARK
 from protocol.slots import key_slot
 from server.core.base.errors import (
     BUSY,
     CommandError,
-    ErrorReply,
     coordinator_lost,
     no_owner,
-    unknown_command,
-    unknown_subcommand,
-    wrong_arity,
+    refused_command,
 )
 from server.core.base.lanes import Lane, Lanes, Parked
 from server.core.base.sinks import Session, Sink
-from server.core.chains import Chains
+from server.core.chains import Chains, fits_chain, lanes_in_flight, may_enter, next_wave, runs_beside, sink_of
+from server.core.commands.databases import inner_arguments
 from server.core.commands.execution import execute, fail
+from server.core.commands.registry import unfit
 from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, READ, WRITE, CommandSpec
 from server.core.commands.table import commands_by_name, find_command
+from server.core.commands.transactions.queueing import is_part, queue, refused
 from server.core.records.versions import DamagedRecord
-from server.core.requests.relays import MAYBE_RUN, STALE, UNREACHABLE, RelayItem, SecondAttempt
+from server.core.requests.relay_rows import MAYBE_RUN, OWN, UNREACHABLE, RelayItem
+from server.core.requests.relay_sinks import SecondAttempt
+from server.core.requests.relays import STALE
 from server.core.services.services import Services
 
-CHAIN_COMMANDS_MAX = 256  # a longer chain would hold up the turn of its coordinator
-CHAIN_BYTES_MAX = 1 << 20  # of arguments
+_NONE: dict[bytes, CommandSpec] = {}
 LANE_ARGUMENTS_MAX = 1024  # a command of more of them runs alone: a lane for each of a million keys takes seconds
 
 
@@ -45,36 +49,41 @@ class Dispatcher:
         self._commands = commands_by_name()
         self._records = services.state.records
         self._unexpected = services.state.unexpected
+        self._key_bytes_max: i64 = services.state.config.key_bytes_max
+        self._value_bytes_max: i64 = services.state.config.value_bytes_max
+        self._refused = services.state.quarantine.commands  # while it has any, commands take no fast path
         self.changes = 0  # what `Records.changes` was when the present command began
         self._chains = Chains(services, self.run)
 
     def admit(self, session: Session, batch: list[list[bytes]]) -> None:
         """HOT. Begins the next commands of a session, or queues them.
 
-        Fast path: a command in the usual spelling with the usual number of arguments, while none or only commands of its
-        own kind are in flight.
-        """
-        commands, services, state, records = self._commands, self._services, self._state, self._records
-        slots, first = session.slots, session.first_number
-        turn = state.statistics.turns
+        Fast path: a command in the usual spelling and number of arguments (so its key is the second word), of database 0,
+        while there are lanes, or none or only commands of its own kind are in flight."""
+        commands, services, slots = self._commands_of(session), self._services, session.slots
+        state, records, turn, first = self._state, self._records, self._state.statistics.turns, session.first_number
         for args in batch:
             spec = commands.get(args[0])
             if (
                 spec is None
                 or len(args) != spec.usual_count
-                or session.lanes is not None
-                or (session.in_flight and not _runs_beside(session.kind, session.turn, spec.overlap, turn))
+                or args[1].startswith(MARK)
                 or session.backlog
                 or session.closing
+                or (session.access is not None and not session.access.permits(args))
                 or state.in_flight > state.requests_max
+                or not (session.lanes is not None or _needs_no_lanes(session, spec.overlap, turn))
             ):
                 if session.closing:
                     break  # Redis drops what is pipelined behind QUIT
                 if session.backlog or not self._begin(session, args):
                     session.backlog.append(args)
+                commands = self._commands_of(session)
                 continue
-            session.kind = spec.overlap
-            session.turn = turn
+            if session.lanes is None:
+                session.kind, session.turn = spec.overlap, turn
+            elif not self._enter_lane(session, session.lanes, args, spec, turn):
+                continue
             session.last_command = spec.name
             session.in_flight += 1
             slots.append(args)
@@ -84,8 +93,38 @@ class Dispatcher:
             except (CommandError, DamagedRecord) as error:
                 fail(services, spec.name, spec.handler, session, first + len(slots) - 1, args, error)
             except Exception as error:  # noqa: BLE001
-                session.answer(first + len(slots) - 1, self._unexpected.contain(error, changes, spec.name))
+                self._contain(session, first + len(slots) - 1, error, changes, spec.name)
         state.statistics.commands += len(batch)
+
+    def _commands_of(self, session: Session) -> dict[bytes, CommandSpec]:
+        """HOT. The commands that may take the fast path: none of another database than 0, or between MULTI and EXEC."""
+        is_slow = self._refused or session.database or session.transaction is not None
+        return _NONE if is_slow else self._commands
+
+    def _enter_lane(self, session: Session, lanes: Lanes, args: list[bytes], spec: CommandSpec, turn: int) -> bool:
+        """HOT. Enters a command of one key in its lane. If it must wait there, parks it and returns False."""
+        lane, kind = lanes.of_key(args[1]), spec.overlap
+        if may_enter(lane, kind, turn):
+            lanes.enter_one(session.first_number + len(session.slots), lane, kind, turn)
+            return True
+        self._park(session, lanes, [lane], args, spec, kind)
+        return False
+
+    def _park(
+        self, session: Session, lanes: Lanes, waiting: list[Lane], args: list[bytes], spec: CommandSpec, kind: int
+    ) -> None:
+        """HOT. Lets a command wait in its lanes, perhaps in the place of the one before it."""
+        overwrites = spec.overwrites and len(args) == spec.usual_count and self._fits(args) and not self._refused
+        last = waiting[0].parked[-1] if overwrites and waiting[0].parked else None
+        if last is not None and last.overwrites:
+            last.supersede(session.open_in_place_of(last.number, args), args)
+        else:
+            lanes.park(Parked(session.open(args), args, kind, waiting, overwrites, fits_chain(spec, waiting)))
+            self._state.commands_waiting += 1
+
+    def _fits(self, args: list[bytes]) -> bool:
+        """HOT. Whether key and value of a SET are not too large."""
+        return len(args[2]) <= self._value_bytes_max and len(args[1]) <= self._key_bytes_max
 
     def admit_without_time(self, session: Session, batch: list[list[bytes]]) -> None:
         """As `admit`, while cluster time is not known: commands that need keys wait for it."""
@@ -100,13 +139,15 @@ class Dispatcher:
     def resume(self, session: Session, count_max: int) -> int:
         """Begins commands of the session that waited for others and may begin now, about `count_max` at most.
 
-        Answers how many it has begun; if that is less than `count_max`, no other one may begin.
+        Returns how many it has begun; if that is less than `count_max`, no other one may begin.
         """
         count = 0
         while count < count_max and session.lanes is not None and session.lanes.free:
             count += self._begin_waiting(session, session.lanes, session.lanes.free.popleft())
         backlog = session.backlog
-        if backlog and self._state.waits_for_time:
+        if backlog and self._state.waits_for_time:  # it is not known any more: `begin_held` lets them begin
+            self._state.held_for_time = True
+            self._services.clients.held[session] = None  # it may be a run of queued commands, which is no client
             return count
         while count < count_max and backlog and not session.closing and self._begin(session, backlog[0]):
             backlog.popleft()
@@ -114,36 +155,70 @@ class Dispatcher:
         return count
 
     def _begin(self, session: Session, args: list[bytes]) -> bool:
-        """Starts the command, or lets it wait in its lanes. False if it must run alone on its connection, or waits for one
-        that does."""
+        """Starts the command, or lets it wait in its lanes. False if it must run alone, or waits for one that does."""
         turn = self._state.statistics.turns
         self.changes = self._records.changes
         try:
             spec = self._find(args)
-            kind = IMMEDIATE if spec is None or not spec.accepts(len(args)) else spec.kind_of(args)
-            if kind != IMMEDIATE and len(args) > LANE_ARGUMENTS_MAX:
-                kind = ALONE
+            fits = spec is not None and spec.accepts(len(args))
+            is_queued = is_part(session, spec, fits)
+            kind = IMMEDIATE if spec is None or is_queued or not fits else spec.kind_of(args)
+            kind = ALONE if kind != IMMEDIATE and len(args) > LANE_ARGUMENTS_MAX else kind
         except Exception as error:  # noqa: BLE001
             session.answer(session.open(args), self._unexpected.contain(error, self.changes, "looking up a command"))
             return True
+        if spec is not None and kind != IMMEDIATE and len(args) != spec.usual_count:
+            session.is_costly = True
         if not session.in_flight:
             session.kind, session.turn = kind, turn
         elif kind == ALONE or session.kind == ALONE:
             return False
-        elif kind != IMMEDIATE:
-            assert spec is not None
-            if session.lanes is None and not _runs_beside(session.kind, session.turn, kind, turn):
-                session.lanes = self._open_lanes(session)
-            if session.lanes is not None:
-                number, lanes = session.open(args), session.lanes.of_keys(spec.keys_of(args))
-                if not all(_may_enter(lane, kind, turn) for lane in lanes):
-                    session.lanes.park(Parked(number, args, kind, lanes))
-                    self._state.commands_waiting += 1
-                    return True
-                session.lanes.enter(number, lanes, kind, turn)
-                self._start(spec, session, number, args)
-                return True
-        self._start(spec, session, session.open(args), args)
+        if self._refuses(session, spec, args):
+            return True
+        if is_queued:
+            session.answer(session.open(args), queue(session, spec, args, self._state.config))
+            return True
+        if spec is None or kind == IMMEDIATE:
+            self._start(spec, session, session.open(args), args)
+            return True
+        try:
+            args = inner_arguments(self._state, spec, args, session.database)
+        except CommandError as error:
+            session.answer(session.open(args), error.reply)
+            return True
+        if session.lanes is None and session.in_flight and not runs_beside(session.kind, session.turn, kind, turn):
+            session.lanes = lanes_in_flight(session)
+        if session.lanes is None or not session.in_flight:
+            self._start(spec, session, session.open(args), args)
+        else:
+            self._start_in_lanes(spec, session, session.lanes, args, kind, turn)
+        return True
+
+    def _start_in_lanes(
+        self, spec: CommandSpec, session: Session, lanes: Lanes, args: list[bytes], kind: int, turn: int
+    ) -> None:
+        """Starts the command, or lets it wait in the lanes of its keys."""
+        own = lanes.of_keys(spec.keys_of(args))
+        if not all(may_enter(lane, kind, turn) for lane in own):
+            self._park(session, lanes, own, args, spec, kind)
+            return
+        number = session.open(args)
+        lanes.enter(number, own, kind, turn)
+        self._start(spec, session, number, args)
+
+    def _refuses(self, session: Session, spec: CommandSpec | None, args: list[bytes]) -> bool:
+        """Answers a command that the session's user may not run; whether it is one. Unknown commands and wrong numbers of
+        arguments have errors of their own, as in Redis."""
+        if session.access is None or spec is None or not spec.accepts(len(args)):
+            return False
+        try:
+            reply = session.access.refusal(session, args)
+        except Exception as error:  # noqa: BLE001
+            reply = self._unexpected.contain(error, self.changes, "looking up what a user may do")
+        if reply is None:
+            return False
+        session.last_command = spec.name
+        session.answer(session.open(args), refused(session, spec, reply))
         return True
 
     def _start(self, spec: CommandSpec | None, session: Session, number: int, args: list[bytes]) -> None:
@@ -154,21 +229,12 @@ class Dispatcher:
             session.last_command = "" if spec is None else spec.name
             self._execute(spec, session, number, args)
 
-    def _open_lanes(self, session: Session) -> Lanes:
-        """Lanes with the commands that the session has in flight. They are of one kind, so they needed no lanes so far."""
-        lanes = Lanes()
-        for number, args in session.unanswered():
-            spec = self._find(args)
-            if spec is not None and spec.overlap != IMMEDIATE:
-                lanes.enter(number, lanes.of_keys(spec.keys_of(args)), session.kind, session.turn)
-        return lanes
-
     def _begin_waiting(self, session: Session, lanes: Lanes, lane: Lane) -> int:
-        """If nothing runs in this lane any more, begins the next commands that wait there. Answers how many."""
+        """If nothing runs in this lane any more, begins the next commands that wait there. Returns how many."""
         if lane.running or not lane.parked or not lane.parked[0].is_first():
             return 0
         self.changes = self._records.changes
-        wave = _next_wave(lane)
+        wave = next_wave(lane)
         kind, turn = wave[0].kind, self._state.statistics.turns
         is_chain = len(wave) > 1 and not (kind in (READ, WRITE) and all(parked.kind == kind for parked in wave))
         for parked in wave:
@@ -177,9 +243,10 @@ class Dispatcher:
         self._state.commands_waiting -= len(wave)
         if not is_chain:
             for parked in wave:
-                self._execute(self._find(parked.args), session, parked.number, parked.args)
+                self._execute(self._find(parked.args), sink_of(parked, session), parked.number, parked.args)
         else:
-            self._chains.run(lane.key, [(session, parked.number, parked.args, -1) for parked in wave])
+            items = [RelayItem(sink_of(parked, session), parked.number, parked.args) for parked in wave]
+            self._chains.run(lane.key, items)
         return len(wave)
 
     def _find(self, args: list[bytes]) -> CommandSpec | None:
@@ -198,7 +265,7 @@ class Dispatcher:
 
     def run_all(self, sink: Sink, batch: list[list[bytes]]) -> None:
         """HOT. Runs the commands of a relay, numbered from 0; with the fast path of `admit`."""
-        commands, services, records = self._commands, self._services, self._records
+        commands, services, records = _NONE if self._refused else self._commands, self._services, self._records
         for number, args in enumerate(batch):
             spec = commands.get(args[0])
             if spec is None or len(args) != spec.usual_count:
@@ -210,11 +277,15 @@ class Dispatcher:
             except (CommandError, DamagedRecord) as error:
                 fail(services, spec.name, spec.handler, sink, number, args, error)
             except Exception as error:  # noqa: BLE001
-                sink.answer(number, self._unexpected.contain(error, changes, spec.name))
+                self._contain(sink, number, error, changes, spec.name)
+
+    def _contain(self, sink: Sink, number: int, error: Exception, changes: int, name: str) -> None:
+        """Answers a command that has raised an unexpected exception. Raises Fatal if it has stored something."""
+        sink.answer(number, self._unexpected.contain(error, changes, name, sink=sink, number=number))
 
     def run_in_order(self, sink: Sink, batch: list[list[bytes]]) -> None:
         """Runs the commands of a relay, numbered from 0, those of one key in order."""
-        self._chains.run_all([(sink, number, args, -1) for number, args in enumerate(batch)])
+        self._chains.run_all([RelayItem(sink, number, args) for number, args in enumerate(batch)])
 
     def _execute(self, spec: CommandSpec | None, sink: Sink, number: int, args: list[bytes]) -> None:
         if spec is not None and spec.accepts(len(args)):
@@ -222,27 +293,24 @@ class Dispatcher:
             return
         changes = self._records.changes
         try:
-            reply = self._unknown(args) if spec is None else wrong_arity(spec.name)
+            reply = unfit(spec, args)
         except Exception as error:  # noqa: BLE001
             reply = self._unexpected.contain(error, changes, "an unknown command" if spec is None else spec.name)
         sink.answer(number, reply)
 
-    def _unknown(self, args: list[bytes]) -> ErrorReply:
-        container = self._commands.get(args[0].lower())
-        if container is None:
-            return unknown_command(args)
-        return unknown_subcommand(container.name, args) if len(args) > 1 else wrong_arity(container.name)
-
     def retry_returned(self) -> bool:
-        """Routes anew the relayed commands that came back, or answers them. Answers whether there were any."""
+        """Routes anew the relayed commands that came back, or answers them. Returns whether there were any."""
         relays = self._services.relays
         if not relays.returned:
             return False
         for each in relays.drain_returned():
             maybe_run = each.reason == MAYBE_RUN
-            if each.reason == UNREACHABLE:
-                for sink, number, args, _ in each.items:
-                    self._refuse(sink, number, args)
+            if each.reason == OWN:
+                for item in each.items:
+                    self.run(item.sink, item.number, item.args)
+            elif each.reason == UNREACHABLE:
+                for item in each.items:
+                    self._refuse(item.sink, item.number, item.args)
             elif each.in_order:
                 self._retry_in_order(each.items, maybe_run)
             else:
@@ -256,13 +324,13 @@ class Dispatcher:
         `maybe_run`: the lost coordinator may have run it. Then a command that must not run twice is answered here: with
         `refusal`, or that its outcome is unknown.
         """
-        sink, number, args, begun_ms = item
+        sink, number, args, begun_ms = item.sink, item.number, item.args, item.begun_ms
         asker = self._asker_again(sink, number, args, begun_ms, maybe_run, refusal)
         if asker is None:
             return
         spec, state = find_command(args), self._state
         assert spec is not None, "only known commands are relayed"
-        route = state.routes[key_slot(args[1]) >> state.route_shift]
+        route = state.routes[key_slot(spec.keys_of(args)[0]) >> state.route_shift]
         choose = route.reader_for if spec.overlap == READ else route.coordinator_for
         target = choose(asker.relayed)
         if target is None:
@@ -273,10 +341,10 @@ class Dispatcher:
     def _retry_in_order(self, items: list[RelayItem], maybe_run: bool) -> None:
         """As `_retry`, for commands that were relayed to be run in order."""
         chain: list[RelayItem] = []
-        for sink, number, args, begun_ms in items:
-            asker = self._asker_again(sink, number, args, begun_ms, maybe_run, None)
+        for item in items:
+            asker = self._asker_again(item.sink, item.number, item.args, item.begun_ms, maybe_run, None)
             if asker is not None:
-                chain.append((asker, number, args, begun_ms))
+                chain.append(RelayItem(asker, item.number, item.args, item.begun_ms))
         self._chains.run_all(chain)
 
     def _asker_again(
@@ -287,6 +355,9 @@ class Dispatcher:
         assert spec is not None, "only known commands are relayed"
         if self._services.relays.is_stale(sink):
             sink.answer(number, STALE)  # whoever relayed it to this node may have retried it elsewhere
+            return None
+        if self._refused and state.quarantine.refuses_command(args, state.wall_ms):
+            sink.answer(number, refused_command(state.member.name, "maybe-written" if maybe_run else "unwritten"))
             return None
         if (maybe_run and spec.once(args)) or state.now_ms - begun_ms > state.config.request_timeout_ms:
             state.statistics.timeouts += 1
@@ -309,31 +380,6 @@ class Dispatcher:
         sink.answer(number, no_owner(state.member.name, outcome))
 
 
-def _runs_beside(kind: int, turn: int, other: int, now: int) -> bool:
-    """HOT. Whether a command of kind `other` may begin in turn `now` while commands of `kind` that began in `turn` run."""
-    return kind == other and (kind == READ or (kind == WRITE and turn == now))
-
-
-def _may_enter(lane: Lane, kind: int, now: int) -> bool:
-    """HOT. Whether a command of that kind may begin in turn `now`, given what the lane holds."""
-    return not lane.parked and (not lane.running or _runs_beside(lane.kind, lane.turn, kind, now))
-
-
-def _next_wave(lane: Lane) -> list[Parked]:
-    """The next commands of a lane that may begin together: a single one, or as many as one chain may hold."""
-    wave: list[Parked] = []
-    size_bytes = 0
-    for parked in lane.parked:
-        size_bytes += sum(map(len, parked.args))
-        if wave and (size_bytes > CHAIN_BYTES_MAX or len(wave) == CHAIN_COMMANDS_MAX or not _fits_chain(parked)):
-            break
-        wave.append(parked)
-        if not _fits_chain(parked):
-            break
-    return wave
-
-
-def _fits_chain(parked: Parked) -> bool:
-    """Whether the command can be part of a chain: it has one key, and no R or W of its own."""
-    spec = find_command(parked.args)
-    return len(parked.lanes) == 1 and spec is not None and spec.group != "dyn"
+def _needs_no_lanes(session: Session, kind: int, turn: int) -> bool:
+    """HOT. Whether a command may begin whatever its keys are, given what the session has in flight."""
+    return not session.in_flight or runs_beside(session.kind, session.turn, kind, turn)

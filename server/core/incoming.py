@@ -16,7 +16,7 @@ from librt.strings import read_i32_be
 from protocol.bounds import COUNTER_MAX
 from server.core.base.state import State
 from server.core.commands.table import commands_by_name, find_command
-from server.core.messages import kinds
+from server.core.messages import announcements, kinds
 from server.core.messages.kinds import Covered, Differences, Relay, Relayed, nothing
 from server.core.messages.questions import KINDS
 from server.core.messages.reader import HEADER_ITEMS, Malformed, Reader, number_in, request_number_in, shown
@@ -99,11 +99,14 @@ class Incoming:
         with an error."""
         relay = kinds.RELAY.read(items)
         commands, in_order = self._commands, len(relay.options) > 3
+        name, spec = b"", commands.get(b"")
         for args in relay.commands:
-            spec = commands.get(args[0])
+            if args[0] != name:
+                name = args[0]
+                spec = commands.get(name)
             if spec is None or len(args) != spec.usual_count:
-                spec = find_command(args)
-                if in_order if spec is None else not spec.keys[0] or not spec.accepts(len(args)):
+                found = find_command(args)
+                if in_order if found is None else not found.accepts(len(args)) or not found.keys_of(args):
                     raise Malformed(f"{shown(args[0])} with {len(args)} words is no command that is relayed")
         return relay
 
@@ -128,7 +131,7 @@ class Incoming:
 
     def _layout(self, items: Reader) -> Layout:
         """The layout that a message carries."""
-        document = kinds.LAYOUT.read(items)
+        document = announcements.LAYOUT.read(items)
         present = self._state.layout
         if present is not None and document == present.encode():
             return present

@@ -12,20 +12,30 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from protocol.frames import seal
 from server.core.answerers import answerers
 from server.core.base.config import Config
-from server.core.base.sinks import Session
+from server.core.base.poison import COMMAND
+from server.core.base.sinks import Flushed, Session
+from server.core.base.unexpected import Fatal
+from server.core.commands.glob import channel_matcher
+from server.core.commands.permissions import LoggedOut, access_of
 from server.core.dispatch import Dispatcher
+from server.core.gossip import send_gossip
+from server.core.messages.announcements import PoisonCommand, encode_full, encode_orderly, encode_poison
 from server.core.outbox import Outbox, drain_messages
 from server.core.peer_messages import PeerMessages
 from server.core.records.store import Store
 from server.core.ring.layout import Member
-from server.core.services.construction import build_services, build_state
+from server.core.services.construction import FromCommands, build_services, build_state
 from server.core.work.questions import Answerer
 
 LAG_MS_MAX = (
     1000  # a tick that is later than this ends no request by its deadline: the answer may be unread in a socket
 )
+
+
+WAITING_BEGUN_MAX = 1024  # of the commands that wait for others of their connection, in one turn
 
 
 class Node:
@@ -45,7 +55,8 @@ class Node:
     ) -> None:
         self.state = build_state(member, actor, incarnation, config, store, rng, wall_ms, damage_error)
         table: dict[bytes, Answerer] = {}
-        self.services = build_services(self.state, table)
+        given = FromCommands(access_of, LoggedOut(), channel_matcher)
+        self.services = build_services(self.state, table, given)
         table.update(answerers(self.services))
         self._dispatcher = Dispatcher(self.services)
         self._peer_messages = PeerMessages(self.services, self._dispatcher)
@@ -53,15 +64,34 @@ class Node:
         self.services.membership.begin()
         self.services.addresses.begin()
 
+    def crash_report(self, error: Exception) -> tuple[dict[bytes, bytes | None], bytes]:
+        """Returns a batch to commit, and then a frame to send to all peers, before this exception ends the process.
+
+        Both may be empty. The batch tells this node after its restart what has ended it (base/quarantine.py). The frame
+        tells the peers to refuse a command that they might run next.
+        """
+        poison = error.poison if isinstance(error, Fatal) else None
+        if poison is None:
+            return {}, b""
+        batch = self.state.quarantine.add(poison, self.state.wall_ms)
+        if not poison.is_command:
+            return batch, b""
+        content = PoisonCommand(poison.label.removeprefix(COMMAND), poison.digest)
+        return batch, seal([encode_poison(self.state.clock_reading(), content)])
+
     # Clients
 
     def open_session(self, address: str, local_address: str, now_ms: int) -> Session:
         """A client has connected from `address` (host:port)."""
-        return self.services.clients.open(address, local_address, now_ms)
+        session = self.services.clients.open(address, local_address, now_ms)
+        self.services.users.opened(session)
+        return session
 
     def close_session(self, session: Session) -> None:
         """The client has disconnected."""
         self.services.clients.close(session)
+        self.services.subscriptions.forget(session)
+        self.services.tracking.stop(session)
 
     def kill_session(self, session: Session) -> None:
         """Closes the connection at the end of the turn, after the replies that are due."""
@@ -97,24 +127,28 @@ class Node:
 
     def connected(self, peer: str, now_ms: int, capabilities: Sequence[bytes] = (), view: Sequence[bytes] = ()) -> None:
         """Our link to `peer` is open. In its welcome it has announced its capabilities (protocol/peer_versions.py) and the
-        `view` of its layout. Our layout is the first thing that it is sent, unless it has the same."""
+        `view` of its layout. Our users and our layout are the first things that it is sent, unless it has the same."""
         state, services = self.state, self.services
         state.at(now_ms)
         state.links.add(peer)
-        services.copies.opened(peer)
-        services.lives.connected(peer)
+        services.duplicates.opened(peer)
+        services.rollback.connected(peer)
         state.cluster_time.reached(peer)
         state.follow_time()
         state.draining.pop(peer, None)
-        services.membership.views.connected(peer, view)
         if capabilities:
             state.note_capabilities(peer, capabilities)
-        else:  # a node of the version before, which learns that by a message
-            state.send(peer, state.message(b"ORDERLY", 0))
+        services.users.send_all(peer)  # before the layout: a fresh node must know its users before it serves data
+        services.membership.views.connected(peer, view)
+        if not capabilities:  # a node of the version before, which learns that by a message
+            state.send(peer, encode_orderly(state.clock_reading()))
         if state.disk_full:
-            state.send(peer, state.message(b"FULL", state.room))
-        self._peer_messages.gossip(peer, 1)  # and the staged changes
+            state.send(peer, encode_full(state.clock_reading(), state.room))
+        send_gossip(services, peer, True)  # and the staged changes
+        services.waiting.deliveries.connected(peer)
         services.anti_entropy.connected(peer)
+        services.tracking.connected(peer)
+        services.notifications.send(peer)
         state.reroute()
 
     def disconnected(self, peer: str, now_ms: int) -> None:
@@ -131,6 +165,8 @@ class Node:
         services.writes.peer_lost(peer)
         services.relays.peer_lost(peer)
         services.questions.peer_lost(peer)
+        services.waiting.node_lost(peer)
+        services.tracking.disconnected(peer)
 
     def refused(self, peer: str, now_ms: int, trouble: str = "", text: str = "") -> None:
         """No link to `peer` could be made: `trouble` is the kind of reason (addresses.py), `text` describes it."""
@@ -142,12 +178,20 @@ class Node:
         """`peer` has opened a connection to us, perhaps as a new process with a new clock, and has announced these
         capabilities."""
         self.services.relays.peer_restarted(peer)
+        self.services.waiting.node_lost(peer)
+        self.services.tracking.peer_restarted(peer)
         self.state.draining.pop(peer, None)
         self.state.full.pop(peer, None)  # if it is full, it says so again now
         self.state.orderly.pop(peer, None)
         self.state.comparing.pop(peer, None)
+        self.state.patching.pop(peer, None)
+        self.state.queueing.pop(peer, None)
+        self.state.transacting.pop(peer, None)
+        self.state.knowing_users.pop(peer, None)
+        self.state.publishing.pop(peer, None)
+        self.state.scripting.pop(peer, None)
         self.state.note_capabilities(peer, capabilities)
-        self.state.liveness.heard(peer, now_ms)
+        self.state.liveness.message_received(peer, now_ms)
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
         """HOT. A message of another node: kind, a reading of its hybrid clock, a number, and what the kind needs.
@@ -164,7 +208,7 @@ class Node:
         state.reroute()
         for member in state.layout.members if state.layout is not None else ():
             if member.id in state.links:
-                state.send(member.id, state.message(b"FULL", room))
+                state.send(member.id, encode_full(state.clock_reading(), room))
 
     # Time
 
@@ -181,12 +225,14 @@ class Node:
         self._ticked_ms = now_ms
         services.background.tick(now_ms)
         services.shutdown.tick(now_ms)
+        services.waiting.tick(now_ms)
         services.addresses.tick()
-        services.lives.tick(now_ms)
+        services.authentication.tick()
+        services.rollback.tick(now_ms)
         self._peer_messages.confirm_kept()
         for peer in state.liveness.tick(now_ms):
             if peer in state.links:
-                self._peer_messages.gossip(peer, 1)
+                send_gossip(services, peer, True)
         if lagging:
             return
         for peer in services.relays.silent_peers(now_ms):
@@ -202,6 +248,7 @@ class Node:
         services.hint_replay.tick(now_ms)
         services.mending.expire(now_ms)
         services.timers.expire(now_ms)
+        services.notifications.tick()
 
     def wake(self, now_ms: int) -> None:
         """Between two ticks: resumes background work whose pause is over."""
@@ -229,25 +276,42 @@ class Node:
         if state.liveness.generation != state.routed_generation:
             state.reroute()
         state.statistics.turns += 1
-        due = dict.fromkeys(self._begin_requests())  # each session once: `flush` counts the replies that leave together
+        due = self._begin_requests()
         services.relays.launch()
+        if state.noted:
+            services.notifications.end_turn()
+        services.publishing.launch()
         services.shutdown.look()
-        replies = [(session, data) for session in due if (data := session.flush()) or session.flushed]
+        if state.has_waited:
+            services.waiting.end_turn()
+        replies: list[tuple[Session, Flushed]] = []
+        for session in due:
+            session.is_due = False
+            data = session.flush()
+            if data or session.flushed:
+                replies.append((session, data))
+        services.votes.keep_bound()
+        batch = state.records.drain_batch()
+        if services.tracking.is_used:  # behind the replies
+            services.tracking.end_turn(batch)
         messages, large = drain_messages(state)
         closing = services.clients.drain_closing()
-        services.votes.keep_bound()
-        return Outbox(state.records.drain_batch(), messages, replies, closing, state.statistics.turns, large)
+        pushes = services.subscriptions.drain() if services.subscriptions.due else []
+        return Outbox(batch, messages, replies, closing, state.statistics.turns, large, pushes)
 
     def _begin_requests(self) -> list[Session]:
         """Sends the requests that have gathered, and begins commands that waited for replies, until there is none left or
-        the turn has begun `turn_commands_max`. Answers the sessions that got replies."""
+        the turn has begun `turn_commands_max`, or a quarter of those that wait if these are more: the next turns have as
+        many while that one is on its way. Returns the sessions that got replies, each once: `flush` counts the replies that
+        leave together."""
         state, dispatcher, reads, writes = self.state, self._dispatcher, self.services.reads, self.services.writes
-        resumable = self.services.clients.resumable
+        resumable, pending = self.services.clients.resumable, self.state.records.pending
         due: list[Session] = []
-        count_max = state.config.turn_commands_max
+        count_max = max(state.config.turn_commands_max, min(state.commands_waiting // 4, WAITING_BEGUN_MAX))
         reads.begin_turn()
         while (
             dispatcher.retry_returned()
+            or (pending.by_key and pending.make_all())
             or writes.launch()
             or reads.launch()
             or state.ready
@@ -257,9 +321,11 @@ class Node:
             state.ready.clear()
             for session in answered:
                 session.listed = False
+                if not session.is_due:
+                    session.is_due = True
+                    due.append(session)
                 if session.lanes is not None or session.backlog:
                     resumable[session] = None
-            due += answered
             while resumable and count_max > 0:
                 session = next(iter(resumable))
                 del resumable[session]
@@ -275,4 +341,5 @@ class Node:
     @property
     def has_more(self) -> bool:
         """Whether the last turn has left work for the next one."""
-        return bool(self.services.clients.resumable) or self.services.reads.has_postponed
+        services = self.services
+        return bool(services.clients.resumable or services.relays.returned) or services.reads.has_postponed

@@ -12,9 +12,10 @@ from server.core.base.state import State
 class Outbox:
     """The output of a turn: commit `writes` as one batch, then send `messages`, then `replies`, then close.
 
-    `large` are messages, by peer, that travel in pieces, behind `messages` (protocol/pieces.py)."""
+    `large` are messages, by peer, that travel in pieces, behind `messages` (protocol/pieces.py). `pushes` go to sessions
+    behind their replies (pubsub/)."""
 
-    __slots__ = ("closing", "large", "messages", "replies", "turn", "writes")
+    __slots__ = ("closing", "large", "messages", "pushes", "replies", "turn", "writes")
 
     def __init__(
         self,
@@ -24,6 +25,7 @@ class Outbox:
         closing: list[Session],
         turn: int,
         large: dict[str, list[bytes]],
+        pushes: list[tuple[Session, bytes]],
     ) -> None:
         self.writes = writes
         self.messages = messages
@@ -31,6 +33,7 @@ class Outbox:
         self.replies = replies
         self.closing = closing
         self.turn = turn
+        self.pushes = pushes
 
 
 def drain_messages(state: State) -> tuple[dict[str, bytes], dict[str, list[bytes]]]:

@@ -53,6 +53,8 @@ sibling only keeps older copies from coming back, as a tombstone does. So it is 
 owners replace the record by one whose clock has only the entries of its siblings' actors. If an owner misses the DROP,
 the next merge restores the whole record.
 
+Sums of actors that are gone: they are folded into one by the same agreement; records/folds.py says what is added to it.
+
 Not covered: if somebody replaces a data directory by an older copy of itself, deleted values come back, as in any store
 that forgets deletions; `dyn node start --rebuild` is for such directories. If a node was wiped and its clock was set
 back as well, messages of its earlier run may still be on their way, and no fence stops them.
@@ -65,8 +67,22 @@ from typing import Any, NamedTuple
 
 from server.core.base.state import State
 from server.core.collection.candidates import Candidates
-from server.core.collection.votes import DROP, PRUNE, WAIT
+from server.core.messages.record_questions import (
+    DROP,
+    DROPPED,
+    FENCE,
+    FOLDED,
+    LINE,
+    PRUNED,
+    VOTE,
+    WAIT,
+    WRITERS,
+    Ballot,
+    Fence,
+    Line,
+)
 from server.core.records import versions
+from server.core.records.folds import folded, has_sums
 from server.core.records.versions import DamagedRecord
 from server.core.ring.layout import SETTLED
 from server.core.work.background import Background
@@ -85,15 +101,16 @@ _FENCE_MS = 500  # pause between lines and fences, so that most messages on thei
 
 
 class _Ballot(NamedTuple):
-    """Keys that are voted on together. `records` are those to remove or prune, by storage key; `clocks` are the members'
-    readings at their lines."""
+    """Keys that are voted on together. `records` are those to remove, prune or fold, by storage key; `writers` are all
+    members' actors, for a fold; `clocks` are the members' readings at their lines."""
 
     name: bytes
     epoch: int
     mode: bytes
     members: list[str]
+    writers: tuple[bytes, ...]
     records: dict[bytes, bytes]
-    clocks: dict[str, bytes]
+    clocks: dict[str, int]
 
 
 class Collection:
@@ -130,7 +147,10 @@ class Collection:
             for key in keys:
                 self.candidates.put_back(key, state.now_ms + MEMBER_AWAY_MS)
             return
-        ballots = self._ballots(keys, members)
+        writers: tuple[bytes, ...] = ()
+        if any(self._may_be_folded(key) for key in keys):
+            writers = yield from self._all_writers(members)
+        ballots = self._ballots(keys, members, writers)
         for ballot in ballots:
             yield from self._background.spend(len(ballot.records))
             yield from self._hold_vote(ballot)
@@ -148,7 +168,24 @@ class Collection:
         state = self._state
         return (member == state.id or state.is_usable(member)) and state.may_delete(member)
 
-    def _ballots(self, keys: list[bytes], members: list[str]) -> list[_Ballot]:
+    def _may_be_folded(self, key: bytes) -> bool:
+        try:
+            record = self._state.records.get(key)
+        except DamagedRecord:
+            return False
+        return record is not None and self._has_long_clock(record) and has_sums(record)
+
+    def _has_long_clock(self, record: bytes) -> bool:
+        return versions.clock_entries(record) > self._state.config.clock_entries_max
+
+    def _all_writers(self, members: list[str]) -> Generator[Step, Any, tuple[bytes, ...]]:
+        """The actors of all members; none if one does not answer, perhaps because it is of an earlier version."""
+        answers: Answers = yield self._questions.ask(members, WRITERS, None)
+        if not all(answers.get(member) for member in members):
+            return ()
+        return tuple(sorted({actor for member in members for actor in answers[member]}))
+
+    def _ballots(self, keys: list[bytes], members: list[str], writers: tuple[bytes, ...] = ()) -> list[_Ballot]:
         """Makes ballots of the keys' records, by mode. Removes the keys that need nothing from the candidates."""
         state = self._state
         found: list[_Ballot] = []
@@ -161,44 +198,46 @@ class Collection:
             if record is None:
                 self.candidates.remove(key)
                 continue
-            mode = self._mode_for(key, record)
+            mode = self._mode_for(key, record, writers)
             if mode is None:
                 continue
             ballot, size_bytes = filling.get(mode, (None, 0))
             if ballot is None or len(ballot.records) == BALLOT_KEYS_MAX or size_bytes > BALLOT_BYTES_MAX:
                 assert state.layout is not None
                 name = f"{state.id} {state.number()}".encode()
-                ballot, size_bytes = _Ballot(name, state.layout.epoch, mode, members, {}, {}), 0
+                ballot, size_bytes = _Ballot(name, state.layout.epoch, mode, members, writers, {}, {}), 0
                 found.append(ballot)
             ballot.records[key] = record
             filling[mode] = ballot, size_bytes + len(key)
         return found
 
-    def _mode_for(self, key: bytes, record: bytes) -> bytes | None:
-        """Returns DROP or PRUNE for a candidate's record, or None if nothing can be done now; then its key is removed, or
-        queued for its expiry."""
+    def _mode_for(self, key: bytes, record: bytes, writers: tuple[bytes, ...]) -> bytes | None:
+        """Returns DROPPED, FOLDED or PRUNED for a candidate's record, or None if nothing can be done now.
+
+        Then its key is removed, or queued for its expiry.
+        """
         state = self._state
         if state.owns(key):
             if versions.is_dead(record, state.time_ms):
-                return DROP
-            if versions.clock_entries(record) > state.config.clock_entries_max and versions.pruned(record) != record:
-                return PRUNE
+                return DROPPED
+            if self._has_long_clock(record):
+                if writers and folded(record, writers) != record:
+                    return FOLDED
+                if versions.pruned(record) != record:
+                    return PRUNED
         self.candidates.remove(key)
-        expires_at_ms = max((sibling.expires_at_ms for sibling in versions.siblings_of(record)), default=0)
+        expires_at_ms = versions.last_expiry(record)
         if expires_at_ms > state.time_ms:
             self.add_candidate(key, expires_at_ms)
         return None
 
-    def _ask(self, ballot: _Ballot, kind: bytes, *words: bytes) -> Step:
-        return self._questions.ask(ballot.members, kind, ballot.name, ballot.epoch, *words)
-
     def _hold_vote(self, ballot: _Ballot) -> Generator[Step, Any, None]:
         """Round 1. Keeps in the ballot the keys for which all members say yes."""
-        answers: Answers = yield self._ask(ballot, b"VOTE", ballot.mode, *_pairs(ballot.records))
-        words = [answers[member][0] for member in ballot.members if answers.get(member)]
-        everybody = len(words) == len(ballot.members)
+        answers: Answers = yield self._questions.ask(ballot.members, VOTE, _question(ballot))
+        votes = [answers[member] for member in ballot.members if answers.get(member) is not None]
+        everybody = len(votes) == len(ballot.members)
         no = [
-            key for index, key in enumerate(ballot.records) if not everybody or not all(word[index] for word in words)
+            key for index, key in enumerate(ballot.records) if not everybody or not all(vote[index] for vote in votes)
         ]
         self._refuse(ballot, no)
 
@@ -208,32 +247,34 @@ class Collection:
         for attempt in range(_LINE_TRIES_MAX if ballot.records else 0):
             if attempt:
                 yield self._background.pause(_LINE_RETRY_MS)
-            answers = yield self._ask(ballot, b"LINE")
+            answers = yield self._questions.ask(ballot.members, LINE, Line(ballot.name, ballot.epoch))
             if WAIT not in answers.values():
                 break
-        if WAIT not in answers.values() and all(answers.get(member) for member in ballot.members):
-            ballot.clocks.update({member: answers[member][0] for member in ballot.members})
+        if WAIT not in answers.values() and all(answers.get(member) is not None for member in ballot.members):
+            ballot.clocks.update({member: answers[member] for member in ballot.members})
 
     def _fence(self, ballot: _Ballot) -> Generator[Step, Any, None]:
         """Round 3. Keeps in the ballot the keys for which all votes still hold."""
         answers: Answers = {}
         if ballot.clocks:
-            words = [word for member, clock in ballot.clocks.items() for word in (member.encode(), clock)]
-            answers = yield self._ask(ballot, b"FENCE", *words)
+            fence = Fence(ballot.name, ballot.epoch, ballot.clocks)
+            answers = yield self._questions.ask(ballot.members, FENCE, fence)
         for member in ballot.members:
-            agreed = dict.fromkeys(answers.get(member, ())[1:])
+            agreed = dict.fromkeys(answers.get(member) or ())
             self._refuse(ballot, [key for key in ballot.records if key not in agreed])
 
     def _drop(self, ballot: _Ballot) -> Generator[Step, Any, None]:
         """Round 4. Tells all members, even if no key is left, because this ends the ballot."""
-        yield self._ask(ballot, b"DROP", ballot.mode, *_pairs(ballot.records))
+        yield self._questions.ask(ballot.members, DROP, _question(ballot))
         statistics = self._state.statistics
         for key, record in ballot.records.items():
             self.candidates.remove(key)
-            newest = versions.newest(record)
-            if ballot.mode == PRUNE:
+            if ballot.mode == PRUNED:
                 statistics.clocks_pruned += 1
-            elif newest is not None and newest.kind == versions.VALUE:
+            elif ballot.mode == FOLDED:
+                statistics.sums_folded += 1
+                self.add_candidate(key, 0)  # the clock is as long as before
+            elif versions.expiry_class(record) != versions.DEAD:
                 statistics.expired_collected += 1
             else:
                 statistics.tombstones_collected += 1
@@ -245,5 +286,7 @@ class Collection:
             self.candidates.retry_later(key, self._state.now_ms)
 
 
-def _pairs(records: dict[bytes, bytes]) -> list[bytes]:
-    return [word for key, record in records.items() for word in (key, record[:8])]
+def _question(ballot: _Ballot) -> Ballot:
+    """Returns the content of VOTE and DROP."""
+    sums = {key: record[:8] for key, record in ballot.records.items()}
+    return Ballot(ballot.name, ballot.epoch, ballot.mode, sums, ballot.writers)

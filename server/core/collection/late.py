@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-CARRIERS = (b"STORE", b"KEEP", b"HINT")
+CARRIERS = (b"STORE", b"KEEP", b"HINT", b"PATCH")
 QUESTIONS = (b"ABSORB", b"MERGE")  # kinds of ASK that carry records
 
 

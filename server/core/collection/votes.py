@@ -7,6 +7,8 @@ Theory. collection.py has the protocol, and why it is safe. This is what each an
     LINE                   The state in which I voted is on my disk, so not even a power loss takes me back behind it.
                            All that I say later carries a later reading of my clock. I send and store no record that I
                            have had in memory since before (`State.fence`).
+    VOTE to fold, yes      In addition my actors are among those of the ballot, and I have no other open vote to fold this
+                           key (records/folds.py).
     FENCE, yes for a key   I refuse every record that a member sent before it drew its line. My vote has held until now.
 
 Messages from earlier runs of this node may still be on their way. They must lie before its line, even if clocks were
@@ -23,14 +25,13 @@ from protocol.bounds import COUNTER_MAX
 from server.core.base.clock import SEQUENCE_BITS
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
-from server.core.messages.record_questions import DROPPED, PRUNED, Ballot, Fence, Line
+from server.core.messages.record_questions import DROPPED, FOLDED, PRUNED, WAIT, Ballot, Fence, Line
 from server.core.messages.stored import stored
 from server.core.records import versions
+from server.core.records.folds import folded
 from server.core.records.versions import DamagedRecord
 from server.core.ring.layout import SETTLED
 
-DROP, PRUNE = DROPPED, PRUNED
-WAIT = [b"wait"]  # answer to LINE: no line can be drawn yet, ask again
 VOTES_MAX = 1024  # with so many open votes a member gives no more
 VOTE_MS_MAX = 120_000  # a vote that is older and has not been asked for at a fence is dropped
 BOUND_AHEAD = 20_000 << SEQUENCE_BITS
@@ -48,8 +49,8 @@ def _bound_in(document: bytes) -> int:
 class _Vote:
     __slots__ = ("agreed", "answer", "mode", "turn", "voted_ms")
 
-    def __init__(self, mode: bytes, agreed: dict[bytes, bytes], answer: list[bytes], turn: int, voted_ms: int) -> None:
-        self.mode = mode
+    def __init__(self, ballot: Ballot, agreed: dict[bytes, bytes], answer: bytes, turn: int, voted_ms: int) -> None:
+        self.mode = ballot.mode
         self.agreed = agreed  # storage key -> checksum, for the keys with a yes
         self.answer = answer
         self.turn = turn
@@ -83,8 +84,8 @@ class Votes:
             self._bound = last + BOUND_AHEAD
             self._state.records.put_document(_CLOCK, b"%d" % self._bound)
 
-    def vote(self, ballot: Ballot) -> list[bytes]:
-        """Answers VOTE with one byte for each key (1: yes), or with nothing if the whole ballot is refused.
+    def vote(self, ballot: Ballot) -> bytes | None:
+        """Answers VOTE: one byte for each key (1: yes), or None if the whole ballot is refused.
 
         A ballot that comes twice gets the same answer.
         """
@@ -95,57 +96,58 @@ class Votes:
         if known is not None:
             return known.answer
         if not self._is_present(ballot.epoch) or len(self._rows) >= VOTES_MAX or state.clock.last <= self._silent_until:
-            return []
+            return None
         if state.room == FOR_NOTHING:
-            return []
+            return None
         busy = self._unconfirmed([*sums])
-        word = bytes(key not in busy and self._knows_only(key, checksum, mode) for key, checksum in sums.items())
-        answer = [word]
-        agreed = {key: checksum for (key, checksum), yes in zip(sums.items(), word, strict=True) if yes}
-        self._rows[ballot.name] = _Vote(mode, agreed, answer, state.turn, state.now_ms)
+        if mode == FOLDED:
+            busy |= self._unfoldable(ballot)
+        answer = bytes(key not in busy and self._knows_only(key, checksum, mode) for key, checksum in sums.items())
+        agreed = {key: checksum for (key, checksum), yes in zip(sums.items(), answer, strict=True) if yes}
+        self._rows[ballot.name] = _Vote(ballot, agreed, answer, state.turn, state.now_ms)
         state.sync_wanted = True
         return answer
 
-    def line(self, asked: Line) -> list[bytes]:
+    def line(self, asked: Line) -> int | None:
         """Answers LINE: draws our line and returns its reading of the clock, or WAIT while our vote is not on disk."""
         vote = self._found(asked.name, asked.epoch)
         if vote is None:
-            return []
+            return None
         state = self._state
         if state.synced_turn < vote.turn or self._overdue():
             state.sync_wanted = True
             return WAIT
-        return [b"%d" % state.draw_line()]
+        return state.draw_line()
 
-    def fence(self, asked: Fence) -> list[bytes]:
-        """Answers FENCE, which comes after all have drawn their lines: `done`, and the keys for which our vote still holds.
+    def fence(self, asked: Fence) -> list[bytes] | None:
+        """Answers FENCE, which comes after all have drawn their lines: the keys for which our vote still holds.
 
         From now on this node refuses records that a member sent before it drew its line.
         """
         vote = self._found(asked.name, asked.epoch)
         if vote is None:
-            return []
+            return None
         state = self._state
         for member, reading in asked.lines.items():
             state.fences[member] = max(reading, state.fences.get(member, -1))
         busy = self._unconfirmed([*vote.agreed])
-        answer = [b"done"]
+        answer = []
         for key, checksum in vote.agreed.items():
             holds = self._knows_only(key, checksum, vote.mode) and not state.hints.changed_since(key, vote.voted_ms)
             if holds and key not in busy:
                 answer.append(key)
         return answer
 
-    def drop(self, ballot: Ballot) -> list[bytes]:
+    def drop(self, ballot: Ballot) -> int | None:
         """Answers DROP: removes or prunes each record that is still the one agreed upon, and returns how many.
 
         The ballot has no keys if nothing was agreed upon. Our vote in the ballot ends with this.
         """
         mode = ballot.mode
-        self._rows.pop(ballot.name, None)
+        vote = self._rows.pop(ballot.name, None)
         records = self._state.records
         if not self._is_present(ballot.epoch):
-            return []
+            return None
         count = 0
         for key, checksum in ballot.sums.items():
             try:
@@ -154,14 +156,24 @@ class Votes:
                 continue
             if record is None or record[:8] != checksum:
                 continue
-            if mode == DROP and not self._state.owns(key):
+            if mode == FOLDED and (vote is None or key not in vote.agreed):
+                continue  # another fold may have been agreed upon since this node voted
+            if mode == DROPPED and not self._state.owns(key):
                 self._state.forget_guest(key, record)
-            elif mode == DROP:
+            elif mode == DROPPED:
                 records.remove(key)
             else:
-                records.put(key, versions.pruned(record), record)
+                changed = versions.pruned(record) if mode == PRUNED else folded(record, ballot.writers)
+                records.put(key, changed, record)
             count += 1
-        return [b"%d" % count]
+        return count
+
+    def _unfoldable(self, ballot: Ballot) -> dict[bytes, None]:
+        """Returns those of a ballot's keys that this node does not let be folded now."""
+        if self._state.actor not in ballot.writers or self._state.guest_actor not in ballot.writers:
+            return dict.fromkeys(ballot.sums)  # this node has started again since it was asked for its actors
+        open_folds = [vote for vote in self._rows.values() if vote.mode == FOLDED]
+        return dict.fromkeys([key for key in ballot.sums if any(key in vote.agreed for vote in open_folds)])
 
     def _found(self, ballot: bytes, epoch: int) -> _Vote | None:
         """Returns our vote in a ballot if the layout is still the same, else None."""
@@ -177,7 +189,7 @@ class Votes:
             return False
         if record is None:
             return not state.owns(key) and not state.hints.holds(key)
-        if record[:8] != checksum or (mode == DROP and not versions.is_dead(record, state.time_ms)):
+        if record[:8] != checksum or (mode == DROPPED and not versions.is_dead(record, state.time_ms)):
             return False
         return not state.hints.holds(key)
 

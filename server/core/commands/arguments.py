@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import re
+
 from server.core.base.config import Config
 from server.core.base.errors import NOT_AN_INTEGER, SYNTAX, CommandError
+from server.core.formats.numbers import double_of, integer_of
 
 EXPIRY_MS_MAX = (1 << 63) - 1
 EXPIRY_MS_MIN = -(1 << 63)
+EXPIRIES = (b"EX", b"PX", b"EXAT", b"PXAT")  # the options that give a key an expiry
+NOT_A_FLOAT = "ERR value is not a valid float"
+_COUNT = "ERR count should be greater than 0"
+_NUMKEYS = "ERR numkeys should be greater than 0"
+_CURSOR = re.compile(rb"([+-]?[0-9]+)?")
+_CURSOR_MAX = (1 << 64) - 1
 
 
 def integer(text: bytes, message: str = NOT_AN_INTEGER) -> int:
     """A 64-bit signed integer written as Redis demands: digits only, no blanks, no plus, no -0. Raises CommandError."""
-    digits = text[1:] if text[:1] == b"-" else text
-    if not digits.isdigit() or len(text) > 20 or (len(text) > 1 and digits[:1] == b"0"):
-        raise CommandError(message)
-    number = int(text)
-    if not -(1 << 63) <= number < 1 << 63:
+    number = integer_of(text)
+    if number is None:
         raise CommandError(message)
     return number
+
+
+def double(text: bytes, message: str = NOT_A_FLOAT) -> float:
+    """A double as Redis demands it: no blanks, not "nan". Raises CommandError."""
+    number = double_of(text)
+    if number is None:
+        raise CommandError(message)
+    return number
+
+
+def cursor(text: bytes) -> int:
+    """Parses a cursor as Redis does, by strtoul: a sign, leading zeros, an empty string are fine, and a zero byte ends it.
+    Any number is accepted, also one that no scan has returned."""
+    text = text.partition(b"\0")[0]
+    if not _CURSOR.fullmatch(text):
+        raise CommandError("ERR invalid cursor")
+    number = int(text or b"0")
+    if abs(number) > _CURSOR_MAX:
+        raise CommandError("ERR invalid cursor")
+    return number & _CURSOR_MAX
 
 
 def expiry_ms(unit: bytes, amount: bytes, now_ms: int, command: str) -> int:
@@ -65,3 +91,25 @@ def options(args: list[bytes], flags: tuple[bytes, ...], valued: tuple[bytes, ..
         else:
             raise CommandError(SYNTAX)
     return found
+
+
+def counted_pops(args: list[bytes], ends: tuple[bytes, bytes]) -> tuple[list[bytes], bytes, bytes]:
+    """Returns the keys, the end and the count of LMPOP or ZMPOP: numkeys key … end [COUNT count]; `ends` are the words for
+    an end. Raises CommandError as Redis does."""
+    numkeys = integer(args[1], _NUMKEYS)
+    if numkeys < 1:
+        raise CommandError(_NUMKEYS)
+    where = 2 + numkeys
+    if where >= len(args) or args[where].upper() not in ends:
+        raise CommandError(SYNTAX)
+    options = args[where + 1 :]
+    count = 1
+    if options:
+        if len(options) < 2 or options[0].upper() != b"COUNT":
+            raise CommandError(SYNTAX)
+        count = integer(options[1], _COUNT)
+        if count < 1:
+            raise CommandError(_COUNT)
+        if len(options) > 2:
+            raise CommandError(SYNTAX)
+    return args[2:where], args[where].upper(), b"%d" % count

@@ -1,7 +1,7 @@
 """CLIENT: what a node knows of its connections (https://redis.io/docs/latest/commands/client-list/).
 
 Theory. A line of CLIENT LIST has all fields of Redis 7.2 in Redis' order, since some libraries read fields by position.
-Fields without a meaning here (buffers, transactions, subscriptions) have the values of an idle Redis connection.
+Fields without a meaning here (buffers) have the values of an idle Redis connection.
 Connections of other nodes are not clients and are not listed.
 """
 
@@ -12,10 +12,12 @@ from collections.abc import Callable
 from protocol import resp
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Session, Sink
+from server.core.commands import tracking_command
 from server.core.commands.arguments import integer
 from server.core.commands.containers import container
-from server.core.commands.shapes import named, session_of, show, word
+from server.core.commands.shapes import session_of, show
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
+from server.core.services.clients import describe
 from server.core.services.services import Services
 
 _TYPES = (b"normal", b"master", b"slave", b"replica", b"pubsub")
@@ -28,20 +30,6 @@ def checked_attribute(value: bytes, what: str) -> bytes:
     if any(not 0x21 <= byte <= 0x7E for byte in value):
         raise CommandError(f"ERR {what} cannot contain spaces, newlines or special characters.")
     return value
-
-
-def describe(session: Session, now_ms: int) -> str:
-    """A session's line in CLIENT LIST, its end included."""
-    flags = ("e" if session.no_evict else "") + ("T" if session.no_touch else "")
-    fields = (
-        f"id={session.id} addr={session.address} laddr={session.local_address} fd=-1 name={session.name.decode()}",
-        f"age={(now_ms - session.created_ms) // 1000} idle={(now_ms - session.active_ms) // 1000} flags={flags or 'N'}",
-        "db=0 sub=0 psub=0 ssub=0 multi=-1 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0",
-        f"tot-mem=0 events=r cmd={session.last_command or 'NULL'} user=default redir=-1",
-        f"resp={3 if session.resp3 else 2} lib-name={session.library_name.decode()}",
-        f"lib-ver={session.library_version.decode()}\n",
-    )
-    return " ".join(fields)
 
 
 def open_sessions(services: Services) -> list[Session]:
@@ -87,8 +75,8 @@ def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
     if rest:
         option = rest[0].upper()
         if option == b"TYPE" and len(rest) == 2:
-            if _checked_type(rest[1]) != b"normal":
-                wanted = []
+            of_type = _is_of_type(rest[1])
+            wanted = [session for session in wanted if of_type(session)]
         elif option == b"ID" and len(rest) > 1:
             ids = [integer(value, "ERR Invalid client ID") for value in rest[1:]]
             present = {session.id: session for session in wanted}
@@ -98,10 +86,12 @@ def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
     return resp.verbatim("".join([describe(session, services.state.now_ms) for session in wanted]), sink.resp3)
 
 
-def _checked_type(name: bytes) -> bytes:
-    if name.lower() not in _TYPES:
+def _is_of_type(name: bytes) -> Condition:
+    """Clients with subscriptions are of type pubsub, all others here of type normal."""
+    wanted = name.lower()
+    if wanted not in _TYPES:
         raise CommandError(f"ERR Unknown client type '{show(name)}'")
-    return name.lower()
+    return lambda session: wanted == (b"normal" if session.subscriber is None else b"pubsub")
 
 
 def _toggle(field: str) -> Callable[[Services, Sink, int, list[bytes]], bytes]:
@@ -136,7 +126,7 @@ def _kill(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
                 raise CommandError(SYNTAX)
             spared = session_of(sink) if value.upper() == b"YES" else None
         else:
-            conditions.append(_condition(option.upper(), value, services.state.now_ms))
+            conditions.append(_condition(services, option.upper(), value))
     return resp.integer(_kill_those(services, conditions, spared))
 
 
@@ -153,8 +143,9 @@ def _address_is(value: bytes) -> Condition:
     return lambda session: session.address.encode() == value
 
 
-def _condition(option: bytes, value: bytes, now_ms: int) -> Condition:
-    """One filter of CLIENT KILL. All clients here are of type normal and of user default."""
+def _condition(services: Services, option: bytes, value: bytes) -> Condition:
+    """One filter of CLIENT KILL."""
+    now_ms = services.state.now_ms
     if option == b"ID":
         wanted = _positive(value, "ERR client-id should be greater than 0", "ERR client-id should be greater than 0")
         return lambda session: session.id == wanted
@@ -163,12 +154,11 @@ def _condition(option: bytes, value: bytes, now_ms: int) -> Condition:
     if option == b"LADDR":
         return lambda session: session.local_address.encode() == value
     if option == b"TYPE":
-        normal = _checked_type(value) == b"normal"
-        return lambda session: normal
+        return _is_of_type(value)
     if option == b"USER":
-        if value != b"default":
+        if services.users.find(value) is None:
             raise CommandError(f"ERR No such user '{show(value)}'")
-        return lambda session: True
+        return lambda session: session.user == value
     if option == b"MAXAGE":
         limit_s = _positive(
             value, "ERR maxage is not an integer or out of range", "ERR maxage should be greater than 0"
@@ -184,6 +174,19 @@ def _positive(value: bytes, no_number: str, too_small: str) -> int:
     return number
 
 
+def _unblock(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """CLIENT UNBLOCK id [TIMEOUT|ERROR]: 1, or 0 if no client of this node with that id waits for an element."""
+    if len(args) > 4:
+        raise CommandError(
+            f"ERR unknown subcommand or wrong number of arguments for '{show(args[1])}'. Try CLIENT HELP."
+        )
+    word = args[3].upper() if len(args) > 3 else b"TIMEOUT"
+    if word not in (b"TIMEOUT", b"ERROR"):
+        raise CommandError("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
+    session = services.clients.sessions.get(integer(args[2]))
+    return resp.integer(session is not None and services.waiting.blocked.unblock(session, word == b"ERROR"))
+
+
 def _reply(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLIENT REPLY ON|OFF|SKIP. A reply that the client does not want is made (P5) and dropped."""
     session, mode = session_of(sink), args[2].upper()
@@ -196,35 +199,6 @@ def _reply(services: Services, sink: Sink, number: int, args: list[bytes]) -> by
     else:
         raise CommandError(SYNTAX)
     return resp.OK
-
-
-def _tracking(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLIENT TRACKING OFF: OK, since tracking is never on."""
-    if _on_or_off(args[2]):
-        raise CommandError("ERR CLIENT TRACKING is not supported: this server sends no invalidation messages")
-    return resp.OK
-
-
-def _trackinginfo(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLIENT TRACKINGINFO: what an untracked connection of Redis answers."""
-    fields = {
-        "flags": resp.set_([word("off")], sink.resp3),
-        "redirect": resp.integer(-1),
-        "prefixes": resp.array([]),
-    }
-    return named(fields, sink.resp3)
-
-
-def _caching(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLIENT CACHING YES|NO: an error, since tracking is off, as in Redis."""
-    raise CommandError(
-        "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or OPTOUT mode enabled"
-    )
-
-
-def _getredir(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CLIENT GETREDIR: -1, tracking is off."""
-    return resp.integer(-1)
 
 
 _PLAIN = "noscript loading stale"
@@ -308,6 +282,18 @@ CLIENT = container(
             "[ADDR ip:port] [LADDR ip:port] [SKIPME (YES|NO)] [MAXAGE maxage])",
         ),
         CommandSpec(
+            "client|unblock",
+            -3,
+            IMMEDIATE,
+            _unblock,
+            "Ends the wait of a client in a blocking command.",
+            "connection",
+            _ADMIN,
+            since="5.0.0",
+            complexity="O(log N) where N is the number of client connections",
+            arguments="client-id [(TIMEOUT|ERROR)]",
+        ),
+        CommandSpec(
             "client|no-evict",
             3,
             ALONE,
@@ -340,48 +326,7 @@ CLIENT = container(
             since="3.2.0",
             arguments="(ON|OFF|SKIP)",
         ),
-        CommandSpec(
-            "client|tracking",
-            -3,
-            IMMEDIATE,
-            _tracking,
-            "Answers OK to OFF; tracking is not supported.",
-            "connection",
-            _PLAIN,
-            since="6.0.0",
-            arguments="(ON|OFF)",
-        ),
-        CommandSpec(
-            "client|trackinginfo",
-            2,
-            IMMEDIATE,
-            _trackinginfo,
-            "Returns that tracking is off.",
-            "connection",
-            _PLAIN,
-            since="6.2.0",
-        ),
-        CommandSpec(
-            "client|caching",
-            3,
-            IMMEDIATE,
-            _caching,
-            "Not supported, as tracking is not.",
-            "connection",
-            _PLAIN,
-            since="6.0.0",
-            arguments="(YES|NO)",
-        ),
-        CommandSpec(
-            "client|getredir",
-            2,
-            IMMEDIATE,
-            _getredir,
-            "Returns -1: tracking is off.",
-            "connection",
-            _PLAIN,
-            since="6.0.0",
-        ),
+        *tracking_command.SUBCOMMANDS,
     ),
     since="2.4.0",
 )

@@ -13,9 +13,10 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from protocol import resp
+from protocol.databases import client_key, database_of, inner_key, shown_key
 from protocol.slots import SLOTS, key_slot
 from server.core.base.errors import CommandError
-from server.core.base.sinks import Sink
+from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
 from server.core.commands.cluster_view import (
     View,
@@ -26,6 +27,7 @@ from server.core.commands.cluster_view import (
     nodes_reply,
     shards_reply,
     slots_reply,
+    tls_port_of,
     view_of,
 )
 from server.core.commands.containers import container
@@ -33,7 +35,8 @@ from server.core.commands.shapes import show, word
 from server.core.commands.slices import next_turn
 from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
 from server.core.records import versions
-from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX, may_have_more
+from server.core.records.paging import may_have_more
+from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
 from server.core.records.versions import DamagedRecord
 from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
@@ -43,10 +46,15 @@ def _viewer(reply: Callable[[View, bool], bytes], without_layout: Callable[[bool
     """The handler of a subcommand that answers from the present view."""
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-        view = view_of(services.state)
+        view = view_of(services.state, _is_tls(sink))
         return without_layout(sink.resp3) if view is None else reply(view, sink.resp3)
 
     return handle
+
+
+def _is_tls(sink: Sink) -> bool:
+    """Whether the client is connected by TLS, and needs the ports where the nodes take it."""
+    return isinstance(sink, Session) and sink.is_tls
 
 
 def _no_ranges(resp3: bool) -> bytes:
@@ -55,11 +63,12 @@ def _no_ranges(resp3: bool) -> bytes:
 
 def _nodes(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CLUSTER NODES. A node without a layout lists only itself."""
-    view = view_of(services.state)
+    view = view_of(services.state, _is_tls(sink))
     if view is not None:
         return nodes_reply(view, sink.resp3)
     member = services.state.member
     host, port = host_and_port(member.address)
+    port = tls_port_of(services.state, member) if _is_tls(sink) else port
     return resp.verbatim(f"{node_id(member.id)} {host}:{port}@{port} myself,master - 0 0 0 connected\n", sink.resp3)
 
 
@@ -72,11 +81,11 @@ def _myid(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
 
 
 def _keyslot(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return resp.integer(key_slot(args[2]))
+    return resp.integer(key_slot(inner_key(0, args[2])))
 
 
 def _live_keys(services: Services, slot: int, limit: int) -> Generator[Step, Any, list[bytes]]:
-    """Up to `limit` live keys of a slot that this node stores, in the order in which they are stored."""
+    """Up to `limit` live keys of database 0 in a slot that this node stores, in the order in which they are stored."""
     state = services.state
     start, end, page_keys = SLOT_PREFIX[slot], SLOT_PREFIX[slot + 1], state.config.scan_page_keys
     found: list[bytes] = []
@@ -86,9 +95,9 @@ def _live_keys(services: Services, slot: int, limit: int) -> Generator[Step, Any
             key = storage_key[PREFIX_BYTES:]
             if not versions.verify(record):
                 state.records.damaged += 1
-                raise DamagedRecord(f"the stored record of key {key!r} fails its checksum")
-            if len(found) < limit and versions.value_of(record, state.time_ms) is not None:
-                found.append(key)
+                raise DamagedRecord(f"the stored record of key {shown_key(key)} fails its checksum")
+            if len(found) < limit and not database_of(key) and versions.type_of(record, state.time_ms):
+                found.append(client_key(key))
         if len(found) >= limit or not may_have_more(page, page_keys):
             return found
         start = page[-1][0] + b"\0"
@@ -101,8 +110,9 @@ def _countkeysinslot(services: Services, sink: Sink, number: int, args: list[byt
     if not 0 <= slot < SLOTS:
         raise CommandError("ERR Invalid slot")
     records = services.state.records
-    if not records.trees.expiring[slot] and not records.is_uncounted(slot, slot + 1):
-        return resp.integer(records.trees.live[slot])
+    keys, expiring = records.trees.keys_of(0, slot, slot + 1)
+    if not expiring and not records.is_uncounted(slot, slot + 1):
+        return resp.integer(keys)
 
     def steps() -> Steps:
         return resp.integer(len((yield from _live_keys(services, slot, 1 << 63))))

@@ -21,7 +21,7 @@ from protocol import resp
 from protocol.slots import SLOTS
 from server.core.base.state import State
 from server.core.commands.shapes import named, word
-from server.core.liveness.liveness import State as Liveness
+from server.core.liveness.liveness import PeerState
 from server.core.ring.layout import Layout, Member
 from server.core.services.process import PeerLink
 
@@ -30,12 +30,16 @@ _VIEWS_KEPT = 16  # two protocols, and in a simulation several nodes in one proc
 
 
 class View(NamedTuple):
-    """`targets[p]` is the id of the member that partition p's requests go to; `states` are in the members' order."""
+    """`targets[p]` is the id of the member that partition p's requests go to; `states` are in the members' order.
+
+    So are `ports`, where a client by TLS finds them; for others it is empty, as their ports are those of the addresses.
+    """
 
     layout: Layout
     self_id: str
     targets: tuple[str, ...]
-    states: tuple[Liveness, ...]
+    states: tuple[PeerState, ...]
+    ports: tuple[int, ...] = ()
 
 
 class SlotRange(NamedTuple):
@@ -46,13 +50,29 @@ class SlotRange(NamedTuple):
     target: str
 
 
-def view_of(state: State) -> View | None:
-    """The present view of a node; None while it has no layout."""
+def view_of(state: State, is_tls: bool = False) -> View | None:
+    """The present view of a node, for a client by TLS or another one; None while it has no layout."""
     layout = state.layout
     if layout is None:
         return None
     targets = tuple([state.id if route.coordinator is None else route.coordinator for route in state.routes])
-    return View(layout, state.id, targets, tuple([state.liveness.state(member.id) for member in layout.members]))
+    ports = tuple([tls_port_of(state, member) for member in layout.members]) if is_tls else ()
+    return View(layout, state.id, targets, tuple([state.liveness.state(member.id) for member in layout.members]), ports)
+
+
+def tls_port_of(state: State, member: Member) -> int:
+    """Where a client by TLS finds a member. One that has not told us is taken to have its ports as this node has."""
+    here, there = (host_and_port(each.address)[1] for each in (state.member, member))
+    ours = state.config.tls_port or here
+    if member.id == state.id:
+        return ours
+    return state.tls_ports.get(member.id, 0) or there + ours - here
+
+
+def _places(view: View) -> list[tuple[str, int]]:
+    """Host and port of each member, in their order, as the client of this view finds them."""
+    places = [host_and_port(member.address) for member in view.layout.members]
+    return [(host, port) for (host, _), port in zip(places, view.ports, strict=True)] if view.ports else places
 
 
 def node_id(member_id: str) -> str:
@@ -84,8 +104,7 @@ def slot_ranges(view: View) -> list[SlotRange]:
 def slots_reply(view: View, resp3: bool) -> bytes:
     """CLUSTER SLOTS: [first, last, [host, port, id, metadata]] for each range."""
     nodes = {}
-    for member in view.layout.members:
-        host, port = host_and_port(member.address)
+    for member, (host, port) in zip(view.layout.members, _places(view), strict=True):
         fields = [word(host), resp.integer(port), word(node_id(member.id)), named({}, resp3)]
         nodes[member.id] = resp.array(fields)
     ranges = [
@@ -102,27 +121,27 @@ def shards_reply(view: View, resp3: bool) -> bytes:
     for part in slot_ranges(view):
         ends[part.target] += (resp.integer(part.first), resp.integer(part.last))
     shards = []
-    for member, state in zip(view.layout.members, view.states, strict=True):
-        nodes = resp.array([_shard_node(member, state, resp3)])
+    for member, state, place in zip(view.layout.members, view.states, _places(view), strict=True):
+        nodes = resp.array([_shard_node(member, state, place, bool(view.ports), resp3)])
         shards.append(named({"slots": resp.array(ends[member.id]), "nodes": nodes}, resp3))
     return resp.array(shards)
 
 
-def _shard_node(member: Member, state: Liveness, resp3: bool) -> bytes:
-    host, port = host_and_port(member.address)
+def _shard_node(member: Member, state: PeerState, place: tuple[str, int], is_tls: bool, resp3: bool) -> bytes:
+    host, port = place
     fields: dict[resp.Value, resp.Value] = {
         "id": node_id(member.id),
-        "port": port,
+        "tls-port" if is_tls else "port": port,
         "ip": host,
         "endpoint": host,
         "role": "master",
         "replication-offset": 0,
-        "health": "failed" if state is Liveness.DOWN else "online",
+        "health": "failed" if state is PeerState.DOWN else "online",
     }
     return resp.encode(fields, resp3)
 
 
-_FLAGS = {Liveness.UP: "master", Liveness.SUSPECT: "master,fail?", Liveness.DOWN: "master,fail"}
+_FLAGS = {PeerState.UP: "master", PeerState.SUSPECT: "master,fail?", PeerState.DOWN: "master,fail"}
 
 
 @lru_cache(maxsize=_VIEWS_KEPT)
@@ -132,10 +151,9 @@ def nodes_reply(view: View, resp3: bool) -> bytes:
     for part in slot_ranges(view):
         ranges[part.target].append(f"{part.first}-{part.last}" if part.first != part.last else str(part.first))
     lines = []
-    for member, state in zip(view.layout.members, view.states, strict=True):
-        host, port = host_and_port(member.address)
+    for member, state, (host, port) in zip(view.layout.members, view.states, _places(view), strict=True):
         flags = ("myself," if member.id == view.self_id else "") + _FLAGS[state]
-        link = "disconnected" if state is Liveness.DOWN else "connected"
+        link = "disconnected" if state is PeerState.DOWN else "connected"
         line = [node_id(member.id), f"{host}:{port}@{port}", flags, "-", "0", "0", str(view.layout.epoch), link]
         lines.append(" ".join(line + ranges[member.id]) + "\n")
     return resp.verbatim("".join(lines), resp3)
@@ -184,7 +202,7 @@ def _served(view: View) -> dict[str, int]:
     served = {"ok": 0, "pfail": 0, "fail": 0}
     for partition in range(layout.partitions):
         states = [state_of[owner] for owner in layout.readers(partition)]
-        up, wanted = states.count(Liveness.UP), min(quorum, len(states))
-        verdict = "ok" if up >= wanted else "pfail" if up + states.count(Liveness.SUSPECT) >= wanted else "fail"
+        up, wanted = states.count(PeerState.UP), min(quorum, len(states))
+        verdict = "ok" if up >= wanted else "pfail" if up + states.count(PeerState.SUSPECT) >= wanted else "fail"
         served[verdict] += SLOTS // layout.partitions
     return served

@@ -16,16 +16,24 @@ from functools import cache
 from protocol import resp
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
-from server.core.commands.command_arguments import encode_arguments, parse_usage
+from server.core.commands.command_arguments import Argument, encode_arguments, parse_usage
 from server.core.commands.containers import helper
 from server.core.commands.glob import glob_of
+from server.core.commands.key_specs import SORT_PATTERNS, KeySpec, fits, found_keys, from_range, legacy_range
 from server.core.commands.registry import find_command, listed_commands
 from server.core.commands.shapes import named, show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.services.services import Services
+from server.core.users.rules import CATEGORIES
 
-# The categories there are here, in Redis' order.
-_CATEGORIES = ("keyspace", "read", "write", "string", "admin", "fast", "slow", "dangerous", "connection")
+# The categories that a spec may have among its flags, since they follow from nothing else. They are no flags of Redis.
+_AMONG_FLAGS = ("dangerous", "connection", "set", "sortedset", "list")
+# The category of a group of commands, where the group has one.
+_OF_GROUPS = {
+    "generic": "keyspace", "sorted-set": "sortedset", "transactions": "transaction", "string": "string", "hash": "hash",
+    "set": "set", "list": "list", "bitmap": "bitmap", "hyperloglog": "hyperloglog", "geo": "geo", "stream": "stream",
+    "scripting": "scripting", "connection": "connection",
+}  # fmt: skip
 
 
 @cache
@@ -36,54 +44,76 @@ def _by_name() -> dict[bytes, CommandSpec]:
 
 def flags_of(spec: CommandSpec) -> list[str]:
     """Redis' command flags. The flags of a spec include some ACL categories, which Redis does not list as flags."""
-    return [flag for flag in spec.flags.split() if flag not in ("dangerous", "connection")]
+    flags = [flag for flag in spec.flags.split() if flag not in (*_AMONG_FLAGS, "data")]
+    return flags if all(key_spec.is_range() for key_spec in specs_of(spec)) else [*flags, "movablekeys"]
 
 
-def access_of(spec: CommandSpec, args: Sequence[bytes] = ()) -> list[str]:
-    """What a command does with its keys (Redis' flags of a key specification); `args` are those of one call, if given."""
-    if args and "variable_flags" in spec.access:  # SET reads only with the option GET
-        return ["RW", "access", "update"] if any(arg.upper() == b"GET" for arg in args[3:]) else ["OW", "update"]
-    return (spec.access or ("RO access" if "readonly" in spec.flags.split() else "RW access update")).split()
+def is_operators(spec: CommandSpec) -> bool:
+    """Whether the command is for the operators of a cluster, or for other nodes (`dyn.record` and the like)."""
+    return spec.group == "dyn" and "data" not in spec.flags.split()
+
+
+@cache
+def specs_of(spec: CommandSpec) -> tuple[KeySpec, ...]:
+    """The key specifications of a command, also if it has one range and says so by `keys`."""
+    if spec.key_specs or not spec.keys[0]:
+        return spec.key_specs
+    access = spec.access or ("RO access" if "readonly" in spec.flags.split() else "RW access update")
+    return (from_range(access, spec.keys),)
 
 
 def categories_of(spec: CommandSpec) -> list[str]:
     """The ACL categories that Redis derives from flags and groups."""
     flags = spec.flags.split()
     found = {
-        "keyspace": spec.group == "generic" or (spec.group == "server" and ("readonly" in flags or "write" in flags)),
-        "read": "readonly" in flags,
-        "write": "write" in flags,
-        "string": spec.group == "string",
-        "admin": "admin" in flags,
+        "read": "readonly" in flags and spec.group != "scripting" and not is_operators(spec),
+        "write": "write" in flags and not is_operators(spec),
+        "admin": "admin" in flags or is_operators(spec),
+        "dyn": is_operators(spec),
         "fast": "fast" in flags,
         "slow": "fast" not in flags,
-        "dangerous": "dangerous" in flags or "admin" in flags,
-        "connection": "connection" in flags or (spec.group == "connection" and not spec.subcommands),
+        "blocking": "blocking" in flags,
+        "pubsub": "pubsub" in flags,
+        "dangerous": "dangerous" in flags or "admin" in flags or is_operators(spec),
+        "keyspace": spec.group == "server" and ("write" in flags or ("readonly" in flags and not spec.has_keys())),
+        **{name: True for name in flags if name in _AMONG_FLAGS},
     }
-    return [name for name in _CATEGORIES if found[name]]
+    if not spec.subcommands and not any(name in flags for name in _AMONG_FLAGS[1:]):
+        found |= {_OF_GROUPS.get(spec.group, ""): True}
+    return [name for name in CATEGORIES if found.get(name)]
 
 
 def _key_specs(spec: CommandSpec, resp3: bool) -> list[bytes]:
-    first, last, step = spec.keys
-    if not first:
-        return []
+    return [_key_spec(key_spec, resp3) for key_spec in specs_of(spec)]
 
-    def found_by(kind: str, fields: dict[str, int]) -> bytes:
-        return named({"type": word(kind), "spec": named({n: resp.integer(v) for n, v in fields.items()}, resp3)}, resp3)
 
-    lastkey = last if last < 0 else last - first
-    fields = {} if "variable_flags" not in spec.access else {"notes": word(_VARIABLE_FLAGS)}
-    fields |= {
-        "flags": resp.set_([resp.simple(use) for use in access_of(spec)], resp3),
-        "begin_search": found_by("index", {"index": first}),
-        "find_keys": found_by("range", {"lastkey": lastkey, "keystep": step, "limit": 0}),
-    }
-    return [named(fields, resp3)]
+def _key_spec(key_spec: KeySpec, resp3: bool) -> bytes:
+    def found_by(kind: str, fields: dict[str, bytes]) -> bytes:
+        return named({"type": word(kind), "spec": named(fields, resp3)}, resp3)
+
+    def numbers(**fields: int) -> dict[str, bytes]:
+        return {name: resp.integer(number) for name, number in fields.items()}
+
+    if key_spec.find is not None:
+        begin_search = find_keys = found_by("unknown", {})
+    else:
+        if key_spec.keyword:
+            fields = {"keyword": word(key_spec.keyword), **numbers(startfrom=key_spec.start)}
+            begin_search = found_by("keyword", fields)
+        else:
+            begin_search = found_by("index", numbers(index=key_spec.start))
+        if key_spec.counted:
+            find_keys = found_by("keynum", numbers(keynumidx=0, firstkey=1, keystep=key_spec.step))
+        else:
+            find_keys = found_by("range", numbers(lastkey=key_spec.last, keystep=key_spec.step, limit=0))
+    flags = resp.set_([resp.simple(use) for use in key_spec.access.split()], resp3)
+    notes = {"notes": word(key_spec.notes)} if key_spec.notes else {}
+    return named({**notes, "flags": flags, "begin_search": begin_search, "find_keys": find_keys}, resp3)
 
 
 def _info_entry(spec: CommandSpec, resp3: bool) -> bytes:
     """The ten elements of COMMAND INFO: name, arity, flags, first, last and step of the keys, categories, tips, …"""
-    first, last, step = spec.keys
+    first, last, step = legacy_range(specs_of(spec))
     return resp.array(
         [
             word(spec.name),
@@ -105,15 +135,21 @@ def usage_of(spec: CommandSpec) -> str:
     return spec.arguments or ("key" if spec.keys[0] == 1 and spec.arity == 2 else "")
 
 
+def arguments_of(spec: CommandSpec) -> tuple[Argument, ...]:
+    """The tree of a command's arguments."""
+    specs = specs_of(spec)
+    key_specs = [number for number, key_spec in enumerate(specs) if key_spec is not SORT_PATTERNS]
+    return parse_usage(usage_of(spec), key_specs, specs.index(SORT_PATTERNS) if SORT_PATTERNS in specs else -1)
+
+
 def _docs_entry(spec: CommandSpec, resp3: bool) -> tuple[bytes, bytes]:
     fields = {name: word(getattr(spec, name)) for name in ("summary", "since", "group", "complexity")}
     since, replacement = spec.deprecated
     if since:
         fields["doc_flags"] = resp.set_([resp.simple("deprecated")], resp3)
         fields |= {"deprecated_since": word(since), "replaced_by": word(replacement)}
-    usage = usage_of(spec)
-    if usage:
-        fields["arguments"] = encode_arguments(parse_usage(usage, bool(spec.keys[0])), resp3)
+    if usage_of(spec):
+        fields["arguments"] = encode_arguments(arguments_of(spec), resp3)
     if spec.subcommands:
         fields["subcommands"] = resp.map_([_docs_entry(sub, resp3) for sub in spec.subcommands], resp3)
     return word(spec.name), named(fields, resp3)
@@ -180,10 +216,12 @@ def _called(call: list[bytes]) -> CommandSpec:
     spec = find_command(call)
     if spec is None or spec.name.encode() not in _by_name():
         raise CommandError("ERR Invalid command specified")
-    if not spec.keys[0]:
+    if not spec.has_keys():
         raise CommandError("ERR The command has no key arguments")
     if not spec.accepts(len(call)):
         raise CommandError("ERR Invalid number of arguments specified for command")
+    if not fits(specs_of(spec), call):
+        raise CommandError("ERR Invalid arguments specified for command")
     return spec
 
 
@@ -194,14 +232,15 @@ def _getkeys(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
 
 
 def _getkeysandflags(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """COMMAND GETKEYSANDFLAGS command argument …: the keys among its arguments, and what the call does with them."""
+    """COMMAND GETKEYSANDFLAGS command argument …: the keys among its arguments, and what the call does with each."""
     call = args[2:]
-    spec = _called(call)
-    flags = resp.set_([resp.simple(flag) for flag in access_of(spec, call)], sink.resp3)
-    return resp.array([resp.array([resp.bulk(key), flags]) for key in spec.keys_of(call)])
+    rows = []
+    for key, key_spec in found_keys(specs_of(_called(call)), call):
+        access = key_spec.access_of(call) if key_spec.access_of else key_spec.access
+        rows.append(resp.array([resp.bulk(key), resp.set_([resp.simple(use) for use in access.split()], sink.resp3)]))
+    return resp.array(rows)
 
 
-_VARIABLE_FLAGS = "RW and ACCESS due to the optional `GET` argument"
 _FLAGS = "loading stale connection"
 _UNORDERED = "nondeterministic_output_order"
 _SUBCOMMANDS = (

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from protocol import resp
 from server.core.base.sinks import Sink
+from server.core.commands.command_arguments import shown_usage
 from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
 from server.core.services.services import Services
 
@@ -21,8 +22,10 @@ def container(
     subcommands: tuple[CommandSpec, ...],
     since: str = "1.0.0",
     refused: tuple[CommandSpec, ...] = (),
+    help_since: str = "",
 ) -> CommandSpec:
     """A command that consists of its subcommands and their HELP, which leaves out those that are `refused`."""
+    help_spec = helper(name, group, subcommands, since=help_since or max(since, "5.0.0"))
     return CommandSpec(
         name,
         -2,
@@ -32,7 +35,7 @@ def container(
         group,
         since=since,
         complexity="Depends on subcommand.",
-        subcommands=(*subcommands, *refused, helper(name, group, subcommands, since=max(since, "5.0.0"))),
+        subcommands=(*subcommands, *refused, help_spec),
     )
 
 
@@ -55,7 +58,7 @@ def helper(
 def _helping(name: str, subcommands: tuple[CommandSpec, ...], lines: Sequence[str]) -> Handler:
     help_lines = [f"{name.upper()} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:", *lines]
     for spec in subcommands:
-        help_lines.append(f"{spec.name.rpartition('|')[2].upper()} {spec.arguments}".rstrip())
+        help_lines.append(f"{spec.name.rpartition('|')[2].upper()} {shown_usage(spec.arguments)}".rstrip())
         help_lines.append(f"    {spec.summary}")
     help_lines += ["HELP", "    Prints this help."]
     reply = resp.array([resp.simple(line) for line in help_lines])

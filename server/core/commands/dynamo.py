@@ -10,17 +10,17 @@ from __future__ import annotations
 from protocol import resp
 from protocol.bounds import COUNTER_MAX
 from protocol.tokens import BadContext, decode_context, encode_context
-from server.core.base.errors import SYNTAX, CommandError
+from server.core.base.errors import SYNTAX, WRONG_TYPE, CommandError
 from server.core.base.quorum import Tally
 from server.core.base.sinks import Session, Sink
-from server.core.commands.arguments import check_sizes, expiry_ms, options, quorum
+from server.core.commands.arguments import EXPIRIES, check_sizes, expiry_ms, options, quorum
+from server.core.commands.shapes import session_of
 from server.core.commands.spec import ALONE, READ, WRITE, CommandSpec
 from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.core.records.versions import Clock, ForeignDot
 from server.core.services.services import Services
 
-_EXPIRIES = (b"EX", b"PX", b"EXAT", b"PXAT")
 _RESOLVE = "read them with DYN.GET and write with the CONTEXT that it answers, or SET the key"
 
 
@@ -29,24 +29,31 @@ def _replicas(services: Services) -> int:
     return layout.effective_n if layout is not None else 1
 
 
-def dyn_get(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+def dyn_get(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
     """DYN.GET key [R n]: [context, [value, …]]; the context is null if nothing was ever stored."""
     found = options(args[2:], (), (b"R",))
     wanted = quorum(found[b"R"], "R", _replicas(services)) if b"R" in found else 0
-    route = services.route(args[1])
-    reader = route.reader_for(sink.relayed)
-    if reader is not None:
-        services.relays.forward(sink, number, args, reader)
-        return
     key = args[1]
 
     def finish(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
         if record is None:
             return resp.array([resp.null(sink.resp3), resp.array([])])
-        values = [resp.bulk(s.value) for s in versions.siblings_of(record) if s.is_live(now_ms)]
+        if versions.is_of_other_type(record, now_ms):
+            return WRONG_TYPE
+        values = [resp.bulk(value) for value in versions.values_of(record, now_ms)]
         return resp.array([resp.bulk(encode_context(key, versions.clock_of(record))), resp.array(values)])
 
-    services.reads.start(route.read_plan, storage_key_of(key), finish, sink, number, wanted)
+    storage_key, quorum_records = storage_key_of(key), services.reads.quorum_records
+    if storage_key in quorum_records:  # on a snapshot: a quorum was read before
+        stored = services.state.records.get(storage_key)
+        return finish(versions.merge(stored, quorum_records[storage_key]), sink, services.state.time_ms)
+    route = services.route(key)
+    reader = route.reader_for(sink.relayed)
+    if reader is not None:
+        services.relays.forward(sink, number, args, reader)
+    else:
+        services.reads.start(route.read_plan, storage_key, finish, sink, number, wanted)
+    return None
 
 
 def _context(services: Services, key: bytes, token: bytes) -> Clock:
@@ -70,14 +77,16 @@ def _dyn_write(
     services: Services, sink: Sink, number: int, args: list[bytes], value: bytes, kind: int, rest: int
 ) -> None:
     key = args[1]
-    found = options(args[rest:], (), (b"CONTEXT", b"W", *(_EXPIRIES if kind == versions.VALUE else ())))
-    if sum(unit in found for unit in _EXPIRIES) > 1:
+    found = options(args[rest:], (), (b"CONTEXT", b"W", *(EXPIRIES if kind == versions.VALUE else ())))
+    if sum(unit in found for unit in EXPIRIES) > 1:
         raise CommandError(SYNTAX)
     check_sizes(key, value, services.state.config)
     wanted = quorum(found[b"W"], "W", _replicas(services)) if b"W" in found else 0
+    if wanted and isinstance(sink, Session):
+        sink.client().note_write_quorum(wanted)
     context = _context(services, key, found[b"CONTEXT"]) if b"CONTEXT" in found else ()
     expires_at_ms = 0
-    for unit in _EXPIRIES:
+    for unit in EXPIRIES:
         if unit in found:
             expires_at_ms = expiry_ms(unit, found[unit], services.state.time_ms, args[0].decode().lower())
     coordinator = services.route(key, kind == versions.TOMBSTONE).coordinator_for(sink.relayed)
@@ -148,9 +157,9 @@ def dyn_quorum(services: Services, sink: Sink, number: int, args: list[bytes]) -
     found = options(args[1:], (), (b"R", b"W"))
     read = quorum(found[b"R"], "R", replicas) if b"R" in found else sink.read_quorum
     write = quorum(found[b"W"], "W", replicas) if b"W" in found else sink.write_quorum
-    assert isinstance(sink, Session), "DYN.QUORUM belongs to a connection and is never relayed"
-    sink.read_quorum, sink.write_quorum = read, write
-    state = services.state
+    state, session = services.state, session_of(sink)
+    session.note_write_quorum(session.write_quorum or state.write_quorum)
+    session.read_quorum, session.write_quorum = read, write
     return resp.array([resp.integer(n) for n in (replicas, read or state.read_quorum, write or state.write_quorum)])
 
 
@@ -162,7 +171,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         dyn_get,
         "Returns all siblings of a key and their causal context.",
         "dyn",
-        "readonly",
+        "readonly data",
         (1, 1, 1),
         arguments="key [R n]",
     ),
@@ -173,7 +182,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         dyn_set,
         "Writes a value over exactly what a causal context covers.",
         "dyn",
-        "write denyoom",
+        "write denyoom data",
         (1, 1, 1),
         arguments="key value [CONTEXT token] [W n] [EX s|PX ms|EXAT s|PXAT ms]",
     ),
@@ -184,7 +193,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         dyn_del,
         "Deletes exactly what a causal context covers.",
         "dyn",
-        "write",
+        "write data",
         (1, 1, 1),
         arguments="key [CONTEXT token] [W n]",
     ),
@@ -195,7 +204,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         dyn_quorum,
         "Sets the connection's R and W; answers [n, r, w].",
         "dyn",
-        "loading stale fast",
+        "loading stale fast data",
         arguments="[R n] [W n]",
     ),
 )

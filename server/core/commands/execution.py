@@ -2,12 +2,12 @@
 
 An expected error is the command's answer. A command that meets a damaged record waits until that is mended and then runs
 again (repair/mending.py). An unexpected exception is answered with `ERR internal error`, unless the command has stored
-something: then the node ends (base/unexpected.py).
+something: then the node ends (base/unexpected.py), and the command is refused for a while (base/quarantine.py).
 """
 
 from __future__ import annotations
 
-from server.core.base.errors import CommandError, damaged_here
+from server.core.base.errors import CommandError, damaged_here, refused_command
 from server.core.base.sinks import Sink
 from server.core.commands.spec import Handler
 from server.core.records.versions import DamagedRecord
@@ -18,6 +18,9 @@ from server.core.services.services import Services
 def execute(services: Services, name: str, handler: Handler, sink: Sink, number: int, args: list[bytes]) -> None:
     """Runs `handler`, that of the command `name`, whatever else is in flight."""
     state = services.state
+    if state.quarantine.commands and state.quarantine.refuses_command(args, state.wall_ms):
+        sink.answer(number, refused_command(state.member.name, "unwritten"))
+        return
     changes = state.records.changes
     try:
         reply = handler(services, sink, number, args)
@@ -25,7 +28,7 @@ def execute(services: Services, name: str, handler: Handler, sink: Sink, number:
         fail(services, name, handler, sink, number, args, error)
         return
     except Exception as error:  # noqa: BLE001
-        reply = state.unexpected.contain(error, changes, name)
+        reply = state.unexpected.contain(error, changes, name, sink=sink, number=number)
     if reply is not None:
         sink.answer(number, reply)
 

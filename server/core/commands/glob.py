@@ -15,7 +15,7 @@ unclosed class ends with the pattern, and of all patterns only `*` and the empty
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -64,6 +64,19 @@ class Glob:
             return self.matches(key)
         return (yield from self._match_by_bits(key))
 
+    def matching(self, names: Iterable[bytes]) -> Generator[None, None, list[bytes]]:
+        """Those names that match, with a pause after each SLICE_STEPS."""
+        found: list[bytes] = []
+        steps = 0
+        for name in names:
+            steps += self.steps_max(name)
+            if steps > SLICE_STEPS:
+                steps = 0
+                yield
+            if (yield from self.match_in_slices(name)):
+                found.append(name)
+        return found
+
     def _match_by_bits(self, key: bytes) -> Generator[None, None, bool]:
         backwards = key[::-1]  # so that the first byte makes the lowest bit
         everywhere = (2 << len(key)) - 1
@@ -94,6 +107,12 @@ def glob_of(pattern: bytes, config: Config) -> Glob:
     if len(pattern) > config.pattern_bytes_max:
         raise CommandError(f"ERR pattern of {len(pattern)} bytes exceeds pattern_bytes_max={config.pattern_bytes_max}")
     return _small_glob(pattern) if len(pattern) <= _SMALL_BYTES else Glob(pattern)
+
+
+def channel_matcher(pattern: bytes) -> Callable[[bytes], bool]:
+    """What tells whether a pattern matches a channel. Where it matches keys, Redis never asks for `*`, so only there this
+    matches the empty name."""
+    return bool if pattern == b"*" else Glob(pattern).matches
 
 
 @lru_cache(maxsize=256)

@@ -6,6 +6,7 @@ from protocol import resp
 from server.core.base.sinks import Sink
 from server.core.commands.operator import help_lines, layout_of
 from server.core.commands.spec import IMMEDIATE, CommandSpec
+from server.core.messages.record_questions import HINTS
 from server.core.operators import documents
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
@@ -18,7 +19,7 @@ def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     layout = layout_of(services)
 
     def steps() -> Steps:
-        answers = yield services.questions.ask([member.id for member in layout.members], b"HINTS")
+        answers = yield services.questions.ask([member.id for member in layout.members], HINTS, False)
         return resp.bulk(documents.encode(_document(services, answers)))
 
     services.run_steps(steps(), sink, number)
@@ -30,12 +31,12 @@ def _replay(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
     deadline_ms = services.state.now_ms + services.state.config.request_timeout_ms
 
     def steps() -> Steps:
-        answers = yield services.questions.ask(nodes, b"HINTS", b"REPLAY")
+        answers = yield services.questions.ask(nodes, HINTS, True)
         before = _delivered(answers)
         remaining = _document(services, answers)["total"]
         while remaining and services.state.now_ms < deadline_ms:
             yield services.background.pause(_POLL_MS)
-            answers = yield services.questions.ask(nodes, b"HINTS")
+            answers = yield services.questions.ask(nodes, HINTS, False)
             remaining = _document(services, answers)["total"]
         delivered = max(0, _delivered(answers) - before)
         return resp.bulk(documents.encode({"delivered": delivered, "remaining": remaining}))

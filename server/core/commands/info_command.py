@@ -2,7 +2,7 @@
 
 Theory. Most lines come from the core. Facts that only the process knows (its id, its memory, its CPU time) are in
 `Process.facts`, under the names used here; the shell puts them there. A fact that is not there is left out: a missing line
-is better than a wrong one. For `redis_mode` and `cluster_enabled` see connection.py.
+is better than a wrong one. For `redis_mode` and `cluster_enabled` see login.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from dataclasses import asdict
 from hashlib import sha1
 
 from protocol import resp
+from protocol.slots import SLOTS
 from server.core.base.sinks import Sink
 from server.core.base.state import State
-from server.core.commands.connection import REDIS_VERSION, redis_mode
+from server.core.base.subscriber import CHANNEL, PATTERN, SHARD
+from server.core.commands.login import REDIS_VERSION, redis_mode
 from server.core.commands.shapes import show
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.services.services import Services
@@ -41,7 +43,7 @@ def _given(services: Services, names: tuple[str, ...]) -> Facts:
 
 
 def _run_id(services: Services) -> str:
-    """Forty hexadecimal digits for this life of the node: a hash of its actor, which is new at each start."""
+    """Forty hexadecimal digits for this run of the node: a hash of its actor, which is new at each start."""
     return sha1(services.state.actor).hexdigest()
 
 
@@ -64,7 +66,9 @@ def _clients(services: Services) -> Facts:
     return {
         "connected_clients": len(services.clients.sessions),
         "maxclients": services.state.config.clients_max,
-        "blocked_clients": 0,
+        "blocked_clients": services.waiting.blocked.waiting,
+        "tracking_clients": len(services.tracking.clients),
+        "pubsub_clients": services.subscriptions.clients,
     }
 
 
@@ -101,8 +105,12 @@ def _stats(services: Services) -> Facts:
         "rejected_connections": counted.rejected_connections,
         **_given(services, ("loop_lag_ms", "loop_lag_ms_max")),
         "evicted_keys": 0,
-        "pubsub_channels": 0,
-        "pubsub_patterns": 0,
+        "pubsub_channels": len(services.subscriptions.tables[CHANNEL]),
+        "pubsub_patterns": len(services.subscriptions.tables[PATTERN]),
+        "pubsubshard_channels": len(services.subscriptions.tables[SHARD]),
+        "tracking_total_keys": len(services.tracking.keys),
+        "tracking_total_items": sum([len(sessions) for sessions in services.tracking.keys.values()]),
+        "tracking_total_prefixes": len(services.tracking.prefixes),
     }
 
 
@@ -120,11 +128,15 @@ def _cluster(services: Services) -> Facts:
 
 
 def _keyspace(services: Services) -> Facts:
-    """Keys that have a value on this node, expired ones included until they are collected, as in Redis: DBSIZE counts
-    those of the cluster. Tombstones are counted in the section `Dyn`."""
-    records = services.state.records
-    keys, expiring = records.live, sum(records.trees.expiring)
-    return {"db0": f"keys={keys},expires={expiring},avg_ttl=0"} if keys else {}
+    """Keys that have a value on this node, by database, expired ones included until they are collected, as in Redis:
+    DBSIZE counts those of the cluster. Tombstones are counted in the section `Dyn`."""
+    trees = services.state.records.trees
+    facts: Facts = {}
+    for database in sorted({0, *trees.databases}):
+        keys, expiring = trees.keys_of(database, 0, SLOTS)
+        if keys:
+            facts[f"db{database}"] = f"keys={keys},expires={expiring},avg_ttl=0"
+    return facts
 
 
 def _dyn(services: Services) -> Facts:

@@ -16,12 +16,15 @@ from server.core.base.errors import CommandError
 from server.core.base.quorum import Tally
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import EXPIRY_MS_MAX, EXPIRY_MS_MIN, integer
+from server.core.commands.draft_writes import write_draft
 from server.core.commands.shapes import show
 from server.core.commands.slices import Parts, run_parts
-from server.core.commands.spec import EXCLUSIVE, READ, CommandSpec
-from server.core.commands.steps import read_here, write_plain
-from server.core.commands.strings import old_value, reader
+from server.core.commands.spec import EXCLUSIVE, ONE_KEY, READ, CommandSpec
+from server.core.commands.steps import at_coordinator, read_here, write_plain
+from server.core.commands.strings import reader
+from server.core.commands.typed import type_reply
 from server.core.records import versions
+from server.core.records.draft import Draft
 from server.core.records.versions import Sibling
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
@@ -40,13 +43,6 @@ def changer(
     reply, or starts a write that will. `deletes` tells whether that write is a deletion.
     """
 
-    def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-        coordinator = services.route(args[1], deletes(services, args)).coordinator_for(sink.relayed)
-        if coordinator is not None:
-            services.relays.forward(sink, number, args, coordinator)
-        else:
-            services.run_steps(steps(services, sink, number, args), sink, number)
-
     def steps(services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
         record = yield read_here(services, args[1])
         sibling = versions.visible(record, services.state.time_ms)
@@ -54,7 +50,7 @@ def changer(
             return absent(sink)
         return change(services, sink, number, args, sibling, record)
 
-    return handle
+    return at_coordinator(steps, deletes=deletes)
 
 
 def _one(tally: Tally, sink: Sink) -> bytes:
@@ -73,20 +69,19 @@ def _delete(services: Services, sink: Sink, number: int, args: list[bytes], sibl
     write_plain(services, sink, number, args[1], b"", 0, versions.TOMBSTONE, _one, record)
 
 
-def _get_and_delete(
-    services: Services, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes
-) -> None:
-    before = old_value(sibling, sink)
-    write_plain(services, sink, number, args[1], b"", 0, versions.TOMBSTONE, lambda tally, sink: before, record)
-
-
 def _persist(
     services: Services, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes
 ) -> bytes | None:
     if not sibling.expires_at_ms:
         return resp.integer(0)
-    write_plain(services, sink, number, args[1], sibling.value, 0, versions.VALUE, _one, record)
+    _write_expiry(services, sink, number, args[1], record, 0)
     return None
+
+
+def _write_expiry(services: Services, sink: Sink, number: int, key: bytes, record: bytes, at_ms: int) -> None:
+    draft = Draft(record, services.state.time_ms)
+    draft.expire(at_ms)
+    write_draft(services, sink, number, key, draft, resp.integer(1))
 
 
 def _expire(unit_ms: int, absolute: bool) -> Callable[[Services, Sink, int, list[bytes]], None]:
@@ -100,12 +95,12 @@ def _expire(unit_ms: int, absolute: bool) -> Callable[[Services, Sink, int, list
     ) -> bytes | None:
         now_ms = services.state.time_ms
         expires_at_ms = absolute_ms(services, args)
-        if not _allowed({word.upper() for word in args[3:]}, sibling.expires_at_ms, expires_at_ms):
+        if not allowed({word.upper() for word in args[3:]}, sibling.expires_at_ms, expires_at_ms):
             return resp.integer(0)
         if expires_at_ms <= now_ms:  # Redis: an expiry in the past deletes
             _delete(services, sink, number, args, sibling, record)
         else:
-            write_plain(services, sink, number, args[1], sibling.value, expires_at_ms, versions.VALUE, _one, record)
+            _write_expiry(services, sink, number, args[1], record, expires_at_ms)
         return None
 
     def deletes(services: Services, args: list[bytes]) -> bool:
@@ -134,7 +129,7 @@ def _check_expire(args: list[bytes], unit_ms: int, base_ms: int) -> None:
         raise CommandError(f"ERR invalid expire time in '{args[0].decode('utf-8', 'replace').lower()}' command")
 
 
-def _allowed(words: set[bytes], present_ms: int, wanted_ms: int) -> bool:
+def allowed(words: set[bytes], present_ms: int, wanted_ms: int) -> bool:
     """Redis' conditions of EXPIRE; a key without an expiry lives for ever, so nothing is greater."""
     if b"NX" in words and present_ms:
         return False
@@ -145,12 +140,8 @@ def _allowed(words: set[bytes], present_ms: int, wanted_ms: int) -> bool:
     return not (b"LT" in words and present_ms and wanted_ms >= present_ms)
 
 
-def _exists_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
+def exists_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
     return resp.integer(0 if versions.visible(record, now_ms) is None else 1)
-
-
-def _type_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
-    return resp.simple("none" if versions.visible(record, now_ms) is None else "string")
 
 
 def _time_reply(unit_ms: int, absolute: bool) -> Callable[[bytes | None, Sink, int], bytes]:
@@ -189,9 +180,8 @@ def _each(
 
 delete_one = changer(_zero, _delete, _always)
 _del = _each(delete_one)
-_exists = _each(reader(_exists_reply))
+_exists = _each(reader(exists_reply))
 CLOCKS_DIFFER_MS_MAX = 1000  # of two nodes' cluster times, at most, when all is well
-_KEY = (1, 1, 1)
 _KEYS = (1, -1, 1)
 _EXPIRE_DOC = "Sets the expiry of a key "
 
@@ -224,20 +214,6 @@ COMMANDS: tuple[CommandSpec, ...] = (
         arguments="key [key ...]",
     ),
     CommandSpec(
-        "getdel",
-        2,
-        EXCLUSIVE,
-        changer(lambda sink: resp.null(sink.resp3), _get_and_delete, _always),
-        "Returns a value and deletes its key.",
-        "string",
-        "write fast",
-        _KEY,
-        since="6.2.0",
-        once=lambda args: True,
-        access="RW access delete",
-        arguments="key",
-    ),
-    CommandSpec(
         "exists",
         -2,
         READ,
@@ -268,11 +244,11 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "type",
         2,
         READ,
-        reader(_type_reply),
+        reader(type_reply),
         "Returns the type of a key's value.",
         "generic",
         "readonly fast",
-        _KEY,
+        ONE_KEY,
         access="RO",
         arguments="key",
     ),
@@ -284,7 +260,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "Returns the seconds a key has left.",
         "generic",
         "readonly fast",
-        _KEY,
+        ONE_KEY,
         tips="nondeterministic_output",
         arguments="key",
     ),
@@ -296,7 +272,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "Returns the milliseconds a key has left.",
         "generic",
         "readonly fast",
-        _KEY,
+        ONE_KEY,
         since="2.6.0",
         tips="nondeterministic_output",
         arguments="key",
@@ -309,7 +285,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "Returns a key's expiry as a Unix time.",
         "generic",
         "readonly fast",
-        _KEY,
+        ONE_KEY,
         since="7.0.0",
         arguments="key",
     ),
@@ -321,7 +297,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "Returns a key's expiry as a Unix time in ms.",
         "generic",
         "readonly fast",
-        _KEY,
+        ONE_KEY,
         since="7.0.0",
         arguments="key",
     ),
@@ -333,7 +309,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         _EXPIRE_DOC + "in seconds.",
         "generic",
         "write fast",
-        _KEY,
+        ONE_KEY,
         access="RW update",
         arguments="key seconds [NX|XX|GT|LT]",
     ),
@@ -345,7 +321,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         _EXPIRE_DOC + "in milliseconds.",
         "generic",
         "write fast",
-        _KEY,
+        ONE_KEY,
         since="2.6.0",
         access="RW update",
         arguments="key milliseconds [NX|XX|GT|LT]",
@@ -358,7 +334,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         _EXPIRE_DOC + "to a Unix time.",
         "generic",
         "write fast",
-        _KEY,
+        ONE_KEY,
         since="1.2.0",
         access="RW update",
         arguments="key unix-time [NX|XX|GT|LT]",
@@ -371,7 +347,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         _EXPIRE_DOC + "to a Unix time in ms.",
         "generic",
         "write fast",
-        _KEY,
+        ONE_KEY,
         since="2.6.0",
         access="RW update",
         arguments="key unix-time-ms [NX|XX|GT|LT]",
@@ -384,7 +360,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "Removes the expiry of a key.",
         "generic",
         "write fast",
-        _KEY,
+        ONE_KEY,
         since="2.2.0",
         access="RW update",
         arguments="key",

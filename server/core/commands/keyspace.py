@@ -1,4 +1,4 @@
-"""SCAN, KEYS, DBSIZE, RANDOMKEY, FLUSHALL: commands over all keys of the cluster, from any node.
+"""SCAN, KEYS, DBSIZE, RANDOMKEY, FLUSHDB, FLUSHALL: commands over all keys of a database or the cluster, from any node.
 
 Theory. See server/core/commands/pages.py for cursors and quorums. FLUSHALL is a deletion of every key, by tombstones that
 replicate like any write, because an owner that is down must not bring the keys back. It destroys replicated data, so it
@@ -7,26 +7,25 @@ needs a confirmation: `FLUSHALL CONFIRM`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator
 from typing import Any
 
 from protocol import resp
+from protocol.databases import EVERY_DATABASE, client_key
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
-from server.core.commands.arguments import integer
-from server.core.commands.glob import SLICE_STEPS, Glob, glob_of
+from server.core.commands.arguments import cursor, integer
+from server.core.commands.glob import Glob, glob_of
 from server.core.commands.keys import delete_one
 from server.core.commands.operator import layout_of
 from server.core.commands.pages import END, Page, count_keys, page_after, read_page
-from server.core.commands.slices import Parts, next_turn, run_parts
+from server.core.commands.slices import Parts, in_slices, run_parts
 from server.core.commands.spec import ALONE, CommandSpec
+from server.core.records.kinds import type_name
 from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step, Steps
 
 _SCAN_ROUNDS = 8  # of questions to the owners, for one page
-_CURSOR = re.compile(rb"([+-]?[0-9]+)?")
-_CURSOR_MAX = (1 << 64) - 1
 
 
 def _scan(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -34,34 +33,29 @@ def _scan(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     continue from it.
 
     A page that would take many rounds of questions ends early, perhaps empty, with a cursor."""
-    place = _cursor(args[1])
-    count, match, wanted_type = _scan_options(args[2:])
+    place = cursor(args[1])
+    count, match, key_type = _scan_options(args[2:])
     pattern = glob_of(match, services.state.config)
 
     def steps() -> Steps:
-        page = yield from read_page(services, place, min(count, services.state.config.scan_page_keys), _SCAN_ROUNDS)
-        keys = (yield from _matching(services, pattern, page.keys)) if wanted_type else []
-        cursor = 0 if page.next_place >= END else page.next_place
-        return resp.array([resp.bulk(b"%d" % cursor), resp.array(keys)])
+        limit = min(count, services.state.config.scan_page_keys)
+        page = yield from read_page(services, place, limit, _SCAN_ROUNDS, database=sink.database)
+        wanted = [
+            client_key(key)
+            for key, each in zip(page.keys, page.types, strict=True)
+            if key_type in (None, type_name(each))
+        ]
+        keys = yield from matching(services, pattern, wanted)
+        following = 0 if page.next_place >= END else page.next_place
+        return resp.array([resp.bulk(b"%d" % following), resp.array([resp.bulk(key) for key in keys])])
 
     services.run_steps(steps(), sink, number)
 
 
-def _cursor(text: bytes) -> int:
-    """Parses a cursor as Redis does, by strtoul: a sign, leading zeros, an empty string are fine, and a zero byte ends it.
-    Any number is accepted, also one that no SCAN has answered; behind the last place there are no keys."""
-    text = text.partition(b"\0")[0]
-    if not _CURSOR.fullmatch(text):
-        raise CommandError("ERR invalid cursor")
-    number = int(text or b"0")
-    if abs(number) > _CURSOR_MAX:
-        raise CommandError("ERR invalid cursor")
-    return number & _CURSOR_MAX
-
-
-def _scan_options(args: list[bytes]) -> tuple[int, bytes, bool]:
-    """COUNT, the pattern, and whether strings are wanted. If an option is repeated, the last one counts."""
-    count, match, is_string = 10, b"*", True
+def _scan_options(args: list[bytes]) -> tuple[int, bytes, str | None]:
+    """COUNT, the pattern, and the wanted type, None for all. If an option is repeated, the last one counts."""
+    count, match = 10, b"*"
+    key_type: str | None = None
     for index in range(0, len(args), 2):
         name = args[index].upper()
         if name not in (b"MATCH", b"COUNT", b"TYPE") or index + 1 == len(args):
@@ -70,12 +64,12 @@ def _scan_options(args: list[bytes]) -> tuple[int, bytes, bool]:
         if name == b"MATCH":
             match = value
         elif name == b"TYPE":
-            is_string = value.lower() == b"string"
+            key_type = value.lower().decode("utf-8", "replace")
         else:
             count = integer(value)
             if count < 1:
                 raise CommandError(SYNTAX)
-    return count, match, is_string
+    return count, match, key_type
 
 
 def _keys(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -83,42 +77,26 @@ def _keys(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     pattern = glob_of(args[1], services.state.config)
 
     def steps() -> Steps:
-        matching: list[bytes] = []
+        found: list[bytes] = []
         page = Page([], 0)
         while page.next_place < END:
-            page = yield from page_after(services, page)
-            matching += yield from _matching(services, pattern, page.keys)
-        return resp.array(matching)
+            page = yield from page_after(services, page, database=sink.database)
+            found += yield from matching(services, pattern, [client_key(key) for key in page.keys])
+        return resp.array([resp.bulk(key) for key in found])
 
     services.run_steps(steps(), sink, number)
 
 
-def _matching(services: Services, pattern: Glob, keys: list[bytes]) -> Generator[Step, Any, list[bytes]]:
-    """Those keys that match, encoded. Other clients are served after each SLICE_STEPS of work."""
-    found: list[bytes] = []
-    steps = 0
-    for key in keys:
-        steps += pattern.steps_max(key)
-        if steps > SLICE_STEPS:
-            yield next_turn(services)
-            steps = 0
-        slices = pattern.match_in_slices(key)
-        while True:
-            try:
-                next(slices)
-            except StopIteration as end:
-                if end.value:
-                    found.append(resp.bulk(key))
-                break
-            yield next_turn(services)
-    return found
+def matching(services: Services, pattern: Glob, keys: list[bytes]) -> Generator[Step, Any, list[bytes]]:
+    """Those keys that match. Other clients are served after each SLICE_STEPS of work."""
+    return (yield from in_slices(services, pattern.matching(keys)))
 
 
 def _dbsize(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """DBSIZE: the number of live keys: the owners' counts where these agree, else by reading the keys."""
 
     def steps() -> Steps:
-        return resp.integer((yield from count_keys(services)))
+        return resp.integer((yield from count_keys(services, sink.database)))
 
     services.run_steps(steps(), sink, number)
 
@@ -128,9 +106,9 @@ def _randomkey(services: Services, sink: Sink, number: int, args: list[bytes]) -
 
     def steps() -> Steps:
         for place in (services.state.rng.randrange(END), 0):
-            page = yield from read_page(services, place, 1)
+            page = yield from read_page(services, place, 1, database=sink.database)
             if page.keys:
-                return resp.bulk(page.keys[0])
+                return resp.bulk(client_key(page.keys[0]))
         return resp.null(sink.resp3)
 
     services.run_steps(steps(), sink, number)
@@ -138,19 +116,26 @@ def _randomkey(services: Services, sink: Sink, number: int, args: list[bytes]) -
 
 def _flushall(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """FLUSHALL CONFIRM: deletes every key of the cluster; OK when each deletion met its quorum."""
+    _flush(services, sink, number, args, EVERY_DATABASE, "FLUSHALL destroys every key")
+
+
+def _flushdb(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    """FLUSHDB CONFIRM: deletes every key of the connection's database."""
+    _flush(services, sink, number, args, sink.database, f"FLUSHDB destroys every key of database {sink.database}")
+
+
+def _flush(services: Services, sink: Sink, number: int, args: list[bytes], database: int, what: str) -> None:
     words = sorted(word.upper() for word in args[1:])
     if words not in ([], [b"ASYNC"], [b"SYNC"], [b"CONFIRM"], [b"ASYNC", b"CONFIRM"], [b"CONFIRM", b"SYNC"]):
         raise CommandError(SYNTAX)
     if b"CONFIRM" not in words and not services.state.config.flushall:
-        raise CommandError(
-            "ERR FLUSHALL destroys every key on every node of the cluster: say FLUSHALL CONFIRM if you mean it"
-        )
+        raise CommandError(f"ERR {what} on every node of the cluster: say {what.split()[0]} CONFIRM if you mean it")
     layout_of(services)
 
     def steps() -> Steps:
         page = Page([], 0)
         while page.next_place < END:
-            page = yield from page_after(services, page)
+            page = yield from page_after(services, page, database=database)
             if page.keys:
                 yield _delete_each(services, page.keys)
         return resp.OK
@@ -174,7 +159,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         -2,
         ALONE,
         _scan,
-        "Iterates over the keys of the whole cluster.",
+        "Iterates over the keys of the database, on all nodes.",
         "generic",
         "readonly",
         since="2.8.0",
@@ -187,7 +172,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         2,
         ALONE,
         _keys,
-        "Returns all keys of the cluster that match a pattern.",
+        "Returns all keys of the database that match a pattern.",
         "generic",
         "readonly dangerous",
         tips="nondeterministic_output_order",
@@ -199,7 +184,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         1,
         ALONE,
         _dbsize,
-        "Returns the number of keys in the cluster.",
+        "Returns the number of keys in the database.",
         "server",
         "readonly",
         complexity="O(1) while owners agree and no key expires, else O(N)",
@@ -223,17 +208,17 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "server",
         "write dangerous",
         complexity="O(N)",
-        arguments="[ASYNC|SYNC] CONFIRM",
+        arguments="[ASYNC|SYNC] [CONFIRM]",
     ),
     CommandSpec(
         "flushdb",
         -1,
         ALONE,
-        _flushall,
-        "Deletes all keys of the cluster; wants the word CONFIRM.",
+        _flushdb,
+        "Deletes all keys of the database; wants the word CONFIRM.",
         "server",
         "write dangerous",
         complexity="O(N)",
-        arguments="[ASYNC|SYNC] CONFIRM",
+        arguments="[ASYNC|SYNC] [CONFIRM]",
     ),
 )

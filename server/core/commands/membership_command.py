@@ -9,21 +9,20 @@ those of planning.py.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import asdict, dataclass
 from typing import Any
 
 from protocol import resp
-from protocol.json_documents import parse
 from server.core.base.errors import CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
 from server.core.commands.containers import container
+from server.core.commands.newcomers import Newcomer, is_too_old, of_earlier_version
 from server.core.commands.operator import CLUSTER_SUBCOMMANDS, layout_of
 from server.core.commands.readdress_command import READDRESS
 from server.core.commands.shapes import show
 from server.core.commands.spec import ALONE, CommandSpec
-from server.core.liveness.liveness import State as Liveness
-from server.core.messages.shapes import DOCUMENT_BYTES_MAX
+from server.core.liveness.liveness import PeerState
+from server.core.messages.questions import SIZES, STAGED
 from server.core.operators import documents
 from server.core.operators.planning import change_document, empty_plan, names_of, plan
 from server.core.operators.sizes import sizes_of
@@ -35,74 +34,11 @@ from server.core.work.procedures import Step, Steps
 
 PLAN_UNITS = 12  # of work (ring/computation.py) for each partition: what moves, and how much that is
 
-
-@dataclass(frozen=True, slots=True)
-class Newcomer:
-    """A node that is to become a member, as it answers MYSELF. `keys` are the records that it holds."""
-
-    id: str
-    name: str
-    address: str
-    zone: str
-    weight: int
-    cluster: str = ""
-    epoch: int = 0
-    keys: int = 0
-
-    @staticmethod
-    def of(text: bytes) -> Newcomer:
-        """Reads an answer to MYSELF; unknown fields are ignored. Raises CommandError."""
-        nonsense = "ERR this is not what a node answers to DYN.CLUSTER MYSELF"
-        try:
-            answer = parse(text, DOCUMENT_BYTES_MAX)
-            newcomer = Newcomer(
-                id=answer["id"],
-                name=answer["name"],
-                address=answer["address"],
-                zone=answer["zone"],
-                weight=answer["weight"],
-                cluster=answer.get("cluster", ""),
-                epoch=answer.get("epoch", 0),
-                keys=answer.get("keys", 0),
-            )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise CommandError(f"{nonsense}: {error!r}") from error
-        for name, value in asdict(newcomer).items():
-            if type(value) is not (int if name in ("weight", "epoch", "keys") else str):
-                raise CommandError(f"{nonsense}: its {name} is {value!r}")
-        return newcomer
-
-    def check(self, layout: Layout) -> None:
-        """Raises CommandError unless this is a fresh node that may join."""
-        member = next((member for member in layout.members if member.id == self.id), None)
-        if member is not None:
-            raise CommandError(f"ERR node {member.name} is a member already")
-        if self.epoch and self.cluster != layout.cluster:
-            raise CommandError(
-                f"ERR node {self.name} ({self.address}) is in cluster {self.cluster} (epoch {self.epoch}), and this is "
-                f"cluster {layout.cluster}: start it with an empty directory"
-            )
-        if self.epoch:
-            raise CommandError(
-                f"ERR node {self.name} ({self.address}) was a member of this cluster until after epoch {self.epoch} and "
-                "is none any more: start it with an empty directory"
-            )
-        if self.keys:
-            raise CommandError(
-                f"ERR the directory of node {self.name} ({self.address}) holds {self.keys} records of an earlier life: "
-                "empty it, or start the node once with --rebuild"
-            )
-
-    def fields(self) -> dict[str, Any]:
-        """The fields that the change carries."""
-        return {"name": self.name, "address": self.address, "zone": self.zone, "weight": self.weight}
-
-
 # --- staging
 
 
 def _stage(services: Services, layout: Layout, kind: str, member: str, **fields: Any) -> Steps:
-    """Stages a change and tells all nodes."""
+    """Stages a change and sends it to all nodes."""
     try:
         change = services.staging.stage(layout, kind, member, **fields)
     except ChangeError as error:
@@ -113,16 +49,16 @@ def _stage(services: Services, layout: Layout, kind: str, member: str, **fields:
         "epoch": layout.epoch + 1,
         "changes": len(staged),
     }
-    yield from _tell(services, layout)
+    yield from _send_staged(services, layout)
     return _json(document)
 
 
-def _tell(services: Services, layout: Layout) -> Generator[Step, Any, None]:
+def _send_staged(services: Services, layout: Layout) -> Generator[Step, Any, None]:
     """Sends the staged changes to all nodes that can be reached, and waits for their acknowledgements."""
-    document = services.staging.document()
+    staged = services.staging.content()
     peers = [member.id for member in layout.members if services.state.is_usable(member.id)]
-    if document is not None and peers:
-        yield services.questions.ask(peers, b"STAGED", document)
+    if staged is not None and peers:
+        yield services.questions.ask(peers, STAGED, staged)
 
 
 def _json(document: documents.Document) -> bytes:
@@ -169,6 +105,9 @@ def _join(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
         )
     newcomer = Newcomer.of(args[2])
     newcomer.check(layout)
+    newcomer.check_version(services, layout)
+    newcomer.check_secret(services)
+    newcomer.check_tls(services)
     for change in services.staging.changes():
         if change.kind == JOIN and change.node == newcomer.id:
             raise CommandError(f"ERR node {change.name} is staged to join already: see `dyn cluster plan`")
@@ -181,7 +120,7 @@ def _leave(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
 
 
 def _is_down(services: Services, member: str) -> bool:
-    return services.state.liveness.state(member) is Liveness.DOWN
+    return services.state.liveness.state(member) is PeerState.DOWN
 
 
 def _remove(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -203,6 +142,9 @@ def _replace(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
     if args[3].lstrip().startswith(b"{"):
         newcomer = Newcomer.of(args[3])
         newcomer.check(layout)
+        newcomer.check_version(services, layout)
+        newcomer.check_secret(services)
+        newcomer.check_tls(services)
         fields |= {"other": newcomer.id}
         if all(change.kind != JOIN or change.node != newcomer.id for change in services.staging.changes()):
             fields |= newcomer.fields()
@@ -234,7 +176,7 @@ def _plan(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
         if not changes:
             return _json(empty_plan(layout))
         members = [member.id for member in layout.members]
-        answers = yield services.questions.ask(members, b"SIZES", layout.partitions)
+        answers = yield services.questions.ask(members, SIZES, layout.partitions)
         if services.state.layout is not layout:
             raise CommandError("ERR the layout has changed meanwhile: ask again")
         following = yield from _following(services, layout, changes)
@@ -265,6 +207,7 @@ def _commit(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
 
     def steps() -> Steps:
         following = yield from _following(services, layout, changes)
+        _check_versions(services, layout, following)
         yield from services.membership.prepare(following)
         if _to_commit(services, layout_of(services), epoch) != changes:
             raise CommandError("STALEPLAN what is staged has changed meanwhile: look at `dyn cluster plan` again")
@@ -276,6 +219,14 @@ def _commit(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
         return _json({"epoch": following.epoch, "changes": len(changes)})
 
     services.run_steps(steps(), sink, number)
+
+
+def _check_versions(services: Services, layout: Layout, following: Layout) -> None:
+    """Raises CommandError if a new member has said that it does not read what the present ones may write by now."""
+    present = [member.id for member in layout.members]
+    for member in following.members:
+        if member.id not in present and is_too_old(services.state, member.id, layout):
+            raise CommandError(of_earlier_version(f"{member.name} ({member.address})"))
 
 
 def _to_commit(services: Services, layout: Layout, epoch: int) -> list[Change]:
@@ -297,7 +248,7 @@ def _abort(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
 
     def steps() -> Steps:
         aborted = services.staging.abort(layout)
-        yield from _tell(services, layout)
+        yield from _send_staged(services, layout)
         return _json({"aborted": aborted})
 
     services.run_steps(steps(), sink, number)

@@ -13,11 +13,12 @@ from protocol.json_documents import parse
 from server.core.base.errors import CommandError, NoLayout
 from server.core.base.sinks import Sink
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
+from server.core.messages.questions import STATUS
 from server.core.messages.shapes import DOCUMENT_BYTES_MAX
 from server.core.operators import documents
 from server.core.operators.status import status
 from server.core.ring.assignment import assigned
-from server.core.ring.computation import Computation, finish
+from server.core.ring.computation import Computation, compute_now
 from server.core.ring.layout import Layout, LayoutError, Member
 from server.core.ring.layout_faults import name_faults
 from server.core.services.services import Services
@@ -40,7 +41,7 @@ def _status(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
 
     def steps() -> Steps:
         asked_ms = services.state.now_ms
-        answers = yield services.questions.ask([member.id for member in layout.members], b"STATUS")
+        answers = yield services.questions.ask([member.id for member in layout.members], STATUS, None)
         layout_of(services)  # this node may have left its cluster meanwhile
         return _json(status(services, answers, asked_ms))
 
@@ -84,22 +85,22 @@ def _check_fresh(services: Services) -> None:
         )
 
 
-def first_layout(wish: dict[str, Any], cluster: str) -> Layout:
+def first_layout(request: dict[str, Any], cluster: str) -> Layout:
     """The layout of epoch 1. Raises LayoutError, KeyError or TypeError if the fields make no layout."""
-    return finish(computed_layout(wish, cluster))
+    return compute_now(computed_layout(request, cluster))
 
 
-def computed_layout(wish: dict[str, Any], cluster: str) -> Computation[Layout]:
+def computed_layout(request: dict[str, Any], cluster: str) -> Computation[Layout]:
     """As `first_layout`, step by step."""
     fields = ("id", "name", "address", "zone", "weight")
-    members = tuple(sorted((Member(*(m[field] for field in fields)) for m in wish["members"]), key=lambda m: m.id))
+    members = tuple(sorted((Member(*(m[field] for field in fields)) for m in request["members"]), key=lambda m: m.id))
     if not members:
         raise LayoutError("a cluster needs at least one node")
     for fault in (fault for member in members for fault in name_faults(member.id, member.name)):
         raise LayoutError(fault)
-    partitions, n = int(wish["partitions"]), int(wish["n"])
+    partitions, n = int(request["partitions"]), int(request["n"])
     owners = yield from assigned(members, partitions, n)
-    return Layout(cluster, 1, partitions, n, int(wish["r"]), int(wish["w"]), members, owners)
+    return Layout(cluster, 1, partitions, n, int(request["r"]), int(request["w"]), members, owners)
 
 
 def _ring_show(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:

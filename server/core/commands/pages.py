@@ -1,4 +1,4 @@
-"""Reads the key space in order, page by page, with a quorum: for SCAN, KEYS, DBSIZE and FLUSHALL.
+"""Reads the key space in order, page by page, with a quorum: for SCAN, KEYS, DBSIZE, FLUSHALL and DYN.SIBLINGS.
 
 Theory. Storage keys are ordered by (slot, hash of the key), a place of 46 bits that is the same on every node. So a
 cursor is just a place: no node stores it, any node can continue from it, and a key that exists throughout the scan is
@@ -14,7 +14,8 @@ that of the joined records. Let `A` be the owners that answer (R at least):
 
 - A key that no owner in `A` sends is dead or absent on each. The siblings of a join are among those of its parts, so the
   join is dead. It is not listed.
-- A key that every owner in `A` sends: all their records are here, and are joined.
+- A key that every owner in `A` sends: all their records are here, and are joined. (Two different summaries of a hash or
+  the like cannot be joined. Such a key falls under the third case.)
 - A key that some owners in `A` send, and others do not: the others may hold a newer tombstone, an older one that a newer
   value has superseded, or nothing. So it is read again, as a quorum read of skeletons (HEADS) whose answers leave out
   nothing; the records that were sent before are not used. That happens for keys written at this moment, and where owners
@@ -29,34 +30,31 @@ before sends dead records, too, and a page from its last key on: then all owners
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple
 
+from protocol.databases import EVERY_DATABASE, database_of
 from protocol.slots import SLOTS
-from server.core.base.errors import CommandError
+from server.core.base.errors import CommandError, Failure, no_read_quorum
 from server.core.commands.operator import layout_of
 from server.core.commands.slices import next_turn
-from server.core.messages import record_questions
-from server.core.messages.record_questions import LIVE
+from server.core.messages import exchange_questions, record_questions
+from server.core.messages.exchange_questions import HASHES
+from server.core.messages.record_questions import HEADS, KEYCOUNTS, PAGE, KeyCount, PageAnswer
 from server.core.records import versions
+from server.core.records.entries import has_entries
+from server.core.records.kinds import NONE
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
 from server.core.records.trees import SLOT_BITS
-from server.core.repair.exchange_answers import encode_spans
+from server.core.records.versions import DamagedRecord
 from server.core.requests import page_answers
-from server.core.requests.page_answers import COUNTS
 from server.core.ring.layout import Layout
 from server.core.services.services import Services
 from server.core.work.procedures import Step
+from server.core.work.questions import Answers
 
 HASH_BITS = 32
 END = SLOTS << HASH_BITS
-
-
-class Page(NamedTuple):
-    """Live keys in the order of their places, and the place where the next page begins (END if there is none)."""
-
-    keys: list[bytes]
-    next_place: int
 
 
 class Range(NamedTuple):
@@ -65,6 +63,30 @@ class Range(NamedTuple):
     start_slot: int
     end_slot: int
     owners: tuple[str, ...]
+
+
+class Page(NamedTuple):
+    """Live keys, inner ones, in the order of their places, their types, and the place where the next page begins (END if
+    there is none)."""
+
+    keys: list[bytes]
+    next_place: int
+    types: Sequence[int] = ()
+
+
+class Heads(NamedTuple):
+    """Keys that may be live, each with the join of its skeletons or summaries, and the place where the next page begins."""
+
+    records: list[tuple[bytes, bytes]]
+    next_place: int
+
+
+class UnreadRange(CommandError):
+    """Fewer owners of a range than a read needs have answered."""
+
+    def __init__(self, part: Range, error: Failure) -> None:
+        super().__init__(error)
+        self.part = part
 
 
 def place_of(storage_key: bytes) -> int:
@@ -87,65 +109,106 @@ def ranges_of(layout: Layout) -> list[Range]:
 
 
 def read_page(
-    services: Services, place: int, limit: int, rounds_max: int = 1 << 30, end_slot: int = SLOTS
+    services: Services,
+    place: int,
+    limit: int,
+    rounds_max: int = 1 << 30,
+    end_slot: int = SLOTS,
+    database: int = EVERY_DATABASE,
 ) -> Generator[Step, Any, Page]:
-    """Live keys from `place` up to a slot, about `limit`; fewer at the end, or when that takes more than so many rounds of
-    questions. Raises CommandError without a quorum, and without a layout."""
+    """Live keys of a database from `place` up to a slot, about `limit`; fewer at the end, or when that takes more than so
+    many rounds of questions. Raises CommandError without a quorum, and without a layout."""
     keys: list[bytes] = []
+    types: list[int] = []
     while place < end_slot << HASH_BITS and len(keys) < limit and rounds_max:
-        page = yield from _page_of_range(services, layout_of(services), place, end_slot, limit - len(keys))
+        heads = yield from read_heads(services, place, limit - len(keys), end_slot, database)
         rounds_max -= 1
-        if page is not None:
-            keys += page.keys
-            place = page.next_place
-    return Page(keys, place)
+        place = heads.next_place
+        now_ms = services.state.time_ms
+        for key, record in heads.records:
+            key_type = versions.type_of(record, now_ms)
+            if key_type != NONE:
+                keys.append(key)
+                types.append(key_type)
+    return Page(keys, place, tuple(types))
 
 
-def page_after(services: Services, page: Page, end_slot: int = SLOTS) -> Generator[Step, Any, Page]:
+def read_heads(
+    services: Services, place: int, limit: int, end_slot: int = SLOTS, database: int = EVERY_DATABASE
+) -> Generator[Step, Any, Heads]:
+    """About `limit` keys of a database from `place` up to a slot, by one round of questions or two: fewer where the owners
+    change, none if the layout has changed meanwhile. Raises UnreadRange without a quorum, and CommandError without a
+    layout."""
+    layout = layout_of(services)
+    asked = record_questions.Page(
+        place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[end_slot], limit, True, _asked_of(services, layout, database)
+    )
+    heads = yield from _page_of_range(services, layout, asked)
+    if heads is None:
+        return Heads([], place)
+    if database == EVERY_DATABASE:
+        return heads
+    return heads._replace(records=[each for each in heads.records if database_of(each[0]) == database])
+
+
+def _asked_of(services: Services, layout: Layout, database: int) -> int:
+    """The database to ask owners for. A node of an earlier version has never heard of any, and has keys of 0 only."""
+    return database if services.state.with_databases.has_all(layout) else EVERY_DATABASE
+
+
+def page_after(
+    services: Services, page: Page, end_slot: int = SLOTS, database: int = EVERY_DATABASE
+) -> Generator[Step, Any, Page]:
     """The page after `page`, for commands that read all pages: it ends in a later turn, so that other clients are
     served."""
     turn = services.state.turn
-    found = yield from read_page(services, page.next_place, services.state.config.scan_page_keys, 1, end_slot)
+    limit = services.state.config.scan_page_keys
+    found = yield from read_page(services, page.next_place, limit, 1, end_slot, database)
     if services.state.turn == turn:  # no other node was asked
         yield next_turn(services)
     return found
 
 
 def _page_of_range(
-    services: Services, layout: Layout, place: int, end_slot: int, limit: int
-) -> Generator[Step, Any, Page | None]:
+    services: Services, layout: Layout, asked: record_questions.Page
+) -> Generator[Step, Any, Heads | None]:
     """A page that ends at the latest where the owners change; None if the layout has changed meanwhile."""
+    place = place_of(asked.start)
     part = next(part for part in ranges_of(layout) if place >> HASH_BITS < part.end_slot)
-    part = part._replace(end_slot=min(part.end_slot, end_slot))
-    start, end = place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[part.end_slot]
+    part = part._replace(end_slot=min(part.end_slot, int.from_bytes(asked.end, "big")))
+    asked = asked._replace(end=SLOT_PREFIX[part.end_slot])
     if services.state.id in part.owners:
-        own = page_answers.page(services.state, record_questions.Page(start, end, limit, True))
-        if own and (yield from _is_agreed(services, layout, part, place, place_of(own[1]))):
-            return Page(_live_keys(services, zip(own[2::2], own[3::2], strict=True)), place_of(own[1]))
+        own = page_answers.page(services.state, asked)
+        if own is not None:
+            next_place = place_of(own.next_prefix)
+            if (yield from _is_agreed(services, layout, part, place, next_place)):
+                return _heads_page(_pairs_of(own), next_place)
         if services.state.layout is not layout:
             return None
-    answers = yield services.questions.ask(part.owners, b"PAGE", start, end, limit, LIVE)
+    answers = yield services.questions.ask(part.owners, PAGE, asked)
     if services.state.layout is not layout:
         return None
-    sound = _quorum(services, part, answers)
-    if any(answer[0] != LIVE for answer in sound):
-        return (yield from _whole_page(services, layout, part, place, limit))
-    next_place = min([place_of(answer[1]) for answer in sound])
+    sound: list[PageAnswer] = _quorum(services, part, answers)
+    if any(not answer.next_prefix for answer in sound):
+        return (yield from _whole_page(services, layout, part, place, asked.limit))
+    next_place = min([place_of(answer.next_prefix) for answer in sound])
     if all(answer == sound[0] for answer in sound):
-        return Page(_live_keys(services, zip(sound[0][2::2], sound[0][3::2], strict=True)), next_place)
+        return _heads_page(_pairs_of(sound[0]), next_place)
     found: dict[bytes, bytes | None] = {}
     senders: dict[bytes, int] = {}
     for answer in sound:
-        for storage_key, record in zip(answer[2::2], answer[3::2], strict=True):
+        for storage_key, record in _pairs_of(answer):
             if place_of(storage_key) < next_place:
-                found[storage_key] = versions.merge(found.get(storage_key), record)
-                senders[storage_key] = senders.get(storage_key, 0) + 1
+                known = found.get(storage_key)
+                if known is None or known == record or not (has_entries(known) or has_entries(record)):
+                    senders[storage_key] = senders.get(storage_key, 0) + 1
+                    found[storage_key] = versions.merge(known, record)
     doubtful = [storage_key for storage_key, times in senders.items() if times < len(sound)]
     if doubtful:
         found |= yield from _heads(services, part, doubtful)
         if services.state.layout is not layout:
             return None
-    return Page(_live_keys(services, sorted(found.items())), next_place)
+    return _heads_page(sorted(found.items()), next_place)
 
 
 def _is_agreed(
@@ -163,79 +226,84 @@ def _is_agreed(
     end = min(-(-end // step) * step, part.end_slot * slot_leaves)
     content = trees.hash_of((first, end))
     others = [owner for owner in part.owners if owner != services.state.id]
-    spans = encode_spans([(first, end)])
-    answers = yield services.questions.ask(others, b"HASHES", layout.epoch, trees.leaf_bits, 1, spans)
-    hashes = [answer[1:] for answer in answers.values() if answer]
+    asked = exchange_questions.Hashes(layout.epoch, trees.leaf_bits, 1, [(first, end)])
+    answers = yield services.questions.ask(others, HASHES, asked)
+    hashes = [answer.hashes for answer in answers.values() if answer is not None]
     wanted = min(services.state.read_quorum, len(part.owners))
     is_quorum = services.state.layout is layout and 1 + len(hashes) >= wanted
     return is_quorum and all(each == [content] for each in hashes)
 
 
-def _live_keys(services: Services, records: Iterable[tuple[bytes, bytes | None]]) -> list[bytes]:
-    now_ms = services.state.time_ms
-    return [
-        storage_key[PREFIX_BYTES:]
-        for storage_key, record in records
-        if record is not None and versions.value_of(record, now_ms) is not None
-    ]
+def _heads_page(records: Iterable[tuple[bytes, bytes | None]], next_place: int) -> Heads:
+    return Heads([(storage_key[PREFIX_BYTES:], record) for storage_key, record in records if record], next_place)
 
 
 def _heads(services: Services, part: Range, keys: list[bytes]) -> Generator[Step, Any, dict[bytes, bytes | None]]:
     """The join of what R owners hold under these storage keys, without the values."""
     found: dict[bytes, bytes | None] = {}
     while keys:
-        answers = yield services.questions.ask(part.owners, b"HEADS", *keys)
+        answers = yield services.questions.ask(part.owners, HEADS, keys)
         sound = _quorum(services, part, answers)
         count = min([len(answer) for answer in sound])
         for index, storage_key in enumerate(keys[:count]):
             joined = None
             for answer in sound:
-                joined = versions.merge(joined, answer[index] or None)
+                joined = _join(joined, answer[index] or None)
             found[storage_key] = joined
         keys = keys[count:]
     return found
 
 
+def _join(one: bytes | None, other: bytes | None) -> bytes | None:
+    """The join of two records of a key; if they contradict each other (joins.py), one of them: the key is listed."""
+    try:
+        return versions.merge(one, other)
+    except DamagedRecord:
+        return max(one or b"", other or b"")
+
+
 def _whole_page(
     services: Services, layout: Layout, part: Range, place: int, limit: int
-) -> Generator[Step, Any, Page | None]:
+) -> Generator[Step, Any, Heads | None]:
     """A page of all records, dead ones included, in the form of the version before. Keys that share a place are always on
     the same page."""
     start, end = place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[part.end_slot]
     asked = limit + 1
     while True:
-        answers = yield services.questions.ask(part.owners, b"PAGE", start, end, asked)
+        answers = yield services.questions.ask(part.owners, PAGE, record_questions.Page(start, end, asked, False))
         if services.state.layout is not layout:
             return None
         found: dict[bytes, bytes | None] = {}
         next_place = END if part.end_slot == SLOTS else part.end_slot << HASH_BITS
         for answer in _quorum(services, part, answers):
-            if answer[0] == b"1":
-                next_place = min(next_place, place_of(answer[-2]))
-            for index in range(1, len(answer), 2):
-                found[answer[index]] = versions.merge(found.get(answer[index]), answer[index + 1])
+            if answer.has_more:
+                next_place = min(next_place, place_of(answer.pairs[-2]))
+            for storage_key, record in _pairs_of(answer):
+                found[storage_key] = _join(found.get(storage_key), record)
         if next_place > place:
             break
         asked *= 2  # more keys share this place than the page was to hold
     records = sorted((key, record) for key, record in found.items() if place_of(key) < next_place)
-    return Page(_live_keys(services, records), next_place)
+    return _heads_page(records, next_place)
 
 
-def _quorum(services: Services, part: Range, answers: dict[str, list[bytes]]) -> list[list[bytes]]:
+def _pairs_of(answer: PageAnswer) -> Iterable[tuple[bytes, bytes]]:
+    return zip(answer.pairs[::2], answer.pairs[1::2], strict=True)
+
+
+def _quorum(services: Services, part: Range, answers: Answers) -> list[Any]:
     """The answers that count, at least R of them."""
-    sound = [answers[owner] for owner in part.owners if answers.get(owner)]
+    sound = [answers[owner] for owner in part.owners if answers.get(owner) is not None]
     wanted = min(services.state.read_quorum, len(part.owners))
     if len(sound) < wanted:
         services.state.statistics.no_quorum += 1
-        raise CommandError(
-            f"NOQUORUM scan of slots {part.start_slot}-{part.end_slot - 1}: got={len(sound)} wanted={wanted} hinted=0 "
-            f"outcome=unread: {len(sound)} of {len(part.owners)} replicas answered, {wanted} are needed"
-        )
+        scan = f"scan of slots {part.start_slot}-{part.end_slot - 1}"
+        raise UnreadRange(part, no_read_quorum(scan, len(sound), wanted, len(part.owners)))
     return sound
 
 
-def count_keys(services: Services) -> Generator[Step, Any, int]:
-    """How many live keys the cluster has.
+def count_keys(services: Services, database: int = EVERY_DATABASE) -> Generator[Step, Any, int]:
+    """How many live keys the cluster has in a database.
 
     Where R owners of a partition have the same hash they hold the same records, and any of them knows how many of these
     are values: nothing is read. The partition is read where owners differ, since keys are written at this moment, or where
@@ -244,35 +312,36 @@ def count_keys(services: Services) -> Generator[Step, Any, int]:
     while True:
         layout = layout_of(services)
         owners = [member.id for member in layout.members]
-        answers = yield services.questions.ask(owners, b"KEYCOUNTS", layout.partitions)
-        counts_of = {owner: answer[0] for owner, answer in answers.items() if answer}
+        asked = record_questions.Counting(layout.partitions, _asked_of(services, layout, database))
+        answers = yield services.questions.ask(owners, KEYCOUNTS, asked)
+        counts_of: dict[str, list[KeyCount]] = {
+            owner: counts for owner, counts in answers.items() if counts is not None
+        }
         counts = [_agreed(services, layout, partition, counts_of) for partition in range(layout.partitions)]
         size = 0
         for partition, count in enumerate(counts):
             if services.state.layout is not layout:
                 break
-            size += count if count is not None else (yield from _count_by_reading(services, layout, partition))
+            size += (
+                count if count is not None else (yield from _count_by_reading(services, layout, partition, database))
+            )
         else:
             return size
 
 
-def _agreed(services: Services, layout: Layout, partition: int, counts_of: dict[str, bytes]) -> int | None:
+def _agreed(services: Services, layout: Layout, partition: int, counts_of: dict[str, list[KeyCount]]) -> int | None:
     """The number of live keys, if R readers of the partition agree on it; None if they do not, or if keys expire."""
-    counts = [
-        COUNTS.unpack_from(counts_of[owner], partition * COUNTS.size)
-        for owner in layout.readers(partition)
-        if owner in counts_of
-    ]
+    counts = [counts_of[owner][partition] for owner in layout.readers(partition) if owner in counts_of]
     wanted = min(services.state.read_quorum, len(layout.readers(partition)))
-    agreed = [live for content, live, expiring in counts if not expiring and counts.count((content, live, 0)) >= wanted]
+    agreed = [count.live for count in counts if not count.expiring and counts.count(count) >= wanted]
     return agreed[0] if agreed else None
 
 
-def _count_by_reading(services: Services, layout: Layout, partition: int) -> Generator[Step, Any, int]:
+def _count_by_reading(services: Services, layout: Layout, partition: int, database: int) -> Generator[Step, Any, int]:
     first, last = layout.slot_range(partition)
     count = 0
     page = Page([], first << HASH_BITS)
     while page.next_place < last + 1 << HASH_BITS:
-        page = yield from page_after(services, page, last + 1)
+        page = yield from page_after(services, page, last + 1, database)
         count += len(page.keys)
     return count

@@ -19,7 +19,7 @@ from server.core.services.services import Services
 from server.core.work.procedures import Steps
 
 
-def _wish(word: bytes) -> tuple[str, str]:
+def _named_address(word: bytes) -> tuple[str, str]:
     """The name and the address in `[NAME=]HOST:PORT`. Raises CommandError."""
     name, _, address = word.decode("utf-8", "replace").rpartition("=")
     if not is_address(address):
@@ -29,16 +29,16 @@ def _wish(word: bytes) -> tuple[str, str]:
 
 def _readdress(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     layout = layout_of(services)
-    wishes = [_wish(word) for word in args[2:]]
-    for name, _ in wishes:
+    named = [_named_address(word) for word in args[2:]]
+    for name, _ in named:
         if name and all(member.name != name for member in layout.members):
             names = ", ".join(member.name for member in documents.by_name(layout))
             raise CommandError(f"ERR there is no node {show(name.encode())}: the members are {names}")
 
     def steps() -> Steps:
-        addresses = list(dict.fromkeys(address for _, address in wishes))
+        addresses = list(dict.fromkeys(address for _, address in named))
         found = yield lambda procedure: services.addresses.search(addresses, procedure.resume)
-        for name, address in wishes:
+        for name, address in named:
             for outcome in found:
                 if name and outcome["asked"] == address and outcome["node"] not in ("", name) and not outcome["error"]:
                     outcome["error"] = f"node {outcome['node']} answers there, not {name}"

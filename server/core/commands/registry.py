@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
+from server.core.base.errors import ErrorReply, unknown_command, unknown_subcommand, wrong_arity
 from server.core.commands.spec import CommandSpec
 
 _LISTED: list[CommandSpec] = []
@@ -28,14 +29,29 @@ def listed_commands() -> Sequence[CommandSpec]:
     return _LISTED
 
 
+def every_command() -> Sequence[CommandSpec]:
+    """All commands, those included that COMMAND does not show."""
+    return (*listed_commands(), *_UNLISTED)
+
+
 @cache
 def commands_by_name() -> dict[bytes, CommandSpec]:
     """Commands by their names in lower and in upper case, which is how clients nearly always write them."""
     table = {}
-    for spec in (*listed_commands(), *_UNLISTED):
+    for spec in every_command():
         table[spec.name.encode()] = spec
         table[spec.name.upper().encode()] = spec
     return table
+
+
+def unfit(spec: CommandSpec | None, args: list[bytes]) -> ErrorReply:
+    """Redis' error for a call of no command, or with a wrong number of arguments."""
+    if spec is not None:
+        return wrong_arity(spec.name)
+    container = commands_by_name().get(args[0].lower())
+    if container is None:
+        return unknown_command(args)
+    return unknown_subcommand(container.name, args) if len(args) > 1 else wrong_arity(container.name)
 
 
 def find_command(args: list[bytes]) -> CommandSpec | None:

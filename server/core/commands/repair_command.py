@@ -11,6 +11,7 @@ from collections.abc import Generator
 from typing import Any
 
 from protocol import resp
+from protocol.databases import inner_key
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import check_sizes, integer
@@ -19,6 +20,7 @@ from server.core.commands.operator import layout_of
 from server.core.commands.shapes import show
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.messages.asking import is_text
+from server.core.messages.questions import TASKS, TaskQuery
 from server.core.operators import documents
 from server.core.records.records import storage_key_of
 from server.core.ring.layout import Layout
@@ -27,14 +29,15 @@ from server.core.work.procedures import Step, Steps
 
 
 def _start(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
-    """DYN.REPAIR START [PARTITION n]… | [KEY key]: starts a task. For a key, the answer comes when the task has ended."""
+    """DYN.REPAIR START [PARTITION n]… | [KEY key]: starts a task. For a key, which is one of the connection's database, the
+    answer comes when the task has ended."""
     layout = layout_of(services)
     words = [word.upper() for word in args[2::2]]
     if len(args) % 2 or (any(word != b"PARTITION" for word in words) and words != [b"KEY"]):
         raise CommandError(SYNTAX)
     if words == [b"KEY"]:
         check_sizes(args[3], b"", services.state.config)
-        services.run_steps(_repair_key(services, layout, args[3]), sink, number)
+        services.run_steps(_repair_key(services, layout, inner_key(sink.database, args[3])), sink, number)
         return None
     partitions = sorted({_partition(layout, word) for word in args[3::2]}) or range(layout.partitions)
     return resp.bulk(documents.encode(services.tasks.start(partitions).document()))
@@ -54,7 +57,7 @@ def _repair_key(services: Services, layout: Layout, key: bytes) -> Steps:
 
 def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     def steps() -> Steps:
-        tasks = yield from _told(services)
+        tasks = yield from _task_rows(services, TaskQuery("", False))
         return resp.bulk(documents.encode({"tasks": tasks}))
 
     services.run_steps(steps(), sink, number)
@@ -65,19 +68,20 @@ def _show(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
 
 
 def _abort(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    services.run_steps(_one(services, args[2], b"ABORT"), sink, number)
+    services.run_steps(_one(services, args[2], True), sink, number)
 
 
-def _one(services: Services, name: bytes, *action: bytes) -> Steps:
-    tasks = (yield from _told(services, name, *action)) if is_text(name) else []
+def _one(services: Services, name: bytes, abort: bool = False) -> Steps:
+    tasks = (yield from _task_rows(services, TaskQuery(name.decode(), abort))) if is_text(name) else []
     if not tasks:
         raise CommandError(f"ERR no such task on any node that answers: {show(name)}")
     return resp.bulk(documents.encode(tasks[0]))
 
 
-def _told(services: Services, *args: bytes) -> Generator[Step, Any, list[documents.Document]]:
-    """The tasks in the nodes' answers, oldest first."""
-    answers = yield services.questions.ask([member.id for member in layout_of(services).members], b"TASKS", *args)
+def _task_rows(services: Services, query: TaskQuery) -> Generator[Step, Any, list[documents.Document]]:
+    """Returns the tasks in the nodes' answers, oldest first."""
+    members = [member.id for member in layout_of(services).members]
+    answers = yield services.questions.ask(members, TASKS, query)
     tasks = [task for answer in answers.values() if answer for task in answer]
     tasks.sort(key=lambda task: (task["started_ms"], task["task"]))
     return [{name: value for name, value in task.items() if name != "started_ms"} for task in tasks]

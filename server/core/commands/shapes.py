@@ -28,4 +28,4 @@ def session_of(sink: Sink) -> Session:
     """The session of the client that sent the command. Commands about connections are never relayed nor parts of another
     one."""
     assert isinstance(sink, Session), "the command belongs to a connection"
-    return sink
+    return sink.client()

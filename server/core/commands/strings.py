@@ -9,24 +9,26 @@ two coordinators for a moment, and then both SET NX may succeed: these condition
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from protocol import resp
 from protocol.resp import LargeReply, Reply
 from protocol.slots import key_slot
-from server.core.base.errors import SYNTAX, CommandError
+from server.core.base.errors import SYNTAX, WRONG_TYPE, WRONGTYPE, CommandError
 from server.core.base.sinks import Sink
-from server.core.commands.arguments import check_sizes, expiry_ms, options
+from server.core.commands.arguments import EXPIRIES, check_sizes, expiry_ms, options
+from server.core.commands.key_specs import SET_KEY
 from server.core.commands.slices import PARTS_PER_TURN, Parts, run_parts
 from server.core.commands.spec import EXCLUSIVE, READ, WRITE, CommandSpec
-from server.core.commands.steps import read_here, supersede_anew, write_plain
+from server.core.commands.steps import NOT_READ, at_coordinator, read_here, supersede_anew, write_plain
 from server.core.records import versions
 from server.core.records.records import storage_key_in
 from server.core.records.versions import ForeignDot, Sibling
+from server.core.requests.read_groups import ReadGroup
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
 
-LARGE_BYTES = 16 << 10  # a smaller value is cheaper to copy than to send by itself
-_EXPIRIES = (b"EX", b"PX", b"EXAT", b"PXAT")
+LARGE_BYTES: Final = 16 << 10  # a smaller value is cheaper to copy than to send by itself
 
 
 def get_reply(record: bytes | None, sink: Sink, now_ms: int) -> Reply:
@@ -37,6 +39,8 @@ def get_reply(record: bytes | None, sink: Sink, now_ms: int) -> Reply:
         value = versions.value_of(record, now_ms)
         if value is not None:
             return b"$%d\r\n%b\r\n" % (len(value), value)
+        if versions.is_of_other_type(record, now_ms):
+            return WRONG_TYPE
     return resp.null(sink.resp3)
 
 
@@ -44,32 +48,44 @@ def _large_reply(record: bytes, sink: Sink, now_ms: int) -> Reply:
     """As `get_reply`, without a copy of the value."""
     view = versions.value_view(record, now_ms)
     if view is None:
-        return resp.null(sink.resp3)
+        return WRONG_TYPE if versions.is_of_other_type(record, now_ms) else resp.null(sink.resp3)
     return LargeReply([b"$%d\r\n" % len(view), view, b"\r\n"], len(view))
 
 
 def strlen_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
     """The size of the newest value, 0 if there is none."""
     sibling = versions.visible(record, now_ms)
+    if sibling is not None and sibling.kind == versions.KEY:
+        return WRONG_TYPE
     return resp.integer(0 if sibling is None else len(sibling.value))
 
 
-def reader(finish: Callable[[bytes | None, Sink, int], Reply]) -> Callable[[Services, Sink, int, list[bytes]], None]:
-    """The handler of a command that reads the key in its first argument; `finish` makes the reply from the record."""
+def reader(
+    finish: Callable[[bytes | None, Sink, int], Reply | None], place: int = 1
+) -> Callable[[Services, Sink, int, list[bytes]], None]:
+    """The handler of a command that reads the key at `place` among its arguments; `finish` makes the reply from the
+    record, or gives it to the sink later and returns None."""
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-        key = args[1]
+        key = args[place]
         slot = key_slot(key)
         state = services.state
-        if services.reads.agreed and (storage_key := storage_key_in(slot, key)) in services.reads.agreed:
-            record = versions.merge(state.records.get(storage_key), services.reads.agreed[storage_key])
-            sink.answer(number, finish(record, sink, state.time_ms))
+        quorum_records = services.reads.quorum_records
+        if quorum_records and (storage_key := storage_key_in(slot, key)) in quorum_records:
+            record = versions.merge(state.records.get(storage_key), quorum_records[storage_key])
+            reply = finish(record, sink, state.time_ms)
+            if reply is not None:
+                sink.answer(number, reply)
             return
+        if quorum_records and services.reads.missing is not None:
+            services.reads.missing.append(key)
+            raise CommandError(NOT_READ)
         route = state.routes[slot >> state.route_shift]
         if route.reader is not None and (other := route.reader_for(sink.relayed)) is not None:
             services.relays.forward(sink, number, args, other)
             return
-        group = route.read_plan.reading.get(sink.read_quorum) or services.reads.open(route.read_plan, sink.read_quorum)
+        plan, quorum = route.read_plan, sink.read_quorum
+        group: ReadGroup = plan.reading.get(quorum) or services.reads.open(plan, quorum)
         group.keys.append(storage_key_in(slot, key))
         group.waiters.append((finish, sink, number))
 
@@ -106,8 +122,8 @@ def set_(services: Services, sink: Sink, number: int, args: list[bytes]) -> None
 
 def set_options(args: list[bytes]) -> dict[bytes, bytes]:
     """The options of SET. Raises CommandError for options that exclude each other."""
-    found = options(args[3:], (b"NX", b"XX", b"GET", b"KEEPTTL"), _EXPIRIES)
-    if (b"NX" in found and b"XX" in found) or sum(name in found for name in (*_EXPIRIES, b"KEEPTTL")) > 1:
+    found = options(args[3:], (b"NX", b"XX", b"GET", b"KEEPTTL"), EXPIRIES)
+    if (b"NX" in found and b"XX" in found) or sum(name in found for name in (*EXPIRIES, b"KEEPTTL")) > 1:
         raise CommandError(SYNTAX)
     return found
 
@@ -126,10 +142,10 @@ def _set_with_options(services: Services, sink: Sink, number: int, args: list[by
     found = set_options(args)
     check_sizes(args[1], args[2], services.state.config)
     expires_at_ms = 0
-    for unit in _EXPIRIES:
+    for unit in EXPIRIES:
         if unit in found:
             expires_at_ms = expiry_ms(unit, found[unit], services.state.time_ms, "set")
-    if set(found) <= set(_EXPIRIES):
+    if set(found) <= set(EXPIRIES):
         write_plain(services, sink, number, args[1], args[2], expires_at_ms)
     else:
         services.run_steps(_set_if(services, sink, number, args, found, expires_at_ms), sink, number)
@@ -141,9 +157,9 @@ def _set_if(
     """SET with NX, XX, GET or KEEPTTL: a quorum read, the decision, the write."""
     record = yield read_here(services, args[1])
     old = versions.visible(record, services.state.time_ms)
-    before = old_value(old, sink)
+    before = old_value(old, sink) if b"GET" in found else resp.null(sink.resp3)
     if (b"NX" in found and old is not None) or (b"XX" in found and old is None):
-        return before if b"GET" in found else resp.null(sink.resp3)
+        return before
     if b"KEEPTTL" in found and old is not None:
         expires_at_ms = old.expires_at_ms
     finish = (lambda tally, sink: before) if b"GET" in found else None
@@ -152,7 +168,9 @@ def _set_if(
 
 
 def old_value(old: Sibling | None, sink: Sink) -> bytes:
-    """The value before, as GET would answer it."""
+    """The value before, as GET would answer it. Raises WRONGTYPE if the key has another type than string."""
+    if old is not None and old.kind == versions.KEY:
+        raise CommandError(WRONGTYPE)
     return resp.null(sink.resp3) if old is None else resp.bulk(old.value)
 
 
@@ -161,35 +179,38 @@ def _as_set(*order: int | bytes) -> Callable[[Services, Sink, int, list[bytes]],
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         words = [args[place] if isinstance(place, int) else place for place in order]
-        if words[2] in _EXPIRIES:  # an error names the command that the client sent
+        if words[2] in EXPIRIES:  # an error names the command that the client sent
             expiry_ms(words[2], words[3], services.state.time_ms, args[0].decode("utf-8", "replace").lower())
         set_(services, sink, number, [b"SET", *words])
 
     return handle
 
 
-def setnx(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+def _setnx(services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
     """SETNX key value: 1 if the key was set, 0 if it existed."""
-    route = services.route(args[1])
-    coordinator = route.coordinator_for(sink.relayed)
-    if coordinator is not None:
-        services.relays.forward(sink, number, args, coordinator)
-        return
     check_sizes(args[1], args[2], services.state.config)
+    record = yield read_here(services, args[1])
+    if versions.visible(record, services.state.time_ms) is not None:
+        return resp.integer(0)
+    write_plain(services, sink, number, args[1], args[2], finish=lambda tally, sink: resp.integer(1), seen=record)
+    return None
 
-    def steps() -> Steps:
-        record = yield read_here(services, args[1])
-        if versions.visible(record, services.state.time_ms) is not None:
-            return resp.integer(0)
-        write_plain(services, sink, number, args[1], args[2], finish=lambda tally, sink: resp.integer(1), seen=record)
-        return None
 
-    services.run_steps(steps(), sink, number)
+setnx = at_coordinator(_setnx)
+
+
+class _Values(Parts):
+    """The parts of MGET: a key of another type than string has no value, and is no error."""
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """The reply of part `number`."""
+        super().answer(number, resp.null(self.resp3) if reply == WRONG_TYPE else reply)
 
 
 def mget(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """MGET key …: one GET for each key, of any slots."""
-    parts = Parts(sink, number, len(args) - 1, lambda parts: resp.array_of_replies(parts.replies), keep=True)
+    count, bytes_max = len(args) - 1, services.state.config.gathered_bytes_max
+    parts = _Values(sink, number, count, lambda parts: resp.array_of_replies(parts.replies), True, bytes_max)
     run_parts(services, parts, "get", _get, lambda index: [b"GET", args[index + 1]])
 
 
@@ -226,9 +247,10 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "write denyoom",
         (1, 1, 1),
         usual_count=3,
+        overwrites=True,
         is_exclusive=is_read_first,
         once=is_conditional,
-        access="RW access update variable_flags",
+        key_specs=(SET_KEY,),
         arguments="key value [NX|XX] [GET] [EX seconds|PX milliseconds|EXAT unix-time|PXAT unix-time-ms|KEEPTTL]",
     ),
     CommandSpec(

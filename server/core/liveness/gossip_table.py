@@ -8,8 +8,8 @@ square of the cluster. So both are bounded here: the cost for one node stays the
   layout. The watchers of one node are neighbours and watch each other, too. So around each node there is a small
   cluster.
 - *What spreads* (`Rumours`). A node that has learned of a death or of a new incarnation puts it into a number of its
-  next tables; that number grows with log2 of the cluster. Rumours that were told least often come first. After that all
-  nodes have heard of it, with overwhelming probability. (Demers et al., "Epidemic Algorithms for Replicated Database
+  next tables; that number grows with log2 of the cluster. Rumours that were sent least often come first. After that all
+  nodes have received it, with overwhelming probability. (Demers et al., "Epidemic Algorithms for Replicated Database
   Maintenance", 1987; Das et al., "SWIM", 2002, 4.1: news travels on messages that are sent anyway.)
 
 An entry is id, incarnation, heartbeat and state. Fields that later versions add after these are ignored.
@@ -26,10 +26,10 @@ from protocol.bounds import NODE_ID_BYTES_MAX, TIME_MS_MAX
 
 TABLE_ENTRIES_MAX = 1024  # in a received message; those that we send are far shorter
 COUNTER_MAX = TIME_MS_MAX  # of incarnations, which are readings of wall clocks, and of heartbeats
-TELLS_PER_DOUBLING = 3  # each node tells a rumour so many times for each doubling of the cluster
+SENDS_PER_DOUBLING = 3  # each node sends a rumour so many times for each doubling of the cluster
 
 
-class State(enum.Enum):
+class PeerState(enum.Enum):
     """UP: it talks to us. SUSPECT: requests do not go there. DOWN: there is no sign of life from any node."""
 
     UP = "up"
@@ -41,7 +41,7 @@ _ENTRY = re.compile(
     rb"([!-~]{1,%d}) ([0-9]{1,18}) ([0-9]{1,18}) (up|suspect|down)(?: .*)?" % NODE_ID_BYTES_MAX, re.DOTALL
 )
 
-TableEntry = tuple[str, int, int, State]  # (node id, incarnation, heartbeat, the sender's verdict)
+TableEntry = tuple[str, int, int, PeerState]  # (node id, incarnation, heartbeat, the sender's verdict)
 
 
 def encode_table(table: Sequence[TableEntry]) -> list[bytes]:
@@ -61,7 +61,7 @@ def decode_table(items: Sequence[bytes]) -> list[TableEntry]:
         node, incarnation, heartbeat, state = match.groups()
         if max(int(incarnation), int(heartbeat)) > COUNTER_MAX:
             raise ValueError(f"a gossip entry beyond {COUNTER_MAX}: {item[:64]!r}")
-        table.append((node.decode(), int(incarnation), int(heartbeat), State(state.decode())))
+        table.append((node.decode(), int(incarnation), int(heartbeat), PeerState(state.decode())))
     return table
 
 
@@ -91,21 +91,21 @@ class Ring:
 
 
 class Rumours:
-    """The nodes with news that some members may not have heard yet."""
+    """The nodes with news that some members may not have received yet."""
 
     def __init__(self) -> None:
-        self._tells: dict[str, int] = {}  # node -> how many more times its news is to be told
+        self._sends_left: dict[str, int] = {}  # node -> how many more times its news is to be sent
 
     def add(self, node: str, size: int) -> None:
         """Adds news of `node`, in a cluster of `size` members."""
-        self._tells[node] = TELLS_PER_DOUBLING * size.bit_length()
+        self._sends_left[node] = SENDS_PER_DOUBLING * size.bit_length()
 
-    def next_to_tell(self, limit: int) -> list[str]:
-        """Returns up to `limit` nodes whose news was told least often, and counts them as told once more."""
-        tells = self._tells
-        chosen = list(tells) if len(tells) <= limit else heapq.nlargest(limit, tells, key=tells.__getitem__)
+    def next_to_send(self, limit: int) -> list[str]:
+        """Returns up to `limit` nodes whose news was sent least often, and counts them as sent once more."""
+        left = self._sends_left
+        chosen = list(left) if len(left) <= limit else heapq.nlargest(limit, left, key=left.__getitem__)
         for node in chosen:
-            tells[node] -= 1
-            if not tells[node]:
-                del tells[node]
+            left[node] -= 1
+            if not left[node]:
+                del left[node]
         return chosen

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
+from protocol.databases import inner_key
+from protocol.peer_versions import CAPABILITIES
 from protocol.slots import key_slot
 from server.core.ring.layout import Layout, Member
 from server.core.services.services import Services
@@ -42,7 +44,9 @@ def behind_of(layout: Layout, reports: Iterable[Document]) -> list[str]:
 
 def myself(services: Services) -> Document:
     """The identity of this node, for `dyn cluster init` and `dyn cluster join`, and for other nodes that look for it
-    (addresses.py). `left` is the epoch at which it left its cluster, if it has."""
+    (addresses.py). `left` is the epoch at which it left its cluster, if it has. `capabilities` are those of
+    protocol/peer_versions.py; earlier versions do not tell them. `secrets` are the fingerprints of its secrets,
+    `tls_peers` is that setting."""
     state = services.state
     member = state.member
     left = services.membership.left
@@ -57,6 +61,9 @@ def myself(services: Services) -> Document:
         "keys": state.records.keys,
         "incarnation": state.incarnation,
         "moved_ms": services.addresses.moved_ms,
+        "secrets": services.authentication.fingerprints,
+        "tls_peers": state.config.tls_peers,
+        "capabilities": [word.decode() for word in CAPABILITIES],
     }
     return document | ({"left": left[1]} if left is not None else {})
 
@@ -101,7 +108,7 @@ def ring(layout: Layout) -> Document:
 def locate(layout: Layout, key: bytes) -> Document:
     """`ring locate`: where a key lives."""
     names = {member.id: member.name for member in layout.members}
-    slot = key_slot(key)
+    slot = key_slot(inner_key(0, key))
     partition = layout.partition_of(slot)
     readers, keepers = layout.readers(partition), layout.keepers(partition)
     document: Document = {

@@ -8,7 +8,6 @@ records.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,12 +32,12 @@ class Sizes:
     busy: bool = False
 
 
-def own_sizes(state: State, busy: bool, partitions: int) -> list[bytes]:
-    """SIZES: what this node stores of each of so many partitions, a JSON document."""
+def own_sizes(state: State, busy: bool, partitions: int) -> dict[str, Any]:
+    """Answers SIZES: what this node stores of each of so many partitions."""
     width = SLOTS // partitions
     counts = state.records.trees.counts
     keys = [sum(counts[first : first + width]) for first in range(0, SLOTS, width)]
-    return [json.dumps({"keys": keys, "mean_bytes": mean_bytes(state), "busy": busy}).encode()]
+    return {"keys": keys, "mean_bytes": mean_bytes(state), "busy": busy}
 
 
 def mean_bytes(state: State) -> float:

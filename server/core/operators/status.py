@@ -17,16 +17,19 @@ from protocol.bounds import TIME_MS_MAX
 from protocol.slots import SLOTS
 from server.core.base import clock_report
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
-from server.core.operators.documents import Document, behind_of, by_name, encode
+from server.core.operators.documents import Document, behind_of, by_name
 from server.core.operators.troubles import (
     NO_TROUBLES,
     advice_on,
     copies,
     copies_of,
     failing,
+    held_back,
+    own_notices,
     said_of,
     set_aside,
     set_back,
+    unauthenticated,
 )
 from server.core.ring.addresses import shown_address
 from server.core.ring.change import REMOVE
@@ -37,10 +40,10 @@ NOTHING: Mapping[str, Document] = {}
 NO_STATES: Mapping[str, str] = {}
 
 
-def own_status(services: Services) -> bytes:
+def own_status(services: Services) -> Document:
     """STATUS: what this node reports about itself to the node that makes a status."""
     state = services.state
-    return encode({"keys": state.records.live, "hints_held": state.hints.total, "behind": state.hints.dropped_hints,
+    return {"keys": state.records.live, "hints_held": state.hints.total, "behind": state.hints.dropped_hints,
                    "damaged": len(services.mending), "mended": state.statistics.records_mended,
                    "lost": state.statistics.records_lost,
                    "unreadable": len(state.records.unreadable) or int(state.store_is_damaged),
@@ -49,11 +52,13 @@ def own_status(services: Services) -> bytes:
                    "disk_room": state.room,
                    "transfer": services.transfers.document(), "to_let_go": services.cleanup.remaining(),
                    "filling": services.filling.document(),
-                   "copies": services.copies.seen(), "wall_ms": min(max(0, state.wall_ms), TIME_MS_MAX),
-                   "gone_back": services.lives.refused(), "taken_back": list(services.lives.accepted),
-                   "aside": services.lives.aside(), "failing": services.background.failing(),
+                   "copies": services.duplicates.seen(), "wall_ms": min(max(0, state.wall_ms), TIME_MS_MAX),
+                   "gone_back": services.rollback.refused(), "taken_back": list(services.rollback.accepted),
+                   "aside": services.rollback.aside(), "failing": services.background.failing(),
                    "internal_errors": state.statistics.internal_errors + state.statistics.messages_undigested,
-                   })  # fmt: skip
+                   "held_back": state.quarantine.held(state.wall_ms), "notices": services.process.notices,
+                   "peer_auth": services.authentication.mode, "secrets": services.authentication.fingerprints,
+                   }  # fmt: skip
 
 
 def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Document:
@@ -63,7 +68,11 @@ def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Doc
     assert layout is not None
     reports: dict[str, Document] = {node_id: answer for node_id, answer in answers.items() if answer}
     states = {member.id: state.liveness.state(member.id).value for member in layout.members}
-    troubles = {node_id: services.addresses.trouble_with(node_id) for node_id, life in states.items() if life != "up"}
+    troubles = {
+        node_id: services.addresses.trouble_with(node_id)
+        for node_id, state_word in states.items()
+        if state_word != "up"
+    }
     verdict, summary = judge(layout, states, troubles)
     remarks = amiss(services, layout, reports, asked_ms)
     if remarks:
@@ -71,7 +80,12 @@ def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Doc
         verdict = "degraded" if verdict == "healthy" else verdict
     change = change_of(layout, reports, states) if layout.phase != SETTLED else None
     staged = len(services.staging.changes())
-    notices = [*set_aside(layout, reports), *news(layout, change, staged, reports, states)]
+    notices = [
+        *set_aside(layout, reports),
+        *unauthenticated(layout, reports),
+        *own_notices(layout, reports),
+        *news(layout, change, staged, reports, states),
+    ]
     document = {
         "epoch": layout.epoch,
         "n": layout.effective_n,
@@ -96,9 +110,17 @@ def amiss(services: Services, layout: Layout, reports: Mapping[str, Document], a
     clocks_ms = {name: int(wall_ms) for name, wall_ms in readings if wall_ms is not None}
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
     off = clock_report.clock_remarks(clocks_ms, asked_ms + low_ms, state.now_ms + high_ms, state.config.clock_warn_ms)
-    gone_back = set_back(layout, reports, bool(services.lives.refusers))
+    gone_back = set_back(layout, reports, bool(services.rollback.refusers))
     disks = filling(layout, reports) + full(layout, reports) + damage(layout, reports)
-    return missed + disks + failing(layout, reports) + copies(services, layout, reports) + gone_back + off
+    return (
+        missed
+        + disks
+        + failing(layout, reports)
+        + held_back(layout, reports)
+        + copies(services, layout, reports)
+        + gone_back
+        + off
+    )
 
 
 def _nodes(
@@ -127,7 +149,7 @@ def _nodes(
             entry["reason"] = reason
         if member.id in copied:
             entry["copies"] = copied[member.id]
-        for field in ("failing", "internal_errors", "filling"):
+        for field in ("failing", "internal_errors", "filling", "held_back", "secrets"):
             if report.get(field):
                 entry[field] = report[field]
         nodes.append(entry if layout.phase == SETTLED else entry | {"transfer": report.get("transfer")})

@@ -10,7 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from server.core.base.state import DAMAGED
-from server.core.membership.addresses import ELSEWHERE, REFUSED, SILENT, STOPPED, UNREACHABLE, UNRESOLVED
+from server.core.membership.addresses import (
+    ELSEWHERE,
+    REFUSED,
+    SILENT,
+    STOPPED,
+    UNPROVEN,
+    UNREACHABLE,
+    UNRESOLVED,
+)
+from server.core.membership.authentication import NONE, OPEN
 from server.core.operators.documents import Document, by_name
 from server.core.ring.addresses import shown_address
 from server.core.ring.layout import Layout, Member
@@ -33,6 +42,7 @@ _ADVICE = {
     ELSEWHERE: f"start it if it does not run; {_MOVED}",
     SILENT: "its process stands still or its machine is overloaded: look there",
     REFUSED: "the log of this node has more",
+    UNPROVEN: "copy the file `secret` from the directory of a node that is up into its directory (mode 600)",
 }
 
 
@@ -51,6 +61,25 @@ def failing(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
     ]
 
 
+def own_notices(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
+    """Remarks of nodes on themselves (`Process.notices`). A remark that several nodes make stands there once."""
+    names: dict[str, list[str]] = {}
+    for member in by_name(layout):
+        for notice in reports.get(member.id, {}).get("notices", ()):
+            names.setdefault(notice, []).append(member.name)
+    return [f"{', '.join(nodes)}: {notice}" for notice, nodes in names.items()]
+
+
+def held_back(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
+    """Remarks on what has ended a node, and is held back for a while (base/quarantine.py)."""
+    return [
+        f"{member.name} holds back {label} for a while, because it has ended a node ({count} times): the log of that node "
+        "has the tracebacks"
+        for member in by_name(layout)
+        for label, count in reports.get(member.id, {}).get("held_back", {}).items()
+    ]
+
+
 def copies_of(reports: Mapping[str, Document]) -> dict[str, list[str]]:
     """The addresses of processes that run on a copy of a node's directory and were refused lately, by the node's id."""
     found: dict[str, dict[str, None]] = {}
@@ -61,7 +90,7 @@ def copies_of(reports: Mapping[str, Document]) -> dict[str, list[str]]:
 
 
 def set_back(layout: Layout, reports: Mapping[str, Document], is_refused: bool) -> list[str]:
-    """Remarks on members that came back with an older copy of their directory (lives.py); `is_refused`: this node is
+    """Remarks on members that came back with an older copy of their directory (rollback.py); `is_refused`: this node is
     one."""
     refused = [node for report in reports.values() for node in report.get("gone_back", ())]
     taken = [node for report in reports.values() for node in report.get("taken_back", ())]
@@ -96,6 +125,25 @@ def set_aside(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
     return remarks
 
 
+def unauthenticated(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
+    """Remarks on nodes that anybody can pass himself off as: they have no secret, or do not require proofs yet. Reports of
+    earlier versions do not say."""
+    modes = {
+        member.name: reports[member.id].get("peer_auth", NONE) for member in by_name(layout) if member.id in reports
+    }
+    without = [name for name, mode in modes.items() if mode == NONE]
+    if modes and len(without) == len(modes):
+        return [
+            "nodes are not authenticated: whoever reaches a port may act as a node; make a secret with `dyn secret make "
+            "FILE`, and give it to all nodes as DIR/secret"
+        ]
+    if without:
+        return [f"nodes are not authenticated before {', '.join(without)} has the secret, too: copy the file `secret` of "
+                "another node into its directory (mode 600)"]  # fmt: skip
+    lax = [name for name, mode in modes.items() if mode == OPEN]
+    return [f"{', '.join(lax)} does not require other nodes to prove the secret yet"] if lax else []
+
+
 def copies(services: Services, layout: Layout, reports: Mapping[str, Document]) -> list[str]:
     """Remarks on copied directories, and on this node if the others take it for a copy."""
     copied = copies_of(reports)
@@ -105,5 +153,5 @@ def copies(services: Services, layout: Layout, reports: Mapping[str, Document]) 
         for member in by_name(layout)
         if member.id in copied
     ]
-    refusal = services.copies.refusal_of_us
+    refusal = services.duplicates.refusal_of_us
     return [*remarks, f"the other nodes refuse this process: {refusal}"] if refusal else remarks

@@ -20,10 +20,24 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from server.core.base.state import Item, State
-from server.core.messages.record_questions import UNREADABLE
+from server.core.base.state import State
+from server.core.messages.asking import UNREADABLE, Question, write_answer
+from server.core.messages.exchange_questions import (
+    FETCH,
+    HASHES,
+    LIST,
+    MERGE,
+    FetchAnswer,
+    Hashes,
+    HashesAnswer,
+    Keys,
+    ListAnswer,
+    Listing,
+    MergeAnswer,
+    Pairs,
+)
 from server.core.records.trees import EMPTY, Span
 from server.core.records.versions import DamagedRecord
 from server.core.repair.differences import Difference, How, has_same_how, leaves_in, pop_batch
@@ -33,7 +47,6 @@ from server.core.repair.exchange_answers import (
     RECORDS,
     Range,
     absorb,
-    encode_spans,
     parts_of,
     read_page,
     rest_of,
@@ -57,6 +70,9 @@ _ENVELOPE_BYTES = 100  # of a message, its frame included
 LOST, UNSETTLED = "lost", "unsettled"  # why a node is not known to be equal: not reached, or not all records
 
 Steps = Generator[Step, Any, None]
+
+Q = TypeVar("Q")
+A = TypeVar("A", HashesAnswer, ListAnswer, FetchAnswer, MergeAnswer)
 
 
 class PeerLost(Exception):
@@ -102,6 +118,7 @@ class Exchange:
         self._peer = peer
         self._outcome = outcome
         self._layout = state.layout
+        self._epoch = state.layout.epoch if state.layout is not None else 0
         self._peer_busy = False
         self._must_give = must_give
         self._gives = True
@@ -169,13 +186,14 @@ class Exchange:
 
     def _hashes(self, spans: list[Span], parts: int) -> Generator[Step, Any, list[list[bytes]]]:
         """The peer's hash of each part of each span; empty bytes, which equal no hash, if its leaves have another size."""
-        (hashes,) = yield from self._ask(b"HASHES", self._trees.leaf_bits, parts, encode_spans(spans))
+        answer = yield from self._ask(HASHES, Hashes(self._epoch, self._trees.leaf_bits, parts, spans))
         found: list[list[bytes]] = []
         place = 0
         for span in spans:
-            end = place + 8 * len(parts_of(span, parts))
-            found.append([hashes[at : at + 8] for at in range(place, end, 8)])
-            place = end
+            count = len(parts_of(span, parts))
+            hashes = answer.hashes[place : place + count]
+            found.append(hashes + [b""] * (count - len(hashes)))
+            place += count
         return found
 
     # --- settling differences
@@ -189,20 +207,19 @@ class Exchange:
         fenced = 0
         while ranges:
             stamp = self._state.clock.last
-            answer = yield from self._ask(b"LIST", mode, *[bound for bounds in ranges for bound in bounds])
-            if answer[0] == UNREADABLE:
+            answer = yield from self._ask(LIST, Listing(self._epoch, mode, ranges))
+            if answer.gap_end is not None:
                 self._outcome.unreadable += 1
-                part, ranges = split(ranges, answer[1] if len(answer) > 1 else b"")
+                part, ranges = split(ranges, answer.gap_end)
                 yield from self._match_by_our_keys(part)
                 continue
-            cut, items = answer[0], answer[1:]
+            cut, theirs = answer.cut, answer.stored
             if mode == RECORDS:
-                theirs = dict(zip(items[::2], items[1::2], strict=True))
                 part, ranges = _cut(ranges, cut)
                 differing = None if self._is_fenced(stamp) else self._merge(theirs)
                 keys = len(theirs)
             else:
-                part, ranges, ours, theirs = self._aligned(ranges, cut, {item[8:]: item[:8] for item in items})
+                part, ranges, ours, theirs = self._aligned(ranges, cut, theirs)
                 differing = yield from self._fetch(
                     [key for key, checksum in theirs.items() if ours.get(key) != checksum], stamp
                 )
@@ -257,13 +274,13 @@ class Exchange:
             ranges = rest_of(ranges, page.cut)
 
     def _fetch(self, keys: list[bytes], stamp: int, are_ours: bool = False) -> Generator[Step, Any, list[bytes] | None]:
-        """Fetches and merges the peer's records. Answers the keys of which ours differs now; None if a fence has passed.
+        """Fetches and merges the peer's records. Returns the keys of which ours differs now; None if a fence has passed.
 
         `are_ours` says that this node holds all the keys: then the peer lacks those for which it has no record.
         """
         differing: list[bytes] = []
         while keys:
-            records = yield from self._ask(b"FETCH", *keys)
+            records = (yield from self._ask(FETCH, Keys(self._epoch, keys))).records
             if self._is_fenced(stamp):
                 return None
             theirs = dict(zip(keys, records, strict=False))
@@ -274,7 +291,7 @@ class Exchange:
         return differing
 
     def _merge(self, theirs: dict[bytes, bytes]) -> list[bytes]:
-        """Merges records of the peer into ours. Answers the keys of which ours differs from theirs now."""
+        """Merges records of the peer into ours. Returns the keys of which ours differs from theirs now."""
         state, outcome = self._state, self._outcome
         differing = []
         for key, record in theirs.items():
@@ -326,30 +343,30 @@ class Exchange:
                     break
             keys = keys[count:]
             if pairs:
-                answer = yield from self._ask(b"MERGE", *pairs)
-                if not answer and self._must_give:
+                answer = yield from self._ask(MERGE, Pairs(self._epoch, pairs))
+                if answer.changed < 0 and self._must_give:
                     raise NothingTaken
-                if not answer:
+                if answer.changed < 0:
                     self._gives = False
                     return
-                self._repaired(int(answer[0]))
-                self._outcome.unsettled += int(answer[1])
+                self._repaired(answer.changed)
+                self._outcome.unsettled += answer.failed
 
     # --- asking
 
-    def _ask(self, kind: bytes, *args: Item) -> Generator[Step, Any, list[bytes]]:
+    def _ask(self, question: Question[Q, A], content: Q) -> Generator[Step, Any, A]:
         """Asks the peer and counts the bytes of both messages. Raises PeerLost."""
         layout = self._layout
-        epoch = layout.epoch if layout is not None else 0
-        answers = yield self._questions.ask([self._peer], kind, epoch, *args)
-        answer: list[bytes] = answers.get(self._peer, [])
-        sent = 2 * _ENVELOPE_BYTES + sum(map(wire_bytes, args)) + sum(map(wire_bytes, answer))
+        answers = yield self._questions.ask([self._peer], question, content)
+        answer: A | None = answers.get(self._peer)
+        items = [*question.write(content)[1:], *write_answer(question, answer)]
+        sent = 2 * _ENVELOPE_BYTES + sum(map(wire_bytes, items))
         self._outcome.bytes_sent += sent
         self._state.statistics.repair_bytes_sent += sent
-        if not answer or self._state.layout is not layout or self._outcome.stopped:
+        if answer is None or self._state.layout is not layout or self._outcome.stopped:
             raise PeerLost
-        self._peer_busy = answer[0] == b"1"
-        return answer[1:]
+        self._peer_busy = answer.is_busy
+        return answer
 
     def _spend(self, keys: int) -> Steps:
         return self._background.spend(max(1, keys), self._peer_busy)
@@ -367,7 +384,7 @@ def _cut(ranges: Sequence[Range], cut: bytes) -> tuple[list[Range], list[Range]]
     return split(ranges, cut + b"\0" if cut else b"")
 
 
-def wire_bytes(item: Item) -> int:
+def wire_bytes(item: bytes) -> int:
     """The bytes of an item in a message, its length prefix included."""
-    size = len(item) if isinstance(item, bytes) else len(str(item))
+    size = len(item)
     return size + len(str(size)) + 5

@@ -2,10 +2,12 @@
 
 The idea. Each question is answered in the turn that reads it, leaves nothing behind, and costs at most a page. So the
 leader alone decides how far an exchange goes, and may disappear at any point. Every question names the epoch of the
-layout; under another epoch the answer is empty. Each answer begins with a word that says whether this node serves clients
-at the moment: the leader's budget pays for both sides (background.py), and it is spent at the slower pace of the two.
+layout; under another epoch there is no answer. Each answer says whether this node serves clients at the moment: the
+leader's budget pays for both sides (background.py), and it is spent at the slower pace of the two.
 
-    HASHES leaf_bits parts spans       the hash of each part of each span; empty if the leaves here have another size
+    HASHES leaf_bits parts spans       the hash of each part of each span; none if the leaves here have another size, or
+                                       if this node is being filled and `parts` is 1: the hash of a whole span is a vote in
+                                       a scan (commands/pages.py), and an exchange opens such a span and goes on
     LIST mode start end start end …    what is stored in the ranges: cut, then checksum and key of each record; in mode
                                        RECORDS cut, key, record, key, record, …; or UNREADABLE and a place: the engine
                                        cannot read the ranges before that place (the version before names no place)
@@ -19,15 +21,25 @@ last key of a page that does not reach the end of the ranges. The page is comple
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from struct import Struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from server.core.base.state import State
-from server.core.messages import record_questions as questions
-from server.core.messages.record_questions import UNREADABLE, Hashes, Listing
+from server.core.messages import exchange_questions as questions
+from server.core.messages.asking import UNREADABLE
+from server.core.messages.exchange_questions import (
+    FetchAnswer,
+    Hashes,
+    HashesAnswer,
+    Keys,
+    ListAnswer,
+    Listing,
+    MergeAnswer,
+    Pairs,
+)
 from server.core.records.gaps import read_stretch
-from server.core.records.records import Records, may_have_more
+from server.core.records.paging import may_have_more
+from server.core.records.records import Records
 from server.core.records.trees import Span
 from server.core.records.versions import DamagedRecord
 from server.core.work.background import BATCH_KEYS, Background
@@ -35,7 +47,6 @@ from server.core.work.questions import Answerer, answered_by
 
 PAGE_BYTES = 256 << 10
 CHECKSUMS, RECORDS = b"c", b"r"
-_pack_span = Struct(">II").pack
 
 Range = tuple[bytes, bytes]  # storage keys, the second one excluded; ranges ascend and do not overlap
 
@@ -91,11 +102,6 @@ def absorb(records: Records, key: bytes, record: bytes) -> bool:
     return records.get(key) is not old
 
 
-def encode_spans(spans: Sequence[Span]) -> bytes:
-    """Encodes ranges of leaves for a message."""
-    return b"".join([_pack_span(start, end) for start, end in spans])
-
-
 def parts_of(span: Span, parts: int) -> list[Span]:
     """Cuts a range into `parts` of equal size; the last one may be smaller, and there are fewer if it has fewer leaves."""
     start, end = span
@@ -113,47 +119,49 @@ class ExchangeAnswers:
     def answerers(self) -> dict[bytes, Answerer]:
         """The answerers of this module, by kind of question."""
         table = (
-            answered_by(questions.HASHES, lambda asked: self._under_layout(asked.epoch, lambda: self._hashes(asked))),
-            answered_by(questions.LIST, lambda asked: self._under_layout(asked.epoch, lambda: self._list(asked))),
-            answered_by(
-                questions.FETCH, lambda asked: self._under_layout(asked.epoch, lambda: self._fetch(asked.keys))
-            ),
-            answered_by(
-                questions.MERGE, lambda asked: self._under_layout(asked.epoch, lambda: self._merge(asked.pairs))
-            ),
+            answered_by(questions.HASHES, self._hashes),
+            answered_by(questions.LIST, self._list),
+            answered_by(questions.FETCH, self._fetch),
+            answered_by(questions.MERGE, self._merge),
         )
         return dict(table)
 
-    def _under_layout(self, epoch: int, answer: Callable[[], list[bytes]]) -> list[bytes]:
+    def _is_present(self, epoch: int) -> bool:
         layout = self._state.layout
-        if layout is None or epoch != layout.epoch:
-            return []
-        return [b"1" if self._background.busy else b"0", *answer()]
+        return layout is not None and epoch == layout.epoch
 
-    def _hashes(self, asked: Hashes) -> list[bytes]:
+    def _hashes(self, asked: Hashes) -> HashesAnswer | None:
+        if not self._is_present(asked.epoch):
+            return None
         trees = self._state.records.trees
-        if asked.leaf_bits != trees.leaf_bits:
-            return [b""]
-        return [b"".join([trees.hash_of(part) for span in asked.spans for part in parts_of(span, asked.parts)])]
+        if asked.leaf_bits != trees.leaf_bits or (asked.parts == 1 and self._state.lacks_records):
+            return HashesAnswer(self._background.busy, [])
+        hashes = [trees.hash_of(part) for span in asked.spans for part in parts_of(span, asked.parts)]
+        return HashesAnswer(self._background.busy, hashes)
 
-    def _list(self, asked: Listing) -> list[bytes]:
+    def _list(self, asked: Listing) -> ListAnswer | None:
+        if not self._is_present(asked.epoch):
+            return None
+        busy, has_records = self._background.busy, asked.mode == RECORDS
         page = read_page(self._state.records, asked.ranges)
         if page.gap_end:
-            return [UNREADABLE, page.gap_end]
-        if asked.mode == CHECKSUMS:
-            # damaged bytes may be shorter than a checksum
-            return [page.cut, *[record[:8].ljust(8, b"\0") + key for key, record in page.pairs]]
-        return [page.cut, *[item for key, _ in page.pairs for item in (key, self._readable(key))]]
+            return ListAnswer(busy, has_records, b"", {}, page.gap_end)
+        if has_records:
+            return ListAnswer(busy, True, page.cut, {key: self._readable(key) for key, _ in page.pairs})
+        # damaged bytes may be shorter than a checksum
+        return ListAnswer(busy, False, page.cut, {key: record[:8].ljust(8, b"\0") for key, record in page.pairs})
 
-    def _fetch(self, keys: Sequence[bytes]) -> list[bytes]:
+    def _fetch(self, asked: Keys) -> FetchAnswer | None:
+        if not self._is_present(asked.epoch):
+            return None
         found: list[bytes] = []
         size = 0
-        for key in keys:
+        for key in asked.keys:
             found.append(self._readable(key))
             size += len(found[-1])
             if size >= PAGE_BYTES:
                 break
-        return found
+        return FetchAnswer(self._background.busy, found)
 
     def _readable(self, key: bytes) -> bytes:
         """The verified record, empty for none."""
@@ -162,14 +170,16 @@ class ExchangeAnswers:
         except DamagedRecord:
             return UNREADABLE
 
-    def _merge(self, pairs: Sequence[bytes]) -> list[bytes]:
-        state = self._state
+    def _merge(self, asked: Pairs) -> MergeAnswer | None:
+        state, pairs = self._state, asked.pairs
+        if not self._is_present(asked.epoch):
+            return None
         if state.disk_full:
-            return []
-        changed = refused = 0
+            return MergeAnswer(self._background.busy, -1, 0)
+        changed = failed = 0
         for key, record in zip(pairs[::2], pairs[1::2], strict=True):
             try:
                 changed += absorb(state.records, key, record)
             except DamagedRecord:
-                refused += 1
-        return [b"%d" % changed, b"%d" % refused]
+                failed += 1
+        return MergeAnswer(self._background.busy, changed, failed)

@@ -17,12 +17,13 @@ After a change of the layout all hints are reviewed:
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from typing import Any
 
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
+from server.core.messages.asking import flattened
+from server.core.messages.exchange_questions import ABSORB
 from server.core.records.versions import DamagedRecord
 from server.core.ring.layout import Layout
 from server.core.work.background import BATCH_KEYS, Background
@@ -175,7 +176,7 @@ class HintReplay:
                 size += len(record)
         if not sent:
             return True
-        answers = yield self._questions.ask([owner], b"ABSORB", *[item for pair in sent.items() for item in pair])
+        answers = yield self._questions.ask([owner], ABSORB, flattened(sent.items()))
         if not answers.get(owner):
             return False
         for storage_key, record in sent.items():
@@ -197,7 +198,7 @@ class HintReplay:
 
     # --- for operators
 
-    def asked(self, replay: bool) -> list[bytes]:
+    def asked(self, replay: bool) -> dict[str, Any]:
         """Answers HINTS: this node's hints by owner. With `replay`, owners that wait for a retry are tried now."""
         state = self._state
         if replay:
@@ -207,8 +208,7 @@ class HintReplay:
             {"owner": owner, "count": count, "bytes": size, "oldest_s": oldest_s}
             for owner, count, size, oldest_s in state.hints.summary(state.time_ms)
         ]
-        document = {"hints": rows, "behind": state.hints.dropped_hints, "delivered": state.statistics.hints_delivered}
-        return [json.dumps(document).encode()]
+        return {"hints": rows, "behind": state.hints.dropped_hints, "delivered": state.statistics.hints_delivered}
 
 
 def _batches(keys: list[bytes], size: int = BATCH_KEYS) -> list[list[bytes]]:

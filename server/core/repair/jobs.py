@@ -11,7 +11,6 @@ visited before, so it visits these again. Then every owner holds what any of the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
 from typing import Any
 
@@ -41,16 +40,15 @@ class _Job:
         self.keys: dict[int, int] = {}  # by partition: its keys, once the job is done
         self.missed: dict[tuple[int, str], str] = {}  # (partition, owner) -> LOST or UNSETTLED
 
-    def document(self) -> bytes:
-        """The answer to the task, as JSON."""
-        fields = {
+    def document(self) -> dict[str, Any]:
+        """The answer to the task."""
+        return {
             "state": self.state,
             "keys_repaired": self.outcome.keys_repaired,
             "bytes_sent": self.outcome.bytes_sent,
             "keys": list(self.keys.items()),
             "missed": [[partition, owner, why] for (partition, owner), why in self.missed.items()],
         }
-        return json.dumps(fields, separators=(",", ":")).encode()
 
 
 class RepairJobs:
@@ -62,27 +60,27 @@ class RepairJobs:
         self._background = background
         self._jobs: dict[str, _Job] = {}
 
-    def asked(self, asked: Job) -> list[bytes]:
-        """Answers REPAIR: starts the job unless it runs already, and tells its progress; the action `stop` ends it."""
+    def asked(self, asked: Job) -> dict[str, Any] | None:
+        """Answers REPAIR: starts the job unless it runs already, and returns its progress; the action `stop` ends it."""
         state, layout = self._state, self._state.layout
         if layout is None or asked.epoch != layout.epoch or any(p >= layout.partitions for p in asked.partitions):
-            return []
+            return None
         name = asked.name
         job = self._jobs.get(name)
         if asked.action == b"stop":
             if job is not None:
                 job.outcome.stopped = True
-            return [json.dumps({"state": DONE}).encode()]
+            return {"state": DONE}
         if job is None:
             if len(self._jobs) >= JOBS_MAX:
-                return [json.dumps({"state": BUSY}).encode()]
+                return {"state": BUSY}
             job = self._jobs[name] = _Job(asked.partitions, state.now_ms)
             self._background.run("repair job", self._work(name, job), lambda: self._give_up(name, job))
             self._background.run_to_end("repair job watch", lambda: self._watch(name, job))
         job.asked_ms = state.now_ms
         if job.state == DONE:
             self._jobs.pop(name, None)
-        return [job.document()]
+        return job.document()
 
     def _watch(self, name: str, job: _Job) -> Steps:
         """Ends a job once no task has asked about it for `SILENCE_MS`."""

@@ -18,10 +18,13 @@ the cache, nothing is lost.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
+from server.core.messages.asking import UNREADABLE
+from server.core.messages.record_questions import COPIES
 from server.core.records import versions
 from server.core.records.versions import DamagedRecord
 from server.core.repair.exchange_answers import PAGE_BYTES
@@ -30,7 +33,6 @@ from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
 
 AGAIN_MS = 1000  # from one attempt to the next, if not all other owners answered
-_SOUND, _ABSENT, _DAMAGED = b"=", b"-", b"!"
 
 
 class _Waiter(NamedTuple):
@@ -79,7 +81,7 @@ class Mending:
     def park(self, key: bytes | None, run: Callable[[], None], fail: Callable[[], None]) -> bool:
         """Holds a write that met the damaged record of `key`: calls `run` when it is mended, or `fail` at the deadline.
 
-        Answers False, and holds nothing, if no other owner can be reached.
+        Returns False, and holds nothing, if no other owner can be reached.
         """
         state = self._state
         waiters = None if key is None else self._waiting.get(key)
@@ -99,27 +101,27 @@ class Mending:
                 for waiter in late:
                     waiter.fail()
 
-    def copies(self, keys: Sequence[bytes]) -> list[bytes]:
+    def copies(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Answers COPIES: what this node stores under some keys, as an owner or as hints.
 
-        For each key, in order: `=` and the record, `-` for none, or `!` for a damaged one. If that is more than a page,
+        For each key, in order: the record, None for none, or UNREADABLE for a damaged one. If that is more than a page,
         only the first keys are answered, at least one.
         """
-        words: list[bytes] = []
+        copies: list[bytes | None] = []
         size = 0
         for key in keys:
-            words.append(self._copy(key))
-            size += len(words[-1])
+            copy = self._copy(key)
+            copies.append(copy)
+            size += len(copy or b"")
             if size >= PAGE_BYTES:
                 break
-        return words
+        return copies
 
-    def _copy(self, key: bytes) -> bytes:
+    def _copy(self, key: bytes) -> bytes | None:
         try:
-            record = self._state.records.get(key)
+            return self._state.records.get(key)
         except DamagedRecord:
-            return _DAMAGED
-        return _ABSENT if record is None else _SOUND + record
+            return UNREADABLE
 
     def _owners(self, key: bytes) -> list[str]:
         """The other owners of a key."""
@@ -151,19 +153,20 @@ class Mending:
         layout = state.layout
         members = [] if layout is None else [member.id for member in layout.members if member.id != state.id]
         stamp = state.clock.last
-        answers: Answers = yield self._questions.ask(members, b"COPIES", *keys)
+        answers: Answers = yield self._questions.ask(members, COPIES, keys)
         if state.fence >= stamp:
             return False  # tombstones were collected since, and the answers may hold older values
         done = False
         for index, key in enumerate(keys):
-            words = {member: answer[index] for member, answer in answers.items() if index < len(answer)}
-            if all(owner in words for owner in self._owners(key)):
-                self._settle(key, [words[member] for member in members if member in words], len(words) == len(members))
+            copies = {member: found[index] for member, found in answers.items() if found and index < len(found)}
+            if all(owner in copies for owner in self._owners(key)):
+                present = [copies[member] for member in members if member in copies]
+                self._settle(key, present, len(copies) == len(members))
                 done = done or key not in self._waiting
         return done
 
-    def _settle(self, key: bytes, words: list[bytes], all_answered: bool) -> None:
-        """Mends `key`, or gives it up, by the answers `words`; all its other owners have answered.
+    def _settle(self, key: bytes, copies: list[bytes | None], all_answered: bool) -> None:
+        """Mends `key`, or gives it up, by the other members' copies; all its other owners have answered.
 
         a sound copy, here in the cache or there   all members answered   the bytes are known to have existed   then
         yes                                        -                      -                                     mended
@@ -176,16 +179,17 @@ class Mending:
             self._put(key, None)  # it was stored for a hint that has been delivered
             return
         merged: bytes | None = None
-        for word in words:
-            if word[:1] == _SOUND and versions.verify(word[1:]):
-                merged = versions.merge(merged, word[1:])
+        for copy in copies:
+            if copy is not None and copy != UNREADABLE:
+                with suppress(DamagedRecord):  # a copy that contradicts another one (records/joins.py)
+                    merged = versions.merge(merged, copy)
         try:
             # Our own record may be in the cache, or readable at the second attempt.
             merged = versions.merge(records.get(key), merged)
         except DamagedRecord:
             if merged is None and not all_answered:
                 return  # a member that did not answer may store it as a hint
-            if merged is None and (records.is_stored(key) or _DAMAGED in words):
+            if merged is None and (records.is_stored(key) or UNREADABLE in copies):
                 statistics.records_lost += 1
                 self._counts[1] += 1
         if merged is not None:

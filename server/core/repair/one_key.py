@@ -10,7 +10,8 @@ from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 from server.core.base.state import State
-from server.core.messages.record_questions import UNREADABLE
+from server.core.messages.asking import UNREADABLE
+from server.core.messages.exchange_questions import FETCH, MERGE, FetchAnswer, Keys, MergeAnswer, Pairs
 from server.core.records import versions
 from server.core.repair.exchange import LOST, UNSETTLED, wire_bytes
 from server.core.work.procedures import Step
@@ -33,8 +34,9 @@ def make_equal(
     layout = state.layout
     epoch = layout.epoch if layout is not None else 0
     stamp = state.clock.last
-    answers = yield questions.ask(owners, b"FETCH", epoch, storage_key)
-    held: dict[str, bytes] = {owner: answer[1] for owner, answer in answers.items() if answer}
+    answers = yield questions.ask(owners, FETCH, Keys(epoch, [storage_key]))
+    found: dict[str, FetchAnswer | None] = answers
+    held = {owner: answer.records[0] for owner, answer in found.items() if answer is not None}
     missed = {owner: LOST for owner in owners if owner not in held}
     merged = b""
     for record in held.values():
@@ -44,14 +46,14 @@ def make_equal(
     behind = [owner for owner in owners if owner in held and held[owner] != merged]
     repaired = 0
     if merged and state.fence < stamp:
-        answers = yield questions.ask(behind, b"MERGE", epoch, storage_key, merged)
+        answers = yield questions.ask(behind, MERGE, Pairs(epoch, [storage_key, merged]))
         for owner in behind:
-            answer = answers.get(owner)
-            if not answer:
+            answer: MergeAnswer | None = answers.get(owner)
+            if answer is None:
                 missed[owner] = LOST
                 continue
             size += wire_bytes(storage_key) + wire_bytes(merged) if owner != state.id else 0
-            changed, refused = (int(answer[1]), int(answer[2])) if len(answer) > 1 else (0, 1)
+            changed, refused = (answer.changed, answer.failed) if answer.changed >= 0 else (0, 1)
             repaired += changed
             if refused:
                 missed[owner] = UNSETTLED

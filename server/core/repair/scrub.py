@@ -18,12 +18,15 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
+from protocol.databases import shown_key
 from protocol.slots import SLOTS
 from server.core.base.state import State
 from server.core.collection.collection import Collection
+from server.core.messages.record_questions import PAGE, Page, PageAnswer
 from server.core.records import versions
 from server.core.records.gaps import read_stretch
-from server.core.records.records import PAGE_BYTES, PREFIX_BYTES, SLOT_PREFIX
+from server.core.records.paging import PAGE_BYTES
+from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
 from server.core.records.versions import DamagedRecord
 from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.procedures import Step, Steps
@@ -67,7 +70,7 @@ class Scrub:
     def walk(
         self, first_slot: int, end_slot: int, pause_ms: int = 1, batch_keys: int = BATCH_KEYS, paced: bool = True
     ) -> Generator[Step, Any, int]:
-        """Verifies the records from `first_slot` up to `end_slot`, which is excluded; answers how many it has read.
+        """Verifies the records from `first_slot` up to `end_slot`, which is excluded; returns how many it has read.
 
         At most `batch_keys` are read in a turn. A paced walk spends from the budget of background work, and pauses for
         `pause_ms` after each batch. One that is not paced pauses for `pause_ms` per `batch_keys` keys, or longer for many
@@ -108,7 +111,7 @@ class Scrub:
         state = self._state
         state.statistics.records_scrubbed += 1
         if not versions.verify(record):
-            state.records.damage(key, f"the stored record of key {key[PREFIX_BYTES:]!r} fails its checksum")
+            state.records.damage(key, f"the stored record of key {shown_key(key[PREFIX_BYTES:])} fails its checksum")
             return
         slot = int.from_bytes(key[:2], "big")
         route = state.routes[slot >> state.route_shift]
@@ -122,16 +125,16 @@ class Scrub:
     def _around_damage(self, start: bytes, end: bytes) -> Generator[Step, Any, int]:
         """Reads a range of one partition that the engine refuses, by the keys that other owners have in it.
 
-        Answers how many records it could read. If no owner answers, the next round tries again.
+        Returns how many records it could read. If no owner answers, the next round tries again.
         """
         state = self._state
         owners = [owner for owner in state.routes[_slot(start) >> state.route_shift].owners if owner != state.id]
         count = 0
         while start < end:
-            answers: Answers = yield self._questions.ask(owners, b"PAGE", start, end, BATCH_KEYS)
-            sound = [answer for answer in answers.values() if answer]
-            keys = sorted({key: None for answer in sound for key in answer[1::2]})
-            full = [answer[-2] for answer in sound if answer[0] == b"1"]
+            answers: Answers = yield self._questions.ask(owners, PAGE, Page(start, end, BATCH_KEYS, False))
+            sound: list[PageAnswer] = [answer for answer in answers.values() if answer is not None]
+            keys = sorted({key: None for answer in sound for key in answer.pairs[::2]})
+            full = [answer.pairs[-2] for answer in sound if answer.has_more]
             last = min(full) if full else None
             for key in keys:
                 if last is None or key <= last:

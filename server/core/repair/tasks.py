@@ -23,7 +23,8 @@ from typing import Any
 from server.core.base.errors import CommandError
 from server.core.base.state import State
 from server.core.messages import shapes
-from server.core.messages.questions import TaskQuery
+from server.core.messages.questions import REPAIR, WHOLE, Job, TaskQuery
+from server.core.messages.record_questions import HINTS, VERIFY, Verify
 from server.core.messages.stored import stored
 from server.core.repair.exchange import LOST, UNSETTLED
 from server.core.repair.jobs import BUSY
@@ -157,21 +158,21 @@ class RepairTasks:
         self._save()
         return task
 
-    def told(self, query: TaskQuery) -> list[bytes]:
-        """Answers TASKS: the rows of all tasks of this node, or of one, which may also be aborted; empty if it has none."""
+    def answer_tasks(self, query: TaskQuery) -> list[Document] | None:
+        """Answers TASKS: the rows of all tasks of this node, or of one, which may also be aborted; None without it."""
         name = query.name
         task = self._tasks.get(name)
         others = [row for rows in self._others for row in rows() if name in ("", row["task"])]
         if name and task is None and not others:
-            return []
+            return None
         if task is not None and query.abort and task.state == RUNNING:
             task.state = ABORTED
             self._save()
         tasks = [task for task in self._tasks.values() if name in ("", task.name)]
-        return [json.dumps([task.document() | {"started_ms": task.started_ms} for task in tasks] + others).encode()]
+        return [task.document() | {"started_ms": task.started_ms} for task in tasks] + others
 
     def repair_key(self, layout: Layout, storage_key: bytes) -> Generator[Step, Any, Task]:
-        """Makes the owners of one key equal at once. Answers a task that has ended."""
+        """Makes the owners of one key equal at once. Returns a task that has ended."""
         partition = layout.partition_of(int.from_bytes(storage_key[:2], "big"))
         task = self._new([partition])
         missed: dict[str, str] = {}
@@ -209,7 +210,7 @@ class RepairTasks:
         self._end(task)
         if task.state == DONE:
             for node, counts in behind.items():
-                yield self._questions.ask([node], b"WHOLE", *[item for pair in counts.items() for item in pair])
+                yield self._questions.ask([node], WHOLE, counts)
         return None
 
     def _verify(self, task: Task, partitions: list[int]) -> Generator[Step, Any, None]:
@@ -218,7 +219,7 @@ class RepairTasks:
         nodes = [member.id for member in layout.members if self._is_live(member.id)] if layout is not None else []
         run, before, pause_ms = f"{task.name}/verify/{self._state.number()}", dict(task.verified), _ASK_MS_MIN
         while nodes and task.state == RUNNING and layout is not None and self._state.layout is layout:
-            answers = yield self._questions.ask(nodes, b"VERIFY", layout.epoch, run, *partitions)
+            answers = yield self._questions.ask(nodes, VERIFY, Verify(layout.epoch, run, partitions))
             nodes = [node for node in nodes if self._goes_on(task, node, answers.get(node), before.get(node, 0))]
             if nodes:
                 yield self._background.pause(pause_ms)
@@ -226,19 +227,19 @@ class RepairTasks:
             if self._state.now_ms - self._saved_ms >= _SAVE_MS:
                 self._save()
 
-    def _goes_on(self, task: Task, node: str, told: Document | None, before: int) -> bool:
-        """Notes a member's progress; True if its run goes on. A member of an earlier version answers nothing."""
-        if not told:
+    def _goes_on(self, task: Task, node: str, progress: Document | None, before: int) -> bool:
+        """Notes a member's progress; True if its run goes on. A member of an earlier version answers with nothing."""
+        if not progress:
             return False
-        task.verified[node] = before + told["keys"]
-        if told["state"] == RUNNING:
+        task.verified[node] = before + progress["keys"]
+        if progress["state"] == RUNNING:
             return True
-        self._note_found(task, self._state.layout_name(node), told)
+        self._note_found(task, self._state.layout_name(node), progress)
         return False
 
-    def _note_found(self, task: Task, name: str, told: Document) -> None:
+    def _note_found(self, task: Task, name: str, progress: Document) -> None:
         for kind in FOUND:
-            count = told[kind] + (task.found[kind].get(name, 0) if kind != "unreadable" else 0)
+            count = progress[kind] + (task.found[kind].get(name, 0) if kind != "unreadable" else 0)
             task.found[kind].pop(name, None)
             if count:
                 task.found[kind][name] = count
@@ -248,17 +249,17 @@ class RepairTasks:
         layout = self._state.layout
         if again or layout is None or len(task.remaining) < layout.partitions:
             return {}
-        answers = yield self._questions.ask([member.id for member in layout.members], b"HINTS")
-        told = {node: answer["behind"] for node, answer in answers.items() if answer}
-        return {node: counts for node, counts in told.items() if counts}
+        answers = yield self._questions.ask([member.id for member in layout.members], HINTS, False)
+        dropped = {node: answer["behind"] for node, answer in answers.items() if answer}
+        return {node: counts for node, counts in dropped.items() if counts}
 
-    def whole(self, counts: dict[str, int]) -> list[bytes]:
+    def whole(self, counts: dict[str, int]) -> bool:
         """Answers WHOLE: forgets the dropped hints of owners, unless more were dropped since they were counted."""
         dropped = self._state.hints.dropped_hints
         for owner, count in counts.items():
             if dropped.get(owner) == count:
                 del dropped[owner]
-        return [b"1"]
+        return True
 
     def _pass(self, task: Task) -> Generator[Step, Any, None]:
         """Gives every remaining partition to its first live owner once, and waits for all these jobs."""
@@ -307,23 +308,23 @@ class RepairTasks:
         name = f"{task.name}/{self._state.number()}"
         pause_ms = _ASK_MS_MIN
         while True:
-            action = "go" if task.state == RUNNING else "stop"
-            answers = yield self._questions.ask([leader], b"REPAIR", layout.epoch, name, action, *partitions)
-            if not answers.get(leader) or action == "stop":
+            action = b"go" if task.state == RUNNING else b"stop"
+            answers = yield self._questions.ask([leader], REPAIR, Job(layout.epoch, name, action, partitions))
+            if not answers.get(leader) or action == b"stop":
                 return False
-            told: Document = answers[leader]
-            if told["state"] == BUSY:
+            job: Document = answers[leader]
+            if job["state"] == BUSY:
                 yield self._background.pause(_BUSY_MS)
                 continue
-            task.jobs[leader] = (told["keys_repaired"], told["bytes_sent"])
-            if told["state"] == JOB_DONE:
+            task.jobs[leader] = (job["keys_repaired"], job["bytes_sent"])
+            if job["state"] == JOB_DONE:
                 break
             yield self._background.pause(pause_ms)
             pause_ms = min(2 * pause_ms, _ASK_MS_MAX)
         task.end_job(leader)
-        missed = {(partition, owner): why for partition, owner, why in told["missed"]}
+        missed = {(partition, owner): why for partition, owner, why in job["missed"]}
         task.missed |= missed
-        for partition, keys in told["keys"]:
+        for partition, keys in job["keys"]:
             if partition not in task.remaining:
                 continue
             task.keys[partition] = keys
@@ -344,12 +345,12 @@ class RepairTasks:
     def _explain(self, task: Task) -> str:
         """The error for operators: which owners missed how many partitions, and why. Empty if none did."""
         reasons = []
-        for why, told in ((LOST, "{} could not be reached"), ("", "{} could not read or store all records")):
+        for why, sentence in ((LOST, "{} could not be reached"), ("", "{} could not read or store all records")):
             counts: dict[str, int] = {}
             for _, owner in [missed for missed, reason in task.missed.items() if (reason == LOST) == (why == LOST)]:
                 counts[owner] = counts.get(owner, 0) + 1
             for owner in sorted(counts, key=self._state.layout_name):
-                text = told.format(self._state.layout_name(owner))
+                text = sentence.format(self._state.layout_name(owner))
                 reasons.append(f"{text}: {counts[owner]} of {task.partitions} partitions were not made equal there")
         return "; ".join(reasons)
 

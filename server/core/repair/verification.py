@@ -13,7 +13,6 @@ A run is forgotten once `_RUNS_MAX` later ones have begun, so an abandoned one d
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from protocol.slots import SLOTS
@@ -41,9 +40,9 @@ class _Run:
         self.mended = 0
         self.lost = 0
 
-    def document(self, unreadable: int, waiting: int) -> bytes:
-        """The answer to the task, as JSON. `unreadable` counts slots, `waiting` damaged records."""
-        fields: dict[str, Any] = {
+    def document(self, unreadable: int, waiting: int) -> dict[str, Any]:
+        """The answer to the task. `unreadable` counts slots, `waiting` damaged records."""
+        return {
             "state": self.state,
             "keys": self.keys,
             "mended": self.mended,
@@ -51,7 +50,6 @@ class _Run:
             "unreadable": unreadable,
             "waiting": waiting,
         }
-        return json.dumps(fields, separators=(",", ":")).encode()
 
 
 class Verification:
@@ -64,11 +62,11 @@ class Verification:
         self._mending = mending
         self._runs: dict[str, _Run] = {}
 
-    def asked(self, wanted: Verify) -> list[bytes]:
-        """Answers VERIFY: begins the run unless it is there, and tells its progress; nothing under another epoch."""
+    def asked(self, wanted: Verify) -> dict[str, Any] | None:
+        """Answers VERIFY: begins the run unless it is there, and returns its progress; None under another epoch."""
         layout = self._state.layout
         if layout is None or wanted.epoch != layout.epoch:
-            return []
+            return None
         run = self._runs.get(wanted.run)
         if run is None:
             if len(self._runs) >= _RUNS_MAX:
@@ -78,7 +76,7 @@ class Verification:
             slots = [partition * width for partition in wanted.partitions if partition < layout.partitions]
             ranges = _joined([(first, first + width) for first in slots])
             self._background.run("verification", self._verify(run, ranges), lambda: self._give_up(run))
-        return [run.document(len(self._state.records.unreadable), len(self._mending))]
+        return run.document(len(self._state.records.unreadable), len(self._mending))
 
     def _give_up(self, run: _Run) -> None:
         """Ends a run that met an expected error. The scrub will read the rest."""

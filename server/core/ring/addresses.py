@@ -9,6 +9,9 @@ gets a name that never resolves (RFC 6761).
 
 from __future__ import annotations
 
+from functools import lru_cache
+from ipaddress import ip_address
+
 from xxhash import xxh3_64_hexdigest
 
 _WILDCARDS = ("0.0.0.0", "::", "")
@@ -18,6 +21,20 @@ _UNKNOWN = ".unknown.invalid:1"
 def is_wildcard(address: str) -> bool:
     """Whether a process can listen on this address but nobody can connect to it."""
     return address.rpartition(":")[0].removeprefix("[").removesuffix("]") in _WILDCARDS
+
+
+@lru_cache(maxsize=1024)  # asked of each client that connects, and slow
+def is_loopback(host: str) -> bool:
+    """Whether a host, an IP address or "localhost", is the machine itself, and no other machine can connect to it."""
+    bare = host.removeprefix("[").removesuffix("]").partition("%")[0]
+    if bare == "localhost":
+        return True
+    try:
+        address = ip_address(bare)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return bool((mapped or address).is_loopback)
 
 
 def unknown_address(member_id: str) -> str:

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from server.core.ring.arrangement import Row, arrange
-from server.core.ring.computation import Computation, finish
+from server.core.ring.computation import Computation, compute_now
 from server.core.ring.layout import Member
 
 
@@ -40,7 +40,7 @@ def assign(members: Sequence[Member], partitions: int, n: int) -> tuple[tuple[st
 
     `n` is at least 1. Raises ValueError if there are no members.
     """
-    return finish(assigned(members, partitions, n))
+    return compute_now(assigned(members, partitions, n))
 
 
 def assigned(members: Sequence[Member], partitions: int, n: int) -> Computation[tuple[tuple[str, ...], ...]]:

@@ -1,9 +1,9 @@
 """A change of the membership, as an operator wants it, in terms that stay valid whatever else has changed meanwhile.
 
 Theory. A layout alone says who owns what, but not what an operator wanted. Two layouts may be made at the same time on
-two sides of a network partition. To merge them, the wishes must be known. So each layout carries a log of the latest
-changes that made it, each with an id of its own. A node that meets both layouts makes the changes of one to the other
-(succession.py).
+two sides of a network partition. To merge them, a node must know what the operators wanted. So each layout carries a log
+of the latest changes that made it, each with an id of its own. A node that receives the second layout applies its changes
+to the first one (succession.py).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 
 from server.core.ring.arrangement import Row, rearrange
 from server.core.ring.assignment import ZoneRule, shares
-from server.core.ring.computation import Computation, finish
+from server.core.ring.computation import Computation, compute_now
 from server.core.ring.exchanges import meet_targets
 from server.core.ring.layout import Layout, Member
 from server.core.ring.pairs import even_pairs
@@ -48,7 +48,7 @@ def next_owners(present: Layout, members: Sequence[Member], replaced: Mapping[st
     If nothing but replacements, names and addresses changes, all other seats and all positions stay: the new node gets
     the old one's share, whatever its own weight and zone are. Raises ValueError as `check_replacements` does.
     """
-    return finish(following_owners(present, members, replaced))
+    return compute_now(following_owners(present, members, replaced))
 
 
 def following_owners(present: Layout, members: Sequence[Member], replaced: Mapping[str, str]) -> Computation[Owners]:
@@ -74,7 +74,7 @@ def reassign(owners: Owners, members: Sequence[Member], n: int) -> Owners:
 
     Present owners that are not in `members` lose their seats. Raises ValueError if there are no members.
     """
-    return finish(reassigned(owners, members, n))
+    return compute_now(reassigned(owners, members, n))
 
 
 def reassigned(owners: Owners, members: Sequence[Member], n: int) -> Computation[Owners]:

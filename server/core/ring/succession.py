@@ -31,7 +31,7 @@ from xxhash import xxh3_64_hexdigest
 
 from server.core.ring.addresses import unknown_address
 from server.core.ring.change import ADDRESS, JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
-from server.core.ring.computation import Computation, finish
+from server.core.ring.computation import Computation, compute_now
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout, LayoutError, Member
 from server.core.ring.layout_faults import member_faults
 from server.core.ring.reassignment import Owners, check_replacements, following_owners
@@ -46,7 +46,7 @@ class ChangeError(ValueError):
 
 def commit(present: Layout, changes: Sequence[Change]) -> Layout:
     """Returns the layout of the next epoch, with all changes made. Raises ChangeError if one cannot be made."""
-    return finish(committed(present, changes))
+    return compute_now(committed(present, changes))
 
 
 def committed(present: Layout, changes: Sequence[Change]) -> Computation[Layout]:
@@ -275,7 +275,7 @@ def merge(one: Layout, other: Layout) -> Layout:
 
     Commutative and idempotent. Both must be of the same cluster; the caller has checked that.
     """
-    return finish(merged(one, other))
+    return compute_now(merged(one, other))
 
 
 def merged(one: Layout, other: Layout) -> Computation[Layout]:

@@ -8,7 +8,8 @@ times that. Unused budget is not saved: a pause in the work does not lead to a b
 No background work ends in silence. An expected error (DamagedRecord, CommandError) ends a procedure. The error is
 counted and shown in the status with the procedure's name, and the procedure begins again after a pause. The pause
 doubles as long as the error comes again. Any other exception of a procedure ends the node (base/unexpected.py), and so
-does the end of a procedure that should run for ever.
+does the end of a procedure that should run for ever. If a procedure has ended the node more than once, it begins later
+after the restart (base/quarantine.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 from protocol.resp import Reply
+from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.base.unexpected import Fatal
 from server.core.work.procedures import Procedure, Step, Steps
@@ -37,15 +39,11 @@ class Failure(NamedTuple):
     last_ms: int
 
 
-class _ErrorSink:
+class _ErrorSink(Sink):
     """The sink of a background procedure: receives the error that has ended it."""
 
-    relayed = False
-    resp3 = False
-    read_quorum = 0
-    write_quorum = 0
-
     def __init__(self, failed: Callable[[str], None]) -> None:
+        super().__init__()
         self._failed = failed
 
     def answer(self, number: int, reply: Reply) -> None:
@@ -76,7 +74,7 @@ class Background:
 
     def run_to_end(self, name: str, make: Callable[[], Steps]) -> None:
         """Begins a procedure that `make` returns. After each expected error it makes another one, until one ends well."""
-        self._run_again(name, make, make())
+        self._run_again(name, make, self._after_hold(name, make))
 
     def run_forever(self, name: str, make: Callable[[], Steps]) -> None:
         """The same as `run_to_end` for a procedure that never ends. Its end is a Fatal error."""
@@ -89,6 +87,16 @@ class Background:
 
     def _run_again(self, name: str, make: Callable[[], Steps], steps: Steps) -> None:
         self.run(name, steps, lambda: self._run_again(name, make, self._after_pause(name, make)))
+
+    def _after_hold(self, name: str, make: Callable[[], Steps]) -> Steps:
+        """Begins later if the procedure has ended this node again and again (base/quarantine.py)."""
+        if self._state.quarantine.known:
+            yield self.pause(0)  # until the first tick: before it the clocks have not been read
+            hold_ms = self._state.quarantine.hold_ms(name, self._state.wall_ms)
+            if hold_ms:
+                yield self.pause(hold_ms)
+        yield from make()
+        return None
 
     def _after_pause(self, name: str, make: Callable[[], Steps]) -> Steps:
         yield self.pause(min(AGAIN_MS << min(self._failures[name].in_a_row - 1, 10), AGAIN_MS_MAX))

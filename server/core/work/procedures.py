@@ -24,16 +24,17 @@ from typing import Any
 
 from protocol.resp import Reply
 from server.core.base.errors import CommandError, ErrorReply
+from server.core.base.poison import poison_of_procedure
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.base.unexpected import Fatal
 from server.core.records.versions import DamagedRecord
 
 Step = Callable[["Procedure"], None]  # starts something that will call `resume` or `answer` once
-Steps = Generator[Step, Any, bytes | None]  # returns the reply; None: there is none, or the last step has sent it
+Steps = Generator[Step, Any, Reply | None]  # returns the reply; None: there is none, or the last step has sent it
 
 
-class Procedure:
+class Procedure(Sink):
     """One run of a generator of steps. Its reply goes to `sink`. Logs and fault injection use `name`."""
 
     def __init__(
@@ -46,10 +47,7 @@ class Procedure:
         refusal: Callable[[], ErrorReply | None] = lambda: None,
         in_background: bool = False,
     ) -> None:
-        self.resp3 = sink.resp3
-        self.relayed = sink.relayed
-        self.read_quorum = sink.read_quorum
-        self.write_quorum = sink.write_quorum
+        super().__init__(sink)
         self._state = state
         self._name = name
         self._steps = steps
@@ -58,8 +56,9 @@ class Procedure:
         self._refusal = refusal  # called before each step; an error that it returns ends the procedure
         self._in_background = in_background
         self._running = False
+        self._is_suspended = True  # the generator waits for a result; it has neither ended nor raised
         self._results: list[Any] = []
-        self._returned: bytes | None = None
+        self._returned: Reply | None = None
         self._outcome = "unwritten"  # the outcome for the error reply if the next step fails
 
     def start(self) -> None:
@@ -69,6 +68,10 @@ class Procedure:
     def answer(self, number: int, reply: Reply) -> None:
         """Resumes with the reply of a step that is a request of its own. An empty reply stands for None."""
         self.resume(reply or None)
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the arguments of the command that this procedure runs for."""
+        return self._sink.command(self._number)
 
     def resume(self, result: object) -> None:
         """Resumes with the result of the last step. A step may call this at once; that does not deepen the stack."""
@@ -87,11 +90,11 @@ class Procedure:
         if refusal is not None:
             result = refusal
         if isinstance(result, ErrorReply):
-            self._steps.close()
+            self._close()
             self._sink.answer(self._number, result)
             return
         changes = self._state.records.changes
-        reply: bytes | None
+        reply: Reply | None
         try:
             if self._step(result):
                 self._outcome = "maybe-written"
@@ -103,15 +106,17 @@ class Procedure:
             reply = ErrorReply.of(f"ERR {error}")
         except Exception as error:  # noqa: BLE001
             reply = self._unexpected(error, changes)
-        self._steps.close()
+        self._close()
         if reply is not None:
             self._sink.answer(self._number, reply)
 
     def _step(self, result: object) -> bool:
         """Begins the next step. Returns False if the generator has ended; then its reply is in `_returned`."""
         step: Step | None = None
+        self._is_suspended = False
         try:
             step = self._steps.send(result)
+            self._is_suspended = True
         except StopIteration as stop:
             self._returned = stop.value
         if self._state.unexpected.planted:
@@ -121,8 +126,14 @@ class Procedure:
         step(self)
         return True
 
+    def _close(self) -> None:
+        """Ends the generator, unless it has ended. A compiled generator that has ended cannot be closed (mypyc)."""
+        if self._is_suspended:
+            self._is_suspended = False
+            self._steps.close()
+
     def _unexpected(self, error: Exception, changes: int) -> ErrorReply:
         """Returns the reply for an unexpected exception. Raises Fatal for background work."""
         if self._in_background:
-            raise Fatal(f"procedure {self._name} has failed: {error!r}") from error
-        return self._state.unexpected.contain(error, changes, self._name, self._outcome)
+            raise Fatal(f"procedure {self._name} has failed: {error!r}", poison_of_procedure(self._name)) from error
+        return self._state.unexpected.contain(error, changes, self._name, self._outcome, self._sink, self._number)

@@ -4,8 +4,8 @@ Theory. A question goes to some nodes, which may include this node. It is over w
 lost, or the deadline has passed. Then the asking procedure gets the answers that have come, and decides whether they
 are enough.
 
-Small messages may overtake large ones (protocol/pieces.py). A question or answer that stands for everything sent before
-it must not overtake (`IN_ORDER`).
+Small messages may overtake large ones (protocol/pieces.py), except for questions and answers that are declared to be
+`in_order`.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from server.core.base.state import Item, State
-from server.core.messages.asking import Question, read_answer
-from server.core.messages.questions import ANSWER, QUESTIONS
+from server.core.base.state import State
+from server.core.messages.asking import Question, read_answer, write_answer
+from server.core.messages.questions import ANSWER, QUESTIONS, encode_answer, encode_ask
 from server.core.messages.reader import Malformed, Reader
 from server.core.work.procedures import Procedure, Step
 
-IN_ORDER = (b"GOING",)  # see shutdown.py
-V = TypeVar("V")
-Answers = dict[str, Any]  # node -> its answer as `read_answer` returns it; an empty list if it has no content
-Answerer = Callable[[Any], list[bytes]]  # content of a question -> items of the answer
+Q = TypeVar("Q")
+A = TypeVar("A")
+Answers = dict[str, Any]  # node -> its answer, as its question declares it; None if the node has no answer
+Answerer = Callable[[Any], Any]  # content of a question -> the answer, or None
 
 
-def answered_by(question: Question[V], answerer: Callable[[V], list[bytes]]) -> tuple[bytes, Answerer]:
+def answered_by(question: Question[Q, A], answerer: Callable[[Q], A | None]) -> tuple[bytes, Answerer]:
     """Returns an entry for the table of answerers: the kind of question, and the function that answers it here."""
     return question.name, answerer
 
@@ -36,7 +36,7 @@ class _Row:
     __slots__ = ("answers", "asked", "asker", "awaited", "deadline_ms", "question")
 
     def __init__(
-        self, asker: Procedure, question: Question[Any], asked: list[bytes], awaited: list[str], deadline_ms: int
+        self, asker: Procedure, question: Question[Any, Any], asked: list[bytes], awaited: list[str], deadline_ms: int
     ) -> None:
         self.asker = asker
         self.question = question
@@ -57,41 +57,45 @@ class Questions:
         self._answerers = answerers
         self._rows: dict[int, _Row] = {}
 
-    def ask(self, nodes: Sequence[str], kind: bytes, *args: Item) -> Step:
-        """A step that asks `nodes`. Its result is {node: answer}, without the nodes that did not answer."""
-        question = QUESTIONS[kind]
+    def ask(self, nodes: Sequence[str], question: Question[Q, Any], content: Q, within_ms: int = 1 << 40) -> Step:
+        """Returns a step that asks `nodes`. Its result is {node: answer or None}, without the nodes that did not answer in
+        time: within the usual timeout, or `within_ms` if that is less."""
+        asked = question.write(content)
 
         def start(procedure: Procedure) -> None:
             state = self._state
             peers = [node for node in nodes if node in state.links]
-            asked = [_as_bytes(arg) for arg in args]
-            row = _Row(procedure, question, asked, peers, state.now_ms + state.config.request_timeout_ms)
+            deadline_ms = state.now_ms + min(within_ms, state.config.request_timeout_ms)
+            row = _Row(procedure, question, asked, peers, deadline_ms)
             if state.id in nodes:
                 row.answers[state.id] = self._own_answer(question, asked)
             number = state.number()
             self._rows[number] = row
             if peers:
-                message = state.message(b"ASK", number, kind, *args)
+                message = encode_ask(state.clock_reading(), number, question, asked)
                 for peer in peers:
-                    self._send(peer, kind, message)
+                    self._send(peer, question, message)
             self._resume_if_complete(number, row)
 
         return start
 
-    def _own_answer(self, question: Question[Any], asked: list[bytes]) -> Any:
+    def _own_answer(self, question: Question[Any, A], asked: list[bytes]) -> A | None:
         """Answers the question for this node, and reads the answer as if another node had sent it."""
         try:
-            answer: list[Any] = self._answer(question.name, question.read(Reader(asked, 0, 0)))
-            return read_answer(question, Reader(answer, 0, 0), asked)
+            answer: A | None = self._answer(question.name, question.read(Reader(asked, 0, 0)))
+            items: list[Any] = list(write_answer(question, answer))
+            return read_answer(question, Reader(items, 0, 0), asked)
         except Malformed as error:
             raise RuntimeError(f"this node's own {question.name.decode()}: {error}") from error
 
     def asked(self, peer: str, number: int, kind: bytes, content: Any) -> None:
         """Answers a question of `peer`. An unknown kind, of a newer node, gets an empty answer."""
-        answer = self._answer(kind, content) if kind in self._answerers else []
-        self._send(peer, kind, self._state.message(b"ANSWER", number, *answer))
+        question = QUESTIONS.get(kind)
+        is_known = question is not None and kind in self._answerers
+        items = write_answer(question, self._answer(kind, content)) if question is not None and is_known else []
+        self._send(peer, question, encode_answer(self._state.clock_reading(), number, items))
 
-    def _answer(self, kind: bytes, content: Any) -> list[bytes]:
+    def _answer(self, kind: bytes, content: Any) -> Any:
         if self._state.unexpected.planted:
             self._state.unexpected.pass_by(f"question {kind.decode()}")
         return self._answerers[kind](content)
@@ -101,8 +105,8 @@ class Questions:
         """The kinds of questions that this node can answer."""
         return list(self._answerers)
 
-    def _send(self, peer: str, kind: bytes, message: bytes) -> None:
-        if kind in IN_ORDER:
+    def _send(self, peer: str, question: Question[Any, Any] | None, message: bytes) -> None:
+        if question is not None and question.in_order:
             self._state.send_behind(peer, message)
         else:
             self._state.send(peer, message)
@@ -138,9 +142,3 @@ class Questions:
         if not row.awaited:
             del self._rows[number]
             row.asker.resume(row.answers)
-
-
-def _as_bytes(item: Item) -> bytes:
-    if isinstance(item, bytes):
-        return item
-    return str(item).encode()

@@ -1,0 +1,253 @@
+"""Where a node answers otherwise than Redis 7: the one table of known differences, each with its reason.
+
+The manual page dyn-commands(7) shows it (server/manual.py), and the differential test (tests/wire/differential) excuses
+exactly these differences: what stands here has been seen, and what is seen must stand here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """One known difference.
+
+    `commands` are the names of the commands, as `COMMAND` has them; with `*` in front, all that end so. `text` tells
+    users what is different, and why. The patterns say which calls and replies the difference is about; they must be found
+    in the words of the call, parted by blanks, in Redis' reply, and in ours, as they come over the wire.
+    """
+
+    commands: tuple[str, ...]
+    text: str
+    call: str = ""
+    redis: str = ""
+    ours: str = ""
+
+    def is_of(self, name: str) -> bool:
+        """Whether it is about that command."""
+        return any(name == each or (each[:1] == "*" and name.endswith(each[1:])) for each in self.commands)
+
+
+_ITSELF = "What they tell of the server, its connections and its clock is that of this node."
+DEVIATIONS: tuple[Deviation, ...] = (
+    Deviation(("*|help",), "HELP lists the subcommands that there are here."),
+    Deviation(
+        ("command", "command|count", "command|docs", "command|info", "command|list"),
+        "They tell of the commands that there are here. No command has the tips request_policy and response_policy: any "
+        "node answers for the whole cluster, so that a client need not ask all nodes and join their answers.",
+    ),
+    Deviation(("client|id", "client|info", "client|list", "info", "time"), _ITSELF),
+    Deviation(
+        ("config|set", "config|rewrite"),
+        "They are refused, because a node takes its settings when it starts (--config and --set of dyn up and dyn node "
+        "start). CONFIG SET takes protected-mode, which holds until the next start; requirepass, which changes the "
+        "user default on all nodes; and notify-keyspace-events, which is one setting for all nodes.",
+    ),
+    Deviation(
+        ("client|tracking",),
+        "With NOLOOP a client is told of its own changes, too, because the nodes that tell do not know who has made them.",
+        call=r"(?i)noloop",
+        ours=r"^\+OK",
+    ),
+    Deviation(
+        ("config|get",),
+        "requirepass is told as # and its SHA-256, because passwords are kept hashed.",
+        ours=r"requirepass\r\n\$65\r\n#",
+    ),
+    Deviation(("acl|genpass",), "The password is random.", redis=r"^\$", ours=r"^\$"),
+    Deviation(
+        ("acl|cat",),
+        "It tells of the commands that there are here, and has the category dyn: the commands of the operators of a "
+        "cluster, all of them dangerous.",
+        redis=r"^\*",
+        ours=r"^\*",
+    ),
+    Deviation(
+        ("acl|list", "acl|getuser"),
+        "The rules about commands are shown as they were given, as Redis 7.2 does; Redis 7.0 makes up rules that allow "
+        "the same commands.",
+        redis=r"[+-]@all",
+        ours=r"[+-]@all",
+    ),
+    Deviation(
+        ("acl|log",),
+        "It tells what the node that answers has refused. Entries have the number and the times that Redis 7.2 tells, and "
+        "long names and keys are cut.",
+        redis=r"client-info",
+        ours=r"timestamp-last-updated",
+    ),
+    Deviation(
+        ("acl|save",),
+        "It answers OK: every change is stored as it is made, on all nodes. There is no ACL file, so ACL LOAD is refused.",
+        redis=r"not configured to use an ACL file",
+        ours=r"^\+OK",
+    ),
+    Deviation(
+        ("command|getkeys", "command|getkeysandflags"),
+        "They take a command of a single word, as Redis 7.2 does.",
+        call=r"^\S+ \S+( \S*)?$",
+    ),
+    Deviation(
+        ("command|getkeys", "command|getkeysandflags"),
+        "They find the keys behind all STORE and STOREDIST of GEORADIUS and GEORADIUSBYMEMBER, because a user needs the "
+        "right to the last one, which Redis does not check.",
+        call=r"(?i)STORE\S* .*STORE",
+    ),
+    Deviation(
+        ("sort", "sort_ro"),
+        "The GET options of one call answer at most 1,048,576 values, because a short command could ask for more than the "
+        "node has memory for.",
+        ours="at most 1048576 values",
+    ),
+    Deviation(
+        ("get", "getset", "getdel", "getex", "getrange", "substr", "mget", "set", "dump"),
+        "PFCOUNT changes nothing, so the bytes of a HyperLogLog never have the count that Redis keeps in them.",
+        redis=r"HYLL",
+        ours=r"HYLL",
+    ),
+    Deviation(
+        ("dump",),
+        "Fields and elements come in the order of their bytes, and only strings of up to 16 KB, 64 KB of one payload, are "
+        "compressed: Redis reads both. Fields with an expiry of their own make a payload of Redis 7.4.",
+        redis=r"^\$\d+\r\n[\x02\x04\x10]",
+    ),
+    Deviation(
+        ("command|getkeys", "command|getkeysandflags"),
+        "They refuse a number of keys that is no plain integer: Redis reads the digits of `+1` or `02`, though the command "
+        "itself refuses it.",
+        redis=r"^\*",
+        ours=r"^-ERR Invalid arguments",
+    ),
+    Deviation(
+        ("zrank", "zrevrank"),
+        "They take the option WITHSCORE, as Redis 7.2 does.",
+        redis=r"^-ERR wrong number of arguments",
+    ),
+    Deviation(
+        ("flushall", "flushdb"),
+        "They require the word CONFIRM, unless the setting flushall allows them without: they delete replicated data.",
+        call=r"(?i)confirm",
+    ),
+    Deviation(
+        ("swapdb",),
+        "It is refused: the nodes of a cluster cannot exchange two databases at the same instant. Write to a new key "
+        "prefix, and let the application change to that.",
+        ours=r"^-ERR SWAPDB is not supported",
+    ),
+    Deviation(
+        ("client|reply",),
+        "It is refused between MULTI and EXEC, as replies of the whole connection cannot be dropped in the middle of one.",
+        ours=r"^-ERR Command not allowed inside a transaction",
+    ),
+    Deviation(
+        ("select",),
+        "Scripts cannot call it: a script is of the database of its client.",
+        ours=r"not allowed from script",
+    ),
+    Deviation(
+        ("publish", "spublish"),
+        "They count the subscriptions at the node that answers, and reach those of all nodes. A RESP3 client that "
+        "publishes to a channel of its own gets the reply first, as in Redis 7.2.",
+        ours=r"^:",
+    ),
+    Deviation(
+        ("pubsub|channels", "pubsub|numpat", "pubsub|numsub", "pubsub|shardchannels", "pubsub|shardnumsub"),
+        "They answer for the clients of all nodes, also for sharded channels, which every node serves.",
+        ours=r"^[*:]",
+    ),
+    Deviation(
+        ("blmove", "blmpop", "blpop", "brpop", "brpoplpush", "bzmpop", "bzpopmax", "bzpopmin"),
+        "A timeout of 2^63 milliseconds or more is out of range, as in Redis 7.2. Redis 7.0 says that it is negative, for "
+        "its number overflows.",
+        redis=r"^-ERR timeout is negative",
+        ours=r"^-ERR timeout is out of range",
+    ),
+    Deviation(
+        ("wait",),
+        "It also returns when no more replicas are to come; what it cannot be sure of it does not count.",
+        ours=r"^:",
+    ),
+    Deviation(
+        ("object|encoding", "object|refcount"),
+        "They follow from the content: a short value or a number that APPEND, SETRANGE, SETBIT or INCRBYFLOAT made is not "
+        "`raw` or `embstr`, and a collection that has shrunk is small again.",
+        redis=r"raw|embstr|hashtable|skiplist|^:1\r",
+        ours=r"int|embstr|listpack|intset|^:2147483647\r",
+    ),
+    Deviation(
+        ("memory|doctor", "memory|malloc-stats", "memory|stats", "memory|usage"),
+        "They tell what is known here: MEMORY USAGE counts the bytes of a key and its stored record, MEMORY STATS has the "
+        "memory of the process and of its cache of records, and there is no doctor and no allocator to ask.",
+        redis=r"^[^-]",
+        ours=r"^[^-]",
+    ),
+    Deviation(
+        ("object|idletime",),
+        "It counts from the last write of a key, for reads are not recorded.",
+        redis=r"^:",
+        ours=r"^:",
+    ),
+    Deviation(
+        ("bitfield",),
+        "SET of a number near -2^63 with OVERFLOW SAT takes the least number of a signed type: Redis takes the largest, "
+        "for its own test overflows.",
+        call=r"(?i)sat.* i\d+ .*-922337203685477\d{4}",
+    ),
+    Deviation(
+        ("flushall", "flushdb"),
+        "They require the word CONFIRM, unless the setting flushall allows them without: they delete replicated data.",
+        ours=r"^-ERR FLUSH",
+    ),
+)
+
+# What COMMAND INFO and COMMAND DOCS tell otherwise, by command and field.
+FACTS: Mapping[tuple[str, str], str] = {
+    ("command|getkeys", "arity"): "-3, as from Redis 7.2 on",
+    ("command|getkeysandflags", "arity"): "-3, as from Redis 7.2 on",
+    ("dbsize", "flags"): "it asks all nodes, so it is not fast",
+    ("dbsize", "categories"): "it asks all nodes, so it is not fast",
+    ("client|kill", "arguments"): "MAXAGE is there, as in later releases",
+    ("client|list", "arguments"): "ID is told as in Redis 7.2",
+    ("command|getkeys", "arguments"): "they are told, as in Redis 7.2",
+    ("command|getkeysandflags", "arguments"): "they are told, as in Redis 7.2",
+    ("sort", "arguments"): "the name of ALPHA is alpha",
+    ("sort_ro", "arguments"): "the name of ALPHA is alpha",
+    ("zrank", "arity"): "-3, as from Redis 7.2 on",
+    ("zrevrank", "arity"): "-3, as from Redis 7.2 on",
+    ("zrank", "arguments"): "WITHSCORE is there, as in Redis 7.2",
+    ("zrevrank", "arguments"): "WITHSCORE is there, as in Redis 7.2",
+    ("config|get", "arguments"): "the block of one argument is left out",
+    ("psubscribe", "arguments"): "the block of one argument is left out",
+    **{
+        (name, "flags"): "a script may call it, where it does not wait, as from Redis 7.2 on"
+        for name in ("blmove", "blpop", "brpop", "brpoplpush", "bzpopmax", "bzpopmin")
+    },
+    ("flushall", "arguments"): "the word CONFIRM",
+    ("flushdb", "arguments"): "the word CONFIRM",
+}
+
+
+def deviation_of(name: str, call: Sequence[bytes], redis: bytes, ours: bytes) -> Deviation | None:
+    """The known difference that explains why a call was answered otherwise; None if there is none."""
+    words = b" ".join(call)
+    return next(
+        (
+            each
+            for each in DEVIATIONS
+            if each.is_of(name) and _found(each.call, words) and _found(each.redis, redis) and _found(each.ours, ours)
+        ),
+        None,
+    )
+
+
+def _found(pattern: str, data: bytes) -> bool:
+    return _compiled(pattern).search(data) is not None
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[bytes]:
+    return re.compile(pattern.encode(), re.DOTALL)

@@ -1,0 +1,148 @@
+"""Writes what a draft (records/draft.py) makes of a key: stores the record, and sends it to the other owners."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any
+
+from protocol.resp import LargeReply, Reply
+from protocol.slots import key_slot
+from server.core.base.errors import CommandError
+from server.core.base.quorum import Tally
+from server.core.base.sinks import Sink
+from server.core.commands.arguments import check_sizes
+from server.core.commands.slices import in_slices
+from server.core.records import versions
+from server.core.records.draft import Draft
+from server.core.records.records import storage_key_in
+from server.core.records.slicing import Slices, run_through
+from server.core.records.versions import ForeignDot
+from server.core.services.services import Services
+from server.core.work.procedures import Step
+
+
+def write_draft(
+    services: Services, sink: Sink, number: int, key: bytes, draft: Draft, reply: Reply, deletes: bool = False
+) -> None:
+    """Writes what a draft makes of a key. The sink gets `reply` once W replicas have it."""
+    state = services.state
+    old = state.records.get(storage_key_in(key_slot(key), key))
+    record = run_through(record_of(services, key, draft, deletes))
+    write_record(services, sink, number, key, record, old, reply, deletes)
+
+
+def write_in_slices(
+    services: Services,
+    sink: Sink,
+    number: int,
+    key: bytes,
+    draft: Draft,
+    result: Reply | Slices[Reply],
+    deletes: bool = False,
+    sealed: Callable[[Reply], Reply] = lambda reply: reply,
+) -> Generator[Step, Any, Reply | None]:
+    """As `write_draft`, for a change of much work, whose function may not have ended: a slice of it a turn.
+
+    Returns None if something was stored under the key meanwhile: then nothing is written, and it must begin anew. Else
+    returns the reply if nothing was changed, or b"" if the sink gets it once W replicas have the new record. `sealed` is
+    called with the reply right before that is written, and returns what the sink gets.
+    """
+    state, storage_key = services.state, storage_key_in(key_slot(key), key)
+    old = state.records.get(storage_key)
+    actor = state.actor
+    work = _worked_out(services, key, draft, result, deletes)
+    state.holds.hold(storage_key)
+    try:
+        reply, record = yield from in_slices(services, work)
+        if record is None:
+            return reply
+        if state.records.get(storage_key) != old or state.actor != actor:
+            return None
+        write_record(services, sink, number, key, record, old, sealed(reply), deletes)
+        return b""
+    finally:
+        state.holds.release(storage_key)
+
+
+def _worked_out(
+    services: Services, key: bytes, draft: Draft, result: Reply | Slices[Reply], deletes: bool
+) -> Slices[tuple[Reply, bytes | None]]:
+    """Returns the reply, and the new record if there is one."""
+    reply = result if isinstance(result, bytes | LargeReply) else (yield from result)
+    record: bytes | None = None
+    if draft.changed:
+        record = yield from record_of(services, key, draft, deletes)
+    return reply, record
+
+
+def record_of(services: Services, key: bytes, draft: Draft, deletes: bool) -> Slices[bytes]:
+    """Returns the record of a draft. Raises CommandError if it must not be written."""
+    state = services.state
+    if not draft.is_plain():
+        _check_capability(services)
+    check_sizes(key, b"", state.config)
+    owned = services.route(key, deletes).owned
+    try:
+        record = yield from draft.record_in_slices(state.actor_for(owned), state.clock.next())
+    except ForeignDot:
+        state.renew_actor()
+        record = yield from draft.record_in_slices(state.actor_for(owned), state.clock.next())
+    _check_room(services, draft, record)
+    return record
+
+
+def write_record(
+    services: Services,
+    sink: Sink,
+    number: int,
+    key: bytes,
+    record: bytes,
+    old: bytes | None,
+    reply: Reply,
+    deletes: bool,
+) -> None:
+    """Stores a record in place of `old`, and sends it. The sink gets `reply` once W replicas have it."""
+    state = services.state
+    group = services.writes.group_for(services.route(key, deletes).plan, sink)
+    storage_key = storage_key_in(key_slot(key), key)
+    answer = encoded(reply)
+
+    def finish(tally: Tally, sink: Sink) -> bytes:
+        return answer
+
+    # Commands that are pipelined on one key run in one turn (chains.py): the other owners need the last record only.
+    if old is None or not services.writes.amend(group, storage_key, record, old, finish, sink, number):
+        services.writes.add(group, storage_key, record, old, finish, sink, number)
+    expiry_class = versions.expiry_class(record)
+    if expiry_class != versions.PERSISTENT:
+        services.collection.add_candidate(storage_key, versions.last_expiry(record))
+    elif versions.clock_entries(record) > state.config.clock_entries_max:
+        services.collection.add_candidate(storage_key, 0)
+
+
+def encoded(reply: Reply) -> bytes:
+    """A reply as bytes: what it shows of a record is not kept until the write is acknowledged."""
+    return reply if isinstance(reply, bytes) else reply.joined()
+
+
+def _check_room(services: Services, draft: Draft, record: bytes) -> None:
+    """Refuses a write that would make the record longer than `record_bytes_max`. One that makes it shorter is never
+    refused."""
+    limit = services.state.config.record_bytes_max
+    if len(record) > limit and len(record) > len(draft.base or b""):
+        raise CommandError(
+            f"ERR the key would have {len(record)} bytes with all its fields and record_bytes_max is {limit}: nothing was "
+            "written"
+        )
+
+
+def _check_capability(services: Services) -> None:
+    """Raises CommandError if some member of the layout has not announced that it reads records of entries."""
+    state = services.state
+    unable = state.readers.missing(state.layout)
+    if unable:
+        names = ", ".join(state.layout_name(node) for node in unable)
+        raise CommandError(
+            "ERR this command needs a version that knows Redis' types on every node, and these nodes have not "
+            f"announced one: {names}"
+        )

@@ -1,0 +1,77 @@
+"""Items of a list by index, and from either end.
+
+Theory. Items lie in the order of their positions (records/positions.py), and the directory of the record tells how many
+there are in each chunk. So an index leads to a chunk, and only the chunks that are asked for are decoded. A draft with
+changes is read whole: a command reads first, and then changes.
+
+After a partition two items may stand at one position, because both sides chose it. A write takes one position for one
+item. So commands that change or remove items first give such items positions of their own (`spread`).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate, groupby, islice
+
+from server.core.records.draft import Draft
+from server.core.records.positions import after, between
+from server.core.records.views import View
+
+Item = tuple[bytes, bytes]  # (position, value)
+
+
+def place_of(index: int, size: int) -> int:
+    """Returns an index that may count from the end, as one that counts from the beginning; it may lie outside."""
+    return index + size if index < 0 else index
+
+
+def span_of(start: int, stop: int, size: int) -> range:
+    """Returns the indexes from `start` to `stop`, both included, as Redis' commands take them."""
+    first, last = max(place_of(start, size), 0), min(place_of(stop, size), size - 1)
+    return range(first, max(last + 1, first))
+
+
+def items_from(view: View, index: int) -> Iterator[Item]:
+    """Yields the items from an index on."""
+    if _has_changes(view):
+        yield from islice(view.items(), index, None)
+        return
+    if index:
+        ends = list(accumulate(view.item_counts()))
+        first = bisect_right(ends, index)
+        skipped = index - (ends[first - 1] if first else 0)
+    else:
+        first = skipped = 0
+    for chunk in range(first, view.chunks()):
+        yield from view.items_in(chunk)[skipped:]
+        skipped = 0
+
+
+def items_backwards(view: View) -> Iterator[Item]:
+    """Yields the items from the last one to the first one."""
+    return view.items_backwards()
+
+
+def item_at(view: View, index: int) -> Item | None:
+    """Returns the item at an index, which may count from the end; None if there is none."""
+    size = len(view)
+    place = place_of(index, size)
+    return next(items_from(view, place), None) if 0 <= place < size else None
+
+
+def spread(draft: Draft) -> None:
+    """Gives each item a position of its own."""
+    if not draft.shares_positions():
+        return
+    groups = [(position, list(group)) for position, group in groupby(draft.items(), lambda item: item[0])]
+    ends = [position for position, _ in groups[1:]] + [after(groups[-1][0])] if groups else []
+    for (position, group), end in zip(groups, ends, strict=True):
+        if len(group) > 1:
+            for _, value in group:
+                draft.put(position, value)
+                position = between(position, end)
+
+
+def _has_changes(view: View) -> bool:
+    return isinstance(view, Draft) and view.changed

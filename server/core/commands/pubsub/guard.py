@@ -1,0 +1,90 @@
+"""The guard of a session that has subscriptions or tracks keys: it looks at each of its commands before that begins.
+
+Theory. In RESP2 nothing tells a message to a subscriber from a reply. So a subscriber may only say what its client can tell
+apart, as in Redis; any other command is refused. RESP3 pushes are told apart, and a subscriber may say anything.
+
+The keys that a tracking client reads are noted as the command begins (pubsub/tracking.py).
+
+The guard stands where dispatch asks what the user of a session may do (`Session.access`), and then asks that, too. So
+all other sessions pay nothing for it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from server.core.base.errors import ErrorReply
+from server.core.base.sinks import Access, Session
+from server.core.base.subscriber import Tracker
+from server.core.commands.registry import find_command
+from server.core.commands.spec import CommandSpec
+from server.core.pubsub.tracking import Tracking
+from server.core.services.services import Services
+
+_ALLOWED: Final = frozenset(
+    ("subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe", "ping", "quit", "reset")
+)
+
+
+class Guard(Access):
+    """The guard of one session."""
+
+    def __init__(self, session: Session, tracking: Tracking) -> None:
+        self._session = session
+        self._tracking = tracking
+
+    def permits(self, args: list[bytes]) -> bool:
+        """HOT. Whether a call of the usual form is permitted for sure."""
+        session = self._session
+        if session.tracker is not None or not (session.resp3 or session.subscriber is None):
+            return False
+        return session.rights is None or session.rights.permits(args)
+
+    def refusal(self, session: Session, args: list[bytes]) -> bytes | None:
+        """The error for a call of a known command with the right number of arguments; None if it is permitted."""
+        refusal = None if session.rights is None else session.rights.refusal(session, args)
+        if refusal is not None:
+            return refusal
+        spec = find_command(args)
+        assert spec is not None, "dispatch has found it"
+        if session.resp3 or session.subscriber is None or spec.name in _ALLOWED:
+            if session.tracker is not None:
+                self._note_read(session.tracker, spec, args)
+            return None
+        return ErrorReply.of(
+            f"ERR Can't execute '{spec.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in "
+            "this context"
+        )
+
+    def _note_read(self, tracker: Tracker, spec: CommandSpec, args: list[bytes]) -> None:
+        transaction = self._session.transaction
+        if spec.name == "multi" or (transaction is not None and spec.name != "exec"):
+            return  # EXEC reads, and what CLIENT CACHING has said holds until then
+        asked = tracker.asked_caching
+        if not spec.name.startswith("client|"):
+            tracker.asked_caching = False
+        is_wanted = asked if tracker.opts_in else not asked if tracker.opts_out else not tracker.broadcasts
+        commands = [args] if transaction is None else transaction.commands
+        if is_wanted and (keys := [key for command in commands for key in _read_keys(command)]):
+            number = self._session.first_number + len(self._session.slots)  # which the command is about to get
+            self._tracking.note_read(self._session, tracker, number, keys)
+
+    def may_subscribe(self, name: bytes, is_pattern: bool) -> bool:
+        """Whether a channel, or a pattern of channels, may be subscribed to."""
+        rights = self._session.rights
+        return rights is None or rights.may_subscribe(name, is_pattern)
+
+
+def _read_keys(args: list[bytes]) -> list[bytes]:
+    """The keys of a command that only reads."""
+    spec = find_command(args)
+    return spec.keys_of(args) if spec is not None and "readonly" in spec.flags.split() else []
+
+
+def review_guard(services: Services, session: Session) -> None:
+    """Sets the guard of a session that needs one, and removes it from one that does not. Its subscriptions have changed, or
+    how it tracks."""
+    if session.subscriber is None and session.tracker is None:
+        session.watch(None)
+    elif session.guard is None:
+        session.watch(Guard(session, services.tracking))

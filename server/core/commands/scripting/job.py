@@ -1,0 +1,68 @@
+"""A script with its keys and arguments, and how it travels to the coordinator of its keys.
+
+    DYN.EVAL numkeys key … sha user flags seed argument …
+
+`key …` are the keys of the call, then those that the script has reached otherwise, all of one slot; `flags` says how many
+of the former there are, the database, and whether it only reads (`2.0r`). The coordinator asks for the text if it does not
+know the script; the sender does.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from server.core.base.errors import CommandError
+from server.core.services.scripts import SHA_BYTES
+
+NAME: Final = b"DYN.EVAL"
+_READ_ONLY: Final = b"r"
+MALFORMED: Final = "ERR malformed script"
+_HEADER: Final = 4  # sha, user, flags, seed
+
+
+class Job(NamedTuple):
+    """A call of a script. `reached` are keys that it uses and that its call does not show. All keys are inner
+    ones (protocol/databases.py), and `database` is that of the client."""
+
+    sha: bytes
+    user: bytes
+    read_only: bool
+    seed: int
+    keys: list[bytes]
+    args: list[bytes]
+    reached: list[bytes]
+    database: int
+
+    def all_keys(self) -> list[bytes]:
+        """All keys that are known to be used, each once."""
+        return list(dict.fromkeys([*self.keys, *self.reached]))
+
+    def encode(self) -> list[bytes]:
+        """The job as a call of DYN.EVAL."""
+        keys = [*self.keys, *self.reached]
+        flags = b"%d.%d%b" % (len(self.keys), self.database, _READ_ONLY if self.read_only else b"")
+        return [NAME, b"%d" % len(keys), *keys, self.sha, self.user, flags, b"%d" % self.seed, *self.args]
+
+
+def decode(call: list[bytes]) -> Job:
+    """Reads a call of DYN.EVAL. Raises CommandError if it is malformed."""
+    count = _count(call[1])
+    place = 2 + count
+    if place + _HEADER > len(call):
+        raise CommandError(MALFORMED)
+    sha, user, flags, seed = call[place : place + _HEADER]
+    keys_declared, _, database = flags.removesuffix(_READ_ONLY).partition(b".")
+    declared = _count(keys_declared)
+    if declared > count or len(sha) != SHA_BYTES:
+        raise CommandError(MALFORMED)
+    keys = call[2:place]
+    read_only = flags.endswith(_READ_ONLY)
+    return Job(
+        sha, user, read_only, _count(seed), keys[:declared], call[place + _HEADER :], keys[declared:], _count(database)
+    )
+
+
+def _count(word: bytes) -> int:
+    if not word.isdigit() or len(word) > 10:
+        raise CommandError(MALFORMED)
+    return int(word)

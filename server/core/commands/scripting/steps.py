@@ -1,0 +1,181 @@
+"""Where a job runs: at the coordinator of its keys, as one step; or here, command by command.
+
+    the keys of the script                      how it runs
+    are of one slot                             at their coordinator, as one step: on a snapshot that a quorum was read for;
+                                                what it writes is one batch on every replica (transactions/slot_step.py)
+    none, and it reaches none                   here, in one go
+    none, and it reaches keys of one slot       as if the call had named them
+    are of several slots, or it calls a
+    command that is about all keys (KEYS);
+    `multi_slots` is
+      relaxed                                   here, each command by its own quorum, in order: other clients may see and
+                                                change keys in between, and if the node ends, a part of it has run
+      strict                                    CROSSSLOT, and nothing has run
+
+A key of the same slot that the call does not name is read as well, and the script begins anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Final
+
+from protocol.resp import Reply
+from protocol.slots import key_slot
+from server.core.base.errors import CommandError, ErrorReply
+from server.core.base.sinks import Sink
+from server.core.commands.execution import execute
+from server.core.commands.internal import internal
+from server.core.commands.key_specs import KeySpec
+from server.core.commands.registry import find_command
+from server.core.commands.scripting.job import MALFORMED, Job, decode
+from server.core.commands.scripting.run import NextCommand, Outside, Run, ScriptSink
+from server.core.commands.scripting.texts import find_script
+from server.core.commands.spec import EXCLUSIVE, CommandSpec
+from server.core.commands.transactions.slot_step import CROSSSLOT, slot_step
+from server.core.commands.transactions.snapshot import KeysMissing, Snapshot, encoded
+from server.core.scripts.shebang import Script
+from server.core.services.services import Services
+from server.core.work.procedures import Procedure, Step, Steps
+
+COMMANDS_MAX: Final = 512  # of a script that runs command by command: its work grows with their square
+_TOO_MANY: Final = (
+    f"ERR a script over keys of several slots runs {COMMANDS_MAX} commands at most: what it wrote before stays. Give its "
+    "keys one hash tag"
+)
+_TOO_LARGE: Final = (
+    "ERR the replies that the script needs have more than gathered_bytes_max=%d bytes: what it wrote before stays"
+)
+_OLD: Final = (
+    "ERR the node that coordinates these keys is of a version without scripts: nothing was written. Upgrade it"
+)
+_CROSSSLOT: Final = ErrorReply.of(CROSSSLOT)
+
+
+class _Whole(Sink):
+    """The sink of a step or of a command: an error of it is a result, too."""
+
+    def __init__(self, procedure: Procedure, args: list[bytes], resp3: bool) -> None:
+        super().__init__(procedure)
+        self.relayed, self.resp3, self.denies_blocking = False, resp3, True
+        self._procedure = procedure
+        self._args = args
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """The reply."""
+        self._procedure.resume(bytes(encoded(reply)))
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns what runs: another node may have to do it again."""
+        return self._args
+
+
+def _run_command(services: Services, args: list[bytes], resp3: bool) -> Step:
+    """A step that runs a command wherever its key is coordinated. Its result is the encoded reply, or error."""
+
+    def start(procedure: Procedure) -> None:
+        spec = find_command(args)
+        assert spec is not None, "it was looked up"
+        execute(services, spec.name, spec.handler, _Whole(procedure, args, resp3), 0, args)
+
+    return start
+
+
+def run_job(services: Services, sink: Sink, job: Job) -> Steps:
+    """The steps of a call of a script that this node knows."""
+    relaxes = services.state.config.multi_slots == "relaxed"
+    slots, script = dict.fromkeys([key_slot(key) for key in job.keys]), services.scripts.script(job.sha)
+    reply: bytes = _CROSSSLOT
+    if len(slots) == 1:
+        reply = yield from _at_coordinator(services, sink, job)
+    elif not slots:
+        reply = yield from _without_keys(services, sink, job, script)
+    if reply != _CROSSSLOT:
+        return reply
+    if not relaxes:
+        raise CommandError(CROSSSLOT)
+    return (yield from _command_by_command(services, sink, job, script))
+
+
+def _at_coordinator(services: Services, sink: Sink, job: Job) -> Generator[Step, Any, bytes]:
+    coordinator = services.route(job.all_keys()[0]).coordinator_for(False)
+    if coordinator is not None and coordinator not in services.state.scripting:
+        if services.state.config.multi_slots == "relaxed":
+            return _CROSSSLOT
+        raise CommandError(_OLD)
+    reply: bytes = yield _run_command(services, job.encode(), sink.resp3)
+    return reply
+
+
+def _without_keys(services: Services, sink: Sink, job: Job, script: Script) -> Generator[Step, Any, bytes]:
+    like = ScriptSink(sink, job.database)
+    try:
+        return Run(services, sink, job, script).on_snapshot(Snapshot(services, like, {}), like)
+    except KeysMissing as missing:
+        if len({key_slot(key) for key in missing.keys}) > 1:
+            return _CROSSSLOT
+        return (yield from _at_coordinator(services, sink, job._replace(reached=missing.keys)))
+    except Outside:
+        return _CROSSSLOT
+
+
+def _command_by_command(services: Services, sink: Sink, job: Job, script: Script) -> Steps:
+    run, replies = Run(services, sink, job, script), list[bytes]()
+    bytes_max, held_bytes = services.state.config.gathered_bytes_max, 0
+    while len(replies) <= COMMANDS_MAX:
+        try:
+            return run.on_replies(replies)
+        except NextCommand as following:
+            args, resp3 = following.args_of_command, following.resp3
+        replies.append((yield _run_command(services, args, resp3)))
+        held_bytes += len(replies[-1])
+        if held_bytes > bytes_max:
+            raise CommandError(_TOO_LARGE % bytes_max)
+    raise CommandError(_TOO_MANY)
+
+
+def _eval_here(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    """DYN.EVAL: a script on keys of one slot, at their coordinator."""
+    job = decode(args)
+    if not job.all_keys():
+        raise CommandError(MALFORMED)
+    coordinator = services.route(job.all_keys()[0]).coordinator_for(sink.relayed)
+    if coordinator is not None:
+        services.relays.forward(sink, number, args, coordinator)
+        return
+    services.run_steps(_step(services, ScriptSink(sink, job.database), number, job), sink, number)
+
+
+def _step(services: Services, sink: ScriptSink, number: int, job: Job) -> Steps:
+    yield from find_script(services, job.sha)
+    run, slot = Run(services, sink, job, services.scripts.script(job.sha)), key_slot(job.all_keys()[0])
+    is_strict = services.state.config.multi_slots == "strict"
+
+    def body(snapshot: Snapshot) -> Generator[Step, Any, Reply]:
+        yield from ()
+        try:
+            return run.on_snapshot(snapshot, sink)
+        except KeysMissing as missing:
+            if is_strict and any(key_slot(key) != slot for key in missing.keys):
+                raise CommandError(CROSSSLOT) from None
+            raise
+
+    try:
+        return (yield from slot_step(services, sink, number, job.all_keys(), body))
+    except Outside:
+        return _CROSSSLOT
+
+
+UNLISTED: tuple[CommandSpec, ...] = (
+    CommandSpec(
+        "dyn.eval",
+        -6,
+        EXCLUSIVE,
+        internal(_eval_here),
+        "Runs a script on keys of one slot.",
+        "dyn",
+        "write",
+        key_specs=(KeySpec("RW access update", 1, counted=True),),
+        once=lambda args: True,
+    ),
+)

@@ -1,0 +1,143 @@
+"""DYN.EXEC: a transaction on the keys of one slot, as it travels to their coordinator and runs there.
+
+Theory. It is one command with one reply, so it is relayed, retried and refused as other commands are (requests/relays.py).
+It must not run twice: if its coordinator is lost, the client hears that the outcome is unknown. Only nodes that have
+announced the capability get one.
+
+    DYN.EXEC key watches [key token …] words word … words word …
+
+`key` is any key of the slot: it says where the command goes. `words` is how many words the next command has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, Final, NamedTuple
+
+from protocol import resp
+from protocol.resp import Reply
+from protocol.slots import key_slot
+from server.core.base.errors import CommandError
+from server.core.base.sinks import Sink
+from server.core.commands.internal import internal
+from server.core.commands.registry import find_command
+from server.core.commands.slices import next_turn
+from server.core.commands.spec import EXCLUSIVE, CommandSpec
+from server.core.commands.transactions.slot_step import CROSSSLOT, slot_step
+from server.core.commands.transactions.snapshot import Snapshot
+from server.core.commands.transactions.watches import Watched, token_of
+from server.core.services.services import Services
+from server.core.work.procedures import Step
+
+COMMANDS_PER_TURN: Final = 200  # about 5 ms
+_COPIED_BYTES_PER_TURN: Final = 8 << 20  # of records that the commands of a turn may copy
+_MALFORMED: Final = "ERR malformed transaction"
+_TOO_LARGE: Final = "ERR the replies of the transaction have more than gathered_bytes_max=%d bytes: nothing was written"
+
+
+class SlotTransaction(NamedTuple):
+    """Commands on keys of one slot, and the keys of that slot that are watched."""
+
+    commands: list[list[bytes]]
+    watched: Watched
+
+    def all_keys(self) -> list[bytes]:
+        """All keys, each once."""
+        keys = dict.fromkeys(self.watched)
+        for args in self.commands:
+            spec = find_command(args)
+            keys |= dict.fromkeys(spec.keys_of(args) if spec is not None else ())
+        return list(keys)
+
+    def encode(self) -> list[bytes]:
+        """The transaction as a call of DYN.EXEC."""
+        call = [b"DYN.EXEC", self.all_keys()[0], b"%d" % len(self.watched)]
+        for pair in self.watched.items():
+            call += pair
+        for args in self.commands:
+            call.append(b"%d" % len(args))
+            call += args
+        return call
+
+
+def decode(call: list[bytes]) -> SlotTransaction:
+    """Reads a call of DYN.EXEC. Raises CommandError if it is malformed, or if its keys are of several slots."""
+    watches = _count(call[2])
+    place = 3 + 2 * watches
+    if place > len(call):
+        raise CommandError(_MALFORMED)
+    pairs = call[3:place]
+    commands = []
+    while place < len(call):
+        count = _count(call[place])
+        commands.append(call[place + 1 : place + 1 + count])
+        place += 1 + count
+        if not count or place > len(call):
+            raise CommandError(_MALFORMED)
+    transaction = SlotTransaction(commands, dict(zip(pairs[::2], pairs[1::2], strict=True)))
+    slot = key_slot(call[1])
+    if any(key_slot(key) != slot for key in transaction.all_keys()):
+        raise CommandError(CROSSSLOT)
+    return transaction
+
+
+def _count(word: bytes) -> int:
+    if not word.isdigit() or len(word) > 9:
+        raise CommandError(_MALFORMED)
+    return int(word)
+
+
+def _exec(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    run_transaction(services, sink, number, decode(args))
+
+
+def run_transaction(services: Services, sink: Sink, number: int, transaction: SlotTransaction) -> None:
+    """Runs a transaction at the coordinator of its keys: an array of replies, or null if a watched key has changed."""
+    keys = transaction.all_keys()
+    coordinator = services.route(keys[0]).coordinator_for(sink.relayed)
+    if coordinator is not None:
+        services.relays.forward(sink, number, transaction.encode(), coordinator)
+        return
+
+    def body(snapshot: Snapshot) -> Generator[Step, Any, Reply]:
+        return (yield from _run(services, sink, transaction, snapshot))
+
+    services.run_steps(slot_step(services, sink, number, keys, body), sink, number)
+
+
+def _run(
+    services: Services, sink: Sink, transaction: SlotTransaction, snapshot: Snapshot
+) -> Generator[Step, Any, Reply]:
+    state = services.state
+    for key, token in transaction.watched.items():
+        if token_of(key, snapshot.record(key), state.time_ms) != token:
+            return resp.null_array(sink.resp3)
+    replies: list[Reply] = []
+    begun, copied_bytes, reply_bytes = 0, 0, 0
+    for args in transaction.commands:
+        if begun == COMMANDS_PER_TURN or copied_bytes > _COPIED_BYTES_PER_TURN:
+            yield next_turn(services)
+            begun, copied_bytes = 0, 0
+        reply = snapshot.run(args)
+        begun += 1
+        copied_bytes += snapshot.last_bytes
+        reply_bytes += len(reply) if isinstance(reply, bytes) else reply.cost_bytes
+        if reply_bytes > state.config.gathered_bytes_max:
+            raise CommandError(_TOO_LARGE % state.config.gathered_bytes_max)
+        replies.append(reply)
+    return resp.array_of_replies(replies)
+
+
+UNLISTED: tuple[CommandSpec, ...] = (
+    CommandSpec(
+        "dyn.exec",
+        -3,
+        EXCLUSIVE,
+        internal(_exec),
+        "Runs a transaction on keys of one slot.",
+        "dyn",
+        "write",
+        (1, 1, 1),
+        once=lambda args: True,
+    ),
+)

@@ -1,0 +1,194 @@
+"""The step: several commands on keys of one slot, at their coordinator, as if nothing else happened meanwhile.
+
+Theory. All keys of a slot have one coordinator. It reads them with one quorum read, runs the commands on a snapshot
+(snapshot.py), and stores what they have written: one batch here and, by one message, on every replica. It answers once W
+replicas have the batch.
+
+    what others see                             why
+    all or nothing of it, at this node          the batch is stored within one turn, and reads see stored records only
+    all or nothing of it, on each replica       one message is one batch there
+    a command that reads a key and writes it    it waits: the step holds its keys while it runs (base/holds.py)
+    runs before the step or after it
+    a plain write (SET) beside the step         it does not wait. If it changes a key before the step has ended, the step
+                                                begins anew, with what is stored then
+
+Nearly all steps run in one turn, between the answer of the last replica and the end of that turn, and then nothing can come
+between. A step with much to do, or one that waits for a thread, takes several. It is bounded by its attempts: it is refused
+after ATTEMPTS_MAX of them, and nothing was written. `body` runs once for each attempt, so it must not have effects of its
+own.
+
+What it is not: repairs (hints, read repair, anti-entropy) bring records to replicas one by one. So a replica that has
+missed the batch may have a part of it for a while. And two coordinators, while nodes disagree about who is alive, may run
+two steps on one key; what both have written is merged (DESIGN §15).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from typing import Any, Final
+
+from protocol.resp import Reply
+from server.core.base.errors import CommandError, ErrorReply, damaged_here
+from server.core.base.quorum import Tally
+from server.core.base.sinks import Sink
+from server.core.commands.steps import is_damaged
+from server.core.commands.transactions.snapshot import NOT_HERE, KeysMissing, Records, Snapshot, encoded
+from server.core.records import versions
+from server.core.records.records import storage_key_of
+from server.core.records.versions import DamagedRecord
+from server.core.services.services import Services
+from server.core.work.procedures import Procedure, Step, Steps
+
+ATTEMPTS_MAX: Final = 5  # of a step that others overtake
+ROUNDS_MAX: Final = 256  # in which a body finds one more key that it needs: each reads all of them again
+# Runs the commands on the snapshot and returns the reply. It may yield steps: then the keys are held until they are done.
+Body = Callable[[Snapshot], Generator[Step, Any, Reply]]
+OVERTAKEN: Final = (
+    f"BUSY the keys were written by other clients while this ran, {ATTEMPTS_MAX} times: nothing was written. Try it again, "
+    "with fewer commands at once"
+)
+_TOO_MANY_ROUNDS: Final = (
+    f"ERR this reaches keys that it has not declared, one by one, and more than {ROUNDS_MAX}: nothing was written. "
+    "Declare them"
+)
+_TOO_MANY: Final = "ERR this needs more than transaction_keys_max=%d keys at once: nothing was written"
+CROSSSLOT: Final = "CROSSSLOT Keys in request don't hash to the same slot"
+
+
+def slot_step(services: Services, sink: Sink, number: int, keys: list[bytes], body: Body) -> Steps:
+    """Runs `body` on a snapshot of `keys`, which are of one slot. This node coordinates them: the caller has looked.
+
+    The steps of a command: run them by `services.run_steps`, or by `yield from` in steps of `sink` and `number`. Returns
+    the reply of `body` if nothing was written. Else returns None, and `sink` gets that reply once W replicas have the
+    batch. Errors: those of a read or a write without a quorum, TRYAGAIN if another node coordinates the keys by now,
+    CROSSSLOT if a command reaches a key that other nodes coordinate; nothing was written then.
+
+    If a command needs a key that is missing (KeysMissing), it is read as well, and `body` runs again, on a new snapshot.
+    """
+    state, wanted = services.state, dict.fromkeys(keys)
+    attempts = rounds = 0
+    while attempts < ATTEMPTS_MAX:
+        if len(wanted) > state.config.transaction_keys_max:
+            raise CommandError(_TOO_MANY % state.config.transaction_keys_max)
+        read = yield read_together(services, list(wanted))
+        _check_coordinator(services, sink, list(wanted))
+        snapshot = Snapshot(services, sink, read)
+        snapshot.reach([key for key in wanted if key not in keys])
+        for storage_key in read:
+            state.holds.hold(storage_key)
+        try:
+            reply = yield from body(snapshot)
+            if not snapshot.is_overtaken():
+                return _store(services, sink, number, keys[0], snapshot, reply)
+            attempts += 1
+        except KeysMissing as missing:
+            rounds += 1
+            if rounds > ROUNDS_MAX:
+                raise CommandError(_TOO_MANY_ROUNDS) from missing
+            wanted |= dict.fromkeys(missing.keys)
+        finally:
+            for storage_key in read:
+                state.holds.release(storage_key)
+    raise CommandError(OVERTAKEN)
+
+
+def _check_coordinator(services: Services, sink: Sink, keys: list[bytes]) -> None:
+    """Raises CommandError if this node does not coordinate all the keys, or if their owners are not the same."""
+    route = services.route(keys[0])
+    if route.coordinator_for(sink.relayed) is not None:
+        raise CommandError(NOT_HERE)
+    if any(services.route(key).plan is not route.plan for key in keys):
+        raise CommandError(CROSSSLOT)
+
+
+def _store(services: Services, sink: Sink, number: int, key: bytes, snapshot: Snapshot, reply: Reply) -> Reply | None:
+    """Stores what the commands have written. Returns the reply if that is nothing."""
+    written = snapshot.written()
+    if not written:
+        return reply
+    told = encoded(reply)
+
+    def finish(tally: Tally, sink: Sink) -> bytes:
+        return told
+
+    group = services.writes.group_for(services.route(key, snapshot.only_deletes).plan, sink)
+    services.writes.add_batch(group, written, finish, sink, number)
+    if services.state.noted is not None:
+        services.state.noted += snapshot.notes
+    for storage_key, record, _ in written:
+        _note_candidate(services, storage_key, record)
+    return None
+
+
+def _note_candidate(services: Services, storage_key: bytes, record: bytes) -> None:
+    """Tells the collection of a record with something to forget."""
+    if versions.expiry_class(record) != versions.PERSISTENT:
+        services.collection.add_candidate(storage_key, versions.last_expiry(record))
+    elif versions.clock_entries(record) > services.state.config.clock_entries_max:
+        services.collection.add_candidate(storage_key, 0)
+
+
+class _Together(Sink):
+    """The sink of the reads of several keys."""
+
+    def __init__(self, procedure: Procedure, services: Services, keys: list[bytes]) -> None:
+        super().__init__(procedure)
+        self._procedure = procedure
+        self._services = services
+        self._keys = {storage_key_of(key): key for key in keys}
+        self._places = list(self._keys)
+        self._records: Records = {}
+        self._missing = 0
+        self._error: ErrorReply | None = None
+
+    def start(self) -> None:
+        """Reads the keys, once no command holds one of them, and once those that are damaged here were mended."""
+        services, state = self._services, self._services.state
+        for storage_key in self._places:
+            if state.holds.is_held(storage_key):
+                state.holds.wait(storage_key, self.start)
+                return
+            if is_damaged(services, storage_key, self.start, self._procedure):
+                return
+        self._records, self._error, self._missing = {}, None, len(self._places)
+        for place, (storage_key, key) in enumerate(self._keys.items()):
+            services.reads.start(services.route(key).read_plan, storage_key, _found, self, place)
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """The record of a key that a quorum holds, or an error."""
+        if isinstance(reply, ErrorReply):
+            self._error = reply
+        else:
+            self._records[self._places[number]] = encoded(reply) or None
+        self._missing -= 1
+        if not self._missing:
+            self._end()
+
+    def _end(self) -> None:
+        state = self._services.state
+        held = next((key for key in self._places if state.holds.is_held(key)), None)
+        if self._error is not None:
+            self._procedure.resume(self._error)
+        elif held is not None:  # what was read may be older than what its holder writes
+            state.holds.wait(held, self.start)
+        else:
+            try:
+                found = {key: versions.merge(state.records.get(key), self._records[key]) for key in self._places}
+            except DamagedRecord as error:
+                self._procedure.resume(damaged_here(state.member.name, error))
+                return
+            self._procedure.resume(found)
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the arguments of the command that the procedure runs for."""
+        return self._procedure.command(number)
+
+
+def _found(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
+    return record or b""
+
+
+def read_together(services: Services, keys: list[bytes]) -> Step:
+    """A step whose result has a record, or None, for the storage key of each of `keys`: the join of what a quorum holds and
+    what this node holds by then. They are read by one message to each owner, once nobody holds one of them."""
+    return lambda procedure: _Together(procedure, services, keys).start()

@@ -1,0 +1,278 @@
+"""A snapshot of some keys: commands run on it, and what they write stays in it until the whole is stored as one batch.
+
+Theory. A transaction, or a script, is a row of commands, each of which sees what those before it have written. Nobody
+else may see that before all of them have run, and perhaps nobody ever will: the step may begin anew, or end with an error.
+So its commands run on a snapshot. Their handlers are those of all clients. They get services of which four are others:
+
+    reads       of the snapshot's keys are answered at once: `Reads.quorum_records`, as in a chain (chains.py). What the
+                handler gets from `Records.get` is the snapshot's record, too, for as long as it runs (`RecordCache.show`)
+    writes      go into the snapshot and not into a group of writes
+    timers      a command that would pause between two slices of its work goes on at once
+    relays      there are none: the step ends if a command is to go to another node, as the coordinator has changed
+
+So a command on a snapshot answers before `run` returns. It costs what it costs its coordinator anyway, without the turns,
+and the messages, that it would wait for.
+
+A command may reach keys that its arguments do not show (SORT … BY), or a script may. If the snapshot does not have such a
+key, `run` raises `KeysMissing`, and the step reads it and begins anew (slot_step.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from protocol.resp import LargeReply, Reply
+from server.core.base.errors import (
+    CommandError,
+    ErrorReply,
+    NoLayout,
+    damaged_here,
+    refused_command,
+)
+from server.core.base.quorum import Tally
+from server.core.base.routing import Plan
+from server.core.base.sinks import Sink
+from server.core.base.state import Note, State
+from server.core.commands.registry import find_command, unfit
+from server.core.commands.spec import IMMEDIATE, CommandSpec
+from server.core.records.records import storage_key_of
+from server.core.records.versions import DamagedRecord
+from server.core.requests.relays import Relays
+from server.core.requests.write_groups import WriteGroup, Written
+from server.core.requests.writes import FinishWrite, Writes
+from server.core.services.services import Services
+from server.core.work.procedures import Procedure, Step
+from server.core.work.timers import Timers
+
+Records = dict[bytes, bytes | None]  # by storage key
+NOT_HERE: Final = "TRYAGAIN the node that coordinates this key has changed: nothing was written"
+_NO_ANSWER = ErrorReply.of("ERR this command does not run in a transaction or a script")
+
+
+class KeysMissing(Exception):
+    """A command on a snapshot needs keys that the snapshot does not have."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        super().__init__(f"{len(keys)} keys")
+        self.keys = keys
+
+
+class _Answer(Sink):
+    """The sink of a command on a snapshot. It counts as relayed: it runs here or nowhere."""
+
+    def __init__(self, like: Sink, args: list[bytes]) -> None:
+        super().__init__(like)
+        self.relayed = self.denies_blocking = True
+        self.reply: Reply | None = None
+        self._args = args
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the arguments of the command."""
+        return self._args
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """The reply of the command."""
+        self.reply = reply
+
+
+class _Writes(Writes):
+    """Writes of commands on a snapshot."""
+
+    def __init__(self, state: State, snapshot: Snapshot) -> None:
+        super().__init__(state)
+        self.shares_records = False  # each command sees the records of those before it
+        self._snapshot = snapshot
+
+    def group_for(self, plan: Plan, sink: Sink, quorum: int = 0) -> WriteGroup:
+        """A group that is never sent. Whether its owners can be reached is looked at when the snapshot is stored."""
+        state = self._state
+        if not plan.replicas:
+            raise NoLayout(state.no_layout)
+        return WriteGroup(0, plan, plan.tally(quorum or sink.write_quorum or state.write_quorum), 0)
+
+    def add(
+        self,
+        group: WriteGroup,
+        key: bytes,
+        record: bytes,
+        old: bytes | None,
+        finish: FinishWrite,
+        sink: Sink,
+        number: int,
+    ) -> None:
+        """The record of storage key `key` is `record` from now on, and the command is answered at once, as if exactly W
+        replicas had it."""
+        plan = group.plan
+        self._snapshot.put(key, record, plan.deletes)
+        if self._state.noted is not None:
+            self._snapshot.notes.append((key, record, old, sink.command(number)))
+        tally = Tally(plan.replicas, group.tally.wanted)
+        for node in (self._state.id, *plan.peers)[: tally.wanted]:
+            tally.ack(node)
+        sink.answer(number, b"+OK\r\n" if finish is None else finish(tally, sink))
+
+    def amend(
+        self, group: WriteGroup, key: bytes, record: bytes, old: bytes, finish: FinishWrite, sink: Sink, number: int
+    ) -> bool:
+        """Nothing is amended: each write replaces the one before it in the snapshot."""
+        return False
+
+
+class _Timers(Timers):
+    """Pauses that are over at once."""
+
+    def pause_for_turn(self, due_ms: int) -> Step:
+        """A step that does not wait."""
+
+        def start(procedure: Procedure) -> None:
+            procedure.resume(None)
+
+        return start
+
+
+class _Relays(Relays):
+    """No command on a snapshot is relayed."""
+
+    is_asked = False
+
+    def forward(
+        self, sink: Sink, number: int, args: list[bytes], peer: str, begun_ms: int = -1, in_order: bool = False
+    ) -> None:
+        """Notes that the coordinator has changed."""
+        self.is_asked = True
+        sink.answer(number, ErrorReply.of(NOT_HERE))
+
+
+class Snapshot:
+    """Some keys as a step sees and changes them. `like` is the sink of the step: commands have its settings.
+
+    `read` are the records that a quorum and this node hold; `held` those keys of them that the step holds (base/holds.py).
+    """
+
+    def __init__(self, services: Services, like: Sink, read: Records) -> None:
+        state = services.state
+        self._state = state
+        self._like = like
+        self._cache = state.records.cache
+        self._quorum_records = services.reads.quorum_records
+        self._reads = services.reads
+        self._records: Records = dict(read)
+        self._stored: Records = {key: state.records.get(key) for key in read}
+        self._written: dict[bytes, None] = {}
+        self.notes: list[Note] = []  # the writes, while keyspace events are wanted (pubsub/notifications.py)
+        self._reached: dict[bytes, None] = {}  # keys that no command shows: each command may read them
+        self._actor = state.actor
+        self._fence = state.fence
+        self.only_deletes = True
+        self.last_bytes = 0  # of the records that the last command could read, and copy
+        self._relays = _Relays(state)
+        self._services = replace(services, writes=_Writes(state, self), timers=_Timers(), relays=self._relays)
+
+    def reach(self, keys: list[bytes]) -> None:
+        """Lets each command read these keys of the snapshot, although its arguments do not show them."""
+        self._reached |= dict.fromkeys([storage_key_of(key) for key in keys])
+
+    def run(self, args: list[bytes]) -> Reply:
+        """Runs a command and returns its reply, which may be an error.
+
+        Raises KeysMissing, or CommandError if another node coordinates the keys by now. Then nothing of the snapshot may
+        be stored. A command without keys runs if it is about nothing but its arguments.
+        """
+        spec = find_command(args)
+        if spec is None or not spec.accepts(len(args)):
+            return unfit(spec, args)
+        state = self._state
+        if state.quarantine.commands and state.quarantine.refuses_command(args, state.wall_ms):
+            return refused_command(state.member.name, "unwritten")
+        if not _fits_snapshot(spec):
+            return _NO_ANSWER
+        keys = {storage_key_of(key): key for key in spec.keys_of(args)}
+        missing = [key for storage_key, key in keys.items() if storage_key not in self._records]
+        if missing:
+            raise KeysMissing(missing)
+        return self._on_shown(spec, args, [*dict.fromkeys([*keys, *self._reached])] if self._reached else list(keys))
+
+    def _on_shown(self, spec: CommandSpec, args: list[bytes], shown: list[bytes]) -> Reply:
+        """Runs a command while the handlers of commands see the records of the snapshot under these storage keys."""
+        holds, reads = self._state.holds, self._reads
+        waiters = [(key, holds.set_aside(key)) for key in shown]
+        self.last_bytes = sum([len(self._records[key] or b"") for key in shown])
+        before = [(key, self._cache.show(key, self._records[key])) for key in shown]
+        for key in shown:
+            self._quorum_records[key] = self._records[key]
+        missing: list[bytes] = []
+        reads.missing = missing
+        try:
+            reply = self._call(spec, args)
+        finally:
+            reads.missing = None
+            for key, was in before:
+                self._cache.hide(key, was)
+                del self._quorum_records[key]
+            for key, waiting in waiters:
+                if waiting is not None:
+                    holds.take_back(key, waiting)
+        if missing:
+            raise KeysMissing(missing)
+        if self._relays.is_asked:
+            raise CommandError(NOT_HERE)
+        return reply
+
+    def _call(self, spec: CommandSpec, args: list[bytes]) -> Reply:
+        state, sink = self._state, _Answer(self._like, args)
+        changes = state.records.changes
+        try:
+            reply: Reply | None = spec.handler(self._services, sink, 0, args)
+        except CommandError as error:
+            return error.reply
+        except DamagedRecord as error:
+            return damaged_here(state.member.name, error)
+        except Exception as error:  # noqa: BLE001
+            return state.unexpected.contain(error, changes, spec.name, "unwritten", sink, 0)
+        if reply is None:
+            reply = sink.reply
+        return _NO_ANSWER if reply is None else reply
+
+    def put(self, storage_key: bytes, record: bytes, deletes: bool) -> None:
+        """A command that runs has written a record. `deletes`: there is room for it where there is none for others."""
+        if storage_key not in self._quorum_records:
+            raise CommandError("ERR a command wrote a key that its arguments do not show")
+        self._records[storage_key] = self._quorum_records[storage_key] = record
+        self._cache.show(storage_key, record)
+        self._written[storage_key] = None
+        self.only_deletes = self.only_deletes and deletes
+
+    def record(self, key: bytes) -> bytes | None:
+        """The record of a key that the snapshot has, as the commands so far have left it."""
+        return self._records[storage_key_of(key)]
+
+    def is_overtaken(self) -> bool:
+        """Whether something was stored under one of the keys since the snapshot was made, so that it must not be stored:
+        its records are made from what was there then. Or this node has a new actor, or has agreed to forget something."""
+        state = self._state
+        return (
+            state.actor != self._actor
+            or state.fence != self._fence
+            or any(state.records.get(key) != record for key, record in self._stored.items())
+        )
+
+    def written(self) -> list[Written]:
+        """What the commands have written, each key once; `is_overtaken` is false."""
+        records = self._records
+        return [
+            Written(key, record, self._stored[key]) for key in self._written if (record := records[key]) is not None
+        ]
+
+
+def _fits_snapshot(spec: CommandSpec) -> bool:
+    """Whether a command is about keys, or about nothing but its arguments; and not about its connection."""
+    flags = spec.flags.split()
+    if "noscript" in flags and "blocking" not in flags:
+        return False
+    return spec.has_keys() or spec.overlap == IMMEDIATE
+
+
+def encoded(reply: Reply) -> bytes:
+    """A reply as bytes: what it shows of the snapshot's records may not be there any more when it is sent."""
+    return reply.joined() if isinstance(reply, LargeReply) else reply
