@@ -16,8 +16,9 @@ The life of a request, and the order in which to read the files:
     core/base/routing.py          who coordinates the key's writes and who may serve its reads, by layout and liveness
     core/requests/relays.py       a command for another coordinator travels there, and its reply back
     core/requests/reads.py        quorum reads      } groups of one turn that ask the same owners (requests/groups.py),
+    core/requests/hedging.py      which owners a read asks, and when it asks one more
     core/requests/writes.py       quorum writes     } counted by one tally (base/quorum.py)
-    core/messages/                what nodes say to each other: each kind of message, declared once, read whole
+    core/messages/                what nodes say to each other: each kind of message, encoded and read in one place
     core/incoming.py              a message is read, also beside the request that it answers, before anything changes
     core/peer_messages.py         which part of the node handles each kind
     core/answerers.py             the same for questions outside the hot path

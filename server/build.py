@@ -19,27 +19,37 @@ ROOT = Path(__file__).parent.parent
 COMPILED = Path("server/compiled")  # under the root of a checkout, or of site-packages
 # Only modules that every request passes through: each further one makes the build longer and no request faster.
 HOT = (
-    *(f"protocol/{name}.py" for name in ("frames", "leftovers", "requests", "resp", "slots", "tokens")),
+    *(f"protocol/{name}.py" for name in (
+        "databases", "frames", "leftovers", "requests", "resp", "seals", "slots", "tokens",
+    )),
     *(f"server/core/{name}.py" for name in ("chains", "dispatch", "incoming", "node", "outbox", "peer_messages")),
     *(f"server/core/base/{name}.py" for name in (
         "clock", "config", "errors", "hints", "lanes", "quorum", "routing", "sinks", "state", "statistics", "unexpected",
     )),
-    *(f"server/core/commands/{name}.py" for name in ("execution", "slices", "spec", "steps", "strings")),
+    *(f"server/core/commands/{name}.py" for name in (
+        "databases", "draft_writes", "execution", "permissions", "shared_drafts", "slices", "spec", "steps", "strings",
+        "transactions/queued_run", "transactions/snapshot", "typed",
+    )),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness")),
     *(f"server/core/messages/{name}.py" for name in (
-        "asking", "comparison", "kinds", "questions", "reader", "record_questions",
+        "announcements", "asking", "comparison", "exchange_questions", "kinds", "questions", "reader", "record_questions",
     )),
-    *(f"server/core/records/{name}.py" for name in ("cache", "records", "structure", "trees", "versions")),
+    *(f"server/core/records/{name}.py" for name in (
+        "cache", "contexts", "deaths", "draft", "draft_bytes", "entries", "entry_structure", "folds", "joins", "kinds",
+        "numbers", "paging", "patch_rows", "patches", "pending", "positions", "records", "siblings", "structure", "trees",
+        "versions", "views",
+    )),
     *(f"server/core/requests/{name}.py" for name in (
-        "digests", "groups", "page_answers", "reads", "relays", "replica", "writes",
+        "digests", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads", "relay_rows",
+        "relay_sinks", "relays", "replica", "write_groups", "writes",
     )),
     *(f"server/core/services/{name}.py" for name in ("clients", "services")),
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),
     "server/core/membership/shutdown.py",
     "server/core/work/timers.py",
     *(f"server/shell/{name}.py" for name in (
-        "admission", "connections", "context", "delivery", "durability", "flow", "inbound", "links", "memory", "peers",
-        "ticks", "turn",
+        "admission", "client", "clients", "connections", "context", "delivery", "durability", "flow", "inbound",
+        "links", "memory", "node_run", "outbound", "peers", "sealed", "ticks", "turn",
     )),
     "server/storage/rocksdb.py",
 )  # fmt: skip

@@ -5,6 +5,9 @@ from __future__ import annotations
 import sys
 
 from server.core.base.config import Config
+from server.core.commands.command_arguments import shown_usage
+from server.core.commands.deviations import DEVIATIONS, FACTS
+from server.core.commands.partitions import partition_sentence
 from server.core.commands.spec import CommandSpec
 from server.core.commands.table import COMMANDS
 
@@ -33,15 +36,138 @@ keys of several slots all work here. Cluster clients work, too: CLUSTER SLOTS, S
 and other programs that check, the setting
 .B cluster_mode
 makes HELLO and INFO say that it is a cluster. A connection that speaks HTTP (POST or Host:) is closed.
+.SS Partitions
+While the network is divided, each side serves by its own. Under each command stands what then happens to it: a write quorum
+is W nodes of the side, which keep hints for the owners on the other side; a read quorum is R of the key's owners, or the
+nodes that stand in for them. After the partition the replicas exchange what they have, and all of them have the same.
 .SS Order
 Commands of one connection take effect in their order, also when they are pipelined.
 .SS SET with NX, XX or GET, SETNX, GETSET, GETDEL, DEL, EXPIRE, PERSIST
 These read with a quorum and decide by what they read. Those of one key run at its coordinator, one after the other. But
 while nodes disagree about which nodes are alive, a key may have two coordinators, and then two clients may both succeed
 with SET NX. A later release makes these commands linearizable.
+If the coordinator is lost before it has answered, the next owner runs the command again, so that no write fails: DEL, HSET,
+SADD, ZADD, ZREM and all others that have the same effect twice. In that moment such a command may answer 0 although it did
+what it was told. Others (INCR, SET NX, SPOP, APPEND) answer TIMEOUT, and it is unknown whether they ran.
 .SS Keys of any slots
 MGET, MSET, DEL, UNLINK, EXISTS and TOUCH accept keys of any slots. Each key has its own quorum, and the first error is the
-answer. They are not atomic.
+answer. They are not atomic. The same holds for MSETNX, BITOP and LCS. MSETNX looks at all keys, then sets each as SETNX
+does. If another client sets one of the keys in between, its value stays, the other keys are set, and the answer is 0. BITOP
+and LCS read each source at a moment of its own; BITOP then sets the target as SET does.
+RENAME, RENAMENX and COPY write the target first; then RENAME removes what it has read from the source. Nothing is lost if
+it ends in between, and what is written to the source meanwhile stays there, under the old name. SORT reads each key that
+BY and GET name by a quorum of its own.
+.SS MULTI, EXEC, WATCH
+If all keys of a transaction are of one slot (a {tag} makes them so), EXEC runs it as one step at the coordinator of the
+slot. Its commands see each other, nobody sees a part of them, and other commands of these keys come before it or after it.
+Every replica stores what it writes as one batch, and EXEC answers once W of them have. If the coordinator is lost, EXEC
+answers TIMEOUT, and it is unknown whether it ran: but it ran whole or not at all.
+.PP
+If the keys are of several slots, the setting
+.B multi_slots
+decides.
+.B relaxed
+(the default) runs each command in order by its own quorum, as a pipeline would. That is not isolated: another client may
+see a part of it, or write in between. If the client's node ends in the middle, the commands so far have run. If there is no
+quorum for one of them, only that one is an error.
+.B strict
+answers CROSSSLOT, as a Redis cluster does, and none runs. The same holds for commands about all keys (KEYS, FLUSHALL),
+for scripts, each of which is whole by itself, for SORT with keys of another slot, and for SELECT. A transaction of more
+than 1,000 commands is run as one of several slots, too (with
+.B strict
+it is refused): as one step it would hold up its node. In all cases no command runs if EXEC is refused.
+.PP
+WATCH remembers the version of a key, as a quorum has it. EXEC compares it in the step, if the key is of the slot of the
+transaction, and else by a quorum read just before. So of clients that WATCH, read and write one key by transactions of its
+slot, none overwrites what another one has written. This holds while all nodes agree who coordinates the key. In the moment
+in which a coordinator is lost, or on both sides of a partition, two such transactions may both succeed; then their writes
+merge. A later release makes them linearizable. EXEC may answer null although nobody has written, but only after a
+version was cleaned up in that moment.
+.PP
+Repairs bring keys to a replica one by one, so one that has missed a transaction may have a part of it for a while; reads
+with a quorum do not see that. WATCH needs a version that knows it on all nodes.
+.SS Scripts
+A script whose keys are of one slot runs as one step at their coordinator, as a transaction does: on what a quorum has,
+isolated, and with one batch on every replica for all that it writes. Keys of the slot that the call does not name are read
+as well; then the script begins anew. It may begin anew, too, because another client has written one of its keys. Only its
+last run counts, so a script should not depend on how often it runs. If its keys are of several slots, or if it calls a
+command about all keys (KEYS, SCAN, FLUSHALL, PUBLISH), then with
+.B multi_slots
+=
+.B relaxed
+(the default) each of its commands runs by its own quorum, in order: other clients may write in between, and if it is
+stopped, or its node ends, the commands so far have run. It runs 512 commands at most. With
+.B strict
+the answer is CROSSSLOT. Between MULTI and EXEC a script makes the transaction one over several slots.
+.PP
+All commands of a script are checked for the user who has called it. Blocking commands answer as if they had waited.
+.PP
+A script that takes more than
+.B script_instructions_max
+(some 25 ms of simple instructions, a tenth of a second where each of them has much to do) or
+.B script_memory_bytes_max
+is stopped with an error, and on keys of one slot nothing that it wrote is kept. So a script never keeps its node busy for
+long, BUSY does not occur, and SCRIPT KILL always answers NOTBUSY. Matching a pattern, sorting and the like count beforehand
+with what they may cost at worst. In Redis such a script runs until it is killed.
+.PP
+A node asks the others for a script that it does not know. Scripts are kept in memory, up to
+.B scripts_bytes_max
+a node; one that no node has any more is answered with NOSCRIPT, as after a restart of Redis. A script has 1 MiB at most.
+Numbers of math.random begin anew with each call. There is no debugger. Scripts need a version that knows them
+at the coordinator of their keys.
+.SS Lists
+After a partition a list has the items of both sides: those that were pushed at one end stand in turn. A removal takes only
+what it has seen, and LSET keeps what the other side has set, too. While all nodes see each other, each item is popped by
+one client. On two sides of a partition an item may be popped twice, but none is lost: LMOVE and RPOPLPUSH write the
+destination before they remove from the source.
+.SS BLPOP, BRPOP, BLMOVE, BRPOPLPUSH, BLMPOP, BZPOPMIN, BZPOPMAX, BZMPOP
+Clients that wait for a key are served in the order in which they came, whichever node they are connected to, and wait on
+when the key gets another coordinator. While all is well, each element is delivered to one client. An element that was
+popped for a client that has gone, or whose node has, is put back at its end of the list. So a delivery is at least once:
+if a node dies, freezes or is cut off in the very moment, an element may be delivered again. None is lost: the coordinator
+keeps it on its disk until it is delivered. A worker that must not lose an element when it fails itself uses BLMOVE.
+BLMOVE writes the destination before it removes from the source, and if the coordinator dies in between it may have moved an
+element that its client was not told of.
+A client that waits keeps waiting while there is no quorum. A pop whose removal fewer than W replicas confirm is delivered
+all the same. Commands of another client that come right behind a push may see the element before the waiting client has
+got it, and may even pop it: then the client waits on, at its place. In a transaction or a script these commands do not
+wait. A node that stops closes the connections of its waiting clients.
+.SS Publish/subscribe
+A message that is published through any node reaches the subscribers of all nodes that can be reached, at most once, and is
+stored nowhere. The messages of one connection to a channel stay in order, and what the connection wrote before has happened
+when they arrive. Sharded channels are channels of their own, and SPUBLISH works through any node. A subscriber that does
+not read is cut: once
+.B push_bytes_max
+(32 MiB) are unread, or more than
+.B push_soft_bytes_max
+(8 MiB) for
+.B push_soft_ms
+(60,000).
+.SS Keyspace notifications
+CONFIG SET notify\\-keyspace\\-events on any node holds for all of them, until all are stopped; the setting
+.B notify_keyspace_events
+is what they begin with. The coordinator of a write publishes its events, so each change causes them once while no node
+fails, and subscribers of all nodes get them, mostly just before or after the reply. A write that was answered with an error
+may have caused them. Expired keys are told once by the node that has written the expiry, if it has run since. There are no
+events of evicted keys, missed keys and modules.
+.SS CLIENT TRACKING
+A write through any node tells each client that has read the key at any other one. Every replica that changes a record tells
+of it, so a client may be told of one change more than once, and with NOLOOP of its own changes, too. A key that a client
+reads while it changes is told behind the reply. When a link between nodes breaks or opens, or the layout changes, clients
+are told to drop all that they have (null). A value that has expired is told some seconds later. A node remembers
+.B tracked_keys_max
+(1,000,000) keys; past it those remembered first are told as changed.
+.SS WAIT, OBJECT, MEMORY
+Each write is answered once W replicas have it. If WAIT asks for more of them, it waits, up to its timeout, until all
+writes of the connection since its last WAIT are on so many replicas beside the coordinator, or until no more are to come.
+Its answer is never too high. It may be too low, because the writes of other clients in that time count, too, and it is
+W - 1 if a member does not answer.
+OBJECT ENCODING answers what Redis would choose for the present content. IDLETIME counts from the last write, for reads are
+not recorded, and nobody counts accesses for FREQ. MEMORY USAGE counts the key and its stored record, without the caches.
+.SS APPEND, SETRANGE, SETBIT, BITFIELD, GETEX
+They read with a quorum and write the whole value again, as SET does, with its expiry. So of two that run on both sides of a
+partition the later one is read, and the other one stays beside it as a sibling until the next write (DYN.GET shows both).
+LCS refuses values whose table would take Redis more than 512 MiB, with Redis' error.
 .SS SCAN, KEYS, DBSIZE, RANDOMKEY
 These answer for the whole cluster, each key once, at any node; a cursor is valid at every node. A page of SCAN may be
 empty although the cursor is not 0. KEYS reads the whole key space, and other clients are served meanwhile. DBSIZE reads
@@ -71,13 +197,23 @@ _LIMITS = (
     ("request_bytes_max", "a request, with all its arguments"),
     ("arguments_max", "arguments of a request, in number"),
     ("inline_bytes_max", "an inline request"),
-    ("pipeline_max", "commands of a connection in flight, in number: more are read once these are answered"),
+    (
+        "pipeline_max",
+        "GETs and SETs of a connection in flight, in number (an eighth of it while the node is busy, or with other "
+        "commands): more are read once these are answered",
+    ),
     (
         "values_in_flight_bytes_max",
         "values in flight in the whole cluster; each node accepts an equal share from its clients",
     ),
     ("client_buffers_bytes_max", "unfinished requests of all clients of a node"),
+    ("transaction_commands_max", "commands between MULTI and EXEC, in number"),
+    ("transaction_bytes_max", "commands between MULTI and EXEC, and the keys that a client watches"),
+    ("transaction_keys_max", "keys of a transaction of one slot, and keys that a client watches, in number"),
     ("clients_max", "connections of a node, in number"),
+    ("script_instructions_max", "what a script computes, in instructions of Lua; a command counts as 1,000"),
+    ("script_memory_bytes_max", "memory of a script, with its garbage"),
+    ("scripts_bytes_max", "texts of scripts that a node keeps: past it those used longest ago are forgotten"),
 )
 
 
@@ -94,13 +230,31 @@ def page() -> str:
         for spec in sorted(groups[group], key=lambda spec: spec.name):
             for each in spec.subcommands or (spec,):
                 lines += _entry(each)
-    lines += [".SH SEE ALSO", ".BR dyn (1)"]
+    lines += [*_differences(), ".SH SEE ALSO", ".BR dyn (1)"]
     return "\n".join(lines) + "\n"
 
 
 def _entry(spec: CommandSpec) -> list[str]:
-    usage = f"{spec.name.replace('|', ' ').upper()} {spec.arguments}".strip()
-    return [".TP", f".B {_escape(usage)}", _escape(spec.summary)]
+    usage = f"{spec.name.replace('|', ' ').upper()} {shown_usage(spec.arguments)}".strip()
+    lines = [".TP", f".B {_escape(usage)}", _escape(spec.summary)]
+    during = partition_sentence(spec)
+    return [*lines, ".br", f".I Partition:\n{_escape(during)}"] if during else lines
+
+
+def _differences() -> list[str]:
+    """What is answered otherwise than by Redis: the table that the differential test excuses."""
+    lines = [".SH DIFFERENCES FROM REDIS 7.0", "Everything else is answered byte for byte as by Redis 7.0."]
+    for text in dict.fromkeys(each.text for each in DEVIATIONS):
+        names = dict.fromkeys(name for each in DEVIATIONS if each.text == text for name in each.commands)
+        shown = ", ".join(name.replace("*|", "... ").replace("|", " ").upper() for name in names)
+        lines += [".TP", f".B {_escape(shown)}", _escape(text)]
+    lines += [".TP", ".B COMMAND INFO, COMMAND DOCS", "Some facts are others:"]
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for (name, field), reason in FACTS.items():
+        reasons.setdefault((field, reason), []).append(name.replace("|", " ").upper())
+    for (field, reason), commands in reasons.items():
+        lines += [".br", _escape(f"{field} of {', '.join(commands)}: {reason}")]
+    return lines
 
 
 def _escape(text: str) -> str:

@@ -1,0 +1,689 @@
+-- The room in which scripts run: what they can reach, and what stops them.
+--
+-- Theory. A script sees one table of globals, which it can read and not change: an empty table whose metatable leads to the
+-- real one. The same holds for each library in it. Whatever could lead out is absent (os, io, debug, getfenv, setfenv, newproxy,
+-- package) or reads text only (load, loadstring). Functions of Python are values of local variables here and never reach a
+-- script, and none of them raises: an exception of Python would be an object of Python in the hands of `pcall`.
+--
+-- `stop` ends a script for good: because its budget is spent, or because the host wants that. The error passes every function
+-- that catches errors, since `pcall`, `xpcall` and `coroutine.resume` are ours and raise it again. Instructions are counted by
+-- a hook, which every coroutine gets, too. Functions in C count none, so those whose work does not grow with the length of
+-- their arguments only (patterns, string.rep, table.sort) tell `charge` beforehand what they may cost. What is left are many
+-- instructions that are each linear in something large (a string of 1 MB, a table of 100,000): so the hook looks at the
+-- processor time as well, and a run that takes four times as long as its instructions should is charged for that. The same
+-- holds for the time of commands, at a quarter of the rate.
+--
+-- Source: redis 7.0 script_lua.c, eval.c.
+local py_call, py_sha1, py_log, py_acl, libraries, constants = ...
+
+local debug_sethook, getinfo = debug.sethook, debug.getinfo
+local raw_pcall, raw_xpcall, raw_load, raw_error = pcall, xpcall, loadstring, error
+local raw_resume, raw_create, running = coroutine.resume, coroutine.create, coroutine.running
+local raw_next, raw_pairs, raw_ipairs, raw_setmetatable, raw_getmetatable = next, pairs, ipairs, setmetatable, getmetatable
+local raw_rawset, setfenv, type, tostring, tonumber, select, unpack = rawset, setfenv, type, tostring, tonumber, select, unpack
+local collect = collectgarbage
+local format, byte, sub, rep, gsub, len = string.format, string.byte, string.sub, string.rep, string.gsub, string.len
+local concat, insert, remove, sort, find = table.concat, table.insert, table.remove, table.sort, string.find
+local floor, min, max = math.floor, math.min, math.max
+local clock = os.clock -- seconds of processor time
+
+local HOOK_INSTRUCTIONS = 250
+local COMMAND_COST = 1000
+local INSTRUCTIONS_PER_S = 2e7 -- a quarter of what simple instructions reach
+local PATTERN_BYTES_MAX = 4096 -- the matcher recurses once an item, on the stack of C
+local STOP = {}
+local stopped = nil -- why the script must end: 'budget', 'memory' or 'host'
+local spent, budget = 0, math.huge
+local allowance = math.huge -- what one function in C may cost
+local looked_at = 0 -- the clock when the time was charged last
+
+local function stop(reason)
+    stopped = stopped or reason
+    raw_error(STOP, 0)
+end
+
+-- --- where in the text of a script something happens
+
+local OWN = '=redis' -- the source of this file and of the libraries
+local NAME = 'user_script'
+local running_lines = 1 -- how many lines the script has that runs
+
+-- Returns source and line of the innermost place in the text of a script; the line is nil if it is not known. `return f(x)`
+-- gives up the place of the caller (a tail call); in a text of one line it is known all the same.
+local function place()
+    for level = 3, 30 do
+        local info = getinfo(level, 'Sl')
+        if not info then break end
+        if info.what ~= 'C' and info.what ~= 'tail' and info.source ~= OWN then
+            return info.source, info.currentline, info.short_src
+        end
+    end
+    return '@' .. NAME, running_lines == 1 and 1 or nil, NAME
+end
+
+local function complain(text)
+    local _, line, name = place()
+    raw_error(name .. ':' .. (line and line .. ':' or '') .. ' ' .. text, 0)
+end
+
+-- An error of one of Lua's own functions that was called from here says so: it should say where the script is.
+local function placed(text)
+    if not find(text, '^redis:%d+: ') then return text end
+    local _, line, name = place()
+    return name .. ':' .. (line and line .. ':' or '') .. gsub(text, '^redis:%d+:', '')
+end
+
+local function charge(cost)
+    spent = spent + cost
+    if stopped or spent > budget then stop('budget') end
+end
+
+-- What a function in C is about to cost. It cannot be stopped, so the host must be able to wait for it.
+local function charge_whole(cost)
+    if cost > allowance then stop('budget') end
+    charge(cost)
+end
+
+local is_inside = false -- the script itself runs: only then may the hook raise an error
+
+local function on_count()
+    if not is_inside then return end
+    local now = clock()
+    local time_s = now - looked_at
+    looked_at = now
+    charge(max(HOOK_INSTRUCTIONS, time_s * INSTRUCTIONS_PER_S))
+end
+
+-- --- what cannot be changed
+
+local real_of = raw_setmetatable({}, { __mode = 'k' }) -- the table behind each that scripts see
+local READONLY = 'Attempt to modify a readonly table'
+local function refuse_change() complain(READONLY) end
+
+local function protect(real, meta_table)
+    local shown = {}
+    real_of[shown] = real
+    return raw_setmetatable(shown, { __index = real, __newindex = refuse_change, __metatable = meta_table })
+end
+local NO_METATABLE = protect({}, nil)
+raw_getmetatable(NO_METATABLE).__metatable = NO_METATABLE
+
+local function check_change(value) if real_of[value] then raw_error(READONLY, 0) end end
+
+local function missing(_, name)
+    complain("Script attempted to access nonexistent global variable '" .. tostring(name) .. "'")
+end
+
+local function copy(from)
+    local to = {}
+    for key, value in raw_next, from do to[key] = value end
+    return to
+end
+
+-- --- the basic functions
+
+local function caught(ok, ...)
+    if stopped then raw_error(STOP, 0) end
+    if ok then return true, ... end
+    local problem = ...
+    if problem == 'not enough memory' and budget ~= math.huge then stop('memory') end
+    -- As in Redis 7.0: the table of an error is shown to scripts as its text.
+    if type(problem) == 'table' and type(problem.err) == 'string' then return false, problem.err end
+    if type(problem) == 'string' then return false, placed(problem) end
+    return false, ...
+end
+
+local base = {}
+for _, name in raw_ipairs { 'tostring', 'assert', 'tonumber', 'rawget', 'rawequal', 'select', 'type', 'unpack', 'ipairs',
+    'gcinfo', 'error', 'getmetatable', '_VERSION' } do base[name] = _G[name] end
+
+-- These count themselves: the hook cannot run where the stack of C has no room left, and errors pass it there.
+local CATCHER_COST = 50
+
+function base.pcall(...)
+    charge(CATCHER_COST)
+    return caught(raw_pcall(...))
+end
+
+function base.xpcall(body, handler)
+    charge(CATCHER_COST)
+    return caught(raw_xpcall(body, function(problem)
+        if stopped then return problem end
+        return handler(problem)
+    end))
+end
+
+function base.next(tab, key) return raw_next(real_of[tab] or tab, key) end
+
+function base.pairs(tab)
+    local real = real_of[tab]
+    if real then return raw_next, copy(real), nil end
+    return raw_pairs(tab)
+end
+
+function base.rawset(tab, key, value)
+    check_change(tab)
+    return raw_rawset(tab, key, value)
+end
+
+function base.setmetatable(tab, meta)
+    check_change(tab)
+    return raw_setmetatable(tab, meta)
+end
+
+function base.collectgarbage(option, argument)
+    if option == nil or option == 'collect' then charge_whole(collect('count') * 20) end
+    if option == nil or option == 'collect' or option == 'count' then return collect(option or 'collect') end
+    return 0
+end
+
+local env -- the globals of EVAL, as scripts see them
+
+local function compile(text, name)
+    if byte(text) == 27 then return nil, 'bytecode is not accepted' end
+    charge(len(text))
+    local body, problem = raw_load(text, name)
+    if body then setfenv(body, env) end
+    return body, problem
+end
+
+function base.loadstring(text, name)
+    if type(text) == 'number' then text = tostring(text) end
+    if type(text) ~= 'string' then
+        complain("bad argument #1 to 'loadstring' (string expected, got " .. type(text) .. ")")
+    end
+    return compile(text, name == nil and text or tostring(name))
+end
+
+function base.load(reader, name)
+    if type(reader) ~= 'function' then
+        complain("bad argument #1 to 'load' (function expected, got " .. type(reader) .. ")")
+    end
+    local pieces = {}
+    while true do
+        local piece = reader()
+        if piece == nil or piece == '' then break end
+        if type(piece) ~= 'string' then return nil, 'reader function must return a string' end
+        pieces[#pieces + 1] = piece
+    end
+    return compile(concat(pieces), name == nil and '=(load)' or tostring(name))
+end
+
+-- --- coroutines
+
+local co = copy(coroutine)
+
+function co.create(body)
+    charge(100)
+    local thread = raw_create(body)
+    debug_sethook(thread, on_count, '', HOOK_INSTRUCTIONS)
+    return thread
+end
+
+function co.resume(...)
+    charge(CATCHER_COST)
+    return caught(raw_resume(...))
+end
+
+local function unwrapped(ok, ...)
+    if stopped then raw_error(STOP, 0) end
+    if ok then return ... end
+    local problem = ...
+    if type(problem) == 'string' then complain(problem) end
+    raw_error(problem, 0)
+end
+
+function co.wrap(body)
+    local thread = co.create(body)
+    return function(...) return unwrapped(raw_resume(thread, ...)) end
+end
+
+-- --- strings and tables
+
+local strings = copy(string)
+
+function strings.dump() complain('unable to dump given function') end
+
+function strings.rep(...)
+    local text, count = ...
+    local size = (type(text) == 'string' and len(text) or 0) * (tonumber(count) or 0)
+    if size > 4096 then charge_whole(size / 16) end
+    return rep(...)
+end
+
+-- What matching may cost: each repetition in the pattern may try all lengths at all places.
+local function pattern_cost(text, pattern)
+    if len(pattern) > PATTERN_BYTES_MAX then complain('pattern too long') end
+    local size, power = len(text), 1
+    if size < 16 and len(pattern) < 8 then return 0 end
+    local _, loops = gsub(pattern, '[%*%+%-%?b]', '')
+    while loops > 0 and power < 1e12 do
+        power, loops = power * size, loops - 1
+    end
+    return (size + len(pattern)) * power / 4
+end
+
+for _, name in raw_ipairs { 'find', 'match', 'gmatch', 'gfind', 'gsub' } do
+    local matcher = string[name]
+    strings[name] = function(...)
+        local text, pattern, _, fourth = ...
+        if type(text) == 'string' and type(pattern) == 'string' and not (name == 'find' and fourth) then
+            local cost = pattern_cost(text, pattern)
+            if cost > 0 then charge_whole(cost) end
+        end
+        return matcher(...)
+    end
+end
+
+local tables = copy(table)
+
+function tables.insert(tab, ...)
+    check_change(tab)
+    return insert(tab, ...)
+end
+
+function tables.remove(tab, ...)
+    check_change(tab)
+    return remove(tab, ...)
+end
+
+function tables.sort(tab, ...)
+    check_change(tab)
+    local count = type(tab) == 'table' and #tab or 0
+    if count > 64 then charge_whole(count * 20) end
+    return sort(tab, ...)
+end
+
+-- --- math.random as Redis has it: a run that begins again gets the same numbers
+
+local maths = copy(math)
+local random_high, random_low = 0, 0
+
+local function seed(number)
+    number = number % 4294967296
+    random_high = floor(number / 256)
+    random_low = (number % 256) * 65536 + 13070
+end
+
+local function random_fraction()
+    local product = random_low * 15525485 + 11
+    local low = product % 16777216
+    random_high = (random_high * 15525485 + random_low * 1502 + floor(product / 16777216)) % 16777216
+    random_low = low
+    return (random_high * 128 + floor(low / 131072)) % 2147483647 / 2147483647
+end
+
+local function checked_number(value, index, name)
+    local number = tonumber(value)
+    if not number then
+        local kind = value == nil and 'no value' or type(value)
+        complain(format("bad argument #%d to '%s' (number expected, got %s)", index, name, kind))
+    end
+    return number
+end
+
+function maths.random(...)
+    local count, fraction = select('#', ...), random_fraction()
+    if count == 0 then return fraction end
+    if count > 2 then complain('wrong number of arguments') end
+    local low, high = 1, checked_number((...), 1, 'random')
+    if count == 2 then low, high = high, checked_number((select(2, ...)), 2, 'random') end
+    if low > high then complain(format("bad argument #%d to 'random' (interval is empty)", count)) end
+    return floor(fraction * (high - low + 1)) + low
+end
+
+function maths.randomseed(number) seed(floor(checked_number(number, 1, 'randomseed'))) end
+
+-- --- replies of Redis as values of Lua
+
+local decode
+
+local function decode_items(reply, place, count)
+    local items, value = {}, nil
+    for index = 1, count do
+        value, place = decode(reply, place)
+        items[index] = value
+    end
+    return items, place
+end
+
+local aggregates = {
+    [42] = decode_items, -- *
+    [62] = decode_items, -- >
+    [37] = function(reply, place, count) -- %
+        local map, key, value = {}, nil, nil
+        for _ = 1, count do
+            key, place = decode(reply, place)
+            value, place = decode(reply, place)
+            if key ~= nil then map[key] = value end
+        end
+        return { map = map }, place
+    end,
+    [126] = function(reply, place, count) -- ~
+        local set, key = {}, nil
+        for _ = 1, count do
+            key, place = decode(reply, place)
+            if key ~= nil then set[key] = true end
+        end
+        return { set = set }, place
+    end,
+}
+
+local lines = {
+    [43] = function(text) return { ok = text } end, -- +
+    [45] = function(text) return { err = text } end, -- -
+    [58] = tonumber, -- :
+    [44] = function(text) -- ,
+        return { double = text == 'inf' and math.huge or text == '-inf' and -math.huge or tonumber(text) or 0 / 0 }
+    end,
+    [35] = function(text) return text == 't' end, -- #
+    [95] = function() return nil end, -- _
+    [40] = function(text) return { big_number = text } end, -- (
+}
+
+-- Returns the value that stands at `place`, and the place behind it.
+function decode(reply, place)
+    local kind = byte(reply, place)
+    local stop_at = find(reply, '\r\n', place, true)
+    local text = sub(reply, place + 1, stop_at - 1)
+    local line = lines[kind]
+    if line then return line(text), stop_at + 2 end
+    local count = tonumber(text)
+    if count < 0 then return false, stop_at + 2 end
+    if kind == 36 then return sub(reply, stop_at + 2, stop_at + 1 + count), stop_at + 4 + count end -- $
+    if kind == 61 then -- =
+        local value = { format = sub(reply, stop_at + 2, stop_at + 4), string = sub(reply, stop_at + 6, stop_at + 1 + count) }
+        return { verbatim_string = value }, stop_at + 4 + count
+    end
+    return aggregates[kind](reply, stop_at + 2, count)
+end
+
+-- --- values of Lua as replies
+
+local DEPTH_MAX = 1000
+local shows_resp3, speaks_resp3 = false, false -- the protocol of the client, and what redis.setresp has chosen
+
+local function line_of(text) return (gsub(tostring(text), '[\r\n]', ' ')) end
+
+local function error_line(text)
+    return '-' .. line_of(text) .. '\r\n'
+end
+
+local function bulk(text) return '$' .. len(text) .. '\r\n' .. text .. '\r\n' end
+local function null() return shows_resp3 and '_\r\n' or '$-1\r\n' end
+
+local encode
+
+local function encode_counted(out, tab, sign, width, put)
+    local head, count = #out + 1, 0
+    out[head] = ''
+    for key, value in raw_next, tab do
+        put(key, value)
+        count = count + 1
+    end
+    out[head] = (shows_resp3 and sign .. count or '*' .. count * width) .. '\r\n'
+end
+
+local function encode_array(out, tab, depth)
+    local head, count = #out + 1, 0
+    out[head] = ''
+    while true do
+        local item = rawget(tab, count + 1)
+        if item == nil then break end
+        count = count + 1
+        encode(out, item, depth + 1)
+    end
+    out[head] = '*' .. count .. '\r\n'
+end
+
+local function encode_table(out, tab, depth)
+    local function field(name, kind)
+        local value = rawget(tab, name)
+        if type(value) == kind then return value end
+    end
+    local err, ok, double = field('err', 'string'), field('ok', 'string'), field('double', 'number')
+    if err then out[#out + 1] = error_line(err) return end
+    if ok then out[#out + 1] = '+' .. line_of(ok) .. '\r\n' return end
+    if double then
+        local text = double ~= double and 'nan' or format('%.17g', double)
+        out[#out + 1] = shows_resp3 and ',' .. text .. '\r\n' or bulk(text)
+        return
+    end
+    local map, set, big = field('map', 'table'), field('set', 'table'), field('big_number', 'string')
+    local verbatim = field('verbatim_string', 'table')
+    if map then
+        return encode_counted(out, map, '%', 2, function(key, value)
+            encode(out, key, depth + 1)
+            encode(out, value, depth + 1)
+        end)
+    end
+    if set then return encode_counted(out, set, '~', 1, function(key) encode(out, key, depth + 1) end) end
+    if big then
+        out[#out + 1] = shows_resp3 and '(' .. line_of(big) .. '\r\n' or bulk(line_of(big))
+        return
+    end
+    if verbatim and type(rawget(verbatim, 'format')) == 'string' and type(rawget(verbatim, 'string')) == 'string' then
+        local text, kind = rawget(verbatim, 'string'), sub(rawget(verbatim, 'format') .. '   ', 1, 3)
+        out[#out + 1] = shows_resp3 and format('=%d\r\n%s:', len(text) + 4, kind) .. text .. '\r\n' or bulk(text)
+        return
+    end
+    encode_array(out, tab, depth)
+end
+
+function encode(out, value, depth)
+    local kind = type(value)
+    if kind == 'string' then
+        out[#out + 1] = bulk(value)
+    elseif kind == 'number' then
+        out[#out + 1] = ':' .. format('%d', value) .. '\r\n'
+    elseif kind == 'boolean' and speaks_resp3 and shows_resp3 then
+        out[#out + 1] = value and '#t\r\n' or '#f\r\n'
+    elseif kind == 'boolean' then
+        out[#out + 1] = value and ':1\r\n' or speaks_resp3 and ':0\r\n' or null()
+    elseif kind ~= 'table' then
+        out[#out + 1] = null()
+    elseif depth > DEPTH_MAX then
+        out[#out + 1] = '-ERR reached lua stack limit\r\n'
+    else
+        encode_table(out, value, depth)
+    end
+end
+
+-- --- the library `redis`
+
+local function raise(text) raw_error({ err = text }, 0) end
+
+local function arguments(...)
+    local words, count = { ... }, select('#', ...)
+    if count == 0 then return nil, 'ERR Please specify at least one argument for this redis lib call' end
+    for index = 1, count do
+        local word = words[index]
+        if type(word) == 'number' then
+            words[index] = format('%.17g', word)
+        elseif type(word) ~= 'string' then
+            return nil, 'ERR Lua redis lib command arguments must be strings or integers'
+        end
+    end
+    return words, count
+end
+
+local function run_command(...)
+    charge(COMMAND_COST)
+    local words, count = arguments(...)
+    if not words then return { err = count } end
+    local begun = clock()
+    local reply = py_call(speaks_resp3, unpack(words, 1, count))
+    if not reply then stop('host') end
+    local time_s = clock() - begun
+    looked_at = looked_at + time_s
+    charge(time_s * INSTRUCTIONS_PER_S / 4)
+    if len(reply) > 1024 then charge(len(reply) / 16) end
+    return (decode(reply, 1))
+end
+
+local redis = {}
+
+function redis.pcall(...) return run_command(...) end
+
+function redis.call(...)
+    local value = run_command(...)
+    if type(value) == 'table' and value.err then raw_error(value, 0) end
+    return value
+end
+
+local function one_field(name, value, ...)
+    if type(value) ~= 'string' or select('#', ...) > 0 then return { err = 'ERR wrong number or type of arguments' } end
+    return { [name] = value }
+end
+
+function redis.status_reply(...) return one_field('ok', ...) end
+
+function redis.error_reply(...)
+    local reply = one_field('err', ...)
+    if reply.err ~= 'ERR wrong number or type of arguments' or select('#', ...) == 1 then
+        -- A code of its own begins with a dash; other texts get the code ERR.
+        local text = reply.err
+        if byte(text) == 45 then
+            text = sub(text, 2)
+        elseif not find(text, '^ERR wrong number or type') then
+            text = 'ERR ' .. text
+        end
+        reply.err = text
+    end
+    return reply
+end
+
+function redis.sha1hex(...)
+    if select('#', ...) ~= 1 then raise('ERR wrong number of arguments') end
+    local text = ...
+    if type(text) == 'number' then text = tostring(text) end
+    return py_sha1(type(text) == 'string' and text or '') or stop('host')
+end
+
+function redis.log(...)
+    local count, level = select('#', ...), ...
+    if count < 2 then raise('ERR redis.log() requires two arguments or more.') end
+    if type(level) ~= 'number' or level < 0 or level > 3 then raise('ERR Invalid debug level.') end
+    local words = {}
+    for index = 2, count do
+        local word = select(index, ...)
+        words[#words + 1] = (type(word) == 'string' or type(word) == 'number') and tostring(word) or nil
+    end
+    py_log(level, concat(words, ' '))
+end
+
+function redis.setresp(...)
+    if select('#', ...) ~= 1 then raise('ERR redis.setresp() requires one argument.') end
+    local version = ...
+    if version ~= 2 and version ~= 3 then raise('ERR RESP version must be 2 or 3.') end
+    speaks_resp3 = version == 3
+end
+
+function redis.acl_check_cmd(...)
+    local words, count = arguments(...)
+    if not words then raise(count) end
+    local verdict = py_acl(unpack(words, 1, count))
+    if verdict == nil then raise('ERR Invalid command passed to redis.acl_check_cmd()') end
+    return verdict
+end
+
+function redis.replicate_commands() return true end
+function redis.set_repl(...)
+    if select('#', ...) ~= 1 then raise('ERR redis.set_repl() requires one argument.') end
+end
+function redis.breakpoint() return false end
+function redis.debug() end
+
+for name, value in raw_pairs { LOG_DEBUG = 0, LOG_VERBOSE = 1, LOG_NOTICE = 2, LOG_WARNING = 3, REPL_NONE = 0, REPL_AOF = 1,
+    REPL_SLAVE = 2, REPL_REPLICA = 2, REPL_ALL = 3, REDIS_VERSION = constants.version, REDIS_VERSION_NUM = constants.number }
+do redis[name] = value end
+
+-- --- the globals
+
+for name, make in raw_next, libraries do
+    libraries[name] = make(constants.helpers, charge, complain)
+end
+
+local globals = copy(base)
+globals.string, globals.table, globals.coroutine = protect(strings, NO_METATABLE), protect(tables, NO_METATABLE), protect(co, NO_METATABLE)
+globals.math, globals.redis = protect(maths, NO_METATABLE), protect(redis, NO_METATABLE)
+for name, library in raw_next, libraries do globals[name] = protect(library, NO_METATABLE) end
+env = protect(raw_setmetatable(globals, { __index = missing }), NO_METATABLE)
+globals._G = env
+
+local string_meta = raw_getmetatable('')
+string_meta.__index, string_meta.__metatable = strings, protect({ __index = globals.string }, NO_METATABLE)
+
+-- --- running
+
+-- Adds to an error where it was raised: the innermost place in the text of the script.
+local function on_error(problem)
+    is_inside = false
+    if stopped then return problem end
+    if type(problem) ~= 'table' then
+        problem = { err = 'ERR ' .. placed(tostring(problem)) }
+    elseif type(rawget(problem, 'err')) ~= 'string' then
+        problem = { err = 'ERR unknown error' }
+    end
+    local source, line = place()
+    return { err = problem.err, source = source, line = line }
+end
+
+local function begin(limit, whole, resp3, start)
+    stopped, spent, budget, allowance, looked_at = nil, 0, limit, whole, clock()
+    shows_resp3, speaks_resp3 = resp3, false
+    seed(start)
+    debug_sethook(on_count, '', HOOK_INSTRUCTIONS)
+end
+
+local function finish(name, ok, value)
+    debug_sethook()
+    if not ok and value == 'not enough memory' and budget ~= math.huge then stopped = stopped or 'memory' end
+    if stopped then return nil, stopped end
+    if ok then return value end
+    -- Where memory or the stack of C has ended there is no room for `on_error`, and the text is what is left.
+    if type(value) ~= 'table' then return error_line('ERR ' .. tostring(value) .. ' script: ' .. name) end
+    return error_line(value.err .. ' script: ' .. name .. ', on ' .. value.source .. (value.line and ':' .. value.line or '') .. '.')
+end
+
+local scripts, lines_of, count_of_scripts = {}, {}, 0
+local api = {}
+
+-- Compiles a script, unless it is known. Returns the error, or nil.
+function api.compile(sha, text)
+    if scripts[sha] then return nil end
+    stopped, spent, budget = nil, 0, math.huge
+    local body, problem = compile(text, '@' .. NAME)
+    if not body then return problem end
+    if count_of_scripts >= constants.scripts_max then scripts, lines_of, count_of_scripts = {}, {}, 0 end
+    scripts[sha], count_of_scripts = body, count_of_scripts + 1
+    lines_of[sha] = find(text, '\n', 1, true) and 2 or 1
+    return nil
+end
+
+function api.knows(sha) return scripts[sha] ~= nil end
+
+local function encoded(value)
+    local out = {}
+    encode(out, value, 0)
+    return concat(out)
+end
+
+-- Runs a script. Returns the encoded reply; or nil, and why it was stopped.
+function api.run(sha, keys, values, limit, whole, resp3, start)
+    local body = scripts[sha]
+    running_lines = lines_of[sha]
+    globals.KEYS, globals.ARGV = keys, values
+    begin(limit, whole, resp3, start)
+    local function inside()
+        is_inside = true
+        local reply = encoded(body())
+        is_inside = false
+        return reply
+    end
+    return finish(sha, raw_xpcall(inside, on_error))
+end
+
+function api.collect() collect() end
+
+return api
