@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from dynamo_cli.failures import WrongUsage
+from protocol.databases import DATABASES
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7001
@@ -36,18 +37,30 @@ def parse_address(text: str) -> Address:
     return Address(host, int(port))
 
 
+def is_encrypted(url: str) -> bool:
+    """Whether a URL asks for TLS."""
+    return url.startswith("rediss://")
+
+
 def parse_url(url: str) -> Address:
-    """Parses `redis://HOST[:PORT][/0]`, as Redis clients do. Raises WrongUsage for other forms, and for a password."""
+    """Parses `redis://[USER:PASSWORD@]HOST[:PORT][/DATABASE]`, or rediss:// for TLS, as Redis clients do.
+
+    Raises WrongUsage for other forms, and does not show a user or password then. These are read by logins.py.
+    """
     scheme, separator, rest = url.partition("://")
     example = f"for example DYN_URL=redis://{DEFAULT_HOST}:{DEFAULT_PORT}"
-    if scheme != "redis" or not separator:
-        raise WrongUsage(f"DYN_URL is '{url}', which is not a redis:// address", example)
-    authority, _, database = rest.partition("/")
-    if "@" in authority:
-        # The URL itself is not shown, because it holds a secret.
-        raise WrongUsage("DYN_URL holds a user or password, which this release cannot send", example)
-    if database not in ("", "0"):
-        raise WrongUsage(f"DYN_URL is '{url}', but there is only database 0", example)
+    shown = f"...@{url.rpartition('@')[2]}" if "@" in url else url
+    if scheme not in ("redis", "rediss") or not separator:
+        raise WrongUsage(f"DYN_URL is '{shown}', which is not a redis:// address", example)
+    authority, _, database = rest.rpartition("@")[2].partition("/")
+    if database and not (database.isascii() and database.isdigit() and int(database) < DATABASES):
+        raise WrongUsage(f"DYN_URL is '{shown}', but databases are numbered 0 to {DATABASES - 1}", example)
     if not authority.endswith("]") and ":" in authority:
         return parse_address(authority)
     return parse_address(f"{authority}:{DEFAULT_PORT}")
+
+
+def database_in_url(url: str) -> int:
+    """The database that a URL names, 0 by default. Raises WrongUsage as `parse_url`."""
+    parse_url(url)
+    return int(url.partition("://")[2].rpartition("@")[2].partition("/")[2] or 0)

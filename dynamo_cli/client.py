@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -18,11 +19,17 @@ import hiredis
 
 from dynamo_cli.addresses import Address
 from dynamo_cli.failures import Failure, NotReached, Refused
+from dynamo_cli.logins import LOCAL_FILE, LOCAL_USER, Login
+from dynamo_cli.tls_client import Tls
 
 TIMEOUT_S_DEFAULT = 5.0
 READ_BYTES = 64 << 10
 REPLY_BYTES_MAX = 512 << 20  # the longest accepted reply; Redis' own limit for one string
 
+_POLL_S = 0.001  # how long to wait for what may be there already
+_COMMANDS_IN_TIME = 64  # of a pipeline: this many have the time of a single one
+
+Word = bytes | str | int
 # A reply as hiredis gives it: bytes for strings and statuses, int, None, list of replies.
 Reply = bytes | int | None | list[Any]
 
@@ -34,6 +41,9 @@ _HINTS = {
     "TOOMANYSIBLINGS": "resolve them: dyn get KEY --json, then dyn set KEY VALUE --context CONTEXT",
     "BUSY": "the node sheds load: try again in a moment, or try another node with --host and --port",
     "STALEPLAN": "dyn cluster plan shows the staged changes and the epoch to commit",
+    "NOAUTH": "the node wants a login: name a user with --user, and its password with --password-file or DYN_PASSWORD; on "
+    "the node's own machine: --user dyn.local --password-file DIR/operator",
+    "NOPERM": "the user lacks the right; ACL GETUSER shows what it has, and --user names another one",
     "DISKFULL": "free space on the disks of the nodes that the error names",
 }
 
@@ -41,17 +51,37 @@ _HINTS = {
 class Client:
     """A connection to the node at `address`, as a context manager. `timeout_s` bounds the connect and each call."""
 
-    def __init__(self, address: Address, timeout_s: float = TIMEOUT_S_DEFAULT) -> None:
-        """Raises NotReached."""
+    def __init__(
+        self,
+        address: Address,
+        timeout_s: float = TIMEOUT_S_DEFAULT,
+        tls: Tls | None = None,
+        login: Callable[[], Login | None] | None = None,
+    ) -> None:
+        """`login` is asked for a user and a password if the node wants these.
+
+        Raises NotReached, and WrongUsage if the files of `tls` cannot be used.
+        """
         self.address = address
+        self._login = login
         self.timeout_s = timeout_s
         self._reader = hiredis.Reader()
         try:
             self._socket = socket.create_connection(address, timeout_s)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # the end of a pipeline does not wait
         except TimeoutError:
             raise NotReached(f"{address} did not accept a connection within {timeout_s:g} s", _WHERE) from None
         except (OSError, UnicodeError) as error:
             raise NotReached(f"cannot connect to {address}: {_reason(error)}", _WHERE) from None
+        if tls is not None:
+            self._socket = self._encrypted(tls)
+
+    def _encrypted(self, tls: Tls) -> socket.socket:
+        try:
+            return tls.wrap(self._socket, self.address.host, str(self.address))
+        except OSError as error:
+            message = f"{self.address} did not end its TLS handshake: {_reason(error)}"
+            raise NotReached(message, "does that port take TLS? CONFIG GET tls_port shows which one does") from None
 
     def __enter__(self) -> Client:
         return self
@@ -63,11 +93,32 @@ class Client:
         """Closes the connection; safe to repeat."""
         self._socket.close()
 
+    def log_in(self, login: Login) -> None:
+        """Logs in. Raises Refused if the node does not accept the password, and NotReached."""
+        self._login = None
+        try:
+            self.call("AUTH", login.user, login.password)
+        except Refused as refused:
+            if refused.code == "WRONGPASS":
+                raise Refused(str(self.address), refused.reply, _wrong_password(login.user)) from None
+            raise
+
     def call(self, *command: bytes | str | int, writes: bool = False) -> Reply:
         """The reply to `command`. Raises Refused for an error reply, NotReached if no complete reply comes in time.
 
-        With `writes`, the error for a lost reply says that the command may or may not have been executed.
+        With `writes`, the error for a lost reply says that the command may or may not have been executed. A node that wants
+        a login first gets it, and then the command once more.
         """
+        try:
+            return self._call(command, writes)
+        except Refused as refused:
+            login = self._login() if refused.code == "NOAUTH" and self._login is not None else None
+            if login is None:
+                raise
+        self.log_in(login)
+        return self._call(command, writes)
+
+    def _call(self, command: Sequence[bytes | str | int], writes: bool) -> Reply:
         deadline = time.monotonic() + self.timeout_s
         open_question = "; it may or may not have been carried out" if writes else ""
         try:
@@ -86,6 +137,38 @@ class Client:
             raise self._refusal(str(reply))
         return reply  # type: ignore[no-any-return]
 
+    def pipeline(self, commands: Sequence[Sequence[Word]]) -> list[Reply | Refused]:
+        """The replies to commands that are sent at once. An error reply is a Refused in its place. Raises NotReached."""
+        deadline = time.monotonic() + self.timeout_s * (1 + len(commands) // _COMMANDS_IN_TIME)
+        try:
+            self._socket.settimeout(self.timeout_s)
+            self._socket.sendall(b"".join([hiredis.pack_command(command) for command in commands]))  # type: ignore[arg-type]
+            replies = [self._receive(deadline) for _ in commands]
+        except (OSError, hiredis.ProtocolError) as error:
+            why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
+            message = (
+                f"lost {self.address} during {len(commands)} commands: {why}; they may or may not have been carried out"
+            )
+            raise NotReached(message, _WHERE) from None
+        return [self._refusal(str(reply)) if isinstance(reply, hiredis.ReplyError) else reply for reply in replies]
+
+    def pushed(self, wait_s: float) -> Reply:
+        """The next message of a subscription; None if there is none after so long. Raises NotReached."""
+        while (message := self._reader.gets()) is False:
+            try:
+                self._socket.settimeout(max(wait_s, _POLL_S))
+                data = self._socket.recv(READ_BYTES)
+            except TimeoutError:
+                return None
+            except OSError as error:
+                raise NotReached(
+                    f"lost {self.address} during a subscription: {_reason(error)}", "run it again"
+                ) from None
+            if not data:
+                raise NotReached(f"{self.address} closed the connection of a subscription", "run it again")
+            self._reader.feed(data)
+        return message  # type: ignore[no-any-return]
+
     def send(self, *command: bytes | str | int) -> None:
         """Sends the last command of the connection, whose reply is not read. Raises NotReached."""
         try:
@@ -94,7 +177,7 @@ class Client:
             raise NotReached(f"lost {self.address} during {_name(command)}: {_reason(error)}", _WHERE) from None
 
     def document(self, *command: bytes | str | int, writes: bool = False) -> dict[str, Any]:
-        """The JSON object that an operator's command answers as a bulk string. Raises as `call`, and Failure otherwise."""
+        """The JSON object that an operator's command returns as a bulk string. Raises as `call`, and Failure otherwise."""
         reply = self.call(*command, writes=writes)
         try:
             if isinstance(reply, bytes) and isinstance(document := json.loads(reply), dict):
@@ -128,14 +211,26 @@ class Client:
         hint = _HINTS.get(reply.partition(" ")[0])
         if reply.startswith("ERR unknown command"):
             hint = "is it a dyn node? A Redis server answers like this"
+        elif reply.startswith("ERR this port takes TLS"):
+            hint = "encrypt the connection: --cacert names the CA of the cluster, such as DIR/ca.crt of dyn tls make"
         return Refused(str(self.address), reply, hint)
 
 
-_CONTAINERS = ("DYN.CLUSTER", "DYN.RING", "DYN.HINTS", "DYN.REPAIR", "DYN.TASK")
+def _wrong_password(user: str) -> str:
+    """The hint for a login that is refused."""
+    if user == LOCAL_USER:
+        return f"nodes draw the password of {LOCAL_USER} at each start: take DIR/{LOCAL_FILE} of the node that is asked"
+    return (
+        f"the login was that of user {user}, and --user names another one; the password comes from --password-file, "
+        "DYN_PASSWORD_FILE, DYN_PASSWORD or DYN_URL"
+    )
+
+
+_CONTAINERS = ("DYN.CLUSTER", "DYN.RING", "DYN.HINTS", "DYN.REPAIR", "DYN.SIBLINGS", "DYN.TASK")
 _WHERE = "start a cluster with dyn up, or name a running node with --host and --port, or DYN_URL"
 
 
-def _name(command: tuple[bytes | str | int, ...]) -> str:
+def _name(command: Sequence[bytes | str | int]) -> str:
     """The name of a command without its data: `DYN.GET`, `DYN.CLUSTER STATUS`."""
     words = command[:2] if command[0] in _CONTAINERS else command[:1]
     return " ".join(str(word) for word in words)

@@ -1,8 +1,8 @@
 """`cluster.json`: what a directory of `dyn up` stores of its cluster, so that `dyn up --dir DIR` alone restarts it.
 
 Names and addresses of nodes are part of the layout that the nodes keep themselves. So they are fixed when the directory
-is made. If a user asks for other ones later, the error says what to do instead. Only the fsync policy may change between
-runs. The file is written before the first node starts, and replaced as a whole.
+is made. If a user asks for other ones later, the error says what to do instead. The fsync policy and the settings may
+change between runs. The file is written before the first node starts, and replaced as a whole.
 
 A directory that has lost this file still has its nodes, and each node stores its own name, address and id (`node.json`).
 The cluster is then read from those. It must not be treated as a new one: nodes with data would move to other ports, where
@@ -18,6 +18,7 @@ import json
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -25,12 +26,14 @@ from typing import Any
 
 from dynamo_cli.addresses import DEFAULT_HOST, DEFAULT_PORT, PORT_MAX, Address, parse_address
 from dynamo_cli.failures import Failure, WrongUsage
+from dynamo_cli.node_settings import change_settings, check_config
 
 FILE_NAME = "cluster.json"
 FORMAT = 1
 NODE_FILE_NAME = "node.json"  # in the directory of each node
 ID_BYTES = 20  # of a node's id, which is written in hexadecimal
 NODE_NAME = re.compile(r"n([1-9][0-9]*)")  # the names of the nodes that `dyn up` makes
+PRIVATE = 0o700  # of the directory of a node, as a node makes it (server/shell/directory.py)
 NODES_DEFAULT = 3
 NODES_MAX = 9
 WEIGHT_DEFAULT = 1  # the same as of a node that is started by hand
@@ -70,16 +73,23 @@ class Wanted:
     base_port: int | None = None
     fsync: Fsync | None = None
     engine: Engine | None = None
+    config: Path | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)  # changes: "" removes one
 
 
 @dataclass(frozen=True, slots=True)
 class LocalCluster:
-    """A cluster on this machine. `directory` is absolute, without symbolic links."""
+    """A cluster on this machine. `directory` is absolute, without symbolic links.
+
+    `config` is the absolute path of a file of settings; `settings` are single ones, which override those of the file.
+    """
 
     directory: Path
     nodes: tuple[LocalNode, ...]
     fsync: Fsync
     engine: Engine
+    config: Path | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
     is_recovered: bool = field(
         default=False, compare=False
     )  # `cluster.json` is missing; read from the nodes' directories
@@ -91,9 +101,13 @@ class LocalCluster:
     def save(self) -> None:
         """Makes the directories and writes `cluster.json`."""
         for node in self.nodes:
-            self.node_directory(node).mkdir(parents=True, exist_ok=True)
+            self.node_directory(node).mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         nodes = [{**asdict(node), "address": str(node.address)} for node in self.nodes]
-        document = {"format": FORMAT, "fsync": self.fsync, "engine": self.engine, "nodes": nodes}
+        document: dict[str, Any] = {"format": FORMAT, "fsync": self.fsync, "engine": self.engine, "nodes": nodes}
+        if self.config is not None:
+            document["config"] = str(self.config)
+        if self.settings:
+            document["settings"] = dict(self.settings)
         draft = self.directory / f"{FILE_NAME}.new"
         draft.write_text(json.dumps(document, indent=2) + "\n")
         os.replace(draft, self.directory / FILE_NAME)
@@ -102,7 +116,7 @@ class LocalCluster:
 def plan(directory: Path, wanted: Wanted) -> LocalCluster:
     """The cluster that `dyn up` is to run: the stored one if there is one, else a new one, which is not saved yet.
 
-    Raises WrongUsage if the options contradict the stored cluster, Failure if that cannot be read.
+    Raises WrongUsage if the options contradict the stored cluster, Failure if that or the settings cannot be read.
     """
     known = load(directory)
     if known is None:
@@ -123,7 +137,13 @@ def plan(directory: Path, wanted: Wanted) -> LocalCluster:
             f"the cluster in {directory} keeps its data in {known.engine}, so --engine {wanted.engine} does not fit"
         )
         raise WrongUsage(message, f"leave --engine out to start it again, or {elsewhere}")
-    return replace(known, fsync=wanted.fsync or known.fsync)
+    config = wanted.config or known.config
+    return replace(
+        known,
+        fsync=wanted.fsync or known.fsync,
+        config=config and check_config(config),
+        settings=change_settings(known.settings, wanted.settings),
+    )
 
 
 def load(directory: Path) -> LocalCluster | None:
@@ -153,7 +173,16 @@ def load(directory: Path) -> LocalCluster | None:
         )
         if not nodes:
             raise ValueError("no nodes")
-        return LocalCluster(directory.resolve(), nodes, Fsync(document["fsync"]), Engine(document["engine"]))
+        config = document.get("config")
+        settings = {str(name): str(value) for name, value in document.get("settings", {}).items()}
+        return LocalCluster(
+            directory.resolve(),
+            nodes,
+            Fsync(document["fsync"]),
+            Engine(document["engine"]),
+            None if config is None else Path(config),
+            settings,
+        )
     except (KeyError, TypeError, ValueError, AttributeError, WrongUsage) as error:
         hint = "restore the file, or start another cluster in a new directory"
         raise Failure(f"{path} is damaged: {type(error).__name__} {error}", hint) from None
@@ -175,7 +204,7 @@ def _recovered(directory: Path) -> LocalCluster | None:
             for home, node in zip(homes, documents, strict=True)
         )
         fsync, engine = documents[0].get("fsync", Fsync.EVERYSEC), documents[0].get("engine", Engine.ROCKSDB)
-        return LocalCluster(directory.resolve(), nodes, Fsync(fsync), Engine(engine), True)
+        return LocalCluster(directory.resolve(), nodes, Fsync(fsync), Engine(engine), is_recovered=True)
     except (KeyError, TypeError, ValueError, WrongUsage) as error:
         message = f"{directory / FILE_NAME} is missing, and the {NODE_FILE_NAME} of a node is damaged: {error}"
         raise Failure(message, f"restore {directory / FILE_NAME}") from None
@@ -216,7 +245,14 @@ def _new(directory: Path, wanted: Wanted) -> LocalCluster:
         )
         for i in range(1, count + 1)
     )
-    return LocalCluster(directory, nodes, wanted.fsync or Fsync.EVERYSEC, wanted.engine or Engine.ROCKSDB)
+    return LocalCluster(
+        directory,
+        nodes,
+        wanted.fsync or Fsync.EVERYSEC,
+        wanted.engine or Engine.ROCKSDB,
+        wanted.config and check_config(wanted.config),
+        change_settings({}, wanted.settings),
+    )
 
 
 def _nodes(count: int) -> str:

@@ -14,18 +14,25 @@ from typer.core import TyperGroup
 from dynamo_cli import (
     data_commands,
     hints_commands,
+    key_commands,
     layout_commands,
     local_commands,
     membership_commands,
+    moving_commands,
     plan_commands,
     repair_commands,
+    secret_commands,
+    siblings_commands,
     task_commands,
+    tls_commands,
 )
 from dynamo_cli.client import TIMEOUT_S_DEFAULT
 from dynamo_cli.failures import Failure
-from dynamo_cli.options import Host, Port, Timeout
+from dynamo_cli.options import Host, PasswordFile, Port, Timeout, UserName
 from dynamo_cli.output import report
 from dynamo_cli.target import Target
+from dynamo_cli.tls_client import Tls
+from dynamo_cli.tls_options import CaFile, CertificateFile, Encrypted, Insecure, KeyFile
 
 
 class Root(TyperGroup):
@@ -56,6 +63,10 @@ cluster = _group("Show the cluster, form one from fresh nodes, or change its mem
 ring = _group("Show the owners of partitions and keys.")
 node = _group("Run single nodes.")
 hints = _group("Show and deliver hints: records kept for owners that could not be reached.")
+secret = _group("Make and rotate the secret that the nodes of a cluster prove to each other.")
+siblings = _group("Show and decide what concurrent writes have left under a key.")
+tls = _group("Make certificates.")
+key = _group("Make keys for encryption at rest.")
 task = _group("Show, await or abort repairs and transfers.")
 
 
@@ -73,6 +84,13 @@ def root(
     host: Host = None,
     port: Port = None,
     timeout_s: Timeout = TIMEOUT_S_DEFAULT,
+    user: UserName = None,
+    password_file: PasswordFile = None,
+    encrypted: Encrypted = False,
+    ca: CaFile = None,
+    certificate: CertificateFile = None,
+    key: KeyFile = None,
+    insecure: Insecure = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
@@ -80,16 +98,26 @@ def root(
     """Run, inspect and use a dyn cluster: a replicated key-value store that speaks the Redis protocol.
 
     Any node answers for the whole cluster. The options --host and --port, before the command, name the node that a command
-    asks. Without them it is the node of the environment variable DYN_URL, such as redis://127.0.0.1:7001.
+    asks. Without them it is the node of the environment variable DYN_URL, such as redis://127.0.0.1:7001. With --tls, or
+    one of --cacert, --cert, --key and --insecure, or rediss:// in DYN_URL, the connection is encrypted.
+
+    A cluster with users wants a login: --user names the user, and the password is the first line of --password-file or of
+    the file DYN_PASSWORD_FILE, or DYN_PASSWORD, or stands in DYN_URL=redis://USER:PASSWORD@HOST:PORT. Without these it is
+    asked for on a terminal. On a node's machine the user dyn.local may do everything; the node writes its password to
+    DIR/operator at each start, which only the owner of DIR can read.
     """
-    context.obj = Target(host, port, timeout_s)
+    wants_tls = encrypted or insecure or any(file is not None for file in (ca, certificate, key))
+    tls_files = Tls(ca, certificate, key, insecure) if wants_tls else None
+    context.obj = Target(host, port, timeout_s, tls_files, user, password_file)
 
 
-app.command("up")(local_commands.up)
+app.command("up", help=local_commands.UP)(local_commands.up)
 app.command("down")(local_commands.down)
 app.command("get")(data_commands.get)
 app.command("set")(data_commands.set_)
 app.command("del")(data_commands.del_)
+app.command("import")(moving_commands.import_)
+app.command("export")(moving_commands.export)
 cluster.command("init")(layout_commands.cluster_init)
 cluster.command("status")(layout_commands.cluster_status)
 cluster.command("join")(membership_commands.cluster_join)
@@ -108,12 +136,26 @@ ring.command("locate")(layout_commands.ring_locate)
 node.command("start", help=local_commands.NODE_START)(local_commands.node_start)
 hints.command("list")(hints_commands.hints_list)
 hints.command("replay")(hints_commands.hints_replay)
+siblings.command("list")(siblings_commands.siblings_list)
+siblings.command("show")(siblings_commands.siblings_show)
+siblings.command("resolve")(siblings_commands.siblings_resolve)
 task.command("list")(task_commands.task_list)
 task.command("show")(task_commands.task_show)
 task.command("wait")(task_commands.task_wait)
 task.command("abort")(task_commands.task_abort)
+tls.command("make")(tls_commands.tls_make)
+tls.command("revoke")(tls_commands.tls_revoke)
+key.command("make")(key_commands.key_make)
 app.add_typer(cluster, name="cluster")
 app.add_typer(ring, name="ring")
 app.add_typer(hints, name="hints")
+secret.command("make")(secret_commands.secret_make)
+secret.command("add")(secret_commands.secret_add)
+secret.command("use")(secret_commands.secret_use)
+secret.command("drop")(secret_commands.secret_drop)
+app.add_typer(siblings, name="siblings")
 app.add_typer(task, name="task")
+app.add_typer(secret, name="secret")
 app.add_typer(node, name="node")
+app.add_typer(tls, name="tls")
+app.add_typer(key, name="key")

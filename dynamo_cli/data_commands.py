@@ -15,13 +15,18 @@ import typer
 
 from dynamo_cli.client import Client
 from dynamo_cli.failures import ExitStatus, Failure, WrongUsage
-from dynamo_cli.options import JSON, ExpireMs, ExpireSeconds, Key, Raw, ReadQuorum, Token, Value, WriteQuorum
+from dynamo_cli.options import JSON, Database, ExpireMs, ExpireSeconds, Key, Raw, ReadQuorum, Token, Value, WriteQuorum
 from dynamo_cli.output import as_json, as_shown, note, write_bytes, write_json, write_line
 from dynamo_cli.target import target_of
 
 
 def get(
-    context: typer.Context, key: Key, as_document: JSON = False, raw: Raw = False, read_quorum: ReadQuorum = None
+    context: typer.Context,
+    key: Key,
+    as_document: JSON = False,
+    raw: Raw = False,
+    read_quorum: ReadQuorum = None,
+    database: Database = None,
 ) -> None:
     """Print what is stored under KEY.
 
@@ -33,7 +38,7 @@ def get(
     """
     if raw and as_document:
         raise typer.BadParameter("--raw and --json exclude each other")
-    with target_of(context).connect() as client:
+    with target_of(context).of_database(database).connect() as client:
         token, values = _read(client, key, read_quorum)
     if as_document:
         write_json({"key": as_json(key), "context": token, "values": [as_json(value) for value in values]})
@@ -60,6 +65,7 @@ def set_(
     expire_s: ExpireSeconds = None,
     expire_ms: ExpireMs = None,
     as_document: JSON = False,
+    database: Database = None,
 ) -> None:
     """Store VALUE under KEY.
 
@@ -79,7 +85,7 @@ def set_(
         command += ["EX", expire_s]
     if expire_ms is not None:
         command += ["PX", expire_ms]
-    with target_of(context).connect() as client:
+    with target_of(context).of_database(database).connect() as client:
         _show_write("stored", key, _write(client, command, token, write_quorum), as_document)
 
 
@@ -89,6 +95,7 @@ def del_(
     token: Token = None,
     write_quorum: WriteQuorum = None,
     as_document: JSON = False,
+    database: Database = None,
 ) -> None:
     """Delete what is stored under KEY.
 
@@ -97,7 +104,7 @@ def del_(
 
     With --json the document {"key", "context", "acks", "hinted"} is printed, as by dyn set.
     """
-    with target_of(context).connect() as client:
+    with target_of(context).of_database(database).connect() as client:
         if token is None:
             token, values = _read(client, key, None)
             if not values:
@@ -121,7 +128,7 @@ def _read(client: Client, key: bytes, read_quorum: int | None) -> tuple[str | No
 def _write(
     client: Client, command: list[bytes | str | int], token: str | None, write_quorum: int | None
 ) -> tuple[str, int, int]:
-    """Sends a DYN.SET or DYN.DEL with its options; answers the new context, the acks and the hinted acks."""
+    """Sends a DYN.SET or DYN.DEL with its options; returns the new context, the acks and the hinted acks."""
     if token is not None:
         if not token.isascii():
             raise WrongUsage("the context is not one that a node gave", "read the key again: dyn get KEY --json")

@@ -34,13 +34,31 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             ),
         ),
     ),
+    "dyn import": (
+        Example(
+            "Copy a server whose writers are stopped, its database 1 only, not faster than 20,000 keys a second:",
+            ("dyn import --rate 20000 redis://10.0.0.5:6379/1",),
+        ),
+        Example(
+            "Copy a server in use, and go on until nothing is behind and its writers are stopped; then press Ctrl-C:",
+            ("dyn import --follow redis://10.0.0.5:6379",),
+        ),
+        Example("Import a file; after an interruption the same line goes on:", ("dyn import dump.rdb",)),
+    ),
+    "dyn export": (
+        Example(
+            "Write all keys to a file, and load it into a Redis of its own:",
+            ("dyn export dump.rdb", "redis-server --dbfilename dump.rdb"),
+        ),
+    ),
     "dyn down": (Example("Stop the cluster of ./dyn-data:", ("dyn down",)),),
     "dyn node start": (
         Example(
             "A node on a machine of its own, the first time and later:",
             (
-                "dyn node start --dir /var/lib/dyn --name n1 --listen 10.0.0.1:7001 --zone rack1",
-                "dyn node start --dir /var/lib/dyn",
+                "dyn node start --dir /var/lib/dyn --name n1 --listen 10.0.0.1:7001 --secret-file /etc/dyn/secret \\",
+                "    --config /etc/dyn/node.toml",
+                "dyn node start --dir /var/lib/dyn --config /etc/dyn/node.toml",
             ),
         ),
         Example(
@@ -52,13 +70,21 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ),
         Example(
             "Add a node to a running cluster; dyn cluster plan shows what it will get:",
-            ("dyn node start --dir /var/lib/dyn --name n4 --listen 10.0.0.4:7001 --join 10.0.0.1:7001",),
+            (
+                "dyn node start --dir /var/lib/dyn --name n4 --listen 10.0.0.4:7001 --join 10.0.0.1:7001 \\",
+                "    --secret-file /etc/dyn/secret --config /etc/dyn/node.toml",
+            ),
         ),
     ),
     "dyn cluster init": (
         Example(
-            "Form a cluster from three machines:",
-            ("dyn cluster init 10.0.0.1:7001 10.0.0.2:7001 10.0.0.3:7001",),
+            "Form a cluster from three machines. Each has the file that dyn secret make wrote, and node.toml with a "
+            "password for clients (requirepass): without one a node serves only clients of its own machine.",
+            (
+                "dyn node start --dir /var/lib/dyn --listen 10.0.0.1:7001 --secret-file /etc/dyn/secret \\",
+                "    --config /etc/dyn/node.toml  # on each",
+                "dyn --password-file password cluster init 10.0.0.1:7001 10.0.0.2:7001 10.0.0.3:7001",
+            ),
         ),
     ),
     "dyn cluster status": (
@@ -134,6 +160,25 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             ("task=$(dyn repair --no-wait --json | jq -r .task)", 'dyn task show "$task"'),
         ),
     ),
+    "dyn siblings list": (
+        Example("All carts that need a look, with all nodes up:", ("dyn siblings list --match 'cart:*'",)),
+        Example(
+            "The keys that hide a hash, one a line:",
+            ("dyn siblings list --json | jq -r '.keys[] | select(.hidden.hash) | .key'",),
+        ),
+    ),
+    "dyn siblings show": (Example("What is under a key:", ("dyn siblings show cart:17",)),),
+    "dyn siblings resolve": (
+        Example("Keep what plain commands show:", ("dyn siblings resolve cart:17",)),
+        Example(
+            "Keep the hash, unless the key was written since the look:",
+            (
+                "seen=$(dyn siblings show cart:17 --json)",
+                'dyn siblings resolve cart:17 --keep hash --context "$(jq -r .context <<<"$seen")"',
+            ),
+        ),
+        Example("Make it a new string:", ("dyn siblings resolve cart:17 --value apples,pears",)),
+    ),
     "dyn task list": (
         Example(
             "List the tasks that still run:",
@@ -147,6 +192,65 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("Continue once the repair has succeeded:", ("dyn task wait TASK && echo 'all owners are equal'",)),
     ),
     "dyn task abort": (Example("End a task:", ("dyn task abort TASK",)),),
+    "dyn key make": (
+        Example(
+            "Encrypt what a node stores:",
+            (
+                "dyn key make --file /etc/dyn/keys",
+                "dyn node start --dir /var/lib/dyn --set encryption_key_file=/etc/dyn/keys",
+            ),
+        ),
+    ),
+    "dyn secret make": (
+        Example(
+            "A secret for three machines:",
+            ("dyn secret make secret", "for host in a b c; do scp -p secret root@$host:/etc/dyn/secret; done"),
+        ),
+    ),
+    "dyn secret add": (
+        Example(
+            "Rotate the secret of a cluster that dyn up runs in ./dyn-data; look at the status before each further step:",
+            (
+                "dyn secret add dyn-data/n*/secret",
+                "dyn cluster status --json | jq -c '.nodes[].secrets'",
+                "dyn secret use dyn-data/n*/secret",
+                "dyn secret drop dyn-data/n*/secret",
+            ),
+        ),
+    ),
+    "dyn secret use": (
+        Example(
+            "The second step of a rotation on several machines:",
+            (
+                "dyn secret use /etc/dyn/secret",
+                "for host in b c; do scp -p /etc/dyn/secret root@$host:/etc/dyn/secret; done",
+            ),
+        ),
+    ),
+    "dyn secret drop": (
+        Example("The last step of a rotation on this machine:", ("dyn secret drop dyn-data/n*/secret",)),
+    ),
+    "dyn tls make": (
+        Example(
+            "Certificates for a node and a client, and a connection by TLS:",
+            (
+                "dyn tls make --dir certs --host n1.example --host 10.0.0.7",
+                "dyn tls make --dir certs --client alice",
+                "redis-cli -h n1.example -p 7101 --tls --cacert certs/ca.crt --cert certs/alice.crt --key certs/alice.key",
+            ),
+        ),
+        Example(
+            "Renew the node's certificate; it reads the new one by itself:",
+            ("dyn tls make --dir certs --host n1.example",),
+        ),
+    ),
+    "dyn tls revoke": (
+        Example(
+            "A client's key was stolen; nodes with tls_crl_file = /etc/dyn/ca.crl refuse its certificate from then on:",
+            ("dyn tls revoke --dir certs alice", "scp certs/ca.crl n1.example:/etc/dyn/ca.crl"),
+        ),
+        Example("Make the list anew before it is out of date:", ("dyn tls revoke --dir certs",)),
+    ),
     "dyn get": (
         Example("Write a value to a file, byte for byte:", ("dyn get --raw picture > picture.png",)),
         Example("All siblings for a script, one a line:", ("dyn get cart --json | jq -c '.values[]'",)),

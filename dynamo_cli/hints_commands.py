@@ -84,7 +84,7 @@ def hints_replay(context: typer.Context, as_document: JSON = False) -> None:
 
 
 def _follow(follower: Follower, first: Document, as_document: bool) -> Document:
-    """Polls the hints until there are none, or until they do not get fewer; answers the last document."""
+    """Polls the hints until there are none, or until they do not get fewer; returns the last document."""
     document, fewest, moved_s = first, first["total"], time.monotonic()
     with progress("hints", "delivered", as_document) as shown:
         while document["total"] and time.monotonic() < moved_s + STALL_S:

@@ -73,11 +73,34 @@ def identity(client: Client) -> dict[str, Any]:
 def make_layout(addresses: Sequence[Address], options: LayoutOptions, connect: Connect, pause: Pause) -> dict[str, Any]:
     """Makes the nodes at `addresses` a cluster, and waits until all of them have its layout.
 
-    Returns `{"epoch", "cluster", "partitions", "n", "r", "w", "members"}`. Raises WrongUsage before anything is sent,
-    Failure if a node already has a layout, what `pause` raises, and what `Client.call` raises.
+    Returns `{"epoch", "cluster", "partitions", "n", "r", "w", "members", "is_authenticated"}`. Raises WrongUsage before
+    anything is sent, Failure if a node already has a layout or another secret, what `pause` raises, and what `Client.call`
+    raises.
     """
     options.check()
-    members = []
+    members, secrets = _fresh(addresses, connect)
+    _refuse_duplicates(addresses, members)
+    _refuse_different_secrets(addresses, secrets)
+    document = {
+        "partitions": options.partitions,
+        "n": options.n,
+        "r": options.r,
+        "w": options.w,
+        "members": members,
+    }
+    with connect(addresses[0]) as client:
+        answer = client.document("DYN.CLUSTER", "INIT", _compact(document))
+    for address in addresses:
+        while (problem := _unaware(address, connect)) is not None:
+            pause(address, problem)
+    made = {"epoch": answer.get("epoch"), "cluster": answer.get("cluster"), **document}
+    return made | {"is_authenticated": bool(secrets[0])}
+
+
+def _fresh(addresses: Sequence[Address], connect: Connect) -> tuple[list[dict[str, Any]], list[tuple[str, ...]]]:
+    """The identities of fresh nodes, and the fingerprints of their secrets. Raises Failure if one of them is not fresh."""
+    members: list[dict[str, Any]] = []
+    secrets: list[tuple[str, ...]] = []
     for address in addresses:
         with connect(address) as client:
             myself = identity(client)
@@ -93,20 +116,8 @@ def make_layout(addresses: Sequence[Address], options: LayoutOptions, connect: C
                 "empty the directory, or start the node once with --rebuild",
             )
         members.append({field: myself[field] for field in MEMBER_FIELDS})
-    _refuse_duplicates(addresses, members)
-    document = {
-        "partitions": options.partitions,
-        "n": options.n,
-        "r": options.r,
-        "w": options.w,
-        "members": members,
-    }
-    with connect(addresses[0]) as client:
-        answer = client.document("DYN.CLUSTER", "INIT", _compact(document))
-    for address in addresses:
-        while (problem := _unaware(address, connect)) is not None:
-            pause(address, problem)
-    return {"epoch": answer.get("epoch"), "cluster": answer.get("cluster"), **document}
+        secrets.append(tuple(myself.get("secrets", ())))
+    return members, secrets
 
 
 def _refuse_duplicates(addresses: Sequence[Address], members: Sequence[dict[str, Any]]) -> None:
@@ -117,6 +128,21 @@ def _refuse_duplicates(addresses: Sequence[Address], members: Sequence[dict[str,
                 first = seen[member[field]]
                 raise WrongUsage(f"{first} and {address} are both the node with the {field} {member[field]}")
             seen[member[field]] = address
+
+
+def _refuse_different_secrets(addresses: Sequence[Address], secrets: Sequence[tuple[str, ...]]) -> None:
+    """Raises Failure if the nodes would refuse each other, or if one has no secret and could not be told from an intruder.
+
+    `secrets` are the fingerprints of each node's secrets. Without any secret on all nodes, nobody is refused.
+    """
+    for address, held in zip(addresses, secrets, strict=True):
+        if held != secrets[0]:
+            with_one = addresses[0] if secrets[0] else address
+            without = address if secrets[0] else addresses[0]
+            what = f"{addresses[0]} and {address} have different secrets"
+            if not held or not secrets[0]:
+                what = f"{without} has no secret, and {with_one} has one"
+            raise Failure(what, "start all nodes with the same file: dyn node start --secret-file FILE")
 
 
 def _unaware(address: Address, connect: Connect) -> str | None:

@@ -12,7 +12,7 @@ from dynamo_cli.client import Client
 from dynamo_cli.failures import ExitStatus
 from dynamo_cli.layout import PARTITIONS_DEFAULT, LayoutOptions, Patience, make_layout
 from dynamo_cli.options import JSON, Key, LayoutR, LayoutW, Members, Partitions, Replicas, Wait
-from dynamo_cli.output import as_json, as_shown, is_terminal, write_json, write_line
+from dynamo_cli.output import as_json, as_shown, is_terminal, note, write_json, write_line
 from dynamo_cli.shapes import Shape, ask, require
 from dynamo_cli.target import target_of
 
@@ -33,16 +33,23 @@ def cluster_init(
     the layout, which says which nodes own each partition. The command returns when all nodes have the layout. In a cluster
     of fewer than N nodes the quorums are cut to the number of members.
 
+    All nodes need the same secret before (dyn secret make, dyn node start --secret-file): it is never sent to them. If
+    their secrets differ, nothing is made. Nodes that have none at all form a cluster whose nodes are not authenticated,
+    and a warning says so.
+
     On one machine dyn up does all this.
     """
-    timeout_s = target_of(context).timeout_s
     addresses = [parse_address(node) for node in nodes]
     made = make_layout(
         addresses,
         LayoutOptions(partitions, n, r, w),
-        lambda address: Client(address, timeout_s),
+        target_of(context).connect_to,
         Patience(wait_s),
     )
+    if not made.pop("is_authenticated"):
+        note(
+            "warning: the nodes are not authenticated, so whoever reaches a port may act as a node; see dyn secret make"
+        )
     if as_document:
         write_json(made)
         return

@@ -17,12 +17,13 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dynamo_cli import processes
+from dynamo_cli import processes, secret_files
 from dynamo_cli.cluster_file import LocalCluster, LocalNode, load
 from dynamo_cli.failures import Failure, WrongUsage
+from dynamo_cli.local_tls import setting_of
 from dynamo_cli.processes import NodeProcess
 from dynamo_cli.startup import Startup
 from dynamo_cli.stop_signals import StopSignals
@@ -55,7 +56,12 @@ def node_argv(cluster: LocalCluster, node: LocalNode) -> list[str]:
         options["--seeds"] = ",".join(others)
     if node.id:
         options["--id"] = node.id
-    return server_argv(*(word for option in options.items() for word in option))
+    if cluster.config is not None:
+        options["--config"] = str(cluster.config)
+    words = [word for option in options.items() for word in option]
+    for name, value in cluster.settings.items():
+        words += ["--set", f"{name}={setting_of(cluster, node, name, value)}"]
+    return server_argv(*words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +92,12 @@ def up(cluster: LocalCluster, detached: bool, wait_s: float, signals: StopSignal
         found = {node.name: processes.find(node.name, cluster.node_directory(node)) for node in cluster.nodes}
         missing = [node for node in cluster.nodes if found[node.name] is None]
         if len(missing) < len(cluster.nodes):
-            _refuse_other_fsync(cluster)
+            _refuse_other_settings(cluster)
         for node in missing:
             _check_port(node)
+        before = load(cluster.directory)
         cluster.save()
+        secret_files.provide(cluster)
         if missing:
             tell(f"starting {' '.join(node.name for node in missing)} in {cluster.directory}")
         started: list[NodeProcess] = []
@@ -106,6 +114,7 @@ def up(cluster: LocalCluster, detached: bool, wait_s: float, signals: StopSignal
         finally:
             if not is_ready:
                 _stop(started, tell)
+                _store_former_settings(cluster, before)
     for name in startup.left:
         tell(f"{name} has left the cluster and serves no requests")
     return Up(cluster, running, started)
@@ -114,7 +123,7 @@ def up(cluster: LocalCluster, detached: bool, wait_s: float, signals: StopSignal
 def watch(started: Sequence[NodeProcess], signals: StopSignals, tell: Tell) -> bool:
     """Waits for a signal, then stops the nodes. Reports each node that ends by itself, and goes on with the others.
 
-    Answers False if all nodes ended by themselves and at least one of them failed.
+    Returns False if all nodes ended by themselves and at least one of them failed.
     """
     running = list(started)
     ended_well = True
@@ -147,7 +156,7 @@ def down(directory: Path, tell: Tell) -> Down:
 
 
 def _stop(running: Sequence[NodeProcess], tell: Tell) -> list[str]:
-    """Stops the processes; reports and answers the names of those that had to be killed."""
+    """Stops the processes; reports and returns the names of those that had to be killed."""
     _, killed = processes.stop(running, STOP_PATIENCE_S)
     for process in killed:
         tell(
@@ -171,11 +180,24 @@ def _check_port(node: LocalNode) -> None:
             raise Failure(f"{node.name} cannot listen on {node.address}: {error.strerror}") from None
 
 
-def _refuse_other_fsync(cluster: LocalCluster) -> None:
-    remembered = load(cluster.directory)
-    if remembered is not None and remembered.fsync != cluster.fsync:
-        message = f"nodes in {cluster.directory} run with --fsync {remembered.fsync}, not {cluster.fsync}"
+def _refuse_other_settings(cluster: LocalCluster) -> None:
+    stored = load(cluster.directory)
+    if stored is None:
+        return
+    message = ""
+    if stored.fsync != cluster.fsync:
+        message = f"nodes in {cluster.directory} run with --fsync {stored.fsync}, not {cluster.fsync}"
+    elif (stored.config, stored.settings) != (cluster.config, cluster.settings):
+        message = f"nodes in {cluster.directory} run with other settings"
+    if message:
         raise WrongUsage(message, f"stop them first: dyn down --dir {cluster.directory}")
+
+
+def _store_former_settings(cluster: LocalCluster, before: LocalCluster | None) -> None:
+    """After a failure the settings are as before, since they may be what has failed."""
+    former = (None, {}) if before is None else (before.config, before.settings)
+    if former != (cluster.config, cluster.settings):
+        replace(cluster, config=former[0], settings=former[1]).save()
 
 
 def _make_directory(directory: Path) -> None:

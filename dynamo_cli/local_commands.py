@@ -12,6 +12,8 @@ from dynamo_cli.addresses import parse_address
 from dynamo_cli.cluster_file import FILE_NAME, Wanted, plan
 from dynamo_cli.failures import Failure
 from dynamo_cli.local_cluster import node_argv
+from dynamo_cli.local_tls import ca_of, with_tls
+from dynamo_cli.node_settings import parse_settings
 from dynamo_cli.options import (
     JSON,
     Advertise,
@@ -28,21 +30,45 @@ from dynamo_cli.options import (
     NodeId,
     NodeName,
     Rebuild,
+    SecretFile,
     Seeds,
+    Settings,
     Wait,
     Weight,
     Zone,
 )
 from dynamo_cli.output import is_terminal, note, write_json, write_line
 from dynamo_cli.stop_signals import StopSignals
+from dynamo_cli.tls_options import TlsCaFile, TlsCertFile, TlsKeyFile, TlsPort, WithTls
 
 DIRECTORY_DEFAULT = Path("dyn-data")
+UP = """Run a whole cluster on this machine, one process a node.
+
+The nodes n1, n2, ... keep their data in DIR/n1, DIR/n2, ..., each with its log (log) and process number (pid). The
+cluster serves once the line "ready: ..." appears, or once the command returns with --detach.
+
+Ctrl-C stops all nodes cleanly; dyn down stops a detached cluster. Started again on the same DIR, the cluster has its
+data: the number of nodes, their ports and the engine are stored in DIR/cluster.json, so that dyn up --dir DIR is
+enough.
+
+The nodes prove to each other a secret that dyn up makes (DIR/n1/secret and so on, the same in each).
+
+If some of the nodes already run, only the others are started, and Ctrl-C stops only those.
+
+All nodes have the settings of the file --config, and over them those of --set: --set flushall=true, for example, lets
+a test suite say FLUSHALL. Both are stored in DIR/cluster.json once the cluster is ready, and each later start reads
+the file again. --set NAME= removes a setting, and --config /dev/null the file. redis-cli CONFIG GET '*' shows all
+settings.
+
+With --tls the nodes take TLS on ports of their own, 100 above their other ones, and talk to each other by TLS;
+certificates for this machine are made in DIR/tls.
+"""
 NODE_START = """Run one node in the foreground, for real machines and service managers.
 
-The options are stored in the directory: on later starts --dir alone is enough. A fresh node belongs to no cluster until
-dyn cluster init or dyn cluster join makes it a member. With --join the node asks the members at those addresses to stage
-its join, one after the other until one answers; then dyn cluster plan shows the join and dyn cluster commit makes the
-node a member. The node starts even if no member can be reached.
+The options are stored in the directory, except for --config, --set and those of TLS: on later starts --dir alone is
+enough. A fresh node belongs to no cluster until dyn cluster init or dyn cluster join makes it a member. With --join the
+node asks the members at those addresses to stage its join, one after the other until one answers; then dyn cluster plan
+shows the join and dyn cluster commit makes the node a member. The node starts even if no member can be reached.
 
 Clients and other nodes use the address of --advertise to reach the node; a host name is passed on unresolved, and is
 resolved at each attempt. Without --advertise they use the address of --listen, with its host name resolved. A node that
@@ -53,6 +79,11 @@ A node that returns at another address tells the members that it can reach, and 
 other addresses, they find each other through the seeds. The option --seeds names these: host names or addresses where
 members answer, which may be those of the nodes themselves. One seed that answers is enough. The addresses of --join are
 seeds, too. Without seeds use dyn cluster readdress.
+
+Nodes prove to each other that they know the secret of their cluster (dyn secret make). A node takes it from --secret-file,
+from the file that the variable DYN_SECRET_FILE names, from the variable DYN_SECRET itself, or from DIR/secret, in this
+order. Changes of the file are noticed within a second or two, and at once on SIGHUP. Without a secret anybody who reaches
+the port may act as a node; the log and dyn cluster status say so.
 
 A node with a damaged store reports the damage when it starts, or stops with that message. Start it once with --rebuild: the
 store is moved to DIR/data.damaged-1, and the other owners of its data fill a new one. Do not put --rebuild into a service
@@ -72,23 +103,20 @@ def up(
     detach: Detach = False,
     fsync: FsyncPolicy = None,
     engine: EngineName = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    tls: WithTls = False,
     wait_s: Wait = local_cluster.WAIT_S_DEFAULT,
     as_document: JSON = False,
 ) -> None:
-    """Run a whole cluster on this machine, one process a node.
-
-    The nodes n1, n2, ... keep their data in DIR/n1, DIR/n2, ..., each with its log (log) and process number (pid). The
-    cluster serves once the line "ready: ..." appears, or once the command returns with --detach.
-
-    Ctrl-C stops all nodes cleanly; dyn down stops a detached cluster. Started again on the same DIR, the cluster has its
-    data: the number of nodes, their ports and the engine are stored in DIR/cluster.json, so that dyn up --dir DIR is
-    enough.
-
-    If some of the nodes already run, only the others are started, and Ctrl-C stops only those.
-    """
-    cluster = plan(directory, Wanted(nodes, base_port, fsync, engine))
+    """Run a whole cluster on this machine; UP is the help text."""
+    wanted = Wanted(nodes, base_port, fsync, engine, config, parse_settings(settings or ()))
+    cluster = with_tls(plan(directory, wanted)) if tls else plan(directory, wanted)
     if cluster.is_recovered:
-        note(f"{cluster.directory / FILE_NAME} was missing: it is made anew from the node.json files of the nodes")
+        note(
+            f"{cluster.directory / FILE_NAME} was missing: it is made anew from the node.json files of the nodes, without "
+            "the options --config and --set of earlier starts"
+        )
     with StopSignals() as signals:
         ready = local_cluster.up(cluster, detach, wait_s, signals, note, node_argv)
         if not ready.started:
@@ -125,32 +153,38 @@ def node_start(
     zone: Zone = None,
     weight: Weight = None,
     config: ConfigFile = None,
+    settings: Settings = None,
+    tls_port: TlsPort = None,
+    tls_ca: TlsCaFile = None,
+    tls_certificate: TlsCertFile = None,
+    tls_key: TlsKeyFile = None,
     fsync: FsyncPolicy = None,
     engine: EngineName = None,
     joined: Joined = None,
     seeds: Seeds = None,
     rebuild: Rebuild = False,
     node_id: NodeId = None,
+    secret_file: SecretFile = None,
 ) -> None:
     """Run one node in the foreground; NODE_START is the help text."""
     given: dict[str, Any] = {
-        "--dir": directory,
-        "--name": name,
-        "--listen": listen,
-        "--advertise": advertise,
-        "--zone": zone,
-        "--weight": weight,
-        "--config": config,
-        "--fsync": fsync,
-        "--engine": engine,
-        "--id": node_id,
-    }
+        "--dir": directory, "--name": name, "--listen": listen, "--advertise": advertise, "--zone": zone,
+        "--weight": weight, "--config": config, "--fsync": fsync, "--engine": engine, "--id": node_id,
+        "--secret-file": secret_file,
+    }  # fmt: skip
     words = [str(word) for option, value in given.items() if value is not None for word in (option, value)]
     words += [word for seed in joined or () for word in ("--join", str(parse_address(seed)))]
-    words += [
-        word for each in seeds or () for seed in each.split(",") for word in ("--seeds", str(parse_address(seed)))
-    ]
+    asked = [parse_address(seed) for each in seeds or () for seed in each.split(",")]
+    words += [word for seed in asked for word in ("--seeds", str(seed))]
+    tls = {"tls_port": tls_port, "tls_ca_file": tls_ca, "tls_cert_file": tls_certificate, "tls_key_file": tls_key}
+    words += _setting_words(parse_settings(settings or ()), tls)
     _become_node(words + ["--rebuild"] * rebuild)
+
+
+def _setting_words(settings: dict[str, str], options: dict[str, Any]) -> list[str]:
+    """The words that give a node these settings, and those that have options of their own, where they were given."""
+    chosen = settings | {name: str(value) for name, value in options.items() if value is not None}
+    return [word for name, value in chosen.items() for word in ("--set", f"{name}={value}")]
 
 
 def _become_node(words: list[str]) -> None:
@@ -176,3 +210,5 @@ def _show_ready(ready: local_cluster.Up, as_document: bool) -> None:
     write_line(f"ready: {count}, {' '.join(str(node.address) for node in nodes)}")
     if is_terminal():
         write_line(f"try: redis-cli -p {nodes[0].address.port} set greeting hello")
+        if tls := ca_of(ready.cluster):
+            write_line(f"by TLS: redis-cli -p {tls[0]} --tls --cacert {tls[1]} get greeting")

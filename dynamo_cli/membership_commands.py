@@ -14,7 +14,6 @@ from typing import Any
 import typer
 
 from dynamo_cli.addresses import parse_address
-from dynamo_cli.client import Client
 from dynamo_cli.failures import ExitStatus
 from dynamo_cli.layout import identity
 from dynamo_cli.options import JSON, MemberName, MemberWeight, MemberZone, Moved, NewMembers, Replacement
@@ -118,7 +117,7 @@ def cluster_readdress(context: typer.Context, nodes: Moved, as_document: JSON = 
 
 def _describe(context: typer.Context, node: str) -> bytes:
     """The identity of the node at HOST:PORT as JSON, for JOIN and REPLACE."""
-    with Client(parse_address(node), target_of(context).timeout_s) as client:
+    with target_of(context).connect_to(parse_address(node)) as client:
         return json.dumps(identity(client), separators=(",", ":")).encode()
 
 

@@ -33,6 +33,14 @@ Timeout = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0.01, help="How long to wait for an answer.")
 ]
 
+UserName = Annotated[
+    str | None, typer.Option("--user", metavar="NAME", help="The user to log in as.", show_default=False)
+]
+PasswordFile = Annotated[
+    Path | None,
+    typer.Option("--password-file", metavar="FILE", help="A file with the user's password.", show_default=False),
+]
+
 # --- data
 
 Key = Annotated[bytes, typer.Argument(metavar="KEY", parser=os.fsencode, help="The key.", show_default=False)]
@@ -45,6 +53,35 @@ Token = Annotated[
     typer.Option("--context", metavar="CONTEXT", help="The context that dyn get --json gave.", show_default=False),
 ]
 Raw = Annotated[bool, typer.Option("--raw", help="Print the value alone, without a newline after it.")]
+Database = Annotated[
+    int | None,
+    typer.Option(
+        "--db",
+        metavar="N",
+        min=0,
+        max=15,
+        help="The database of the key.",
+        show_default="that of DYN_URL, else 0",
+    ),
+]
+Match = Annotated[
+    bytes,
+    typer.Option(
+        "--match", metavar="PATTERN", parser=os.fsencode, help="Only keys that match, as in KEYS.", show_default="*"
+    ),
+]
+Keep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep", metavar="TYPE", help="string, hash, set, zset, list, or none for the deletion.", show_default=False
+    ),
+]
+NewValue = Annotated[
+    bytes | None,
+    typer.Option(
+        "--value", metavar="VALUE", parser=os.fsencode, help="The string that the key becomes.", show_default=False
+    ),
+]
 ReadQuorum = Annotated[
     int | None,
     typer.Option("--r", metavar="N", min=1, help="Wait for N replicas instead of the cluster's R.", show_default=False),
@@ -217,6 +254,16 @@ Joined = Annotated[
         show_default=False,
     ),
 ]
+SecretFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--secret-file",
+        metavar="FILE",
+        dir_okay=False,
+        help="The secret that the nodes of the cluster share.",
+        show_default="DIR/secret",
+    ),
+]
 Rebuild = Annotated[
     bool,
     typer.Option("--rebuild", help="Move a damaged store aside and begin an empty one, which the other owners fill."),
@@ -224,4 +271,13 @@ Rebuild = Annotated[
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", dir_okay=False, help="A TOML file of settings.", show_default=False),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        help="One setting, over those of the file; may be given again.",
+        show_default=False,
+    ),
 ]

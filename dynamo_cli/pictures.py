@@ -32,6 +32,7 @@ STATE_STYLES = {
     "failed": "bold red",
     "aborted": "yellow",
 }
+FOLDED_HEADINGS = ("ADDRESS", "ERROR", "KEY", "DO")
 NODE_COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_cyan", "bright_magenta", "bright_yellow")
 NODE_MARKS = "123456789abcdefghijklmnopqrstuvwxyz"
 BAR_CELLS_MAX = 40
@@ -95,7 +96,7 @@ def show_table(headings: Row, rows: Sequence[Row], to: Console) -> None:
     for heading in headings:
         # On a narrow terminal an address or a sentence is continued in the next line; a truncated one would not help.
         justify: JustifyMethod = "right" if heading in NUMERIC_HEADINGS else "left"
-        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in ("ADDRESS", "ERROR"))
+        table.add_column(heading, justify=justify, overflow="fold", no_wrap=heading not in FOLDED_HEADINGS)
     for row in rows:
         cells = [Text(cell or "-") for cell in row]
         cells[0].stylize("bold")

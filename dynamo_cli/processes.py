@@ -120,7 +120,7 @@ def find(name: str, directory: Path) -> NodeProcess | None:
 
 
 def stop(processes: Sequence[NodeProcess], patience_s: float) -> tuple[list[NodeProcess], list[NodeProcess]]:
-    """Sends SIGTERM to all, and SIGKILL to those that still run after `patience_s`. Answers (stopped, killed).
+    """Sends SIGTERM to all, and SIGKILL to those that still run after `patience_s`. Returns (stopped, killed).
 
     Calls `forget` for all of them.
     """
@@ -137,7 +137,7 @@ def stop(processes: Sequence[NodeProcess], patience_s: float) -> tuple[list[Node
 
 
 def wait_any(descriptors: Iterable[int], timeout_s: float | None) -> list[int]:
-    """Waits until some descriptors are readable and answers these; none after `timeout_s` (None: waits for ever)."""
+    """Waits until some descriptors are readable and returns these; none after `timeout_s` (None: waits for ever)."""
     poller = select.poll()
     for descriptor in descriptors:
         poller.register(descriptor, select.POLLIN)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import typer
 
-from dynamo_cli.options import JSON, NoWait, RepairKey, RepairPartitions
+from dynamo_cli.options import JSON, Database, NoWait, RepairKey, RepairPartitions
 from dynamo_cli.output import note
 from dynamo_cli.shapes import ask
 from dynamo_cli.target import target_of
-from dynamo_cli.task_commands import ENDED, TASK_SHAPE, finish, follow
+from dynamo_cli.task_commands import ENDED, TASK_SHAPE, follow, show_ended
 
 
 def repair(
@@ -21,6 +21,7 @@ def repair(
     key: RepairKey = None,
     no_wait: NoWait = False,
     as_document: JSON = False,
+    database: Database = None,
 ) -> None:
     """Compare the owners of all data with each other, and repair what differs.
 
@@ -33,8 +34,7 @@ def repair(
     The repair is a task inside the cluster. It goes on after Ctrl-C, with --no-wait, and after a restart of the node that
     runs it. dyn task list finds it again, dyn task wait waits for it, dyn task abort ends it.
 
-    The exit status is 0 if everything was compared, and 1 if the repair was aborted or failed. It fails if an owner is
-    down; the other owners are repaired nevertheless.
+    The exit status is 1 if the repair was aborted, or failed because an owner is down; the others are repaired then.
 
     With --json, at the end: {"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired",
     "bytes_sent", "node", "error", "keys_verified", "mended", "lost", "unreadable"}. The last three are counts by node:
@@ -45,13 +45,13 @@ def repair(
         command += ["PARTITION", partition]
     if key is not None:
         command += ["KEY", key]
-    target = target_of(context)
+    target = target_of(context).of_database(database)
     client = target.connect()
     started = ask(client, TASK_SHAPE, *command, writes=True)
     if not no_wait:
         follow(target, client, started, as_document)
         return
     client.close()
-    finish(started, as_document)
+    show_ended(started, as_document)
     if started["state"] not in ENDED:
         note(f"dyn task wait {started['task']} waits for it")

@@ -19,6 +19,7 @@ from dynamo_cli.client import Client
 from dynamo_cli.cluster_file import LocalCluster
 from dynamo_cli.failures import Failure, Refused
 from dynamo_cli.layout import LayoutOptions, identity, make_layout
+from dynamo_cli.logins import local_login
 from dynamo_cli.processes import NodeProcess
 from dynamo_cli.stop_signals import StopSignals
 
@@ -36,6 +37,7 @@ class Startup:
         self._cluster = cluster
         self._processes = {process.name: process for process in running}
         self._names = {node.address: node.name for node in cluster.nodes}
+        self._directories = {node.address: cluster.node_directory(node) for node in cluster.nodes}
         self._signals = signals
         self._wait_s = wait_s
         self.left: list[str] = []  # the names of nodes that have left the cluster
@@ -96,7 +98,8 @@ class Startup:
         return f"{status.get('verdict')}: {status.get('summary')}"
 
     def _connect(self, address: Address) -> Client:
-        return Client(address, max(POLL_INTERVAL_S, min(ASK_TIMEOUT_S, self._deadline - time.monotonic())))
+        timeout_s = max(POLL_INTERVAL_S, min(ASK_TIMEOUT_S, self._deadline - time.monotonic()))
+        return Client(address, timeout_s, login=lambda: local_login(self._directories[address]))
 
     def _pause(self, address: Address, problem: str) -> None:
         pidfds = [process.pidfd for process in self._processes.values()]

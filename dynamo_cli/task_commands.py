@@ -119,10 +119,10 @@ def follow(target: Target, client: Client, document: Document, as_document: bool
             shown.show(document["partitions_done"], document["partitions"], plain.task_counts(document))
             follower.pause()
             document = follower.ask(lambda client: _show(client, task))
-    finish(document, as_document)
+    show_ended(document, as_document)
 
 
-def finish(document: Document, as_document: bool) -> None:
+def show_ended(document: Document, as_document: bool) -> None:
     """Shows a task. Exits with 1 if it failed or was aborted."""
     if as_document:
         write_json(document)

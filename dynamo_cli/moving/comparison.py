@@ -1,0 +1,79 @@
+"""Compares the keys of a source with those of the cluster: type, expiry, and what the key holds.
+
+Payloads of DUMP differ between servers, since each chooses its encodings. So values are read by commands. Of a collection
+with more than `CONTENT_MAX` items only the number of items is compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from dynamo_cli.client import Client, Reply, Word
+from dynamo_cli.failures import Refused
+
+CONTENT_MAX: Final = 1000
+_EXPIRY_SLACK_MS: Final = 2000
+_SIZES: Final[dict[bytes, str]] = {
+    b"string": "STRLEN", b"list": "LLEN", b"set": "SCARD", b"zset": "ZCARD", b"hash": "HLEN",
+}  # fmt: skip
+_CONTENTS: Final[dict[bytes, tuple[Word, ...]]] = {
+    b"string": ("GET",), b"list": ("LRANGE", 0, -1), b"set": ("SMEMBERS",), b"hash": ("HGETALL",),
+    b"zset": ("ZRANGE", 0, -1, "WITHSCORES"),
+}  # fmt: skip
+
+
+def differing(source: Client, target: Client, keys: Sequence[bytes]) -> list[bytes]:
+    """Those of the keys that are not the same. Raises NotReached, and Refused."""
+    both = [_outlines(client, keys) for client in (source, target)]
+    same = [key for key, one, other in zip(keys, *both, strict=True) if _are_alike(one, other)]
+    kind_of = {key: kind for key, (kind, _, size) in zip(keys, both[0], strict=True) if size <= CONTENT_MAX}
+    read = [key for key in same if kind_of.get(key) in _CONTENTS]
+    contents = [_contents(client, read, kind_of) for client in (source, target)]
+    equal = {key: one == other for key, one, other in zip(read, *contents, strict=True)}
+    alike = {*same}
+    return [key for key in keys if key not in alike or not equal.get(key, True)]
+
+
+def _outlines(client: Client, keys: Sequence[bytes]) -> list[tuple[bytes, int, int]]:
+    """Of each key the type, the ms that it has left, and the number of its items; of a string its bytes."""
+    told = _sound(client.pipeline([each for key in keys for each in (("TYPE", key), ("PTTL", key))]))
+    kinds, left_ms = told[::2], told[1::2]
+    sized = [(key, kind) for key, kind in zip(keys, kinds, strict=True) if kind in _SIZES]
+    sizes = _sound(client.pipeline([(_SIZES[kind], key) for key, kind in sized]))
+    size_of = {key: size for (key, _), size in zip(sized, sizes, strict=True)}
+    return [(kind, ms, size_of.get(key, 0)) for key, kind, ms in zip(keys, kinds, left_ms, strict=True)]
+
+
+def _are_alike(one: tuple[bytes, int, int], other: tuple[bytes, int, int]) -> bool:
+    """Whether two outlines are those of the same key. A type that cannot be imported is no difference."""
+    if one[0] not in _SIZES:
+        return True
+    same_expiry = (one[1] < 0) == (other[1] < 0) and abs(one[1] - other[1]) <= _EXPIRY_SLACK_MS
+    return (one[0], one[2]) == (other[0], other[2]) and same_expiry
+
+
+def _contents(client: Client, keys: Sequence[bytes], kind_of: dict[bytes, bytes]) -> list[Any]:
+    commands = [(_CONTENTS[kind_of[key]][0], key, *_CONTENTS[kind_of[key]][1:]) for key in keys]
+    replies = _sound(client.pipeline(commands))
+    return [_in_any_order(kind_of[key], reply) for key, reply in zip(keys, replies, strict=True)]
+
+
+def _in_any_order(kind: bytes, reply: Any) -> Any:
+    """What a key holds, in a form that does not depend on orders and spellings that servers choose."""
+    if not isinstance(reply, list):
+        return reply
+    if kind == b"set":
+        return sorted(reply)
+    if kind == b"hash":
+        return dict(zip(reply[::2], reply[1::2], strict=True))
+    if kind == b"zset":
+        return {member: float(score) for member, score in zip(reply[::2], reply[1::2], strict=True)}
+    return reply
+
+
+def _sound(replies: Sequence[Reply | Refused]) -> list[Any]:
+    for reply in replies:
+        if isinstance(reply, Refused):
+            raise reply
+    return list(replies)

@@ -1,0 +1,175 @@
+"""How long a value of an RDB file is, without decoding it (rdb.c of Redis 7.0 and 7.4).
+
+A value is a row of lengths and strings, by its type. Small collections are one string, whose inside does not matter here.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Callable
+from typing import Final
+
+STRING, STREAMS, MODULE = 0, (15, 19, 21), 7
+_ONE_STRING: Final = (0, 9, 10, 11, 12, 13, 16, 17, 20, 23)
+_MODULE_STRING, _MODULE_DOUBLE, _MODULE_FLOAT = 5, 4, 3
+
+
+class Damaged(Exception):
+    """The file ends within something, or has what no Redis writes."""
+
+
+class Scanner:
+    """A place in an RDB file, which moves on with everything that is read. Raises Damaged."""
+
+    __slots__ = ("data", "place", "size")
+
+    def __init__(self, data: mmap.mmap | bytes, place: int = 0) -> None:
+        self.data = data
+        self.place = place
+        self.size = len(data)
+
+    def take(self, count: int) -> bytes:
+        """The next bytes."""
+        start = self.place
+        self.skip(count)
+        return self.data[start : self.place]
+
+    def skip(self, count: int) -> None:
+        """Passes over bytes."""
+        if self.place + count > self.size:
+            raise Damaged(f"the file ends at byte {self.size}, in the middle of a value: it is truncated")
+        self.place += count
+
+    def byte(self) -> int:
+        """The next byte."""
+        self.skip(1)
+        return self.data[self.place - 1]
+
+    def length(self) -> int:
+        """A length, or any other number of up to 64 bits."""
+        first = self.byte()
+        if first < 0x40:
+            return first
+        if first < 0x80:
+            return (first & 0x3F) << 8 | self.byte()
+        if first == 0x80:
+            return int.from_bytes(self.take(4), "big")
+        if first == 0x81:
+            return int.from_bytes(self.take(8), "big")
+        raise Damaged(f"byte {self.place - 1} begins no length")
+
+    def string(self) -> bytes | None:
+        """A string; None if it is compressed."""
+        first = self.data[self.place] if self.place < self.size else 0
+        if first < 0xC0:
+            return self.take(self.length())
+        self.skip(1)
+        if first <= 0xC2:
+            return b"%d" % int.from_bytes(self.take(1 << (first & 3)), "little", signed=True)
+        if first > 0xC3:
+            raise Damaged(f"byte {self.place - 1} begins no string")
+        compressed_bytes = self.length()
+        self.length()
+        self.skip(compressed_bytes)
+        return None
+
+    def strings(self, count: int) -> None:
+        """Passes over strings."""
+        for _ in range(count):
+            self.string()
+
+
+def skip_value(kind: int, scanner: Scanner) -> None:
+    """Passes over a value of that type. Raises Damaged."""
+    if kind in _ONE_STRING:
+        scanner.string()
+        return
+    skip = _SKIPS.get(kind)
+    if skip is None:
+        raise Damaged(f"byte {scanner.place - 1} begins a value of type {kind}, which this version does not know")
+    skip(scanner)
+
+
+def _scores_as_text(scanner: Scanner) -> None:
+    for _ in range(scanner.length()):
+        scanner.string()
+        size = scanner.byte()
+        scanner.skip(size if size < 0xFD else 0)
+
+
+def _scores(scanner: Scanner) -> None:
+    for _ in range(scanner.length()):
+        scanner.string()
+        scanner.skip(8)
+
+
+def _nodes(scanner: Scanner) -> None:
+    for _ in range(scanner.length()):
+        scanner.length()
+        scanner.string()
+
+
+def _expiring_fields(scanner: Scanner) -> None:
+    for _ in range(scanner.length()):
+        scanner.length()
+        scanner.strings(2)
+
+
+def _behind_base(skip: Callable[[Scanner], object]) -> Callable[[Scanner], None]:
+    def skip_both(scanner: Scanner) -> None:
+        scanner.skip(8)
+        skip(scanner)
+
+    return skip_both
+
+
+def skip_module(scanner: Scanner) -> None:
+    """Passes over the value of a module: parts, each with its type in front, up to a 0."""
+    scanner.length()
+    while part := scanner.length():
+        if part == _MODULE_STRING:
+            scanner.string()
+        elif part in (_MODULE_FLOAT, _MODULE_DOUBLE):
+            scanner.skip(4 if part == _MODULE_FLOAT else 8)
+        else:
+            scanner.length()
+
+
+def _stream(level: int) -> Callable[[Scanner], None]:
+    """Of the first form (0), of Redis 7.0 (1) or 7.2 (2): entries, ids, and groups with what is pending."""
+
+    def skip(scanner: Scanner) -> None:
+        scanner.strings(2 * scanner.length())
+        for _ in range(8 if level else 3):
+            scanner.length()
+        for _ in range(scanner.length()):
+            scanner.string()
+            for _ in range(3 if level else 2):
+                scanner.length()
+            for _ in range(scanner.length()):
+                scanner.skip(24)
+                scanner.length()
+            for _ in range(scanner.length()):
+                scanner.string()
+                scanner.skip(16 if level > 1 else 8)
+                scanner.skip(16 * scanner.length())
+
+    return skip
+
+
+_SKIPS: Final[dict[int, Callable[[Scanner], None]]] = {
+    1: lambda scanner: scanner.strings(scanner.length()),
+    2: lambda scanner: scanner.strings(scanner.length()),
+    3: _scores_as_text,
+    4: lambda scanner: scanner.strings(2 * scanner.length()),
+    5: _scores,
+    MODULE: skip_module,
+    14: lambda scanner: scanner.strings(scanner.length()),
+    15: _stream(0),
+    18: _nodes,
+    19: _stream(1),
+    21: _stream(2),
+    22: _expiring_fields,
+    24: _behind_base(_expiring_fields),
+    25: _behind_base(Scanner.string),
+}

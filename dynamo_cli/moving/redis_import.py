@@ -1,0 +1,146 @@
+"""dyn import redis://…: all keys of another server, by SCAN, DUMP and RESTORE; what is written since; a comparison."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any, Final
+
+from dynamo_cli.moving.comparison import differing
+from dynamo_cli.moving.progress_file import ProgressFile
+from dynamo_cli.moving.sender import Sender, Write, write_of
+from dynamo_cli.moving.source import PAGE_KEYS, Changed, Dumped, Notifications, Source
+from dynamo_cli.output import as_shown, note
+from dynamo_cli.progress import Progress
+from dynamo_cli.stop_signals import StopSignals
+from dynamo_cli.target import Target
+
+_DIFFERENCES_SHOWN: Final = 5
+_WAIT_S: Final = 0.2
+
+
+class RedisImport:
+    """The import from one server."""
+
+    def __init__(self, url: str, target: Target, rate: int, progress_path: Path | None) -> None:
+        self._source = Source(url, target.timeout_s)
+        self._sender = Sender(target, rate)
+        host, port = self._source.address
+        shown_path = progress_path or Path(f"dyn-import-{host.replace(':', '_')}-{port}")
+        self._progress_file = ProgressFile(shown_path, {"server": f"{host}:{port}", "run_id": self._source.run_id})
+        self._changed: Changed = {}
+        self._notifications: Notifications | None = None
+        self.counts: Counter[str] = Counter()
+        self.left_out: Counter[str] = Counter()
+
+    def run(self, shown: Progress, follows: bool, verifies: bool) -> dict[str, Any]:
+        """Copies what was not copied before, then follows or compares. Returns the document of the result."""
+        try:
+            if follows:
+                self._notifications = self._source.follow()
+            self._copy_all(shown)
+            if self._notifications is not None:
+                self._follow(self._notifications, shown)
+            different = self._compare(shown) if verifies else None
+        finally:
+            if self._notifications is not None:
+                self._notifications.close()
+            self._sender.close()
+            self._source.close()
+        self._progress_file.remove()
+        return {
+            "keys": self._keys(),
+            "refused": self.counts["refused"] + self._sender.refused,
+            "left_out": dict(self.left_out),
+            "refusals": self._sender.refusals,
+            "followed": self.counts["followed"],
+            "different": different,
+        }
+
+    def _keys(self) -> int:
+        return self.counts["keys"] + self._sender.sent
+
+    def _copy_all(self, shown: Progress) -> None:
+        """Copies all keys. What was saved of an earlier run is gone over, unless writes are to be followed: those of the
+        time between are not known."""
+        sizes = self._source.databases()
+        saved = None if self._notifications is not None else self._progress_file.load()
+        at: dict[str, Any] = saved or {"database": -1, "cursor": "0", "counts": {}, "left_out": {}}
+        self.counts.update(at["counts"])
+        self.left_out.update(at["left_out"])
+        if saved:
+            note(f"going on in database {at['database']}")
+        try:
+            for database in sizes:
+                if database < at["database"]:
+                    continue
+                cursor = at["cursor"] if database == at["database"] else "0"
+                for following, keys in self._source.pages(database, cursor.encode()):
+                    self._copy(database, keys)
+                    self._sender.flush()
+                    at = self._at(database + (following == b"0"), following.decode())
+                    self._progress_file.save(at)
+                    shown.show(self._keys(), sum(sizes.values()), f"database {database}")
+                    if self._notifications is not None:
+                        self._notifications.drain(self._changed)
+        except BaseException:
+            self._progress_file.save(at, at_once=True)
+            raise
+
+    def _at(self, database: int, cursor: str) -> dict[str, Any]:
+        counts = self.counts + Counter({"keys": self._sender.sent, "refused": self._sender.refused})
+        return {"database": database, "cursor": cursor, "counts": dict(counts), "left_out": dict(self.left_out)}
+
+    def _copy(self, database: int, keys: list[bytes], deletes: bool = False) -> None:
+        """Writes keys as they are at the source now. `deletes`: those that are gone, too."""
+        for dumped in self._source.dump(database, keys) if keys else ():
+            if dumped.payload:
+                self._sender.add(_write(database, dumped))
+            elif dumped.type_name != "none":
+                self.left_out[dumped.type_name] += 1
+            elif deletes:
+                self._sender.add(Write(database, dumped.key, (b"DEL", dumped.key), len(dumped.key)))
+
+    def _follow(self, notifications: Notifications, shown: Progress) -> None:
+        """Copies what is written, until Ctrl-C; then what was written before that."""
+        note("following: stop the writers of the source, wait until nothing is behind, and end this with Ctrl-C")
+        with StopSignals() as stop:
+            while not stop.requested:
+                notifications.drain(self._changed, _WAIT_S)
+                shown.show(self._keys(), 0, f"{self.counts['followed']} writes followed, {len(self._changed)} behind")
+                self._copy_changed()
+            notifications.drain(self._changed, _WAIT_S)
+            while self._changed:
+                self._copy_changed()
+
+    def _copy_changed(self) -> None:
+        """Copies keys that were written, those of one database."""
+        if not self._changed:
+            return
+        database = next(iter(self._changed))[0]
+        keys = [key for each, key in self._changed if each == database][:PAGE_KEYS]
+        self._copy(database, keys, deletes=True)
+        self._sender.flush()
+        for key in keys:
+            del self._changed[database, key]
+        self.counts["followed"] += len(keys)
+
+    def _compare(self, shown: Progress) -> int:
+        """Compares all keys. Returns how many differ, and says so of the first ones."""
+        found = compared = 0
+        sizes = self._source.databases()
+        for database in sizes:
+            for _, keys in self._source.pages(database):
+                different = (
+                    differing(self._source.client(database), self._sender.client(database), keys) if keys else []
+                )
+                for key in different[: max(0, _DIFFERENCES_SHOWN - found)]:
+                    note(f"database {database}: {as_shown(key)} differs")
+                found += len(different)
+                compared += len(keys)
+                shown.show(compared, sum(sizes.values()), "compared")
+        return found
+
+
+def _write(database: int, dumped: Dumped) -> Write:
+    return write_of(database, dumped.key, dumped.payload, dumped.text, dumped.expires_at_ms)
