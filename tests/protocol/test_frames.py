@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_digest
 
-from protocol.frames import DamagedFrame, FrameReader, encode_frame, encode_message, seal
+from protocol.frames import DamagedFrame, FrameReader, encode_blobs, encode_frame, encode_lists, encode_message, seal
 
 lists = st.lists(st.binary(), max_size=5)
 items = st.binary() | st.integers() | st.text(st.characters(codec="utf-8")) | lists | lists.map(tuple)
@@ -143,7 +143,28 @@ def test_the_messages_before_the_damage_come_first_and_the_damage_stays() -> Non
         reader.feed(OTHER)
 
 
-@pytest.mark.parametrize("body", [b"+OK\r\n", b"*2\r\n$1\r\na\r\n", b"junk", b"%1\r\n*0\r\n+a\r\n"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"+OK\r\n",
+        b"*2\r\n$1\r\na\r\n",
+        b"junk",
+        b"%1\r\n*0\r\n+a\r\n",
+        b"*-1\r\n",
+        b"*\r\n",
+        b"*1",
+        b"*1\r\n$2\r\na\r\n",  # an item that reaches beyond the body
+        b"*1\r\n$1\r\na",
+        b"*1\r\n$-1\r\n",
+        b"*1\r\n$1x\r\na\r\n",
+        b"*1\r\n$00000000001\r\na\r\n",
+        b"*1\r\n$9999999999999999999\r\na\r\n",
+        b"*1\r\n:1\r\n",
+        b"*1\r\n*1\r\n*1\r\n$1\r\na\r\n",
+        b"*1\r\n*1\r\n:1\r\n",
+        b"*1\r\n*2\r\n$1\r\na\r\n",
+    ],
+)
 def test_a_body_that_is_not_arrays_is_refused_though_its_checksum_is_right(body: bytes) -> None:
     reader = FrameReader()
     reader.feed(frame_of(body))
@@ -185,3 +206,21 @@ def test_other_items_are_refused(item: Any) -> None:
     for message in ((b"A", item), (item, b"A")):
         with pytest.raises(TypeError):
             encode_frame(message)
+
+
+@given(
+    st.lists(st.binary(max_size=2000), max_size=80), st.lists(st.lists(st.binary(max_size=40), max_size=80), max_size=9)
+)
+def test_many_byte_strings_or_lists_are_encoded_as_any_items_are(blobs: list[bytes], lists: list[list[bytes]]) -> None:
+    head = (b"KEEP", 7, 12, "text")
+    assert encode_blobs(head, blobs) == encode_message([*head, *blobs])
+    assert encode_lists(head, lists) == encode_message([*head, *lists])
+
+
+@pytest.mark.parametrize("size", [63, 64, 65, (1 << 16) - 1, 1 << 16, 1 << 17])
+def test_large_and_many_items_are_encoded_as_such(size: int) -> None:
+    large = [b"before", b"x" * size, b"after"]
+    assert encode_blobs((b"KIND", 5), large) == encode_message((b"KIND", 5, *large))
+    many = [b"%d" % number for number in range(size)]
+    assert encode_blobs((b"KIND", 5), many) == encode_message((b"KIND", 5, *many))
+    assert encode_lists((b"KIND", 5), [large, many, []]) == encode_message((b"KIND", 5, large, many, []))

@@ -42,7 +42,7 @@ def parse(wire: bytes) -> Any:
         (resp.set_([resp.integer(1), resp.integer(2)], False), b"*2\r\n:1\r\n:2\r\n"),
         (resp.double(1.5, True), b",1.5\r\n"),
         (resp.double(3.0, True), b",3\r\n"),
-        (resp.double(0.1, False), b"$3\r\n0.1\r\n"),
+        (resp.double(0.1, False), b"$19\r\n0.10000000000000001\r\n"),
         (resp.double(float("inf"), True), b",inf\r\n"),
         (resp.double(float("-inf"), False), b"$4\r\n-inf\r\n"),
         (resp.double(float("nan"), True), b",nan\r\n"),
@@ -74,7 +74,7 @@ def as_parsed(value: Any, resp3: bool) -> Any:
     if isinstance(value, bool):
         return value if resp3 else int(value)
     if isinstance(value, float) and not resp3:
-        return repr(value).removesuffix(".0").encode()
+        return b"%.17g" % value
     if isinstance(value, list):
         return [as_parsed(item, resp3) for item in value]
     if isinstance(value, dict):

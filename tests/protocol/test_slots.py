@@ -64,6 +64,15 @@ def test_slot_is_the_crc_of_the_hashed_part(key: bytes) -> None:
     assert key_slot(key) == crc16_bit_by_bit(hashed_part(key)) % 16384
 
 
+@pytest.mark.parametrize("size", [1, 7, 8, 63, 64, 65, 66, 1000])
+def test_slots_of_long_keys(size: int) -> None:
+    key = bytes(place * 89 % 251 for place in range(size))
+    tagged = key[: size - 5].replace(b"{", b"x") + b"{tag}"
+    assert key_slot(key) == crc16_bit_by_bit(hashed_part(key)) % SLOTS
+    assert key_slot(b"\xff" * size) == crc16_bit_by_bit(b"\xff" * size) % SLOTS
+    assert key_slot(tagged) == crc16_bit_by_bit(b"tag") % SLOTS
+
+
 @given(KEYS)
 def test_clients_compute_the_same_slot(key: bytes) -> None:
     assert key_slot(key) == redis_py_key_slot(key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,9 +16,11 @@ from server.core.base.config import Config
 from server.core.node import Node
 from server.core.outbox import Outbox
 from server.shell.admission import Admission
+from server.shell.certificates import Certificates
 from server.shell.clients import Clients
 from server.shell.connections import PASS_BYTES_MAX, Connection
 from server.shell.context import Context
+from server.shell.handshakes import Handshakes
 from server.shell.inbound import InboundPeer
 from server.shell.introductions import Introductions
 from server.shell.peers import Peers
@@ -34,6 +37,7 @@ class Transport:
         self.high = 0
         self.reading = True
         self.aborted = False
+        self.closed = False
         self.connection: Connection | None = None
         self.protocol: object = None
 
@@ -55,6 +59,9 @@ class Transport:
         if self.get_write_buffer_size() > self.high:
             self.connection.pause_writing()
 
+    def writelines(self, parts: Iterable[bytes | memoryview]) -> None:
+        self.write(b"".join(parts))
+
     def read_all(self) -> None:
         """The client fetches everything."""
         self.room_bytes = 1 << 30
@@ -73,6 +80,9 @@ class Transport:
     def abort(self) -> None:
         self.aborted = True
 
+    def close(self) -> None:
+        self.closed = True
+
 
 class Queue:
     """An admission that lets everybody begin, and keeps who has more to begin."""
@@ -80,9 +90,13 @@ class Queue:
     def __init__(self) -> None:
         self.waiting: list[Connection] = []
         self.unchecked = 0
+        self.is_crowded = False
 
     def may_begin(self) -> bool:
         return not self.waiting
+
+    def has_plenty(self) -> bool:
+        return not self.is_crowded
 
     def add(self, connection: Connection) -> None:
         connection.is_queued = True
@@ -99,7 +113,8 @@ class Shell:
         self.loop = SimpleNamespace(time=lambda: 0.0, call_soon=lambda *_: None, call_later=lambda *_: None)
         self.turns_asked = 0
         context = cast(Context, self)
-        self.clients = Clients(context, Peers(context, Reports(self.node)))
+        handshakes = Handshakes(context, Certificates(self.config))
+        self.clients = Clients(context, Peers(context, Reports(self.node)), handshakes)
         self.admission = Queue()
         self.clients.admission = cast(Admission, self.admission)
         self.memory = self.clients.memory
@@ -109,14 +124,13 @@ class Shell:
     def now_ms(self) -> int:
         return 0
 
-    def schedule_turn(self) -> None:
+    def schedule_turn(self, in_flight: int = 0) -> None:
         """The test ends it."""
         self.turns_asked += 1
 
     def end_turn(self) -> None:
         """Ends a turn, and gives those their turn who have more to begin."""
         for _, data in finish_turn(self.node).replies:
-            assert isinstance(data, bytes)
             self.client.write(data)
         waiting, self.admission.waiting = self.admission.waiting, []
         for connection in waiting:
@@ -211,7 +225,7 @@ def test_a_command_that_fails_by_a_fault_of_ours_is_answered_and_the_connection_
 def test_a_connection_whose_commands_cannot_be_kept_in_order_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     transport = Transport()
     shell = Shell(transport)
-    monkeypatch.setattr(dispatch, "_may_enter", lambda *_: 1 // 0)
+    monkeypatch.setattr(dispatch, "may_enter", lambda *_: 1 // 0)
     shell.client.data_received(resp.command("PING") + resp.command("GET", "k") + resp.command("SET", "k", "v"))
     assert shell.client.session.closing and shell.client.session not in shell.node.services.clients.sessions.values()
     outbox = finish_turn(shell.node)
@@ -228,6 +242,7 @@ def test_bytes_that_the_parser_cannot_cope_with_cost_the_connection_alone(monkey
     outbox = finish_turn(shell.node)
     assert [data[:27] for _, data in outbox.replies] == [b"+PONG\r\n-ERR internal error "]
     assert outbox.closing == [shell.client.session] and shell.node.state.statistics.internal_errors == 1
+    assert not transport.reading
 
 
 def test_an_introduction_that_cannot_be_digested_is_refused() -> None:

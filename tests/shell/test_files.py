@@ -7,6 +7,8 @@ import pytest
 from server.shell.files import (
     ARRIVAL_FILES,
     CLIENTS_MIN,
+    HANDSHAKE_FILES_MAX,
+    HANDSHAKE_FILES_MIN,
     PEER_FILES_MAX,
     PEER_FILES_MIN,
     PROCESS_FILES,
@@ -16,7 +18,7 @@ from server.shell.files import (
     share_files,
 )
 
-LEAST = PROCESS_FILES + ARRIVAL_FILES + PEER_FILES_MIN + STORAGE_FILES_MIN + CLIENTS_MIN
+LEAST = PROCESS_FILES + ARRIVAL_FILES + HANDSHAKE_FILES_MIN + PEER_FILES_MIN + STORAGE_FILES_MIN + CLIENTS_MIN
 
 
 @pytest.mark.parametrize("allowed", [LEAST, LEAST + 1, 300, 512, 1024, 4096, 15_000, 65_536, 1 << 20])
@@ -26,7 +28,8 @@ def test_the_shares_fit_and_clients_get_what_is_left(allowed: int, clients_max: 
     reserved = shares.total - shares.clients
     assert shares.total <= allowed
     assert STORAGE_FILES_MIN <= shares.storage <= STORAGE_FILES_MAX
-    peers = reserved - shares.storage - PROCESS_FILES - ARRIVAL_FILES
+    assert HANDSHAKE_FILES_MIN <= shares.handshakes <= HANDSHAKE_FILES_MAX
+    peers = reserved - shares.storage - shares.handshakes - PROCESS_FILES - ARRIVAL_FILES
     assert PEER_FILES_MIN <= peers <= PEER_FILES_MAX
     assert shares.clients == min(clients_max, allowed - reserved)
 

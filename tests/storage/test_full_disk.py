@@ -34,7 +34,7 @@ def batch_of(number: int) -> dict[bytes, bytes | None]:
 
 
 def fill(disk: Path, engine: Engine) -> int:
-    """Commit batches until the disk is full. Answers how many fitted."""
+    """Commit batches until the disk is full. Returns how many fitted."""
     (disk / "filler").write_bytes(b"x" * FILLER_BYTES)
     for number in range(1_000_000):
         try:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from server.core.base.lanes import Lane, Lanes, Parked
+from server.core.chains import may_enter
 from server.core.commands.spec import EXCLUSIVE, READ, WRITE
+
+NOW = 7  # the present turn
 
 
 def _enter(lanes: Lanes, number: int, *keys: bytes, kind: int = WRITE) -> list[Lane]:
@@ -42,11 +47,13 @@ def test_a_command_of_many_keys_waits_for_all_of_them() -> None:
     _enter(lanes, 0, b"a")
     _enter(lanes, 1, b"b")
     both, behind = _park(lanes, 2, b"a", b"b"), _park(lanes, 3, b"b")
+    assert lanes.parked == 2
     lanes.leave(1)
     assert not both.is_first()
     lanes.leave(0)
     assert both.is_first() and not behind.is_first()
     lanes.unpark(both)
+    assert lanes.parked == 1
     lanes.enter(2, both.lanes, EXCLUSIVE, 2)
     assert not behind.is_first()
     lanes.leave(2)
@@ -59,3 +66,40 @@ def test_an_answer_nobody_waits_for_leaves_nothing_behind() -> None:
     lanes.leave(0)
     lanes.leave(0)  # of a command without keys, say
     assert not lanes.free and lanes.of_keys([b"a"]) != first
+
+
+def test_a_second_answer_to_a_command_frees_no_lane() -> None:
+    lanes = Lanes()
+    _enter(lanes, 0, b"a", kind=READ)
+    _enter(lanes, 1, b"a", kind=READ)
+    parked = _park(lanes, 2, b"a")
+    lanes.leave(0)
+    lanes.leave(0)
+    assert not lanes.free and not parked.is_first()
+
+
+# The table in server/core/base/lanes.py: what runs in the lane, since which turn, and whether a read or a write may begin.
+BESIDE = [
+    (None, NOW, True, True),
+    (READ, NOW, True, False),
+    (READ, NOW - 1, True, False),
+    (WRITE, NOW, False, True),
+    (WRITE, NOW - 1, False, False),
+    (EXCLUSIVE, NOW, False, False),
+]
+
+
+@pytest.mark.parametrize(("running", "turn", "read", "write"), BESIDE)
+def test_which_commands_begin_beside_others(running: int | None, turn: int, read: bool, write: bool) -> None:
+    lanes = Lanes()
+    _enter(lanes, 0, b"a", kind=WRITE)  # an earlier command of the lane says nothing
+    if running is None:
+        lanes.leave(0)
+    else:
+        lanes.enter(1, lanes.of_keys([b"a"]), running, turn)
+        lanes.leave(0)
+    (lane,) = lanes.of_keys([b"a"])
+    assert (may_enter(lane, READ, NOW), may_enter(lane, WRITE, NOW)) == (read, write)
+    assert not may_enter(lane, EXCLUSIVE, NOW) or running is None
+    _park(lanes, 2, b"a")
+    assert not any(may_enter(lane, kind, NOW) for kind in (READ, WRITE)), "it would overtake what is parked"

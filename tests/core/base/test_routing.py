@@ -114,8 +114,8 @@ def test_while_a_partition_moves_those_who_hold_it_coordinate_and_answer(nodes: 
             assert route.reader == (None if node in readers else route.coordinator)
             assert sorted(route.plan.peers) == sorted(set(keepers) - {node})
             assert sorted(route.read_plan.peers) == sorted(set(readers) - {node})
-            assert route.read_plan.owned == (node in readers) and not route.read_plan.rows
-            assert bool(route.plan.rows) == (partition in dict(layout.former))
+            assert route.read_plan.owned == (node in readers) and not route.read_plan.owner_sets
+            assert bool(route.plan.owner_sets) == (partition in dict(layout.former))
             assert route.read_plan.absent == tuple(n for n in route.plan.absent if n in readers)
             assert [pair for pair in route.plan.stand_ins if pair[0] in readers] == list(route.read_plan.stand_ins)
 

@@ -38,6 +38,9 @@ class Store:
     def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
         return bounded(self.pairs, start, end, limit, bytes_max)
 
+    def require(self, mark: str) -> bool:
+        return True
+
 
 def member(number: int, address: str = "") -> Member:
     """Member 1, 2, …: ids are 40 hexadecimal digits, addresses 10.0.0.x:700x."""
@@ -77,8 +80,10 @@ def finish_turn(node: Node) -> Outbox:
     store = node.state.records._store
     assert isinstance(store, Store)
     for key, record in outbox.writes.items():
-        assert record is not None
-        store.pairs[key] = record
+        if record is None:
+            store.pairs.pop(key, None)
+        else:
+            store.pairs[key] = record
     return outbox
 
 
@@ -98,13 +103,19 @@ class Client:
         self.now_ms = now_ms
         self.session: Session = node.open_session(address, LOCAL_ADDRESS, now_ms)
         self.closing: list[Session] = []
+        self.pushed: dict[Session, bytes] = {}  # by session, with the last replies
 
     def raw(self, *lines: str) -> bytes:
         """What the node sends when it gets these commands at once, each a line of words."""
-        for line in lines:
-            self.node.command(self.session, [word.encode() for word in line.split()], self.now_ms)
+        return self.raw_words(*[[word.encode() for word in line.split()] for line in lines])
+
+    def raw_words(self, *commands: list[bytes]) -> bytes:
+        """The same for commands that are words already, which may have blanks."""
+        for words in commands:
+            self.node.command(self.session, words, self.now_ms)
         outbox = finish_turn(self.node)
         self.closing = outbox.closing
+        self.pushed = dict(outbox.pushes)
         return b"".join([data for session, data in outbox.replies if session is self.session])
 
     def ask(self, line: str) -> Any:

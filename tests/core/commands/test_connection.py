@@ -99,7 +99,7 @@ def test_a_new_connection_is_answered_as_redis_answers_it(line: str) -> None:
     assert Client(make_node()).raw(line) == FACTS[line]
 
 
-@pytest.mark.parametrize("line", ["CLIENT TRACKING ON"])
+@pytest.mark.parametrize("line", ["CONFIG REWRITE"])
 def test_what_is_not_there_is_refused_and_not_feigned(line: str) -> None:
     assert re.search("(is|are) not supported", Client(make_node()).error(line))
 
@@ -150,7 +150,7 @@ def test_http_ends_the_connection_and_what_follows_is_not_run(line: str) -> None
 
 GREETING = {
     "server": "redis",
-    "version": "7.2.0",
+    "version": "7.4.0",
     "id": 1,
     "mode": "standalone",
     "role": "master",

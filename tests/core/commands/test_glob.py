@@ -5,6 +5,8 @@ The model is stringmatchlen of Redis 7.0.15 written down anew: recursive, with a
 
 from __future__ import annotations
 
+import itertools
+import re
 from functools import cache
 
 import pytest
@@ -90,9 +92,18 @@ def test_both_matchers_say_what_redis_says(pattern: bytes, key: bytes) -> None:
         assert by_bits(pattern, key) == model(pattern, key)
 
 
-@given(st.text("ab*?", max_size=12), st.text("ab", max_size=30))
-def test_stars_find_what_is_there(pattern: str, key: str) -> None:
-    assert Glob(pattern.encode()).matches(key.encode()) == model(pattern.encode(), key.encode())
+SEGMENTS = st.lists(st.text("ab?", max_size=3), min_size=1, max_size=4)
+
+
+@given(SEGMENTS, st.lists(st.text("ab", max_size=2), min_size=5, max_size=5), st.integers(0, 2))
+def test_stars_find_what_is_there(segments: list[str], between: list[str], lost: int) -> None:
+    """Keys made after the pattern, with up to two characters less: others would hardly ever match."""
+    pattern = "*".join(segments).encode()
+    text = "".join(more + segment for more, segment in zip(between, segments, strict=False)).replace("?", "b")
+    for key in (text[lost:], text[: len(text) - lost], text[lost:] + between[-1]):
+        assert Glob(pattern).matches(key.encode()) == model(pattern, key.encode())
+        if key:
+            assert by_bits(pattern, key.encode()) == model(pattern, key.encode())
 
 
 # Asked of redis-server 7.0.15 on x86-64: pattern, key, whether KEYS answers it.
@@ -118,12 +129,20 @@ ASKED = [
     (b"a\\", b"a\\", True),
     (b"[\\]]", b"]", True),
     (b"ab*b", b"ab", False),
+    (b"a*a", b"a", False),
+    (b"*ab*ba", b"xaba", False),
+    (b"*a*b*", b"aba", True),
+    (b"*a*", b"b", False),
+    (b"[]*", b"x", False),
+    (b"a*b", b"a\n\nb", True),
+    (b"?", b"\n", True),
 ]
 
 
 @pytest.mark.parametrize(("pattern", "key", "expected"), ASKED)
 def test_oddities_that_redis_was_asked_for(pattern: bytes, key: bytes, expected: bool) -> None:
     assert Glob(pattern).matches(key) is expected
+    assert not key or by_bits(pattern, key) is expected
     assert model(pattern, key) is expected
 
 
@@ -139,19 +158,37 @@ MANY_STARS = [
 
 
 @pytest.mark.parametrize(("pattern", "key"), MANY_STARS)
-def test_the_work_up_to_a_pause_is_bounded(pattern: bytes, key: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_work_up_to_a_pause_is_bounded(pattern: bytes, key: bytes) -> None:
     """Bounded by the slices: each is what SLICE_STEPS allow, and their number is that of pattern * key."""
-    matcher = Glob(pattern)
+    pauses, found = _pauses(Glob(pattern), key)
+    tokens = len(Glob(pattern)._tokens)
+    least, most = tokens * (30 + len(key) // 100), len(pattern) * (60 + len(key) // 100)
+    assert not found and least // glob.SLICE_STEPS <= pauses <= 1 + most // glob.SLICE_STEPS
+
+
+def test_the_places_of_each_class_are_work_too() -> None:
+    """300 classes, each to be looked up in a key of 65,000 bytes."""
+    classes = [b"[^%c%c]" % pair for pair in itertools.combinations(range(1, 26), 2)]
+    pauses, found = _pauses(Glob(b"*" + b"".join(classes)), b"a" * 65_000)
+    assert found and pauses > 300 * 65_000 // glob.SLICE_STEPS // 2
+
+
+def _pauses(matcher: Glob, key: bytes) -> tuple[int, bool]:
+    """How many pauses a match makes, and its answer."""
     slices = matcher.match_in_slices(key)
-    pauses = 0
-    while True:
+    for pauses in itertools.count():
         try:
             next(slices)
         except StopIteration as end:
-            assert end.value is False
-            break
-        pauses += 1
-    assert pauses <= 1 + len(pattern) * (60 + len(key) // 100) // glob.SLICE_STEPS
+            return pauses, bool(end.value)
+    raise AssertionError
+
+
+def test_a_short_pattern_and_a_long_key_are_matched_by_bits_too() -> None:
+    """The regular expression would cost the product of both."""
+    matcher = Glob(b"a*" * 100 + b"c")
+    matcher._quick = re.compile(b"nothing that this key could match")
+    assert not matcher.matches(b"a" * 20_000 + b"b") and matcher.matches(b"a" * 20_000 + b"c")
 
 
 def test_a_pattern_over_the_limit_is_refused() -> None:

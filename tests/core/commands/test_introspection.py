@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from redis._parsers.helpers import parse_command, parse_info
 
 from server.core.base.config import Config
-from server.core.commands.command_arguments import Argument, parse_usage
+from server.core.commands.command_arguments import Argument, parse_usage, shown_usage
 from server.core.commands.command_docs import categories_of, flags_of, usage_of
 from server.core.commands.spec import CommandSpec
 from server.core.commands.table import COMMANDS
@@ -180,6 +182,7 @@ def shown(argument: Argument) -> str:
         ("key value [key value ...]", "key value [key value ...]"),
         ("[ID client-id [client-id ...]]", "[ID client-id [client-id ...]]"),
         ("(ON|OFF)", "ON|OFF"),
+        ("[WEIGHTS weight [weight ...]]", "[WEIGHTS weight [weight ...]]"),
         ("[TYPE (normal|master)]", "[TYPE normal|master]"),
         ("[a [B c]]", "[a [B c]]"),
     ],
@@ -192,6 +195,39 @@ def test_a_usage_line_comes_out_of_redis_cli_as_it_is_meant(usage: str, hint: st
 def test_a_usage_line_that_makes_no_sense_is_refused(usage: str) -> None:
     with pytest.raises(ValueError):
         parse_usage(usage)
+
+
+def test_a_placeholder_has_the_type_of_its_name_or_the_one_that_is_said() -> None:
+    usage = "key score:integer member increment:double [LIMIT offset count] [min:string|max] numkeys score"
+    assert _types(parse_usage(usage)) == [
+        "key", "integer", "string", "double", ["integer", "integer"], ["string", "string"], "integer", "double",
+    ]  # fmt: skip
+    assert shown_usage(usage) == "key score member increment [LIMIT offset count] [min|max] numkeys score"
+    assert shown_usage("[ADDR ip:port] [a:keys]") == "[ADDR ip:port] [a:keys]"
+
+
+def _types(arguments: tuple[Argument, ...]) -> list[Any]:
+    return [_types(argument.parts) if argument.parts else argument.type for argument in arguments]
+
+
+def test_each_key_belongs_to_its_key_specification() -> None:
+    def indexes(arguments: tuple[Argument, ...]) -> list[Any]:
+        return [
+            indexes(each.parts) if each.parts else each.key_spec
+            for each in arguments
+            if each.parts or each.type == "key"
+        ]
+
+    assert indexes(parse_usage("destination numkeys key [key ...] [WEIGHTS weight]", [0, 1])) == [0, 1]
+    assert indexes(parse_usage("key [STORE key|STOREDIST key]", [0, 1, 2])) == [0, [1, 2]]
+    assert indexes(parse_usage("key1 key2", [0])) == [0, 0]
+    assert [each.type for each in parse_usage("key", [])] == ["string"]
+
+
+def test_the_patterns_of_sort_belong_to_a_key_specification_of_their_own() -> None:
+    arguments = parse_usage("key [BY pattern] [GET pattern [GET pattern ...]] [STORE destination]", [0, 2], 1)
+    assert [each.key_spec for each in arguments] == [0, 1, 1, 2]
+    assert [each.multiple_token for each in arguments] == [False, False, True, False]
 
 
 ARGUMENTS = st.recursive(
@@ -238,7 +274,7 @@ def test_redis_py_reads_info() -> None:
     client = Client(node, now_ms=90_061_000)
     read = parse_info(client.ask("INFO"))
     wanted = {
-        "redis_version": "7.2.0",
+        "redis_version": "7.4.0",
         "redis_mode": "standalone",
         "tcp_port": 7001,
         "process_id": 4711,
@@ -295,7 +331,7 @@ def test_config_get_knows_the_settings_and_what_tools_ask_for() -> None:
         "flushall": "yes",
         "appendfsync": "always",
         "appendonly": "yes",
-        "databases": "1",
+        "databases": "16",
         "maxclients": "7",
         "timeout": "5",
     }

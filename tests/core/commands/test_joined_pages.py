@@ -18,6 +18,7 @@ from server.core.base.config import Config
 from server.core.commands import pages
 from server.core.commands.pages import END, Page, count_keys, page_after, read_page
 from server.core.messages import record_questions
+from server.core.messages.asking import Question
 from server.core.messages.questions import QUESTIONS
 from server.core.records import versions
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
@@ -69,23 +70,22 @@ class Owners:
             kind = versions.TOMBSTONE if word == "delete" else versions.VALUE
             records.put(key, versions.supersede(old, actor, time, b"v", expires_at_ms, kind), old)
 
-    def ask(self, owners: list[str], kind: bytes, *args: Any) -> dict[str, list[bytes]]:
+    def ask(self, owners: list[str], question: Question[Any, Any], content: Any) -> dict[str, Any]:
         """What they answer."""
         self.questions += 1
-        words = [arg if isinstance(arg, bytes) else b"%d" % arg for arg in args]
+        kind, words = question.name, question.write(content)
         return {
             OWNERS[number]: self._answer(number, kind, words) for number in self.answering if OWNERS[number] in owners
         }
 
-    def _answer(self, number: int, kind: bytes, words: list[bytes]) -> list[bytes]:
+    def _answer(self, number: int, kind: bytes, words: list[bytes]) -> Any:
         if number in self.before:
             words = words[:3] if kind == b"PAGE" else words
-            return [] if kind in (b"HEADS", b"KEYCOUNTS") else self._own(number, kind, words)
+            return None if kind in (b"HEADS", b"KEYCOUNTS") else self._own(number, kind, words)
         return self._own(number, kind, words)
 
-    def _own(self, number: int, kind: bytes, words: list[bytes]) -> list[bytes]:
-        answer: list[bytes] = self.nodes[number].services.questions._own_answer(QUESTIONS[kind], words)
-        return answer
+    def _own(self, number: int, kind: bytes, words: list[bytes]) -> Any:
+        return self.nodes[number].services.questions._own_answer(QUESTIONS[kind], words)
 
     def run(self, steps: Callable[[Services], Generator[Any, Any, Any]], at: int | None = None) -> Any:
         """What `steps` make of the answers, at one of the owners, or at a coordinator that owns nothing."""
@@ -195,6 +195,7 @@ def test_no_quorum_is_an_error_at_each_question() -> None:
         owners.run(all_pages(3))
 
 
+@pytest.mark.interpreted
 def test_an_answer_ends_once_it_has_read_a_page_of_values(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the new and of the old form, and of HEADS; the old one has two places at least, or its asker could not go on."""
     monkeypatch.setattr(page_answers, "EXAMINED_MAX", 1000)
@@ -206,9 +207,10 @@ def test_an_answer_ends_once_it_has_read_a_page_of_values(monkeypatch: pytest.Mo
         state.records.put(key, record, state.records.get(key))
     whole = record_questions.Page(SLOT_PREFIX[0] + bytes(4), SLOT_PREFIX[16384], 1000, False)
     new, old = page_answers.page(state, whole._replace(live=True)), page_answers.page(state, whole)
-    assert new[0] == record_questions.LIVE and new[1] == KEYS[4][:PREFIX_BYTES] and new[2::2] == KEYS[:4]
-    assert old[0] == b"1" and old[1::2] == KEYS[:2]
-    assert len(page_answers.heads(state, KEYS)) == 2
+    assert new is not None and new.next_prefix == KEYS[4][:PREFIX_BYTES] and new.pairs[::2] == KEYS[:4]
+    assert old is not None and old.has_more and not old.next_prefix and old.pairs[::2] == KEYS[:2]
+    found = page_answers.heads(state, KEYS)
+    assert found is not None and len(found) == 2
     assert owners.run(all_pages(1000)) == owners.naive() == [key[PREFIX_BYTES:] for key in KEYS]
 
 
@@ -217,7 +219,7 @@ def test_an_owner_asks_for_hashes_only_while_all_agree() -> None:
     owners = Owners(steps, [0, 1, 2], [])
     kinds: list[bytes] = []
     ask = owners.ask
-    owners.ask = lambda asked, kind, *args: kinds.append(kind) or ask(asked, kind, *args)  # type: ignore[method-assign, func-returns-value, assignment]
+    owners.ask = lambda asked, question, content: kinds.append(question.name) or ask(asked, question, content)  # type: ignore[method-assign, func-returns-value, assignment]
     assert owners.run(all_pages(100), 0) == owners.naive()
     assert set(kinds) == {b"HASHES"}
     state = owners.nodes[1].state

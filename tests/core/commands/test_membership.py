@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from server.core.liveness.liveness import State
-from server.core.messages.kinds import staged_in
+from protocol.handshake import fingerprint
+from server.core.liveness.liveness import PeerState
+from server.core.messages.announcements import staged_in
 from server.core.node import Node
 from server.core.records.versions import supersede
 from tests.core.commands.talking import Client, finish_turn, make_node, member, reach
@@ -17,6 +19,7 @@ from tests.core.commands.talking import Client, finish_turn, make_node, member, 
 def myself(number: int, **fields: Any) -> str:
     """What the fresh node n<number> answers to MYSELF."""
     told = {"zone": "b", "weight": 1, "epoch": 0, "cluster": "", "keys": 0, "mood": "new"}
+    told |= {"capabilities": ["orderly", "entries", "databases"]}
     told |= {name: getattr(member(number), name) for name in ("id", "name", "address")}
     return json.dumps(told | fields, separators=(",", ":"))
 
@@ -50,6 +53,75 @@ def test_a_join_is_staged_planned_and_committed() -> None:
     assert ask(node, "COMMIT 8") == {"epoch": 8, "changes": 1}
     assert epoch_of(node) == 8
     assert ask(node, "PLAN")["changes"] == []
+
+
+@pytest.mark.parametrize("told", [{}, {"capabilities": ["orderly"]}])
+def test_a_node_that_does_not_read_types_is_refused_once_all_members_do(told: dict[str, Any]) -> None:
+    old = json.dumps({**json.loads(myself(4)), "capabilities": None} | told, separators=(",", ":"))
+    old = old.replace(',"capabilities":null', "")
+    node = make_node(3)
+    node.state.note_capabilities(member(2).id, (b"entries", b"databases"))
+    assert ask(node, f"JOIN {old}")["changes"] == 1, "n3 has not announced it either: no types are written"
+    node.state.note_capabilities(member(3).id, (b"entries", b"databases"))
+    expected = "ERR node n4 (10.0.0.4:7004) runs a version that does not read Redis' types"
+    assert error(node, "COMMIT 8").startswith(expected), "the members have been upgraded since"
+    assert epoch_of(node) == 7
+    ask(node, "ABORT")
+    assert error(node, f"JOIN {old}").startswith(expected) and "with the members' version" in error(node, f"JOIN {old}")
+    assert error(node, f"REPLACE n3 {old}").startswith(expected)
+    assert ask(node, "ABORT")["aborted"] == 0
+    assert ask(node, f"JOIN {myself(4)}")["changes"] == 1, "it was started with this version"
+    assert ask(node, "COMMIT 8")["epoch"] == 8
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "words"),
+    [
+        ("yes", "no", "by TLS only: start it with tls_peers = yes and a certificate"),
+        ("no", "yes", "without TLS: start it with tls_peers = no, then"),
+        ("yes", "optional", ""),
+        ("optional", "no", ""),
+        ("optional", "yes", ""),
+        ("yes", "yes", ""),
+        ("yes", None, ""),
+    ],
+)
+def test_a_node_that_the_members_cannot_connect_to_is_not_staged(ours: str, theirs: str | None, words: str) -> None:
+    """Whether their TLS and that of the newcomer go together; one of a version that does not tell it may be staged."""
+    node = make_node(3)
+    node.state.config = replace(node.state.config, tls_peers=ours)
+    newcomer = myself(4, **({} if theirs is None else {"tls_peers": theirs}))
+    if words:
+        for line in ("JOIN", "REPLACE n3"):
+            assert f"has tls_peers = {theirs}" in error(node, f"{line} {newcomer}")
+            assert words in error(node, f"{line} {newcomer}")
+        assert ask(node, "ABORT")["aborted"] == 0
+    else:
+        assert ask(node, f"JOIN {newcomer}")["changes"] == 1
+
+
+def test_a_node_tells_whether_it_connects_by_tls() -> None:
+    node = make_node(1)
+    assert ask(node, "MYSELF")["tls_peers"] == "no"
+    node.state.config = replace(node.state.config, tls_peers="optional")
+    assert ask(node, "MYSELF")["tls_peers"] == "optional"
+
+
+def test_a_node_without_the_secret_of_the_members_is_not_staged() -> None:
+    secret, other = b"s" * 32, b"o" * 32
+    node = make_node(3)
+    node.services.authentication.take((secret,))
+    stranger = myself(4, secrets=[fingerprint(other)])
+    assert ask(node, f"JOIN {myself(4)}")["changes"] == 1, "the members do not require their secret yet"
+    ask(node, "ABORT")
+    node.services.authentication.is_closed = True
+    for line in ("JOIN", "REPLACE n3"):
+        assert error(node, f"{line} {myself(4)}").startswith("ERR node n4 (10.0.0.4:7004) has no secret")
+        assert error(node, f"{line} {stranger}").startswith("ERR node n4 (10.0.0.4:7004) has another secret")
+    assert "what a node answers" in error(node, f"JOIN {myself(4, secrets=7)}")
+    assert ask(node, "ABORT")["aborted"] == 0
+    node.services.authentication.take((other, secret))
+    assert ask(node, f"JOIN {stranger}")["changes"] == 1, "of two valid secrets one is enough"
 
 
 def test_a_plan_for_another_epoch_is_refused() -> None:
@@ -142,7 +214,7 @@ def test_a_replacement_of_a_node_that_is_down_expects_nothing_of_it() -> None:
     reach(node, 3)
     node.disconnected(member(3).id, 0)
     node.greeted(member(3).id, 1)
-    assert node.state.liveness.state(member(3).id) is State.UP
+    assert node.state.liveness.state(member(3).id) is PeerState.UP
     assert ask(node, f"REPLACE n3 {myself(4)}")["staged"] == {
         "change": "replace", "node": "n3", "by": "n4", "address": "10.0.0.4:7004", "gone": False,
     }  # fmt: skip
@@ -243,3 +315,12 @@ def test_a_first_layout_wants_a_node_without_records() -> None:
     node = make_node(0)
     node.state.records.put(b"\0\0\0\0\0\0key", supersede(None, b"actor 01", 1, b"value"), None)
     assert "holds 1 records of an earlier life" in error(node, "INIT {}")
+
+
+def test_a_zone_that_other_nodes_would_not_take_is_not_staged() -> None:
+    """They would close the link that it comes by, each time that it is sent."""
+    node = make_node(1)
+    assert error(node, f"ZONE n1 {'z' * 513}") == "ERR a change's field 'zone' is 513 characters long"
+    assert node.services.staging.document() is None
+    assert ask(node, f"ZONE n1 {'z' * 512}")["changes"] == 1
+    assert staged_in(node.services.staging.document() or b"").changes[0].zone == "z" * 512

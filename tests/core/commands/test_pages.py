@@ -16,9 +16,10 @@ from server.core.requests import page_answers
 from tests.core.commands.talking import make_node
 
 WIDTH = 16384 // 16  # slots of a partition
+EMPTY = record_questions.PageAnswer([])
 
 
-def page(node: Any, first: int, end: int) -> list[bytes]:
+def page(node: Any, first: int, end: int) -> record_questions.PageAnswer | None:
     """What the node says of these partitions."""
     return page_answers.page(
         node.state, record_questions.Page(SLOT_PREFIX[first * WIDTH] + bytes(4), SLOT_PREFIX[end * WIDTH], 10, False)
@@ -29,13 +30,13 @@ def test_nobody_speaks_for_what_is_not_kept_here() -> None:
     node = make_node(members=4)  # partition p is with p, p+1, p+2: member 1 has all of four in turn but the second
     kept = [partition for partition in range(16) if partition % 4 != 1]
     for partition in range(16):
-        assert page(node, partition, partition + 1) == ([b"0"] if partition in kept else []), partition
-    assert page(node, 2, 5) == [b"0"] and page(node, 0, 2) == page(node, 1, 3) == page(node, 0, 16) == []
+        assert page(node, partition, partition + 1) == (EMPTY if partition in kept else None), partition
+    assert page(node, 2, 5) == EMPTY and page(node, 0, 2) is page(node, 1, 3) is page(node, 0, 16) is None
 
 
 def test_without_a_layout_nobody_speaks_at_all() -> None:
     node = make_node(members=0)
-    assert page(node, 0, 16) == []
+    assert page(node, 0, 16) is None
     with pytest.raises(CommandError, match="NOLAYOUT") as raised:
         next(read_page(node.services, 0, 10))
     assert b"not part of a cluster yet" in raised.value.reply

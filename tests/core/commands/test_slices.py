@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -10,18 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.base.errors import ErrorReply
+from server.core.base.sinks import Sink
 from server.core.commands.slices import Parts
 
 
-@dataclass
-class Asker:
+class Asker(Sink):
     """A sink that keeps what it is told."""
 
-    resp3: bool = False
-    relayed: bool = False
-    read_quorum: int = 0
-    write_quorum: int = 0
-    answers: list[tuple[int, bytes]] = field(default_factory=list)
+    def __init__(self, resp3: bool = False, relayed: bool = False, read_quorum: int = 0, write_quorum: int = 0) -> None:
+        super().__init__()
+        self.resp3 = resp3
+        self.relayed = relayed
+        self.read_quorum = read_quorum
+        self.write_quorum = write_quorum
+        self.answers: list[tuple[int, bytes]] = []
 
     def answer(self, number: int, reply: bytes) -> None:
         """Takes it."""

@@ -8,10 +8,10 @@ import random
 import pytest
 
 from server.core.liveness.gossip_table import Ring, Rumours
-from server.core.liveness.liveness import Liveness, LivenessLimits, State
+from server.core.liveness.liveness import Liveness, LivenessLimits, PeerState
 from tests.paper.gossip import Gossip, measure, rounds
 
-UP, SUSPECT, DOWN = State.UP, State.SUSPECT, State.DOWN
+UP, SUSPECT, DOWN = PeerState.UP, PeerState.SUSPECT, PeerState.DOWN
 LIMITS = LivenessLimits()
 PROMISE_MS = 5000
 NAMES = [f"n{number:02}" for number in range(40)]
@@ -36,7 +36,7 @@ def tick_until(node: Liveness, from_ms: int, to_ms: int, silent: str = "") -> li
         asked += chosen
         for peer in [*NAMES[1:9], *chosen]:
             if peer != silent:
-                node.heard(peer, now_ms)
+                node.message_received(peer, now_ms)
     return asked
 
 
@@ -55,12 +55,12 @@ def test_a_rumour_is_told_least_told_first_and_comes_to_an_end() -> None:
     rumours = Rumours()
     for number in range(5):
         rumours.add(f"old{number}", 1)
-    assert rumours.next_to_tell(3) == ["old0", "old1", "old2"]
+    assert rumours.next_to_send(3) == ["old0", "old1", "old2"]
     rumours.add("new", 1000)
-    assert rumours.next_to_tell(3) == ["new", "old3", "old4"]
-    told = [node for _ in range(100) for node in rumours.next_to_tell(3)]
+    assert rumours.next_to_send(3) == ["new", "old3", "old4"]
+    told = [node for _ in range(100) for node in rumours.next_to_send(3)]
     assert (told.count("new"), told.count("old0"), told.count("old3")) == (29, 2, 2)
-    assert rumours.next_to_tell(3) == []
+    assert rumours.next_to_send(3) == []
 
 
 def test_a_table_is_bounded_and_tells_of_all_in_turn() -> None:
@@ -92,11 +92,11 @@ def test_who_does_not_answer_is_suspected_and_its_death_is_no_rumour_of_ours() -
     assert (FAR, 1, 1, UP) in [entry for _ in range(5) for entry in node.table()]
     node.merge([(FAR, 1, 2, UP)], NAMES[30], 20_200)  # but somebody has news of it
     assert node.state(FAR) is SUSPECT
-    node.heard(FAR, 20_300)
+    node.message_received(FAR, 20_300)
     assert node.state(FAR) is UP
 
 
-def test_a_blame_is_believed_passed_on_and_refuted_by_a_new_incarnation() -> None:
+def test_a_report_is_believed_passed_on_and_refuted_by_a_new_incarnation() -> None:
     node = wide()
     tick_until(node, 0, 3000)
     node.merge([(FAR, 1, 1, DOWN)], NAMES[30], 3000)
@@ -111,10 +111,10 @@ def test_a_blame_is_believed_passed_on_and_refuted_by_a_new_incarnation() -> Non
     assert (FAR, 2, 6, UP) in node.table()
 
 
-def test_our_own_ears_count_more_than_a_blame_and_the_blamed_is_told() -> None:
+def test_a_message_of_the_peer_counts_more_than_a_report_and_the_peer_gets_the_report() -> None:
     node = wide()
     tick_until(node, 0, 3000)
-    node.heard(FAR, 3000)
+    node.message_received(FAR, 3000)
     node.merge([(FAR, 1, 1, DOWN)], NAMES[30], 3001)
     assert node.state(FAR) is UP
     assert (FAR, 1, 1, DOWN) in node.table(FAR)
@@ -135,7 +135,7 @@ def test_a_word_of_others_makes_none_worse_that_we_watch() -> None:
     assert (NAMES[1], 1, 1, DOWN) in node.table()
 
 
-def test_who_becomes_watched_is_not_blamed_for_its_silence_before() -> None:
+def test_a_peer_that_becomes_watched_is_not_judged_by_its_silence_before() -> None:
     node = wide()
     tick_until(node, 0, 30_000)
     node.set_members([NAMES[0], *NAMES[9:]], 30_000)
@@ -185,14 +185,14 @@ def test_a_cut_between_a_node_and_one_that_it_watches_is_nobodys_death() -> None
     assert gossip.nodes[watcher].state(watched) is SUSPECT
 
 
-def test_a_deaf_node_blames_nobody() -> None:
+def test_a_node_that_is_cut_off_reports_no_peer() -> None:
     """Others may believe it dead, because it answers no node."""
     gossip = Gossip(40, 1)
-    deaf, *others = gossip.names
-    gossip.cuts = {(other, deaf): None for other in others}
+    is_cut_off, *others = gossip.names
+    gossip.cuts = {(other, is_cut_off): None for other in others}
     gossip.run(15_000)
     assert len(gossip.false_downs) > 8
-    assert {peer for observer, peer in gossip.false_downs if observer != deaf} <= {deaf}
+    assert {peer for observer, peer in gossip.false_downs if observer != is_cut_off} <= {is_cut_off}
 
 
 @pytest.mark.parametrize(

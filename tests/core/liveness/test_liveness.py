@@ -20,9 +20,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.liveness import liveness
-from server.core.liveness.liveness import Liveness, LivenessLimits, State, decode_table, encode_table
+from server.core.liveness.liveness import Liveness, LivenessLimits, PeerState, decode_table, encode_table
 
-UP, SUSPECT, DOWN = State.UP, State.SUSPECT, State.DOWN
+UP, SUSPECT, DOWN = PeerState.UP, PeerState.SUSPECT, PeerState.DOWN
 LIMITS, TICK_MS = LivenessLimits(), 200
 
 
@@ -31,7 +31,7 @@ def table_of(*peers: str) -> Liveness:
     node = Liveness("a", 1000, LIMITS, random.Random(1))
     node.set_members(["a", *peers], 0)
     for peer in peers:
-        node.heard(peer, 0)
+        node.message_received(peer, 0)
     node.tick(0)
     return node
 
@@ -41,7 +41,7 @@ def tick_until(node: Liveness, from_ms: int, to_ms: int, talking: Iterable[str] 
     asked = []
     for now_ms in range(from_ms + TICK_MS, to_ms + 1, TICK_MS):
         for peer in talking:
-            node.heard(peer, now_ms)
+            node.message_received(peer, now_ms)
         asked += node.tick(now_ms)
     return asked
 
@@ -62,7 +62,7 @@ def tick_until(node: Liveness, from_ms: int, to_ms: int, talking: Iterable[str] 
         ((0, 0, None, True), SUSPECT),
     ],
 )
-def test_judge(evidence: tuple[int, int, int | None, bool], verdict: State) -> None:
+def test_judge(evidence: tuple[int, int, int | None, bool], verdict: PeerState) -> None:
     assert liveness.judge(*evidence, LIMITS) is verdict
 
 
@@ -77,7 +77,7 @@ def test_a_peer_is_down_until_its_first_message_and_is_asked_by_the_first_tick()
     node.set_members(list("abcdefghi"), 0)
     assert sorted(node.tick(70)) == list("bcdefghi")
     assert [node.state(peer) for peer in "ab"] == [UP, DOWN]
-    node.heard("b", 75)
+    node.message_received("b", 75)
     assert [node.is_live(peer) for peer in "abc"] == [True, True, False]
 
 
@@ -89,7 +89,7 @@ def test_members_that_stay_keep_their_state_and_strangers_are_ignored() -> None:
     node.set_members(["a", "b", "d"], 10)
     assert node.generation > before
     before = node.generation
-    for report in (node.heard, node.link_lost, node.link_refused, node.request_failed):
+    for report in (node.message_received, node.link_lost, node.link_refused, node.request_failed):
         report("c", 20)
     node.merge([("c", 9, 9, UP)], "c", 20)
     assert ([node.state(peer) for peer in "bcd"], node.generation) == ([UP, DOWN, DOWN], before)
@@ -125,7 +125,7 @@ def test_evidence_counts_until_the_next_message(report: Callable[[Liveness, str,
     report(node, "b", 100)
     report(node, "b", 101)
     assert (node.state("b"), node.generation) == (SUSPECT, before + 1)
-    node.heard("b", 102)
+    node.message_received("b", 102)
     assert (node.state("b"), node.generation) == (UP, before + 2)
     tick_until(node, 102, 1902)
     assert node.state("b") is UP
@@ -194,7 +194,7 @@ def test_a_node_that_ticks_half_as_often_as_it_should_suspects_half_as_fast() ->
     node = table_of("b")
     fell_ms = next(now_ms for now_ms in range(1000, 20_000, 1000) if node.tick(now_ms) and node.state("b") is DOWN)
     assert fell_ms == 2 * LIMITS.down_after_ms
-    node.heard("b", 8001)
+    node.message_received("b", 8001)
     tick_until(node, 8000, 10_000, "b")
     node.request_failed("b", 10_000)  # it has caught up: a failed request counts again
     assert node.state("b") is SUSPECT
@@ -225,7 +225,7 @@ def test_a_peer_falling_silent_is_asked_before_it_is_suspected_and_until_it_is_d
 
 
 COUNTERS = st.integers(0, liveness.COUNTER_MAX)
-ENTRIES = st.tuples(st.text("a1-:!~", min_size=1, max_size=32), COUNTERS, COUNTERS, st.sampled_from(State))
+ENTRIES = st.tuples(st.text("a1-:!~", min_size=1, max_size=32), COUNTERS, COUNTERS, st.sampled_from(PeerState))
 
 
 @given(st.lists(ENTRIES, max_size=9))
@@ -257,7 +257,7 @@ class Cluster:
         self.frozen: dict[str, list[tuple[Any, ...]]] = {}  # with the frames that wait for them
         self.cuts: list[tuple[str, str]] = []  # from, to
         self.verdicts = dict.fromkeys(itertools.permutations(self.names, 2), DOWN)
-        self.changes: list[tuple[int, str, str, State]] = []
+        self.changes: list[tuple[int, str, str, PeerState]] = []
         for name in self.names:
             self.start(name)
         assert self.run(5000, self.agree) < 5000

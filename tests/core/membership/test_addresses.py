@@ -220,9 +220,9 @@ def test_an_introduction_says_whom_it_is_for_and_where_its_sender_is() -> None:
 )
 def test_a_refusal_says_what_the_trouble_is(text: str, reason: str, is_quiet: bool) -> None:
     machine = Machine(layout=layout_of())
-    assert machine.node.services.addresses.heard_refusal("n2", text, machine.now_ms) == is_quiet
+    assert machine.node.services.addresses.refusal_received("n2", text, machine.now_ms) == is_quiet
     assert machine.node.services.addresses.trouble_with("n2")[0] == reason
-    assert bool(machine.node.services.copies.refusal_of_us) == text.startswith("-COPY")
+    assert bool(machine.node.services.duplicates.refusal_of_us) == text.startswith("-COPY")
 
 
 def test_why_a_member_cannot_be_reached() -> None:

@@ -12,7 +12,7 @@ from protocol.frames import FrameReader
 from server.core.base.errors import NoLayout
 from server.core.commands.operator import first_layout
 from server.core.membership.membership import DOWN_MS
-from server.core.messages.kinds import View
+from server.core.messages.announcements import View
 from server.core.node import Node
 from server.core.outbox import Outbox
 from server.core.records.records import META, storage_key_of
@@ -183,11 +183,11 @@ def test_adopted_waits_for_what_was_begun_before() -> None:
     machine.turn()
     machine.node.services.membership.offer(commit(layout_of(), [change(WEIGHT, "n2", weight=2)]))
     machine.turn()
-    view = View(*machine.node.services.membership.view())
-    assert machine.node.services.membership.adopted(view) == [b"0"]
+    view = machine.node.services.membership.view()
+    assert machine.node.services.membership.adopted(view) is False
     machine.pass_ms(5000)
-    assert machine.node.services.membership.adopted(view) == [b"1"]
-    assert machine.node.services.membership.adopted(View(1, 0, b"0" * 16)) == []
+    assert machine.node.services.membership.adopted(view) is True
+    assert machine.node.services.membership.adopted(View(1, 0, b"0" * 16)) is None
 
 
 def test_who_keeps_a_partition_no_more_takes_a_new_actor() -> None:
@@ -265,7 +265,7 @@ def test_who_joins_again_brings_nothing_from_its_former_life() -> None:
     assert machine.engine.get(META + b"left") is None
 
 
-def test_who_was_let_go_by_one_steward_and_not_by_another_is_asked_once_more() -> None:
+def test_who_was_let_go_by_one_coordinator_and_not_by_another_is_asked_once_more() -> None:
     leaving = commit(layout_of(NAMES), [change(LEAVE, "n3"), change(LEAVE, "n4")])
     leaving = replace(leaving, revision=2, phase="settled", former=())
     machine = Machine("n4", leaving)
@@ -286,7 +286,7 @@ def test_who_was_let_go_by_one_steward_and_not_by_another_is_asked_once_more() -
 ])  # fmt: skip
 def test_a_node_leaves_when_a_later_layout_does_without_it(text: str, leaves: bool) -> None:
     machine = Machine(layout=layout_of())
-    machine.node.services.membership.heard_refusal(text)
+    machine.node.services.membership.refusal_received(text)
     assert (machine.layout is None) == leaves
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from server.core.membership import partition_fetch
 from server.core.membership.partition_fetch import PartitionFetch, Progress
+from server.core.messages.asking import Question
+from server.core.messages.questions import COUNTS, Partitions
 from server.core.repair.exchange import Outcome, PeerLost
 from tests.core.membership.test_membership import layout_of
 
@@ -43,9 +45,9 @@ class Exchanges:
 class Asking:
     """Stands for `Questions`: a step is what was asked."""
 
-    def ask(self, nodes: Sequence[str], kind: bytes, *args: int) -> Any:
+    def ask(self, nodes: Sequence[str], question: Question[Any], content: Any) -> Any:
         """The question itself."""
-        return list(nodes), kind, args
+        return list(nodes), question, content
 
 
 @pytest.fixture
@@ -145,10 +147,10 @@ def test_each_source_is_asked_once_and_a_partition_that_is_known_not_again() -> 
     it = Fixture(range(4))
     it.fetch.expected_keys[3] = 30
     steps = it.fetch.count_keys(it.present, lambda partition: (*OTHERS, None, "n2")[partition])
-    assert next(steps) == (["n2"], b"COUNTS", (1, 0))  # type: ignore[comparison-overlap]
-    assert steps.send({"n2": [10]}) == (["n3"], b"COUNTS", (1, 1))  # type: ignore[comparison-overlap]
+    assert next(steps) == (["n2"], COUNTS, Partitions(1, [0]))  # type: ignore[comparison-overlap]
+    assert steps.send({"n2": [10]}) == (["n3"], COUNTS, Partitions(1, [1]))  # type: ignore[comparison-overlap]
     with pytest.raises(StopIteration):
-        steps.send({"n3": []})  # another layout rules there
+        steps.send({"n3": None})  # another layout rules there
     assert it.fetch.expected_keys == {0: 10, 3: 30}
 
 

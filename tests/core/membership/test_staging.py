@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from server.core.membership.staging import STAGED_MAX
-from server.core.messages.kinds import staged_in
+from server.core.messages.announcements import staged_in
 from server.core.node import Node
 from server.core.ring.change import JOIN, LEAVE, REPLACE, WEIGHT, ZONE, Change
 from server.core.ring.layout import Layout

@@ -5,6 +5,7 @@ from __future__ import annotations
 from xxhash import xxh3_64_hexdigest
 
 from server.core.membership.views import RESEND_MS
+from server.core.messages.announcements import view_items
 from server.core.ring.change import WEIGHT
 from server.core.ring.succession import commit
 from tests.core.membership.test_membership import Machine, change, layout_of
@@ -14,8 +15,11 @@ def _checksum(document: bytes) -> bytes:
     return xxh3_64_hexdigest(document).encode()
 
 
-def _word(word: object) -> bytes:
-    return word if isinstance(word, bytes) else str(word).encode()
+def view_of(machine: Machine) -> list[bytes]:
+    """Returns the view of a machine's layout as the items of a message."""
+    view = machine.node.services.membership.view()
+    assert view is not None
+    return view_items(view)
 
 
 def test_views_bring_the_older_of_two_layouts_up_to_date() -> None:
@@ -25,9 +29,9 @@ def test_views_bring_the_older_of_two_layouts_up_to_date() -> None:
     newer.link("n2")
     older.link("n1")
     newer.now_ms += RESEND_MS
-    view = [_word(word) for word in older.node.services.membership.view()]
+    view = view_of(older)
     assert newer.hear("n2", b"VIEW", *view) == {"n2": [[b"LAYOUT", second.encode()]]}
-    ours = [_word(word) for word in newer.node.services.membership.view()]
+    ours = view_of(newer)
     assert older.hear("n1", b"VIEW", *ours) == {"n1": [[b"VIEW", *view]]}
     assert older.hear("n3", b"VIEW", *ours) == {}, "it has asked for that layout already"
     assert newer.hear("n2", b"VIEW", *ours) == {}
@@ -40,14 +44,14 @@ def test_of_two_layouts_of_one_version_both_nodes_send_theirs() -> None:
     one, other = Machine("n1", ours), Machine("n2", theirs)
     one.link("n2")
     one.now_ms += RESEND_MS
-    view = [_word(word) for word in other.node.services.membership.view()]
+    view = view_of(other)
     assert one.hear("n2", b"VIEW", *view) == {"n2": [[b"LAYOUT", ours.encode()]]}
 
 
 def test_a_layout_is_not_sent_to_a_peer_that_has_it() -> None:
     layout = layout_of()
     machine = Machine(layout=layout)
-    view = [_word(word) for word in machine.node.services.membership.view()]
+    view = view_of(machine)
     machine.node.connected("n2", machine.now_ms, view=view)
     machine.node.connected("n3", machine.now_ms)
     said = machine.said()

@@ -11,7 +11,16 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from server.core.messages.reader import Reader
-from tests.core.messages.samples import DAMAGED_KEYS, KEYS, RECORD, SIBLINGS, WRONG_ITEMS, damaged_records
+from tests.core.messages.samples import (
+    DAMAGED_KEYS,
+    KEYS,
+    PATCH,
+    RECORD,
+    SIBLINGS,
+    WRONG_ITEMS,
+    damaged_patches,
+    damaged_records,
+)
 
 HUGE = b"9" * 30
 
@@ -104,6 +113,12 @@ class Sampler(Reader):
         for key, record in zip(KEYS, (RECORD, SIBLINGS), strict=True):
             self._add(key, DAMAGED_KEYS)
             self._add(record, [*damaged_records(), *([] if b"" in words else [b""])])
+        return [item.value for item in self.items[-4:]]
+
+    def patched_pairs(self) -> list[bytes]:
+        for key, value in zip(KEYS, (RECORD, PATCH), strict=True):
+            self._add(key, DAMAGED_KEYS)
+            self._add(value, [*damaged_records(), *damaged_patches(), b""])
         return [item.value for item in self.items[-4:]]
 
     def blobs(self) -> list[bytes]:

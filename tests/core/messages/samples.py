@@ -11,6 +11,9 @@ from typing import Any
 from xxhash import xxh3_64_digest
 
 from protocol.bounds import COUNT_MAX, COUNTER_MAX, EPOCH_MAX, TIME_MS_MAX
+from server.core.records.entries import encode
+from server.core.records.kinds import HASH_FIELD
+from server.core.records.patches import make
 from server.core.records.records import META, storage_key_of
 from server.core.records.versions import TOMBSTONE, supersede, write
 from server.core.ring.change import WEIGHT, Change
@@ -72,6 +75,42 @@ def damaged_records() -> list[bytes]:
     return [flipped, RECORD[:-1], RECORD + b"x", b"?x", *wrong_structures().values()]
 
 
+def _patch() -> bytes:
+    """A patch for one field among many."""
+    base = hash_of({b"%d" % number: bytes(50) for number in range(100)}, 5 << 16)
+    patch = make(base, hash_of({b"%d" % number: bytes(50 + (number == 7)) for number in range(100)}, 6 << 16))
+    assert patch is not None
+    return patch
+
+
+def hash_of(fields: dict[bytes, bytes], counter: int) -> bytes:
+    """Returns the record of a hash with these fields, all written by one command."""
+    return encode(
+        {A: counter}, [(field, HASH_FIELD, A + struct.pack(">Q", 1 << 16), 0, fields[field]) for field in fields]
+    )
+
+
+PATCH = _patch()
+
+
+def damaged_patches() -> list[bytes]:
+    """Returns bytes that are no patches."""
+    body = PATCH[8:]
+    clock_at, count_at, splices_at = 32 - 8, 36 - 8, 40 - 8 + 16
+    wrong = {
+        "another version": body[:3] + b"\2" + body[4:],
+        "no clock": body[:clock_at] + bytes(4) + body[clock_at + 4 :],
+        "a clock that is longer than all": body[:clock_at] + b"\x7f\xff\xff\xff" + body[clock_at + 4 :],
+        "fewer splices than there are": body[:count_at] + bytes(4) + body[count_at + 4 :],
+        "more splices than there are": body[:count_at] + b"\0\xff\xff\xff" + body[count_at + 4 :],
+        "splices out of order": body[:splices_at] + b"\x7f\xff\xff\xff" + body[splices_at + 4 :],
+        "a splice in the checksum": body[:splices_at] + bytes(4) + body[splices_at + 4 :],
+        "bytes behind the end": body + b"x",
+        "ends early": body[:-1],
+    }
+    return [bytes([PATCH[0] ^ 1]) + PATCH[1:], PATCH[:40], *[sealed(body) for body in wrong.values()]]
+
+
 DAMAGED_KEYS = [b"", KEYS[0][:5], b"\x40" + KEYS[0][1:], META + b"layout", *WRONG_ITEMS]
 
 
@@ -114,7 +153,7 @@ def _damaged(value: Any) -> Iterator[Any]:
 OPTIONAL = {
     "unreadable", "gone_back", "taken_back", "aside", "filling", "failing", "internal_errors", "scrub",
     "damaged", "mended", "lost", "disk_full", "disk_room", "transfer", "to_let_go", "copies", "wall_ms", "eta_s", "n3",
-    "c1", "weight", "rebuild",
+    "c1", "weight", "bob", "rebuild", "held_back", "STORE",
 }  # fmt: skip
 NULLABLE = {"eta_s", "filling", "transfer"}
 TASK = {
@@ -127,6 +166,11 @@ STAGED = {
     "changes": {"c1": Change("c1", WEIGHT, "n2", weight=2).encode()},
     "aborted": ["c0"],
 }
+_BOB = ["on", "~a*", "resetchannels", "-@all", "+get"]
+USERS = {
+    "floor": "1f",
+    "users": {"bob": ["8bcfe5680000001", "n2", "20", _BOB, [["resetchannels", "-@all", "+set"]]]},
+}
 DOCUMENTS: dict[bytes, Any] = {
     b"STATUS": {
         "keys": 5, "hints_held": 0, "behind": {"n3": 4}, "damaged": 0, "mended": 0, "lost": 0, "disk_full": False,
@@ -136,6 +180,7 @@ DOCUMENTS: dict[bytes, Any] = {
         "filling": {**dict.fromkeys(("partitions", "partitions_done", "keys", "keys_done", "percent", "bytes_sent"), 7),
                     "eta_s": 1.5},
         "failing": {"scrub": {"errors": 1, "error": "ERR damaged"}}, "internal_errors": 0,
+        "held_back": {"STORE": 2},
     },
     b"VERIFY": {"state": "running", "keys": 5, "mended": 1, "lost": 0, "unreadable": 0, "waiting": 2},
     b"HINTS": {
@@ -147,6 +192,16 @@ DOCUMENTS: dict[bytes, Any] = {
     b"TASKS": [TASK],
     b"SIZES": {"keys": [4], "mean_bytes": 10.5, "busy": False},
 }  # fmt: skip
+
+
+def damaged_rules() -> Iterator[bytes]:
+    """Returns documents of users of the right shape with a wrong rule, name or version."""
+    for rules, selectors in ((["~a b"], []), (["&a\n"], []), (["#12"], []), (["allkeys", "~x"], []), (["what"], []),
+                             ([], [["on"]]), ([], [["(+get)"]]), ([], [[">x"]]), (["+a b"], [])):  # fmt: skip
+        yield json.dumps({**USERS, "users": {"bob": ["1", "n2", "1", rules, selectors]}}).encode()
+    yield json.dumps({**USERS, "users": {"b ob": ["1", "n2", "1", None, []]}}).encode()
+    yield json.dumps({**USERS, "users": {"b\u0100": ["1", "n2", "1", None, []]}}).encode()
+    yield json.dumps({**USERS, "users": {"bob": [f"{COUNTER_MAX + 1:x}", "n2", "1", None, []]}}).encode()
 
 
 def damaged_layouts() -> list[bytes]:

@@ -44,11 +44,11 @@ def test_the_status_has_the_reason_of_each_node_that_is_not_up() -> None:
 def test_copies_are_an_operators_business_though_all_is_served() -> None:
     node = make_node(1)
     assert ask(node, "STATUS")["verdict"] == "healthy"
-    node.services.copies.told("10.0.0.7:7001")
+    node.services.duplicates.duplicate_reported("10.0.0.7:7001")
     document = ask(node, "STATUS")
     assert document["verdict"] == "degraded" and document["nodes"][0]["copies"] == ["10.0.0.7:7001"]
     assert f"a copy of the directory of n1 ({member(1).address}) was started at 10.0.0.7:7001" in document["summary"]
-    node.services.copies.refusal_of_us = "COPY node n1 runs elsewhere"
+    node.services.duplicates.refusal_of_us = "COPY node n1 runs elsewhere"
     assert "the other nodes refuse this process: COPY node n1" in ask(node, "STATUS")["summary"]
     assert Client(node).ask("PING") == "PONG"
 

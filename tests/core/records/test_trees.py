@@ -14,7 +14,8 @@ from xxhash import xxh3_64_digest
 
 from protocol.slots import SLOTS
 from server.core.records import versions
-from server.core.records.records import PAGE_BYTES, SLOT_PREFIX, Records, storage_key_of
+from server.core.records.paging import PAGE_BYTES
+from server.core.records.records import SLOT_PREFIX, Records, storage_key_of
 from server.core.records.trees import EMPTY, Trees
 from server.core.records.versions import supersede
 from tests.bounded import bounded

@@ -303,6 +303,13 @@ def test_bytes_are_canonical_and_read_back(
     assert encode(dict(entries), siblings) == record
 
 
+@pytest.mark.parametrize("size", [(64 << 10) - 1, 64 << 10, 1 << 20])
+def test_records_of_large_values_are_built_as_small_ones_are(size: int) -> None:
+    actor, value = b"a" * 8, random.Random(size).randbytes(size)
+    expected = encode({actor: 1 << 40}, [Sibling(actor, 1 << 40, 5, VALUE, value)])
+    assert supersede(None, actor, 1 << 40, value, 5) == expected
+
+
 def test_counts_fill_two_bytes_and_no_more() -> None:
     actors = [b"%08d" % index for index in range(COUNT_MAX + 1)]
     crowd = [Sibling(A, counter, 0, VALUE, b"%d" % counter) for counter in range(1, 258)]

@@ -215,7 +215,7 @@ class Machines:
             for one, peer in ((name, other), (other, name)) if other != name else ():
                 state = self.all[one].state
                 state.links.add(peer)
-                state.liveness.heard(peer, self.now_ms)
+                state.liveness.message_received(peer, self.now_ms)
                 state.reroute()
 
     def cut(self, name: str) -> None:

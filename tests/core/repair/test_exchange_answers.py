@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
-from server.core.messages import record_questions as questions
-from server.core.messages.asking import read_answer
+from server.core.messages import exchange_questions as questions
+from server.core.messages.asking import UNREADABLE, read_answer
 from server.core.messages.reader import Reader
-from server.core.messages.record_questions import UNREADABLE
 from server.core.records.records import storage_key_of
 from server.core.records.trees import EMPTY
 from server.core.repair.exchange_answers import (
@@ -15,18 +16,22 @@ from server.core.repair.exchange_answers import (
     PAGE_BYTES,
     RECORDS,
     absorb,
-    encode_spans,
     parts_of,
     read_page,
     rest_of,
     split,
 )
 from server.core.work.background import BATCH_KEYS
-from tests.core.messages.reading import read
+from tests.core.messages.reading import read, written
 from tests.core.repair.machines import Machine, Machines, keys_of, record_of, tombstone
 
 WHOLE = (b"\0\0", b"\x40\0")
 A, B, C, D = b"\0\1", b"\0\2", b"\0\3", b"\0\4"
+
+
+def encode_spans(spans: Sequence[tuple[int, int]]) -> bytes:
+    """Returns ranges of leaves as HASHES has them."""
+    return questions.HASHES.write(questions.Hashes(1, 14, 1, list(spans)))[-1]
 
 
 def machine_with(count: int, value: bytes = b"v") -> tuple[Machine, list[bytes]]:
@@ -39,8 +44,8 @@ def machine_with(count: int, value: bytes = b"v") -> tuple[Machine, list[bytes]]
 
 def ask(machine: Machine, kind: bytes, *words: bytes, epoch: int = 1) -> list[bytes]:
     """What a machine answers behind the word about whether clients are served."""
-    question = {each.name: each for each in questions.ALL}[kind]
-    answer = machine.answerers[kind](read(question, b"%d" % epoch, *words))
+    question = {each.name: each for each in questions.EXCHANGE_QUESTIONS}[kind]
+    answer = written(question, machine.answerers[kind](read(question, b"%d" % epoch, *words)))
     assert not answer or answer[0] in (b"0", b"1")
     return answer[1:]
 
@@ -165,20 +170,20 @@ def test_a_page_ends_before_a_gap_and_one_that_begins_with_it_says_where_it_ends
 )
 def test_under_another_layout_there_is_no_answer_and_nothing_is_stored(kind: bytes, words: tuple[bytes, ...]) -> None:
     machine, _ = machine_with(1)
-    question = {each.name: each for each in questions.ALL}[kind]
-    assert machine.answerers[kind](read(question, b"2", *words)) == []
+    question = {each.name: each for each in questions.EXCHANGE_QUESTIONS}[kind]
+    assert machine.answerers[kind](read(question, b"2", *words)) is None
     assert machine.value(b"k0") == b"v"
     machine.state.leave()
-    assert machine.answerers[kind](read(question, b"1", *words)) == [], "nor without one"
+    assert machine.answerers[kind](read(question, b"1", *words)) is None, "nor without one"
 
 
-def test_each_answer_begins_with_whether_clients_are_served() -> None:
+def test_each_answer_says_whether_clients_are_served() -> None:
     machine, [key] = machine_with(1)
     fetch = read(questions.FETCH, b"1", key)
-    assert machine.answerers[b"FETCH"](fetch)[0] == b"0"
+    assert machine.answerers[b"FETCH"](fetch).is_busy is False
     machine.state.statistics.reads += 1
     machine.background.tick(machine.state.now_ms)
-    assert machine.answerers[b"FETCH"](fetch)[0] == b"1"
+    assert machine.answerers[b"FETCH"](fetch).is_busy is True
 
 
 def test_hashes_are_those_of_the_parts_and_one_word_for_nothing() -> None:
@@ -230,9 +235,9 @@ def test_damaged_bytes_have_a_place_in_the_list_of_checksums_too(damaged: bytes)
     machine, [first, second] = machine_with(2)
     machine.disk.commit({first: damaged})
     answer = machine.answerers[b"LIST"](read(questions.LIST, b"1", CHECKSUMS, *WHOLE))
-    read_answer(questions.LIST, Reader(answer, 0, 0), [b"1", CHECKSUMS, *WHOLE])
-    [one, other] = answer[2:]
-    assert (one[8:], other[8:]) == (first, second) and one[:8] == damaged.ljust(8, b"\0")[:8]
+    items = written(questions.LIST, answer)
+    assert read_answer(questions.LIST, Reader(items, 0, 0), [b"1", CHECKSUMS, *WHOLE]) == answer
+    assert list(answer.stored) == [first, second] and answer.stored[first] == damaged.ljust(8, b"\0")[:8]
 
 
 def test_a_range_that_cannot_be_listed_is_said_so_with_its_end() -> None:

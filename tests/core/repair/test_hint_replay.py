@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
 
 from server.core.base.room import FOR_NOTHING
-from server.core.messages import record_questions
+from server.core.messages import exchange_questions
 from server.core.records.records import storage_key_of
 from server.core.records.versions import DamagedRecord
 from server.core.repair.hint_replay import BATCH_BYTES_MAX, RETRY_MS, HintReplay
@@ -30,7 +29,7 @@ class Debt:
         self.machines = Machines(count, n, config)
         for machine in self.machines.all.values():
             kind, answerer = answered_by(
-                record_questions.ABSORB, lambda pairs, m=machine: replica.store_if_owned(m.state, pairs)
+                exchange_questions.ABSORB, lambda pairs, m=machine: replica.store_if_owned(m.state, pairs)
             )
             machine.answerers[kind] = answerer
         self.one: Machine = self.machines[1]
@@ -294,7 +293,7 @@ def test_a_review_that_meets_an_expected_error_is_made_again() -> None:
 
 
 def told(debt: Debt, replay: bool) -> dict[str, Any]:
-    return json.loads(debt.replay.asked(replay)[0])
+    return debt.replay.asked(replay)
 
 
 def test_an_operator_learns_what_is_owed_since_when() -> None:

@@ -32,7 +32,7 @@ class Shop:
     def ask(self, name: str = "job", partitions: list[int] = ALL, action: bytes = b"go", epoch: int = 1) -> Any:
         """What it says of a job; None for no answer."""
         answer = self.jobs.asked(Job(epoch, name, action, partitions))
-        return json.loads(answer[0]) if answer else None
+        return None if answer is None else json.loads(json.dumps(answer))  # tuples are lists on the wire
 
     def work(self, duration_ms: int = 5000, **options: Any) -> Any:
         """A job that is asked about twice a second, to its end."""

@@ -8,6 +8,7 @@ import pytest
 
 from server.core.base.room import FOR_NOTHING
 from server.core.messages import record_questions
+from server.core.messages.asking import UNREADABLE
 from server.core.records.records import storage_key_of
 from server.core.records.versions import DamagedRecord, merge
 from server.core.repair.exchange_answers import PAGE_BYTES
@@ -297,7 +298,7 @@ def test_copies_are_records_nothing_or_damage() -> None:
     ward.machines[2].damage(KEY)
     ward.machines[2].write(b"v", b"sound")
     keys = [storage_key_of(key) for key in (b"sound", b"absent", KEY, b"gone")]
-    assert two.copies(keys) == [b"=" + written(b"v", b"sound"), b"-", b"!", b"=" + tombstone(9 << 40)]
+    assert two.copies(keys) == [written(b"v", b"sound"), None, UNREADABLE, tombstone(9 << 40)]
 
 
 def test_copies_are_a_page_and_one_at_least() -> None:

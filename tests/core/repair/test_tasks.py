@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -69,8 +68,7 @@ class Cluster:
 
     def told(self, name: str = "", abort: bool = False) -> list[dict[str, Any]]:
         """What TASKS answers."""
-        answer = self.tasks.told(TaskQuery(name, abort))
-        return json.loads(answer[0]) if answer else []
+        return self.tasks.answer_tasks(TaskQuery(name, abort)) or []
 
     def held(self) -> list[int]:
         return [sum(machine.record(key) is not None for key in KEYS) for machine in self.machines.all.values()]
@@ -226,10 +224,10 @@ def test_a_busy_leader_is_asked_again() -> None:
     two = cluster.machines[2]
     answer, refusals = two.answerers[b"REPAIR"], [None] * 5
 
-    def busy(job: Any) -> list[bytes]:
+    def busy(job: Any) -> Any:
         if refusals:
             refusals.pop()
-            return [b'{"state":"busy","keys_repaired":0,"bytes_sent":0,"keys":[],"missed":[]}']
+            return {"state": "busy", "keys_repaired": 0, "bytes_sent": 0, "keys": [], "missed": []}
         return answer(job)
 
     two.answerers[b"REPAIR"] = busy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from server.core.collection.collection import Collection
@@ -34,8 +33,7 @@ class Member:
     def ask(self, run: str = "run", partitions: tuple[int, ...] = ALL, epoch: int = 1) -> dict[str, Any]:
         """What it says of a run; nothing under another layout."""
         words = [b"%d" % number for number in (epoch,)] + [run.encode()] + [b"%d" % each for each in partitions]
-        answer = self.verification.asked(read(record_questions.VERIFY, *words))
-        return json.loads(answer[0]) if answer else {}
+        return self.verification.asked(read(record_questions.VERIFY, *words)) or {}
 
     def run(self, duration_ms: int = 10_000, **options: Any) -> dict[str, Any]:
         """A run, and what it says after a while."""

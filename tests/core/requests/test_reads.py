@@ -25,10 +25,14 @@ TWO, THREE = member(2).id, member(3).id
 
 
 class Group:
-    """A pipeline that reads four keys from a coordinator, which cannot read its records at the indexes `damaged`."""
+    """A pipeline that reads four keys from a coordinator, which cannot read its records at the indexes `damaged`.
 
-    def __init__(self, damaged: tuple[int, ...] = (), comparing: bool = True) -> None:
+    `is_sampled`: it asks both other owners at once; else the one that it needs.
+    """
+
+    def __init__(self, damaged: tuple[int, ...] = (), comparing: bool = True, is_sampled: bool = True) -> None:
         self.node = node = make_node(3, CONFIG)
+        node.services.reads.hedging.compared_share = float(is_sampled)
         store = node.state.records._store
         assert isinstance(store, Store)
         for place, key in enumerate(KEYS):
@@ -41,7 +45,7 @@ class Group:
         node.commands(self.session, [[b"GET", key] for key in KEYS], 0)
         self.replies: list[Any] = []
         self.asked = self.turn()
-        self.number = int(self.asked[TWO][0][2])
+        [self.number] = {int(message[2]) for messages in self.asked.values() for message in messages}
 
     def tell(self, peer: str, kind: bytes, number: int, *items: bytes) -> None:
         """Receives a message of `peer`."""
@@ -104,6 +108,21 @@ def test_a_record_that_differs_is_joined_for_its_key() -> None:
     }
 
 
+def test_all_owners_are_asked_where_an_answer_differs() -> None:
+    group = Group(is_sampled=False)
+    [(first, _)] = [(peer, messages) for peer, messages in group.asked.items() if messages]
+    [other] = {TWO, THREE} - {first}
+    group.tell(first, b"DIFFER", group.number, b"=+==", NEW)
+    assert {peer: len(messages) for peer, messages in group.turn().items()} == {other: 1}
+    assert group.replies == [b"value1", b"value2", b"value1", b"value1"], "nobody waits for the comparison"
+    group.tell(other, b"DIFFER", group.number, b"==-=")
+    assert group.node.services.reads.repair.queued == {
+        other: [storage_key_of(KEYS[1]), NEW, storage_key_of(KEYS[2]), OLD],
+        group.node.state.id: [storage_key_of(KEYS[1]), NEW],
+    }
+    assert not group.node.services.reads.is_busy()
+
+
 def test_what_one_replica_cannot_read_waits_for_the_other() -> None:
     group = Group()
     assert group.answered(TWO, b"DIFFER", b"==?=") == [b"value1", b"value1"], "replies stay in order"
@@ -154,6 +173,21 @@ def test_a_key_set_apart_is_answered_at_the_deadline() -> None:
     assert str(group.replies[3]).startswith("TIMEOUT read")
     assert group.node.state.in_flight == 0
     assert not group.node.services.reads.is_busy()
+
+
+def test_a_key_set_apart_counts_once_in_the_statistics() -> None:
+    group = Group(damaged=(1,))
+    group.node.services.reads.expire(group.node.state.config.request_timeout_ms + 1)
+    group.turn()
+    assert [str(reply)[:7] for reply in group.replies] == ["TIMEOUT"] * 4
+    assert group.node.state.statistics.timeouts == 4
+    group = Group(damaged=(1,))
+    group.tell(TWO, b"REFUSED", group.number)
+    group.tell(THREE, b"REFUSED", group.number)
+    group.turn()
+    assert [str(reply)[:8] for reply in group.replies] == ["NOQUORUM"] * 4
+    assert group.node.state.statistics.no_quorum == 4
+    assert group.node.state.in_flight == 0
 
 
 def test_a_peer_that_does_not_compare_is_asked_as_before() -> None:

@@ -133,6 +133,20 @@ def test_who_keeps_the_hint(what: str, make: Any, then: Any, keeper: str, withou
         assert write.hint_keepers(THREE) == [without_fallbacks], what
 
 
+def test_no_node_stands_in_for_two_owners() -> None:
+    """Member 3 is not live, and the plan names member 4 for it. Member 2 is replaced later: by the fallback after that."""
+
+    def two_is_slow(node: Node) -> None:
+        node.state.backlogged[TWO] = None
+
+    write = Write((2, 4, 5), w=1, before=two_is_slow, value=bytes(LARGE))
+    assert (write.hint_keepers(THREE), write.hint_keepers(TWO)) == ([FOUR], [FIVE])
+    assert [message[3] for message in write.sent[FOUR]] == [THREE.encode()]
+    for keeper in (FOUR, FIVE):
+        write.tell(keeper, b"STORED")
+    assert not write.node.services.writes.is_busy(), "both owners are replaced, and nobody else is waited for"
+
+
 def test_a_stand_in_votes_for_its_owner_and_a_hint_here_does_not() -> None:
     write = Write((2, 4), w=3)
     write.tell(TWO, b"STORED")
@@ -161,3 +175,35 @@ def test_an_owner_that_confirms_after_its_hint_counts_once() -> None:
     write.tell(FOUR, b"STORED")
     assert write.node.state.in_flight == 0
     assert not write.node.services.writes.is_busy()
+
+
+def test_groups_that_got_their_hints_early_do_not_cost_later_groups_theirs() -> None:
+    """The limit is for the groups that still wait: a healthy owner of a later write is not replaced at once."""
+    node = make_node(3, Config(engine="memory", unconfirmed_bytes_max=2500))
+    for number in (2, 3):
+        reach(node, number)
+    session = node.open_session(ADDRESS, LOCAL_ADDRESS, 0)
+    keys = [key for key in (b"k%d" % number for number in range(100)) if node.services.route(key).owners[0] == ONE][:8]
+    hinted = []
+    for key in keys:
+        node.command(session, [b"SET", key, bytes(1000)], 0)
+        finish_turn(node)
+        hinted.append([node.state.hints.is_open(TWO, storage_key_of(each)) for each in keys].count(True))
+    assert hinted == [0, 0, 1, 2, 3, 4, 5, 6], "two groups of 1000 bytes wait at any time"
+    assert 2000 <= node.services.writes._unconfirmed_bytes <= 2500
+    node.services.writes.expire(node.state.config.request_timeout_ms + 1)
+    node.services.writes.hint_unconfirmed(HINT_AFTER_MS)
+    assert node.services.writes._unconfirmed_bytes == 0
+
+
+def test_a_write_with_w_1_is_on_this_node_alone_until_another_owner_has_confirmed_it() -> None:
+    """Then the store must not be given up (rebuild.py). One that was not answered yet is no promise."""
+    write = Write(w=1)
+    writes = write.node.services.writes
+    assert write.replies == b"+OK\r\n" and writes.holds_only_copy()
+    write.tell(TWO, b"STORED")
+    assert not writes.holds_only_copy()
+    write = Write(w=2)
+    assert write.replies == b"" and not write.node.services.writes.holds_only_copy()
+    write.tell(THREE, b"STORED")
+    assert write.replies == b"+OK\r\n" and not write.node.services.writes.holds_only_copy()

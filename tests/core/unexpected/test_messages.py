@@ -50,7 +50,8 @@ def said(node: Node) -> list[list[Any]]:
 
 
 def send(node: Node, kind: bytes, *items: Any) -> None:
-    node.receive(PEER, [kind, b"1", b"1" if kind in (b"FULL", b"GOSSIP") else b"77", *items], 0)
+    number = b"1" if kind in (b"FULL", b"GOSSIP", b"WATCHING", b"CHANGED") else b"77"
+    node.receive(PEER, [kind, b"1", number, *items], 0)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.decode())

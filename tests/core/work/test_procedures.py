@@ -9,21 +9,21 @@ import pytest
 from protocol import resp
 from protocol.resp import Reply
 from server.core.base.errors import CommandError, ErrorReply
+from server.core.base.sinks import Sink
 from server.core.base.unexpected import Fatal
 from server.core.records.versions import DamagedRecord
 from server.core.work.procedures import Procedure, Step, Steps
 from tests.core.repair.machines import Machine, Machines, record_of
 
 
-class Asker:
+class Asker(Sink):
     """A sink that keeps its answers."""
 
-    resp3 = True
-    relayed = True
-    read_quorum = 1
-    write_quorum = 3
-
     def __init__(self) -> None:
+        super().__init__()
+        self.resp3 = self.relayed = True
+        self.read_quorum = 1
+        self.write_quorum = 3
         self.answers: list[tuple[int, Reply]] = []
 
     def answer(self, number: int, reply: Reply) -> None:

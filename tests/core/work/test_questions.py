@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,15 +10,18 @@ import pytest
 from server.core.base.unexpected import Fatal, PlantedFault
 from server.core.messages import questions as questions_of_nodes
 from server.core.messages import record_questions
+from server.core.messages.asking import Question
+from server.core.messages.exchange_questions import FETCH, FetchAnswer, Keys
 from server.core.messages.reader import Malformed
+from server.core.messages.record_questions import HINTS
 from server.core.work.questions import answered_by
 from tests.core.repair.machines import CONFIG, Machines, Message, keys_of, record_of
 
 KEY = keys_of(1)[0]
 
 
-def hints(count: int) -> list[bytes]:
-    return [json.dumps({"hints": [], "behind": {}, "delivered": count}).encode()]
+def hints(count: int) -> dict[str, Any]:
+    return {"hints": [], "behind": {}, "delivered": count}
 
 
 class Round:
@@ -32,9 +34,9 @@ class Round:
             machine.answerers[kind] = answerer
         self.one = self.machines[1]
 
-    def ask(self, *nodes: str, kind: bytes = b"HINTS", args: Sequence[Any] = ()) -> list[Any]:
+    def ask(self, *nodes: str, question: Question[Any, Any] = HINTS, content: Any = False) -> list[Any]:
         def steps() -> Any:
-            return (yield self.one.questions.ask(nodes, kind, *args))
+            return (yield self.one.questions.ask(nodes, question, content))
 
         return self.one.begin(steps())
 
@@ -124,12 +126,12 @@ def test_an_answer_counts_once_and_only_of_those_who_were_asked() -> None:
 def test_answers_find_their_questions_in_whatever_order_they_come() -> None:
     round_ = Round()
     round_.keep_back("n2", "n3")
-    results = [round_.ask("n2"), round_.ask("n2", kind=b"FETCH", args=(1, b"\0" * 6 + KEY)), round_.ask("n3")]
+    results = [round_.ask("n2"), round_.ask("n2", question=FETCH, content=Keys(1, [b"\0" * 6 + KEY])), round_.ask("n3")]
     round_.machines.settle()
     round_.machines.kept_back.reverse()
     round_.arrive()
     assert [delivered(results[0]), delivered(results[2])] == [{"n2": 2}, {"n3": 3}]
-    assert results[1] == [{"n2": [b"0", b""]}]
+    assert results[1] == [{"n2": FetchAnswer(False, [b""])}]
 
 
 def test_a_kind_that_the_other_does_not_know_is_answered_with_nothing() -> None:
@@ -137,13 +139,13 @@ def test_a_kind_that_the_other_does_not_know_is_answered_with_nothing() -> None:
     del round_.machines[2].answerers[b"HINTS"]
     result = round_.ask("n2")
     round_.machines.settle()
-    assert result == [{"n2": []}]
+    assert result == [{"n2": None}]
 
 
 def test_an_answer_that_cannot_be_read_changes_nothing() -> None:
     """The connection that it came over ends (incoming.py), and with it the wait."""
     round_ = Round()
-    result = round_.ask("n2", kind=b"FETCH", args=(1, b"\0" * 6 + KEY))
+    result = round_.ask("n2", question=FETCH, content=Keys(1, [b"\0" * 6 + KEY]))
     round_.keep_back("n2")
     round_.machines.settle()
     [number] = [message.words[2] for message in round_.machines.said if message.question]
@@ -158,31 +160,31 @@ def test_an_answer_that_cannot_be_read_changes_nothing() -> None:
 
 def test_this_nodes_own_answer_is_read_like_one_of_others() -> None:
     round_ = Round()
-    round_.one.answerers[b"HINTS"] = lambda replay: [b"{}"]
+    round_.one.answerers[b"HINTS"] = lambda replay: {}
     with pytest.raises(Fatal, match="own HINTS"):
         round_.ask("n1")
 
 
-def test_the_words_of_a_question_may_be_numbers_and_texts() -> None:
+def test_every_node_gets_the_content_of_a_question() -> None:
     round_ = Round()
     seen = []
     for machine in round_.machines.all.values():
-        kind, answerer = answered_by(
-            questions_of_nodes.COUNTS, lambda counts: (seen.append(tuple(counts)), [b"4", b"5"])[1]
-        )
+        kind, answerer = answered_by(questions_of_nodes.COUNTS, lambda counts: (seen.append(tuple(counts)), [4, 5])[1])
         machine.answerers[kind] = answerer
-    result = round_.ask("n1", "n2", kind=b"COUNTS", args=(1, "3", b"9"))
+    result = round_.ask(
+        "n1", "n2", question=questions_of_nodes.COUNTS, content=questions_of_nodes.Partitions(1, [3, 9])
+    )
     round_.machines.settle()
-    assert seen == [(1, [3, 9])] * 2 and result == [{"n1": [b"4", b"5"], "n2": [b"4", b"5"]}]
+    assert seen == [(1, [3, 9])] * 2 and result == [{"n1": [4, 5], "n2": [4, 5]}]
 
 
-@pytest.mark.parametrize(("kind", "passes_others"), [(b"GOING", False), (b"HINTS", True)])
-def test_one_that_stands_for_all_before_it_passes_nothing(kind: bytes, passes_others: bool) -> None:
+@pytest.mark.parametrize(("question", "passes_others"), [(questions_of_nodes.GOING, False), (HINTS, True)])
+def test_one_that_stands_for_all_before_it_passes_nothing(question: Question[Any, Any], passes_others: bool) -> None:
     """Nor does its answer."""
     round_ = Round()
     two = round_.machines[2]
-    two.answerers[b"GOING"] = lambda peer: [b"1"]
-    result = round_.ask("n2", kind=kind, args=(b"n1",) if kind == b"GOING" else ())
+    two.answerers[b"GOING"] = lambda peer: True
+    result = round_.ask("n2", question=question, content=False if question is HINTS else "n1")
     assert (list(round_.one.state.messages), list(round_.one.state.trailing)) == (
         (["n2"], []) if passes_others else ([], ["n2"])
     )

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from server.core.work.timers import Timers
+from server.core.work.timers import SLICES_PER_TURN, Timers
 
 
 class Sleeper:
@@ -74,3 +74,32 @@ def test_those_behind_one_that_raises_are_resumed_with_the_next_look() -> None:
     assert woken == ["first", "second"] and timers.next_ms() == 100
     timers.expire(100)
     assert woken == ["first", "second", "third", "fourth"]
+
+
+def test_a_call_is_made_once_when_it_is_due_among_the_pauses() -> None:
+    timers, woken = Timers(), []
+    begin(timers, 100, "a pause", woken)
+    timers.call_at(100, lambda: woken.append("a call"))
+    timers.call_at(50, lambda: woken.append("an earlier call"))
+    assert timers.next_ms() == 50
+    timers.expire(60)
+    assert woken == ["an earlier call"]
+    timers.expire(100)
+    timers.expire(200)
+    assert woken == ["an earlier call", "a pause", "a call"]
+
+
+def test_a_turn_resumes_some_of_those_who_wait_for_a_turn_and_each_gets_its_turn() -> None:
+    timers, woken = Timers(), []
+    for name in "abcde":
+        timers.pause_for_turn(10)(Sleeper(name, woken))  # type: ignore[arg-type]
+    begin(timers, 12, "later", woken)
+    timers.expire(9)
+    assert woken == [] and timers.next_ms() == 10
+    timers.expire(10)
+    assert len(woken) == SLICES_PER_TURN and timers.next_ms() == 10, "the others are due, in the next turn"
+    timers.pause_for_turn(11)(Sleeper("a again", woken))  # type: ignore[arg-type]
+    timers.expire(12)
+    assert woken == ["a", "b", "later", "c", "d"]
+    timers.expire(12)
+    assert woken[-2:] == ["e", "a again"] and timers.next_ms() is None

@@ -1,0 +1,1 @@
+"""Scripts in the core: how they travel, and which of them a node keeps."""

@@ -1,0 +1,94 @@
+"""A transaction on its way to the coordinator of its keys, and what it finds there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from protocol.peer_versions import CAPABILITIES, ENTRIES, ORDERLY
+from server.core.base.errors import CommandError, unknown_command
+from server.core.commands.transactions.relayed import SlotTransaction, decode
+from server.core.node import Node
+from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node, member, reach
+from tests.core.requests.test_reads import messages_in
+
+
+def remote_key(node: Node) -> bytes:
+    return next(
+        b"k%d" % number for number in range(99) if node.services.route(b"k%d" % number).coordinator == member(2).id
+    )
+
+
+@pytest.mark.parametrize("capabilities", [CAPABILITIES, (ORDERLY, ENTRIES)])
+def test_it_travels_as_one_command_to_a_coordinator_that_knows_it(capabilities: tuple[bytes, ...]) -> None:
+    node = make_node(2)
+    reach(node, 2)
+    node.state.note_capabilities(member(2).id, capabilities)
+    client, key = Client(node), remote_key(node)
+    text = key.decode()
+    client.raw("MULTI", f"SET {text} 1", "PING", f"INCR {text}")
+    client.node.command(client.session, [b"EXEC"], 0)
+    relay = _relay_in(finish_turn(node).messages[member(2).id])
+    if b"transactions" not in capabilities:
+        assert relay[5:] == [[b"SET", key, b"1"]], "command by command"
+        return
+    (call,) = relay[5:]
+    assert isinstance(call, list)
+    assert decode(call) == SlotTransaction([[b"SET", key, b"1"], [b"INCR", key]], {})
+    node.receive(member(2).id, [b"RELAYED", b"0", relay[2], b"\0\0\0\0", b"*2\r\n+OK\r\n:2\r\n"], 0)
+    assert [data for _, data in finish_turn(node).replies] == [b"*3\r\n+OK\r\n+PONG\r\n:2\r\n"]
+
+
+@pytest.mark.parametrize("multi_slots", ["relaxed", "strict"])
+def test_a_coordinator_that_turns_out_not_to_know_it(multi_slots: str) -> None:
+    node = make_node(2, replace(CONFIG, multi_slots=multi_slots))
+    reach(node, 2)
+    other = member(2).id
+    node.state.note_capabilities(other, CAPABILITIES)
+    client, text = Client(node), remote_key(node).decode()
+    for line in ("MULTI", f"SET {text} 1", "EXEC"):
+        node.command(client.session, line.encode().split(), 0)
+    relay = _relay_in(finish_turn(node).messages[other])
+    node.receive(other, [b"RELAYED", b"0", relay[2], b"\0\0\0\0", unknown_command([b"DYN.EXEC", b"k"])], 0)
+    outbox = finish_turn(node)
+    if multi_slots == "relaxed":
+        assert _relay_in(outbox.messages[other])[5:] == [[b"SET", text.encode(), b"1"]]
+    else:
+        assert b"is of a version without transactions" in outbox.replies[0][1]
+
+
+def test_the_outcome_is_unknown_if_the_coordinator_is_lost() -> None:
+    node = make_node(2)
+    reach(node, 2)
+    node.state.note_capabilities(member(2).id, CAPABILITIES)
+    client, text = Client(node), remote_key(node).decode()
+    client.raw("MULTI", f"INCR {text}", "EXEC")
+    node.disconnected(member(2).id, 0)
+    (told,) = [data for _, data in finish_turn(node).replies]
+    assert told.startswith(b"-TIMEOUT the node that coordinates this key was lost before it answered: ")
+    assert b"outcome=maybe-written" in told
+
+
+def test_watch_needs_all_nodes_to_know_transactions() -> None:
+    node = make_node(2)
+    reach(node, 2)
+    assert "these nodes have not announced one: n2" in Client(node).error("WATCH a")
+
+
+def _relay_in(data: bytes) -> list[object]:
+    return next(list(each) for each in messages_in(data) if each[0] == b"RELAY")
+
+
+@pytest.mark.parametrize(
+    "words", ["a x", "a 1", "a 1 a", "a 0 0", "a 0 3 GET a", "a 0 2 GET b", "a 1 b ", "a -1 2 GET a"]
+)
+def test_a_malformed_transaction_of_a_peer_is_refused(words: str) -> None:
+    with pytest.raises(CommandError):
+        decode([b"DYN.EXEC", *words.encode().split(b" ")])
+
+
+def test_clients_cannot_send_what_nodes_send() -> None:
+    client = Client(make_node())
+    for line in ("DYN.EXEC a 0 2 GET a", "DYN.WATCHED a"):
+        assert client.error(line).startswith("ERR unknown command")

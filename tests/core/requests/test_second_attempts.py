@@ -1,0 +1,141 @@
+"""Relayed commands that came back: who may run them again, and what whoever relayed them here is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.core.base.config import Config
+from server.core.commands.registry import find_command
+from server.core.node import Node
+from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, RelayItem, Returned
+from server.core.requests.relay_sinks import RelayedBatch
+from server.core.requests.relays import STALE
+from tests.core.commands.talking import Client, finish_turn, make_node, member, reach
+from tests.core.requests.test_reads import messages_in
+
+STALE_AFTER_MS = 5000
+OPTIONS = [b"0", b"0", b"0"]
+
+
+@pytest.fixture
+def node() -> Node:
+    """One of three, which the two others can reach."""
+    node = make_node(3, Config(engine="memory"))
+    for number in (2, 3):
+        reach(node, number)
+    finish_turn(node)
+    return node
+
+
+def own_key(node: Node) -> bytes:
+    """A key that this node coordinates."""
+    return next(
+        key for key in (b"k%d" % number for number in range(100)) if node.services.route(key).coordinator is None
+    )
+
+
+def come_back(node: Node, now_ms: int, reason: int, in_order: bool, *commands: list[bytes]) -> RelayedBatch:
+    """Commands of a peer, which this node had relayed on, come back at that time. Returns their sink."""
+    outgoing: list[RelayedBatch] = []
+    batch = RelayedBatch(member(2).id, 7, OPTIONS, list(commands), outgoing, STALE_AFTER_MS, 0)
+    items = [RelayItem(batch, number, args, now_ms) for number, args in enumerate(commands)]
+    node.state.at(now_ms)
+    node.services.relays.returned.append(Returned(list(items), reason, in_order))
+    node._dispatcher.retry_returned()
+    return batch
+
+
+@pytest.mark.parametrize("reason", [NOT_RUN, MAYBE_RUN])
+@pytest.mark.parametrize("in_order", [False, True])
+def test_a_stale_relay_that_came_back_is_not_run_again(node: Node, reason: int, in_order: bool) -> None:
+    """Its sender may have given it up by now, and sent it elsewhere: an old write would win over newer ones."""
+    key = own_key(node)
+    batch = come_back(node, STALE_AFTER_MS + 1, reason, in_order, [b"SET", key, b"old"], [b"GET", key])
+    assert (batch.indexes, batch.replies) == ([0, 1], [STALE, STALE])
+    assert not finish_turn(node).writes and not node.services.writes.is_busy()
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+def test_one_that_is_not_stale_runs_here(node: Node, in_order: bool) -> None:
+    batch = come_back(node, STALE_AFTER_MS, NOT_RUN, in_order, [b"SET", own_key(node), b"new"])
+    assert STALE not in batch.replies
+    assert finish_turn(node).writes or in_order, "a chain begins with a quorum read"
+
+
+def test_what_must_not_run_twice_is_answered_with_an_unknown_outcome(node: Node) -> None:
+    batch = come_back(node, 1000, MAYBE_RUN, False, [b"SET", own_key(node), b"v", b"NX"])
+    [reply] = batch.replies
+    assert reply.startswith(b"-TIMEOUT ") and b"outcome=maybe-written" in reply
+    assert not finish_turn(node).writes
+
+
+@pytest.mark.parametrize(
+    ("command", "runs_twice"),
+    [
+        ("SET k v", True),
+        ("SET k v NX", False),
+        ("DEL k", True),
+        ("INCR k", False),
+        ("APPEND k v", False),
+        ("GETDEL k", False),  # the second one would answer that there is nothing
+        ("HSET k f v", True),
+        ("HSETNX k f v", False),
+        ("HDEL k f", True),
+        ("HINCRBY k f 1", False),
+        ("HGETDEL k FIELDS 1 f", False),
+        ("SADD k m", True),
+        ("SREM k m", True),
+        ("SPOP k", False),
+        ("ZADD k 1 m", True),
+        ("ZADD k NX 1 m", True),
+        ("ZADD k incr 1 m", False),
+        ("ZINCRBY k 1 m", False),
+        ("ZREM k m", True),
+        ("ZREMRANGEBYSCORE k 0 1", True),
+        ("ZREMRANGEBYRANK k 0 1", False),  # other members would have these ranks
+        ("ZPOPMIN k", False),
+        ("GEOADD k 1 1 m", True),
+        ("PFADD k m", True),
+    ],
+)
+def test_writes_whose_effect_is_the_same_run_again(command: str, runs_twice: bool) -> None:
+    """The reply may differ (0 instead of 1), but a write does not fail because a node died."""
+    args = command.encode().split()
+    spec = find_command(args)
+    assert spec is not None
+    assert spec.once(args) is not runs_twice
+
+
+def test_a_relay_at_work_is_not_stale_and_its_sender_is_told(node: Node) -> None:
+    relays = node.services.relays
+    batch = RelayedBatch(member(2).id, 7, OPTIONS, [[b"SADD"]], relays._outgoing, 1000, 0)
+    begin_step = relays.stale_check(batch)
+    told = []
+    for now_ms in range(0, 6000, 400):
+        node.state.at(now_ms)
+        assert begin_step() is None, "no step was late"
+        messages = messages_in(finish_turn(node).messages.get(member(2).id, b""))
+        told += [message[2:] for message in messages if message[0] == b"RELAYED"]
+    assert len(told) == 14 and all(message[:2] == [b"7", b""] for message in told), "without replies"
+    node.state.at(5600 + 1001)  # as after a suspension: the sender may have sent it elsewhere
+    assert begin_step() == STALE
+
+
+@pytest.mark.parametrize("is_told", [False, True])
+def test_who_hears_that_a_relay_is_at_work_goes_on_waiting(node: Node, is_told: bool) -> None:
+    key = next(
+        key for key in (b"k%d" % number for number in range(100)) if node.services.route(key).coordinator is not None
+    )
+    client = Client(node)
+    node.command(client.session, [b"SADD", key, b"e"], 0)
+    finish_turn(node)
+    relays = node.services.relays
+    [number] = relays._rows
+    node.state.at(3000)
+    if is_told:
+        relays.replied(number, b"", [])
+    node.state.at(4000)
+    relays.expire(4000)
+    assert (number in relays._rows) is is_told
+    relays.expire(6500)
+    assert number not in relays._rows

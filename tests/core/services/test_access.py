@@ -1,0 +1,108 @@
+"""Protected mode, the settings that it follows, and the notes of what operators do."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.core.base.config import Config
+from server.core.commands.audited import AUDITED
+from server.core.commands.table import COMMANDS
+from server.core.ring.addresses import is_loopback
+from server.core.services.access import DENIED, ClientAccess
+from server.core.services.audit import NOTES_MAX
+from tests.core.commands.talking import Client, make_node
+
+CONFIG = {"engine": "memory", "tree_leaf_bits": 14}
+
+
+@pytest.mark.parametrize(
+    ("protected", "password", "local", "verified", "served"),
+    [
+        (False, False, False, False, True),
+        (False, True, False, False, True),
+        (True, True, False, False, True),
+        (True, False, True, False, True),
+        (True, False, False, True, True),
+        (True, False, False, False, False),
+    ],
+)
+def test_who_is_served(protected: bool, password: bool, local: bool, verified: bool, served: bool) -> None:
+    access = ClientAccess(protected, lambda: password)
+    assert (access.denial(local, verified) == "") is served
+    assert DENIED.startswith("DENIED ") and "CONFIG SET protected-mode no" in DENIED
+
+
+@pytest.mark.parametrize(
+    ("host", "is_local"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True), ("::ffff:127.0.0.1", True),
+     ("localhost", True), ("fe80::1%eth0", False), ("10.0.0.1", False), ("0.0.0.0", False), ("::", False),
+     ("::ffff:10.0.0.1", False), ("127.0.0.1.evil.example", False), ("", False), ("?", False)],
+)  # fmt: skip
+def test_loopback(host: str, is_local: bool) -> None:
+    assert is_loopback(host) is is_local
+
+
+def test_config_set_switches_protected_mode_until_the_next_start() -> None:
+    node = make_node(config=Config.of(CONFIG))
+    client = Client(node)
+    assert client.ask("CONFIG GET protected-mode") == ["protected-mode", "yes"]
+    assert client.ask("CONFIG SET protected-mode NO") == "OK"
+    assert not node.services.access.is_protected()
+    assert client.ask("CONFIG GET protected*") == ["protected_mode", "no", "protected-mode", "no"]
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("CONFIG SET protected-mode maybe", "argument must be 'yes' or 'no'"),
+        ("CONFIG SET protected-mode no protected-mode", "ERR syntax error"),
+        ("CONFIG SET protected-mode no timeout 5", "CONFIG SET timeout is not supported"),
+    ],
+)
+def test_a_refused_config_set_changes_nothing(line: str, error: str) -> None:
+    node = make_node(config=Config.of(CONFIG))
+    assert error in Client(node).error(line)
+    assert node.services.access.protected_mode
+
+
+def test_what_destroys_is_noted_with_its_client() -> None:
+    node = make_node(config=Config.of(CONFIG))
+    client = Client(node)
+    client.ask("SET k v")
+    client.error("DYN.CLUSTER COMMIT 3")
+    client.ask("CONFIG SET protected-mode no")
+    client.ask("FLUSHALL CONFIRM")
+    notes, dropped = node.services.audit.drain()
+    who = "user 'default' at 10.0.0.9:50000"
+    assert dropped == 0 and notes == [
+        ("dyn.cluster|commit", "DYN.CLUSTER COMMIT 3", who),
+        ("config|set", "CONFIG SET protected-mode (not shown)", who),
+        ("flushall", "FLUSHALL CONFIRM", who),
+    ]
+    assert node.services.audit.drain() == ([], 0)
+
+
+def test_notes_are_bounded_in_number_and_length() -> None:
+    node = make_node(config=Config.of(CONFIG))
+    client = Client(node)
+    for _ in range(NOTES_MAX + 3):
+        client.error(f"DYN.CLUSTER LEAVE {'x' * 1000}")
+    notes, dropped = node.services.audit.drain()
+    assert len(notes) == NOTES_MAX and dropped == 3 and all(len(words) < 200 for _, words, _ in notes)
+
+
+def test_the_audited_commands_exist() -> None:
+    names = {sub.name for spec in COMMANDS for sub in (spec, *spec.subcommands)}
+    assert names >= AUDITED
+
+
+def test_protected_mode_knows_whether_clients_need_a_password() -> None:
+    node = make_node()
+    admin = Client(node)
+    assert node.services.access.is_protected()
+    admin.ask("CONFIG SET requirepass x")
+    assert not node.services.access.is_protected()
+    admin.raw_words([b"CONFIG", b"SET", b"requirepass", b""])
+    assert node.services.access.is_protected()
+    admin.ask("ACL SETUSER default off")
+    assert not node.services.access.is_protected(), "nobody gets in without a login"

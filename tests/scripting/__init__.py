@@ -1,0 +1,1 @@
+"""The interpreter of scripts: what scripts compute, what they cannot reach, and what stops them."""

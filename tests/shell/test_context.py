@@ -1,0 +1,108 @@
+"""When a turn ends: after two passes of the loop, at once when it has enough commands, or later for a long pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import cast
+
+from server.shell.context import Context
+from tests.core.commands.talking import CONFIG, make_node
+
+
+class Loop:
+    """A loop whose passes and time the test makes."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+        self._due: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+
+    def time(self) -> float:
+        return self.now_s
+
+    def call_soon(self, call: Callable[..., object], *args: object) -> None:
+        self._due.append((call, args))
+
+    def run_pass(self) -> None:
+        """Calls what was scheduled before this pass."""
+        due, self._due = self._due, []
+        for call, args in due:
+            call(*args)
+
+
+class Turns:
+    """A context, the commands that come, and how many of them each turn had."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self._node = make_node()
+        self._counted = 0
+        self.ended: list[int] = []
+        self._context = Context(self._node, CONFIG, cast(asyncio.AbstractEventLoop, self.loop))
+        self._context.turn_enders.append(self._end)
+
+    def _end(self) -> None:
+        commands = self._node.state.statistics.commands
+        self.ended.append(commands - self._counted)
+        self._counted = commands
+
+    def come(self, count: int, in_flight: int = 0) -> None:
+        """So many commands have begun; their client has `in_flight`."""
+        self._node.state.statistics.commands += count
+        self._context.schedule_turn(in_flight)
+
+
+def test_a_turn_ends_after_two_passes() -> None:
+    turns = Turns()
+    turns.come(10)
+    turns.loop.run_pass()
+    turns.come(10)
+    assert not turns.ended
+    turns.loop.run_pass()
+    assert turns.ended == [20]
+
+
+def test_a_turn_with_enough_commands_ends_at_once() -> None:
+    turns = Turns()
+    turns.come(CONFIG.turn_commands_max - 1)
+    turns.come(1)
+    assert turns.ended == [CONFIG.turn_commands_max]
+
+
+def test_a_turn_of_a_long_pipeline_goes_on_while_more_comes() -> None:
+    turns = Turns()
+    for _ in range(5):
+        turns.come(110, 4000)
+        turns.loop.run_pass()
+    assert not turns.ended
+    turns.loop.run_pass()
+    assert turns.ended == [550]
+
+
+def test_it_ends_when_it_has_its_share_of_the_pipeline() -> None:
+    turns = Turns()
+    for _ in range(10):
+        turns.come(110, 4000)
+        turns.loop.run_pass()
+    assert turns.ended[0] == 1100
+
+
+def test_it_lasts_no_longer_than_others_may_wait() -> None:
+    turns = Turns()
+    for _ in range(5):
+        turns.come(1, 4000)
+        turns.loop.now_s += CONFIG.turn_ms_max / 4000
+        turns.loop.run_pass()
+    assert turns.ended == [4]
+
+
+def test_the_next_turn_has_its_own_share() -> None:
+    turns = Turns()
+    turns.come(1000, 4000)
+    turns.come(0)
+    turns.loop.run_pass()
+    turns.loop.run_pass()
+    turns.ended.clear()
+    turns.come(100)
+    turns.come(100)
+    assert turns.ended == [200]

@@ -1,0 +1,53 @@
+"""The memory held for all clients: past the limit those are cut for which most is held, and nobody else."""
+
+from __future__ import annotations
+
+import pytest
+
+from server.shell.memory import ClientMemory
+
+LIMIT = 100
+
+
+class _Client:
+    """A client for which some bytes are held."""
+
+    def __init__(self, held: int) -> None:
+        self.held = held
+        self.reason = ""
+
+    def held_bytes(self) -> int:
+        """As the test has it."""
+        return self.held
+
+    def cut(self, reason: str) -> None:
+        """It is."""
+        self.reason = reason
+
+
+@pytest.mark.parametrize(
+    ("held", "cut"),
+    [
+        ([40, 60], [False, False]),
+        ([40, 61], [False, True]),
+        ([61, 40], [True, False]),
+        ([30, 50, 20, 30], [False, True, False, False]),
+        ([70, 10, 80, 60], [True, False, True, False]),
+    ],
+)
+def test_those_for_whom_most_is_held_are_cut_until_the_others_fit(held: list[int], cut: list[bool]) -> None:
+    clients = [_Client(size) for size in held]
+    ClientMemory(LIMIT, lambda: clients).check()  # type: ignore[arg-type, return-value]
+    assert [bool(client.reason) for client in clients] == cut
+    assert all("client_buffers_bytes_max" in client.reason for client in clients if client.reason)
+
+
+def test_requests_that_arrive_past_the_limit_are_noticed_at_once() -> None:
+    clients = [_Client(LIMIT), _Client(1)]
+    memory = ClientMemory(LIMIT, lambda: clients)  # type: ignore[arg-type, return-value]
+    memory.input_changed(LIMIT)
+    memory.input_changed(-10)
+    memory.input_changed(10)
+    assert not clients[0].reason, "the requests alone are within the limit, and replies are counted with each tick"
+    memory.input_changed(1)
+    assert clients[0].reason and not clients[1].reason
