@@ -94,7 +94,7 @@ def lost_writes(world: World, operations: list[Operation]) -> list[str]:
 
 
 def watch_cleanup(world: World) -> list[str]:
-    """From now on each record that is let go is looked for on the disks of its present keepers (P8). Answers what was
+    """From now on each record that is let go is looked for on the disks of its present keepers (P8). Returns what was
     found missing, as it comes."""
     missing: list[str] = []
 

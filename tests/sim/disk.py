@@ -5,6 +5,9 @@ power loss loses a suffix of the batches that no finished sync covers, as a writ
 all, one rolled back to an older copy what came after it, and a damaged record is lost though something lies there. A
 damaged block stays so over a power loss, even one that leaves other bytes in it. The log of all this is not the node's: it
 is the checkers' evidence, and keeps what the disk has lost.
+
+A record may lie there as a base and patch rows (core/records/patch_rows.py). `raw` is what lies there, and `data`, which
+the checkers read, has each record whole; a record whose rows do not fit is no sound one.
 """
 
 from __future__ import annotations
@@ -15,10 +18,13 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import NamedTuple
 
+from server.core.records.patch_rows import PREFIX
+from server.core.records.patches import apply
 from server.core.records.records import META, RECORDS_END
 from tests.sim.events import Events
 
 LAYOUT = META + b"layout"
+USERS = META + b"users"
 
 
 class Cause(Enum):
@@ -42,6 +48,7 @@ class Change(NamedTuple):
 
 
 Batch = Mapping[bytes, bytes | None]
+DAMAGED = b"damaged"  # what comes of patch rows that do not fit
 
 
 class DamagedBlock(ValueError):
@@ -53,7 +60,9 @@ class Disk:
 
     def __init__(self, node: str, log: list[Change], events: Events) -> None:
         self.node = node
+        self.raw: dict[bytes, bytes] = {}
         self.data: dict[bytes, bytes] = {}
+        self.marks: dict[str, None] = {}
         self._synced: dict[bytes, bytes] = {}
         self._unsynced: list[Batch] = []
         self._unreadable: dict[bytes, None] = {}
@@ -61,13 +70,20 @@ class Disk:
         self._log = log
         self._events = events
         self._sorted: list[bytes] | None = None  # the keys in order, until they change
-        self.layouts: list[tuple[int, bytes | None, Cause]] = []  # at which step which document came to lie there
+        # At which step which document came to lie there:
+        self.layouts: list[tuple[int, bytes | None, Cause]] = []
+        self.users: list[tuple[int, bytes | None, Cause]] = []
 
     def get(self, key: bytes) -> bytes | None:
         """The value under a storage key. Raises DamagedBlock."""
         if key in self._unreadable:
             raise DamagedBlock(f"the block of {key!r} is damaged")
-        return self.data.get(key)
+        return self.raw.get(key)
+
+    def require(self, mark: str) -> bool:
+        """Marks the store."""
+        self.marks[mark] = None
+        return True
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
         """The values under storage keys. Raises DamagedBlock if one cannot be read."""
@@ -76,7 +92,7 @@ class Disk:
     def scan(self, start: bytes, end: bytes | None, limit: int, bytes_max: int) -> list[tuple[bytes, bytes]]:
         """Up to `limit` pairs from `start` (included) to `end` (not), ascending, up to `bytes_max`. Raises DamagedBlock."""
         if self._sorted is None:
-            self._sorted = sorted(self.data)
+            self._sorted = sorted(self.raw)
         keys = self._sorted
         first = bisect_left(keys, start)
         last = len(keys) if end is None else bisect_left(keys, end)
@@ -97,16 +113,25 @@ class Disk:
 
     def commit(self, batch: Batch) -> None:
         """Writes a turn's batch."""
-        _apply(self.data, batch)
+        _apply(self.raw, batch)
         self._sorted = None
         self._unsynced.append(batch)
         for key, record in batch.items():
             self._unreadable.pop(key, None)
-            self._note(key, record, Cause.COMMIT)
+            if not key.startswith(PREFIX):
+                _apply(self.data, {key: record})
+                self._note(key, record, Cause.COMMIT)
+            elif record is not None:
+                assert self.marks, "an older binary could open the store, and would not see the row"
+                key = record_key(key)
+                self.data[key] = _patched(self.data[key], record)
+                self._note(key, self.data[key], Cause.COMMIT)
 
     def _note(self, key: bytes, record: bytes | None, cause: Cause) -> None:
         if key == LAYOUT:
             self.layouts.append((self._events.step, record, cause))
+        elif key == USERS:
+            self.users.append((self._events.step, record, cause))
         elif not key.startswith(META):
             self._log.append(Change(self._events.step, self._events.now_ms, self.node, key, record, cause))
 
@@ -121,7 +146,7 @@ class Disk:
         del self._unsynced[:batches]
 
     def lose_power(self, rng: random.Random) -> int:
-        """What no sync covered is lost from some batch on; answers how many batches are."""
+        """What no sync covered is lost from some batch on; returns how many batches are."""
         kept = rng.randint(0, len(self._unsynced))
         lost = len(self._unsynced) - kept
         self.sync(kept)
@@ -134,30 +159,35 @@ class Disk:
 
     def copy(self) -> dict[bytes, bytes]:
         """All that is on the disk, as a backup of it would be."""
-        return dict(self.data)
+        return dict(self.raw)
 
     def roll_back(self, copy: dict[bytes, bytes]) -> None:
         """An older copy takes the place of what is there."""
         self._become(copy, Cause.ROLLBACK)
 
     def _become(self, data: dict[bytes, bytes], cause: Cause) -> None:
-        before, self.data, self._synced, self._sorted = self.data, dict(data), dict(data), None
+        before, raw, self.raw, self._synced, self._sorted = self.data, data, dict(data), dict(data), None
+        self.data = data = _whole(raw)
         self._unsynced.clear()
-        self._unreadable = {key: None for key in self._unreadable if cause is Cause.LOSS and key in data}
-        self._bad_blocks = {key: None for key in self._bad_blocks if cause is Cause.LOSS and key in data}
+        self._unreadable = {key: None for key in self._unreadable if cause is Cause.LOSS and key in raw}
+        self._bad_blocks = {key: None for key in self._bad_blocks if cause is Cause.LOSS and key in raw}
         for key in sorted(before.keys() | data.keys()):
             if before.get(key) != data.get(key):
                 self._note(key, data.get(key), cause)
         for key in self._unreadable:  # other bytes lie there now, perhaps sound ones, but nobody gets to read them
-            if before.get(key) != data[key]:
+            if before.get(key) != data.get(key):
                 self._note(key, None, Cause.DAMAGE)
 
     def damage(self, key: bytes, data: bytes) -> None:
         """The bytes under a storage key are wrong from now on, whatever was synced."""
-        self.data[key] = data
+        self.raw[key] = data
         if key in self._synced:
             self._synced[key] = data
         self._sorted = None
+        if key.startswith(PREFIX):
+            key = record_key(key)
+            data = DAMAGED
+        self.data[key] = data
         self._note(key, None, Cause.DAMAGE)
 
     def damage_block(self, key: bytes) -> None:
@@ -171,15 +201,15 @@ class Disk:
         self._bad_blocks[key] = None
 
     def damage_some(self, rng: random.Random) -> bytes | None:
-        """Flips a bit of a stored record, or makes its block unreadable; answers where, None if there is none."""
-        keys = sorted(key for key in self.data if key < RECORDS_END)
+        """Flips a bit of a stored record, or makes its block unreadable; returns where, None if there is none."""
+        keys = sorted(key for key in self.raw if key < RECORDS_END or key.startswith(PREFIX))
         if not keys:
             return None
         key = rng.choice(keys)
-        if rng.random() < 0.3:
+        if rng.random() < 0.3 and not key.startswith(PREFIX):
             self.damage_block(key)
         else:
-            record = self.data[key]
+            record = self.raw[key]
             place = rng.randrange(len(record))
             self.damage(key, record[:place] + bytes((record[place] ^ 1 << rng.randrange(8),)) + record[place + 1 :])
         return key
@@ -195,6 +225,25 @@ class Disk:
     def count(self) -> int:
         """The number of records."""
         return sum(key < RECORDS_END for key in self.data)
+
+
+def record_key(row: bytes) -> bytes:
+    """The storage key of the record that a patch row belongs to."""
+    return row[len(PREFIX) : -4]
+
+
+def _patched(record: bytes, patch: bytes) -> bytes:
+    return (apply(record, patch) if len(record) > 8 else None) or DAMAGED
+
+
+def _whole(raw: Batch) -> dict[bytes, bytes]:
+    """What lies there, with each record whole."""
+    data = {key: value for key, value in raw.items() if value is not None and not key.startswith(PREFIX)}
+    for row in sorted(key for key in raw if key.startswith(PREFIX)):
+        key, patch = record_key(row), raw[row]
+        assert patch is not None
+        data[key] = _patched(data.get(key, DAMAGED), patch)
+    return data
 
 
 def _apply(data: dict[bytes, bytes], batch: Batch) -> None:

@@ -23,7 +23,7 @@ class Events:
         heapq.heappush(self._heap, (self.now_ms + delay_ms, self._sequence, action))
 
     def run(self, duration_ms: int, until: Callable[[], bool] | None = None) -> bool:
-        """Lets `duration_ms` pass, or less if `until` holds before; answers whether it held in the end."""
+        """Lets `duration_ms` pass, or less if `until` holds before; returns whether it held in the end."""
         end_ms = self.now_ms + duration_ms
         while self._heap and self._heap[0][0] <= end_ms:
             if until is not None and until():

@@ -141,7 +141,7 @@ class Host(WallClock):
         self.crash_before = ""
         for outbox in self._held:
             self.speak(outbox)
-        self.links.finish()
+        self.links.close_when_sent()
         for pipe in self.network.pipes(receiver=self.id):
             pipe.abort()
         self._end(in_order=True)
@@ -204,6 +204,19 @@ class Host(WallClock):
                 raise
             self.trace(f"{self.member.name} ends: {error}")
             self.crashes.append(error)
+            batch, data = self.node.crash_report(error) if self.node is not None else ({}, b"")
+            self.disk.commit(batch)
+            for peer in self.links.peers if data else ():
+                self.links.write(peer, data, ())
+            if data:  # the process exits when it is sent
+                self.freeze()
+                sent_ms = max([pipe.due_ms for pipe in self.network.pipes(sender=self.id)], default=0)
+                self.events.after(max(0, sent_ms - self.events.now_ms) + 1, partial(self._exit, self.life))
+            else:
+                self._exit(self.life)
+
+    def _exit(self, life: int) -> None:
+        if self.life == life:
             self.kill()
             self.events.after(RESTART_MS, lambda: self.start() if self.node is None and self.powered else None)
 
@@ -279,7 +292,7 @@ class Host(WallClock):
         self.kill()
         self.on_set_aside(self)
         self.start()
-        self.running.services.lives.set_aside(f"data.{reason}-1")
+        self.running.services.rollback.set_aside(f"data.{reason}-1")
 
     def finish_turn(self, outbox: Outbox) -> None:
         """Commit, then speak."""

@@ -3,6 +3,9 @@
 A link leads to an address, where there may be another node by now, or none. It is made again soon after it broke, and at
 once when the peer has connected to us. Its first bytes introduce the node; when the peer has answered them the link is
 open. A damaged frame ends the connection. Of a machine that has lost its power the connections stay, and are silent.
+
+Nodes that have a secret first prove it, with the real proofs, and what follows is sealed (handshakes.py). What a node sends
+is read under the id that it has introduced itself with; the network knows machines.
 """
 
 from __future__ import annotations
@@ -13,13 +16,16 @@ from typing import TYPE_CHECKING
 
 from protocol import resp
 from protocol.frames import DamagedFrame, FrameReader, Item
+from protocol.handshake import AUTH
 from protocol.peer_versions import CAPABILITIES
 from protocol.pieces import PieceQueue
 from protocol.requests import RequestLimits, RequestReader
-from server.core.membership.addresses import STOPPED, UNREACHABLE, looked_for
-from server.core.membership.copies import Way
+from protocol.seals import ForgedBlock
+from server.core.membership.addresses import STOPPED, UNPROVEN, UNREACHABLE, looked_for
+from server.core.membership.duplicates import LinkState
 from server.core.ring.layout import Layout
 from tests.sim.events import Action
+from tests.sim.handshakes import OUTDATED_MS, Proving, Responding
 from tests.sim.network import CONNECT_TIMEOUT_MS, Pipe
 
 if TYPE_CHECKING:
@@ -35,6 +41,7 @@ class Links:
 
     def __init__(self, host: Host) -> None:
         self.inlets: list[Inlet] = []
+        self.introduced: list[str] = []  # who has said of itself who it is
         self._host = host
         self._links: dict[str, Link] = {}
         self._layout: Layout | None = None
@@ -71,10 +78,10 @@ class Links:
         if (link := self._links.get(peer)) is not None:
             link.write(data, large)
 
-    def finish(self) -> None:
+    def close_when_sent(self) -> None:
         """The process ends in order: all that waits is sent."""
         for link in self._links.values():
-            link.finish()
+            link.close_when_sent()
 
     @property
     def links(self) -> list[Link]:
@@ -90,9 +97,9 @@ class Links:
         """Whether there is an open link to `peer`."""
         return peer in self._links and self._links[peer].is_open
 
-    def way(self, peer: str) -> Way:
+    def link_state(self, peer: str) -> LinkState:
         """How it is with our link to `peer`."""
-        return self._links[peer].way if peer in self._links else Way.UNTRIED
+        return self._links[peer].state if peer in self._links else LinkState.UNTRIED
 
     def arrived(self, inlet: Inlet) -> None:
         """A process of a peer has connected to us, so it can be reached; an earlier one is not listened to any more."""
@@ -102,7 +109,23 @@ class Links:
                 earlier.pipe.half_open = False
         self.inlets = [*(earlier for earlier in self.inlets if earlier.stands), inlet]
         if inlet.sender in self._links:
+            self._links[inlet.sender].renew()
             self._links[inlet.sender].connect()
+
+    def secrets_changed(self) -> None:
+        """The node has other secrets: links that were made with none of them are made anew. Connections of nodes that do
+        not follow are closed later."""
+        for link in self._links.values():
+            link.renew()
+        self._host.events.after(OUTDATED_MS, self._close_outdated)
+
+    def _close_outdated(self) -> None:
+        node = self._host.node
+        if self._host.links is not self or node is None or not node.services.authentication.is_required:
+            return
+        for inlet in self.inlets:
+            if inlet.handshake.secret not in node.services.authentication.secrets:
+                inlet.pipe.abort()
 
 
 class Link:
@@ -120,6 +143,7 @@ class Link:
         self._over = False
         self._queue = PieceQueue(max(1, host.config.large_message_bytes // 4))
         self._pumping = False
+        self._proving = Proving(host)
         self.connect()
 
     def connect(self) -> None:
@@ -154,9 +178,34 @@ class Link:
         self._connecting = False
         inlet = Inlet(there, self._host.id, self)
         self._pipe = inlet.pipe = Pipe(self._host.network, self._host.id, there.id, inlet.arrived, self._lost)
+        if not self._proving.begin(self._pipe):
+            self._introduce(self._pipe)
+
+    def _introduce(self, pipe: Pipe) -> None:
         node = self._host.running
         introduction = (*node.services.membership.introduction(), *node.services.addresses.greeting(self.peer))
-        self._pipe.write_whole(resp.command(b"DYN.PEER", 1, *introduction))
+        pipe.write_whole(self._proving.sealed(resp.command(b"DYN.PEER", 1, *introduction)))
+
+    def challenged(self, pipe: Pipe, line: bytes) -> None:
+        """The peer has answered the beginning of the handshake."""
+        if pipe.open and pipe is self._pipe:
+            self._deliver(lambda: self._prove(pipe, line))
+
+    def _prove(self, pipe: Pipe, line: bytes) -> None:
+        if pipe is not self._pipe or not pipe.open:
+            return
+        if self._proving.prove(pipe, line):
+            self._introduce(pipe)
+            return
+        if not self._proving.is_next_plain:
+            self._host.running.refused(self.peer, self._host.now_ms(), UNPROVEN)
+        pipe.abort()
+
+    def renew(self) -> None:
+        """Makes the link anew if it was made with a secret that is not valid any more, or without one."""
+        known = self._host.running.services.authentication.secrets
+        if self._open and self._pipe is not None and known and self._proving.secret not in known:
+            self._pipe.abort()
 
     def welcomed(self, pipe: Pipe, view: Sequence[bytes]) -> None:
         """The peer has answered our introduction over `pipe`, with the view of its layout."""
@@ -167,7 +216,7 @@ class Link:
         """The peer does not take us for a fellow."""
         if pipe is self._pipe:
             self._deliver(
-                lambda: self._host.running.services.addresses.heard_refusal(self.peer, reason, self._host.now_ms())
+                lambda: self._host.running.services.addresses.refusal_received(self.peer, reason, self._host.now_ms())
             )
             pipe.abort()
 
@@ -181,6 +230,8 @@ class Link:
         if self._pipe is not None and self._pipe.open:
             self._open = True
             self._failed = False
+            if self._proving.secret:
+                self._host.running.services.authentication.proven(self.peer)
             self._host.running.connected(self.peer, self._host.now_ms(), CAPABILITIES, view)
 
     def _lost(self) -> None:
@@ -202,15 +253,15 @@ class Link:
         return self._open
 
     @property
-    def way(self) -> Way:
+    def state(self) -> LinkState:
         """Whether the peer is where the layout has it, as far as this link knows."""
-        return Way.OPEN if self._open else Way.FAILED if self._failed else Way.UNTRIED
+        return LinkState.OPEN if self._open else LinkState.FAILED if self._failed else LinkState.UNTRIED
 
     def write(self, data: bytes, large: Sequence[bytes] = ()) -> None:
         """A turn's messages to this peer; the large ones travel in pieces, and what is said meanwhile between these."""
         if self._pipe is not None and self._open:
             if data:
-                self._pipe.write(data)
+                self._pipe.write(self._proving.sealed(data))
             for message in large:
                 self._queue.add(message)
             self._pump()
@@ -219,17 +270,17 @@ class Link:
         if self._pumping or not self._queue or self._pipe is None:
             return
         self._pumping = True
-        self._pipe.write(self._queue.next())
+        self._pipe.write(self._proving.sealed(self._queue.next()))
         self._host.events.after(self._host.rng.randint(0, PIECE_GAP_MS_MAX), lambda: self._deliver(self._go_on))
 
     def _go_on(self) -> None:
         self._pumping = False
         self._pump()
 
-    def finish(self) -> None:
+    def close_when_sent(self) -> None:
         """Sends all that waits."""
         while self._pipe is not None and self._queue:
-            self._pipe.write(self._queue.next())
+            self._pipe.write(self._proving.sealed(self._queue.next()))
 
     def _deliver(self, action: Action) -> None:
         if self._host.life == self._life:
@@ -249,6 +300,7 @@ class Inlet:
         self.process = b""  # the incarnation of the sender, once it has been taken for a fellow
         self._view: tuple[Item, ...] = ()  # of the receiver, when it answered
         self._introduction: RequestReader | None = RequestReader(RequestLimits(1 << 20, 100, 1 << 10))
+        self.handshake = Responding(host)
         self._frames = FrameReader(host.config.frame_bytes_max)
 
     def arrived(self, data: bytes) -> None:
@@ -257,16 +309,29 @@ class Inlet:
             self._host.deliver(self, lambda: self._take(data))
 
     def _take(self, data: bytes) -> None:
+        try:
+            data = self.handshake.opened(data)
+        except ForgedBlock:
+            self.pipe.abort()
+            return
         if self._introduction is None:
             self._take_frames(data)
             return
         self._introduction.feed(data)
         introduction = self._introduction.next()
-        if introduction is not None:
+        if introduction is None:
+            return
+        if introduction[0] == AUTH:
+            self._later(partial(self._link.challenged, self.pipe, self.handshake.answer(introduction)))
+        else:
             self._introduction = None
+            self.sender = introduction[3].decode()
+            self._host.links.introduced.append(self.sender)
             reason = self._reason(introduction)
             if not reason:
                 self.process = introduction[4]
+                if self.handshake.secret:
+                    self._host.running.services.authentication.proven(self.sender)
                 self._host.running.greeted(self.sender, self._host.now_ms(), CAPABILITIES)
                 self._host.links.arrived(self)
             self._view = self._host.running.services.membership.views.words()
@@ -276,14 +341,17 @@ class Inlet:
         """Why the sender is refused, as Introductions.check has it."""
         host, node, sender = self._host, self._host.running, self.sender
         wanted, address = looked_for(introduction[5:])
-        reason = node.services.addresses.mistaken(wanted)
+        reason = "" if self.handshake.secret else node.services.authentication.plain_refusal()
+        reason = reason or node.services.addresses.mistaken(wanted)
         reason = reason or node.services.membership.refusal(sender, introduction[2].decode(), introduction[5:])
         if reason:
             return reason
         connected = any(inlet.stands for inlet in host.links.inlets if inlet.sender == sender)
         node.state.at(host.now_ms())
-        reason = node.services.copies.refusal(sender, int(introduction[4]), address, connected, host.links.way(sender))
-        reason = reason or node.services.lives.refusal(sender, introduction[5:])
+        reason = node.services.duplicates.refusal(
+            sender, int(introduction[4]), address, connected, host.links.link_state(sender)
+        )
+        reason = reason or node.services.rollback.refusal(sender, introduction[5:])
         if not reason:
             node.services.addresses.arrived(sender, int(introduction[4]), address)
         return reason
@@ -294,16 +362,19 @@ class Inlet:
         return self.pipe.open or self.pipe.half_open
 
     def _answer(self, reason: str) -> None:
-        network = self._host.network
-        if network.path(self._host.id, self.sender).cut:
-            network.events.after(RETRY_MS, lambda: self._answer(reason))
-            return
-        delay_ms = network.delay_ms(self._host.id, self.sender)
         if reason:
-            network.events.after(delay_ms, lambda: self._link.turned_away(self.pipe, reason))
+            self._later(lambda: self._link.turned_away(self.pipe, reason))
         else:
             view = [word if isinstance(word, bytes) else str(word).encode() for word in self._view]
-            network.events.after(delay_ms, lambda: self._link.welcomed(self.pipe, view))
+            self._later(lambda: self._link.welcomed(self.pipe, view))
+
+    def _later(self, answer: Action) -> None:
+        """An answer is on its way back, and waits while the path is cut."""
+        network, here, there = self._host.network, self._host.id, self.pipe.sender
+        if network.path(here, there).cut:
+            network.events.after(RETRY_MS, lambda: self._later(answer))
+        else:
+            network.events.after(network.delay_ms(here, there), answer)
 
     def _take_frames(self, data: bytes) -> None:
         host = self._host

@@ -22,7 +22,10 @@ from server.core.records import versions
 from server.core.records.versions import ACTOR_BYTES
 from server.core.requests import reads
 from server.core.requests.groups import GroupTable
-from server.core.requests.relays import RelayItem, Relays, SecondAttempt
+from server.core.requests.reads import Reads
+from server.core.requests.relay_rows import RelayItem
+from server.core.requests.relay_sinks import SecondAttempt
+from server.core.requests.relays import Relays
 from tests.sim.host import Host
 from tests.sim.runs import Profile, config
 
@@ -72,6 +75,16 @@ def _count_calls(patch: Patch) -> None:
     patch(Tally, "ack", ack)
 
 
+def _count_an_owner_twice_in_a_hedge(patch: Patch) -> None:
+    def hedge(self: Reads, group: Any) -> bool:
+        if len(group.tally.acked) + 1 >= group.tally.wanted:
+            group.tally.verdict = Verdict.MET  # without a name in the tally, which would notice
+            self._apply_verdict(group)
+        return True
+
+    patch(Reads, "_hedge", hedge)
+
+
 def _keep_the_actor(patch: Patch) -> None:
     patch(Host, "make_actor", lambda self: self.id.encode()[-ACTOR_BYTES:])
 
@@ -92,13 +105,13 @@ def _merge_to_the_newest(patch: Patch) -> None:
 
 
 def _wait_for_nothing(patch: Patch) -> None:
-    patch(dispatch, "_may_enter", lambda *_: True)
+    patch(dispatch, "may_enter", lambda *_: True)
 
 
 def _run_chains_in_no_order(patch: Patch) -> None:
     def run(self: Chains, key: bytes, chain: list[RelayItem]) -> None:
-        for sink, number, args, _ in chain:
-            self._run(sink, number, args)
+        for item in chain:
+            self._run(item.sink, item.number, item.args)
 
     patch(Chains, "run", run)
 
@@ -151,6 +164,7 @@ def _answer_as_it_comes(patch: Patch) -> None:
 PLANTS = (
     Plant("speak before commit", _speak_before_commit, "on the disks of", ("crash",)),
     Plant("count a replica twice", _count_calls, "on the disks of", ("datagrams", "cut")),
+    Plant("count an owner twice in a hedge", _count_an_owner_twice_in_a_hedge, "has not seen", ("cut", "slow path")),
     Plant("answer at the announcement", _answer_at_the_announcement, "on the disks of", ("datagrams",)),
     Plant("keep the actor over a lost disk", _keep_the_actor, "without being superseded", ("wipe",)),
     Plant("share an actor", _share_an_actor, "names Version", ("isolate", "cut")),

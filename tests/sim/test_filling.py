@@ -124,6 +124,30 @@ def test_what_it_does_not_hold_is_no_vote() -> None:
         assert [operation.reply for operation in reads] == [b"value"] * len(keys)
 
 
+def test_scan_and_dbsize_miss_no_key_that_a_node_that_is_being_filled_lacks() -> None:
+    """Two owners lack the same keys: one is being filled, and the other has missed their writes."""
+    world = _world(Config(background_keys_per_s=1, background_keys_per_s_idle=1))
+    n1, n2, n3 = world.hosts
+    n3.kill()
+    world.run(1000)
+    keys = [b"new%d" % number for number in range(30)]
+    written = world.client(n2).send(*[[b"SET", key, b"value"] for key in keys])
+    assert world.run_until(5000, lambda: all(operation.reply == b"OK" for operation in written))
+    n3.start()
+    for host in (n1, n2):
+        host.running.state.hints.drop_all()
+    _lose_disk_but(world, n1)
+    assert n1.running.state.lacks_records
+    for host in world.hosts:
+        assert world.ask(host, "DBSIZE").reply == len(KEYS) + len(keys)
+        assert set(world.ask(host, "KEYS", "*").reply) == {*KEYS, *keys}
+    n2.kill()
+    world.run(3000)
+    for host in (n1, n3):
+        for command in (("DBSIZE",), ("KEYS", "*"), ("SCAN", "0")):
+            assert world.ask(host, *command).error.startswith("NOQUORUM")
+
+
 def test_a_new_cluster_is_healthy_at_once() -> None:
     world = World(5, 3, laid_out=False)
     for host in world.hosts:

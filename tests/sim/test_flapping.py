@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 from server.core.base.config import Config
-from server.core.base.state import Item
+from server.core.messages.asking import Question
+from server.core.messages.exchange_questions import ABSORB
 from server.core.work.background import BATCH_KEYS
 from server.core.work.procedures import Step
 from server.core.work.questions import Questions
@@ -86,10 +88,10 @@ def brought(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     brought: list[int] = []
     ask = Questions.ask
 
-    def counted(questions: Questions, names: Sequence[str], kind: bytes, *args: Item) -> Step:
-        if kind == b"ABSORB":
-            brought.append(len(args) // 2)
-        return ask(questions, names, kind, *args)
+    def counted(questions: Questions, names: Sequence[str], question: Question[Any], content: Any) -> Step:
+        if question is ABSORB:
+            brought.append(len(content) // 2)
+        return ask(questions, names, question, content)
 
     monkeypatch.setattr(Questions, "ask", counted)
     return brought

@@ -239,3 +239,14 @@ def test_a_stand_in_that_has_let_go_does_not_cover_what_it_has_forgotten(five: W
             host.start()
         assert five.run_until(HEAL_MS, lambda: _hints(five) == 0 and _equal(five, key, owners))
     assert sorted(five.ask(asked, "DYN.GET", key).reply[1]) == [b"one", b"two"]
+
+
+def test_a_suspected_owner_that_answers_is_a_vote(three: World) -> None:
+    """Also if both others are suspected: the write is sent to them, and has not failed before they have."""
+    first, *others = three.hosts
+    for other in others:
+        first.running.state.draining[other.id] = None
+    first.running.state.reroute()
+    for number in range(20):
+        assert three.ask(first, "SET", b"k%d" % number, "v").reply == b"OK"
+        assert three.ask(first, "GET", b"k%d" % number).reply == b"v"

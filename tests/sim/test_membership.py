@@ -190,16 +190,16 @@ def test_a_transfer_goes_on_after_a_crash(victim: str) -> None:
     assert bytes_on(n4) * 0.9 < transferred_bytes(world) <= 1.2 * bytes_on(n4)
 
 
-def test_the_steward_dies_in_the_middle() -> None:
+def test_the_change_coordinator_dies_in_the_middle() -> None:
     world, operations = filled(3, config=Config(background_keys_per_s_idle=1000))
     missing = watch_cleanup(world)
     n4 = world.add_host()
-    steward = min(world.hosts, key=lambda host: host.id)
+    coordinator = min(world.hosts, key=lambda host: host.id)
     commit_at(world.hosts[1], join(n4))
     world.run(1000)
-    steward.kill()
+    coordinator.kill()
     assert world.run_until(30_000, lambda: world.learn_layout().phase == SETTLED)
-    steward.start()
+    coordinator.start()
     check(world, operations, missing)
 
 

@@ -41,6 +41,14 @@ class Model:
         if name == b"MSET":
             values.update(zip(keys[::2], keys[1::2], strict=True))
             return b"OK"
+        if name == b"APPEND":
+            values[keys[0]] = values.get(keys[0], b"") + keys[1]
+            return len(values[keys[0]])
+        if name == b"COPY":
+            if keys[0] not in values:
+                return 0
+            values[keys[1]] = values[keys[0]]
+            return 1
         if len(args) == 4 and args[1] in values:  # NX
             return None
         values[args[1]] = args[2]
@@ -50,14 +58,23 @@ class Model:
 def _commands(rng: random.Random, count: int) -> list[list[bytes]]:
     keys = rng.sample(KEYS, rng.randint(1, len(KEYS)))
     of_many_keys = rng.random() < 0.5
+    sets = rng.choice((1, 20))  # of many that wait behind each other only the last one runs
     commands = []
     for number in range(count):
         key, value = rng.choice(keys), b"%d" % number
-        of_one = ([b"GET", key], [b"SET", key, value], [b"SET", key, value, b"NX"], [b"DEL", key], [b"EXISTS", key])
+        of_one = (
+            [b"GET", key],
+            *[[b"SET", key, value]] * sets,
+            [b"SET", key, value, b"NX"],
+            [b"DEL", key],
+            [b"EXISTS", key],
+            [b"APPEND", key, value],
+        )
         of_many = (
             [b"MGET", *rng.sample(KEYS, 2)],
             [b"MSET", rng.choice(KEYS), value, key, value],
             [b"DEL", *rng.sample(KEYS, 2)],
+            [b"COPY", *rng.sample(KEYS, 2), b"REPLACE"],
         )
         commands.append(rng.choice(of_one + of_many if of_many_keys else of_one))
     return commands

@@ -111,7 +111,7 @@ def _fill_another(shop: Shop) -> None:
 
 
 def _begun_anew_already(shop: Shop) -> None:
-    shop.world.hosts[0].running.services.lives.set_aside("data.damaged-1")
+    shop.world.hosts[0].running.services.rollback.set_aside("data.damaged-1")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +140,20 @@ def test_with_w_1_it_is_left_to_an_operator() -> None:
     rebuild, layout = n1.running.services.rebuild, n1.running.state.layout
     assert layout is not None and rebuild._obstacle_here(layout) == ""
     assert "W=1" in rebuild._obstacle_here(replace(layout, w=1))
+
+
+def test_a_write_that_is_on_no_other_node_yet_keeps_the_store() -> None:
+    """A client may have asked for W=1 by itself, a moment ago."""
+    shop = Shop()
+    n1 = shop.world.hosts[0]
+    rebuild = n1.running.services.rebuild
+    rebuild._holds_only_copy = lambda: True
+    shop.damage(n1, 50)
+    shop.world.run(LONG_MS)
+    assert not shop.aside
+    assert "another owner to confirm" in shop.status(shop.world.hosts[1])["summary"]
+    rebuild._holds_only_copy = lambda: False
+    assert shop.world.run_until(REBUILT_MS, lambda: shop.aside == [n1.member.name])
 
 
 def test_nothing_is_set_aside_before_a_repair_has_ended_well() -> None:

@@ -11,7 +11,7 @@ from protocol.slots import key_slot
 from server.core.base.config import Config
 from server.core.base.errors import has_left
 from server.core.records.records import storage_key_of
-from server.core.requests.relays import SecondAttempt
+from server.core.requests.relay_sinks import SecondAttempt
 from server.core.ring.change import REPLACE, WEIGHT
 from server.core.ring.layout import Layout
 from server.core.ring.succession import LOG_MAX, commit
@@ -24,8 +24,8 @@ DONE_MS = 60_000
 class _Asker:
     """Keeps the last reply."""
 
-    relayed = resp3 = False
-    read_quorum = write_quorum = 0
+    relayed = resp3 = denies_blocking = False
+    read_quorum = write_quorum = database = 0
     reply = b""
 
     def answer(self, number: int, reply: bytes) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from server.core.membership.lives import MARK_MS, SAVE_MS
+from server.core.membership.rollback import MARK_MS, SAVE_MS
 from tests.sim.host import Host
 from tests.sim.resurrection import HASTY, came_back, left_over
 from tests.sim.world import World
@@ -174,7 +174,7 @@ def test_no_crash_is_taken_for_a_directory_that_was_set_back(seed: int, fsync: s
         host.start()
         assert world.run_until(20_000, world.at_peace)
     assert not set_aside
-    marks = [known.mark for host in world.hosts for known in host.running.services.lives._peers.values()]
+    marks = [known.mark for host in world.hosts for known in host.running.services.rollback._peers.values()]
     assert fsync == "no" or (len(marks) == 6 and all(marks)), "nothing would have been found out"
 
 

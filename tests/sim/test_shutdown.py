@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from server.core.membership.change_coordinator import POLL_MS
 from server.core.membership.shutdown import REOPEN_MS
-from server.core.membership.steward import POLL_MS
 from server.core.ring.layout import SETTLED
 from tests.sim.changes import commit_at, leave
 from tests.sim.clients import Operation
@@ -105,7 +105,7 @@ def test_a_node_leaves_only_once_its_slowest_request_has_ended() -> None:
     world = World(1, 4)
     world.start()
     n1, n2, n3, n4 = world.hosts
-    _, slow, _ = sorted((n1, n3, n4), key=lambda host: host.id)  # the first is the steward
+    _, slow, _ = sorted((n1, n3, n4), key=lambda host: host.id)  # the first is the change coordinator
     commit_at(n1, leave(n2))
     assert world.run_until(20_000, lambda: world.learn_layout().epoch == 2 and world.layout.phase == SETTLED)
     slow.freeze()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from server.core.liveness.liveness import Liveness, State, _Peer
+from server.core.liveness.liveness import Liveness, PeerState, _Peer
 from tests.sim.network import Datagrams
 from tests.sim.world import World
 
@@ -19,8 +19,8 @@ def test_a_stable_cluster_holds_nobody_for_down(minutes: int, monkeypatch: pytes
     falls: list[tuple[int, str]] = []
     enter = Liveness._enter
 
-    def noted(table: Liveness, known: _Peer, state: State) -> None:
-        if state is State.DOWN and state is not known.state:
+    def noted(table: Liveness, known: _Peer, state: PeerState) -> None:
+        if state is PeerState.DOWN and state is not known.state:
             falls.append((world.events.now_ms, table.self_id))
         enter(table, known, state)
 

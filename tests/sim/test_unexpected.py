@@ -8,10 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from server.core.base.unexpected import Fatal
+from server.core.base.unexpected import Fatal, PlantedFault
 from server.core.commands.spec import ALONE, CommandSpec
+from server.core.operators.status import own_status
+from server.core.operators.troubles import held_back
 from server.core.records import versions
-from server.core.records.records import storage_key_of
+from server.core.records.records import Records, storage_key_of
 from server.core.records.versions import DamagedRecord
 from server.core.ring.change import ZONE
 from server.core.ring.layout import Layout
@@ -25,6 +27,7 @@ from tests.sim.world import World
 KEYS = [b"k%d" % number for number in range(40)]
 CLIENTS = ("command", "chain", "parts")  # procedures that a client waits for
 STRUCK_MS, WHOLE_MS = 70_000, 60_000
+DEATHS_MAX = 6  # STORE, ASK ABSORB and ASK MERGE once each, and the procedures that fetch a record twice
 
 
 def three() -> World:
@@ -103,7 +106,7 @@ def _nothing(world: World, host: Host) -> None:
 TRIGGERS: dict[str, Callable[[World, Host], None]] = {
     "collection": _nothing,
     "cleanup": _nothing,
-    "steward": _nothing,
+    "change coordinator": _nothing,
     "transfers": _nothing,
     "transfer samples": _nothing,
     "anti-entropy": _nothing,
@@ -195,7 +198,7 @@ def test_every_procedure_has_its_trigger() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [spec for spec in commands() if spec.keys[0] and spec.overlap != ALONE], ids=lambda spec: spec.name
+    "spec", [spec for spec in commands() if spec.has_keys() and spec.overlap != ALONE], ids=lambda spec: spec.name
 )
 def test_a_command_that_fails_at_its_coordinator_is_answered_through_the_relay(spec: CommandSpec) -> None:
     """In order, once, and the commands that travel with it have their own answers."""
@@ -257,6 +260,116 @@ def test_a_record_that_cannot_be_read_costs_its_own_read_and_none_of_its_group(m
     assert world.run_until(5000, lambda: all(operation.answered for operation in operations))
     assert [operation.args[1] for operation in operations if operation.error] == [b"k7"]
     assert not any(host.crashes for host in world.hosts)
+
+
+def _status(host: Host) -> str:
+    services = host.running.services
+    report = {host.id: own_status(services)}
+    layout = host.running.state.layout
+    assert layout is not None
+    return "; ".join(held_back(layout, report))
+
+
+def test_one_message_does_not_end_a_node_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes as a STORE, as a hint, and in repairs, which other nodes lead and which the node leads itself."""
+    world = three()
+    victim, merge_all = world.hosts[1], Records.merge_all
+    key = world.key_of(world.hosts[0])
+
+    def fails(self: Records, pairs: list[bytes]) -> None:
+        merge_all(self, pairs)
+        is_victim = victim.node is not None and self is victim.node.state.records
+        if is_victim and any(item.endswith(b"poison") for item in pairs):
+            raise PlantedFault("after something was stored")
+
+    monkeypatch.setattr(Records, "merge_all", fails)
+    assert world.ask(world.hosts[0], "SET", key, "poison").reply == b"OK"
+    world.run(40_000)
+    assert 1 <= len(victim.crashes) <= DEATHS_MAX, [str(crash) for crash in victim.crashes]
+    assert world.stored(victim, key) is None and victim.node is not None
+    assert "holds back" in _status(victim)
+    assert world.ask(world.hosts[0], "SET", KEYS[0], "sound").reply == b"OK"
+    assert world.run_until(5000, lambda: (world.stored(victim, KEYS[0]) or b"").endswith(b"sound")), "others are stored"
+    monkeypatch.undo()
+    assert world.run_until(300_000, lambda: (world.stored(victim, key) or b"").endswith(b"poison"))
+
+
+POISON_LINES = {
+    "a plain write": [b"SET", b"%b", b"poison"],
+    "a command that decides on what it reads": [b"HSET", b"%b", b"field", b"poison"],
+    "a command of several steps": [b"SET", b"%b", b"poison", b"NX"],
+    "a part of a command over several keys": [b"MSET", b"%b", b"poison", b"other", b"sound"],
+}
+
+
+@pytest.fixture
+def poisonous(monkeypatch: pytest.MonkeyPatch) -> list[Host]:
+    """Makes each coordinator that stores the value "poison" raise afterwards."""
+    put = Records.put
+
+    def fails(self: Records, storage_key: bytes, record: bytes, old: bytes | None) -> None:
+        put(self, storage_key, record, old)
+        if b"poison" in record:
+            raise PlantedFault("after something was stored")
+
+    monkeypatch.setattr(Records, "put", fails)
+    return []
+
+
+@pytest.mark.usefixtures("poisonous")
+@pytest.mark.parametrize("relayed", [True, False], ids=["relayed", "asked for at its coordinator"])
+@pytest.mark.parametrize("what", POISON_LINES)
+def test_a_command_that_ends_its_coordinator_ends_no_other_node(what: str, relayed: bool) -> None:
+    """The node that relays it does not send it to the next owner, and no node runs it when its client tries again."""
+    world = three()
+    first, second, third = world.hosts
+    key = b"new-key" if b"NX" in POISON_LINES[what] else world.key_of(first)
+    line = [word.replace(b"%b", key) for word in POISON_LINES[what]]
+    coordinator = world.owners(key)[0]
+    other = next(host for host in world.hosts if host is not coordinator)
+    for asked in (other, second, third, first, other) if relayed else (coordinator, second, third, first):
+        world.client(asked).send(line)
+        world.run(4000)
+    assert [len(host.crashes) for host in world.hosts] == [int(host is coordinator) for host in world.hosts]
+    (refused,) = world.client(coordinator).send(line)
+    assert world.run_until(5000, lambda: refused.answered)
+    assert "refuses this command for a while: it has ended a node" in refused.error, refused.error
+    assert f"holds back command {line[0].decode().removeprefix('M')} " in _status(coordinator)
+    assert world.ask(other, *(word.replace(b"poison", b"sound").decode() for word in line)).error == "", "others run"
+
+
+@pytest.mark.usefixtures("poisonous")
+def test_commands_relayed_with_one_that_ends_the_coordinator_are_run_elsewhere() -> None:
+    world = three()
+    first, second = world.hosts[0], world.hosts[1]
+    keys = [key for key in KEYS if world.owners(key)[0] is first][:4]
+    lines = [[b"SET", key, b"poison" if number == 1 else b"sound"] for number, key in enumerate(keys)]
+    operations = world.client(second).send(*lines)
+    assert world.run_until(5000, lambda: all(operation.answered for operation in operations))
+    assert [bool(operation.error) for operation in operations] == [number == 1 for number in range(len(keys))]
+    assert "maybe-written" in operations[1].error and [len(host.crashes) for host in world.hosts] == [1, 0, 0]
+
+
+@pytest.mark.usefixtures("poisonous")
+def test_the_node_that_relays_does_not_ask_an_owner_that_has_not_got_the_poison() -> None:
+    world = three()
+    first, second, third = world.hosts
+    key = next(key for key in KEYS if world.owners(key) == [first, third, second])
+    world.network.cut(first.id, third.id)
+    (operation,) = world.client(second).send([b"SET", key, b"poison"])
+    assert world.run_until(5000, lambda: operation.answered)
+    assert "refuses this command" in operation.error and "maybe-written" in operation.error
+    assert [len(host.crashes) for host in world.hosts] == [1, 0, 0]
+
+
+def test_a_coordinator_that_is_killed_leaves_its_commands_to_the_next_owner() -> None:
+    """It has sent no POISON."""
+    world = three()
+    first, second = world.hosts[0], world.hosts[1]
+    operations = world.client(second).send(*[[b"SET", key, b"w"] for key in KEYS if world.owners(key)[0] is first])
+    world.run(1)
+    first.kill()
+    assert world.run_until(5000, lambda: all(operation.reply == b"OK" for operation in operations))
 
 
 STORMS = (

@@ -187,7 +187,7 @@ class World:
         return EPOCH_MS + now_ms + max(host.skew_ms_max for host in self.hosts)
 
     def run_until(self, duration_ms: int, condition: Callable[[], bool]) -> bool:
-        """Time passes until `condition`, which is looked at ten times a second; answers whether it came to hold."""
+        """Time passes until `condition`, which is looked at ten times a second; returns whether it came to hold."""
         end_ms = self.events.now_ms + duration_ms
         while not condition() and self.events.now_ms < end_ms:
             self.events.run(100)
@@ -260,8 +260,9 @@ class World:
         return next(key for key in numbers if self.owners(key)[: len(owners)] == list(owners))
 
     def stored(self, host: Host, key: bytes) -> bytes | None:
-        """The record of `key` on a disk."""
-        return host.disk.get(storage_key_of(key))
+        """The record of `key` on a disk, whole."""
+        host.disk.get(storage_key_of(key))  # raises if that cannot be read
+        return host.disk.data.get(storage_key_of(key))
 
 
 def encode(command: Sequence[bytes | str | int]) -> list[bytes]:
