@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,7 @@ def main() -> None:
                 requests = options.requests * (4 if depth > 1 else 1)
                 for name, port, pids in (("redis", REDIS_PORT, redis_pids), ("dyn", DYN_PORT, dyn_pids)):
                     print(f"round {number + 1}: {name} {test} -P {depth}", file=sys.stderr, flush=True)
-                    results.setdefault((name, test, depth), []).append(_run(port, pids, test, depth, requests))
+                    results.setdefault((name, test, depth), []).append(run_benchmark(port, pids, test, depth, requests))
     _report(results, options)
 
 
@@ -96,12 +96,16 @@ def _cpu_s(pids: list[int]) -> float:
     return total / TICKS_PER_S
 
 
-def _run(port: int, pids: list[int], test: str, depth: int, requests: int) -> Figures:
+def run_benchmark(
+    port: int, pids: list[int], test: str, depth: int, requests: int, options: Sequence[str] = ()
+) -> Figures:
+    """Runs redis-benchmark once. `pids` are the servers' processes; `options` are further words for redis-benchmark."""
     command = ["redis-benchmark", "-p", str(port), "-c", "50", "-P", str(depth), "-d", "100", "-r", "100000"]
     before_s = _cpu_s(pids)
-    done = subprocess.run(
-        [*command, "-n", str(requests), "-t", test.lower()], check=True, capture_output=True, text=True
-    )
+    words = [*command, *options, "-n", str(requests), "-t", test.lower()]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"redis-benchmark failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     cpu_s = (_cpu_s(pids) - before_s) / requests * 1e6
     text = done.stdout.replace("\r", "\n")
     rps = re.search(r"throughput summary: ([\d.]+) requests per second", text)

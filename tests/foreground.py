@@ -59,7 +59,7 @@ def value_of(number: int) -> bytes:
 def ask_while(
     ports: Sequence[int], keys: int, rate: int, goes_on: Callable[[float], bool], writes: float = 0.0
 ) -> list[float]:
-    """Sends requests at an even pace while `goes_on` is true; answers the sorted latencies in ms.
+    """Sends requests at an even pace while `goes_on` is true; returns the sorted latencies in ms.
 
     `goes_on` is called once in `POLL_S` with the time of the beginning. `writes` is the share of SETs.
     """

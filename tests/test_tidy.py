@@ -15,19 +15,29 @@ OWN = {"protocol", "server", "dynamo_cli", "tests"}
 
 # What each room may import, beside the standard library and itself.
 MAY_IMPORT = {
-    "protocol": {"hiredis", "xxhash", "librt", "mypy_extensions"},
-    "server/core": {"protocol", "xxhash", "librt", "mypy_extensions"},
-    "server/storage": {"protocol", "rocksdict", "xxhash"},
-    "server/shell": {"protocol", "server.core", "server.storage", "uvloop"},
-    "dynamo_cli": {"protocol", "typer", "click", "rich", "hiredis"},
+    "protocol": {"hiredis", "xxhash", "librt", "mypy_extensions", "cryptography"},
+    "server/core": {"protocol", "xxhash", "librt", "mypy_extensions", "anycrc"},
+    "server/storage": {"protocol", "rocksdict", "xxhash", "cryptography"},
+    "server/scripting": {"server.core", "lupa"},
+    "server/shell": {
+        "protocol",
+        "server.core",
+        "server.storage",
+        "server.scripting",
+        "uvloop",
+        "cryptography",
+        "anycrc",
+    },
+    "dynamo_cli": {"protocol", "typer", "click", "rich", "hiredis", "cryptography", "anycrc"},
 }
 # The rooms of the core from the ground up: each imports those before it.
 CORE_ROOMS = (
-    "ring", "records", "liveness", "messages", "base", "work", "requests", "collection", "repair", "membership",
-    "services", "operators", "commands",
+    "formats", "ring", "records", "liveness", "users", "scripts", "messages", "base", "work", "requests", "waiting",
+    "collection",
+    "repair", "membership", "pubsub", "services", "operators", "commands",
 )  # fmt: skip
 # The modules above the rooms, in the same order. All of them may import every room.
-CORE_TOP = ("outbox", "chains", "dispatch", "incoming", "peer_messages", "answerers", "node")
+CORE_TOP = ("outbox", "gossip", "chains", "dispatch", "incoming", "peer_messages", "answerers", "node")
 # The core is pure: time, chance and input come in as arguments.
 IMPURE = {
     "asyncio",
@@ -44,7 +54,7 @@ IMPURE = {
 }
 TOP_LEVEL = {
     "protocol", "server", "dynamo_cli", "tests", "man", "completions", "pyproject.toml", "README.md", "CHANGELOG.md",
-    "LICENSE", "Makefile", "setup.py",
+    "SECURITY.md", "LICENSE", "Makefile", "setup.py",
 }  # fmt: skip
 
 

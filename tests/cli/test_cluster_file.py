@@ -10,6 +10,7 @@ import pytest
 
 from dynamo_cli.cluster_file import Engine, Fsync, LocalCluster, Wanted, load, plan
 from dynamo_cli.failures import Failure, WrongUsage
+from dynamo_cli.node_settings import parse_settings
 
 
 def saved(directory: Path, wanted: Wanted | None = None) -> LocalCluster:
@@ -160,3 +161,36 @@ def test_nodes_that_do_not_tell_enough_are_not_taken_for_a_new_cluster(tmp_path:
         (tmp_path / "n1" / "node.json").write_text(text)
         with pytest.raises(Failure, match=r"cluster\.json is missing"):
             plan(tmp_path, Wanted())
+
+
+def test_settings_are_stored_and_changed_one_by_one(tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("siblings_max = 7\n")
+    cluster = saved(tmp_path / "d", Wanted(config=config, settings={"flushall": "true", "hints_bytes_max": "1"}))
+    assert plan(tmp_path / "d", Wanted()) == cluster
+    assert (cluster.config, cluster.settings) == (config, {"flushall": "true", "hints_bytes_max": "1"})
+    changed = plan(tmp_path / "d", Wanted(settings={"flushall": "", "siblings_max": "3"}))
+    assert (changed.config, changed.settings) == (config, {"hints_bytes_max": "1", "siblings_max": "3"})
+
+
+def test_a_file_of_settings_that_is_gone_or_is_no_toml_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("")
+    saved(tmp_path / "d", Wanted(config=config))
+    config.write_text("flushall: true")
+    with pytest.raises(Failure, match=r"settings\.toml is not TOML"):
+        plan(tmp_path / "d", Wanted())
+    config.unlink()
+    with pytest.raises(Failure, match=r"cannot read the file of settings .*No such file"):
+        plan(tmp_path / "d", Wanted())
+    assert plan(tmp_path / "d", Wanted(config=Path("/dev/null"))).config == Path("/dev/null")
+
+
+@pytest.mark.parametrize("word", ["flushall", "=true", "Flushall=true", "a b=1", "engine=memory", "fsync=no"])
+def test_what_is_no_setting_is_wrong_usage(word: str) -> None:
+    with pytest.raises(WrongUsage, match="--set"):
+        parse_settings([word])
+
+
+def test_the_last_value_of_a_setting_counts(tmp_path: Path) -> None:
+    assert parse_settings(["a=1", "b=x=y", "a="]) == {"a": "", "b": "x=y"}

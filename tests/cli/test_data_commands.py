@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable
 
 import pytest
-from typer.testing import Result
+from typer.testing import CliRunner, Result
 
+from dynamo_cli.commands import app
 from tests.cli.scripted import Reply, ScriptedNode, Silence
 from tests.ports import free_ports
 
@@ -169,3 +170,17 @@ def test_a_bad_url_is_wrong_usage(dyn: Dyn, monkeypatch: pytest.MonkeyPatch) -> 
     got = dyn(None, "get", "k")
     assert (got.exit_code, got.stdout) == (2, "")
     assert "DYN_URL" in got.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "selected"),
+    [("", ["--db", "3"], [b"3"]), ("/2", [], [b"2"]), ("/2", ["--db", "0"], []), ("", [], []), ("/0", [], [])],
+)
+def test_keys_are_those_of_the_database_that_is_named(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, url: str, options: list[str], selected: list[bytes]
+) -> None:
+    node = scripted({"SELECT": "OK", "DYN.GET": [b"token", [b"value"]]})
+    monkeypatch.setenv("DYN_URL", f"redis://127.0.0.1:{node.port}{url}")
+    got = CliRunner().invoke(app, ["get", "k", *options])
+    assert (got.exit_code, got.stdout) == (0, "value\n")
+    assert [call[1] for call in node.calls if call[0] == b"SELECT"] == selected

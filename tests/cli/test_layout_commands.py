@@ -54,6 +54,32 @@ def init(dyn: Dyn, nodes: list[ScriptedNode], *options: str) -> Result:
     return dyn(None, "cluster", "init", *(node.address for node in nodes), *options)
 
 
+@pytest.mark.parametrize(
+    ("secrets", "complaint"),
+    [
+        ((["a"], ["b"]), "and {1} have different secrets"),
+        ((["a"], []), "{1} has no secret, and {0} has one"),
+        (([], ["a"]), "{0} has no secret, and {1} has one"),
+        ((["a", "b"], ["a"]), "have different secrets"),
+    ],
+)
+def test_init_refuses_nodes_that_would_refuse_each_other(
+    dyn: Dyn, fresh: Callable[..., list[ScriptedNode]], secrets: tuple[list[str], list[str]], complaint: str
+) -> None:
+    nodes = fresh(identity("a", secrets=secrets[0]), identity("b", secrets=secrets[1]))
+    refused = init(dyn, nodes)
+    assert refused.exit_code == 1 and complaint.format(*(node.address for node in nodes)) in refused.stderr
+    assert "--secret-file" in refused.stderr and not sent(nodes[0])
+
+
+@pytest.mark.parametrize(("secrets", "warns"), [(["a"], False), ([], True)])
+def test_init_warns_if_nodes_have_no_secret(
+    dyn: Dyn, fresh: Callable[..., list[ScriptedNode]], secrets: list[str], warns: bool
+) -> None:
+    done = init(dyn, fresh(identity("a", secrets=secrets), identity("b", secrets=secrets)))
+    assert done.exit_code == 0 and ("the nodes are not authenticated" in done.stderr) == warns
+
+
 def sent(node: ScriptedNode) -> list[Any]:
     return [json.loads(words[2]) for words in node.calls if words[1] == b"INIT"]
 

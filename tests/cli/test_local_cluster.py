@@ -107,6 +107,38 @@ def test_a_node_is_started_with_all_its_options(machine: Machine) -> None:
     }
 
 
+def test_nodes_get_the_settings_also_at_later_starts(machine: Machine, tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("siblings_max = 7\n")
+    machine.new(1, "--config", str(config), "--set", "flushall=true", "--set", "hints_bytes_max=9")
+    machine.down()
+    assert machine.up("--set", "hints_bytes_max=").exit_code == 0
+    words = (machine.directory / "n1" / "argv").read_text().split("\n")
+    options = list(zip(words[::2], words[1::2], strict=True))
+    assert [option for option in options if option[0] in ("--config", "--set")] == [
+        ("--config", str(config)),
+        ("--set", "flushall=true"),
+    ]
+
+
+def test_other_settings_than_those_of_running_nodes_are_refused(machine: Machine) -> None:
+    machine.new(2, "--set", "flushall=true")
+    machine.kill("n2")
+    got = machine.up("--set", "flushall=false")
+    assert got.exit_code == 2 and "run with other settings" in got.stderr and "dyn down" in got.stderr
+    assert machine.up("--set", "flushall=true").exit_code == 0
+
+
+def test_settings_with_which_no_node_starts_are_not_stored(machine: Machine) -> None:
+    machine.new(1, "--set", "flushall=true")
+    machine.down()
+    machine.behaviours["n1"] = "dies"
+    assert machine.up("--set", "nosuch=1").exit_code == 1
+    del machine.behaviours["n1"]
+    assert machine.up().exit_code == 0
+    assert json.loads((machine.directory / "cluster.json").read_text())["settings"] == {"flushall": "true"}
+
+
 def test_the_real_command_line_cannot_take_a_server_folder_here_for_ours(tmp_path: Path) -> None:
     assert local_cluster.server_argv("--dir", "x") == [sys.executable, "-P", "-m", "server", "--dir", "x"]
 

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from protocol.frames import encode_message, seal
-from server.core.liveness.liveness import Liveness, LivenessLimits, State, decode_table, encode_table
+from server.core.liveness.liveness import Liveness, LivenessLimits, PeerState, decode_table, encode_table
 
 SIZES = (10, 30, 100, 300, 1000)
 TICK_MS = 200
@@ -72,7 +72,7 @@ class Gossip:
         node.set_members(self.names, self.now_ms)
         for peer in self.names:
             if self.acquainted and peer != name:
-                node.merge([(peer, INCARNATION, 0, State.UP)], peer, self.now_ms - self.rng.randrange(1000))
+                node.merge([(peer, INCARNATION, 0, PeerState.UP)], peer, self.now_ms - self.rng.randrange(1000))
         return node
 
     def at(self, delay_ms: int, action: Callable[..., None], *arguments: Any) -> None:
@@ -81,7 +81,7 @@ class Gossip:
         heapq.heappush(self.events, (self.now_ms + delay_ms, self.serial, action, arguments))
 
     def run(self, for_ms: int, until: Callable[[], bool] = lambda: False) -> int:
-        """Lets time pass until `until` holds, which is checked every 10 ms; answers the duration in ms."""
+        """Lets time pass until `until` holds, which is checked every 10 ms; returns the duration in ms."""
         start_ms = self.now_ms
         while self.now_ms < start_ms + for_ms and not until():
             end_ms = self.now_ms + 10
@@ -100,7 +100,7 @@ class Gossip:
             self.at(TICK_MS + self.rng.randrange(20), self.tick, name)
 
     def send(self, sender: str, to: str, wants_answer: int) -> None:
-        """Sends what `PeerMessages.gossip` sends."""
+        """Sends what `send_gossip` sends."""
         table, epoch = self.nodes[sender].table(to), self.epochs[sender]
         self.messages += 1
         if self.messages % SAMPLE == 0:
@@ -139,7 +139,7 @@ class Gossip:
             return
         self.generations[name] = node.generation
         for peer in self.names:
-            if peer != name and node.state(peer) is State.DOWN:
+            if peer != name and node.state(peer) is PeerState.DOWN:
                 if (name, peer) not in self.downs:
                     self.downs[name, peer] = self.now_ms
                     self.false_downs += [] if peer in self.gone else [(name, peer)]
@@ -147,18 +147,18 @@ class Gossip:
                 self.downs.pop((name, peer), None)
 
     def spread(self) -> int:
-        """Gives one node a new layout. Answers after how many ms all nodes have it."""
+        """Gives one node a new layout. Returns after how many ms all nodes have it."""
         self.adopt(self.rng.choice(self.names), 2)
         return self.run(60_000, lambda: all(epoch == 2 for epoch in self.epochs.values()))
 
     def silence(self) -> int:
-        """Makes one node stop to send. Answers after how many ms all others consider it DOWN."""
+        """Makes one node stop to send. Returns after how many ms all others consider it DOWN."""
         gone = self.rng.choice([name for name in self.names if name not in self.gone])
         self.gone[gone] = None
         return self.run(60_000, lambda: self.is_down(gone))
 
     def revive(self, gone: str) -> int:
-        """Makes that node go on. Answers after how many ms no other considers it DOWN any more."""
+        """Makes that node go on. Returns after how many ms no other considers it DOWN any more."""
         del self.gone[gone]
         self.tick(gone)
         return self.run(60_000, lambda: not self.downs)

@@ -25,6 +25,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from dynamo_cli.local_cluster import server_argv
+from protocol.handshake import encode_secrets
 from tests.ports import free_ports
 from tests.wire.fork_server import Forked, fork_server
 
@@ -32,6 +33,7 @@ READY_S = 30.0
 STOP_S = 20.0
 POLL_S = 0.02
 DYN = str(Path(sys.executable).with_name("dyn"))
+SECRET = bytes(range(32))  # of all clusters of the tests, unless a test says otherwise
 T = TypeVar("T")
 Client = Any  # redis.Redis; its stubs answer "Awaitable or not" everywhere
 
@@ -81,8 +83,10 @@ class WireNode:
         options: Sequence[str],
         environment: Mapping[str, str],
         host: Host = LOOPBACK,
+        secrets: Sequence[bytes] = (SECRET,),
     ) -> None:
         self.directory = directory
+        self.secrets = secrets
         self.name = directory.name
         self.port = port
         self.host = host
@@ -108,10 +112,20 @@ class WireNode:
         path = self.directory / "log"
         return path.read_text(errors="replace") if path.exists() else ""
 
+    def write_secrets(self, *secrets: bytes) -> None:
+        """Replaces its file of secrets, as an operator does."""
+        self.secrets = secrets
+        draft = self.directory / "secret.new"
+        draft.write_text(encode_secrets(secrets))
+        draft.chmod(0o600)
+        draft.replace(self.directory / "secret")
+
     def start(self, *options: str) -> None:
         """Starts the process, with further options; it serves a little later."""
         assert self._process is None, f"{self.name} runs"
         self.directory.mkdir(parents=True, exist_ok=True)
+        if self.secrets:
+            self.write_secrets(*self.secrets)
         words = ["--dir", str(self.directory), "--listen", self.address, *self._options, *options]
         forks = None if self._environment or self.host.prefix else fork_server()
         if forks is not None:
@@ -238,6 +252,7 @@ class WireCluster:
         config: str = "",
         environments: Mapping[int, Mapping[str, str]] | None = None,
         hosts: Sequence[Host] = (),
+        secrets: Sequence[bytes] = (SECRET,),
     ) -> None:
         """`config` is the text of a TOML file of settings; `environments` are variables of single nodes, by place, and
         `hosts` say where each of them runs, if not all on loopback."""
@@ -253,11 +268,13 @@ class WireCluster:
                 options,
                 (environments or {}).get(place, {}),
                 hosts[place] if hosts else LOOPBACK,
+                secrets,
             )
             for place in range(nodes)
         ]
 
         self._added = nodes
+        self._secrets = secrets
 
     def add(
         self,
@@ -269,7 +286,7 @@ class WireCluster:
         """Starts a fresh node more, which is no member yet."""
         self._added += 1
         home = directory or self.directory / f"n{self._added}"
-        node = WireNode(home, free_ports(1), self._options, environment or {}, host)
+        node = WireNode(home, free_ports(1), self._options, environment or {}, host, self._secrets)
         self.nodes.append(node)
         node.start(*options)
         wait_for(node.serves, f"{node.name} serves")

@@ -13,8 +13,11 @@ from contextlib import closing
 
 from protocol.slots import SLOTS
 from server.core.records import versions
+from server.core.records.patch_rows import FoldedStore
 from server.core.records.records import PREFIX_BYTES
-from server.storage.engine import Engine
+from server.core.records.store import Store
+from server.storage.engine import NO_BYTES_MAX as PAGE_BYTES
+from server.storage.engine import Engine, StorageDamaged
 from server.storage.engines import open_engine
 from tests.wire.cluster import WireCluster, WireNode
 
@@ -32,7 +35,9 @@ def open_disk(node: WireNode) -> Engine:
 def records_of(node: WireNode) -> Records:
     """The records on the disk of a node that does not run, by storage key."""
     with closing(open_disk(node)) as engine:
-        return _all(engine, b"", RECORDS_END)
+        store = FoldedStore(engine, StorageDamaged, 0)
+        store.open()
+        return _all(store, b"", RECORDS_END)
 
 
 def hints_of(node: WireNode) -> Records:
@@ -49,7 +54,7 @@ def is_dead(record: bytes) -> bool:
 
 def assert_owners_equal(cluster: WireCluster, owners: Sequence[Sequence[str]]) -> dict[str, Records]:
     """All owners of each partition hold the same records, sound ones, and nobody else holds any; no hint is open. For a
-    cluster that does not run; `owners` as DYN.RING SHOW told. Answers the records of each node."""
+    cluster that does not run; `owners` as DYN.RING SHOW told. Returns the records of each node."""
     disks = {node.name: records_of(node) for node in cluster.nodes}
     for node in cluster.nodes:
         assert not hints_of(node), f"{node.name} holds hints"
@@ -73,9 +78,9 @@ def _assert_equal(key: bytes, disks: Mapping[str, Records], owners: Sequence[str
     assert dead and len(set(held.values())) == 1, f"owners differ about {key[PREFIX_BYTES:]!r}: {told}"
 
 
-def _all(engine: Engine, start: bytes, end: bytes) -> Records:
+def _all(engine: Store, start: bytes, end: bytes) -> Records:
     found: Records = {}
-    while page := engine.scan(start, end, PAGE):
+    while page := engine.scan(start, end, PAGE, PAGE_BYTES):
         found |= page
         start = page[-1][0] + b"\0"
     return found

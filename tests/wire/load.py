@@ -6,6 +6,9 @@ effect later; such a key is left alone from then on, and either value may stand 
 times and through every node answer the last serial that was acknowledged: less is a lost write, or an old value that
 came back.
 
+If the node that coordinates a key is killed after it has run a DEL, the next owner runs the DEL again and answers 0.
+`kills` says that the test kills nodes: then this answer is in order. The key must be gone all the same.
+
 A thread whose connection breaks, or stays silent for `timeout_s`, goes on at the next node. Where nodes never fail so that
 a quorum is missing, an error *reply* is not in order, and neither is a read that answers something old: both are kept for
 the test to see. Where they do, the outcome of what was refused is as unknown as that of what was not answered.
@@ -48,7 +51,13 @@ class Writer(threading.Thread):
     """One of the threads: at even places one command at a time, at odd ones in pipelines."""
 
     def __init__(
-        self, place: int, addresses: Sequence[Address], timeout_s: float, stop: threading.Event, deletes: float
+        self,
+        place: int,
+        addresses: Sequence[Address],
+        timeout_s: float,
+        stop: threading.Event,
+        deletes: float,
+        kills: bool,
     ) -> None:
         super().__init__(daemon=True)
         self.expected: dict[str, Expected] = {}
@@ -61,6 +70,7 @@ class Writer(threading.Thread):
         self._timeout_s = timeout_s
         self._halt = stop
         self._deletes = deletes
+        self._deleted = (0, 1) if kills else (1,)  # the answers to a DEL of a key that is there
         self._random = random.Random(place)
         self._renamed = [0] * KEYS_PER_THREAD
         self._batch = BATCH if place % 2 else 1
@@ -110,7 +120,7 @@ class Writer(threading.Thread):
         ]
         replies = _send(client, commands)
         for number, entry, serial, reply in zip(numbers, entries, serials, replies, strict=True):
-            if reply == (True if serial else 1):
+            if reply is True if serial else reply in self._deleted:
                 entry.acknowledged = serial
                 entry.unknown.discard(serial)
                 self._renamed[number] -= 1
@@ -153,12 +163,13 @@ class Load:
         threads: int = 4,
         deletes: float = 0.0,
         hosts: Sequence[Host] = (),
+        kills: bool = False,
     ) -> None:
         """`deletes` is the share of DELs among the writes of keys that are there; `hosts` are where the nodes run, if not
-        on loopback."""
+        on loopback; `kills`: the test kills nodes."""
         self._stop = threading.Event()
         addresses = [(hosts[place].address if hosts else LOOPBACK.address, port) for place, port in enumerate(ports)]
-        self.writers = [Writer(place, addresses, timeout_s, self._stop, deletes) for place in range(threads)]
+        self.writers = [Writer(place, addresses, timeout_s, self._stop, deletes, kills) for place in range(threads)]
 
     @contextmanager
     def running(self) -> Iterator[None]:

@@ -6,8 +6,16 @@ import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
 RECEIVE_BYTES = 1 << 16
+
+
+class Readable(Protocol):
+    """What bytes are read from: a socket, or the like."""
+
+    def recv(self, count: int, /) -> bytes:
+        """Up to so many bytes; none at the end."""
 
 
 @contextmanager
@@ -42,7 +50,7 @@ def exchange(connection: socket.socket, data: bytes) -> bytes:
         return bytes(said)
 
 
-def read_exactly(connection: socket.socket, count: int) -> bytes:
+def read_exactly(connection: Readable, count: int) -> bytes:
     """The next `count` bytes."""
     said = bytearray()
     while len(said) < count:

@@ -94,7 +94,7 @@ def wipe(node: WireNode) -> None:
 
 
 def stop_and_compare(cluster: WireCluster) -> dict[str, Records]:
-    """Stops the cluster: all owners must hold the same bytes. Answers the records of each node."""
+    """Stops the cluster: all owners must hold the same bytes. Returns the records of each node."""
     owners = cluster.nodes[0].document("DYN.RING", "SHOW")["owners"]
     cluster.stop()
     return assert_owners_equal(cluster, owners)

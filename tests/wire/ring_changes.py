@@ -28,7 +28,7 @@ def status_text(node: WireNode) -> str:
 
 
 def commit(node: WireNode) -> dict[str, Any]:
-    """Commits what is staged. Answers the plan."""
+    """Commits what is staged. Returns the plan."""
     plan = run(node, "plan")
     run(node, "commit", "--epoch", str(plan["epoch"]))
     return plan
@@ -62,7 +62,7 @@ def wait_settled(nodes: list[WireNode], epoch: int) -> None:
 
 
 def change(nodes: list[WireNode], *changes: tuple[str, ...]) -> dict[str, Any]:
-    """Stages the changes through the first of `nodes` and commits them. Answers the plan."""
+    """Stages the changes through the first of `nodes` and commits them. Returns the plan."""
     for words in changes:
         run(nodes[0], *words)
     return commit(nodes[0])

@@ -1,6 +1,7 @@
-"""Nodes run the compiled code while it is current, and never stale code; and that code does what the sources do.
+"""Nodes run the compiled code while it is current, and never stale code.
 
-The other tests of this process run the sources, which they may patch. Without a compiler there is nothing to see here.
+That the compiled code does what the sources do, the tests of these show, run with `--compiled` (tests/conftest.py). Without
+a compiler there is nothing to see here.
 """
 
 from __future__ import annotations
@@ -17,11 +18,6 @@ from tests.wire.cluster import WireCluster
 
 COMPILED_FIRST = "import sys; from server.build import use_compiled; use_compiled(); "
 NODE_FILE = COMPILED_FIRST + "from server.core import node; print(node.__file__)"
-TESTS = COMPILED_FIRST + "import pytest; sys.exit(pytest.main(sys.argv[1:]))"
-
-# These subclass classes that are native when compiled, or break functions inside them.
-INTERPRETED = ("tests/core/messages/test_damage.py", "tests/core/unexpected")
-SECOND_HALF = ("tests/core/commands", "tests/core/repair", "tests/core/work")  # side by side with the others
 needs_build = pytest.mark.skipif(not is_current(ROOT / COMPILED), reason="not compiled: run `make compiled`")
 
 
@@ -50,21 +46,3 @@ def test_stale_code_never_runs(tmp_path: Path) -> None:
     with (tmp_path / "server/core/commands/keys.py").open("a") as source:
         source.write("# a change, even where nothing is compiled\n")
     assert node_file() == str(tmp_path / "server/core/node.py")
-
-
-@needs_build
-@pytest.mark.timeout(300)
-def test_the_compiled_code_passes_the_tests_of_the_sources() -> None:
-    rest = ["tests/core", "tests/protocol", *map("--ignore={}".format, [*INTERPRETED, *SECOND_HALF])]
-    halves = [
-        subprocess.Popen(
-            [sys.executable, "-c", TESTS, "-q", "-x", "-p", "no:cacheprovider", *words],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for words in (rest, SECOND_HALF)
-    ]
-    for half in halves:
-        output, _ = half.communicate()
-        assert half.returncode == 0, output[-4000:]

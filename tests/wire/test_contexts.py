@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -72,6 +73,26 @@ def test_two_writers_make_siblings_and_a_context_resolves_them(clients: list[Cli
         assert _get(client, key, "R", 3)[1] == [b"e"]
     assert third.set(key, "plain")
     assert _get(one, key)[1] == [b"plain"]
+
+
+def test_siblings_are_listed_and_decided_by_every_node(clients: list[Client], cluster: WireCluster) -> None:
+    for number, client in enumerate(clients):
+        _set(client, "contexts:listed", f"v{number}")
+    for node in cluster.nodes:
+        listed = dyn("siblings", "list", "--match", "contexts:list*", "--json", port=node.port)
+        assert (listed.returncode, listed.stderr) == (0, b"")
+        (key,) = json.loads(listed.stdout)["keys"]
+        assert (key["key"], key["type"], key["siblings"], key["hidden"]) == ("contexts:listed", "string", 3, {})
+        shown = json.loads(dyn("siblings", "show", "contexts:listed", "--json", port=node.port).stdout)
+        assert sorted(shown["values"]) == ["v0", "v1", "v2"] and shown["choices"] == ["string"]
+    newest = clients[0].get("contexts:listed")
+    _set(clients[1], "contexts:listed", "late")
+    late = dyn("siblings", "resolve", "contexts:listed", "--context", shown["context"], port=cluster.nodes[0].port)
+    assert late.returncode == 1 and b"was written after this context was read" in late.stderr
+    assert dyn("siblings", "resolve", "contexts:listed", port=cluster.nodes[2].port).returncode == 0
+    assert newest != b"late" and _get(clients[0], "contexts:listed", "R", 3)[1] == [b"late"]
+    again = dyn("siblings", "resolve", "contexts:listed", port=cluster.nodes[1].port)
+    assert again.returncode == 1 and b"there is nothing to decide" in again.stderr
 
 
 def test_a_context_is_spent_once(clients: list[Client]) -> None:

@@ -22,7 +22,7 @@ def restart_with(node: WireNode, place: str) -> None:
 
 
 def start_again(cluster: WireCluster, node: WireNode) -> str:
-    """What a service manager does. Answers what the log has said since it was last read."""
+    """What a service manager does. Returns what the log has said since it was last read."""
     node.upgrade()  # no fault is planted
     node.start()
     wait_for(node.serves, f"{node.name} serves again")
@@ -42,7 +42,7 @@ def own_cluster(make_cluster: Callable[..., WireCluster]) -> WireCluster:
     return make_cluster()
 
 
-@pytest.mark.parametrize("place", ["procedure steward", "message SAME"])
+@pytest.mark.parametrize("place", ["procedure change coordinator", "message SAME"])
 def test_a_fault_ends_the_process_and_started_again_it_is_whole(place: str, own_cluster: WireCluster) -> None:
     broken, *others = own_cluster.nodes
     load = Load([node.port for node in others])
@@ -54,7 +54,7 @@ def test_a_fault_ends_the_process_and_started_again_it_is_whole(place: str, own_
         load.more(50)
     assert not load.errors, load.errors[:10]
     news = start_again(own_cluster, broken)
-    assert "stops, for this was not expected" in news
+    assert "stops after an unexpected exception" in news
     assert f"PlantedFault: planted at {place}" in news and "Traceback" in news
     load.assert_all_there(*own_cluster.nodes)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from server.build import ROOT
-from server.shell.crash import STATUS
+from server.shell.crash import EXIT_STATUS
 from tests.ports import free_ports
 from tests.wire.cluster import WireCluster, WireNode, dyn, wait_for
 from tests.wire.repairs import stop_and_compare, wait_whole, write
@@ -118,8 +118,8 @@ def test_what_was_not_expected_ends_the_process(tmp_path: Path) -> None:
     node = cluster.nodes[0]
     try:
         node.start()
-        assert node.wait() == STATUS, "it does not limp on"
-        assert "CRITICAL the node stops, for this was not expected" in node.log
+        assert node.wait() == EXIT_STATUS, "it does not limp on"
+        assert "CRITICAL the node stops after an unexpected exception" in node.log
         assert "RuntimeError: planted" in node.log
     finally:
         cluster.dispose()

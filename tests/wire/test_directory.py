@@ -12,28 +12,28 @@ import pytest
 from server.core.membership.addresses import STOPPED, UNREACHABLE, UNRESOLVED
 from server.shell import addresses
 from server.shell.addresses import AddressError, advertised_address
-from server.shell.directory import DirectoryError, Place, Wishes, open_directory, remember
-from server.shell.links import trouble_of
+from server.shell.connect_errors import trouble_of
+from server.shell.directory import DirectoryError, Endpoints, IdentityOptions, open_directory, save_identity
 
 
 def test_a_directory_remembers_where_the_node_listens_what_it_advertises_and_its_seeds(tmp_path: Path) -> None:
-    wishes = Wishes(listen="0.0.0.0:7001", advertise="n1.dyn:7001", seeds=["a:1", "b:2"])
-    first, place, settings = open_directory(tmp_path / "n1", wishes)
-    assert place == Place("0.0.0.0:7001", "n1.dyn:7001", ("a:1", "b:2"))
-    remember(tmp_path / "n1", first, place, settings)
-    assert open_directory(tmp_path / "n1", Wishes())[:2] == (first, place)
-    member, moved, settings = open_directory(tmp_path / "n1", Wishes(listen="10.0.0.1:7001", seeds=["c:3"]))
-    assert moved == Place("10.0.0.1:7001", "n1.dyn:7001", ("c:3",))
-    remember(tmp_path / "n1", member, moved, settings)
-    assert open_directory(tmp_path / "n1", Wishes())[1] == moved
+    options = IdentityOptions(listen="0.0.0.0:7001", advertise="n1.dyn:7001", seeds=["a:1", "b:2"])
+    first, endpoints, settings = open_directory(tmp_path / "n1", options)
+    assert endpoints == Endpoints("0.0.0.0:7001", "n1.dyn:7001", ("a:1", "b:2"))
+    save_identity(tmp_path / "n1", first, endpoints, settings)
+    assert open_directory(tmp_path / "n1", IdentityOptions())[:2] == (first, endpoints)
+    member, moved, settings = open_directory(tmp_path / "n1", IdentityOptions(listen="10.0.0.1:7001", seeds=["c:3"]))
+    assert moved == Endpoints("10.0.0.1:7001", "n1.dyn:7001", ("c:3",))
+    save_identity(tmp_path / "n1", member, moved, settings)
+    assert open_directory(tmp_path / "n1", IdentityOptions())[1] == moved
 
 
 def test_a_directory_of_an_earlier_version_is_one_without_all_that(tmp_path: Path) -> None:
-    member, place, settings = open_directory(tmp_path, Wishes(listen="10.0.0.1:7001", fsync="no"))
-    remember(tmp_path, member, place, settings)
+    member, endpoints, settings = open_directory(tmp_path, IdentityOptions(listen="10.0.0.1:7001", fsync="no"))
+    save_identity(tmp_path, member, endpoints, settings)
     document = json.loads((tmp_path / "node.json").read_text())
     assert set(document) == {"id", "name", "address", "zone", "weight", "fsync"}
-    assert (place, settings) == (Place("10.0.0.1:7001", "", ()), {"fsync": "no"})
+    assert (endpoints, settings) == (Endpoints("10.0.0.1:7001", "", ()), {"fsync": "no"})
     assert member.address == "10.0.0.1:7001"
 
 
@@ -55,11 +55,20 @@ def test_what_is_handed_on(listen: str, advertise: str, handed_on: str, monkeypa
 
 
 @pytest.mark.parametrize(
-    "wishes", [Wishes(id="1" * 300), Wishes(id="a b"), Wishes(id="n\u00e4"), Wishes(name="n" * 300), Wishes(name="a b")]
+    "given",
+    [
+        IdentityOptions(id="1" * 300),
+        IdentityOptions(id="a b"),
+        IdentityOptions(id="n\u00e4"),
+        IdentityOptions(name="n" * 300),
+        IdentityOptions(name="a b"),
+    ],
 )
-def test_a_node_with_an_id_or_a_name_that_no_member_may_have_does_not_start(tmp_path: Path, wishes: Wishes) -> None:
+def test_a_node_with_an_id_or_a_name_that_no_member_may_have_does_not_start(
+    tmp_path: Path, given: IdentityOptions
+) -> None:
     with pytest.raises(DirectoryError, match=r"the (id|name) of a node is 1 to 128 .* give another one"):
-        open_directory(tmp_path, wishes)
+        open_directory(tmp_path, given)
     assert not any(tmp_path.iterdir())
 
 
@@ -97,3 +106,12 @@ def test_the_addresses_of_this_machine_are_its_own() -> None:
 )
 def test_why_a_connection_cannot_be_made(error: OSError | TimeoutError, trouble: str) -> None:
     assert trouble_of(error)[0] == trouble and trouble_of(error)[1]
+
+
+def test_a_new_directory_is_its_owners_only_and_an_old_one_keeps_its_mode(tmp_path: Path) -> None:
+    open_directory(tmp_path / "new", IdentityOptions())
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    (tmp_path / "old").mkdir(mode=0o755)
+    (tmp_path / "old").chmod(0o755)
+    open_directory(tmp_path / "old", IdentityOptions())
+    assert (tmp_path / "old").stat().st_mode & 0o777 == 0o755

@@ -15,6 +15,7 @@ from tests.wire.cluster import WireCluster, WireNode
 from tests.wire.load import Load
 from tests.wire.raw import raw, read_exactly
 
+pytestmark = pytest.mark.serial  # the lengths of the freezes lie between deadlines of the nodes
 FREEZE_S = 6.0
 ROUNDS = 3
 

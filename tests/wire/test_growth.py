@@ -32,7 +32,7 @@ def test_the_ring_changes_under_load(make_cluster: Callable[..., WireCluster]) -
     cluster = make_cluster(config=CONFIG)
     n1, n2, n3 = cluster.nodes
     write(cluster.nodes, {f"still:{number}": b"x" * 100 for number in range(2000)})
-    load = Load([n1.port, n3.port], deletes=0.1)
+    load = Load([n1.port, n3.port], deletes=0.1, kills=True)
     with load.running():
         load.more(100)
         n4, n5, n6, n7 = (cluster.add() for _ in range(4))

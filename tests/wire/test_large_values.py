@@ -72,6 +72,7 @@ def _assert_undisturbed(cluster: WireCluster) -> None:
             assert word not in node.log, node.log[-2000:]
 
 
+@pytest.mark.serial
 def test_many_large_values_at_once_disturb_nobody(make_cluster: Callable[..., WireCluster]) -> None:
     """64 clients of one node write and read a value of 3 MiB each: together many times what may be in flight."""
     cluster = make_cluster(config=SMALL_LIMITS)
@@ -93,6 +94,7 @@ def test_many_large_values_at_once_disturb_nobody(make_cluster: Callable[..., Wi
     _assert_undisturbed(cluster)
 
 
+@pytest.mark.serial
 def test_a_key_takes_as_many_large_siblings_as_a_record_holds(make_cluster: Callable[..., WireCluster]) -> None:
     """With the limits as they are: what no link could carry is refused, and a plain SET resolves the key."""
     cluster = make_cluster(config="request_timeout_ms = 15000\n")  # 24 MiB on three disks, on a busy machine

@@ -8,10 +8,10 @@ from typing import Any, cast
 
 from protocol import resp
 from protocol.frames import FrameReader, encode_message, seal
-from protocol.peer_versions import OURS, introduced, welcomed
+from protocol.peer_versions import CAPABILITIES, OURS, introduced, welcomed
 from protocol.pieces import PIECE_START
 from server.core.base.config import Config
-from server.core.membership.copies import Way
+from server.core.membership.duplicates import LinkState
 from server.core.node import Node
 from server.shell.context import Context
 from server.shell.introductions import Introductions
@@ -62,6 +62,7 @@ class _Shell:
             membership=SimpleNamespace(introduction=lambda: ("c", "n1", 1, 2, 3)),
             addresses=SimpleNamespace(greeting=lambda peer: ("FOR", peer)),
             process=SimpleNamespace(peer_links={}),
+            authentication=SimpleNamespace(secrets=(), is_required=False),
         )
         self.node = SimpleNamespace(
             connected=lambda peer, now_ms, can, view: self.told.append(
@@ -124,21 +125,24 @@ class _Transport:
 def test_a_link_introduces_its_node_with_the_version_of_its_layout_and_says_whom_it_is_for() -> None:
     shell, transport = _Shell(), _Transport()
     Link(cast(Context, shell), "n2", "127.0.0.1:1", {}).connection_made(transport)  # type: ignore[arg-type]
-    words = ("c", "n1", 1, 2, 3, "FOR", "n2", "PIECES", "MAX", 1, "CAN", "orderly,pieces,view,compares")
+    words = ("c", "n1", 1, 2, 3, "FOR", "n2", "PIECES", "MAX", 1, "CAN", b",".join(CAPABILITIES))
     assert transport.written == [resp.command(b"DYN.PEER", 1, *words)]
 
 
 def _context(node: Node, now_ms: int = 0) -> Context:
     """What introductions ask of the shell around a real node."""
-    return cast(Context, SimpleNamespace(node=node, services=node.services, now_ms=lambda: now_ms))
+    config = node.state.config
+    return cast(Context, SimpleNamespace(node=node, services=node.services, config=config, now_ms=lambda: now_ms))
 
 
 def test_who_comes_from_another_address_before_there_are_links_waits_for_them() -> None:
     """A node that has just started does not know yet whether the one at the address in its layout is alive."""
     peer = member(2)
-    ways = {"way": Way.UNTRIED}
+    states = {"state": LinkState.UNTRIED}
     node = make_node(3)
-    peers = SimpleNamespace(way_to=lambda peer: (False, ways["way"]), inbound=SimpleNamespace(refusal=lambda peer: ""))
+    peers = SimpleNamespace(
+        link_state_of=lambda peer: (False, states["state"]), inbound=SimpleNamespace(refusal=lambda peer: "")
+    )
     introductions = Introductions(_context(node, 1), cast(Peers, peers))
     layout = node.state.layout
     assert layout is not None
@@ -146,7 +150,7 @@ def test_who_comes_from_another_address_before_there_are_links_waits_for_them() 
     moved, same = ([word.encode() for word in (*introduction, address)] for address in ("10.9.9.9:1", peer.address))
     assert introductions.check(moved).startswith("WAIT ")
     assert introductions.check(same) == ""
-    ways["way"] = Way.FAILED
+    states["state"] = LinkState.FAILED
     moved[4] = b"8"
     assert introductions.check(moved) == ""
 
@@ -181,7 +185,7 @@ def test_a_link_that_ends_late_says_nothing_of_a_newer_one() -> None:
     """The peer has left, and was joined again before the old connection had ended."""
     shell = _Shell()
     old = shell.link()
-    old.finish()
+    old.close_when_sent()
     newer = shell.link()
     old.connection_lost(None)
     assert shell.told == ["connected n2", "connected n2"]
@@ -201,8 +205,10 @@ def _large(transport: _Transport, link: Link, count: int = 1) -> list[bytes]:
 
 
 def test_large_messages_go_in_pieces_to_a_peer_that_welcomes_them_and_whole_to_others() -> None:
-    transport = _Transport()
-    pieces = _large(transport, _Shell().link(b"+OK PIECES\r\n", transport))
+    shell, transport = _Shell(), _Transport()
+    pieces = _large(transport, shell.link(b"+OK PIECES\r\n", transport))
+    assert len(pieces) == 16, "a burst of 1 MiB in a pass of the loop"
+    shell.loop.soon.pop()()
     assert len(pieces) == 17 and all(piece.startswith(PIECE_START) for piece in pieces)
     reader = FrameReader()
     reader.feed(b"".join(pieces))
@@ -219,7 +225,9 @@ def test_small_messages_pass_what_waits_for_the_socket() -> None:
     link.write(b"small")
     assert transport.written == [b"small"]
     link.resume_writing()
-    assert len(transport.written) == 18
+    assert len(transport.written) == 1 + 16, "a burst of 1 MiB in a pass of the loop"
+    shell.loop.soon.pop()()
+    assert len(transport.written) == 1 + 17
 
 
 def test_a_peer_that_takes_nothing_is_cut_and_one_that_is_slow_is_not() -> None:

@@ -109,6 +109,7 @@ def _many_keys(client: Client) -> None:
     assert client.delete(*names) == len(names)
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("work", [_patterns, _dead_keys, _many_keys])
 def test_others_are_served_meanwhile(make_cluster: Callable[..., WireCluster], work: Callable[[Client], None]) -> None:
     cluster = make_cluster()

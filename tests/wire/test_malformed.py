@@ -19,6 +19,7 @@ from protocol.frames import encode_frame
 from server.core.records.records import storage_key_of
 from server.core.records.versions import supersede
 from tests.wire.cluster import WireCluster, WireNode, wait_for
+from tests.wire.peering import proven
 from tests.wire.raw import exchange, is_closed, raw, read_exactly
 
 MIB = 1 << 20
@@ -244,7 +245,7 @@ def bereft(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bereft]:
 
 
 def _is_greeted(bereft: Bereft) -> bool:
-    with raw(bereft.cluster.ports[0]) as connection:
+    with proven(bereft.cluster.ports[0]) as connection:
         connection.sendall(bereft.introduction)
         return connection.recv(100) == b"+OK\r\n"
 
@@ -299,11 +300,11 @@ def test_a_peer_that_sends_damage_is_cut_and_counted(bereft: Bereft, kind: str) 
     before, size_mib, said = _damaged(node), node.resident_mib(), node.log.count("damaged message")
     with node.client() as one, other.client() as two:
         _serve([one, two])
-        with raw(node.port) as connection:
+        with proven(node.port) as connection:
             connection.sendall(bereft.introduction)
             assert read_exactly(connection, 5) == b"+OK\r\n"
             connection.sendall(SOUND)
-            assert exchange(connection, DAMAGED_FRAMES[kind]) == b""
+            assert connection.exchange(DAMAGED_FRAMES[kind]) == b""
         assert _damaged(node) == before + 1
         _serve([one, two])
     assert node.resident_mib() - size_mib < 64
@@ -326,10 +327,10 @@ def test_who_is_no_peer_of_ours_is_told_so(strict: WireCluster) -> None:
         resp.command("DYN.PEER", 1, b"\xff\xfe", other["id"], 1),
     ]
     for request in wrong:
-        with raw(node.port) as connection:
-            assert exchange(connection, request).startswith(b"-ERR ")
-    with raw(node.port) as connection:
-        said = exchange(connection, resp.command("DYN.PEER", 2, myself["cluster"], other["id"], 1, "MAX", 3))
+        with proven(node.port) as connection:
+            assert connection.exchange(request).startswith(b"-ERR ")
+    with proven(node.port) as connection:
+        said = connection.exchange(resp.command("DYN.PEER", 2, myself["cluster"], other["id"], 1, "MAX", 3))
     assert b"speaks versions 2 to 3: upgrade node n1" in said
     assert node.log.count("versions 2 to 3: upgrade node n1") == 1
     with raw(node.port) as connection:  # and only a connection's first command can make it a peer's

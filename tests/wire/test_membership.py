@@ -5,7 +5,6 @@ The layouts are made here and told to a node as a fellow would tell them, over a
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from server.core.ring.layout import Layout
 from server.core.ring.succession import commit
 from tests.ports import free_ports
 from tests.wire.cluster import WireCluster, WireNode, wait_for
+from tests.wire.peering import proven
 
 KEYS = 500
 
@@ -38,7 +38,7 @@ def fourth(tmp_path: Path) -> Iterator[WireNode]:
 
 def tell(node: WireNode, layout: Layout) -> None:
     """Gives `node` a layout in the name of a node of which it knows nothing, and which knows that layout."""
-    with socket.create_connection(("127.0.0.1", node.port), timeout=10) as connection:
+    with proven(node.port) as connection:
         stranger = "f" * 40
         connection.sendall(resp.command(b"DYN.PEER", 1, layout.cluster, stranger, 1, layout.epoch, layout.revision))
         assert connection.recv(100) == resp.OK
@@ -112,4 +112,4 @@ def test_a_removed_node_learns_of_it_when_it_is_back(make_cluster: Callable[...,
         return False
 
     wait_for(is_told, "it knows that it was removed")
-    assert n1.is_healthy()
+    wait_for(n1.is_healthy, "n1 calls the cluster healthy")

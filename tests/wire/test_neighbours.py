@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import pytest
@@ -109,6 +110,39 @@ def _unread_large_values(node: WireNode) -> None:
             assert len(read_exactly(connection, 4 * MIB + 12)) == 4 * MIB + 12
 
 
+def _sixteen_writers_of_large_values(node: WireNode) -> None:
+    """64 SETs of 10 MB by 16 clients at once."""
+    value = b"x" * 10_000_000
+
+    def write(client: Client, number: int) -> None:
+        for count in range(4):
+            assert client.set(f"huge{number}:{count}", value)
+
+    clients = [node.client(timeout_s=120) for _ in range(16)]
+    with ThreadPoolExecutor(16) as threads:
+        for done in [threads.submit(write, client, number) for number, client in enumerate(clients)]:
+            done.result()
+    clients[0].delete(*[f"huge{number}:{count}" for number in range(16) for count in range(4)])
+
+
+MEMBERS = [b"member:%07d" % number for number in range(30_000)]
+
+
+def _large_collections(node: WireNode) -> None:
+    """Commands with 30,000 arguments, and replies of as many elements."""
+    client = node.client(timeout_s=120)
+    assert client.sadd("large:set", *MEMBERS) == len(MEMBERS)
+    assert client.zadd("large:zset", {member: place * 7919 % 1000 for place, member in enumerate(MEMBERS)})
+    for _ in range(3):
+        assert client.scard("large:set") == len(client.smembers("large:set")) == len(MEMBERS)
+        assert len(client.zrange("large:zset", 0, -1, withscores=True)) == len(MEMBERS)
+    assert client.sunionstore("large:union", ["large:set", "large:zset:none"]) == len(MEMBERS)
+    assert client.srem("large:set", *MEMBERS[::2]) == len(MEMBERS) // 2
+    for _ in range(20):
+        assert client.zpopmin("large:zset")
+    client.delete("large:set", "large:zset", "large:union")
+
+
 HOSTILE: dict[str, Callable[[WireNode], None]] = {
     "SET and GET in turn": _alternating,
     "SET and GET of one key": _one_key,
@@ -117,7 +151,11 @@ HOSTILE: dict[str, Callable[[WireNode], None]] = {
     "a pipeline written before anything is read": _written_before_read,
     "one large value many times": _one_large_value_many_times,
     "large values that nobody fetches": _unread_large_values,
+    "large collections": _large_collections,
 }
+
+
+HEAVY: dict[str, Callable[[WireNode], None]] = {"sixteen writers of large values": _sixteen_writers_of_large_values}
 
 
 def _check(cluster: WireCluster, name: str, bounds: Bounds, growth_mib: float = 700) -> dict[str, Any]:
@@ -127,7 +165,7 @@ def _check(cluster: WireCluster, name: str, bounds: Bounds, growth_mib: float = 
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as probe:
         assert probe.stdout is not None and probe.stdout.readline() == b"ready\n"
         try:
-            HOSTILE[name](node)
+            (HOSTILE | HEAVY)[name](node)
         finally:
             said, _ = probe.communicate()
     report: dict[str, Any] = json.loads(said)
@@ -148,6 +186,13 @@ def test_one_client_stops_nobody(beset: WireCluster, name: str) -> None:
 @pytest.mark.parametrize("name", HOSTILE)
 def test_one_client_stops_nobody_on_a_quiet_machine(beset: WireCluster, name: str) -> None:
     print(name, _check(beset, name, QUIET))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", HEAVY)
+def test_large_values_stop_nobody(beset: WireCluster, name: str) -> None:
+    """A p99 of 50 ms is wanted, too. It is missed: one value of 10 MB keeps a node some 50 ms, half of that in RocksDB."""
+    print(name, _check(beset, name, Bounds(400, 500), growth_mib=2000))
 
 
 def test_the_loop_lag_is_a_statistic(beset: WireCluster) -> None:

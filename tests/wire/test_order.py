@@ -16,7 +16,7 @@ from tests.wire.cluster import WireCluster
 from tests.wire.raw import raw, read_exactly
 
 ROUNDS = 240
-MUTED_COMMANDS = 9000  # more than twice pipeline_max, and a multiple of a hundred
+MUTED_COMMANDS = 16_500  # more than twice pipeline_max, and a multiple of a hundred
 LIBFAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 

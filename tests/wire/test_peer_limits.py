@@ -8,7 +8,8 @@ from contextlib import ExitStack
 from protocol import resp
 from protocol.frames import encode_frame
 from tests.wire.cluster import WireCluster, WireNode, wait_for
-from tests.wire.raw import raw, read_exactly
+from tests.wire.peering import proven
+from tests.wire.raw import read_exactly
 
 MakeCluster = Callable[..., WireCluster]
 MIB = 1 << 20
@@ -32,14 +33,14 @@ def test_half_messages_of_many_connections_are_bounded_together(make_cluster: Ma
     half = encode_frame([b"LAYOUT", b"0", b"0", b"x" * (12 * MIB)])[: 10 * MIB]
     with ExitStack() as stack:
         for number in range(40):
-            connection = stack.enter_context(raw(node.port))
+            connection = stack.enter_context(proven(node.port))
             connection.sendall(_introduction(node, number))
             assert read_exactly(connection, 5) == b"+OK\r\n"
             try:
                 connection.sendall(half)
             except ConnectionError:
                 continue
-        wait_for(lambda: "is cut: " in node.log, "the greediest is cut")
+        wait_for(lambda: "is cut: " in node.log, "the largest is cut")
         assert node.resident_mib() - before_mib < 128, "400 MiB were sent"
         with node.client() as client:
             assert client.set("k", "v") and client.get("k") == b"v"
@@ -53,14 +54,14 @@ def test_connections_of_nodes_have_a_limit_of_their_own_and_members_come_first(m
     node, other, _ = cluster.nodes
     with ExitStack() as stack:
         for number in range(2):
-            connection = stack.enter_context(raw(node.port))
+            connection = stack.enter_context(proven(node.port))
             connection.sendall(_introduction(node, number))
             assert read_exactly(connection, 5) == b"+OK\r\n"
-        surplus = stack.enter_context(raw(node.port))
+        surplus = stack.enter_context(proven(node.port))
         surplus.sendall(_introduction(node, 2))
         assert read_exactly(surplus, 24) == b"-ERR this node takes 4 c"
         other.kill()
-        stranger = stack.enter_context(raw(node.port))
+        stranger = stack.enter_context(proven(node.port))
         wait_for(lambda: node.states()["n2"] == "down", "n2 is down")
         stranger.sendall(_introduction(node, 3))
         assert read_exactly(stranger, 5) == b"+OK\r\n"
@@ -75,7 +76,7 @@ def test_one_node_has_two_connections_at_most(make_cluster: MakeCluster) -> None
     with ExitStack() as stack:
         connections = []
         for _ in range(5):
-            connections.append(stack.enter_context(raw(node.port)))
+            connections.append(stack.enter_context(proven(node.port)))
             connections[-1].sendall(_introduction(node, 1))
             assert read_exactly(connections[-1], 5) == b"+OK\r\n"
         for connection in connections[:3]:

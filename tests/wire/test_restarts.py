@@ -12,13 +12,14 @@ import pytest
 import redis
 
 from tests.ports import free_ports
-from tests.wire.cluster import WireCluster, WireNode, wait_for
+from tests.wire.cluster import WireCluster, WireNode, dyn, wait_for
 from tests.wire.load import Load
 from tests.wire.repairs import repair, stop_and_compare, wait_whole
 
 ROOT = Path(__file__).parents[2]
 PREVIOUS = "9177059"  # the last commit in which a layout knew of no phases
 BEFORE = "f059f95"  # the last commit in which nodes did not tell each other their versions and capabilities
+TYPELESS = "e16de1f"  # the last commit in which nodes could not read records of entries
 CONFIG = "repair_interval_ms = 1000\n"
 
 
@@ -69,6 +70,12 @@ def previous(tmp_path: Path) -> Path:
 def before(tmp_path: Path) -> Path:
     """The sources of the version before this one."""
     return _sources(BEFORE, tmp_path / "before")
+
+
+@pytest.fixture
+def typeless(tmp_path: Path) -> Path:
+    """The sources of the last version without types."""
+    return _sources(TYPELESS, tmp_path / "typeless")
 
 
 def _sources(commit: str, place: Path) -> Path:
@@ -132,9 +139,11 @@ def _assert_they_understand_each_other(cluster: WireCluster, keys: int) -> None:
 def test_the_version_before_and_this_one_are_one_cluster_both_ways(
     make_cluster: Callable[..., WireCluster], before: Path
 ) -> None:
-    """Upgraded node by node under load, then taken back node by node; after each step all is asked of each node."""
+    """Upgraded node by node under load, then taken back node by node; after each step all is asked of each node.
+
+    Without a secret: the way back from a cluster that has one is in test_secrets.py."""
     old = {"PYTHONPATH": str(before)}
-    cluster = make_cluster(config=CONFIG, environments=dict.fromkeys(range(3), old))
+    cluster = make_cluster(config=CONFIG, environments=dict.fromkeys(range(3), old), secrets=())
     load = Load(cluster.ports, deletes=0.1)
     with load.running():
         for environment in ({}, old):
@@ -161,3 +170,85 @@ def test_a_node_with_a_new_address_is_the_same_member(make_cluster: Callable[...
         told = {entry["name"]: entry["address"] for entry in node.document("DYN.CLUSTER", "STATUS")["nodes"]}
         assert told[moved.name] == f"127.0.0.1:{moved.port}"
     _assert_unharmed(cluster, load)
+
+
+def _assert_types_wait(cluster: WireCluster, keys: list[str]) -> None:
+    """Whoever coordinates the key: one that knows the command says what it waits for, an older one has not heard of it."""
+    told: list[str] = []
+    for node in cluster.nodes:
+        with node.client() as client:
+            for key in keys:
+                with pytest.raises(redis.ResponseError) as caught:
+                    client.incr(key)
+                told.append(str(caught.value))
+    assert any("this command needs a version that knows Redis' types on every node" in each for each in told)
+    assert all("needs a version" in each or "unknown command" in each for each in told)
+
+
+def test_types_are_there_once_all_nodes_know_them(make_cluster: Callable[..., WireCluster], typeless: Path) -> None:
+    """Upgraded node by node under load. Then all nodes have all types; and a member that is down, of which a node has not
+    heard since its own restart, stops no command."""
+    old = {"PYTHONPATH": str(typeless)}
+    cluster = make_cluster(config=CONFIG, environments=dict.fromkeys(range(3), old))
+    load = Load(cluster.ports, deletes=0.1, kills=True)
+    keys = [f"typed:{number}" for number in range(12)]  # of all coordinators
+    upgraded: list[WireNode] = []
+
+    def after_each() -> None:
+        upgraded.append(cluster.nodes[len(upgraded)])
+        if len(upgraded) < len(cluster.nodes):
+            _assert_types_wait(cluster, keys)
+
+    for node in cluster.nodes:
+        node.upgrade()
+    one, two, three = cluster.nodes
+    with load.running():
+        _restart_all(cluster, load, after_each)
+        for node in cluster.nodes:
+            with node.client() as client:
+                for key in keys:
+                    client.incr(key)
+                    client.hset(f"hash:{key}", mapping={node.name: "v", "last": node.name})
+    assert two.stop() == 0
+    one.kill()
+    one.start()
+    wait_for(lambda: _reach_a_quorum(one), "n1 and n3 make a quorum")
+    for node in (one, three):
+        with node.client() as client:
+            assert [client.incr(key) for key in keys] == [4 if node is one else 5] * len(keys)
+            assert client.hgetall(f"hash:{keys[0]}") == {b"n1": b"v", b"n2": b"v", b"n3": b"v", b"last": b"n3"}
+    two.start()
+    cluster.wait_healthy()
+    with two.client() as client:
+        assert client.mget(keys) == [b"5"] * len(keys)
+    _assert_unharmed(cluster, load)
+
+
+def test_a_node_without_types_cannot_join_a_cluster_that_has_them(
+    make_cluster: Callable[..., WireCluster], typeless: Path
+) -> None:
+    cluster = make_cluster(nodes=1, config=CONFIG)
+    (n1,) = cluster.nodes
+    with n1.client() as client:
+        client.hset("hash", "field", "value")
+    n2 = cluster.add(environment={"PYTHONPATH": str(typeless)})
+    refused = dyn("cluster", "join", f"127.0.0.1:{n2.port}", port=n1.port)
+    assert refused.returncode == 1 and b"runs a version that does not read Redis' types" in refused.stderr
+    assert n1.document("DYN.CLUSTER", "STATUS")["epoch"] == 1
+    assert n2.stop() == 0
+    n2.change_environment({})
+    n2.start()
+    wait_for(n2.serves, "n2 serves")
+    joined = dyn("cluster", "join", f"127.0.0.1:{n2.port}", port=n1.port)
+    assert joined.returncode == 0, joined.stderr
+    assert dyn("cluster", "commit", "--epoch", "2", "--wait", port=n1.port).returncode == 0
+    with n2.client() as client:
+        assert client.hgetall("hash") == {b"field": b"value"}
+
+
+def _reach_a_quorum(node: WireNode) -> bool:
+    with node.client() as client:
+        try:
+            return bool(client.mset({f"probe:{number}": "v" for number in range(30)}))
+        except redis.RedisError:
+            return False

@@ -1,10 +1,4 @@
-"""Asks a Redis and a node of ours the same, and compares what they answer byte for byte.
-
-Theory. What a command answers at the edges of its arguments is nowhere written down as exactly as in redis-server itself.
-So it is the reference: each case is a sequence of commands, sent to both in both protocols on connections of their own, and
-the answers must be the same bytes. The cases are generated: each option alone, each two of them in either order, each
-twice, each with numbers at the limits of what numbers can be, each command with too few and with too many arguments.
-"""
+"""A redis-server for a test, and connections that give replies as the bytes they came in."""
 
 from __future__ import annotations
 
@@ -12,34 +6,16 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
 
 from protocol import resp
 from tests.ports import free_ports
 from tests.wire.cluster import connect, wait_for
 
 Command = tuple[bytes, ...]
-Case = tuple[Command, ...]
 _END = b"diff:end"
-ATTEMPTS = 10  # a case differs if it does so each time: a clock may tick between two servers
-
-
-class Difference(NamedTuple):
-    """A command of a case to which the two gave different answers."""
-
-    case: Case
-    place: int
-    protocol: int
-    redis: bytes
-    ours: bytes
-
-    def __str__(self) -> str:
-        said = " | ".join([b" ".join(command).decode("latin-1") for command in self.case[: self.place + 1]])
-        return f"RESP{self.protocol} {said}\n    redis {self.redis!r}\n    ours  {self.ours!r}"
 
 
 class Asker:
@@ -52,10 +28,19 @@ class Asker:
 
     def ask(self, command: Command) -> bytes:
         """The reply to one command."""
-        self._socket.sendall(resp.command(*command))
+        self.send(command)
         return self.reply()
 
-    def ask_all(self, case: Case) -> list[bytes]:
+    def send(self, command: Command) -> None:
+        """Sends a command; its replies are to be read."""
+        self._socket.sendall(resp.command(*command))
+
+    def ask_each(self, commands: Sequence[Command]) -> list[bytes]:
+        """The replies to commands sent in one go, each of which has one."""
+        self._socket.sendall(b"".join([resp.command(*command) for command in commands]))
+        return [self.reply() for _ in commands]
+
+    def ask_all(self, case: Sequence[Command]) -> list[bytes]:
         """The replies to commands sent in one go; fewer than commands if some are not answered (CLIENT REPLY)."""
         commands = (*case, (b"ECHO", _END))
         self._socket.sendall(b"".join([resp.command(*command) for command in commands]))
@@ -122,36 +107,7 @@ def redis_version() -> str:
     return match[1] if match else ""
 
 
-class Pair:
-    """Connections to a Redis and to a node of ours, in both protocols."""
-
-    def __init__(self, redis_port: int, our_port: int) -> None:
-        self._askers = {protocol: (Asker(redis_port, protocol), Asker(our_port, protocol)) for protocol in (2, 3)}
-
-    def differences(self, cases: Iterable[Case], protocols: Sequence[int] = (2, 3)) -> list[Difference]:
-        """The first difference of each case that has one."""
-        found = []
-        for case in cases:
-            for protocol in protocols:
-                difference = self._difference(case, protocol)
-                if difference is not None:
-                    found.append(difference)
-                    break
-        return found
-
-    def _difference(self, case: Case, protocol: int) -> Difference | None:
-        redis, ours = self._askers[protocol]
-        difference = None
-        for _ in range(ATTEMPTS):
-            answers = list(zip_longest(redis.ask_all(case), ours.ask_all(case), fillvalue=b""))
-            place = next((place for place, (theirs, our) in enumerate(answers) if theirs != our), None)
-            if place is None:
-                return None
-            difference = Difference(case, place, protocol, *answers[place])
-        return difference
-
-    def close(self) -> None:
-        """Ends all connections."""
-        for pair in self._askers.values():
-            for asker in pair:
-                asker.close()
+def listed_commands(port: int) -> set[str]:
+    """The names of the commands and subcommands that a server has."""
+    with connect(port) as client:
+        return {name.decode() for name in client.execute_command("COMMAND LIST")}

@@ -1,22 +1,17 @@
-"""The cases of the differential test: what is asked, see differential.py."""
+"""The cases of the differential test: what is asked, see exact.py."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Mapping
 from itertools import permutations, product
 
-from tests.wire.differential import Case, Command
+from server.core.commands.table import find_command
+from tests.wire.differential.exact import Case
+from tests.wire.differential.servers import Command
+from tests.wire.differential.words import NUMBERS
 
 KEY = b"diff:k"
 OTHER = b"diff:other"
-NUMBERS = (
-    b"0", b"-0", b"+0", b"00", b"1", b"+1", b"01", b"-1", b"-01", b"--1", b"1e3", b"1.5", b"0x10", b"", b" 1", b"1 ",
-    b"-", b"+", b"abc", b"1\x00", b"1_0", "١".encode(), b"100", b"2147483647", b"2147483648", b"4294967296",
-    b"9223372036854775", b"9223372036854776", b"-9223372036854775", b"-9223372036854776", b"9223370000000000",
-    b"9223372036854775807", b"9223372036854775808", b"-9223372036854775808", b"-9223372036854775809",
-    b"18446744073709551615", b"18446744073709551616", b"1" + b"0" * 40,
-)  # fmt: skip
 # The states of KEY before the command.
 STATES: Mapping[str, Case] = {
     "absent": (),
@@ -78,6 +73,25 @@ SESSIONS = (
     "CLIENT KILL ADDR 1.1.1.1:1|CLIENT KILL LADDR 1.1.1.1:1",
     "CLIENT LIST ID x|CLIENT LIST ID|CLIENT LIST TYPE|CLIENT LIST TYPE x|CLIENT LIST TYPE master|"
     "CLIENT LIST WRONG|CLIENT LIST ID 99999|CLIENT LIST TYPE master ID 1|CLIENT LIST ID 99998 TYPE normal",
+    "CLIENT UNBLOCK|CLIENT UNBLOCK x|CLIENT UNBLOCK 99999|CLIENT UNBLOCK 99999 x|CLIENT UNBLOCK 99999 error|"
+    "CLIENT UNBLOCK 99999 TIMEOUT|CLIENT UNBLOCK 99999 ERROR x",
+    "BLPOP diff:q x|BLPOP diff:q -1|BLPOP diff:q nan|BLPOP diff:q -inf|"
+    "BLPOP diff:q 0.001|BRPOP diff:q diff:r 0.01|BLMPOP 0.01 1 diff:q LEFT|BLMPOP 0.01 0 diff:q LEFT|"
+    "BLMPOP x 1 diff:q LEFT|BLMPOP x 0 diff:q LEFT|BLMPOP -1 1 diff:q x|BLMPOP 0.01 2 diff:q LEFT|"
+    "BLMPOP 0.01 1 diff:q LEFT COUNT 0|BLMPOP 0.01 1 diff:q LEFT COUNT 2 x|"
+    "BZMPOP 0.01 1 diff:q MIN|BZMPOP 0.01 1 diff:q x|BZPOPMIN diff:q 0.01|BZPOPMAX diff:q diff:r 0.01|"
+    "BLMOVE diff:q diff:r LEFT LEFT 0.01|BLMOVE diff:q diff:r x LEFT y|BLMOVE diff:q diff:r LEFT x 0|"
+    "BLMOVE diff:q diff:r LEFT LEFT x|BRPOPLPUSH diff:q diff:r 0.01|BRPOPLPUSH diff:q diff:r -5",
+    "BLPOP diff:q inf",
+    "BLPOP diff:q 1e300",
+    "BLMPOP 9223372036854775807 1 diff:q LEFT",
+    "RPUSH diff:q a b c d e f g|BLPOP diff:none diff:q 0|BRPOP diff:q 0|BLMPOP 0 2 diff:none diff:q RIGHT COUNT 2|"
+    "BLMPOP 0 1 diff:q left|BLMOVE diff:q diff:q LEFT RIGHT 0|LRANGE diff:q 0 -1|BRPOPLPUSH diff:q diff:r 0|"
+    "LRANGE diff:r 0 -1|DEL diff:q diff:r",
+    "ZADD diff:q 1 a 2.5 b 3 c inf d|BZPOPMIN diff:none diff:q 0|BZPOPMAX diff:q 0|BZMPOP 0 1 diff:q MIN COUNT 5|"
+    "EXISTS diff:q|SET diff:s v|BLPOP diff:s 0|BLPOP diff:none diff:s 0|BZPOPMIN diff:s 0|BLMOVE diff:s diff:r LEFT LEFT 0|"
+    "BZMPOP 0 1 diff:s MIN|RPUSH diff:q a|BLMOVE diff:q diff:s LEFT LEFT 0|LLEN diff:q|BLPOP diff:q diff:s 0|"
+    "BLPOP diff:q 0.01|BLMOVE diff:none diff:s LEFT LEFT 0.01|DEL diff:q diff:s",
     "CLIENT NOSUCH|CLIENT|CONFIG|CONFIG NOSUCH|COMMAND NOSUCH|CLIENT NOSUCH a b c|ACL|ACL NOSUCH|"
     "ACL WHOAMI|ACL WHOAMI x",
     "COMMAND GETKEYS SET a b|COMMAND GETKEYS MSET a b c d|COMMAND GETKEYS MGET a b c|"
@@ -126,6 +140,24 @@ SESSIONS = (
     "CONFIG GET tcp-keepalive|CONFIG GET cluster-enabled|CONFIG GET unixsocket?",
     "ASKING x|READONLY x|READWRITE x",
     "PING|PING a|PING a b|ECHO|ECHO a b|PiNG",
+    "MULTI|EXEC|EXEC|DISCARD|MULTI x|EXEC x|DISCARD x|UNWATCH x|WATCH|MULTI|DISCARD|EXEC",
+    "MULTI|SET diff:m 1|INCR diff:m|GET diff:m|LPUSH diff:m x|EXEC|GET diff:m|DEL diff:m",
+    "MULTI|SET diff:m 1|NOSUCH a|SET diff:m|CLIENT NOSUCH|GET diff:m|EXEC|EXEC|EXISTS diff:m",
+    "MULTI|MULTI|WATCH diff:m|UNWATCH|SET diff:m 1|EXEC|DEL diff:m",
+    "MULTI|SET diff:m 1|EXEC x|EXEC|EXISTS diff:m|MULTI|DISCARD x|EXEC",
+    "MULTI|WATCH|EXEC|MULTI|MULTI x|EXEC|MULTI|RESET x|EXEC",
+    "MULTI|SET diff:m 1|RESET|EXEC|EXISTS diff:m|PING",
+    "WATCH diff:m|SET diff:m 1|MULTI|GET diff:m|EXEC|MULTI|GET diff:m|EXEC|DEL diff:m",
+    "WATCH diff:m diff:n diff:m|MULTI|SET diff:m 1|SET diff:n 2|EXEC|MULTI|EXEC|DEL diff:m diff:n",
+    "WATCH diff:m|DEL diff:m|MULTI|PING|EXEC|WATCH diff:m|SET diff:m 1|UNWATCH|MULTI|PING x|EXEC|DEL diff:m",
+    "SET diff:m 1|WATCH diff:m|DEL diff:m|SET diff:m 1|MULTI|EXEC|WATCH diff:m|SET diff:m 2|DISCARD|MULTI|DISCARD|MULTI|"
+    "GET diff:m|EXEC|DEL diff:m",
+    "SET diff:m 1|WATCH diff:m|SET diff:m 3 NX|EXPIRE diff:none 5|MULTI|GET diff:m|EXEC|DEL diff:m",
+    "SET diff:m x|MULTI|INCR diff:m|HSET diff:m a b|APPEND diff:m y|SETRANGE diff:m -1 x|GET diff:m|EXEC|DEL diff:m",
+    "MULTI|SUBSTR diff:m 0|EXEC|WATCH diff:m|SET diff:m 1|MULTI|EXEC x|MULTI|EXEC|DEL diff:m",
+    "MULTI|SELECT 0|PING|ECHO a|CLIENT GETNAME|CLIENT SETNAME tx|CLIENT GETNAME|EXEC|CLIENT SETNAME",
+    "MULTI|SET diff:m 1|SET diff:other 2|MGET diff:m diff:other|DEL diff:m diff:other|EXISTS diff:m|EXEC",
+    "MULTI|SORT diff:m BY diff:w*|TYPE diff:m|RENAME diff:m diff:n|EXEC",
 )
 # Words that are no text, or longer than an error shows.
 BINARY = (b"\xff\xfe", b"a\0b", b"a\r\nb", b"\xc3\xa9", b"", b"x" * 127, b"x" * 128, b"x" * 200)
@@ -170,10 +202,13 @@ def number_cases() -> Iterator[Case]:
 def arity_cases(names: list[str]) -> Iterator[Case]:
     """Each command with none to seven arguments."""
     for name in names:
+        words = tuple(name.upper().encode().split(b"|"))
+        spec = find_command(list(words))
+        blocks = spec is not None and "blocking" in spec.flags
+        number = b"0.001" if blocks else b"0"  # with a timeout of 0 it would wait for ever
         for count in range(8):
-            words = tuple(name.upper().encode().split(b"|"))
             yield (words + tuple([b"diff:%d" % place for place in range(count)]),)
-            yield ((words[0].lower().capitalize(), *words[1:], *[b"0" for _ in range(count)]),)
+            yield ((words[0].lower().capitalize(), *words[1:], *[number for _ in range(count)]),)
 
 
 def session_cases() -> Iterator[Case]:
@@ -200,50 +235,3 @@ def binary_cases() -> Iterator[Case]:
             (b"SELECT", word),
             (word,),
         )
-
-
-RANDOM_CASES, RANDOM_COMMANDS, RANDOM_SEED = 300, 25, 7
-# What random cases are made of: K a key, V a value, A an amount of time, O an option of SET, C a condition of EXPIREAT, N
-# one of EXPIRE: whether the same time from now is greater a moment later is a matter of that moment.
-RANDOM_SHAPES = (
-    "GET K", "GET K", "SET K V", "SET K V O", "SET K V O O", "SET K V O O O", "SETNX K V", "SETEX K A V",
-    "PSETEX K A V", "GETSET K V",
-    "GETDEL K", "DEL K", "DEL K K", "UNLINK K K K", "EXISTS K K", "TOUCH K K", "TYPE K", "STRLEN K", "MGET K K K",
-    "MSET K V K V",
-    "EXPIRE K A", "EXPIRE K A N", "PEXPIRE K A N", "EXPIREAT K A", "EXPIREAT K A C C", "PEXPIREAT K A C", "PERSIST K",
-    "TTL K", "ECHO V", "DBSIZE V", "NOSUCH K",
-)  # fmt: skip
-RANDOM_WORDS = {
-    "K": ("{diff}:1", "{diff}:2", "diff:3", "diff:4", ""),
-    "V": ("", "v", "0", "a value"),
-    "A": ("0", "-1", "100000", "5000000000", "9000000000000", "x", "9223372036854775807"),
-    "O": (
-        "NX",
-        "XX",
-        "GET",
-        "KEEPTTL",
-        "EX 5000",
-        "PX 5000000",
-        "EXAT 5000000000",
-        "PXAT 5000000000000",
-        "EX",
-        "EXAT 1",
-        "no",
-    ),
-    "N": ("NX", "XX", "xx", "no"),
-    "C": ("NX", "XX", "GT", "LT", "gt", "no"),
-}
-
-
-def random_cases() -> Iterator[Case]:
-    """Pipelines of commands over a few keys, so that each meets what others have left, in their order."""
-    rng = random.Random(RANDOM_SEED)
-    for _ in range(RANDOM_CASES):
-        case: list[Command] = [(b"DEL", *[key.encode() for key in RANDOM_WORDS["K"]])]
-        for _ in range(RANDOM_COMMANDS):
-            words: list[str] = []
-            for part in rng.choice(RANDOM_SHAPES).split():
-                chosen = rng.choice(RANDOM_WORDS.get(part, (part,)))
-                words += chosen.split() if part == "O" else [chosen]
-            case.append(tuple([word.encode() for word in words]))
-        yield tuple(case)

@@ -1,0 +1,298 @@
+"""`make bench-instructions`: how many instructions of the processor a SET and a GET take, over three nodes together.
+
+Theory. Seconds depend on what else the machine does; instructions do not. So this guard counts those of a fixed
+workload under valgrind's callgrind. Three whole nodes (compiled, with their shells and the memory engine) run in one
+process on a loop in virtual time. Their sockets are objects that hand bytes over in the next pass of the loop, so every
+run makes the same turns, and two runs differ by less than one in a hundred. Neither the kernel, nor uvloop, nor RocksDB
+is counted: these do the same work in every version as long as the number of turns and of messages is the same, which
+this prints, too.
+
+callgrind collects only below `COLLECTS`, a function of the interpreter that nothing else here uses: each phase of the
+workload runs below it, and leaves a profile of its own. `callgrind_annotate` shows the profiles by function (`--keep DIR`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import gc
+import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.virtual_loop import VirtualLoop, rule_time
+
+NODES = 3
+BASE_PORT = 7500
+VALUE = b"v" * 100
+KEYS = 2_000
+PIPE_KEYS = 600
+COLLECTS = "PyRun_SimpleStringFlags"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of the workload: `clients` of the first node send `count` commands in batches of `depth`."""
+
+    name: str
+    command: str
+    clients: int
+    depth: int
+    count: int
+    keys: int = KEYS
+
+
+PHASES = (
+    Phase("SET -P 1", "SET", 50, 1, 500),
+    Phase("GET -P 1", "GET", 50, 1, 500),
+    Phase("SET -P 16", "SET", 50, 16, 1600),
+    Phase("GET -P 16", "GET", 50, 16, 1600),
+    Phase("SETs by one pipeline", "SET", 1, 3_000, 3_000, PIPE_KEYS),
+)
+
+
+class BenchClient(asyncio.Protocol):
+    """Sends batches of commands, the next one when all replies to the last one are there."""
+
+    def __init__(self, batches: list[bytes], reply_bytes: int, ended: Callable[[], None]) -> None:
+        self._batches = batches
+        self._reply_bytes = reply_bytes
+        self._ended = ended
+        self._missing_bytes = 0
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._missing_bytes -= len(data)
+        assert self._missing_bytes >= 0 and data[:1] != b"-", data[:200]
+        if not self._missing_bytes:
+            self.begin()
+
+    def begin(self) -> None:
+        """Sends the next batch."""
+        if self._batches:
+            batch = self._batches.pop()
+            self._missing_bytes = self._reply_bytes
+            self._transport.write(batch)
+        else:
+            self._ended()
+
+
+def _command(*words: bytes) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join([b"$%d\r\n%b\r\n" % (len(word), word) for word in words])
+
+
+def _batches(phase: Phase, rng: random.Random) -> list[list[bytes]]:
+    """For each client, its batches."""
+    each = phase.count // phase.clients // phase.depth
+    words = (VALUE,) if phase.command == "SET" else ()
+
+    def batch() -> bytes:
+        keys = [b"key:%012d" % rng.randrange(phase.keys) for _ in range(phase.depth)]
+        return b"".join([_command(phase.command.encode(), key, *words) for key in keys])
+
+    return [[batch() for _ in range(each)] for _ in range(phase.clients)]
+
+
+class Workload:
+    """Three nodes, and the clients of the first one. `is_open`: the nodes have no secret, so they do not encrypt."""
+
+    def __init__(self, directory: Path, is_open: bool) -> None:
+        if not is_open:
+            (directory / "secret").touch(0o600)
+            (directory / "secret").write_text("5e" * 32)
+        self.loop = loop = VirtualLoop()
+        rule_time(loop)
+        from server.core.base.config import Config
+        from server.core.node import Node
+        from server.core.ring.layout import Member
+        from server.shell.server import Server
+        from server.storage.memory import MemoryEngine
+
+        config = Config.of({"engine": "memory", "fsync": "everysec"})
+        self.nodes = []
+        self._members = []
+        for number in range(1, NODES + 1):
+            address = f"127.0.0.1:{BASE_PORT + number}"
+            member = Member(f"{number:040x}", f"n{number}", address, "", 100)
+            engine = MemoryEngine()
+            rng = random.Random(number)
+            wall_ms = time.time_ns() // 1_000_000
+            node = Node(member, rng.randbytes(8), wall_ms, config, engine, rng, wall_ms)
+            server = Server(node, engine, config, directory, loop)
+            loop.run_until_complete(server.listen("127.0.0.1", BASE_PORT + number))
+            self.nodes.append(node)
+            self._members.append('{"id":"%s","name":"%s","address":"%s","zone":"","weight":100}' % (  # noqa: UP031
+                member.id, member.name, member.address))  # fmt: skip
+
+    def begin(self) -> None:
+        """Makes the nodes a cluster, and fills it."""
+        document = '{"partitions":128,"n":3,"r":2,"w":2,"members":[%s]}' % ",".join(self._members)  # noqa: UP031
+        self._talk(_command(b"DYN.CLUSTER", b"INIT", document.encode()))
+        self.loop.run_until_complete(self._later(1))
+        for first in range(0, KEYS, 500):
+            keys = [b"key:%012d" % number for number in range(first, first + 500)]
+            self._run([[b"".join([_command(b"SET", key, VALUE) for key in keys])]], 5 * 500)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+
+    def _later(self, delay_s: float) -> asyncio.Future[None]:
+        """A future that is done at a later virtual time."""
+        done = self.loop.create_future()
+        self.loop.call_later(delay_s, done.set_result, None)
+        return done
+
+    def _talk(self, command: bytes) -> None:
+        class Talk(asyncio.Protocol):
+            def data_received(self, data: bytes) -> None:
+                assert data[:1] == b"$", data
+                done.set_result(None)
+
+        done = self.loop.create_future()
+        transport, _ = self.loop.run_until_complete(self.loop.create_connection(Talk, "127.0.0.1", BASE_PORT + 1))
+        transport.write(command)
+        self.loop.run_until_complete(done)
+
+    def phase(self, phase: Phase) -> Callable[[], None]:
+        """The function that runs a phase; its clients have connected already."""
+        batches = _batches(phase, random.Random(phase.name))
+        reply_bytes = (5 if phase.command == "SET" else len(VALUE) + 8) * phase.depth
+        return self._prepared(batches, reply_bytes)
+
+    def _run(self, batches: list[list[bytes]], reply_bytes: int) -> None:
+        self._prepared(batches, reply_bytes)()
+
+    def _prepared(self, batches: list[list[bytes]], reply_bytes: int) -> Callable[[], None]:
+        loop = self.loop
+        done = loop.create_future()
+        running = len(batches)
+
+        def ended() -> None:
+            nonlocal running
+            running -= 1
+            if not running:
+                done.set_result(None)
+
+        clients = [
+            loop.run_until_complete(
+                loop.create_connection(lambda: BenchClient(each, reply_bytes, ended), "127.0.0.1", BASE_PORT + 1)  # noqa: B023
+            )
+            for each in batches
+        ]
+
+        def run() -> None:
+            for _, client in clients:
+                client.begin()
+            loop.run_until_complete(done)
+            for transport, _ in clients:
+                transport.close()
+
+        return run
+
+    def counts(self) -> tuple[int, int]:
+        """Turns and messages of all nodes so far."""
+        statistics = [node.state.statistics for node in self.nodes]
+        return sum(each.turns for each in statistics), sum(each.messages for each in statistics)
+
+
+def _collected(run: Callable[[], None]) -> None:
+    """Runs a function below `COLLECTS`, where callgrind collects."""
+    sys.modules["__main__"].run = run
+    assert not ctypes.pythonapi.PyRun_SimpleString(b"run()")
+
+
+def _child(only: str, is_open: bool) -> None:
+    from server.build import use_compiled
+
+    use_compiled()
+    with tempfile.TemporaryDirectory() as directory:
+        workload = Workload(Path(directory), is_open)
+        workload.begin()
+        for phase in PHASES:
+            if not re.search(only, phase.name):
+                continue
+            run = workload.phase(phase)
+            turns, messages = workload.counts()
+            begun_s = time.process_time()
+            _collected(run)
+            spent_s = time.process_time() - begun_s
+            turns, messages = (
+                after - before for after, before in zip(workload.counts(), (turns, messages), strict=True)
+            )
+            print(f"{phase.name}|{phase.count}|{turns}|{messages}|{spent_s}", flush=True)
+        os._exit(0)  # the nodes still run
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What an operation of a phase took, over all nodes; and the turns and messages of the whole phase."""
+
+    phase: str
+    instructions: float  # 0 without valgrind
+    cpu_us: float
+    turns: int
+    messages: int
+
+
+def count(place: Path, only: str = "", is_open: bool = False, is_bare: bool = False) -> list[Cost]:
+    """Runs the phases whose names match `only` in a process of its own, under valgrind unless `is_bare`. The profiles come
+    into `place`."""
+    place.mkdir(parents=True, exist_ok=True)
+    for old in place.glob("profile*"):
+        old.unlink()
+    valgrind = [] if is_bare else [
+        "valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={place}/profile", "--collect-atstart=no",
+        f"--toggle-collect={COLLECTS}", f"--dump-after={COLLECTS}", "--vgdb=no",
+    ]  # fmt: skip
+    child = [sys.executable, "-m", "tests.instructions", "--child", "--only", only, *["--open"] * is_open]
+    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    said = subprocess.run([*valgrind, *child], check=True, stdout=subprocess.PIPE, env=environment, text=True).stdout
+    rows = []
+    for number, line in enumerate(said.splitlines(), 1):
+        name, operations, turns, messages, spent_s = line.split("|")
+        instructions = 0 if is_bare else _collected_in(place / f"profile.{number}")
+        cpu_us = float(spent_s) / int(operations) * 1e6
+        rows.append(Cost(name, instructions / int(operations), cpu_us, int(turns), int(messages)))
+    return rows
+
+
+def _collected_in(profile: Path) -> int:
+    """How many instructions a profile of callgrind has."""
+    total = re.search(r"^(?:totals|summary): (\d+)", profile.read_text(), re.MULTILINE)
+    assert total is not None, profile
+    return int(total[1])
+
+
+def main() -> None:
+    """Counts, and prints a table."""
+    parser = argparse.ArgumentParser(prog="python -m tests.instructions", description=__doc__)
+    parser.add_argument("--keep", type=Path, help="a directory for the profiles (default: none are kept)")
+    parser.add_argument("--only", default="", help="a regular expression for the phases to run")
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--bare", action="store_true", help="without valgrind: print CPU microseconds an operation")
+    parser.add_argument("--open", action="store_true", help="nodes without a secret, which neither prove nor encrypt")
+    options = parser.parse_args()
+    if options.child:
+        _child(options.only, options.open)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        rows = count(options.keep or Path(scratch), options.only, options.open, options.bare)
+    print("| phase | instructions an operation | turns | messages |\n|---|---|---|---|")
+    for row in rows:
+        cost = f"{row.cpu_us:.1f} us" if options.bare else f"{row.instructions:,.0f}"
+        print(f"| {row.phase} | {cost} | {row.turns} | {row.messages} |")
+
+
+if __name__ == "__main__":
+    main()

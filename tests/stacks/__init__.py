@@ -1,0 +1,4 @@
+"""Applications and libraries that know Redis only, unchanged, with their default settings.
+
+`make stacks` installs them and runs all. Those that need nothing but redis-py run in `make test`, too.
+"""

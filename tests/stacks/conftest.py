@@ -1,0 +1,3 @@
+"""The clusters of the wire tests."""
+
+from tests.wire.conftest import make_cluster as make_cluster

@@ -1,0 +1,48 @@
+"""No class of a module that is not compiled inherits from one that is: mypyc refuses that, but only when the class is used.
+
+A compiled class may permit it (`allow_interpreted_subclasses`), at the price of slower calls of its methods.
+"""
+
+from __future__ import annotations
+
+import ast
+
+from server.build import HOT, ROOT
+
+Name = tuple[str, str]  # module and class
+
+
+def _classes() -> dict[Name, tuple[str, ast.ClassDef, dict[str, Name]]]:
+    """All classes of the product: the path of each, its definition, and what its module imports by which name."""
+    found = {}
+    for path in sorted([*(ROOT / "server").rglob("*.py"), *(ROOT / "protocol").rglob("*.py")]):
+        where = path.relative_to(ROOT)
+        if "compiled" in where.parts:
+            continue
+        tree = ast.parse(path.read_text())
+        module = ".".join(where.with_suffix("").parts)
+        imported = {
+            alias.asname or alias.name: (node.module or "", alias.name)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                found[module, node.name] = (str(where), node, imported)
+    return found
+
+
+def test_no_interpreted_class_inherits_from_a_compiled_one() -> None:
+    classes = _classes()
+    bases = 0
+    for (module, name), (path, definition, imported) in classes.items():
+        for base in definition.bases:
+            named = ast.unparse(base).split("[")[0]
+            known = classes.get(imported.get(named, (module, named)))
+            if known is None or known[0] not in HOT:
+                continue
+            bases += 1
+            permits = any("allow_interpreted_subclasses" in ast.unparse(each) for each in known[1].decorator_list)
+            assert path in HOT or permits, f"{name} of {path} is not compiled, and its base {named} is: add it to HOT"
+    assert bases > 20

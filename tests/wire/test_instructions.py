@@ -1,0 +1,34 @@
+"""A SET and a GET take no more instructions of the processor than they did: seconds depend on the machine, these do not.
+
+`BASELINE` is what `make bench-instructions` has shown last. A change that costs more than a twentieth fails here. If it is
+worth that, or if a change has made a line cheaper, write the new numbers down in the same commit.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from server.build import COMPILED, ROOT, is_current
+from tests.instructions import count
+
+BASELINE = {
+    "SET -P 1": 71_610,
+    "GET -P 1": 45_763,
+    "SET -P 16": 31_401,
+    "GET -P 16": 12_485,
+    "SETs by one pipeline": 25_319,
+}
+GROWTH_MAX = 1.05
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+@pytest.mark.skipif(not is_current(ROOT / COMPILED), reason="nodes run from sources: nothing is compiled")
+def test_no_operation_takes_more_instructions_than_before(tmp_path: Path) -> None:
+    counted = {row.phase: round(row.instructions) for row in count(tmp_path)}
+    print(counted)
+    assert list(counted) == list(BASELINE)
+    grown = {phase: counted[phase] / BASELINE[phase] for phase in BASELINE}
+    assert max(grown.values()) < GROWTH_MAX, (counted, grown)

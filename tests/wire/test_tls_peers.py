@@ -1,0 +1,213 @@
+"""Links between nodes by TLS: who gets in, how a cluster changes to it without a stop, and how certificates are changed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from dynamo_cli.certificates import LOCAL_HOSTS, make
+from protocol import resp
+from tests.wire.cluster import WireCluster, WireNode, connect, wait_for
+from tests.wire.raw import exchange, read_exactly
+from tests.wire.tls import Cluster, certificates, client_settings, encrypted, settings_of, tls_cluster
+
+TLS_ONLY = b"takes other nodes by TLS only (tls_peers = yes)"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three nodes whose links are by TLS."""
+    made = tls_cluster(tmp_path_factory.mktemp("peers"), tls_peers="yes")
+    yield made
+    made[0].dispose()
+    made[0].assert_logs_clean()
+
+
+def introduction(node: WireNode, other: WireNode) -> bytes:
+    """What `other` would say to `node`, by facts that anybody may ask for."""
+    status = node.document("DYN.CLUSTER", "STATUS")
+    ids = {each["name"]: each["id"] for each in status["nodes"]}
+    with node.client() as client:
+        cluster = client.info("dyn")["cluster_id"]
+    return resp.command("DYN.PEER", "1", str(cluster), str(ids[other.name]), "9999999999999")
+
+
+def test_data_goes_between_nodes_by_tls(shared: Cluster) -> None:
+    cluster, _, _ = shared
+    large = os.urandom(12 << 20)
+    with cluster.nodes[0].client() as client:
+        client.execute_command("DYN.QUORUM", "R", 1, "W", 3)
+        assert client.set("k", "v") and client.set("k:large", large)
+    for node in cluster.nodes:
+        with node.client() as client:
+            assert client.get("k") == b"v" and client.get("k:large") == large
+
+
+def test_a_stolen_id_makes_no_node(shared: Cluster) -> None:
+    """Neither in clear, nor by TLS without a certificate, nor with that of a client, nor with that of another CA."""
+    cluster, home, _ = shared
+    node, other = cluster.nodes[:2]
+    words = introduction(node, other)
+    with socket.create_connection(("127.0.0.1", node.port), 20) as plain:
+        assert TLS_ONLY in exchange(plain, words)
+    for name in ("", "alice"):
+        with encrypted(node.port, client_settings(home, name)) as secure:
+            secure.sendall(words)
+            assert TLS_ONLY in secure.recv(4096)
+    others = certificates(home / "others")
+    stranger = client_settings(home)
+    stranger.load_cert_chain(others / "node.crt", others / "node.key")
+    with pytest.raises((ssl.SSLError, ConnectionError)), encrypted(node.port, stranger) as secure:
+        secure.sendall(words)
+        assert not secure.recv(4096)
+        raise ConnectionError
+    genuine = client_settings(home, "node")
+    with encrypted(node.port, genuine) as secure:
+        secure.sendall(words)
+        assert b"NOPROOF" in secure.recv(4096), "a certificate is enough for the TLS, and the secret is wanted, too"
+
+
+def test_a_node_joins_by_tls(shared: Cluster) -> None:
+    cluster, _, _ = shared
+    seed = cluster.nodes[0]
+    node = cluster.add("--join", seed.address)
+    wait_for(lambda: "has staged that node" in node.log, "its join is staged")
+    seed.document("DYN.CLUSTER", "ABORT")
+    cluster.forget(node)
+
+
+def test_one_port_for_all_and_tls_only(tmp_path: Path) -> None:
+    home = certificates(tmp_path / "certificates")
+    cluster = WireCluster(tmp_path / "cluster", nodes=2, config=settings_of(home, tls_peers="yes"))
+    for node in cluster.nodes:
+        node._options = [*node._options, "--set", f"tls_port={node.port}"]
+        node.client = client_by_tls(node, home)  # type: ignore[method-assign]
+    try:
+        cluster.form()
+        with cluster.nodes[0].client() as client:
+            client.execute_command("DYN.QUORUM", "W", 2)
+            assert client.set("k", "v")
+            assert {row[2][1] for row in client.execute_command("CLUSTER", "SLOTS")} == set(cluster.ports)
+        with socket.create_connection(("127.0.0.1", cluster.ports[0]), 20) as plain:
+            assert b"TLS connections only" in exchange(plain, resp.command("GET", "k"))
+    finally:
+        cluster.dispose()
+    cluster.assert_logs_clean()
+
+
+def client_by_tls(node: WireNode, home: Path) -> Any:
+    def client(**options: Any) -> Any:
+        return connect(node.port, host="localhost", ssl=True, ssl_ca_certs=str(home / "ca.crt"), **options)
+
+    return client
+
+
+@contextmanager
+def load(ports: list[int]) -> Iterator[list[str]]:
+    """Writes to all nodes in turn until the end; each write whose connection was not refused is acknowledged."""
+    failed: list[str] = []
+    stop = threading.Event()
+
+    def write(port: int) -> None:
+        number = 0
+        while not stop.is_set():
+            try:
+                with connect(port) as client:
+                    for _ in range(20):
+                        number += 1
+                        client.set(f"load:{port}:{number % 100}", number)
+            except redis.ConnectionError:
+                stop.wait(0.05)  # that node is being restarted
+            except redis.RedisError as error:
+                failed.append(f"{port}: {error}")
+
+    threads = [threading.Thread(target=write, args=(port,)) for port in ports]
+    for thread in threads:
+        thread.start()
+    try:
+        yield failed
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_cluster_changes_to_tls_node_by_node(tmp_path: Path) -> None:
+    """no, then optional, then yes: each node is restarted twice, others serve meanwhile, and no write is refused."""
+    home = certificates(tmp_path / "certificates")
+    cluster = WireCluster(tmp_path / "cluster", config=settings_of(home))
+    try:
+        cluster.form()
+        with load(cluster.ports) as failed:
+            for way in ("optional", "yes"):
+                for node in cluster.nodes:
+                    assert node.stop() == 0
+                    node._options = [*node._options, "--set", f"tls_peers={way}"]
+                    node.start()
+                    wait_for(node.serves, f"{node.name} serves")
+                    cluster.wait_healthy()
+        assert not failed
+        with socket.create_connection(("127.0.0.1", cluster.ports[0]), 20) as plain:
+            assert TLS_ONLY in exchange(plain, introduction(*cluster.nodes[:2]))
+    finally:
+        cluster.dispose()
+    cluster.assert_logs_clean()
+
+
+def test_certificates_and_the_ca_change_under_load(tmp_path: Path) -> None:
+    """Both CAs are trusted for a while; then each node gets a certificate of the new one; then the old one goes."""
+    cluster, home, ports = tls_cluster(tmp_path, tls_peers="yes")
+    new = certificates(tmp_path / "new")
+    try:
+        old_ca, new_ca = (home / "ca.crt").read_text(), (new / "ca.crt").read_text()
+        with load(cluster.ports) as failed:
+            (home / "ca.crt").write_text(old_ca + new_ca)
+            await_reload(cluster, 1)
+            for kind in ("key", "crt"):
+                shutil.copy(new / f"node.{kind}", home / f"node.{kind}")
+            await_reload(cluster, 2)
+            (home / "ca.crt").write_text(new_ca)
+            await_reload(cluster, 3)
+            for port in ports:
+                with encrypted(port, client_settings(new)) as client:
+                    client.sendall(resp.command("PING"))
+                    assert read_exactly(client, len(resp.PONG)) == resp.PONG
+            restarted = cluster.nodes[2]  # its links are made anew, by the new certificates
+            assert restarted.stop() == 0
+            restarted.start()
+            wait_for(restarted.serves, "it serves")
+            cluster.wait_healthy()
+        assert not failed
+    finally:
+        cluster.dispose()
+    cluster.assert_logs_clean()
+
+
+def await_reload(cluster: WireCluster, times: int) -> None:
+    for node in cluster.nodes:
+        wait_for(lambda node=node: node.log.count("certificate read again") >= times, f"{node.name} has read them")  # type: ignore[misc]
+
+
+def test_the_status_names_a_certificate_that_expires(tmp_path: Path) -> None:
+    cluster, home, _ = tls_cluster(tmp_path, nodes=1)
+    try:
+        node = cluster.nodes[0]
+        assert "expires" not in node.document("DYN.CLUSTER", "STATUS")["summary"]
+        make(home, "node", LOCAL_HOSTS, 12)
+        wait_for(
+            lambda: "its certificate expires in 11 days" in node.document("DYN.CLUSTER", "STATUS")["summary"],
+            "it warns",
+        )
+        assert node.is_healthy()
+    finally:
+        cluster.dispose()
