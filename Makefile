@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test soak check pages bench bench-keys bench-repair bench-join compiled tools clean help
+.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-repair bench-join stacks compiled tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -17,12 +17,27 @@ up: $(READY) compiled  ## Set everything up and start three nodes on this machin
 down: $(READY)  ## Stop the nodes of `make up`
 	$(BIN)/dyn down
 
-test: $(READY) tools compiled  ## Set everything up, check the code and pass the tests: WORKERS=2 at a time, those with real nodes one by one
+test: $(READY) tools  ## Set everything up, check the code and pass the tests: WORKERS=2 at a time, a few of those with real nodes one by one
+	@$(MAKE) --no-print-directory --jobs --output-sync=target lint unit compiled
+	@$(MAKE) --no-print-directory unit-compiled
+	@$(MAKE) --no-print-directory wire
+
+# The parts of `test`. The first three keep the cores busy side by side. The wire tests run alone: their nodes wait for each other, and
+# a node that gets no core is a node that is down.
+lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal --ignore=tests/wire
-	$(BIN)/pytest tests/wire
+
+unit: $(READY)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --timeout 600 --ignore=tests/wire --ignore=tests/stacks
+
+unit-compiled: compiled  # the compiled code does what the sources do
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --timeout 600 --compiled tests/core tests/protocol
+
+wire: compiled
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --timeout 300 -m 'not soak and not serial' tests/wire tests/stacks/test_redis_py.py
+	$(BIN)/pytest -m 'serial and not soak' tests/wire
 
 soak: $(READY) tools compiled  ## The long tests: storms of a minute, 100,000 writes missed, the whole of the real input, freezes of all lengths, SEEDS=2000 storms in the simulator
 	$(BIN)/pytest -m soak
@@ -41,6 +56,14 @@ bench: $(READY) tools compiled  ## Compare with a bare redis-server, in one run,
 	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq redis-server >/dev/null; } || { echo "make bench needs redis-server" >&2; exit 1; }
 	$(BIN)/python -m tests.bench
 
+bench-security: $(READY) compiled  ## What the secret of the nodes, users, TLS and encryption at rest cost
+	@command -v redis-benchmark >/dev/null || { echo "make bench-security needs redis-benchmark (apt-get install redis-tools)" >&2; exit 1; }
+	$(BIN)/python -m tests.prices
+
+bench-instructions: $(READY) compiled  ## Count the instructions of the processor that a SET and a GET take, with valgrind: no noise
+	@command -v valgrind >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq valgrind >/dev/null; } || { echo "make bench-instructions needs valgrind" >&2; exit 1; }
+	$(BIN)/python -m tests.instructions
+
 bench-keys: $(READY) compiled  ## Compare KEYS, SCAN and other commands over a million keys with a bare redis-server, in one run
 	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq redis-server >/dev/null; } || { echo "make bench-keys needs redis-server" >&2; exit 1; }
 	$(BIN)/python -m tests.listing_rates
@@ -50,6 +73,10 @@ bench-repair: $(READY) compiled  ## Compare reads during a repair of 100,000 key
 
 bench-join: $(READY) compiled  ## Compare requests while a node joins and fetches its share of 100,000 keys with requests without it, in one run
 	$(BIN)/python -m tests.join_latency
+
+stacks: $(READY) compiled  ## Run Django, Flask and other libraries that know Redis only, while a node is killed and one is frozen
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev,stacks]'
+	$(BIN)/pytest tests/stacks
 
 clean:  ## Remove what the targets made, but never data
 	rm -rf $(VENV) *.egg-info build server/compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -67,7 +94,8 @@ $(READY): pyproject.toml
 
 # Programs that some tests drive. Without them, and without root to install them, those tests are skipped.
 tools:
-	@missing=""; command -v redis-cli >/dev/null || missing="$$missing redis-tools"; command -v faketime >/dev/null || missing="$$missing faketime"; command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	@missing=""; command -v redis-cli >/dev/null || missing="$$missing redis-tools"; command -v faketime >/dev/null || missing="$$missing faketime"; command -v redis-server >/dev/null || missing="$$missing redis-server"; command -v valgrind >/dev/null || missing="$$missing valgrind"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi; \
 	command -v redis-cli >/dev/null || echo "redis-cli is missing (package redis-tools): the tests with stock clients will be skipped" >&2; \
-	command -v redis-server >/dev/null || echo "redis-server is missing: the tests that compare with it will be skipped" >&2
+	command -v redis-server >/dev/null || echo "redis-server is missing: the tests that compare with it will be skipped" >&2; \
+	command -v valgrind >/dev/null || echo "valgrind is missing: the test that counts instructions will be skipped" >&2
