@@ -20,7 +20,6 @@ from protocol.databases import DATABASES
 from server.core.base.config import Config
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
-from server.core.base.statistics import Statistics
 from server.core.commands.containers import container
 from server.core.commands.glob import glob_of
 from server.core.commands.permissions import kind_of_name
@@ -149,9 +148,7 @@ def _rewrite(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
 
 
 def _resetstat(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CONFIG RESETSTAT. Resets the counters in place, since other parts hold the object."""
-    for field in fields(Statistics):
-        setattr(services.state.statistics, field.name, field.default)
+    services.state.statistics.begin_anew()
     return resp.OK
 
 

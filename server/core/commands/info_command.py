@@ -8,7 +8,6 @@ is better than a wrong one. For `redis_mode` and `cluster_enabled` see login.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from hashlib import sha1
 
 from protocol import resp
@@ -98,11 +97,11 @@ def _persistence(services: Services) -> Facts:
 
 
 def _stats(services: Services) -> Facts:
-    counted = services.state.statistics
+    counted = services.state.statistics.shown()
     return {
-        "total_connections_received": counted.connections,
-        "total_commands_processed": counted.commands,
-        "rejected_connections": counted.rejected_connections,
+        "total_connections_received": counted["connections"],
+        "total_commands_processed": counted["commands"],
+        "rejected_connections": counted["rejected_connections"],
         **_given(services, ("loop_lag_ms", "loop_lag_ms_max")),
         "evicted_keys": 0,
         "pubsub_channels": len(services.subscriptions.tables[CHANNEL]),
@@ -164,7 +163,7 @@ def _dyn(services: Services) -> Facts:
         "requests_in_flight": state.in_flight,
         "disk_full": int(state.disk_full),
     }
-    return facts | asdict(state.statistics)
+    return facts | state.statistics.shown()
 
 
 def _clock(state: State) -> Facts:
