@@ -20,6 +20,7 @@ from server.shell.introductions import Introductions
 from server.shell.memory import ClientMemory
 from server.shell.peers import Peers
 from server.shell.proving import NodeHandshakes
+from server.shell.timing import Clock
 
 ARRIVAL_S = 0.5  # a surplus connection that sends nothing for this time is closed
 
@@ -37,6 +38,7 @@ class Clients:
         self.admission = Admission(context.loop, state, config)
         self.memory = ClientMemory(config.client_buffers_bytes_max, self.connections.values)
         self.flow = Flow(context.loop, state, config, peers.backlog_bytes)
+        self.clock = Clock()  # when the replies of the turn leave
         self.is_stopping = False  # no more commands of clients are read
         self._arrivals: dict[int, Client] = {}  # surplus connections before their first command; perhaps a peer's
 

@@ -7,8 +7,10 @@ import os
 import platform
 import resource
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 from server.core import node
+from server.core.base.statistics import Statistics
 
 
 class LoopLag:
@@ -30,6 +32,36 @@ class LoopLag:
         return facts
 
 
+class Rates:
+    """What went through this node since the last look, for a second, under Redis' names."""
+
+    def __init__(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+        self._looked_ms = 0
+        self._last = (0, 0, 0)
+
+    def facts(self, now_ms: int) -> dict[str, str]:
+        """Commands, and kilobytes from and to clients, a second."""
+        counted = self._statistics
+        now = (counted.commands, counted.net_input_bytes, counted.net_output_bytes)
+        span_s = max(1, now_ms - self._looked_ms) / 1000
+        commands, came, left = [(new - old) / span_s for new, old in zip(now, self._last, strict=True)]
+        self._looked_ms, self._last = now_ms, now
+        return {
+            "instantaneous_ops_per_sec": f"{commands:.0f}",
+            "instantaneous_input_kbps": f"{came / 1024:.2f}",
+            "instantaneous_output_kbps": f"{left / 1024:.2f}",
+        }
+
+
+@functools.cache
+def _version() -> str:
+    try:
+        return version("dyn")
+    except PackageNotFoundError:
+        return "unknown"  # run from a checkout that was never installed
+
+
 def process_facts() -> dict[str, str]:
     """The facts at this moment; tens of microseconds, meant to be asked once a second."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -43,6 +75,8 @@ def process_facts() -> dict[str, str]:
         "arch_bits": "64" if sys.maxsize > 1 << 32 else "32",
         "process_id": str(os.getpid()),
         "executable": sys.executable,
+        "dyn_version": _version(),
+        "mem_fragmentation_ratio": "1.00",  # what is used is what is resident
         "dyn_build": "interpreted" if node.__file__.endswith(".py") else "compiled",
         "used_cpu_sys": f"{usage.ru_stime:.6f}",
         "used_cpu_user": f"{usage.ru_utime:.6f}",

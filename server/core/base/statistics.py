@@ -17,6 +17,8 @@ class Statistics:
     messages: int = 0  # from other nodes
     unneeded_answers: int = 0  # answers of replicas to groups that had their quorum already
     commands: int = 0
+    net_input_bytes: int = 0  # from and to clients
+    net_output_bytes: int = 0
     connections: int = 0
     rejected_connections: int = 0
     peers_without_proof: int = 0  # connections of nodes refused because they did not prove the cluster's secret
