@@ -17,18 +17,18 @@ class LoopLag:
     """How late the node's ticks were: the longest time that the event loop was busy with something else."""
 
     def __init__(self) -> None:
-        self._since_ms = 0  # the worst since the last call of `facts`
+        self.worst_ms = 0  # since the last call of `facts`
         self._ever_ms = 0
 
     def note(self, late_ms: int) -> None:
         """A tick came so late."""
-        self._since_ms = max(self._since_ms, late_ms)
+        self.worst_ms = max(self.worst_ms, late_ms)
         self._ever_ms = max(self._ever_ms, late_ms)
 
     def facts(self) -> dict[str, str]:
         """The worst since the last call, and since the start, in milliseconds."""
-        facts = {"loop_lag_ms": str(self._since_ms), "loop_lag_ms_max": str(self._ever_ms)}
-        self._since_ms = 0
+        facts = {"loop_lag_ms": str(self.worst_ms), "loop_lag_ms_max": str(self._ever_ms)}
+        self.worst_ms = 0
         return facts
 
 
