@@ -69,7 +69,7 @@ def process_facts() -> dict[str, str]:
     page_bytes = resource.getpagesize()
     resident_bytes = int(os.pread(_statm(), 128, 0).split()[1]) * page_bytes
     total_bytes = os.sysconf("SC_PHYS_PAGES") * page_bytes
-    peak_bytes = usage.ru_maxrss * 1024
+    peak_bytes = max(usage.ru_maxrss * 1024, resident_bytes)  # the kernel counts the first one less exactly
     facts = {
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "arch_bits": "64" if sys.maxsize > 1 << 32 else "32",

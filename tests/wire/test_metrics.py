@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.ports import free_ports
 from tests.wire.cluster import WireCluster, wait_for
+from tests.wire.raw import raw
 
 
 def fetched(port: int, path: str) -> tuple[int, str]:
@@ -66,3 +67,18 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, cluster: WireCluster) -> 
         assert f"no metrics at 127.0.0.1:{taken} (setting 'metrics'): " in other.nodes[0].log
     finally:
         other.dispose()
+
+
+def test_client_list_shows_descriptors_and_buffers(cluster: WireCluster) -> None:
+    node = cluster.nodes[0]
+    with node.client(client_name="asks") as client, raw(node.port) as half:
+        half.sendall(b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$100000\r\n" + b"x" * 50_000)
+
+        def half_sent() -> list[dict[str, str]]:
+            return [row for row in client.client_list() if int(row["qbuf"]) >= 50_000]
+
+        wait_for(lambda: len(half_sent()) == 1, "what was sent is counted")
+        row = half_sent()[0]
+        asks = next(row for row in client.client_list() if row["name"] == "asks")
+        assert int(row["fd"]) > 0 and int(asks["fd"]) > 0 and row["fd"] != asks["fd"]
+        assert int(row["tot-mem"]) >= int(row["qbuf"]) and asks["omem"] == "0"
