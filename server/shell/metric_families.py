@@ -66,7 +66,7 @@ class NodeCollector(Collector):
             for bound_us in _BOUNDS_US:
                 passed = max([calls for end_us, calls in ends if end_us <= bound_us], default=passed)
                 buckets.append((f"{bound_us / _US_PER_S:.6f}", float(passed)))
-            family.add_metric([name], [*buckets, ("+Inf", float(times.calls))], times.sum_us / _US_PER_S)
+            family.add_metric([name], [*buckets, ("+Inf", float(times.calls))], int(times.sum_us) / _US_PER_S)
         yield family
 
     def _load(self) -> Iterator[Metric]:

@@ -184,7 +184,7 @@ def _dyn(services: Services) -> Facts:
 def _commands(services: Services) -> Facts:
     """The commands of clients and the time until their replies left: see services/latencies.py for what is timed."""
     return {
-        f"cmdstat_{name}": f"calls={times.calls},usec={times.sum_us},usec_per_call={times.sum_us / times.calls:.2f}"
+        f"cmdstat_{name}": f"calls={times.calls},usec={times.sum_us},usec_per_call={int(times.sum_us) / times.calls:.2f}"
         for name, times in sorted(services.latencies.by_command.items())
     }
 

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from mypy_extensions import i64
 
 from server.core.base.state import State
 
-_STEPS = 4  # buckets for each power of two
-_BUCKETS = 140  # the last one takes everything from 2**36 microseconds, 19 hours, on
+_STEPS: Final = 4  # buckets for each power of two
+_BUCKETS: Final = 140  # the last one takes everything from 2**36 microseconds, 19 hours, on
 SLOW_US = 10_000  # Redis' defaults of slowlog-log-slower-than and slowlog-max-len
 SLOW_COUNT = 128
 SLOW_KEPT_MAX = 10_000  # what slowlog-max-len may be: a line takes up to 4 KiB
@@ -26,12 +28,14 @@ _SECRETIVE = frozenset(("auth", "hello", "acl|setuser", "config|set"))
 _REDACTED = [b"(redacted)"]
 
 
-def bucket_of(time_us: int) -> int:
-    """The bucket of a time."""
-    if time_us < _STEPS:
-        return max(time_us, 0)
-    shift = time_us.bit_length() - 3
-    return min(_STEPS * shift + (time_us >> shift), _BUCKETS - 1)
+def bucket_of(time_us: i64) -> i64:
+    """HOT. The bucket of a time."""
+    shift: i64 = 0
+    while time_us >= 2 * _STEPS:
+        time_us >>= 1
+        shift += 1
+    bucket = _STEPS * shift + time_us
+    return 0 if bucket < 0 else bucket if bucket < _BUCKETS else _BUCKETS - 1
 
 
 def bucket_end_us(bucket: int) -> int:
@@ -48,19 +52,19 @@ class Histogram:
     __slots__ = ("calls", "counts", "sum_us")
 
     def __init__(self) -> None:
-        self.calls = 0
-        self.sum_us = 0
+        self.calls: i64 = 0
+        self.sum_us: i64 = 0
         self.counts = [0] * _BUCKETS
 
-    def add(self, time_us: int, calls: int) -> None:
-        """So many calls took this time."""
+    def add(self, time_us: i64, calls: i64) -> None:
+        """HOT. So many calls took this time."""
         self.calls += calls
         self.sum_us += calls * time_us
         self.counts[bucket_of(time_us)] += calls
 
     def percentile_us(self, percent: float) -> int:
         """The time within which `percent` of the calls were answered; 0 if there are none."""
-        wanted = self.calls * percent / 100
+        wanted = int(self.calls) * percent / 100
         for end_us, count in self.cumulative():
             if count >= wanted:
                 return end_us
@@ -96,8 +100,8 @@ class Latencies:
         self.slow_us = SLOW_US  # commands that take longer are logged; negative: none
         self._slow_number = 0
 
-    def add(self, name: str, time_us: int, calls: int) -> None:
-        """So many calls of the command `name` took this time."""
+    def add(self, name: str, time_us: i64, calls: i64) -> None:
+        """HOT. So many calls of the command `name` took this time."""
         histogram = self.by_command.get(name)
         if histogram is None:
             histogram = self.by_command[name] = Histogram()
