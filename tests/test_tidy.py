@@ -27,6 +27,7 @@ MAY_IMPORT = {
         "uvloop",
         "cryptography",
         "anycrc",
+        "mypy_extensions",
         "prometheus_client",
         "h11",
     },

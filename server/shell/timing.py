@@ -7,6 +7,7 @@ commands have begun up to its end: a connection's replies leave in the order of 
 
 from __future__ import annotations
 
+import functools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -18,8 +19,16 @@ from server.core.commands.registry import commands_by_name, find_command
 from server.core.services.latencies import Latencies
 
 _NS_PER_US: Final = 1000
-_NO_COMMANDS: list[list[bytes]] = []  # stays empty
 _WAITING = ("wait", "waitaof")  # they wait on purpose, as blocking commands do
+
+
+Runs = list[tuple[str, int]]  # names of commands, each with how many calls follow each other
+
+
+@functools.cache
+def _singles() -> dict[bytes, Runs]:
+    """The runs of batches of one command, by its word."""
+    return {word: [(spec.name, 1)] for word, spec in commands_by_name().items() if not spec.subcommands}
 
 
 class Clock:
@@ -33,64 +42,75 @@ class Clock:
         self.left_ns = time.monotonic_ns()
 
 
+class Batch:
+    """Commands that began together: `begun_ns` is when, `end` how many of the connection's had begun up to the last one.
+    `last` are the arguments of that one; those of the others are not kept, they may be large."""
+
+    __slots__ = ("begun_ns", "end", "last", "runs")
+
+    def __init__(self, end: i64, begun_ns: i64, runs: Runs, last: list[bytes]) -> None:
+        self.end: i64 = end
+        self.begun_ns: i64 = begun_ns
+        self.runs = runs
+        self.last = last
+
+
 class Timing:
-    """The commands of one connection whose replies have not left yet. The usual case is one batch at a time, which has
-    attributes of its own."""
+    """The commands of one connection whose replies have not left yet."""
 
     def __init__(self, latencies: Latencies, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._latencies = latencies
-        self._specs = commands_by_name()
+        self._specs, self._singles = commands_by_name(), _singles()
         self._now_ns = now_ns
         self._begun: i64 = 0  # commands, since the connection was made
         self._answered: i64 = 0
-        # The first batch: how many commands have begun up to its end, when it began, and its commands; none if empty.
-        self._end: i64 = 0
-        self._begun_ns: i64 = 0
-        self._batch = _NO_COMMANDS
-        self._later: deque[tuple[i64, i64, list[list[bytes]]]] | None = None  # the same of those behind it
+        self._first: Batch | None = None
+        self._later: deque[Batch] | None = None  # behind `_first`; the usual case is one batch at a time
 
     def began(self, batch: list[list[bytes]]) -> None:
         """HOT. These commands begin now."""
         self._begun += len(batch)
-        if not self._batch:
-            self._end, self._begun_ns, self._batch = self._begun, self._now_ns(), batch
+        begun = Batch(self._begun, self._now_ns(), self._runs(batch), batch[-1])
+        if self._first is None:
+            self._first = begun
             return
         if self._later is None:
             self._later = deque()
-        self._later.append((self._begun, self._now_ns(), batch))
+        self._later.append(begun)
 
     def answered(self, count: i64, left_ns: i64, address: str, client_name: bytes) -> None:
         """HOT. So many replies leave."""
         self._answered += count
-        while self._batch and self._end <= self._answered:
-            batch, took_us = self._batch, (left_ns - self._begun_ns) // _NS_PER_US
-            self._count(batch, took_us)
+        while (batch := self._first) is not None and batch.end <= self._answered:
+            took_us = (left_ns - batch.begun_ns) // _NS_PER_US
+            for name, calls in batch.runs:
+                self._latencies.add(name, took_us, calls)
             if took_us > self._latencies.slow_us >= 0:
-                self._log(batch[-1], took_us, address, client_name)
-            if self._later:
-                self._end, self._begun_ns, self._batch = self._later.popleft()
-            else:
-                self._batch = _NO_COMMANDS
+                self._log(batch.last, took_us, address, client_name)
+            self._first = self._later.popleft() if self._later else None
 
-    def _count(self, batch: list[list[bytes]], took_us: i64) -> None:
-        """HOT. Counts the commands of a batch, those of one name that follow each other at once."""
+    def _runs(self, batch: list[list[bytes]]) -> Runs:
+        """HOT. The names of the commands, without unknown ones."""
+        if len(batch) == 1 and (single := self._singles.get(batch[0][0])) is not None:
+            return single
+        runs: Runs = []
         start, word = 0, batch[0][0]
         for place in range(1, len(batch)):
             other = batch[place][0]
             if other != word:
-                self._add(batch, start, place, took_us)
+                self._add_run(runs, batch, start, place)
                 start, word = place, other
-        self._add(batch, start, len(batch), took_us)
+        self._add_run(runs, batch, start, len(batch))
+        return runs
 
-    def _add(self, batch: list[list[bytes]], start: int, end: int, took_us: i64) -> None:
+    def _add_run(self, runs: Runs, batch: list[list[bytes]], start: int, end: int) -> None:
         """HOT. Adds commands that have the same first word."""
         spec = self._specs.get(batch[start][0])
         if spec is not None and not spec.subcommands:
-            self._latencies.add(spec.name, took_us, end - start)
+            runs.append((spec.name, end - start))
             return
-        for args in batch[start:end]:
-            if (found := find_command(args)) is not None:
-                self._latencies.add(found.name, took_us, 1)
+        found = [find_command(args) for args in batch[start:end]]
+        runs.extend([(each.name, 1) for each in found if each is not None])
 
     def _log(self, args: list[bytes], took_us: int, address: str, client_name: bytes) -> None:
         """Logs the last command of a slow batch, unless it is one that waits on purpose."""
