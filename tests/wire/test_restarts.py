@@ -132,7 +132,7 @@ def _assert_they_understand_each_other(cluster: WireCluster, keys: int) -> None:
             client.execute_command("DYN.CLUSTER", "PLAN")
         repair(node)
         assert node.document("DYN.TASK", "LIST")["tasks"]
-        assert node.is_healthy()
+        wait_for(node.is_healthy, f"{node.name} calls the cluster healthy")
         assert "damaged message" not in node.log and "refuses us" not in node.log, node.log[-2000:]
 
 
@@ -167,9 +167,14 @@ def test_a_node_with_a_new_address_is_the_same_member(make_cluster: Callable[...
         cluster.wait_healthy()
         load.more(100)
     for node in cluster.nodes:
-        told = {entry["name"]: entry["address"] for entry in node.document("DYN.CLUSTER", "STATUS")["nodes"]}
-        assert told[moved.name] == f"127.0.0.1:{moved.port}"
+        wait_for(lambda node=node: _address_of(node, moved.name) == moved.address, f"{node.name} knows where it is")  # type: ignore[misc]
     _assert_unharmed(cluster, load)
+
+
+def _address_of(node: WireNode, name: str) -> str:
+    """Where a member is, as `node` knows it."""
+    entries = node.document("DYN.CLUSTER", "STATUS")["nodes"]
+    return next(str(entry["address"]) for entry in entries if entry["name"] == name)
 
 
 def _assert_types_wait(cluster: WireCluster, keys: list[str]) -> None:
