@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from tests.wire.cluster import Client, WireCluster, WireNode, wait_for
+from tests.wire.cluster import PATIENT, Client, WireCluster, WireNode, wait_for
 from tests.wire.load import Load
 from tests.wire.repairs import write
 from tests.wire.ring_changes import change, is_settled, wait_settled
 
 KEYS = 1500
 # Slow enough that there is time to look while data moves.
-CONFIG = "repair_interval_ms = 1000\nbackground_keys_per_s = 1500\nbackground_keys_per_s_idle = 1500\n"
+CONFIG = PATIENT + "repair_interval_ms = 1000\nbackground_keys_per_s = 1500\nbackground_keys_per_s_idle = 1500\n"
 
 
 def _listings(client: Client) -> Iterator[list[bytes]]:

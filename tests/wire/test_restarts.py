@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from tests.ports import free_ports
-from tests.wire.cluster import WireCluster, WireNode, dyn, wait_for
+from tests.wire.cluster import PATIENT, WireCluster, WireNode, dyn, wait_for
 from tests.wire.load import Load
 from tests.wire.repairs import repair, stop_and_compare, wait_whole
 
@@ -43,7 +43,7 @@ def _assert_unharmed(cluster: WireCluster, load: Load) -> None:
 
 
 def test_a_rolling_restart_fails_no_request(make_cluster: Callable[..., WireCluster]) -> None:
-    cluster = make_cluster(config=CONFIG)
+    cluster = make_cluster(config=PATIENT + CONFIG)  # who is taken for lost has its DELs run twice
     load = Load(cluster.ports, deletes=0.1)
     with load.running():
         _restart_all(cluster, load)
@@ -154,7 +154,7 @@ def test_the_version_before_and_this_one_are_one_cluster_both_ways(
 
 
 def test_a_node_with_a_new_address_is_the_same_member(make_cluster: Callable[..., WireCluster]) -> None:
-    cluster = make_cluster(config=CONFIG)
+    cluster = make_cluster(config=PATIENT + CONFIG)
     moved = cluster.nodes[1]
     load = Load([cluster.nodes[0].port, cluster.nodes[2].port])
     with load.running():
