@@ -222,7 +222,8 @@ class Dispatcher:
         return True
 
     def _start(self, spec: CommandSpec | None, session: Session, number: int, args: list[bytes]) -> None:
-        if self._state.in_flight > self._state.requests_max and spec is not None and spec.needs_data():
+        is_refused = self._state.in_flight > self._state.requests_max and spec is not None and spec.needs_data()
+        if is_refused and spec is not None and spec.accepts(len(args)):
             self._state.statistics.busy += self._state.refusal is BUSY
             session.answer(number, self._state.refusal)
         else:

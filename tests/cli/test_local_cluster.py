@@ -186,12 +186,12 @@ def test_down_twice_is_fine_and_down_of_nothing_is_not(machine: Machine) -> None
 
 
 def test_down_kills_what_does_not_end_and_says_so(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local_cluster, "STOP_PATIENCE_S", 0.05)
+    monkeypatch.setattr(local_cluster, "STOP_PATIENCE_S", 3)  # enough for the other one, on a busy machine, too
     machine.behaviours["n2"] = "stubborn"
     machine.new(2)
     got = machine.down()
     assert (got.exit_code, got.stdout) == (0, "stopped: n1\nkilled: n2\n")
-    assert "n2 did not end within 0.05 s" in got.stderr
+    assert "n2 did not end within 3 s" in got.stderr
 
 
 def test_a_node_that_dies_is_named_with_its_status_and_log_and_none_is_left(machine: Machine) -> None:
@@ -217,14 +217,14 @@ def test_a_cluster_that_never_gets_ready_is_given_up(machine: Machine, behaviour
 def test_what_is_no_matter_of_this_start_is_not_waited_for(machine: Machine, behaviour: str) -> None:
     """Repairs, and members that joined later and live elsewhere."""
     machine.behaviours["n2"] = behaviour
-    assert machine.new(2, "--wait", "5").exit_code == 0
+    assert machine.new(2, "--wait", "60").exit_code == 0
 
 
 def test_a_node_that_has_left_is_not_waited_for(machine: Machine) -> None:
     machine.new(2)
     machine.kill("n2")
     machine.behaviours["n2"] = "left"
-    got = machine.up("--wait", "5")
+    got = machine.up("--wait", "60")
     assert got.exit_code == 0 and "n2 has left the cluster and serves no requests" in got.stderr
 
 
@@ -232,7 +232,7 @@ def test_of_nodes_that_have_all_left_no_new_cluster_is_made(machine: Machine) ->
     machine.new(2)
     machine.down()
     machine.behaviours |= {"n1": "left", "n2": "left"}
-    got = machine.up("--wait", "5")
+    got = machine.up("--wait", "60")
     assert (
         got.exit_code == 1 and "n1 n2 left their cluster, which runs elsewhere: there is nothing to run" in got.stderr
     )

@@ -135,3 +135,59 @@ def test_a_node_that_may_go_but_is_not_let_go_serves_again() -> None:
         host.thaw()
     assert world.run_until(20_000, lambda: n2.running.state.layout is None)
     assert world.ask(n1, "GET", "k").reply == b"v", "it kept that until it was with the owners"
+
+
+def test_commands_that_pause_between_their_slices_are_ended() -> None:
+    """Nothing of them is in flight then, neither here nor elsewhere."""
+    world = World(1, 3)
+    world.start()
+    n1, n2, _ = world.hosts
+    members = [b"m%d" % number for number in range(20_000)]
+    key = world.key_of(n2)
+    assert world.ask(n2, "SADD", key, *members).reply == len(members)
+    sort = [b"SORT", key, b"ALPHA", b"LIMIT", b"0", b"2"]
+    operations = [world.client(host).send(sort)[0] for host in (n1, n2) * 4]
+    world.run(16)
+    assert n2.running.state.procedures >= 4, "the node is at work"
+    assert _shut_down(world, n2, 3000)
+    world.run(100)
+    assert [operation.reply for operation in operations] == [[b"m0", b"m1"]] * len(operations)
+    assert not n1.running.state.procedures
+
+
+def test_a_client_that_waits_for_an_element_keeps_no_node_whenever_it_has_begun() -> None:
+    world = World(1, 3)
+    world.start()
+    n1 = world.hosts[0]
+    early = world.client(n1).send([b"BLPOP", b"nothing", b"0"])[0]
+    world.run(50)
+    n1.deliver("operator", n1.running.services.shutdown.begin)
+    late = world.client(n1).send([b"SET", b"k", b"v"], [b"BLPOP", b"nothing", b"0"], [b"GET", b"k"])[1]
+    assert _shut_down(world, n1, 200)
+    assert not early.answered and not late.answered
+
+
+def test_wait_is_no_command_to_wait_for() -> None:
+    world = World(1, 3)
+    world.start()
+    n1, _, n3 = world.hosts
+    n3.freeze()
+    written, waits = world.client(n1).send([b"SET", b"k", b"v"], [b"WAIT", b"2", b"0"])
+    world.run(1000)
+    assert written.answered and not waits.answered
+    assert not n1.running.state.procedures
+
+
+@pytest.mark.parametrize("delay_ms", range(0, 30, 3))
+def test_what_a_late_blocking_command_takes_comes_to_its_client_or_stays(delay_ms: int) -> None:
+    world = World(delay_ms, 3)
+    world.start()
+    n1, n2, _ = world.hosts
+    key = world.key_of(n2)
+    assert world.ask(n1, "RPUSH", key, "one", "two").reply == 2
+    late = world.client(n1).send([b"BLPOP", key, b"0"])[0]
+    world.run(delay_ms)
+    assert _shut_down(world, n1, 1000)
+    world.run(10_000)
+    left = world.ask(n2, "LRANGE", key, 0, -1).reply
+    assert (late.reply, left) in (([key, b"one"], [b"two"]), (None, [b"one", b"two"]))

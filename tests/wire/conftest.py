@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from tests.wire.cluster import WireCluster
+from tests.wire.cluster import PATIENT, WireCluster
 
 
 @pytest.fixture(scope="session")
 def shared_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WireCluster]:
     """Three nodes for the session. Ask for `cluster` instead."""
-    shared = WireCluster(tmp_path_factory.mktemp("shared"))
+    shared = WireCluster(tmp_path_factory.mktemp("shared"), config=PATIENT)
     try:
         shared.form()
         yield shared

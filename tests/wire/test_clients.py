@@ -63,7 +63,7 @@ def test_expiry(client: Client) -> None:
     assert client.set("py:ttl", "y", keepttl=True)
     assert 490 < client.ttl("py:ttl") <= 500
     assert client.set("py:soon", "x", px=50)
-    wait_for(lambda: client.get("py:soon") is None, "it expires", 5)
+    wait_for(lambda: client.get("py:soon") is None, "it expires")
     assert client.exists("py:soon") == 0
 
 

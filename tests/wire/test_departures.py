@@ -12,7 +12,7 @@ from tests.wire.repairs import stop_and_compare, wait_whole, wipe, write
 from tests.wire.ring_changes import change, fetched, status_text, wait_settled
 
 KEYS = 4000
-CONFIG = "repair_interval_ms = 1000\nbackground_keys_per_s = 2000\nbackground_keys_per_s_idle = 2000\n"
+CONFIG = "repair_interval_ms = 1000\nbackground_keys_per_s = 800\nbackground_keys_per_s_idle = 800\n"
 VALUES: dict[str, bytes | None] = {f"key:{number}": b"x" * 100 for number in range(KEYS)}
 
 
@@ -45,9 +45,9 @@ def test_a_joining_node_dies_for_good_and_is_back_later(make_cluster: Callable[.
     wait_for(lambda: fetched(n1) > 300, "the transfer is under way")
     n4.kill()
     _wait_down(n1, "n4")
-    text = status_text(n1)
-    assert "this waits for n4: what is gone for good is taken out by `dyn cluster remove n4`" in text
-    assert "moving: 0 of 96 partitions, waits for n4" in text
+    wait_for(lambda: "moving: 0 of 96 partitions, waits for n4" in status_text(n1), "the change waits for it")
+    said = "this waits for n4: what is gone for good is taken out by `dyn cluster remove n4`"
+    assert said in status_text(n1)
     plan = change([n1], ("remove", "n4"))
     wait_settled([n1, n2, n3], plan["epoch"])
     n4.start()
@@ -58,7 +58,7 @@ def test_a_joining_node_dies_for_good_and_is_back_later(make_cluster: Callable[.
     for node in (n1, n2, n3):
         wait_for(lambda node=node: "GONE" in node.log, "it has been refused")  # type: ignore[misc]
         assert node.log.count("GONE") == 1, "what is the same is logged once"
-        assert node.is_healthy()
+        wait_for(node.is_healthy, f"{node.name} calls the cluster healthy")
     made = dyn("cluster", "init", n4.address)
     assert made.returncode == 1 and b"records of an earlier life" in made.stderr, "they may be the last copies"
     cluster.forget(n4)
@@ -88,7 +88,8 @@ def test_a_leaving_node_is_killed_in_the_middle(make_cluster: Callable[..., Wire
     n4.kill()
     _wait_down(n1, "n4")
     wait_for(lambda: not n1.document("DYN.CLUSTER", "STATUS").get("change"), "the others have it all without n4")
-    assert "n4: on the way out, until it holds nothing any more; this waits for n4: " in status_text(n1)
+    said = "n4: on the way out, until it holds nothing any more; this waits for n4: "
+    wait_for(lambda: said in status_text(n1), "the status says what it waits for")
     n4.start()
     wait_for(n4.serves, "n4 serves")
     wait_settled([n1, n2, n3], plan["epoch"])

@@ -47,7 +47,8 @@ def test_a_cluster_is_encrypted_and_changes_its_key(make_cluster: Callable[..., 
         client.execute_command("DYN.QUORUM", "R", 1, "W", 3)
         for number in range(300):
             client.set(f"k:{number}", SECRET + b"%d" % number)
-    assert all(is_found(node.directory / "data") for node in cluster.nodes)
+    for node in cluster.nodes:
+        wait_for(lambda node=node: is_found(node.directory / "data"), f"it is on the disk of {node.name}")  # type: ignore[misc]
     for lines in ((A,), (A, B)):
         restart(cluster, tmp_path / "keys", *lines)
         with cluster.nodes[0].client() as client:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from tests.wire.cluster import WireCluster
+from tests.wire.cluster import WireCluster, WireNode, wait_for
 
 ROUNDS = 5
 # A deadline that no client waits for: a question whose answer got lost while links were being made is noticed.
@@ -22,11 +23,14 @@ def test_every_node_serves_every_key(make_cluster: Callable[..., WireCluster], n
         assert clients[number % nodes].set(key, number)
         assert clients[(number + 1) % nodes].get(key) == b"%d" % number
     for node in cluster.nodes:
-        status = node.document("DYN.CLUSTER", "STATUS")
-        assert len(status["nodes"]) == nodes
-        assert {entry["state"] for entry in status["nodes"]} == {"up"}
-        assert status["n"] == min(3, nodes)
-        assert sum(entry["keys"] for entry in status["nodes"]) == 200 * min(3, nodes)
+        assert len(node.states()) == nodes
+        assert node.document("DYN.CLUSTER", "STATUS")["n"] == min(3, nodes)
+        wait_for(partial(_shows_all, node, 200 * min(3, nodes)), f"{node.name} shows all nodes and keys")
+
+
+def _shows_all(node: WireNode, keys: int) -> bool:
+    entries = node.document("DYN.CLUSTER", "STATUS")["nodes"]
+    return {entry["state"] for entry in entries} == {"up"} and sum(entry["keys"] or 0 for entry in entries) == keys
 
 
 def test_no_answer_is_lost_while_links_are_made(make_cluster: Callable[..., WireCluster]) -> None:

@@ -60,7 +60,9 @@ def test_the_ring_changes_under_load(make_cluster: Callable[..., WireCluster]) -
 @pytest.mark.parametrize("victim", ["receiver", "sender"])
 def test_kill_9_in_the_middle_of_a_transfer(make_cluster: Callable[..., WireCluster], victim: str) -> None:
     """It goes on where it stopped: all that was ever sent is little more than the data."""
-    cluster = make_cluster(config=CONFIG + "background_keys_per_s_idle = 4000\n")
+    rate = 1000  # slow enough that a busy machine meets the middle of the transfer
+    limits = f"background_keys_per_s = {rate}\nbackground_keys_per_s_idle = {rate}\n"
+    cluster = make_cluster(config="repair_interval_ms = 1000\n" + limits)
     n1, n2, _ = cluster.nodes
     write(cluster.nodes, {f"key:{number}": b"x" * 500 for number in range(10_000)})
     n4 = cluster.add()

@@ -89,7 +89,7 @@ def test_a_handshake_that_is_passed_on_makes_no_link(scene: Scene, target: str) 
     )
     refused = [grown(node, was).get("peers_refused", 0) for node, was in zip(nodes[:2], before, strict=True)]
     assert sum(refused) > 0, "the introduction names another node"
-    assert [node.states()["n3"] for node in nodes[:2]] == ["down", "down"]
+    wait_for(lambda: [node.states()["n3"] for node in nodes[:2]] == ["down", "down"], "nobody takes him for n3")
     with nodes[0].client() as client:
         assert client.set("passed:on", "v") and client.get("passed:on") == b"v"
 

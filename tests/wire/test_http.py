@@ -34,4 +34,4 @@ def test_http_closes_the_connection(cluster: WireCluster, kind: str) -> None:
             assert exchange(connection, said) == answered
         assert client.get("http:pwned") is None
         assert client.info("dyn")["http_refused"] == refused + 1
-    wait_for(lambda: node.log.count("possible attack") == 1, "it is logged")
+    wait_for(lambda: "possible attack" in node.log, "it is logged")

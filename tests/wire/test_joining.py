@@ -76,8 +76,9 @@ def test_a_commit_is_followed_to_its_end(make_cluster: Callable[..., WireCluster
     for epoch, words in enumerate((("join", address(n4)), ("leave", "n4"), ("join", address(n4))), 2):
         run(n2, *words)
         assert run(n1, "commit", "--epoch", str(epoch), "--wait")["epoch"] == epoch
+        assert "change" not in n1.document("DYN.CLUSTER", "STATUS")
+        wait_for(n1.is_healthy, "n1 calls the cluster healthy")
         status = n1.document("DYN.CLUSTER", "STATUS")
-        assert "change" not in status and status["verdict"] == "healthy"
         roles = {node["name"]: node["role"] for node in status["nodes"]}
         assert roles == dict.fromkeys(("n1", "n2", "n3", "n4") if words[0] == "join" else ("n1", "n2", "n3"), "member")
         if words[0] == "leave":
@@ -135,10 +136,10 @@ def test_a_node_asks_its_seeds_to_stage_its_join(make_cluster: Callable[..., Wir
     n3 = cluster.add("--join", nobody, "--join", address(n2))
     wait_for(lambda: staged(n1) == ["join n3"], "a seed has staged the join")
     wait_for(lambda: "has staged that node n3 joins" in n3.log, "it says so")
-    assert f"cannot join by {nobody}" in n3.log
+    wait_for(lambda: f"cannot join by {nobody}" in n3.log, "it says what failed")
     n3.kill()
     n3.start("--join", address(n1))
-    wait_for(lambda: n3.log.count("has staged that node n3 joins") == 2, "it is content with what is staged")
+    wait_for(lambda: n3.log.count("has staged that node n3 joins") >= 2, "it is content with what is staged")
     assert staged(n1) == ["join n3"]
     run(n1, "commit", "--epoch", "2")
     wait_for(lambda: n3.document("DYN.CLUSTER", "MYSELF")["epoch"] == 2, "n3 is a member")

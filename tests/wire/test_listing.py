@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from tests.wire.cluster import Client, WireCluster, WireNode
+from tests.wire.cluster import PATIENT, Client, WireCluster, WireNode, wait_for
 from tests.wire.load import Load
 from tests.wire.repairs import write
 from tests.wire.ring_changes import change, is_settled, wait_settled
 
 KEYS = 1500
 # Slow enough that there is time to look while data moves.
-CONFIG = "repair_interval_ms = 1000\nbackground_keys_per_s = 1500\nbackground_keys_per_s_idle = 1500\n"
+CONFIG = PATIENT + "repair_interval_ms = 1000\nbackground_keys_per_s = 1500\nbackground_keys_per_s_idle = 1500\n"
 
 
 def _listings(client: Client) -> Iterator[list[bytes]]:
@@ -28,6 +28,15 @@ def _assert_lists_all(node: WireNode, expected: list[bytes]) -> None:
         for found in _listings(client):
             assert sorted(found) == expected, (node.name, len(found), len(set(found)), len(expected))
         assert client.dbsize() >= len(expected)
+
+
+def _has_left(node: WireNode) -> bool:
+    with node.client() as client:
+        try:
+            client.get("still:1")
+        except redis.ResponseError as error:
+            return "has left its cluster" in str(error)
+    return False
 
 
 def test_keys_are_listed_once_throughout(make_cluster: Callable[..., WireCluster]) -> None:
@@ -49,6 +58,7 @@ def test_keys_are_listed_once_throughout(make_cluster: Callable[..., WireCluster
             for node in members:
                 _assert_lists_all(node, expected)
     assert not load.errors, load.errors[:10]
+    wait_for(lambda: _has_left(n1), "n1 knows that it has left")
     with n1.client() as client:
         for words in (("KEYS", "*"), ("SCAN", "0"), ("DBSIZE",), ("RANDOMKEY",), ("GET", "still:1")):
             with pytest.raises(redis.ResponseError, match="node n1 has left its cluster at epoch 3"):
@@ -72,5 +82,10 @@ def test_cluster_clients_follow(make_cluster: Callable[..., WireCluster]) -> Non
                 assert follower.set(f"mine:{number}", number)
         with redis.RedisCluster(host="127.0.0.1", port=members[0].port) as fresh:
             assert {node.port for node in fresh.get_nodes()} == {node.port for node in members}
-    assert {node.port for node in follower.get_nodes()} == {n2.port, n3.port, n4.port}, "it has asked anew"
+
+    def has_asked_anew() -> bool:
+        assert all(follower.get(f"key:{number}") == b"%d" % number for number in range(0, KEYS, 10))
+        return {node.port for node in follower.get_nodes()} == {n2.port, n3.port, n4.port}
+
+    wait_for(has_asked_anew, "it has asked anew")
     follower.close()

@@ -10,6 +10,7 @@ import redis
 
 from tests.wire.cluster import WireCluster, wait_for
 
+pytestmark = pytest.mark.serial  # the seconds that are promised are those of a machine that has a core for each node
 PROMISE_S = 5.0
 KEYS = 300
 

@@ -78,7 +78,7 @@ def _others_served(cluster: WireCluster, growth_mib: float) -> Iterator[None]:
         _serve(clients)
         grown = {node.name: node.resident_mib() - before[node.name] for node in cluster.nodes}
         assert max(grown.values()) < growth_mib, grown
-    assert all(node.is_healthy() for node in cluster.nodes)
+    cluster.wait_healthy()
     cluster.assert_logs_clean()
 
 

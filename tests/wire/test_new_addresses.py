@@ -18,6 +18,11 @@ def addresses(node: WireNode) -> dict[str, str]:
     return {entry["name"]: entry["address"] for entry in node.document("DYN.CLUSTER", "STATUS")["nodes"]}
 
 
+def reasons(node: WireNode) -> list[str | None]:
+    """Why each node cannot be reached, as `node` shows it."""
+    return [entry.get("reason") for entry in node.document("DYN.CLUSTER", "STATUS")["nodes"]]
+
+
 def move(cluster: WireCluster, ports: Sequence[int], *options: str) -> None:
     """All nodes stop, and start at other ports."""
     with cluster.nodes[0].client() as client:
@@ -33,8 +38,9 @@ def move(cluster: WireCluster, ports: Sequence[int], *options: str) -> None:
 def assert_whole(cluster: WireCluster) -> None:
     """Every node has the addresses where the nodes are, and serves every key; clients are sent there."""
     cluster.wait_healthy()
+    wanted = {node.name: node.address for node in cluster.nodes}
     for node in cluster.nodes:
-        assert addresses(node) == {other.name: other.address for other in cluster.nodes}
+        wait_for(lambda node=node: addresses(node) == wanted, f"{node.name} knows where all are")  # type: ignore[misc]
         with node.client() as client:
             assert client.get("before") == b"there"
             assert client.set(f"by:{node.name}", "x")
@@ -72,7 +78,8 @@ def test_a_seed_may_be_a_host_name_and_only_one_node_may_know_it(make_cluster: C
     last.start("--seeds", seeds, "--seeds", f"localhost:{ports[1]}")
     wait_for(last.serves, "n3 serves")
     assert_whole(cluster)
-    assert "seed nowhere.invalid:7001: its host name leads to no address" in last.log
+    told = "seed nowhere.invalid:7001: its host name leads to no address"
+    wait_for(lambda: told in last.log, "it says which seed it cannot use")
 
 
 def test_an_operator_tells_one_node_where_the_others_are(make_cluster: Callable[..., WireCluster]) -> None:
@@ -80,8 +87,7 @@ def test_an_operator_tells_one_node_where_the_others_are(make_cluster: Callable[
     move(cluster, fresh_ports(3))
     n1, n2, n3 = cluster.nodes
     wait_for(lambda: n1.states() == {"n1": "up", "n2": "down", "n3": "down"}, "n1 is alone")
-    told = {entry["name"]: entry.get("reason") for entry in n1.document("DYN.CLUSTER", "STATUS")["nodes"]}
-    assert told == {"n1": None, "n2": "stopped", "n3": "stopped"}
+    wait_for(lambda: reasons(n1) == [None, "stopped", "stopped"], "it knows why")
     shown = dyn("cluster", "status", port=n1.port).stdout.decode()
     assert "connection refused" in shown and "dyn cluster readdress HOST:PORT" in shown
     nobody = f"127.0.0.1:{free_ports(1)}"
@@ -131,8 +137,9 @@ def test_a_node_listens_everywhere_and_is_found_where_it_says(make_cluster: Call
         node.start("--listen", f"0.0.0.0:{node.port}", "--advertise", f"localhost:{node.port}")
         wait_for(node.serves, f"{node.name} serves")
     cluster.wait_healthy()
+    wanted = {node.name: f"localhost:{node.port}" for node in cluster.nodes}
     for node in cluster.nodes:
-        assert addresses(node) == {other.name: f"localhost:{other.port}" for other in cluster.nodes}
+        wait_for(lambda node=node: addresses(node) == wanted, f"{node.name} knows where all are")  # type: ignore[misc]
         with node.client() as client:
             replies: list[Any] = [client.execute_command("CLUSTER", word) for word in ("SLOTS", "SHARDS", "NODES")]
             assert "0.0.0.0" not in repr(replies)
@@ -171,8 +178,8 @@ def test_an_address_that_cannot_be_reached_is_told_from_a_node_that_has_stopped(
     n3.stop()
     n2.stop()
     wait_for(lambda: n1.states() == {"n1": "up", "n2": "down", "n3": "down"}, "n1 is alone")
+    wait_for(lambda: reasons(n1) == [None, "stopped", "unresolved"], "it knows why")
     document = n1.document("DYN.CLUSTER", "STATUS")
-    assert [entry.get("reason") for entry in document["nodes"]] == [None, "stopped", "unresolved"]
     assert "n2 (127.0.0.1" in document["summary"] and "connection refused" in document["summary"]
     assert "its host name leads to no address" in document["summary"]
 
@@ -182,5 +189,4 @@ def test_a_frozen_node_is_silent(make_cluster: Callable[..., WireCluster]) -> No
     n1, n2, _ = cluster.nodes
     with n2.frozen():
         wait_for(lambda: n1.states()["n2"] == "down", "n2 is silent")
-        (entry,) = [entry for entry in n1.document("DYN.CLUSTER", "STATUS")["nodes"] if entry["name"] == "n2"]
-        assert entry["reason"] == "silent"
+        wait_for(lambda: reasons(n1)[1] == "silent", "the status says so")

@@ -95,8 +95,8 @@ def test_also_with_the_clocks_of_the_nodes_30_s_apart(make_cluster: Callable[...
     }
     cluster = make_cluster(environments=faked, config="clock_warn_ms = 60000")
     clocks = [_log_time_s(node.log) - time.time() for node in cluster.nodes]
-    assert clocks[2] - clocks[1] > 25, "the clock of n3 is not ahead"
-    assert clocks[1] - clocks[0] > 25, "the clock of n1 is not behind"
+    assert clocks[2] - clocks[1] > 15, "the clock of n3 is not ahead"  # they do not start in the same second
+    assert clocks[1] - clocks[0] > 15, "the clock of n1 is not behind"
     _check_order(cluster)
     _check_order_with_one_behind(cluster)
 

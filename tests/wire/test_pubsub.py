@@ -48,7 +48,7 @@ def test_a_message_through_any_node_reaches_the_subscribers_of_all(cluster: Wire
             assert got == [(channel.encode(), b"from %d" % number)] * 2
     assert clients[0].pubsub_numsub(channel, "other") == [(channel.encode(), 3), (b"other", 0)]
     assert clients[1].pubsub_channels(f"*:{protocol}") == [channel.encode()]
-    assert clients[2].pubsub_numpat() == 1
+    wait_for(lambda: clients[2].pubsub_numpat() == 1, "nobody else has a pattern there")
     for subscriber in subscribers:
         subscriber.close()
     wait_for(lambda: clients[0].pubsub_channels(f"*:{protocol}") == [], "the connections have ended")
@@ -103,8 +103,8 @@ def test_a_slow_subscriber_is_cut_and_harms_nobody(make_cluster: Callable[..., W
             publisher.publish("flood", b"%d:" % number + payload)
             assert _next(good)[1].startswith(b"%d:" % number)
             number += 1
-        assert admin.pubsub_numsub("flood") == [(b"flood", 1)]
-    assert "push_bytes_max=262144" in cluster.nodes[1].log
+        wait_for(lambda: admin.pubsub_numsub("flood") == [(b"flood", 1)], "the good one is left")
+    wait_for(lambda: "push_bytes_max=262144" in cluster.nodes[1].log, "the log says why")
     good.close()
 
 

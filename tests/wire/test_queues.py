@@ -76,7 +76,7 @@ def test_waiting_clients_are_shown_unblocked_and_killed(cluster: WireCluster) ->
         thread = threading.Thread(target=_wait_once, args=(waiter, ended))
         thread.start()
         wait_for(lambda: "b" in admin.client_list(client_id=[own_id])[0]["flags"], "it waits")  # noqa: B023
-        assert admin.info("clients")["blocked_clients"] == 1
+        wait_for(lambda: admin.info("clients")["blocked_clients"] == 1, "those of the tests before have gone")
         if how == "KILL":
             assert admin.client_kill_filter(_id=own_id) == 1
         else:
@@ -124,7 +124,7 @@ class Workers:
             thread.join()
 
 
-def _push(nodes: list[WireNode], first: int, end: int) -> tuple[list[bytes], list[bytes]]:
+def _push(nodes: list[WireNode], first: int, end: int, timeout_s: float = 5.0) -> tuple[list[bytes], list[bytes]]:
     """Pushes messages with these numbers. Returns those that were acknowledged, and those of unknown outcome."""
     acknowledged: list[bytes] = []
     unknown: list[bytes] = []
@@ -132,7 +132,7 @@ def _push(nodes: list[WireNode], first: int, end: int) -> tuple[list[bytes], lis
     for start in range(first, end, BATCH):
         batch = [b"%d" % number for number in range(start, min(start + BATCH, end))]
         try:
-            with nodes[place % len(nodes)].client(timeout_s=5.0) as client:
+            with nodes[place % len(nodes)].client(timeout_s=timeout_s) as client:
                 client.lpush("wq:jobs", *batch)
             acknowledged += batch
         except redis.RedisError:
@@ -144,7 +144,7 @@ def _push(nodes: list[WireNode], first: int, end: int) -> tuple[list[bytes], lis
 def test_in_calm_each_message_comes_to_one_worker(cluster: WireCluster) -> None:
     workers = Workers(cluster.nodes, WORKERS)
     try:
-        acknowledged, unknown = _push(cluster.nodes, 0, MESSAGES)
+        acknowledged, unknown = _push(cluster.nodes, 0, MESSAGES, PATIENCE_S)
         wait_for(lambda: len(workers.taken) >= MESSAGES, "all have come", LOSSES_S)
     finally:
         workers.join()

@@ -46,12 +46,17 @@ def test_a_wiped_node_is_filled_by_itself_and_a_repair_finds_nothing_more(
     n3.start()
     cluster.wait_healthy()
     wait_for(lambda: _records(n3) == KEYS, "n3 is filled")
+    wait_for(lambda: f"this node is whole: {KEYS} keys" in n3.log, "n3 says so in its log")
+    wait_for(lambda: _states_of_tasks(n1) == ["done"], "and the list of tasks says so")
     task = _repaired(n2)
     assert (task["state"], task["keys_compared"], task["partitions_done"]) == ("done", KEYS, 128)
     filled, repaired = n1.document("DYN.TASK", "LIST")["tasks"]
     assert repaired == task
     assert (filled["task"][:8], filled["state"], filled["keys_compared"]) == ("fill-n3-", "done", KEYS)
-    wait_for(lambda: f"this node is whole: {KEYS} keys" in n3.log, "n3 says so in its log")
+
+
+def _states_of_tasks(node: WireNode) -> list[str]:
+    return [task["state"] for task in node.document("DYN.TASK", "LIST")["tasks"]]
 
 
 def test_clean_stops_keep_the_trees(make_cluster: Callable[..., WireCluster]) -> None:

@@ -10,7 +10,7 @@ from tests.wire.cluster import DYN, WireCluster, WireNode, dyn, wait_for
 from tests.wire.repairs import REPAIR_S, Values, assert_holds, stop_and_compare, wipe, write
 
 KEYS = 3000
-SLOW = "background_keys_per_s = 600\nbackground_keys_per_s_idle = 600\nrepair_interval_ms = 3600000\n"
+SLOW = "background_keys_per_s = 250\nbackground_keys_per_s_idle = 250\nrepair_interval_ms = 3600000\n"
 VALUES: Values = {f"k{number}": b"v%d" % number for number in range(KEYS)}
 
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from tests.ports import free_ports
-from tests.wire.cluster import WireCluster, WireNode, dyn, wait_for
+from tests.wire.cluster import PATIENT, WireCluster, WireNode, dyn, wait_for
 from tests.wire.load import Load
 from tests.wire.repairs import repair, stop_and_compare, wait_whole
 
@@ -43,7 +43,7 @@ def _assert_unharmed(cluster: WireCluster, load: Load) -> None:
 
 
 def test_a_rolling_restart_fails_no_request(make_cluster: Callable[..., WireCluster]) -> None:
-    cluster = make_cluster(config=CONFIG)
+    cluster = make_cluster(config=PATIENT + CONFIG)  # who is taken for lost has its DELs run twice
     load = Load(cluster.ports, deletes=0.1)
     with load.running():
         _restart_all(cluster, load)
@@ -132,7 +132,7 @@ def _assert_they_understand_each_other(cluster: WireCluster, keys: int) -> None:
             client.execute_command("DYN.CLUSTER", "PLAN")
         repair(node)
         assert node.document("DYN.TASK", "LIST")["tasks"]
-        assert node.is_healthy()
+        wait_for(node.is_healthy, f"{node.name} calls the cluster healthy")
         assert "damaged message" not in node.log and "refuses us" not in node.log, node.log[-2000:]
 
 
@@ -154,7 +154,7 @@ def test_the_version_before_and_this_one_are_one_cluster_both_ways(
 
 
 def test_a_node_with_a_new_address_is_the_same_member(make_cluster: Callable[..., WireCluster]) -> None:
-    cluster = make_cluster(config=CONFIG)
+    cluster = make_cluster(config=PATIENT + CONFIG)
     moved = cluster.nodes[1]
     load = Load([cluster.nodes[0].port, cluster.nodes[2].port])
     with load.running():
@@ -167,9 +167,14 @@ def test_a_node_with_a_new_address_is_the_same_member(make_cluster: Callable[...
         cluster.wait_healthy()
         load.more(100)
     for node in cluster.nodes:
-        told = {entry["name"]: entry["address"] for entry in node.document("DYN.CLUSTER", "STATUS")["nodes"]}
-        assert told[moved.name] == f"127.0.0.1:{moved.port}"
+        wait_for(lambda node=node: _address_of(node, moved.name) == moved.address, f"{node.name} knows where it is")  # type: ignore[misc]
     _assert_unharmed(cluster, load)
+
+
+def _address_of(node: WireNode, name: str) -> str:
+    """Where a member is, as `node` knows it."""
+    entries = node.document("DYN.CLUSTER", "STATUS")["nodes"]
+    return next(str(entry["address"]) for entry in entries if entry["name"] == name)
 
 
 def _assert_types_wait(cluster: WireCluster, keys: list[str]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import redis
 
-from tests.wire.cluster import WireCluster
+from tests.wire.cluster import WireCluster, wait_for
 
 ADD = "local n = tonumber(redis.call('get', KEYS[1]) or '0') redis.call('set', KEYS[1], n + ARGV[1]) return n + ARGV[1]"
 LIMIT = """
@@ -161,6 +161,7 @@ def test_a_script_may_do_what_its_user_may(cluster: WireCluster) -> None:
     try:
         for node in cluster.nodes:
             client = node.client(username="scripter", password="x")
+            wait_for(lambda client=client: _is_let_in(client), f"{node.name} knows the user")  # type: ignore[misc]
             assert client.eval("return redis.call('set', KEYS[1], 1)", 1, "lua:mine") == b"OK"
             with pytest.raises(redis.ResponseError, match="can't run this command"):
                 client.eval("return redis.call('incr', KEYS[1])", 1, "lua:mine")
@@ -169,6 +170,14 @@ def test_a_script_may_do_what_its_user_may(cluster: WireCluster) -> None:
             assert client.eval("return redis.acl_check_cmd('incr', 'lua:mine')", 0) is None
     finally:
         operator.acl_deluser("scripter")
+
+
+def _is_let_in(client: redis.Redis) -> bool:
+    try:
+        client.get("lua:mine")
+    except redis.AuthenticationError:
+        return False
+    return True
 
 
 def test_locks_and_limiters_of_stock_clients(cluster: WireCluster) -> None:

@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from protocol import resp
-from tests.wire.cluster import WireCluster, WireNode, wait_for
+from tests.wire.cluster import PATIENT, WireCluster, WireNode, wait_for
 from tests.wire.load import Load
 from tests.wire.raw import exchange, raw
 
@@ -63,7 +63,7 @@ def test_a_fresh_node_without_a_cluster_stops_too(fresh: WireCluster) -> None:
 
 
 def test_a_clean_stop_under_load_loses_nothing(make_cluster: Callable[..., WireCluster]) -> None:
-    cluster = make_cluster()
+    cluster = make_cluster(config=PATIENT)
     load = Load(cluster.ports)
     with load.running():
         for node in cluster.nodes:

@@ -103,8 +103,8 @@ def test_who_speaks_the_other_way_is_refused_with_a_line_in_the_log(shared: Clus
         assert exchange(plain, PING) == resp.error("ERR this port takes TLS connections only")
     with socket.create_connection(("127.0.0.1", node.port), 20) as secure:
         assert exchange(secure, hello()) == resp.error("ERR this port does not take TLS: see tls_port in CONFIG GET")
-    wait_for(lambda: node.log.count("this port takes TLS connections only") == 1, "it is logged")
-    wait_for(lambda: node.log.count("this port does not take TLS") == before + 1, "it is logged")
+    wait_for(lambda: node.log.count("this port takes TLS connections only") >= 1, "it is logged")
+    wait_for(lambda: node.log.count("this port does not take TLS") > before, "it is logged")
     with node.client() as client:
         assert client.info("dyn")["tls_refused"] == refused + 2
 
@@ -212,7 +212,7 @@ def test_client_certificates(tmp_path: Path) -> None:
                 client.sendall(PING)
                 assert not client.recv(100)
                 raise ConnectionError
-        assert "TLS handshake with 127.0.0.1:" in cluster.nodes[0].log
+        wait_for(lambda: "TLS handshake with 127.0.0.1:" in cluster.nodes[0].log, "the log says why")
     finally:
         cluster.dispose()
 

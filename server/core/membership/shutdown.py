@@ -19,10 +19,12 @@ says that it may be removed (EMPTY, see change_coordinator.py), and says so only
 replies. It is asked again and again. If the questions end, because the node that asked died for example, it serves its
 clients again.
 
-Clients in blocking commands have nothing to finish: their connections are closed at once. Elements on their way to clients
-are waited for (waiting/deliveries.py).
+Clients in blocking commands have nothing to finish: their connections are closed at once, or with the others if such a
+command begins later. Nor has WAIT. Elements on their way to clients are waited for (waiting/deliveries.py).
 
-Whether anything is in flight is judged at the end of a turn: between two steps of a command nothing may seem to be.
+Whether anything is in flight is judged at the end of a turn: between two steps of a command nothing may seem to be. A
+command that pauses between two slices, or asks other nodes, has no request in flight, so commands of several steps are
+counted, too (`State.procedures`).
 """
 
 from __future__ import annotations
@@ -73,7 +75,7 @@ class Shutdown:
     def look(self) -> None:
         """Judges at the end of a turn whether anything is in flight."""
         state = self._state
-        is_idle = not state.in_flight and not state.commands_waiting
+        is_idle = not state.in_flight and not state.procedures and not state.commands_waiting
         if self._is_announced and is_idle and not state.clients_queued and self._deliveries.is_settled():
             self._idle = True
         self._drained = self._asked_ms is not None and is_idle

@@ -10,6 +10,9 @@ whole document to a peer in three cases:
     when this node makes a layout   unless the peer has it
     when the peer's view is older   at most once in `RESEND_MS`, because the peer may not have read the last one yet
 
+A layout does not overtake the users that the peer was sent before: a fresh node learns who may do what, and serves data
+only then.
+
 A node that hears of a newer layout asks for it by sending its own view, at most once in `RESEND_MS` over all peers.
 """
 
@@ -107,7 +110,9 @@ class Views:
         state = self._state
         if peer in state.links:
             self._sent[peer] = (_checksum(layout.encode()), state.now_ms)
-            state.send(peer, encode_layout(state.clock_reading(), layout.encode()))
+            message = encode_layout(state.clock_reading(), layout.encode())
+            is_behind_users = state.users_bytes >= state.config.large_message_bytes  # they may still be on their way
+            (state.send_behind if is_behind_users else state.send)(peer, message)
 
 
 def _checksum(document: bytes) -> bytes:

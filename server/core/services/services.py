@@ -118,6 +118,8 @@ class Services:
         state = self.state
         return (state.deletion_routes if deletes else state.routes)[key_slot(key) >> state.route_shift]
 
-    def run_steps(self, steps: Steps, sink: Sink, number: int) -> None:
-        """Runs a command of several steps for `sink`. If it was relayed and became stale (relays.py), it ends early."""
-        Procedure(self.state, "command", steps, sink, number, self.relays.stale_check(sink)).start()
+    def run_steps(self, steps: Steps, sink: Sink, number: int, is_counted: bool = True) -> None:
+        """Runs a command of several steps for `sink`. If it was relayed and became stale (relays.py), it ends early.
+        `is_counted`: a node that stops waits for it."""
+        stale = self.relays.stale_check(sink)
+        Procedure(self.state, "command", steps, sink, number, stale, is_counted=is_counted).start()

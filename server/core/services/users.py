@@ -67,6 +67,7 @@ class Users:
         self.local_password = b""  # hashed; empty: there is no such login
         self._document = stored(state.records, _DOCUMENT, messages.document_in, Document(), _LOCKED)
         self._digest: bytes | None = None
+        state.users_bytes = len(self._document.encode())
         self._computed: dict[bytes, tuple[User, Access | None]] = {}  # by user: the rights that were computed last
         if self._document is _LOCKED:
             self.log.tell("the stored users are damaged: nobody can log in until another node sends them", True)
@@ -247,7 +248,9 @@ class Users:
     def _adopt(self, document: Document) -> None:
         self._document = document
         self._digest = None
-        self._state.records.put_document(_DOCUMENT, document.encode())
+        encoded = document.encode()
+        self._state.users_bytes = len(encoded)
+        self._state.records.put_document(_DOCUMENT, encoded)
         self._computed = {name: known for name, known in self._computed.items() if self.find(name) == known[0]}
         for session in list(self._clients.sessions.values()):
             if not session.has_logged_in or session.user in _RESERVED:
@@ -269,13 +272,15 @@ class Users:
 
     def _log_out_strangers(self) -> None:
         """This node is about to become a member, and learns who may do what: whoever has come in before without a password
-        has to log in, if that needs one now."""
+        has to log in, if that needs one now, and loses what it has subscribed to."""
         default = self.find(DEFAULT_NAME)
         if default is not None and not (default.enabled and default.no_password):
-            for session in self._clients.sessions.values():
+            for session in list(self._clients.sessions.values()):
                 if not session.gave_password:
                     session.has_logged_in = False
                     self._grant(session)
+                    if not _may_keep_subscriptions(session):
+                        self._end(session)
 
     # --- between nodes
 

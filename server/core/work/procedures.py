@@ -46,7 +46,9 @@ class Procedure(Sink):
         number: int,
         refusal: Callable[[], ErrorReply | None] = lambda: None,
         in_background: bool = False,
+        is_counted: bool = True,
     ) -> None:
+        """`is_counted`: a node that stops or leaves waits for its end (membership/shutdown.py). Background work is not."""
         super().__init__(sink)
         self._state = state
         self._name = name
@@ -55,6 +57,7 @@ class Procedure(Sink):
         self._number = number
         self._refusal = refusal  # called before each step; an error that it returns ends the procedure
         self._in_background = in_background
+        self._is_counted = is_counted and not in_background
         self._running = False
         self._is_suspended = True  # the generator waits for a result; it has neither ended nor raised
         self._results: list[Any] = []
@@ -63,6 +66,7 @@ class Procedure(Sink):
 
     def start(self) -> None:
         """Runs the generator up to the first step that has to wait."""
+        self._state.procedures += self._is_counted
         self.resume(None)
 
     def answer(self, number: int, reply: Reply) -> None:
@@ -128,6 +132,8 @@ class Procedure(Sink):
 
     def _close(self) -> None:
         """Ends the generator, unless it has ended. A compiled generator that has ended cannot be closed (mypyc)."""
+        self._state.procedures -= self._is_counted
+        self._is_counted = False
         if self._is_suspended:
             self._is_suspended = False
             self._steps.close()
