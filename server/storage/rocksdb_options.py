@@ -1,8 +1,8 @@
 """The options of the RocksDB store; rocksdb.py says what was measured.
 
 Compression. Files of level 0 are rewritten soon, and are not compressed. RocksDB counts the other levels from the first one
-that is used (`level_compaction_dynamic_level_bytes`): a store of less than 256 MB is all in that one, so it must be compressed,
-too. 100,000 JSON values of 290 bytes, each written twice, CPU of all threads, least of three runs:
+that is used (`level_compaction_dynamic_level_bytes`): a store of less than 256 MB is all in that one, so it must be
+compressed, too. 100,000 JSON values of 290 bytes, each written twice, CPU of all threads, least of three runs:
 
 | compression | us a put, with flushes and compactions | us a get of a block that is not cached | MB on disk |
 |---|---|---|---|
@@ -11,8 +11,8 @@ too. 100,000 JSON values of 290 bytes, each written twice, CPU of all threads, l
 | snappy | 4.8 | 6.8 | 13.8 |
 | zstd | 5.3 | 10.6 | 9.5 |
 
-So lz4 is the default: half of the disk for one in a hundred of a SET's CPU. Files stay as they were written when the setting
-changes, and are read all the same.
+So lz4 is the default: half of the disk for one in a hundred of a SET's CPU. When the setting changes, files stay as they
+were written, and are read all the same.
 """
 
 from __future__ import annotations
