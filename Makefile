@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-repair bench-join stacks compiled tools clean help
+.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-repair bench-join stacks stacks-javascript compiled tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -77,6 +77,11 @@ bench-join: $(READY) compiled  ## Compare requests while a node joins and fetche
 stacks: $(READY) compiled  ## Run Django, Flask and other libraries that know Redis only, while a node is killed and one is frozen
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev,stacks]'
 	$(BIN)/pytest tests/stacks
+
+stacks-javascript: $(READY) compiled  ## Run ioredis and node-redis over TLS, with a user's password
+	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; } || { echo "make stacks-javascript needs Node.js (apt-get install nodejs npm)" >&2; exit 1; }
+	npm install --prefix tests/stacks/javascript --no-audit --no-fund --no-package-lock --silent
+	$(BIN)/pytest tests/stacks/test_javascript.py
 
 clean:  ## Remove what the targets made, but never data
 	rm -rf $(VENV) *.egg-info build server/compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -69,6 +69,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             ),
         ),
         Example(
+            "Less on the disk for more CPU: compression is lz4 (the default), zstd or none, and may change at each start:",
+            ("dyn node start --dir /var/lib/dyn --config /etc/dyn/node.toml --set compression=zstd",),
+        ),
+        Example(
             "Add a node to a running cluster; dyn cluster plan shows what it will get:",
             (
                 "dyn node start --dir /var/lib/dyn --name n4 --listen 10.0.0.4:7001 --join 10.0.0.1:7001 \\",

@@ -36,6 +36,7 @@ BASE_PORT = 7500
 VALUE = b"v" * 100
 KEYS = 2_000
 PIPE_KEYS = 600
+USER = (b"app", b">0123456789abcdef")
 COLLECTS = "PyRun_SimpleStringFlags"
 
 
@@ -64,6 +65,10 @@ class BenchClient(asyncio.Protocol):
     """Sends batches of commands, the next one when all replies to the last one are there."""
 
     def __init__(self, batches: list[bytes], reply_bytes: int, ended: Callable[[], None]) -> None:
+        self.give(batches, reply_bytes, ended)
+
+    def give(self, batches: list[bytes], reply_bytes: int, ended: Callable[[], None]) -> None:
+        """What to send from `begin` on, how long the replies to each batch are, and what to call behind the last one."""
         self._batches = batches
         self._reply_bytes = reply_bytes
         self._ended = ended
@@ -105,9 +110,14 @@ def _batches(phase: Phase, rng: random.Random) -> list[list[bytes]]:
 
 
 class Workload:
-    """Three nodes, and the clients of the first one. `is_open`: the nodes have no secret, so they do not encrypt."""
+    """Three nodes, and the clients of the first one.
 
-    def __init__(self, directory: Path, is_open: bool) -> None:
+    `is_open`: the nodes have no secret, so they do not encrypt. `has_user`: the clients are a user who may read and write
+    the keys key:*.
+    """
+
+    def __init__(self, directory: Path, is_open: bool, has_user: bool) -> None:
+        self._has_user = has_user
         if not is_open:
             (directory / "secret").touch(0o600)
             (directory / "secret").write_text("5e" * 32)
@@ -138,8 +148,10 @@ class Workload:
     def begin(self) -> None:
         """Makes the nodes a cluster, and fills it."""
         document = '{"partitions":128,"n":3,"r":2,"w":2,"members":[%s]}' % ",".join(self._members)  # noqa: UP031
-        self._talk(_command(b"DYN.CLUSTER", b"INIT", document.encode()))
+        self._talk(_command(b"DYN.CLUSTER", b"INIT", document.encode()), b"$")
         self.loop.run_until_complete(self._later(1))
+        if self._has_user:
+            self._talk(_command(b"ACL", b"SETUSER", *USER, b"on", b"~key:*", b"+@read", b"+@write"), b"+OK")
         for first in range(0, KEYS, 500):
             keys = [b"key:%012d" % number for number in range(first, first + 500)]
             self._run([[b"".join([_command(b"SET", key, VALUE) for key in keys])]], 5 * 500)
@@ -153,10 +165,10 @@ class Workload:
         self.loop.call_later(delay_s, done.set_result, None)
         return done
 
-    def _talk(self, command: bytes) -> None:
+    def _talk(self, command: bytes, answer: bytes) -> None:
         class Talk(asyncio.Protocol):
             def data_received(self, data: bytes) -> None:
-                assert data[:1] == b"$", data
+                assert data.startswith(answer), data
                 done.set_result(None)
 
         done = self.loop.create_future()
@@ -190,6 +202,13 @@ class Workload:
             )
             for each in batches
         ]
+        if self._has_user:
+            for each, (_, client) in zip(batches, clients, strict=True):
+                logged_in = loop.create_future()
+                client.give([_command(b"AUTH", USER[0], USER[1][1:])], 5, lambda: logged_in.set_result(None))  # noqa: B023
+                client.begin()
+                loop.run_until_complete(logged_in)
+                client.give(each, reply_bytes, ended)
 
         def run() -> None:
             for _, client in clients:
@@ -212,12 +231,12 @@ def _collected(run: Callable[[], None]) -> None:
     assert not ctypes.pythonapi.PyRun_SimpleString(b"run()")
 
 
-def _child(only: str, is_open: bool) -> None:
+def _child(only: str, is_open: bool, has_user: bool) -> None:
     from server.build import use_compiled
 
     use_compiled()
     with tempfile.TemporaryDirectory() as directory:
-        workload = Workload(Path(directory), is_open)
+        workload = Workload(Path(directory), is_open, has_user)
         workload.begin()
         for phase in PHASES:
             if not re.search(only, phase.name):
@@ -245,7 +264,9 @@ class Cost:
     messages: int
 
 
-def count(place: Path, only: str = "", is_open: bool = False, is_bare: bool = False) -> list[Cost]:
+def count(
+    place: Path, only: str = "", is_open: bool = False, is_bare: bool = False, has_user: bool = False
+) -> list[Cost]:
     """Runs the phases whose names match `only` in a process of its own, under valgrind unless `is_bare`. The profiles come
     into `place`."""
     place.mkdir(parents=True, exist_ok=True)
@@ -255,7 +276,8 @@ def count(place: Path, only: str = "", is_open: bool = False, is_bare: bool = Fa
         "valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={place}/profile", "--collect-atstart=no",
         f"--toggle-collect={COLLECTS}", f"--dump-after={COLLECTS}", "--vgdb=no",
     ]  # fmt: skip
-    child = [sys.executable, "-m", "tests.instructions", "--child", "--only", only, *["--open"] * is_open]
+    child = [sys.executable, "-m", "tests.instructions", "--child", "--only", only]
+    child += ["--open"] * is_open + ["--user"] * has_user
     environment = os.environ | {"PYTHONHASHSEED": "0"}
     said = subprocess.run([*valgrind, *child], check=True, stdout=subprocess.PIPE, env=environment, text=True).stdout
     rows = []
@@ -282,12 +304,13 @@ def main() -> None:
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--bare", action="store_true", help="without valgrind: print CPU microseconds an operation")
     parser.add_argument("--open", action="store_true", help="nodes without a secret, which neither prove nor encrypt")
+    parser.add_argument("--user", action="store_true", help="clients log in as a user with rights to some keys only")
     options = parser.parse_args()
     if options.child:
-        _child(options.only, options.open)
+        _child(options.only, options.open, options.user)
         return
     with tempfile.TemporaryDirectory() as scratch:
-        rows = count(options.keep or Path(scratch), options.only, options.open, options.bare)
+        rows = count(options.keep or Path(scratch), options.only, options.open, options.bare, options.user)
     print("| phase | instructions an operation | turns | messages |\n|---|---|---|---|")
     for row in rows:
         cost = f"{row.cpu_us:.1f} us" if options.bare else f"{row.instructions:,.0f}"

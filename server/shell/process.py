@@ -120,13 +120,14 @@ def _run(options: argparse.Namespace) -> int:
 
 def _open(config: Config, directory: Path, files: FileShares) -> Engine:
     """Opens the engine of the directory; on a full disk the reserve is released first. Raises StorageError."""
+    known = (directory / "data", config.block_cache_bytes, files.storage, config.compression)
     try:
-        engine = open_engine(config.engine, directory / "data", config.block_cache_bytes, files.storage)
+        engine = open_engine(config.engine, *known)
     except StorageFull as error:
         if not release_reserve(directory):
             raise
         log.warning("%s; the reserve is given away", error)
-        engine = open_engine(config.engine, directory / "data", config.block_cache_bytes, files.storage)
+        engine = open_engine(config.engine, *known)
     if config.engine == "memory":
         return engine
     key_file = Path(config.encryption_key_file) if config.encryption_key_file else None

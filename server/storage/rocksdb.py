@@ -21,7 +21,7 @@ values that were overwritten meanwhile (16 instead of 8: 0.8 instead of 1.1 us o
 
 Tried without gain: hash tables for memtables (they are sorted at the flush), in-place updates (a quarter more per put,
 and iterators no longer see one moment), pipelined and unordered writes, writes to the memtable without concurrency, huge
-pages, larger arenas, hash index in blocks, universal compaction, lz4 for the upper levels (dearer compactions).
+pages, larger arenas, hash index in blocks, universal compaction, compression of level 0 (dearer compactions).
 The bloom filter over the memtables halves the cost of an absent get. Ten seconds of commits of 16 into a million keys, as
 fast as they go, with a sync a second and the cores shared: the slowest commit took 45 ms, one in a thousand 0.8 ms.
 
@@ -61,7 +61,7 @@ from rocksdict import (
 from server.storage.engine import MARKS, NO_BYTES_MAX, StorageDamaged, StorageError, StorageFull, StorageLocked
 from server.storage.live_logs import LiveLogs, find_missing, sizes_if_possible
 from server.storage.log_check import find_damage
-from server.storage.rocksdb_options import BLOCK_CACHE_BYTES, MEMTABLES_MAX, options
+from server.storage.rocksdb_options import BLOCK_CACHE_BYTES, COMPRESSION, MEMTABLES_MAX, options
 
 FILES_MAX = 4096  # sorted files are of 64 MiB: beyond 256 GB the coldest are opened anew when they are read
 _MARK_PREFIX = "needs "
@@ -87,10 +87,17 @@ _GAUGES = {
 class RocksEngine:
     """A RocksDB store in one directory. Implements `Engine`; here `flush` and `snapshot` may run in another thread, too."""
 
-    def __init__(self, path: Path, block_cache_bytes: int = BLOCK_CACHE_BYTES, files_max: int = FILES_MAX) -> None:
+    def __init__(
+        self,
+        path: Path,
+        block_cache_bytes: int = BLOCK_CACHE_BYTES,
+        files_max: int = FILES_MAX,
+        compression: str = COMPRESSION,
+    ) -> None:
         """Opens or creates the store in `path`. Raises StorageDamaged, StorageFull, StorageLocked, StorageError."""
         self._path = path
         self._block_cache_bytes = block_cache_bytes
+        self._compression = compression
         self._damage_seen = 0
         self._elsewhere = Lock()  # held by calls that may run in another thread, so that `close` waits for them
         self._compacting = Lock()  # the same for `compact`, which takes seconds
@@ -99,7 +106,7 @@ class RocksEngine:
         self._open()
 
     def _open(self) -> None:
-        path, wanted = self._path, options(self._block_cache_bytes)
+        path, wanted = self._path, options(self._block_cache_bytes, self._compression)
         wanted.set_max_open_files(self._files_max - FILES_BESIDE_TABLES)
         wanted.set_disable_auto_compactions(not self._compacts)
         self._full = False  # the disk has been full at some time since the open

@@ -11,6 +11,23 @@ SECRET = b"the plain value that nobody shall find"
 A, B, C = ("0000000a " + "11" * 32, "0000000b " + "22" * 32, "0000000c " + "33" * 32)
 
 
+def test_a_node_compresses_as_it_is_told(make_cluster: Callable[..., WireCluster]) -> None:
+    cluster = make_cluster(nodes=1)
+    node = cluster.nodes[0]
+    for way, name in (("", "kLZ4Compression"), ("zstd", "kZSTD"), ("none", "kNoCompression")):
+        if way:
+            assert node.stop() == 0
+            node.start("--set", f"compression={way}")
+            wait_for(node.serves, "it serves")
+        levels = f"compression_per_level={':'.join(['kNoCompression'] + [name] * 6)}\n"
+        assert levels in max((node.directory / "data").glob("OPTIONS-*")).read_text()
+        with node.client() as client:
+            assert client.config_get("compression") == {"compression": way or "lz4"}
+    assert node.stop() == 0
+    node.start("--set", "compression=gzip")
+    assert node.wait() == 1 and "setting 'compression' must be none, lz4 or zstd, not 'gzip'" in node.log
+
+
 def is_found(directory: Path) -> bool:
     return any(SECRET in path.read_bytes() for path in directory.rglob("*") if path.is_file())
 

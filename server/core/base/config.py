@@ -19,6 +19,7 @@ LEAF_BITS_MAX = 24  # 128 MiB of leaves
 PORT_MAX = 65_535
 _EVENT_CLASSES = frozenset("Ag$lshzxeKEtmdn")  # core/pubsub/events.py
 _CERTIFICATES = ("no", "optional", "required")
+_COMPRESSIONS = ("none", "lz4", "zstd")
 _PEERS = ("no", "optional", "yes")
 CACHE_MEMORY_PERCENT_MAX = 80  # the rest of the node and the kernel's page cache need memory, too
 
@@ -35,6 +36,7 @@ class Config:
     engine: str = "rocksdb"
     fsync: str = "everysec"
     encryption_key_file: str = ""  # keys by which values are encrypted on the disk (storage/keyring.py); mode 600
+    compression: str = "lz4"  # of the files on the disk: none, lz4 or zstd (storage/rocksdb_options.py has the prices)
     cache_memory_percent: int = 10  # share of the machine's memory for the two caches below, if they are not set
     record_cache_bytes: int = 128 << 20  # cached records, as Python objects: four fifths of that share
     block_cache_bytes: int = 64 << 20  # RocksDB's block cache: one fifth of that share
@@ -176,6 +178,8 @@ class Config:
             config = replace(config, transaction_bytes_max=min(config.transaction_bytes_max, room))
         if config.engine not in ("memory", "rocksdb"):
             raise ConfigError(f"setting 'engine' must be memory or rocksdb, not {config.engine!r}")
+        if config.compression not in _COMPRESSIONS:
+            raise ConfigError(f"setting 'compression' must be none, lz4 or zstd, not {config.compression!r}")
         if not LEAF_BITS_MIN <= config.tree_leaf_bits <= LEAF_BITS_MAX:
             raise ConfigError(f"setting 'tree_leaf_bits' must be from {LEAF_BITS_MIN} to {LEAF_BITS_MAX}")
         if config.cache_memory_percent > CACHE_MEMORY_PERCENT_MAX:

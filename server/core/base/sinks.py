@@ -71,6 +71,10 @@ class Access:
         """The error for a call of a known command with the right number of arguments; None if it is permitted."""
         raise NotImplementedError
 
+    def allows(self, session: Session, args: list[bytes]) -> bool:
+        """Whether such a call is permitted. Unlike `refusal` it notes nothing: the user only asks."""
+        return self.refusal(session, args) is None
+
     def may_subscribe(self, name: bytes, is_pattern: bool) -> bool:
         """Whether a channel, or a pattern of channels, may be subscribed to."""
         raise NotImplementedError
@@ -97,6 +101,7 @@ class Session(Sink):
     blocked = 0  # the number of its blocking command that is under way (waiting/blocked.py); 0: there is none
     is_waiting = False  # that command has found nothing so far
     has_left = False  # the connection has ended
+    runs_script = False  # it stands for a script, and has no connection
 
     def __init__(self, session_id: int, address: str, local_address: str, now_ms: int, ready: list[Session]) -> None:
         super().__init__()

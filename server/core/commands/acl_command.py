@@ -132,7 +132,7 @@ def _dryrun(services: Services, sink: Sink, number: int, args: list[bytes]) -> b
     user, call = services.users.find(args[2]), args[3:]
     if user is None:
         raise CommandError(f"ERR User '{show(args[2])}' not found")
-    spec = find_command(call)
+    spec = find_command(call) or (acl_commands().get(call[0].lower()) if len(call) == 1 else None)
     if spec is None or spec.name.encode() not in acl_commands():
         raise CommandError(f"ERR Command '{show(call[0])}' not found")
     if not spec.accepts(len(call)):
@@ -159,7 +159,7 @@ def _encoded(entry: LogEntry, time_ms: int, resp3: bool) -> bytes:
         {
             "count": resp.integer(entry.count),
             "reason": word(entry.reason),
-            "context": word("toplevel"),
+            "context": word(entry.context),
             "object": _text(entry.object),
             "username": _text(entry.user),
             "age-seconds": resp.encode(age_s, resp3),

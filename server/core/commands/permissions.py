@@ -35,10 +35,9 @@ DENIED_COMMAND, DENIED_KEY, DENIED_CHANNEL = "command", "key", "channel"
 _RANKS: Final = {DENIED_COMMAND: 0, DENIED_KEY: 1, DENIED_CHANNEL: 2}
 Report = Callable[[Session, str, str], None]  # of a refused call: what was denied, and the command or the key
 NO_AUTH: Final = ErrorReply.of("NOAUTH Authentication required.")
-_NO_KEY: Final = ErrorReply.of("NOPERM this user has no permissions to access one of the keys used as arguments")
-_NO_CHANNEL: Final = ErrorReply.of(
-    "NOPERM this user has no permissions to access one of the channels used as arguments"
-)
+NO_KEY: Final = ErrorReply.of("NOPERM this user has no permissions to access one of the keys used as arguments")
+NO_CHANNEL: Final = ErrorReply.of("NOPERM this user has no permissions to access one of the channels used as arguments")
+_HIDDEN_READ: Final = "ERR %s option of SORT denied due to insufficient ACL permissions."
 # By command: where its channels begin, where they end (-1: with the call), and whether they are patterns. Unsubscribing is
 # always permitted, as in Redis.
 _CHANNELS: Final = {
@@ -269,18 +268,23 @@ class Restricted(Access):
         assert spec is not None, "dispatch has found it"
         broken = denied(self._rights, spec, args)
         if broken is None:
-            option = hidden_read(self._rights, spec, args) if spec.name in ("sort", "sort_ro") else ""
-            return (
-                ErrorReply.of(f"ERR {option} option of SORT denied due to insufficient ACL permissions.")
-                if option
-                else None
-            )
+            option = self._hidden_read(spec, args)
+            return ErrorReply.of(_HIDDEN_READ % option) if option else None
         what, place = broken
         if what == DENIED_COMMAND:
             self._report(session, what, spec.name)
             return ErrorReply.of(f"NOPERM this user has no permissions to run the '{spec.name}' command")
         self._report(session, what, args[place].decode("utf-8", "surrogateescape"))
-        return _NO_KEY if what == DENIED_KEY else _NO_CHANNEL
+        return NO_KEY if what == DENIED_KEY else NO_CHANNEL
+
+    def allows(self, session: Session, args: list[bytes]) -> bool:
+        """Whether such a call is permitted."""
+        spec = find_command(args)
+        assert spec is not None, "the caller has found it"
+        return denied(self._rights, spec, args) is None and not self._hidden_read(spec, args)
+
+    def _hidden_read(self, spec: CommandSpec, args: list[bytes]) -> str:
+        return hidden_read(self._rights, spec, args) if spec.name in ("sort", "sort_ro") else ""
 
     def may_subscribe(self, name: bytes, is_pattern: bool) -> bool:
         """Whether a channel, or a pattern of channels, may be subscribed to."""

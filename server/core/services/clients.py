@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from server.core.base.sinks import Session
+from server.core.base.sinks import Access, Session
 from server.core.base.state import State
 from server.core.base.subscriber import Tracker
 from server.core.services.process import NO_BUFFERS, Buffers
@@ -55,6 +55,13 @@ class Clients:
             self._state.commands_waiting -= client.break_off()
         self.close(client)
         self._closing.append(client)
+
+    def review_blocked(self, session: Session, rights: Access) -> None:
+        """Ends the blocking command of a session whose user may do only this now, and that command no more."""
+        args = self._blocked.command_of(session)
+        refusal = None if args is None else rights.refusal(session, args)
+        if refusal is not None:
+            self._blocked.refuse(session, refusal)
 
     def close_blocked(self) -> None:
         """Closes the connections of all clients in blocking commands: the node is about to stop."""

@@ -24,11 +24,12 @@ _REFUSED_MAX: Final = 8  # pairs of host and user that one report names
 class LogEntry:
     """One entry of ACL LOG. Times are cluster time, in milliseconds since 1970."""
 
-    __slots__ = ("client", "count", "created_ms", "number", "object", "reason", "updated_ms", "user")
+    __slots__ = ("client", "context", "count", "created_ms", "number", "object", "reason", "updated_ms", "user")
 
-    def __init__(self, number: int, reason: str, what: str, user: str, client: str, now_ms: int) -> None:
+    def __init__(self, number: int, reason: str, context: str, what: str, user: str, client: str, now_ms: int) -> None:
         self.number = number
         self.reason = reason
+        self.context = context  # toplevel; multi: between MULTI and EXEC, and by EXEC; lua: in a script
         self.object = what
         self.user = user
         self.client = client
@@ -49,15 +50,16 @@ class SecurityLog:
     def add(self, reason: str, what: str, user: bytes, session: Session, now_ms: int, time_ms: int) -> None:
         """Notes a refusal: `reason` is command, key, channel or auth, `what` the command or key."""
         name, what = _text(user), what[:_TEXT_MAX]
+        context = "lua" if session.runs_script else "toplevel" if session.transaction is None else "multi"
         client = describe(session, now_ms).rstrip("\n")
         for place, entry in enumerate(self.entries):
-            is_same = (entry.reason, entry.object, entry.user) == (reason, what, name)
-            if is_same and time_ms - entry.updated_ms <= _AGAIN_MS:
+            known = (entry.reason, entry.context, entry.object, entry.user)
+            if known == (reason, context, what, name) and time_ms - entry.updated_ms <= _AGAIN_MS:
                 entry.count += 1
                 entry.updated_ms, entry.client = time_ms, client
                 self.entries.insert(0, self.entries.pop(place))
                 return
-        self.entries.insert(0, LogEntry(self._next_number, reason, what, name, client, time_ms))
+        self.entries.insert(0, LogEntry(self._next_number, reason, context, what, name, client, time_ms))
         self._next_number += 1
         del self.entries[ENTRIES_MAX:]
 

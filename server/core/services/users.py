@@ -261,6 +261,8 @@ class Users:
                 self._grant(session)
                 if not _may_keep_subscriptions(session):
                     self._end(session)
+                elif session.blocked and session.rights is not None:
+                    self._clients.review_blocked(session, session.rights)
 
     def _end(self, session: Session) -> None:
         """Ends the session of a user that is deleted, or that may not have its subscriptions any more."""

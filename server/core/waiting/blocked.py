@@ -264,6 +264,17 @@ class Blocked:
         self._end(client, UNBLOCKED if with_error else client.wanted.nothing)
         return True
 
+    def command_of(self, session: Session) -> list[bytes] | None:
+        """The blocking command that a session is in."""
+        client = self._clients.get(session.blocked)
+        return None if client is None else client.command(0)
+
+    def refuse(self, session: Session, error: bytes) -> None:
+        """The session may not run its blocking command any more. What an attempt under way brings is its own still."""
+        client = self._clients.get(session.blocked)
+        if client is not None:
+            self._end(client, error)
+
     # --- changes of the cluster
 
     def node_lost(self, node: str) -> None:

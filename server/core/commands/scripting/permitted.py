@@ -12,6 +12,7 @@ from typing import Final
 
 from server.core.base.errors import ErrorReply
 from server.core.base.sinks import Access, Session
+from server.core.commands.permissions import NO_CHANNEL, NO_KEY
 from server.core.commands.registry import find_command
 from server.core.commands.spec import CommandSpec
 from server.core.services.services import Services
@@ -22,6 +23,8 @@ NOPERM_COMMAND: Final = "ERR The user executing the script can't run this comman
 NOPERM_KEY: Final = (
     "ERR The user executing the script can't access at least one of the keys mentioned in the command arguments"
 )
+NOPERM_CHANNEL: Final = "ERR The user executing the script can't publish to the channel mentioned in the command"
+_NOPERM: Final[dict[bytes, str]] = {NO_KEY: NOPERM_KEY, NO_CHANNEL: NOPERM_CHANNEL}
 _UNKNOWN: Final = ErrorReply.of("ERR Unknown Redis command called from script")
 _ARITY: Final = ErrorReply.of("ERR Wrong number of args calling Redis command from script")
 _NOT_ALLOWED: Final = ErrorReply.of("ERR This Redis command is not allowed from script")
@@ -35,6 +38,7 @@ class Permitted:
         self._read_only = read_only
         self._session = Session(0, "script", "", services.state.now_ms, [])
         self._session.user = user
+        self._session.runs_script = True
         self._access: Access | None = services.users.access_for(user)
 
     def refusal(self, args: list[bytes]) -> ErrorReply | None:
@@ -53,16 +57,14 @@ class Permitted:
 
     def _user_refusal(self, args: list[bytes]) -> ErrorReply | None:
         refusal = None if self._access is None else self._access.refusal(self._session, args)
-        if refusal is None:
-            return None
-        return ErrorReply.of(NOPERM_KEY if b"keys used as arguments" in refusal else NOPERM_COMMAND)
+        return None if refusal is None else ErrorReply.of(_NOPERM.get(refusal, NOPERM_COMMAND))
 
     def may_run(self, args: list[bytes]) -> bool | None:
         """Whether the user may run a command; None if there is no such command (redis.acl_check_cmd)."""
         spec = find_command(args)
         if spec is None:
             return None
-        return not spec.accepts(len(args)) or self._access is None or self._access.refusal(self._session, args) is None
+        return not spec.accepts(len(args)) or self._access is None or self._access.allows(self._session, args)
 
 
 def _may_stand_in_scripts(spec: CommandSpec, flags: Sequence[str]) -> bool:

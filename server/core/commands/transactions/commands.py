@@ -35,6 +35,7 @@ from server.core.base.errors import CommandError, ErrorReply
 from server.core.base.sinks import Session, Sink
 from server.core.base.transaction import Transaction
 from server.core.commands.databases import inner_arguments
+from server.core.commands.permissions import NO_CHANNEL, NO_KEY
 from server.core.commands.registry import find_command
 from server.core.commands.shapes import session_of
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
@@ -52,7 +53,10 @@ _NOPERM: Final = (
     "longer allowed for the following reason: "
 )
 _REFUSED_COMMAND = "no permission to execute the command or subcommand"
-_REFUSED_KEY = "no permission to touch the specified keys"
+_REFUSED: Final[dict[bytes, str]] = {
+    NO_KEY: "no permission to touch the specified keys",
+    NO_CHANNEL: "no permission to access one of the channels used as arguments to the command",
+}
 _OLD_COORDINATOR: Final = (
     "ERR the node that coordinates these keys is of a version without transactions: nothing was written. Upgrade it"
 )
@@ -114,13 +118,15 @@ def _exec(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     transaction, watched = session.transaction, session.watched or {}
     if transaction is None:
         raise CommandError("ERR EXEC without MULTI")
+    # What the user may not run any more is refused while the session is in its transaction: ACL LOG tells that.
+    execution = _Execution(services, session, transaction.commands, watched)
     session.transaction = session.watched = None
     if transaction.is_refused:
         raise CommandError(_DISCARDED)
     if state.in_flight > state.requests_max and any(_needs_data(args) for args in transaction.commands):
         sink.answer(number, state.refusal)
         return
-    services.run_steps(_Execution(services, session, transaction.commands, watched).steps(), sink, number)
+    services.run_steps(execution.steps(), sink, number)
 
 
 def _needs_data(args: list[bytes]) -> bool:
@@ -247,7 +253,7 @@ def _refusal(session: Session, args: list[bytes]) -> ErrorReply | None:
     refusal = None if session.access is None else session.access.refusal(session, args)
     if refusal is None:
         return None
-    return ErrorReply.of(_NOPERM + (_REFUSED_KEY if b"keys used as arguments" in refusal else _REFUSED_COMMAND))
+    return ErrorReply.of(_NOPERM + _REFUSED.get(refusal, _REFUSED_COMMAND))
 
 
 def _keys_of(args: list[bytes]) -> list[bytes]:
