@@ -37,11 +37,13 @@ PATCHES: Final = b"patches"  # takes patches of large records (records/patches.p
 USERS: Final = b"users"  # has users, and merges the document of them (services/users.py)
 QUEUES: Final = b"queues"  # keeps rows of clients that wait for elements (core/waiting/)
 SCRIPTS: Final = b"scripts"  # runs scripts that others relay, and shares their texts (commands/scripting)
+FUNCTIONS: Final = b"functions"  # runs functions that others relay, and merges the document of libraries
 TRANSACTIONS: Final = b"transactions"  # runs transactions that others relay (commands/transactions)
 DATABASES: Final = b"databases"  # knows the inner keys of other databases than 0 (protocol/databases.py)
 PUBLISHING: Final = b"publishing"  # delivers what clients of other nodes publish (core/pubsub/)
 CAPABILITIES: Final = (
     ORDERLY, PIECES, VIEW, COMPARES, ENTRIES, PATCHES, USERS, TRANSACTIONS, PUBLISHING, DATABASES, QUEUES, SCRIPTS,
+    FUNCTIONS,
 )  # fmt: skip
 PIECES_WORD: Final = b"PIECES"  # in an introduction, and in the welcome, of the version before
 BESIDE: Final = b"BESIDE"  # in an introduction: the sender's former connection works, and ends once this one is open

@@ -7,6 +7,7 @@ docstring is its map:
     ring/         which node owns which partition, and what a change moves: documents and computations
     records/      what is stored under a key, what this node stores, and the hash tree over it
     liveness/     the failure detector: which nodes are alive, as one node sees it
+    shared/       a document that all nodes keep: entries with versions, and how two such documents merge
     users/        what a user is, its rules, and the document of all users of a cluster
     scripts/      what an engine for scripts is to the core, and the first line of a script
     messages/     the messages between nodes: each kind declared once, encoded, read and checked whole

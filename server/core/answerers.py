@@ -10,6 +10,7 @@ from server.core.messages import exchange_questions as exchanges
 from server.core.messages import questions as asked
 from server.core.messages import record_questions as records
 from server.core.messages import script_questions as scripts
+from server.core.messages.libraries import LIBKNOWN, LIBRARY
 from server.core.operators import status
 from server.core.operators.sizes import own_sizes
 from server.core.repair.exchange_answers import ExchangeAnswers
@@ -51,10 +52,18 @@ def answerers(services: Services) -> dict[bytes, Answerer]:
         answered_by(asked.WHOLE, lambda counts: services.tasks.whole(counts)),
         answered_by(asked.SIZES, lambda partitions: own_sizes(state, services.background.busy, partitions)),
         answered_by(asked.STAGED, lambda staged: services.staging.asked(staged)),
-        answered_by(scripts.SCRIPT, lambda sha: services.scripts.text_of(sha)),
-        answered_by(scripts.SCRIPTS, lambda shas: known_here(services, shas)),
-        answered_by(scripts.SCRIPTFLUSH, lambda _: flush_here(services)),
         answered_by(asked.SUBSCRIPTIONS, lambda wanted: subscribed(services, wanted)),
         answered_by(asked.WRITTEN, lambda period: written(services, period)),
     )
-    return {**dict(table), **ExchangeAnswers(state, services.background).answerers()}
+    return {**dict(table), **_about_scripts(services), **ExchangeAnswers(state, services.background).answerers()}
+
+
+def _about_scripts(services: Services) -> dict[bytes, Answerer]:
+    """The same for questions about scripts and libraries."""
+    return dict([
+        answered_by(scripts.SCRIPT, lambda sha: services.scripts.text_of(sha)),
+        answered_by(scripts.SCRIPTS, lambda shas: known_here(services, shas)),
+        answered_by(scripts.SCRIPTFLUSH, lambda _: flush_here(services)),
+        answered_by(LIBRARY, lambda sha: services.functions.text_of(sha)),
+        answered_by(LIBKNOWN, lambda _: True),
+    ])  # fmt: skip

@@ -1,7 +1,7 @@
 """Gossip: what a node sends to a peer once in a while, beside its liveness table.
 
 Theory. The failure detector (liveness/) chooses the peers, about once a second. What every node should know sooner or
-later travels with its tables: our clocks, which layout and which users we know, and what operators have staged.
+later travels with its tables: our clocks, which layout, users and functions we know, and what operators have staged.
 Each of these messages may be lost, because the next round brings it again.
 """
 
@@ -11,6 +11,7 @@ from server.core.base.room import FOR_WRITES
 from server.core.base.state import State
 from server.core.messages import announcements
 from server.core.messages.announcements import Gossip
+from server.core.messages.libraries import encode_libraries_view
 from server.core.messages.users import encode_users_view
 from server.core.services.services import Services
 
@@ -28,7 +29,9 @@ def send_gossip(services: Services, peer: str, wants_answer: bool) -> None:
     if view is not None:
         state.send(peer, announcements.encode_view(reading, view))
     if peer in state.knowing_users:
-        state.send(peer, encode_users_view(reading, services.users.digest()))
+        state.send(peer, encode_users_view(reading, services.users.sharing.digest()))
+    if peer in state.knowing_libraries:
+        state.send(peer, encode_libraries_view(reading, services.functions.sharing.digest()))
     staged = services.staging.document()
     if staged is not None:
         state.send(peer, announcements.encode_staged(reading, staged))

@@ -138,7 +138,9 @@ class Node:
         state.draining.pop(peer, None)
         if capabilities:
             state.note_capabilities(peer, capabilities)
-        services.users.send_all(peer)  # before the layout: a fresh node must know its users before it serves data
+        services.users.sharing.send_all(
+            peer
+        )  # before the layout: a fresh node must know its users before it serves data
         services.membership.views.connected(peer, view)
         if not capabilities:  # a node of the version before, which learns that by a message
             state.send(peer, encode_orderly(state.clock_reading()))
@@ -190,6 +192,7 @@ class Node:
         self.state.knowing_users.pop(peer, None)
         self.state.publishing.pop(peer, None)
         self.state.scripting.pop(peer, None)
+        self.state.knowing_libraries.pop(peer, None)
         self.state.note_capabilities(peer, capabilities)
         self.state.liveness.message_received(peer, now_ms)
 

@@ -17,7 +17,8 @@ GOING and PUBLISHED, rely on the order; the simulator tests that for each kind. 
                                       what came before on this one: a vote counts only what is confirmed, and each message
                                       carries the reading of its sender's clock at which it was made, by which a record from
                                       behind a fence is known (late.py), whatever has passed it
-    USERS, USERSVIEW                  merged by version, in whatever order they come (users/document.py)
+    USERS, USERSVIEW,                 merged by version, in whatever order they come (users/document.py,
+    LIBRARIES, LIBVIEW                scripts/libraries.py)
     LAYOUT, VIEW, MOVED, HOLDS        a record that was sent by an older layout is taken with hints for its owners
                                       (replica.store_as_former_owner), like one of a node that has an older layout
     CHANGED, NOTIFY                   news of a read in flight waits for it (pubsub/tracking.py); the newest setting holds
@@ -60,6 +61,7 @@ from server.core.incoming import Incoming, Received
 from server.core.messages import announcements, kinds
 from server.core.messages.announcements import PoisonCommand, Timed
 from server.core.messages.kinds import Comparison, Covered, Hint, Kind, ReadGroup, Relay, Relayed
+from server.core.messages.libraries import LIBRARIES, LIBVIEW
 from server.core.messages.publications import CHANGED, NOTIFY, PUBLISHED, WATCHING
 from server.core.messages.questions import ANSWER, ASK, KINDS, Ask, encode_answer
 from server.core.messages.reader import HEADER_ITEMS
@@ -256,9 +258,7 @@ class PeerMessages:
         self._on(announcements.CLOCK, lambda peer, number, sent_ms: services.relays.note_peer_clock(peer, sent_ms))
         self._on(announcements.TIME, lambda peer, number, asked_ms: gossip.answer_time(state, peer, asked_ms))
         self._on(announcements.TIMED, self._timed)
-        self._on(
-            announcements.CLOCKOFF, lambda peer, number, ahead_ms: services.clock_report.complained(peer, ahead_ms)
-        )
+        self._on(announcements.CLOCKOFF, lambda peer, number, ahead: services.clock_report.complained(peer, ahead))
         self._handlers[b"LAYOUT"] = lambda peer, number, layout: services.membership.layout_received(peer, layout)
         self._on(announcements.FULL, lambda peer, number, room: gossip.note_room(state, peer, room))
         self._on(announcements.ORDERLY, lambda peer, number, _: state.orderly.setdefault(peer))
@@ -271,7 +271,9 @@ class PeerMessages:
         self._on(NOTIFY, lambda peer, number, setting: services.notifications.received(setting))
         self._on(PUBLISHED, lambda peer, number, messages: services.publishing.received(messages))
         self._on(USERS, lambda peer, number, document: services.users.received(peer, document))
-        self._on(USERSVIEW, lambda peer, number, digest: services.users.digest_received(peer, digest))
+        self._on(LIBRARIES, lambda peer, number, document: services.functions.received(document))
+        self._on(LIBVIEW, lambda peer, number, digest: services.functions.sharing.digest_received(peer, digest))
+        self._on(USERSVIEW, lambda peer, number, digest: services.users.sharing.digest_received(peer, digest))
         self._handlers |= {kind.name: handler for kind, handler in waiting_handlers(services.waiting)}
         self._on(announcements.DUPLICATE, lambda peer, number, address: services.duplicates.duplicate_reported(address))
 

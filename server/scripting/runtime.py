@@ -21,8 +21,19 @@ from typing import Any, Final, NamedTuple
 
 from lupa.lua51 import LuaError, LuaMemoryError, LuaRuntime
 
-from server.core.scripts.engine import BUDGET, HOST, MEMORY, Call, Limits, ScriptError, Stopped
+from server.core.scripts.engine import (
+    BUDGET,
+    HOST,
+    MEMORY,
+    Call,
+    Function,
+    Limits,
+    Program,
+    ScriptError,
+    Stopped,
+)
 from server.scripting import numbers
+from server.scripting.tail_calls import without_tail_calls
 
 _SOURCES: Final = Path(__file__).parent / "lua"
 _LIBRARIES: Final = ("bit", "struct", "cmsgpack", "cjson")
@@ -42,6 +53,11 @@ class _Hooks(NamedTuple):
 
 def _refuse_attribute(owner: object, name: object, is_setting: bool) -> str:
     raise AttributeError("scripts see no objects of Python")
+
+
+def _no_call(args: list[bytes], resp3: bool) -> bytes:
+    """The text of a library runs no commands, so nothing calls this."""
+    raise AssertionError("a library is loaded without commands")
 
 
 class Runtime:
@@ -72,7 +88,9 @@ class Runtime:
             b"helpers": lua.table_from(helpers),
         })  # fmt: skip
         libraries = lua.table_from({name: chunk() for name, chunk in make.items()})
-        return self._chunk("sandbox")(self._run_command, self._sha1, self._log, self._may_run, libraries, constants)
+        return self._chunk("sandbox")(
+            self._run_command, self._sha1, self._log, self._may_run, libraries, constants, self._chunk("functions")
+        )
 
     def _chunk(self, name: str) -> Any:
         return self._lua.compile((_SOURCES / f"{name}.lua").read_bytes(), b"=redis")
@@ -118,31 +136,59 @@ class Runtime:
 
     def compile(self, sha: bytes, text: bytes) -> None:
         """Compiles a script, unless it is known. Raises ScriptError, with the text of Lua."""
-        problem = self._guarded(lambda: self._api.compile(sha, text))
-        if problem is not None:
-            raise ScriptError(b"ERR Error compiling script (new function): %b" % problem)
+        self._compile(sha, text, False, b"ERR Error compiling script (new function): %b")
+
+    def _compile_library(self, sha: bytes, text: bytes) -> None:
+        self._compile(sha, text, True, b"ERR Error compiling function: %b")
+
+    def _compile(self, sha: bytes, text: bytes, is_library: bool, error: bytes) -> None:
+        api = self._api
+        if not api.knows(sha, is_library):
+            problem = self._guarded(lambda: api.compile(sha, without_tail_calls(text), is_library))
+            if problem is not None:
+                raise ScriptError(error % problem)
+
+    def load(self, sha: bytes, text: bytes, limits: Limits) -> list[Function]:
+        """Compiles a library, and runs its text; returns the functions that it registers. Raises ScriptError, Stopped."""
+        self._compile_library(sha, text)
+        api = self._api
+        found = self._finished(lambda: api.load(sha, limits.instructions_max, limits.whole_max), _no_call, limits)
+        if isinstance(found, bytes):
+            raise ScriptError(b"ERR Error registering functions: %b" % found)
+        return [
+            Function(row[1], row[2] or None, tuple([flag.decode() for flag in row[3].values()]))
+            for row in found.values()
+        ]
 
     def run(
-        self,
-        sha: bytes,
-        text: bytes,
-        keys: Sequence[bytes],
-        args: Sequence[bytes],
-        call: Call,
-        limits: Limits,
-        resp3: bool,
+        self, program: Program, keys: Sequence[bytes], args: Sequence[bytes], call: Call, limits: Limits, resp3: bool
     ) -> bytes:
-        """Runs a script; returns the encoded reply, which may be an error. Raises Stopped, and what `call` raises."""
-        self.compile(sha, text)
-        self._failure = None
+        """Runs a program; returns the encoded reply, which may be an error. Raises Stopped, and what `call` raises."""
+        sha, text, function = program
+        if function:
+            self._compile_library(sha, text)
+        else:
+            self.compile(sha, text)
         key_table, arg_table = self._lua.table_from(keys), self._lua.table_from(args)
+        spends = limits.instructions_max, limits.whole_max, resp3, limits.seed
+        reply = self._finished(
+            lambda: (
+                self._api.call(sha, key_table, arg_table, *spends, function)
+                if function
+                else self._api.run(sha, key_table, arg_table, *spends)
+            ),
+            call,
+            limits,
+        )
+        assert isinstance(reply, bytes), "a script ends with a reply, or is stopped"
+        return reply
+
+    def _finished(self, body: Callable[[], Any], call: Call, limits: Limits) -> Any:
+        """Runs Lua with these callbacks; returns what that returns. Raises Stopped, and what a callback has raised."""
+        self._failure = None
         self._call, self._hooks = call, _Hooks(limits.log, limits.may_run)
         try:
-            result = self._guarded(
-                lambda: self._api.run(
-                    sha, key_table, arg_table, limits.instructions_max, limits.whole_max, resp3, limits.seed
-                )
-            )
+            result = self._guarded(body)
         finally:
             self._call = self._hooks = None
         failure, self._failure = self._failure, None
@@ -150,7 +196,6 @@ class Runtime:
             raise failure
         if isinstance(result, tuple):
             raise Stopped(_REASONS[result[1]])
-        assert isinstance(result, bytes), "a script ends with a reply, or is stopped"
         return result
 
     def _guarded(self, body: Callable[[], Any]) -> Any:

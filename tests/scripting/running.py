@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 
-from server.core.scripts.engine import Limits
+from server.core.scripts.engine import Limits, Program
 from server.scripting.runtime import Runtime
 
 MEMORY_BYTES = 64 << 20
@@ -48,4 +48,4 @@ class Scripts:
         """Runs a script; its encoded reply."""
         data = text.encode("latin-1") if isinstance(text, str) else text
         sha = hashlib.sha1(data).hexdigest().encode()
-        return self.runtime.run(sha, data, list(keys), list(args), call, limits or self.limits(), resp3)
+        return self.runtime.run(Program(sha, data), list(keys), list(args), call, limits or self.limits(), resp3)

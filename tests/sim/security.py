@@ -105,7 +105,7 @@ def _settle(world: World, clients: list[Officer | Guest | Customer]) -> list[str
 
 
 def _know_the_same(world: World) -> bool:
-    return len({host.running.services.users.digest() for host in world.hosts}) == 1
+    return len({host.running.services.users.sharing.digest() for host in world.hosts}) == 1
 
 
 def _judge(world: World, officers: list[Officer], watch: Watch) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from server.core.membership.authentication import Authentication
-from server.core.services import users
+from server.core.services import sharing
 from server.core.services.users import Users
 from server.core.users.document import Document
 from tests.sim.plants import Patch
@@ -24,11 +24,11 @@ class SecurityPlant:
 
 
 def _take_what_comes(patch: Patch) -> None:
-    patch(users, "merged", lambda one, other: other)
+    patch(sharing, "merged", lambda one, other: other)
 
 
 def _keep_what_is_here(patch: Patch) -> None:
-    patch(users, "merged", lambda one, other: Document({**other.entries, **one.entries}, one.floor))
+    patch(sharing, "merged", lambda one, other: Document({**other.entries, **one.entries}, one.floor))
 
 
 def _say_before_storing(patch: Patch) -> None:

@@ -154,6 +154,7 @@ class Config:
     script_instructions_max: int = 2_000_000  # of Lua in one run, some 25 ms; a command counts as 1000
     script_memory_bytes_max: int = 32 << 20  # of one run, with the garbage that it makes
     scripts_bytes_max: int = 32 << 20  # texts of scripts that are kept; past it those used longest ago are forgotten
+    libraries_bytes_max: int = 2 << 20  # of functions: all texts together, which every node keeps
 
     cluster_mode: bool = False  # INFO and HELLO report a cluster, for redis-cli --cluster; libraries do not need it
     flushall: bool = False  # allow FLUSHALL without its confirmation word

@@ -50,8 +50,8 @@ class State:
     from the layout routes, deletion_routes, routed_generation: computed in `reroute`, whenever the layout, liveness, a
       and liveness  link or the room on a disk changes
     peers           liveness, links, draining, full, last_message_ms, fences, orderly, comparing, patching, transacting,
-                    knowing_users, queueing, publishing, watching, scripting, backlogged: what it learned from messages and
-                    connections in this run of the process
+                    knowing_users, knowing_libraries, queueing, publishing, watching, scripting, backlogged: what it learned
+                    from messages and connections in this run of the process
                     readers: who reads records of entries; stored
     this node       room, is_filling, lacks_records, synced_turn, fence, users_bytes
     time            now_ms, time_ms, wall_offset_ms, has_time, clock, cluster_time
@@ -154,6 +154,7 @@ class State:
         self.scripting: dict[str, None] = {}  # peers that run scripts (commands/scripting)
         self.transacting: dict[str, None] = {}  # peers that run transactions (commands/transactions)
         self.knowing_users: dict[str, None] = {}  # peers whose version has users (services/users.py)
+        self.knowing_libraries: dict[str, None] = {}  # peers that have functions (services/functions.py)
         self.queueing: dict[str, None] = {}  # peers that keep rows of waiting clients (core/waiting/)
         self.publishing: dict[str, None] = {}  # peers that deliver what our clients publish (pubsub/)
         self.watching: dict[str, None] = {}  # peers that want to know which keys change (pubsub/tracking.py)
@@ -341,6 +342,7 @@ class State:
             (known.ORDERLY, self.orderly), (known.COMPARES, self.comparing), (known.PATCHES, self.patching),
             (known.USERS, self.knowing_users), (known.TRANSACTIONS, self.transacting), (known.SCRIPTS, self.scripting),
             (known.PUBLISHING, self.publishing), (known.QUEUES, self.queueing),
+            (known.FUNCTIONS, self.knowing_libraries),
         ):  # fmt: skip
             if capability in capabilities:
                 peers[peer] = None

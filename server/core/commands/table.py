@@ -43,7 +43,7 @@ from server.core.commands.hashes import expiry_commands
 from server.core.commands.lists import commands as list_commands
 from server.core.commands.pubsub import commands as pubsub_commands
 from server.core.commands.registry import commands_by_name, enter_commands, find_command
-from server.core.commands.scripting import eval_commands, script_command
+from server.core.commands.scripting import eval_commands, fcall_commands, function_command, script_command
 from server.core.commands.scripting import steps as script_steps
 from server.core.commands.sets import commands as set_commands
 from server.core.commands.sorted_sets import edit_commands, query_commands
@@ -80,7 +80,9 @@ _ALL: tuple[CommandSpec, ...] = (
     *sort_command.COMMANDS,
     *wait_command.COMMANDS,
     *eval_commands.COMMANDS,
+    *fcall_commands.COMMANDS,
     script_command.SCRIPT,
+    function_command.FUNCTION,
     *transaction_commands.COMMANDS,
     *pubsub_commands.COMMANDS,
     *object_command.COMMANDS,

@@ -125,6 +125,19 @@ def load(payload: bytes, bytes_max: int) -> Value:
     return value
 
 
+def load_libraries(payload: bytes, bytes_max: int) -> list[bytes]:
+    """The texts of the libraries in a payload of FUNCTION DUMP. Raises PayloadError with Redis' text, or TooLarge."""
+    reader, found = _Reader(payloads.unseal(payload), bytes_max), list[bytes]()
+    while reader.place < len(reader.body):
+        if reader.take(1)[0] != payloads.FUNCTION:
+            raise PayloadError("given type is not a function")
+        try:
+            found.append(reader.string())
+        except ValueError as error:
+            raise PayloadError("Failed loading library payload") from error
+    return found
+
+
 def _string(reader: _Reader) -> Value:
     return Value(STRING, reader.string(), [], {})
 

@@ -76,6 +76,16 @@ def _length(number: int) -> bytes:
     return b"\x81" + number.to_bytes(8, "big")
 
 
+def dump_libraries(texts: Iterable[bytes]) -> bytes:
+    """The payload of FUNCTION DUMP: the texts of libraries."""
+    writer = _Writer(payloads.FUNCTION)
+    writer.out.clear()
+    for text in texts:
+        writer.out.append(payloads.FUNCTION)
+        writer.string(text)
+    return writer.sealed()
+
+
 def dump_string(value: bytes) -> bytes:
     """The payload of a string."""
     writer = _Writer(payloads.TYPE_STRING)

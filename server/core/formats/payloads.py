@@ -53,6 +53,7 @@ TYPE_HASH_METADATA_OLD: Final = 22  # of a release candidate of 7.4: field expir
 TYPE_HASH_LISTPACK_EX_OLD: Final = 23
 TYPE_HASH_METADATA: Final = 24
 TYPE_HASH_LISTPACK_EX: Final = 25
+FUNCTION: Final = 245  # a library of functions, in the payload of FUNCTION DUMP
 
 FOOTER_BYTES: Final = 10
 _CHECKSUM_BYTES: Final = 8

@@ -5,6 +5,7 @@
     announcements.py
                     the kinds by which nodes announce things: clocks, liveness, layouts, their stores
     users.py        the kinds by which nodes share the document of users
+    libraries.py    the kinds, and the questions, by which nodes share the libraries of functions
     queues.py       the kinds by which nodes serve clients that wait for elements
     publications.py the kinds by which nodes share what clients publish, and tell each other which keys have changed
     comparison.py   how a replica answers a read group key by key
@@ -34,6 +35,7 @@ is read.
     MARK                              up to which turn its sender's disk is synced (rollback.py)
     STAGED                            what operators have staged for the next layout
     USERS, USERSVIEW                  the users of the cluster, and a digest of them (services/users.py)
+    LIBRARIES, LIBVIEW                the libraries of functions, and a digest of them (services/functions.py)
     WAKE, FORGET                      clients that wait for elements of a key: there are some; they wait no more
     ESCROW, CLEARED, OPENED, SETTLED  elements on their way to such clients (waiting/deliveries.py)
     PUBLISHED                         what clients of its sender have published (pubsub/)

@@ -15,6 +15,7 @@ from protocol.frames import encode_message
 from server.core.liveness.gossip_table import TABLE_ENTRIES_MAX, TableEntry, decode_table, encode_table
 from server.core.messages import shapes
 from server.core.messages.kinds import Kind, nothing
+from server.core.messages.libraries import LIBRARIES, LIBVIEW
 from server.core.messages.publications import CHANGED, NOTIFY, PUBLISHED, WATCHING
 from server.core.messages.reader import Malformed, Reader
 from server.core.messages.users import USERS, USERSVIEW
@@ -215,5 +216,5 @@ def encode_poison(reading: int, poison: PoisonCommand) -> bytes:
 
 ANNOUNCEMENTS: Final[Sequence[Kind[Any]]] = (
     CLOCK, TIME, TIMED, CLOCKOFF, GOSSIP, LAYOUT, VIEW, MARK, STAGED, DUPLICATE, FULL, ORDERLY, POISON, USERS, USERSVIEW,
-    PUBLISHED, WATCHING, CHANGED, NOTIFY,
+    LIBRARIES, LIBVIEW, PUBLISHED, WATCHING, CHANGED, NOTIFY,
 )  # fmt: skip

@@ -35,6 +35,7 @@ from server.core.messages.asking import (
 )
 from server.core.messages.exchange_questions import EXCHANGE_QUESTIONS
 from server.core.messages.kinds import REQUEST_KINDS, Kind
+from server.core.messages.libraries import LIBKNOWN, LIBRARY
 from server.core.messages.queues import QUEUE_KINDS
 from server.core.messages.reader import Malformed, Reader
 
@@ -192,7 +193,7 @@ SUBSCRIPTIONS: Final[Question[Subscribed, list[bytes]]] = Question(
 
 _ALL: Sequence[Question[Any, Any]] = (
     *records.ALL, *EXCHANGE_QUESTIONS, STATUS, REPAIR, TASKS, GOING, ADOPTED, MOVED, EMPTY, COUNTS, WHOLE, SIZES, STAGED,
-    WRITTEN, SUBSCRIPTIONS, *scripts.ALL,
+    WRITTEN, SUBSCRIPTIONS, *scripts.ALL, LIBRARY, LIBKNOWN,
 )  # fmt: skip
 QUESTIONS: Final = {question.name: question for question in _ALL}
 

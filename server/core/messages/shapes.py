@@ -9,16 +9,18 @@ versions of a document have are `optional`; the code that reads them says what a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from protocol import json_documents
-from protocol.bounds import COUNT_MAX, EPOCH_MAX, NODE_ID_BYTES_MAX, TIME_MS_MAX, is_node_id
+from protocol.bounds import COUNT_MAX, COUNTER_MAX, EPOCH_MAX, NODE_ID_BYTES_MAX, TIME_MS_MAX, is_node_id
 
 Shape = Callable[[Any], str]
 NO_FIELDS: Mapping[str, Shape] = {}
 DOCUMENT_BYTES_MAX = 64 << 20
 TEXT_BYTES_MAX = 64 << 10
+_VERSION = re.compile("[0-9a-f]{1,16}")
 
 
 def parse(document: bytes, shape: Shape, what: str) -> Any:
@@ -50,6 +52,12 @@ def truth(value: Any) -> str:
 def text(value: Any) -> str:
     """The shape of a text of limited length."""
     return "" if type(value) is str and len(value) <= TEXT_BYTES_MAX else _no(value, "text")
+
+
+def version(value: Any) -> str:
+    """The shape of a version: hexadecimal digits, because many JSON readers do not read such numbers exactly."""
+    is_one = type(value) is str and _VERSION.fullmatch(value) is not None and int(value, 16) <= COUNTER_MAX
+    return "" if is_one else _no(value, "a version")
 
 
 def node_id(value: Any) -> str:

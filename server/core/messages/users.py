@@ -10,15 +10,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from protocol.bounds import COUNTER_MAX
 from protocol.frames import encode_message
 from server.core.messages import shapes
 from server.core.messages.kinds import Kind
 from server.core.messages.reader import Malformed, Reader
-from server.core.users.document import DIGEST_DIGITS, Document, entry_of
+from server.core.shared.document import DIGEST_DIGITS
+from server.core.users.document import Document, entry_of
 from server.core.users.rules import has_spaces
 
-_DIGITS: Final = re.compile("[0-9a-f]{1,16}")
 _BYTES: Final = re.compile("[\0-\u00ff]*")
 
 
@@ -31,14 +30,8 @@ def _name(value: object) -> str:
 _RULES = shapes.listed(_name)
 
 
-def _counter(value: object) -> str:
-    """The shape of a version: hexadecimal digits, because many JSON readers do not read such numbers exactly."""
-    is_counter = isinstance(value, str) and _DIGITS.fullmatch(value) is not None and int(value, 16) <= COUNTER_MAX
-    return "" if is_counter else "it is no version"
-
-
-_ENTRY = shapes.row(_counter, shapes.node_id, _counter, shapes.nothing_or(_RULES), shapes.listed(_RULES))
-_SHAPE = shapes.fields({"floor": _counter, "users": shapes.mapped(_name, _ENTRY)})
+_ENTRY = shapes.row(shapes.version, shapes.node_id, shapes.version, shapes.nothing_or(_RULES), shapes.listed(_RULES))
+_SHAPE = shapes.fields({"floor": shapes.version, "users": shapes.mapped(_name, _ENTRY)})
 
 
 def document_in(data: bytes) -> Document:

@@ -25,6 +25,23 @@ ALLOW_CROSS_SLOT_KEYS: Final = "allow-cross-slot-keys"
 FLAGS: Final = (NO_WRITES, ALLOW_OOM, ALLOW_STALE, NO_CLUSTER, ALLOW_CROSS_SLOT_KEYS)
 
 
+class Function(NamedTuple):
+    """What a library says of a function that it registers."""
+
+    name: bytes
+    description: bytes | None
+    flags: tuple[str, ...]
+
+
+class Program(NamedTuple):
+    """What is to run: a script; or a function of a library, whose text is `text`. `sha` is the SHA1 of the whole text,
+    of which `text` may lack the first line."""
+
+    sha: bytes
+    text: bytes
+    function: bytes = b""
+
+
 class ScriptError(Exception):
     """A text that cannot be compiled; `args[0]` is the error for the client, as bytes."""
 
@@ -54,14 +71,10 @@ class Engine(Protocol):
     def compile(self, sha: bytes, text: bytes) -> None:
         """Compiles a script. Raises ScriptError."""
 
+    def load(self, sha: bytes, text: bytes, limits: Limits) -> list[Function]:
+        """Compiles a library, and runs its text; returns the functions that it registers. Raises ScriptError, Stopped."""
+
     def run(
-        self,
-        sha: bytes,
-        text: bytes,
-        keys: Sequence[bytes],
-        args: Sequence[bytes],
-        call: Call,
-        limits: Limits,
-        resp3: bool,
+        self, program: Program, keys: Sequence[bytes], args: Sequence[bytes], call: Call, limits: Limits, resp3: bool
     ) -> bytes:
-        """Runs a script; returns the encoded reply, which may be an error. Raises Stopped, and what `call` raises."""
+        """Runs a program; returns the encoded reply, which may be an error. Raises Stopped, and what `call` raises."""

@@ -61,6 +61,7 @@ from server.core.ring.layout import Member
 from server.core.services.access import ClientAccess
 from server.core.services.audit import Audit
 from server.core.services.clients import Clients
+from server.core.services.functions import Functions
 from server.core.services.latencies import Latencies
 from server.core.services.process import Process
 from server.core.services.scripts import Scripts
@@ -118,7 +119,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     computing = Computing(state, background)
     reads, writes, relays = Reads(state, timers), Writes(state), Relays(state)
     questions, waiting = Questions(state, answerers), Waiting(state, relays, timers)
-    clients = Clients(state, waiting.blocked)
+    clients, scripts = Clients(state, waiting.blocked), Scripts(state)
     users = Users(state, clients, given.access_of, given.logged_out)
     publishing, tracking = _build_messaging(state, clients, given.matcher_of)
 
@@ -143,7 +144,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
         background=background, questions=questions, votes=votes, collection=collection, mending=mending, scrub=scrub,
         verification=Verification(state, background, scrub, mending), hint_replay=hint_replay,
         anti_entropy=AntiEntropy(state, questions, background),
-        scripts=Scripts(state), jobs=RepairJobs(state, questions, background), tasks=tasks,
+        scripts=scripts, functions=Functions(state, scripts), jobs=RepairJobs(state, questions, background), tasks=tasks,
         rebuild=Rebuild(state, questions, background, mending, tasks, rollback, writes.holds_only_copy),
         membership=membership, authentication=Authentication(state), duplicates=duplicates, rollback=rollback,
         transfers=transfers, filling=filling, shutdown=shutdown, staging=Staging(state, computing),

@@ -45,6 +45,7 @@ from server.core.requests.writes import Writes
 from server.core.services.access import ClientAccess
 from server.core.services.audit import Audit
 from server.core.services.clients import Clients
+from server.core.services.functions import Functions
 from server.core.services.latencies import Latencies
 from server.core.services.process import Process
 from server.core.services.scripts import Scripts
@@ -69,6 +70,7 @@ class Services:
     audit: Audit
     users: Users
     scripts: Scripts
+    functions: Functions
     clock_report: ClockReport
     publishing: Publishing
     tracking: Tracking

@@ -1,9 +1,7 @@
 """The users of the cluster as this node knows them, and who is logged in on which session.
 
-Theory. The document of all users (users/document.py) is one of the node's own documents. A change is made here: it is
-stored with the batch of the turn, is in force for the sessions of this node at once, and goes to all nodes that can be
-reached. A node that could not be reached notices by a digest, which travels with gossip, that its document differs; then
-both send theirs, and merge. So a change is made without asking anybody, and needs no quorum.
+Theory. All nodes keep the document of all users (users/document.py, services/sharing.py). A change is made here, and is in
+force for the sessions of this node at once.
 
 Passwords are compared where a client connects, and so are its rights. What another node relays is trusted.
 
@@ -29,7 +27,6 @@ from dataclasses import replace
 from hmac import compare_digest
 
 from server.core.base.errors import CommandError
-from server.core.base.room import FOR_NOTHING
 from server.core.base.sinks import Access, Session
 from server.core.base.state import State
 from server.core.base.subscriber import KINDS, PATTERN
@@ -38,7 +35,8 @@ from server.core.messages.stored import stored
 from server.core.services.clients import Clients
 from server.core.services.guesses import Guesses
 from server.core.services.security_log import SecurityLog, shown
-from server.core.users.document import Document, Entry, merged
+from server.core.services.sharing import Sharing
+from server.core.users.document import Document, Entry
 from server.core.users.rules import DEFAULT, Kind, RuleError, User, changed, hashed
 
 DEFAULT_NAME, LOCAL_NAME, NODE_NAME = b"default", b"dyn.local", b"dyn.node"
@@ -65,12 +63,16 @@ class Users:
         self.log = SecurityLog()
         self.guesses = Guesses()
         self.local_password = b""  # hashed; empty: there is no such login
-        self._document = stored(state.records, _DOCUMENT, messages.document_in, Document(), _LOCKED)
-        self._digest: bytes | None = None
-        state.users_bytes = len(self._document.encode())
+        document = stored(state.records, _DOCUMENT, messages.document_in, Document(), _LOCKED)
+        self.sharing = Sharing(state, _DOCUMENT, document, state.knowing_users, messages.encode_users)
+        state.users_bytes = self.sharing.size_bytes
         self._computed: dict[bytes, tuple[User, Access | None]] = {}  # by user: the rights that were computed last
-        if self._document is _LOCKED:
+        if document is _LOCKED:
             self.log.tell("the stored users are damaged: nobody can log in until another node sends them", True)
+
+    @property
+    def _document(self) -> Document:
+        return self.sharing.document
 
     # --- looking
 
@@ -201,17 +203,11 @@ class Users:
         """Deletes users, and ends their sessions. Returns how many there were."""
         present = [name for name in dict.fromkeys(names) if name != DEFAULT_NAME and self.find(name) is not None]
         if present:
-            self._check_room()
+            self.sharing.check_room()
             for name in present:
                 self._put(name, None, self._born(name))
             self._publish(present)
         return len(present)
-
-    def _check_room(self) -> None:
-        if self._state.room == FOR_NOTHING:
-            raise CommandError(
-                f"DISKFULL the disk of node {self._state.member.name} has no room: free some space there"
-            )
 
     def _check_count(self, count: int) -> None:
         if count > self._state.config.user_rules_max:
@@ -222,7 +218,7 @@ class Users:
 
     def _check_limits(self, name: bytes, user: User) -> None:
         """Raises CommandError if the document would become too large."""
-        self._check_room()
+        self.sharing.check_room()
         config, document = self._state.config, self._document
         if self.find(name) is None and len(document.names()) >= config.users_max:
             raise CommandError(f"ERR there are users_max={config.users_max} users: delete some first")
@@ -232,25 +228,18 @@ class Users:
 
     def _put(self, name: bytes, user: User | None, born: int | None) -> None:
         """Puts an entry in the document, under a version later than the one before; the caller publishes it."""
-        present = self._document.entries.get(name)
-        counter = max(self._state.clock.next(), present.counter + 1 if present is not None else 0)
+        counter = self.sharing.next_counter(self._document.entries.get(name))
         entry = Entry(counter, self._state.id, counter if born is None else born, user)
-        self._document = self._document.with_entry(name, entry)
+        self.sharing.document = self._document.with_entry(name, entry)
 
     def _publish(self, names: list[bytes]) -> None:
         """Stores the document, brings it into force, and sends what has changed to all nodes that can be reached."""
         self._adopt(self._document)
-        part = self._document.part(names).encode()
-        for peer in self._state.knowing_users:
-            if peer in self._state.links:
-                self._state.send(peer, messages.encode_users(self._state.clock_reading(), part))
+        self.sharing.send_part(names)
 
     def _adopt(self, document: Document) -> None:
-        self._document = document
-        self._digest = None
-        encoded = document.encode()
-        self._state.users_bytes = len(encoded)
-        self._state.records.put_document(_DOCUMENT, encoded)
+        self.sharing.adopt(document)
+        self._state.users_bytes = self.sharing.size_bytes
         self._computed = {name: known for name, known in self._computed.items() if self.find(name) == known[0]}
         for session in list(self._clients.sessions.values()):
             if not session.has_logged_in or session.user in _RESERVED:
@@ -286,33 +275,14 @@ class Users:
 
     # --- between nodes
 
-    def digest(self) -> bytes:
-        """A checksum of the document, by which nodes notice that theirs differ."""
-        if self._digest is None:
-            self._digest = self._document.digest()
-        return self._digest
-
-    def send_all(self, peer: str) -> None:
-        """Sends the whole document to a peer whose version has users."""
-        if peer in self._state.knowing_users:
-            self._state.send(peer, messages.encode_users(self._state.clock_reading(), self._document.encode()))
-
-    def digest_received(self, peer: str, digest: bytes) -> None:
-        """`peer` has a document with that digest: if it is another than ours, it gets ours."""
-        if digest != self.digest() and peer in self._state.links:
-            self.send_all(peer)
-
     def received(self, peer: str, document: Document) -> None:
         """Merges the document of `peer`, or a part of it."""
-        if self._state.room == FOR_NOTHING:
-            return  # it cannot be stored; gossip brings it again
-        before = self._document
-        following = merged(before, document)
-        if following != before:
+        before, following = self._document, self.sharing.merged_with(document)
+        if following is not None:
             self._adopt(following)
             if self._state.layout is None:
                 self._log_out_strangers()
-            names = [name for name in following.entries if following.entries[name] != before.entries.get(name)]
+            names = self.sharing.changed_since(before)
             self.log.tell(f"users changed by another node: {', '.join([shown(name) for name in names[:8]])}")
 
 

@@ -1,15 +1,4 @@
-"""The document of all users of a cluster: an entry for each, with a version, and how two documents merge.
-
-Theory. Every node keeps the whole document and takes changes of it, also while other nodes are away. A change replaces the
-entry of one user, under a version that no other entry has: a reading of the node's hybrid clock, greater than the version
-of the entry before, and the node's id. Two nodes that meet merge their documents user by user: the higher version wins. So
-all nodes come to hold the same document, and operators who change different users on two sides of a partition lose nothing.
-Of two changes of the same user the later one wins.
-
-A deleted user leaves an entry without rules, so that a node that was away does not bring the user back. `DELETED_MAX` of
-these are kept. Beyond that the oldest are forgotten, and `floor` is the highest version that was forgotten: from then on an
-entry with a version of up to `floor` counts only where both documents have it, because it may be of a forgotten user. So a
-node must have been away for `DELETED_MAX` deletions to lose a change, and none brings back a deleted user.
+"""The document of all users of a cluster: an entry for each, with a version (shared/document.py says how it merges).
 
 `born` is the version under which the user was created: where it is another than before, the user was deleted and created
 anew, and the sessions of the former user end.
@@ -18,17 +7,14 @@ anew, and the sessions of the former user end.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from hashlib import sha256
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+from server.core.shared.document import SharedDocument, version_of
 from server.core.users.rules import User, changed, selector_of
 
-DELETED_MAX: Final = 4096
 ENTRIES_KEPT: Final = 4096  # decoded entries that are kept, in case they come again
-DIGEST_DIGITS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +34,12 @@ class Entry:
     @property
     def version(self) -> tuple[int, str]:
         """By which entries are compared; unique for each change."""
-        return self.counter, self.node
+        return version_of(self)
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the user is deleted."""
+        return self.user is None
 
     def _row(self) -> list[Any]:
         """The entry as a value of a JSON document. Bytes become characters of the same number."""
@@ -60,60 +51,10 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class Document(SharedDocument[Entry]):
     """All users by name, deleted ones included."""
 
-    entries: Mapping[bytes, Entry] = field(default_factory=dict)
-    floor: int = 0
-
-    def names(self) -> list[bytes]:
-        """The names of the users that are not deleted, in order."""
-        return sorted([name for name, entry in self.entries.items() if entry.user is not None])
-
-    def encode(self) -> bytes:
-        """The document as bytes; equal documents are equal bytes."""
-        users = [f"{json.dumps(name.decode('latin-1'))}:{self.entries[name].text}" for name in sorted(self.entries)]
-        return f'{{"floor":"{self.floor:x}","users":{{{",".join(users)}}}}}'.encode()
-
-    def digest(self) -> bytes:
-        """A checksum in hexadecimal digits, by which nodes notice that their documents differ."""
-        return sha256(self.encode()).hexdigest()[:DIGEST_DIGITS].encode()
-
-    def with_entry(self, name: bytes, entry: Entry) -> Document:
-        """The document after a change of one user."""
-        return _bounded({**self.entries, name: entry}, self.floor)
-
-    def part(self, names: list[bytes]) -> Document:
-        """The entries of these users only, for nodes that have the others. Without the floor: what is not in it is not
-        forgotten."""
-        return Document({name: self.entries[name] for name in names if name in self.entries})
-
-
-def merged(one: Document, other: Document) -> Document:
-    """The merge of two documents: commutative, associative as long as nothing is forgotten, idempotent.
-
-    Two entries of one version are the same, unless a node was run twice; then their contents decide.
-    """
-    entries = {
-        name: entry for name, entry in one.entries.items() if name in other.entries or entry.counter > other.floor
-    }
-    for name, entry in other.entries.items():
-        present = entries.get(name)
-        if present is None:
-            if entry.counter > one.floor:
-                entries[name] = entry
-        elif entry.version > present.version or (entry.version == present.version and entry.text > present.text):
-            entries[name] = entry
-    return _bounded(entries, max(one.floor, other.floor))
-
-
-def _bounded(entries: dict[bytes, Entry], floor: int) -> Document:
-    deleted = [(entry.version, name) for name, entry in entries.items() if entry.user is None]
-    if len(deleted) > DELETED_MAX:
-        for version, name in sorted(deleted)[: len(deleted) - DELETED_MAX]:
-            del entries[name]
-            floor = max(floor, version[0])
-    return Document(entries, floor)
+    FIELD: ClassVar[str] = "users"
 
 
 def entry_of(row: list[Any]) -> Entry:

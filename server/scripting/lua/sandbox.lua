@@ -14,7 +14,7 @@
 -- holds for the time of commands, at a quarter of the rate.
 --
 -- Source: redis 7.0 script_lua.c, eval.c.
-local py_call, py_sha1, py_log, py_acl, libraries, constants = ...
+local py_call, py_sha1, py_log, py_acl, libraries, constants, make_functions = ...
 
 local debug_sethook, getinfo = debug.sethook, debug.getinfo
 local raw_pcall, raw_xpcall, raw_load, raw_error = pcall, xpcall, loadstring, error
@@ -45,8 +45,8 @@ end
 -- --- where in the text of a script something happens
 
 local OWN = '=redis' -- the source of this file and of the libraries
-local NAME = 'user_script'
-local running_lines = 1 -- how many lines the script has that runs
+local SCRIPT, LIBRARY = 'user_script', 'user_function'
+local running_name, only_line = SCRIPT, 1 -- of the text that runs: its name, and its line if it has but one
 
 -- Returns source and line of the innermost place in the text of a script; the line is nil if it is not known. `return f(x)`
 -- gives up the place of the caller (a tail call); in a text of one line it is known all the same.
@@ -58,7 +58,7 @@ local function place()
             return info.source, info.currentline, info.short_src
         end
     end
-    return '@' .. NAME, running_lines == 1 and 1 or nil, NAME
+    return '@' .. running_name, only_line, running_name
 end
 
 local function complain(text)
@@ -178,12 +178,13 @@ function base.collectgarbage(option, argument)
 end
 
 local env -- the globals of EVAL, as scripts see them
+local present_env -- those of the text that runs
 
-local function compile(text, name)
+local function compile(text, name, its_env)
     if byte(text) == 27 then return nil, 'bytecode is not accepted' end
     charge(len(text))
     local body, problem = raw_load(text, name)
-    if body then setfenv(body, env) end
+    if body then setfenv(body, its_env) end
     return body, problem
 end
 
@@ -192,7 +193,7 @@ function base.loadstring(text, name)
     if type(text) ~= 'string' then
         complain("bad argument #1 to 'loadstring' (string expected, got " .. type(text) .. ")")
     end
-    return compile(text, name == nil and text or tostring(name))
+    return compile(text, name == nil and text or tostring(name), present_env)
 end
 
 function base.load(reader, name)
@@ -206,7 +207,7 @@ function base.load(reader, name)
         if type(piece) ~= 'string' then return nil, 'reader function must return a string' end
         pieces[#pieces + 1] = piece
     end
-    return compile(concat(pieces), name == nil and '=(load)' or tostring(name))
+    return compile(concat(pieces), name == nil and '=(load)' or tostring(name), present_env)
 end
 
 -- --- coroutines
@@ -538,19 +539,20 @@ end
 
 function redis.status_reply(...) return one_field('ok', ...) end
 
+-- The first word of the text is its code, with or without a dash in front; a text of one word gets the code ERR.
 function redis.error_reply(...)
-    local reply = one_field('err', ...)
-    if reply.err ~= 'ERR wrong number or type of arguments' or select('#', ...) == 1 then
-        -- A code of its own begins with a dash; other texts get the code ERR.
-        local text = reply.err
-        if byte(text) == 45 then
-            text = sub(text, 2)
-        elseif not find(text, '^ERR wrong number or type') then
-            text = 'ERR ' .. text
-        end
-        reply.err = text
-    end
-    return reply
+    local text = ...
+    if type(text) ~= 'string' or select('#', ...) > 1 then return { err = 'ERR wrong number or type of arguments' } end
+    local stop_at = find(text, '\0', 1, true)
+    if stop_at then text = sub(text, 1, stop_at - 1) end
+    if byte(text) == 45 then text = sub(text, 2) end
+    local blank = find(text, ' ', 1, true)
+    local code, message = 'ERR', text
+    if blank then code, message = sub(text, 1, blank - 1), sub(text, blank + 1) end
+    local first, last = 1, len(message)
+    while first <= last and (byte(message, first) == 13 or byte(message, first) == 10) do first = first + 1 end
+    while last >= first and (byte(message, last) == 13 or byte(message, last) == 10) do last = last - 1 end
+    return { err = code .. ' ' .. sub(message, first, last) }
 end
 
 function redis.sha1hex(...)
@@ -610,6 +612,10 @@ globals.math, globals.redis = protect(maths, NO_METATABLE), protect(redis, NO_ME
 for name, library in raw_next, libraries do globals[name] = protect(library, NO_METATABLE) end
 env = protect(raw_setmetatable(globals, { __index = missing }), NO_METATABLE)
 globals._G = env
+local functions = make_functions {
+    raise = raise, protect = protect, copy = copy, no_metatable = NO_METATABLE, complain = complain, globals = globals,
+    redis = redis,
+}
 
 local string_meta = raw_getmetatable('')
 string_meta.__index, string_meta.__metatable = strings, protect({ __index = globals.string }, NO_METATABLE)
@@ -646,22 +652,25 @@ local function finish(name, ok, value)
     return error_line(value.err .. ' script: ' .. name .. ', on ' .. value.source .. (value.line and ':' .. value.line or '') .. '.')
 end
 
-local scripts, lines_of, count_of_scripts = {}, {}, 0
+local compiled, only_lines, count_of_compiled = {}, {}, 0
 local api = {}
 
--- Compiles a script, unless it is known. Returns the error, or nil.
-function api.compile(sha, text)
-    if scripts[sha] then return nil end
+local function key_of(sha, is_library) return is_library and 'library ' .. sha or sha end
+
+function api.knows(sha, is_library) return compiled[key_of(sha, is_library)] ~= nil end
+
+-- Compiles a script, or the text of a library. Returns the error, or nil.
+function api.compile(sha, text, is_library)
+    local key = key_of(sha, is_library)
     stopped, spent, budget = nil, 0, math.huge
-    local body, problem = compile(text, '@' .. NAME)
+    local body, problem = compile(text, '@' .. (is_library and LIBRARY or SCRIPT), is_library and functions.env or env)
     if not body then return problem end
-    if count_of_scripts >= constants.scripts_max then scripts, lines_of, count_of_scripts = {}, {}, 0 end
-    scripts[sha], count_of_scripts = body, count_of_scripts + 1
-    lines_of[sha] = find(text, '\n', 1, true) and 2 or 1
+    if count_of_compiled >= constants.scripts_max then compiled, only_lines, count_of_compiled = {}, {}, 0 end
+    compiled[key], count_of_compiled = body, count_of_compiled + 1
+    local _, newlines = gsub(text, '^\n?[^\n]*$', '') -- of a text with a first line there is but its end
+    only_lines[key] = newlines == 1 and (byte(text) == 10 and 2 or 1) or nil
     return nil
 end
-
-function api.knows(sha) return scripts[sha] ~= nil end
 
 local function encoded(value)
     local out = {}
@@ -669,19 +678,56 @@ local function encoded(value)
     return concat(out)
 end
 
--- Runs a script. Returns the encoded reply; or nil, and why it was stopped.
-function api.run(sha, keys, values, limit, whole, resp3, start)
-    local body = scripts[sha]
-    running_lines = lines_of[sha]
-    globals.KEYS, globals.ARGV = keys, values
-    begin(limit, whole, resp3, start)
-    local function inside()
+-- Runs `body`, and encodes what it returns. Returns success, and the reply or the error.
+local function guarded(body)
+    return raw_xpcall(function()
         is_inside = true
         local reply = encoded(body())
         is_inside = false
         return reply
+    end, on_error)
+end
+
+-- Runs a script. Returns the encoded reply; or nil, and why it was stopped.
+function api.run(sha, keys, values, limit, whole, resp3, start)
+    running_name, only_line, present_env = SCRIPT, only_lines[sha], env
+    globals.KEYS, globals.ARGV = keys, values
+    begin(limit, whole, resp3, start)
+    return finish(sha, guarded(compiled[sha]))
+end
+
+local function begin_library(key, limit, whole, resp3, start)
+    running_name, only_line, present_env = LIBRARY, only_lines[key], functions.env
+    begin(limit, whole, resp3, start)
+end
+
+-- Runs a function of a library, as `run` a script.
+function api.call(sha, keys, values, limit, whole, resp3, start, name)
+    local key = key_of(sha, true)
+    begin_library(key, limit, whole, resp3, start)
+    local ok, value = guarded(function()
+        local registered = functions.load(compiled[key])[name]
+        if not registered then raise('ERR Function not found') end
+        return registered.callback(keys, values)
+    end)
+    functions.finish()
+    return finish(name, ok, value)
+end
+
+-- Runs the text of a library, to see what it registers. Returns that; or the text of an error; or nil, and why it was stopped.
+function api.load(sha, limit, whole)
+    local key = key_of(sha, true)
+    begin_library(key, limit, whole, false, 0)
+    local found
+    local ok, value = guarded(function() found = functions.load(compiled[key]) end)
+    functions.finish()
+    if not ok and not stopped and type(value) == 'table' then
+        debug_sethook()
+        return value.err
     end
-    return finish(sha, raw_xpcall(inside, on_error))
+    local _, reason = finish('', ok, value)
+    if reason then return nil, reason end
+    return ok and functions.described(found) or tostring(value)
 end
 
 function api.collect() collect() end

@@ -337,9 +337,9 @@ def test_nodes_whose_documents_differ_send_them_to_each_other() -> None:
     go_by_own_clock(node)
     finish_turn(node)
     users = node.services.users
-    users.digest_received(member(2).id, users.digest())
+    users.sharing.digest_received(member(2).id, users.sharing.digest())
     assert b"USERS\r\n" not in finish_turn(node).messages.get(member(2).id, b"")
-    users.digest_received(member(2).id, b"0" * 32)
+    users.sharing.digest_received(member(2).id, b"0" * 32)
     assert b"USERS\r\n" in finish_turn(node).messages[member(2).id]
 
 
@@ -349,7 +349,7 @@ def test_what_another_node_sends_is_stored_and_in_force(node: Node, admin: Clien
     node.services.users.received("n2", other.services.users._document)
     finish_turn(node)
     assert Client(node).ask("AUTH app pw") == "OK"
-    assert node.services.users.digest() == other.services.users.digest()
+    assert node.services.users.sharing.digest() == other.services.users.sharing.digest()
     assert Client(_reopened(node)).ask("AUTH app pw") == "OK"
 
 

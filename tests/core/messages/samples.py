@@ -153,7 +153,7 @@ def _damaged(value: Any) -> Iterator[Any]:
 OPTIONAL = {
     "unreadable", "gone_back", "taken_back", "aside", "filling", "failing", "internal_errors", "scrub",
     "damaged", "mended", "lost", "disk_full", "disk_room", "transfer", "to_let_go", "copies", "wall_ms", "eta_s", "n3",
-    "c1", "weight", "bob", "rebuild", "held_back", "STORE",
+    "c1", "weight", "bob", "lib", "rebuild", "held_back", "STORE",
 }  # fmt: skip
 NULLABLE = {"eta_s", "filling", "transfer"}
 TASK = {
@@ -170,6 +170,13 @@ _BOB = ["on", "~a*", "resetchannels", "-@all", "+get"]
 USERS = {
     "floor": "1f",
     "users": {"bob": ["8bcfe5680000001", "n2", "20", _BOB, [["resetchannels", "-@all", "+set"]]]},
+}
+_TEXT = "#!lua name=lib\nredis.register_function('f', function() return '\u00ff' end)"
+LIBRARIES = {
+    "floor": "1f",
+    "libraries": {
+        "lib": ["8bcfe5680000001", "n2", _TEXT, [["f", ["says"], ["no-writes", "allow-oom"]], ["g", [], []]]]
+    },
 }
 DOCUMENTS: dict[bytes, Any] = {
     b"STATUS": {
@@ -202,6 +209,15 @@ def damaged_rules() -> Iterator[bytes]:
     yield json.dumps({**USERS, "users": {"b ob": ["1", "n2", "1", None, []]}}).encode()
     yield json.dumps({**USERS, "users": {"b\u0100": ["1", "n2", "1", None, []]}}).encode()
     yield json.dumps({**USERS, "users": {"bob": [f"{COUNTER_MAX + 1:x}", "n2", "1", None, []]}}).encode()
+
+
+def damaged_libraries() -> Iterator[bytes]:
+    """Returns documents of libraries of the right shape with another name in the text, or a wrong text, name or flag."""
+    for text in ("", "x", "#!lua\n", "#!lua name=other\n", "#!js name=lib\n", "#!lua name=lib\n\u0100"):
+        yield json.dumps({**LIBRARIES, "libraries": {"lib": ["1", "n2", text, []]}}).encode()
+    yield json.dumps({**LIBRARIES, "libraries": {"l-b": ["1", "n2", None, []]}}).encode()
+    for function in (["f-", [], []], ["\u00ff", [], []], ["f", ["\u0100"], []], ["f", [], ["no-reads"]]):
+        yield json.dumps({**LIBRARIES, "libraries": {"lib": ["1", "n2", _TEXT, [function]]}}).encode()
 
 
 def damaged_layouts() -> list[bytes]:

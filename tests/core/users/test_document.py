@@ -6,8 +6,8 @@ import random
 from dataclasses import replace
 
 from server.core.messages.users import document_in
-from server.core.users import document as module
-from server.core.users.document import Document, Entry, merged
+from server.core.shared.document import DELETED_MAX, merged
+from server.core.users.document import Document, Entry
 from server.core.users.rules import User, changed
 
 NAMES = [b"ann", b"bob", b"\xffcy", b"default"]
@@ -66,7 +66,7 @@ def test_a_deleted_user_is_not_brought_back_by_a_node_that_was_away() -> None:
 def test_forgotten_deletions_bring_nobody_back_either() -> None:
     away = Document().with_entry(b"u0", _entry(1)).with_entry(b"kept", _entry(2))
     here = away.with_entry(b"u0", Entry(3, "n1", 1, None))
-    for number in range(1, module.DELETED_MAX + 1):
+    for number in range(1, DELETED_MAX + 1):
         here = Document({**here.entries, b"u%d" % number: Entry(3 + number, "n1", 3, None)}, here.floor)
     here = here.with_entry(b"x", _entry(10_000_000))
     assert here.floor == 3 and b"u0" not in here.entries

@@ -6,5 +6,7 @@ run.py             one run of a job, on a snapshot or command by command
 steps.py           where a job runs
 texts.py           finds the text of a script, here or on other nodes
 eval_commands.py   EVAL, EVALSHA, EVAL_RO, EVALSHA_RO
+fcall_commands.py  FCALL, FCALL_RO
 script_command.py  SCRIPT
+function_command.py  FUNCTION
 """

@@ -13,43 +13,42 @@ from server.core.commands.scripting.steps import run_job
 from server.core.commands.scripting.texts import NOSCRIPT, find_script
 from server.core.commands.shapes import session_of
 from server.core.commands.spec import EXCLUSIVE, CommandSpec
-from server.core.scripts.shebang import Script
 from server.core.services.scripts import SHA_BYTES
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
 
 WRITING_SCRIPT: Final = "ERR Can not execute a script with write flag using *_ro command."
-_SEED_MAX: Final = 1 << 31
+SEED_MAX: Final = 1 << 31
 
 
 def numbered_keys(args: list[bytes]) -> int:
     """How many keys a call has, whose number is the third word. Raises CommandError as Redis does."""
     count = integer(args[2])
+    check_count(count, args)
+    return count
+
+
+def check_count(count: int, args: list[bytes]) -> None:
+    """Raises CommandError if a call cannot have so many keys."""
     if count > len(args) - 3:
         raise CommandError("ERR Number of keys can't be greater than number of args")
     if count < 0:
         raise CommandError("ERR Number of keys can't be negative")
-    return count
 
 
 def _call(services: Services, sink: Sink, number: int, args: list[bytes], sha: bytes, read_only: bool) -> None:
     count = numbered_keys(args)
     session = session_of(sink)
-    seed = services.state.rng.randrange(_SEED_MAX)
+    seed = services.state.rng.randrange(SEED_MAX)
     job = Job(sha, session.user, read_only, seed, args[3 : 3 + count], args[3 + count :], [], session.database)
 
     def steps() -> Steps:
-        yield from find_script(services, sha)
-        if read_only:
-            _check_reads(services.scripts.script(sha))
-        return (yield from run_job(services, sink, job))
+        script = yield from find_script(services, sha)
+        if read_only and script.flags is not None and script.writes():
+            raise CommandError(WRITING_SCRIPT)
+        return (yield from run_job(services, sink, job, script))
 
     services.run_steps(steps(), sink, number)
-
-
-def _check_reads(script: Script) -> None:
-    if script.flags is not None and script.writes():
-        raise CommandError(WRITING_SCRIPT)
 
 
 def _eval(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -83,25 +82,25 @@ _WRITES_SHA: Final = KeySpec("RW access update", 2, counted=True)
 READS: Final = KeySpec("RO access", 2, counted=True, notes=_NOTES % "RO and ACCESS")
 _READS_SHA: Final = KeySpec("RO access", 2, counted=True)
 FLAGS: Final = "noscript stale skip_monitor no_mandatory_keys"
-_DEPENDS: Final = "Depends on the script that is executed."
-_ARGUMENTS: Final = "%s numkeys [key [key ...]] [arg [arg ...]]"
+DEPENDS: Final = "Depends on the script that is executed."
+ARGUMENTS: Final = "%s numkeys [key [key ...]] [arg [arg ...]]"
 
 COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
-        "eval", -3, EXCLUSIVE, _eval, "Executes a Lua script.", "scripting", FLAGS, since="2.6.0", complexity=_DEPENDS,
-        arguments=_ARGUMENTS % "script", key_specs=(WRITES,), alone_without_keys=True,
+        "eval", -3, EXCLUSIVE, _eval, "Executes a Lua script.", "scripting", FLAGS, since="2.6.0", complexity=DEPENDS,
+        arguments=ARGUMENTS % "script", key_specs=(WRITES,), alone_without_keys=True,
     ),
     CommandSpec(
         "evalsha", -3, EXCLUSIVE, _evalsha, "Executes a Lua script by its SHA1.", "scripting", FLAGS, since="2.6.0",
-        complexity=_DEPENDS, arguments=_ARGUMENTS % "sha1", key_specs=(_WRITES_SHA,), alone_without_keys=True,
+        complexity=DEPENDS, arguments=ARGUMENTS % "sha1", key_specs=(_WRITES_SHA,), alone_without_keys=True,
     ),
     CommandSpec(
         "eval_ro", -3, EXCLUSIVE, _eval_ro, "Executes a Lua script that only reads.", "scripting", f"readonly {FLAGS}",
-        since="7.0.0", complexity=_DEPENDS, arguments=_ARGUMENTS % "script", key_specs=(READS,), alone_without_keys=True,
+        since="7.0.0", complexity=DEPENDS, arguments=ARGUMENTS % "script", key_specs=(READS,), alone_without_keys=True,
     ),
     CommandSpec(
         "evalsha_ro", -3, EXCLUSIVE, _evalsha_ro, "Executes a Lua script that only reads, by its SHA1.", "scripting",
-        f"readonly {FLAGS}", since="7.0.0", complexity=_DEPENDS, arguments=_ARGUMENTS % "sha1", key_specs=(_READS_SHA,),
+        f"readonly {FLAGS}", since="7.0.0", complexity=DEPENDS, arguments=ARGUMENTS % "sha1", key_specs=(_READS_SHA,),
         alone_without_keys=True,
     ),
 )  # fmt: skip

@@ -3,8 +3,8 @@
     DYN.EVAL numkeys key … sha user flags seed argument …
 
 `key …` are the keys of the call, then those that the script has reached otherwise, all of one slot; `flags` says how many
-of the former there are, the database, and whether it only reads (`2.0r`). The coordinator asks for the text if it does not
-know the script; the sender does.
+of the former there are, the database, whether it only reads, and which function of the library `sha` is called
+(`2.0r`, `2.0:myfunction`). The coordinator asks for the text if it does not know it; the sender does.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from server.core.services.scripts import SHA_BYTES
 
 NAME: Final = b"DYN.EVAL"
 _READ_ONLY: Final = b"r"
+_FUNCTION: Final = b":"
 MALFORMED: Final = "ERR malformed script"
 _HEADER: Final = 4  # sha, user, flags, seed
 
 
 class Job(NamedTuple):
-    """A call of a script. `reached` are keys that it uses and that its call does not show. All keys are inner
-    ones (protocol/databases.py), and `database` is that of the client."""
+    """A call of a script, or of a `function` of a library. `reached` are keys that it uses and that its call does not show.
+    All keys are inner ones (protocol/databases.py), and `database` is that of the client."""
 
     sha: bytes
     user: bytes
@@ -32,6 +33,7 @@ class Job(NamedTuple):
     args: list[bytes]
     reached: list[bytes]
     database: int
+    function: bytes = b""
 
     def all_keys(self) -> list[bytes]:
         """All keys that are known to be used, each once."""
@@ -41,6 +43,8 @@ class Job(NamedTuple):
         """The job as a call of DYN.EVAL."""
         keys = [*self.keys, *self.reached]
         flags = b"%d.%d%b" % (len(self.keys), self.database, _READ_ONLY if self.read_only else b"")
+        if self.function:
+            flags += _FUNCTION + self.function
         return [NAME, b"%d" % len(keys), *keys, self.sha, self.user, flags, b"%d" % self.seed, *self.args]
 
 
@@ -51,15 +55,15 @@ def decode(call: list[bytes]) -> Job:
     if place + _HEADER > len(call):
         raise CommandError(MALFORMED)
     sha, user, flags, seed = call[place : place + _HEADER]
+    flags, _, function = flags.partition(_FUNCTION)
     keys_declared, _, database = flags.removesuffix(_READ_ONLY).partition(b".")
     declared = _count(keys_declared)
     if declared > count or len(sha) != SHA_BYTES:
         raise CommandError(MALFORMED)
     keys = call[2:place]
     read_only = flags.endswith(_READ_ONLY)
-    return Job(
-        sha, user, read_only, _count(seed), keys[:declared], call[place + _HEADER :], keys[declared:], _count(database)
-    )
+    args = call[place + _HEADER :]
+    return Job(sha, user, read_only, _count(seed), keys[:declared], args, keys[declared:], _count(database), function)
 
 
 def _count(word: bytes) -> int:

@@ -21,7 +21,7 @@ from server.core.commands.registry import find_command
 from server.core.commands.scripting.job import Job
 from server.core.commands.scripting.permitted import ABOUT_ALL, Permitted
 from server.core.commands.transactions.snapshot import Snapshot, encoded
-from server.core.scripts.engine import BUDGET, MEMORY, Limits, Stopped
+from server.core.scripts.engine import BUDGET, MEMORY, Limits, Program, Stopped
 from server.core.scripts.shebang import Script
 from server.core.services.services import Services
 
@@ -122,11 +122,15 @@ class Run:
 
     def _run(self, call: Callable[[list[bytes], bool], bytes], what_is_kept: str) -> bytes:
         job, engine = self._job, self._services.scripts.engine()
+        program = Program(job.sha, self._body, job.function)
         keys = [client_key(key) for key in job.keys]
         try:
-            return engine.run(job.sha, self._body, keys, job.args, call, self._limits, self._resp3)
+            return engine.run(program, keys, job.args, call, self._limits, self._resp3)
         except Stopped as stopped:
-            reason = stopped.args[0]
-            config = self._services.state.config
-            limit = config.script_instructions_max if reason == BUDGET else config.script_memory_bytes_max
-            raise CommandError(_STOPPED[reason] % limit + what_is_kept) from None
+            raise CommandError(why_stopped(self._services, stopped) + what_is_kept) from None
+
+
+def why_stopped(services: Services, stopped: Stopped) -> str:
+    """The text of an error about a script that was stopped."""
+    reason, config = stopped.args[0], services.state.config
+    return _STOPPED[reason] % (config.script_instructions_max if reason == BUDGET else config.script_memory_bytes_max)

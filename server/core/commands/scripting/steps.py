@@ -30,7 +30,7 @@ from server.core.commands.key_specs import KeySpec
 from server.core.commands.registry import find_command
 from server.core.commands.scripting.job import MALFORMED, Job, decode
 from server.core.commands.scripting.run import NextCommand, Outside, Run, ScriptSink
-from server.core.commands.scripting.texts import find_script
+from server.core.commands.scripting.texts import find_text
 from server.core.commands.spec import EXCLUSIVE, CommandSpec
 from server.core.commands.transactions.slot_step import CROSSSLOT, slot_step
 from server.core.commands.transactions.snapshot import KeysMissing, Snapshot, encoded
@@ -46,9 +46,7 @@ _TOO_MANY: Final = (
 _TOO_LARGE: Final = (
     "ERR the replies that the script needs have more than gathered_bytes_max=%d bytes: what it wrote before stays"
 )
-_OLD: Final = (
-    "ERR the node that coordinates these keys is of a version without scripts: nothing was written. Upgrade it"
-)
+_OLD: Final = "ERR the node that coordinates these keys is of an earlier version: nothing was written. Upgrade it"
 _CROSSSLOT: Final = ErrorReply.of(CROSSSLOT)
 
 
@@ -81,10 +79,10 @@ def _run_command(services: Services, args: list[bytes], resp3: bool) -> Step:
     return start
 
 
-def run_job(services: Services, sink: Sink, job: Job) -> Steps:
-    """The steps of a call of a script that this node knows."""
+def run_job(services: Services, sink: Sink, job: Job, script: Script) -> Steps:
+    """The steps of a call of a script."""
     relaxes = services.state.config.multi_slots == "relaxed"
-    slots, script = dict.fromkeys([key_slot(key) for key in job.keys]), services.scripts.script(job.sha)
+    slots = dict.fromkeys([key_slot(key) for key in job.keys])
     reply: bytes = _CROSSSLOT
     if len(slots) == 1:
         reply = yield from _at_coordinator(services, sink, job)
@@ -99,7 +97,8 @@ def run_job(services: Services, sink: Sink, job: Job) -> Steps:
 
 def _at_coordinator(services: Services, sink: Sink, job: Job) -> Generator[Step, Any, bytes]:
     coordinator = services.route(job.all_keys()[0]).coordinator_for(False)
-    if coordinator is not None and coordinator not in services.state.scripting:
+    able = services.state.knowing_libraries if job.function else services.state.scripting
+    if coordinator is not None and coordinator not in able:
         if services.state.config.multi_slots == "relaxed":
             return _CROSSSLOT
         raise CommandError(_OLD)
@@ -147,8 +146,8 @@ def _eval_here(services: Services, sink: Sink, number: int, args: list[bytes]) -
 
 
 def _step(services: Services, sink: ScriptSink, number: int, job: Job) -> Steps:
-    yield from find_script(services, job.sha)
-    run, slot = Run(services, sink, job, services.scripts.script(job.sha)), key_slot(job.all_keys()[0])
+    script = yield from find_text(services, job)
+    run, slot = Run(services, sink, job, script), key_slot(job.all_keys()[0])
     is_strict = services.state.config.multi_slots == "strict"
 
     def body(snapshot: Snapshot) -> Generator[Step, Any, Reply]:

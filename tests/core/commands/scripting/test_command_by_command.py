@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from server.core.node import Node
-from server.core.scripts.engine import Call, Limits
+from server.core.scripts.engine import Call, Function, Limits, Program
 from tests.core.commands.talking import CONFIG, Client, make_node
 
 
@@ -19,15 +19,12 @@ class Engine:
     def compile(self, sha: bytes, text: bytes) -> None:
         """Any text is sound."""
 
+    def load(self, sha: bytes, text: bytes, limits: Limits) -> list[Function]:
+        """There are no functions."""
+        return []
+
     def run(
-        self,
-        sha: bytes,
-        text: bytes,
-        keys: Sequence[bytes],
-        args: Sequence[bytes],
-        call: Call,
-        limits: Limits,
-        resp3: bool,
+        self, program: Program, keys: Sequence[bytes], args: Sequence[bytes], call: Call, limits: Limits, resp3: bool
     ) -> bytes:
         """Runs the function."""
         return self._function(call)
