@@ -49,6 +49,7 @@ _TOO_LARGE: Final = (
 _OLD: Final = (
     "ERR the node that coordinates these keys is of a version without scripts: nothing was written. Upgrade it"
 )
+_UNKNOWN: Final = b"-ERR unknown command 'DYN.EVAL'"
 _CROSSSLOT: Final = ErrorReply.of(CROSSSLOT)
 
 
@@ -99,12 +100,13 @@ def run_job(services: Services, sink: Sink, job: Job) -> Steps:
 
 def _at_coordinator(services: Services, sink: Sink, job: Job) -> Generator[Step, Any, bytes]:
     coordinator = services.route(job.all_keys()[0]).coordinator_for(False)
-    if coordinator is not None and coordinator not in services.state.scripting:
-        if services.state.config.multi_slots == "relaxed":
-            return _CROSSSLOT
-        raise CommandError(_OLD)
-    reply: bytes = yield _run_command(services, job.encode(), sink.resp3)
-    return reply
+    if coordinator is None or coordinator in services.state.scripting:
+        reply: bytes = yield _run_command(services, job.encode(), sink.resp3)
+        if not reply.startswith(_UNKNOWN):
+            return reply  # else the next owner, after another one was lost, is of an earlier version
+    if services.state.config.multi_slots == "relaxed":
+        return _CROSSSLOT
+    raise CommandError(_OLD)
 
 
 def _without_keys(services: Services, sink: Sink, job: Job, script: Script) -> Generator[Step, Any, bytes]:
