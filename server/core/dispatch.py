@@ -171,7 +171,7 @@ class Dispatcher:
             session.is_costly = True
         if not session.in_flight:
             session.kind, session.turn = kind, turn
-        elif kind == ALONE or session.kind == ALONE:
+        elif kind == ALONE or session.kind == ALONE or self._holds_back(session):
             return False
         if self._refuses(session, spec, args):
             return True
@@ -193,6 +193,12 @@ class Dispatcher:
         else:
             self._start_in_lanes(spec, session, session.lanes, args, kind, turn)
         return True
+
+    def _holds_back(self, session: Session) -> bool:
+        """Whether the rest of a transaction that runs command by command waits: too many requests are in flight. It was
+        admitted as a whole, so none of its commands is refused for that."""
+        state = self._state
+        return state.in_flight > state.requests_max >= 0 and session.client() is not session
 
     def _start_in_lanes(
         self, spec: CommandSpec, session: Session, lanes: Lanes, args: list[bytes], kind: int, turn: int
@@ -222,8 +228,9 @@ class Dispatcher:
         return True
 
     def _start(self, spec: CommandSpec | None, session: Session, number: int, args: list[bytes]) -> None:
-        is_refused = self._state.in_flight > self._state.requests_max and spec is not None and spec.needs_data()
-        if is_refused and spec is not None and spec.accepts(len(args)):
+        state = self._state
+        is_refused = state.in_flight > state.requests_max and (session.client() is session or state.requests_max < 0)
+        if is_refused and spec is not None and spec.needs_data() and spec.accepts(len(args)):
             self._state.statistics.busy += self._state.refusal is BUSY
             session.answer(number, self._state.refusal)
         else:

@@ -252,6 +252,8 @@ class Node:
         services.mending.expire(now_ms)
         services.timers.expire(now_ms)
         services.notifications.tick()
+        if services.tracking.is_used:
+            services.tracking.tick()
 
     def wake(self, now_ms: int) -> None:
         """Between two ticks: resumes background work whose pause is over."""

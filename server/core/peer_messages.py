@@ -211,10 +211,10 @@ class PeerMessages:
             batch = relays.relayed(peer, number, relay.sent_ms, relay.options, relay.commands)
             if batch is None:
                 return
-            if len(relay.options) > 3:
-                self._dispatcher.run_in_order(batch, relay.commands)
-            else:
-                self._dispatcher.run_all(batch, relay.commands)
+            if peer in state.watching:
+                self._services.tracking.note_relayed(relay.commands)
+            run = self._dispatcher.run_in_order if len(relay.options) > 3 else self._dispatcher.run_all
+            run(batch, relay.commands)
             return
         relays.note_peer_clock(peer, relay.sent_ms)  # so that we know later how old the relay is
         if len(self._held) < HELD_MAX:

@@ -325,6 +325,9 @@ class Host(WallClock):
                 connection.write(data)
         if self._dies("some replies", bool(replies)):
             return
+        for session, data in outbox.pushes:
+            if (connection := self.connections.get(session.id)) is not None:
+                connection.write(data)
         for session in outbox.closing:
             connection = self.connections.pop(session.id, None)
             if connection is not None:

@@ -15,6 +15,7 @@ from unittest.mock import ANY
 
 import pytest
 
+from server.core.base.config import Config
 from server.core.commands.transactions import relayed
 from server.core.records import versions
 from server.core.requests.writes import Writes
@@ -175,3 +176,21 @@ def test_a_killed_coordinator_leaves_whole_transactions(seed: int) -> None:
     assert world.run_until(60_000, lambda: world.at_peace() and not world.differences())
     for host in world.hosts:
         assert is_whole(values_at(world, host, keys))
+
+
+@pytest.mark.parametrize("limit", [1, 4])
+def test_what_was_admitted_as_a_whole_is_not_refused_in_part(limit: int) -> None:
+    """A transaction over many slots runs command by command, within the limit of requests in flight."""
+    world = World(1, 3, Config(requests_in_flight_max=limit))
+    world.start()
+    world.run(200)
+    keys = [b"key%d" % number for number in range(60)]
+    clients = [world.client(world.hosts[number % 3], f"c{number}") for number in range(CLIENTS)]
+    operations = [transaction(client, *[[b"APPEND", key, b"x"] for key in keys]) for client in clients]
+    wait_for_all(world, operations)
+    done = [operation for operation in operations if not operation.error]
+    assert done and all(operation.error.startswith("BUSY") for operation in operations if operation.error)
+    assert all(isinstance(reply, int) for operation in done for reply in operation.reply)
+    world.run(2000)
+    for key in (keys[0], keys[-1]):
+        assert len(world.ask(world.hosts[0], "GET", key).reply) == len(done)

@@ -26,14 +26,14 @@ _BY_CLASS: Final[Mapping[int, str]] = {
     STRING: "set setex:set psetex:set setnx:set getset:set mset:set msetnx:set bitop:set dyn.set:set append setrange "
     "incr:incrby decr:incrby incrby decrby:incrby incrbyfloat setbit bitfield:setbit pfadd dyn.pfmerge:pfadd",
     LIST: "lpush lpushx:lpush rpush rpushx:rpush dyn.lpush:lpush dyn.rpush:rpush lpop rpop lset linsert lrem ltrim "
-    "blpop:lpop brpop:rpop rpoplpush:rpop brpoplpush:rpop sortstore",
+    "blpop:lpop brpop:rpop sortstore",
     HASH: "hset hmset:hset hsetnx:hset hincrby hincrbyfloat hdel hgetdel:hdel hexpire hpexpire:hexpire "
     "hexpireat:hexpire hpexpireat:hexpire hpersist hsetex:hset hgetex:hexpire",
     SET: "sadd srem spop sinterstore sunionstore sdiffstore",
     ZSET: "zadd zincrby:zincr zrem zremrangebyscore zremrangebyrank zremrangebylex zpopmin zpopmax "
     "bzpopmin:zpopmin bzpopmax:zpopmax zunionstore "
     "zinterstore zdiffstore zrangestore geoadd:zadd geosearchstore georadiusstore",
-    GENERIC: "restore persist rename_from rename_to copy_to dyn.remove:rename_from",
+    GENERIC: "restore persist rename_from rename_to move_to copy_to dyn.remove:rename_from",
 }
 _EVENTS: Final = {
     word.partition(":")[0]: (kind, word.partition(":")[2] or word)
@@ -42,12 +42,14 @@ _EVENTS: Final = {
 }
 # The events of commands with several keys that their step DYN.REPLACE is told.
 REPLACES: Final = {
-    "sort": "sortstore", "rename": "rename_to", "renamenx": "rename_to", "copy": "copy_to",
+    "sort": "sortstore", "rename": "rename_to", "renamenx": "rename_to", "move": "move_to", "copy": "copy_to",
     "georadius": "georadiusstore", "georadiusbymember": "georadiusstore",
 }  # fmt: skip
 _MAKES_NEW: Final = frozenset(("rename_to", "copy_to"))  # Redis removes the key before
 _EXPIRY_WORDS: Final = frozenset((b"EX", b"PX", b"EXAT", b"PXAT"))
 _SETS_EXPIRY: Final = frozenset(("setex", "psetex"))
+_MOVES: Final = frozenset(("lmove", "blmove", "rpoplpush", "brpoplpush"))
+_QUIET: Final = frozenset(("sadd", "zadd", "zincrby", "geoadd"))  # without an event if nothing has changed
 _DELETES: Final = frozenset(("del", "unlink", "getdel", "dyn.del", "flushall", "flushdb"))
 _EXPIRES: Final = frozenset(("expire", "pexpire", "expireat", "pexpireat", "getex"))
 
@@ -89,17 +91,26 @@ def events_of(args: Sequence[bytes], old: bytes | None, record: bytes, now_ms: i
         name = args[-1].decode("latin-1") if args[-2] == EVENT_WORD else "restore"
         if name in _MAKES_NEW:
             found = [(NEW, b"new")]
-    if name in ("lmove", "blmove"):
-        found.append((LIST, b"lpop" if args[3].upper() == b"LEFT" else b"rpop"))
-    elif name in ("sadd", "zadd") and _shows_the_same(args[2:], View(old, now_ms), View(record, now_ms)):
+    if name in _MOVES:
+        return [*found, *_moved(name, args)]
+    if name in _QUIET and _shows_the_same(args[2:], View(old, now_ms), View(record, now_ms)):
         return found
-    elif name == "zadd" and any(word.upper() == b"INCR" for word in args[2:-2]):
+    if name == "setbit" and old is not None and versions.value_of(old, now_ms) == versions.value_of(record, now_ms):
+        return found
+    if name == "zadd" and any(word.upper() == b"INCR" for word in args[2:-2]):
         found.append((ZSET, b"zincr"))
     elif name in _EVENTS:
         kind, event = _EVENTS[name]
         found.append((kind, event.encode()))
     has_expiry = name in _SETS_EXPIRY or (name == "set" and any(word.upper() in _EXPIRY_WORDS for word in args[3:]))
     return [*found, (GENERIC, b"expire")] if has_expiry else found
+
+
+def _moved(name: str, args: Sequence[bytes]) -> list[Event]:
+    """The events of a list from which an element was moved; also those of its arrival, if it has come to the same list."""
+    from_end, to_end = (word.upper() for word in args[3:5]) if name in ("lmove", "blmove") else (b"RIGHT", b"LEFT")
+    popped = [(LIST, b"lpop" if from_end == b"LEFT" else b"rpop")]
+    return popped if args[1] != args[2] else [(LIST, b"lpush" if to_end == b"LEFT" else b"rpush"), *popped]
 
 
 def _command_in(args: Sequence[bytes]) -> Sequence[bytes]:
@@ -130,8 +141,8 @@ def _when_gone(name: str, args: Sequence[bytes]) -> list[Event]:
         return gone
     if name == "dyn.remove":
         return [(GENERIC, b"rename_from")]
-    if name in ("lmove", "blmove"):
-        return [(LIST, b"lpop" if args[3].upper() == b"LEFT" else b"rpop"), *gone]
+    if name in _MOVES:
+        return [*_moved(name, args), *gone]
     if name in _EVENTS:
         kind, event = _EVENTS[name]
         return [(kind, event.encode()), *gone]

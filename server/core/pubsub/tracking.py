@@ -12,8 +12,9 @@ A node tells its peers whether it wants to know (WATCHING), over the link on whi
 A read in flight. News of a key may come while a read of it is in flight, whose reply may have the former value. Then the
 client is told behind that reply (`Tracker.late`).
 
-In doubt a client is told to drop all that it has (a null): when a link breaks or opens, and when the layout changes. A
-value that expires is told when its record is collected, some seconds later.
+In doubt a client is told to drop all that it has (a null): when a link of either direction breaks or opens, when keys get
+another coordinator because a node is lost or back, and when the layout changes. What expires is told as it does
+(expiries.py).
 
 NOLOOP is taken, but a client is told of its own changes all the same: the nodes that tell do not know who has made them.
 
@@ -22,7 +23,8 @@ Bounds (P10): `tracked_keys_max` keys are remembered; past it the ones remembere
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 from protocol import resp
@@ -31,8 +33,10 @@ from server.core.base.sinks import Session
 from server.core.base.state import State
 from server.core.base.subscriber import Tracker
 from server.core.messages.publications import encode_changed, encode_watching
+from server.core.pubsub.expiries import Expiries
 from server.core.pubsub.subscriptions import Subscriptions, push
-from server.core.records.records import PREFIX_BYTES, RECORDS_END
+from server.core.records.records import PREFIX_BYTES, RECORDS_END, storage_key_of
+from server.core.records.versions import DamagedRecord
 
 CHANNEL_NAME: Final = b"__redis__:invalidate"  # under which a subscriber in RESP2 gets what is redirected to it
 _NOT_READ: Final = -1
@@ -49,6 +53,8 @@ class Tracking:
         self.keys: dict[bytes, dict[Session, None]] = {}  # who has read a key
         self.prefixes: dict[bytes, dict[Session, None]] = {}  # who wants all changes of keys with that prefix
         self.is_used = False  # here or by a peer: looked at once in a turn
+        self._expiries = Expiries(state.config.tracked_keys_max)
+        self._routes = state.routes  # when the clients were told last that they cannot be sure
 
     # --- who tracks
 
@@ -56,6 +62,7 @@ class Tracking:
         """A client tracks from now on, or otherwise than before."""
         if not self.clients:
             self._tell_peers(True)
+            self._routes = self._state.routes
         for prefix in tracker.prefixes or ([b""] if tracker.broadcasts else []):
             self.prefixes.setdefault(prefix, {})[session] = None
         self.clients[session] = session.tracker = tracker
@@ -77,6 +84,8 @@ class Tracking:
 
     def _review(self) -> None:
         self.is_used = bool(self.clients or self._state.watching)
+        if not self.is_used:
+            self._expiries.clear()
 
     def _tell_peers(self, wants: bool) -> None:
         message = encode_watching(self._state.clock_reading(), wants)
@@ -99,19 +108,33 @@ class Tracking:
         tracker.reads.append((number, keys))
         for key in keys:
             tracker.reading[key] = number
-            self.keys.setdefault(key, {})[session] = None
+            if not tracker.broadcasts:
+                self.keys.setdefault(key, {})[session] = None
         while len(self.keys) > self._state.config.tracked_keys_max:
             self.invalidate([next(iter(self.keys))])
 
     # --- changes
 
-    def end_turn(self, written: Iterable[bytes]) -> None:
-        """Tells clients and peers of what this node has written in the turn: the storage keys of its batch. The replies of
-        the turn have gone before."""
+    def end_turn(self, written: Mapping[bytes, bytes | None]) -> None:
+        """Tells clients and peers of what this node has written in the turn: its batch. The replies of the turn have gone
+        before."""
+        now_ms = self._state.time_ms
+        changed = [key for key in written if key < RECORDS_END]
+        for key in changed:
+            if (record := written[key]) is not None:
+                self._expiries.note(key, record, now_ms)
+        self._tell(changed)
+        for session, tracker in self.clients.items():
+            if tracker.reads:
+                self._settle(session, tracker)
+            if tracker.invalid:
+                invalid, tracker.invalid = tracker.invalid, {}
+                self._send(session, tracker, resp.array([resp.bulk(key) for key in invalid]))
+
+    def _tell(self, storage_keys: Sequence[bytes]) -> None:
+        """Tells clients and peers that these have changed here: keys of any database, as in Redis."""
         state = self._state
-        changed = [
-            client_key(key[PREFIX_BYTES:]) for key in written if key < RECORDS_END
-        ]  # of any database, as in Redis
+        changed = [client_key(key[PREFIX_BYTES:]) for key in storage_keys]
         if changed:
             self.invalidate(changed)
             message = b""
@@ -119,12 +142,31 @@ class Tracking:
                 if peer in state.links:
                     message = message or encode_changed(state.clock_reading(), changed)
                     state.send(peer, message)
-        for session, tracker in self.clients.items():
-            if tracker.reads:
-                self._settle(session, tracker)
-            if tracker.invalid:
-                invalid, tracker.invalid = tracker.invalid, {}
-                self._send(session, tracker, resp.array([resp.bulk(key) for key in invalid]))
+
+    def tick(self) -> None:
+        """Tells of keys that have expired, or some of their fields; and of all in doubt, if routes have changed."""
+        state = self._state
+        if self._routes is not state.routes:
+            self._routes = state.routes
+            self.invalidate_all()
+        expired = self._expiries.due(state.time_ms)
+        self._tell(expired)
+        self._note_expiries(expired)
+
+    def note_relayed(self, commands: Sequence[Sequence[bytes]]) -> None:
+        """A peer with clients that cache has relayed commands, each of one key: its clients will have what they read."""
+        self.note_expiries([args[1] for args in commands if len(args) > 1])
+
+    def note_expiries(self, keys: Sequence[bytes]) -> None:
+        """Clients that cache are about to read these inner keys."""
+        self._note_expiries([storage_key_of(key) for key in keys])
+
+    def _note_expiries(self, storage_keys: Sequence[bytes]) -> None:
+        state = self._state
+        for key in storage_keys:
+            with suppress(DamagedRecord):  # its mending is a change
+                if (record := state.records.get(key)) is not None:
+                    self._expiries.note(key, record, state.time_ms)
 
     def invalidate(self, keys: Sequence[bytes]) -> None:
         """These keys have changed, here or at a peer: whoever has read them is told at the end of the turn."""
@@ -137,13 +179,15 @@ class Tracking:
             found = dict.fromkeys([key for key in keys if key.startswith(prefix)])
             for session in sessions if found else ():
                 if session.tracker is not None:
-                    session.tracker.invalid |= found
+                    for key in found:
+                        self._note_changed(session, session.tracker, key)
 
     def _note_changed(self, session: Session, tracker: Tracker, key: bytes) -> None:
         number = tracker.reading.get(key, _NOT_READ)
         if number >= session.first_number:
             tracker.late[key] = number
-            self.keys.setdefault(key, {})[session] = None  # its reply is not out yet
+            if not tracker.broadcasts:
+                self.keys.setdefault(key, {})[session] = None  # its reply is not out yet
         else:
             tracker.invalid[key] = None
 
@@ -165,8 +209,9 @@ class Tracking:
             tracker.invalid.clear()
             for number, keys in tracker.reads:
                 for key in keys:
-                    self.keys.setdefault(key, {})[session] = None
                     tracker.late[key] = number
+                    if not tracker.broadcasts:
+                        self.keys.setdefault(key, {})[session] = None
             self._send(session, tracker, b"")
 
     def _send(self, session: Session, tracker: Tracker, keys: bytes) -> None:
@@ -201,5 +246,7 @@ class Tracking:
             self.invalidate_all()
 
     def peer_restarted(self, peer: str) -> None:
-        """A peer has opened a connection to us, perhaps as a new process: it says anew whether it wants to know."""
+        """A peer has opened a connection to us, perhaps as a new process: it says anew whether it wants to know. The news
+        that it had sent over the former one may be lost."""
         self.watching_received(peer, False)
+        self.invalidate_all()

@@ -38,6 +38,11 @@ REVIEWED_PER_TURN: Final = 256  # clients whose rows are looked at in one turn a
 TRY: Final = b"DYN.TRY"  # key, home, number, FIRST or AGAIN, operation …
 FIRST, AGAIN = b"0", b"1"
 UNBLOCKED: Final = resp.error("UNBLOCKED client unblocked via CLIENT UNBLOCK")
+NEEDS_QUEUES: Final = (
+    "ERR blocking commands need a version that has them on every node, and the node{} that coordinates this key has "
+    "not announced it"
+)
+_UNKNOWN: Final = b"ERR unknown command 'DYN.TRY'"
 _TEMPORARY: Final = (b"-NOQUORUM", b"-TIMEOUT", b"-BUSY", b"-STALE", b"-DISKFULL", b"-ERR node")
 
 
@@ -174,6 +179,8 @@ class Blocked:
     def _failed(self, client: BlockedClient, key: bytes, error: bytes) -> None:
         if client.is_over:
             return
+        if _UNKNOWN in error:  # the next owner, after another one was lost, is of an earlier version
+            error = resp.error(NEEDS_QUEUES.format(""))
         if client.is_first or not error.startswith(_TEMPORARY):
             self._answer(client, error)
             return

@@ -292,13 +292,14 @@ class Deliveries:
             state.send(coordinator, encode_settled(state.clock_reading(), settled))
 
     def is_known(self, name: bytes) -> bool:
-        """Whether the element of that id was put back here before. Notes it."""
-        if name in self._known:
-            return True
+        """Whether the element of that id was put back here before."""
+        return name in self._known
+
+    def note_known(self, name: bytes) -> None:
+        """The element of that id is put back."""
         if len(self._known) >= KNOWN_MAX:
             del self._known[next(iter(self._known))]
         self._known[name] = None
-        return False
 
     def forget_known(self, name: bytes) -> None:
         """It was not put back after all."""

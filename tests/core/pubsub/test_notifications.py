@@ -12,6 +12,8 @@ from server.core.messages.publications import Setting, encode_notify
 from server.core.node import Node
 from server.core.pubsub.events import events_of, flags_of, text_of
 from server.core.records.records import storage_key_of
+from server.core.scripts.engine import Call
+from tests.core.commands.scripting.test_command_by_command import Engine
 from tests.core.commands.talking import WALL_MS, Client, finish_turn, go_by_own_clock, make_node, member
 
 
@@ -71,6 +73,11 @@ CASES = [
     ("BLMOVE l m LEFT RIGHT 0", "rpush m,lpop l,del l"), ("ZADD zz 1 a 2 b 3 c", "zadd zz"),
     ("BZPOPMIN zz 0", "zpopmin zz"), ("BZMPOP 0 2 none zz MAX", "zpopmax zz"), ("ZMPOP 1 zz MIN", "zpopmin zz,del zz"),
     ("SORT y BY nosort STORE w", "sortstore w"),
+    ("SETBIT a 0 1", "setbit a"), ("SETBIT a 0 1", ""), ("SETBIT a 99 0", "setbit a"), ("GEOADD g 1 1 m", ""),
+    ("GEOADD g 2 2 m", "zadd g"), ("ZADD z 5 a", "zadd z"), ("ZADD z 5 a", ""), ("ZINCRBY z 0 a", ""),
+    ("ZADD z INCR 0 a", ""), ("SADD s 1", "sadd s"), ("SADD s 1", ""), ("HSET h f 1", "hset h"), ("HSET h f 1", "hset h"),
+    ("RPUSH r 1 2", "rpush r"), ("RPOPLPUSH r r", "lpush r,rpop r"), ("LMOVE r r LEFT RIGHT", "rpush r,lpop r"),
+    ("BLMOVE r r LEFT RIGHT 0", "rpush r,lpop r"), ("BRPOPLPUSH r r 0", "lpush r,rpop r"), ("LPOP r 2", "lpop r,del r"),
 ]  # fmt: skip
 
 
@@ -92,6 +99,35 @@ def test_a_transaction_causes_the_events_of_its_commands() -> None:
     assert events == [("set", "{t}a"), ("incrby", "{t}a"), ("lpush", "{t}l"), ("del", "{t}a")]
     client.raw("MULTI", "SET {t}b 1", "DISCARD")
     assert client.pushed == {}
+
+
+def test_the_commands_of_a_script_cause_their_events_once() -> None:
+    node = _node("AKE")
+    listener, client = _listener(node), Client(node)
+
+    def function(call: Call) -> bytes:
+        call([b"SET", b"{t}a", b"1"], False)
+        call([b"LPUSH", b"{t}a", b"1"], False)  # WRONGTYPE
+        return call([b"RPUSH", b"{t}l", b"x"], False)
+
+    node.services.scripts.make_engine = lambda: Engine(function)
+    assert _events(node, listener, "EVAL text 2 {t}a {t}l") == ["set {t}a", "rpush {t}l"]
+    client.raw("MULTI", "EVAL text 2 {t}a {t}l", "DEL {t}l")
+    assert _events(node, listener, "PING") == []
+    client.raw("EXEC")
+    said = client.pushed[listener.session] + dict(finish_turn(node).pushes).get(listener.session, b"")
+    assert re.findall(rb"__keyevent@0__:(\S+)", said) == [b"set", b"rpush", b"del"]
+
+
+def test_a_moved_key_is_told_in_both_databases() -> None:
+    node = _node("AKE")
+    listener, client = _listener(node), Client(node)
+    client.raw("SET a 1")
+    said = b""
+    for line in ("MOVE a 3", "PING"):
+        client.raw(line)
+        said += client.pushed.get(listener.session, b"")
+    assert re.findall(rb"__keyevent(@\d__:\S+)", said) == [b"@3__:move_to", b"@0__:rename_from"]
 
 
 def test_a_database_has_channels_of_its_own() -> None:

@@ -12,6 +12,7 @@ from protocol.resp import array, bulk
 from server.core.base.sinks import Session
 from server.core.messages.publications import encode_changed, encode_watching
 from server.core.node import Node
+from tests.core.commands.scripting.test_command_by_command import Engine
 from tests.core.commands.talking import CONFIG, WALL_MS, Client, finish_turn, go_by_own_clock, make_node, member
 
 NULL = b">2\r\n$10\r\ninvalidate\r\n_\r\n"
@@ -100,6 +101,21 @@ def test_in_doubt_all_is_dropped() -> None:
     node.connected(member(2).id, 0, (PUBLISHING,))
     outbox = finish_turn(node)
     assert outbox.pushes == [(client.session, NULL)] and encode_watching(0, True)[:20] in outbox.messages[member(2).id]
+    node.greeted(member(2).id, 0, (PUBLISHING,))
+    assert finish_turn(node).pushes == [(client.session, NULL)], "what its former connection has brought may be lost"
+
+
+def test_in_doubt_of_a_silent_node_all_is_dropped() -> None:
+    node = make_node(2)
+    _connect(node, 2, PUBLISHING)
+    _tracking(node)
+    node.tick(0, WALL_MS)
+    finish_turn(node)
+    pushes = []
+    for now_ms in range(100, 20_000, 100):
+        node.tick(now_ms, WALL_MS + now_ms)
+        pushes += finish_turn(node).pushes
+    assert NULL in [data for _, data in pushes], "its link stands, and nothing comes"
 
 
 def test_a_peer_that_wants_to_know_is_told_of_every_change_here() -> None:
@@ -123,6 +139,44 @@ def test_changes_at_a_peer_are_told_here() -> None:
     assert _receive(node, 2, encode_changed(0, [b"user:1", b"x", b"user:2"])) == {
         client.session: _invalid(b"user:1", b"user:2")
     }
+
+
+@pytest.mark.parametrize("options", ["", "BCAST"])
+@pytest.mark.parametrize(
+    ("made", "read"),
+    [
+        ("SET a 1 PX 300", "GET a"),
+        ("HSET h f 1 g 2", "HGETALL h"),
+        ("RPUSH l x", "LRANGE l 0 -1"),
+        ("SET c 1 EX 100", "GET c"),
+    ],
+)
+def test_what_expires_is_told_as_it_does(node: Node, options: str, made: str, read: str) -> None:
+    key = read.split()[1]
+    limit = {"h": "HPEXPIRE h 300 FIELDS 1 f", "l": "PEXPIRE l 300", "c": "PEXPIRE c 300"}
+    Client(node).raw(made)
+    if key in limit:
+        Client(node).raw(limit[key])
+    node.services.tracking._expiries.clear()  # it was written before anybody tracked
+    client = _tracking(node, options)
+    client.raw(read)
+    told = []
+    for now_ms in range(0, 1000, 50):
+        node.tick(now_ms, WALL_MS + now_ms)
+        told += [(now_ms, data) for session, data in finish_turn(node).pushes if session is client.session]
+    assert told == [(300, _invalid(key.encode()))]
+
+
+@pytest.mark.parametrize("call", ["EVAL text 2 {t}a {t}b", "EVAL_RO text 2 {t}a {t}b", "EVALSHA {sha} 2 {t}a {t}b"])
+@pytest.mark.parametrize("in_transaction", [False, True])
+def test_what_a_script_names_is_tracked(node: Node, call: str, in_transaction: bool) -> None:
+    node.services.scripts.make_engine = lambda: Engine(lambda run: run([b"GET", b"{t}a"], False))
+    sha = Client(node).ask("SCRIPT LOAD text")
+    client = _tracking(node)
+    call = call.replace("{sha}", sha)
+    client.raw(*(("MULTI", call, "EXEC") if in_transaction else (call,)))
+    finish_turn(node)
+    assert _told(node, client, "SET {t}a 1", "SET {t}b 1") == _invalid(b"{t}a", b"{t}b")
 
 
 def test_bcast_tells_all_changes_of_its_prefixes_in_one_push(node: Node) -> None:
@@ -152,6 +206,12 @@ def test_what_a_transaction_reads_is_tracked(node: Node) -> None:
     client = _tracking(node, "OPTIN")
     client.raw("CLIENT CACHING YES", "MULTI", "GET {t}a", "GET {t}b", "EXEC", "GET {t}c")
     assert _told(node, client, "SET {t}a 1", "SET {t}b 1", "SET {t}c 1") == _invalid(b"{t}a", b"{t}b")
+
+
+def test_what_a_transaction_reads_is_told_behind_its_own_reply(node: Node) -> None:
+    client = _tracking(node)
+    client.raw("MULTI", "GET {t}a", "EXEC")
+    assert _told(node, client, "SET {t}a 1") == _invalid(b"{t}a"), "and not behind the next one"
 
 
 def test_keys_of_all_databases_are_tracked_by_their_names(node: Node) -> None:

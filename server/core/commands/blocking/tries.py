@@ -22,7 +22,7 @@ from protocol.resp import Reply, bulk
 from server.core.base.errors import WRONGTYPE, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.blocking.operations import OPERATIONS, SCORES, Operation
-from server.core.commands.draft_writes import write_draft, write_in_slices
+from server.core.commands.draft_writes import record_of, write_draft, write_in_slices, write_record
 from server.core.commands.internal import internal
 from server.core.commands.lists.edits import push_left, push_right
 from server.core.commands.lists.several import Move, is_left, move_steps
@@ -36,7 +36,7 @@ from server.core.records.records import storage_key_of
 from server.core.records.slicing import SLICE_CHANGES, Pace, Slices, run_through
 from server.core.records.versions import DamagedRecord
 from server.core.services.services import Services
-from server.core.waiting.blocked import AGAIN, FIRST, TRY
+from server.core.waiting.blocked import AGAIN, FIRST, NEEDS_QUEUES, TRY
 from server.core.work.procedures import Step, Steps
 
 _MALFORMED = "ERR malformed attempt"
@@ -73,10 +73,7 @@ def _try(services: Services, sink: Sink, number: int, args: list[bytes]) -> None
     coordinator = services.route(attempt.key, attempt.name != _MOVE).coordinator_for(sink.relayed)
     if coordinator is not None:
         if coordinator in state.links and coordinator not in state.queueing:
-            raise CommandError(
-                "ERR blocking commands need a version that has them on every node, and node "
-                f"{state.layout_name(coordinator)} has not announced one"
-            )
+            raise CommandError(NEEDS_QUEUES.format(f" {state.layout_name(coordinator)}"))
         services.relays.forward(sink, number, args, coordinator)
         return
     steps = _move if attempt.name == _MOVE else _pop
@@ -156,10 +153,13 @@ class _Popping(Sink):
 
     def write(self, number: int, draft: Draft, work: Slices[Reply]) -> None:
         """Does the work, and writes it."""
+        services, key = self._services, self._attempt.key
         run_through(work)
+        old = services.state.records.get(storage_key_of(key))
+        record = run_through(record_of(services, key, draft, True))  # a failure so far has changed nothing
         reply = self.sealed(b"")
         try:
-            write_draft(self._services, self, number, self._attempt.key, draft, reply, deletes=True)
+            write_record(services, self, number, key, record, old, reply, True)
         except (CommandError, DamagedRecord):
             self.give_up()
             raise
@@ -208,7 +208,8 @@ def _wrong_scores(values: list[bytes]) -> bool:
 
 
 class _Returning(Sink):
-    """One return: the sink of its write. If that fails, its id is forgotten, and the return is tried again."""
+    """One return: the sink of its write. Its id is known once that has begun; if it fails, the id is forgotten, and the
+    return is tried again."""
 
     def __init__(self, services: Services, sink: Sink, name: bytes) -> None:
         super().__init__(sink)
@@ -228,14 +229,11 @@ class _Returning(Sink):
         check_type(draft, key_type)
         if services.waiting.deliveries.is_known(self._name):
             return resp.integer(0)
-        try:
-            run_through(change(draft, args))
-            if not draft.changed:
-                return resp.integer(1)
-            write_draft(services, self, number, key, draft, resp.integer(1))
-        except (CommandError, DamagedRecord):
-            services.waiting.deliveries.forget_known(self._name)
-            raise
+        run_through(change(draft, args))
+        if not draft.changed:
+            return resp.integer(1)
+        write_draft(services, self, number, key, draft, resp.integer(1))
+        services.waiting.deliveries.note_known(self._name)
         return None
 
     def answer(self, number: int, reply: Reply) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from protocol.databases import inner_key
 from server.core.base.errors import ErrorReply
 from server.core.base.sinks import Access, Session
 from server.core.base.subscriber import Tracker
@@ -63,9 +64,10 @@ class Guard(Access):
         asked = tracker.asked_caching
         if not spec.name.startswith("client|"):
             tracker.asked_caching = False
-        is_wanted = asked if tracker.opts_in else not asked if tracker.opts_out else not tracker.broadcasts
+        is_wanted = asked if tracker.opts_in else not asked if tracker.opts_out else True
         commands = [args] if transaction is None else transaction.commands
         if is_wanted and (keys := [key for command in commands for key in _read_keys(command)]):
+            self._tracking.note_expiries([inner_key(self._session.database, key) for key in keys])
             number = self._session.first_number + len(self._session.slots)  # which the command is about to get
             self._tracking.note_read(self._session, tracker, number, keys)
 
@@ -76,9 +78,11 @@ class Guard(Access):
 
 
 def _read_keys(args: list[bytes]) -> list[bytes]:
-    """The keys of a command that only reads."""
+    """The keys of a command that only reads; and those that the call of a script names, as any of them may be read."""
     spec = find_command(args)
-    return spec.keys_of(args) if spec is not None and "readonly" in spec.flags.split() else []
+    if spec is None or not ("readonly" in spec.flags.split() or spec.group == "scripting"):
+        return []
+    return spec.keys_of(args)
 
 
 def review_guard(services: Services, session: Session) -> None:

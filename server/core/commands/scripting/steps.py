@@ -47,6 +47,7 @@ _TOO_LARGE: Final = (
     "ERR the replies that the script needs have more than gathered_bytes_max=%d bytes: what it wrote before stays"
 )
 _OLD: Final = "ERR the node that coordinates these keys is of an earlier version: nothing was written. Upgrade it"
+_UNKNOWN: Final = b"-ERR unknown command 'DYN.EVAL'"
 _CROSSSLOT: Final = ErrorReply.of(CROSSSLOT)
 
 
@@ -98,12 +99,13 @@ def run_job(services: Services, sink: Sink, job: Job, script: Script) -> Steps:
 def _at_coordinator(services: Services, sink: Sink, job: Job) -> Generator[Step, Any, bytes]:
     coordinator = services.route(job.all_keys()[0]).coordinator_for(False)
     able = services.state.knowing_libraries if job.function else services.state.scripting
-    if coordinator is not None and coordinator not in able:
-        if services.state.config.multi_slots == "relaxed":
-            return _CROSSSLOT
-        raise CommandError(_OLD)
-    reply: bytes = yield _run_command(services, job.encode(), sink.resp3)
-    return reply
+    if coordinator is None or coordinator in able:
+        reply: bytes = yield _run_command(services, job.encode(), sink.resp3)
+        if not reply.startswith(_UNKNOWN):
+            return reply  # else the next owner, after another one was lost, is of an earlier version
+    if services.state.config.multi_slots == "relaxed":
+        return _CROSSSLOT
+    raise CommandError(_OLD)
 
 
 def _without_keys(services: Services, sink: Sink, job: Job, script: Script) -> Generator[Step, Any, bytes]:

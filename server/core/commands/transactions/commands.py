@@ -250,7 +250,7 @@ def _step(services: Services, transaction: SlotTransaction) -> Step:
 
 def _refusal(session: Session, args: list[bytes]) -> ErrorReply | None:
     """The error for a command that the user may not run any more, in Redis' words for that case."""
-    refusal = None if session.access is None else session.access.refusal(session, args)
+    refusal = None if session.rights is None else session.rights.refusal(session, args)
     if refusal is None:
         return None
     return ErrorReply.of(_NOPERM + _REFUSED.get(refusal, _REFUSED_COMMAND))

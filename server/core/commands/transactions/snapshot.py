@@ -13,6 +13,8 @@ So its commands run on a snapshot. Their handlers are those of all clients. They
 So a command on a snapshot answers before `run` returns. It costs what it costs its coordinator anyway, without the turns,
 and the messages, that it would wait for.
 
+A command that answers an error has written nothing: what it has put into the snapshot before is undone.
+
 A command may reach keys that its arguments do not show (SORT … BY), or a script may. If the snapshot does not have such a
 key, `run` raises `KeysMissing`, and the step reads it and begins anew (slot_step.py).
 """
@@ -46,6 +48,7 @@ from server.core.work.procedures import Procedure, Step
 from server.core.work.timers import Timers
 
 Records = dict[bytes, bytes | None]  # by storage key
+_Former = tuple[bytes, bytes | None, bool]  # a storage key, its record before a put, whether that was written, too
 NOT_HERE: Final = "TRYAGAIN the node that coordinates this key has changed: nothing was written"
 _NO_ANSWER = ErrorReply.of("ERR this command does not run in a transaction or a script")
 
@@ -160,6 +163,7 @@ class Snapshot:
         self._records: Records = dict(read)
         self._stored: Records = {key: state.records.get(key) for key in read}
         self._written: dict[bytes, None] = {}
+        self._undo: list[_Former] = []  # of the puts of the command that runs
         self.notes: list[Note] = []  # the writes, while keyspace events are wanted (pubsub/notifications.py)
         self._reached: dict[bytes, None] = {}  # keys that no command shows: each command may read them
         self._actor = state.actor
@@ -220,6 +224,16 @@ class Snapshot:
         return reply
 
     def _call(self, spec: CommandSpec, args: list[bytes]) -> Reply:
+        only_deletes, notes = self.only_deletes, len(self.notes)
+        self._undo.clear()
+        reply = self._answered(spec, args)
+        if self._undo and isinstance(reply, bytes) and reply[:1] == b"-":
+            self._undo_puts()
+            self.only_deletes = only_deletes
+            del self.notes[notes:]
+        return reply
+
+    def _answered(self, spec: CommandSpec, args: list[bytes]) -> Reply:
         state, sink = self._state, _Answer(self._like, args)
         changes = state.records.changes
         try:
@@ -234,10 +248,17 @@ class Snapshot:
             reply = sink.reply
         return _NO_ANSWER if reply is None else reply
 
+    def _undo_puts(self) -> None:
+        for storage_key, record, was_written in reversed(self._undo):
+            self._records[storage_key] = record
+            if not was_written:
+                del self._written[storage_key]
+
     def put(self, storage_key: bytes, record: bytes, deletes: bool) -> None:
         """A command that runs has written a record. `deletes`: there is room for it where there is none for others."""
         if storage_key not in self._quorum_records:
             raise CommandError("ERR a command wrote a key that its arguments do not show")
+        self._undo.append((storage_key, self._records[storage_key], storage_key in self._written))
         self._records[storage_key] = self._quorum_records[storage_key] = record
         self._cache.show(storage_key, record)
         self._written[storage_key] = None
