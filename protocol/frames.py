@@ -261,6 +261,7 @@ class FrameReader:
         "_parser",
         "_start",
         "_wanted_bytes",
+        "in_pieces",
     )
 
     def __init__(self, frame_bytes_max: int = 256 << 20) -> None:
@@ -270,6 +271,7 @@ class FrameReader:
         self._start = 0  # of the next frame; inside a body, of its next message
         self._body_end = 0  # of the body that `_start` is in
         self._wanted_bytes = 1  # from _start on: with fewer no frame can be read (its size, once that is known)
+        self.in_pieces = False  # the last message has come in pieces: it is large, or must not overtake one that is
         self._inside = False  # there are more messages in the last frame
         self._parser: hiredis.Reader | None = None  # holds the message whose last piece has come
 
@@ -352,6 +354,7 @@ class FrameReader:
         checksum = fed[start + _CHECKSUM_START : start + _CHECKSUM_END]
         if xxh3_64_digest(body) != checksum or fed[body_end] != _CR or fed[stop - 1] != _LF:
             raise DamagedFrame("the checksum of a frame is wrong")
+        self.in_pieces = False
         self._wanted_bytes = 1
         self._start = int(body_start)
         self._body_end = int(body_end)
@@ -375,6 +378,7 @@ class FrameReader:
                 self._leave(start)
                 if parser is not None:
                     self._parser = parser
+                    self.in_pieces = True
                     return True
         except DamagedPiece as error:
             raise DamagedFrame(str(error)) from error

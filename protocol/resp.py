@@ -45,6 +45,29 @@ class LargeReply:
 Reply = bytes | LargeReply
 
 
+class ReplyMemory:
+    """Counts the memory of replies that are kept. A record that several of them show counts once."""
+
+    __slots__ = ("_counted", "held_bytes")
+
+    def __init__(self) -> None:
+        self.held_bytes = 0
+        self._counted: dict[int, None] = {}  # ids of the records that are shown
+
+    def add(self, reply: Reply) -> int:
+        """Counts one more reply. Returns the memory of all of them."""
+        if isinstance(reply, LargeReply):
+            for piece in reply.pieces:
+                if not isinstance(piece, memoryview):
+                    self.held_bytes += len(piece)
+                elif id(piece.obj) not in self._counted:
+                    self._counted[id(piece.obj)] = None
+                    self.held_bytes += len(piece)
+        else:
+            self.held_bytes += len(reply)
+        return self.held_bytes
+
+
 def null(resp3: bool) -> bytes:
     """The null that stands for a bulk string."""
     return b"_\r\n" if resp3 else b"$-1\r\n"

@@ -21,10 +21,12 @@ from server.core.base.unexpected import Fatal
 from server.core.commands.glob import channel_matcher
 from server.core.commands.permissions import LoggedOut, access_of
 from server.core.dispatch import Dispatcher
+from server.core.formats.pausing import Slices
 from server.core.gossip import send_gossip
 from server.core.messages.announcements import PoisonCommand, encode_full, encode_orderly, encode_poison
 from server.core.outbox import Outbox, drain_messages
 from server.core.peer_messages import PeerMessages
+from server.core.records.preparing import prepare
 from server.core.records.store import Store
 from server.core.ring.layout import Member
 from server.core.services.construction import FromCommands, build_services, build_state
@@ -195,6 +197,10 @@ class Node:
         self.state.knowing_libraries.pop(peer, None)
         self.state.note_capabilities(peer, capabilities)
         self.state.liveness.message_received(peer, now_ms)
+
+    def prepare(self, message: list[Any]) -> Slices[None]:
+        """Does in slices most of the work that `receive` would do at once for a large message: run it before, or do not."""
+        return prepare(self.state.records, message)
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
         """HOT. A message of another node: kind, a reading of its hybrid clock, a number, and what the kind needs.

@@ -6,21 +6,29 @@ the place of a node that is not a member. A large message is buffered until its 
 large as `frame_bytes_max`. The buffers of all connections together are limited to `peer_input_bytes_max`: past that the
 connection with the largest buffer is cut, as with clients (memory.py). The requests of that message are retried, and its
 records come with hints.
+
+A message that has come in pieces may have records of 100,000 entries. So it is prepared first, a slice in each pass of the
+loop (core/records/preparing.py). Those that came in pieces behind it wait for it, and all others pass it, as they do on
+their way. One such message of a peer is handled in a pass.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Sequence
+from typing import Any, Final
 
 from protocol.frames import DamagedFrame, FrameReader
+from server.core.formats.pausing import Slices
 from server.core.messages.reader import Malformed
 from server.core.services.process import PeerLink
 from server.shell.context import Context
 
 log = logging.getLogger("dyn")
 OUTDATED_MS_MAX = 10_000
+_DONE: Final = object()
 CONNECTIONS_MAX = 2  # of one peer: the present one, and a broken one whose last bytes are not read yet
 
 
@@ -131,6 +139,9 @@ class InboundPeer(asyncio.Protocol):
         self.outdated_ms = 0  # since when that is not valid here any more
         self.message_bytes = 0  # held of an incomplete message
         self._frames = FrameReader(context.config.frame_bytes_max)
+        self._large: deque[list[Any]] = deque()  # messages that have come in pieces, and are not handled
+        self._large_bytes = 0  # of them
+        self._work: Slices[None] | None = None  # prepares the first of them
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer has closed the connection, or it broke."""
@@ -142,28 +153,69 @@ class InboundPeer(asyncio.Protocol):
         retries its requests."""
         context = self._context
         now_ms = context.now_ms()
-        node, frames = context.node, self._frames
+        node, frames, large = context.node, self._frames, self._large
         statistics = node.state.statistics
         needed = statistics.messages - statistics.unneeded_answers
         try:
             frames.feed(data)
             while (message := frames.next()) is not None:
-                node.receive(self.peer, message, now_ms)
+                if frames.in_pieces:
+                    large.append(message)
+                    self._large_bytes += _size_of(message)
+                else:
+                    node.receive(self.peer, message, now_ms)
         except (DamagedFrame, Malformed) as error:
-            statistics.damaged_frames += 1
-            log.error("damaged message from node %s (%s): %s", self.peer, self.address, error)
-            self.transport.abort()
-        if self.message_bytes or frames.pending_bytes:
-            self._count_message(frames.pending_bytes)
+            self._damaged(error)
+        if large and self._work is None:
+            self._prepare()
+        if self.message_bytes or frames.pending_bytes or large:
+            self._count_message(frames.pending_bytes + self._large_bytes)
         if statistics.messages - statistics.unneeded_answers != needed:
             context.schedule_turn()
 
+    def _prepare(self) -> None:
+        """Does a slice of the work for the first large message; handles it if that was the last slice."""
+        node = self._context.node
+        if not self._large:
+            return  # the connection was cut
+        if self._work is None:
+            self._work = node.prepare(self._large[0])
+        if next(self._work, _DONE) is not _DONE:
+            self._context.loop.call_soon(self._prepare)
+            return
+        self._work = None
+        message = self._large.popleft()
+        self._large_bytes -= _size_of(message)
+        self._count_message(self._frames.pending_bytes + self._large_bytes)
+        try:
+            node.receive(self.peer, message, self._context.now_ms())
+        except Malformed as error:
+            self._damaged(error)
+        node.state.records.prepared.clear()
+        self._context.schedule_turn()
+        if self._large:
+            self._work = node.prepare(self._large[0])
+            self._context.loop.call_soon(self._prepare)
+
+    def _damaged(self, error: Exception) -> None:
+        """A message is none of a node's: closes the connection."""
+        self._context.node.state.statistics.damaged_frames += 1
+        log.error("damaged message from node %s (%s): %s", self.peer, self.address, error)
+        self._large.clear()
+        self._large_bytes, self._work = 0, None
+        self._count_message(self._frames.pending_bytes)
+        self.transport.abort()
+
     def _count_message(self, held_bytes: int) -> None:
-        """Notes that so many bytes are held of an incomplete message."""
+        """Notes that so many bytes are held of messages that are incomplete, or not handled."""
         grown_bytes, self.message_bytes = held_bytes - self.message_bytes, held_bytes
         self._inbound.held_changed(grown_bytes)
 
     def drop_message(self) -> None:
         """Drops what has come of an incomplete message."""
         self._frames = FrameReader(self._context.config.frame_bytes_max)
-        self._count_message(0)
+        self._count_message(self._large_bytes)
+
+
+def _size_of(message: list[Any]) -> int:
+    return sum([len(item) for item in message])

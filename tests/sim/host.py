@@ -319,15 +319,12 @@ class Host(WallClock):
         if self._dies("some messages", bool(peers)) or self._dies("replies", bool(outbox.replies)):
             return
         replies = outbox.replies
-        reach = self.rng.randint(0, len(replies)) if self.crash_before == "some replies" else len(replies)
-        for session, data in replies[:reach]:
+        stops = bool(replies) and self.crash_before == "some replies"
+        for session, data in replies[: self.rng.randint(0, len(replies))] if stops else [*replies, *outbox.pushes]:
             if (connection := self.connections.get(session.id)) is not None:
                 connection.write(data)
         if self._dies("some replies", bool(replies)):
             return
-        for session, data in outbox.pushes:
-            if (connection := self.connections.get(session.id)) is not None:
-                connection.write(data)
         for session in outbox.closing:
             connection = self.connections.pop(session.id, None)
             if connection is not None:

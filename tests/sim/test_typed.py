@@ -107,7 +107,8 @@ def _keep_only_what_both_have(patch: Any) -> None:
 
     def badly(one: Any, other: Any, *clocks: Any) -> Any:
         theirs = [each[:3] for each in other]
-        return [each for each in survivors(one, other, *clocks) if each[1] != MEMBER or each[:3] in theirs]
+        kept = yield from survivors(one, other, *clocks)
+        return [each for each in kept if each[1] != MEMBER or each[:3] in theirs]
 
     patch(joins, "_survivors", badly)
 

@@ -49,9 +49,8 @@ class State:
     from the layout members, read_quorum, write_quorum, route_shift, no_layout: computed in `adopt` and `leave`
     from the layout routes, deletion_routes, routed_generation: computed in `reroute`, whenever the layout, liveness, a
       and liveness  link or the room on a disk changes
-    peers           liveness, links, draining, full, last_message_ms, fences, orderly, comparing, patching, transacting,
-                    knowing_users, knowing_libraries, queueing, publishing, watching, scripting, backlogged: what it learned
-                    from messages and connections in this run of the process
+    peers           liveness, links, draining, full, last_message_ms, fences, orderly, backlogged, and who has which
+                    capability: learned from messages and connections in this run of the process
                     readers: who reads records of entries; stored
     this node       room, is_filling, lacks_records, synced_turn, fence, users_bytes
     time            now_ms, time_ms, wall_offset_ms, has_time, clock, cluster_time

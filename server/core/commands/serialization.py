@@ -22,7 +22,7 @@ from server.core.formats import payload_reader, payload_writer, payloads
 from server.core.formats.payloads import PayloadError, TooLarge, Value
 from server.core.records.draft import Draft
 from server.core.records.kinds import HASH, LIST, NONE, SET, STRING, ZSET
-from server.core.records.slicing import Pace, Slices
+from server.core.records.slicing import Pace, Slices, collected, each_of, fields_of, in_order, items_of
 from server.core.records.views import View, unpack_score
 
 _KEY_TYPES = {payloads.SET: SET, payloads.HASH: HASH, payloads.ZSET: ZSET, payloads.LIST: LIST}
@@ -30,27 +30,45 @@ _FREQUENCY_MAX = 255
 _BUSY = "BUSYKEY Target key name already exists."
 
 
-def _dump(view: View, args: list[bytes], sink: Sink) -> bytes:
+def _dump(view: View, args: list[bytes], sink: Sink) -> Slices[bytes]:
     if view.key_type == NONE:
         return resp.null(sink.resp3)
-    return resp.bulk(dump(view))
+    return resp.bulk((yield from dump(view)))
 
 
-def dump(view: View) -> bytes:
-    """The payload of a key that exists. Raises CommandError for a type of a later version."""
+def dump(view: View) -> Slices[bytes]:
+    """Returns the payload of a key that exists. Raises CommandError for a type of a later version."""
     if view.key_type == STRING:
         return payload_writer.dump_string(view.string() or b"")
     if view.key_type == SET:
-        return payload_writer.dump_set([element for element, _ in view.items()])
+        return (yield from payload_writer.dump_set((yield from fields_of(view))))
     if view.key_type == HASH:
-        fields = list(view.lasting_items())
-        expiries_ms = {field: expires_at_ms for field, _, expires_at_ms in fields if expires_at_ms}
-        return payload_writer.dump_hash([(field, value) for field, value, _ in fields], expiries_ms)
+        fields = yield from collected(view.lasting_items())
+        pairs = yield from each_of(_pair, fields)
+        expiries_ms = yield from each_of(_expiry, [each for each in fields if each[2]])
+        return (yield from payload_writer.dump_hash(pairs, dict(expiries_ms)))
     if view.key_type == ZSET:
-        return payload_writer.dump_zset((member, unpack_score(payload)) for member, payload in view.items())
+        ranked = yield from each_of(_scored, (yield from items_of(view)))
+        return (yield from payload_writer.dump_zset((yield from in_order(ranked))))
     if view.key_type == LIST:
-        return payload_writer.dump_list(value for _, value in view.items())
+        return (yield from payload_writer.dump_list((yield from each_of(_payload, (yield from items_of(view))))))
     raise CommandError("ERR the key holds a type of a later version, which this node cannot dump")
+
+
+def _pair(item: tuple[bytes, bytes, int]) -> tuple[bytes, bytes]:
+    return item[0], item[1]
+
+
+def _expiry(item: tuple[bytes, bytes, int]) -> tuple[bytes, int]:
+    return item[0], item[2]
+
+
+def _scored(item: tuple[bytes, bytes]) -> tuple[float, bytes]:
+    return unpack_score(item[1]), item[0]
+
+
+def _payload(item: tuple[bytes, bytes]) -> bytes:
+    return item[1]
 
 
 def restore_options(args: list[bytes]) -> frozenset[bytes]:
@@ -83,7 +101,7 @@ def _restore(draft: Draft, args: list[bytes], sink: Sink, state: State) -> Slice
     ttl_ms = integer(args[2])
     if ttl_ms < 0:
         raise CommandError("ERR Invalid TTL value, must be >= 0")
-    value = _loaded(args[1], args[3], state)
+    value = yield from _loaded(args[1], args[3], state)
     expires_at_ms = ttl_ms + draft.now_ms if ttl_ms and b"ABSTTL" not in options else ttl_ms
     if draft.key_type != NONE:
         draft.clear()
@@ -93,19 +111,24 @@ def _restore(draft: Draft, args: list[bytes], sink: Sink, state: State) -> Slice
     return resp.OK
 
 
-def _loaded(key: bytes, payload: bytes, state: State) -> Value:
-    """What a payload stands for. Raises CommandError for a payload or a value that is refused."""
+def _loaded(key: bytes, payload: bytes, state: State) -> Slices[Value]:
+    """Returns what a payload stands for. Raises CommandError for a payload or a value that is refused."""
     config = state.config
     try:
-        value = payload_reader.load(payload, config.record_bytes_max)
+        value = yield from payload_reader.load(payload, config.record_bytes_max)
     except PayloadError as error:
         raise CommandError(f"ERR {error}") from error
     except TooLarge as error:
         raise CommandError(
             f"ERR the payload stands for more than record_bytes_max={config.record_bytes_max} allows: nothing was written"
         ) from error
-    check_sizes(key, max([value.string, *[max(item, key=len) for item in value.items]], key=len), config)
+    longest = yield from each_of(_longest, value.items)
+    check_sizes(key, max([value.string, *longest], key=len), config)
     return value
+
+
+def _longest(item: tuple[bytes, bytes]) -> bytes:
+    return max(item, key=len)
 
 
 def _fill(draft: Draft, value: Value, expires_at_ms: int) -> Slices[None]:

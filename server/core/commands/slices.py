@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
-from protocol.resp import LargeReply, Reply
+from protocol.resp import LargeReply, Reply, ReplyMemory
 from server.core.base.errors import CommandError, ErrorReply
 from server.core.base.sinks import Sink
 from server.core.base.unexpected import Unexpected
@@ -75,8 +75,7 @@ class Parts(Sink):
         self.missing = count
         self._keep = keep
         self._bytes_max = bytes_max
-        self._bytes = 0
-        self._counted: dict[int, None] = {}  # ids of the records that replies share
+        self._memory = ReplyMemory()
         self._convert = convert
         self._sink = sink
         self._number = number
@@ -107,14 +106,7 @@ class Parts(Sink):
         """Keeps a reply. A record that several of them show counts once."""
         if self.is_over:
             return
-        pieces = reply.pieces if isinstance(reply, LargeReply) else [reply]
-        for piece in pieces:
-            if not isinstance(piece, memoryview):
-                self._bytes += len(piece)
-            elif id(piece.obj) not in self._counted:
-                self._counted[id(piece.obj)] = None
-                self._bytes += len(piece)
-        if self._bytes > self._bytes_max:
+        if self._memory.add(reply) > self._bytes_max:
             self.end(ErrorReply.of(_TOO_LARGE % self._bytes_max))
             return
         try:

@@ -1,5 +1,6 @@
 """The formats of Redis' types: pure functions between values and the bytes or texts that Redis has for them.
 
+pausing.py         work in slices: generators that pause
 numbers.py         integers, doubles and long doubles, read as strictly as Redis reads them and printed as Redis prints them
 payloads.py        what DUMP and RESTORE exchange: the parts, the version, the checksum
 payload_writer.py  values to payloads; payload_reader.py payloads to values

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from server.core.formats.numbers import integer_of
+from server.core.formats.pausing import Pace, Slices
 from server.core.formats.payloads import TooLarge
 
 _HEADER_BYTES: Final = 6
@@ -80,7 +81,7 @@ def _back_length(size: int) -> bytes:
     return bytes((encoded[-1], *(byte | 0x80 for byte in encoded[-2::-1])))
 
 
-def unpack(data: bytes, entries_max: int) -> list[bytes]:
+def unpack(data: bytes, entries_max: int, pace: Pace) -> Slices[list[bytes]]:
     """The strings of a listpack, integers spelled out. Raises ValueError for what Redis would not write, or TooLarge."""
     size = len(data)
     if size <= _HEADER_BYTES or int.from_bytes(data[:4], "little") != size or data[-1] != _END:
@@ -88,6 +89,8 @@ def unpack(data: bytes, entries_max: int) -> list[bytes]:
     entries: list[bytes] = []
     place = _HEADER_BYTES
     while place < size - 1:
+        if pace.is_full():
+            yield
         entry, end = _entry(data, place)
         back = _back_length(end - place)
         after = end + len(back)

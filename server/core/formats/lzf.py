@@ -7,7 +7,7 @@ last seen, as liblzf does with VERY_FAST, so that it writes the bytes that redis
 its table before use, so now and then it finds a reference that another run of it would not.)
 
 The packages for LZF on PyPI have no binary distributions, and a node is set up without a compiler. Both directions are
-loops over bytes, therefore callers bound what they compress.
+loops over bytes. So callers bound what they compress, and the reader pauses.
 
 Source: lzf_c.c and lzf_d.c of Redis 7.0.15.
 """
@@ -15,6 +15,8 @@ Source: lzf_c.c and lzf_d.c of Redis 7.0.15.
 from __future__ import annotations
 
 from typing import Final
+
+from server.core.formats.pausing import Pace, Slices
 
 _LITERALS_MAX: Final = 32
 _DISTANCE_MAX: Final = 1 << 13
@@ -97,14 +99,16 @@ def _add_reference(out: bytearray, length: int, distance: int) -> None:
     out.append(distance & 0xFF)
 
 
-def decompress(data: bytes, size: int) -> bytes:
-    """The `size` bytes that a compressed form stands for. Raises ValueError unless it stands for just so many."""
+def decompress(data: bytes, size: int, pace: Pace) -> Slices[bytes]:
+    """Returns the `size` bytes that a compressed form stands for. Raises ValueError unless it stands for just so many."""
     if size > len(data) * _EXPANSION_MAX:
         raise ValueError("the compressed form is too short for its size")
     out = bytearray()
     place = 0
     try:
         while place < len(data):
+            if pace.is_full():
+                yield
             control = data[place]
             place += 1
             if control < _LITERALS_MAX:

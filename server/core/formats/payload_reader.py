@@ -2,19 +2,20 @@
 
 A compressed string may be 88 times as long as its compressed form, and a listpack of such a size may have an entry for
 every two bytes. So a small payload can stand for very much. `bytes_max` bounds the sum of all strings, and of a fixed cost
-of each; what exceeds it is refused before it is made.
+of each; what exceeds it is refused before it is made. The work is done in slices: an item is a step, and so is each run of
+a compressed string.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Iterator
 from math import inf, isnan
 from struct import Struct
 from typing import Final
 
 from server.core.formats import listpack, lzf, payloads, ziplist
 from server.core.formats.numbers import double_of
+from server.core.formats.pausing import Pace, Slices, run_through
 from server.core.formats.payloads import BAD_FORMAT, HASH, LIST, SET, STRING, ZSET, PayloadError, TooLarge, Value
 
 _DOUBLE: Final = Struct("<d")
@@ -26,17 +27,19 @@ _PACKED_NODE: Final = 2
 _ITEM_BYTES: Final = 16  # the cost of a string beside its bytes: about half of what an entry of a record costs
 
 Pair = tuple[bytes, bytes]
+_Unpack = Callable[[bytes, int, Pace], Slices[list[bytes]]]
 
 
 class _Reader:
     """The rest of a payload. It raises ValueError beyond the end, and TooLarge for more than it may make."""
 
-    __slots__ = ("body", "bytes_left", "place")
+    __slots__ = ("body", "bytes_left", "pace", "place")
 
     def __init__(self, body: bytes, bytes_max: int) -> None:
         self.body = body
         self.place = 0
         self.bytes_left = bytes_max
+        self.pace = Pace()
 
     def take(self, size: int) -> bytes:
         """The next bytes."""
@@ -58,17 +61,19 @@ class _Reader:
             raise ValueError("a length has an unknown form")
         return int.from_bytes(self.take(4 if first == 0x80 else 8), "big")
 
-    def string(self) -> bytes:
-        """A string that becomes an item or a part of one."""
-        return self.charged(self.block())
+    def string(self) -> Slices[bytes]:
+        """Returns a string that becomes an item or a part of one."""
+        return self.charged((yield from self.block()))
 
     def charged(self, string: bytes) -> bytes:
         """The same string, once it is certain that it may be an item."""
         self._charge(len(string), 1)
         return string
 
-    def block(self) -> bytes:
-        """A string: an integer spelled out, or decompressed, or as it is."""
+    def block(self) -> Slices[bytes]:
+        """Returns a string: an integer spelled out, or decompressed, or as it is."""
+        if self.pace.is_full():
+            yield
         first = self.body[self.place] if self.place < len(self.body) else 0
         if first < 0xC0:
             return self.take(self.length())
@@ -81,15 +86,16 @@ class _Reader:
         compressed = self.take(compressed_bytes)
         if size > self.bytes_left:
             raise TooLarge
-        return lzf.decompress(compressed, size)
+        return (yield from lzf.decompress(compressed, size, self.pace))
 
-    def entries(self, unpack: Callable[[bytes, int], list[bytes]]) -> list[bytes]:
-        """The entries of a block that is a list of its own."""
-        return self.unpacked(unpack, self.block())
+    def entries(self, unpack: _Unpack) -> Slices[list[bytes]]:
+        """Returns the entries of a block that is a list of its own."""
+        block = yield from self.block()
+        return (yield from self.unpacked(unpack, block))
 
-    def unpacked(self, unpack: Callable[[bytes, int], list[bytes]], block: bytes) -> list[bytes]:
+    def unpacked(self, unpack: _Unpack, block: bytes) -> Slices[list[bytes]]:
         """As `entries`, of a block that has been read."""
-        entries = unpack(block, self.bytes_left // _ITEM_BYTES)
+        entries = yield from unpack(block, self.bytes_left // _ITEM_BYTES, self.pace)
         self._charge(sum(map(len, entries)), len(entries))
         return entries
 
@@ -98,16 +104,20 @@ class _Reader:
         if self.bytes_left < 0:
             raise TooLarge
 
-    def strings(self, each: int) -> list[bytes]:
-        """A count, and `each` strings for each counted item."""
+    def strings(self, each: int) -> Slices[list[bytes]]:
+        """Returns `each` strings for each item of a count that comes first."""
         count = self.length()
         if count * each > len(self.body):
             raise ValueError("a payload has fewer items than it says")
-        return [self.string() for _ in range(count * each)]
+        found: list[bytes] = []
+        while len(found) < count * each:
+            string = yield from self.string()
+            found.append(string)
+        return found
 
 
-def load(payload: bytes, bytes_max: int) -> Value:
-    """What a payload stands for. Raises PayloadError with Redis' text, or TooLarge."""
+def load(payload: bytes, bytes_max: int) -> Slices[Value]:
+    """Returns what a payload stands for. Raises PayloadError with Redis' text, or TooLarge."""
     body = payloads.unseal(payload)
     read = _READERS.get(body[0]) if body else None
     if read is None:
@@ -115,11 +125,17 @@ def load(payload: bytes, bytes_max: int) -> Value:
     reader = _Reader(body, bytes_max)
     reader.place = 1
     try:
-        value = read(reader)
+        value = yield from read(reader)
     except ValueError as error:
         raise PayloadError(BAD_FORMAT) from error
-    if value.kind not in (STRING, LIST) and len({name for name, _ in value.items}) != len(value.items):
-        raise PayloadError(BAD_FORMAT)
+    if value.kind not in (STRING, LIST):
+        names: set[bytes] = set()
+        for name, _ in value.items:
+            if reader.pace.is_full():
+                yield
+            names.add(name)
+        if len(names) != len(value.items):
+            raise PayloadError(BAD_FORMAT)
     if value.kind != STRING and not value.items:
         raise PayloadError(BAD_FORMAT)
     return value
@@ -132,18 +148,24 @@ def load_libraries(payload: bytes, bytes_max: int) -> list[bytes]:
         if reader.take(1)[0] != payloads.FUNCTION:
             raise PayloadError("given type is not a function")
         try:
-            found.append(reader.string())
+            found.append(run_through(reader.string()))
         except ValueError as error:
             raise PayloadError("Failed loading library payload") from error
     return found
 
 
-def _string(reader: _Reader) -> Value:
-    return Value(STRING, reader.string(), [], {})
+def _string(reader: _Reader) -> Slices[Value]:
+    return Value(STRING, (yield from reader.string()), [], {})
 
 
-def _of_singles(kind: int, strings: list[bytes]) -> Value:
-    return Value(kind, b"", [(string, b"") for string in strings], {})
+def _of_singles(kind: int, read: Slices[list[bytes]]) -> Slices[Value]:
+    strings = yield from read
+    return Value(kind, b"", list(_singles(strings)), {})
+
+
+def _singles(strings: list[bytes]) -> Iterator[Pair]:
+    """Yields the items of a list or a set."""
+    return ((string, b"") for string in strings)
 
 
 def _of_pairs(strings: list[bytes]) -> list[Pair]:
@@ -152,12 +174,18 @@ def _of_pairs(strings: list[bytes]) -> list[Pair]:
     return list(zip(strings[::2], strings[1::2], strict=True))
 
 
-def _hash(strings: list[bytes]) -> Value:
-    return Value(HASH, b"", _of_pairs(strings), {})
+def _hash(read: Slices[list[bytes]]) -> Slices[Value]:
+    return Value(HASH, b"", _of_pairs((yield from read)), {})
 
 
-def _zset(strings: list[bytes]) -> Value:
-    return Value(ZSET, b"", [(member, _score(double_of(text))) for member, text in _of_pairs(strings)], {})
+def _zset(read: Slices[list[bytes]]) -> Slices[Value]:
+    items: list[Pair] = []
+    pace = Pace()
+    for member, text in _of_pairs((yield from read)):
+        if pace.is_full():
+            yield
+        items.append((member, _score(double_of(text))))
+    return Value(ZSET, b"", items, {})
 
 
 def _score(score: float | None) -> bytes:
@@ -166,11 +194,11 @@ def _score(score: float | None) -> bytes:
     return _SCORE.pack(score)
 
 
-def _zset_of_texts(reader: _Reader) -> Value:
+def _zset_of_texts(reader: _Reader) -> Slices[Value]:
     """Scores as a byte, their size, and a text; the largest sizes are words of their own."""
     items: list[Pair] = []
     for _ in range(reader.length()):
-        member = reader.string()
+        member = yield from reader.string()
         size = reader.take(1)[0]
         if size >= 0xFD:
             score: float | None = {0xFF: -inf, 0xFE: inf}.get(size)
@@ -180,46 +208,54 @@ def _zset_of_texts(reader: _Reader) -> Value:
     return Value(ZSET, b"", items, {})
 
 
-def _zset_2(reader: _Reader) -> Value:
+def _zset_2(reader: _Reader) -> Slices[Value]:
     items: list[Pair] = []
     for _ in range(reader.length()):
-        member = reader.string()
+        member = yield from reader.string()
         score: float = _DOUBLE.unpack(reader.take(8))[0]
         items.append((member, _score(score)))
     return Value(ZSET, b"", items, {})
 
 
-def _intset(reader: _Reader) -> Value:
-    data = reader.block()
+def _intset(reader: _Reader) -> Slices[Value]:
+    data = yield from reader.block()
     width, count = int.from_bytes(data[:4], "little"), int.from_bytes(data[4:8], "little")
     if width not in _INTSET_WIDTHS or len(data) != 8 + width * count:
         raise ValueError("an intset has another size")
     places = range(8, len(data), width)
-    numbers = [int.from_bytes(data[place : place + width], "little", signed=True) for place in places]
-    if any(one >= after for one, after in pairwise(numbers)):
-        raise ValueError("an intset is not sorted")
-    return _of_singles(SET, [reader.charged(b"%d" % number) for number in numbers])
+    items: list[Pair] = []
+    before = -inf
+    for place in places:
+        if reader.pace.is_full():
+            yield
+        number = int.from_bytes(data[place : place + width], "little", signed=True)
+        if number <= before:
+            raise ValueError("an intset is not sorted")
+        before = number
+        items.append((reader.charged(b"%d" % number), b""))
+    return Value(SET, b"", items, {})
 
 
-def _quicklist(reader: _Reader) -> Value:
-    elements: list[bytes] = []
+def _quicklist(reader: _Reader) -> Slices[Value]:
+    items: list[Pair] = []
     for _ in range(reader.length()):
-        elements += reader.unpacked(ziplist.unpack, _filled(reader.block()))
-    return _of_singles(LIST, elements)
+        node = _filled((yield from reader.block()))
+        items += _singles((yield from reader.unpacked(ziplist.unpack, node)))
+    return Value(LIST, b"", items, {})
 
 
-def _quicklist_2(reader: _Reader) -> Value:
-    elements: list[bytes] = []
+def _quicklist_2(reader: _Reader) -> Slices[Value]:
+    items: list[Pair] = []
     for _ in range(reader.length()):
         container = reader.length()
-        node = _filled(reader.block())
+        node = _filled((yield from reader.block()))
         if container == _PLAIN_NODE:
-            elements.append(reader.charged(node))
+            items.append((reader.charged(node), b""))
         elif container == _PACKED_NODE:
-            elements += reader.unpacked(listpack.unpack, node)
+            items += _singles((yield from reader.unpacked(listpack.unpack, node)))
         else:
             raise ValueError("a node of a list has an unknown form")
-    return _of_singles(LIST, elements)
+    return Value(LIST, b"", items, {})
 
 
 def _filled(node: bytes) -> bytes:
@@ -228,25 +264,25 @@ def _filled(node: bytes) -> bytes:
     return node
 
 
-def _expiring_hash(reader: _Reader, is_relative: bool) -> Value:
+def _expiring_hash(reader: _Reader, is_relative: bool) -> Slices[Value]:
     """Field expiries of 7.4: relative to the first one, plus 1; 0 for never."""
     base_ms = int.from_bytes(reader.take(8), "little") - 1 if is_relative else 0
     items: list[Pair] = []
     expiries_ms: dict[bytes, int] = {}
     for _ in range(reader.length()):
         expiry_ms = reader.length()
-        field = reader.string()
-        items.append((field, reader.string()))
+        field = yield from reader.string()
+        items.append((field, (yield from reader.string())))
         if expiry_ms:
             expiries_ms[field] = _checked_expiry_ms(base_ms + expiry_ms)
     return Value(HASH, b"", items, expiries_ms)
 
 
-def _expiring_listpack(reader: _Reader, has_first: bool) -> Value:
+def _expiring_listpack(reader: _Reader, has_first: bool) -> Slices[Value]:
     """A listpack of fields, values and expiries in ms since 1970, 0 for never."""
     if has_first:
         reader.take(8)
-    strings = reader.entries(listpack.unpack)
+    strings = yield from reader.entries(listpack.unpack)
     if len(strings) % 3:
         raise ValueError("a listpack ends within a field")
     items = list(zip(strings[::3], strings[1::3], strict=True))
@@ -264,7 +300,7 @@ def _checked_expiry_ms(expiry_ms: int) -> int:
     return expiry_ms
 
 
-_READERS: Final[dict[int, Callable[[_Reader], Value]]] = {
+_READERS: Final[dict[int, Callable[[_Reader], Slices[Value]]]] = {
     payloads.TYPE_STRING: _string,
     payloads.TYPE_LIST: lambda reader: _of_singles(LIST, reader.strings(1)),
     payloads.TYPE_SET: lambda reader: _of_singles(SET, reader.strings(1)),

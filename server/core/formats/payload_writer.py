@@ -2,7 +2,7 @@
 
 Redis compresses strings of more than 20 bytes. Compression is a loop over bytes here, so only strings of up to 16 KB are
 compressed, and no more than 64 KB of one payload; the rest is written as it is, which Redis reads as well. That covers
-nearly all small collections, which are one string each.
+nearly all small collections, which are one string each. Collections are written in slices.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Final
 
 from server.core.formats import listpack, lzf, payloads
 from server.core.formats.numbers import integer_of, score_text
+from server.core.formats.pausing import Pace, Slices
 
 _DOUBLE: Final = Struct("<d")
 _INTSET_ENTRIES_MAX: Final = 512
@@ -27,17 +28,19 @@ _PACKED_NODE: Final = 2
 _COMPRESSED_BYTES_MIN: Final = 21
 _COMPRESSED_BYTES_MAX: Final = 16 << 10
 _COMPRESSED_BYTES_IN_ALL_MAX: Final = 64 << 10
+_COMPRESSED_BYTES_PER_UNIT: Final = 8  # as much work as an item
 _INTEGER_TEXT_BYTES_MAX: Final = 11
 
 
 class _Writer:
     """The bytes of a payload so far."""
 
-    __slots__ = ("compressible_bytes", "out")
+    __slots__ = ("compressible_bytes", "out", "pace")
 
     def __init__(self, kind: int) -> None:
         self.out = bytearray((kind,))
         self.compressible_bytes = _COMPRESSED_BYTES_IN_ALL_MAX
+        self.pace = Pace()
 
     def length(self, number: int) -> None:
         """Adds a length, or any other number of 64 bits, in the fewest bytes."""
@@ -54,6 +57,7 @@ class _Writer:
                     return
         if _COMPRESSED_BYTES_MIN <= size <= min(_COMPRESSED_BYTES_MAX, self.compressible_bytes):
             self.compressible_bytes -= size
+            self.pace.add(size // _COMPRESSED_BYTES_PER_UNIT)
             compressed = lzf.compress(value)
             if compressed is not None:
                 self.out += b"\xc3%b%b%b" % (_length(len(compressed)), _length(size), compressed)
@@ -93,8 +97,8 @@ def dump_string(value: bytes) -> bytes:
     return writer.sealed()
 
 
-def dump_set(elements: Sequence[bytes]) -> bytes:
-    """The payload of a set: sorted integers if all of up to 512 elements are integers, else the elements in order."""
+def dump_set(elements: Sequence[bytes]) -> Slices[bytes]:
+    """Returns the payload of a set: sorted integers if all of up to 512 elements are integers, else all in order."""
     if len(elements) <= _INTSET_ENTRIES_MAX:
         numbers = [number for element in elements if (number := integer_of(element)) is not None]
         if len(numbers) == len(elements):
@@ -104,6 +108,8 @@ def dump_set(elements: Sequence[bytes]) -> bytes:
     writer = _Writer(payloads.TYPE_SET)
     writer.length(len(elements))
     for element in elements:
+        if writer.pace.is_full():
+            yield
         writer.string(element)
     return writer.sealed()
 
@@ -115,10 +121,10 @@ def _intset(numbers: list[int]) -> bytes:
     return header + b"".join([number.to_bytes(width, "little", signed=True) for number in numbers])
 
 
-def dump_hash(pairs: Sequence[tuple[bytes, bytes]], expiries_ms: Mapping[bytes, int]) -> bytes:
-    """The payload of a hash; `expiries_ms` has the fields that expire by themselves."""
+def dump_hash(pairs: Sequence[tuple[bytes, bytes]], expiries_ms: Mapping[bytes, int]) -> Slices[bytes]:
+    """Returns the payload of a hash; `expiries_ms` has the fields that expire by themselves."""
     if expiries_ms:
-        return _dump_expiring_hash(pairs, expiries_ms)
+        return (yield from _dump_expiring_hash(pairs, expiries_ms))
     if len(pairs) <= _HASH_LISTPACK_ENTRIES_MAX and all(
         len(field) <= _LISTPACK_ITEM_BYTES_MAX and len(value) <= _LISTPACK_ITEM_BYTES_MAX for field, value in pairs
     ):
@@ -128,18 +134,22 @@ def dump_hash(pairs: Sequence[tuple[bytes, bytes]], expiries_ms: Mapping[bytes, 
     writer = _Writer(payloads.TYPE_HASH)
     writer.length(len(pairs))
     for field, value in pairs:
+        if writer.pace.is_full(2):
+            yield
         writer.string(field)
         writer.string(value)
     return writer.sealed()
 
 
-def _dump_expiring_hash(pairs: Sequence[tuple[bytes, bytes]], expiries_ms: Mapping[bytes, int]) -> bytes:
+def _dump_expiring_hash(pairs: Sequence[tuple[bytes, bytes]], expiries_ms: Mapping[bytes, int]) -> Slices[bytes]:
     """As Redis 7.4 writes it: the first expiry, and for each field how much later, plus 1, it expires; 0 for never."""
     writer = _Writer(payloads.TYPE_HASH_METADATA)
     first_ms = min(expiries_ms.values())
     writer.out += first_ms.to_bytes(8, "little")
     writer.length(len(pairs))
     for field, value in pairs:
+        if writer.pace.is_full(3):
+            yield
         expiry_ms = expiries_ms.get(field, 0)
         writer.length(expiry_ms - first_ms + 1 if expiry_ms else 0)
         writer.string(field)
@@ -147,9 +157,8 @@ def _dump_expiring_hash(pairs: Sequence[tuple[bytes, bytes]], expiries_ms: Mappi
     return writer.sealed(payloads.VERSION_OF_FIELD_EXPIRIES)
 
 
-def dump_zset(members: Iterable[tuple[bytes, float]]) -> bytes:
-    """The payload of a sorted set, from its members and scores in any order."""
-    ranked = sorted([(score, member) for member, score in members])
+def dump_zset(ranked: Sequence[tuple[float, bytes]]) -> Slices[bytes]:
+    """Returns the payload of a sorted set, from its scores and members in their order."""
     if len(ranked) <= _ZSET_LISTPACK_ENTRIES_MAX and all(
         len(member) <= _LISTPACK_ITEM_BYTES_MAX for _, member in ranked
     ):
@@ -162,24 +171,30 @@ def dump_zset(members: Iterable[tuple[bytes, float]]) -> bytes:
     writer = _Writer(payloads.TYPE_ZSET_2)
     writer.length(len(ranked))
     for score, member in reversed(ranked):
+        if writer.pace.is_full():
+            yield
         writer.string(member)
         writer.out += _DOUBLE.pack(score)
     return writer.sealed()
 
 
-def dump_list(elements: Iterable[bytes]) -> bytes:
-    """The payload of a list, in nodes as if its elements had been pushed one by one to its end."""
+def dump_list(elements: Sequence[bytes]) -> Slices[bytes]:
+    """Returns the payload of a list, in nodes as if its elements had been pushed one by one to its end."""
     nodes: list[list[bytes]] = []
     room = -1
+    writer = _Writer(payloads.TYPE_LIST_QUICKLIST_2)
     for element in elements:
+        if writer.pace.is_full(2):
+            yield
         if len(element) + _LIST_NODE_OVERHEAD_BYTES > room:
             nodes.append([])
             room = _LIST_NODE_BYTES_MAX - _LISTPACK_EMPTY_BYTES
         nodes[-1].append(element)
         room -= listpack.packed_bytes(element)
-    writer = _Writer(payloads.TYPE_LIST_QUICKLIST_2)
     writer.length(len(nodes))
     for node in nodes:
+        if writer.pace.is_full(2 * len(node)):
+            yield
         writer.length(_PACKED_NODE)
         writer.string(listpack.pack(node))
     return writer.sealed()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from server.core.formats.pausing import Pace, Slices
 from server.core.formats.payloads import TooLarge
 
 _HEADER_BYTES: Final = 10
@@ -21,7 +22,7 @@ _UNCOUNTED: Final = 0xFFFF
 _INTEGER_BYTES: Final = {0xC0: 2, 0xD0: 4, 0xE0: 8, 0xF0: 3, 0xFE: 1}  # by type byte
 
 
-def unpack(data: bytes, entries_max: int) -> list[bytes]:
+def unpack(data: bytes, entries_max: int, pace: Pace) -> Slices[list[bytes]]:
     """The strings of a ziplist, integers spelled out. Raises ValueError for what Redis would not write, or TooLarge."""
     size = len(data)
     if size <= _HEADER_BYTES or int.from_bytes(data[:4], "little") != size or data[-1] != _END:
@@ -30,6 +31,8 @@ def unpack(data: bytes, entries_max: int) -> list[bytes]:
     last = place = _HEADER_BYTES
     size_before = 0
     while place < size - 1:
+        if pace.is_full():
+            yield
         told, start = _size(data, place)
         if told != size_before:
             raise ValueError("an entry of a ziplist has another size")
@@ -74,13 +77,15 @@ def _entry(data: bytes, place: int) -> tuple[bytes, int]:
     return data[start : start + size], start + size
 
 
-def unpack_zipmap(data: bytes, entries_max: int) -> list[bytes]:
+def unpack_zipmap(data: bytes, entries_max: int, pace: Pace) -> Slices[list[bytes]]:
     """The fields and values of a zipmap in turn. Raises ValueError for what Redis would not write, or TooLarge."""
     if len(data) < 2 or data[-1] != _END:
         raise ValueError("a zipmap has no end")
     entries: list[bytes] = []
     place = 1
     while place < len(data) - 1:
+        if pace.is_full(2):
+            yield
         for unused_bytes in (0, 1):
             size, start = _size(data, place)
             start += unused_bytes

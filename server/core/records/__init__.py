@@ -6,6 +6,7 @@ contexts.py       writes with a causal context
 kinds.py          the kinds of entries, and the types of keys that they make
 entries.py        records of entries: the bytes of hashes, counters, sets, …
 joins.py          the merge of records of entries
+preparing.py      work on large records in slices, before their message is handled; prepared.py its joins
 views.py          a key as a reader sees it
 draft.py          the changes of one command to one key
 draft_bytes.py    the bytes of the record that a draft makes

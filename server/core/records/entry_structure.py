@@ -16,6 +16,7 @@ Of a record that a patch has made of a sound one (patches.py), only the chunks t
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 from operator import sub
 from typing import Final
 
@@ -23,6 +24,7 @@ from librt.strings import read_i32_be
 from xxhash import xxh3_128_digest
 
 from protocol.bounds import COUNTER_MAX
+from server.core.formats.pausing import Pace, Slices
 from server.core.records.entries import (
     CLOCK_BYTES,
     ENTRY_BYTES,
@@ -82,6 +84,19 @@ def is_sound(record: bytes) -> bool:
         row += ROW_BYTES
     is_whole = at == len(record) and entries == read_i32_be(record, 18)
     return is_whole and marks == marks_of(record) and bool(marks & ~PLAIN_MARKS)
+
+
+def verify_in_slices(record: bytes) -> Slices[None]:
+    """Reads the chunks of bytes that may be a large record, so that `is_sound` knows them afterwards."""
+    if not _has_frame(record):
+        return
+    starts, pace = Index(record).starts, Pace()
+    for at, end in pairwise(starts[: _KNOWN_MAX // 2]):
+        if at >= end or end > len(record):
+            return
+        if pace.is_full((end - at) // ENTRY_BYTES + 1):
+            yield
+        _chunk_at(record, at, end)
 
 
 def is_sound_after(record: bytes, base: bytes) -> bool:

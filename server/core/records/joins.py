@@ -9,6 +9,9 @@ because every change of a record of entries takes a dot, also one that only remo
 
 *Equal chunks.* Else both records are walked chunk by chunk. A chunk that both hold with the same bytes is kept whole.
 
+*Slices.* A join of two large records takes about a microsecond an entry, so it pauses. Where it may be waited for, it is
+made before the message with the record is handled (preparing.py).
+
 *Folded sums.* Of two entries with the same identity, one may be a sum that was folded (folds.py). It stands for both.
 
 Contradictions. Two records with equal clocks and different entries cannot both be right, and no more can two entries with
@@ -23,7 +26,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from server.core.formats.pausing import Pace, Slices, run_through
 from server.core.records.entries import (
+    ROW_BYTES,
     Assembly,
     Entry,
     Index,
@@ -31,6 +36,7 @@ from server.core.records.entries import (
     covers,
     decode,
     encode,
+    field_at,
     has_entries,
     unpack_dot,
 )
@@ -38,6 +44,7 @@ from server.core.records.kinds import COUNTER_DELTA, HASH_DELTA, MEMBER_DELTA
 from server.core.records.numbers import is_folded
 from server.core.records.siblings import DamagedRecord
 
+_LONG_BYTES: Final = 64 << 10  # of both records: to join some thousand entries takes some milliseconds
 _DELTAS: Final = (COUNTER_DELTA, HASH_DELTA, MEMBER_DELTA)
 
 
@@ -50,6 +57,19 @@ def join(one: bytes, other: bytes) -> bytes:
 
     Raises Contradiction.
     """
+    return run_through(join_in_slices(one, other))
+
+
+def is_long(one: bytes, other: bytes) -> bool:
+    """Whether the join of two records takes more than one slice: both are large, and neither clock covers the other."""
+    if not has_entries(one) or not has_entries(other) or len(one) < _LONG_BYTES or len(other) < _LONG_BYTES:
+        return False
+    one_clock, other_clock = clock_of(one), clock_of(other)
+    return not covers(one_clock, other_clock) and not covers(other_clock, one_clock)
+
+
+def join_in_slices(one: bytes, other: bytes) -> Slices[bytes]:
+    """As `join`, in slices."""
     one_clock, other_clock = clock_of(one), clock_of(other)
     one_covers, other_covers = covers(one_clock, other_clock), covers(other_clock, one_clock)
     if one_covers and other_covers:
@@ -60,34 +80,44 @@ def join(one: bytes, other: bytes) -> bytes:
         return other
     clock = one_clock | {actor: counter for actor, counter in other_clock.items() if counter > one_clock.get(actor, -1)}
     if has_entries(one) and has_entries(other):
-        return _join_chunks(one, other, one_clock, other_clock, clock)
-    kept = _survivors(decode(one)[1], decode(other)[1], one_clock, other_clock)
+        return (yield from _join_chunks(one, other, one_clock, other_clock, clock))
+    kept = yield from _survivors(decode(one)[1], decode(other)[1], one_clock, other_clock)
     return encode(clock, kept)
 
 
 def _survivors(
     one: list[Entry], other: list[Entry], one_clock: Mapping[bytes, int], other_clock: Mapping[bytes, int]
-) -> list[Entry]:
-    """Returns the entries that the join keeps, unsorted."""
-    held_by_one = {entry[:3]: entry for entry in one}
-    held_by_other = {entry[:3]: entry for entry in other}
+) -> Slices[list[Entry]]:
+    """Returns the entries that the join keeps, in order. Both lists are in order."""
     kept: list[Entry] = []
-    for identity, entry in held_by_one.items():
-        twin = held_by_other.get(identity)
-        if twin is None:
-            actor, counter = unpack_dot(entry[2])
-            if counter > other_clock.get(actor, -1):
+    place = other_place = 0
+    pace = Pace()
+    while place < len(one) or other_place < len(other):
+        if pace.is_full():
+            yield
+        entry = one[place] if place < len(one) else other[other_place]
+        twin = other[other_place] if other_place < len(other) else entry
+        identity, twin_identity = entry[:3], twin[:3]
+        if place == len(one) or twin_identity < identity:
+            other_place += 1
+            if not _is_covered(twin, one_clock):
+                kept.append(twin)
+        elif other_place == len(other) or identity < twin_identity:
+            place += 1
+            if not _is_covered(entry, other_clock):
                 kept.append(entry)
-        elif twin == entry:
-            kept.append(entry)
         else:
-            kept.append(_folded_twin(entry, twin))
-    for identity, entry in held_by_other.items():
-        if identity not in held_by_one:
-            actor, counter = unpack_dot(entry[2])
-            if counter > one_clock.get(actor, -1):
-                kept.append(entry)
+            place += 1
+            other_place += 1
+            kept.append(entry if twin == entry else _folded_twin(entry, twin))
     return kept
+
+
+def _is_covered(entry: Entry, clock: Mapping[bytes, int]) -> bool:
+    """Whether a clock covers the dot of an entry."""
+    actor, counter = unpack_dot(entry[2])
+    is_covered: bool = counter <= clock.get(actor, -1)
+    return is_covered
 
 
 def _folded_twin(entry: Entry, twin: Entry) -> Entry:
@@ -103,32 +133,42 @@ def _join_chunks(
     one_clock: Mapping[bytes, int],
     other_clock: Mapping[bytes, int],
     clock: Mapping[bytes, int],
-) -> bytes:
-    """Joins two records of entries; chunks with equal bytes are kept whole."""
+) -> Slices[bytes]:
+    """Joins two records of entries; chunks with equal bytes are kept whole, and not decoded."""
     first, second = Index(one), Index(other)
     of_second = {_chunk(second, chunk): chunk for chunk in range(second.count)}
-    equal: list[tuple[bytes, int]] = []  # first field, chunk of `one`
+    equal: list[int] = []  # chunks of `one`
     loose: list[Entry] = []
+    pace = Pace()
     for chunk in range(first.count):
-        if of_second.pop(_chunk(first, chunk), None) is None:
-            loose += first.entries_in(chunk)
-        else:
-            equal.append((first.entries_in(chunk)[0][0], chunk))
-    theirs = [entry for chunk in of_second.values() for entry in second.entries_in(chunk)]
-    kept = _survivors(loose, theirs, one_clock, other_clock)
-    kept.sort()
+        if of_second.pop(_chunk(first, chunk), None) is not None:
+            equal.append(chunk)
+            continue
+        loose += first.entries_in(chunk)
+        if pace.is_full(first.row(chunk)[1]):
+            yield
+    theirs: list[Entry] = []
+    for chunk in of_second.values():
+        theirs += second.entries_in(chunk)
+        if pace.is_full(second.row(chunk)[1]):
+            yield
+    kept = yield from _survivors(loose, theirs, one_clock, other_clock)
     assembly = Assembly()
-    place = count = 0
-    for field, chunk in equal:
+    place = 0
+    for chunk in equal:
+        field = field_at(one, first.starts[chunk])
         while place < len(kept) and kept[place][0] < field:
+            if pace.is_full(2):
+                yield
             assembly.add(kept[place])
             place += 1
-        row = first.directory + 12 * chunk
-        assembly.add_chunks(one[row : row + 12], _chunk(first, chunk))
-        count += len(first.entries_in(chunk))
+        row = first.directory + ROW_BYTES * chunk
+        assembly.add_chunks(one[row : row + ROW_BYTES], _chunk(first, chunk))
     for entry in kept[place:]:
+        if pace.is_full(2):
+            yield
         assembly.add(entry)
-    return assembly.record(clock, count + len(kept))
+    return assembly.record(clock, first.entries - len(loose) + len(kept))
 
 
 def _chunk(index: Index, chunk: int) -> bytes:

@@ -32,6 +32,7 @@ from server.core.records.paging import PAGE_BYTES, page_of
 from server.core.records.patch_rows import FoldedStore
 from server.core.records.patches import Patches
 from server.core.records.pending import PendingRecords
+from server.core.records.prepared import Prepared
 from server.core.records.store import Store
 from server.core.records.trees import SLOT_BITS, Trees
 from server.core.records.versions import DamagedRecord
@@ -82,6 +83,7 @@ class Records:
         self._young = self.cache.young
         self._old = self.cache.old
         self.pending = PendingRecords(self.cache)
+        self.prepared = Prepared()
         self._large_bytes = 64 << 10  # about that of the largest record fetched lately; begins as a guess
         self.writes: dict[bytes, bytes | None] = {}  # this turn's batch; only read elsewhere
         self._documents: dict[bytes, None] = {}  # the keys in `writes` that are the node's own documents
@@ -250,7 +252,7 @@ class Records:
                     self._fetch_rest(pairs, index - 2)
                 old = self.get(key)
             try:
-                merged = versions.merge(old, record)
+                merged = self.prepared.merge(key, old, record)
                 if merged is old or merged is None:
                     continue
                 trees.change(key, old, merged)

@@ -14,47 +14,19 @@ that knows how they are sampled can put all members into one bucket.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, TypeVar
 
+from server.core.formats.pausing import SLICE_FIELDS, Pace, Result, Slices, run_through
 from server.core.records.views import View
 
-Result = TypeVar("Result")
+__all__ = ["SLICE_CHANGES", "SLICE_FIELDS", "Pace", "Result", "Slices", "run_through"]
+
 Item = TypeVar("Item")
 Made = TypeVar("Made")
-Slices = Generator[None, None, Result]  # pauses at each `yield`
 
-SLICE_FIELDS: Final = 4096  # decoded, sorted or encoded in one slice: about 5 ms
 SLICE_CHANGES: Final = 256  # fields that are looked up and changed in one slice: up to 20 µs each in a large collection
-
-
-class Pace:
-    """Counts the work of a slice: `if pace.is_full(units): yield`."""
-
-    __slots__ = ("_done", "_size")
-
-    def __init__(self, size: int = SLICE_FIELDS) -> None:
-        self._size = size
-        self._done = 0
-
-    def is_full(self, units: int = 1) -> bool:
-        """Counts units that were done. True if the slice has had its share: then the caller pauses."""
-        self._done += units
-        if self._done < self._size:
-            return False
-        self._done = 0
-        return True
-
-
-def run_through(slices: Slices[Result]) -> Result:
-    """Runs work to its end at once, for a caller that cannot pause."""
-    while True:
-        try:
-            next(slices)
-        except StopIteration as stop:
-            result: Result = stop.value
-            return result
 
 
 def parts_of(items: Sequence[Item], size: int = SLICE_FIELDS) -> Iterator[Sequence[Item]]:

@@ -7,6 +7,7 @@ import pytest
 import redis as redis_py
 
 from server.core.formats import payload_writer
+from server.core.formats.pausing import run_through
 from server.core.formats.payloads import seal
 from tests.core.commands.talking import CONFIG, WALL_MS, Client, make_node
 from tests.core.formats.payload_samples import NEWER, OLDER, WRITTEN
@@ -109,10 +110,13 @@ def test_fields_expire_by_themselves() -> None:
     assert _say(client, "RESTORE", "k", 0, payload) == b"OK"
     assert client.ask("HLEN k") == 3
     assert _say(client, "DUMP", "k") == payload
-    gone = payload_writer.dump_hash([(b"f", b"v"), (b"g", b"w")], {b"f": WALL_MS})
+    gone = run_through(payload_writer.dump_hash([(b"f", b"v"), (b"g", b"w")], {b"f": WALL_MS}))
     assert _say(client, "RESTORE", "k", 0, gone, "REPLACE") == b"OK"
     assert [client.ask("HLEN k"), client.ask("HGET k f"), client.ask("HGET k g")] == [1, None, "w"]
-    assert _say(client, "RESTORE", "k", 0, payload_writer.dump_hash([(b"f", b"v")], {b"f": 5}), "REPLACE") == b"OK"
+    assert (
+        _say(client, "RESTORE", "k", 0, run_through(payload_writer.dump_hash([(b"f", b"v")], {b"f": 5})), "REPLACE")
+        == b"OK"
+    )
     assert client.ask("EXISTS k") == 0
 
 

@@ -8,6 +8,7 @@ bound in all.
 from __future__ import annotations
 
 import random
+import struct
 import sys
 from typing import Any
 
@@ -15,8 +16,11 @@ import hiredis
 import pytest
 
 from server.core.base.config import Config
+from server.core.formats import listpack, payload_writer
+from server.core.formats.pausing import run_through
+from server.core.formats.payloads import seal
 from server.core.records.draft import Draft
-from server.core.records.kinds import HASH
+from server.core.records.kinds import HASH, LIST, SET, ZSET
 from server.core.records.records import storage_key_of
 from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node
 
@@ -102,6 +106,16 @@ class Turns:
 S, H, Z, G = [b"SADD", b"s", *FIELDS], [b"HSET", b"h", *paired(FIELDS)], [b"ZADD", b"z", *scored(FIELDS)], [
     b"GEOADD", b"g", *placed(FIELDS)]  # fmt: skip
 L = [b"RPUSH", b"l", *FIELDS]
+HX = [b"HSETEX", b"h", b"EX", b"99", b"FIELDS", b"%d" % SIZE, *paired(FIELDS)]
+DUMPS = {
+    SET: run_through(payload_writer.dump_set(FIELDS)),
+    HASH: run_through(payload_writer.dump_hash([(field, b"v") for field in FIELDS], {})),
+    ZSET: run_through(payload_writer.dump_zset([(float(place), field) for place, field in enumerate(FIELDS)])),
+    LIST: run_through(payload_writer.dump_list(FIELDS)),
+}
+LISTPACK = seal(b"\x14\x80%b%b" % (struct.pack(">I", len(listpack.pack(FIELDS))), listpack.pack(FIELDS)))
+# A string of which each two bytes are literal, and each three a reference.
+COMPRESSED = seal(b"\x00\xc3" + struct.pack(">BIBI", 0x80, 5 * 60_000, 0x80, 5 * 60_000) + b"\x01ab\x20\x01" * 60_000)
 S2, Z2 = [b"SADD", b"s2", *FIELDS[::2], *NEW[::2]], [b"ZADD", b"z2", *scored(FIELDS[::2])]
 COUNT = b"%d" % (SIZE // 2)
 FEW_COUNT = b"%d" % len(FEW)
@@ -173,6 +187,21 @@ COMMANDS: dict[str, tuple[list[list[bytes]], list[bytes]]] = {
     "LTRIM": ([L], [b"LTRIM", b"l", FEW_COUNT, b"-1"]),
     "SORT STORE": ([S], [b"SORT", b"s", b"ALPHA", b"STORE", b"d"]),
     "COPY of a list": ([L], [b"COPY", b"l", b"d"]),
+    "DUMP of a set": ([S], [b"DUMP", b"s"]),
+    "DUMP of a hash": ([H], [b"DUMP", b"h"]),
+    "DUMP of a hash whose fields expire": ([HX], [b"DUMP", b"h"]),
+    "DUMP of a sorted set": ([Z], [b"DUMP", b"z"]),
+    "DUMP of a list": ([L], [b"DUMP", b"l"]),
+    "RESTORE of a set": ([], [b"RESTORE", b"s", b"0", DUMPS[SET]]),
+    "RESTORE of a hash": ([], [b"RESTORE", b"h", b"0", DUMPS[HASH]]),
+    "RESTORE of a sorted set": ([], [b"RESTORE", b"z", b"0", DUMPS[ZSET]]),
+    "RESTORE of a list": ([], [b"RESTORE", b"l", b"0", DUMPS[LIST]]),
+    "RESTORE of one listpack": ([], [b"RESTORE", b"s", b"0", LISTPACK]),
+    "RESTORE of what was compressed": ([], [b"RESTORE", b"k", b"0", COMPRESSED]),
+    "SUBSCRIBE": ([], [b"SUBSCRIBE", *FIELDS]),
+    "SUBSCRIBE to patterns": ([], [b"PSUBSCRIBE", *FIELDS]),
+    "UNSUBSCRIBE": ([[b"SUBSCRIBE", *FIELDS]], [b"UNSUBSCRIBE", *FIELDS]),
+    "UNSUBSCRIBE from all": ([[b"SUBSCRIBE", *FIELDS]], [b"UNSUBSCRIBE"]),
     "PFADD": ([], [b"PFADD", b"p", *FIELDS]),
     "MSET": ([], [b"MSET", *paired(FIELDS)]),
     "MGET": ([], [b"MGET", *FIELDS]),

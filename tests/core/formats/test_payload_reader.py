@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.formats import listpack, payload_reader, payload_writer
+from server.core.formats.pausing import run_through
 from server.core.formats.payloads import HASH, LIST, SET, STRING, ZSET, PayloadError, TooLarge, Value, seal
 from tests.core.formats.payload_samples import NEWER, OLDER, WRITTEN, Expected, singles, ziplist
 
@@ -26,7 +27,7 @@ ALL = [*KNOWN_TO_7_0, *[payload for payload, _, _ in NEWER.values()]]
 
 
 def _read(payload: bytes) -> Expected:
-    value = payload_reader.load(payload, BYTES_MAX)
+    value = run_through(payload_reader.load(payload, BYTES_MAX))
     return value.kind, value.string, sorted(value.items) if value.kind != LIST else value.items
 
 
@@ -42,10 +43,12 @@ def test_what_is_read_is_written_as_redis_wrote_it(name: str) -> None:
     names = [item for item, _ in items]
     written = {
         STRING: lambda: payload_writer.dump_string(string),
-        LIST: lambda: payload_writer.dump_list(names),
-        SET: lambda: payload_writer.dump_set(names),
-        HASH: lambda: payload_writer.dump_hash(items, {}),
-        ZSET: lambda: payload_writer.dump_zset((member, struct.unpack(">d", score)[0]) for member, score in items),
+        LIST: lambda: run_through(payload_writer.dump_list(names)),
+        SET: lambda: run_through(payload_writer.dump_set(names)),
+        HASH: lambda: run_through(payload_writer.dump_hash(items, {})),
+        ZSET: lambda: run_through(
+            payload_writer.dump_zset(sorted((struct.unpack(">d", score)[0], member) for member, score in items))
+        ),
     }[kind]()
     assert written == payload
 
@@ -60,7 +63,7 @@ def test_what_older_versions_wrote_is_read(name: str) -> None:
 def test_what_newer_versions_write_is_read(name: str) -> None:
     payload, expected, expiries_ms = NEWER[name]
     assert _read(payload) == expected
-    assert payload_reader.load(payload, BYTES_MAX).expiries_ms == expiries_ms
+    assert run_through(payload_reader.load(payload, BYTES_MAX)).expiries_ms == expiries_ms
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,7 @@ def test_what_newer_versions_write_is_read(name: str) -> None:
 )
 def test_a_wrong_version_or_checksum_is_told(payload: bytes) -> None:
     with pytest.raises(PayloadError, match="DUMP payload version or checksum are wrong"):
-        payload_reader.load(payload, BYTES_MAX)
+        run_through(payload_reader.load(payload, BYTES_MAX))
 
 
 def _in_block(kind: int, data: bytes) -> bytes:
@@ -141,7 +144,7 @@ def _in_block(kind: int, data: bytes) -> bytes:
 def test_a_value_that_is_none_is_told(body: bytes) -> None:
     for version in (10, 12):
         with pytest.raises(PayloadError, match="Bad data format"):
-            payload_reader.load(seal(body, version), BYTES_MAX)
+            run_through(payload_reader.load(seal(body, version), BYTES_MAX))
 
 
 def _compressed(start: bytes, distance: int, runs: int, end: bytes) -> bytes:
@@ -167,7 +170,7 @@ def _bombs() -> dict[str, bytes]:
 
 def test_a_bomb_is_a_value_all_the_same() -> None:
     """Else the test below would prove nothing."""
-    value = payload_reader.load(seal(_bombs()["string"]), 8 << 20)
+    value = run_through(payload_reader.load(seal(_bombs()["string"]), 8 << 20))
     assert value.string == bytes(2 + 264 * 1_000)
 
 
@@ -187,7 +190,7 @@ def test_no_more_is_made_than_the_caller_allows(name: str, bytes_max: int) -> No
     tracemalloc.start()
     try:
         with pytest.raises(TooLarge):
-            payload_reader.load(payload, bytes_max)
+            run_through(payload_reader.load(payload, bytes_max))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -207,7 +210,7 @@ def _damaged(draw: st.DrawFn) -> bytes:
 @given(_damaged() | st.binary(max_size=40), st.sampled_from([10, 12]))
 def test_any_bytes_are_read_or_refused(body: bytes, version: int) -> None:
     try:
-        value = payload_reader.load(seal(body, version), BYTES_MAX)
+        value = run_through(payload_reader.load(seal(body, version), BYTES_MAX))
     except (PayloadError, TooLarge):
         return
     assert isinstance(value, Value)

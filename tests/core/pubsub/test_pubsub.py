@@ -70,6 +70,37 @@ def test_replies_count_channels_and_patterns_together_and_sharded_ones_apart(nod
     assert not any(node.services.subscriptions.tables) and not node.services.subscriptions.clients
 
 
+def test_each_channel_of_very_many_is_confirmed_before_its_first_message(node: Node) -> None:
+    names, (client, publisher) = [b"c%d" % number for number in range(9000)], (Client(node), Client(node))
+    node.command(client.session, [b"SUBSCRIBE", *names], 0)
+    received = b""
+    for now_ms in range(1, 20):
+        publisher.raw("PUBLISH c0 first", "PUBLISH c8999 last")
+        received += publisher.pushed.get(client.session, b"")
+        node.wake(now_ms)
+        outbox = finish_turn(node)
+        received += b"".join(bytes(data) for session, data in outbox.replies if session is client.session)
+        received += b"".join(data for session, data in outbox.pushes if session is client.session)
+    for name, count, text in ((b"c0", 1, b"first"), (b"c8999", 9000, b"last")):
+        confirmed = received.index(_words(b"*", b"subscribe", name, count))
+        assert received.count(_words(b"*", b"message", name, text)) > 0
+        assert confirmed < received.index(_words(b"*", b"message", name, text))
+    assert received.count(b"subscribe\r\n") == 9000
+    assert client.raw("PING") == _words(b"*", b"pong", b"")
+
+
+def test_a_client_that_leaves_while_it_subscribes_leaves_nothing(node: Node) -> None:
+    client = Client(node)
+    node.command(client.session, [b"SUBSCRIBE", *[b"c%d" % number for number in range(9000)]], 0)
+    finish_turn(node)
+    for now_ms in range(1, 20):
+        if now_ms == 4:
+            node.close_session(client.session)
+        node.wake(now_ms)
+        finish_turn(node)
+    assert not any(node.services.subscriptions.tables) and not node.services.subscriptions.clients
+
+
 def test_a_message_reaches_each_subscription_in_the_protocol_of_its_client(node: Node) -> None:
     two, three, other = Client(node), Client(node), Client(node)
     three.raw("HELLO 3")

@@ -5,24 +5,39 @@ for each other, the others run side by side, and those that have gathered on a k
 thousand keys costs as many messages as the same pipeline without MULTI. What commands do to their connection (CLIENT
 SETNAME) they do to the client's: `Session.client`.
 
+What the replies keep in memory is bounded by `gathered_bytes_max`, as for a command over several keys. The reply that is
+too much, and those that come after it, are an error in the array. Commands that have not begun by then do not run.
+
 The session has no connection. `flush` gives nothing away, and the last reply completes the whole.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
-from protocol.resp import Reply
+from protocol.resp import Reply, ReplyMemory
+from server.core.base.errors import ErrorReply
 from server.core.base.sinks import Flushed, Session
 from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step
+
+_TOO_LARGE: Final = (
+    "ERR the replies of the transaction have more than gathered_bytes_max=%d bytes: this one is left out, and "
+    "the command may not have run"
+)
 
 
 class QueuedRun(Session):
     """The session of some commands of a client's transaction. `finish` gets their replies, in order."""
 
     def __init__(
-        self, client: Session, ready: list[Session], commands: list[list[bytes]], finish: Callable[[list[Reply]], None]
+        self,
+        client: Session,
+        ready: list[Session],
+        commands: list[list[bytes]],
+        finish: Callable[[list[Reply]], None],
+        bytes_max: int,
     ) -> None:
         super().__init__(client.id, client.address, client.local_address, client.created_ms, ready)
         self.resp3 = client.resp3
@@ -32,6 +47,8 @@ class QueuedRun(Session):
         self._client = client
         self._finish = finish
         self._unanswered = len(commands)
+        self._memory, self._bytes_max = ReplyMemory(), bytes_max
+        self._left_out = 0  # commands that do not run
         self.backlog.extend(commands)
 
     def client(self) -> Session:
@@ -40,11 +57,21 @@ class QueuedRun(Session):
 
     def answer(self, number: int, reply: Reply) -> None:
         """Puts the reply of command `number` into its slot; the last one completes the whole."""
+        if self._memory.held_bytes > self._bytes_max or self._memory.add(reply) > self._bytes_max:
+            reply = ErrorReply.of(_TOO_LARGE % self._bytes_max)
+            self._leave_out()
         super().answer(number, reply)
         self._unanswered -= 1
         if not self._unanswered:
             replies = [slot for slot in self.slots if not isinstance(slot, list)]
-            self._finish(replies)
+            self._finish(replies + [ErrorReply.of(_TOO_LARGE % self._bytes_max)] * self._left_out)
+
+    def _leave_out(self) -> None:
+        """Removes the commands that wait, but for the first one, which may be just about to begin."""
+        while len(self.backlog) > 1:
+            self.backlog.pop()
+            self._left_out += 1
+            self._unanswered -= 1
 
     def flush(self) -> Flushed:
         """Nothing leaves before all is answered, and then by the client's own session."""
@@ -57,7 +84,8 @@ def run_queued(services: Services, client: Session, commands: list[list[bytes]])
 
     def start(procedure: Procedure) -> None:
         if commands:
-            run = QueuedRun(client, services.state.ready, commands, procedure.resume)
+            bytes_max = services.state.config.gathered_bytes_max
+            run = QueuedRun(client, services.state.ready, commands, procedure.resume, bytes_max)
             services.clients.resumable[run] = None
         else:
             procedure.resume([])
