@@ -27,6 +27,8 @@ CONFIG = Config(engine="memory", tree_leaf_bits=14)
 WAKE_MS, TICK_MS, ANSWERED_MS = 2, 100, 5000
 # What follows the name, where words that are made up would be refused before anything is done.
 EXAMPLES: dict[str, str] = {
+    "fcall": "f 1 k",
+    "fcall_ro": "f 1 k",
     "set": "k new",
     "mset": "k new l new",
     "setex": "k 100 new",

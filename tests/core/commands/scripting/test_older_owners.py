@@ -48,7 +48,7 @@ def test_a_script_runs_command_by_command_where_its_next_owner_does_not_know_scr
 def test_without_relaxed_slots_it_names_what_to_do() -> None:
     node, key = _node("strict")
     _, told = _told_by_an_older_peer(node, Client(node), f"EVAL text 1 {key}")
-    assert told.startswith(b"-ERR the node that coordinates these keys is of a version without scripts: nothing was")
+    assert told.startswith(b"-ERR the node that coordinates these keys is of an earlier version: nothing was")
 
 
 def test_a_client_that_would_wait_is_told_that_the_next_owner_cannot_keep_its_row() -> None:
