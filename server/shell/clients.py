@@ -12,6 +12,7 @@ from __future__ import annotations
 from server.core.ring.addresses import is_loopback
 from server.core.services.process import NO_BUFFERS, Buffers
 from server.shell.admission import Admission
+from server.shell.certificates import common_name
 from server.shell.client import Client
 from server.shell.context import Context
 from server.shell.files import ARRIVALS_MAX
@@ -43,6 +44,14 @@ class Clients:
         context.services.process.buffers_of = self._buffers_of
         self.is_stopping = False  # no more commands of clients are read
         self._arrivals: dict[int, Client] = {}  # surplus connections before their first command; perhaps a peer's
+
+    def read_certificate(self, client: Client) -> None:
+        """Notes who a client with TLS is, if it has shown a certificate: the handshake has checked it."""
+        certificate = client.transport.get_extra_info("peercert")
+        client.session.is_tls = True
+        client.is_verified = bool(certificate)
+        client.session.certificate_name = common_name(certificate)
+        self.context.services.users.show_certificate(client.session)
 
     def _buffers_of(self, session_id: int) -> Buffers:
         """What CLIENT LIST tells of a connection."""

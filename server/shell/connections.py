@@ -31,9 +31,9 @@ from protocol import resp
 from protocol.handshake import AUTH
 from protocol.requests import ProtocolError, RequestLimits, RequestReader
 from server.core.base.sinks import Flushed
-from server.shell.certificates import common_name
 from server.shell.client import Client
 from server.shell.clients import Clients
+from server.shell.context import LARGE_BYTES, has_large_word
 from server.shell.draining import close_readably
 from server.shell.entry import NodeEntry
 from server.shell.flow import BULK_BYTES
@@ -95,21 +95,13 @@ class Connection(Client):
         address, local = address_of(transport), address_of(transport, "sockname")
         self.session = self._node.open_session(address, local, self._context.now_ms())
         if self._is_tls:
-            self._read_certificate()
+            self._clients.read_certificate(self)
         if self.secret:
             self._context.services.users.admit_node(self.session)
         self._clients.add(self)
         if self._clients.denial(self):  # it may be another node's, and an introduction is short
             self._request_bytes_max = INTRODUCTION_BYTES_MAX
             self._reader = self._new_reader()
-
-    def _read_certificate(self) -> None:
-        """Notes who the client is, if it has shown a certificate: the handshake has checked it."""
-        certificate = self.transport.get_extra_info("peercert")
-        self.session.is_tls = True
-        self.is_verified = bool(certificate)
-        self.session.certificate_name = common_name(certificate)
-        self._context.services.users.show_certificate(self.session)
 
     def reject(self) -> None:
         """Sends the error that there are too many clients, and closes the connection."""
@@ -162,7 +154,7 @@ class Connection(Client):
 
     def begin_commands(self) -> None:
         """HOT. Gives the node the client's next commands, as many as the limits allow and one turn may have."""
-        session, fed_bytes, begun = self.session, 0, 0
+        session, fed_bytes, begun, is_large = self.session, 0, 0, False
         self._has_pending = False
         try:
             while not session.closing:
@@ -175,6 +167,7 @@ class Connection(Client):
                     if self._awaits_first_command and not self._is_clients(batch[0]):
                         return
                     self._begin(batch)
+                    is_large = is_large or (self._counted_bytes >= LARGE_BYTES and has_large_word(batch))
                     if len(batch) == self._commands_max or (begun := begun + len(batch)) >= PASS_COMMANDS_MAX:
                         self._leave_rest()
                         break
@@ -198,7 +191,10 @@ class Connection(Client):
                 self.refuse(denial or f"ERR {error}")
         self._count_buffered()
         self._pace_reading()
-        self._context.schedule_turn(len(session.slots))
+        if is_large:
+            self._context.end_large_turn()
+        else:
+            self._context.schedule_turn(len(session.slots))
 
     def _begin(self, batch: list[list[bytes]]) -> None:
         """HOT. Gives the node these commands."""

@@ -10,11 +10,15 @@ A client with a long pipeline sends it in many small pieces, and a turn for each
 that it does. So a turn with commands of such a client goes on for as long as each pass brings more of them, up to a
 quarter of what the client has in flight: the other nodes still have three such turns to work on. It lasts `turn_ms_max` at
 most, since the others' replies wait for its end.
+
+The commit of a value of 10 MB takes some 20 ms. So a turn with a value of `LARGE_BYTES` and more ends at once, and a pass
+of the loop that `is_late` begins no further one: two of them never share a commit.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -23,6 +27,7 @@ from server.core.node import Node
 from server.shell.certificates import Certificates
 from server.shell.refusals import RefusedPeers
 
+LARGE_BYTES: Final = 1 << 20  # of a request, or of a message of a node
 _TURNS: Final = 4  # a client with a long pipeline has its commands in so many turns at a time
 
 
@@ -55,6 +60,16 @@ class Context:
     def now_ms(self) -> int:
         """Monotonic milliseconds, the same throughout a pass of the loop."""
         return int(self._time_s() * 1000)
+
+    def is_late(self) -> bool:
+        """Whether this pass of the loop has taken `turn_ms_max`: others are to be served before more large work begins."""
+        return time.monotonic() - self._time_s() >= self.config.turn_ms_max / 1000
+
+    def end_large_turn(self) -> None:
+        """Ends the turn now, because something large was done in it."""
+        is_asked = self._is_turn_asked
+        self.end_turn()
+        self._is_turn_asked = is_asked  # a scheduled callback is still to come
 
     def schedule_turn(self, in_flight: int = 0) -> None:
         """HOT. Ends the turn after this pass of the loop and the next one; at once if it has enough commands. `in_flight`:
@@ -97,3 +112,8 @@ class Context:
             self._in_flight_max = _TURNS * self._commands_max
         for end in self.turn_enders:
             end()
+
+
+def has_large_word(batch: list[list[bytes]]) -> bool:
+    """Whether some word of a command is so large that its commit takes long."""
+    return any(len(word) >= LARGE_BYTES for args in batch for word in args)

@@ -9,7 +9,7 @@ records come with hints.
 
 A message that has come in pieces may have records of 100,000 entries. So it is prepared first, a slice in each pass of the
 loop (core/records/preparing.py). Those that came in pieces behind it wait for it, and all others pass it, as they do on
-their way. One such message of a peer is handled in a pass.
+their way. None is begun in a pass that has taken long already.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from protocol.frames import DamagedFrame, FrameReader
 from server.core.formats.pausing import Slices
 from server.core.messages.reader import Malformed
 from server.core.services.process import PeerLink
-from server.shell.context import Context
+from server.shell.context import LARGE_BYTES, Context
 
 log = logging.getLogger("dyn")
 OUTDATED_MS_MAX = 10_000
@@ -142,6 +142,7 @@ class InboundPeer(asyncio.Protocol):
         self._large: deque[list[Any]] = deque()  # messages that have come in pieces, and are not handled
         self._large_bytes = 0  # of them
         self._work: Slices[None] | None = None  # prepares the first of them
+        self._is_preparing = False  # `_prepare` runs in the next pass of the loop
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer has closed the connection, or it broke."""
@@ -166,7 +167,7 @@ class InboundPeer(asyncio.Protocol):
                     node.receive(self.peer, message, now_ms)
         except (DamagedFrame, Malformed) as error:
             self._damaged(error)
-        if large and self._work is None:
+        if large and not self._is_preparing:
             self._prepare()
         if self.message_bytes or frames.pending_bytes or large:
             self._count_message(frames.pending_bytes + self._large_bytes)
@@ -176,26 +177,37 @@ class InboundPeer(asyncio.Protocol):
     def _prepare(self) -> None:
         """Does a slice of the work for the first large message; handles it if that was the last slice."""
         node = self._context.node
+        self._is_preparing = False
         if not self._large:
             return  # the connection was cut
+        if self._context.is_late():
+            self._prepare_soon()
+            return
         if self._work is None:
             self._work = node.prepare(self._large[0])
         if next(self._work, _DONE) is not _DONE:
-            self._context.loop.call_soon(self._prepare)
+            self._prepare_soon()
             return
         self._work = None
         message = self._large.popleft()
-        self._large_bytes -= _size_of(message)
+        size = _size_of(message)
+        self._large_bytes -= size
         self._count_message(self._frames.pending_bytes + self._large_bytes)
         try:
             node.receive(self.peer, message, self._context.now_ms())
         except Malformed as error:
             self._damaged(error)
         node.state.records.prepared.clear()
-        self._context.schedule_turn()
         if self._large:
-            self._work = node.prepare(self._large[0])
-            self._context.loop.call_soon(self._prepare)
+            self._prepare_soon()
+        if size >= LARGE_BYTES:
+            self._context.end_large_turn()
+        else:
+            self._context.schedule_turn()
+
+    def _prepare_soon(self) -> None:
+        self._is_preparing = True
+        self._context.loop.call_soon(self._prepare)
 
     def _damaged(self, error: Exception) -> None:
         """A message is none of a node's: closes the connection."""

@@ -26,7 +26,7 @@ from server.shell.admission import Admission
 from server.shell.certificates import Certificates
 from server.shell.clients import Clients
 from server.shell.connections import PASS_BYTES_MAX, Connection
-from server.shell.context import Context
+from server.shell.context import LARGE_BYTES, Context
 from server.shell.handshakes import Handshakes
 from server.shell.inbound import InboundPeer
 from server.shell.introductions import Introductions
@@ -118,7 +118,8 @@ class Shell:
         self.node: Node = make_node(members, config=self.config)
         self.services = self.node.services
         self.loop = SimpleNamespace(time=lambda: 0.0, call_soon=lambda *_: None, call_later=lambda *_: None)
-        self.turns_asked = 0
+        self.turns_asked = self.large_turns = 0
+        self.is_pass_late = False
         context = cast(Context, self)
         handshakes = Handshakes(context, Certificates(self.config))
         self.clients = Clients(context, Peers(context, Reports(self.node)), handshakes)
@@ -134,6 +135,15 @@ class Shell:
     def schedule_turn(self, in_flight: int = 0) -> None:
         """The test ends it."""
         self.turns_asked += 1
+
+    def is_late(self) -> bool:
+        """As the test says."""
+        return self.is_pass_late
+
+    def end_large_turn(self) -> None:
+        """Ends the turn: something large is in it."""
+        self.large_turns += 1
+        self.end_turn()
 
     def end_turn(self) -> None:
         """Ends a turn, and gives those their turn who have more to begin."""
@@ -333,6 +343,30 @@ def test_a_large_record_of_a_peer_is_checked_in_slices_and_others_pass_it() -> N
     assert passes > 4 and shell.turns_asked > asked
     assert node.state.records.get(large) == record and node.state.records.get(small) == little
     assert peer.message_bytes == 0
+
+
+def test_large_values_never_share_a_turn() -> None:
+    """The commit of each takes long, and others are served between two of them."""
+    shell = Shell(Transport(), members=3)
+    due = deque[Any]()
+    shell.loop.call_soon = lambda call, *_: due.append(call)
+    reach(shell.node, 2)
+    peer, pieces, value = peer_of(shell, 2), PieceQueue(), b"v" * LARGE_BYTES
+    for name in (b"one", b"two"):
+        record = versions.supersede(None, b"actor--2", 6, value)
+        pieces.add(encode_store(0, 1, [storage_key_of(name), record]))
+    peer.data_received(b"".join(iter(pieces.next, b"")))
+    shell.is_pass_late = True
+    assert shell.large_turns == 1 and len(due) == 1
+    due.popleft()()
+    assert shell.large_turns == 1, "this pass of the loop has taken long already"
+    shell.is_pass_late = False
+    due.popleft()()
+    assert shell.large_turns == 2 and not due
+    command = resp.command("SET", "three", value)
+    for first in range(0, len(command), 256 << 10):
+        shell.client.data_received(command[first : first + (256 << 10)])
+    assert shell.large_turns == 3
 
 
 def test_a_malformed_message_in_pieces_closes_the_connection_though_it_is_met_later() -> None:

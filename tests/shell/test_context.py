@@ -52,6 +52,21 @@ class Turns:
         self._context.schedule_turn(in_flight)
 
 
+def test_a_large_turn_ends_at_once_and_the_next_one_as_usual() -> None:
+    turns = Turns()
+    turns.come(1)
+    turns._context.end_large_turn()
+    turns.come(2)
+    turns.loop.run_pass()
+    turns.loop.run_pass()
+    assert turns.ended == [1, 2]
+    turns._context.end_large_turn()
+    turns.come(3)
+    turns.loop.run_pass()
+    turns.loop.run_pass()
+    assert turns.ended == [1, 2, 0, 3]
+
+
 def test_a_turn_ends_after_two_passes() -> None:
     turns = Turns()
     turns.come(10)
