@@ -104,17 +104,26 @@ All commands of a script are checked for the user who has called it. Blocking co
 .PP
 A script that takes more than
 .B script_instructions_max
-(some 25 ms of simple instructions, a tenth of a second where each of them has much to do) or
+(some 25 ms of simple instructions, 40 ms where each of them has much to do) or
 .B script_memory_bytes_max
 is stopped with an error, and on keys of one slot nothing that it wrote is kept. So a script never keeps its node busy for
-long, BUSY does not occur, and SCRIPT KILL always answers NOTBUSY. Matching a pattern, sorting and the like count beforehand
-with what they may cost at worst. In Redis such a script runs until it is killed.
+long, BUSY does not occur, and SCRIPT KILL and FUNCTION KILL always answer NOTBUSY. Matching a pattern, sorting and the like
+count beforehand with what they may cost at worst. In Redis such a script runs until it is killed.
 .PP
 A node asks the others for a script that it does not know. Scripts are kept in memory, up to
 .B scripts_bytes_max
 a node; one that no node has any more is answered with NOSCRIPT, as after a restart of Redis. A script has 1 MiB at most.
 Numbers of math.random begin anew with each call. There is no debugger. Scripts need a version that knows them
 at the coordinator of their keys.
+.SS Functions
+FUNCTION LOAD, DELETE, FLUSH and RESTORE change the libraries of the whole cluster, on any node and without a quorum: the
+answer comes once all nodes that can be reached have the change, and the others get it when they can be. Libraries survive
+restarts. If two operators change the same library on two sides of a partition, the later change holds on all nodes; if they
+give two libraries a function of the same name, that of the later library is called. FCALL and FCALL_RO run as scripts do.
+The text of a library runs before each call, so what one call leaves in a local variable of the library the next one does
+not find; in Redis it does, on the same node. All libraries together have
+.B libraries_bytes_max
+bytes at most. Nodes of earlier versions do not get them.
 .SS Lists
 After a partition a list has the items of both sides: those that were pushed at one end stand in turn. A removal takes only
 what it has seen, and LSET keeps what the other side has set, too. While all nodes see each other, each item is popped by
@@ -213,6 +222,7 @@ _LIMITS = (
     ("clients_max", "connections of a node, in number"),
     ("script_instructions_max", "what a script computes, in instructions of Lua; a command counts as 1,000"),
     ("script_memory_bytes_max", "memory of a script, with its garbage"),
+    ("libraries_bytes_max", "the texts of all libraries of functions"),
     ("scripts_bytes_max", "texts of scripts that a node keeps: past it those used longest ago are forgotten"),
 )
 

@@ -43,7 +43,24 @@ COSTLY: Final = (
     "return #string.rep('x', 30000000)",
     "return #string.rep('x', 1000):rep(30000)",
     "local t = {} for i = 1, 15000 do t[i] = i end table.sort(t) return #t",
+    "return string.find(string.rep('a', 1000000), string.rep('a', 500000) .. 'b', 1, true)",
+    "return string.find(string.rep('a', 1000000), string.rep('a', 4000) .. 'b')",
+    "return #string.gsub(string.rep('a', 100000), string.rep('()', 30) .. 'a', '%1%2%3%4%5%6%7%8%9')",
+    "return #string.gsub(string.rep('a', 1000), 'a', string.rep('%0', 100000))",
+    "local t = setmetatable({}, {}) t[1] = 1 table.insert(t, -2 ^ 30, 1)",
+    "return string.rep('ab', 1e15)",
 )
+# What C does wrong where a number does not fit in 32 bits, or would do for minutes: the answer comes at once.
+WRAPPING: Final = {
+    "return unpack({}, -2 ^ 31, 2 ^ 31 - 1)": b"too many results to unpack",
+    "return unpack({}, 1, 2 ^ 32)": b"too many results to unpack",
+    "return unpack({}, 0 / 0, 1)": b"too many results to unpack",
+    "return unpack({}, -1 / 0, 1 / 0)": b"too many results to unpack",
+    "local t = {} for i = 1, 9000 do t[i] = i end return unpack(t)": b"too many results to unpack",
+    "return #string.rep('', 2 ^ 31 - 1)": b":0\r\n",
+    "return #tostring(cjson.decode(string.rep('9', 100000)))": b":3\r\n",
+    "math.randomseed(1 / 0) return math.random(1, 1)": b":1\r\n",
+}
 ESCAPES: Final = (
     "return loadstring('\\27Lua')",
     "return loadstring('\\27LuaQ\\0\\1\\4\\8\\4\\8\\0')",
@@ -86,6 +103,27 @@ def test_what_c_computes_for_long_is_not_begun(scripts: Scripts, text: str) -> N
         scripts.run(text, limits=scripts.limits(INSTRUCTIONS, INSTRUCTIONS))
     assert stopped.value.args[0] == BUDGET
     assert scripts.run("return 1") == b":1\r\n"
+
+
+@pytest.mark.parametrize("text", WRAPPING)
+def test_numbers_that_do_not_fit_in_c_are_refused(scripts: Scripts, text: str) -> None:
+    assert WRAPPING[text] in scripts.run(text, limits=scripts.limits(2_000_000, 2_000_000))
+    assert scripts.run("return 1") == b":1\r\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "local n = 0 for word in string.gmatch(ARGV[1], '[^,]+') do n = n + 1 end return n",
+        "local n = 0 for word in string.gmatch(ARGV[1], '([^,]+)') do n = n + 1 end return n",
+        "return select(2, string.gsub(ARGV[1], ',', ';')) + 1",
+        "return #cjson.decode('[' .. ARGV[1] .. ']')",
+    ],
+)
+def test_what_is_linear_may_have_long_texts(scripts: Scripts, text: str) -> None:
+    items = b",".join(b"%d" % number for number in range(2000))
+    limits = scripts.limits(2_000_000, 2_000_000)
+    assert scripts.run(text, args=[items], limits=limits) == b":2000\r\n"
 
 
 @pytest.mark.parametrize("text", ESCAPES)

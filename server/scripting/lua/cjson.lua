@@ -171,7 +171,12 @@ return function(helpers, charge, complain)
         end
 
         local function decode_number(text, place)
-            local stop = select(2, find(text, '^[%-%+]?%d+%.?%d*[eE][%+%-]?%d+', place)) or select(2, find(text, '^[%-%+]?%d+%.?%d*', place))
+            -- Step by step: one pattern for all of it would try all lengths of the digits.
+            local stop = select(2, find(text, '^[%-%+]?%d+', place))
+            if stop then
+                stop = select(2, find(text, '^%.%d*', stop + 1)) or stop
+                stop = select(2, find(text, '^[eE][%+%-]?%d+', stop + 1)) or stop
+            end
             if not stop then fail(format('Expected value but found invalid number at character %d', place)) end
             local first, second = byte(text, place, place + 1)
             if first == 48 and second and second >= 48 and second <= 57 or find(text, '^%-0%d', place) then

@@ -10,8 +10,8 @@
 -- a hook, which every coroutine gets, too. Functions in C count none, so those whose work does not grow with the length of
 -- their arguments only (patterns, string.rep, table.sort) tell `charge` beforehand what they may cost. What is left are many
 -- instructions that are each linear in something large (a string of 1 MB, a table of 100,000): so the hook looks at the
--- processor time as well, and a run that takes four times as long as its instructions should is charged for that. The same
--- holds for the time of commands, at a quarter of the rate.
+-- processor time as well, and a run that takes twice as long as its instructions should is charged for that; more often once
+-- a script has much in its memory. The same holds for the time of commands, at a quarter of the rate.
 --
 -- Source: redis 7.0 script_lua.c, eval.c.
 local py_call, py_sha1, py_log, py_acl, libraries, constants, make_functions = ...
@@ -28,8 +28,10 @@ local floor, min, max = math.floor, math.min, math.max
 local clock = os.clock -- seconds of processor time
 
 local HOOK_INSTRUCTIONS = 250
+local DENSE_INSTRUCTIONS = 20 -- between two looks at the clock, once there is something large to work on
+local LARGE_KB = 1024
 local COMMAND_COST = 1000
-local INSTRUCTIONS_PER_S = 2e7 -- a quarter of what simple instructions reach
+local INSTRUCTIONS_PER_S = 5e7 -- half of what simple instructions reach
 local PATTERN_BYTES_MAX = 4096 -- the matcher recurses once an item, on the stack of C
 local STOP = {}
 local stopped = nil -- why the script must end: 'budget', 'memory' or 'host'
@@ -85,13 +87,22 @@ local function charge_whole(cost)
 end
 
 local is_inside = false -- the script itself runs: only then may the hook raise an error
+local base_kb, is_dense = 0, false
 
-local function on_count()
+local on_count
+
+local function look_more_often()
+    is_dense = true
+    debug_sethook(on_count, '', DENSE_INSTRUCTIONS)
+end
+
+function on_count()
     if not is_inside then return end
+    if not is_dense and collect('count') - base_kb > LARGE_KB then look_more_often() end
     local now = clock()
     local time_s = now - looked_at
     looked_at = now
-    charge(max(HOOK_INSTRUCTIONS, time_s * INSTRUCTIONS_PER_S))
+    charge(max(is_dense and DENSE_INSTRUCTIONS or HOOK_INSTRUCTIONS, time_s * INSTRUCTIONS_PER_S))
 end
 
 -- --- what cannot be changed
@@ -134,7 +145,7 @@ local function caught(ok, ...)
 end
 
 local base = {}
-for _, name in raw_ipairs { 'tostring', 'assert', 'tonumber', 'rawget', 'rawequal', 'select', 'type', 'unpack', 'ipairs',
+for _, name in raw_ipairs { 'tostring', 'assert', 'tonumber', 'rawget', 'rawequal', 'select', 'type', 'ipairs',
     'gcinfo', 'error', 'getmetatable', '_VERSION' } do base[name] = _G[name] end
 
 -- These count themselves: the hook cannot run where the stack of C has no room left, and errors pass it there.
@@ -151,6 +162,18 @@ function base.xpcall(body, handler)
         if stopped then return problem end
         return handler(problem)
     end))
+end
+
+-- Lua 5.1 computes the count in 32 bits, and pushes four thousand million values if it wraps around.
+local UNPACK_MAX = 8000
+function base.unpack(...)
+    local tab, first, last = ...
+    first, last = tonumber(first) or 1, tonumber(last)
+    if not last and type(tab) == 'table' then last = #tab end
+    if last and (first ~= first or last ~= last or last - first >= UNPACK_MAX or first < -2 ^ 31 or last >= 2 ^ 31) then
+        complain('too many results to unpack')
+    end
+    return unpack(...)
 end
 
 function base.next(tab, key) return raw_next(real_of[tab] or tab, key) end
@@ -217,7 +240,7 @@ local co = copy(coroutine)
 function co.create(body)
     charge(100)
     local thread = raw_create(body)
-    debug_sethook(thread, on_count, '', HOOK_INSTRUCTIONS)
+    debug_sethook(thread, on_count, '', is_dense and DENSE_INSTRUCTIONS or HOOK_INSTRUCTIONS)
     return thread
 end
 
@@ -247,30 +270,57 @@ function strings.dump() complain('unable to dump given function') end
 
 function strings.rep(...)
     local text, count = ...
-    local size = (type(text) == 'string' and len(text) or 0) * (tonumber(count) or 0)
-    if size > 4096 then charge_whole(size / 16) end
+    count = tonumber(count)
+    if text == '' and count then return '' end
+    local size = (type(text) == 'string' and len(text) or 0) * (count or 0)
+    if size > 4096 then charge_whole(max(size / 16, count / 4)) end
     return rep(...)
 end
 
+-- Whether the last item of a pattern is a repetition: it takes what there is, and nothing behind it can fail.
+local function ends_in_loop(pattern)
+    local place = len(pattern)
+    while byte(pattern, place) == 41 do place = place - 1 end -- )
+    if not find('*+-?', sub(pattern, place, place), 1, true) or place < 2 then return false end
+    local escapes = 0
+    while byte(pattern, place - 1 - escapes) == 37 do escapes = escapes + 1 end -- %
+    return escapes % 2 == 0
+end
+
 -- What matching may cost: each repetition in the pattern may try all lengths at all places.
-local function pattern_cost(text, pattern)
+local function pattern_cost(text, pattern, is_anchored)
     if len(pattern) > PATTERN_BYTES_MAX then complain('pattern too long') end
-    local size, power = len(text), 1
+    local size = len(text)
     if size < 16 and len(pattern) < 8 then return 0 end
     local _, loops = gsub(pattern, '[%*%+%-%?b]', '')
+    local _, captures = gsub(pattern, '%(', '')
+    if loops > 0 and ends_in_loop(pattern) then loops = loops - 1 end
+    if is_anchored and loops > 0 then loops = loops - 1 end
+    local power = 1
     while loops > 0 and power < 1e12 do
         power, loops = power * size, loops - 1
     end
-    return (size + len(pattern)) * power / 4
+    return (size * (1 + captures) + len(pattern)) * power / 4 + size * len(pattern) / 4
+end
+
+-- What looking for a text may cost: at each place all of it may be compared.
+local function plain_cost(text, part)
+    return len(text) / 16 + len(text) * len(part) / 128
 end
 
 for _, name in raw_ipairs { 'find', 'match', 'gmatch', 'gfind', 'gsub' } do
     local matcher = string[name]
     strings[name] = function(...)
-        local text, pattern, _, fourth = ...
-        if type(text) == 'string' and type(pattern) == 'string' and not (name == 'find' and fourth) then
-            local cost = pattern_cost(text, pattern)
-            if cost > 0 then charge_whole(cost) end
+        local text, pattern, third, fourth = ...
+        if type(text) == 'string' and type(pattern) == 'string' then
+            local cost
+            if name == 'find' and (fourth or not find(pattern, '[%^%$%*%+%?%.%(%[%%%-]')) then
+                cost = plain_cost(text, pattern)
+            else
+                cost = pattern_cost(text, pattern, byte(pattern) == 94 and sub(name, 1, 2) ~= 'gm' and name ~= 'gfind')
+            end
+            if name == 'gsub' and type(third) == 'string' then cost = cost + len(text) * len(third) / 16 end
+            if cost > 64 then charge_whole(cost) end
         end
         return matcher(...)
     end
@@ -278,13 +328,21 @@ end
 
 local tables = copy(table)
 
+-- All items behind the place are moved; Lua moves them also from places before the first one.
+local function charge_moves(tab, place)
+    local moves = type(tab) == 'table' and type(place) == 'number' and #tab - place or 0
+    if moves > 256 then charge_whole(moves / 2) end
+end
+
 function tables.insert(tab, ...)
     check_change(tab)
+    if select('#', ...) > 1 then charge_moves(tab, (...)) end
     return insert(tab, ...)
 end
 
 function tables.remove(tab, ...)
     check_change(tab)
+    charge_moves(tab, (...))
     return remove(tab, ...)
 end
 
@@ -333,7 +391,10 @@ function maths.random(...)
     return floor(fraction * (high - low + 1)) + low
 end
 
-function maths.randomseed(number) seed(floor(checked_number(number, 1, 'randomseed'))) end
+function maths.randomseed(value)
+    local number = floor(checked_number(value, 1, 'randomseed'))
+    seed(number - number == 0 and number or -2 ^ 31)
+end
 
 -- --- replies of Redis as values of Lua
 
@@ -512,6 +573,7 @@ local function run_command(...)
     charge(COMMAND_COST)
     local words, count = arguments(...)
     if not words then return { err = count } end
+    charge(count * 10)
     local begun = clock()
     local reply = py_call(speaks_resp3, unpack(words, 1, count))
     if not reply then stop('host') end
@@ -635,11 +697,15 @@ local function on_error(problem)
     return { err = problem.err, source = source, line = line }
 end
 
-local function begin(limit, whole, resp3, start)
+local function begin(limit, whole, resp3, start, values)
     stopped, spent, budget, allowance, looked_at = nil, 0, limit, whole, clock()
     shows_resp3, speaks_resp3 = resp3, false
     seed(start)
+    base_kb, is_dense = collect('count'), false
     debug_sethook(on_count, '', HOOK_INSTRUCTIONS)
+    for index = 1, #values do
+        if not is_dense and len(values[index]) > LARGE_KB * 64 then look_more_often() end
+    end
 end
 
 local function finish(name, ok, value)
@@ -692,19 +758,19 @@ end
 function api.run(sha, keys, values, limit, whole, resp3, start)
     running_name, only_line, present_env = SCRIPT, only_lines[sha], env
     globals.KEYS, globals.ARGV = keys, values
-    begin(limit, whole, resp3, start)
+    begin(limit, whole, resp3, start, values)
     return finish(sha, guarded(compiled[sha]))
 end
 
-local function begin_library(key, limit, whole, resp3, start)
+local function begin_library(key, limit, whole, resp3, start, values)
     running_name, only_line, present_env = LIBRARY, only_lines[key], functions.env
-    begin(limit, whole, resp3, start)
+    begin(limit, whole, resp3, start, values)
 end
 
 -- Runs a function of a library, as `run` a script.
 function api.call(sha, keys, values, limit, whole, resp3, start, name)
     local key = key_of(sha, true)
-    begin_library(key, limit, whole, resp3, start)
+    begin_library(key, limit, whole, resp3, start, values)
     local ok, value = guarded(function()
         local registered = functions.load(compiled[key])[name]
         if not registered then raise('ERR Function not found') end
@@ -717,7 +783,7 @@ end
 -- Runs the text of a library, to see what it registers. Returns that; or the text of an error; or nil, and why it was stopped.
 function api.load(sha, limit, whole)
     local key = key_of(sha, true)
-    begin_library(key, limit, whole, false, 0)
+    begin_library(key, limit, whole, false, 0, {})
     local found
     local ok, value = guarded(function() found = functions.load(compiled[key]) end)
     functions.finish()
