@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from server.core.base.errors import CommandError
+from server.core.base.errors import NOT_AN_INTEGER, CommandError
 from server.core.base.sinks import Sink
-from server.core.commands.arguments import integer
+from server.core.commands.arguments import counted_keys
 from server.core.commands.key_specs import KeySpec
 from server.core.commands.scripting.job import Job
 from server.core.commands.scripting.steps import run_job
@@ -19,24 +19,20 @@ from server.core.services.services import Services
 from server.core.work.procedures import Steps
 
 WRITING_SCRIPT: Final = "ERR Can not execute a script with write flag using *_ro command."
+_TOO_MANY: Final = "ERR Number of keys can't be greater than number of args"
 _SEED_MAX: Final = 1 << 31
 
 
-def numbered_keys(args: list[bytes]) -> int:
-    """How many keys a call has, whose number is the third word. Raises CommandError as Redis does."""
-    count = integer(args[2])
-    if count > len(args) - 3:
-        raise CommandError("ERR Number of keys can't be greater than number of args")
-    if count < 0:
-        raise CommandError("ERR Number of keys can't be negative")
-    return count
+def _keys(args: list[bytes]) -> list[bytes]:
+    """The keys of a call. Raises CommandError as Redis does."""
+    return counted_keys(args, 2, _TOO_MANY, "ERR Number of keys can't be negative", NOT_AN_INTEGER, 0)
 
 
 def _call(services: Services, sink: Sink, number: int, args: list[bytes], sha: bytes, read_only: bool) -> None:
-    count = numbered_keys(args)
+    keys = _keys(args)
     session = session_of(sink)
     seed = services.state.rng.randrange(_SEED_MAX)
-    job = Job(sha, session.user, read_only, seed, args[3 : 3 + count], args[3 + count :], [], session.database)
+    job = Job(sha, session.user, read_only, seed, keys, args[3 + len(keys) :], [], session.database)
 
     def steps() -> Steps:
         yield from find_script(services, sha)
@@ -53,12 +49,12 @@ def _check_reads(script: Script) -> None:
 
 
 def _eval(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    numbered_keys(args)
+    _keys(args)
     _call(services, sink, number, args, services.scripts.load(args[1]), False)
 
 
 def _eval_ro(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    numbered_keys(args)
+    _keys(args)
     _call(services, sink, number, args, services.scripts.load(args[1]), True)
 
 
