@@ -116,6 +116,8 @@ MISMATCH = "ERR The `numfields` parameter must match the number of arguments"
         ("HEXPIRE h 9999999999999 FIELDS 1 a", "ERR invalid expire time in 'hexpire' command"),
         ("HTTL h FIELD 1 a", FIELDS_MISSING),
         ("HTTL h FIELDS 1 a b", MISMATCH),
+        ("HTTL h FIELDS 0 a", "ERR Number of fields must be a positive integer"),
+        ("HPERSIST h FIELDS -1 a", "ERR Number of fields must be a positive integer"),
         ("HGETDEL h FIELDS x a", "ERR Number of fields must be a positive integer"),
         ("HSETEX h FNX FXX FIELDS 1 a 1", "ERR Only one of FXX or FNX arguments can be specified"),
         (
