@@ -145,3 +145,9 @@ def test_floats_add_up_as_in_redis(client: Client) -> None:
     assert (client.ask("INCRBYFLOAT n 1"), client.ask("TTL n")) == ("1.5", 100)
     assert client.error("INCRBYFLOAT n inf") == "ERR increment would produce NaN or Infinity"
     assert client.error("HINCRBYFLOAT h a inf") == "ERR value is NaN or Infinity"
+
+
+@pytest.mark.parametrize("line", ["HEXPIRE s x FIELDS 1 a", "HTTL s FIELDS x a", "HPERSIST s FIELDS 0 a"])
+def test_expiries_of_fields_look_at_the_type_first(client: Client, line: str) -> None:
+    client.ask("SET s text")
+    assert client.error(line).startswith("WRONGTYPE")
