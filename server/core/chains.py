@@ -40,7 +40,7 @@ from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Steps
 
 _NO_CHAIN: Final = ("dyn", "scripting")
-_OF_OTHER_KEYS: Final = ("move", "sort")  # they also use keys that are not among their lanes, and that takes turns
+_OF_OTHER_KEYS: Final = ("move",)  # they write a key that is not among their lanes, and that takes a step of its own
 CHAIN_COMMANDS_MAX: Final = 256  # a longer chain would hold up the turn of its coordinator
 CHAIN_BYTES_MAX: Final = 1 << 20  # of arguments
 Run = Callable[[Sink, int, list[bytes]], None]
