@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-repair bench-join stacks stacks-javascript compiled tools clean help
+.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-types bench-repair bench-join stacks stacks-javascript compiled tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,6 +67,9 @@ bench-instructions: $(READY) compiled  ## Count the instructions of the processo
 bench-keys: $(READY) compiled  ## Compare KEYS, SCAN and other commands over a million keys with a bare redis-server, in one run
 	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq redis-server >/dev/null; } || { echo "make bench-keys needs redis-server" >&2; exit 1; }
 	$(BIN)/python -m tests.listing_rates
+
+bench-types: $(READY) tools compiled  ## Measure what commands on collections of 10 to 10,000 elements cost, beside a bare redis-server
+	$(BIN)/python -m tests.type_prices
 
 bench-repair: $(READY) compiled  ## Compare reads during a repair of 100,000 keys with reads without it, in one run
 	$(BIN)/python -m tests.repair_latency

@@ -99,10 +99,14 @@ def _cpu_s(pids: list[int]) -> float:
 def run_benchmark(
     port: int, pids: list[int], test: str, depth: int, requests: int, options: Sequence[str] = ()
 ) -> Figures:
-    """Runs redis-benchmark once. `pids` are the servers' processes; `options` are further words for redis-benchmark."""
+    """Runs redis-benchmark once. `pids` are the servers' processes; `options` are further words for redis-benchmark.
+
+    `test` is one of its tests, or a whole command.
+    """
     command = ["redis-benchmark", "-p", str(port), "-c", "50", "-P", str(depth), "-d", "100", "-r", "100000"]
     before_s = _cpu_s(pids)
-    words = [*command, *options, "-n", str(requests), "-t", test.lower()]
+    what = test.split() if " " in test else ["-t", test.lower()]
+    words = [*command, *options, "-n", str(requests), *what]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"redis-benchmark failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")

@@ -5,11 +5,13 @@ from __future__ import annotations
 from server.core.commands.pubsub.asking import subscribed
 from server.core.commands.scripting.script_command import flush_here, known_here
 from server.core.commands.wait_command import written
+from server.core.commands.waitaof_command import synced
 from server.core.membership.change_coordinator import is_empty
 from server.core.messages import exchange_questions as exchanges
 from server.core.messages import questions as asked
 from server.core.messages import record_questions as records
 from server.core.messages import script_questions as scripts
+from server.core.messages.announcements import View
 from server.core.messages.libraries import LIBKNOWN, LIBRARY
 from server.core.operators import status
 from server.core.operators.sizes import own_sizes
@@ -43,17 +45,13 @@ def answerers(services: Services) -> dict[bytes, Answerer]:
         answered_by(asked.ADOPTED, lambda view: services.membership.adopted(view)),
         answered_by(asked.MOVED, lambda view: services.transfers.moved(view)),
         answered_by(asked.COUNTS, lambda counts: services.transfers.counts(counts)),
-        answered_by(
-            asked.EMPTY,
-            lambda view: is_empty(
-                state, services.membership, services.writes.is_busy, services.shutdown.is_drained, view
-            ),
-        ),
+        answered_by(asked.EMPTY, lambda view: _is_empty(services, view)),
         answered_by(asked.WHOLE, lambda counts: services.tasks.whole(counts)),
         answered_by(asked.SIZES, lambda partitions: own_sizes(state, services.background.busy, partitions)),
         answered_by(asked.STAGED, lambda staged: services.staging.asked(staged)),
         answered_by(asked.SUBSCRIPTIONS, lambda wanted: subscribed(services, wanted)),
         answered_by(asked.WRITTEN, lambda period: written(services, period)),
+        answered_by(asked.SYNCED, lambda since_ago_ms: synced(services, since_ago_ms)),
     )
     return {**dict(table), **_about_scripts(services), **ExchangeAnswers(state, services.background).answerers()}
 
@@ -67,3 +65,7 @@ def _about_scripts(services: Services) -> dict[bytes, Answerer]:
         answered_by(LIBRARY, lambda sha: services.functions.text_of(sha)),
         answered_by(LIBKNOWN, lambda _: True),
     ])  # fmt: skip
+
+
+def _is_empty(services: Services, view: View | None) -> bool | None:
+    return is_empty(services.state, services.membership, services.writes.is_busy, services.shutdown.is_drained, view)

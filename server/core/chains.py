@@ -40,6 +40,7 @@ from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Steps
 
 _NO_CHAIN: Final = ("dyn", "scripting")
+_OF_OTHER_KEYS: Final = ("move",)  # they write a key that is not among their lanes, and that takes a step of its own
 CHAIN_COMMANDS_MAX: Final = 256  # a longer chain would hold up the turn of its coordinator
 CHAIN_BYTES_MAX: Final = 1 << 20  # of arguments
 Run = Callable[[Sink, int, list[bytes]], None]
@@ -184,7 +185,7 @@ def next_wave(lane: Lane) -> list[Parked]:
 
 def fits_chain(spec: CommandSpec, lanes: list[Lane]) -> bool:
     """HOT. Whether a command can be in a chain: it has one key, no R or W of its own, and is no step (slot_step.py)."""
-    return len(lanes) == 1 and spec.group not in _NO_CHAIN
+    return len(lanes) == 1 and spec.group not in _NO_CHAIN and spec.name not in _OF_OTHER_KEYS
 
 
 def sink_of(parked: Parked, session: Session) -> Sink:

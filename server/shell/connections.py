@@ -77,6 +77,7 @@ class Connection(Client):
         self._awaits_first_command = True
         self._reply_bytes = _FIRST_REPLY_BYTES
         self._written_bytes = 0  # memory of the replies written since the client had last fetched all of them
+        self._has_begun_large = False  # in this pass
         self._blocked = False  # the client does not fetch its replies
         self._has_pending = False  # commands may have been received that have not begun
         self._stalled = False  # we have stopped reading
@@ -154,7 +155,7 @@ class Connection(Client):
 
     def begin_commands(self) -> None:
         """HOT. Gives the node the client's next commands, as many as the limits allow and one turn may have."""
-        session, fed_bytes, begun, is_large = self.session, 0, 0, False
+        session, fed_bytes, begun = self.session, 0, 0
         self._has_pending = False
         try:
             while not session.closing:
@@ -167,7 +168,6 @@ class Connection(Client):
                     if self._awaits_first_command and not self._is_clients(batch[0]):
                         return
                     self._begin(batch)
-                    is_large = is_large or (self._counted_bytes >= LARGE_BYTES and has_large_word(batch))
                     if len(batch) == self._commands_max or (begun := begun + len(batch)) >= PASS_COMMANDS_MAX:
                         self._leave_rest()
                         break
@@ -191,7 +191,8 @@ class Connection(Client):
                 self.refuse(denial or f"ERR {error}")
         self._count_buffered()
         self._pace_reading()
-        if is_large:
+        if self._has_begun_large:
+            self._has_begun_large = False
             self._context.end_large_turn()
         else:
             self._context.schedule_turn(len(session.slots))
@@ -200,6 +201,8 @@ class Connection(Client):
         """HOT. Gives the node these commands."""
         self._clients.admission.unchecked += len(batch)
         self._timing.began(batch)
+        if self._counted_bytes >= LARGE_BYTES and has_large_word(batch):
+            self._has_begun_large = True
         self._node.commands(self.session, batch, self._context.now_ms())
 
     def _leave_rest(self) -> None:

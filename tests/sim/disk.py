@@ -145,6 +145,10 @@ class Disk:
             _apply(self._synced, batch)
         del self._unsynced[:batches]
 
+    def durable(self, key: bytes) -> bytes | None:
+        """What would lie under a storage key after a loss of power now."""
+        return self._synced.get(key)
+
     def lose_power(self, rng: random.Random) -> int:
         """What no sync covered is lost from some batch on; returns how many batches are."""
         kept = rng.randint(0, len(self._unsynced))

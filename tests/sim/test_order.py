@@ -123,3 +123,27 @@ def test_chains_in_no_order_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_reads_beside_a_chain_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "EXCLUSIVE", dispatch.READ)
     assert any(_wrong(seed) for seed in range(24))
+
+
+@pytest.mark.parametrize(
+    ("line", "left"),
+    [
+        ("MOVE k 1", [b"4"]),
+        ("SORT k BY weight:* STORE k", [b"1", b"2", b"3", b"4"]),
+        ("SORT k GET weight:* STORE k", [b"", b"", b"", b"4"]),
+        ("SUNIONSTORE k k", None),
+        ("COPY k k DB 1", [b"3", b"1", b"2", b"4"]),
+    ],
+)
+def test_what_uses_other_keys_takes_effect_before_the_next_command(line: str, left: list[bytes] | None) -> None:
+    world = World(5, 3)
+    world.start()
+    world.run(3000)
+    for host in world.hosts:
+        client = world.client(host)
+        lines = ("DEL k", "RPUSH k 3 1 2", line, "LRANGE k 0 -1", "RPUSH k 4", "LRANGE k 0 -1", "SELECT 1", "DEL k")
+        operations = client.send(*[each.encode().split() for each in lines])
+        assert world.run_until(10_000, lambda: client.idle)  # noqa: B023
+        replies = [operation.reply for operation in operations]
+        assert replies[5] == (left or [b"3", b"1", b"2", b"4"])
+        assert replies[3] == replies[5][:-1], "what the first one has seen and the later one has not"

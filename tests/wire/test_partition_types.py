@@ -18,17 +18,21 @@ SETS_OF_KEYS = 12  # each key of the table below so many times, so that every no
 
 BEFORE = (
     "SET counter 10", "HSET hash a 1 b 2 c 3 n 10", "SADD set a b c", "ZADD zset 1 a 2 b 3 c", "PFADD sketch one two",
-    "SADD gone a b", "SET kept 1", "RPUSH list a b c d",
+    "SADD gone a b", "SET kept 1", "RPUSH list a b c d", "SETBIT bits 1 1", "GEOADD geo 13.361389 38.115556 Palermo",
+    "HSET fields a 1 b 2 n 10", "HSET late a 1",
 )  # fmt: skip
 ALONE = (
     "INCRBY counter 5", "INCR counter", "HSET hash a alone", "HDEL hash b c", "HINCRBY hash n 2", "SADD set x",
     "SREM set a b", "ZADD zset 9 x", "ZINCRBY zset 1 a", "ZREM zset b c", "PFADD sketch three", "SET mixed text",
-    "DEL gone", "INCR fresh", "DEL kept", "RPUSH list alone", "LPOP list", "LREM list 1 c",
+    "DEL gone", "INCR fresh", "DEL kept", "RPUSH list alone", "LPOP list", "LREM list 1 c", "SETBIT bits 2 1",
+    "GEOADD geo 15.087269 37.502669 Catania", "HEXPIREAT fields 5000000000 FIELDS 2 a n", "EXPIREAT late 6000000000",
 )  # fmt: skip
 MANY = (
     "DECR counter", "INCRBY counter 7", "HSET hash c many d 4", "HINCRBY hash n 5", "SADD set a y", "ZINCRBY zset 2 a",
     "ZADD zset 30 c", "PFADD sketch four two", "SADD gone c", "INCRBY fresh 10", "INCRBYFLOAT kept 1.5", "SADD mixed a",
-    "LPUSH list many", "RPUSH list more", "LINSERT list BEFORE d new", "LSET list 2 B",
+    "LPUSH list many", "RPUSH list more", "LINSERT list BEFORE d new", "LSET list 2 B", "SETBIT bits 9 1",
+    "GEOADD geo 12.496366 41.902782 Rome", "HEXPIREAT fields 7000000000 FIELDS 1 b", "HINCRBY fields n 5",
+    "HSET late b 2",
 )  # fmt: skip
 
 # What every node answers afterwards: the question, and the reply, of which only the content counts.
@@ -44,6 +48,12 @@ AFTER: tuple[tuple[str, Any], ...] = (
     ("GET kept", b"1.5"),
     ("LLEN list", 6),  # a and c are gone; b was changed; each side's item at the end is there
     ("LRANGE list 0 3", [b"many", b"B", b"new", b"d"]),
+    ("GET bits", b"\x40\x40"),  # a bitmap is a string: the newest value, and DYN.GET has the other one
+    ("GEOHASH geo Palermo Catania Rome", [b"sqc8b49rny0", b"sqdtr74hyu0", b"sr2ykk5t6k0"]),
+    ("HEXPIRETIME fields FIELDS 3 a b n", [5_000_000_000, 7_000_000_000, 5_000_000_000]),
+    ("HGETALL fields", {b"a": b"1", b"b": b"2", b"n": b"15"}),
+    ("EXPIRETIME late", 6_000_000_000),  # it governs what the other side has added, too
+    ("HGETALL late", {b"a": b"1", b"b": b"2"}),
 )
 
 
@@ -88,18 +98,20 @@ def test_both_sides_of_a_cut_merge_type_by_type(cut_off: tuple[WireCluster, Netw
             name, key, *rest = line.split()
             for client in clients:
                 assert client.execute_command(name, f"{key}-{number}", *rest) == wanted, (line, number)
+        _, values = clients[0].execute_command("DYN.GET", f"bits-{number}")
+        assert sorted(values) == [b"\x40\x40", b"\x60"]
     _decide_what_two_types_have_left(cluster)
     stop_and_compare(cluster)
 
 
 def _decide_what_two_types_have_left(cluster: WireCluster) -> None:
-    """`dyn siblings` names the keys that hide a string behind a set, and nothing else; what is decided is so everywhere."""
+    """`dyn siblings` names the keys that hide a string behind a set, or have two; what is decided is so everywhere."""
     first, second, _ = cluster.nodes
     document = json.loads(_dyn(first, "siblings", "list", "--json").stdout)
     mixed = {f"mixed-{number}" for number in range(SETS_OF_KEYS)}
-    assert {each["key"]: (each["type"], each["hidden"]) for each in document["keys"]} == dict.fromkeys(
-        mixed, ("set", {"string": 1})
-    )
+    bits = {f"bits-{number}" for number in range(SETS_OF_KEYS)}  # two strings, none of which is hidden
+    wanted = dict.fromkeys(mixed, ("set", {"string": 1})) | dict.fromkeys(bits, ("string", {}))
+    assert {each["key"]: (each["type"], each["hidden"]) for each in document["keys"]} == wanted
     told = _dyn(second, "siblings", "resolve", "mixed-0", "--keep", "string")
     assert (told.returncode, told.stdout, told.stderr) == (0, b"kept: string; superseded: the set\n", b"")
     assert _dyn(first, "siblings", "resolve", "mixed-1").stdout == b"kept: set; superseded: 1 of string\n"

@@ -93,14 +93,24 @@ def options(args: list[bytes], flags: tuple[bytes, ...], valued: tuple[bytes, ..
     return found
 
 
+def counted_keys(
+    args: list[bytes], place: int, too_many: str, too_few: str = _NUMKEYS, not_a_number: str = _NUMKEYS, least: int = 1
+) -> list[bytes]:
+    """Returns the keys that follow their number (numkeys), which is at `place`. Raises CommandError with these texts."""
+    count = integer(args[place], not_a_number)
+    if count < least:
+        raise CommandError(too_few)
+    if count > len(args) - place - 1:
+        raise CommandError(too_many)
+    return args[place + 1 : place + 1 + count]
+
+
 def counted_pops(args: list[bytes], ends: tuple[bytes, bytes]) -> tuple[list[bytes], bytes, bytes]:
     """Returns the keys, the end and the count of LMPOP or ZMPOP: numkeys key … end [COUNT count]; `ends` are the words for
     an end. Raises CommandError as Redis does."""
-    numkeys = integer(args[1], _NUMKEYS)
-    if numkeys < 1:
-        raise CommandError(_NUMKEYS)
-    where = 2 + numkeys
-    if where >= len(args) or args[where].upper() not in ends:
+    keys = counted_keys(args, 1, SYNTAX)
+    where = 2 + len(keys)
+    if where == len(args) or args[where].upper() not in ends:
         raise CommandError(SYNTAX)
     options = args[where + 1 :]
     count = 1
@@ -112,4 +122,4 @@ def counted_pops(args: list[bytes], ends: tuple[bytes, bytes]) -> tuple[list[byt
             raise CommandError(_COUNT)
         if len(options) > 2:
             raise CommandError(SYNTAX)
-    return args[2:where], args[where].upper(), b"%d" % count
+    return keys, args[where].upper(), b"%d" % count

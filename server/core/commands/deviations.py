@@ -113,7 +113,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         ("dump",),
         "Fields and elements come in the order of their bytes, and only strings of up to 16 KB, 64 KB of one payload, are "
         "compressed: Redis reads both. Fields with an expiry of their own make a payload of Redis 7.4.",
-        redis=r"^\$\d+\r\n[\x02\x04\x10]",
+        redis=r"^\$\d+\r\n[\x02\x04\x05\x10]",
     ),
     Deviation(
         ("command|getkeys", "command|getkeysandflags"),
@@ -121,6 +121,13 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "itself refuses it.",
         redis=r"^\*",
         ours=r"^-ERR Invalid arguments",
+    ),
+    Deviation(
+        ("zrange", "zrangestore", "*bylex", "zlexcount"),
+        "If the scores of the members differ, a range by bytes has other members: Redis leaves open which.",
+        call=r"(?i)lex",
+        redis=r"^[*:]",
+        ours=r"^[*:]",
     ),
     Deviation(
         ("zrank", "zrevrank"),
@@ -170,6 +177,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         ("wait",),
         "It also returns when no more replicas are to come; what it cannot be sure of it does not count.",
         ours=r"^:",
+    ),
+    Deviation(
+        ("waitaof",),
+        "Of the disks on which all writes are, one counts as the local one, whichever it is. It also returns when no more "
+        "are to come; a node that is down or has not synced counts as one disk less, if it may have had a write.",
+        ours=r"^\*",
     ),
     Deviation(
         ("object|encoding", "object|refcount"),

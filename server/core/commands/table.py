@@ -34,6 +34,7 @@ from server.core.commands import (
     strings,
     typed_steps,
     wait_command,
+    waitaof_command,
 )
 from server.core.commands.audited import with_audit
 from server.core.commands.blocking import commands as blocking_commands
@@ -79,6 +80,7 @@ _ALL: tuple[CommandSpec, ...] = (
     *serialization.COMMANDS,
     *sort_command.COMMANDS,
     *wait_command.COMMANDS,
+    *waitaof_command.COMMANDS,
     *eval_commands.COMMANDS,
     *fcall_commands.COMMANDS,
     script_command.SCRIPT,

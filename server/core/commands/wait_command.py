@@ -27,7 +27,8 @@ from typing import Any
 
 from protocol import resp
 from server.core.base.errors import CommandError
-from server.core.base.sinks import Sink
+from server.core.base.sinks import Session, Sink
+from server.core.base.state import State
 from server.core.commands.arguments import integer
 from server.core.commands.shapes import session_of
 from server.core.commands.spec import ALONE, CommandSpec
@@ -36,19 +37,14 @@ from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers
 
-_PAUSE_MS_MIN, _PAUSE_MS_MAX = 2, 100
+PAUSE_MS_MIN, PAUSE_MS_MAX = 2, 100
+NEVER_MS = 1 << 40
 
 
 def _wait(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
     """WAIT numreplicas timeout: the replicas beside the coordinator that hold every write of this connection."""
-    asked = integer(args[1])
-    timeout_ms = integer(args[2], "ERR timeout is not an integer or out of range")
-    if timeout_ms < 0:
-        raise CommandError("ERR timeout is negative")
-    session, state = session_of(sink), services.state
-    session.note_write_quorum(session.write_quorum or state.write_quorum)
-    least, session.least_write_quorum = session.least_write_quorum, 0
-    since_ms, session.waited_ms = session.waited_ms, state.now_ms
+    asked, timeout_ms, state = integer(args[1]), timeout_of(args[2]), services.state
+    least, since_ms = begin_wait(session_of(sink), state)
     replicas = state.layout.effective_n if state.layout is not None else 1
     if asked <= least - 1 or least >= replicas or sink.denies_blocking:
         return resp.integer(max(least - 1, 0))
@@ -57,30 +53,45 @@ def _wait(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
     return None
 
 
+def timeout_of(text: bytes) -> int:
+    """The timeout of WAIT or WAITAOF in ms; 0: none. Raises CommandError as Redis does."""
+    timeout_ms = integer(text, "ERR timeout is not an integer or out of range")
+    if timeout_ms < 0:
+        raise CommandError("ERR timeout is negative")
+    return timeout_ms
+
+
+def begin_wait(session: Session, state: State) -> tuple[int, int]:
+    """Begins the next period of a connection. Returns the least W of the writes of the one that ends, and its beginning."""
+    session.note_write_quorum(session.write_quorum or state.write_quorum)
+    least, session.least_write_quorum = session.least_write_quorum, 0
+    since_ms, session.waited_ms = session.waited_ms, state.now_ms
+    return least, since_ms
+
+
 def _more(services: Services, wanted: int, least: int, since_ms: int, timeout_ms: int) -> Steps:
     """Waits until `wanted` replicas, the coordinators included, have all writes; `least` have them for sure."""
     state = services.state
     began_ms = state.now_ms
-    end_ms = began_ms + (timeout_ms or 1 << 40)
-    pause_ms = _PAUSE_MS_MIN
+    end_ms = began_ms + (timeout_ms or NEVER_MS)
+    pause_ms = PAUSE_MS_MIN
     while True:
-        since_ago_ms = state.now_ms - since_ms + state.config.request_timeout_ms
-        copies, is_open = yield from _copies(services, Period(since_ago_ms, state.now_ms - began_ms, 0), end_ms)
+        copies, is_open = yield from copies_of(services, since_ms, began_ms, end_ms)
         if copies >= wanted or not is_open or state.now_ms >= end_ms:
             return resp.integer(max(copies, least, 1) - 1)
         yield services.timers.pause_until(min(state.now_ms + pause_ms, end_ms))
-        pause_ms = min(2 * pause_ms, _PAUSE_MS_MAX)
+        pause_ms = min(2 * pause_ms, PAUSE_MS_MAX)
 
 
-def _copies(services: Services, period: Period, end_ms: int) -> Generator[Step, Any, tuple[int, bool]]:
+def copies_of(services: Services, since_ms: int, until_ms: int, end_ms: int) -> Generator[Step, Any, tuple[int, bool]]:
     """On how many replicas all writes of a period are, as far as all members know, and whether there may be more soon."""
     state = services.state
     if state.layout is None:
         return 0, False
-    replicas = state.layout.effective_n
+    since_ago_ms = state.now_ms - since_ms + state.config.request_timeout_ms
+    period = Period(since_ago_ms, state.now_ms - until_ms, state.layout.effective_n)
     members = [member.id for member in state.layout.members]
-    within_ms = max(end_ms - state.now_ms, 1)
-    answers: Answers = yield services.questions.ask(members, WRITTEN, period._replace(most=replicas), within_ms)
+    answers: Answers = yield services.questions.ask(members, WRITTEN, period, max(end_ms - state.now_ms, 1))
     told = [answers[member] for member in members if answers.get(member)]
     copies = min([copies for copies, _ in told], default=0) if len(told) == len(members) else 0
     return copies, copies > 0 and any(is_open for _, is_open in told)

@@ -301,6 +301,11 @@ class Liveness:
         known = self._peers.get(peer)
         return known is not None and self._silence_ms(known, self._clock_ms(now_ms)) < self.limits.suspect_after_ms
 
+    def is_heard(self, peer: str, within_ms: int, now_ms: int) -> bool:
+        """Whether a message of this peer has come within that time, or may have come while this node lagged."""
+        known = self._peers.get(peer)
+        return known is None or self._clock_ms(now_ms) - known.last_message_ms <= within_ms
+
     def _enter(self, known: _Peer, state: PeerState) -> None:
         if state is not known.state:
             known.state = state

@@ -2,7 +2,7 @@
 
 Theory. Answers that are JSON documents have the shapes of shapes.py. What each question is for is described where it is
 answered: membership.py, transfers.py, change_coordinator.py, shutdown.py, tasks.py, jobs.py, sizes.py, staging.py,
-status.py, wait_command.py.
+status.py, wait_command.py, waitaof_command.py.
 """
 
 from __future__ import annotations
@@ -71,6 +71,16 @@ class Period(NamedTuple):
     most: int
 
 
+class Synced(NamedTuple):
+    """What a node has synced: its incarnation, its present turn (0: all that it has acknowledged is on its disk), the last
+    turn that is on its disk, and the members that it has not heard from since the time that was asked about."""
+
+    incarnation: int
+    turn: int
+    synced_turn: int
+    unheard: list[str]
+
+
 _SUBSCRIPTION_KIND_MAX: Final = 2  # base/subscriber.py
 
 
@@ -100,6 +110,15 @@ def _period(items: Reader) -> Period:
 
 def _copies_answer(items: Reader, asked: Items) -> tuple[int, bool]:
     return items.integer(COUNT_MAX), items.flag()
+
+
+def _synced_items(told: Synced) -> list[bytes]:
+    return [as_item(told.incarnation), as_item(told.turn), as_item(told.synced_turn), *map(str.encode, told.unheard)]
+
+
+def _synced(items: Reader, asked: Items) -> Synced:
+    numbers = items.time_ms(), items.count(), items.count()
+    return Synced(*numbers, [items.node_id() for _ in range(items.left())])
 
 
 def _partitions(items: Reader) -> list[int]:
@@ -187,13 +206,16 @@ STAGED: Final[Question[Staged, bool]] = Question(
 WRITTEN: Final[Question[Period, tuple[int, bool]]] = Question(
     b"WRITTEN", lambda period: [*map(as_item, period)], _period, lambda told: [*map(as_item, told)], _copies_answer
 )
+SYNCED: Final[Question[int, Synced]] = Question(
+    b"SYNCED", lambda ago_ms: [as_item(ago_ms)], lambda items: items.integer(TIME_MS_MAX), _synced_items, _synced
+)
 SUBSCRIPTIONS: Final[Question[Subscribed, list[bytes]]] = Question(
     b"SUBSCRIPTIONS", _subscribed_items, _subscribed, lambda found: found, _subscriptions_answer
 )
 
 _ALL: Sequence[Question[Any, Any]] = (
     *records.ALL, *EXCHANGE_QUESTIONS, STATUS, REPAIR, TASKS, GOING, ADOPTED, MOVED, EMPTY, COUNTS, WHOLE, SIZES, STAGED,
-    WRITTEN, SUBSCRIPTIONS, *scripts.ALL, LIBRARY, LIBKNOWN,
+    WRITTEN, SYNCED, SUBSCRIPTIONS, *scripts.ALL, LIBRARY, LIBKNOWN,
 )  # fmt: skip
 QUESTIONS: Final = {question.name: question for question in _ALL}
 

@@ -141,6 +141,12 @@ def test_move_leaves_a_key_of_the_same_name_alone() -> None:
     assert client.error("MOVE used x") == "ERR value is not an integer or out of range"
 
 
+def test_what_follows_a_move_in_one_pipeline_sees_it() -> None:
+    client = Client(make_node())
+    replies = client.raw("RPUSH k 1 2", "MOVE k 1", "LLEN k", "RPUSH k 3", "LRANGE k 0 -1", "SELECT 1", "LLEN k")
+    assert replies == b":2\r\n:1\r\n:0\r\n:1\r\n*1\r\n$1\r\n3\r\n+OK\r\n:2\r\n"
+
+
 def test_copy_writes_into_another_database() -> None:
     client = Patient(make_node())
     client.ask("SADD s a b")

@@ -116,6 +116,8 @@ MISMATCH = "ERR The `numfields` parameter must match the number of arguments"
         ("HEXPIRE h 9999999999999 FIELDS 1 a", "ERR invalid expire time in 'hexpire' command"),
         ("HTTL h FIELD 1 a", FIELDS_MISSING),
         ("HTTL h FIELDS 1 a b", MISMATCH),
+        ("HTTL h FIELDS 0 a", "ERR Number of fields must be a positive integer"),
+        ("HPERSIST h FIELDS -1 a", "ERR Number of fields must be a positive integer"),
         ("HGETDEL h FIELDS x a", "ERR Number of fields must be a positive integer"),
         ("HSETEX h FNX FXX FIELDS 1 a 1", "ERR Only one of FXX or FNX arguments can be specified"),
         (
@@ -143,3 +145,9 @@ def test_floats_add_up_as_in_redis(client: Client) -> None:
     assert (client.ask("INCRBYFLOAT n 1"), client.ask("TTL n")) == ("1.5", 100)
     assert client.error("INCRBYFLOAT n inf") == "ERR increment would produce NaN or Infinity"
     assert client.error("HINCRBYFLOAT h a inf") == "ERR value is NaN or Infinity"
+
+
+@pytest.mark.parametrize("line", ["HEXPIRE s x FIELDS 1 a", "HTTL s FIELDS x a", "HPERSIST s FIELDS 0 a"])
+def test_expiries_of_fields_look_at_the_type_first(client: Client, line: str) -> None:
+    client.ask("SET s text")
+    assert client.error(line).startswith("WRONGTYPE")

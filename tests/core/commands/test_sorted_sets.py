@@ -55,6 +55,9 @@ def test_infinite_scores(client: Client) -> None:
 
 
 def test_increments(client: Client) -> None:
+    assert client.ask("ZINCRBY z -0 zero") == "-0" and client.ask("ZINCRBY z -0 zero") == "0", "as Redis says it"
+    assert client.ask("ZREM z zero") == 1
+    assert client.error("ZINCRBY z NX a") == "ERR syntax error", "a flag of ZADD INCR, and no pair after it"
     assert client.ask("ZINCRBY z 2 a") == "3"
     assert client.ask("ZINCRBY z 0.5 new") == "0.5"
     assert client.ask("ZINCRBY z inf a") == "inf"
@@ -113,6 +116,8 @@ def test_a_result_that_is_stored_replaces_what_was_there(client: Client) -> None
     client.raw("SET target text", "ZADD other inf b")
     assert client.ask("ZUNIONSTORE target 2 z other WEIGHTS 1 -1") == 3
     assert client.ask("ZRANGE target 0 -1 WITHSCORES") == ["b", "-inf", "a", "1", "c", "3"]
+    assert client.ask("ZUNIONSTORE zero 1 z WEIGHTS -0") == 3
+    assert client.ask("ZRANGE zero 0 0 WITHSCORES") == ["a", "0"], "as small sorted sets of Redis have it"
     assert client.ask("ZRANGESTORE target z 1 2") == 2
     assert client.ask("ZRANGE target 0 -1") == ["b", "c"]
     assert client.ask("ZDIFFSTORE target 2 z z") == 0

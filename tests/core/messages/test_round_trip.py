@@ -158,6 +158,12 @@ ANSWERS: list[tuple[bytes, Any, list[bytes], list[bytes]]] = [
     (b"MERGE", MergeAnswer(False, 3, 1), [b"1", KEYS[0], RECORD], [b"0", b"3", b"1"]),
     (b"COPIES", [RECORD, None, b"?"], [KEYS[0]] * 3, [b"=" + RECORD, b"-", b"!"]),
     (b"SUBSCRIPTIONS", [b"a", b"b"], [b"0", b"0"], [b"a", b"b"]),
+    (
+        b"SYNCED",
+        asked.Synced(1_700_000_000_000, 5, 4, [f"{7:040x}"]),
+        [b"100"],
+        [b"1700000000000", b"5", b"4", b"%040x" % 7],
+    ),
     (b"LINE", WAIT, [b"ballot", b"1"], [b"wait"]),
     (b"LINE", 0, [b"ballot", b"1"], [b"0"]),
     (b"FENCE", [], [b"ballot", b"1"], [b"done"]),

@@ -121,9 +121,11 @@ class Pair:
         return last.compare_keys(sequence.keys)
 
     def _delete(self, sequence: Sequence_) -> None:
+        """Deletes the keys on both servers, in database 1, too: MOVE and COPY leave keys there."""
         if sequence.keys:
-            self._redis[2].ask((b"DEL", *sequence.keys))
-            self._ours[2][0].ask((b"DEL", *sequence.keys))
+            delete = (b"DEL", *sequence.keys)
+            for asker in (self._redis[2], self._ours[2][0]):
+                asker.ask_each([(b"SELECT", b"1"), delete, (b"SELECT", b"0"), delete])
 
 
 class Conversation:

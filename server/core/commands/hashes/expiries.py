@@ -87,7 +87,7 @@ def _expire(draft: Draft, name: bytes, at_ms: int, condition: bytes) -> int:
 
 
 def hpersist(draft: Draft, args: list[bytes], sink: Sink) -> Sliced:
-    """HPERSIST key FIELDS numfields field …"""
+    """HPERSIST key FIELDS numfields field …: 1 for each expiry that was removed."""
 
     def persist(name: bytes) -> bytes:
         found = draft.look_up(name)
@@ -95,7 +95,7 @@ def hpersist(draft: Draft, args: list[bytes], sink: Sink) -> Sliced:
             draft.expire_field(name, 0)
         return resp.integer(_NO_FIELD if found is None else _DONE if found[1] else _NO_EXPIRY)
 
-    return array_reply(persist, fields_of(args, 2))
+    return array_reply(persist, fields_of(args, 2, _NO_NUMBER))
 
 
 def httl(unit_ms: int, is_absolute: bool) -> Callable[[View, list[bytes], Sink], Sliced]:
@@ -110,7 +110,7 @@ def httl(unit_ms: int, is_absolute: bool) -> Callable[[View, list[bytes], Sink],
                 return resp.integer(_NO_EXPIRY)
             return resp.integer(-((view.now_ms * (not is_absolute) - found[1]) // unit_ms))
 
-        return array_reply(time_of, fields_of(args, 2))
+        return array_reply(time_of, fields_of(args, 2, _NO_NUMBER))
 
     return read
 

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from server.core.base.sinks import Sink
 from server.core.commands.hashes.expiries import hexpire, hgetdel, hgetex, hpersist, hsetex, httl
-from server.core.commands.spec import EXCLUSIVE, ONE_KEY, READ, CommandSpec
-from server.core.commands.typed import reading, updating
+from server.core.commands.sliced_replies import Sliced
+from server.core.commands.spec import EXCLUSIVE, ONE_KEY, READ, CommandSpec, Handler
+from server.core.commands.typed import ANY, check_type, reading, updating
 from server.core.records.kinds import HASH
+from server.core.records.views import View
 
 
 def _once(args: list[bytes]) -> bool:
     return True
+
+
+def _times(unit_ms: int, is_absolute: bool) -> Handler:
+    """The handler of HTTL and its kin, which look at the type of the key before their arguments, as Redis does here."""
+    read = httl(unit_ms, is_absolute)
+
+    def read_hash(view: View, args: list[bytes], sink: Sink) -> Sliced:
+        check_type(view, HASH)
+        return read(view, args, sink)
+
+    return reading(ANY, read_hash)
 
 
 COMMANDS: tuple[CommandSpec, ...] = (
@@ -17,7 +31,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hexpire",
         -6,
         EXCLUSIVE,
-        updating(HASH, hexpire(1000, False)),
+        updating(HASH, hexpire(1000, False), checks_type_first=True),
         "Sets the expiry of fields of a hash in seconds.",
         "hash",
         "write denyoom fast",
@@ -31,7 +45,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hpexpire",
         -6,
         EXCLUSIVE,
-        updating(HASH, hexpire(1, False)),
+        updating(HASH, hexpire(1, False), checks_type_first=True),
         "Sets the expiry of fields of a hash in milliseconds.",
         "hash",
         "write denyoom fast",
@@ -45,7 +59,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hexpireat",
         -6,
         EXCLUSIVE,
-        updating(HASH, hexpire(1000, True)),
+        updating(HASH, hexpire(1000, True), checks_type_first=True),
         "Sets the expiry of fields of a hash to a Unix time.",
         "hash",
         "write denyoom fast",
@@ -59,7 +73,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hpexpireat",
         -6,
         EXCLUSIVE,
-        updating(HASH, hexpire(1, True)),
+        updating(HASH, hexpire(1, True), checks_type_first=True),
         "Sets the expiry of fields of a hash to a Unix time in ms.",
         "hash",
         "write denyoom fast",
@@ -73,7 +87,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "httl",
         -5,
         READ,
-        reading(HASH, httl(1000, False)),
+        _times(1000, False),
         "Returns the seconds that fields of a hash have left.",
         "hash",
         "readonly fast",
@@ -87,7 +101,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hpttl",
         -5,
         READ,
-        reading(HASH, httl(1, False)),
+        _times(1, False),
         "Returns the milliseconds that fields of a hash have left.",
         "hash",
         "readonly fast",
@@ -101,7 +115,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hexpiretime",
         -5,
         READ,
-        reading(HASH, httl(1000, True)),
+        _times(1000, True),
         "Returns the expiries of fields of a hash as Unix times.",
         "hash",
         "readonly fast",
@@ -115,7 +129,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hpexpiretime",
         -5,
         READ,
-        reading(HASH, httl(1, True)),
+        _times(1, True),
         "Returns the expiries of fields of a hash as Unix times in ms.",
         "hash",
         "readonly fast",
@@ -129,7 +143,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hpersist",
         -5,
         EXCLUSIVE,
-        updating(HASH, hpersist),
+        updating(HASH, hpersist, checks_type_first=True),
         "Removes the expiry of fields of a hash.",
         "hash",
         "write fast",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from server.core.base.errors import CommandError
+from server.core.base.errors import NOT_AN_INTEGER, CommandError
 from server.core.base.sinks import Sink
-from server.core.commands.arguments import integer
+from server.core.commands.arguments import counted_keys
 from server.core.commands.key_specs import KeySpec
 from server.core.commands.scripting.job import Job
 from server.core.commands.scripting.steps import run_job
@@ -18,29 +18,20 @@ from server.core.services.services import Services
 from server.core.work.procedures import Steps
 
 WRITING_SCRIPT: Final = "ERR Can not execute a script with write flag using *_ro command."
+_TOO_MANY: Final = "ERR Number of keys can't be greater than number of args"
 SEED_MAX: Final = 1 << 31
 
 
-def numbered_keys(args: list[bytes]) -> int:
-    """How many keys a call has, whose number is the third word. Raises CommandError as Redis does."""
-    count = integer(args[2])
-    check_count(count, args)
-    return count
-
-
-def check_count(count: int, args: list[bytes]) -> None:
-    """Raises CommandError if a call cannot have so many keys."""
-    if count > len(args) - 3:
-        raise CommandError("ERR Number of keys can't be greater than number of args")
-    if count < 0:
-        raise CommandError("ERR Number of keys can't be negative")
+def numbered_keys(args: list[bytes], not_a_number: str = NOT_AN_INTEGER) -> list[bytes]:
+    """Returns the keys of a call, whose number is the third word. Raises CommandError as Redis does."""
+    return counted_keys(args, 2, _TOO_MANY, "ERR Number of keys can't be negative", not_a_number, 0)
 
 
 def _call(services: Services, sink: Sink, number: int, args: list[bytes], sha: bytes, read_only: bool) -> None:
-    count = numbered_keys(args)
+    keys = numbered_keys(args)
     session = session_of(sink)
     seed = services.state.rng.randrange(SEED_MAX)
-    job = Job(sha, session.user, read_only, seed, args[3 : 3 + count], args[3 + count :], [], session.database)
+    job = Job(sha, session.user, read_only, seed, keys, args[3 + len(keys) :], [], session.database)
 
     def steps() -> Steps:
         script = yield from find_script(services, sha)

@@ -11,14 +11,13 @@ from server.core.commands.scripting.eval_commands import (
     SEED_MAX,
     WRITES,
     WRITING_SCRIPT,
-    check_count,
+    numbered_keys,
 )
 from server.core.commands.scripting.job import Job
 from server.core.commands.scripting.steps import run_job
 from server.core.commands.scripting.texts import NO_FUNCTION, find_library
 from server.core.commands.shapes import session_of
 from server.core.commands.spec import EXCLUSIVE, CommandSpec
-from server.core.formats.numbers import integer_of
 from server.core.scripts.engine import NO_WRITES
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
@@ -31,15 +30,12 @@ def _call(services: Services, sink: Sink, args: list[bytes], number: int, read_o
     if found is None:
         raise CommandError(NO_FUNCTION)
     library, function = found
-    count = integer_of(args[2])
-    if count is None:
-        raise CommandError("ERR Bad number of keys provided")
-    check_count(count, args)
+    keys = numbered_keys(args, "ERR Bad number of keys provided")
     reads = NO_WRITES in function.flags
     if read_only and not reads:
         raise CommandError(WRITING_SCRIPT)
     session, seed = session_of(sink), services.state.rng.randrange(SEED_MAX)
-    keys, rest = args[3 : 3 + count], args[3 + count :]
+    rest = args[3 + len(keys) :]
     job = Job(library.sha, session.user, reads, seed, keys, rest, [], session.database, function.name)
 
     def steps() -> Steps:

@@ -10,11 +10,10 @@ from collections.abc import Callable
 from typing import Protocol
 
 from server.core.base.errors import SYNTAX, CommandError
-from server.core.commands.arguments import integer
+from server.core.commands.arguments import counted_keys, integer
 from server.core.records.slicing import SLICE_CHANGES, SLICE_FIELDS, Pace, Slices, fields_of, in_order, parts_of
 from server.core.records.views import View
 
-_NUMKEYS = "ERR numkeys should be greater than 0"
 _TOO_MANY = "ERR Number of keys can't be greater than number of args"
 QUESTION_UNITS = 10  # fields that are decoded in the time of finding one
 _ELEMENT_BYTES = 100  # of an element in memory, beside its own
@@ -128,19 +127,14 @@ def membership(view: View, questions: int) -> Slices[Callable[[bytes], bool]]:
     return fields.__contains__
 
 
-def counted_keys(args: list[bytes]) -> tuple[list[bytes], int]:
+def limited_keys(args: list[bytes]) -> tuple[list[bytes], int]:
     """Parses SINTERCARD numkeys key … [LIMIT limit]. Returns the keys and the limit. Raises CommandError as Redis does."""
-    count = integer(args[1], _NUMKEYS)
-    if count < 1:
-        raise CommandError(_NUMKEYS)
-    if count > len(args) - 2:
-        raise CommandError(_TOO_MANY)
-    limit = 0
-    rest = args[2 + count :]
+    keys, limit = counted_keys(args, 1, _TOO_MANY), 0
+    rest = args[2 + len(keys) :]
     for index in range(0, len(rest), 2):
         if rest[index].upper() != b"LIMIT" or index + 1 == len(rest):
             raise CommandError(SYNTAX)
         limit = integer(rest[index + 1], _LIMIT)
         if limit < 0:
             raise CommandError(_LIMIT)
-    return args[2 : 2 + count], limit
+    return keys, limit

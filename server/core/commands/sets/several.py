@@ -12,7 +12,7 @@ from typing import Any
 
 from protocol import resp
 from server.core.base.sinks import Sink
-from server.core.commands.sets.algebra import Algebra, Difference, Intersection, Union, counted_keys
+from server.core.commands.sets.algebra import Algebra, Difference, Intersection, Union, limited_keys
 from server.core.commands.sets.elements import elements_reply
 from server.core.commands.slices import in_slices
 from server.core.commands.spec import Handler
@@ -76,7 +76,7 @@ def _result(services: Services, keys: list[bytes], operation: Algebra) -> Genera
 
 def sintercard(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """SINTERCARD numkeys key … [LIMIT limit]: the size of the intersection, or `limit` if it is larger."""
-    keys, limit = counted_keys(args)
+    keys, limit = limited_keys(args)
 
     def steps() -> Steps:
         return resp.integer(len((yield from _result(services, keys, Intersection(limit)))))

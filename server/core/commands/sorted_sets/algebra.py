@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from server.core.base.errors import SYNTAX, WRONGTYPE, CommandError
-from server.core.commands.arguments import double, integer
+from server.core.base.errors import NOT_AN_INTEGER, SYNTAX, WRONGTYPE, CommandError
+from server.core.commands.arguments import counted_keys, double, integer
 from server.core.commands.sets.algebra import QUESTION_UNITS, those
 from server.core.commands.sorted_sets.order import Ranked
 from server.core.records.kinds import NONE, SET, ZSET
@@ -36,12 +36,8 @@ class Combination:
 
 def input_keys(args: list[bytes], numkeys_at: int, name: str) -> list[bytes]:
     """Returns the input keys of a command, which follow their number. Raises CommandError as Redis does."""
-    count = integer(args[numkeys_at])
-    if count < 1:
-        raise CommandError(f"ERR at least 1 input key is needed for '{name}' command")
-    if count > len(args) - numkeys_at - 1:
-        raise CommandError(SYNTAX)
-    return args[numkeys_at + 1 : numkeys_at + 1 + count]
+    too_few = f"ERR at least 1 input key is needed for '{name}' command"
+    return counted_keys(args, numkeys_at, SYNTAX, too_few, NOT_AN_INTEGER)
 
 
 def parse_options(options: list[bytes], keys: int, operation: str, is_stored: bool, is_counted: bool) -> Combination:

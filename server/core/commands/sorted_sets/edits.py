@@ -108,7 +108,7 @@ def _add_increment(draft: Draft, addition: Addition, sink: Sink) -> Reply:
 
 
 def _incremented(before: float | None, increment: float) -> float:
-    after = (before or 0.0) + increment
+    after = increment if before is None else before + increment
     if math.isnan(after):
         raise CommandError(_NOT_A_NUMBER)
     return after
@@ -122,11 +122,14 @@ def _increment(draft: Draft, member: bytes, increment: float) -> float:
         draft.put(member, pack_score(after))
         return after
     draft.add(member, Decimal(repr(increment)))
-    return unpack_score(draft.get(member) or pack_score(after))
+    return after if before is None else unpack_score(draft.get(member) or pack_score(after))
 
 
 def zincrby(draft: Draft, args: list[bytes], sink: Sink) -> Reply:
-    """ZINCRBY key increment member: the new score."""
+    """ZINCRBY key increment member: the new score. Redis reads it as ZADD INCR: a flag in place of the increment leaves it
+    without its member."""
+    if args[2].upper() in _FLAGS:
+        raise CommandError(SYNTAX)
     increment = double(args[2])
     return resp.double(_increment(draft, args[3], increment), sink.resp3)
 

@@ -81,7 +81,7 @@ def _result(
 
 def store_members(services: Services, destination: bytes, members: Ranked) -> Generator[Step, Any, None]:
     """Makes the destination a sorted set of these members; without members it is deleted."""
-    items = ((member, pack_score(score)) for score, member in members)
+    items = ((member, pack_score(score + 0.0)) for score, member in members)  # 0 for -0, as ZADD writes it
     record = yield from in_slices(services, content_with(ZSET, items, services.state.time_ms))
     yield replace(services, destination, record)
 
