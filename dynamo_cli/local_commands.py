@@ -25,6 +25,7 @@ from dynamo_cli.options import (
     FsyncPolicy,
     Joined,
     Listen,
+    Metrics,
     NodeCount,
     NodeDirectory,
     NodeId,
@@ -165,6 +166,7 @@ def node_start(
     rebuild: Rebuild = False,
     node_id: NodeId = None,
     secret_file: SecretFile = None,
+    metrics: Metrics = None,
 ) -> None:
     """Run one node in the foreground; NODE_START is the help text."""
     given: dict[str, Any] = {
@@ -176,8 +178,11 @@ def node_start(
     words += [word for seed in joined or () for word in ("--join", str(parse_address(seed)))]
     asked = [parse_address(seed) for each in seeds or () for seed in each.split(",")]
     words += [word for seed in asked for word in ("--seeds", str(seed))]
-    tls = {"tls_port": tls_port, "tls_ca_file": tls_ca, "tls_cert_file": tls_certificate, "tls_key_file": tls_key}
-    words += _setting_words(parse_settings(settings or ()), tls)
+    options: dict[str, Any] = {
+        "tls_port": tls_port, "tls_ca_file": tls_ca, "tls_cert_file": tls_certificate, "tls_key_file": tls_key,
+        "metrics": None if metrics is None else parse_address(metrics),
+    }  # fmt: skip
+    words += _setting_words(parse_settings(settings or ()), options)
     _become_node(words + ["--rebuild"] * rebuild)
 
 

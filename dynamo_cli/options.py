@@ -204,6 +204,15 @@ EngineName = Annotated[
     Engine | None,
     typer.Option("--engine", metavar="rocksdb|memory", help="The storage engine.", show_default="rocksdb"),
 ]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="Another port, for Prometheus (/metrics) and probes (/healthz, /readyz).",
+        show_default=False,
+    ),
+]
 NodeDirectory = Annotated[
     Path,
     typer.Option("--dir", metavar="DIR", file_okay=False, help="The node's data directory.", show_default=False),

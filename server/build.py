@@ -44,13 +44,13 @@ HOT = (
         "digests", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads", "relay_rows",
         "relay_sinks", "relays", "replica", "write_groups", "writes",
     )),
-    *(f"server/core/services/{name}.py" for name in ("clients", "services")),
+    *(f"server/core/services/{name}.py" for name in ("clients", "latencies", "services")),
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),
     "server/core/membership/shutdown.py",
     *(f"server/core/work/{name}.py" for name in ("procedures", "timers")),
     *(f"server/shell/{name}.py" for name in (
         "admission", "client", "clients", "connections", "context", "delivery", "durability", "flow", "inbound",
-        "links", "memory", "node_run", "outbound", "peers", "sealed", "ticks", "turn",
+        "links", "memory", "node_run", "outbound", "peers", "sealed", "ticks", "timing", "turn",
     )),
     "server/storage/rocksdb.py",
 )  # fmt: skip

@@ -27,6 +27,9 @@ MAY_IMPORT = {
         "uvloop",
         "cryptography",
         "anycrc",
+        "mypy_extensions",
+        "prometheus_client",
+        "h11",
     },
     "dynamo_cli": {"protocol", "typer", "click", "rich", "hiredis", "cryptography", "anycrc"},
 }
@@ -53,7 +56,7 @@ IMPURE = {
     "secrets",
 }
 TOP_LEVEL = {
-    "protocol", "server", "dynamo_cli", "tests", "man", "completions", "pyproject.toml", "README.md", "CHANGELOG.md",
+    "protocol", "server", "dynamo_cli", "tests", "man", "completions", "ops", "pyproject.toml", "README.md", "CHANGELOG.md",
     "SECURITY.md", "LICENSE", "Makefile", "setup.py",
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ since 1.45), so surplus connections are closed as fast as they come.
 from __future__ import annotations
 
 from server.core.ring.addresses import is_loopback
+from server.core.services.process import NO_BUFFERS, Buffers
 from server.shell.admission import Admission
 from server.shell.client import Client
 from server.shell.context import Context
@@ -20,6 +21,7 @@ from server.shell.introductions import Introductions
 from server.shell.memory import ClientMemory
 from server.shell.peers import Peers
 from server.shell.proving import NodeHandshakes
+from server.shell.timing import Clock
 
 ARRIVAL_S = 0.5  # a surplus connection that sends nothing for this time is closed
 
@@ -37,8 +39,20 @@ class Clients:
         self.admission = Admission(context.loop, state, config)
         self.memory = ClientMemory(config.client_buffers_bytes_max, self.connections.values)
         self.flow = Flow(context.loop, state, config, peers.backlog_bytes)
+        self.clock = Clock()  # when the replies of the turn leave
+        context.services.process.buffers_of = self._buffers_of
         self.is_stopping = False  # no more commands of clients are read
         self._arrivals: dict[int, Client] = {}  # surplus connections before their first command; perhaps a peer's
+
+    def _buffers_of(self, session_id: int) -> Buffers:
+        """What CLIENT LIST tells of a connection."""
+        client = self.connections.get(session_id)
+        if client is None:
+            return NO_BUFFERS
+        transport, socket = client.transport, client.transport.get_extra_info("socket")
+        descriptor = -1 if socket is None else socket.fileno()
+        input_bytes, output_bytes = client.unfinished_bytes(), transport.get_write_buffer_size()
+        return Buffers(descriptor, input_bytes, output_bytes, client.held_bytes())
 
     def add(self, client: Client) -> None:
         """A connection was made. One over the limit has a moment to show that it is a peer's."""

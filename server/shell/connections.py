@@ -17,9 +17,7 @@ before it reads.
 A client that is refused can read why, also if it is still sending (draining.py).
 
 One client does not delay the others: a connection begins `turn_commands_max` commands at a time, and then waits
-behind the others that have commands to begin (admission.py).
-
-How many clients there may be: clients.py.
+behind the others that have commands to begin (admission.py). How many clients there may be: clients.py.
 """
 
 from __future__ import annotations
@@ -41,6 +39,7 @@ from server.shell.entry import NodeEntry
 from server.shell.flow import BULK_BYTES
 from server.shell.handshakes import HELLO, NO_TLS_HERE, address_of
 from server.shell.push_limits import PushLimits
+from server.shell.timing import Timing
 
 log = logging.getLogger("dyn")
 REFUSAL = "ERR max number of clients reached"
@@ -64,6 +63,7 @@ class Connection(Client):
         self._is_tls = is_tls
         self._context = clients.context
         self._node = clients.context.node
+        self._statistics = clients.context.node.state.statistics
         self._pipeline_max = config.pipeline_max
         self._busy_pipeline_max = config.pipeline_max // 8 + 1
         self._commands_max = config.turn_commands_max
@@ -82,6 +82,7 @@ class Connection(Client):
         self._stalled = False  # we have stopped reading
         self._refused = False
         self._push_limits = PushLimits(config)
+        self._timing = Timing(clients.context.services.latencies)
 
     def _new_reader(self) -> RequestReader:
         config = self._context.config
@@ -128,6 +129,7 @@ class Connection(Client):
         if self._awaits_first_command and data[0] == HELLO and self._is_new():
             self._begin_tls(data)
             return
+        self._statistics.net_input_bytes += len(data)
         if len(data) >= BULK_BYTES:
             self._clients.flow.received(self, len(data))
         admission = self._clients.admission
@@ -172,8 +174,7 @@ class Connection(Client):
                 if batch:
                     if self._awaits_first_command and not self._is_clients(batch[0]):
                         return
-                    self._clients.admission.unchecked += len(batch)
-                    self._node.commands(session, batch, self._context.now_ms())
+                    self._begin(batch)
                     if len(batch) == self._commands_max or (begun := begun + len(batch)) >= PASS_COMMANDS_MAX:
                         self._leave_rest()
                         break
@@ -198,6 +199,12 @@ class Connection(Client):
         self._count_buffered()
         self._pace_reading()
         self._context.schedule_turn(len(session.slots))
+
+    def _begin(self, batch: list[list[bytes]]) -> None:
+        """HOT. Gives the node these commands."""
+        self._clients.admission.unchecked += len(batch)
+        self._timing.began(batch)
+        self._node.commands(self.session, batch, self._context.now_ms())
 
     def _leave_rest(self) -> None:
         """Leaves the client's other commands to one of the next passes of the loop."""
@@ -339,6 +346,8 @@ class Connection(Client):
             size_bytes = sum(map(len, data))
             self.transport.writelines(data)
         self._written_bytes += session.flushed_bytes
+        self._statistics.net_output_bytes += size_bytes
+        self._timing.answered(session.flushed, self._clients.clock.left_ns, session.address, session.name)
         self._reply_bytes = max(self._reply_bytes // 2, size_bytes // (session.flushed or 1) + 1)
         if self._has_pending and not self._blocked and not self.is_queued and not session.closing:
             self._clients.admission.add(self)
@@ -347,6 +356,7 @@ class Connection(Client):
         """Writes messages that the client has subscribed to, and cuts it if too many are unread."""
         self.transport.write(data)
         self._written_bytes += len(data)
+        self._statistics.net_output_bytes += len(data)
         reason = self._push_limits.excess(self.transport.get_write_buffer_size(), self._context.now_ms())
         if reason:
             self._node.state.statistics.subscribers_cut += 1

@@ -14,6 +14,7 @@ class Delivery:
         self._connections = clients.connections
         self._links = peers.links
         self._flow = clients.flow
+        self._clock = clients.clock
 
     def deliver(self, outbox: Outbox) -> None:
         """HOT. Writes once to each peer, then once to each client, and then ends the connections that close."""
@@ -25,6 +26,8 @@ class Delivery:
         for peer, messages in outbox.large.items():
             if peer in links:
                 links[peer].write_large(messages)
+        if outbox.replies:
+            self._clock.read()
         connections = self._connections
         for session, replies in outbox.replies:
             connection = connections.get(session.id)

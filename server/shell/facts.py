@@ -7,27 +7,59 @@ import os
 import platform
 import resource
 import sys
+from importlib.metadata import PackageNotFoundError, version
 
 from server.core import node
+from server.core.base.statistics import Statistics
 
 
 class LoopLag:
     """How late the node's ticks were: the longest time that the event loop was busy with something else."""
 
     def __init__(self) -> None:
-        self._since_ms = 0  # the worst since the last call of `facts`
+        self.worst_ms = 0  # since the last call of `facts`
         self._ever_ms = 0
 
     def note(self, late_ms: int) -> None:
         """A tick came so late."""
-        self._since_ms = max(self._since_ms, late_ms)
+        self.worst_ms = max(self.worst_ms, late_ms)
         self._ever_ms = max(self._ever_ms, late_ms)
 
     def facts(self) -> dict[str, str]:
         """The worst since the last call, and since the start, in milliseconds."""
-        facts = {"loop_lag_ms": str(self._since_ms), "loop_lag_ms_max": str(self._ever_ms)}
-        self._since_ms = 0
+        facts = {"loop_lag_ms": str(self.worst_ms), "loop_lag_ms_max": str(self._ever_ms)}
+        self.worst_ms = 0
         return facts
+
+
+class Rates:
+    """What went through this node since the last look, for a second, under Redis' names."""
+
+    def __init__(self, statistics: Statistics) -> None:
+        self._statistics = statistics
+        self._looked_ms = 0
+        self._last = (0, 0, 0)
+
+    def facts(self, now_ms: int) -> dict[str, str]:
+        """Commands, and kilobytes from and to clients, a second."""
+        counted = self._statistics
+        now = (counted.commands, counted.net_input_bytes, counted.net_output_bytes)
+        span_s = max(1, now_ms - self._looked_ms) / 1000
+        commands, came, left = [(new - old) / span_s for new, old in zip(now, self._last, strict=True)]
+        self._looked_ms, self._last = now_ms, now
+        return {
+            "instantaneous_ops_per_sec": f"{commands:.0f}",
+            "instantaneous_input_kbps": f"{came / 1024:.2f}",
+            "instantaneous_output_kbps": f"{left / 1024:.2f}",
+        }
+
+
+@functools.cache
+def _version() -> str:
+    try:
+        return version("dyn")
+    except PackageNotFoundError:
+        return "unknown"  # run from a checkout that was never installed
 
 
 def process_facts() -> dict[str, str]:
@@ -37,12 +69,14 @@ def process_facts() -> dict[str, str]:
     page_bytes = resource.getpagesize()
     resident_bytes = int(os.pread(_statm(), 128, 0).split()[1]) * page_bytes
     total_bytes = os.sysconf("SC_PHYS_PAGES") * page_bytes
-    peak_bytes = usage.ru_maxrss * 1024
+    peak_bytes = max(usage.ru_maxrss * 1024, resident_bytes)  # the kernel counts the first one less exactly
     facts = {
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "arch_bits": "64" if sys.maxsize > 1 << 32 else "32",
         "process_id": str(os.getpid()),
         "executable": sys.executable,
+        "dyn_version": _version(),
+        "mem_fragmentation_ratio": "1.00",  # what is used is what is resident
         "dyn_build": "interpreted" if node.__file__.endswith(".py") else "compiled",
         "used_cpu_sys": f"{usage.ru_stime:.6f}",
         "used_cpu_user": f"{usage.ru_utime:.6f}",

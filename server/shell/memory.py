@@ -30,9 +30,13 @@ class ClientMemory:
         if difference_bytes > 0 and self._input_bytes > self._bytes_max:
             self.check()
 
+    def total_bytes(self) -> int:
+        """What is held for all clients."""
+        return sum([connection.held_bytes() for connection in self._connections()])
+
     def check(self) -> None:
         """Cuts clients, the one with the largest buffers first, until the sum is within the limit."""
-        total_bytes = sum(connection.held_bytes() for connection in self._connections())
+        total_bytes = self.total_bytes()
         if total_bytes <= self._bytes_max:
             return
         held = sorted(((connection.held_bytes(), connection) for connection in self._connections()), key=_by_size)

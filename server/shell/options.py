@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from server.core.base.config import is_address
 from server.core.ring.addresses import is_wildcard
 
 
@@ -50,8 +51,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _address(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not is_address(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT")
     return text
 

@@ -144,8 +144,6 @@ class Reports:
     def _log_http(self, now_ms: int) -> None:
         """Logs that clients have sent HTTP, at most once a minute: a web page may do it with every request."""
         refused = self._node.state.statistics.http_refused
-        if refused < self._http_refused:  # CONFIG RESETSTAT
-            self._http_refused = 0
         if refused > self._http_refused and now_ms >= self._http_report_due_ms:
             log.warning(
                 "possible attack: %d connections spoke HTTP (POST or Host:) and were closed, the last one from %s; "

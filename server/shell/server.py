@@ -4,6 +4,7 @@ context.py     the node, its settings, the event loop, and when a turn ends
 peers.py       the connections to the other nodes: links.py, inbound.py, introductions.py
 clients.py     the connections of clients: connections.py, admission.py, flow.py, memory.py
 listening.py   the ports: certificates.py, handshakes.py, tls_transport.py
+metrics.py     the port for monitoring: metric_families.py
 ticks.py       the timer, and what is checked once a second: disk.py, reports.py, facts.py
 turn.py        the end of a turn: durability.py, delivery.py
 node_run.py    the status with which the server ends
@@ -33,6 +34,8 @@ from server.shell.exposure import Exposure
 from server.shell.finding import Finding
 from server.shell.handshakes import Handshakes
 from server.shell.listening import Listening
+from server.shell.metric_families import NodeCollector
+from server.shell.metrics import metrics_of
 from server.shell.node_run import RESTART, NodeRun
 from server.shell.peers import LINGER_S, Peers
 from server.shell.reports import Reports
@@ -67,9 +70,10 @@ class Server:
         self._context = context = Context(node, config, loop, certificates)
         self.node_run = NodeRun(loop, node.state.store_is_damaged)
         self.reports = Reports(node)
-        self._peers = Peers(context, self.reports)
-        self._clients = Clients(context, self._peers, Handshakes(context, context.certificates))
+        self._peers = peers = Peers(context, self.reports)
+        self._clients = clients = Clients(context, peers, Handshakes(context, context.certificates))
         self._listening = Listening(self._clients)
+        self._metrics = metrics_of(NodeCollector(context.services, self._clients, engine.stats))
         self.finding = Finding(node, seeds, context.schedule_turn, context.certificates)
         self._durability = Durability(
             engine, config.fsync, loop, Delivery(self._clients, self._peers).deliver, self.node_run.storage_failed,
@@ -84,15 +88,15 @@ class Server:
         self._secrets = SecretWatch(source or SecretSource(directory, "", {}), self._take_secrets)
         looks = Exposure(context.services, self._listening.is_encrypted, context.certificates), self._check_secrets
         self._ticks = Ticks(context, self._clients, self.reports, self._disk, self._incidents, directory, *looks)
-        self._turn = Turn(
-            context, self.node_run, self._clients, self._peers, self._durability, self._ticks, self.finding
-        )
+        self._turn = Turn(context, self.node_run, clients, peers, self._durability, self._ticks, self.finding)
         if refuses:
             self._disk_changed(FOR_NOTHING)
 
     async def listen(self, host: str, port: int) -> None:
         """Starts serving. Raises OSError if this node cannot listen at the address."""
         await self._listening.begin(host, port)
+        if self._context.config.metrics:
+            await self._metrics.listen(self._context.loop, self._context.config.metrics)
         self._ticks.begin(host, port)
 
     def _take_secrets(self, secrets: Sequence[bytes]) -> None:
@@ -171,6 +175,7 @@ class Server:
     def stop(self) -> None:
         """Ends the last turn, stops all parts, and syncs what was committed; after a failure it syncs nothing more."""
         self._listening.close()
+        self._metrics.close()
         self._turn.end()
         self._peers.close_when_sent()
         self._ticks.stop()

@@ -12,9 +12,10 @@ from server.shell.context import Context
 from server.shell.crash import Housekeeping, IncidentLog
 from server.shell.disk import DiskWatch
 from server.shell.exposure import Exposure
-from server.shell.facts import LoopLag, process_facts
+from server.shell.facts import LoopLag, Rates, process_facts
 from server.shell.logs import report_left_out
 from server.shell.reports import Reports
+from server.shell.story import Story
 
 SLEPT_MS_MIN = 1000  # a smaller difference is the time between the readings of the two clocks
 POLL_MS = 1000  # from one check of the disk, of reports and of idle clients to the next
@@ -44,6 +45,8 @@ class Ticks:
         self._housekeeping = Housekeeping(context.node.state.statistics)
         self._location = {"dir": str(directory.absolute())}  # its directory and address, for CONFIG GET
         self._lag = LoopLag()
+        self._story = Story(context.services)
+        self._rates = Rates(context.node.state.statistics)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0  # when the timer is due
         self._ticked_ms = 0
@@ -71,17 +74,19 @@ class Ticks:
             self._looked_ms = now_ms
             self._housekeeping.do("look at the disk", self._disk.check)
             self._reports.make(now_ms)
+            self._story.tell(now_ms, self._lag.worst_ms)
             self._context.services.process.notices = self._exposure.notices()
             report_left_out()
             context.refusals.report()
             self._check_secrets()
             self._clients.close_idle(now_ms)
-            self._housekeeping.do("read facts of this process", self._note_facts)
+            self._housekeeping.do("read facts of this process", lambda: self._note_facts(now_ms))
         context.schedule_turn()
         self._set_timer(now_ms)
 
-    def _note_facts(self) -> None:
-        self._context.services.process.facts = process_facts() | self._location | self._lag.facts()
+    def _note_facts(self, now_ms: int) -> None:
+        facts = process_facts() | self._location | self._lag.facts() | self._rates.facts(now_ms)
+        self._context.services.process.facts = facts
 
     def _slept_ms(self) -> int:
         """Returns how long the machine was suspended since the last tick: the monotonic clock does not count that time."""

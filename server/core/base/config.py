@@ -56,6 +56,8 @@ class Config:
     # Who is served
     protected_mode: bool = True  # while there is no password: clients of this machine only, as in Redis
 
+    metrics: str = ""  # HOST:PORT of another port, for Prometheus and for probes (shell/metrics.py); empty: none
+
     tls_port: int = 0  # takes TLS only; if it is the port of --listen, that one takes TLS only; 0: none
     tls_ca_file: str = ""  # certificates of the CAs that sign those of clients and other nodes (PEM)
     tls_crl_file: str = ""  # certificates that these CAs have revoked, a list of each CA (PEM)
@@ -186,9 +188,17 @@ class Config:
             raise ConfigError(f"setting 'fsync' must be always, everysec or no, not {config.fsync!r}")
         if set(config.notify_keyspace_events) - _EVENT_CLASSES:
             raise ConfigError("setting 'notify_keyspace_events' may have these characters: Ag$lshzxeKEtmdn")
+        if config.metrics and not is_address(config.metrics):
+            raise ConfigError(f"setting 'metrics' must be HOST:PORT, not {config.metrics!r}")
         _check_tls(config)
         _check_fit(config)
         return config
+
+
+def is_address(text: str) -> bool:
+    """Whether it is HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    return bool(host) and port.isdigit() and 0 < int(port) <= PORT_MAX
 
 
 def _check_tls(config: Config) -> None:

@@ -1,8 +1,12 @@
-"""Counters of one node since it started; read by INFO and DYN.STATS."""
+"""Counters of one node since it started; read by INFO and DYN.STATS.
+
+A counter never goes back: `turns` numbers the turns, and other parts compare what a counter was with what it is. CONFIG
+RESETSTAT notes the present counts instead, and what is shown is what has come since.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(slots=True)
@@ -13,6 +17,8 @@ class Statistics:
     messages: int = 0  # from other nodes
     unneeded_answers: int = 0  # answers of replicas to groups that had their quorum already
     commands: int = 0
+    net_input_bytes: int = 0  # from and to clients
+    net_output_bytes: int = 0
     connections: int = 0
     rejected_connections: int = 0
     peers_without_proof: int = 0  # connections of nodes refused because they did not prove the cluster's secret
@@ -72,3 +78,15 @@ class Statistics:
     elements_put_back: int = 0  # elements, or groups of them, that were popped for clients that have not got them
     records_mended: int = 0
     records_lost: int = 0  # records damaged here of which no other node has a sound copy
+    reset: dict[str, int] = field(default_factory=dict)  # the counts at the last CONFIG RESETSTAT
+
+    def begin_anew(self) -> None:
+        """From now on `shown` counts from zero."""
+        self.reset = self._counts()
+
+    def shown(self) -> dict[str, int]:
+        """The counts by name since the start, or since the last CONFIG RESETSTAT."""
+        return {name: count - self.reset.get(name, 0) for name, count in self._counts().items()}
+
+    def _counts(self) -> dict[str, int]:
+        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "reset"}

@@ -1,7 +1,7 @@
 """CLIENT: what a node knows of its connections (https://redis.io/docs/latest/commands/client-list/).
 
 Theory. A line of CLIENT LIST has all fields of Redis 7.2 in Redis' order, since some libraries read fields by position.
-Fields without a meaning here (buffers) have the values of an idle Redis connection.
+Buffers that do not exist here have the values of an idle Redis connection.
 Connections of other nodes are not clients and are not listed.
 """
 
@@ -65,7 +65,11 @@ def _setinfo(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
 
 
 def _info(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    return resp.verbatim(describe(session_of(sink), services.state.now_ms), sink.resp3)
+    return resp.verbatim(_line(services, session_of(sink)), sink.resp3)
+
+
+def _line(services: Services, session: Session) -> str:
+    return describe(session, services.state.now_ms, services.process.buffers_of(session.id))
 
 
 def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
@@ -83,7 +87,7 @@ def _list(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
             wanted = [present[wanted_id] for wanted_id in ids if wanted_id in present]
         else:
             raise CommandError(SYNTAX)
-    return resp.verbatim("".join([describe(session, services.state.now_ms) for session in wanted]), sink.resp3)
+    return resp.verbatim("".join([_line(services, session) for session in wanted]), sink.resp3)
 
 
 def _is_of_type(name: bytes) -> Condition:

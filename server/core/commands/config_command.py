@@ -20,13 +20,14 @@ from protocol.databases import DATABASES
 from server.core.base.config import Config
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
-from server.core.base.statistics import Statistics
+from server.core.commands.arguments import integer
 from server.core.commands.containers import container
 from server.core.commands.glob import glob_of
 from server.core.commands.permissions import kind_of_name
 from server.core.commands.shapes import named, show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.pubsub.events import flags_of
+from server.core.services.latencies import SLOW_KEPT_MAX
 from server.core.services.services import Services
 from server.core.services.users import DEFAULT_NAME
 
@@ -47,7 +48,7 @@ def settings(config: Config, facts: Mapping[str, str]) -> dict[str, str]:
         "maxmemory-policy": "noeviction",
         "proto-max-bulk-len": str(config.value_bytes_max),
         "save": "",
-        "slowlog-log-slower-than": "-1",  # there is no slow log
+        "latency-monitor-threshold": "0",  # there is no monitor of events
         "tcp-keepalive": str(config.keepalive_ms // 1000),
         "timeout": str(config.idle_timeout_ms // 1000),
         **{name: facts[name] for name in _SHELL_FACTS if name in facts},
@@ -65,6 +66,8 @@ def _get(services: Services, sink: Sink, number: int, args: list[bytes]) -> byte
     case."""
     known = settings(services.state.config, services.process.facts) | {"requirepass": _default_password(services)}
     known["notify-keyspace-events"] = known["notify_keyspace_events"] = services.notifications.text
+    known["slowlog-log-slower-than"] = str(services.latencies.slow_us)
+    known["slowlog-max-len"] = str(services.latencies.slow.maxlen)
     known["protected-mode"] = known["protected_mode"] = _as_text(services.access.protected_mode)
     found: dict[str, bytes] = {}
     for asked in args[2:]:
@@ -136,11 +139,32 @@ def _set_events(services: Services, sink: Sink, value: bytes) -> None:
     services.notifications.change(flags_of(show(value)) or 0)
 
 
+def _check_number(least: int, most: int) -> Callable[[bytes], str]:
+    def check(value: bytes) -> str:
+        try:
+            number = integer(value)
+        except CommandError:
+            return "argument couldn't be parsed into an integer"
+        return "" if least <= number <= most else f"argument must be between {least} and {most} inclusive"
+
+    return check
+
+
+def _set_slow_us(services: Services, sink: Sink, value: bytes) -> None:
+    services.latencies.slow_us = int(value)
+
+
+def _set_slow_count(services: Services, sink: Sink, value: bytes) -> None:
+    services.latencies.keep(int(value))
+
+
 # By setting that changes while the node runs: what checks a value, with the reason if it is refused, and what sets it.
 _SETTABLE: dict[str, tuple[Callable[[bytes], str], Callable[[Services, Sink, bytes], None]]] = {
     "notify-keyspace-events": (_check_events, _set_events),
     "protected-mode": (_check_switch, _set_protected_mode),
     "requirepass": (lambda value: "", _set_password),
+    "slowlog-log-slower-than": (_check_number(-1, 2**63 - 1), _set_slow_us),
+    "slowlog-max-len": (_check_number(0, SLOW_KEPT_MAX), _set_slow_count),
 }
 
 
@@ -149,9 +173,8 @@ def _rewrite(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
 
 
 def _resetstat(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """CONFIG RESETSTAT. Resets the counters in place, since other parts hold the object."""
-    for field in fields(Statistics):
-        setattr(services.state.statistics, field.name, field.default)
+    services.state.statistics.begin_anew()
+    services.latencies.by_command.clear()
     return resp.OK
 
 
@@ -179,7 +202,7 @@ CONFIG = container(
             -4,
             IMMEDIATE,
             _set,
-            "Changes protected-mode, requirepass or notify-keyspace-events; others come from the config file.",
+            "Changes settings that this node can follow while it runs; the others come from the config file.",
             "server",
             _FLAGS,
             since="2.0.0",

@@ -8,7 +8,6 @@ is better than a wrong one. For `redis_mode` and `cluster_enabled` see login.py.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from hashlib import sha1
 
 from protocol import resp
@@ -23,7 +22,16 @@ from server.core.services.services import Services
 
 Facts = dict[str, object]
 
-_SERVER_FACTS = ("os", "arch_bits", "process_id", "executable", "dyn_build", "config_file", "io_threads_active")
+_SERVER_FACTS = (
+    "os",
+    "arch_bits",
+    "process_id",
+    "executable",
+    "dyn_version",
+    "dyn_build",
+    "config_file",
+    "io_threads_active",
+)
 _MEMORY_FACTS = (
     "used_memory",
     "used_memory_human",
@@ -33,8 +41,10 @@ _MEMORY_FACTS = (
     "used_memory_peak_human",
     "total_system_memory",
     "total_system_memory_human",
+    "mem_fragmentation_ratio",
     "mem_allocator",
 )
+_RATES = ("instantaneous_ops_per_sec", "instantaneous_input_kbps", "instantaneous_output_kbps")
 _CPU_FACTS = ("used_cpu_sys", "used_cpu_user", "used_cpu_sys_children", "used_cpu_user_children")
 
 
@@ -98,12 +108,16 @@ def _persistence(services: Services) -> Facts:
 
 
 def _stats(services: Services) -> Facts:
-    counted = services.state.statistics
+    counted = services.state.statistics.shown()
     return {
-        "total_connections_received": counted.connections,
-        "total_commands_processed": counted.commands,
-        "rejected_connections": counted.rejected_connections,
+        "total_connections_received": counted["connections"],
+        "total_commands_processed": counted["commands"],
+        "rejected_connections": counted["rejected_connections"],
+        **_given(services, _RATES),
+        "total_net_input_bytes": counted["net_input_bytes"],
+        "total_net_output_bytes": counted["net_output_bytes"],
         **_given(services, ("loop_lag_ms", "loop_lag_ms_max")),
+        "expired_keys": counted["expired_collected"],
         "evicted_keys": 0,
         "pubsub_channels": len(services.subscriptions.tables[CHANNEL]),
         "pubsub_patterns": len(services.subscriptions.tables[PATTERN]),
@@ -164,7 +178,23 @@ def _dyn(services: Services) -> Facts:
         "requests_in_flight": state.in_flight,
         "disk_full": int(state.disk_full),
     }
-    return facts | asdict(state.statistics)
+    return facts | state.statistics.shown()
+
+
+def _commands(services: Services) -> Facts:
+    """The commands of clients and the time until their replies left: see services/latencies.py for what is timed."""
+    return {
+        f"cmdstat_{name}": f"calls={times.calls},usec={times.sum_us},usec_per_call={int(times.sum_us) / times.calls:.2f}"
+        for name, times in sorted(services.latencies.by_command.items())
+    }
+
+
+def _percentiles(services: Services) -> Facts:
+    """The percentiles that Redis shows, of the same times."""
+    return {
+        f"latency_percentiles_usec_{name}": ",".join([f"p{each}={times.percentile_us(each)}" for each in _PERCENTS])
+        for name, times in sorted(services.latencies.by_command.items())
+    }
 
 
 def _clock(state: State) -> Facts:
@@ -191,16 +221,20 @@ _SECTIONS: dict[str, Callable[[Services], Facts]] = {
     "Keyspace": _keyspace,
     "Dyn": _dyn,
 }
-_EVERYTHING = ("all", "everything", "default")
+_ON_DEMAND: dict[str, Callable[[Services], Facts]] = {"Commandstats": _commands, "Latencystats": _percentiles}
+_EVERYTHING = ("all", "everything")
+_PERCENTS = (50, 99, 99.9)
 
 
 def _info(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """INFO [section …]: the named sections, each once, or all. Unknown names are ignored."""
+    """INFO [section …]: the named sections, each once; without names, or for `default`, all but those of single commands.
+    Unknown names are ignored."""
     wanted = [show(arg).lower() for arg in args[1:]]
-    every = not wanted or any(name in _EVERYTHING for name in wanted)
+    every = any(name in _EVERYTHING for name in wanted)
+    usual = not wanted or every or "default" in wanted
     sections = []
-    for title, facts_of in _SECTIONS.items():
-        if every or title.lower() in wanted:
+    for title, facts_of in (_SECTIONS | _ON_DEMAND).items():
+        if title.lower() in wanted or (usual if title in _SECTIONS else every):
             lines = [f"{name}:{value}\r\n" for name, value in facts_of(services).items()]
             sections.append(f"# {title}\r\n" + "".join(lines))
     return resp.verbatim("\r\n".join(sections), sink.resp3)

@@ -28,6 +28,7 @@ from server.core.commands import (
     repair_command,
     serialization,
     siblings_command,
+    slowlog_command,
     sort_command,
     string_edits,
     strings,
@@ -93,6 +94,7 @@ _ALL: tuple[CommandSpec, ...] = (
     *repair_command.COMMANDS,
     *cluster.COMMANDS,
     *introspection.COMMANDS,
+    *slowlog_command.COMMANDS,
 )
 COMMANDS = tuple([with_audit(spec) for spec in _ALL])
 

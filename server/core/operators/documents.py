@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict
 from typing import Any
 
 from protocol.databases import inner_key
@@ -128,7 +127,7 @@ def statistics(services: Services) -> Document:
     state = services.state
     return {
         "node": state.member.name,
-        "counters": asdict(state.statistics),
+        "counters": state.statistics.shown(),
         "in_flight": state.in_flight,
         "sessions": len(services.clients.sessions),
         "records": state.records.keys,

@@ -73,6 +73,7 @@ class AntiEntropy:
         self._questions = questions
         self._background = background
         self._up: dict[str, bool] = {}  # by peer, as of the last check
+        self.compared_ms: dict[str, int] = {}  # by peer: when its last whole comparison ended
         self._due_ms: dict[str, int] = {}  # by peer: when its next comparison is due
         self._rounds: dict[str, _Round] = {}  # by peer: a comparison with differences left
         background.run_forever("anti-entropy", self._steps)
@@ -165,6 +166,7 @@ class AntiEntropy:
             return
         del self._rounds[peer]
         self._state.statistics.trees_compared += 1
+        self.compared_ms[peer] = self._state.now_ms
         dropped = self._state.hints.dropped_hints
         if not present.outcome.unsettled and peer in dropped and dropped[peer] == present.dropped_hints:
             del dropped[peer]  # the peer has what it missed, and no further hint was dropped meanwhile

@@ -5,6 +5,7 @@ from __future__ import annotations
 from server.core.base.sinks import Session
 from server.core.base.state import State
 from server.core.base.subscriber import Tracker
+from server.core.services.process import NO_BUFFERS, Buffers
 from server.core.waiting.blocked import Blocked
 
 
@@ -84,7 +85,7 @@ def tracking_flags(tracker: Tracker | None) -> str:
     return "" if tracker is None else "t" + "R" * tracker.is_broken + "B" * tracker.broadcasts
 
 
-def describe(session: Session, now_ms: int) -> str:
+def describe(session: Session, now_ms: int, buffers: Buffers = NO_BUFFERS) -> str:
     """A session's line in CLIENT LIST, its end included."""
     user = session.user.decode("utf-8", "replace")
     channels, patterns, shards = session.subscriber.names if session.subscriber is not None else ((), (), ())
@@ -93,11 +94,13 @@ def describe(session: Session, now_ms: int) -> str:
     state = "P" * is_subscribed + "x" * in_transaction + "b" * session.is_waiting + tracking_flags(tracker)
     flags = state + "e" * session.no_evict + "T" * session.no_touch
     fields = (
-        f"id={session.id} addr={session.address} laddr={session.local_address} fd=-1 name={session.name.decode()}",
+        f"id={session.id} addr={session.address} laddr={session.local_address} fd={buffers.descriptor}",
+        f"name={session.name.decode()}",
         f"age={(now_ms - session.created_ms) // 1000} idle={(now_ms - session.active_ms) // 1000} flags={flags or 'N'}",
         f"db={session.database} sub={len(channels)} psub={len(patterns)} ssub={len(shards)} multi={_queued(session)}",
-        "qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem=0",
-        f"tot-mem=0 events=r cmd={session.last_command or 'NULL'} user={user} redir={redirect}",
+        f"qbuf={buffers.input_bytes} qbuf-free=0 argv-mem=0 multi-mem={session.queued_bytes()} rbs=0 rbp=0 obl=0",
+        f"oll={int(buffers.output_bytes > 0)} omem={buffers.output_bytes} tot-mem={buffers.total_bytes}",
+        f"events=r cmd={session.last_command or 'NULL'} user={user} redir={redirect}",
         f"resp={3 if session.resp3 else 2} lib-name={session.library_name.decode()}",
         f"lib-ver={session.library_version.decode()}\n",
     )

@@ -60,6 +60,7 @@ from server.core.ring.layout import Member
 from server.core.services.access import ClientAccess
 from server.core.services.audit import Audit
 from server.core.services.clients import Clients
+from server.core.services.latencies import Latencies
 from server.core.services.process import Process
 from server.core.services.scripts import Scripts
 from server.core.services.services import Services
@@ -134,7 +135,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     tasks = RepairTasks(state, questions, background, (transfers.tasks, filling.tasks))
     layout_listeners += [filling.review, hint_replay.review, shutdown.serve, tracking.invalidate_all]
     return Services(
-        state=state, process=Process(), clients=clients, clock_report=ClockReport(state),
+        state=state, process=Process(), latencies=Latencies(state), clients=clients, clock_report=ClockReport(state),
         access=ClientAccess(state.config.protected_mode, users.default_needs_password), audit=Audit(), users=users,
         publishing=publishing, tracking=tracking, notifications=Notifications(state, publishing), waiting=waiting,
         reads=reads, writes=writes, relays=relays, timers=timers, computing=computing,

@@ -6,6 +6,7 @@ The shell sets these values, and the core reads them. They are empty where there
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 
 class PeerLink:
@@ -20,6 +21,19 @@ class PeerLink:
         self.unsent_bytes = unsent_bytes  # returns the bytes that the kernel has not taken yet
 
 
+class Buffers(NamedTuple):
+    """What a client's connection holds: its descriptor, bytes of requests that have not begun, bytes of replies that the
+    kernel has not taken, and all that is held for it."""
+
+    descriptor: int = -1
+    input_bytes: int = 0
+    output_bytes: int = 0
+    total_bytes: int = 0
+
+
+NO_BUFFERS = Buffers()
+
+
 class Process:
     """What is known of the process that runs the node."""
 
@@ -28,5 +42,6 @@ class Process:
         self.facts: dict[str, str] = {}  # for INFO: the field's name -> its value
         self.peer_links: dict[int, PeerLink] = {}  # the open connections, by a number that the shell gives them
         self.notices: list[str] = []  # what the status says of this node: an open address, a certificate that expires
+        self.buffers_of: Callable[[int], Buffers] = lambda session_id: NO_BUFFERS
         self.random_bytes: Callable[[int], bytes] | None = None  # from the kernel, for passwords
         self.http_refused_from = ""  # the address of the last client that spoke HTTP

@@ -44,6 +44,7 @@ from server.core.requests.writes import Writes
 from server.core.services.access import ClientAccess
 from server.core.services.audit import Audit
 from server.core.services.clients import Clients
+from server.core.services.latencies import Latencies
 from server.core.services.process import Process
 from server.core.services.scripts import Scripts
 from server.core.services.users import Users
@@ -61,6 +62,7 @@ class Services:
 
     state: State
     process: Process
+    latencies: Latencies
     clients: Clients
     access: ClientAccess
     audit: Audit

@@ -1,0 +1,114 @@
+"""Log lines that tell what happened to the cluster, as this node saw it: peers, hints, repairs, late loops.
+
+Theory. Somebody reads the log after an incident and has nothing else. So each line says what changed, for which node, and
+for how long it had been so before. The core decides and does not log. Once a second this module compares what it sees
+with what it saw, so a change that is undone within a second leaves no line, and nothing is added to the hot path.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from server.core.liveness.liveness import PeerState
+from server.core.messages.questions import TaskQuery
+from server.core.services.services import Services
+
+log = logging.getLogger("dyn")
+LATE_MS = 250  # a pass of the loop that takes longer is told
+_ENDED = ("done", "failed", "aborted")
+
+
+class Story:
+    """What was seen last of one node's cluster."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._peers: dict[str, tuple[PeerState, str, int]] = {}  # id -> state, reason, since when
+        self._hints: dict[str, tuple[int, int]] = {}  # owner -> since when there are hints, how many at most
+        self._tasks: dict[str, str] = {row["task"]: row["state"] for row in self._rows()}
+        self._repaired = self._compared = 0
+
+    def tell(self, now_ms: int, loop_lag_ms: int) -> None:
+        """Logs what has changed. `loop_lag_ms`: how late the loop was at most since the last call."""
+        names = self._names()
+        self._tell_peers(names, now_ms)
+        self._tell_hints(names, now_ms)
+        self._tell_tasks()
+        self._tell_comparisons()
+        if loop_lag_ms >= LATE_MS:
+            log.warning(
+                "the event loop was late by %d ms: SLOWLOG GET and LATENCY DOCTOR show what takes long", loop_lag_ms
+            )
+
+    def _names(self) -> Mapping[str, str]:
+        layout = self._services.state.layout
+        return {member.id: member.name for member in layout.members} if layout is not None else {}
+
+    def _tell_peers(self, names: Mapping[str, str], now_ms: int) -> None:
+        state = self._services.state
+        for peer, name in names.items():
+            if peer == state.id:
+                continue
+            now = state.liveness.state(peer)
+            reason = "" if now is PeerState.UP else self._services.addresses.trouble_with(peer)[1]
+            before, said, since_ms = self._peers.get(peer, (None, "", now_ms))
+            if now is before and reason == said:
+                continue
+            self._peers[peer] = now, reason, now_ms if now is not before else since_ms
+            if before is None and now is PeerState.UP:
+                continue  # what is as it should be when this node starts is no news
+            level = logging.INFO if now is PeerState.UP else logging.WARNING
+            spent = f", after {_seconds(now_ms - since_ms)} {before.value}" if before not in (None, now) else ""
+            log.log(level, "node %s is %s%s%s", name, now.value, f": {reason}" if reason else "", spent)
+        self._peers = {peer: seen for peer, seen in self._peers.items() if peer in names}
+
+    def _tell_hints(self, names: Mapping[str, str], now_ms: int) -> None:
+        kept = {owner: count for owner, count, _, _ in self._services.state.hints.summary(0)}
+        for owner, count in kept.items():
+            if owner not in self._hints:
+                log.warning(
+                    "this node keeps hints for node %s, which has not confirmed its writes", names.get(owner, owner)
+                )
+            since_ms, most = self._hints.get(owner, (now_ms, 0))
+            self._hints[owner] = since_ms, max(most, count)
+        for owner in [owner for owner in self._hints if owner not in kept]:
+            since_ms, most = self._hints.pop(owner)
+            log.info("no hints for node %s are left after %s; there were up to %d", names.get(owner, owner),
+                     _seconds(now_ms - since_ms), most)  # fmt: skip
+
+    def _rows(self) -> list[dict[str, Any]]:
+        """The tasks of this node, without its filling: reports.py tells of that."""
+        fillings = [row["task"] for row in self._services.filling.tasks()]
+        rows = self._services.tasks.answer_tasks(TaskQuery("", False)) or []
+        return [row for row in rows if row["task"] not in fillings]
+
+    def _tell_tasks(self) -> None:
+        rows = {row["task"]: row for row in self._rows()}
+        for name, row in rows.items():
+            before, now = self._tasks.get(name), row["state"]
+            if now == before:
+                continue
+            if now not in _ENDED:
+                log.info("task %s has begun: %d partitions", name, row["partitions"])
+            else:
+                log.log(
+                    logging.INFO if now == "done" else logging.WARNING,
+                    "task %s is %s: %d keys compared, %d repaired%s", name, now, row["keys_compared"],
+                    row["keys_repaired"], f"; {row['error']}" if row["error"] else "",
+                )  # fmt: skip
+        self._tasks = {name: row["state"] for name, row in rows.items()}
+
+    def _tell_comparisons(self) -> None:
+        """Tells of comparisons with other owners that have found differences; others are no news."""
+        counted = self._services.state.statistics
+        repaired, compared = counted.keys_repaired - self._repaired, counted.trees_compared - self._compared
+        if repaired and compared:
+            log.info("anti-entropy has repaired %d keys in %d comparisons with other owners", repaired, compared)
+        if compared:
+            self._repaired, self._compared = counted.keys_repaired, counted.trees_compared
+
+
+def _seconds(span_ms: int) -> str:
+    return f"{span_ms / 1000:.0f} s"

@@ -1,0 +1,64 @@
+"""SLOWLOG, LATENCY, and what INFO and CONFIG say of the times of commands."""
+
+from __future__ import annotations
+
+from server.core.node import Node
+from tests.core.commands.talking import Client, make_node
+
+
+def node_with_times() -> Node:
+    node = make_node()
+    node.services.latencies.add("get", 100, 3)
+    node.services.latencies.add("get", 900, 1)
+    node.services.latencies.add("config|get", 7, 1)
+    return node
+
+
+def test_slowlog_shows_the_latest_first() -> None:
+    node = make_node()
+    client = Client(node)
+    assert client.ask("SLOWLOG GET") == [] and client.ask("SLOWLOG LEN") == 0
+    for number in range(12):
+        node.services.latencies.log_slow("get", 12_000, [b"GET", b"%d" % number], "127.0.0.1:5", b"app")
+    seconds = node.state.time_ms // 1000
+    assert client.ask("SLOWLOG GET 1") == [[11, seconds, 12_000, ["GET", "11"], "127.0.0.1:5", "app"]]
+    assert len(client.ask("SLOWLOG GET")) == 10 and len(client.ask("SLOWLOG GET -1")) == 12
+    refused = b"-ERR count should be greater than or equal to -1\r\n"
+    assert client.raw("SLOWLOG GET -2") == client.raw("SLOWLOG GET x") == refused
+    assert client.raw("SLOWLOG RESET") == b"+OK\r\n" and client.ask("SLOWLOG LEN") == 0
+
+
+def test_the_slow_log_is_set_while_the_node_runs() -> None:
+    node = make_node()
+    client = Client(node)
+    assert client.ask("CONFIG GET slowlog*") == ["slowlog-log-slower-than", "10000", "slowlog-max-len", "128"]
+    assert client.raw("CONFIG SET slowlog-log-slower-than -1 slowlog-max-len 2") == b"+OK\r\n"
+    assert client.ask("CONFIG GET slowlog*") == ["slowlog-log-slower-than", "-1", "slowlog-max-len", "2"]
+    assert b"couldn't be parsed" in client.raw("CONFIG SET slowlog-max-len x")
+    assert b"between 0 and" in client.raw("CONFIG SET slowlog-max-len -1")
+
+
+def test_latency_histogram_has_the_cumulative_counts_of_redis() -> None:
+    client = Client(node_with_times())
+    times = ["calls", 4, "histogram_usec", [128, 3, 1024, 4]]
+    assert client.ask("LATENCY HISTOGRAM GET") == ["get", times]
+    assert client.ask("LATENCY HISTOGRAM config nonsense") == ["config|get", ["calls", 1, "histogram_usec", [8, 1]]]
+    assert client.ask("LATENCY HISTOGRAM")[0] == "get"
+
+
+def test_latency_tells_of_the_slowest_commands_and_has_no_events() -> None:
+    client = Client(node_with_times())
+    assert b"- get: 4 calls, p50 111 us, p99 1023 us\n" in client.raw("LATENCY DOCTOR")
+    assert client.ask("LATENCY LATEST") == client.ask("LATENCY HISTORY fork") == []
+    assert client.raw("LATENCY RESET") == b":0\r\n"
+    assert client.raw("LATENCY GRAPH fork") == b"-ERR No samples available for event 'fork'\r\n"
+
+
+def test_info_tells_the_times_on_demand_and_resetstat_forgets_them() -> None:
+    client = Client(node_with_times())
+    assert "cmdstat_" not in client.ask("INFO") and "cmdstat_" not in client.ask("INFO default")
+    for section in ("all", "everything", "commandstats"):
+        assert "cmdstat_get:calls=4,usec=1200,usec_per_call=300.00\r\n" in client.ask(f"INFO {section}")
+    assert "latency_percentiles_usec_get:p50=111,p99=1023,p99.9=1023\r\n" in client.ask("INFO latencystats")
+    client.raw("CONFIG RESETSTAT")
+    assert "cmdstat_get" not in client.ask("INFO commandstats")

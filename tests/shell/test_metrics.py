@@ -1,0 +1,157 @@
+"""What the port for monitoring answers, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import closing
+from typing import Any, cast
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from server.core.base.errors import is_leaving
+from server.shell.metric_families import NodeCollector
+from server.shell.metrics import REQUEST_BYTES_MAX, VISITORS_MAX, Metrics, Visit, metrics_of
+from tests.core.commands.talking import finish_turn, reach
+from tests.shell.test_connections import Shell, Transport
+
+ENGINE = {"engine": "memory", "disk_bytes": 7}
+
+
+def made(members: int = 3) -> tuple[Shell, Metrics]:
+    shell = Shell(Transport(), members)
+    if members > 1:
+        reach(shell.node, 2)
+    return shell, metrics_of(NodeCollector(shell.services, shell.clients, lambda: ENGINE))
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Every sample of a scrape: its name and its labels' values -> its value."""
+    status, kind, content = metrics.answer(b"GET", b"/metrics")
+    assert status == 200 and kind.startswith(b"text/plain; version=0.0.4")
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(content.decode())
+        for sample in family.samples
+    }
+
+
+def test_a_scrape_has_counters_times_and_gauges() -> None:
+    shell, metrics = made()
+    shell.node.state.statistics.commands = 12
+    shell.services.latencies.add("get", 100, 3)
+    shell.services.latencies.add("get", 5000, 1)
+    shell.node.state.hints.keep("f" * 40, [b"key"], shell.node.state.wall_ms - 5000, 0, False)
+    shell.services.process.facts = {"loop_lag_ms": "12"}
+    read = samples(metrics)
+    wanted: dict[tuple[str, ...], float] = {
+        ("dyn_commands_total",): 12,
+        ("dyn_command_seconds_count", "get"): 4,
+        ("dyn_command_seconds_sum", "get"): 0.0053,
+        ("dyn_command_seconds_bucket", "get", "0.000064"): 0,
+        ("dyn_command_seconds_bucket", "get", "0.000128"): 3,
+        ("dyn_command_seconds_bucket", "get", "0.004096"): 3,
+        ("dyn_command_seconds_bucket", "get", "0.008192"): 4,
+        ("dyn_command_seconds_bucket", "get", "+Inf"): 4,
+        ("dyn_hints", "f" * 40): 1,
+        ("dyn_hints_age_seconds", "f" * 40): 5,
+        ("dyn_peer_state", "n2", "up"): 1,
+        ("dyn_peer_state", "n2", "down"): 0,
+        ("dyn_ready",): 1,
+        ("dyn_members",): 3,
+        ("dyn_loop_lag_seconds",): 0.012,
+        ("dyn_engine_disk_bytes",): 7,
+    }
+    assert {name: read.get(name) for name in wanted} == wanted
+    assert ("process_cpu_seconds_total",) in read and ("dyn_reset_total",) not in read
+
+
+def test_every_sample_has_a_family_of_its_own_and_help() -> None:
+    _, metrics = made()
+    families = list(text_string_to_metric_families(metrics.answer(b"GET", b"/metrics")[2].decode()))
+    names = [family.name for family in families]
+    assert len(names) == len(set(names))
+    assert all(family.documentation for family in families)
+
+
+def test_who_is_compared_with_is_told_with_the_age() -> None:
+    shell, metrics = made()
+    second = shell.node.state.layout.members[1] if shell.node.state.layout is not None else None
+    assert second is not None and ("dyn_compared_age_seconds", "n2") not in samples(metrics)
+    shell.services.anti_entropy.compared_ms[second.id] = shell.node.state.now_ms - 4000
+    assert samples(metrics)["dyn_compared_age_seconds", "n2"] == 4
+
+
+def test_ready_is_who_serves_clients() -> None:
+    shell, metrics = made()
+    assert metrics.answer(b"GET", b"/readyz?x=1") == (200, b"text/plain; charset=utf-8", b"ready\n")
+    shell.node.state.refuse_clients(is_leaving("n1"))
+    finish_turn(shell.node)
+    status, _, reason = metrics.answer(b"HEAD", b"/readyz")
+    assert status == 503 and b"n1" in reason and b"leav" in reason
+    shell.node.state.serve_clients()
+    shell.clients.is_stopping = True
+    assert metrics.answer(b"GET", b"/readyz")[0] == 503
+    assert metrics.answer(b"GET", b"/healthz")[0] == 200
+
+
+def test_a_node_without_a_layout_is_healthy_and_not_ready() -> None:
+    _, metrics = made(0)
+    assert metrics.answer(b"GET", b"/readyz")[::2] == (503, b"this node is not a member of a cluster yet\n")
+    assert samples(metrics)["dyn_ready",] == 0
+
+
+@pytest.mark.parametrize(("method", "target", "status"), [(b"POST", b"/metrics", 405), (b"GET", b"/", 404)])
+def test_what_is_not_there(method: bytes, target: bytes, status: int) -> None:
+    assert made()[1].answer(method, target)[0] == status
+
+
+class Line(Transport):
+    """The transport of a visit."""
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+
+def visit(metrics: Metrics, *pieces: bytes) -> Line:
+    """What a visitor gets who sends these pieces."""
+    with closing(asyncio.new_event_loop()) as loop:
+        one = Visit(metrics, loop)
+        transport = Line()
+        one.connection_made(cast(Any, transport))
+        for piece in pieces:
+            one.data_received(piece)
+        one.connection_lost(None)
+    return transport
+
+
+def test_a_request_may_come_in_pieces_and_only_the_first_one_is_answered() -> None:
+    transport = visit(
+        made()[1], b"GET /heal", b"thz HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
+    )
+    head, _, content = transport.written.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 \r\n") and content == b"ok\n" and transport.closed
+
+
+@pytest.mark.parametrize(
+    "junk", [b"*1\r\n$4\r\nPING\r\n\r\n", b"\x00" * 10, b"GET /x HTTP/9\r\n\r\n", b"x" * (REQUEST_BYTES_MAX + 1)]
+)
+def test_junk_gets_an_error_and_the_end(junk: bytes) -> None:
+    transport = visit(made()[1], junk)
+    assert transport.written.startswith(b"HTTP/1.1 4") and transport.closed
+
+
+def test_there_are_only_so_many_visitors() -> None:
+    metrics = made()[1]
+    with closing(asyncio.new_event_loop()) as loop:
+        visits = [Visit(metrics, loop) for _ in range(VISITORS_MAX + 1)]
+        lines = [Line() for _ in visits]
+        for one, transport in zip(visits, lines, strict=True):
+            one.connection_made(cast(Any, transport))
+        assert [transport.aborted for transport in lines] == [False] * VISITORS_MAX + [True]
+        visits[-1].connection_lost(None)
+        metrics.close()
+        assert all(transport.aborted for transport in lines)
+        for one in visits[:-1]:
+            one.connection_lost(None)
+        assert not metrics.visitors

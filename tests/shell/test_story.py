@@ -1,0 +1,95 @@
+"""What a node's log tells of its cluster: each change once, with its reason and how long it lasted."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from server.core.messages.questions import TaskQuery
+from server.core.node import Node
+from server.shell.story import LATE_MS, Story
+from tests.core.commands.talking import Client, make_node, reach
+
+
+class Told:
+    """A node of three, and the lines of its story."""
+
+    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level(logging.INFO, "dyn")
+        self._caplog = caplog
+        self.node: Node = make_node(3)
+        reach(self.node, 2)
+        reach(self.node, 3)
+        self.story = Story(self.node.services)
+        assert self.lines(0) == [], "all is well: no news"
+
+    def lines(self, now_ms: int, lag_ms: int = 0) -> list[str]:
+        """The lines of this moment."""
+        self._caplog.clear()
+        self.story.tell(now_ms, lag_ms)
+        return [f"{record.levelname} {record.getMessage()}" for record in self._caplog.records]
+
+    def id_of(self, name: str) -> str:
+        layout = self.node.state.layout
+        assert layout is not None
+        return next(member.id for member in layout.members if member.name == name)
+
+
+@pytest.fixture
+def told(caplog: pytest.LogCaptureFixture) -> Told:
+    return Told(caplog)
+
+
+def test_a_peer_that_goes_and_comes_back(told: Told) -> None:
+    state, peer = told.node.state, told.id_of("n2")
+    state.liveness.request_failed(peer, state.now_ms)
+    first = told.lines(1000)
+    assert len(first) == 1 and first[0].startswith("WARNING node n2 is suspect") and first[0].endswith(", after 1 s up")
+    assert told.lines(2000) == [], "told once"
+    state.liveness.message_received(peer, state.now_ms)
+    assert told.lines(31_000) == ["INFO node n2 is up, after 30 s suspect"]
+
+
+def test_a_reason_that_changes_is_told(told: Told) -> None:
+    state, peer = told.node.state, told.id_of("n2")
+    state.liveness.request_failed(peer, state.now_ms)
+    told.lines(1000)
+    state.links.discard(peer)
+    told.node.services.addresses.troubles[peer] = ("stopped", "its process does not run")
+    assert told.lines(2000) == ["WARNING node n2 is suspect: its process does not run"]
+
+
+def test_hints_begin_and_end(told: Told) -> None:
+    state, peer = told.node.state, told.id_of("n3")
+    state.hints.keep(peer, [b"a", b"b"], state.wall_ms, 0, False)
+    assert told.lines(1000) == ["WARNING this node keeps hints for node n3, which has not confirmed its writes"]
+    state.hints.confirm(peer, b"a", 0)
+    assert told.lines(2000) == []
+    state.hints.confirm(peer, b"b", 0)
+    assert told.lines(9000) == ["INFO no hints for node n3 are left after 8 s; there were up to 2"]
+
+
+def test_repairs_begin_and_end(told: Told) -> None:
+    Client(told.node).raw("DYN.REPAIR START")
+    begun = told.lines(1000)
+    assert (
+        len(begun) == 1 and begun[0].startswith("INFO task repair-") and begun[0].endswith(" has begun: 16 partitions")
+    )
+    name = begun[0].split()[2]
+    told.node.services.tasks.answer_tasks(TaskQuery(name, True))
+    assert told.lines(2000) == [f"WARNING task {name} is aborted: 0 keys compared, 0 repaired"]
+    assert told.lines(3000) == []
+
+
+def test_anti_entropy_is_told_if_it_has_found_something(told: Told) -> None:
+    counted = told.node.state.statistics
+    counted.trees_compared = 3
+    assert told.lines(1000) == []
+    counted.trees_compared, counted.keys_repaired = 5, 12
+    assert told.lines(2000) == ["INFO anti-entropy has repaired 12 keys in 2 comparisons with other owners"]
+
+
+def test_a_late_loop_is_told(told: Told) -> None:
+    assert told.lines(1000, LATE_MS - 1) == []
+    assert told.lines(2000, LATE_MS)[0].startswith(f"WARNING the event loop was late by {LATE_MS} ms")
