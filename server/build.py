@@ -24,7 +24,8 @@ HOT = (
     )),
     *(f"server/core/{name}.py" for name in ("chains", "dispatch", "incoming", "node", "outbox", "peer_messages")),
     *(f"server/core/base/{name}.py" for name in (
-        "clock", "config", "errors", "hints", "lanes", "quorum", "routing", "sinks", "state", "statistics", "unexpected",
+        "clock", "config", "errors", "hints", "holds", "lanes", "quorum", "routing", "sinks", "state", "statistics",
+        "unexpected",
     )),
     *(f"server/core/commands/{name}.py" for name in (
         "databases", "draft_writes", "execution", "permissions", "shared_drafts", "slices", "spec", "steps", "strings",
@@ -46,7 +47,7 @@ HOT = (
     *(f"server/core/services/{name}.py" for name in ("clients", "latencies", "services")),
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),
     "server/core/membership/shutdown.py",
-    "server/core/work/timers.py",
+    *(f"server/core/work/{name}.py" for name in ("procedures", "timers")),
     *(f"server/shell/{name}.py" for name in (
         "admission", "client", "clients", "connections", "context", "delivery", "durability", "flow", "inbound",
         "links", "memory", "node_run", "outbound", "peers", "sealed", "ticks", "timing", "turn",

@@ -37,12 +37,14 @@ VALUE = b"v" * 100
 KEYS = 2_000
 PIPE_KEYS = 600
 USER = (b"app", b">0123456789abcdef")
+FEW_KEYS = 100
 COLLECTS = "PyRun_SimpleStringFlags"
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of the workload: `clients` of the first node send `count` commands in batches of `depth`."""
+    """A part of the workload: `clients` of the first node send `count` commands in batches of `depth`. Of several commands
+    in `command` each key gets one after the other."""
 
     name: str
     command: str
@@ -58,6 +60,7 @@ PHASES = (
     Phase("SET -P 16", "SET", 50, 16, 1600),
     Phase("GET -P 16", "GET", 50, 16, 1600),
     Phase("SETs by one pipeline", "SET", 1, 3_000, 3_000, PIPE_KEYS),
+    Phase("SETs and GETs by one pipeline", "SET GET", 1, 3_000, 3_000, FEW_KEYS),
 )
 
 
@@ -100,11 +103,11 @@ def _command(*words: bytes) -> bytes:
 def _batches(phase: Phase, rng: random.Random) -> list[list[bytes]]:
     """For each client, its batches."""
     each = phase.count // phase.clients // phase.depth
-    words = (VALUE,) if phase.command == "SET" else ()
+    names = phase.command.encode().split()
 
     def batch() -> bytes:
-        keys = [b"key:%012d" % rng.randrange(phase.keys) for _ in range(phase.depth)]
-        return b"".join([_command(phase.command.encode(), key, *words) for key in keys])
+        keys = [b"key:%012d" % rng.randrange(phase.keys) for _ in range(phase.depth // len(names))]
+        return b"".join([_command(name, key, *[VALUE] * (name == b"SET")) for key in keys for name in names])
 
     return [[batch() for _ in range(each)] for _ in range(phase.clients)]
 
@@ -179,7 +182,8 @@ class Workload:
     def phase(self, phase: Phase) -> Callable[[], None]:
         """The function that runs a phase; its clients have connected already."""
         batches = _batches(phase, random.Random(phase.name))
-        reply_bytes = (5 if phase.command == "SET" else len(VALUE) + 8) * phase.depth
+        names = phase.command.split()
+        reply_bytes = sum([5 if name == "SET" else len(VALUE) + 8 for name in names]) * phase.depth // len(names)
         return self._prepared(batches, reply_bytes)
 
     def _run(self, batches: list[list[bytes]], reply_bytes: int) -> None:

@@ -14,6 +14,11 @@ runs as many commands as copy `STEP_BYTES_MAX` together, and the rest is a chain
 clients be served. So are the commands behind one that takes several turns to change the key: their read waits until the key
 is released (base/holds.py).
 
+Of plain SETs with nothing but GETs between only the last one runs, and all get its reply: what they write is one record,
+and nobody but these GETs could have read the values before. The GETs answer with the value of the SET before them. That is
+what they would have read, unless the SET was refused, or another coordinator has written a newer value at the same time:
+then the GETs run, too.
+
 If there is no quorum, plain writes run all the same, as always, and the other commands fail. A node of an older version
 cannot run chains, or refuses a chain with a command that it does not know: it gets their commands one by one, and answers
 those that it does not know with an error.
@@ -28,31 +33,33 @@ from typing import Final
 from mypy_extensions import i64
 
 from protocol.resp import Reply
+from server.core.base.errors import ErrorReply
 from server.core.base.lanes import Lane, Lanes, Parked
 from server.core.base.sinks import Session, SharedReply, Sink
 from server.core.commands.spec import IMMEDIATE, READ, WRITE, CommandSpec
-from server.core.commands.steps import read_here
+from server.core.commands.steps import KeyRead
+from server.core.commands.strings import value_reply
 from server.core.commands.table import commands_by_name, find_command
-from server.core.records.records import storage_key_of
+from server.core.records.versions import value_of
 from server.core.requests.relay_rows import RelayItem
 from server.core.requests.relays import STALE
 from server.core.services.services import Services
-from server.core.work.procedures import Procedure, Steps
 
 _NO_CHAIN: Final = ("dyn", "scripting")
 _OF_OTHER_KEYS: Final = ("move",)  # they write a key that is not among their lanes, and that takes a step of its own
-CHAIN_COMMANDS_MAX: Final = 256  # a longer chain would hold up the turn of its coordinator
+CHAIN_COST_MAX: Final = 1024  # a longer chain would hold up the turn of its coordinator
+_OTHER_COST: Final = 4  # of a command that is no plain SET or GET: these cost 1
 CHAIN_BYTES_MAX: Final = 1 << 20  # of arguments
 Run = Callable[[Sink, int, list[bytes]], None]
 STEP_BYTES_MAX: Final = 8 << 20  # of copies that the commands of one step may make of their record: some 5 ms
 
 
 class Chains:
-    """Runs chains here, or sends them to their coordinators. `run` runs a single command for a sink."""
+    """Runs chains here, or sends them to their coordinators. `run_one` runs a single command for a sink."""
 
     def __init__(self, services: Services, run: Run) -> None:
         self._services = services
-        self._run = run
+        self.run_one = run
         self._commands = commands_by_name()
 
     def run_all(self, items: list[RelayItem]) -> None:
@@ -74,13 +81,12 @@ class Chains:
         services, first = self._services, chain[0].sink
         coordinator = services.route(key).coordinator_for(first.relayed)
         if coordinator is None:
-            here = _Here(services, key, chain, self.run, self._run)
-            Procedure(services.state, "chain", here.steps(), here, 0, services.relays.stale_check(first)).start()
+            _Here(services, key, chain, self).begin()
         elif coordinator in services.state.orderly and services.state.readers.has_announced(coordinator):
             for item in chain:
                 services.relays.forward(item.sink, item.number, item.args, coordinator, item.begun_ms, True)
         else:
-            _OneByOne(chain, self._run).begin()
+            _OneByOne(chain, self.run_one).begin()
 
 
 def _key_of(args: list[bytes]) -> bytes:
@@ -89,57 +95,136 @@ def _key_of(args: list[bytes]) -> bytes:
     return spec.keys_of(args)[0]
 
 
-class _Here(Sink):
-    """A chain that this node coordinates: the sink of its quorum read."""
+class _Here(KeyRead):
+    """A chain that this node coordinates, and the read of its key."""
 
-    def __init__(
-        self,
-        services: Services,
-        key: bytes,
-        chain: list[RelayItem],
-        run_chain: Callable[[bytes, list[RelayItem]], None],
-        run: Run,
-    ) -> None:
-        super().__init__(chain[0].sink)
-        self._services = services
-        self._key = key
+    def __init__(self, services: Services, key: bytes, chain: list[RelayItem], chains: Chains) -> None:
+        super().__init__(services, key, chain[0].sink)
         self._chain = chain
-        self._run_chain = run_chain
-        self._run = run
+        self._begun = 0  # how many of its commands have begun, or are answered
+        self._chains = chains
 
-    def steps(self) -> Steps:
-        """One quorum read, then all commands."""
-        record = yield read_here(self._services, self._key)
-        if self._services.route(self._key).coordinator_for(self.relayed) is not None:
-            self._run_chain(self._key, self._chain)  # another node coordinates the key by now
-            return None
-        quorum_records, storage_key = self._services.reads.quorum_records, storage_key_of(self._key)
+    def begin(self) -> None:
+        """Reads the key, unless the chain is stale. An unexpected exception is the reply to its commands."""
+        unexpected = self.services.state.unexpected
+        changes = unexpected.changes
+        try:
+            refusal = self.services.relays.begin_step(self._chain[0].sink)
+            if refusal is None:
+                self.start()
+            else:
+                self._refuse(refusal)
+        except Exception as error:  # noqa: BLE001
+            self._refuse(unexpected.contain(error, changes, "a chain", "unread", self))
+
+    def take(self, result: bytes | ErrorReply | None) -> None:
+        """All commands run, or are answered with an error."""
+        services = self.services
+        refusal = services.relays.begin_step(self._chain[0].sink)
+        if refusal is not None:
+            self._refuse(refusal)
+        elif isinstance(result, ErrorReply):
+            self._refuse(result)
+        elif services.route(self.key).coordinator_for(self.relayed) is not None:
+            self._chains.run(self.key, self._chain)  # another node coordinates the key by now
+        else:
+            self._run(result)
+
+    def _run(self, record: bytes | None) -> None:
+        """Runs as many commands as copy STEP_BYTES_MAX together, none behind one that holds the key."""
+        chain, storage_key, state = self._chain, self.storage_key, self.services.state
+        quorum_records, pending = self.services.reads.quorum_records, state.records.pending
+        if state.unexpected.planted:
+            state.unexpected.pass_by("chain")
+        skips_sets = not state.quarantine.commands and state.noted is None
         fitting = max(1, STEP_BYTES_MAX // max(1, len(record or b"")))
-        holds, pending = self._services.state.holds, self._services.state.records.pending
-        begun = copies = 0
+        copies = 0
         quorum_records[storage_key] = record
         try:
-            for item in self._chain:
+            while self._begun < len(chain) and copies < fitting and not state.holds.is_held(storage_key):
                 made = pending.made
-                self._run(item.sink, item.number, item.args)
-                begun += 1
+                count = count_overwritten(chain, self._begun, state.config.value_bytes_max) if skips_sets else 0
+                if count > 1:
+                    self._run_last_set(count)
+                else:
+                    item = chain[self._begun]
+                    self._begun += 1
+                    self._chains.run_one(item.sink, item.number, item.args)
                 copies += pending.made - made + (storage_key not in pending.by_key)
-                if holds.is_held(storage_key) or copies >= fitting:
-                    break
         finally:
             del quorum_records[storage_key]
-        if len(self._chain) > begun:
-            self._run_chain(self._key, self._chain[begun:])
-        return None
+        if self._begun < len(chain):
+            self._chains.run(self.key, chain[self._begun :])
 
-    def answer(self, number: int, reply: Reply) -> None:
-        """There was no quorum, or the chain came too late."""
-        for item in self._chain:
+    def _run_last_set(self, count: int) -> None:
+        """Runs only the last one of the SETs among the next `count` commands. The GETs between them answer with the value
+        of the SET before them, unless that is not what they would have read."""
+        items = self._chain[self._begun : self._begun + count]
+        self._begun += count
+        records, time_ms = self.services.state.records, self.services.state.time_ms
+        changes, last = records.changes, items[-1].args
+        self._chains.run_one(_LastSet([item for item in items if len(item.args) == 3]), 0, last)
+        record = self.joined(self.services.reads.quorum_records[self.storage_key])
+        is_seen = records.changes != changes and record is not None and value_of(record, time_ms) == last[2]
+        reply: Reply = b""
+        for item in items:
+            if len(item.args) == 3:
+                reply = value_reply(item.args[2]) if is_seen else b""
+            elif is_seen:
+                item.sink.answer(item.number, reply)
+            else:
+                self._chains.run_one(item.sink, item.number, item.args)
+
+    def _refuse(self, reply: ErrorReply) -> None:
+        """Answers the commands that have not begun. If there is no quorum, plain writes run all the same."""
+        begun, self._begun = self._begun, len(self._chain)
+        for item in self._chain[begun:]:
             spec = find_command(item.args)
             if reply != STALE and spec is not None and spec.kind_of(item.args) == WRITE:
-                self._run(item.sink, item.number, item.args)
+                self._chains.run_one(item.sink, item.number, item.args)
             else:
                 item.sink.answer(item.number, reply)
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the arguments of the command that runs, or else of the first one."""
+        return self._chain[max(0, self._begun - 1)].args
+
+
+def count_overwritten(chain: list[RelayItem], begun: int, value_bytes_max: int) -> int:
+    """HOT. How many commands from `begun` on are plain SETs and GETs, of which the first and the last are SETs. A SET that
+    is refused for its size is none of them."""
+    count: i64 = 0
+    place: i64 = begun
+    while place < len(chain):
+        args = chain[place].args
+        if len(args) == 3 and args[0] in (b"SET", b"set") and len(args[2]) <= value_bytes_max:
+            count = place + 1 - begun
+        elif count == 0 or not _is_plain_get(args):
+            break
+        place += 1
+    return count
+
+
+def _is_plain_get(args: list[bytes]) -> bool:
+    """HOT. Whether a command is a GET, in one of the usual spellings."""
+    return len(args) == 2 and args[0] in (b"GET", b"get")
+
+
+class _LastSet(Sink):
+    """The sink of the last one of several SETs, which runs for all of them."""
+
+    def __init__(self, items: list[RelayItem]) -> None:
+        super().__init__(items[-1].sink)
+        self._items = items
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """The reply to all of them."""
+        for item in self._items:
+            item.sink.answer(item.number, reply)
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the arguments of the last one."""
+        return self._items[-1].args
 
 
 class _OneByOne(Sink):
@@ -172,10 +257,12 @@ def next_wave(lane: Lane) -> list[Parked]:
         return [lane.parked[0]]
     wave: list[Parked] = []
     size_bytes: i64 = 0
+    cost: i64 = 0
     for parked in lane.parked:
         for word in parked.args:
             size_bytes += len(word)
-        if wave and (size_bytes > CHAIN_BYTES_MAX or len(wave) == CHAIN_COMMANDS_MAX or not parked.fits_chain):
+        cost += 1 if parked.overwrites or _is_plain_get(parked.args) else _OTHER_COST
+        if wave and (size_bytes > CHAIN_BYTES_MAX or cost > CHAIN_COST_MAX or not parked.fits_chain):
             break
         wave.append(parked)
         if not parked.fits_chain:

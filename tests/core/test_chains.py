@@ -3,13 +3,22 @@ before, which would refuse the message with a command that it does not know."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from protocol.peer_versions import CAPABILITIES, ENTRIES, ORDERLY
 from protocol.slots import key_slot
 from server.core import chains
+from server.core.base.errors import CommandError
+from server.core.base.lanes import Lanes, Parked
+from server.core.base.routing import Plan
+from server.core.base.sinks import Sink
+from server.core.records import versions
 from server.core.requests.relay_rows import RelayItem
-from tests.core.commands.talking import Client, finish_turn, make_node, member, reach
+from server.core.requests.write_groups import WriteGroup
+from server.core.requests.writes import Writes
+from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node, member, reach
 from tests.core.requests.test_reads import messages_in
 
 
@@ -63,3 +72,110 @@ def test_a_chain_of_a_large_record_runs_in_several_steps(monkeypatch: pytest.Mon
     assert steps[0] == 7
     assert len(steps) > 1, "the first record was too large for all of them in one step"
     assert sum(steps) > 7
+
+
+class _Chain:
+    """A client of one node whose commands on key `k`, behind the first one, are a chain."""
+
+    def __init__(self) -> None:
+        self.node = make_node(1, replace(CONFIG, value_bytes_max=100))
+        self.client = Client(self.node)
+        self.client.ask("SET k old")
+        self._changes = self.node.state.records.changes
+
+    @property
+    def writes(self) -> int:
+        """How often the key was written since then."""
+        return self.node.state.records.changes - self._changes
+
+    def replies(self, *lines: str) -> list[bytes]:
+        """The replies to the chain of these commands."""
+        chain = [[b"SET", b"k", b"x", b"NX"], *[line.encode().split() for line in lines]]
+        self.node.commands(self.client.session, chain, 0)
+        replies = b""
+        for _ in range(9):
+            replies += b"".join([bytes(data) for _, data in finish_turn(self.node).replies])  # type: ignore[arg-type]
+        assert not self.client.session.in_flight and not self.node.state.in_flight
+        return replies.split(b"\r\n")[1:-1]
+
+
+def test_of_sets_with_nothing_but_gets_between_only_the_last_one_runs() -> None:
+    chain = _Chain()
+    lines = [
+        "get k",
+        "SET k 1",
+        "GET k",
+        "GET k",
+        "set k 2",
+        "SET k 3",
+        "get k",
+        "SET k 4",
+        "GET k",
+        "APPEND k 5",
+        "SET k 6",
+    ]
+    replies = chain.replies(*lines, "GET k", "SET k 7", "GET k")
+    assert b" ".join(replies) == b"$3 old +OK $1 1 $1 1 +OK +OK $1 3 +OK $1 4 :2 +OK $1 6 +OK $1 7"
+    assert chain.writes == 3, "SET k 4, APPEND k 5 and SET k 7"
+
+
+def test_a_set_that_is_too_large_changes_nothing_for_the_gets_behind_it() -> None:
+    chain = _Chain()
+    replies = chain.replies("SET k 1", "SET k " + "x" * 101, "GET k", "SET k 2", "GET k")
+    assert [reply[:4] for reply in replies] == [b"$3", b"old", b"+OK", b"-ERR", b"$1", b"1", b"+OK", b"$1", b"2"][2:]
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("reason", ["refused", "events", "quarantine"])
+def test_sets_of_a_chain_run_one_by_one_if_somebody_could_tell(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = _Chain()
+    if reason == "refused":
+        group_for = Writes.group_for
+
+        def refuse(self: Writes, plan: Plan, sink: Sink, quorum: int = 0) -> WriteGroup:
+            if isinstance(sink, chains._LastSet):
+                raise CommandError("DISKFULL")
+            return group_for(self, plan, sink, quorum)
+
+        monkeypatch.setattr(Writes, "group_for", refuse)
+    elif reason == "events":
+        chain.client.ask("CONFIG SET notify-keyspace-events KA")
+    else:
+        chain.node.state.quarantine.commands["held"] = 1  # type: ignore[index]
+    replies = chain.replies("GET k", "SET k 1", "GET k", "SET k 2", "GET k")
+    if reason == "refused":
+        assert b" ".join(replies) == b"$3 old -DISKFULL $3 old -DISKFULL $3 old"
+    else:
+        assert b" ".join(replies) == b"$3 old +OK $1 1 +OK $1 2"
+        assert chain.writes == 2
+
+
+@pytest.mark.parametrize(("line", "length"), [("GET k", 1024), ("get k", 1024), ("STRLEN k", 409)])
+def test_a_wave_has_more_plain_commands_than_others(line: str, length: int) -> None:
+    """Of SETs and GETs in turn 1,024; of SETs and other commands in turn as many as cost that."""
+    lanes = Lanes()
+    (lane,) = own = lanes.of_keys([b"k"])
+    for number in range(1200):
+        words = line.split() if number % 2 else ["SET", "k", "v"]
+        lanes.park(Parked(number, [word.encode() for word in words], number % 2, own, number % 2 == 0, True))
+    assert len(chains.next_wave(lane)) == length
+
+
+@pytest.mark.interpreted
+def test_a_newer_value_of_another_coordinator_is_what_the_gets_between_sets_read() -> None:
+    chain = _Chain()
+    session, chains_of_node = chain.client.session, chain.node._dispatcher._chains
+    commands = [[b"SET", b"k", b"1"], [b"GET", b"k"], [b"SET", b"k", b"2"], [b"GET", b"k"]]
+    items = [RelayItem(session, session.open(args), args) for args in commands]
+    newer = versions.supersede(None, b"actor--2", 1 << 62, b"newer")
+    chains._Here(chain.node.services, b"k", items, chains_of_node)._run(newer)
+    ((_, replies),) = finish_turn(chain.node).replies
+    assert replies == b"+OK\r\n$5\r\nnewer\r\n" * 2
+
+
+def test_a_fault_in_a_chain_is_the_reply_to_each_of_its_commands() -> None:
+    chain = _Chain()
+    chain.node.state.unexpected.plant("chain")
+    replies = chain.replies("GET k", "SET k 1", "GET k")
+    assert [reply.split()[0] for reply in replies] == [b"-ERR", b"+OK", b"-ERR"], "a plain write needs no read"
+    assert chain.client.ask("GET k") == "1"

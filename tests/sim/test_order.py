@@ -11,8 +11,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from server.core import dispatch
+from server.core import chains, dispatch
 from server.core.chains import Chains
+from server.core.requests.relay_rows import RelayItem
 from tests.sim.clients import Operation
 from tests.sim.runs import config
 from tests.sim.world import World
@@ -112,12 +113,23 @@ def test_a_pipeline_is_answered_as_by_one_server(seed: int) -> None:
 
 
 def test_chains_in_no_order_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run(self: Chains, key: bytes, chain: list[tuple[object, int, list[bytes], int]]) -> None:
-        for sink, number, args, _ in chain:
-            self._run(sink, number, args)  # type: ignore[arg-type]
+    def run(self: Chains, key: bytes, chain: list[RelayItem]) -> None:
+        for item in chain:
+            self.run_one(item.sink, item.number, item.args)
 
     monkeypatch.setattr(Chains, "run", run)
     assert any(_wrong(seed) for seed in range(8))
+
+
+def test_gets_that_read_a_later_set_of_their_chain_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run_last_set(self: chains._Here, count: int) -> None:
+        items = self._chain[self._begun : self._begun + count]
+        self._begun += count
+        for item in (items[-1], *items[:-1]):
+            self._chains.run_one(item.sink, item.number, items[-1].args if len(item.args) == 3 else item.args)
+
+    monkeypatch.setattr(chains._Here, "_run_last_set", run_last_set)
+    assert any(_wrong(seed) for seed in range(24))
 
 
 def test_reads_beside_a_chain_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Final
 
 from protocol.resp import Reply
-from server.core.base.errors import ErrorReply, damaged_here
+from server.core.base.errors import CommandError, ErrorReply, damaged_here
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.core.records.versions import DamagedRecord, ForeignDot
+from server.core.requests.key_reads import start_shared
 from server.core.requests.writes import FinishWrite
 from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step, Steps
@@ -19,93 +20,134 @@ from server.core.work.procedures import Procedure, Step, Steps
 NOT_READ: Final = "ERR the key was not read"  # no client sees it: the step reads the key and begins anew
 
 
-def is_damaged(services: Services, storage_key: bytes, again: Callable[[], None], procedure: Procedure) -> bool:
-    """Whether the record here is damaged. Then `again` is called once it was mended, or the procedure gets an error."""
+def is_damaged(
+    services: Services, storage_key: bytes, again: Callable[[], None], give_up: Callable[[ErrorReply], None]
+) -> bool:
+    """Whether the record here is damaged. Then `again` is called once it was mended, or else `give_up` with an error."""
     try:
         services.state.records.get(storage_key)
     except DamagedRecord as error:
         refusal = damaged_here(services.state.member.name, error)
-        if not services.mending.park(storage_key, again, lambda: procedure.resume(refusal)):
-            procedure.resume(refusal)
+        if not services.mending.park(storage_key, again, lambda: give_up(refusal)):
+            give_up(refusal)
         return True
     return False
 
 
-def read_here(services: Services, key: bytes, waits: bool = True, shares: bool = False) -> Step:
-    """A step whose result is the key's record, or None: the join of what a quorum holds and what this node holds by then.
+class KeyRead(Sink):
+    """The read of a key by whoever writes it next. Its result is the key's record, or None: the join of what a quorum holds
+    and what this node holds by then.
 
-    A command that decides and writes in the same turn as it gets this result therefore sees every write that this
-    coordinator has taken. A damaged record here is mended first. A command of a chain uses what the chain has read.
-    While a command of several turns changes the key, the step waits for it, unless `waits` is False. If the command
-    `shares` the changes that others of this turn make (records/pending.py), and these see all of that, the result is None.
+    Whoever decides and writes in `take` therefore sees every write that this coordinator has taken. A damaged record here
+    is mended first. While a command of several turns changes the key, the read waits for it.
     """
-    return _Reading(services, key, waits, shares).start
+
+    def __init__(self, services: Services, key: bytes, like: Sink) -> None:
+        super().__init__(like)
+        self.services = services
+        self.key = key
+        self.storage_key = storage_key_of(key)
+
+    def take(self, result: bytes | ErrorReply | None) -> None:
+        """The result, or an error. Called once."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Begins the read, at once or when nothing is in its way any more."""
+        services, storage_key, state = self.services, self.storage_key, self.services.state
+        if self.waits():
+            return
+        if storage_key not in state.records.pending.by_key and is_damaged(services, storage_key, self.start, self.take):
+            return
+        try:
+            plan = services.route(self.key).read_plan
+            start_shared(state, services.reads, plan, storage_key, _found, self, 0)
+        except CommandError as error:
+            self.take(error.reply)
+
+    def waits(self) -> bool:
+        """Whether a command holds the key, so that the read begins when that is over."""
+        holds = self.services.state.holds
+        if not holds.is_held(self.storage_key):
+            return False
+        holds.wait(self.storage_key, self.start)
+        return True
+
+    def found(self, record: bytes | None) -> None:
+        """What a quorum holds. If a command holds the key by now, that may be older than what that command writes: the read
+        begins again after it."""
+        if self.waits():
+            return
+        result: bytes | ErrorReply | None
+        try:
+            result = self.joined(record)
+        except DamagedRecord as error:
+            result = damaged_here(self.services.state.member.name, error)
+        self.take(result)
+
+    def joined(self, record: bytes | None) -> bytes | None:
+        """The join of what a quorum holds and what this node holds."""
+        return versions.merge(self.services.state.records.get(self.storage_key), record)
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """There is no quorum."""
+        assert isinstance(reply, ErrorReply), "a record comes by `found`"
+        self.take(reply)
 
 
-class _Reading:
-    """The read of a key for one command, see `read_here`."""
+def _found(record: bytes | None, sink: Sink, now_ms: int) -> None:
+    assert isinstance(sink, KeyRead)
+    sink.found(record)
 
-    def __init__(self, services: Services, key: bytes, waits: bool, shares: bool) -> None:
-        self._services = services
-        self._key = key
-        self._storage_key = storage_key_of(key)
+
+def read_here(services: Services, key: bytes, waits: bool = True, shares: bool = False) -> Step:
+    """A step whose result is the key's record, see KeyRead. A command of a chain uses what the chain has read.
+
+    If not `waits`, the step does not wait while a command of several turns changes the key. If the command `shares` the
+    changes that others of this turn make (records/pending.py), and these see all of the record, the result is None.
+    """
+    return lambda procedure: _StepRead(services, key, procedure, waits, shares).begin()
+
+
+class _StepRead(KeyRead):
+    """The read of a key by a step, see `read_here`."""
+
+    def __init__(self, services: Services, key: bytes, procedure: Procedure, waits: bool, shares: bool) -> None:
+        super().__init__(services, key, procedure)
+        self._procedure = procedure
         self._waits = waits
         self._shares = shares
 
-    def start(self, procedure: Procedure) -> None:
+    def begin(self) -> None:
         """The step."""
-        services, storage_key = self._services, self._storage_key
-        quorum_records, records = services.reads.quorum_records, services.state.records
-        if storage_key in quorum_records:
-            procedure.resume(self._joined(quorum_records[storage_key]))
-            return
-        if services.reads.missing is not None:
-            services.reads.missing.append(self._key)
-            procedure.resume(ErrorReply.of(NOT_READ))
-            return
-        if self._is_held(procedure):
-            return
-        if storage_key not in records.pending.by_key and is_damaged(
-            services, storage_key, lambda: self.start(procedure), procedure
-        ):
-            return
-        plan = services.route(self._key).read_plan
-        services.key_reads.start(plan, storage_key, procedure, 0, lambda reply: self._take(procedure, reply))
+        reads = self.services.reads
+        if self.storage_key in reads.quorum_records:
+            self.take(self.joined(reads.quorum_records[self.storage_key]))
+        elif reads.missing is not None:
+            reads.missing.append(self.key)
+            self.take(ErrorReply.of(NOT_READ))
+        else:
+            self.start()
 
-    def _is_held(self, procedure: Procedure) -> bool:
-        """Whether a command holds the key, so that the read begins when that is over."""
-        holds = self._services.state.holds
-        if not self._waits or not holds.is_held(self._storage_key):
-            return False
-        holds.wait(self._storage_key, lambda: self.start(procedure))
-        return True
+    def waits(self) -> bool:
+        """As of any read, unless the command does not wait."""
+        return self._waits and super().waits()
 
-    def _take(self, procedure: Procedure, reply: Reply) -> None:
-        """What a quorum holds, or an error. If a command holds the key by now, what was read may be older than what that
-        command writes: the read begins again after it."""
-        if isinstance(reply, ErrorReply):
-            procedure.resume(reply)
-            return
-        if self._is_held(procedure):
-            return
-        assert isinstance(reply, bytes), "a record is not in pieces"
-        state = self._services.state
-        changes = state.records.changes
-        result: bytes | None
-        try:
-            result = self._joined(reply or None)
-        except DamagedRecord as error:
-            result = damaged_here(state.member.name, error)
-        except Exception as error:  # noqa: BLE001
-            result = state.unexpected.contain(error, changes, "the reply to a read", "unread", procedure, 0)
-        procedure.resume(result)
+    def take(self, result: bytes | ErrorReply | None) -> None:
+        """The result of the step."""
+        self._procedure.resume(result)
 
-    def _joined(self, record: bytes | None) -> bytes | None:
-        records, storage_key = self._services.state.records, self._storage_key
-        pending = records.pending.by_key
-        if self._shares and storage_key in pending and pending[storage_key].includes(record):
-            return None
-        return versions.merge(records.get(storage_key), record)
+    def joined(self, record: bytes | None) -> bytes | None:
+        """As of any read, unless others have changes of this turn that see all of it."""
+        if self._shares:
+            pending = self.services.state.records.pending.by_key.get(self.storage_key)
+            if pending is not None and pending.includes(record):
+                return None
+        return super().joined(record)
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the arguments of the command that the procedure runs for."""
+        return self._procedure.command(0)
 
 
 def at_coordinator(

@@ -52,6 +52,13 @@ def _large_reply(record: bytes, sink: Sink, now_ms: int) -> Reply:
     return LargeReply([b"$%d\r\n" % len(view), view, b"\r\n"], len(view))
 
 
+def value_reply(value: bytes) -> Reply:
+    """HOT. The reply to a GET that reads this value."""
+    if len(value) >= LARGE_BYTES:
+        return LargeReply([b"$%d\r\n" % len(value), memoryview(value), b"\r\n"], len(value))
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
 def strlen_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
     """The size of the newest value, 0 if there is none."""
     sibling = versions.visible(record, now_ms)

@@ -6,76 +6,76 @@ order in which they came. That spares the owners 49 comparisons. It matters most
 them is divided, because their answers might not fit into one message.
 
 A command joins a read until its group is sent. What has begun later needs a read of its own, as it must see all that was
-acknowledged before it began.
+acknowledged before it began. Most reads stay alone. So the first one is a read like any other, and gives its place to a
+joint read when a second one comes.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 from protocol.resp import Reply
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
 from server.core.base.state import State
-from server.core.requests.read_groups import ReadGroup
-from server.core.requests.reads import Reads
-
-Take = Callable[[Reply], None]  # gets the record that a quorum holds, b"" if there is none, or an error
+from server.core.requests.groups import Waiter
+from server.core.requests.reads import FinishRead, Reads
 
 
 class _JointRead(Sink):
-    """The sink of one read, and those who get its answer. In flight, each of them counts."""
+    """The sink of a read for several commands. In flight, each of them counts."""
 
-    def __init__(self, state: State, like: Sink, number: int) -> None:
-        super().__init__(like)
-        self.group: ReadGroup | None = None
+    def __init__(self, state: State, reads: Reads, first: Waiter) -> None:
+        super().__init__(first[1])
         self._state = state
-        self._like = like
-        self._number = number
-        self._takers: list[Take] = []
+        self._reads = reads
+        self._first = first
+        self._waiters = [first]
 
-    def add(self, take: Take) -> None:
-        """`take` gets the answer, too."""
-        self._state.in_flight += bool(self._takers)
-        self._takers.append(take)
+    def add(self, waiter: Waiter) -> None:
+        """The waiter gets the answer, too."""
+        self._state.in_flight += 1
+        self._waiters.append(waiter)
+
+    def finish(self, record: bytes | None) -> None:
+        """The record, to each of them."""
+        for waiter in self._detach_waiters():
+            self._reads.answer(waiter, record)
 
     def answer(self, number: int, reply: Reply) -> None:
-        """The record, or an error."""
-        self._state.in_flight -= len(self._takers) - 1
-        for take in self._takers:
-            take(reply)
+        """An error, to each of them."""
+        for _, sink, its_number in self._detach_waiters():
+            sink.answer(its_number, reply)
+
+    def _detach_waiters(self) -> list[Waiter]:
+        waiters, self._waiters = self._waiters, []
+        self._state.in_flight -= len(waiters) - 1
+        return waiters
 
     def command(self, number: int) -> list[bytes] | None:
         """Returns the arguments of the first command."""
-        return self._like.command(self._number)
+        _, sink, its_number = self._first
+        return sink.command(its_number)
 
 
-class KeyReads:
-    """The reads of keys that are about to be written, as far as this turn has not sent them."""
-
-    def __init__(self, state: State, reads: Reads) -> None:
-        self._state = state
-        self._reads = reads
-        self._turn = 0
-        self._opened: dict[tuple[bytes, int], _JointRead] = {}  # by storage key and R
-
-    def start(self, plan: Plan, storage_key: bytes, sink: Sink, number: int, take: Take) -> None:
-        """Reads a key with the R of `sink`, whose command `number` wants it, and gives the answer to `take`."""
-        turn = self._state.statistics.turns
-        if turn != self._turn:
-            self._turn = turn
-            self._opened.clear()
-        quorum = sink.read_quorum
-        joint = self._opened.get((storage_key, quorum))
-        if joint is None or joint.group is None or joint.group is not plan.reading.get(quorum):
-            joint = _JointRead(self._state, sink, number)
-            joint.add(take)
-            self._reads.start(plan, storage_key, _raw, joint, 0)  # which raises CommandError if nothing can be read
-            joint.group = plan.reading.get(quorum)
-            self._opened[storage_key, quorum] = joint
-        else:
-            joint.add(take)
+def start_shared(
+    state: State, reads: Reads, plan: Plan, key: bytes, finish: FinishRead, sink: Sink, number: int
+) -> None:
+    """Reads storage key `key` as `Reads.start` does, together with those of this turn that read it so with the same R."""
+    group = reads.open(plan, sink.read_quorum)
+    waiter: Waiter = (finish, sink, number)
+    place = group.shared.get(key)
+    if place is None:
+        group.shared[key] = len(group.keys)
+        group.keys.append(key)
+        group.waiters.append(waiter)
+        return
+    first = group.waiters[place]
+    joint = first[1]
+    if not isinstance(joint, _JointRead):
+        joint = _JointRead(state, reads, first)
+        group.waiters[place] = (_finish_joint, joint, 0)
+    joint.add(waiter)
 
 
-def _raw(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
-    return record or b""
+def _finish_joint(record: bytes | None, sink: Sink, now_ms: int) -> None:
+    assert isinstance(sink, _JointRead)
+    sink.finish(record)

@@ -13,11 +13,14 @@ from server.core.requests.groups import Group
 class ReadGroup(Group):
     """The reads of one turn that ask the same owners. All lists have one item per key, in the same order."""
 
-    __slots__ = ("abstained", "differing", "is_hedge_refused", "keys", "ours", "records", "stamp", "unreadable")
+    __slots__ = (
+        "abstained", "differing", "is_hedge_refused", "keys", "ours", "records", "shared", "stamp", "unreadable",
+    )  # fmt: skip
 
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
         super().__init__(number, plan, tally, deadline_ms)
         self.keys: list[bytes] = []
+        self.shared: dict[bytes, int] = {}  # storage key -> index of the read that others may join (key_reads.py)
         self.ours: list[bytes | None] = []  # this node's records at the start
         self.records: list[bytes | None] = []  # the merge of all records received so far
         self.differing: dict[str, dict[int, bytes | None]] = {}  # node -> index -> its record, if other than ours

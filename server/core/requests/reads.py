@@ -344,7 +344,7 @@ class Reads(GroupTable[ReadGroup]):
         one.is_answered = True
         state.in_flight -= 1
         if one.tally.verdict is Verdict.MET:
-            self._answer(one.waiter, group.records[index])
+            self.answer(one.waiter, group.records[index])
         elif one.tally.verdict is Verdict.IMPOSSIBLE:
             state.statistics.no_quorum += 1
             sink.answer(number, no_quorum(one.tally, self.operation, self.outcome))
@@ -357,9 +357,9 @@ class Reads(GroupTable[ReadGroup]):
         separate = group.separate
         for index, (waiter, record) in enumerate(zip(self._detach_waiters(group), group.records, strict=True)):
             if not separate or index not in separate:
-                self._answer(waiter, record)
+                self.answer(waiter, record)
 
-    def _answer(self, waiter: Waiter, record: bytes | None) -> None:
+    def answer(self, waiter: Waiter, record: bytes | None) -> None:
         """HOT. Answers one read with the merge of the quorum's records. An error here affects this command only."""
         finish, sink, number = waiter
         assert finish is not None

@@ -214,9 +214,10 @@ class Relays:
     def stale_check(self, sink: Sink) -> Callable[[], ErrorReply | None]:
         """Returns a function that returns STALE once the sink's commands are stale, for a procedure of several steps. Each
         call is the beginning of a step."""
-        return lambda: self._begin_step(sink)
+        return lambda: self.begin_step(sink)
 
-    def _begin_step(self, sink: Sink) -> ErrorReply | None:
+    def begin_step(self, sink: Sink) -> ErrorReply | None:
+        """Returns STALE if the sink's commands are stale. Else its sender is told, if it is time, that they are at work."""
         if not sink.relayed or not isinstance(sink, RelayedBatch):
             return None
         state = self._state

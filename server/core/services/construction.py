@@ -53,7 +53,6 @@ from server.core.repair.mending import Mending
 from server.core.repair.scrub import Scrub
 from server.core.repair.tasks import RepairTasks
 from server.core.repair.verification import Verification
-from server.core.requests.key_reads import KeyReads
 from server.core.requests.reads import Reads
 from server.core.requests.relays import Relays
 from server.core.requests.writes import Writes
@@ -140,7 +139,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
         state=state, process=Process(), latencies=Latencies(state), clients=clients, clock_report=ClockReport(state),
         access=ClientAccess(state.config.protected_mode, users.default_needs_password), audit=Audit(), users=users,
         publishing=publishing, tracking=tracking, notifications=Notifications(state, publishing), waiting=waiting,
-        reads=reads, key_reads=KeyReads(state, reads), writes=writes, relays=relays, timers=timers, computing=computing,
+        reads=reads, writes=writes, relays=relays, timers=timers, computing=computing,
         background=background, questions=questions, votes=votes, collection=collection, mending=mending, scrub=scrub,
         verification=Verification(state, background, scrub, mending), hint_replay=hint_replay,
         anti_entropy=AntiEntropy(state, questions, background),

@@ -38,7 +38,6 @@ from server.core.repair.mending import Mending
 from server.core.repair.scrub import Scrub
 from server.core.repair.tasks import RepairTasks
 from server.core.repair.verification import Verification
-from server.core.requests.key_reads import KeyReads
 from server.core.requests.reads import Reads
 from server.core.requests.relays import Relays
 from server.core.requests.writes import Writes
@@ -77,7 +76,6 @@ class Services:
     notifications: Notifications
     # Requests of clients
     reads: Reads
-    key_reads: KeyReads
     writes: Writes
     relays: Relays
     waiting: Waiting

@@ -148,7 +148,7 @@ class _Together(Sink):
             if state.holds.is_held(storage_key):
                 state.holds.wait(storage_key, self.start)
                 return
-            if is_damaged(services, storage_key, self.start, self._procedure):
+            if is_damaged(services, storage_key, self.start, self._procedure.resume):
                 return
         self._records, self._error, self._missing = {}, None, len(self._places)
         for place, (storage_key, key) in enumerate(self._keys.items()):
