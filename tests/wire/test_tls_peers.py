@@ -6,21 +6,24 @@ import os
 import shutil
 import socket
 import ssl
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from dynamo_cli.certificates import LOCAL_HOSTS, make
 from protocol import resp
-from tests.wire.cluster import PATIENT, WireCluster, WireNode, connect, wait_for
+from protocol.handshake import fingerprint
+from tests.wire.cluster import PATIENT, SECRET, WireCluster, WireNode, connect, wait_for
+from tests.wire.load import Load
 from tests.wire.raw import exchange, read_exactly
 from tests.wire.tls import Cluster, certificates, client_settings, encrypted, settings_of, tls_cluster
 
+NEW = bytes(range(100, 132))
+# On a machine that is busy with other tests a node may be silent for seconds, which is not what these tests are about.
+PATIENCE = {"relay_silence_ms": 10_000, "relay_stale_ms": 5_000, "request_timeout_ms": 20_000}
+PATIENT = "".join([f"{name} = {value}\n" for name, value in PATIENCE.items()])
 TLS_ONLY = b"takes other nodes by TLS only (tls_peers = yes)"
 
 
@@ -112,51 +115,30 @@ def client_by_tls(node: WireNode, home: Path) -> Any:
     return client
 
 
-@contextmanager
-def load(ports: list[int]) -> Iterator[list[str]]:
-    """Writes to all nodes in turn until the end; each write whose connection was not refused is acknowledged."""
-    failed: list[str] = []
-    stop = threading.Event()
-
-    def write(port: int) -> None:
-        number = 0
-        while not stop.is_set():
-            try:
-                with connect(port) as client:
-                    for _ in range(20):
-                        number += 1
-                        client.set(f"load:{port}:{number % 100}", number)
-            except redis.ConnectionError:
-                stop.wait(0.05)  # that node is being restarted
-            except redis.RedisError as error:
-                failed.append(f"{port}: {error}")
-
-    threads = [threading.Thread(target=write, args=(port,)) for port in ports]
-    for thread in threads:
-        thread.start()
-    try:
-        yield failed
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-
-
 def test_a_cluster_changes_to_tls_node_by_node(tmp_path: Path) -> None:
-    """no, then optional, then yes: each node is restarted twice, others serve meanwhile, and no write is refused."""
+    """no, then optional, then yes: each node is restarted twice, as soon as the cluster is healthy. No request is refused,
+    and a connection breaks only by the restart of its own node."""
     home = certificates(tmp_path / "certificates")
     cluster = WireCluster(tmp_path / "cluster", config=PATIENT + settings_of(home))
     try:
         cluster.form()
-        with load(cluster.ports) as failed:
+        load = Load(cluster.ports, deletes=0.1)
+        with load.running():
             for way in ("optional", "yes"):
                 for node in cluster.nodes:
+                    load.more(10)
+                    before = load.breaks
                     assert node.stop() == 0
                     node._options = [*node._options, "--set", f"tls_peers={way}"]
                     node.start()
                     wait_for(node.serves, f"{node.name} serves")
                     cluster.wait_healthy()
-        assert not failed
+                    load.more(10)
+                    assert load.breaks - before <= len(load.writers), (
+                        "each thread has one connection, and goes to a node that stays"
+                    )
+        assert not load.errors, load.errors[:10]
+        load.assert_all_there(*cluster.nodes)
         with socket.create_connection(("127.0.0.1", cluster.ports[0]), 20) as plain:
             assert TLS_ONLY in exchange(plain, introduction(*cluster.nodes[:2]))
     finally:
@@ -164,33 +146,56 @@ def test_a_cluster_changes_to_tls_node_by_node(tmp_path: Path) -> None:
     cluster.assert_logs_clean()
 
 
-def test_certificates_and_the_ca_change_under_load(tmp_path: Path) -> None:
-    """Both CAs are trusted for a while; then each node gets a certificate of the new one; then the old one goes."""
-    cluster, home, ports = tls_cluster(tmp_path, tls_peers="yes")
+def test_certificates_the_ca_and_the_secret_change_under_load(tmp_path: Path) -> None:
+    """Both CAs are trusted for a while; then each node gets a certificate of the new one; then the old one goes; the secret
+    is rotated meanwhile. Not one connection of a client breaks."""
+    cluster, home, ports = tls_cluster(tmp_path, tls_peers="yes", **PATIENCE)
     new = certificates(tmp_path / "new")
     try:
         old_ca, new_ca = (home / "ca.crt").read_text(), (new / "ca.crt").read_text()
-        with load(cluster.ports) as failed:
+        load = Load(cluster.ports, deletes=0.1)
+        with load.running():
             (home / "ca.crt").write_text(old_ca + new_ca)
             await_reload(cluster, 1)
+            rotate_secret(cluster, load, (SECRET, NEW))
             for kind in ("key", "crt"):
                 shutil.copy(new / f"node.{kind}", home / f"node.{kind}")
             await_reload(cluster, 2)
+            rotate_secret(cluster, load, (NEW, SECRET))
             (home / "ca.crt").write_text(new_ca)
             await_reload(cluster, 3)
+            rotate_secret(cluster, load, (NEW,))
             for port in ports:
                 with encrypted(port, client_settings(new)) as client:
                     client.sendall(resp.command("PING"))
                     assert read_exactly(client, len(resp.PONG)) == resp.PONG
-            restarted = cluster.nodes[2]  # its links are made anew, by the new certificates
+            load.more(10)
+            assert load.breaks == 0 and load.writes
+            restarted = cluster.nodes[2]  # its links are made anew, by the new certificates and the new secret
             assert restarted.stop() == 0
             restarted.start()
             wait_for(restarted.serves, "it serves")
             cluster.wait_healthy()
-        assert not failed
+            load.more(10)
+        assert not load.errors, load.errors[:10]
+        load.assert_all_there(*cluster.nodes)
     finally:
         cluster.dispose()
     cluster.assert_logs_clean()
+
+
+def rotate_secret(cluster: WireCluster, load: Load, secrets: tuple[bytes, ...]) -> None:
+    """One node after the other gets these secrets."""
+    for node in cluster.nodes:
+        load.more(10)
+        node.write_secrets(*secrets)
+    wanted = [fingerprint(secret) for secret in secrets]
+
+    def have_them() -> bool:
+        return all(node.document("DYN.CLUSTER", "MYSELF")["secrets"] == wanted for node in cluster.nodes)
+
+    wait_for(have_them, "all nodes have the file")
+    cluster.wait_healthy()
 
 
 def await_reload(cluster: WireCluster, times: int) -> None:
