@@ -180,7 +180,7 @@ def run(seed: int, faults: tuple[str, ...], elements: int = 60, pace_ms: int = 6
         worker.stopped = True
         worker.hang_up()
     world.run(1000)
-    if not world.run_until(SETTLE_MS_MAX, lambda: not _unsettled(world)):
+    if not world.run_until(SETTLE_MS_MAX, lambda: not unsettled(world)):
         told.append("deliveries stay open")
     if not world.run_until(CONVERGE_MS_MAX, lambda: not world.differences()):
         told.append("does not converge")
@@ -192,7 +192,8 @@ def _is_drained(world: World, keys: list[bytes], producers: list[Producer]) -> b
     return all(each.idle for each in producers) and not any(_items(world, key) for key in keys)
 
 
-def _unsettled(world: World) -> int:
+def unsettled(world: World) -> int:
+    """How many deliveries are on their way."""
     return sum(host.running.services.waiting.deliveries.unsettled() for host in world.hosts)
 
 
