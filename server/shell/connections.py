@@ -72,16 +72,14 @@ class Connection(Client):
         self._request_bytes_max = config.request_bytes_max
         self._reader = self._new_reader()
         self._input: deque[bytes] = deque()  # received and not yet fed to the reader
-        self._input_bytes = 0
-        self._counted_bytes = 0
+        self._input_bytes = self._counted_bytes = 0
         self._awaits_first_command = True
         self._reply_bytes = _FIRST_REPLY_BYTES
         self._written_bytes = 0  # memory of the replies written since the client had last fetched all of them
-        self._has_begun_large = False  # in this pass
         self._blocked = False  # the client does not fetch its replies
         self._has_pending = False  # commands may have been received that have not begun
         self._stalled = False  # we have stopped reading
-        self._refused = False
+        self._refused = self._has_begun_large = False
         self._push_limits = PushLimits(config)
         self._timing = Timing(clients.context.services.latencies)
 
@@ -191,11 +189,15 @@ class Connection(Client):
                 self.refuse(denial or f"ERR {error}")
         self._count_buffered()
         self._pace_reading()
+        self._ask_for_turn()
+
+    def _ask_for_turn(self) -> None:
+        """HOT. Lets the turn end, at once if it has a large value."""
         if self._has_begun_large:
             self._has_begun_large = False
             self._context.end_large_turn()
         else:
-            self._context.schedule_turn(len(session.slots))
+            self._context.schedule_turn(len(self.session.slots))
 
     def _begin(self, batch: list[list[bytes]]) -> None:
         """HOT. Gives the node these commands."""

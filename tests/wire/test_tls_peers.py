@@ -15,15 +15,12 @@ import pytest
 from dynamo_cli.certificates import LOCAL_HOSTS, make
 from protocol import resp
 from protocol.handshake import fingerprint
-from tests.wire.cluster import PATIENT, SECRET, WireCluster, WireNode, connect, wait_for
+from tests.wire.cluster import PATIENCE, PATIENT, SECRET, WireCluster, WireNode, connect, wait_for
 from tests.wire.load import Load
 from tests.wire.raw import exchange, read_exactly
 from tests.wire.tls import Cluster, certificates, client_settings, encrypted, settings_of, tls_cluster
 
 NEW = bytes(range(100, 132))
-# On a machine that is busy with other tests a node may be silent for seconds, which is not what these tests are about.
-PATIENCE = {"relay_silence_ms": 10_000, "relay_stale_ms": 5_000, "request_timeout_ms": 20_000}
-PATIENT = "".join([f"{name} = {value}\n" for name, value in PATIENCE.items()])
 TLS_ONLY = b"takes other nodes by TLS only (tls_peers = yes)"
 
 
