@@ -201,8 +201,10 @@ def _numbers_after_a_missed_drop(last: str) -> tuple[int, list[int]]:
     assert _read(folded_here) == _read(missed)
     for host in (n1, n2):
         host.kill()
+    world.run(300)  # else it may send the command to a node that it still believes up
     world.client(n3).send([b"DYN.QUORUM", b"W", b"1", b"R", b"1"], [b"INCR", key])
     world.run(2000)
+    assert _read(world.stored(n3, key)) != _read(missed)
     n3.kill()
     for host in (n1, n2):
         host.start()

@@ -11,7 +11,7 @@ from xxhash import xxh3_64_digest
 
 from server.core.records import draft_bytes, joins, structure
 from server.core.records.draft import Draft
-from server.core.records.kinds import MEMBER
+from server.core.records.kinds import MEMBER, ZSET
 from server.core.records.patches import splices_of
 from server.core.records.views import pack_score, unpack_score
 from server.core.requests import replica
@@ -64,8 +64,12 @@ def _take_the_larger_clock(patch: Any) -> None:
 
 
 def _write_what_was_read(patch: Any) -> None:
+    right = Draft.add
+
     def add(self: Draft, field: bytes, amount: Decimal) -> None:
-        if field:
+        if ZSET in (self.key_type, self._writes):
+            right(self, field, amount)  # a score has another form
+        elif field:
             self.put(field, b"%d" % (int(self.get(field) or 0) + int(amount)))
         else:
             self.set_string(b"%d" % (int(self.string() or 0) + int(amount)))
