@@ -157,13 +157,15 @@ CONFIG SET notify\\-keyspace\\-events on any node holds for all of them, until a
 .B notify_keyspace_events
 is what they begin with. The coordinator of a write publishes its events, so each change causes them once while no node
 fails, and subscribers of all nodes get them, mostly just before or after the reply. A write that was answered with an error
-may have caused them. Expired keys are told once by the node that has written the expiry, if it has run since. There are no
-events of evicted keys, missed keys and modules.
+may have caused them. Expired keys are told once by the node that has written the expiry, if it has run since. A
+command that writes two keys tells of the target first: rename_to, then rename_from, which stands for move_from, too. There
+are no events of evicted keys, missed keys and modules.
 .SS CLIENT TRACKING
 A write through any node tells each client that has read the key at any other one. Every replica that changes a record tells
 of it, so a client may be told of one change more than once, and with NOLOOP of its own changes, too. A key that a client
-reads while it changes is told behind the reply. When a link between nodes breaks or opens, or the layout changes, clients
-are told to drop all that they have (null). A value that has expired is told some seconds later. A node remembers
+reads while it changes is told behind the reply. When a link between nodes breaks or opens, a node is lost or back, or the
+layout changes, clients are told to drop all that they have (null). What expires, fields included, is told as it does. All
+keys that the call of a script names are tracked, and none that it reaches otherwise. A node remembers
 .B tracked_keys_max
 (1,000,000) keys; past it those remembered first are told as changed.
 .SS WAIT, OBJECT, MEMORY

@@ -205,6 +205,8 @@ def test_the_newest_setting_holds_on_all_nodes() -> None:
     assert admin.ask("CONFIG GET notify-keyspace-events")[1] == "AKE", "an older one"
     _receive(node, encode_notify(0, Setting(1 << 58, flags_of("Kx") or 0)))
     assert admin.ask("CONFIG GET notify-keyspace-events")[1] == "xK"
+    admin.raw("CONFIG SET notify-keyspace-events K$")
+    assert node.services.notifications._setting.counter > 1 << 58, "what is set now is newer than what was heard of"
     node.connected(member(2).id, 0, (PUBLISHING,))
     assert b"NOTIFY" in finish_turn(node).messages[member(2).id], "a node that was away learns it"
 

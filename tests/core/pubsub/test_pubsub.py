@@ -120,6 +120,18 @@ def test_a_message_reaches_each_subscription_in_the_protocol_of_its_client(node:
     assert publisher.raw("PUBLISH other x") == b":0\r\n" and publisher.pushed == {}
 
 
+def test_who_unsubscribes_takes_only_its_own_subscription(node: Node) -> None:
+    stays, leaves, publisher = Client(node), Client(node), Client(node)
+    for client in (stays, leaves):
+        client.raw("SUBSCRIBE a", "PSUBSCRIBE a*")
+    leaves.raw("UNSUBSCRIBE a", "PUNSUBSCRIBE a*")
+    pushed = _pushed(node, publisher, "PUBLISH a 1")
+    assert list(pushed) == [stays.session] and pushed[stays.session].count(b"message") == 2
+    stays.raw("UNSUBSCRIBE", "PUNSUBSCRIBE")
+    assert publisher.ask("PUBLISH a 1") == 0 and publisher.pushed == {}
+    assert publisher.ask("PUBSUB NUMPAT") == 0 and publisher.ask("PUBSUB CHANNELS") == []
+
+
 def test_a_message_before_unsubscribing_stands_before_its_reply(node: Node) -> None:
     client, publisher = Client(node), Client(node)
     client.raw("SUBSCRIBE a")

@@ -12,6 +12,8 @@ from protocol.resp import array, bulk
 from server.core.base.sinks import Session
 from server.core.messages.publications import encode_changed, encode_watching
 from server.core.node import Node
+from server.core.pubsub.expiries import Expiries
+from server.core.records.records import storage_key_of
 from tests.core.commands.scripting.test_command_by_command import Engine
 from tests.core.commands.talking import CONFIG, WALL_MS, Client, finish_turn, go_by_own_clock, make_node, member
 
@@ -130,6 +132,37 @@ def test_a_peer_that_wants_to_know_is_told_of_every_change_here() -> None:
     assert b"CHANGED" in finish_turn(node).messages[member(2).id]
     node.greeted(member(2).id, 0, (PUBLISHING,))
     assert not node.services.tracking.is_used, "a new process of the peer has no clients yet"
+
+
+def test_peers_hear_when_the_first_client_tracks_and_when_none_does_any_more() -> None:
+    node = make_node(2)
+    _connect(node, 2, PUBLISHING)
+    clients = [Client(node), Client(node)]
+    said = []
+    for line in ("ON", "OFF"):
+        for client in clients:
+            node.command(client.session, f"CLIENT TRACKING {line}".encode().split(), 0)
+            said.append(finish_turn(node).messages.get(member(2).id, b"").count(b"WATCHING"))
+    assert said == [1, 0, 0, 1]
+
+
+def test_noted_expiries_are_bounded_and_forgotten(node: Node) -> None:
+    client = Client(node)
+    client.raw("SET a 1 PX 100", "SET b 1 PX 50", "SET c 1 PX 10", "SET d 1")
+    names = (b"a", b"b", b"c", b"d")
+    records = {name: node.state.records.get(storage_key_of(name)) for name in names}
+    expiries = Expiries(2)
+    for name in (b"d", b"a", b"a", b"b", b"c"):
+        expiries.note(name, records[name] or b"", WALL_MS)
+    assert expiries.due(WALL_MS + 50) == [b"b"], "a is noted once, and there was no room for c"
+    expiries.note(b"a", records[b"d"] or b"", WALL_MS)
+    assert expiries.due(WALL_MS + 1000) == [], "its expiry was taken away"
+    expiries.note(b"a", records[b"a"] or b"", WALL_MS)
+    expiries.clear()
+    assert expiries.due(WALL_MS + 1000) == []
+    tracker = _tracking(node)
+    tracker.raw("GET a", "CLIENT TRACKING OFF")
+    assert node.services.tracking._expiries.due(WALL_MS + 1000) == []
 
 
 def test_changes_at_a_peer_are_told_here() -> None:
