@@ -54,7 +54,7 @@ def check_paired(count: int) -> None:
 
 def choose(view: View, count: int, rng: random.Random) -> Slices[list[Item]]:
     """Returns `count` distinct random fields, or all if there are fewer; if it is negative, -count independent ones."""
-    size = len(view)
+    size = yield from view.count_in_slices()
     if not size or not count:
         return []
     if count >= size:
@@ -154,7 +154,7 @@ def _scan_options(args: list[bytes], name: str) -> tuple[int, bytes, bool]:
 
 def _page(key: bytes, view: View, place: int, count: int, state: State) -> Slices[tuple[list[Item], int]]:
     """Returns the fields of a page from a place on, and the place of the next page, 0 if there is none."""
-    if len(view) <= WHOLE_FIELDS_MAX:
+    if (yield from view.count_in_slices()) <= WHOLE_FIELDS_MAX:
         return (list(view.items()), 0) if not place else (_rest(view, place), 0)
     order = yield from state.orders.scans.of(key, view)
     first = bisect_left(order, (place, b""))

@@ -63,6 +63,11 @@ class Draft(View):
     def __len__(self) -> int:
         return self._grown + (0 if self._begins else super().__len__())
 
+    def count_in_slices(self) -> Slices[int]:
+        """As `len`, with the changes."""
+        yield from ()
+        return len(self)
+
     def look_up(self, field: bytes) -> tuple[bytes, int] | None:
         """The payload and the expiry of a live field."""
         change = self._changes.get(field)

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from server.core.formats.hyperloglog import is_valid, merged
+from server.core.formats.pausing import Pace, Slices, run_through
 from server.core.records import siblings
 from server.core.records.entries import Entry, Index, by_field, has_entries, key_entries, marks_of, newness
 from server.core.records.kinds import (
@@ -185,21 +186,35 @@ class View:
     def __len__(self) -> int:
         """The number of live fields, elements or members; 0 for a string."""
         if self._count < 0:
-            self._count = self._counted()
+            self._count = run_through(self._counted())
         return self._count
 
-    def _counted(self) -> int:
+    def count_in_slices(self) -> Slices[int]:
+        """As `len`, in slices: fields that may have expired are counted one by one. `len` knows the number afterwards."""
+        if self._count < 0:
+            self._count = yield from self._counted()
+        return self._count
+
+    def _counted(self) -> Slices[int]:
         index = self._index
         if index is None or self.key_type not in COLLECTIONS:
             return 0
+        pace = Pace()
         if self.hides or self.marks & OPAQUE_MARKS:
-            return sum([len(self._lasting_in(chunk)) for chunk in range(index.count)])
+            total = 0
+            for chunk in range(index.count):
+                if pace.is_full(self.chunk_size(chunk)):
+                    yield
+                total += len(self._lasting_in(chunk))
+            return total
         first = index.entries_of(b"", 0)
         if self.key_type == LIST:
             return index.entries - len(first)
         about = int(bool(first) and self._resolve(first, self.key_type) is None)  # an empty field that is none
         total = index.fields() - about
         for chunk in index.expiring_chunks() if self.marks & EXPIRY_MARK else ():
+            if pace.is_full(self.chunk_size(chunk)):
+                yield
             fields = self.chunk_size(chunk) - (about if chunk == 0 else 0)
             total += len(self._lasting_in(chunk)) - fields
         return total

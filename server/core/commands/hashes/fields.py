@@ -104,9 +104,9 @@ def _pair(item: Item) -> bytes:
     return b"$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(item[0]), item[0], len(item[1]), item[1])
 
 
-def hlen(view: View, args: list[bytes], sink: Sink) -> Reply:
+def hlen(view: View, args: list[bytes], sink: Sink) -> Slices[Reply]:
     """HLEN key: how many fields there are."""
-    return resp.integer(len(view))
+    return resp.integer((yield from view.count_in_slices()))
 
 
 def hexists(view: View, args: list[bytes], sink: Sink) -> Reply:

@@ -54,9 +54,9 @@ def srandmember(view: View, args: list[bytes], sink: Sink, state: State) -> Slic
     return (yield from joined_reply(b"*%d\r\n" % len(chosen), _element, chosen))
 
 
-def scard(view: View, args: list[bytes], sink: Sink) -> Reply:
+def scard(view: View, args: list[bytes], sink: Sink) -> Slices[Reply]:
     """SCARD key: how many elements there are."""
-    return resp.integer(len(view))
+    return resp.integer((yield from view.count_in_slices()))
 
 
 def sismember(view: View, args: list[bytes], sink: Sink) -> Reply:

@@ -21,9 +21,9 @@ from server.core.records.views import View, unpack_score
 Query = Callable[[View, list[bytes], Sink, State], Slices[Reply]]
 
 
-def zcard(view: View, args: list[bytes], sink: Sink) -> Reply:
+def zcard(view: View, args: list[bytes], sink: Sink) -> Slices[Reply]:
     """ZCARD key: how many members there are."""
-    return resp.integer(len(view))
+    return resp.integer((yield from view.count_in_slices()))
 
 
 def zscore(view: View, args: list[bytes], sink: Sink) -> Reply:

@@ -21,7 +21,7 @@ from server.core.base.errors import CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.internal import internal
 from server.core.commands.registry import find_command
-from server.core.commands.slices import next_turn
+from server.core.commands.slices import in_slices, next_turn
 from server.core.commands.spec import EXCLUSIVE, CommandSpec
 from server.core.commands.transactions.slot_step import CROSSSLOT, slot_step
 from server.core.commands.transactions.snapshot import Snapshot
@@ -118,7 +118,7 @@ def _run(
         if begun == COMMANDS_PER_TURN or copied_bytes > _COPIED_BYTES_PER_TURN:
             yield next_turn(services)
             begun, copied_bytes = 0, 0
-        reply = snapshot.run(args)
+        reply = yield from in_slices(services, snapshot.run_in_slices(args))
         begun += 1
         copied_bytes += snapshot.last_bytes
         reply_bytes += len(reply) if isinstance(reply, bytes) else reply.cost_bytes

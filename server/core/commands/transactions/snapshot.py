@@ -7,11 +7,12 @@ So its commands run on a snapshot. Their handlers are those of all clients. They
     reads       of the snapshot's keys are answered at once: `Reads.quorum_records`, as in a chain (chains.py). What the
                 handler gets from `Records.get` is the snapshot's record, too, for as long as it runs (`RecordCache.show`)
     writes      go into the snapshot and not into a group of writes
-    timers      a command that would pause between two slices of its work goes on at once
+    timers      a command of a script that would pause between two slices of its work goes on at once. One of a transaction
+                pauses (`run_in_slices`), unless it holds a key meanwhile: what it reads is the snapshot's again afterwards
     relays      there are none: the step ends if a command is to go to another node, as the coordinator has changed
 
-So a command on a snapshot answers before `run` returns. It costs what it costs its coordinator anyway, without the turns,
-and the messages, that it would wait for.
+So a command on a snapshot answers before `run` returns, or `run_in_slices` has ended. It costs what it costs its
+coordinator anyway, without the messages that it would wait for.
 
 A command that answers an error has written nothing: what it has put into the snapshot before is undone.
 
@@ -21,7 +22,10 @@ key, `run` raises `KeysMissing`, and the step reads it and begins anew (slot_ste
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from protocol.resp import LargeReply, Reply
@@ -39,6 +43,7 @@ from server.core.base.state import Note, State
 from server.core.commands.registry import find_command, unfit
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.records.records import storage_key_of
+from server.core.records.slicing import Result, Slices, run_through
 from server.core.records.versions import DamagedRecord
 from server.core.requests.relays import Relays
 from server.core.requests.write_groups import WriteGroup, Written
@@ -123,13 +128,21 @@ class _Writes(Writes):
 
 
 class _Timers(Timers):
-    """Pauses that are over at once."""
+    """Pauses that are over at once, or when the snapshot goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_pause: Callable[[], bool] | None = None
+        self.paused: deque[Callable[[], None]] = deque()  # how to go on
 
     def pause_for_turn(self, due_ms: int) -> Step:
-        """A step that does not wait."""
+        """A step that waits for the snapshot, if that may pause."""
 
         def start(procedure: Procedure) -> None:
-            procedure.resume(None)
+            if self.may_pause is not None and self.may_pause():
+                self.paused.append(partial(procedure.resume, None))
+            else:
+                procedure.resume(None)
 
         return start
 
@@ -171,7 +184,8 @@ class Snapshot:
         self.only_deletes = True
         self.last_bytes = 0  # of the records that the last command could read, and copy
         self._relays = _Relays(state)
-        self._services = replace(services, writes=_Writes(state, self), timers=_Timers(), relays=self._relays)
+        self._timers = _Timers()
+        self._services = replace(services, writes=_Writes(state, self), timers=self._timers, relays=self._relays)
 
     def reach(self, keys: list[bytes]) -> None:
         """Lets each command read these keys of the snapshot, although its arguments do not show them."""
@@ -183,6 +197,13 @@ class Snapshot:
         Raises KeysMissing, or CommandError if another node coordinates the keys by now. Then nothing of the snapshot may
         be stored. A command without keys runs if it is about nothing but its arguments.
         """
+        return run_through(self._run(args, False))
+
+    def run_in_slices(self, args: list[bytes]) -> Slices[Reply]:
+        """As `run`, in slices."""
+        return self._run(args, True)
+
+    def _run(self, args: list[bytes], in_slices: bool) -> Slices[Reply]:
         spec = find_command(args)
         if spec is None or not spec.accepts(len(args)):
             return unfit(spec, args)
@@ -195,10 +216,25 @@ class Snapshot:
         missing = [key for storage_key, key in keys.items() if storage_key not in self._records]
         if missing:
             raise KeysMissing(missing)
-        return self._on_shown(spec, args, [*dict.fromkeys([*keys, *self._reached])] if self._reached else list(keys))
+        shown = [*dict.fromkeys([*keys, *self._reached])] if self._reached else list(keys)
+        timers, sink = self._timers, _Answer(self._like, args)
+        timers.paused.clear()
+        timers.may_pause = (lambda: not any(map(state.holds.is_held, shown))) if in_slices else None
+        only_deletes, notes = self.only_deletes, len(self.notes)
+        self._undo.clear()
+        reply = self._on_shown(shown, lambda: self._call(spec, sink, args))
+        while reply is None and timers.paused:
+            yield
+            self._on_shown(shown, timers.paused.popleft())
+            reply = sink.reply
+        if self._undo and isinstance(reply, bytes) and reply[:1] == b"-":
+            self._undo_puts()
+            self.only_deletes = only_deletes
+            del self.notes[notes:]
+        return _NO_ANSWER if reply is None else reply
 
-    def _on_shown(self, spec: CommandSpec, args: list[bytes], shown: list[bytes]) -> Reply:
-        """Runs a command while the handlers of commands see the records of the snapshot under these storage keys."""
+    def _on_shown(self, shown: list[bytes], work: Callable[[], Result]) -> Result:
+        """Does some work while the handlers of commands see the records of the snapshot under these storage keys."""
         holds, reads = self._state.holds, self._reads
         waiters = [(key, holds.set_aside(key)) for key in shown]
         self.last_bytes = sum([len(self._records[key] or b"") for key in shown])
@@ -208,7 +244,7 @@ class Snapshot:
         missing: list[bytes] = []
         reads.missing = missing
         try:
-            reply = self._call(spec, args)
+            result = work()
         finally:
             reads.missing = None
             for key, was in before:
@@ -221,20 +257,10 @@ class Snapshot:
             raise KeysMissing(missing)
         if self._relays.is_asked:
             raise CommandError(NOT_HERE)
-        return reply
+        return result
 
-    def _call(self, spec: CommandSpec, args: list[bytes]) -> Reply:
-        only_deletes, notes = self.only_deletes, len(self.notes)
-        self._undo.clear()
-        reply = self._answered(spec, args)
-        if self._undo and isinstance(reply, bytes) and reply[:1] == b"-":
-            self._undo_puts()
-            self.only_deletes = only_deletes
-            del self.notes[notes:]
-        return reply
-
-    def _answered(self, spec: CommandSpec, args: list[bytes]) -> Reply:
-        state, sink = self._state, _Answer(self._like, args)
+    def _call(self, spec: CommandSpec, sink: _Answer, args: list[bytes]) -> Reply | None:
+        state = self._state
         changes = state.records.changes
         try:
             reply: Reply | None = spec.handler(self._services, sink, 0, args)
@@ -244,9 +270,7 @@ class Snapshot:
             return damaged_here(state.member.name, error)
         except Exception as error:  # noqa: BLE001
             return state.unexpected.contain(error, changes, spec.name, "unwritten", sink, 0)
-        if reply is None:
-            reply = sink.reply
-        return _NO_ANSWER if reply is None else reply
+        return sink.reply if reply is None else reply
 
     def _undo_puts(self) -> None:
         for storage_key, record, was_written in reversed(self._undo):
