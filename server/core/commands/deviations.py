@@ -129,6 +129,7 @@ DEVIATIONS: tuple[Deviation, ...] = (
         redis=r"^[*:]",
         ours=r"^[*:]",
     ),
+    Deviation(("lpos",), "A RANK of -2^63 is refused, as in Redis 7.2.", call="-9223372036854775808", redis="^[^-]"),
     Deviation(
         ("zrank", "zrevrank"),
         "They take the option WITHSCORE, as Redis 7.2 does.",

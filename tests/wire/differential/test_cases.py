@@ -19,6 +19,7 @@ from tests.wire.differential.cases import (
     option_cases,
     session_cases,
 )
+from tests.wire.differential.count_cases import count_cases
 from tests.wire.differential.exact import Case, Difference, Pair
 from tests.wire.differential.running import CHOICES
 from tests.wire.differential.servers import Asker, redis_server, redis_version
@@ -52,7 +53,7 @@ def _assert_none(found: list[Difference]) -> None:
     assert not found, f"{len(found)} differences:\n" + "\n".join([str(each) for each in found[:20]])
 
 
-@pytest.mark.parametrize("cases", [session_cases, binary_cases])
+@pytest.mark.parametrize("cases", [session_cases, binary_cases, count_cases])
 def test_what_a_connection_is_told_is_what_redis_tells(pair: Pair, cases: Callable[[], Iterable[Case]]) -> None:
     _assert_none([each for each in pair.differences(cases()) if not _is_known(each)])
 
