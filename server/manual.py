@@ -113,8 +113,8 @@ count beforehand with what they may cost at worst. In Redis such a script runs u
 A node asks the others for a script that it does not know. Scripts are kept in memory, up to
 .B scripts_bytes_max
 a node; one that no node has any more is answered with NOSCRIPT, as after a restart of Redis. A script has 1 MiB at most.
-Numbers of math.random begin anew with each call. There is no debugger. Scripts need a version that knows them
-at the coordinator of their keys.
+SELECT holds for the rest of the script. Numbers of math.random begin anew with each call. There is no debugger. Scripts
+need a version that knows them at the coordinator of their keys.
 .SS Functions
 FUNCTION LOAD, DELETE, FLUSH and RESTORE change the libraries of the whole cluster, on any node and without a quorum: the
 answer comes once all nodes that can be reached have the change, and the others get it when they can be. Libraries survive

@@ -248,3 +248,35 @@ def test_scripts_between_multi_and_exec(cluster: WireCluster) -> None:
     pipeline = client.pipeline(transaction=True)
     pipeline.set("lua:m", 1).evalsha(sha, 1, "lua:m", 1).get("lua:m").eval("return redis.call('incr', 'lua:m')", 0)
     assert pipeline.execute() == [True, 2, b"2", 3]
+
+
+LIBRARY = """#!lua name=%s
+redis.register_function('%s_add', function(keys, args) return redis.call('incrby', keys[1], args[1]) end)
+redis.register_function{function_name='%s_get', callback=function(keys) return redis.call('get', keys[1]) end,
+  flags={'no-writes'}}
+"""
+
+
+def test_functions_that_one_node_loads_work_through_all_and_survive_restarts(
+    make_cluster: Callable[..., WireCluster],
+) -> None:
+    cluster = make_cluster()
+    one, two, three = _clients(cluster)
+    assert one.function_load(LIBRARY % (("lib",) * 3)) == b"lib"
+    for place, client in enumerate((three, two, one)):
+        for number in range(6):
+            assert client.fcall("lib_add", 1, f"fn:{number}", 2) == 2 * place + 2
+            assert client.fcall_ro("lib_get", 1, f"fn:{number}") == b"%d" % (2 * place + 2)
+    with pytest.raises(redis.ResponseError, match="already exists"):
+        two.function_load(LIBRARY % (("lib",) * 3))
+    cluster.nodes[2].kill()
+    assert two.function_load(LIBRARY % (("late",) * 3)) == b"late"
+    assert one.function_delete("lib")
+    cluster.nodes[2].start()
+    cluster.wait_healthy()
+    wait_for(lambda: [each[1] for each in cluster.nodes[2].client().function_list()] == [b"late"], "n3 learns")
+    payload = one.function_dump()
+    assert one.function_flush() and cluster.nodes[2].client().function_restore(payload)
+    assert cluster.nodes[1].client().fcall("late_add", 1, "fn:late", 5) == 5
+    stats = cluster.nodes[2].client().execute_command("FUNCTION", "STATS")
+    assert "'libraries_count': 1" in repr(stats).replace("b'", "'"), stats

@@ -153,22 +153,27 @@ def _join_chunks(
         if pace.is_full(second.row(chunk)[1]):
             yield
     kept = yield from _survivors(loose, theirs, one_clock, other_clock)
-    assembly = Assembly()
-    place = 0
-    for chunk in equal:
-        field = field_at(one, first.starts[chunk])
-        while place < len(kept) and kept[place][0] < field:
+    assembly = yield from _assembled(first, equal, kept, pace)
+    return assembly.record(clock, first.entries - len(loose) + len(kept))
+
+
+def _assembled(index: Index, chunks: list[int], entries: list[Entry], pace: Pace) -> Slices[Assembly]:
+    """Returns these chunks of a record and these entries, in order."""
+    assembly, place = Assembly(), 0
+    for chunk in chunks:
+        field = field_at(index.record, index.starts[chunk])
+        while place < len(entries) and entries[place][0] < field:
             if pace.is_full(2):
                 yield
-            assembly.add(kept[place])
+            assembly.add(entries[place])
             place += 1
-        row = first.directory + ROW_BYTES * chunk
-        assembly.add_chunks(one[row : row + ROW_BYTES], _chunk(first, chunk))
-    for entry in kept[place:]:
+        row = index.directory + ROW_BYTES * chunk
+        assembly.add_chunks(index.record[row : row + ROW_BYTES], _chunk(index, chunk))
+    for entry in entries[place:]:
         if pace.is_full(2):
             yield
         assembly.add(entry)
-    return assembly.record(clock, first.entries - len(loose) + len(kept))
+    return assembly
 
 
 def _chunk(index: Index, chunk: int) -> bytes:

@@ -17,7 +17,9 @@ from server.core.commands.registry import find_command
 from server.core.commands.spec import CommandSpec
 from server.core.services.services import Services
 
-PLAIN: Final = frozenset(("ping", "echo", "time", "lolwut"))  # without keys, and about nothing but their arguments
+PLAIN: Final = frozenset(
+    ("ping", "echo", "time", "lolwut", "select")
+)  # without keys, and about nothing but their arguments
 ABOUT_ALL: Final = frozenset(("keys", "scan", "dbsize", "randomkey", "flushall", "flushdb", "publish"))
 NOPERM_COMMAND: Final = "ERR The user executing the script can't run this command or subcommand"
 NOPERM_KEY: Final = (

@@ -38,12 +38,13 @@ class Outside(Exception):
 
 
 class NextCommand(Exception):
-    """A script that runs command by command needs the reply of its next command."""
+    """A script that runs command by command needs the reply of its next command, which is one of that database."""
 
-    def __init__(self, args: list[bytes], resp3: bool) -> None:
+    def __init__(self, args: list[bytes], resp3: bool, database: int) -> None:
         super().__init__()
         self.args_of_command = args
         self.resp3 = resp3
+        self.database = database
 
 
 class ScriptSink(Sink):
@@ -71,6 +72,7 @@ class Run:
         self._services = services
         self._job = job
         self._resp3 = sink.resp3
+        self._selected = Sink(sink)  # its database is the one that the script has selected
         self._body = script.body
         self._permitted = Permitted(services, job.user, job.read_only or not script.writes())
         config = services.state.config
@@ -87,13 +89,13 @@ class Run:
         `like` is the sink that the snapshot's commands get their settings from."""
 
         def call(args: list[bytes], resp3: bool) -> bytes:
-            refusal = self._permitted.refusal(args)
-            if refusal is not None:
-                return refusal
+            answer = self._answer(args)
+            if answer is not None:
+                return answer
             spec = find_command(args)
             if spec is not None and spec.name in ABOUT_ALL:
                 raise Outside
-            like.resp3 = resp3
+            like.resp3, like.database = resp3, self._selected.database
             return encoded(snapshot.run(self._inner(args)))
 
         return self._run(call, _KEPT_NOTHING)
@@ -104,24 +106,38 @@ class Run:
 
         def call(args: list[bytes], resp3: bool) -> bytes:
             nonlocal place
-            refusal = self._permitted.refusal(args)
-            if refusal is not None:
-                return refusal
+            answer = self._answer(args)
+            if answer is not None:
+                return answer
             if place == len(replies):
-                raise NextCommand(self._inner(args), resp3)
+                raise NextCommand(self._inner(args), resp3, self._selected.database)
             place += 1
             return replies[place - 1]
 
         return self._run(call, "" if replies else _KEPT_NOTHING)
 
+    def _answer(self, args: list[bytes]) -> bytes | None:
+        """The reply to a command that is refused, or that is about the script itself; None to others."""
+        refusal = self._permitted.refusal(args)
+        if refusal is not None:
+            return refusal
+        spec = find_command(args)
+        if spec is None or spec.name != "select":
+            return None
+        try:
+            return spec.handler(self._services, self._selected, 0, args)
+        except CommandError as error:
+            return error.reply
+
     def _inner(self, args: list[bytes]) -> list[bytes]:
-        """A command of the script with inner keys: scripts use those of their client's database."""
+        """A command of the script with inner keys: those of its client's database, or of one that it has selected."""
         spec = find_command(args)
         assert spec is not None, "it is permitted"
-        return inner_arguments(self._services.state, spec, args, self._job.database)
+        return inner_arguments(self._services.state, spec, args, self._selected.database)
 
     def _run(self, call: Callable[[list[bytes], bool], bytes], what_is_kept: str) -> bytes:
         job, engine = self._job, self._services.scripts.engine()
+        self._selected.database = job.database
         program = Program(job.sha, self._body, job.function)
         keys = [client_key(key) for key in job.keys]
         try:

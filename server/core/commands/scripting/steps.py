@@ -54,9 +54,9 @@ _CROSSSLOT: Final = ErrorReply.of(CROSSSLOT)
 class _Whole(Sink):
     """The sink of a step or of a command: an error of it is a result, too."""
 
-    def __init__(self, procedure: Procedure, args: list[bytes], resp3: bool) -> None:
+    def __init__(self, procedure: Procedure, args: list[bytes], resp3: bool, database: int) -> None:
         super().__init__(procedure)
-        self.relayed, self.resp3, self.denies_blocking = False, resp3, True
+        self.relayed, self.resp3, self.denies_blocking, self.database = False, resp3, True, database
         self._procedure = procedure
         self._args = args
 
@@ -69,13 +69,13 @@ class _Whole(Sink):
         return self._args
 
 
-def _run_command(services: Services, args: list[bytes], resp3: bool) -> Step:
+def _run_command(services: Services, args: list[bytes], resp3: bool, database: int) -> Step:
     """A step that runs a command wherever its key is coordinated. Its result is the encoded reply, or error."""
 
     def start(procedure: Procedure) -> None:
         spec = find_command(args)
         assert spec is not None, "it was looked up"
-        execute(services, spec.name, spec.handler, _Whole(procedure, args, resp3), 0, args)
+        execute(services, spec.name, spec.handler, _Whole(procedure, args, resp3, database), 0, args)
 
     return start
 
@@ -100,7 +100,7 @@ def _at_coordinator(services: Services, sink: Sink, job: Job) -> Generator[Step,
     coordinator = services.route(job.all_keys()[0]).coordinator_for(False)
     able = services.state.knowing_libraries if job.function else services.state.scripting
     if coordinator is None or coordinator in able:
-        reply: bytes = yield _run_command(services, job.encode(), sink.resp3)
+        reply: bytes = yield _run_command(services, job.encode(), sink.resp3, job.database)
         if not reply.startswith(_UNKNOWN):
             return reply  # else the next owner, after another one was lost, is of an earlier version
     if services.state.config.multi_slots == "relaxed":
@@ -127,8 +127,8 @@ def _command_by_command(services: Services, sink: Sink, job: Job, script: Script
         try:
             return run.on_replies(replies)
         except NextCommand as following:
-            args, resp3 = following.args_of_command, following.resp3
-        replies.append((yield _run_command(services, args, resp3)))
+            args, resp3, database = following.args_of_command, following.resp3, following.database
+        replies.append((yield _run_command(services, args, resp3, database)))
         held_bytes += len(replies[-1])
         if held_bytes > bytes_max:
             raise CommandError(_TOO_LARGE % bytes_max)
