@@ -76,6 +76,7 @@ class Inbound:
         """This `process` of `peer` has connected: closes the connections of its earlier processes."""
         for connection in list(self.connections.values()):
             if connection.peer == peer and connection.process != process:
+                connection.drop_message()  # an answer would go to the process of now
                 connection.transport.abort()
 
     def refusal(self, peer: str) -> str:
@@ -147,7 +148,8 @@ class InboundPeer(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer has closed the connection, or it broke."""
         self._inbound.remove(self)
-        self.drop_message()
+        self._frames = FrameReader(self._context.config.frame_bytes_max)
+        self._count_message(self._large_bytes)
 
     def data_received(self, data: bytes) -> None:
         """HOT. Handles messages of the peer. A damaged or malformed one changes nothing and closes the connection; the peer
@@ -213,9 +215,7 @@ class InboundPeer(asyncio.Protocol):
         """A message is none of a node's: closes the connection."""
         self._context.node.state.statistics.damaged_frames += 1
         log.error("damaged message from node %s (%s): %s", self.peer, self.address, error)
-        self._large.clear()
-        self._large_bytes, self._work = 0, None
-        self._count_message(self._frames.pending_bytes)
+        self.drop_message()
         self.transport.abort()
 
     def _count_message(self, held_bytes: int) -> None:
@@ -224,9 +224,11 @@ class InboundPeer(asyncio.Protocol):
         self._inbound.held_changed(grown_bytes)
 
     def drop_message(self) -> None:
-        """Drops what has come of an incomplete message."""
+        """Drops what has come of an incomplete message, and those that are not handled."""
+        self._large.clear()
+        self._large_bytes, self._work = 0, None
         self._frames = FrameReader(self._context.config.frame_bytes_max)
-        self._count_message(self._large_bytes)
+        self._count_message(0)
 
 
 def _size_of(message: list[Any]) -> int:

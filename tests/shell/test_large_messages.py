@@ -1,4 +1,4 @@
-"""Large values and records: how a node takes them from its clients and from other nodes."""
+"""Large messages of another node, and large values: in slices, one in a turn, dropped with the process that sent them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 from protocol import resp
-from protocol.frames import seal
+from protocol.frames import FrameReader, seal
 from protocol.pieces import PieceQueue
 from server.core.messages.kinds import encode_store
 from server.core.records import versions
@@ -47,6 +47,30 @@ def test_a_large_record_of_a_peer_is_checked_in_slices_and_others_pass_it() -> N
     assert passes > 4 and shell.turns_asked > asked
     assert node.state.records.get(large) == record and node.state.records.get(small) == little
     assert peer.message_bytes == 0
+
+
+def test_large_messages_outlive_their_connection_and_not_the_process_that_sent_them() -> None:
+    shell = Shell(Transport(), members=3)
+    due = deque[Any]()
+    shell.loop.call_soon = lambda call, *_: due.append(call)
+    reach(shell.node, 2)
+    records, peer = shell.node.state.records, peer_of(shell, 2)
+    inbound = peer._inbound
+    for number, name in enumerate((b"kept", b"dropped")):
+        pieces, key = PieceQueue(), storage_key_of(name)
+        for each in (storage_key_of(b"first"), key):
+            record = versions.supersede(None, b"actor--2", 6 + number, b"v" * 1000)
+            pieces.add(encode_store(0, 1, [each, record]))
+        peer._frames = FrameReader(1 << 20)
+        peer.data_received(b"".join(iter(pieces.next, b"")))
+        assert records.get(key) is None and len(due) == 1
+        if name == b"dropped":
+            inbound.add(peer)
+            inbound.cut_earlier(peer.peer, b"another process")
+        peer.connection_lost(None)
+        due.popleft()()
+        assert (records.get(key) is None) == (name == b"dropped")
+        assert peer.message_bytes == 0
 
 
 def test_large_values_never_share_a_turn() -> None:
