@@ -14,10 +14,11 @@ runs as many commands as copy `STEP_BYTES_MAX` together, and the rest is a chain
 clients be served. So are the commands behind one that takes several turns to change the key: their read waits until the key
 is released (base/holds.py).
 
-Of plain SETs with nothing but GETs between only the last one runs, and all get its reply: what they write is one record,
-and nobody but these GETs could have read the values before. The GETs answer with the value of the SET before them. That is
-what they would have read, unless the SET was refused, or another coordinator has written a newer value at the same time:
-then the GETs run, too.
+Of plain SETs with nothing but GETs between only the last one runs (`shorten`), at the node that has the client, before
+anything travels. What they write is one record, and nobody but these GETs could have read the values before. When W
+replicas hold the last value, each SET gets its reply, and each GET the value of the SET before it. That counts as a read of
+R replicas as long as R is not more than W. The value of a SET that did not run was never stored: it was there for its own
+client only, for no time between the SET before and the SET behind it.
 
 If there is no quorum, plain writes run all the same, as always, and the other commands fail. A node of an older version
 cannot run chains, or refuses a chain with a command that it does not know: it gets their commands one by one, and answers
@@ -33,14 +34,13 @@ from typing import Final
 from mypy_extensions import i64
 
 from protocol.resp import Reply
-from server.core.base.errors import ErrorReply
+from server.core.base.errors import ErrorReply, Failure
 from server.core.base.lanes import Lane, Lanes, Parked
 from server.core.base.sinks import Session, SharedReply, Sink
 from server.core.commands.spec import IMMEDIATE, READ, WRITE, CommandSpec
 from server.core.commands.steps import KeyRead
 from server.core.commands.strings import value_reply
 from server.core.commands.table import commands_by_name, find_command
-from server.core.records.versions import value_of
 from server.core.requests.relay_rows import RelayItem
 from server.core.requests.relays import STALE
 from server.core.services.services import Services
@@ -75,6 +75,21 @@ class Chains:
             chain.append(item)
         for key, chain in chains.items():
             self.run(key, chain)
+
+    def begin(self, key: bytes, chain: list[RelayItem]) -> None:
+        """Begins commands of a session that have waited in the lane of `key`, in order."""
+        state, first = self._services.state, chain[0].sink
+        quorum = first.read_quorum or state.read_quorum
+        if (
+            quorum <= (first.write_quorum or state.write_quorum)
+            and state.noted is None
+            and not state.quarantine.commands
+        ):
+            chain = shorten(chain, state.config.value_bytes_max, self.run_one)
+        if len(chain) > 1:
+            self.run(key, chain)
+        else:
+            self.run_one(chain[0].sink, chain[0].number, chain[0].args)
 
     def run(self, key: bytes, chain: list[RelayItem]) -> None:
         """Runs commands of `key` in order, for sinks with the same settings."""
@@ -136,44 +151,19 @@ class _Here(KeyRead):
         quorum_records, pending = self.services.reads.quorum_records, state.records.pending
         if state.unexpected.planted:
             state.unexpected.pass_by("chain")
-        skips_sets = not state.quarantine.commands and state.noted is None
         fitting = max(1, STEP_BYTES_MAX // max(1, len(record or b"")))
         copies = 0
         quorum_records[storage_key] = record
         try:
             while self._begun < len(chain) and copies < fitting and not state.holds.is_held(storage_key):
-                made = pending.made
-                count = count_overwritten(chain, self._begun, state.config.value_bytes_max) if skips_sets else 0
-                if count > 1:
-                    self._run_last_set(count)
-                else:
-                    item = chain[self._begun]
-                    self._begun += 1
-                    self._chains.run_one(item.sink, item.number, item.args)
+                made, item = pending.made, chain[self._begun]
+                self._begun += 1
+                self._chains.run_one(item.sink, item.number, item.args)
                 copies += pending.made - made + (storage_key not in pending.by_key)
         finally:
             del quorum_records[storage_key]
         if self._begun < len(chain):
             self._chains.run(self.key, chain[self._begun :])
-
-    def _run_last_set(self, count: int) -> None:
-        """Runs only the last one of the SETs among the next `count` commands. The GETs between them answer with the value
-        of the SET before them, unless that is not what they would have read."""
-        items = self._chain[self._begun : self._begun + count]
-        self._begun += count
-        records, time_ms = self.services.state.records, self.services.state.time_ms
-        changes, last = records.changes, items[-1].args
-        self._chains.run_one(_LastSet([item for item in items if len(item.args) == 3]), 0, last)
-        record = self.joined(self.services.reads.quorum_records[self.storage_key])
-        is_seen = records.changes != changes and record is not None and value_of(record, time_ms) == last[2]
-        reply: Reply = b""
-        for item in items:
-            if len(item.args) == 3:
-                reply = value_reply(item.args[2]) if is_seen else b""
-            elif is_seen:
-                item.sink.answer(item.number, reply)
-            else:
-                self._chains.run_one(item.sink, item.number, item.args)
 
     def _refuse(self, reply: ErrorReply) -> None:
         """Answers the commands that have not begun. If there is no quorum, plain writes run all the same."""
@@ -190,19 +180,34 @@ class _Here(KeyRead):
         return self._chain[max(0, self._begun - 1)].args
 
 
-def count_overwritten(chain: list[RelayItem], begun: int, value_bytes_max: int) -> int:
-    """HOT. How many commands from `begun` on are plain SETs and GETs, of which the first and the last are SETs. A SET that
-    is refused for its size is none of them."""
-    count: i64 = 0
-    place: i64 = begun
-    while place < len(chain):
-        args = chain[place].args
-        if len(args) == 3 and args[0] in (b"SET", b"set") and len(args[2]) <= value_bytes_max:
-            count = place + 1 - begun
-        elif count == 0 or not _is_plain_get(args):
-            break
-        place += 1
-    return count
+def shorten(chain: list[RelayItem], value_bytes_max: int, run: Run) -> list[RelayItem]:
+    """Puts one SET in the place of each run of plain SETs and GETs that begins with a SET. A SET that is refused for its
+    size stays, and ends the run."""
+    short: list[RelayItem] = []
+    joined: list[RelayItem] = []
+    for item in chain:
+        args = item.args
+        is_set = len(args) == 3 and args[0] in (b"SET", b"set") and len(args[2]) <= value_bytes_max
+        if is_set or (joined and _is_plain_get(args)):
+            joined.append(item)
+            continue
+        if joined:
+            short.append(_joined(joined, run))
+            joined = []
+        short.append(item)
+    if joined:
+        short.append(_joined(joined, run))
+    return short
+
+
+def _joined(items: list[RelayItem], run: Run) -> RelayItem:
+    """The last SET of these SETs and GETs, as a command in the place of all of them."""
+    if len(items) == 1:
+        return items[0]
+    place: i64 = len(items) - 1
+    while len(items[place].args) < 3:
+        place -= 1
+    return RelayItem(_LastSet(items, items[place], run), 0, items[place].args)
 
 
 def _is_plain_get(args: list[bytes]) -> bool:
@@ -211,20 +216,42 @@ def _is_plain_get(args: list[bytes]) -> bool:
 
 
 class _LastSet(Sink):
-    """The sink of the last one of several SETs, which runs for all of them."""
+    """The sink of the last one of several SETs of a session, which runs for all of them and for the GETs behind them."""
 
-    def __init__(self, items: list[RelayItem]) -> None:
-        super().__init__(items[-1].sink)
+    def __init__(self, items: list[RelayItem], last: RelayItem, run: Run) -> None:
+        super().__init__(last.sink)
         self._items = items
+        self._last = last
+        self._run = run
 
     def answer(self, number: int, reply: Reply) -> None:
-        """The reply to all of them."""
+        """The reply to all SETs. Each GET gets the value of the SET before it."""
+        if isinstance(reply, bytes) and reply[:1] == b"-":
+            self._fail(reply)
+            return
+        value: Reply = b""
         for item in self._items:
-            item.sink.answer(item.number, reply)
+            if len(item.args) == 3:
+                item.sink.answer(item.number, reply)
+                value = value_reply(item.args[2])
+            else:
+                item.sink.answer(item.number, value)
+
+    def _fail(self, reply: bytes) -> None:
+        """If nothing was written, the GETs run. Else nobody knows what they would have read, so they fail, too."""
+        failure = Failure.read(reply)
+        unread = Failure(failure.what, failure.counts, "unread", failure.reason).reply()
+        for item in self._items:
+            if len(item.args) == 3:
+                item.sink.answer(item.number, reply)
+            elif failure.outcome == "maybe-written":
+                item.sink.answer(item.number, unread)
+            else:
+                self._run(item.sink, item.number, item.args)
 
     def command(self, number: int) -> list[bytes] | None:
-        """Returns the arguments of the last one."""
-        return self._items[-1].args
+        """Returns the arguments of the last SET."""
+        return self._last.args
 
 
 class _OneByOne(Sink):

@@ -254,7 +254,7 @@ class Dispatcher:
                 self._execute(self._find(parked.args), sink_of(parked, session), parked.number, parked.args)
         else:
             items = [RelayItem(sink_of(parked, session), parked.number, parked.args) for parked in wave]
-            self._chains.run(lane.key, items)
+            self._chains.begin(lane.key, items)
         return len(wave)
 
     def _find(self, args: list[bytes]) -> CommandSpec | None:

@@ -14,7 +14,6 @@ from server.core.base.errors import CommandError
 from server.core.base.lanes import Lanes, Parked
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
-from server.core.records import versions
 from server.core.requests.relay_rows import RelayItem
 from server.core.requests.write_groups import WriteGroup
 from server.core.requests.writes import Writes
@@ -125,29 +124,44 @@ def test_a_set_that_is_too_large_changes_nothing_for_the_gets_behind_it() -> Non
     assert [reply[:4] for reply in replies] == [b"$3", b"old", b"+OK", b"-ERR", b"$1", b"1", b"+OK", b"$1", b"2"][2:]
 
 
-@pytest.mark.interpreted
-@pytest.mark.parametrize("reason", ["refused", "events", "quarantine"])
-def test_sets_of_a_chain_run_one_by_one_if_somebody_could_tell(reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reason", ["events", "quarantine", "R > W"])
+def test_sets_of_a_chain_run_one_by_one_if_somebody_could_tell(reason: str) -> None:
     chain = _Chain()
-    if reason == "refused":
-        group_for = Writes.group_for
-
-        def refuse(self: Writes, plan: Plan, sink: Sink, quorum: int = 0) -> WriteGroup:
-            if isinstance(sink, chains._LastSet):
-                raise CommandError("DISKFULL")
-            return group_for(self, plan, sink, quorum)
-
-        monkeypatch.setattr(Writes, "group_for", refuse)
-    elif reason == "events":
+    if reason == "events":
         chain.client.ask("CONFIG SET notify-keyspace-events KA")
+    elif reason == "quarantine":
+        chain.node.state.quarantine.commands["held"] = None
     else:
-        chain.node.state.quarantine.commands["held"] = 1  # type: ignore[index]
+        chain.client.session.read_quorum = 2
     replies = chain.replies("GET k", "SET k 1", "GET k", "SET k 2", "GET k")
-    if reason == "refused":
-        assert b" ".join(replies) == b"$3 old -DISKFULL $3 old -DISKFULL $3 old"
-    else:
-        assert b" ".join(replies) == b"$3 old +OK $1 1 +OK $1 2"
-        assert chain.writes == 2
+    assert b" ".join(replies) == b"$3 old +OK $1 1 +OK $1 2"
+    assert chain.writes == 2
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize(
+    ("error", "read"),
+    [
+        ("DISKFULL", b"$3 old"),
+        ("NOQUORUM write: got=1 wanted=2 hinted=0 outcome=maybe-written: x", b"-NOQUORUM write: got=1"),
+    ],
+)
+def test_gets_of_a_set_that_fails_read_only_if_nothing_was_written(
+    error: str, read: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group_for = Writes.group_for
+
+    def refuse(self: Writes, plan: Plan, sink: Sink, quorum: int = 0) -> WriteGroup:
+        if isinstance(sink, chains._LastSet):
+            raise CommandError(error)
+        return group_for(self, plan, sink, quorum)
+
+    monkeypatch.setattr(Writes, "group_for", refuse)
+    replies = b" ".join(_Chain().replies("GET k", "SET k 1", "GET k", "SET k 2", "GET k"))
+    told = b"-" + error.encode()
+    assert replies.startswith(b"$3 old " + told + b" " + read)
+    assert replies.count(told) == 2 and replies.count(read) == (3 if error == "DISKFULL" else 4)
+    assert replies.count(b"outcome=unread") == (0 if error == "DISKFULL" else 2)
 
 
 @pytest.mark.parametrize(("line", "length"), [("GET k", 1024), ("get k", 1024), ("STRLEN k", 409)])
@@ -161,21 +175,9 @@ def test_a_wave_has_more_plain_commands_than_others(line: str, length: int) -> N
     assert len(chains.next_wave(lane)) == length
 
 
-@pytest.mark.interpreted
-def test_a_newer_value_of_another_coordinator_is_what_the_gets_between_sets_read() -> None:
-    chain = _Chain()
-    session, chains_of_node = chain.client.session, chain.node._dispatcher._chains
-    commands = [[b"SET", b"k", b"1"], [b"GET", b"k"], [b"SET", b"k", b"2"], [b"GET", b"k"]]
-    items = [RelayItem(session, session.open(args), args) for args in commands]
-    newer = versions.supersede(None, b"actor--2", 1 << 62, b"newer")
-    chains._Here(chain.node.services, b"k", items, chains_of_node)._run(newer)
-    ((_, replies),) = finish_turn(chain.node).replies
-    assert replies == b"+OK\r\n$5\r\nnewer\r\n" * 2
-
-
 def test_a_fault_in_a_chain_is_the_reply_to_each_of_its_commands() -> None:
     chain = _Chain()
     chain.node.state.unexpected.plant("chain")
-    replies = chain.replies("GET k", "SET k 1", "GET k")
-    assert [reply.split()[0] for reply in replies] == [b"-ERR", b"+OK", b"-ERR"], "a plain write needs no read"
-    assert chain.client.ask("GET k") == "1"
+    replies = chain.replies("GET k", "APPEND k 1", "GET k", "SET k 2")
+    assert [reply.split()[0] for reply in replies] == [b"-ERR", b"-ERR", b"-ERR", b"+OK"], "a plain write needs no read"
+    assert chain.client.ask("GET k") == "2"

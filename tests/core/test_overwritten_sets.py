@@ -74,7 +74,8 @@ def test_an_error_is_the_reply_to_all_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    "between", [[b"GET"], [b"SET", b"v", b"NX"], [b"SET", b"v", b"EX", b"9"], [b"APPEND", b"v"], [b"SET", b"v" * 101]]
+    "between",
+    [[b"STRLEN"], [b"SET", b"v", b"NX"], [b"SET", b"v", b"EX", b"9"], [b"APPEND", b"v"], [b"SET", b"v" * 101]],
 )
 def test_whatever_else_stands_between_them_is_passed_over_by_none(between: list[bytes]) -> None:
     """A command that reads, one with other arguments, and one that will be refused: SETs before it and behind it run."""
@@ -91,6 +92,18 @@ def test_whatever_else_stands_between_them_is_passed_over_by_none(between: list[
         sent = pipeline.answered(*[b"+OK\r\n"] * len(sent))
     assert run == [commands[1], other, commands[4]]
     assert not pipeline.session.in_flight
+
+
+def test_gets_behind_them_travel_with_none_and_read_the_set_before_them() -> None:
+    pipeline = Pipeline()
+    key = pipeline.key
+    pipeline.send([b"GET", key], *[args for n in (b"1", b"2") for args in ([b"SET", key, n], [b"GET", key])])
+    pipeline.node.state.note_capabilities(OTHER, CAPABILITIES)
+    pipeline.sent()
+    assert pipeline.answered(b"+OK\r\n") == [[b"GET", key], [b"SET", key, b"2"]]
+    assert pipeline.answered(b"$5\r\nfirst\r\n", b"+OK\r\n") == []
+    assert pipeline.replies == b"$5\r\nfirst\r\n+OK\r\n$1\r\n1\r\n+OK\r\n$1\r\n2\r\n"
+    assert not pipeline.session.in_flight and pipeline.session.lanes is None
 
 
 def test_the_values_of_those_that_do_not_run_are_not_held() -> None:

@@ -11,8 +11,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from protocol.resp import Reply
 from server.core import chains, dispatch
 from server.core.chains import Chains
+from server.core.commands.strings import value_reply
 from server.core.requests.relay_rows import RelayItem
 from tests.sim.clients import Operation
 from tests.sim.runs import config
@@ -122,13 +124,11 @@ def test_chains_in_no_order_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gets_that_read_a_later_set_of_their_chain_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    def run_last_set(self: chains._Here, count: int) -> None:
-        items = self._chain[self._begun : self._begun + count]
-        self._begun += count
-        for item in (items[-1], *items[:-1]):
-            self._chains.run_one(item.sink, item.number, items[-1].args if len(item.args) == 3 else item.args)
+    def answer(self: chains._LastSet, number: int, reply: Reply) -> None:
+        for item in self._items:
+            item.sink.answer(item.number, reply if len(item.args) == 3 else value_reply(self._last.args[2]))
 
-    monkeypatch.setattr(chains._Here, "_run_last_set", run_last_set)
+    monkeypatch.setattr(chains._LastSet, "answer", answer)
     assert any(_wrong(seed) for seed in range(24))
 
 
