@@ -25,7 +25,7 @@ from tests.sim.runs import Profile, config, run
 from tests.sim.world import World
 
 KEYS = [b"k%d" % number for number in range(40)]
-CLIENTS = ("command", "chain", "parts")  # procedures that a client waits for
+CLIENTS = ("command", "parts")  # procedures that a client waits for
 STRUCK_MS, WHOLE_MS = 70_000, 60_000
 DEATHS_MAX = 6  # STORE, ASK ABSORB and ASK MERGE once each, and the procedures that fetch a record twice
 
@@ -128,7 +128,6 @@ TRIGGERS: dict[str, Callable[[World, Host], None]] = {
     "layout merge": lambda world, host: _change_zone(world, world.hosts[1]),
     "layout publication": _change_zone,
     "command": _send([b"SET", b"%b", b"v", b"NX"]),
-    "chain": _send([b"SET", b"%b", b"v"], [b"GET", b"%b"], [b"SET", b"%b", b"w", b"NX"]),
     "parts": _send([b"MSET", *[b"m%d" % (number // 2) for number in range(500)]]),
 }
 NAMES = [place.removeprefix("procedure ") for place in procedures()]
