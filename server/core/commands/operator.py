@@ -128,7 +128,14 @@ CLUSTER_SUBCOMMANDS = (  # and those of membership_command.py
     CommandSpec("dyn.cluster|status", 2, IMMEDIATE, _status, "How the cluster is.", "dyn", "readonly"),
     CommandSpec("dyn.cluster|myself", 2, IMMEDIATE, _myself, "Who this node is.", "dyn", "readonly"),
     CommandSpec(
-        "dyn.cluster|init", 3, ALONE, _init, "Makes the first layout of fresh nodes.", "dyn", "write", arguments="json"
+        "dyn.cluster|init",
+        3,
+        ALONE,
+        _init,
+        "Makes the first layout of fresh nodes.",
+        "dyn",
+        "write stale",
+        arguments="json",
     ),
 )
 _RING = (
