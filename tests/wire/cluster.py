@@ -59,10 +59,10 @@ def connect(port: int, timeout_s: float = 10.0, **options: Any) -> Client:
 
 
 def dyn(
-    *words: str | bytes | Path, port: int | None = None, timeout_s: float = 60, **options: Any
+    *words: str | bytes | Path, port: int | None = None, timeout_s: float = 150, **options: Any
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs the `dyn` command as a user would."""
-    target = [] if port is None else ["--port", str(port)]
+    target = [] if port is None else ["--port", str(port), "--timeout", "30"]
     return subprocess.run([DYN, *target, *words], capture_output=True, timeout=timeout_s, **options)
 
 
