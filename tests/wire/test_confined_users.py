@@ -1,9 +1,9 @@
 """A user that may do everything with some keys learns nothing of the others, and changes none of them.
 
 Theory. Two databases differ only in the keys `sec:…`, which the user may not touch: their types, values, and whether they
-are there. Random calls of all commands go to both, with keys of any kind, alone, in a transaction, or in a script. If a reply
-told anything of a forbidden key, it would differ. Besides, no reply has a byte of the values that the user may only write,
-and the keys that it may only read stay as they are. That finds a way in without anybody having thought of it.
+are there. Random calls of all commands go to both, with keys of any kind, alone, in a transaction, or in a script. If a
+reply told anything of a forbidden key, it would differ. Besides, no reply has a byte of the values that the user may only
+write, and the keys that it may only read stay as they are. That finds a way in without anybody having thought of it.
 
 What tells of the names of keys is left out, because Redis' rules do not cover it: SCAN, KEYS, RANDOMKEY, DBSIZE, and CLIENT
 TRACKING (SECURITY.md).
