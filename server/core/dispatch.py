@@ -28,7 +28,7 @@ from server.core.commands.databases import inner_arguments
 from server.core.commands.execution import execute, fail
 from server.core.commands.registry import unfit
 from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, READ, WRITE, CommandSpec
-from server.core.commands.table import commands_by_name, find_command
+from server.core.commands.table import commands_by_name, commands_for_clients, find_command, find_for_client
 from server.core.commands.transactions.queueing import is_part, queue, refused
 from server.core.records.versions import DamagedRecord
 from server.core.requests.relay_rows import MAYBE_RUN, OWN, UNREACHABLE, RelayItem
@@ -47,6 +47,7 @@ class Dispatcher:
         self._services = services
         self._state = services.state
         self._commands = commands_by_name()
+        self._of_clients = commands_for_clients()
         self._records = services.state.records
         self._unexpected = services.state.unexpected
         self._key_bytes_max: i64 = services.state.config.key_bytes_max
@@ -99,7 +100,7 @@ class Dispatcher:
     def _commands_of(self, session: Session) -> dict[bytes, CommandSpec]:
         """HOT. The commands that may take the fast path: none of another database than 0, or between MULTI and EXEC."""
         is_slow = self._refused or session.database or session.transaction is not None
-        return _NONE if is_slow else self._commands
+        return _NONE if is_slow else self._of_clients
 
     def _enter_lane(self, session: Session, lanes: Lanes, args: list[bytes], spec: CommandSpec, turn: int) -> bool:
         """HOT. Enters a command of one key in its lane. If it must wait there, parks it and returns False."""
@@ -159,7 +160,7 @@ class Dispatcher:
         turn = self._state.statistics.turns
         self.changes = self._records.changes
         try:
-            spec = self._find(args)
+            spec = self._find_for_client(args)
             fits = spec is not None and spec.accepts(len(args))
             is_queued = is_part(session, spec, fits)
             kind = IMMEDIATE if spec is None or is_queued or not fits else spec.kind_of(args)
@@ -260,6 +261,10 @@ class Dispatcher:
     def _find(self, args: list[bytes]) -> CommandSpec | None:
         spec = self._commands.get(args[0])
         return find_command(args) if spec is None or spec.subcommands else spec
+
+    def _find_for_client(self, args: list[bytes]) -> CommandSpec | None:
+        spec = self._of_clients.get(args[0])
+        return find_for_client(args) if spec is None or spec.subcommands else spec
 
     def run(self, sink: Sink, number: int, args: list[bytes]) -> None:
         """Runs a command for `sink`, whatever else is in flight."""

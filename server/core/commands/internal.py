@@ -1,6 +1,8 @@
 """Commands that only nodes may send: steps of commands over several keys (typed_steps.py).
 
-A client that sent one could write records of any content, with dots that nobody issued. To a client they do not exist.
+A client that sent one could write records of any content, with dots that nobody issued. To a client they do not exist:
+dispatch finds none of them for it (`find_for_client`), alone or between MULTI and EXEC. What is here holds if that should
+ever fail.
 """
 
 from __future__ import annotations

@@ -44,14 +44,33 @@ def commands_by_name() -> dict[bytes, CommandSpec]:
     return table
 
 
+@cache
+def commands_for_nodes() -> frozenset[str]:
+    """The names of the commands that only nodes send each other (internal.py)."""
+    return frozenset([spec.name for spec in _UNLISTED if spec.group == "dyn"])
+
+
+@cache
+def commands_for_clients() -> dict[bytes, CommandSpec]:
+    """As `commands_by_name`, without those for nodes: to a client these do not exist."""
+    hidden = commands_for_nodes()
+    return {name: spec for name, spec in commands_by_name().items() if spec.name not in hidden}
+
+
 def unfit(spec: CommandSpec | None, args: list[bytes]) -> ErrorReply:
     """Redis' error for a call of no command, or with a wrong number of arguments."""
     if spec is not None:
         return wrong_arity(spec.name)
-    container = commands_by_name().get(args[0].lower())
+    container = commands_for_clients().get(args[0].lower())
     if container is None:
         return unknown_command(args)
     return unknown_subcommand(container.name, args) if len(args) > 1 else wrong_arity(container.name)
+
+
+def find_for_client(args: list[bytes]) -> CommandSpec | None:
+    """The command that a client calls with `args`."""
+    spec = find_command(args)
+    return None if spec is not None and spec.name in commands_for_nodes() else spec
 
 
 def find_command(args: list[bytes]) -> CommandSpec | None:

@@ -43,7 +43,13 @@ from server.core.commands.hashes import commands as hash_commands
 from server.core.commands.hashes import expiry_commands
 from server.core.commands.lists import commands as list_commands
 from server.core.commands.pubsub import commands as pubsub_commands
-from server.core.commands.registry import commands_by_name, enter_commands, find_command
+from server.core.commands.registry import (
+    commands_by_name,
+    commands_for_clients,
+    enter_commands,
+    find_command,
+    find_for_client,
+)
 from server.core.commands.scripting import eval_commands, fcall_commands, function_command, script_command
 from server.core.commands.scripting import steps as script_steps
 from server.core.commands.sets import commands as set_commands
@@ -52,7 +58,7 @@ from server.core.commands.spec import CommandSpec
 from server.core.commands.transactions import commands as transaction_commands
 from server.core.commands.transactions import relayed, watches
 
-__all__ = ["COMMANDS", "commands_by_name", "find_command"]
+__all__ = ["COMMANDS", "commands_by_name", "commands_for_clients", "find_command", "find_for_client"]
 
 _ALL: tuple[CommandSpec, ...] = (
     *connection.COMMANDS,

@@ -52,7 +52,6 @@ def test_a_user_that_may_only_get_keys_of_the_application(node: Node, admin: Cli
     assert app.error("FLUSHALL CONFIRM") == _no_command("flushall")
     assert app.error("CONFIG GET *") == _no_command("config|get")
     assert app.error("DYN.CLUSTER STATUS") == _no_command("dyn.cluster|status")
-    assert app.error("DYN.REPLACE app:1 x") == _no_command("dyn.replace")
     assert app.error("KEYS *") == _no_command("keys")
     assert app.error("FOO") == "ERR unknown command 'FOO', with args beginning with: "
     assert app.error("GET") == "ERR wrong number of arguments for 'get' command"
@@ -99,7 +98,7 @@ def test_a_client_that_has_not_logged_in_can_do_nothing_but_log_in_and_go(node: 
     assert admin.ask("CONFIG SET requirepass secret") == "OK"
     assert admin.ask("PING") == "PONG", "who was there before stays"
     client = Client(node)
-    for line in ("GET x", "PING", "DYN.CLUSTER STATUS", "ACL WHOAMI", "INFO", "DYN.RECORD x", "COMMAND", "ASKING"):
+    for line in ("GET x", "PING", "DYN.CLUSTER STATUS", "ACL WHOAMI", "INFO", "COMMAND", "ASKING"):
         assert client.error(line) == NOAUTH, line
     assert client.error("HELLO 3").startswith("NOAUTH HELLO must be called with the client already authenticated")
     assert client.error("AUTH wrong") == "WRONGPASS invalid username-password pair or user is disabled."
@@ -303,12 +302,11 @@ def test_operators_commands_are_a_category_and_dangerous(node: Node, admin: Clie
         set(admin.ask("ACL CAT read")) | set(admin.ask("ACL CAT write")) | set(admin.ask("ACL CAT fast"))
     )
     data = _logged_in(node, admin, "+@read", "+@write", "~*")
-    for line in ("DYN.CLUSTER REMOVE n1", "DYN.RING SHOW", "DYN.REPLACE a b", "DYN.RECORD a", "DYN.SIBLINGS SHOW a"):
+    for line in ("DYN.CLUSTER REMOVE n1", "DYN.RING SHOW", "DYN.SIBLINGS SHOW a"):
         assert data.error(line).startswith("NOPERM"), line
     assert not data.raw("DYN.SET k v").startswith(b"-") and not data.raw("DYN.GET k").startswith(b"-")
     app = _logged_in(node, admin, "resetkeys", "+@all", "-@dangerous", "~*")
     assert app.error("DYN.CLUSTER STATUS") == _no_command("dyn.cluster|status")
-    assert app.error("DYN.REMOVE x y") == _no_command("dyn.remove")
     assert app.ask("DYN.GET j") == [None, []]
 
 
