@@ -21,13 +21,16 @@ def scripting_peers(services: Services) -> list[str]:
 
 
 def find_script(services: Services, sha: bytes) -> Generator[Step, Any, None]:
-    """Makes sure that a script is known here. Raises CommandError if no node that can be reached knows it."""
+    """Makes sure that a script is known here. Raises CommandError if no node that can be reached knows it.
+
+    The first node that knows it is enough: a frozen one would hold up the command until its own deadline.
+    """
     scripts = services.scripts
     if scripts.text_of(sha) is not None:
         return
     peers = scripting_peers(services)
     if len(sha) == SHA_BYTES and peers:
-        answers = yield services.questions.ask(peers, SCRIPT, sha)
+        answers = yield services.questions.ask(peers, SCRIPT, sha, one_is_enough=True)
         for text in answers.values():
             if text is not None and scripts.load(text) == sha:
                 return
