@@ -129,7 +129,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         ("flushall", "flushdb"),
-        "They require the word CONFIRM, unless the setting flushall allows them without: they delete replicated data.",
+        "They take the word CONFIRM, and FLUSHALL requires it, unless the setting flushall allows it without: it deletes "
+        "all replicated data.",
         call=r"(?i)confirm",
     ),
     Deviation(
@@ -167,6 +168,15 @@ DEVIATIONS: tuple[Deviation, ...] = (
         ours=r"^-ERR timeout is out of range",
     ),
     Deviation(
+        ("xadd", "xdel", "xtrim"),
+        "A stream without entries does not exist, and the id of a removed last entry is not remembered, so XADD may be "
+        "given a smaller one. With ~ entries are removed by the hundred. There are no consumer groups.",
+    ),
+    Deviation(
+        ("xread",),
+        "A client that waits reads again ten times a second, so it gets an entry some moments after it was added.",
+    ),
+    Deviation(
         ("wait",),
         "It also returns when no more replicas are to come; what it cannot be sure of it does not count.",
         ours=r"^:",
@@ -199,8 +209,9 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         ("flushall", "flushdb"),
-        "They require the word CONFIRM, unless the setting flushall allows them without: they delete replicated data.",
-        ours=r"^-ERR FLUSH",
+        "They take the word CONFIRM, and FLUSHALL requires it, unless the setting flushall allows it without: it deletes "
+        "all replicated data.",
+        ours=r"^-ERR FLUSHALL",
     ),
 )
 
