@@ -54,7 +54,7 @@ IMPURE = {
 }
 TOP_LEVEL = {
     "protocol", "server", "dynamo_cli", "tests", "man", "completions", "pyproject.toml", "README.md", "CHANGELOG.md",
-    "SECURITY.md", "LICENSE", "Makefile", "setup.py",
+    "SECURITY.md", "LICENSE", "Makefile", "setup.py", "docs",
 }  # fmt: skip
 
 
