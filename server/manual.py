@@ -185,10 +185,14 @@ empty although the cursor is not 0. KEYS reads the whole key space, and other cl
 only partitions in which keys expire or are written at that moment. A pattern has at most
 .B pattern_bytes_max
 bytes.
-.SS FLUSHALL
-It deletes every key on every node, and requires the word CONFIRM unless the setting
+.SS XADD, XRANGE, XREAD and other commands of streams
+After a partition a stream has the entries of both sides, in the order of their ids. Two sides may choose the same id: then
+two entries have it. A removal takes only what it has seen. A client that waits for entries (XREAD BLOCK) reads again ten
+times a second. Streams have no consumer groups, and are not in what DUMP, dyn import and dyn export can move.
+.SS FLUSHALL, FLUSHDB
+FLUSHALL deletes every key on every node, and requires the word CONFIRM unless the setting
 .B flushall
-allows it without.
+allows it without. FLUSHDB deletes the keys of one database.
 .SS Limits
 Sizes are in bytes, and each limit is a setting of the node (CONFIG GET shows them). A command over a limit gets an error. A
 request that is too large gets an error before its connection is closed. Large values never break a connection: beyond

@@ -57,7 +57,7 @@ IMPURE = {
 }
 TOP_LEVEL = {
     "protocol", "server", "dynamo_cli", "tests", "man", "completions", "ops", "pyproject.toml", "README.md", "CHANGELOG.md",
-    "SECURITY.md", "LICENSE", "Makefile", "setup.py",
+    "SECURITY.md", "LICENSE", "Makefile", "setup.py", "docs",
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Caches and sessions of web frameworks, from their own packages: Django, Flask, cachelib."""
+"""Caches and sessions of web frameworks, from their own packages: Django, django-redis, Flask, cachelib."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.stacks.stack import Stack, work_under_faults
+from tests.stacks.stack import Stack, work_in_calm, work_under_faults
 from tests.wire.cluster import WireCluster
 
 
 class DjangoCache(Stack):
     """django.core.cache with its Redis backend."""
+
+    packages = ("django",)
 
     def __init__(self, port: int) -> None:
         self.cache = _django_cache(port)
@@ -38,8 +40,33 @@ class DjangoCache(Stack):
         cache.delete_many([f"{key}:made", f"{key}:hits", f"{key}:one", f"{key}:two"])
 
 
+class DjangoRedis(DjangoCache):
+    """The package django-redis, in database 1 as its documentation has it."""
+
+    packages = ("django-redis",)
+
+    def __init__(self, port: int) -> None:
+        pytest.importorskip("django_redis")
+        self.cache = _django_cache(port, "django_redis.cache.RedisCache", "/1")
+
+    def round(self, thread: int, number: int) -> None:
+        """As any cache of Django, and what it has beside that: patterns, locks, the time that is left."""
+        super().round(thread, number)
+        cache, key = self.cache, f"own:{thread}:{number}"
+        cache.set_many({f"{key}:{part}": part for part in range(3)}, timeout=60)
+        assert sorted(cache.iter_keys(f"{key}:*")) == [f"{key}:{part}" for part in range(3)]
+        assert 0 < cache.ttl(f"{key}:0") <= 60
+        assert cache.persist(f"{key}:0") and cache.ttl(f"{key}:0") is None
+        assert cache.expire(f"{key}:0", 50)
+        with cache.lock(f"{key}:lock", timeout=30):
+            assert not cache.lock(f"{key}:lock", timeout=30).acquire(blocking=False)
+        self.told(cache.delete_pattern(f"{key}:*"), 3)
+
+
 class DjangoSessions(Stack):
     """django.contrib.sessions on that cache."""
+
+    packages = ("django",)
 
     def __init__(self, port: int) -> None:
         _django_cache(port)
@@ -64,6 +91,11 @@ class DjangoSessions(Stack):
 
 class FlaskSessions(Stack):
     """Flask-Session, through whole requests."""
+
+    packages = (
+        "flask-session",
+        "flask",
+    )
 
     def __init__(self, port: int) -> None:
         flask = pytest.importorskip("flask")
@@ -95,12 +127,14 @@ class FlaskSessions(Stack):
 class Cachelib(Stack):
     """cachelib's RedisCache."""
 
+    packages = ("cachelib",)
+
     def __init__(self, port: int) -> None:
-        self._cache: Any = pytest.importorskip("cachelib").RedisCache(port=port)
+        self.cache: Any = pytest.importorskip("cachelib").RedisCache(port=port)
 
     def round(self, thread: int, number: int) -> None:
         """What its own documentation shows."""
-        cache, key = self._cache, f"cachelib:{thread}:{number}"
+        cache, key = self.cache, f"cachelib:{thread}:{number}"
         assert cache.set(key, {"a": number}, timeout=60)
         assert cache.get(key) == {"a": number}
         assert not cache.add(key, 1)
@@ -113,20 +147,37 @@ class Cachelib(Stack):
         assert cache.get(key) is None
 
 
-def _django_cache(port: int) -> Any:
+def _django_cache(port: int, backend: str = "django.core.cache.backends.redis.RedisCache", database: str = "") -> Any:
     pytest.importorskip("django")
     from django.conf import settings
     from django.core.cache import caches
     from django.test.utils import override_settings
 
-    options = {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": f"redis://127.0.0.1:{port}"}
+    options = {"BACKEND": backend, "LOCATION": f"redis://127.0.0.1:{port}{database}"}
     if not settings.configured:
         settings.configure(SECRET_KEY="k", SESSION_ENGINE="django.contrib.sessions.backends.cache")
     override_settings(CACHES={"default": options}).enable()
     return caches["default"]
 
 
-@pytest.mark.parametrize("kind", [DjangoCache, DjangoSessions, FlaskSessions, Cachelib])
+KINDS = [DjangoCache, DjangoRedis, DjangoSessions, FlaskSessions, Cachelib]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_works(cluster: WireCluster, kind: type[Stack]) -> None:
+    work_in_calm(kind(cluster.ports[0]))
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_works_while_nodes_fail(make_cluster: Callable[..., WireCluster], kind: type[Stack]) -> None:
     cluster = make_cluster()
     work_under_faults(cluster, kind(cluster.ports[0]))
+
+
+@pytest.mark.parametrize("kind", [DjangoCache, DjangoRedis, Cachelib])
+def test_a_cache_is_cleared(make_cluster: Callable[..., WireCluster], kind: type[Any]) -> None:
+    stack = kind(make_cluster().ports[0])
+    assert stack.cache.set("a", 1) in (None, True)
+    assert stack.cache.get("a") == 1
+    stack.cache.clear()
+    assert stack.cache.get("a") is None

@@ -137,7 +137,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         ("flushall", "flushdb"),
-        "They require the word CONFIRM, unless the setting flushall allows them without: they delete replicated data.",
+        "They take the word CONFIRM, and FLUSHALL requires it, unless the setting flushall allows it without: it deletes "
+        "all replicated data.",
         call=r"(?i)confirm",
     ),
     Deviation(
@@ -173,6 +174,15 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "its number overflows.",
         redis=r"^-ERR timeout is negative",
         ours=r"^-ERR timeout is out of range",
+    ),
+    Deviation(
+        ("xadd", "xdel", "xtrim"),
+        "A stream without entries does not exist, and the id of a removed last entry is not remembered, so XADD may be "
+        "given a smaller one. With ~ entries are removed by the hundred. There are no consumer groups.",
+    ),
+    Deviation(
+        ("xread",),
+        "A client that waits reads again ten times a second, so it gets an entry some moments after it was added.",
     ),
     Deviation(
         ("wait",),
@@ -213,8 +223,9 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         ("flushall", "flushdb"),
-        "They require the word CONFIRM, unless the setting flushall allows them without: they delete replicated data.",
-        ours=r"^-ERR FLUSH",
+        "They take the word CONFIRM, and FLUSHALL requires it, unless the setting flushall allows it without: it deletes "
+        "all replicated data.",
+        ours=r"^-ERR FLUSHALL",
     ),
 )
 

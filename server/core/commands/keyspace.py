@@ -116,20 +116,22 @@ def _randomkey(services: Services, sink: Sink, number: int, args: list[bytes]) -
 
 def _flushall(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     """FLUSHALL CONFIRM: deletes every key of the cluster; OK when each deletion met its quorum."""
-    _flush(services, sink, number, args, EVERY_DATABASE, "FLUSHALL destroys every key")
+    _flush(services, sink, number, args, EVERY_DATABASE)
 
 
 def _flushdb(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    """FLUSHDB CONFIRM: deletes every key of the connection's database."""
-    _flush(services, sink, number, args, sink.database, f"FLUSHDB destroys every key of database {sink.database}")
+    """FLUSHDB: deletes every key of the connection's database. Caches of frameworks clear themselves by it."""
+    _flush(services, sink, number, args, sink.database)
 
 
-def _flush(services: Services, sink: Sink, number: int, args: list[bytes], database: int, what: str) -> None:
+def _flush(services: Services, sink: Sink, number: int, args: list[bytes], database: int) -> None:
     words = sorted(word.upper() for word in args[1:])
     if words not in ([], [b"ASYNC"], [b"SYNC"], [b"CONFIRM"], [b"ASYNC", b"CONFIRM"], [b"CONFIRM", b"SYNC"]):
         raise CommandError(SYNTAX)
-    if b"CONFIRM" not in words and not services.state.config.flushall:
-        raise CommandError(f"ERR {what} on every node of the cluster: say {what.split()[0]} CONFIRM if you mean it")
+    if database == EVERY_DATABASE and b"CONFIRM" not in words and not services.state.config.flushall:
+        raise CommandError(
+            "ERR FLUSHALL destroys every key on every node of the cluster: say FLUSHALL CONFIRM if you mean it"
+        )
     layout_of(services)
 
     def steps() -> Steps:
@@ -215,7 +217,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         -1,
         ALONE,
         _flushdb,
-        "Deletes all keys of the database; wants the word CONFIRM.",
+        "Deletes all keys of the database.",
         "server",
         "write dangerous",
         complexity="O(N)",

@@ -19,7 +19,7 @@ from server.core.commands.containers import container
 from server.core.commands.spec import READ, CommandSpec
 from server.core.commands.typed import ANY, Read, reading
 from server.core.records import versions
-from server.core.records.kinds import HASH, LIST, NONE, SET, STRING, ZSET
+from server.core.records.kinds import HASH, LIST, NONE, SET, STREAM, STRING, ZSET
 from server.core.records.views import View
 
 _EMBEDDED_BYTES_MAX = 44  # of a string that Redis stores beside its object
@@ -49,6 +49,8 @@ def encoding_of(view: View) -> str:
         return "intset" if is_small else "hashtable"
     if view.key_type == LIST:
         return "quicklist"
+    if view.key_type == STREAM:
+        return "stream"
     is_packed = len(view) <= _PACKED_MAX and all(
         len(field) <= _PACKED_BYTES_MAX and (view.key_type == ZSET or len(payload) <= _PACKED_BYTES_MAX)
         for field, payload in view.items()

@@ -27,6 +27,7 @@ _BY_GROUP = {
     "hash": "A side with both quorums runs it. Afterwards each field has its newest value.",
     "set": "A side with both quorums runs it. What a side adds is there afterwards, whatever the other side removes.",
     "list": "A side with both quorums runs it. Afterwards the items of both sides are there; both may have popped one.",
+    "stream": "A side with both quorums runs it. Afterwards the entries of both sides are there.",
     "sorted-set": "A side with both quorums runs it. Afterwards each member has its newest score.",
     "hyperloglog": "A side with both quorums runs it. Afterwards it counts what either side has added.",
     "dyn": SIBLINGS,

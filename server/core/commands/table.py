@@ -55,6 +55,7 @@ from server.core.commands.scripting import steps as script_steps
 from server.core.commands.sets import commands as set_commands
 from server.core.commands.sorted_sets import edit_commands, query_commands
 from server.core.commands.spec import CommandSpec
+from server.core.commands.streams import commands as stream_commands
 from server.core.commands.transactions import commands as transaction_commands
 from server.core.commands.transactions import relayed, watches
 
@@ -80,6 +81,7 @@ _ALL: tuple[CommandSpec, ...] = (
     *hyperloglogs.COMMANDS,
     *list_commands.COMMANDS,
     *blocking_commands.COMMANDS,
+    *stream_commands.COMMANDS,
     *keys.COMMANDS,
     *database_commands.COMMANDS,
     *renaming.COMMANDS,

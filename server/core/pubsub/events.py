@@ -16,7 +16,7 @@ from server.core.records.views import View
 
 # The classes of events, by the characters of the setting, in the order in which CONFIG GET shows them.
 CLASSES: Final = "g$lshzxetdnKEm"
-GENERIC, STRING, LIST, SET, HASH, ZSET, EXPIRED, _EVICTED, _STREAM, _MODULE, NEW, KEYSPACE, KEYEVENT, _MISS = (
+GENERIC, STRING, LIST, SET, HASH, ZSET, EXPIRED, _EVICTED, STREAM, _MODULE, NEW, KEYSPACE, KEYEVENT, _MISS = (
     1 << bit for bit in range(len(CLASSES))
 )
 ALL: Final = sum(1 << CLASSES.index(letter) for letter in "g$lshzxetd")
@@ -33,6 +33,7 @@ _BY_CLASS: Final[Mapping[int, str]] = {
     ZSET: "zadd zincrby:zincr zrem zremrangebyscore zremrangebyrank zremrangebylex zpopmin zpopmax "
     "bzpopmin:zpopmin bzpopmax:zpopmax zunionstore "
     "zinterstore zdiffstore zrangestore geoadd:zadd geosearchstore georadiusstore",
+    STREAM: "xadd xdel xtrim",
     GENERIC: "restore persist rename_from rename_to move_to copy_to dyn.remove:rename_from",
 }
 _EVENTS: Final = {

@@ -51,6 +51,7 @@ from server.core.records.kinds import (
     MEMBER_DELTA,
     PLAIN_MARKS,
     SET_ELEMENT,
+    STREAM_ENTRY,
     mark_of,
 )
 from server.core.records.numbers import is_decimal
@@ -61,6 +62,7 @@ _CLOCK_ENTRIES_MAX: Final = 0xFFFF
 _MARKED_KINDS: Final = 15
 _FEW_CHUNKS: Final = 3  # of a record that is walked each time
 _EXPIRY_MAX: Final = (1 << 63) - 1
+_STREAM_ID_BYTES: Final = 16
 _score = struct.Struct(">d").unpack
 
 
@@ -257,4 +259,6 @@ def _is_payload(kind: int, field: bytes, expires_at_ms: int, payload: bytes) -> 
         return not payload
     if kind == LIST_ITEM:
         return not expires_at_ms and (not field or is_position(field))  # a summary (deaths.py) has an empty field
+    if kind == STREAM_ENTRY:
+        return not expires_at_ms and len(field) in (0, _STREAM_ID_BYTES)
     return True

@@ -9,8 +9,8 @@ type      That of the newest dot among the entries that make a type (kinds.py). 
 expiry    That of the newest dot among the key expiries and, for a string, its value. After it the key does not exist.
 fields    A field has the payload of its newest entry, and what was added to it, if that is a number. When that entry has
           expired, the field does not exist.
-items     Of a list each entry is an item. Several have one position if two sides of a partition chose it at the same time;
-          then the items of that position stand in the order of their dots.
+items     Of a list or a stream each entry is an item. Several have one position or id if two sides of a partition chose
+          it at the same time; then these items stand in the order of their dots.
 string    The newest value and the sum of what was added to it. HyperLogLogs are strings, too: of those that were written at
           the same time, the newest value included if it is one, the string is the one that has all their elements.
 """
@@ -35,12 +35,12 @@ from server.core.records.kinds import (
     HYPERLOGLOG,
     KEY_EXPIRY,
     LIST,
-    LIST_ITEM,
     MEMBER_DELTA,
     NONE,
     OPAQUE,
     OPAQUE_MARKS,
     SET,
+    STREAM,
     STRING,
     TYPE_MARKS,
     ZSET,
@@ -50,6 +50,7 @@ from server.core.records.numbers import decimal_of, plus, total
 from server.core.records.siblings import TOMBSTONE, VALUE
 
 _TYPES: Final = (STRING, *COLLECTIONS)
+_OF_ITEMS: Final = (LIST, STREAM)  # each entry is an item
 _NO_DOT: Final = bytes(16)
 _score = struct.Struct(">d")
 NO_SCORE: Final = _score.pack(0.0)
@@ -208,7 +209,7 @@ class View:
                 total += len(self._lasting_in(chunk))
             return total
         first = index.entries_of(b"", 0)
-        if self.key_type == LIST:
+        if self.key_type in _OF_ITEMS:
             return index.entries - len(first)
         about = int(bool(first) and self._resolve(first, self.key_type) is None)  # an empty field that is none
         total = index.fields() - about
@@ -255,17 +256,18 @@ class View:
         if chunk != self._asked_chunk:
             self._asked_chunk, self._asked = chunk, 0
         self._asked += 1
-        if self._asked < _QUESTIONS_MAX or self.key_type == LIST:
+        if self._asked < _QUESTIONS_MAX or self.key_type in _OF_ITEMS:
             return self._resolve(index.entries_of(field, chunk), self.key_type)
         if self._asked == _QUESTIONS_MAX:
             self._decoded = {each[0]: (each[1], each[2]) for each in self._lasting_in(chunk)}
         return self._decoded.get(field)
 
     def count_at(self, field: bytes) -> int:
-        """How many items a field stands for: 1 if it is live; of a list those that have this position."""
-        if self.key_type != LIST or self._index is None:
+        """How many items a field stands for: 1 if it is live; of a list or a stream those at this position or id."""
+        if self.key_type not in _OF_ITEMS or self._index is None:
             return int(self.has(field))
-        return sum([entry[1] == LIST_ITEM for entry in self._index.entries_of(field, self._index.chunk_of(field))])
+        kind = BASE_KINDS[self.key_type]
+        return sum([entry[1] == kind for entry in self._index.entries_of(field, self._index.chunk_of(field))])
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """The live fields and their payloads, sorted by field, decoded chunk by chunk."""
@@ -332,8 +334,8 @@ class View:
 
     def _lasting_in(self, chunk: int) -> list[tuple[bytes, bytes, int]]:
         assert self._index is not None
-        if self.key_type == LIST:
-            return _list_items(self._index.entries_in(chunk))
+        if self.key_type in _OF_ITEMS:
+            return _items_among(self._index.entries_in(chunk), BASE_KINDS[self.key_type])
         found: list[tuple[bytes, bytes, int]] = []
         for field, group in by_field(self._index.entries_in(chunk)):
             resolved = self._resolve(group, self.key_type)
@@ -342,9 +344,9 @@ class View:
         return found
 
 
-def _list_items(entries: list[Entry]) -> list[tuple[bytes, bytes, int]]:
-    """Returns the items among entries, which are sorted."""
-    return [(field, payload, 0) for field, kind, _, _, payload in entries if kind == LIST_ITEM]
+def _items_among(entries: list[Entry], item_kind: int) -> list[tuple[bytes, bytes, int]]:
+    """Returns the items of a list or a stream among entries, which are sorted."""
+    return [(field, payload, 0) for field, kind, _, _, payload in entries if kind == item_kind]
 
 
 def _newest(entries: list[Entry], kind: int, other_kind: int) -> Entry | None:

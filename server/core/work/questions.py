@@ -1,8 +1,8 @@
 """Questions: what one node asks of others outside the hot path (a page of keys, its status, …).
 
 Theory. A question goes to some nodes, which may include this node. It is over when each of them has answered, or was
-lost, or the deadline has passed. Then the asking procedure gets the answers that have come, and decides whether they
-are enough.
+lost, or the deadline has passed; or once one node has an answer, if one is enough. Then the asking procedure gets the
+answers that have come, and decides whether they are enough.
 
 Small messages may overtake large ones (protocol/pieces.py), except for questions and answers that are declared to be
 `in_order`.
@@ -33,10 +33,16 @@ def answered_by(question: Question[Q, A], answerer: Callable[[Q], A | None]) -> 
 class _Row:
     """A question in flight; `awaited` are the nodes whose answers may still come."""
 
-    __slots__ = ("answers", "asked", "asker", "awaited", "deadline_ms", "question")
+    __slots__ = ("answers", "asked", "asker", "awaited", "deadline_ms", "one_is_enough", "question")
 
     def __init__(
-        self, asker: Procedure, question: Question[Any, Any], asked: list[bytes], awaited: list[str], deadline_ms: int
+        self,
+        asker: Procedure,
+        question: Question[Any, Any],
+        asked: list[bytes],
+        awaited: list[str],
+        deadline_ms: int,
+        one_is_enough: bool,
     ) -> None:
         self.asker = asker
         self.question = question
@@ -44,6 +50,7 @@ class _Row:
         self.awaited = awaited
         self.answers: Answers = {}
         self.deadline_ms = deadline_ms
+        self.one_is_enough = one_is_enough
 
 
 class Questions:
@@ -57,16 +64,24 @@ class Questions:
         self._answerers = answerers
         self._rows: dict[int, _Row] = {}
 
-    def ask(self, nodes: Sequence[str], question: Question[Q, Any], content: Q, within_ms: int = 1 << 40) -> Step:
+    def ask(
+        self,
+        nodes: Sequence[str],
+        question: Question[Q, Any],
+        content: Q,
+        within_ms: int = 1 << 40,
+        one_is_enough: bool = False,
+    ) -> Step:
         """Returns a step that asks `nodes`. Its result is {node: answer or None}, without the nodes that did not answer in
-        time: within the usual timeout, or `within_ms` if that is less."""
+        time: within the usual timeout, or `within_ms` if that is less. With `one_is_enough` it does not wait for others
+        once a node has an answer."""
         asked = question.write(content)
 
         def start(procedure: Procedure) -> None:
             state = self._state
             peers = [node for node in nodes if node in state.links]
             deadline_ms = state.now_ms + min(within_ms, state.config.request_timeout_ms)
-            row = _Row(procedure, question, asked, peers, deadline_ms)
+            row = _Row(procedure, question, asked, peers, deadline_ms, one_is_enough)
             if state.id in nodes:
                 row.answers[state.id] = self._own_answer(question, asked)
             number = state.number()
@@ -122,6 +137,8 @@ class Questions:
         if row is not None and peer in row.awaited:
             row.awaited.remove(peer)
             row.answers[peer] = answer
+            if row.one_is_enough and answer is not None:
+                row.awaited.clear()
             self._resume_if_complete(number, row)
 
     def peer_lost(self, peer: str) -> None:

@@ -116,8 +116,7 @@ def test_flushdb_deletes_the_keys_of_one_database() -> None:
         client.ask(f"SELECT {database}")
         client.raw("SET a 1", "SET b 1")
     client.ask("SELECT 1")
-    assert client.error("FLUSHDB").startswith("ERR FLUSHDB destroys every key of database 1")
-    assert client.ask("FLUSHDB CONFIRM") == "OK"
+    assert client.ask("FLUSHDB") == "OK", "caches of frameworks clear themselves by it"
     assert sizes(client) == [2, 0, 2, 0]
     assert client.error("FLUSHALL").startswith("ERR FLUSHALL destroys every key on every node")
     assert client.ask("FLUSHALL CONFIRM") == "OK"

@@ -34,9 +34,15 @@ class Round:
             machine.answerers[kind] = answerer
         self.one = self.machines[1]
 
-    def ask(self, *nodes: str, question: Question[Any, Any] = HINTS, content: Any = False) -> list[Any]:
+    def ask(
+        self,
+        *nodes: str,
+        question: Question[Any, Any] = HINTS,
+        content: Any = False,
+        one_is_enough: bool = False,
+    ) -> list[Any]:
         def steps() -> Any:
-            return (yield self.one.questions.ask(nodes, question, content))
+            return (yield self.one.questions.ask(nodes, question, content, one_is_enough=one_is_enough))
 
         return self.one.begin(steps())
 
@@ -65,6 +71,15 @@ def test_the_asker_gets_the_answers_of_all_when_the_last_has_come() -> None:
     assert result == [] and len(round_.machines.asked(b"HINTS")) == 2, "this node asks itself without a message"
     round_.arrive()
     assert delivered(result) == {"n1": 1, "n2": 2, "n3": 3}
+
+
+def test_a_frozen_node_is_not_waited_for_if_one_answer_is_enough() -> None:
+    round_ = Round()
+    result = round_.ask("n2", "n3", one_is_enough=True)
+    round_.keep_back("n3")
+    round_.machines.settle()
+    assert delivered(result) == {"n2": 2}
+    round_.arrive()
 
 
 def test_a_question_to_this_node_alone_is_answered_at_once() -> None:

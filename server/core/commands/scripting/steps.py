@@ -162,7 +162,7 @@ def _step(services: Services, sink: ScriptSink, number: int, job: Job) -> Steps:
             raise
 
     try:
-        return (yield from slot_step(services, sink, number, job.all_keys(), body))
+        return (yield from slot_step(services, sink, number, job.all_keys(), body, job.encode()))
     except Outside:
         return _CROSSSLOT
 

@@ -26,13 +26,16 @@ def scripting_peers(services: Services) -> list[str]:
 
 
 def find_script(services: Services, sha: bytes) -> Generator[Step, Any, Script]:
-    """A script. Raises CommandError if no node that can be reached knows it."""
+    """A script. Raises CommandError if no node that can be reached knows it.
+
+    The first node that knows it is enough: a frozen one would hold up the command until its own deadline.
+    """
     scripts = services.scripts
     if scripts.text_of(sha) is not None:
         return scripts.script(sha)
     peers = scripting_peers(services)
     if len(sha) == SHA_BYTES and peers:
-        answers = yield services.questions.ask(peers, SCRIPT, sha)
+        answers = yield services.questions.ask(peers, SCRIPT, sha, one_is_enough=True)
         for text in answers.values():
             if text is not None and scripts.load(text) == sha:
                 return scripts.script(sha)
@@ -44,7 +47,7 @@ def find_library(services: Services, sha: bytes) -> Generator[Step, Any, Script]
     functions = services.functions
     text = functions.text_of(sha)
     if text is None:
-        answers = yield services.questions.ask(functions.sharing.reachable(), LIBRARY, sha)
+        answers = yield services.questions.ask(functions.sharing.reachable(), LIBRARY, sha, one_is_enough=True)
         text = next((each for each in answers.values() if each is not None and functions.keep(each) == sha), None)
         if text is None:
             raise CommandError(NO_FUNCTION)

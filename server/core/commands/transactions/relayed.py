@@ -102,7 +102,7 @@ def run_transaction(services: Services, sink: Sink, number: int, transaction: Sl
     def body(snapshot: Snapshot) -> Generator[Step, Any, Reply]:
         return (yield from _run(services, sink, transaction, snapshot))
 
-    services.run_steps(slot_step(services, sink, number, keys, body), sink, number)
+    services.run_steps(slot_step(services, sink, number, keys, body, transaction.encode()), sink, number)
 
 
 def _run(

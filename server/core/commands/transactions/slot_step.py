@@ -55,12 +55,15 @@ _TOO_MANY: Final = "ERR this needs more than transaction_keys_max=%d keys at onc
 CROSSSLOT: Final = "CROSSSLOT Keys in request don't hash to the same slot"
 
 
-def slot_step(services: Services, sink: Sink, number: int, keys: list[bytes], body: Body) -> Steps:
+def slot_step(
+    services: Services, sink: Sink, number: int, keys: list[bytes], body: Body, call: list[bytes] | None = None
+) -> Steps:
     """Runs `body` on a snapshot of `keys`, which are of one slot. This node coordinates them: the caller has looked.
+    If another node does by the time they are read, that node gets `call`, the command that begins the step.
 
     The steps of a command: run them by `services.run_steps`, or by `yield from` in steps of `sink` and `number`. Returns
     the reply of `body` if nothing was written. Else returns None, and `sink` gets that reply once W replicas have the
-    batch. Errors: those of a read or a write without a quorum, TRYAGAIN if another node coordinates the keys by now,
+    batch. Errors: those of a read or a write without a quorum, TRYAGAIN if a command finds another coordinator,
     CROSSSLOT if a command reaches a key that other nodes coordinate; nothing was written then.
 
     If a command needs a key that is missing (KeysMissing), it is read as well, and `body` runs again, on a new snapshot.
@@ -71,7 +74,8 @@ def slot_step(services: Services, sink: Sink, number: int, keys: list[bytes], bo
         if len(wanted) > state.config.transaction_keys_max:
             raise CommandError(_TOO_MANY % state.config.transaction_keys_max)
         read = yield read_together(services, list(wanted))
-        _check_coordinator(services, sink, list(wanted))
+        if _has_moved(services, sink, number, list(wanted), call):
+            return None
         snapshot = Snapshot(services, sink, read)
         snapshot.reach([key for key in wanted if key not in keys])
         for storage_key in read:
@@ -92,13 +96,18 @@ def slot_step(services: Services, sink: Sink, number: int, keys: list[bytes], bo
     raise CommandError(OVERTAKEN)
 
 
-def _check_coordinator(services: Services, sink: Sink, keys: list[bytes]) -> None:
-    """Raises CommandError if this node does not coordinate all the keys, or if their owners are not the same."""
+def _has_moved(services: Services, sink: Sink, number: int, keys: list[bytes], call: list[bytes] | None) -> bool:
+    """Whether another node coordinates the keys by now; it gets `call`. Raises CommandError without a call, or if the
+    owners of the keys are not the same."""
     route = services.route(keys[0])
-    if route.coordinator_for(sink.relayed) is not None:
-        raise CommandError(NOT_HERE)
-    if any(services.route(key).plan is not route.plan for key in keys):
+    coordinator = route.coordinator_for(sink.relayed)
+    if coordinator is not None:
+        if call is None:
+            raise CommandError(NOT_HERE)
+        services.relays.forward(sink, number, call, coordinator)
+    elif any(services.route(key).plan is not route.plan for key in keys):
         raise CommandError(CROSSSLOT)
+    return coordinator is not None
 
 
 def _store(services: Services, sink: Sink, number: int, key: bytes, snapshot: Snapshot, reply: Reply) -> Reply | None:

@@ -92,3 +92,27 @@ def test_clients_cannot_send_what_nodes_send() -> None:
     client = Client(make_node())
     for line in ("DYN.EXEC a 0 2 GET a", "DYN.WATCHED a"):
         assert client.error(line).startswith("ERR unknown command")
+
+
+def test_a_coordinator_that_is_back_while_the_keys_are_read_gets_the_command() -> None:
+    node = make_node(4)
+    reach(node, 2)
+    for number in (2, 4):
+        node.state.note_capabilities(member(number).id, CAPABILITIES)
+    keys = [b"k%d" % number for number in range(99)]
+    here = [key for key in keys if node.services.route(key).coordinator is None]
+    whole = make_node(4)
+    for number in (2, 3, 4):
+        reach(whole, number)
+    key = next(key for key in here if whole.services.route(key).coordinator == member(4).id)
+    client = Client(node)
+    for args in ([b"MULTI"], [b"INCR", key], [b"EXEC"]):
+        node.command(client.session, args, 0)
+    asked = next(each for each in messages_in(finish_turn(node).messages[member(2).id]) if each[0] == b"COMPARE")
+    reach(node, 4)
+    assert node.services.route(key).coordinator == member(4).id
+    node.receive(member(2).id, [b"SAME", b"0", asked[2]], 0)
+    outbox = finish_turn(node)
+    assert not outbox.replies
+    (call,) = _relay_in(outbox.messages[member(4).id])[5:]
+    assert call[0] == b"DYN.EXEC"

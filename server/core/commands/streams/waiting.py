@@ -1,0 +1,133 @@
+"""XREAD: entries behind given ids of several streams, now or when there are any.
+
+Theory. Each stream is read by its own quorum. A client that waits (BLOCK) reads again after pauses that grow to a tenth of
+a second: so it gets an entry some moments after it was added, and a stream that nothing is added to costs ten reads a
+second for each such client. A row at the coordinator, as waiting clients of lists have one, would cost nothing in between;
+but reading a stream removes nothing, so no order of the clients has to be kept, and this needs no state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from protocol import resp
+from protocol.databases import client_key
+from server.core.base.errors import SYNTAX, CommandError
+from server.core.base.sinks import Sink
+from server.core.commands.arguments import integer
+from server.core.commands.sliced_replies import joined_reply
+from server.core.commands.slices import in_slices
+from server.core.commands.streams.ids import FIRST, LAST, Id, id_of, parse_id
+from server.core.commands.streams.queries import Entry, entries_from, entry_reply
+from server.core.commands.typed import check_type
+from server.core.commands.typed_steps import gather
+from server.core.records.kinds import NONE, STREAM
+from server.core.records.slicing import collected
+from server.core.records.views import View
+from server.core.services.services import Services
+from server.core.work.procedures import Step, Steps
+
+_PAUSE_MS_MIN: Final = 2
+_PAUSE_MS_MAX: Final = 100
+_FOREVER_MS: Final = 1 << 50
+_UNBALANCED: Final = "ERR Unbalanced 'xread' list of streams: for each stream key an ID, '+', or '$' must be specified."
+_TIMEOUT: Final = "ERR timeout is not an integer or out of range"
+
+
+class Wanted(NamedTuple):
+    """What a call of XREAD asks for. `block_ms` is None without BLOCK, and 0 to wait without an end."""
+
+    keys: list[bytes]
+    behind: list[bytes]
+    entries_max: int
+    block_ms: int | None
+
+
+def streams_of(args: Sequence[bytes]) -> Sequence[int]:
+    """The places of the keys in a call of XREAD."""
+    place = next((place for place, word in enumerate(args) if place and word.upper() == b"STREAMS"), len(args))
+    words = len(args) - place - 1
+    return range(place + 1, place + 1 + words // 2) if words > 0 and not words % 2 else ()
+
+
+def xread(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    """XREAD [COUNT count] [BLOCK milliseconds] STREAMS key … id …: the entries behind the ids; null if there are none."""
+    wanted = _parse(args)
+    for word in wanted.behind:
+        if word != b"$":
+            parse_id(word, 0)
+    services.run_steps(_steps(services, sink, wanted), sink, number)
+
+
+def _steps(services: Services, sink: Sink, wanted: Wanted) -> Steps:
+    state = services.state
+    end_ms = state.now_ms + (wanted.block_ms or _FOREVER_MS)
+    pause_ms = _PAUSE_MS_MIN
+    behind: list[Id] | None = None
+    while True:
+        views: list[View] = yield gather(services, wanted.keys)
+        for view in views:
+            check_type(view, STREAM)
+        if behind is None:
+            behind = [_behind(word, view) for word, view in zip(wanted.behind, views, strict=True)]
+        found = yield from _found(services, views, behind, wanted.entries_max)
+        if any(found):
+            return (yield from _reply(services, sink, wanted.keys, found))
+        if wanted.block_ms is None or sink.denies_blocking or state.now_ms >= end_ms:
+            return resp.null_array(sink.resp3)
+        yield services.timers.pause_until(min(state.now_ms + pause_ms, end_ms))
+        pause_ms = min(2 * pause_ms, _PAUSE_MS_MAX)
+
+
+def _behind(word: bytes, view: View) -> Id:
+    """The id behind which entries are asked for; `$` is that of the present last one."""
+    if word != b"$":
+        return parse_id(word, 0)
+    newest = next(view.items_backwards(), None) if view.key_type != NONE else None
+    return FIRST if newest is None else id_of(newest[0])
+
+
+def _found(
+    services: Services, views: list[View], behind: list[Id], count: int
+) -> Generator[Step, Any, list[list[Entry]]]:
+    found: list[list[Entry]] = []
+    for view, last in zip(views, behind, strict=True):
+        start = last.following()
+        entries = entries_from(view, start, LAST) if start is not None else iter(())
+        found.append((yield from in_slices(services, collected(islice(entries, count or None)))))
+    return found
+
+
+def _reply(services: Services, sink: Sink, keys: list[bytes], found: list[list[Entry]]) -> Generator[Step, Any, bytes]:
+    pairs: list[tuple[bytes, bytes]] = []
+    for key, entries in zip(keys, found, strict=True):
+        if entries:
+            body = yield from in_slices(services, joined_reply(b"*%d\r\n" % len(entries), entry_reply, entries))
+            pairs.append((resp.bulk(client_key(key)), body))
+    if sink.resp3:
+        return resp.map_(pairs, True)
+    return resp.array([resp.array(pair) for pair in pairs])
+
+
+def _parse(args: list[bytes]) -> Wanted:
+    """Reads the arguments. Raises CommandError as Redis does."""
+    count, block_ms, place = 0, None, 1
+    while place < len(args):
+        word, has_value = args[place].upper(), place + 1 < len(args)
+        if word == b"STREAMS" and has_value:
+            words = args[place + 1 :]
+            if len(words) % 2:
+                raise CommandError(_UNBALANCED)
+            return Wanted(words[: len(words) // 2], words[len(words) // 2 :], count, block_ms)
+        if word == b"COUNT" and has_value:
+            count = max(integer(args[place + 1]), 0)
+        elif word == b"BLOCK" and has_value:
+            block_ms = integer(args[place + 1], _TIMEOUT)
+            if block_ms < 0:
+                raise CommandError("ERR timeout is negative")
+        else:
+            raise CommandError(SYNTAX)
+        place += 2
+    raise CommandError(SYNTAX)

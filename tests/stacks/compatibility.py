@@ -1,0 +1,152 @@
+"""`python -m tests.stacks.compatibility`: prints docs/compatibility.md, from the command table and from the stacks' tests.
+
+redis-7.4-commands.txt lists every command of Redis 7.4: its group, its name, and the release that has brought it. The
+versions of the stacks are those that were installed when `python -m tests.stacks.compatibility versions` was run last
+(versions.txt), and those of node/package-lock.json.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from server.core.commands.cluster import _REFUSALS
+from server.core.commands.deviations import DEVIATIONS
+from server.core.commands.table import COMMANDS
+from tests.stacks import test_caches, test_job_queues, test_node, test_redis_py, test_web
+
+FOLDER = Path(__file__).parent
+PAGE = FOLDER.parent.parent / "docs" / "compatibility.md"
+MODULES = (test_redis_py, test_web, test_caches, test_job_queues, test_node)
+_PREFACE = """\
+# What runs on dyn
+
+Made by `make pages` from the command table and from the tests in `tests/stacks`; a test holds that it is current.
+
+## Stacks
+
+Each stack is used unchanged, from its own package and with its default settings, in a healthy cluster of three nodes and
+while one node is killed (`kill -9`) and comes back and another one is frozen (SIGSTOP). All its connections go to one node
+that stays well. Then whatever was acknowledged is there, each job is done and each result comes back. A command that must
+not run twice (INCR, SET NX, a push, a script) and whose coordinator dies in that moment is answered TIMEOUT: its outcome is
+unknown, as with any server that dies, and the tests allow few of them. `make stacks` runs all; a quick part runs in CI.
+
+| stack | packages | what is tested |
+|---|---|---|
+"""
+_COMMANDS = """
+## Commands
+
+Every command of Redis 7.4. "yes": its replies are compared with those of redis-server, byte for byte. The manual page
+dyn-commands(7) says more about each, and what happens during a partition.
+
+"""
+_WHY_NOT = {
+    "bgrewriteaof": "every change is on disk as the setting fsync says",
+    "bgsave": "dyn export writes an RDB file",
+    "client|pause": "writes would have to be held up on all nodes",
+    "client|unpause": "there is no CLIENT PAUSE",
+    "debug": "for those who develop Redis",
+    "failover": "there are no masters: any node takes over at once",
+    "lastsave": "every change is on disk as the setting fsync says",
+    "latency": "dyn stats and dyn top show latencies",
+    "lolwut": "for fun",
+    "migrate": "dyn import copies from a server",
+    "module": "there are no modules",
+    "monitor": "dyn top and dyn hotkeys show what clients do",
+    "pfdebug": "for those who develop Redis",
+    "pfselftest": "for those who develop Redis",
+    "psync": "nodes replicate in their own way; dyn import --follow copies from a server",
+    "replconf": "nodes replicate in their own way",
+    "replicaof": "nodes replicate in their own way; dyn import --follow copies from a server",
+    "restore-asking": "any node serves every key, so nothing is asked for",
+    "role": "there are no masters and replicas",
+    "save": "dyn export writes an RDB file",
+    "shutdown": "dyn down, or SIGTERM",
+    "slaveof": "nodes replicate in their own way",
+    "slowlog": "dyn top shows latencies",
+    "sync": "nodes replicate in their own way",
+    "xack": "streams have no consumer groups",
+    "xautoclaim": "streams have no consumer groups",
+    "xclaim": "streams have no consumer groups",
+    "xgroup": "streams have no consumer groups",
+    "xpending": "streams have no consumer groups",
+    "xreadgroup": "streams have no consumer groups",
+}
+_NOT_YET = "not yet"
+
+
+def stacks() -> Iterator[Any]:
+    """The classes of all stacks, in the order of their tests."""
+    for module in MODULES:
+        yield from module.KINDS
+
+
+def installed() -> str:
+    """The versions of the packages in Python that are installed, a line each."""
+    names = {name for kind in stacks() if not _is_of_node(kind) for name in kind.packages}
+    found = {name: _version(name) for name in sorted(names)}
+    return "".join(f"{name} {version}\n" for name, version in found.items())
+
+
+def _version(name: str) -> str:
+    paths = [*sys.path, str(test_job_queues.Arq.folder)]
+    return next(each.version for each in metadata.distributions(name=name, path=paths))
+
+
+def _is_of_node(kind: Any) -> bool:
+    return issubclass(kind, test_node.NodeStack | test_job_queues.BullMq)
+
+
+def _versions() -> dict[tuple[bool, str], str]:
+    """The versions by whether a package is one of Node.js, and by name."""
+    lines = (FOLDER / "versions.txt").read_text().splitlines()
+    found = {(False, name): version for name, version in map(str.split, lines)}
+    lock = json.loads((FOLDER / "node" / "package-lock.json").read_text())
+    for path, package in lock["packages"].items():
+        found[True, path.removeprefix("node_modules/")] = package.get("version", "")
+    return found
+
+
+def page() -> str:
+    """The page as Markdown."""
+    versions, lines = _versions(), [_PREFACE.rstrip("\n")]
+    for kind in stacks():
+        packages = [f"{name} {versions[_is_of_node(kind), name]}" for name in kind.packages]
+        what = " ".join((kind.__doc__ or "").split())
+        lines.append(f"| {kind.__name__} | {', '.join(packages)} | {what} |")
+    return "\n".join(lines) + "\n" + _COMMANDS + "\n".join(_command_lines()) + "\n"
+
+
+def _command_lines() -> Iterator[str]:
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for line in (FOLDER / "redis-7.4-commands.txt").read_text().splitlines():
+        group, name, since = line.split()
+        groups.setdefault(group, []).append((name, since))
+    ours = {spec.name for top in COMMANDS for spec in (top.subcommands or (top,))}
+    told = {name: _answer(name, ours) for rows in groups.values() for name, _ in rows}
+    works = sum(answer == "yes" for answer in told.values())
+    differs = sum(answer.startswith("differs") for answer in told.values())
+    yield f"{works} work, {differs} differ in something, {len(told) - works - differs} are not there."
+    for group, rows in groups.items():
+        yield f"\n### {group}\n\n| command | since | here |\n|---|---|---|"
+        for name, since in rows:
+            yield f"| {name.replace('|', ' ').upper()} | {since} | {told[name]} |"
+
+
+def _answer(name: str, ours: set[str]) -> str:
+    top, _, subcommand = name.partition("|")
+    if top == "cluster" and subcommand in _REFUSALS:
+        return f"no: {' '.join(_REFUSALS[subcommand][-1].split())}".replace("|", "\\|")
+    if name not in ours:
+        return f"no: {_WHY_NOT.get(name) or _WHY_NOT.get(top) or _NOT_YET}"
+    texts = dict.fromkeys(each.text for each in DEVIATIONS if each.is_of(name))
+    return f"differs: {' '.join(texts)}".replace("|", "\\|") if texts else "yes"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(installed() if sys.argv[1:] == ["versions"] else page())
