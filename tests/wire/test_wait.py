@@ -28,3 +28,16 @@ def test_wait_counts_the_replicas_of_this_connections_writes(make_cluster: Calla
     cluster.wait_healthy()
     with n2.client(single_connection_client=True) as client:
         wait_for(lambda: client.set("key", "with n3") and client.wait(2, 5000) == 2, "n3 takes writes again")
+
+
+def test_waitaof_counts_the_disks_of_this_connections_writes(make_cluster: Callable[..., WireCluster]) -> None:
+    n1, _, n3 = make_cluster().nodes
+    with n1.client(single_connection_client=True) as client:
+
+        def is_on_all_disks() -> bool:  # within a second under everysec, and a busy machine takes longer
+            return bool(client.set("key", "v")) and client.execute_command("WAITAOF", 1, 2, 5000) == [1, 2]
+
+        wait_for(is_on_all_disks, "the writes are on all disks")
+        with n3.frozen():
+            client.set("key", "without n3")
+            assert sum(client.execute_command("WAITAOF", 1, 2, 1500)) < 3

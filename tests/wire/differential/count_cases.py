@@ -17,7 +17,7 @@ _MAKING: Mapping[str, tuple[str, ...]] = {
     "list": ("RPUSH diff:c a b c a",),
     "set": ("SADD diff:c a",),
     "zset": ("ZADD diff:c 1 a 2 b 3 c",),
-    "hash": ("HSET diff:c a 1 n 10 f 1.5 s text",),
+    "hash": ("HSET diff:c a 1 f 1.5 n 10 s text",),
     "string": ("SET diff:c 10",),
     "text": ("SET diff:c text",),
     "geo": ("GEOADD diff:c 13.361389 38.115556 a 15.087269 37.502669 b",),
@@ -43,7 +43,7 @@ _COUNTED: Mapping[str, tuple[str, ...]] = {
         "ZUNION ? diff:c", "ZDIFFSTORE diff:d ? diff:c", "ZSCAN diff:c 0 COUNT ?",
     ),
     "hash": (
-        "HINCRBY diff:c a ?", "HINCRBY diff:c n ?", "HINCRBY diff:c f ?", "HINCRBY diff:c new ?", 
+        "HINCRBY diff:c a ?", "HINCRBY diff:c n ?", "HINCRBY diff:c f ?", "HINCRBY diff:c z ?", 
         "HSCAN diff:c 0 COUNT ?",
     ),
     "string": (
@@ -71,7 +71,7 @@ _DOUBLES: Mapping[str, tuple[str, ...]] = {
         "ZREMRANGEBYSCORE diff:c ? 2", "ZUNION 2 diff:c diff:c WEIGHTS ? 1 WITHSCORES",
         "ZINTERSTORE diff:d 2 diff:c diff:c WEIGHTS 1 ? AGGREGATE MIN",
     ),
-    "hash": ("HINCRBYFLOAT diff:c a ?", "HINCRBYFLOAT diff:c f ?", "HINCRBYFLOAT diff:c s ?", "HINCRBYFLOAT diff:c new ?"),
+    "hash": ("HINCRBYFLOAT diff:c a ?", "HINCRBYFLOAT diff:c f ?", "HINCRBYFLOAT diff:c s ?", "HINCRBYFLOAT diff:c z ?"),
     "string": ("INCRBYFLOAT diff:c ?", "INCRBYFLOAT diff:new ?"),
     "text": ("INCRBYFLOAT diff:c ?",),
     "geo": (
