@@ -213,15 +213,23 @@ def _reads_all(selector: Selector) -> bool:
 
 
 class Patterns:
-    """Patterns one of which a key must match. Those of the form `prefix*` are compared without a regular expression."""
+    """Patterns one of which a key must match; None stands for any key.
 
-    def __init__(self, patterns: list[bytes]) -> None:
-        self._prefixes = tuple([each[:-1] for each in patterns if _is_prefix(each)])
-        self._globs = [Glob(each) for each in patterns if not _is_prefix(each)]
+    Those of the form `prefix*` are compared without a regular expression. Compiled, a slice and a comparison take half as
+    long as `startswith`.
+    """
+
+    def __init__(self, patterns: list[bytes] | None) -> None:
+        self._takes_all = patterns is None
+        self._prefixes = [each[:-1] for each in patterns or () if _is_prefix(each)]
+        self._globs = [Glob(each) for each in patterns or () if not _is_prefix(each)]
 
     def match(self, key: bytes) -> bool:
         """HOT. Whether a key matches one of them."""
-        return key.startswith(self._prefixes) or any(glob.matches(key) for glob in self._globs)
+        for prefix in self._prefixes:
+            if key[: len(prefix)] == prefix:
+                return True
+        return self._takes_all or any(glob.matches(key) for glob in self._globs)
 
 
 def _is_prefix(pattern: bytes) -> bool:
@@ -235,7 +243,7 @@ class Restricted(Access):
     def __init__(self, user: User, report: Report) -> None:
         self._rights = [Rights(selector) for selector in (user.root, *user.selectors)]
         self._report = report
-        self._table: dict[bytes, Patterns | None] = {}  # the commands with a usual form; None: any key will do
+        self._table: dict[bytes, Patterns] = {}  # the commands with a usual form
         for spec in every_command():
             if spec.usual_count > 0:
                 self._enter(spec)
@@ -252,15 +260,13 @@ class Restricted(Access):
             return
         found = None
         if not any(each.selector.all_keys for each in able):
-            found = Patterns([pattern.pattern for each in able for pattern in each.patterns_for(access)])
-        self._table[spec.name.encode()] = self._table[spec.name.upper().encode()] = found
+            found = [pattern.pattern for each in able for pattern in each.patterns_for(access)]
+        self._table[spec.name.encode()] = self._table[spec.name.upper().encode()] = Patterns(found)
 
     def permits(self, args: list[bytes]) -> bool:
         """HOT. Whether a call of the usual form, whose only key is the second word, is permitted for sure."""
-        if args[0] not in self._table:
-            return False
-        patterns = self._table[args[0]]
-        return patterns is None or patterns.match(args[1])
+        patterns = self._table.get(args[0])
+        return patterns is not None and patterns.match(args[1])
 
     def refusal(self, session: Session, args: list[bytes]) -> bytes | None:
         """The error for a call of a known command with the right number of arguments; None if it is permitted."""
