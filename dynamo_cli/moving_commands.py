@@ -106,12 +106,16 @@ def export(context: typer.Context, file: _File, databases: _Databases = None, as
     gets its name when it is whole. Keys that are written meanwhile are in it as they were before or after that. Of several
     siblings the file has what plain commands show.
 
-    With --json: {"keys", "bytes"}.
+    Streams are left out and counted.
+
+    With --json: {"keys", "bytes", "left_out"}.
     """
     from dynamo_cli.moving import file_export
 
     with progress("export", "keys", as_document) as shown:
         result = file_export.export(file, target_of(context), databases, shown)
+    for what, count in result["left_out"].items():
+        note(f"left out: {count} of {what}")
     if as_document:
         write_json(result)
     else:

@@ -1,11 +1,12 @@
 """dyn export FILE.rdb: all keys of the cluster, database by database.
 
 Each key is as it was when it was read. Keys that are written meanwhile are in the file as before or as after that, so the
-file is no snapshot of one instant.
+file is no snapshot of one instant. Streams cannot be dumped: they are left out and counted.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,11 +26,11 @@ def export(path: Path, target: Target, databases: list[int] | None, shown: Progr
         writer = RdbWriter(path)
     except OSError as error:
         raise Failure(f"cannot write {path}: {error.strerror or error}") from None
-    keys = 0
+    keys, left_out = 0, Counter[str]()
     try:
         for database in databases or range(DATABASES):
             with target.of_database(database).connect() as client:
-                keys += _add_all(writer, client, database, keys, shown)
+                keys += _add_all(writer, client, database, keys, left_out, shown)
         writer.finish()
     except OSError as error:
         writer.abandon()
@@ -37,17 +38,19 @@ def export(path: Path, target: Target, databases: list[int] | None, shown: Progr
     except BaseException:
         writer.abandon()
         raise
-    return {"keys": keys, "bytes": writer.size_bytes}
+    return {"keys": keys, "bytes": writer.size_bytes, "left_out": dict(left_out)}
 
 
-def _add_all(writer: RdbWriter, client: Client, database: int, before: int, shown: Progress) -> int:
+def _add_all(
+    writer: RdbWriter, client: Client, database: int, before: int, left_out: Counter[str], shown: Progress
+) -> int:
     """Adds all keys of a database. Returns how many it has."""
     size = client.call("DBSIZE")
     added, cursor = 0, b"0"
     while size:
         match client.call("SCAN", cursor, "COUNT", _PAGE_KEYS):
             case [bytes() as cursor, list() as keys]:
-                added += _add(writer, client, database, keys)
+                added += _add(writer, client, database, keys, left_out)
             case _:
                 raise client.nonsense("SCAN", "not [cursor, [key, ...]]")
         shown.show(before + added, 0, f"{before + added} keys, database {database}")
@@ -56,11 +59,15 @@ def _add_all(writer: RdbWriter, client: Client, database: int, before: int, show
     return added
 
 
-def _add(writer: RdbWriter, client: Client, database: int, keys: list[bytes]) -> int:
+def _add(writer: RdbWriter, client: Client, database: int, keys: list[bytes], left_out: Counter[str]) -> int:
     """Adds keys that are still there. Returns how many these are."""
-    replies = client.pipeline([each for key in keys for each in (("PEXPIRETIME", key), ("DUMP", key))])
+    words = [each for key in keys for each in (("TYPE", key), ("PEXPIRETIME", key), ("DUMP", key))]
+    replies = client.pipeline(words)
     added = 0
-    for key, expiry, payload in zip(keys, replies[::2], replies[1::2], strict=True):
+    for key, kind, expiry, payload in zip(keys, replies[::3], replies[1::3], replies[2::3], strict=True):
+        if kind in (b"stream", "stream"):
+            left_out["stream"] += 1
+            continue
         for reply in (expiry, payload):
             if isinstance(reply, Refused):
                 raise reply

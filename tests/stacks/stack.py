@@ -19,7 +19,8 @@ from typing import Protocol
 from tests.wire.cluster import WireCluster, wait_for
 
 THREADS = 3
-ROUNDS = 40  # of each thread in each phase
+ROUNDS = 20  # of each thread in each phase
+PHASE_S = 120
 UNKNOWN_MAX = 2 * THREADS  # commands that may be under way when a node dies or freezes
 REPEATED_MAX = 3 * UNKNOWN_MAX  # those of pipelines
 CALM_ROUNDS = 5
@@ -100,7 +101,7 @@ def work_under_faults(cluster: WireCluster, stack: Stack) -> None:
 
     def more() -> None:
         for worker, goal in [(worker, worker.rounds + ROUNDS) for worker in workers]:
-            wait_for(partial(worker.has_done, goal), f"{goal} rounds of one thread")
+            wait_for(partial(worker.has_done, goal), f"{goal} rounds of one thread", PHASE_S)
 
     try:
         more()

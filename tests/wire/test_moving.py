@@ -214,6 +214,17 @@ def _write_on(port: int) -> None:
     redis.Redis(port=port, db=3).set("last", "one")
 
 
+def test_streams_are_left_out_of_an_export(target: int, tmp_path: Path) -> None:
+    client = redis.Redis(port=target)
+    client.xadd("stream", {"a": "b"})
+    client.set("text", "t")
+    done = run("export", str(tmp_path / "dump.rdb"), "--json", port=target)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["keys"], told["left_out"]) == (1, {"stream": 1})
+    assert "left out: 1 of stream" in done.stderr
+
+
 def test_a_key_that_differs_is_told(port: int, target: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = redis.Redis(port=port)
     source.mset({"a": 1, "b": 2})

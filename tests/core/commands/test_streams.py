@@ -20,7 +20,7 @@ from tests.core.commands.talking import WALL_MS, Client, make_node
 
 NOW_MS = 1_000_000
 SINK = Sink()
-UNBALANCED = "ERR Unbalanced 'xread' list of streams: for each stream key an ID, '+', or '$' must be specified."
+UNBALANCED = "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified."
 
 
 def change(record: bytes | None, line: str, actor: bytes, counter: int) -> bytes:

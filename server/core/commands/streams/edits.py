@@ -18,7 +18,7 @@ from protocol.resp import Reply, bulk
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
-from server.core.commands.streams.ids import FIRST, NUMBER_MAX, Id, id_of, parse_id, parse_number
+from server.core.commands.streams.ids import FIRST, LAST, NUMBER_MAX, Id, id_of, parse_id, parse_number
 from server.core.records.draft import Draft
 from server.core.records.kinds import NONE
 from server.core.records.slicing import SLICE_CHANGES, Pace, Slices, collected
@@ -108,6 +108,8 @@ def _chosen_id(word: bytes, draft: Draft) -> Id:
     """The id of a new entry: the one that is asked for, or one behind all others. Raises CommandError."""
     newest = next(draft.items_backwards(), None) if draft.key_type != NONE else None
     last = FIRST if newest is None else id_of(newest[0])
+    if last == LAST:
+        raise CommandError(_FULL)
     if word == b"*":
         return _behind(last, max(draft.now_ms, last.ms))
     ms, dash, sequence = word.partition(b"-")

@@ -53,6 +53,7 @@ def id_of(field: bytes) -> Id:
 
 def parse_number(word: bytes) -> int:
     """One half of an id. Raises CommandError."""
+    word = word.removeprefix(b"+")  # Redis reads it by strtoull
     if not word.isdigit() or len(word) > _DIGITS_MAX or int(word) > NUMBER_MAX:
         raise CommandError(INVALID)
     return int(word)

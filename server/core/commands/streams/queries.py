@@ -68,7 +68,7 @@ def xrevrange(view: View, args: list[bytes], sink: Sink) -> Slices[Reply]:
 
 def _reply(view: View, entries: Iterator[Entry], args: list[bytes], sink: Sink) -> Slices[Reply]:
     count = _count_in(args[4:])
-    if count == 0:
+    if count == 0 and view.key_type != NONE:
         return resp.null_array(sink.resp3)
     found = yield from collected(islice(entries, count) if view.key_type != NONE else ())
     return (yield from joined_reply(b"*%d\r\n" % len(found), entry_reply, found))

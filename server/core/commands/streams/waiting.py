@@ -32,7 +32,7 @@ from server.core.work.procedures import Step, Steps
 _PAUSE_MS_MIN: Final = 2
 _PAUSE_MS_MAX: Final = 100
 _FOREVER_MS: Final = 1 << 50
-_UNBALANCED: Final = "ERR Unbalanced 'xread' list of streams: for each stream key an ID, '+', or '$' must be specified."
+_UNBALANCED: Final = "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified."
 _TIMEOUT: Final = "ERR timeout is not an integer or out of range"
 
 
