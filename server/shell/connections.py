@@ -36,7 +36,7 @@ from server.core.base.sinks import Flushed
 from server.shell.certificates import common_name
 from server.shell.client import Client
 from server.shell.clients import Clients
-from server.shell.context import LARGE_BYTES
+from server.shell.context import LARGE_BYTES, has_large_word
 from server.shell.draining import close_readably
 from server.shell.entry import NodeEntry
 from server.shell.flow import BULK_BYTES
@@ -81,7 +81,7 @@ class Connection(Client):
         self._blocked = False  # the client does not fetch its replies
         self._has_pending = False  # commands may have been received that have not begun
         self._stalled = False  # we have stopped reading
-        self._refused = False
+        self._refused = self._is_large = False
         self._push_limits = PushLimits(config)
 
     def _new_reader(self) -> RequestReader:
@@ -161,7 +161,7 @@ class Connection(Client):
 
     def begin_commands(self) -> None:
         """HOT. Gives the node the client's next commands, as many as the limits allow and one turn may have."""
-        session, fed_bytes, begun, is_large = self.session, 0, 0, False
+        session, fed_bytes, begun = self.session, 0, 0
         self._has_pending = False
         try:
             while not session.closing:
@@ -175,7 +175,7 @@ class Connection(Client):
                         return
                     self._clients.admission.unchecked += len(batch)
                     self._node.commands(session, batch, self._context.now_ms())
-                    is_large = is_large or (self._counted_bytes >= LARGE_BYTES and _is_large(batch))
+                    self._is_large |= self._counted_bytes >= LARGE_BYTES and has_large_word(batch)
                     if len(batch) == self._commands_max or (begun := begun + len(batch)) >= PASS_COMMANDS_MAX:
                         self._leave_rest()
                         break
@@ -197,12 +197,17 @@ class Connection(Client):
             else:
                 denial = self._clients.denial(self) if self._awaits_first_command else ""
                 self.refuse(denial or f"ERR {error}")
+        self._end_pass()
+
+    def _end_pass(self) -> None:
+        """HOT. Commands have begun: asks for the end of the turn."""
         self._count_buffered()
         self._pace_reading()
-        if is_large:
+        if self._is_large:
+            self._is_large = False
             self._context.end_large_turn()
         else:
-            self._context.schedule_turn(len(session.slots))
+            self._context.schedule_turn(len(self.session.slots))
 
     def _leave_rest(self) -> None:
         """Leaves the client's other commands to one of the next passes of the loop."""
@@ -392,8 +397,3 @@ class Connection(Client):
         self._forget_input()
         self._clients.flow.gone(self)
         self._node.close_session(self.session)
-
-
-def _is_large(batch: list[list[bytes]]) -> bool:
-    """Whether some word of a command is so large that its commit takes long."""
-    return any(len(word) >= LARGE_BYTES for args in batch for word in args)

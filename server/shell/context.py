@@ -112,3 +112,8 @@ class Context:
             self._in_flight_max = _TURNS * self._commands_max
         for end in self.turn_enders:
             end()
+
+
+def has_large_word(batch: list[list[bytes]]) -> bool:
+    """Whether some word of a command is so large that its commit takes long."""
+    return any(len(word) >= LARGE_BYTES for args in batch for word in args)
