@@ -187,12 +187,12 @@ class Connection(Client):
             else:
                 denial = self._clients.denial(self) if self._awaits_first_command else ""
                 self.refuse(denial or f"ERR {error}")
+        self._end_pass()
+
+    def _end_pass(self) -> None:
+        """HOT. Commands have begun: asks for the end of the turn."""
         self._count_buffered()
         self._pace_reading()
-        self._ask_for_turn()
-
-    def _ask_for_turn(self) -> None:
-        """HOT. Lets the turn end, at once if it has a large value."""
         if self._has_begun_large:
             self._has_begun_large = False
             self._context.end_large_turn()

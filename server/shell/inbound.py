@@ -143,6 +143,7 @@ class InboundPeer(asyncio.Protocol):
         self._large: deque[list[Any]] = deque()  # messages that have come in pieces, and are not handled
         self._large_bytes = 0  # of them
         self._work: Slices[None] | None = None  # prepares the first of them
+        self._is_put_off = False
         self._is_preparing = False  # `_prepare` runs in the next pass of the loop
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -182,9 +183,11 @@ class InboundPeer(asyncio.Protocol):
         self._is_preparing = False
         if not self._large:
             return  # the connection was cut
-        if self._context.is_late():
+        if self._context.is_late() and not self._is_put_off:
+            self._is_put_off = True  # once: another peer's messages may make each pass late
             self._prepare_soon()
             return
+        self._is_put_off = False
         if self._work is None:
             self._work = node.prepare(self._large[0])
         if next(self._work, _DONE) is not _DONE:

@@ -137,21 +137,11 @@ def _join_chunks(
     """Joins two records of entries; chunks with equal bytes are kept whole, and not decoded."""
     first, second = Index(one), Index(other)
     of_second = {_chunk(second, chunk): chunk for chunk in range(second.count)}
-    equal: list[int] = []  # chunks of `one`
-    loose: list[Entry] = []
+    equal = [chunk for chunk in range(first.count) if of_second.pop(_chunk(first, chunk), None) is not None]
+    of_both = dict.fromkeys(equal)
+    loose = yield from _entries_of(first, [chunk for chunk in range(first.count) if chunk not in of_both])
+    theirs = yield from _entries_of(second, list(of_second.values()))
     pace = Pace()
-    for chunk in range(first.count):
-        if of_second.pop(_chunk(first, chunk), None) is not None:
-            equal.append(chunk)
-            continue
-        loose += first.entries_in(chunk)
-        if pace.is_full(first.row(chunk)[1]):
-            yield
-    theirs: list[Entry] = []
-    for chunk in of_second.values():
-        theirs += second.entries_in(chunk)
-        if pace.is_full(second.row(chunk)[1]):
-            yield
     kept = yield from _survivors(loose, theirs, one_clock, other_clock)
     assembly = yield from _assembled(first, equal, kept, pace)
     return assembly.record(clock, first.entries - len(loose) + len(kept))
@@ -174,6 +164,17 @@ def _assembled(index: Index, chunks: list[int], entries: list[Entry], pace: Pace
             yield
         assembly.add(entry)
     return assembly
+
+
+def _entries_of(index: Index, chunks: list[int]) -> Slices[list[Entry]]:
+    """Returns the entries of some chunks."""
+    found: list[Entry] = []
+    pace = Pace()
+    for chunk in chunks:
+        found += index.entries_in(chunk)
+        if pace.is_full(index.row(chunk)[1]):
+            yield
+    return found
 
 
 def _chunk(index: Index, chunk: int) -> bytes:
