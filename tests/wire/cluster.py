@@ -181,6 +181,13 @@ class WireNode:
         except (redis.ConnectionError, redis.ResponseError):
             return False
 
+    def summary(self) -> str:
+        """What its status says of the cluster, in words; or why it says nothing."""
+        try:
+            return str(self.document("DYN.CLUSTER", "STATUS")["summary"])
+        except redis.RedisError as error:
+            return repr(error)
+
     def resident_mib(self) -> float:
         """The memory that the process occupies."""
         return int(self._status("VmRSS").split()[0]) / 1024
@@ -320,7 +327,10 @@ class WireCluster:
     def wait_healthy(self) -> None:
         """Waits until each node calls the cluster healthy."""
         for node in self.nodes:
-            wait_for(node.is_healthy, f"{node.name} calls the cluster healthy")
+            try:
+                wait_for(node.is_healthy, f"{node.name} calls the cluster healthy")
+            except AssertionError as error:
+                raise AssertionError(f"{error}, but says: {node.summary()}") from None
 
     def stop(self) -> None:
         """Stops all nodes cleanly."""
