@@ -29,11 +29,12 @@ Made by `make pages` from the command table and from the tests in `tests/stacks`
 
 ## Stacks
 
-Each stack is used unchanged, from its own package and with its default settings, in a healthy cluster of three nodes and
-while one node is killed (`kill -9`) and comes back and another one is frozen (SIGSTOP). All its connections go to one node
-that stays well. Then whatever was acknowledged is there, each job is done and each result comes back. A command that must
-not run twice (INCR, SET NX, a push, a script) and whose coordinator dies in that moment is answered TIMEOUT: its outcome is
-unknown, as with any server that dies, and the tests allow few of them. `make stacks` runs all; a quick part runs in CI.
+`make stacks` tries each stack unchanged, from its own package and with its default settings, in a healthy cluster of
+three nodes and while one node is killed (`kill -9`) and comes back and another one is frozen (SIGSTOP). All its
+connections go to one node that stays well. Then whatever was acknowledged must be there, each job done and each result
+back. A command that must not run twice (INCR, SET NX, a push, a script) and whose coordinator dies in that moment is
+answered TIMEOUT: its outcome is unknown, as with any server that dies, and the tests allow few of them. `make stacks`
+runs all; a quick part runs in CI.
 
 | stack | packages | what is tested |
 |---|---|---|
@@ -41,7 +42,7 @@ unknown, as with any server that dies, and the tests allow few of them. `make st
 _COMMANDS = """
 ## Commands
 
-Every command of Redis 7.4. "yes": its replies are compared with those of redis-server, byte for byte. The manual page
+Every command of Redis 7.4. "yes": no difference is known. The manual page
 dyn-commands(7) says more about each, and what happens during a partition.
 
 """
