@@ -17,6 +17,9 @@ from server.core.services.services import Services
 
 log = logging.getLogger("dyn")
 LATE_MS = 250  # a pass of the loop that takes longer is told
+START_MS = (
+    5000  # after its start a node has no links yet: a peer that has never been up is told of only after this time
+)
 _ENDED = ("done", "failed", "aborted")
 
 
@@ -29,14 +32,16 @@ class Story:
         self._hints: dict[str, tuple[int, int]] = {}  # owner -> since when there are hints, how many at most
         self._tasks: dict[str, str] = {row["task"]: row["state"] for row in self._rows()}
         self._repaired = self._compared = 0
+        self._begun_ms: int | None = None
 
     def tell(self, now_ms: int, loop_lag_ms: int) -> None:
         """Logs what has changed. `loop_lag_ms`: how late the loop was at most since the last call."""
         names = self._names()
+        self._begun_ms = now_ms if self._begun_ms is None else self._begun_ms
         self._tell_peers(names, now_ms)
         self._tell_hints(names, now_ms)
-        self._tell_tasks()
-        self._tell_comparisons()
+        is_fetching = self._tell_tasks()
+        self._tell_comparisons(is_fetching)
         if loop_lag_ms >= LATE_MS:
             log.warning(
                 "the event loop was late by %d ms: SLOWLOG GET and LATENCY DOCTOR show what takes long", loop_lag_ms
@@ -54,7 +59,8 @@ class Story:
             now = state.liveness.state(peer)
             reason = "" if now is PeerState.UP else self._services.addresses.trouble_with(peer)[1]
             before, said, since_ms = self._peers.get(peer, (None, "", now_ms))
-            if now is before and reason == said:
+            is_starting = self._begun_ms is not None and now_ms - self._begun_ms < START_MS
+            if (now is before and reason == said) or (before is None and now is not PeerState.UP and is_starting):
                 continue
             self._peers[peer] = now, reason, now_ms if now is not before else since_ms
             if before is None and now is PeerState.UP:
@@ -84,7 +90,8 @@ class Story:
         rows = self._services.tasks.answer_tasks(TaskQuery("", False)) or []
         return [row for row in rows if row["task"] not in fillings]
 
-    def _tell_tasks(self) -> None:
+    def _tell_tasks(self) -> bool:
+        """Returns whether some task is under way."""
         rows = {row["task"]: row for row in self._rows()}
         for name, row in rows.items():
             before, now = self._tasks.get(name), row["state"]
@@ -99,14 +106,16 @@ class Story:
                     row["keys_repaired"], f"; {row['error']}" if row["error"] else "",
                 )  # fmt: skip
         self._tasks = {name: row["state"] for name, row in rows.items()}
+        return any(state not in _ENDED for state in self._tasks.values()) or self._services.state.is_filling
 
-    def _tell_comparisons(self) -> None:
-        """Tells of comparisons with other owners that have found differences; others are no news."""
+    def _tell_comparisons(self, is_fetching: bool) -> None:
+        """Tells of comparisons with other owners that have found differences; others are no news, and neither are those of
+        a task or a filling, which is told of itself."""
         counted = self._services.state.statistics
         repaired, compared = counted.keys_repaired - self._repaired, counted.trees_compared - self._compared
-        if repaired and compared:
+        if repaired and compared and not is_fetching:
             log.info("anti-entropy has repaired %d keys in %d comparisons with other owners", repaired, compared)
-        if compared:
+        if compared or is_fetching:
             self._repaired, self._compared = counted.keys_repaired, counted.trees_compared
 
 

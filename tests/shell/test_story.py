@@ -8,7 +8,7 @@ import pytest
 
 from server.core.messages.questions import TaskQuery
 from server.core.node import Node
-from server.shell.story import LATE_MS, Story
+from server.shell.story import LATE_MS, START_MS, Story
 from tests.core.commands.talking import Client, make_node, reach
 
 
@@ -93,3 +93,23 @@ def test_anti_entropy_is_told_if_it_has_found_something(told: Told) -> None:
 def test_a_late_loop_is_told(told: Told) -> None:
     assert told.lines(1000, LATE_MS - 1) == []
     assert told.lines(2000, LATE_MS)[0].startswith(f"WARNING the event loop was late by {LATE_MS} ms")
+
+
+def test_a_node_that_starts_tells_of_absent_peers_after_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "dyn")
+    node = make_node(3)
+    reach(node, 2)
+    story = Story(node.services)
+    for now_ms in (1000, 1000 + START_MS - 1):
+        story.tell(now_ms, 0)
+        assert not caplog.records
+    story.tell(1000 + START_MS, 0)
+    assert [record.getMessage().split(":")[0] for record in caplog.records] == ["node n3 is down"]
+
+
+def test_what_a_task_repairs_is_not_told_twice(told: Told) -> None:
+    Client(told.node).raw("DYN.REPAIR START")
+    told.lines(1000)
+    counted = told.node.state.statistics
+    counted.trees_compared, counted.keys_repaired = 5, 12
+    assert told.lines(2000) == []

@@ -13,6 +13,7 @@ from server.core.records import versions
 from server.core.records.records import storage_key_of
 from tests.wire.cluster import WireCluster, WireNode, dyn, wait_for
 from tests.wire.disks import Records, assert_owners_equal
+from tests.wire.ring_changes import status_text
 
 BATCH = 500
 REPAIR_S = 120.0
@@ -58,6 +59,11 @@ def wait_whole(cluster: WireCluster, healthy: bool = True) -> None:
         cluster.wait_healthy()
     wait_delivered(cluster)
     wait_for(lambda: _compares_in_vain(cluster), "the owners are equal", REPAIR_S)
+    wait_for(
+        lambda: "old copies of keys" not in status_text(cluster.nodes[0]),
+        "no node keeps what it does not own",
+        REPAIR_S,
+    )
 
 
 def _compares_in_vain(cluster: WireCluster) -> bool:

@@ -37,7 +37,8 @@ def test_one_command_at_a_time_through_different_nodes(cluster: WireCluster) -> 
     assert _cli(cluster, "-c", "GET", "cli:greeting", node=1) == "hello\n"
     assert _cli(cluster, "-x", "SET", "cli:stdin", node=2, stdin=b"a\nb\n") == "OK\n"
     assert _cli(cluster, "--raw", "GET", "cli:stdin", node=0) == "a\nb\n\n"
-    assert "ERR unknown command" in _cli(cluster, "FCALL", "f", "0")
+    assert "ERR Function not found" in _cli(cluster, "FCALL", "f", "0")
+    assert "ERR unknown command" in _cli(cluster, "NOSUCH", "f")
     assert _cli(cluster, "-r", 3, "PING") == "PONG\nPONG\nPONG\n"
 
 

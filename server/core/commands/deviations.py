@@ -42,10 +42,15 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(("client|id", "client|info", "client|list", "info", "time"), _ITSELF),
     Deviation(
+        ("slowlog|get", "slowlog|len", "latency|doctor", "latency|histogram"),
+        "They tell how long clients of this node have waited, quorum and commit included. Redis times its processor.",
+    ),
+    Deviation(
         ("config|set", "config|rewrite"),
         "They are refused, because a node takes its settings when it starts (--config and --set of dyn up and dyn node "
         "start). CONFIG SET takes protected-mode, which holds until the next start; requirepass, which changes the "
-        "user default on all nodes; and notify-keyspace-events, which is one setting for all nodes.",
+        "user default on all nodes; notify-keyspace-events, which is one setting for all nodes; and "
+        "slowlog-log-slower-than and slowlog-max-len, which hold until the next start.",
     ),
     Deviation(
         ("client|tracking",),
@@ -231,6 +236,10 @@ DEVIATIONS: tuple[Deviation, ...] = (
 
 # What COMMAND INFO and COMMAND DOCS tell otherwise, by command and field.
 FACTS: Mapping[tuple[str, str], str] = {
+    ("xadd", "arguments"): "the signs *, = and ~ are told as values",
+    ("xtrim", "arguments"): "the signs = and ~ are told as values",
+    ("xread", "arguments"): "the block of keys and ids is told as two arguments",
+    ("xread", "keys"): "their places are told as unknown: they depend on how many there are",
     ("command|getkeys", "arity"): "-3, as from Redis 7.2 on",
     ("command|getkeysandflags", "arity"): "-3, as from Redis 7.2 on",
     ("dbsize", "flags"): "it asks all nodes, so it is not fast",

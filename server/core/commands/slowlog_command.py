@@ -25,7 +25,9 @@ def _slowlog_get(services: Services, sink: Sink, number: int, args: list[bytes])
     """SLOWLOG GET [count]: the last slow commands, the latest first; -1 for all."""
     count = _SHOWN_COUNT
     if len(args) > 3:
-        raise CommandError("ERR wrong number of arguments for 'slowlog|get' command")
+        raise CommandError(
+            f"ERR unknown subcommand or wrong number of arguments for '{show(args[1])}'. Try SLOWLOG HELP."
+        )
     if len(args) == 3:
         count = integer(args[2], "ERR count should be greater than or equal to -1")
         if count < -1:
@@ -94,12 +96,22 @@ def _doctor(services: Services, sink: Sink, number: int, args: list[bytes]) -> b
     return resp.verbatim("\n".join(lines) + "\n", sink.resp3)
 
 
+_CHANCE = "nondeterministic_output"
+
+
 def _spec(
-    name: str, arity: int, handler: Handler, summary: str, flags: str, since: str, arguments: str = ""
+    name: str,
+    arity: int,
+    handler: Handler,
+    summary: str,
+    flags: str,
+    since: str,
+    arguments: str = "",
+    tips: str = _CHANCE,
 ) -> CommandSpec:
     return CommandSpec(
         name, arity, IMMEDIATE, handler, summary, "server", flags, since=since, complexity="O(N)", arguments=arguments,
-        tips="nondeterministic_output",
+        tips=tips,
     )  # fmt: skip
 
 
@@ -113,7 +125,7 @@ SLOWLOG = container(
     (
         _spec("slowlog|get", -2, _slowlog_get, "Returns the last slow commands.", _SLOW, "2.2.12", "[count]"),
         _spec("slowlog|len", 2, _slowlog_len, "Returns how many slow commands are kept.", _SLOW, "2.2.12"),
-        _spec("slowlog|reset", 2, _slowlog_reset, "Forgets the slow commands.", _SLOW, "2.2.12"),
+        _spec("slowlog|reset", 2, _slowlog_reset, "Forgets the slow commands.", _SLOW, "2.2.12", tips=""),
     ),
     since="2.2.12",
     help_since="6.2.0",
@@ -133,7 +145,7 @@ LATENCY = container(
         _spec("latency|latest", 2, _no_samples, _NO_MONITOR, _TIMES, "2.8.13"),
         _spec(
             "latency|reset", -2, _latency_reset, "Resets nothing: there is no monitor of events.", _TIMES, "2.8.13",
-            "[event [event ...]]",
+            "[event [event ...]]", "",
         ),
     ),
     since="2.8.13",

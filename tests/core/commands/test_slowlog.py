@@ -25,6 +25,9 @@ def test_slowlog_shows_the_latest_first() -> None:
     assert len(client.ask("SLOWLOG GET")) == 10 and len(client.ask("SLOWLOG GET -1")) == 12
     refused = b"-ERR count should be greater than or equal to -1\r\n"
     assert client.raw("SLOWLOG GET -2") == client.raw("SLOWLOG GET x") == refused
+    assert client.raw("SLOWLOG GET 1 2").startswith(
+        b"-ERR unknown subcommand or wrong number of arguments for 'GET'. Try"
+    )
     assert client.raw("SLOWLOG RESET") == b"+OK\r\n" and client.ask("SLOWLOG LEN") == 0
 
 

@@ -15,6 +15,7 @@ from server.core.records.kinds import STREAM
 _RANGE = (
     "O(N) with N being the number of elements being returned. If N is constant (e.g. always asking for the first 10 "
 )
+_TRIMS = "UPDATE instead of INSERT because of the optional trimming feature"
 _query = partial(CommandSpec, group="stream", overlap=READ, keys=(1, 1, 1), since="5.0.0")
 _change = partial(CommandSpec, group="stream", overlap=EXCLUSIVE, keys=(1, 1, 1), since="5.0.0")
 
@@ -25,7 +26,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         handler=updating(STREAM, xadd),
         summary="Adds an entry at the end of a stream.",
         flags="write denyoom fast",
-        access="RW update",
+        key_specs=(KeySpec("RW update", 1, notes=_TRIMS),),
         tips="nondeterministic_output",
         complexity="O(1) when adding a new entry, O(N) when trimming where N being the number of entries evicted.",
         arguments="key [NOMKSTREAM] [(MAXLEN|MINID) [=|~] threshold:string [LIMIT count]] (*|id:string) field value "
