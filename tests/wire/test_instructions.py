@@ -15,12 +15,12 @@ from server.build import COMPILED, ROOT, is_current
 from tests.instructions import count
 
 BASELINE = {
-    "SET -P 1": 71_610,
-    "GET -P 1": 45_763,
-    "SET -P 16": 31_401,
-    "GET -P 16": 12_485,
-    "SETs by one pipeline": 25_319,
-    "SETs and GETs by one pipeline": 20_562,
+    "SET -P 1": 74_702,
+    "GET -P 1": 48_738,
+    "SET -P 16": 31_827,
+    "GET -P 16": 12_793,
+    "SETs by one pipeline": 25_525,
+    "SETs and GETs by one pipeline": 20_743,
 }
 GROWTH_MAX = 1.05
 
