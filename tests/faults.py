@@ -62,7 +62,7 @@ def broken_handler(spec: CommandSpec, at: Node) -> Iterator[list[Node]]:
     struck: list[Node] = []
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
-        if services is at.services and not struck:
+        if services.state is at.state and not struck:
             struck.append(at)
             raise PlantedFault(f"planted in {spec.name}")
         return handler(services, sink, number, args)

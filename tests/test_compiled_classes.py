@@ -46,3 +46,20 @@ def test_no_interpreted_class_inherits_from_a_compiled_one() -> None:
             permits = any("allow_interpreted_subclasses" in ast.unparse(each) for each in known[1].decorator_list)
             assert path in HOT or permits, f"{name} of {path} is not compiled, and its base {named} is: add it to HOT"
     assert bases > 20
+
+
+def test_no_compiled_function_gives_two_kinds_of_exceptions_one_name() -> None:
+    """mypyc keeps the type that the name has first, and raises TypeError when another exception is caught under it."""
+    functions = 0
+    for path in HOT:
+        for function in ast.walk(ast.parse((ROOT / path).read_text())):
+            if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+                continue
+            functions += 1
+            caught: dict[str, set[str]] = {}
+            for handler in ast.walk(function):
+                if isinstance(handler, ast.ExceptHandler) and handler.name and handler.type is not None:
+                    caught.setdefault(handler.name, set()).add(ast.unparse(handler.type))
+            twice = [name for name, types in caught.items() if len(types) > 1]
+            assert not twice, f"{path}:{function.lineno} {function.name} catches different exceptions as {twice}"
+    assert functions > 500

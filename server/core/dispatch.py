@@ -93,8 +93,8 @@ class Dispatcher:
                 spec.handler(services, session, first + len(slots) - 1, args)
             except (CommandError, DamagedRecord) as error:
                 fail(services, spec.name, spec.handler, session, first + len(slots) - 1, args, error)
-            except Exception as error:  # noqa: BLE001
-                self._contain(session, first + len(slots) - 1, error, changes, spec.name)
+            except Exception as fault:  # noqa: BLE001
+                self._contain(session, first + len(slots) - 1, fault, changes, spec.name)
         state.statistics.commands += len(batch)
 
     def _commands_of(self, session: Session) -> dict[bytes, CommandSpec]:
@@ -165,8 +165,8 @@ class Dispatcher:
             is_queued = is_part(session, spec, fits)
             kind = IMMEDIATE if spec is None or is_queued or not fits else spec.kind_of(args)
             kind = ALONE if kind != IMMEDIATE and len(args) > LANE_ARGUMENTS_MAX else kind
-        except Exception as error:  # noqa: BLE001
-            session.answer(session.open(args), self._unexpected.contain(error, self.changes, "looking up a command"))
+        except Exception as fault:  # noqa: BLE001
+            session.answer(session.open(args), self._unexpected.contain(fault, self.changes, "looking up a command"))
             return True
         if spec is not None and kind != IMMEDIATE and len(args) != spec.usual_count:
             session.is_costly = True
@@ -289,8 +289,8 @@ class Dispatcher:
                 spec.handler(services, sink, number, args)
             except (CommandError, DamagedRecord) as error:
                 fail(services, spec.name, spec.handler, sink, number, args, error)
-            except Exception as error:  # noqa: BLE001
-                self._contain(sink, number, error, changes, spec.name)
+            except Exception as fault:  # noqa: BLE001
+                self._contain(sink, number, fault, changes, spec.name)
 
     def _contain(self, sink: Sink, number: int, error: Exception, changes: int, name: str) -> None:
         """Answers a command that has raised an unexpected exception. Raises Fatal if it has stored something."""

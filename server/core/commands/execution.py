@@ -27,8 +27,8 @@ def execute(services: Services, name: str, handler: Handler, sink: Sink, number:
     except (CommandError, DamagedRecord) as error:
         fail(services, name, handler, sink, number, args, error)
         return
-    except Exception as error:  # noqa: BLE001
-        reply = state.unexpected.contain(error, changes, name, sink=sink, number=number)
+    except Exception as fault:  # noqa: BLE001
+        reply = state.unexpected.contain(fault, changes, name, sink=sink, number=number)
     if reply is not None:
         sink.answer(number, reply)
 

@@ -114,9 +114,9 @@ class SharedDraft(Pending):
             state.in_flight += len(self._waiters) - 1  # not before: nothing answers a write that was refused
         except CommandError as error:
             self._refuse(error.reply)
-        except Exception as error:  # noqa: BLE001
+        except Exception as fault:  # noqa: BLE001
             sink, number, _ = self._waiters[0]
-            self._refuse(state.unexpected.contain(error, changes, "a shared draft", sink=sink, number=number))
+            self._refuse(state.unexpected.contain(fault, changes, "a shared draft", sink=sink, number=number))
 
     def abandon(self, error: Exception) -> None:
         """A command has raised an exception that nobody expects: those before it are answered with it, and all changes of

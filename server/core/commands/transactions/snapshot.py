@@ -266,10 +266,10 @@ class Snapshot:
             reply: Reply | None = spec.handler(self._services, sink, 0, args)
         except CommandError as error:
             return error.reply
-        except DamagedRecord as error:
-            return damaged_here(state.member.name, error)
-        except Exception as error:  # noqa: BLE001
-            return state.unexpected.contain(error, changes, spec.name, "unwritten", sink, 0)
+        except DamagedRecord as damage:
+            return damaged_here(state.member.name, damage)
+        except Exception as fault:  # noqa: BLE001
+            return state.unexpected.contain(fault, changes, spec.name, "unwritten", sink, 0)
         return sink.reply if reply is None else reply
 
     def _undo_puts(self) -> None:
