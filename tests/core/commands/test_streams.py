@@ -168,3 +168,11 @@ def test_ranges_agree_with_a_list() -> None:
 def test_bounds() -> None:
     assert parse_bound(b"7", True) == Id(7, 0) and parse_bound(b"7", False) == Id(7, (1 << 64) - 1)
     assert parse_bound(b"(7-3", True) == Id(7, 4) and parse_bound(b"(7-0", False) == Id(6, (1 << 64) - 1)
+
+
+def test_a_wrong_id_is_told_before_a_wrong_number_of_fields() -> None:
+    client = Client(make_node())
+    invalid = b"-ERR Invalid stream ID specified as stream command argument\r\n"
+    assert client.raw("XADD s x f v f") == client.raw("XADD s x-* f v f") == invalid
+    for good in ("*", "5-*", "5", "5-1"):
+        assert client.raw(f"XADD s {good} f v f") == b"-ERR wrong number of arguments for 'xadd' command\r\n"

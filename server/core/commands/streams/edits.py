@@ -53,6 +53,7 @@ def xadd(draft: Draft, args: list[bytes], sink: Sink) -> Slices[Reply]:
     added = _parse_added(args)
     fields = args[added.id_place + 1 :]
     if not fields or len(fields) % 2:
+        _check_id(args[added.id_place])  # its error comes first, as in Redis
         raise CommandError(_WRONG_NUMBER)
     chosen = _chosen_id(args[added.id_place], draft)
     if added.only_if_exists and draft.key_type == NONE:
@@ -124,6 +125,13 @@ def _chosen_id(word: bytes, draft: Draft) -> Id:
     if chosen <= last:
         raise CommandError(_TOO_SMALL)
     return chosen
+
+
+def _check_id(word: bytes) -> None:
+    """Raises CommandError if this is no id that XADD takes."""
+    ms, dash, sequence = word.partition(b"-")
+    if word != b"*":
+        parse_id(ms if dash and sequence == b"*" else word, 0)
 
 
 def _behind(last: Id, ms: int) -> Id:
