@@ -82,7 +82,7 @@ bench-join: $(READY) compiled  ## Compare requests while a node joins and fetche
 stacks: stacks-installed  ## Run Celery, Django, BullMQ and other libraries that know Redis only, while a node is killed and one is frozen
 	$(BIN)/pytest tests/stacks
 
-stacks-quick: stacks-installed  # the same in a healthy cluster: a minute
+stacks-quick: stacks-installed  # the same in a healthy cluster only
 	$(BIN)/pytest -n $(WORKERS) tests/stacks -k 'test_it_works and not fail'
 
 stacks-javascript: $(READY) compiled  ## Run ioredis and node-redis over TLS, with a user's password

@@ -34,7 +34,8 @@ three nodes and while one node is killed (`kill -9`) and comes back and another 
 connections go to one node that stays well. Then whatever was acknowledged must be there, each job done and each result
 back. A command that must not run twice (INCR, SET NX, a push, a script) and whose coordinator dies in that moment is
 answered TIMEOUT: its outcome is unknown, as with any server that dies, and the tests allow few of them. `make stacks`
-runs all; a quick part runs in CI.
+runs all; those of redis-py run in CI, too. On a machine that is busy otherwise the tests with failing nodes run into
+their time limits.
 
 | stack | packages | what is tested |
 |---|---|---|
