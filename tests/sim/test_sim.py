@@ -1,17 +1,16 @@
 """Whole clusters on seeds: no promise is broken, come what may. A failure names its seed: `python -m tests.sim SEED`.
 
-Each seed is a storm of some kinds of faults, or a calm day. Some seeds are always the same, some are new each time.
+Each seed is a storm of some kinds of faults, or a calm day. Some seeds are always the same; others are new after each change of
+the code.
 """
 
 from __future__ import annotations
-
-import random
 
 import pytest
 
 from tests.sim.faults import FAULTS
 from tests.sim.runs import Profile, profile_of, run
-from tests.sim.seeds import seeds
+from tests.sim.seeds import seeds, untried
 
 
 @pytest.mark.parametrize("seed", seeds(12, 24))
@@ -21,8 +20,7 @@ def test_no_promise_is_broken(seed: int) -> None:
 
 @pytest.mark.parametrize("number", range(12))
 def test_nor_by_a_seed_that_nobody_has_tried(number: int) -> None:
-    """Drawn here, for processes that test side by side have to agree on the tests that there are."""
-    _assert_clean(random.SystemRandom().randrange(1000, 1 << 32))
+    _assert_clean(untried("storm", number))
 
 
 def _assert_clean(seed: int) -> None:
