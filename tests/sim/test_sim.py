@@ -1,7 +1,7 @@
 """Whole clusters on seeds: no promise is broken, come what may. A failure names its seed: `python -m tests.sim SEED`.
 
-Each seed is a storm of some kinds of faults, or a calm day. Some seeds are always the same; others are new after each change of
-the code.
+Each seed is a storm of some kinds of faults, or a calm day. Some seeds are always the same; others are new after each
+change of the code.
 """
 
 from __future__ import annotations
