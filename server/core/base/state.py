@@ -163,6 +163,7 @@ class State:
         """What a turn gathers for its end."""
         self.messages: dict[str, list[bytes]] = {}
         self.trailing: dict[str, list[bytes]] = {}  # messages that must not overtake large ones
+        self.sent_behind: dict[bytes, int] = {}  # by storage key: how many records are on their way so (patching.py)
         self.kept: dict[str, list[int]] = {}  # a peer's groups that are stored here, to be confirmed with the next tick
         self.ready: list[Session] = []  # sessions that got replies
         self.noted: list[Note] | None = None  # writes made here, for pubsub/notifications.py; None: nobody wants them
@@ -340,8 +341,7 @@ class State:
         for capability, peers in (
             (known.ORDERLY, self.orderly), (known.COMPARES, self.comparing), (known.PATCHES, self.patching),
             (known.USERS, self.knowing_users), (known.TRANSACTIONS, self.transacting), (known.SCRIPTS, self.scripting),
-            (known.PUBLISHING, self.publishing), (known.QUEUES, self.queueing),
-            (known.FUNCTIONS, self.knowing_libraries),
+            (known.PUBLISHING, self.publishing), (known.QUEUES, self.queueing), (known.FUNCTIONS, self.knowing_libraries),
         ):  # fmt: skip
             if capability in capabilities:
                 peers[peer] = None

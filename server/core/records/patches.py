@@ -26,8 +26,8 @@ merged like any record. As the base's clock is covered by its own, the merge is 
 
 How it is made. Header and clock, the directory and the chunks are compared. Borders of chunks depend on the content
 only, so both records have the same chunks but for those that changed. Runs of chunks are compared without a copy, and
-the ends that a changed chunk has in common with the former one are cut off, so that a patch is about as long as the
-entry that changed.
+what a changed chunk has in common with the former one is left out: both ends, and if it is as long as before every block
+of 64 bytes. So a patch is about as long as the entries that changed.
 
 Measured (sources, 10,000 fields of 50 bytes): `make` 70 us, `apply` 45 to 180 us (memory that is new to the process
 costs more than the checksum), the check of the structure 70 us; the patch of a HSET has 160 bytes. Rejected: to let the
@@ -54,6 +54,7 @@ _HEADER_BYTES: Final = 40
 _SPLICE_BYTES: Final = 12
 _CHECKSUM_BYTES: Final = 8
 _SHARE: Final = 4  # a patch that is longer than this part of its result is not worth it
+_BLOCK_BYTES: Final = 64  # a splice takes 12 bytes besides its own
 _RUNS: Final = (64, 8, 1)  # chunks that are compared together
 _pack_header = struct.Struct(">HBB8s8sIII").pack
 _pack_splice = struct.Struct(">III").pack
@@ -108,27 +109,44 @@ class Patches:
 
 
 def _compare(splices: list[Splice], base: bytes, at: int, end: int, result: bytes, new_at: int, new_end: int) -> None:
-    """Adds what makes one stretch of the base the same as one of the result, without what both begin and end with."""
+    """Adds what makes one stretch of the base the same as one of the result.
+
+    Of stretches of the same length each difference becomes a splice of a block; of others all but what both begin and end
+    with becomes one splice.
+    """
     view = memoryview(base)
-    shorter = min(end - at, new_end - new_at)
-    if end - at == new_end - new_at and result.startswith(view[at:end], new_at):
+    first = at + _common(view[at:end], result, new_at, new_end)
+    if end - at == new_end - new_at:
+        while first < end:
+            size = min(_BLOCK_BYTES, end - first)
+            start = first - at + new_at
+            splices.append((first, size, result[start : start + size]))
+            first += size
+            first += _common(view[first:end], result, start + size, new_end)
         return
-    low, high = 0, shorter
-    while low < high:
-        middle = (low + high + 1) // 2
-        if result.startswith(view[at + low : at + middle], new_at + low):
-            low = middle
-        else:
-            high = middle - 1
-    first = low
-    low, high = 0, shorter - first
+    new_first = first - at + new_at
+    low, high = 0, min(end - first, new_end - new_first)
     while low < high:
         middle = (low + high + 1) // 2
         if result.startswith(view[end - middle : end - low], new_end - middle):
             low = middle
         else:
             high = middle - 1
-    splices.append((at + first, end - low - at - first, result[new_at + first : new_end - low]))
+    splices.append((first, end - low - first, result[new_first : new_end - low]))
+
+
+def _common(view: memoryview, result: bytes, new_at: int, new_end: int) -> int:
+    """Returns with how many bytes of the view the result goes on."""
+    low, high = 0, min(len(view), new_end - new_at)
+    if result.startswith(view[:high], new_at):
+        return high
+    while low < high:
+        middle = (low + high + 1) // 2
+        if result.startswith(view[low:middle], new_at + low):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def differing(old: Index, new: Index) -> list[tuple[int, int, int, int]]:

@@ -19,6 +19,9 @@ it applies to whenever that travels in pieces. When an owner is behind, more pat
 them fits. One whole record is enough for all: once it was sent, a group from before is answered by its patch once more.
 This comes behind the whole record, whose clock covers its result. If it does not fit either, the whole record was lost, and
 is sent again.
+
+Nor does a COMPARE overtake a patch or a large record of its key (`State.sent_behind`, reads.py): the owner would differ,
+and answer with its whole record.
 """
 
 from __future__ import annotations
@@ -36,12 +39,30 @@ class Patching:
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self._large_bytes = state.config.large_message_bytes // 2  # a group of this size may travel in pieces
         self._whole: dict[
             tuple[str, bytes], int
         ] = {}  # owner and key -> when (`State.number`) its record was sent whole
 
-    def message_of(self, group: WriteGroup) -> bytes:
-        """Returns the PATCH of a group; empty if no record of it has a patch."""
+    def begin(self, group: WriteGroup) -> bytes:
+        """HOT. A group is about to be sent. Returns its PATCH; empty if no record of it has a patch."""
+        patch = self._patch(group) if group.bases and group.waiters else b""
+        if patch or group.size_bytes >= self._large_bytes:
+            sent_behind = self._state.sent_behind
+            group.is_behind = True
+            for key in group.payload[::2]:
+                sent_behind[key] = sent_behind.get(key, 0) + 1
+        return patch
+
+    def settle(self, group: WriteGroup) -> None:
+        """HOT. Every owner has confirmed the group, or has got a hint instead."""
+        sent_behind = self._state.sent_behind
+        for key in group.payload[::2] if group.is_behind else ():
+            sent_behind[key] -= 1
+            if not sent_behind[key]:
+                del sent_behind[key]
+
+    def _patch(self, group: WriteGroup) -> bytes:
         patched, patches = list(group.payload), self._state.records.patches
         for index, base in group.bases.items():
             patched[index] = patches.of(patched[index - 1], base, patched[index]) or patched[index]

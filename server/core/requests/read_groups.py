@@ -64,15 +64,29 @@ def absent_in(records: list[bytes | None]) -> list[int]:
     return [index for index, record in enumerate(records) if record is None]
 
 
-def batches_of(records: list[bytes | None], bytes_max: int) -> list[tuple[int, int]]:
-    """Divides records into runs of about `bytes_max` in all. Returns the first index of each run, and the next one."""
+def parts_of(group: ReadGroup, bytes_max: int, sent_behind: dict[bytes, int]) -> list[Sequence[int]]:
+    """HOT. Returns the indexes of the groups that a group must be divided into, or nothing if it may be sent as it is.
+
+    Keys with records that travel behind others (`State.sent_behind`) stay apart; then each group has about `bytes_max`.
+    """
+    if len(group.keys) == 1:
+        return []
+    if sent_behind:
+        behind = [index for index, key in enumerate(group.keys) if key in sent_behind]
+        if 0 < len(behind) < len(group.keys):
+            return [behind, [index for index, key in enumerate(group.keys) if key not in sent_behind]]
+    return batches_of(group.ours, bytes_max) if size_of(group.ours) > bytes_max else []
+
+
+def batches_of(records: list[bytes | None], bytes_max: int) -> list[Sequence[int]]:
+    """Divides records into runs of about `bytes_max` in all. Returns the indexes of each run."""
     starts, size = [0], 0
     for index, record in enumerate(records):
         size += len(record or b"")
         if size > bytes_max and index > starts[-1]:
             starts.append(index)
             size = len(record or b"")
-    return list(pairwise([*starts, len(records)]))
+    return [range(start, end) for start, end in pairwise([*starts, len(records)])]
 
 
 def missing_pairs(group: ReadGroup, node: str, indexes: Sequence[int]) -> list[bytes]:

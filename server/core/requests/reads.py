@@ -28,6 +28,10 @@ turn. This bounds the memory for many reads of large values. An owner that diffe
 answer must be bounded, too: if the records of a group are together larger than `batch_bytes_max`, the group is divided
 into smaller groups of about that size.
 
+Order. Small messages pass large records and their patches (patching.py). A COMPARE that passed a write of its key would
+find another record, and be answered by all of it. So keys with such writes on the way are read by a group of their own,
+which travels behind them.
+
 Read repair (section 5). If an answer differs from the coordinator's records, all owners are asked. So are they for one
 group of reads in a hundred, chosen at random: else an owner that is always slower than another one would never be
 compared. When all nodes that were asked have answered, or at the deadline, each owner that has voted, and whose record
@@ -53,13 +57,12 @@ from server.core.records.versions import merge
 from server.core.requests.digests import digest, short_digest
 from server.core.requests.groups import GroupTable, SeparateWaiter, Waiter
 from server.core.requests.hedging import Hedging
-from server.core.requests.read_groups import ReadGroup, absent_in, batches_of, missing_pairs, size_of
+from server.core.requests.read_groups import ReadGroup, absent_in, missing_pairs, parts_of, size_of
 from server.core.requests.read_repair import ReadRepair
 from server.core.work.timers import Timers
 
 # Makes the reply from the merge of the quorum's records: (record, sink, cluster time in ms) -> encoded reply
 FinishRead = Callable[[bytes | None, Sink, int], Reply | None]
-
 
 DIGESTED_BYTES_MAX = 64 << 10  # if a group's records are larger than this, READ carries a short digest (digests.py)
 
@@ -99,8 +102,9 @@ class Reads(GroupTable[ReadGroup]):
         group.records = group.ours
         if len(group.ours) < len(group.keys):
             self._postpone(group, len(group.ours))
-        if size_of(group.ours) > state.config.batch_bytes_max and len(group.keys) > 1:
-            self._divide(group)
+        if parts := parts_of(group, state.config.batch_bytes_max, state.sent_behind):
+            for indexes in parts:
+                self._try_launch(self._part(group, indexes))
             return
         plan = group.plan
         if plan.owned:
@@ -137,11 +141,10 @@ class Reads(GroupTable[ReadGroup]):
         return is_asked
 
     def _ask(self, group: ReadGroup, nodes: Sequence[str]) -> None:
-        """HOT. Sends COMPARE or READ to nodes, and awaits their answers. Nodes without a connection count as failed.
-
-        Those that stand in for an owner are in `group.awaited` already.
-        """
+        """HOT. Sends COMPARE or READ to nodes, and awaits their answers. Nodes without a connection count as failed. Those
+        that stand in for an owner are in `group.awaited` already."""
         state, comparing = self._state, self._state.comparing
+        send = state.send_behind if group.keys[0] in state.sent_behind else state.send
         question = old_question = b""
         for node in nodes:
             owner = group.awaited.get(node, node)
@@ -155,16 +158,16 @@ class Reads(GroupTable[ReadGroup]):
                 question = question or encode_compare(
                     state.clock_reading(), group.number, checksums(group.ours, group.unreadable), group.keys
                 )
-                state.send(node, question)
+                send(node, question)
             else:
                 is_short = node in state.orderly and size_of(group.ours) > DIGESTED_BYTES_MAX
                 word = short_digest(group.ours) if is_short else digest(group.ours)
                 old_question = old_question or encode_read(state.clock_reading(), group.number, word, group.keys)
-                state.send(node, old_question)
+                send(node, old_question)
 
     def _postpone(self, group: ReadGroup, count: int) -> None:
         """Moves all but the first `count` reads of a group to a group for the next turn."""
-        rest = self._part(group, count, len(group.keys))
+        rest = self._part(group, range(count, len(group.keys)))
         rest.deadline_ms = self._state.now_ms + self._state.config.request_timeout_ms
         del group.keys[count:], group.waiters[count:]
         self._postponed.append(rest)
@@ -187,19 +190,15 @@ class Reads(GroupTable[ReadGroup]):
         """Whether reads wait for the next turn."""
         return bool(self._postponed)
 
-    def _divide(self, group: ReadGroup) -> None:
-        """Divides a group into groups of about `batch_bytes_max`, and launches them."""
-        for start, end in batches_of(group.ours, self._state.config.batch_bytes_max):
-            self._try_launch(self._part(group, start, end))
-
-    def _part(self, group: ReadGroup, start: int, end: int) -> ReadGroup:
-        """Returns a new group of the reads `start` to `end` of a group that has not been sent.
+    def _part(self, group: ReadGroup, indexes: Sequence[int]) -> ReadGroup:
+        """Returns a new group of some reads of a group that has not been sent.
 
         It keeps the plan, so it counts as old as that group (ADOPTED).
         """
         part = ReadGroup(self._state.number(), group.plan, group.plan.tally(group.tally.wanted), group.deadline_ms)
         part.opened_number = group.opened_number
-        part.keys, part.waiters = group.keys[start:end], group.waiters[start:end]
+        part.keys = [group.keys[index] for index in indexes]
+        part.waiters = [group.waiters[index] for index in indexes]
         return part
 
     def _launch_failed(self, group: ReadGroup, error: Exception, changes: int) -> None:
@@ -216,7 +215,7 @@ class Reads(GroupTable[ReadGroup]):
             return
         state.unexpected.note(error, changes, "a group of reads")
         for index in range(len(group.keys)):
-            self._try_launch(self._part(group, index, index + 1))
+            self._try_launch(self._part(group, [index]))
 
     def _voters(self, group: ReadGroup) -> list[str]:
         """Enters the live owners, and the stand-ins of the others, in `group.awaited`. Returns these nodes."""

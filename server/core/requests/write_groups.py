@@ -25,8 +25,8 @@ class WriteGroup(Group):
     """The writes of one turn that go to the same owners."""
 
     __slots__ = (
-        "bases", "batch", "covered", "covered_numbers", "hint_at_ms", "hint_holders", "may_repeat", "patched", "payload",
-        "sent_again", "size_bytes", "unconfirmed_bytes",
+        "bases", "batch", "covered", "covered_numbers", "hint_at_ms", "hint_holders", "is_behind", "may_repeat", "patched",
+        "payload", "sent_again", "size_bytes", "unconfirmed_bytes",
     )  # fmt: skip
 
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
@@ -37,6 +37,7 @@ class WriteGroup(Group):
         self.bases: dict[int, bytes] = {}
         self.patched: list[bytes] | None = None
         self.sent_again: tuple[str, ...] = ()
+        self.is_behind = False  # it travels behind large messages, and small ones pass it
         self.covered: dict[RelayedBatch, list[int]] = {}  # covered writes: relayed batch -> their indexes in it
         self.batch: RelayedBatch | None = None  # the batch whose writes were covered last
         self.covered_numbers: list[int] = []  # what `covered` has for it

@@ -229,7 +229,7 @@ class Writes(GroupTable[WriteGroup]):
         state.statistics.writes += len(group.payload) // 2
         # No waiter needs the acknowledgements of a KEEP. So they may come late, many in one message.
         encode = encode_store if group.waiters else encode_keep
-        patch = self._patching.message_of(group) if group.bases and group.waiters else b""
+        patch = self._patching.begin(group)
         message = b""
         enough = not plan.owner_sets and plan.replicas - len(plan.absent) >= group.tally.wanted
         # Before the stand-ins are asked: an owner that may still answer has not failed.
@@ -255,8 +255,7 @@ class Writes(GroupTable[WriteGroup]):
         state = self._state
         for batch, numbers in group.covered.items():
             if group.tally.wanted == 2 and self._sends_to(group, batch.peer):
-                reading = state.clock_reading()
-                state.send(batch.peer, encode_covered(reading, batch.number, group.number, numbers))
+                state.send(batch.peer, encode_covered(state.clock_reading(), batch.number, group.number, numbers))
             else:
                 group.waiters += [(None, batch, number) for number in numbers]
 
@@ -279,6 +278,7 @@ class Writes(GroupTable[WriteGroup]):
         for owner in list(group.awaited.values()):
             self._keep_hint(group, owner)
         self._forget_bytes(group)
+        self._patching.settle(group)
         self._short.note(group, self._state.now_ms)
         if not group.plan.owned:
             self._state.cleanup_due = True

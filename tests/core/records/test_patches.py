@@ -195,3 +195,18 @@ def test_many_patches_in_a_row_make_the_last_record(changes: list[tuple[int, int
 
 def _of(content: dict[bytes, bytes], counter: int) -> bytes:
     return encode({A: counter}, [(field, HASH_FIELD, dot(A, 1), 0, value) for field, value in content.items()])
+
+
+def test_many_scattered_changes_make_a_patch_of_about_their_size() -> None:
+    """300 of 3,000 fields: most chunks have one of them, and neighbouring chunks are not sent for each other's sake."""
+    fields = {b"%06d" % number: b"v" * 50 for number in range(3000)}
+    base = encode({A: 5}, [(field, HASH_FIELD, dot(A, 5), 0, value) for field, value in fields.items()])
+    changed = dict.fromkeys(list(fields)[::10], b"w" * 50)
+    entries = [
+        (field, HASH_FIELD, dot(A, 9 if field in changed else 5), 0, changed.get(field, value))
+        for field, value in fields.items()
+    ]
+    result = encode({A: 9}, entries)
+    patch = make(base, result)
+    assert patch is not None and len(patch) < 300 * 200 < len(result) // 4
+    assert verify_patch(patch) and apply(base, patch) == result

@@ -9,6 +9,7 @@ from xxhash import xxh3_64_digest
 
 from protocol.frames import FrameReader, seal
 from protocol.peer_versions import CAPABILITIES, PATCHES
+from server.core.base.sinks import Sink
 from server.core.messages.kinds import encode_patch
 from server.core.node import Node
 from server.core.records.patches import apply, is_patch, make
@@ -16,7 +17,7 @@ from server.core.records.records import storage_key_of
 from server.core.requests.patching import Patching
 from server.core.requests.replica import patched, whole_records
 from server.core.requests.write_groups import WriteGroup
-from tests.core.commands.talking import finish_turn, make_node, member, reach
+from tests.core.commands.talking import ADDRESS, LOCAL_ADDRESS, finish_turn, make_node, member, reach
 from tests.core.messages.samples import hash_of
 
 TWO, THREE = member(2).id, member(3).id
@@ -41,6 +42,8 @@ def group_of(node: Node, record: bytes, base: bytes | None) -> WriteGroup:
     group = WriteGroup(node.state.number(), plan, plan.tally(2), 1000)
     group.payload = [KEY, record]
     group.bases = {} if base is None else {1: base}
+    group.size_bytes = len(record)
+    group.waiters = [(None, Sink(), 0)]
     return group
 
 
@@ -61,12 +64,24 @@ KEY = storage_key_of(b"k")
 
 def sent(node: Node, peer: str = TWO) -> list[list[Any]]:
     """The messages of this turn to a peer that carry records."""
+    at_once, behind = outgoing(node, peer)
+    kinds = (b"STORE", b"PATCH", b"UNFIT", b"STORED")
+    return [each for each in (*at_once, *behind) if each[0] in kinds]
+
+
+def outgoing(node: Node, peer: str = TWO) -> tuple[list[list[Any]], list[list[Any]]]:
+    """Ends the turn. Returns the messages to a peer that pass large ones, and those that do not."""
     outbox = finish_turn(node)
+    return messages_in(outbox.messages.get(peer, b"")), messages_in(
+        b"".join([seal([message]) for message in outbox.large.get(peer, [])])
+    )
+
+
+def messages_in(data: bytes) -> list[list[Any]]:
+    """Decodes frames."""
     reader = FrameReader()
-    reader.feed(outbox.messages.get(peer, b""))
-    for message in outbox.large.get(peer, []):
-        reader.feed(b"".join(seal([message])) if not isinstance(seal([message]), bytes) else seal([message]))
-    return [each for each in iter(reader.next, None) if each and each[0] in (b"STORE", b"PATCH", b"UNFIT", b"STORED")]
+    reader.feed(data)
+    return [each for each in iter(reader.next, None) if each]
 
 
 def store(node: Node, record: bytes) -> None:
@@ -76,7 +91,7 @@ def store(node: Node, record: bytes) -> None:
 
 def test_only_what_changes_is_sent_to_those_that_take_it(node: Node) -> None:
     patching = Patching(node.state)
-    message = patching.message_of(group_of(node, version(2), version(1)))
+    message = patching.begin(group_of(node, version(2), version(1)))
     assert 0 < len(message) < 400 < len(version(2)) // 10
     assert patching.send(TWO, message) and not patching.send(THREE, message)
     (found,) = sent(node)
@@ -86,8 +101,8 @@ def test_only_what_changes_is_sent_to_those_that_take_it(node: Node) -> None:
 
 def test_a_group_without_a_former_record_has_no_patch(node: Node) -> None:
     patching = Patching(node.state)
-    assert patching.message_of(group_of(node, version(2), None)) == b""
-    assert patching.message_of(group_of(node, version(2), hash_of({b"other": b"x" * 5000}, 1 << 16))) == b""
+    assert patching.begin(group_of(node, version(2), None)) == b""
+    assert patching.begin(group_of(node, version(2), hash_of({b"other": b"x" * 5000}, 1 << 16))) == b""
 
 
 def test_one_whole_record_serves_all_patches_that_were_on_their_way(node: Node) -> None:
@@ -95,7 +110,7 @@ def test_one_whole_record_serves_all_patches_that_were_on_their_way(node: Node) 
     patching = Patching(node.state)
     groups = [group_of(node, version(n), version(n - 1)) for n in (2, 3, 4)]
     for group in groups:
-        patching.message_of(group)
+        patching.begin(group)
     store(node, version(4))
     sent(node)
     patching.unfit(groups[0], TWO)
@@ -109,9 +124,35 @@ def test_one_whole_record_serves_all_patches_that_were_on_their_way(node: Node) 
     patching.unfit(groups[1], TWO)
     assert [each[0] for each in sent(node)] == [b"STORE"], "the whole record was lost"
     later = group_of(node, version(5), version(4))
-    patching.message_of(later)
+    patching.begin(later)
     patching.unfit(later, TWO)
     assert [each[0] for each in sent(node)] == [b"STORE"], "the one before does not include it"
+
+
+def test_a_key_is_compared_behind_its_patch_until_that_is_confirmed(node: Node) -> None:
+    """Else the owner would differ, and answer with its whole record. Other keys of the same turn pass."""
+    patching, other = Patching(node.state), storage_key_of(b"k{k}2")
+    group = group_of(node, version(2), version(1))
+    assert patching.begin(group)
+    assert compared(node) == ([other], [KEY])
+    patching.settle(group)
+    assert compared(node) == ([KEY, other], [])
+
+
+def test_a_key_is_compared_behind_its_large_record(node: Node) -> None:
+    patching, other = Patching(node.state), storage_key_of(b"k{k}2")
+    group = group_of(node, version(2), None)
+    group.size_bytes = node.state.config.large_message_bytes
+    assert not patching.begin(group) and compared(node) == ([other], [KEY])
+
+
+def compared(node: Node) -> tuple[list[bytes], list[bytes]]:
+    """Reads two keys. Returns which of them are compared at once, and which behind large messages."""
+    node.services.reads.hedging.compared_share = 1.0
+    session = node.open_session(ADDRESS, LOCAL_ADDRESS, 0)
+    node.commands(session, [[b"GET", b"k"], [b"GET", b"k{k}2"]], 0)
+    at_once, behind = [[key for each in found if each[0] == b"COMPARE" for key in each[4:]] for found in outgoing(node)]
+    return at_once, behind
 
 
 def test_a_replica_makes_the_record_or_asks_for_it(node: Node) -> None:
