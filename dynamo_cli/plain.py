@@ -52,8 +52,8 @@ def status_rows(document: Document) -> list[Row]:
             node["role"],
             str(node["owned"]),
             percent(node["share"]),
-            str(node["keys"]),
-            str(node["hints_held"]),
+            "-" if node["keys"] is None else str(node["keys"]),
+            "-" if node["keys"] is None else str(node["hints_held"]),
         )
         for node in document["nodes"]
     ]

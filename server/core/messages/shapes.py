@@ -175,6 +175,7 @@ STATUS = fields(
         "wall_ms": TIME_MS, "gone_back": listed(node_id), "taken_back": listed(node_id), "aside": text,
         "filling": nothing_or(FILLED), "failing": mapped(text, fields({"errors": COUNT, "error": text})),
         "internal_errors": COUNT, "held_back": mapped(text, COUNT), "notices": listed(text),
+        "heard_ms": mapped(node_id, TIME_MS), "hints_full": truth, "overdue_s": mapped(node_id, COUNT),
     },
 )  # fmt: skip
 VERIFY = fields(
