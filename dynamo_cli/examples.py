@@ -136,7 +136,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "dyn cluster commit": (
         Example(
             "Commit exactly the plan that was shown:",
-            ("epoch=$(dyn cluster plan --json | jq .epoch)", 'dyn cluster commit --epoch "$epoch" --wait'),
+            (
+                "plan=$(dyn cluster plan --json)",
+                'dyn cluster commit --epoch "$(jq .epoch <<<"$plan")" --plan "$(jq -r .digest <<<"$plan")" --wait',
+            ),
         ),
     ),
     "dyn cluster abort": (Example("Drop all staged changes:", ("dyn cluster abort",)),),

@@ -138,6 +138,12 @@ MemberZone = Annotated[
     str, typer.Argument(metavar="ZONE", help="The rack or room with which it fails.", show_default=False)
 ]
 Epoch = Annotated[int, typer.Option("--epoch", metavar="E", min=1, help="The epoch of the plan.", show_default=False)]
+PlanDigest = Annotated[
+    str | None,
+    typer.Option(
+        "--plan", metavar="DIGEST", help="The digest of the plan: only exactly that plan is made.", show_default=False
+    ),
+]
 Moved = Annotated[
     list[str],
     typer.Argument(

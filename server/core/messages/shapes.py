@@ -220,4 +220,7 @@ MYSELF = fields(  # the answer to DYN.CLUSTER MYSELF
     },
 )  # fmt: skip
 LEFT = row(text, integer())  # the cluster that this node has left, and at which epoch
-STAGED = fields({"epoch": integer(EPOCH_MAX), "changes": mapped(text, fields({})), "aborted": listed(text, 1 << 16)})
+STAGED = fields(
+    {"epoch": integer(EPOCH_MAX), "changes": mapped(text, fields({})), "aborted": listed(text, 1 << 16)},
+    {"shown": listed(text, 1 << 10)},
+)
