@@ -159,6 +159,9 @@ UntilMoved = Annotated[bool, typer.Option("--wait", help="Show the progress, and
 TaskId = Annotated[
     str, typer.Argument(metavar="TASK", help="The task, as dyn repair or dyn task list names it.", show_default=False)
 ]
+OptionalTaskId = Annotated[
+    str | None, typer.Argument(metavar="[TASK]", help="The task; without it all transfers.", show_default=False)
+]
 RepairPartitions = Annotated[
     list[int] | None,
     typer.Option(

@@ -148,7 +148,7 @@ _TASK_COUNTS = {
 }  # fmt: skip
 TASK_ROW = fields(
     {**_TASK_COUNTS, "started_ms": TIME_MS, "partitions_done": integer(1 << 14)},
-    {"eta_s": nothing_or(real)},
+    {"eta_s": nothing_or(real), "ended_ms": TIME_MS, "paused": truth},
 )  # fmt: skip
 TASKS = listed(TASK_ROW)
 STORED_TASKS = listed(fields({**_TASK_COUNTS, "started_ms": TIME_MS, "remaining": listed(PARTITION)}))
@@ -157,7 +157,8 @@ TRANSFER = fields(
     {
         **dict.fromkeys(("partitions", "partitions_done", "keys", "keys_done", "bytes_sent"), COUNT),
         "eta_s": nothing_or(real),
-    }
+    },
+    {"paused": truth},
 )
 FILLED = fields(
     {

@@ -272,6 +272,7 @@ def change_of(layout: Layout, reports: Mapping[str, Document], states: Mapping[s
         keys += transfer["keys"]
         keys_done += transfer["keys_done"]
         etas.append(transfer["eta_s"])
+    paused = [member.name for member in by_name(layout) if _is_paused(reports.get(member.id, {}))]
     moving = sum(seats.values())
     waiting = waits_for(layout, states)
     document: Document = {
@@ -283,7 +284,11 @@ def change_of(layout: Layout, reports: Mapping[str, Document], states: Mapping[s
         "keys_done": keys_done,
         "eta_s": 0 if layout.phase == HANDOVER else longest(etas),
     }
-    return document | ({"waits_for": waiting} if waiting else {})
+    return document | ({"waits_for": waiting} if waiting else {}) | ({"paused": paused} if paused else {})
+
+
+def _is_paused(report: Mapping[str, Any]) -> bool:
+    return bool((report.get("transfer") or {}).get("paused"))
 
 
 def longest(etas: Iterable[int | None]) -> int | None:
@@ -323,6 +328,8 @@ def news(
         said = f"{change['partitions_moved']} of {change['partitions_moving']} partitions{keys} have moved"
         eta_s = change["eta_s"]
         remarks.append(f"epoch {layout.epoch}: {said}" + (f", about {eta_s} s left" if eta_s else ""))
+        if change.get("paused"):
+            remarks.append(f"{', '.join(change['paused'])}: paused by an operator, `dyn task resume` goes on")
         if change.get("waits_for"):
             remarks.append(_waiting(change["waits_for"]))
     elif to_let_go := old_copies(layout, reports.values()):
