@@ -67,7 +67,7 @@ secret = _group("Make and rotate the secret that the nodes of a cluster prove to
 siblings = _group("Show and decide what concurrent writes have left under a key.")
 tls = _group("Make certificates.")
 key = _group("Make keys for encryption at rest.")
-task = _group("Show, await or abort repairs and transfers.")
+task = _group("Show, await, abort or pause repairs and transfers.")
 
 
 def _show_version(wanted: bool) -> None:
@@ -143,6 +143,8 @@ task.command("list")(task_commands.task_list)
 task.command("show")(task_commands.task_show)
 task.command("wait")(task_commands.task_wait)
 task.command("abort")(task_commands.task_abort)
+task.command("pause")(task_commands.task_pause)
+task.command("resume")(task_commands.task_resume)
 tls.command("make")(tls_commands.tls_make)
 tls.command("revoke")(tls_commands.tls_revoke)
 key.command("make")(key_commands.key_make)

@@ -136,7 +136,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "dyn cluster commit": (
         Example(
             "Commit exactly the plan that was shown:",
-            ("epoch=$(dyn cluster plan --json | jq .epoch)", 'dyn cluster commit --epoch "$epoch" --wait'),
+            (
+                "plan=$(dyn cluster plan --json)",
+                'dyn cluster commit --epoch "$(jq .epoch <<<"$plan")" --plan "$(jq -r .digest <<<"$plan")" --wait',
+            ),
         ),
     ),
     "dyn cluster abort": (Example("Drop all staged changes:", ("dyn cluster abort",)),),
@@ -195,6 +198,10 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "dyn task wait": (
         Example("Continue once the repair has succeeded:", ("dyn task wait TASK && echo 'all owners are equal'",)),
     ),
+    "dyn task pause": (
+        Example("Let the nodes rest while the load is high, then go on:", ("dyn task pause", "dyn task resume")),
+    ),
+    "dyn task resume": (Example("Let one transfer go on:", ("dyn task resume transfer-2-n4",)),),
     "dyn task abort": (Example("End a task:", ("dyn task abort TASK",)),),
     "dyn key make": (
         Example(

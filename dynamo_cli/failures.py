@@ -18,6 +18,8 @@ class ExitStatus(IntEnum):
     USAGE = 2
     NOT_REACHED = 3
     DEGRADED = 4
+    UNAVAILABLE = 5
+    NO_REPLICAS = 6
 
 
 class Failure(Exception):
@@ -43,10 +45,18 @@ class NotReached(Failure):
     status = ExitStatus.NOT_REACHED
 
 
+_NO_REPLICAS = frozenset(("NOQUORUM", "TIMEOUT"))
+
+
 class Refused(Failure):
-    """The node answered with an error reply, which is shown unchanged. `code` is its first word, e.g. `NOQUORUM`."""
+    """The node answered with an error reply, which is shown unchanged. `code` is its first word, e.g. `NOQUORUM`.
+
+    If too few replicas answered, the status says that the command may be tried again.
+    """
 
     def __init__(self, node: str, reply: str, hint: str | None = None) -> None:
         super().__init__(f"{node} answered: {reply}", hint)
         self.reply = reply
         self.code = reply.partition(" ")[0]
+        if self.code in _NO_REPLICAS:
+            self.status = ExitStatus.NO_REPLICAS

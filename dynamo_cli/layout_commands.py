@@ -61,7 +61,7 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
     """Show the state of the cluster: a verdict, what is wrong, and the nodes.
 
     healthy: all nodes are up and have everything that they own. degraded: every key is served, but something is wrong.
-    unavailable: some keys are not served. The exit status is 4 unless the verdict is healthy.
+    unavailable: some keys are not served. The exit status is 0, 4 or 5.
 
     After a node has lost its disk, the cluster is degraded until the other owners have filled the node: "n6 is being
     filled, 12 %, about 40 s". So disks can be replaced one after the other: replace the next one once this command exits
@@ -72,6 +72,9 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
     "partitions_moving", "partitions_moved", "keys", "keys_done", "eta_s"}, and each node has its "transfer". If the
     change waits for nodes that are down, "waits_for" names them. "clock_bound_ms" is how far cluster time, by which keys
     expire, may be from the median of all nodes' clocks; null if no majority of the clocks is known.
+
+    The "keys" of a node that does not answer are null. A node that is down has "down_since_ms": when any of the nodes that
+    answer has last heard from it, in ms since 1970; null if none of them has heard from it since its own start.
 
     A node that is not up has a "reason", as the node that answers found it: stopped (nothing listens at its address),
     unreachable (nothing answers), unresolved (its host name has no address), silent (it accepts connections and does not
@@ -88,8 +91,9 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
         pictures.show_status(document, pictures.console())
     else:
         write_line(plain.status_text(document))
-    if document["verdict"] != "healthy":
-        raise typer.Exit(ExitStatus.DEGRADED)
+    status = _STATUS_OF.get(document["verdict"], ExitStatus.DEGRADED)
+    if status:
+        raise typer.Exit(status)
 
 
 def ring_show(context: typer.Context, as_document: JSON = False) -> None:
@@ -125,6 +129,8 @@ def ring_locate(context: typer.Context, key: Key, as_document: JSON = False) -> 
     else:
         write_line(plain.location_text(document, as_shown(key)))
 
+
+_STATUS_OF = {"healthy": ExitStatus.FINE, "unavailable": ExitStatus.UNAVAILABLE}
 
 _SHAPES: dict[str, Shape] = {
     "STATUS": {

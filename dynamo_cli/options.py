@@ -138,6 +138,12 @@ MemberZone = Annotated[
     str, typer.Argument(metavar="ZONE", help="The rack or room with which it fails.", show_default=False)
 ]
 Epoch = Annotated[int, typer.Option("--epoch", metavar="E", min=1, help="The epoch of the plan.", show_default=False)]
+PlanDigest = Annotated[
+    str | None,
+    typer.Option(
+        "--plan", metavar="DIGEST", help="The digest of the plan: only exactly that plan is made.", show_default=False
+    ),
+]
 Moved = Annotated[
     list[str],
     typer.Argument(
@@ -152,6 +158,9 @@ UntilMoved = Annotated[bool, typer.Option("--wait", help="Show the progress, and
 
 TaskId = Annotated[
     str, typer.Argument(metavar="TASK", help="The task, as dyn repair or dyn task list names it.", show_default=False)
+]
+OptionalTaskId = Annotated[
+    str | None, typer.Argument(metavar="[TASK]", help="The task; without it all transfers.", show_default=False)
 ]
 RepairPartitions = Annotated[
     list[int] | None,

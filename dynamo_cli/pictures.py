@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console, JustifyMethod
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
@@ -33,9 +35,11 @@ STATE_STYLES = {
     "aborted": "yellow",
 }
 FOLDED_HEADINGS = ("ADDRESS", "ERROR", "KEY", "DO")
+SENTENCES = ("ERROR", "DO")
+FOLDED_CELLS_MIN = 16
 NODE_COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red", "bright_cyan", "bright_magenta", "bright_yellow")
 NODE_MARKS = "123456789abcdefghijklmnopqrstuvwxyz"
-BAR_CELLS_MAX = 40
+BAR_CELLS_MIN, BAR_CELLS_MAX = 6, 40
 PROGRESS_CELLS = 24
 STRIP_CELLS_MAX = 64
 
@@ -91,7 +95,12 @@ def show_plan(document: Document, to: Console) -> None:
 
 
 def show_table(headings: Row, rows: Sequence[Row], to: Console) -> None:
-    """A table like those in `plain`, with coloured states."""
+    """A table like those in `plain`, with coloured states. If it is too wide for the terminal, each row is a paragraph: so
+    nothing is cut off."""
+    if _width_min(headings, rows) > to.width:
+        for row in rows:
+            _show_paragraph(headings, row, to)
+        return
     table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     for heading in headings:
         # On a narrow terminal an address or a sentence is continued in the next line; a truncated one would not help.
@@ -105,6 +114,27 @@ def show_table(headings: Row, rows: Sequence[Row], to: Console) -> None:
             cells[place].stylize(STATE_STYLES.get(row[place], ""))
         table.add_row(*cells)
     to.print(table)
+
+
+def _width_min(headings: Row, rows: Sequence[Row]) -> int:
+    """The cells that a table needs: all of its columns, of the folded ones a part."""
+    width = 2 * len(headings)  # between and beside the columns
+    for column, heading in enumerate(headings):
+        widest = max(cell_len(row[column]) for row in (headings, *rows))
+        width += min(widest, FOLDED_CELLS_MIN) if heading in FOLDED_HEADINGS else widest
+    return width
+
+
+def _show_paragraph(headings: Row, row: Row, to: Console) -> None:
+    """A row as its first cell, and the other cells with their headings in the lines below. A sentence begins a line."""
+    to.print(Text(row[0], style="bold"))
+    line = Text()
+    for heading, cell in list(zip(headings, row, strict=True))[1:]:
+        if not cell or cell == "-":
+            continue
+        line.append("\n" if heading in SENTENCES and line else "  " if line else "")
+        line.append(f"{heading.lower()} ", "dim").append(cell, STATE_STYLES.get(cell, "") if heading == "STATE" else "")
+    to.print(Padding(line, (0, 0, 0, 2)))
 
 
 class Bar:
@@ -157,9 +187,11 @@ def _shares(document: Document, styles: dict[str, str], marks: dict[str, str], w
     weights = sum(node["weight"] for node in nodes) or 1
     fair = {node["name"]: node["weight"] / weights for node in nodes}
     longest = max((max(node["share"], fair[node["name"]]) for node in nodes), default=1) or 1
-    cells = max(10, min(BAR_CELLS_MAX, width - 40))
+    words = sum(max((cell_len(str(node[name])) for node in nodes), default=0) for name in ("name", "zone"))
+    cells = max(BAR_CELLS_MIN, min(BAR_CELLS_MAX, width - words - 24))
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("", "NODE", "ZONE", "OWNED, AND │ ITS FAIR SHARE", "", "SHARE"):
+    title = "OWNED, AND │ ITS FAIR SHARE" if cells > 28 else "│ FAIR" if cells < 14 else "OWNED, │ FAIR"
+    for heading in ("", "NODE", "ZONE", title, "", "SHARE"):
         table.add_column(heading, justify="right" if heading in ("", "SHARE") else "left", no_wrap=True)
     for node in nodes:
         name = str(node["name"])

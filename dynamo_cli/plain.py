@@ -6,6 +6,7 @@ Nothing depends on the width of a terminal, so the same document always gives th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,9 @@ Row = Sequence[str]
 STATUS_HEADINGS = ("NODE", "ADDRESS", "ZONE", "STATE", "ROLE", "OWNED", "SHARE", "KEYS", "HINTS")
 RING_HEADINGS = ("NODE", "ZONE", "WEIGHT", "OWNED", "SHARE")
 HINT_HEADINGS = ("HOLDER", "OWNER", "COUNT", "BYTES", "OLDEST")
-TASK_HEADINGS = ("TASK", "STATE", "NODE", "DONE", "OF", "COMPARED", "REPAIRED", "BYTES", "LEFT", "ERROR")
+TASK_HEADINGS = (
+    "TASK", "STATE", "NODE", "DONE", "OF", "COMPARED", "REPAIRED", "BYTES", "LEFT", "BEGAN", "ENDED", "ERROR",
+)  # fmt: skip
 NUMERIC_HEADINGS = frozenset(
     {"WEIGHT", "OWNED", "SHARE", "KEYS", "HINTS", "COUNT", "BYTES", "OLDEST", "DONE", "OF", "COMPARED", "REPAIRED"}
     | {"LEFT", "PARTITIONS", "SIZE", "VALUES", "DELETIONS"}
@@ -52,8 +55,8 @@ def status_rows(document: Document) -> list[Row]:
             node["role"],
             str(node["owned"]),
             percent(node["share"]),
-            str(node["keys"]),
-            str(node["hints_held"]),
+            "-" if node["keys"] is None else str(node["keys"]),
+            "-" if node["keys"] is None else str(node["hints_held"]),
         )
         for node in document["nodes"]
     ]
@@ -111,7 +114,7 @@ def task_rows(document: Document) -> list[Row]:
     return [
         (
             task["task"],
-            task["state"],
+            task_state(task),
             task.get("node") or "",
             str(task["partitions_done"]),
             str(task["partitions"]),
@@ -119,18 +122,37 @@ def task_rows(document: Document) -> list[Row]:
             str(task["keys_repaired"]),
             str(task["bytes_sent"]),
             seconds_left(task),
+            utc(task.get("started_ms")),
+            utc(task.get("ended_ms")),
             task.get("error") or "",
         )
         for task in document["tasks"]
     ]
 
 
+def task_state(task: Document) -> str:
+    """The state of a task, or that it is paused."""
+    return "paused" if task.get("paused") else str(task["state"])
+
+
+def utc(time_ms: int | None) -> str:
+    """A time for people: `2026-11-30T09:16:51Z`; empty if it is not known."""
+    if not time_ms:
+        return ""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time_ms / 1000))
+
+
 def task_text(document: Document) -> str:
     """`dyn task show`: one fact a line."""
     facts = (
         ("task", document["task"]),
-        ("state", document["state"]),
+        ("state", task_state(document)),
         ("node", document.get("node") or "unknown"),
+        *[
+            (word, at)
+            for word, name in (("began", "started_ms"), ("ended", "ended_ms"))
+            if (at := utc(document.get(name)))
+        ],
         ("partitions", f"{document['partitions_done']} of {document['partitions']}"),
         ("compared", f"{document['keys_compared']} keys"),
         ("repaired", f"{document['keys_repaired']} keys"),
@@ -145,7 +167,7 @@ def task_text(document: Document) -> str:
 def task_line(document: Document) -> str:
     """A task in one line."""
     return (
-        f"task {document['task']}: {document['state']}, {document['partitions_done']} of {document['partitions']} "
+        f"task {document['task']}: {task_state(document)}, {document['partitions_done']} of {document['partitions']} "
         f"partitions, {task_counts(document)}"
     )
 
@@ -178,6 +200,8 @@ def progress_words(change: Document) -> str:
     partitions = f"{change['partitions_moved']} of {change['partitions_moving']} partitions"
     if change.get("phase") != "transfer":
         return f"{partitions}, reads move to the new owners"
+    if change.get("paused"):
+        return f"{partitions}, paused on {' '.join(change['paused'])}"
     if change.get("waits_for"):
         return f"{partitions}, waits for {' '.join(change['waits_for'])}"
     return f"{partitions}, about {duration(change['eta_s'])} left" if change.get("eta_s") else partitions

@@ -1,8 +1,8 @@
 """`dyn cluster plan`, `commit`, `abort`: shows what the staged changes would do, makes them, or drops them.
 
-A commit names the epoch of the plan. If the layout has changed since the plan was made, the plan is no longer right, and
-the cluster refuses it. The data moves inside the cluster, with or without this command: `--wait` polls until every new
-owner has its data, and until nodes that leave store nothing any more.
+A commit names the epoch of the plan, and its digest. If the layout or what is staged has changed since the plan was made,
+the plan is no longer right, and the cluster refuses it. The data moves inside the cluster, with or without this command:
+`--wait` polls until every new owner has its data, and until nodes that leave store nothing any more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dynamo_cli import plain, plan_text
 from dynamo_cli.client import Client
 from dynamo_cli.following import Follower, last_words
 from dynamo_cli.layout_commands import ask_status
-from dynamo_cli.options import JSON, Epoch, UntilMoved
+from dynamo_cli.options import JSON, Epoch, PlanDigest, UntilMoved
 from dynamo_cli.output import is_terminal, write_json, write_line
 from dynamo_cli.progress import progress
 from dynamo_cli.shapes import Shape, ask, require
@@ -44,7 +44,8 @@ def cluster_plan(context: typer.Context, as_document: JSON = False) -> None:
     or drop the plan.
 
     With --json: {"epoch", "changes": [{"change", "node", ...}], "moves": [{"from", "to", "partitions", "keys",
-    "bytes"}], "balance_before", "balance_after", "zone_violations", "eta_s"}. The epoch is the one to commit. If an
+    "bytes"}], "balance_before", "balance_after", "zone_violations", "eta_s", "digest"}. The epoch is the one to commit, and
+    the digest says what was staged. If an
     earlier change has not ended, "now" says so. If fewer nodes than N would be left, "copies" says so.
     """
     with target_of(context).connect() as client:
@@ -66,12 +67,17 @@ def cluster_plan(context: typer.Context, as_document: JSON = False) -> None:
 
 
 def cluster_commit(
-    context: typer.Context, epoch: Epoch, until_moved: UntilMoved = False, as_document: JSON = False
+    context: typer.Context,
+    epoch: Epoch,
+    digest: PlanDigest = None,
+    until_moved: UntilMoved = False,
+    as_document: JSON = False,
 ) -> None:
     """Make the staged changes, as the plan for the epoch E shows them.
 
     If the layout has changed since that plan was made, the commit is refused and the exit status is 1: look at the new
-    plan.
+    plan. With --plan it is also refused if anything else is staged than that plan showed. Without --plan it is refused if
+    something was staged after the last plan that anybody was shown.
 
     The data moves in the background while all keys are served; dyn cluster status shows the progress. With --wait the
     command returns once everything has moved and the leaving nodes are gone; Ctrl-C ends only the command.
@@ -80,7 +86,8 @@ def cluster_commit(
     """
     target = target_of(context)
     client = target.connect()
-    document = ask(client, _COMMITTED, "DYN.CLUSTER", "COMMIT", epoch, writes=True)
+    plan = () if digest is None else ("PLAN", digest)
+    document = ask(client, _COMMITTED, "DYN.CLUSTER", "COMMIT", epoch, *plan, writes=True)
     changes = f"{document['changes']} {'change' if document['changes'] == 1 else 'changes'}"
     if not as_document:
         later = "" if until_moved else "; dyn cluster status shows how far it is"

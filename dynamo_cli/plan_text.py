@@ -60,9 +60,10 @@ def plan_facts(document: Document) -> list[tuple[str, str]]:
         facts.insert(0, ("copies", str(document["copies"])))
     if document.get("now"):
         facts.insert(0, ("now", str(document["now"])))
+    digest = f" --plan {document['digest']}" if document.get("digest") else ""
     return [
         *facts,
-        ("to commit", f"dyn cluster commit --epoch {document['epoch']}"),
+        ("to commit", f"dyn cluster commit --epoch {document['epoch']}{digest}"),
         ("to drop it", "dyn cluster abort"),
     ]
 

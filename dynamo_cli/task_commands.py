@@ -1,4 +1,4 @@
-"""`dyn task list`, `show`, `wait` and `abort`: the repairs and transfers in the cluster, and the last ones that ended.
+"""`dyn task list`, `show`, `wait`, `abort`, `pause`, `resume`: the repairs and transfers in the cluster, and the last ones.
 
 A task belongs to the node that was asked for it, which continues it after a restart. Every node can find it by its id.
 `dyn repair` and `dyn task wait` share `follow`: poll until the task has ended, then exit with a status that says how.
@@ -14,7 +14,7 @@ from dynamo_cli import plain
 from dynamo_cli.client import Client
 from dynamo_cli.failures import ExitStatus, Failure, Refused
 from dynamo_cli.following import Follower, last_words
-from dynamo_cli.options import JSON, TaskId
+from dynamo_cli.options import JSON, OptionalTaskId, TaskId
 from dynamo_cli.output import is_terminal, note, write_json, write_line
 from dynamo_cli.progress import progress
 from dynamo_cli.shapes import Shape, ask, require
@@ -43,8 +43,9 @@ def task_list(context: typer.Context, as_document: JSON = False) -> None:
     is filled from the other owners; that is a task, too.
 
     With --json: {"tasks": [{"task", "state", "partitions", "partitions_done", "keys_compared", "keys_repaired",
-    "bytes_sent", "node", "error"}]}, "eta_s" for transfers and fillings, and for repairs what dyn repair says of damage.
-    The state is running, done, failed or aborted.
+    "bytes_sent", "node", "error", "started_ms"}]}, "eta_s" for transfers and fillings, and for repairs what dyn repair says
+    of damage. The state is running, done, failed or aborted. Times are in ms since 1970, and a task that has ended has
+    "ended_ms". A transfer may be "paused".
     """
     with target_of(context).connect() as client:
         document = ask(client, {"tasks": list}, "DYN.TASK", "LIST")
@@ -88,9 +89,10 @@ def task_wait(context: typer.Context, task: TaskId, as_document: JSON = False) -
 
 
 def task_abort(context: typer.Context, task: TaskId, as_document: JSON = False) -> None:
-    """Abort the task TASK. What it has repaired stays repaired.
+    """Abort the repair TASK. What it has repaired stays repaired.
 
-    The exit status is 1 if the task had already ended in another way. With --json the document of dyn task show is
+    The exit status is 1 if the task had already ended in another way, or if it is no repair: dyn task pause pauses a
+    transfer. With --json the document of dyn task show is
     printed.
     """
     with target_of(context).connect() as client:
@@ -102,6 +104,39 @@ def task_abort(context: typer.Context, task: TaskId, as_document: JSON = False) 
     if document["state"] in (DONE, "failed"):
         note(f"dyn: task {document['task']} had already ended")
         raise typer.Exit(ExitStatus.FAILED)
+
+
+def task_pause(context: typer.Context, task: OptionalTaskId = None, as_document: JSON = False) -> None:
+    """Pause the transfer TASK, or all transfers of the change that was committed.
+
+    The change goes no further: reads and writes go where they went, and what has moved stays. The transfers stay paused
+    over restarts, until dyn task resume, or until another change is committed. A transfer of a node that does not answer is
+    not paused.
+
+    With --json: {"tasks": [...]}, as by dyn task list. The exit status is 1 if no such transfer runs.
+    """
+    _show_paused(context, "PAUSE", task, as_document)
+
+
+def task_resume(context: typer.Context, task: OptionalTaskId = None, as_document: JSON = False) -> None:
+    """Let the paused transfer TASK go on, or all of them.
+
+    With --json: {"tasks": [...]}, as by dyn task list. The exit status is 1 if no such transfer runs.
+    """
+    _show_paused(context, "RESUME", task, as_document)
+
+
+def _show_paused(context: typer.Context, subcommand: str, task: str | None, as_document: bool) -> None:
+    names = () if task is None else (task,)
+    with target_of(context).connect() as client:
+        document = ask(client, {"tasks": list}, "DYN.TASK", subcommand, *names, writes=True)
+        for row in document["tasks"]:
+            require(client, f"DYN.TASK {subcommand}", row, TASK_SHAPE)
+    if as_document:
+        write_json(document)
+    else:
+        for row in document["tasks"]:
+            write_line(plain.task_line(row))
 
 
 def follow(target: Target, client: Client, document: Document, as_document: bool) -> None:

@@ -41,6 +41,7 @@ def answerers(services: Services) -> dict[bytes, Answerer]:
         answered_by(asked.STATUS, lambda _: status.own_status(services)),
         answered_by(asked.REPAIR, lambda job: services.jobs.asked(job)),
         answered_by(asked.TASKS, lambda query: services.tasks.answer_tasks(query)),
+        answered_by(asked.PAUSE, lambda pause: services.transfers.pause(pause)),
         answered_by(asked.GOING, lambda peer: services.shutdown.shutdown_announced(peer)),
         answered_by(asked.ADOPTED, lambda view: services.membership.adopted(view)),
         answered_by(asked.MOVED, lambda view: services.transfers.moved(view)),

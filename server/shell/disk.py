@@ -126,6 +126,17 @@ class DiskWatch:
         else:
             self._allocate_reserve()
 
+    def notices(self) -> list[str]:
+        """What the status tells an operator before the disk is full. Once it is, `disk_room` tells it."""
+        least_bytes = self._config.disk_free_bytes_min
+        free_bytes = self._free_bytes() if self._config.engine != "memory" and self._room == FOR_WRITES else None
+        if free_bytes is None or free_bytes >= PLENTY * least_bytes:
+            return []
+        return [
+            f"only {free_bytes >> 20} MiB are free on the disk of {self._directory}; writes are refused below "
+            f"{least_bytes >> 20} MiB (disk_free_bytes_min): free some space, or delete keys"
+        ]
+
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._directory).free
 

@@ -75,7 +75,7 @@ class Ticks:
             self._housekeeping.do("look at the disk", self._disk.check)
             self._reports.make(now_ms)
             self._story.tell(now_ms, self._lag.worst_ms)
-            self._context.services.process.notices = self._exposure.notices()
+            self._context.services.process.notices = [*self._exposure.notices(), *self._disk.notices()]
             report_left_out()
             context.refusals.report()
             self._check_secrets()

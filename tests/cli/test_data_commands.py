@@ -184,3 +184,12 @@ def test_keys_are_those_of_the_database_that_is_named(
     got = CliRunner().invoke(app, ["get", "k", *options])
     assert (got.exit_code, got.stdout) == (0, "value\n")
     assert [call[1] for call in node.calls if call[0] == b"SELECT"] == selected
+
+
+def test_the_exit_status_tells_a_missing_key_from_missing_replicas(dyn: Dyn, scripted: Scripted) -> None:
+    missing = scripted({"DYN.GET": [None, []]})
+    assert dyn(missing, "get", "k").exit_code == 1
+    for code in ("NOQUORUM", "TIMEOUT"):
+        short = scripted(dict.fromkeys(("DYN.GET", "DYN.SET"), f"-{code} write: got=1 wanted=2 hinted=0"))
+        assert dyn(short, "get", "k").exit_code == dyn(short, "set", "k", "v").exit_code == 6
+    assert dyn(scripted({"DYN.SET": "-DISKFULL no room"}), "set", "k", "v").exit_code == 1

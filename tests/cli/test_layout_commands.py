@@ -163,7 +163,7 @@ def test_status_in_a_pipe_is_aligned_text(scripted: Scripted, dyn: Dyn) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verdict", "expected"), [("healthy", 0), ("degraded", 4), ("unavailable", 4), ("new word", 4)]
+    ("verdict", "expected"), [("healthy", 0), ("degraded", 4), ("unavailable", 5), ("new word", 4)]
 )
 def test_status_json_is_the_nodes_own_document_and_the_verdict_is_the_exit_status(
     scripted: Scripted, dyn: Dyn, verdict: str, expected: int
@@ -232,3 +232,10 @@ def test_a_node_without_a_layout_says_so(scripted: Scripted, dyn: Dyn) -> None:
 )  # fmt: skip
 def test_the_status_says_how_well_the_time_is_known(told: dict[str, int | None], said: str) -> None:
     assert status_text(status("healthy", "up") | told).splitlines()[1].endswith(f"W=2{said}")
+
+
+def test_nobody_knows_how_many_keys_a_node_has_that_is_down(dyn: Dyn, scripted: Scripted) -> None:
+    document = status("degraded", "up", "down")
+    document["nodes"][1] |= {"keys": None, "down_since_ms": None}
+    shown = dyn(scripted({"DYN.CLUSTER STATUS": document}), "cluster", "status")
+    assert shown.stdout.splitlines()[-1].split()[-2:] == ["-", "-"]

@@ -239,3 +239,11 @@ def test_readdress_shows_who_is_where_and_fails_if_somewhere_nobody_is(scripted:
     got = dyn(node, "cluster", "readdress", "a:1", "--json")
     assert (got.exit_code, json.loads(got.stdout)) == (1, {"nodes": [found, lost]})
     assert dyn(node, "cluster", "readdress").exit_code == 2
+
+
+def test_a_plan_names_the_digest_and_a_commit_passes_it_on(scripted: Scripted, dyn: Dyn) -> None:
+    node = scripted({"DYN.CLUSTER PLAN": PLAN | {"digest": "c0ffee"}, "DYN.CLUSTER COMMIT": {"epoch": 5, "changes": 2}})
+    last = dyn(node, "cluster", "plan").stdout.splitlines()[-2]
+    assert last == "to commit   dyn cluster commit --epoch 5 --plan c0ffee"
+    assert dyn(node, *last.split()[3:]).exit_code == 0
+    assert node.calls[-1] == [b"DYN.CLUSTER", b"COMMIT", b"5", b"PLAN", b"c0ffee"]

@@ -7,8 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from dynamo_cli import pictures
-from tests.cli.documents import PLAN, change, ring, status
+from dynamo_cli import pictures, plain
+from tests.cli.documents import PLAN, change, ring, status, task
 
 
 def console(width: int, colour: bool = False) -> tuple[Console, io.StringIO]:
@@ -99,3 +99,41 @@ def test_the_status_has_a_bar_while_data_moves(moved: int, cells: int) -> None:
     line = next(line for line in written.getvalue().splitlines() if "96 partitions" in line)
     assert line.count("█") == cells and line.count("·") == 24 - cells
     assert f"{moved * 100}/9600 keys, {moved} of 96 partitions, about 40 s left" in line
+
+
+LONG = "cache-prod-03 could not be reached: 12 of 128 partitions were not made equal there"
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_nothing_that_matters_is_cut_off_where_names_are_long(width: int) -> None:
+    """Every cell is there, though perhaps in several lines: names, states, times, and errors of failed tasks."""
+    document = status("degraded", "up", "suspect", "down")
+    for number, node in enumerate(document["nodes"], 1):
+        node |= {"name": f"cache-prod-0{number}", "address": f"cache-prod-0{number}.example:7001", "zone": "eu-west-1a"}
+    failed = task("failed", 2, error=LONG, node="cache-prod-01", task="repair-00ff00ff00", started_ms=1_764_494_211_000)
+    rows = plain.status_rows(document), plain.task_rows({"tasks": [failed]})
+    to, written = console(width)
+    pictures.show_status(document, to)
+    pictures.show_table(plain.TASK_HEADINGS, rows[1], to)
+    lines = written.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines)
+    text = "".join(written.getvalue().split())
+    missing = [cell for table in rows for row in table for cell in row if "".join(cell.split()) not in text]
+    assert [cell for cell in missing if width < 200 or cell != LONG] == [], (
+        "on a wide one the error stands in its column"
+    )
+    assert {"could", "reached:", "partitions", "there"} <= set(written.getvalue().split())
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_ring_of_long_names_fits(width: int) -> None:
+    document = ring(128)
+    for number, node in enumerate(document["nodes"], 1):
+        node |= {"name": f"cache-prod-0{number}", "zone": "eu-west-1a"}
+    document["owners"] = [["cache-prod-01", "cache-prod-02"]] * 128
+    to, written = console(width)
+    pictures.show_ring(document, to)
+    lines = written.getvalue().splitlines()
+    assert all(len(line) <= width for line in lines)
+    for line in [line for line in lines if "cache-prod" in line]:
+        assert "eu-west-1a" in line and "128" in line and "50.0%" in line

@@ -151,15 +151,15 @@ def test_task_list(scripted: Scripted, dyn: Dyn) -> None:
     document = {"tasks": [DONE, task("failed", 2, task="t22", error="n3 is down"), moving]}
     node = scripted({"DYN.TASK LIST": document})
     assert dyn(node, "task", "list").stdout.splitlines() == [
-        "TASK           STATE    NODE  DONE  OF  COMPARED  REPAIRED  BYTES   LEFT  ERROR",
-        "t1             done     n1       4   4      4000        20   8192      -  -",
-        "t22            failed   n1       2   4      2000        10   4096      -  n3 is down",
-        "transfer-5-n4  running  n1       1   4      1000         5   2048  2 min  -",
+        "TASK           STATE    NODE  DONE  OF  COMPARED  REPAIRED  BYTES   LEFT  BEGAN  ENDED  ERROR",
+        "t1             done     n1       4   4      4000        20   8192      -  -      -      -",
+        "t22            failed   n1       2   4      2000        10   4096      -  -      -      n3 is down",
+        "transfer-5-n4  running  n1       1   4      1000         5   2048  2 min  -      -      -",
     ]
     got = dyn(node, "task", "list", "--json")
     assert (got.exit_code, json.loads(got.stdout)) == (0, document)
     shown = on_terminal("--port", str(node.port), "task", "list")[1].split()
-    assert {"transfer-5-n4", "failed", "n3", "is", "down"} <= set(shown), "a sentence goes on in the next line"
+    assert {"transfer-5-n4", "failed", "n3", "is", "down"} <= set(shown), "a narrow terminal shows all of it, too"
     assert dyn(scripted({"DYN.TASK LIST": {"tasks": []}}), "task", "list").stdout == "no tasks\n"
 
 
@@ -210,3 +210,24 @@ def test_the_wait_does_not_load_rich() -> None:
     program = "import sys; from dynamo_cli import repair_commands, hints_commands; print('rich' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+def test_the_times_of_a_task_are_shown(scripted: Scripted, dyn: Dyn) -> None:
+    ended = task("done", 4, started_ms=1_764_494_211_000, ended_ms=1_764_494_271_999)
+    node = scripted({"DYN.TASK LIST": {"tasks": [ended, task("running", 1)]}, "DYN.TASK SHOW": ended})
+    lines = dyn(node, "task", "list").stdout.splitlines()
+    assert lines[1].split()[-3:] == ["2025-11-30T09:16:51Z", "2025-11-30T09:17:51Z", "-"]
+    assert lines[2].split()[-3:] == ["-", "-", "-"], "a node of an earlier version tells no times"
+    shown = dyn(node, "task", "show", "t1").stdout
+    assert "began       2025-11-30T09:16:51Z" in shown and "ended       2025-11-30T09:17:51Z" in shown
+
+
+def test_a_transfer_is_paused_and_resumed(scripted: Scripted, dyn: Dyn) -> None:
+    moving = task("running", 1, task="transfer-5-n4")
+    node = scripted({"DYN.TASK PAUSE": {"tasks": [moving | {"paused": True}]}, "DYN.TASK RESUME": {"tasks": [moving]}})
+    assert dyn(node, "task", "pause").stdout.startswith("task transfer-5-n4: paused, 1 of 4 partitions")
+    assert dyn(node, "task", "resume", "transfer-5-n4").stdout.startswith("task transfer-5-n4: running")
+    assert [call[1:] for call in node.calls] == [[b"PAUSE"], [b"RESUME", b"transfer-5-n4"]]
+    assert json.loads(dyn(node, "task", "pause", "--json").stdout)["tasks"][0]["paused"]
+    none = scripted({"DYN.TASK PAUSE": "-ERR no transfer runs on any node that answers"})
+    assert dyn(none, "task", "pause").exit_code == 1

@@ -319,6 +319,42 @@ def test_a_transfer_waits_for_a_new_owner_that_is_down_and_says_so() -> None:
     check(world, operations, missing)
 
 
+def test_a_transfer_that_is_paused_rests_until_it_is_resumed() -> None:
+    """Also over a restart of its node, and while keys are written; nothing is lost."""
+    world, operations = filled(3, config=Config(background_keys_per_s=100, background_keys_per_s_idle=100))
+    missing = watch_cleanup(world)
+    n1, n2, _ = world.hosts
+    n4 = world.add_host()
+    commit_at(n1, join(n4))
+    assert world.run_until(10_000, lambda: len(records_on(n4)) > 200)
+
+    def told(*words: str) -> str:
+        reply = world.ask(n2, "DYN.TASK", *words).reply
+        return reply.decode() if isinstance(reply, bytes) else str(reply)
+
+    assert "no transfer runs by the name t9" in told("PAUSE", "t9")
+    assert json.loads(told("PAUSE"))["tasks"][0]["paused"] is True
+    assert "cannot be aborted" in told("ABORT", "transfer-2-n4")
+    world.run(1000)
+    before = n4.running.services.transfers.document()
+    world.run(10_000)
+    assert n4.running.services.transfers.document() == before
+    assert "n4: paused by an operator" in json.loads(world.ask(n2, "DYN.CLUSTER", "STATUS").reply)["summary"]
+    n4.kill()
+    world.run(500)
+    n4.start()
+    operations += write_on(world, [n1, n2], 20)
+    world.run(10_000)
+    after = n4.running.services.transfers.document()
+    assert before is not None and after is not None and after["paused"]
+    assert before["keys_done"] <= after["keys_done"] <= before["keys_done"] + 40, "only what is written meanwhile comes"
+    [row] = json.loads(told("RESUME", "transfer-2-n4"))["tasks"]
+    assert row["paused"] is False
+    check(world, operations, missing)
+    [row] = json.loads(told("LIST"))["tasks"]
+    assert row["state"] == "done" and row["started_ms"] < row["ended_ms"] and "paused" not in row
+
+
 def test_a_transfer_is_a_task_with_an_estimate() -> None:
     world, _ = filled(3, config=Config(background_keys_per_s=100, background_keys_per_s_idle=100))
     n4 = world.add_host()

@@ -1,9 +1,9 @@
 """DYN.CLUSTER JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, PLAN, COMMIT, ABORT: changes of members, staged and committed.
 
-Theory. Nothing moves before COMMIT, which names the epoch of the plan that the operator has seen. If another operator has
-committed meanwhile, the layout has a higher epoch and the plan is stale: COMMIT is refused (P9). A staged change is sent to
-all nodes that can be reached before the command is answered, so the next command may go to any of them. The documents are
-those of planning.py.
+Theory. Nothing moves before COMMIT, which names the epoch of the plan that the operator has seen, and its digest. If
+another operator has committed or staged something meanwhile, the plan is stale and COMMIT is refused (P9; staging.py). A
+staged change is sent to all nodes that can be reached before the command is answered, so the next command may go to any of
+them. The documents are those of planning.py.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Generator
 from typing import Any
 
 from protocol import resp
-from server.core.base.errors import CommandError
+from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
 from server.core.commands.containers import container
@@ -22,6 +22,7 @@ from server.core.commands.readdress_command import READDRESS
 from server.core.commands.shapes import show
 from server.core.commands.spec import ALONE, CommandSpec
 from server.core.liveness.liveness import PeerState
+from server.core.membership.staging import digest
 from server.core.messages.questions import SIZES, STAGED
 from server.core.operators import documents
 from server.core.operators.planning import change_document, empty_plan, names_of, plan
@@ -182,7 +183,10 @@ def _plan(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
         following = yield from _following(services, layout, changes)
         sizes = sizes_of(layout, answers)
         yield from services.computing.reserve(PLAN_UNITS * layout.partitions)
-        return _json(plan(layout, following, changes, sizes, services.state.config))
+        document = plan(layout, following, changes, sizes, services.state.config)
+        if services.state.layout is layout and services.staging.show(layout, changes):
+            yield from _send_staged(services, layout)
+        return _json(document | {"digest": digest(layout, changes)})
 
     services.run_steps(steps(), sink, number)
 
@@ -202,8 +206,12 @@ def _at_odds(error: ChangeError) -> str:
 
 
 def _commit(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    """COMMIT epoch [PLAN digest]."""
     layout, epoch = layout_of(services), integer(args[2])
+    if len(args) not in (3, 5) or (len(args) == 5 and args[3].upper() != b"PLAN"):
+        raise CommandError(SYNTAX)
     changes = _to_commit(services, layout, epoch)
+    _check_seen(services, layout, changes, _text(args[4]) if len(args) == 5 else "")
 
     def steps() -> Steps:
         following = yield from _following(services, layout, changes)
@@ -243,6 +251,16 @@ def _to_commit(services: Services, layout: Layout, epoch: int) -> list[Change]:
     return changes
 
 
+def _check_seen(services: Services, layout: Layout, changes: list[Change], seen: str) -> None:
+    """Raises CommandError if the operator has seen another plan. `seen`: the digest of that plan, or empty."""
+    if seen and seen != digest(layout, changes):
+        raise CommandError("STALEPLAN what is staged is not what that plan showed: look at `dyn cluster plan` again")
+    if not seen and services.staging.is_unseen(layout, changes):
+        raise CommandError(
+            "STALEPLAN what is staged has changed since the last plan was shown: look at `dyn cluster plan` again"
+        )
+
+
 def _abort(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     layout = layout_of(services)
 
@@ -268,8 +286,8 @@ _SUBCOMMANDS = (
     CommandSpec("dyn.cluster|zone", 4, ALONE, _zone, "Stages another zone for a node.", "dyn", "write",
                 arguments="node zone"),
     CommandSpec("dyn.cluster|plan", 2, ALONE, _plan, "What the staged changes would move.", "dyn", "readonly"),
-    CommandSpec("dyn.cluster|commit", 3, ALONE, _commit, "Makes the staged changes, by the epoch that the plan named.",
-                "dyn", "write", arguments="epoch"),
+    CommandSpec("dyn.cluster|commit", -3, ALONE, _commit, "Makes the staged changes, by the epoch and the digest that the "
+                "plan named.", "dyn", "write", arguments="epoch [PLAN digest]"),
     CommandSpec("dyn.cluster|abort", 2, ALONE, _abort, "Takes back all that is staged.", "dyn", "write"),
 )  # fmt: skip
 

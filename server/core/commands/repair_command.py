@@ -2,7 +2,7 @@
 
 Theory. A task belongs to the node that was asked for it (server/core/repair/tasks.py); DYN.TASK asks all nodes, so
 any of them tells about any task. A document is {"task", "state", "partitions", "partitions_done", "keys_compared",
-"keys_repaired", "bytes_sent", "node", "error"}.
+"keys_repaired", "bytes_sent", "node", "error", "started_ms"}, and "ended_ms" once it has ended. A transfer can be paused.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from server.core.commands.operator import layout_of
 from server.core.commands.shapes import show
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.messages.asking import is_text
-from server.core.messages.questions import TASKS, TaskQuery
+from server.core.messages.questions import PAUSE, TASKS, Pause, TaskQuery
 from server.core.operators import documents
 from server.core.records.records import storage_key_of
+from server.core.repair.tasks import RUNNING
 from server.core.ring.layout import Layout
 from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
@@ -75,7 +76,33 @@ def _one(services: Services, name: bytes, abort: bool = False) -> Steps:
     tasks = (yield from _task_rows(services, TaskQuery(name.decode(), abort))) if is_text(name) else []
     if not tasks:
         raise CommandError(f"ERR no such task on any node that answers: {show(name)}")
+    if abort and tasks[0]["state"] == RUNNING:
+        raise CommandError(
+            f"ERR task {show(name)} cannot be aborted, only repairs can: it moves data that a node is to own; `dyn task "
+            "pause` pauses a transfer"
+        )
     return resp.bulk(documents.encode(tasks[0]))
+
+
+def _pause(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    services.run_steps(_paused(services, args[2:], True), sink, number)
+
+
+def _resume(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    services.run_steps(_paused(services, args[2:], False), sink, number)
+
+
+def _paused(services: Services, names: list[bytes], is_paused: bool) -> Steps:
+    """Pauses one transfer, or all that run, or lets them go on. Nodes of earlier versions do not take part."""
+    if len(names) > 1 or not all(is_text(name) for name in names):
+        raise CommandError(SYNTAX)
+    name = names[0].decode() if names else ""
+    members = [member.id for member in layout_of(services).members]
+    answers = yield services.questions.ask(members, PAUSE, Pause(name, is_paused))
+    rows = [row for answer in answers.values() if answer for row in answer]
+    if not rows:
+        raise CommandError(f"ERR no transfer runs{f' by the name {name}' if name else ''} on any node that answers")
+    return resp.bulk(documents.encode({"tasks": sorted(rows, key=lambda row: str(row["task"]))}))
 
 
 def _task_rows(services: Services, query: TaskQuery) -> Generator[Step, Any, list[documents.Document]]:
@@ -83,8 +110,7 @@ def _task_rows(services: Services, query: TaskQuery) -> Generator[Step, Any, lis
     members = [member.id for member in layout_of(services).members]
     answers = yield services.questions.ask(members, TASKS, query)
     tasks = [task for answer in answers.values() if answer for task in answer]
-    tasks.sort(key=lambda task: (task["started_ms"], task["task"]))
-    return [{name: value for name, value in task.items() if name != "started_ms"} for task in tasks]
+    return sorted(tasks, key=lambda task: (task["started_ms"], task["task"]))
 
 
 _REPAIR = (
@@ -103,7 +129,13 @@ _TASK = (
     CommandSpec("dyn.task|list", 2, IMMEDIATE, _list, "Lists the tasks of all nodes.", "dyn", "readonly"),
     CommandSpec("dyn.task|show", 3, IMMEDIATE, _show, "How far a task is.", "dyn", "readonly", arguments="task"),
     CommandSpec(
-        "dyn.task|abort", 3, IMMEDIATE, _abort, "Ends a task where it stands.", "dyn", "write", arguments="task"
+        "dyn.task|abort", 3, IMMEDIATE, _abort, "Ends a repair where it stands.", "dyn", "write", arguments="task"
+    ),
+    CommandSpec(
+        "dyn.task|pause", -2, IMMEDIATE, _pause, "Pauses a transfer, or all.", "dyn", "write", arguments="[task]"
+    ),
+    CommandSpec(
+        "dyn.task|resume", -2, IMMEDIATE, _resume, "Lets paused transfers go on.", "dyn", "write", arguments="[task]"
     ),
 )
 

@@ -186,6 +186,8 @@ class Filling:
 
     def _save_row(self, task_state: str) -> None:
         """Stores the row of the task. A row that is running is the mark that this node is being filled."""
+        if task_state == DONE:
+            self._row["ended_ms"] = self._state.time_ms
         document = self.document() or {"partitions": 0, "partitions_done": 0, "keys_done": 0, "eta_s": None}
         self._row |= {
             "state": task_state,

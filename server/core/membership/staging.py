@@ -9,14 +9,21 @@ A set belongs to the epoch of one layout. Once that has risen, by whomever, it i
 owners that are no more. An id begins with a reading of the hybrid clock, so that the changes have one order everywhere,
 and one that was staged on top of another comes after it.
 
+A plan has a digest of what was staged when it was shown. A commit that names the digest makes exactly that plan. Operators
+of earlier versions name the epoch alone. For them the nodes remember, in the same set, the digests of all plans that were
+shown: if what is staged now was never shown, something was staged after the last plan, and the commit is refused. A commit
+for which no plan was asked is taken.
+
 The layout that all of them make is computed over many turns (work/computing.py), and once: a commit takes the one that the
 plan has shown, unless the present layout or what is staged has changed since.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any
+
+from xxhash import xxh3_64_hexdigest
 
 from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
@@ -31,6 +38,7 @@ from server.core.work.procedures import Step
 
 STAGED_MAX = 256
 _ABORTED_MAX = 4096  # ids; beyond it the oldest are forgotten, which all nodes know by then
+_SHOWN_MAX = 256  # digests of plans
 _DOCUMENT = b"staged"
 
 
@@ -46,10 +54,12 @@ class Staging:
         self._epoch = 0
         self._changes: dict[str, Change] = {}  # by id, without the aborted ones
         self._aborted: dict[str, None] = {}
+        self._shown: dict[str, None] = {}  # digests of what was staged when plans were shown
         self._encoded: bytes | None = None
         nothing = Staged(0, [], [])
-        self._epoch, changes, aborted = stored(state.records, _DOCUMENT, staged_in, nothing, nothing)
-        self._unite(changes, aborted)
+        known = stored(state.records, _DOCUMENT, staged_in, nothing, nothing)
+        self._epoch = known.epoch
+        self._unite(known)
 
     def changes(self) -> list[Change]:
         """What is staged on top of the present layout, in order."""
@@ -75,7 +85,7 @@ class Staging:
         except ValueError as error:  # the other nodes would refuse it in the same way, and close the link
             raise ChangeError(str(error)) from error
         self._begin(layout)
-        self._unite([change], [])
+        self._unite(Staged(layout.epoch, [change], []))
         self._save()
         return change
 
@@ -83,9 +93,23 @@ class Staging:
         """Takes back all that is staged; how many changes that were."""
         staged = self.changes()
         self._begin(layout)
-        self._unite([], [change.id for change in staged])
+        self._unite(Staged(layout.epoch, [], [change.id for change in staged]))
         self._save()
         return len(staged)
+
+    def show(self, layout: Layout, changes: Sequence[Change]) -> bool:
+        """Remembers that a plan with these changes of the present layout was shown. Returns whether that is news."""
+        if self._state.room == FOR_NOTHING:
+            return False
+        self._begin(layout)
+        is_news = self._unite(Staged(layout.epoch, [], [], [digest(layout, changes)]))
+        if is_news:
+            self._save()
+        return is_news
+
+    def is_unseen(self, layout: Layout, changes: Sequence[Change]) -> bool:
+        """Whether plans for this layout were shown, but none with exactly these changes."""
+        return self._epoch == layout.epoch and bool(self._shown) and digest(layout, changes) not in self._shown
 
     def following(self, present: Layout, changes: list[Change]) -> Generator[Step, Any, Layout]:
         """The layout that these changes make of the present one, computed if it was not the last one that was asked for:
@@ -117,11 +141,10 @@ class Staging:
     def merge(self, staged: Staged) -> None:
         """Merges another node's document. One of another epoch is old, or early: then it comes again after the layout."""
         layout = self._state.layout
-        epoch, changes, aborted = staged
-        if layout is None or epoch != layout.epoch or self._state.room == FOR_NOTHING:
+        if layout is None or staged.epoch != layout.epoch or self._state.room == FOR_NOTHING:
             return
         self._begin(layout)
-        if self._unite(changes, aborted):
+        if self._unite(staged):
             self._save()
 
     def asked(self, staged: Staged) -> bool:
@@ -135,17 +158,19 @@ class Staging:
         """What was staged for another epoch is void."""
         if self._epoch != layout.epoch:
             self._epoch = layout.epoch
-            self._changes, self._aborted = {}, {}
+            self._changes, self._aborted, self._shown = {}, {}, {}
             self._encoded = None
 
-    def _unite(self, changes: list[Change], aborted: list[str]) -> bool:
+    def _unite(self, staged: Staged) -> bool:
         """Whether that was news."""
-        new_ids = [name for name in aborted if name not in self._aborted]
+        new_ids = [name for name in staged.aborted if name not in self._aborted]
         self._aborted |= dict.fromkeys(new_ids)
         if len(self._aborted) > _ABORTED_MAX:
             self._aborted = dict.fromkeys(sorted(self._aborted)[-_ABORTED_MAX:])
-        new = [change for change in changes if change.id not in self._changes and change.id not in self._aborted]
-        if not new and not new_ids:
+        new = [change for change in staged.changes if change.id not in self._changes and change.id not in self._aborted]
+        new_digests = [name for name in staged.shown if name not in self._shown][: _SHOWN_MAX - len(self._shown)]
+        self._shown |= dict.fromkeys(new_digests)
+        if not new and not new_ids and not new_digests:
             return False
         known = self._changes | {change.id: change for change in new}
         self._changes = {name: known[name] for name in sorted(known) if name not in self._aborted}
@@ -155,8 +180,14 @@ class Staging:
         return staged_document(self._content())
 
     def _content(self) -> Staged:
-        return Staged(self._epoch, list(self._changes.values()), list(self._aborted))
+        return Staged(self._epoch, list(self._changes.values()), list(self._aborted), list(self._shown))
 
     def _save(self) -> None:
         self._encoded = None
         self._state.records.put_document(_DOCUMENT, self._encode())
+
+
+def digest(layout: Layout, changes: Sequence[Change]) -> str:
+    """The digest of a plan: of the epoch that it is made on, and of the ids of its changes."""
+    words = (str(layout.epoch), *(change.id for change in changes))
+    return xxh3_64_hexdigest(" ".join(words).encode())

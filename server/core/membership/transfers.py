@@ -15,6 +15,10 @@ The node is then *whole*. It says so when the coordinator of the change asks (MO
 If a member comes back meanwhile, it may have accepted writes under an older layout. Then every partition is compared again.
 That is cheap, because equal trees cost some bytes. For the same reason a crash of either side and a new revision of the
 layout lose nothing: what arrived is equal and is not fetched again. The pace is that of all background work.
+
+An operator may pause a transfer: its exchange ends at its next question, and no other one begins until the operator lets it
+go on. That stays so over restarts of the node, and ends with the change. Meanwhile the layout stays as it is, so reads and
+writes go where they went.
 """
 
 from __future__ import annotations
@@ -29,7 +33,7 @@ from server.core.membership.pace import Pace
 from server.core.membership.partition_fetch import PartitionFetch
 from server.core.messages import shapes
 from server.core.messages.announcements import View
-from server.core.messages.questions import ADOPTED, Partitions
+from server.core.messages.questions import ADOPTED, Partitions, Pause
 from server.core.messages.stored import stored
 from server.core.repair.exchange import Outcome
 from server.core.repair.tasks import ABORTED, DONE, RUNNING
@@ -124,6 +128,7 @@ class Transfers:
         if self._row:
             self._fetch.outcome.bytes_sent = self._row["bytes_sent"]
             self._fetch.outcome.keys_taken = self._row["keys_repaired"]
+            self._fetch.outcome.stopped = self._is_paused()
 
     # --- answers to other nodes
 
@@ -155,7 +160,21 @@ class Transfers:
             "keys_done": progress.keys_here,
             "bytes_sent": self._fetch.outcome.bytes_sent,
             "eta_s": 0 if is_complete else self._pace.eta_s(progress.keys_missing),
-        }
+        } | ({"paused": True} if self._is_paused() else {})
+
+    def pause(self, asked: Pause) -> list[Document] | None:
+        """Answers PAUSE: pauses the transfer that runs here, or lets it go on. Returns its row; None if none runs by that
+        name."""
+        if self._row.get("state") != RUNNING or asked.name not in ("", self._row["task"]):
+            return None
+        self._row["paused"] = self._fetch.outcome.stopped = asked.is_paused
+        self._pace = Pace()
+        self._row["eta_s"] = None
+        self._save_row()
+        return [self._row]
+
+    def _is_paused(self) -> bool:
+        return bool(self._row.get("paused"))
 
     def tasks(self) -> list[Document]:
         """The row of the last transfer for `dyn task`, if there was one."""
@@ -191,7 +210,7 @@ class Transfers:
             layout = self._state.layout
             if layout is not None and layout is not self._layout:
                 self._begin(layout)
-            if layout is not None and self._wanted and not self._is_whole():
+            if layout is not None and self._wanted and not self._is_paused() and not self._is_whole():
                 yield from self._fetch_all(layout)
             yield self._background.pause(POLL_MS)
 
@@ -202,7 +221,8 @@ class Transfers:
             if self._layout is not None:
                 self._update_row(self._progress(self._layout))
             # A phase ends when all owners are whole. Another epoch begins whenever an operator commits it.
-            self._row |= {"state": DONE if self._row["task"] == name else ABORTED, "eta_s": 0}
+            state = DONE if self._row["task"] == name else ABORTED
+            self._row |= {"state": state, "eta_s": 0, "ended_ms": self._state.time_ms}
         self._layout = layout
         self._wanted = in_turns(incoming(layout, self._state.id), layout, self._state.id)
         self._fetch.reset(self._wanted)
@@ -212,7 +232,10 @@ class Transfers:
             if self._row.get("task") != name:
                 self._fetch.outcome = Outcome()
                 self._row = {"task": name, "started_ms": self._state.time_ms}
+            self._row.pop("ended_ms", None)  # it goes on under a new revision of the layout
             self._update_row(self._progress(layout))
+        else:
+            self._row.pop("paused", None)
         self._save_row()
 
     def _fetch_all(self, layout: Layout) -> Generator[Step, Any, None]:
@@ -228,7 +251,7 @@ class Transfers:
         for partition in self._wanted:
             if not fetch.equal[partition]:
                 yield from self._fetch_whole(layout, partition)
-            if self._state.layout is not layout:
+            if self._state.layout is not layout or self._is_paused():
                 return
         yield from fetch.compare(layout, [partition for partition in self._wanted if fetch.equal[partition]])
 

@@ -92,11 +92,13 @@ class View(NamedTuple):
 
 
 class Staged(NamedTuple):
-    """Changes that operators have staged for the layout of an epoch, and the ids of changes that were aborted."""
+    """Changes that operators have staged for the layout of an epoch, the ids of changes that were aborted, and the digests
+    of what was staged when plans were shown. Earlier versions do not know of the last."""
 
     epoch: int
     changes: list[Change]
     aborted: list[str]
+    shown: Sequence[str] = ()
 
 
 def _gossip(items: Reader) -> Gossip:
@@ -122,7 +124,9 @@ def view_items(view: View) -> list[bytes]:
 def staged_document(staged: Staged) -> bytes:
     """Encodes staged changes as a document, which `staged_in` decodes."""
     changes = {change.id: change.encode() for change in staged.changes}
-    fields = {"epoch": staged.epoch, "changes": changes, "aborted": staged.aborted}
+    fields: dict[str, Any] = {"epoch": staged.epoch, "changes": changes, "aborted": staged.aborted}
+    if staged.shown:
+        fields["shown"] = list(staged.shown)
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
@@ -133,7 +137,8 @@ def staged_in(document: bytes) -> Staged:
     """
     fields = shapes.parse(document, shapes.STAGED, "staged changes")
     known = [decode_known(entry) for entry in fields["changes"].values()]
-    return Staged(fields["epoch"], [change for change in known if change is not None], fields["aborted"])
+    changes = [change for change in known if change is not None]
+    return Staged(fields["epoch"], changes, fields["aborted"], fields.get("shown", ()))
 
 
 def staged(items: Reader) -> Staged:

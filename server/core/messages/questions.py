@@ -63,6 +63,13 @@ class TaskQuery(NamedTuple):
     abort: bool
 
 
+class Pause(NamedTuple):
+    """Pauses the transfer with that name, or all if it is empty; or lets it go on."""
+
+    name: str
+    is_paused: bool
+
+
 class Period(NamedTuple):
     """From when until when writes are asked about, as times before now, and how many replicas count at most."""
 
@@ -144,6 +151,16 @@ def _task_query_items(query: TaskQuery) -> list[bytes]:
     return [query.name.encode()] if query.name else []
 
 
+def _pause(items: Reader) -> Pause:
+    is_paused = items.word((b"PAUSE", b"RESUME")) == b"PAUSE"
+    return Pause(items.text(NAME_BYTES_MAX) if items.left() else "", is_paused)
+
+
+def _pause_items(asked: Pause) -> list[bytes]:
+    word = b"PAUSE" if asked.is_paused else b"RESUME"
+    return [word, asked.name.encode()] if asked.name else [word]
+
+
 def _view(items: Reader) -> View | None:
     """Reads which layout the asker uses; None if the asker has left its cluster."""
     return view_in(items) if items.left() else None
@@ -177,6 +194,9 @@ STATUS: Final[Question[None, Document]] = Question(
 REPAIR: Final[Question[Job, Document]] = Question(b"REPAIR", _job_items, _job, write_document, _job_answer)
 TASKS: Final[Question[TaskQuery, list[Document]]] = Question(
     b"TASKS", _task_query_items, _task_query, write_document, json_answer(shapes.TASKS)
+)
+PAUSE: Final[Question[Pause, list[Document]]] = Question(
+    b"PAUSE", _pause_items, _pause, write_document, json_answer(shapes.TASKS)
 )
 GOING: Final[Question[str, bool]] = Question(  # in order: see membership/shutdown.py
     b"GOING",
@@ -214,8 +234,8 @@ SUBSCRIPTIONS: Final[Question[Subscribed, list[bytes]]] = Question(
 )
 
 _ALL: Sequence[Question[Any, Any]] = (
-    *records.ALL, *EXCHANGE_QUESTIONS, STATUS, REPAIR, TASKS, GOING, ADOPTED, MOVED, EMPTY, COUNTS, WHOLE, SIZES, STAGED,
-    WRITTEN, SYNCED, SUBSCRIPTIONS, *scripts.ALL, LIBRARY, LIBKNOWN,
+    *records.ALL, *EXCHANGE_QUESTIONS, STATUS, REPAIR, TASKS, PAUSE, GOING, ADOPTED, MOVED, EMPTY, COUNTS, WHOLE, SIZES,
+    STAGED, WRITTEN, SYNCED, SUBSCRIPTIONS, *scripts.ALL, LIBRARY, LIBKNOWN,
 )  # fmt: skip
 QUESTIONS: Final = {question.name: question for question in _ALL}
 

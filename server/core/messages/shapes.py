@@ -148,7 +148,7 @@ _TASK_COUNTS = {
 }  # fmt: skip
 TASK_ROW = fields(
     {**_TASK_COUNTS, "started_ms": TIME_MS, "partitions_done": integer(1 << 14)},
-    {"eta_s": nothing_or(real)},
+    {"eta_s": nothing_or(real), "ended_ms": TIME_MS, "paused": truth},
 )  # fmt: skip
 TASKS = listed(TASK_ROW)
 STORED_TASKS = listed(fields({**_TASK_COUNTS, "started_ms": TIME_MS, "remaining": listed(PARTITION)}))
@@ -157,7 +157,8 @@ TRANSFER = fields(
     {
         **dict.fromkeys(("partitions", "partitions_done", "keys", "keys_done", "bytes_sent"), COUNT),
         "eta_s": nothing_or(real),
-    }
+    },
+    {"paused": truth},
 )
 FILLED = fields(
     {
@@ -175,6 +176,7 @@ STATUS = fields(
         "wall_ms": TIME_MS, "gone_back": listed(node_id), "taken_back": listed(node_id), "aside": text,
         "filling": nothing_or(FILLED), "failing": mapped(text, fields({"errors": COUNT, "error": text})),
         "internal_errors": COUNT, "held_back": mapped(text, COUNT), "notices": listed(text),
+        "heard_ms": mapped(node_id, TIME_MS), "hints_full": truth, "overdue_s": mapped(node_id, COUNT),
     },
 )  # fmt: skip
 VERIFY = fields(
@@ -219,4 +221,7 @@ MYSELF = fields(  # the answer to DYN.CLUSTER MYSELF
     },
 )  # fmt: skip
 LEFT = row(text, integer())  # the cluster that this node has left, and at which epoch
-STAGED = fields({"epoch": integer(EPOCH_MAX), "changes": mapped(text, fields({})), "aborted": listed(text, 1 << 16)})
+STAGED = fields(
+    {"epoch": integer(EPOCH_MAX), "changes": mapped(text, fields({})), "aborted": listed(text, 1 << 16)},
+    {"shown": listed(text, 1 << 10)},
+)

@@ -14,12 +14,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from protocol.bounds import TIME_MS_MAX
-from protocol.slots import SLOTS
 from server.core.base import clock_report
-from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
+from server.core.liveness.liveness import PeerState
 from server.core.operators.documents import Document, behind_of, by_name
+from server.core.operators.remarks import damage, filling, full, missed, out_of_room, overdue
 from server.core.operators.troubles import (
     NO_TROUBLES,
+    advice_if_gone,
     advice_on,
     copies,
     copies_of,
@@ -32,12 +33,12 @@ from server.core.operators.troubles import (
     unauthenticated,
 )
 from server.core.ring.addresses import shown_address
-from server.core.ring.change import REMOVE
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
 from server.core.services.services import Services
 
 NOTHING: Mapping[str, Document] = {}
 NO_STATES: Mapping[str, str] = {}
+NO_TIMES: Mapping[str, int | None] = {}
 
 
 def own_status(services: Services) -> Document:
@@ -58,7 +59,32 @@ def own_status(services: Services) -> Document:
                    "internal_errors": state.statistics.internal_errors + state.statistics.messages_undigested,
                    "held_back": state.quarantine.held(state.wall_ms), "notices": services.process.notices,
                    "peer_auth": services.authentication.mode, "secrets": services.authentication.fingerprints,
+                   "heard_ms": heard_ms(services), "hints_full": state.hints.full,
+                   "overdue_s": services.anti_entropy.overdue_s(),
                    }  # fmt: skip
+
+
+def heard_ms(services: Services) -> dict[str, int]:
+    """By member that is down: when its last message came here, in ms since 1970. Empty for what this process has never
+    heard from: it does not know since when such a member is down."""
+    state = services.state
+    last_ms = {node: ms for node, ms in state.last_message_ms.items() if node in state.members}
+    return {
+        node: min(max(0, state.wall_offset_ms + ms), TIME_MS_MAX)
+        for node, ms in last_ms.items()
+        if state.liveness.state(node) is PeerState.DOWN
+    }
+
+
+def down_since(reports: Mapping[str, Document], states: Mapping[str, str]) -> dict[str, int | None]:
+    """By member that is down: when any member that answers last heard from it; None if none of them ever did."""
+    return {
+        node: max(
+            (told[node] for report in reports.values() if node in (told := report.get("heard_ms", {}))), default=None
+        )
+        for node, word in states.items()
+        if word == "down"
+    }
 
 
 def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Document:
@@ -73,7 +99,8 @@ def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Doc
         for node_id, state_word in states.items()
         if state_word != "up"
     }
-    verdict, summary = judge(layout, states, troubles)
+    since_ms = down_since(reports, states)
+    verdict, summary = judge(layout, states, troubles, since_ms)
     remarks = amiss(services, layout, reports, asked_ms)
     if remarks:
         summary = "; ".join(remarks if verdict == "healthy" else [summary, *remarks])
@@ -96,7 +123,7 @@ def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Doc
         "summary": "; ".join([summary, *clock_report.time_remarks(state), *notices]),
         "staged": staged,
         "clock_bound_ms": state.cluster_time.bound_ms(state.now_ms),
-        "nodes": _nodes(layout, states, reports, troubles),
+        "nodes": _nodes(layout, states, reports, troubles, since_ms),
     }
     return document | ({"change": change} if change is not None else {})
 
@@ -104,8 +131,6 @@ def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Doc
 def amiss(services: Services, layout: Layout, reports: Mapping[str, Document], asked_ms: int) -> list[str]:
     """Remarks on what an operator should act on, though every key may be served."""
     state = services.state
-    behind = behind_of(layout, reports.values())
-    missed = [f"{_missed(behind)}; every key is still served"] if behind else []
     readings = [(member.name, reports.get(member.id, {}).get("wall_ms")) for member in by_name(layout)]
     clocks_ms = {name: int(wall_ms) for name, wall_ms in readings if wall_ms is not None}
     low_ms, high_ms = state.cluster_time.reference(state.now_ms)
@@ -113,8 +138,10 @@ def amiss(services: Services, layout: Layout, reports: Mapping[str, Document], a
     gone_back = set_back(layout, reports, bool(services.rollback.refusers))
     disks = filling(layout, reports) + full(layout, reports) + damage(layout, reports)
     return (
-        missed
+        missed(behind_of(layout, reports.values()))
+        + out_of_room(layout, reports)
         + disks
+        + overdue(layout, reports)
         + failing(layout, reports)
         + held_back(layout, reports)
         + copies(services, layout, reports)
@@ -124,7 +151,11 @@ def amiss(services: Services, layout: Layout, reports: Mapping[str, Document], a
 
 
 def _nodes(
-    layout: Layout, states: Mapping[str, str], reports: Mapping[str, Document], troubles: Mapping[str, tuple[str, str]]
+    layout: Layout,
+    states: Mapping[str, str],
+    reports: Mapping[str, Document],
+    troubles: Mapping[str, tuple[str, str]],
+    since_ms: Mapping[str, int | None],
 ) -> list[Document]:
     owned = layout.owned()
     seats = layout.partitions * layout.effective_n
@@ -143,8 +174,10 @@ def _nodes(
             "owned": owned[member.id],
             "share": round(owned[member.id] / seats, 4),
             "hints_held": report.get("hints_held", 0),
-            "keys": report.get("keys", 0),
+            "keys": report.get("keys"),  # null: it did not answer
         }
+        if member.id in since_ms:
+            entry["down_since_ms"] = since_ms[member.id]
         if reason := troubles.get(member.id, ("", ""))[0]:
             entry["reason"] = reason
         if member.id in copied:
@@ -164,10 +197,13 @@ def role(layout: Layout, node: str, reading: Collection[str]) -> str:
 
 
 def judge(
-    layout: Layout, states: Mapping[str, str], troubles: Mapping[str, tuple[str, str]] = NO_TROUBLES
+    layout: Layout,
+    states: Mapping[str, str],
+    troubles: Mapping[str, tuple[str, str]] = NO_TROUBLES,
+    since_ms: Mapping[str, int | None] = NO_TIMES,
 ) -> tuple[str, str]:
-    """The verdict and its sentence, from the state (up, suspect, down) of each member, and why those that are not up cannot
-    be reached (addresses.py)."""
+    """The verdict and its sentence, from the state (up, suspect, down) of each member, why those that are not up cannot
+    be reached (addresses.py), and since when they are down."""
     quorum = max(layout.effective_r, layout.effective_w)
     short = 0
     for partition in range(layout.partitions):
@@ -178,94 +214,20 @@ def judge(
     if not missing:
         count = len(layout.members)
         return "healthy", f"all {count} nodes are up" if count > 1 else "the only node is up"
-    names = ", ".join(said_of(member, states[member.id], troubles.get(member.id, ("", ""))[1]) for member in missing)
-    advice = advice_on([troubles.get(member.id, ("", ""))[0] for member in missing])
+    reasons = [troubles.get(member.id, ("", "")) for member in missing]
+    names = ", ".join(
+        said_of(member, states[member.id], why, since_ms.get(member.id))
+        for member, (_, why) in zip(missing, reasons, strict=True)
+    )
+    advice = advice_on([reason for reason, _ in reasons]) + advice_if_gone(
+        [member.name for member in missing if states[member.id] == "down"]
+    )
     if short:
         return "unavailable", (
             f"{names}: {short} of {layout.partitions} partitions have fewer than {quorum} owners up and refuse "
             f"requests; {advice}"
         )
     return "degraded", f"{names}: every key is still served; {advice}"
-
-
-# --- remarks
-
-
-def _missed(behind: list[str]) -> str:
-    return (f"{', '.join(behind)} missed writes that no hint was kept of (hints_bytes_max or hint_age_ms_max was reached): "
-            "Merkle repair brings them in time, `dyn repair` now")  # fmt: skip
-
-
-def full(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
-    """Remarks on full disks. Such a node takes no writes, nor data that moves; the other nodes do."""
-    remarks = []
-    for room, refused in (
-        (FOR_DELETIONS, "writes are refused there"),
-        (FOR_NOTHING, "writes and deletions are refused there"),
-    ):
-        names = [member.name for member in by_name(layout) if _room(reports.get(member.id, {})) == room]
-        if names:
-            remarks.append(f"{', '.join(names)}: no room on the disk, {refused}; free some space (disk_free_bytes_min)")
-    return remarks
-
-
-def _room(report: Mapping[str, Any]) -> int:
-    """What a node's disk has room for; older nodes report only whether it is full."""
-    return int(report.get("disk_room", FOR_DELETIONS if report.get("disk_full") else FOR_WRITES))
-
-
-def filling(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
-    """Remarks on nodes that lack data that they own: until they have it, no other copy of it may be lost."""
-    remarks = []
-    for member in by_name(layout):
-        report = reports.get(member.id, {}).get("filling")
-        if report is None and is_short_of_copies(layout, member.id):
-            report = reports.get(member.id, {}).get("transfer") or {}
-        if report is not None:
-            keys, eta_s = report.get("keys"), report.get("eta_s")
-            percent = report["percent"] if "percent" in report else 100 * report["keys_done"] // keys if keys else 0
-            remarks.append(f"{member.name} is being filled, {percent} %" + (f", about {eta_s} s" if eta_s else ""))
-    return remarks
-
-
-def is_short_of_copies(layout: Layout, node: str) -> bool:
-    """Whether `node` fetches data of which one copy is lost, with a member that was removed."""
-    if layout.phase != TRANSFER or not any(
-        change.epoch == layout.epoch and (change.kind == REMOVE or change.gone) for change in layout.log
-    ):
-        return False
-    return any(
-        node in layout.owners[partition] and node not in former and len(former) < len(layout.owners[partition])
-        for partition, former in layout.former
-    )
-
-
-def damage(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
-    """Remarks on damaged records that are not repaired yet, or cannot be."""
-    remarks = []
-    for member in by_name(layout):
-        report = reports.get(member.id, {})
-        if report.get("damaged"):
-            remarks.append(
-                f"{member.name} has {report['damaged']} damaged records that wait for copies of other owners"
-            )
-        if report.get("unreadable"):
-            remarks.append(
-                f"{member.name} cannot read all of its store ({report['unreadable']} of {SLOTS} slots are hit): other "
-                "owners serve what lay there and it is mended, but the block stays in its file. The node begins an empty "
-                f"store by itself, which the others fill{_after(report.get('rebuild', ''))}; `dyn node start --dir DIR "
-                "--rebuild` does that at once"
-            )
-        if report.get("lost"):
-            remarks.append(
-                f"{member.name} has lost {report['lost']} records since it started: they were damaged and nobody had a "
-                "sound copy; look at its disk, and restore them from a backup"
-            )
-    return remarks
-
-
-def _after(waits_for: str) -> str:
-    return f", and waits for {waits_for}" if waits_for else ", after a repair"
 
 
 # --- changes of members
@@ -310,6 +272,7 @@ def change_of(layout: Layout, reports: Mapping[str, Document], states: Mapping[s
         keys += transfer["keys"]
         keys_done += transfer["keys_done"]
         etas.append(transfer["eta_s"])
+    paused = [member.name for member in by_name(layout) if _is_paused(reports.get(member.id, {}))]
     moving = sum(seats.values())
     waiting = waits_for(layout, states)
     document: Document = {
@@ -321,7 +284,11 @@ def change_of(layout: Layout, reports: Mapping[str, Document], states: Mapping[s
         "keys_done": keys_done,
         "eta_s": 0 if layout.phase == HANDOVER else longest(etas),
     }
-    return document | ({"waits_for": waiting} if waiting else {})
+    return document | ({"waits_for": waiting} if waiting else {}) | ({"paused": paused} if paused else {})
+
+
+def _is_paused(report: Mapping[str, Any]) -> bool:
+    return bool((report.get("transfer") or {}).get("paused"))
 
 
 def longest(etas: Iterable[int | None]) -> int | None:
@@ -361,6 +328,8 @@ def news(
         said = f"{change['partitions_moved']} of {change['partitions_moving']} partitions{keys} have moved"
         eta_s = change["eta_s"]
         remarks.append(f"epoch {layout.epoch}: {said}" + (f", about {eta_s} s left" if eta_s else ""))
+        if change.get("paused"):
+            remarks.append(f"{', '.join(change['paused'])}: paused by an operator, `dyn task resume` goes on")
         if change.get("waits_for"):
             remarks.append(_waiting(change["waits_for"]))
     elif to_let_go := old_copies(layout, reports.values()):

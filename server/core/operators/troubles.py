@@ -8,6 +8,7 @@ operator looks at the machine. The reasons are the errors of our own links (addr
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from server.core.base.state import DAMAGED
 from server.core.membership.addresses import (
@@ -28,9 +29,15 @@ from server.core.services.services import Services
 NO_TROUBLES: Mapping[str, tuple[str, str]] = {}
 
 
-def said_of(member: Member, state: str, why: str) -> str:
-    """The summary's words for a member that is not up."""
-    return f"{member.name} ({shown_address(member.address)}) is {state}" + (f" ({why})" if why else "")
+def said_of(member: Member, state: str, why: str, since_ms: int | None = None) -> str:
+    """The summary's words for a member that is not up. `since_ms`: when it was last heard, in ms since 1970."""
+    since = f" since {utc(since_ms)}" if since_ms is not None else ""
+    return f"{member.name} ({shown_address(member.address)}) is {state}" + (f" ({why})" if why else "") + since
+
+
+def utc(time_ms: int) -> str:
+    """A time for people: `2026-11-30T09:16:51Z`."""
+    return datetime.fromtimestamp(time_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 _START = "start it again with `dyn node start --dir DIR` on its machine, or `dyn up --dir DIR` here"
@@ -50,6 +57,17 @@ def advice_on(reasons: Sequence[str]) -> str:
     """Advice about nodes that cannot be reached for these reasons, each piece once."""
     advice = "; ".join(_ADVICE.get(reason, _START) for reason in reasons)
     return "; ".join(dict.fromkeys(advice.split("; ")))
+
+
+def advice_if_gone(down: Sequence[str]) -> str:
+    """Advice about members, by name, that are down: what follows their return, and what to do if they never return."""
+    if not down:
+        return ""
+    name = down[0] if len(down) == 1 else "NAME"
+    return (
+        "; nothing else is to be done for a node that comes back; if it is gone for good: "
+        f"`dyn cluster replace {name} HOST:PORT` with a fresh node, or `dyn cluster remove {name}`, then `dyn cluster plan`"
+    )
 
 
 def failing(layout: Layout, reports: Mapping[str, Document]) -> list[str]:

@@ -27,6 +27,7 @@ from server.core.work.questions import Questions
 
 POLL_MS = 1000  # from one check of which peers came up, and which are due, to the next
 SOON_MS = 1000  # from a peer's coming up to its comparison, at least; at most twice that. Its hints are delivered first
+OVERDUE_INTERVALS, OVERDUE_MS_MIN = 3, 300_000  # the status shows a peer that is up and was compared longer ago
 RETRY_MS = 10_000  # after a peer was lost during an exchange
 
 
@@ -74,6 +75,7 @@ class AntiEntropy:
         self._background = background
         self._up: dict[str, bool] = {}  # by peer, as of the last check
         self.compared_ms: dict[str, int] = {}  # by peer: when its last whole comparison ended
+        self._usable_ms: dict[str, int] = {}  # by peer that is up: since when
         self._due_ms: dict[str, int] = {}  # by peer: when its next comparison is due
         self._rounds: dict[str, _Round] = {}  # by peer: a comparison with differences left
         background.run_forever("anti-entropy", self._steps)
@@ -108,11 +110,24 @@ class AntiEntropy:
                 continue
             up = state.is_usable(peer)
             if up and not self._up.get(peer):
+                self._usable_ms[peer] = state.now_ms
                 self._rounds.pop(peer, None)
                 self._put_off(peer, SOON_MS + state.rng.randrange(SOON_MS))
             elif up and peer in state.hints.dropped_hints:
                 self._due_ms[peer] = min(self._due_ms[peer], state.now_ms + RETRY_MS)
             self._up[peer] = up
+
+    def overdue_s(self) -> dict[str, int]:
+        """By peer that this node compares itself with and that is up: the seconds since their last whole comparison, or
+        since it came up if there was none; only those that are overdue."""
+        state = self._state
+        limit_ms = max(OVERDUE_MS_MIN, OVERDUE_INTERVALS * state.config.repair_interval_ms)
+        ages_ms = {
+            peer: state.now_ms - max(self.compared_ms.get(peer, up_ms), up_ms)
+            for peer, up_ms in self._usable_ms.items()
+            if self._up.get(peer) and self._is_leader_of(peer)
+        }
+        return {peer: age_ms // 1000 for peer, age_ms in ages_ms.items() if age_ms > limit_ms}
 
     def _next_peer(self) -> str | None:
         """A peer that is due, else the next one in turn that has differences left; None if there is none."""

@@ -63,6 +63,7 @@ class Task:
         self.remaining = dict.fromkeys(remaining)  # partitions that are not equal on all owners yet
         self.keys: dict[int, int] = {}  # by remaining partition that some owners have compared: its keys
         self.started_ms = started_ms
+        self.ended_ms = 0  # 0: it runs
         self.error = ""
         self.keys_compared = 0  # in partitions that are done
         self.keys_repaired = 0
@@ -86,7 +87,7 @@ class Task:
             "error": self.error,
             "keys_verified": sum(self.verified.values()),
             **{kind: dict(sorted(counts.items())) for kind, counts in self.found.items()},
-        }
+        } | ({"ended_ms": self.ended_ms} if self.ended_ms else {})
 
     def encode(self) -> Document:
         """The task as it is stored."""
@@ -101,6 +102,7 @@ class Task:
             setattr(task, name, fields[name])
         task.verified = {"": fields.get("keys_verified", 0)}
         task.found = {kind: fields.get(kind, {}) for kind in FOUND}
+        task.ended_ms = fields.get("ended_ms", 0)
         return task
 
     def end_job(self, owner: str) -> None:
@@ -166,7 +168,7 @@ class RepairTasks:
         if name and task is None and not others:
             return None
         if task is not None and query.abort and task.state == RUNNING:
-            task.state = ABORTED
+            task.state, task.ended_ms = ABORTED, self._state.time_ms
             self._save()
         tasks = [task for task in self._tasks.values() if name in ("", task.name)]
         return [task.document() | {"started_ms": task.started_ms} for task in tasks] + others
@@ -337,6 +339,7 @@ class RepairTasks:
         if task.state == RUNNING:
             task.error = self._explain(task)
             task.state = FAILED if task.remaining else DONE
+            task.ended_ms = self._state.time_ms
         ended = [other.name for other in self._tasks.values() if other.state != RUNNING]
         for name in ended[:-_KEPT]:
             del self._tasks[name]

@@ -124,6 +124,43 @@ def test_a_node_without_the_secret_of_the_members_is_not_staged() -> None:
     assert ask(node, f"JOIN {stranger}")["changes"] == 1, "of two valid secrets one is enough"
 
 
+def test_a_commit_makes_only_what_its_operator_has_seen() -> None:
+    node = make_node(1)
+    ask(node, "WEIGHT n1 2")
+    seen = ask(node, "PLAN")["digest"]
+    ask(node, "ZONE n1 b")
+    assert error(node, f"COMMIT 8 PLAN {seen}").startswith("STALEPLAN what is staged is not what that plan showed")
+    assert error(node, "COMMIT 8").startswith("STALEPLAN what is staged has changed since the last plan was shown")
+    assert error(node, "COMMIT 8 PLAN") == error(node, f"COMMIT 8 SEEN {seen}") == "ERR syntax error"
+    assert epoch_of(node) == 7
+    now = ask(node, "PLAN")["digest"]
+    assert now != seen
+    assert error(node, f"COMMIT 8 PLAN {seen}").startswith("STALEPLAN"), (
+        "another operator's plan does not make it right"
+    )
+    assert ask(node, f"COMMIT 8 plan {now}") == {"epoch": 8, "changes": 2}
+
+
+def test_a_change_that_was_taken_back_makes_a_plan_stale() -> None:
+    node = make_node(1)
+    ask(node, "WEIGHT n1 2")
+    seen = ask(node, "PLAN")["digest"]
+    ask(node, "ABORT")
+    ask(node, "WEIGHT n1 2")
+    assert error(node, "COMMIT 8").startswith("STALEPLAN"), "it is the same change, but staged anew"
+    assert error(node, f"COMMIT 8 PLAN {seen}").startswith("STALEPLAN")
+
+
+def test_without_any_plan_the_epoch_is_enough() -> None:
+    node = make_node(1)
+    assert "digest" not in ask(node, "PLAN"), "nothing was staged to be seen"
+    ask(node, "WEIGHT n1 2")
+    ask(node, "ZONE n1 b")
+    assert ask(node, "COMMIT 8")["changes"] == 2
+    ask(node, "WEIGHT n1 3")
+    assert ask(node, "COMMIT 9")["changes"] == 1, "a plan of an earlier epoch is void"
+
+
 def test_a_plan_for_another_epoch_is_refused() -> None:
     node = make_node(1)
     assert error(node, "COMMIT 8").startswith("ERR nothing is staged")
@@ -306,7 +343,7 @@ def test_the_node_that_is_to_be_removed_does_not_commit() -> None:
 
 def test_help_lists_them_all() -> None:
     lines = Client(make_node(0)).ask("DYN.CLUSTER HELP")
-    for word in ("STATUS", "JOIN json", "REPLACE node newcomer", "COMMIT epoch", "ABORT"):
+    for word in ("STATUS", "JOIN json", "REPLACE node newcomer", "COMMIT epoch [PLAN digest]", "ABORT"):
         assert word in lines
 
 

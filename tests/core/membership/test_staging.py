@@ -188,3 +188,25 @@ def test_a_node_without_a_layout_holds_nothing() -> None:
     assert node.services.membership.offer(layout_of((member(1), member(2), member(3))))
     node.services.staging.merge(staged_in(document(other)))
     assert node.services.staging.changes() == other.services.staging.changes()
+
+
+def test_every_node_knows_which_plans_were_shown() -> None:
+    """An operator may ask for the plan at one node, and commit at another one."""
+    first, second = make_node(3), make_node(3)
+    made = [stage(first, LEAVE, 1)]
+    assert not first.services.staging.is_unseen(layout(first), made), "no plan was shown"
+    assert first.services.staging.show(layout(first), made) and not first.services.staging.show(layout(first), made)
+    later = [*made, stage(first, LEAVE, 2)]
+    second.services.staging.merge(staged_in(document(first)))
+    for node in (first, second):
+        assert node.services.staging.is_unseen(layout(node), later) and not node.services.staging.is_unseen(
+            layout(node), made
+        )
+    assert not second.services.staging.show(layout(second), made), "that is no news"
+    assert b"shown" not in document(make_staged()), "earlier versions read documents as before"
+
+
+def make_staged() -> Node:
+    node = make_node(3)
+    stage(node, LEAVE, 1)
+    return node

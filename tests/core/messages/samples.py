@@ -197,6 +197,7 @@ DOCUMENTS: dict[bytes, Any] = {
         "state": "running", "keys_repaired": 1, "bytes_sent": 10, "keys": [[3, 10]], "missed": [[4, "n3", "lost"]],
     },
     b"TASKS": [TASK],
+    b"PAUSE": [TASK],
     b"SIZES": {"keys": [4], "mean_bytes": 10.5, "busy": False},
 }  # fmt: skip
 

@@ -86,6 +86,7 @@ QUESTION_MEANINGS: dict[bytes, Meaning] = {
     b"REPAIR": Meaning([b"go"], left=1),
     b"HINTS": Meaning(left=1),
     b"TASKS": Meaning(left=2),
+    b"PAUSE": Meaning([b"PAUSE"], left=1),
     **{kind: Meaning([b"0" * 16], left=3) for kind in (b"ADOPTED", b"MOVED", b"EMPTY")},
     b"STAGED": STAGED_MEANING,
 }

@@ -188,6 +188,8 @@ def test_what_may_be_missing_is_missing() -> None:
     assert asked.TASKS.write(asked.TaskQuery("", False)) == []
     assert asked.TASKS.write(asked.TaskQuery("repair-1", False)) == [b"repair-1"]
     assert asked.TASKS.write(asked.TaskQuery("repair-1", True)) == [b"repair-1", b"ABORT"]
+    assert asked.PAUSE.write(asked.Pause("", True)) == [b"PAUSE"]
+    assert asked.PAUSE.write(asked.Pause("transfer-2-n4", False)) == [b"RESUME", b"transfer-2-n4"]
     assert asked.QUESTIONS[b"HINTS"].write(False) == []
     assert parsed(kinds.encode_records(READING, NUMBER, [None, RECORD]))[HEADER_ITEMS:] == [b"", RECORD]
     assert parsed(said.encode_timed(READING, NUMBER, -5, None))[HEADER_ITEMS:] == [b"0", b""]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from server.core.operators.documents import locate
-from server.core.operators.status import change_of, damage, filling, full, judge, news, role, seats_to_fill, waits_for
+from server.core.operators.remarks import damage, filling, full
+from server.core.operators.status import change_of, judge, news, role, seats_to_fill, waits_for
 from server.core.ring.change import LEAVE, REMOVE, Change
 from server.core.ring.layout import Layout
 from server.core.ring.succession import commit, hand_over, settle

@@ -1,0 +1,45 @@
+"""What a node tells of its disk before that is full."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections import namedtuple
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from server.core.base.config import Config
+from server.shell.disk import PLENTY, DiskWatch
+
+MIB = 1 << 20
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.mark.parametrize(("free", "said"), [(PLENTY * 64, []), (PLENTY * 64 - 1, ["only 191 MiB are free"]), (63, [])])
+def test_a_disk_that_fills_is_told_before_writes_are_refused(
+    free: int, said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Engine:
+        def stats(self) -> dict[str, Any]:
+            return {}
+
+        def set_compaction(self, wanted: bool) -> None: ...
+
+        def flush(self) -> None: ...
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(0, 0, free * MIB))
+    loop = asyncio.new_event_loop()
+    rooms: list[int] = []
+    config = Config(engine="rocksdb", disk_free_bytes_min=64 * MIB)
+    watch = DiskWatch(
+        cast(Any, Engine()), config, tmp_path, loop, rooms.append, lambda: None, lambda: 0, lambda: 0, False
+    )
+    watch.check()
+    notices = watch.notices()
+    watch.close()
+    loop.close()
+    assert [notice[: len(begin)] for notice, begin in zip(notices, said, strict=True)] == said
+    assert all("free some space" in notice for notice in notices)
+    assert bool(rooms) == (free < 64), "and a full one by what it has room for"
