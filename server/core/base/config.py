@@ -2,7 +2,9 @@
 
 Theory. A queue without a limit ends in an outage under load. Each buffer and table in the code names the field here
 that limits it; at the limit the client gets a clear error. Fields are plain integers; the unit comes last in the name.
-`Config.of` makes a config from a mapping (a TOML file, for example) and refuses unknown names.
+`Config.of` makes a config from a mapping (a TOML file, for example) and refuses unknown names. A running node follows
+changes of the settings in `LIVE`: services/live_settings.py assigns their fields, and nobody else does. Whoever needs one
+of them reads it when it is needed and keeps no copy. dyn.toml(5) is made from this class and the comments of its fields.
 
 Whatever a client may send must fit into the messages between nodes. Otherwise a node would accept a write that no link
 can carry. So the size limits depend on each other, and `Config.of` refuses settings where one limit does not fit into
@@ -11,16 +13,38 @@ the next (`_FITS`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
 
 LEAF_BITS_MIN = 14  # one leaf per slot; no partition is smaller than a slot
 LEAF_BITS_MAX = 24  # 128 MiB of leaves
 PORT_MAX = 65_535
 _EVENT_CLASSES = frozenset("Ag$lshzxeKEtmdn")  # core/pubsub/events.py
-_CERTIFICATES = ("no", "optional", "required")
-_COMPRESSIONS = ("none", "lz4", "zstd")
-_PEERS = ("no", "optional", "yes")
+# The words that a setting takes.
+CHOICES = {
+    "engine": ("memory", "rocksdb"),
+    "fsync": ("always", "everysec", "no"),
+    "compression": ("none", "lz4", "zstd"),
+    "multi_slots": ("relaxed", "strict"),
+    "tls_client_certificates": ("no", "optional", "required"),
+    "tls_peers": ("no", "optional", "yes"),
+}
+# The settings that a running node follows: CONFIG SET, `dyn config set`, and the file again on SIGHUP.
+LIVE = frozenset((
+    "background_keys_per_s", "background_keys_per_s_idle", "repair_interval_ms", "scrub_interval_ms", "collect_wait_ms",
+    "hints_bytes_max", "hint_age_ms_max", "hint_after_ms",
+    "record_bytes_max", "gathered_bytes_max", "siblings_max", "scan_page_keys", "pattern_bytes_max",
+    "push_bytes_max", "push_soft_bytes_max", "push_soft_ms", "idle_timeout_ms", "waiting_rows_max",
+    "multi_slots", "transaction_commands_max", "transaction_bytes_max", "transaction_keys_max",
+    "peer_input_bytes_max", "peer_buffer_bytes_max", "peer_backlog_bytes_max", "unconfirmed_bytes_max",
+    "request_timeout_ms", "relay_silence_ms", "relay_stale_ms", "clock_warn_ms", "damaged_records_max",
+    "users_max", "user_rules_max", "users_bytes_max",
+    "script_instructions_max", "scripts_bytes_max", "libraries_bytes_max",
+    "slowlog_slower_than_us", "slowlog_entries_max",
+    "protected_mode", "flushall", "notify_keyspace_events", "requirepass",
+))  # fmt: skip
+SLOWLOG_ENTRIES_MAX = 10_000  # a line takes up to 4 KiB
 CACHE_MEMORY_PERCENT_MAX = 80  # the rest of the node and the kernel's page cache need memory, too
 
 
@@ -28,13 +52,13 @@ class ConfigError(ValueError):
     """A setting that is unknown, of the wrong type, or out of range; the message names it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Config:
     """The settings of one node; all have defaults that suit a small cluster."""
 
     # Storage
-    engine: str = "rocksdb"
-    fsync: str = "everysec"
+    engine: str = "rocksdb"  # rocksdb keeps the data on the disk; memory keeps nothing over a restart
+    fsync: str = "everysec"  # when writes are synced to the disk, as Redis' appendfsync: always, everysec or no
     encryption_key_file: str = ""  # keys by which values are encrypted on the disk (storage/keyring.py); mode 600
     compression: str = "lz4"  # of the files on the disk: none, lz4 or zstd (storage/rocksdb_options.py has the prices)
     cache_memory_percent: int = 10  # share of the machine's memory for the two caches below, if they are not set
@@ -159,45 +183,95 @@ class Config:
     cluster_mode: bool = False  # INFO and HELLO report a cluster, for redis-cli --cluster; libraries do not need it
     flushall: bool = False  # allow FLUSHALL without its confirmation word
 
+    # What operators see
+    slowlog_slower_than_us: int = 10_000  # commands that take longer are in the slow log; negative: none
+    slowlog_entries_max: int = 128  # kept commands of the slow log
+
     @classmethod
     def of(cls, settings: Mapping[str, object]) -> Config:
         """Returns a config: the defaults, changed by `settings`. Raises ConfigError, which names the wrong setting."""
-        known = {field.name: field for field in fields(cls)}
-        for name, value in settings.items():
-            if name not in known:
-                raise ConfigError(f"unknown setting '{name}'; known are {', '.join(sorted(known))}")
-            default = known[name].default
-            if type(value) is not type(default):
-                raise ConfigError(f"setting '{name}' must be {type(default).__name__}, not {value!r}")
-            if name.startswith("background_") and not value:
-                raise ConfigError(f"setting '{name}' must be positive")
-            if isinstance(value, int) and value < 0:
-                raise ConfigError(f"setting '{name}' must not be negative, but is {value}")
+        for _, fault in value_faults(settings):
+            raise ConfigError(fault)
         config = replace(cls(), **settings)  # type: ignore[arg-type]
         if "transaction_bytes_max" not in settings:  # limits that fitted before there were transactions still do
             room = min(config.client_buffers_bytes_max, config.frame_bytes_max // 2)
             config = replace(config, transaction_bytes_max=min(config.transaction_bytes_max, room))
-        if config.engine not in ("memory", "rocksdb"):
-            raise ConfigError(f"setting 'engine' must be memory or rocksdb, not {config.engine!r}")
-        if config.compression not in _COMPRESSIONS:
-            raise ConfigError(f"setting 'compression' must be none, lz4 or zstd, not {config.compression!r}")
-        if not LEAF_BITS_MIN <= config.tree_leaf_bits <= LEAF_BITS_MAX:
-            raise ConfigError(f"setting 'tree_leaf_bits' must be from {LEAF_BITS_MIN} to {LEAF_BITS_MAX}")
-        if config.cache_memory_percent > CACHE_MEMORY_PERCENT_MAX:
-            raise ConfigError(f"setting 'cache_memory_percent' must be {CACHE_MEMORY_PERCENT_MAX} at most")
-        if not config.repair_interval_ms:
-            raise ConfigError("setting 'repair_interval_ms' must be positive")
-        if config.multi_slots not in ("relaxed", "strict"):
-            raise ConfigError(f"setting 'multi_slots' must be relaxed or strict, not {config.multi_slots!r}")
-        if config.fsync not in ("always", "everysec", "no"):
-            raise ConfigError(f"setting 'fsync' must be always, everysec or no, not {config.fsync!r}")
-        if set(config.notify_keyspace_events) - _EVENT_CLASSES:
-            raise ConfigError("setting 'notify_keyspace_events' may have these characters: Ag$lshzxeKEtmdn")
-        if config.metrics and not is_address(config.metrics):
-            raise ConfigError(f"setting 'metrics' must be HOST:PORT, not {config.metrics!r}")
         _check_tls(config)
         _check_fit(config)
         return config
+
+
+DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(Config)}
+
+
+def value_of(name: str, text: str) -> object:
+    """The value of a setting that is given as text: by CONFIG SET or the environment. Raises ConfigError."""
+    default = DEFAULTS.get(name)
+    if isinstance(default, bool):
+        if text.lower() not in ("yes", "no", "true", "false"):
+            raise ConfigError("argument must be 'yes' or 'no'")
+        return text.lower() in ("yes", "true")
+    if isinstance(default, int):
+        try:
+            return int(text)
+        except ValueError:
+            raise ConfigError("argument couldn't be parsed into an integer") from None
+    return text
+
+
+def value_faults(settings: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """What is wrong with each of the settings by itself: its name, and a sentence."""
+    for name, value in settings.items():
+        if fault := _fault(name, value):
+            yield name, f"{_subject(name)} {fault}"
+
+
+def _subject(name: str) -> str:
+    return f"setting '{name}'" if name in DEFAULTS else "unknown setting"
+
+
+def _fault(name: str, value: object) -> str:
+    default = DEFAULTS.get(name)
+    if default is None:
+        near = get_close_matches(name, sorted(DEFAULTS), 1)
+        return f"'{name}': did you mean '{near[0]}'?" if near else f"'{name}': dyn.toml(5) lists all settings"
+    if type(value) is not type(default):
+        return f"must be {type(default).__name__}, not {value!r}"
+    if isinstance(value, str):
+        return _fault_of_text(name, value)
+    assert isinstance(value, int)
+    return _fault_of_number(name, value)
+
+
+def _fault_of_text(name: str, value: str) -> str:
+    if name in CHOICES and value not in CHOICES[name]:
+        *others, last = CHOICES[name]
+        return f"must be {', '.join(others)} or {last}, not {value!r}"
+    if name == "notify_keyspace_events" and set(value) - _EVENT_CLASSES:
+        return "may have these characters: Ag$lshzxeKEtmdn"
+    if name == "metrics" and value and not is_address(value):
+        return f"must be HOST:PORT, not {value!r}"
+    return ""
+
+
+def _fault_of_number(name: str, value: int) -> str:
+    if name == "slowlog_slower_than_us":
+        return ""
+    if value < 0:
+        return f"must not be negative, but is {value}"
+    if not value and (name.startswith("background_") or name == "repair_interval_ms"):
+        return "must be positive"
+    if name == "tree_leaf_bits" and not LEAF_BITS_MIN <= value <= LEAF_BITS_MAX:
+        return f"must be from {LEAF_BITS_MIN} to {LEAF_BITS_MAX}"
+    most = _MOST.get(name)
+    return f"must be {most} at most, not {value}" if most is not None and value > most else ""
+
+
+_MOST = {
+    "cache_memory_percent": CACHE_MEMORY_PERCENT_MAX,
+    "slowlog_entries_max": SLOWLOG_ENTRIES_MAX,
+    "tls_port": PORT_MAX,
+}
 
 
 def is_address(text: str) -> bool:
@@ -208,11 +282,6 @@ def is_address(text: str) -> bool:
 
 def _check_tls(config: Config) -> None:
     """Raises ConfigError, which says which settings of TLS do not go together."""
-    for name, words in (("tls_client_certificates", _CERTIFICATES), ("tls_peers", _PEERS)):
-        if getattr(config, name) not in words:
-            raise ConfigError(f"setting '{name}' must be {', '.join(words)}, not {getattr(config, name)!r}")
-    if config.tls_port > PORT_MAX:
-        raise ConfigError(f"setting 'tls_port' must be {PORT_MAX} at most, not {config.tls_port}")
     if bool(config.tls_cert_file) != bool(config.tls_key_file):
         raise ConfigError("settings 'tls_cert_file' and 'tls_key_file' go together: one of them is not given")
     asked = [name for name in ("tls_port", "tls_ca_file") if getattr(config, name)]
