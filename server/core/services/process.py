@@ -41,6 +41,7 @@ class SettingsSources:
         self.sources: dict[str, str] = {}  # by setting; those that are missing have their defaults
         self.file = ""  # its path; empty if there is none
         self.write: Callable[[Mapping[str, object]], None] | None = None  # into the file; raises OSError, ValueError
+        self.read_again: Callable[[], None] = lambda: None  # reads the file again, and applies what has changed
 
 
 class Process:
