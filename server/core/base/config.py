@@ -65,14 +65,13 @@ class Config:
     record_cache_bytes: int = 128 << 20  # cached records, as Python objects: four fifths of that share
     block_cache_bytes: int = 64 << 20  # RocksDB's block cache: one fifth of that share
     disk_free_bytes_min: int = 64 << 20  # with less free, writes are refused with DISKFULL before the engine would fail
-
     orders_bytes_max: int = (
         256 << 20
     )  # kept orders of sorted sets by score, and of scanned collections, with their records
 
     # Data
-    key_bytes_max: int = 64 << 10
-    value_bytes_max: int = 16 << 20
+    key_bytes_max: int = 64 << 10  # a key
+    value_bytes_max: int = 16 << 20  # a value
     record_bytes_max: int = 32 << 20  # all siblings of a key together; a write past it is refused with TOOMANYSIBLINGS
     gathered_bytes_max: int = 256 << 20  # records or values of one command over several keys; past it, it is refused
     patch_record_bytes_min: int = 16 << 10  # of records of entries of this size, only changes are sent and stored
@@ -81,24 +80,24 @@ class Config:
 
     # Who is served
     protected_mode: bool = True  # while there is no password: clients of this machine only, as in Redis
-
     metrics: str = ""  # HOST:PORT of another port, for Prometheus and for probes (shell/metrics.py); empty: none
 
-    tls_port: int = 0  # takes TLS only; if it is the port of --listen, that one takes TLS only; 0: none
+    # TLS
+    tls_port: int = 0  # a port that takes TLS only; if it is that of --listen, that one takes TLS only; 0: none
     tls_ca_file: str = ""  # certificates of the CAs that sign those of clients and other nodes (PEM)
     tls_crl_file: str = ""  # certificates that these CAs have revoked, a list of each CA (PEM)
     tls_cert_file: str = ""  # this node's certificate and its chain (PEM)
-    tls_key_file: str = ""  # its key (PEM, not encrypted)
+    tls_key_file: str = ""  # the key of that certificate (PEM, not encrypted)
     tls_client_certificates: str = "no"  # whether clients show one: no, optional, required
     tls_peers: str = "no"  # links between nodes by TLS: no; optional while this is changed node by node; yes
-    tls_handshakes_max: int = 256  # under way at a time
-    tls_handshake_ms_max: int = 5000
+    tls_handshakes_max: int = 256  # TLS handshakes under way at a time
+    tls_handshake_ms_max: int = 5000  # a TLS handshake that takes longer is cut
 
     # Clients
-    clients_max: int = 10_000
-    request_bytes_max: int = 64 << 20
-    arguments_max: int = 1 << 20
-    inline_bytes_max: int = 64 << 10
+    clients_max: int = 10_000  # connections of clients; as many as the limit on open files allows, at most
+    request_bytes_max: int = 64 << 20  # a request with all its arguments
+    arguments_max: int = 1 << 20  # arguments of one request
+    inline_bytes_max: int = 64 << 10  # a request that is a plain line
     client_buffers_bytes_max: int = 512 << 20  # requests and replies of all clients; past it the largest client is cut
     client_input_bytes_max: int = 1 << 20  # requests not begun; past it we stop reading from that client
     client_output_bytes_max: int = 1 << 20  # unread replies; past it no more commands of that client begin
@@ -106,13 +105,13 @@ class Config:
     notify_keyspace_events: str = ""  # classes of keyspace events that are published, as in Redis, until CONFIG SET
     tracked_keys_max: int = 1_000_000  # keys that clients of a node cache (CLIENT TRACKING); past it the first are told
     push_bytes_max: int = 32 << 20  # messages pushed to a client and not read; past it the client is cut
-    push_soft_bytes_max: int = 8 << 20  # the same, if it lasts for push_soft_ms
+    push_soft_bytes_max: int = 8 << 20  # past this for push_soft_ms the client is cut, too
     push_soft_ms: int = 60_000  # these three are Redis' client-output-buffer-limit pubsub
     pipeline_max: int = 8192  # plain commands of one client in flight; see shell/connections.py
     turn_commands_max: int = 200  # commands of clients in one turn; at this number the turn ends
     turn_ms_max: int = 8  # in one pass of the event loop, commands begin for so long; the others wait for the next pass
     requests_running_max: int = 8192  # requests in flight for all clients; more wait until others are answered
-    requests_in_flight_max: int = 200_000  # the same, parts of commands included; past it the answer is BUSY
+    requests_in_flight_max: int = 200_000  # requests in flight, parts of commands included; past it the answer is BUSY
     waiting_rows_max: int = 200_000  # clients that wait for keys of this node, once for each key; past it it is BUSY
     values_in_flight_bytes_max: int = 48 << 20  # values for the clients of all nodes; each node reads up to its share
     keepalive_ms: int = 300_000  # a silent connection is probed after this time, and closed without an answer; 0: never
@@ -120,19 +119,19 @@ class Config:
 
     # Transactions
     multi_slots: str = "relaxed"  # keys of several slots in one transaction: relaxed (command by command), or strict
-    transaction_commands_max: int = 100_000  # queued by one client since MULTI
-    transaction_bytes_max: int = 64 << 20  # of them
-    transaction_keys_max: int = 4096  # of one slot, which a transaction or a script reads at once; also watched keys
+    transaction_commands_max: int = 100_000  # commands queued by one client since MULTI
+    transaction_bytes_max: int = 64 << 20  # the bytes of these commands
+    transaction_keys_max: int = 4096  # keys of one slot that a transaction or a script reads at once; also watched keys
 
     # Peers
     peer_auth_required: bool = (
         True  # once all members have the secret, refuse who does not prove it (authentication.py)
     )
     handshakes_max: int = 64  # connections that have begun a handshake and not ended it; past it the oldest is closed
-    handshake_ms_max: int = 5000  # from its first command to its proof
+    handshake_ms_max: int = 5000  # from the first command of a handshake between nodes to its proof
     peers_max: int = 256  # connections of other nodes
     peer_input_bytes_max: int = 512 << 20  # incomplete messages of all nodes; past it the largest sender is cut
-    frame_bytes_max: int = 256 << 20
+    frame_bytes_max: int = 256 << 20  # a message between nodes
     large_message_bytes: int = 256 << 10  # a message of this size travels in pieces of a quarter of it
     batch_bytes_max: int = 4 << 20  # a write group of this size is sent before the end of the turn
     peer_buffer_bytes_max: int = 512 << 20  # unsent bytes to a peer; past it the link is cut
@@ -148,21 +147,21 @@ class Config:
     hint_after_ms: int = 1500  # an owner that has not confirmed a write within this time gets a hint
 
     # Time
-    request_timeout_ms: int = 3000
+    request_timeout_ms: int = 3000  # a request that has no quorum by then is answered with NOQUORUM or TIMEOUT
     relay_silence_ms: int = 1500  # relays to a node that has sent nothing for this time go to the next owner
     relay_stale_ms: int = 1000  # a relay that arrives later than this is refused: its sender may have sent it elsewhere
-    tick_ms: int = 100
-    gossip_interval_ms: int = 1000
+    tick_ms: int = 100  # the time between two ticks of the node's timers
+    gossip_interval_ms: int = 1000  # each node exchanges what it knows of the others with a random one in this time
     clock_drift_ms_max: int = 600_000  # hybrid clocks further ahead are refused; past this error cluster time steps
     clock_warn_ms: int = 5000  # the status names wall clocks that are further off than this
 
     # Long work
-    scan_page_keys: int = 1000
-    pattern_bytes_max: int = 64 << 10  # pattern of KEYS, SCAN MATCH and the like
+    scan_page_keys: int = 1000  # keys of one page of SCAN, and of one step of other scans, at most
+    pattern_bytes_max: int = 64 << 10  # a pattern of KEYS, SCAN MATCH and the like
     tree_leaf_bits: int = 20  # the hash tree has 2**this leaves of 8 bytes; it should be the same on all nodes
     repair_interval_ms: int = 600_000  # anti-entropy compares each record with all other owners once in this time
     background_keys_per_s: int = 1000  # repair, hint replay and scrub together, while clients are served
-    background_keys_per_s_idle: int = 40_000  # the same, while no clients are served
+    background_keys_per_s_idle: int = 40_000  # repair, hint replay and scrub together, while no clients are served
 
     collect_wait_ms: int = 5000  # between vote and fence of a collection, at least
     collect_queue_max: int = 100_000  # dead records queued for collection; the scrub finds those that find no room
@@ -170,16 +169,19 @@ class Config:
     scrub_interval_ms: int = 86_400_000  # each record is read and verified once in this time
     damaged_records_max: int = 100_000  # damaged records queued for mending; reads find those that find no room again
 
+    # Users
     requirepass: str = ""  # password of the user `default`, until ACL SETUSER changes that user; empty: none is needed
-    users_max: int = 1000
+    users_max: int = 1000  # users of the cluster
     user_rules_max: int = 1000  # patterns, commands, passwords and selectors of one user
     users_bytes_max: int = 1 << 20  # the rules of all users together, which every node keeps, and gossip carries
 
-    script_instructions_max: int = 2_000_000  # of Lua in one run, some 25 ms; a command counts as 1000
-    script_memory_bytes_max: int = 32 << 20  # of one run, with the garbage that it makes
+    # Scripts
+    script_instructions_max: int = 2_000_000  # instructions of Lua in one run, some 25 ms; a command counts as 1000
+    script_memory_bytes_max: int = 32 << 20  # memory of one run of a script, with the garbage that it makes
     scripts_bytes_max: int = 32 << 20  # texts of scripts that are kept; past it those used longest ago are forgotten
-    libraries_bytes_max: int = 2 << 20  # of functions: all texts together, which every node keeps
+    libraries_bytes_max: int = 2 << 20  # texts of all libraries of functions, which every node keeps
 
+    # Redis
     cluster_mode: bool = False  # INFO and HELLO report a cluster, for redis-cli --cluster; libraries do not need it
     flushall: bool = False  # allow FLUSHALL without its confirmation word
 
