@@ -24,6 +24,7 @@ from dynamo_cli import processes, secret_files
 from dynamo_cli.cluster_file import LocalCluster, LocalNode, load
 from dynamo_cli.failures import Failure, WrongUsage
 from dynamo_cli.local_tls import setting_of
+from dynamo_cli.node_settings import stronger_sources
 from dynamo_cli.processes import NodeProcess
 from dynamo_cli.startup import Startup
 from dynamo_cli.stop_signals import StopSignals
@@ -59,6 +60,8 @@ def node_argv(cluster: LocalCluster, node: LocalNode) -> list[str]:
     if cluster.config is not None:
         options["--config"] = str(cluster.config)
     words = [word for option in options.items() for word in option]
+    if "log_to" not in cluster.settings and not stronger_sources(("log_to",), cluster.config):
+        words += ["--set", f"log_to={cluster.node_directory(node) / processes.LOG_FILE}"]  # so that the node rotates it
     for name, value in cluster.settings.items():
         words += ["--set", f"{name}={setting_of(cluster, node, name, value)}"]
     return server_argv(*words)

@@ -45,8 +45,9 @@ from dynamo_cli.tls_options import TlsCaFile, TlsCertFile, TlsKeyFile, TlsPort, 
 DIRECTORY_DEFAULT = Path("dyn-data")
 UP = """Run a whole cluster on this machine, one process a node.
 
-The nodes n1, n2, ... keep their data in DIR/n1, DIR/n2, ..., each with its log (log) and process number (pid). The
-cluster serves once the line "ready: ..." appears, or once the command returns with --detach.
+The nodes n1, n2, ... keep their data in DIR/n1, DIR/n2, ..., each with its log (log, then log.1 and so on as it grows,
+unless the setting log_to says where to) and process number (pid). The cluster serves once the line "ready: ..."
+appears, or once the command returns with --detach.
 
 Ctrl-C stops all nodes cleanly; dyn down stops a detached cluster. Started again on the same DIR, the cluster has its
 data: the number of nodes, their ports and the engine are stored in DIR/cluster.json, so that dyn up --dir DIR is

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from server.core.base import config as config_module
 from server.core.base.config import CHOICES, DEFAULTS, LIVE
 from server.manual import escape
+from server.shell.log_events import EVENTS
 
 _PREFACE = """\
 .TH DYN.TOML 5 "" "dyn" "dyn manual"
@@ -69,6 +70,14 @@ SIGHUP and CONFIG REWRITE leave both out.
 .SH SETTINGS
 """
 
+_LOG = """\
+.SH LOG
+Each line of the log is one event. Its name and fields stay the same from release to release; the sentence may be improved.
+With log_format = "json" a line is an object with time (UTC), level, node, area, event, message and the fields of the event;
+the journal (log_to = "journal") has DYN_NODE, DYN_AREA, DYN_EVENT, and DYN_ with the name of each field. log_level sets the
+level of all areas or of some. The areas and their events:
+"""
+
 
 class Setting(NamedTuple):
     """A field of the config class: the heading above it, its name, and what its comment says."""
@@ -111,14 +120,26 @@ def page() -> str:
             lines.append(f".SS {escape(heading)}")
         live = ", live" if setting.name in LIVE else ""
         lines += [".TP", f".B {setting.name} \\fR= {escape(_shown(setting.name))}{live}", _sentence(setting)]
+    others = ("dyn", "dyn-config-show", "dyn-config-set", "dyn-config-check", "dyn-node-start", "dyn-up")
     lines += [
+        *_events(),
         ".SH SEE ALSO",
-        ".BR dyn (1),",
-        ".BR dyn\\-config\\-show (1),",
-        ".BR dyn\\-node\\-start (1),",
-        ".BR dyn\\-up (1)",
+        *[f".BR {escape(name)} (1)," for name in others[:-1]],
+        f".BR {escape(others[-1])} (1)",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _events() -> list[str]:
+    """The areas and events of the log, with the fields of each."""
+    lines = [_LOG.rstrip()]
+    for area, events in EVENTS.items():
+        lines += [".TP", f".B {area}"]
+        for names in dict.fromkeys(events.values()):
+            event, *fields = names.split()
+            lines += [escape(f"{event} ({', '.join(fields)})" if fields else event), ".br"]
+        lines.pop()
+    return lines
 
 
 def _sentence(setting: Setting) -> str:

@@ -46,7 +46,7 @@ from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
 from server.shell.files import FileShares, allow_files
 from server.shell.joining import Joining
 from server.shell.local_operator import admit_local_operator
-from server.shell.logs import begin_log
+from server.shell.logs import begin_log, follow_settings
 from server.shell.node_run import REBUILD, RESTART, WITHOUT_COMPACTION
 from server.shell.options import parser
 from server.shell.secret_file import SecretSource
@@ -69,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(options)
     except (ConfigError, DirectoryError, AddressError, StorageError, LayoutError, DamagedRecord, OSError) as error:
+        begin_log()  # to standard error, where whoever starts the node looks for it
         log.critical("node in %s does not start: %s", options.dir, error)
         return 1
     except Exception:  # outside of the event loop, whose handler ends the node in order
@@ -86,6 +87,7 @@ def _run(options: argparse.Namespace) -> int:
     if not options.rebuild:
         refuse_hidden_store(options.dir / "data", config.engine, given.place("engine"))
     settings_file = SettingsFile(given, known)
+    follow_settings(config, member.name)
     files = allow_files(config.clients_max)
     peers_max, handshakes_max = min(config.peers_max, files.peers // 2), min(config.handshakes_max, files.handshakes)
     config = replace(config, clients_max=files.clients, peers_max=peers_max, handshakes_max=handshakes_max)
@@ -276,6 +278,7 @@ def _run_on_store(
         config = node.state.config  # what CONFIG SET changes in this run holds in the next one, too
         node.state.store_is_damaged = is_damaged
         settings_file.attach(node.services)
+        follow_settings(config, member.name)
         if aside:  # noted once: the day until the next one counts from now
             node.services.rollback.set_aside(aside)
             aside = ""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from server.core.base.config import CHOICES, DEFAULTS, LIVE
+from server.core.base.config import CHOICES, DEFAULTS, LIVE, LOG_AREAS
 from server.settings_manual import documented, page
 
 PAGE = Path(__file__).parent.parent.parent / "man" / "dyn.toml.5"
@@ -28,6 +28,7 @@ def test_every_setting_is_there_with_its_default_and_a_sentence() -> None:
     assert ".B hints_bytes_max \\fR= 268435456 (256 MiB), live\n" in shown
     assert all(f".B {name} " in shown for name in LIVE)
     assert all(word in shown for words in CHOICES.values() for word in words)
+    assert "peer_state (peer, state, reason, after)" in shown and all(f".B {area}\n" in shown for area in LOG_AREAS)
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")

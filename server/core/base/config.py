@@ -29,7 +29,12 @@ CHOICES = {
     "multi_slots": ("relaxed", "strict"),
     "tls_client_certificates": ("no", "optional", "required"),
     "tls_peers": ("no", "optional", "yes"),
+    "log_format": ("text", "json"),
 }
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+LOG_AREAS = (
+    "node", "settings", "disk", "peers", "cluster", "clocks", "hints", "repair", "clients", "security",
+)  # fmt: skip
 # The settings that a running node follows: CONFIG SET, `dyn config set`, and the file again on SIGHUP.
 LIVE = frozenset((
     "background_keys_per_s", "background_keys_per_s_idle", "repair_interval_ms", "scrub_interval_ms", "collect_wait_ms",
@@ -41,7 +46,7 @@ LIVE = frozenset((
     "request_timeout_ms", "relay_silence_ms", "relay_stale_ms", "clock_warn_ms", "damaged_records_max",
     "users_max", "user_rules_max", "users_bytes_max",
     "script_instructions_max", "scripts_bytes_max", "libraries_bytes_max",
-    "slowlog_slower_than_us", "slowlog_entries_max",
+    "slowlog_slower_than_us", "slowlog_entries_max", "log_level", "log_format", "log_file_bytes_max", "log_files_kept",
     "protected_mode", "flushall", "notify_keyspace_events", "requirepass",
 ))  # fmt: skip
 SLOWLOG_ENTRIES_MAX = 10_000  # a line takes up to 4 KiB
@@ -188,6 +193,11 @@ class Config:
     # What operators see
     slowlog_slower_than_us: int = 10_000  # commands that take longer are in the slow log; negative: none
     slowlog_entries_max: int = 128  # kept commands of the slow log
+    log_level: str = "info"  # the lowest level of lines, for all areas or some: "info, peers=debug, clients=error"
+    log_format: str = "text"  # one line an event: text or json
+    log_to: str = "stderr"  # stderr, journal, or the path of a file of this node alone, which is rotated
+    log_file_bytes_max: int = 64 << 20  # a file of this size is renamed to FILE.1; 0: never
+    log_files_kept: int = 5  # FILE.1, FILE.2, ... beside the file
 
     @classmethod
     def of(cls, settings: Mapping[str, object]) -> Config:
@@ -204,6 +214,20 @@ class Config:
 
 
 DEFAULTS: dict[str, object] = {field.name: field.default for field in fields(Config)}
+
+
+def log_levels(text: str) -> dict[str, str]:
+    """The level of each area that `log_level` gives one, and under "" that of all others. Raises ConfigError."""
+    levels = {"": "info"}
+    for word in text.replace(" ", "").split(","):
+        area, equals, level = word.rpartition("=")
+        if level not in LOG_LEVELS or (equals and area not in LOG_AREAS):
+            raise ConfigError(
+                f"'{word}': a level is one of {', '.join(LOG_LEVELS)}, and an area one of {', '.join(LOG_AREAS)}; for "
+                'example "info, peers=debug"'
+            )
+        levels[area] = level
+    return levels
 
 
 def value_of(name: str, text: str) -> object:
@@ -251,6 +275,13 @@ def _fault_of_text(name: str, value: str) -> str:
         return f"must be {', '.join(others)} or {last}, not {value!r}"
     if name == "notify_keyspace_events" and set(value) - _EVENT_CLASSES:
         return "may have these characters: Ag$lshzxeKEtmdn"
+    if name == "log_level":
+        try:
+            log_levels(value)
+        except ConfigError as error:
+            return f"is wrong at {error}"
+    if name == "log_to" and not value:
+        return "must be stderr, journal or the path of a file"
     if name == "metrics" and value and not is_address(value):
         return f"must be HOST:PORT, not {value!r}"
     return ""
