@@ -52,6 +52,7 @@ check: $(READY)  ## Lint, format and types only
 pages: $(READY)  ## Make man pages, completions and docs/compatibility.md anew from the commands
 	$(BIN)/python -m dynamo_cli.pages
 	$(BIN)/python -m server.manual > man/dyn-commands.7
+	$(BIN)/python -m server.settings_manual > man/dyn.toml.5
 	$(BIN)/python -m tests.stacks.compatibility > docs/compatibility.md
 
 bench: $(READY) tools compiled  ## Compare with a bare redis-server, in one run, alternating

@@ -2,7 +2,8 @@
 
 Names and addresses of nodes are part of the layout that the nodes keep themselves. So they are fixed when the directory
 is made. If a user asks for other ones later, the error says what to do instead. The fsync policy and the settings may
-change between runs. The file is written before the first node starts, and replaced as a whole.
+change between runs, and give way to the file of settings and the environment (node_settings.py). The file is written
+before the first node starts, and replaced as a whole.
 
 A directory that has lost this file still has its nodes, and each node stores its own name, address and id (`node.json`).
 The cluster is then read from those. It must not be treated as a new one: nodes with data would move to other ports, where
@@ -26,7 +27,7 @@ from typing import Any
 
 from dynamo_cli.addresses import DEFAULT_HOST, DEFAULT_PORT, PORT_MAX, Address, parse_address
 from dynamo_cli.failures import Failure, WrongUsage
-from dynamo_cli.node_settings import change_settings, check_config
+from dynamo_cli.node_settings import change_settings, check_config, stronger_sources
 
 FILE_NAME = "cluster.json"
 FORMAT = 1
@@ -82,14 +83,16 @@ class LocalCluster:
     """A cluster on this machine. `directory` is absolute, without symbolic links.
 
     `config` is the absolute path of a file of settings; `settings` are single ones, which override those of the file.
+    `fsync` and `engine` are None if the file or the environment gives them.
     """
 
     directory: Path
     nodes: tuple[LocalNode, ...]
-    fsync: Fsync
-    engine: Engine
+    fsync: Fsync | None
+    engine: Engine | None
     config: Path | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
+    overruled: tuple[str, ...] = field(default=(), compare=False)  # what counts no more, in sentences
     is_recovered: bool = field(
         default=False, compare=False
     )  # `cluster.json` is missing; read from the nodes' directories
@@ -104,6 +107,7 @@ class LocalCluster:
             self.node_directory(node).mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         nodes = [{**asdict(node), "address": str(node.address)} for node in self.nodes]
         document: dict[str, Any] = {"format": FORMAT, "fsync": self.fsync, "engine": self.engine, "nodes": nodes}
+        document = {name: value for name, value in document.items() if value is not None}
         if self.config is not None:
             document["config"] = str(self.config)
         if self.settings:
@@ -132,17 +136,31 @@ def plan(directory: Path, wanted: Wanted) -> LocalCluster:
             f"the cluster in {directory} begins at port {first_port}, so --base-port {wanted.base_port} does not fit"
         )
         raise WrongUsage(message, f"leave --base-port out to start it again, or {elsewhere}")
-    if wanted.engine not in (None, known.engine):
+    if known.engine is not None and wanted.engine not in (None, known.engine):
         message = (
             f"the cluster in {directory} keeps its data in {known.engine}, so --engine {wanted.engine} does not fit"
         )
         raise WrongUsage(message, f"leave --engine out to start it again, or {elsewhere}")
     config = wanted.config or known.config
+    return _with_stored(known, wanted, config and check_config(config))
+
+
+def _with_stored(known: LocalCluster, wanted: Wanted, config: Path | None) -> LocalCluster:
+    """The stored cluster with what this start wants, without stored settings that a stronger source gives."""
+    stored = {**known.settings, "fsync": known.fsync, "engine": known.engine}
+    now = {**wanted.settings, "fsync": wanted.fsync, "engine": wanted.engine}
+    places = stronger_sources([name for name, value in stored.items() if value and now.get(name) is None], config)
+    settings = {name: value for name, value in known.settings.items() if name not in places}
     return replace(
         known,
-        fsync=wanted.fsync or known.fsync,
-        config=config and check_config(config),
-        settings=change_settings(known.settings, wanted.settings),
+        fsync=wanted.fsync or (None if "fsync" in places else known.fsync),
+        engine=wanted.engine or (None if "engine" in places else known.engine),
+        config=config,
+        settings=change_settings(settings, wanted.settings),
+        overruled=tuple(
+            f"{name}={stored[name]} of an earlier start counts no more: {place} gives {name}"
+            for name, place in places.items()
+        ),
     )
 
 
@@ -178,8 +196,8 @@ def load(directory: Path) -> LocalCluster | None:
         return LocalCluster(
             directory.resolve(),
             nodes,
-            Fsync(document["fsync"]),
-            Engine(document["engine"]),
+            Fsync(document["fsync"]) if "fsync" in document else None,
+            Engine(document["engine"]) if "engine" in document else None,
             None if config is None else Path(config),
             settings,
         )
@@ -203,8 +221,11 @@ def _recovered(directory: Path) -> LocalCluster | None:
             )
             for home, node in zip(homes, documents, strict=True)
         )
-        fsync, engine = documents[0].get("fsync", Fsync.EVERYSEC), documents[0].get("engine", Engine.ROCKSDB)
-        return LocalCluster(directory.resolve(), nodes, Fsync(fsync), Engine(engine), is_recovered=True)
+        fsync, engine, config = (documents[0].get(name) for name in ("fsync", "engine", "config"))
+        return LocalCluster(
+            directory.resolve(), nodes, fsync and Fsync(fsync), engine and Engine(engine), config and Path(config),
+            is_recovered=True,
+        )  # fmt: skip
     except (KeyError, TypeError, ValueError, WrongUsage) as error:
         message = f"{directory / FILE_NAME} is missing, and the {NODE_FILE_NAME} of a node is damaged: {error}"
         raise Failure(message, f"restore {directory / FILE_NAME}") from None
@@ -245,12 +266,14 @@ def _new(directory: Path, wanted: Wanted) -> LocalCluster:
         )
         for i in range(1, count + 1)
     )
+    config = wanted.config and check_config(wanted.config)
+    elsewhere = stronger_sources(("fsync", "engine"), config)
     return LocalCluster(
         directory,
         nodes,
-        wanted.fsync or Fsync.EVERYSEC,
-        wanted.engine or Engine.ROCKSDB,
-        wanted.config and check_config(wanted.config),
+        wanted.fsync or (None if "fsync" in elsewhere else Fsync.EVERYSEC),
+        wanted.engine or (None if "engine" in elsewhere else Engine.ROCKSDB),
+        config,
         change_settings({}, wanted.settings),
     )
 

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from dynamo_cli import (
+    config_commands,
     data_commands,
     hints_commands,
     key_commands,
@@ -68,6 +69,7 @@ siblings = _group("Show and decide what concurrent writes have left under a key.
 tls = _group("Make certificates.")
 key = _group("Make keys for encryption at rest.")
 task = _group("Show, await, abort or pause repairs and transfers.")
+config = _group("Show and change the settings of nodes, and check a file of settings.")
 
 
 def _show_version(wanted: bool) -> None:
@@ -148,6 +150,9 @@ task.command("resume")(task_commands.task_resume)
 tls.command("make")(tls_commands.tls_make)
 tls.command("revoke")(tls_commands.tls_revoke)
 key.command("make")(key_commands.key_make)
+config.command("show")(config_commands.config_show)
+config.command("set")(config_commands.config_set)
+config.command("check")(config_commands.config_check)
 app.add_typer(cluster, name="cluster")
 app.add_typer(ring, name="ring")
 app.add_typer(hints, name="hints")
@@ -161,3 +166,4 @@ app.add_typer(secret, name="secret")
 app.add_typer(node, name="node")
 app.add_typer(tls, name="tls")
 app.add_typer(key, name="key")
+app.add_typer(config, name="config")

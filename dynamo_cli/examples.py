@@ -34,6 +34,19 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             ),
         ),
     ),
+    "dyn config show": (
+        Example("What concerns hints, and where it comes from:", ("dyn config show '*hint*'",)),
+        Example(
+            "The settings that somebody has changed since the node's start:",
+            ("dyn config show --json | jq -r '.settings[] | select(.source == \"live\") | .name'",),
+        ),
+    ),
+    "dyn config set": (
+        Example("Let repairs run faster on all nodes, for now:", ("dyn config set --all background_keys_per_s 5000",)),
+    ),
+    "dyn config check": (
+        Example("Before a node reads it:", ("dyn config check /etc/dyn/node.toml && systemctl reload dyn",)),
+    ),
     "dyn import": (
         Example(
             "Copy a server whose writers are stopped, its database 1 only, not faster than 20,000 keys a second:",

@@ -24,6 +24,7 @@ from dynamo_cli import processes, secret_files
 from dynamo_cli.cluster_file import LocalCluster, LocalNode, load
 from dynamo_cli.failures import Failure, WrongUsage
 from dynamo_cli.local_tls import setting_of
+from dynamo_cli.node_settings import stronger_sources
 from dynamo_cli.processes import NodeProcess
 from dynamo_cli.startup import Startup
 from dynamo_cli.stop_signals import StopSignals
@@ -48,9 +49,9 @@ def node_argv(cluster: LocalCluster, node: LocalNode) -> list[str]:
         "--listen": str(node.address),
         "--zone": node.zone,
         "--weight": str(node.weight),
-        "--fsync": str(cluster.fsync),
-        "--engine": str(cluster.engine),
     }
+    options |= {"--fsync": str(cluster.fsync)} if cluster.fsync else {}
+    options |= {"--engine": str(cluster.engine)} if cluster.engine else {}
     others = [str(other.address) for other in cluster.nodes if other is not node]
     if others:  # in case all nodes have other ports than before
         options["--seeds"] = ",".join(others)
@@ -59,6 +60,8 @@ def node_argv(cluster: LocalCluster, node: LocalNode) -> list[str]:
     if cluster.config is not None:
         options["--config"] = str(cluster.config)
     words = [word for option in options.items() for word in option]
+    if "log_to" not in cluster.settings and not stronger_sources(("log_to",), cluster.config):
+        words += ["--set", f"log_to={cluster.node_directory(node) / processes.LOG_FILE}"]  # so that the node rotates it
     for name, value in cluster.settings.items():
         words += ["--set", f"{name}={setting_of(cluster, node, name, value)}"]
     return server_argv(*words)
@@ -185,9 +188,9 @@ def _refuse_other_settings(cluster: LocalCluster) -> None:
     if stored is None:
         return
     message = ""
-    if stored.fsync != cluster.fsync:
+    if stored.fsync and cluster.fsync and stored.fsync != cluster.fsync:
         message = f"nodes in {cluster.directory} run with --fsync {stored.fsync}, not {cluster.fsync}"
-    elif (stored.config, stored.settings) != (cluster.config, cluster.settings):
+    elif (stored.config, stored.fsync, stored.settings) != (cluster.config, cluster.fsync, cluster.settings):
         message = f"nodes in {cluster.directory} run with other settings"
     if message:
         raise WrongUsage(message, f"stop them first: dyn down --dir {cluster.directory}")
@@ -195,9 +198,11 @@ def _refuse_other_settings(cluster: LocalCluster) -> None:
 
 def _store_former_settings(cluster: LocalCluster, before: LocalCluster | None) -> None:
     """After a failure the settings are as before, since they may be what has failed."""
-    former = (None, {}) if before is None else (before.config, before.settings)
-    if former != (cluster.config, cluster.settings):
-        replace(cluster, config=former[0], settings=former[1]).save()
+    if before is None:
+        before = replace(cluster, config=None, settings={})
+    former = replace(cluster, config=before.config, settings=before.settings, fsync=before.fsync, engine=before.engine)
+    if former != cluster:
+        former.save()
 
 
 def _make_directory(directory: Path) -> None:

@@ -45,8 +45,9 @@ from dynamo_cli.tls_options import TlsCaFile, TlsCertFile, TlsKeyFile, TlsPort, 
 DIRECTORY_DEFAULT = Path("dyn-data")
 UP = """Run a whole cluster on this machine, one process a node.
 
-The nodes n1, n2, ... keep their data in DIR/n1, DIR/n2, ..., each with its log (log) and process number (pid). The
-cluster serves once the line "ready: ..." appears, or once the command returns with --detach.
+The nodes n1, n2, ... keep their data in DIR/n1, DIR/n2, ..., each with its log (log, then log.1 and so on as it grows,
+unless the setting log_to says where to) and process number (pid). The cluster serves once the line "ready: ..."
+appears, or once the command returns with --detach.
 
 Ctrl-C stops all nodes cleanly; dyn down stops a detached cluster. Started again on the same DIR, the cluster has its
 data: the number of nodes, their ports and the engine are stored in DIR/cluster.json, so that dyn up --dir DIR is
@@ -56,20 +57,25 @@ The nodes prove to each other a secret that dyn up makes (DIR/n1/secret and so o
 
 If some of the nodes already run, only the others are started, and Ctrl-C stops only those.
 
-All nodes have the settings of the file --config, and over them those of --set: --set flushall=true, for example, lets
-a test suite say FLUSHALL. Both are stored in DIR/cluster.json once the cluster is ready, and each later start reads
-the file again. --set NAME= removes a setting, and --config /dev/null the file. redis-cli CONFIG GET '*' shows all
-settings.
+All nodes have the settings of the file --config, over them those of the environment (DYN_NAME), and over both those of
+--set: --set flushall=true, for example, lets a test suite say FLUSHALL. --config and --set are stored in
+DIR/cluster.json once the cluster is ready, and each later start reads the file again. A setting of an earlier --set
+counts until the file or the environment gives it, too. --set NAME= removes a setting, and --config /dev/null the
+file. dyn config show tells each setting and where it comes from; dyn.toml(5) describes them.
 
 With --tls the nodes take TLS on ports of their own, 100 above their other ones, and talk to each other by TLS;
 certificates for this machine are made in DIR/tls.
 """
 NODE_START = """Run one node in the foreground, for real machines and service managers.
 
-The options are stored in the directory, except for --config, --set and those of TLS: on later starts --dir alone is
-enough. A fresh node belongs to no cluster until dyn cluster init or dyn cluster join makes it a member. With --join the
-node asks the members at those addresses to stage its join, one after the other until one answers; then dyn cluster plan
+The options are stored in the directory, except for --set and those of TLS: on later starts --dir alone is enough. A
+fresh node belongs to no cluster until dyn cluster init or dyn cluster join makes it a member. With --join the node
+asks the members at those addresses to stage its join, one after the other until one answers; then dyn cluster plan
 shows the join and dyn cluster commit makes the node a member. The node starts even if no member can be reached.
+
+Settings come from the file --config, from the environment (DYN_NAME) and from options, in this order of strength: an option
+beats a variable, and that the file. What the directory stores of --fsync and --engine is weaker than the file. dyn.toml(5)
+describes the settings. On SIGHUP the node reads the file again and follows those that a running node can follow.
 
 Clients and other nodes use the address of --advertise to reach the node; a host name is passed on unresolved, and is
 resolved at each attempt. Without --advertise they use the address of --listen, with its host name resolved. A node that
@@ -116,8 +122,10 @@ def up(
     if cluster.is_recovered:
         note(
             f"{cluster.directory / FILE_NAME} was missing: it is made anew from the node.json files of the nodes, without "
-            "the options --config and --set of earlier starts"
+            "the option --set of earlier starts"
         )
+    for sentence in cluster.overruled:
+        note(sentence)
     with StopSignals() as signals:
         ready = local_cluster.up(cluster, detach, wait_s, signals, note, node_argv)
         if not ready.started:

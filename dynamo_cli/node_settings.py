@@ -1,15 +1,19 @@
 """The settings that `dyn up` and `dyn node start` pass to nodes: a file (--config), and single ones (--set).
 
-A single setting overrides the file. `dyn up` stores both in the directory of its cluster. Which settings there are, and
-which values they take, only the node knows: it checks them when it starts, and refuses to start with a wrong one.
+A single setting of this start overrides the environment (DYN_NAME), and that the file. `dyn up` stores both in the
+directory of its cluster. What is stored there is weaker than the file: where the file or the environment gives a setting of
+an earlier --set, --fsync or --engine, that one is forgotten, and a note says so. Which settings there are, and which values
+they take, only the node knows: it checks them when it starts, and refuses to start with a wrong one.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from dynamo_cli.failures import Failure, WrongUsage
 
@@ -41,14 +45,26 @@ def change_settings(known: Mapping[str, str], changes: Mapping[str, str]) -> dic
     return {name: value for name, value in {**known, **changes}.items() if value}
 
 
+def stronger_sources(names: Iterable[str], config: Path | None) -> dict[str, str]:
+    """What gives these settings and is stronger than a stored one, by setting: a variable, or the file. Raises Failure."""
+    in_file = read_config(config) if config is not None else {}
+    found = {name: str(config) for name in names if name in in_file}
+    return found | {name: variable for name in names if (variable := f"DYN_{name.upper()}") in os.environ}
+
+
 def check_config(path: Path) -> Path:
     """The absolute path of a file of settings, if it can be read. Raises Failure."""
+    read_config(path)
+    return path.resolve()
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """What a file of settings holds. Raises Failure."""
     try:
-        tomllib.loads(path.read_text())
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise Failure(f"the file of settings {path} is not TOML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         hint = "restore it, or name another file with --config (an empty one for no settings)"
         raise Failure(f"cannot read the file of settings {path}: {reason}", hint) from None
-    return path.resolve()

@@ -174,6 +174,8 @@ def _commands(pages: tuple[Page, ...]) -> list[str]:
 
 def _see_also(page: Page, pages: tuple[Page, ...]) -> list[str]:
     others = [_reference(other.name, 1) for other in pages if other is not page]
+    if len(page.words) == 1:
+        others += [_reference("dyn.toml", 5), _reference("dyn-commands", 7)]
     return [", ".join(others)]
 
 

@@ -69,7 +69,8 @@ class NodeProcess:
         """The last lines that this run wrote to its log."""
         with self.log.open("rb") as log:
             size_bytes = log.seek(0, os.SEEK_END)
-            log.seek(max(self.log_start_bytes, size_bytes - bytes_max))
+            start_bytes = self.log_start_bytes if self.log_start_bytes <= size_bytes else 0  # else a new file has begun
+            log.seek(max(start_bytes, size_bytes - bytes_max))
             return log.read().decode("utf-8", "replace").splitlines()[-lines_max:]
 
     def forget(self) -> None:

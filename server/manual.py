@@ -240,7 +240,7 @@ def page() -> str:
         groups.setdefault(spec.group, []).append(spec)
     lines = [_PREFACE.rstrip()]
     for name, what in _LIMITS:
-        lines += [".TP", f'.BR {name} "  {getattr(Config(), name)}"', _escape(what)]
+        lines += [".TP", f'.BR {name} "  {getattr(Config(), name)}"', escape(what)]
     for group in sorted(groups):
         lines.append(f".SH {group.upper()} COMMANDS")
         for spec in sorted(groups[group], key=lambda spec: spec.name):
@@ -252,9 +252,9 @@ def page() -> str:
 
 def _entry(spec: CommandSpec) -> list[str]:
     usage = f"{spec.name.replace('|', ' ').upper()} {shown_usage(spec.arguments)}".strip()
-    lines = [".TP", f".B {_escape(usage)}", _escape(spec.summary)]
+    lines = [".TP", f".B {escape(usage)}", escape(spec.summary)]
     during = partition_sentence(spec)
-    return [*lines, ".br", f".I Partition:\n{_escape(during)}"] if during else lines
+    return [*lines, ".br", f".I Partition:\n{escape(during)}"] if during else lines
 
 
 def _differences() -> list[str]:
@@ -263,17 +263,18 @@ def _differences() -> list[str]:
     for text in dict.fromkeys(each.text for each in DEVIATIONS):
         names = dict.fromkeys(name for each in DEVIATIONS if each.text == text for name in each.commands)
         shown = ", ".join(name.replace("*|", "... ").replace("|", " ").upper() for name in names)
-        lines += [".TP", f".B {_escape(shown)}", _escape(text)]
+        lines += [".TP", f".B {escape(shown)}", escape(text)]
     lines += [".TP", ".B COMMAND INFO, COMMAND DOCS", "Some facts are others:"]
     reasons: dict[tuple[str, str], list[str]] = {}
     for (name, field), reason in FACTS.items():
         reasons.setdefault((field, reason), []).append(name.replace("|", " ").upper())
     for (field, reason), commands in reasons.items():
-        lines += [".br", _escape(f"{field} of {', '.join(commands)}: {reason}")]
+        lines += [".br", escape(f"{field} of {', '.join(commands)}: {reason}")]
     return lines
 
 
-def _escape(text: str) -> str:
+def escape(text: str) -> str:
+    """Text for roff."""
     return text.replace("\\", "\\\\").replace("-", "\\-")
 
 

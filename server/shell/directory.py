@@ -4,10 +4,11 @@ The file has the node's identity (id, name, address, zone, weight), its engine a
 starts the node again. The id is drawn at the first start. Which value counts:
 
     the id                                      node.json, else the option `--id`, else a new one
-    name, address, zone, weight, engine, fsync  the option, else node.json, else the configuration file (engine and fsync
-                                                only), else the default
+    name, address, zone, weight                 the option, else node.json, else the default
+    secret_file, config (the file of settings)  the option, else node.json
+    engine, fsync                               see settings.py, where node.json is one of several sources
 
-Settings of the configuration file are not written to node.json.
+Settings of the configuration file are not written to node.json. `--config /dev/null` makes it forget the file.
 
 `address` is the one that the node listens on. `advertise`, if it was ever given, is the one that others connect to. If it
 was never given, it is computed at each start (addresses.py) and not stored, because the machine may have another address
@@ -61,17 +62,19 @@ class IdentityOptions:
     engine: str | None = None
     fsync: str | None = None
     secret_file: str | None = None
+    config: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
     """The address to listen on, the address to advertise if one was ever given, addresses of other members (seeds), and the
-    file of the secret if one was ever given."""
+    files of the secret and of settings if these were ever given."""
 
     listen: str
     advertise: str
     seeds: tuple[str, ...]
     secret_file: str = ""
+    config: str = ""
 
 
 def open_directory(path: Path, given: IdentityOptions) -> tuple[Member, Endpoints, dict[str, str]]:
@@ -105,7 +108,9 @@ def open_directory(path: Path, given: IdentityOptions) -> tuple[Member, Endpoint
     seeds = given.seeds or known.get("seeds") or ()
     advertise = given.advertise or known.get("advertise") or ""
     secret_file = given.secret_file or known.get("secret_file") or ""
-    endpoints = Endpoints(member.address, advertise, tuple(map(str, seeds)), secret_file)
+    config = str(known.get("config") or "") if given.config is None else given.config
+    config = "" if config == os.devnull else config
+    endpoints = Endpoints(member.address, advertise, tuple(map(str, seeds)), secret_file, config)
     return member, endpoints, {name: value for name, value in settings.items() if value}
 
 
@@ -135,6 +140,18 @@ def check_unused(data: Path) -> None:
         ) from None
     except OSError as error:
         raise _unusable(data, error) from error
+
+
+def refuse_hidden_store(data: Path, engine: str, place: str) -> None:
+    """Raises DirectoryError if the engine is memory and the directory holds a store: the node would begin empty beside it.
+
+    `place` is where the engine was chosen.
+    """
+    if engine == "memory" and _holds_files(data):
+        raise DirectoryError(
+            f"{data} holds the data of this node, and engine memory ({place}) would begin empty and hide it: leave the "
+            f"engine out there to serve this data (engine rocksdb), or move {data} away to begin empty"
+        )
 
 
 def set_store_aside(data: Path, reason: str = "damaged") -> Path | None:
@@ -178,7 +195,7 @@ def _write(path: Path, member: Member, endpoints: Endpoints, settings: dict[str,
     fields = {name: getattr(member, name) for name in ("id", "name", "address", "zone", "weight")} | settings
     fields |= {"advertise": endpoints.advertise} if endpoints.advertise else {}
     fields |= {"seeds": endpoints.seeds} if endpoints.seeds else {}
-    fields |= {"secret_file": endpoints.secret_file} if endpoints.secret_file else {}
+    fields |= {name: value for name in ("secret_file", "config") if (value := getattr(endpoints, name))}
     text = json.dumps(fields, indent=2) + "\n"
     if path.exists() and path.read_text() == text:
         return

@@ -204,7 +204,7 @@ class DiskWatch:
             try:
                 self._engine.set_compaction(wanted)
             except StorageError as error:
-                log.warning("%s", error)
+                log.warning("the engine: %s", error)
 
     def _compact(self) -> None:
         """Compacts all records, range by range, in the thread. Stops when there is no room for it."""

@@ -1,4 +1,4 @@
-"""The node's log: one line for each event, whatever a client or another node has sent.
+"""The node's log: one line for each event, whatever a client or another node has sent. log_outputs.py says where it goes.
 
 The problem. Texts of clients and peers stand in log lines: names, addresses, errors that quote what was sent. A line feed
 in one of them would forge a line, an escape sequence would reach the terminal of the operator who reads the log, 30 MB of
@@ -13,14 +13,24 @@ The idea. All lines pass through one handler, so no caller has to remember any o
   string, which is constant (a test reads all calls), or the `site` that it gives as an extra. The number of lines left out
   stands in the next line of that call site, or in a line of its own once a minute has passed. Critical lines always pass:
   the node writes them once, as it ends.
+- `Levels` lets a line pass by its level and the level of its area (setting `log_level`, such as "info, peers=warning"). It
+  also notes the event of the line (log_events.py).
+
+With `log_format = "json"` each line is one JSON object: time (UTC), level, node, area, event, message, and the fields of
+the event; a traceback is the member `trace`. Names of events stay when a sentence changes.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
 from collections.abc import Callable
+
+from server.core.base.config import Config, log_levels
+from server.shell.log_events import event_of
+from server.shell.log_outputs import output_of
 
 ARGUMENT_CHARS_MAX = 600
 LINE_CHARS_MAX = 4000
@@ -30,16 +40,38 @@ REFILL_S = 2.0
 REPORT_PAUSE_S = 60.0
 _SITES_MAX = 1000
 
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+
 log = logging.getLogger("dyn")
 
 
 def begin_log() -> None:
-    """Sends the log of this process to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter("%(asctime)s %(levelname)s %(message)s"))
-    limit = RateLimit(time.monotonic)
-    handler.addFilter(limit)
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    """Sends the log of this process to standard error, until `follow_settings` has read where it goes."""
+    log.setLevel(logging.DEBUG)  # `Levels` decides
+    _install(logging.StreamHandler(sys.stderr), Config(), "")
+
+
+def follow_settings(config: Config, node: str) -> None:
+    """Sends the log where the settings say, in their format, and follows their changes from now on. Raises OSError."""
+    before = logging.getLogger().handlers
+    _install(output_of(config), config, node)
+    for handler in before:
+        handler.close()
+
+
+def _install(handler: logging.Handler, config: Config, node: str) -> None:
+    handler.setFormatter(LineFormatter(config))
+    handler.addFilter(Levels(config, node))
+    handler.addFilter(RateLimit(time.monotonic))
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.handlers = [handler]
 
 
 def report_left_out() -> None:
@@ -62,19 +94,56 @@ def cut(text: str, chars_max: int) -> str:
     return text if len(text) <= chars_max else f"{text[:chars_max]}... ({len(text)} characters)"
 
 
+class Levels(logging.Filter):
+    """Lets a line pass by the level of its area, and notes its event."""
+
+    def __init__(self, config: Config, node: str) -> None:
+        super().__init__()
+        self._config = config
+        self._node = node
+        self._text = ""
+        self._levels: dict[str, int] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written. It comes before `RateLimit`, which changes the format."""
+        if self._text != self._config.log_level:
+            self._text = self._config.log_level
+            self._levels = {area: _LEVELS[word] for area, word in log_levels(self._text).items()}
+        event = event_of(record)
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        fields = {name: _argument(value) for name, value in zip(event.fields, arguments, strict=False)}
+        record.fields = {"node": self._node, "area": event.area, "event": event.name, **fields}
+        return record.levelno >= min(self._levels.get(event.area, self._levels[""]), logging.CRITICAL)
+
+
 class LineFormatter(logging.Formatter):
     """Formats records as lines that what a client has sent can neither forge nor make long."""
 
+    def __init__(self, config: Config) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+        self._config = config
+
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line, and its traceback, if it has one, behind it."""
-        given = logging.makeLogRecord(record.__dict__)  # other handlers get the record as it was
+        """The record as one line, and its traceback, if it has one, behind it or in it."""
         arguments = record.args if isinstance(record.args, tuple) else ()
         message = str(record.msg) % tuple(map(_argument, arguments)) if arguments else record.getMessage()
-        given.msg, given.args = cut(printable(message), LINE_CHARS_MAX), ()
+        message = cut(printable(message), LINE_CHARS_MAX)
+        if self._config.log_format == "json":
+            return self._as_json(record, message)
+        given = logging.makeLogRecord(record.__dict__)  # other handlers get the record as it was
+        given.msg, given.args = message, ()
         given.exc_text = given.stack_info = None
         given.exc_info = None
         line = super().format(given)
         return line if not record.exc_info else f"{line}\n{_marked(self.formatException(record.exc_info))}"
+
+    def _as_json(self, record: logging.LogRecord, message: str) -> str:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+        line = {"time": f"{moment}.{int(record.msecs):03d}Z", "level": record.levelname.lower()}
+        line |= {"message": message, **getattr(record, "fields", {})}
+        if record.exc_info:
+            line["trace"] = _marked(self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=False)
 
 
 def _argument(value: object) -> object:

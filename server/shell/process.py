@@ -16,8 +16,7 @@ import secrets
 import shutil
 import socket
 import time
-import tomllib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from server.core.ring.layout import LayoutError, Member
 from server.scripting.runtime import Runtime
 from server.shell import crash
 from server.shell.addresses import AddressError, advertised_address
-from server.shell.caches import memory_bytes, with_caches
 from server.shell.certificates import Certificates
 from server.shell.directory import (
     DirectoryError,
@@ -40,6 +38,7 @@ from server.shell.directory import (
     IdentityOptions,
     check_unused,
     open_directory,
+    refuse_hidden_store,
     save_identity,
     set_store_aside,
 )
@@ -47,11 +46,12 @@ from server.shell.disk import NOTHING_SHARE, has_room_to_open, release_reserve
 from server.shell.files import FileShares, allow_files
 from server.shell.joining import Joining
 from server.shell.local_operator import admit_local_operator
-from server.shell.logs import begin_log
+from server.shell.logs import begin_log, follow_settings
 from server.shell.node_run import REBUILD, RESTART, WITHOUT_COMPACTION
 from server.shell.options import parser
 from server.shell.secret_file import SecretSource
 from server.shell.server import Server
+from server.shell.settings import Given, SettingsFile, forget_overruled, read_given, resolve
 from server.storage.engine import Engine, StorageDamaged, StorageError, StorageFull
 from server.storage.engines import open_encrypted, open_engine
 
@@ -69,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _run(options)
     except (ConfigError, DirectoryError, AddressError, StorageError, LayoutError, DamagedRecord, OSError) as error:
+        begin_log()  # to standard error, where whoever starts the node looks for it
         log.critical("node in %s does not start: %s", options.dir, error)
         return 1
     except Exception:  # outside of the event loop, whose handler ends the node in order
@@ -78,22 +79,15 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Runs the node of a directory, on a new store when it asks for one; returns the exit status."""
-    given = IdentityOptions(
-        id=options.id,
-        name=options.name,
-        listen=options.listen,
-        zone=options.zone,
-        weight=options.weight,
-        advertise=options.advertise,
-        seeds=[seed for seeds in options.seeds for seed in seeds],
-        engine=options.engine,
-        fsync=options.fsync,
-        secret_file=None if options.secret_file is None else str(options.secret_file.absolute()),
-    )
-    member, endpoints, saved_settings = open_directory(options.dir, given)
+    member, endpoints, saved_settings = open_directory(options.dir, identity_options(options))
     member = replace(member, address=advertised_address(endpoints.listen, endpoints.advertise))
     has_secret = bool(SecretSource(options.dir, endpoints.secret_file, os.environ).read())
-    config = read_config(options.config, dict(options.set), saved_settings)
+    given = given_settings(options, endpoints.config, saved_settings)
+    config, known = resolve(given)
+    if not options.rebuild:
+        refuse_hidden_store(options.dir / "data", config.engine, given.place("engine"))
+    settings_file = SettingsFile(given, known)
+    follow_settings(config, member.name)
     files = allow_files(config.clients_max)
     peers_max, handshakes_max = min(config.peers_max, files.peers // 2), min(config.handshakes_max, files.handshakes)
     config = replace(config, clients_max=files.clients, peers_max=peers_max, handshakes_max=handshakes_max)
@@ -106,13 +100,15 @@ def _run(options: argparse.Namespace) -> int:
         node = make_node(member, engine, config)
         refuse_stranger(node, options.dir)
         refuse_without_secret(node, has_secret, options.dir)
-        save_identity(options.dir, member, endpoints, saved_settings)
-        status, reason = _run_on_store(member, endpoints, engine, config, options, "", certificates)
+        save_identity(options.dir, member, endpoints, remembered(given, saved_settings))
+        status, reason = _run_on_store(member, endpoints, engine, config, options, "", certificates, settings_file)
         while status == REBUILD:
             _close(engine)
             aside = _set_aside(options.dir / "data", reason)
             engine = _open(config, options.dir, files)
-            status, reason = _run_on_store(member, endpoints, engine, config, options, aside, certificates)
+            status, reason = _run_on_store(
+                member, endpoints, engine, config, options, aside, certificates, settings_file
+            )
         return status
     finally:
         _close(engine)
@@ -176,19 +172,39 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if host.startswith("[") else socket.AF_INET
 
 
-def read_config(path: Path | None, given: dict[str, Any], overrides: dict[str, str]) -> Config:
-    """The settings of a TOML file with those `given`, and `overrides`, over them, and caches that fit this machine.
+def identity_options(options: argparse.Namespace) -> IdentityOptions:
+    """What the options of this start say of the node."""
+    return IdentityOptions(
+        id=options.id,
+        name=options.name,
+        listen=options.listen,
+        zone=options.zone,
+        weight=options.weight,
+        advertise=options.advertise,
+        seeds=[seed for seeds in options.seeds for seed in seeds],
+        engine=options.engine,
+        fsync=options.fsync,
+        secret_file=None if options.secret_file is None else str(options.secret_file.absolute()),
+        config=None if options.config is None else str(options.config.absolute()),
+    )
 
-    Raises ConfigError, OSError.
+
+def given_settings(options: argparse.Namespace, file: str, saved: Mapping[str, str]) -> Given:
+    """What all sources give. `saved` is what node.json is to remember, options of this start included.
+
+    Raises ConfigError.
     """
-    settings: dict[str, Any] = {}
-    if path is not None:
-        try:
-            settings = tomllib.loads(path.read_text())
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{path} is not TOML: {error}") from error
-    settings |= given
-    return with_caches(Config.of(settings | overrides), settings, memory_bytes())
+    own = {name: str(value) for name in ("engine", "fsync") if (value := getattr(options, name)) is not None}
+    remembered = {name: value for name, value in saved.items() if name not in own}
+    is_remembered = bool(file) and options.config is None
+    path = Path(file) if file else None
+    return read_given(path, {**dict(options.set), **own}, remembered, os.environ, is_remembered)
+
+
+def remembered(given: Given, saved: dict[str, str]) -> dict[str, str]:
+    """What node.json is to remember of engine and fsync."""
+    kept = forget_overruled(given)
+    return {name: value for name, value in saved.items() if name in kept or name not in given.directory}
 
 
 def check_ports(config: Config, listen: str) -> None:
@@ -248,6 +264,7 @@ def _run_on_store(
     options: argparse.Namespace,
     aside: str,
     certificates: Certificates,
+    settings_file: SettingsFile,
 ) -> tuple[int, str]:
     """Runs the node on its present store until it exits or needs another store.
 
@@ -258,7 +275,10 @@ def _run_on_store(
     refuses = is_damaged = False
     while True:
         node = make_node(member, engine, config)
+        config = node.state.config  # what CONFIG SET changes in this run holds in the next one, too
         node.state.store_is_damaged = is_damaged
+        settings_file.attach(node.services)
+        follow_settings(config, member.name)
         if aside:  # noted once: the day until the next one counts from now
             node.services.rollback.set_aside(aside)
             aside = ""

@@ -112,9 +112,11 @@ class Server:
         self._context.certificates.look(is_asked=True)
         self._secrets.read_again()
         self.keys.read_again()
+        self._context.services.process.settings.read_again()
 
     def signal_handlers(self) -> dict[signal.Signals, Callable[[], None]]:
-        """What each signal does: SIGTERM and SIGINT stop the node, SIGHUP reads certificates, secrets and keys again."""
+        """What each signal does: SIGTERM and SIGINT stop the node, SIGHUP reads all files again: settings,
+        certificates, secrets, keys."""
         return {
             signal.SIGTERM: self.ask_to_stop,
             signal.SIGINT: self.ask_to_stop,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dynamo_cli import local_cluster
 from dynamo_cli.cluster_file import Engine, Fsync, LocalCluster, Wanted, load, plan
 from dynamo_cli.failures import Failure, WrongUsage
 from dynamo_cli.node_settings import parse_settings
@@ -194,3 +195,43 @@ def test_what_is_no_setting_is_wrong_usage(word: str) -> None:
 
 def test_the_last_value_of_a_setting_counts(tmp_path: Path) -> None:
     assert parse_settings(["a=1", "b=x=y", "a="]) == {"a": "", "b": "x=y"}
+
+
+@pytest.mark.parametrize("source", ["file", "environment"])
+def test_a_stored_setting_gives_way_to_the_file_and_the_environment(
+    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old `--fsync no` beat the file's `always`."""
+    config = tmp_path / "settings.toml"
+    config.write_text("")
+    saved(tmp_path / "d", Wanted(config=config, fsync=Fsync.NO, settings={"flushall": "true", "users_max": "5"}))
+    if source == "file":
+        config.write_text("fsync = 'always'\nflushall = false\n")
+    else:
+        monkeypatch.setenv("DYN_FSYNC", "always")
+        monkeypatch.setenv("DYN_FLUSHALL", "no")
+    cluster = plan(tmp_path / "d", Wanted())
+    assert (cluster.fsync, cluster.engine, cluster.settings) == (None, Engine.ROCKSDB, {"users_max": "5"})
+    places = {"file": (config, config), "environment": ("DYN_FLUSHALL", "DYN_FSYNC")}[source]
+    assert cluster.overruled == (
+        f"flushall=true of an earlier start counts no more: {places[0]} gives flushall",
+        f"fsync=no of an earlier start counts no more: {places[1]} gives fsync",
+    )
+    again = plan(tmp_path / "d", Wanted(fsync=Fsync.NO, settings={"flushall": "true"}))
+    assert (again.fsync, again.settings, again.overruled) == (Fsync.NO, {"users_max": "5", "flushall": "true"}, ())
+    cluster.save()
+    assert plan(tmp_path / "d", Wanted()).overruled == () and load(tmp_path / "d") == cluster
+
+
+def test_a_new_cluster_passes_no_option_that_its_file_gives(tmp_path: Path) -> None:
+    config = tmp_path / "settings.toml"
+    config.write_text("fsync = 'always'\nengine = 'memory'\n")
+    cluster = saved(tmp_path / "d", Wanted(config=config))
+    assert (cluster.fsync, cluster.engine) == (None, None)
+    argv = local_cluster.node_argv(cluster, cluster.nodes[0])
+    assert "--config" in argv and "--fsync" not in argv and "--engine" not in argv
+    remembered_by_nodes(tmp_path / "d", cluster)
+    document = json.loads((tmp_path / "d" / "n1" / "node.json").read_text())
+    kept = {name: value for name, value in document.items() if value is not None} | {"config": str(config)}
+    (tmp_path / "d" / "n1" / "node.json").write_text(json.dumps(kept))
+    assert plan(tmp_path / "d", Wanted()) == cluster, "the nodes remember the file"

@@ -104,6 +104,7 @@ def test_a_node_is_started_with_all_its_options(machine: Machine) -> None:
         "--weight": "1",
         "--fsync": "always",
         "--engine": "memory",
+        "--set": f"log_to={machine.directory / 'n1' / 'log'}",
     }
 
 
@@ -117,8 +118,13 @@ def test_nodes_get_the_settings_also_at_later_starts(machine: Machine, tmp_path:
     options = list(zip(words[::2], words[1::2], strict=True))
     assert [option for option in options if option[0] in ("--config", "--set")] == [
         ("--config", str(config)),
+        ("--set", f"log_to={machine.directory / 'n1' / 'log'}"),
         ("--set", "flushall=true"),
     ]
+    machine.down()
+    config.write_text("log_to = 'journal'\n")
+    assert machine.up().exit_code == 0
+    assert "log_to" not in (machine.directory / "n1" / "argv").read_text(), "the file says where"
 
 
 def test_other_settings_than_those_of_running_nodes_are_refused(machine: Machine) -> None:

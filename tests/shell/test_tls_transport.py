@@ -202,7 +202,7 @@ def test_changed_files_are_read_and_wrong_ones_are_not_used(tmp_path: Path, capl
     [
         ({"tls_port": 7101}, "needs the node's certificate"),
         ({"tls_cert_file": "a"}, "go together"),
-        ({"tls_peers": "maybe"}, "must be no, optional, yes"),
+        ({"tls_peers": "maybe"}, "must be no, optional or yes"),
         ({"tls_peers": "yes", "tls_cert_file": "a", "tls_key_file": "b"}, "needs tls_ca_file"),
         ({"tls_client_certificates": "required"}, "needs tls_ca_file"),
         ({"tls_port": 70_000, "tls_cert_file": "a", "tls_key_file": "b"}, "65535 at most"),

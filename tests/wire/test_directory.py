@@ -115,3 +115,14 @@ def test_a_new_directory_is_its_owners_only_and_an_old_one_keeps_its_mode(tmp_pa
     (tmp_path / "old").chmod(0o755)
     open_directory(tmp_path / "old", IdentityOptions())
     assert (tmp_path / "old").stat().st_mode & 0o777 == 0o755
+
+
+def test_the_file_of_settings_is_remembered_until_another_is_given(tmp_path: Path) -> None:
+    member, endpoints, settings = open_directory(tmp_path, IdentityOptions(config="/etc/dyn.toml"))
+    save_identity(tmp_path, member, endpoints, settings)
+    assert open_directory(tmp_path, IdentityOptions())[1].config == "/etc/dyn.toml"
+    assert open_directory(tmp_path, IdentityOptions(config="/other"))[1].config == "/other"
+    forgotten = open_directory(tmp_path, IdentityOptions(config="/dev/null"))[1]
+    assert forgotten.config == ""
+    save_identity(tmp_path, member, forgotten, settings)
+    assert "config" not in json.loads((tmp_path / "node.json").read_text())

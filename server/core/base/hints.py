@@ -38,7 +38,7 @@ class Hints:
     def __init__(self, records: Records, statistics: Statistics, bytes_max: int) -> None:
         self._records = records
         self._statistics = statistics
-        self._bytes_max = bytes_max
+        self.bytes_max = bytes_max
         self._open: dict[str, dict[bytes, int]] = {}  # owner -> storage key -> kept at (wall clock), oldest first
         self._changed_ms: dict[bytes, int] = {}  # storage key -> when a hint for it came or went (monotonic)
         self._forgotten_ms = -1  # changes up to this moment are no longer in `_changed_ms`
@@ -65,7 +65,7 @@ class Hints:
     @property
     def full(self) -> bool:
         """Whether there is no room for another hint."""
-        return sum(self._bytes.values()) >= self._bytes_max
+        return sum(self._bytes.values()) >= self.bytes_max
 
     def keep(self, owner: str, storage_keys: Sequence[bytes], wall_ms: int, now_ms: int, only_copy: bool) -> None:
         """Keeps a hint for `owner` for each of these storage keys, with this turn's batch.

@@ -1,7 +1,7 @@
 """Commands that are noted before they run (services/audit.py): they destroy data, or change members, settings or users.
 
 Each one's handler is wrapped when the table is made, so other commands cost nothing. Words that hold a secret are not
-noted: `_SECRET_FROM` is the first word that is left out.
+noted: `_SECRET_FROM` is the first word that is left out, and of CONFIG SET requirepass only that name is noted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ AUDITED = frozenset(
         )),
     )
 )  # fmt: skip
-_SECRET_FROM = {"config|set": 3, "acl|setuser": 3}
+_SECRET_FROM = {"acl|setuser": 3}
 
 
 def with_audit(spec: CommandSpec) -> CommandSpec:
@@ -33,7 +33,8 @@ def with_audit(spec: CommandSpec) -> CommandSpec:
 
 def _noting(handler: Handler, name: str, secret_from: int) -> Handler:
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
-        services.audit.note(sink, name, args[:secret_from] + [b"(not shown)"] * (len(args) > secret_from))
+        shown = 3 if b"requirepass" in [word.partition(b"\0")[0].lower() for word in args] else secret_from
+        services.audit.note(sink, name, args[:shown] + [b"(not shown)"] * (len(args) > shown))
         return handler(services, sink, number, args)
 
     return handle

@@ -1,42 +1,58 @@
-"""CONFIG: the node's settings (https://redis.io/docs/latest/commands/config-get/).
+"""CONFIG and DYN.CONFIG: the node's settings (https://redis.io/docs/latest/commands/config-get/).
 
-Theory. Settings come from the node's config file and hold until the node restarts. CONFIG SET changes only those that the
-node can follow while it runs (`_SETTABLE`); others are refused with an error that says so. `protected-mode` holds until the
-next start. `notify-keyspace-events` is one setting for the whole cluster (pubsub/notifications.py). `requirepass` is the
-password of the user `default`, which the document of users has (services/users.py).
-Passwords are kept hashed, so CONFIG GET tells the hash.
+Theory. There is one table of settings: the fields of `Config`. CONFIG GET, CONFIG SET, DYN.CONFIG SHOW (`dyn config show`)
+and the file of --config all read it. CONFIG SET takes the settings that a running node follows (`LIVE`) and refuses the
+others with an error that says so. A change holds in this node until it restarts; CONFIG REWRITE writes it to the node's
+file. Two settings belong to the whole cluster: `notify-keyspace-events` (pubsub/notifications.py), and `requirepass`, the
+password of the user `default`, which the document of users has (services/users.py). Passwords are kept hashed, so CONFIG
+GET tells the hash. CONFIG REWRITE leaves both out.
 
-Some tools ask for certain Redis settings by themselves (redis-benchmark and many frameworks): those are answered, too, with
-values that are true here.
+Each setting has its own name, also with `-` for `_`, and some have the name of Redis, too (`_REDIS_NAMES`). Some tools ask
+for further settings of Redis by themselves (redis-benchmark and many frameworks): those are answered with values that are
+true here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import fields
-
 from protocol import resp
 from protocol.databases import DATABASES
-from server.core.base.config import Config
+from server.core.base.config import DEFAULTS, LIVE, ConfigError, value_faults, value_of
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Sink
-from server.core.commands.arguments import integer
 from server.core.commands.containers import container
 from server.core.commands.glob import glob_of
+from server.core.commands.operator import help_lines
 from server.core.commands.permissions import kind_of_name
 from server.core.commands.shapes import named, show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
+from server.core.operators import documents
 from server.core.pubsub.events import flags_of
-from server.core.services.latencies import SLOW_KEPT_MAX
+from server.core.services.live_settings import LIVE_SOURCE, change, source_of, values
 from server.core.services.services import Services
 from server.core.services.users import DEFAULT_NAME
 
 _SHELL_FACTS = ("bind", "dir", "port")
 
 
-def settings(config: Config, facts: Mapping[str, str]) -> dict[str, str]:
-    """All settings that CONFIG GET answers, by name, as text. `facts` come from the process (services/process.py)."""
-    own = {field.name: _as_text(getattr(config, field.name)) for field in fields(config)}
+_REDIS_NAMES = {
+    "notify-keyspace-events": "notify_keyspace_events",
+    "protected-mode": "protected_mode",
+    "slowlog-log-slower-than": "slowlog_slower_than_us",
+    "slowlog-max-len": "slowlog_entries_max",
+}
+_OF_CLUSTER = ("notify_keyspace_events", "requirepass")  # not of one node
+
+
+def _present(services: Services) -> dict[str, object]:
+    """The settings as they are now, by name."""
+    of_cluster = {"notify_keyspace_events": services.notifications.text, "requirepass": _default_password(services)}
+    return values(services.state.config) | of_cluster
+
+
+def settings(services: Services) -> dict[str, str]:
+    """All settings that CONFIG GET answers, by name, as text."""
+    config, facts = services.state.config, services.process.facts
+    own = {name: _as_text(value) for name, value in _present(services).items()}
     return own | {
         "appendfsync": config.fsync,
         "appendonly": _as_text(config.engine != "memory"),
@@ -51,6 +67,7 @@ def settings(config: Config, facts: Mapping[str, str]) -> dict[str, str]:
         "latency-monitor-threshold": "0",  # there is no monitor of events
         "tcp-keepalive": str(config.keepalive_ms // 1000),
         "timeout": str(config.idle_timeout_ms // 1000),
+        **{name: own[ours] for name, ours in _REDIS_NAMES.items()},
         **{name: facts[name] for name in _SHELL_FACTS if name in facts},
     }
 
@@ -64,11 +81,7 @@ def _as_text(value: object) -> str:
 def _get(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """CONFIG GET pattern …: each setting once, however many patterns match it. A plain name comes back in the client's
     case."""
-    known = settings(services.state.config, services.process.facts) | {"requirepass": _default_password(services)}
-    known["notify-keyspace-events"] = known["notify_keyspace_events"] = services.notifications.text
-    known["slowlog-log-slower-than"] = str(services.latencies.slow_us)
-    known["slowlog-max-len"] = str(services.latencies.slow.maxlen)
-    known["protected-mode"] = known["protected_mode"] = _as_text(services.access.protected_mode)
+    known = settings(services)
     found: dict[str, bytes] = {}
     for asked in args[2:]:
         name = show(asked)
@@ -94,41 +107,58 @@ def _set(services: Services, sink: Sink, number: int, args: list[bytes]) -> byte
     """CONFIG SET parameter value …: all of them, or none if one is refused."""
     if len(args) % 2:
         raise CommandError(SYNTAX)
-    changes = [(show(name).lower(), value) for name, value in zip(args[2::2], args[3::2], strict=True)]
-    for name, value in changes:
-        if name not in _SETTABLE:
-            raise CommandError(
-                f"ERR CONFIG SET {name} is not supported: it comes from the node's config file, read at its start"
-            )
-        check, _ = _SETTABLE[name]
-        if refusal := check(value):
-            raise CommandError(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {refusal}")
-    for name, value in changes:
-        _SETTABLE[name][1](services, sink, value)
+    changes: dict[str, object] = {}
+    for name, value in zip(args[2::2], args[3::2], strict=True):
+        ours, parsed = _change_of(show(name).lower(), value.decode("utf-8", "surrogateescape"))
+        changes[ours] = parsed
+    of_cluster = {name: changes.pop(name) for name in _OF_CLUSTER if name in changes}
+    if "notify_keyspace_events" in of_cluster:
+        _check_publishing(services)
+    try:
+        change(services, changes)
+    except ConfigError as error:
+        raise CommandError(f"ERR CONFIG SET failed - {error}") from None
+    for ours, given in of_cluster.items():
+        if ours == "requirepass":
+            _set_password(services, str(given).encode("utf-8", "surrogateescape"))
+        else:
+            services.notifications.change(flags_of(str(given)) or 0)
+        services.process.settings.sources[ours] = LIVE_SOURCE
     return resp.OK
 
 
-def _check_switch(value: bytes) -> str:
-    return "" if value.lower() in (b"yes", b"no") else "argument must be 'yes' or 'no'"
+def _change_of(name: str, text: str) -> tuple[str, object]:
+    """Our name of a setting, and its new value. Raises CommandError."""
+    ours = _REDIS_NAMES.get(name, name.replace("-", "_"))
+    if name == "timeout":
+        ours, text = "idle_timeout_ms", f"{text}000" if text.isdigit() else text
+    if ours not in LIVE:
+        raise CommandError(
+            f"ERR CONFIG SET {name} is not supported: it comes from the node's config file, read at its start"
+        )
+    if ours == "notify_keyspace_events" and flags_of(text) is None:
+        raise _failed(name, "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")
+    try:
+        value = value_of(ours, text)
+    except ConfigError as error:
+        raise _failed(name, str(error)) from None
+    for _, fault in value_faults({ours: value}):
+        raise _failed(name, fault)
+    return ours, value
 
 
-def _set_protected_mode(services: Services, sink: Sink, value: bytes) -> None:
-    services.access.protected_mode = value.lower() == b"yes"
+def _failed(name: str, why: str) -> CommandError:
+    return CommandError(f"ERR CONFIG SET failed (possibly related to argument '{name}') - {why}")
 
 
-def _set_password(services: Services, sink: Sink, value: bytes) -> None:
+def _set_password(services: Services, value: bytes) -> None:
     """Gives the user `default` this password, or none, on all nodes."""
     rules = [b"resetpass", b">" + value] if value else [b"resetpass", b"nopass"]
     services.users.change(DEFAULT_NAME, rules, kind_of_name)
 
 
-def _check_events(value: bytes) -> str:
-    is_valid = flags_of(show(value)) is not None
-    return "" if is_valid else "Invalid event class character. Use 'Ag$lshzxeKEtmdn'."
-
-
-def _set_events(services: Services, sink: Sink, value: bytes) -> None:
-    """Says on all nodes which keyspace events are published."""
+def _check_publishing(services: Services) -> None:
+    """Raises CommandError unless all nodes can publish keyspace events, since this setting is one for all."""
     state = services.state
     members = state.layout.members if state.layout is not None else ()
     unable = [each.name for each in members if each.id in state.links and each.id not in state.publishing]
@@ -136,40 +166,38 @@ def _set_events(services: Services, sink: Sink, value: bytes) -> None:
         raise CommandError(
             f"ERR keyspace events need this version on all nodes, and these have another: {', '.join(unable)}"
         )
-    services.notifications.change(flags_of(show(value)) or 0)
-
-
-def _check_number(least: int, most: int) -> Callable[[bytes], str]:
-    def check(value: bytes) -> str:
-        try:
-            number = integer(value)
-        except CommandError:
-            return "argument couldn't be parsed into an integer"
-        return "" if least <= number <= most else f"argument must be between {least} and {most} inclusive"
-
-    return check
-
-
-def _set_slow_us(services: Services, sink: Sink, value: bytes) -> None:
-    services.latencies.slow_us = int(value)
-
-
-def _set_slow_count(services: Services, sink: Sink, value: bytes) -> None:
-    services.latencies.keep(int(value))
-
-
-# By setting that changes while the node runs: what checks a value, with the reason if it is refused, and what sets it.
-_SETTABLE: dict[str, tuple[Callable[[bytes], str], Callable[[Services, Sink, bytes], None]]] = {
-    "notify-keyspace-events": (_check_events, _set_events),
-    "protected-mode": (_check_switch, _set_protected_mode),
-    "requirepass": (lambda value: "", _set_password),
-    "slowlog-log-slower-than": (_check_number(-1, 2**63 - 1), _set_slow_us),
-    "slowlog-max-len": (_check_number(0, SLOW_KEPT_MAX), _set_slow_count),
-}
 
 
 def _rewrite(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    raise CommandError("ERR CONFIG REWRITE is not supported: this server never changes its config file")
+    """CONFIG REWRITE: writes what CONFIG SET has changed to the node's file, and leaves everything else in it alone."""
+    known = services.process.settings
+    if known.write is None or not known.file:
+        raise CommandError("ERR The server is running without a config file: start the node with --config FILE")
+    config = services.state.config
+    changed = {name: getattr(config, name) for name in sorted(LIVE) if known.sources.get(name) == LIVE_SOURCE}
+    for name in _OF_CLUSTER:
+        changed.pop(name, None)
+    try:
+        known.write(changed)
+    except (OSError, ValueError) as error:
+        raise CommandError(f"ERR Rewriting config file {known.file}: {error}") from None
+    return resp.OK
+
+
+def _show(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    """DYN.CONFIG SHOW: each setting, its value, where that comes from, and whether the running node follows a change."""
+    rows = [
+        {
+            "name": name,
+            "value": value,
+            "default": DEFAULTS[name],
+            "source": source_of(services, name),
+            "live": name in LIVE,
+        }
+        for name, value in _present(services).items()
+    ]
+    document = {"node": services.state.member.name, "file": services.process.settings.file, "settings": rows}
+    return resp.bulk(documents.encode(document))
 
 
 def _resetstat(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
@@ -202,7 +230,7 @@ CONFIG = container(
             -4,
             IMMEDIATE,
             _set,
-            "Changes settings that this node can follow while it runs; the others come from the config file.",
+            "Changes settings of this node while it runs; dyn.toml(5) says which. The others hold from its start on.",
             "server",
             _FLAGS,
             since="2.0.0",
@@ -223,11 +251,36 @@ CONFIG = container(
             2,
             IMMEDIATE,
             _rewrite,
-            "Not supported: the config file is never written.",
+            "Writes what CONFIG SET has changed to the config file of this node.",
             "server",
             _FLAGS,
             since="2.8.0",
         ),
     ),
     since="2.0.0",
+)
+
+_SUBCOMMANDS = (
+    CommandSpec(
+        "dyn.config|show", 2, IMMEDIATE, _show, "Lists the settings of this node, and where each one comes from.", "dyn",
+        "readonly loading stale",
+    ),
+    CommandSpec(
+        "dyn.config|help",
+        2,
+        IMMEDIATE,
+        help_lines(
+            "DYN.CONFIG <subcommand>. Each answers one JSON document:",
+            "SHOW",
+            "    The settings of this node: value, default, source, and whether CONFIG SET changes it (live).",
+        ),
+        "Lists the subcommands.",
+        "dyn",
+    ),
+)  # fmt: skip
+
+COMMANDS: tuple[CommandSpec, ...] = (
+    CommandSpec(
+        "dyn.config", -2, IMMEDIATE, help_lines(), "The settings of this node.", "dyn", subcommands=_SUBCOMMANDS
+    ),
 )

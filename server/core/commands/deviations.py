@@ -47,10 +47,10 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         ("config|set", "config|rewrite"),
-        "They are refused, because a node takes its settings when it starts (--config and --set of dyn up and dyn node "
-        "start). CONFIG SET takes protected-mode, which holds until the next start; requirepass, which changes the "
-        "user default on all nodes; notify-keyspace-events, which is one setting for all nodes; and "
-        "slowlog-log-slower-than and slowlog-max-len, which hold until the next start.",
+        "CONFIG SET takes the settings that a running node follows, which dyn.toml(5) lists, and of Redis' names "
+        "protected-mode, timeout, slowlog-log-slower-than, slowlog-max-len, notify-keyspace-events (one for all nodes) and "
+        "requirepass (the user default on all nodes). The others are taken when the node starts. CONFIG REWRITE changes "
+        "only lines of settings that CONFIG SET has changed.",
     ),
     Deviation(
         ("client|tracking",),

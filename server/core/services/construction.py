@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from server.core.base.clock import HybridClock
@@ -83,7 +84,11 @@ def build_state(
     wall_ms: int,
     damage_error: type[Exception],
 ) -> State:
-    """Returns the state of a node over its store. `damage_error` is the exception of the store for damaged bytes."""
+    """Returns the state of a node over its store. `damage_error` is the exception of the store for damaged bytes.
+
+    The node has a config of its own, because it changes while the node runs (live_settings.py).
+    """
+    config = replace(config)
     records = Records(
         store,
         config.record_cache_bytes,

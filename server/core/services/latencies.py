@@ -20,9 +20,6 @@ from server.core.base.state import State
 
 _STEPS: Final = 4  # buckets for each power of two
 _BUCKETS: Final = 140  # the last one takes everything from 2**36 microseconds, 19 hours, on
-SLOW_US = 10_000  # Redis' defaults of slowlog-log-slower-than and slowlog-max-len
-SLOW_COUNT = 128
-SLOW_KEPT_MAX = 10_000  # what slowlog-max-len may be: a line takes up to 4 KiB
 _SHOWN_ARGUMENTS_MAX, _SHOWN_BYTES_MAX = 32, 128  # of a command in the slow log, as in Redis
 _SECRETIVE = frozenset(("auth", "hello", "acl|setuser", "config|set"))
 _REDACTED = [b"(redacted)"]
@@ -96,8 +93,8 @@ class Latencies:
     def __init__(self, state: State) -> None:
         self._state = state
         self.by_command: dict[str, Histogram] = {}
-        self.slow: deque[SlowCommand] = deque(maxlen=SLOW_COUNT)
-        self.slow_us = SLOW_US  # commands that take longer are logged; negative: none
+        self.slow: deque[SlowCommand] = deque(maxlen=state.config.slowlog_entries_max)
+        self.slow_us = state.config.slowlog_slower_than_us  # commands that take longer are logged; negative: none
         self._slow_number = 0
 
     def add(self, name: str, time_us: i64, calls: i64) -> None:

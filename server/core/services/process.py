@@ -5,7 +5,7 @@ The shell sets these values, and the core reads them. They are empty where there
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 
@@ -34,6 +34,16 @@ class Buffers(NamedTuple):
 NO_BUFFERS = Buffers()
 
 
+class SettingsSources:
+    """Where the settings come from (live_settings.py), and the file that holds them."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, str] = {}  # by setting; those that are missing have their defaults
+        self.file = ""  # its path; empty if there is none
+        self.write: Callable[[Mapping[str, object]], None] | None = None  # into the file; raises OSError, ValueError
+        self.read_again: Callable[[], None] = lambda: None  # reads the file again, and applies what has changed
+
+
 class Process:
     """What is known of the process that runs the node."""
 
@@ -44,4 +54,5 @@ class Process:
         self.notices: list[str] = []  # what the status says of this node: an open address, a certificate that expires
         self.buffers_of: Callable[[int], Buffers] = lambda session_id: NO_BUFFERS
         self.random_bytes: Callable[[int], bytes] | None = None  # from the kernel, for passwords
+        self.settings = SettingsSources()
         self.http_refused_from = ""  # the address of the last client that spoke HTTP

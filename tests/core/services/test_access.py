@@ -56,7 +56,7 @@ def test_config_set_switches_protected_mode_until_the_next_start() -> None:
     [
         ("CONFIG SET protected-mode maybe", "argument must be 'yes' or 'no'"),
         ("CONFIG SET protected-mode no protected-mode", "ERR syntax error"),
-        ("CONFIG SET protected-mode no timeout 5", "CONFIG SET timeout is not supported"),
+        ("CONFIG SET protected-mode no clients_max 5", "CONFIG SET clients_max is not supported"),
     ],
 )
 def test_a_refused_config_set_changes_nothing(line: str, error: str) -> None:
@@ -76,10 +76,17 @@ def test_what_destroys_is_noted_with_its_client() -> None:
     who = "user 'default' at 10.0.0.9:50000"
     assert dropped == 0 and notes == [
         ("dyn.cluster|commit", "DYN.CLUSTER COMMIT 3", who),
-        ("config|set", "CONFIG SET protected-mode (not shown)", who),
+        ("config|set", "CONFIG SET protected-mode no", who),
         ("flushall", "FLUSHALL CONFIRM", who),
     ]
     assert node.services.audit.drain() == ([], 0)
+
+
+@pytest.mark.parametrize("name", [b"requirepass", b"RequirePass", b"requirepass\0x"])
+def test_a_password_is_not_noted(name: bytes) -> None:
+    node = make_node(config=Config.of(CONFIG))
+    Client(node).raw_words([b"CONFIG", b"SET", b"siblings_max", b"5", name, b"open sesame"])
+    assert node.services.audit.drain()[0][0][1] == "CONFIG SET siblings_max (not shown)"
 
 
 def test_notes_are_bounded_in_number_and_length() -> None:

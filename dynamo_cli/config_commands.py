@@ -1,0 +1,158 @@
+"""`dyn config show | set | check`: the settings of nodes, and a file of settings.
+
+Which settings there are only the server knows. So `show` and `set` ask a node, by the commands that redis-cli has, too, and
+`check` runs the server's own check in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dynamo_cli import plain
+from dynamo_cli.addresses import Address, parse_address
+from dynamo_cli.client import Client
+from dynamo_cli.failures import ExitStatus, Failure, Refused
+from dynamo_cli.options import JSON
+from dynamo_cli.output import is_terminal, note, write_json, write_line
+from dynamo_cli.shapes import Shape, ask, require
+from dynamo_cli.target import Target, target_of
+
+_SHOW_SHAPE: Shape = {"node": str, "file": str, "settings": list}
+_ROW_SHAPE: Shape = {"name": str, "source": str, "live": bool}
+_HEADINGS = ("NAME", "VALUE", "SOURCE", "LIVE")
+
+Patterns = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PATTERN]...", help="Only settings whose names match, such as '*hint*'.", show_default=False
+    ),
+]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the setting.", show_default=False)]
+Value = Annotated[str, typer.Argument(metavar="VALUE", help="Its new value.", show_default=False)]
+OnAll = Annotated[bool, typer.Option("--all", help="On all members of the cluster.")]
+CheckedFile = Annotated[
+    Path, typer.Argument(metavar="FILE", dir_okay=False, help="A TOML file of settings.", show_default=False)
+]
+
+
+def config_show(context: typer.Context, patterns: Patterns = None, as_document: JSON = False) -> None:
+    """Show the settings of a node: value, source, and whether a change takes effect while the node runs.
+
+    The sources are, the strongest first: live (dyn config set or CONFIG SET), option, environment (DYN_NAME), file,
+    directory (an option of an earlier start), machine (computed from its memory), default. dyn.toml(5) describes the
+    settings.
+
+    With --json: {"node", "file", "settings": [{"name", "value", "default", "source", "live"}]}.
+    """
+    with target_of(context).connect() as client:
+        document = ask(client, _SHOW_SHAPE, "DYN.CONFIG", "SHOW")
+        for row in document["settings"]:
+            require(client, "DYN.CONFIG SHOW", row, _ROW_SHAPE)
+    rows = [
+        row for row in document["settings"] if not patterns or any(fnmatchcase(row["name"], each) for each in patterns)
+    ]
+    if as_document:
+        write_json({**document, "settings": rows})
+    elif not rows:
+        raise Failure("no setting has such a name", "dyn config show lists all of them")
+    else:
+        _show(rows)
+    if document["file"] and not as_document:
+        note(f"the file of node {document['node']} is {document['file']}")
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    cells = [[row["name"], _as_text(row.get("value")), row["source"], "yes" if row["live"] else "no"] for row in rows]
+    if is_terminal():
+        from dynamo_cli import pictures
+
+        pictures.show_table(_HEADINGS, cells, pictures.console())
+    else:
+        write_line("\n".join(plain.aligned(_HEADINGS, cells)))
+
+
+def _as_text(value: Any) -> str:
+    """As TOML writes it."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def config_set(
+    context: typer.Context, name: Name, value: Value, on_all: OnAll = False, as_document: JSON = False
+) -> None:
+    """Change a setting of a running node, or with --all of all members.
+
+    It takes effect at once and holds until the node restarts. redis-cli CONFIG REWRITE writes it to the file of the node,
+    if it has one. Settings that a node takes only when it starts are refused; dyn config show tells which are live. If a
+    member cannot be reached or refuses, the others have the new value, and the exit status is 1.
+
+    With --json: {"name", "value", "nodes": [{"name", "address", "error"}]}, where error is null if the node has it.
+    """
+    target = target_of(context)
+    rows = [_set_on(target, *member, name, value) for member in _members(target, on_all)]
+    if as_document:
+        write_json({"name": name, "value": value, "nodes": rows})
+    for row in rows:
+        if row["error"] is not None:
+            note(f"{row['name']} ({row['address']}): {row['error']}")
+        elif not as_document:
+            write_line(f"{row['name']}: {name} = {value}, until the node restarts")
+    if any(row["error"] is not None for row in rows):
+        raise typer.Exit(ExitStatus.FAILED)
+
+
+def _members(target: Target, on_all: bool) -> list[tuple[str, Address]]:
+    """The names and addresses of the nodes to change."""
+    with target.connect() as client:
+        if not on_all:
+            return [(str(ask(client, {"name": str}, "DYN.CLUSTER", "MYSELF")["name"]), client.address)]
+        nodes = ask(client, {"nodes": list}, "DYN.CLUSTER", "STATUS")["nodes"]
+        for node in nodes:
+            require(client, "DYN.CLUSTER STATUS", node, {"name": str, "address": str, "role": str})
+    return [(node["name"], parse_address(node["address"])) for node in nodes if node["role"] != "joining"]
+
+
+def _set_on(target: Target, node: str, address: Address, name: str, value: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": node, "address": str(address), "error": None}
+    try:
+        with _connected(target, address) as client:
+            client.call("CONFIG", "SET", name, value, writes=True)
+    except Refused as refused:
+        row["error"] = refused.reply
+    except Failure as failure:
+        row["error"] = failure.message
+    return row
+
+
+def _connected(target: Target, address: Address) -> Client:
+    return target.connect() if address == target.address() else target.connect_to(address)
+
+
+def config_check(file: CheckedFile, as_document: JSON = False) -> None:
+    """Check a file of settings: each mistake with its line, and the name that may be meant.
+
+    The exit status is 1 if there is a mistake. No node is asked.
+
+    With --json: {"settings", "mistakes": [{"line", "name", "message"}]}.
+    """
+    argv = [sys.executable, "-P", "-m", "server.config_check", str(file)]
+    ran = subprocess.run(argv, stdout=subprocess.PIPE, check=False)
+    if ran.returncode:
+        raise Failure(f"the check of {file} has failed with exit status {ran.returncode}")
+    document = json.loads(ran.stdout)
+    mistakes = document["mistakes"]
+    if as_document:
+        write_json(document)
+    elif not mistakes:
+        write_line(f"{file}: {document['settings']} settings, no mistakes")
+    else:
+        for each in mistakes:
+            write_line(f"{file}:{each['line']}: {each['message']}" if each["line"] else each["message"])
+    if mistakes:
+        raise typer.Exit(ExitStatus.FAILED)

@@ -1,0 +1,117 @@
+"""dyn config show | set | check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from tests.cli.scripted import Reply, ScriptedNode
+from tests.cli.test_app import on_terminal, run
+
+Scripted = Callable[[dict[str, Reply]], ScriptedNode]
+Dyn = Callable[..., Result]
+
+
+def row(name: str, value: object, source: str = "default", live: bool = True) -> dict[str, Any]:
+    return {"name": name, "value": value, "default": value, "source": source, "live": live}
+
+
+DOCUMENT = {
+    "node": "n1",
+    "file": "/etc/dyn.toml",
+    "settings": [row("fsync", "always", "file", False), row("flushall", True, "live"), row("hint_after_ms", 1500)],
+}
+
+
+def test_show(scripted: Scripted, dyn: Dyn) -> None:
+    node = scripted({"DYN.CONFIG SHOW": DOCUMENT})
+    got = dyn(node, "config", "show")
+    assert (got.exit_code, got.stderr) == (0, "the file of node n1 is /etc/dyn.toml\n")
+    assert got.stdout.splitlines() == [
+        "NAME           VALUE     SOURCE   LIVE",
+        'fsync          "always"  file     no',
+        "flushall       true      live     yes",
+        "hint_after_ms  1500      default  yes",
+    ]
+    assert dyn(node, "config", "show", "*hint*", "nosuch").stdout.count("\n") == 2
+    got = dyn(node, "config", "show", "fsync", "--json")
+    assert json.loads(got.stdout) == {**DOCUMENT, "settings": DOCUMENT["settings"][:1]} and got.stderr == ""
+    assert dyn(node, "config", "show", "nosuch").exit_code == 1
+    assert "always" in on_terminal("--port", str(node.port), "config", "show")[1]
+
+
+def test_show_of_another_release_is_no_traceback(scripted: Scripted, dyn: Dyn) -> None:
+    got = dyn(scripted({}), "config", "show")
+    assert got.exit_code == 1 and "unknown command 'DYN.CONFIG'" in got.stderr
+
+
+def test_set_on_one_node(scripted: Scripted, dyn: Dyn) -> None:
+    node = scripted({"DYN.CLUSTER MYSELF": {"name": "n1"}, "CONFIG SET": "OK"})
+    got = dyn(node, "config", "set", "siblings_max", "7")
+    assert (got.exit_code, got.stdout, got.stderr) == (0, "n1: siblings_max = 7, until the node restarts\n", "")
+    assert node.calls[-1] == [b"CONFIG", b"SET", b"siblings_max", b"7"]
+
+
+def test_set_on_all_tells_who_refuses_and_who_is_not_there(scripted: Scripted, dyn: Dyn) -> None:
+    good, bad, gone = scripted({}), scripted({"CONFIG SET": "-ERR no"}), scripted({})
+    gone.close()
+    addresses = {"n1": good.address, "n2": bad.address, "n3": gone.address, "n4": "127.0.0.1:1"}
+    nodes = [{"name": name, "address": address, "role": "member"} for name, address in addresses.items()]
+    nodes[-1]["role"] = "joining"
+    good.script |= {"DYN.CLUSTER STATUS": {"nodes": nodes}, "CONFIG SET": "OK"}
+    got = dyn(good, "config", "set", "--all", "siblings_max", "7")
+    assert (got.exit_code, got.stdout) == (1, "n1: siblings_max = 7, until the node restarts\n")
+    lines = got.stderr.splitlines()
+    assert (
+        len(lines) == 2 and lines[0] == f"n2 ({bad.address}): ERR no" and lines[1].startswith(f"n3 ({gone.address}): ")
+    )
+    rows = json.loads(dyn(good, "config", "set", "--all", "siblings_max", "7", "--json").stdout)["nodes"]
+    assert [(each["name"], each["error"] is None) for each in rows] == [("n1", True), ("n2", False), ("n3", False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("siblings_max = 7\n\nfsync = 'no'\n", []),
+        (
+            "siblings_maks = 7\n# x\nfsync = 'maybe'\nusers_max = 'many'\nzzzz = 1\n",
+            [
+                "1: unknown setting 'siblings_maks': did you mean 'siblings_max'?",
+                "3: setting 'fsync' must be always, everysec or no, not 'maybe'",
+                "4: setting 'users_max' must be int, not 'many'",
+                "5: unknown setting 'zzzz': dyn.toml(5) lists all settings",
+            ],
+        ),
+        ("users_max = 1\nrecord_bytes_max = 5\n", ["2: setting 'record_bytes_max' is 5 and must be at least"]),
+        ("users_max = 1\ntls_port = 7\n", ["2: setting 'tls_port' needs the node's certificate"]),
+        ("users_max = 1\nusers_max = 2\n", ["2: "]),
+        ("fsync: no\n", ["1: "]),
+    ],
+)
+def test_check_names_each_mistake_with_its_line(tmp_path: Path, text: str, lines: list[str]) -> None:
+    path = tmp_path / "s.toml"
+    path.write_text(text)
+    got = run("config", "check", str(path))
+    assert (got.returncode, got.stderr) == (1 if lines else 0, "")
+    shown = got.stdout.splitlines()
+    if not lines:
+        assert shown == [f"{path}: 2 settings, no mistakes"]
+        return
+    assert len(shown) == len(lines)
+    assert all(line.startswith(f"{path}:{start}") for line, start in zip(shown, lines, strict=True))
+    document = json.loads(run("config", "check", str(path), "--json").stdout)
+    assert [str(each["line"]) for each in document["mistakes"]] == [line.partition(":")[0] for line in lines]
+
+
+@pytest.mark.parametrize(("data", "words"), [(b"a = '\xff'", "is not UTF-8 text"), (None, "No such file")])
+def test_check_of_what_cannot_be_read(tmp_path: Path, data: bytes | None, words: str) -> None:
+    path = tmp_path / "s.toml"
+    if data is not None:
+        path.write_bytes(data)
+    got = run("config", "check", str(path))
+    assert (got.returncode, got.stderr) == (1, "") and words in got.stdout and str(path) in got.stdout

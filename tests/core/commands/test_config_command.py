@@ -1,0 +1,112 @@
+"""CONFIG and DYN.CONFIG: one table of settings, of which a running node follows some."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.core.base.config import DEFAULTS, LIVE, Config
+from server.core.services import live_settings
+from tests.core.commands.talking import Client, make_node
+
+SERVER = Path(__file__).parent.parent.parent.parent / "server"
+
+
+def rows_of(client: Client) -> dict[str, dict[str, Any]]:
+    document = json.loads(client.ask("DYN.CONFIG SHOW"))
+    return {row["name"]: row for row in document["settings"]}
+
+
+def test_show_is_the_table_of_config_get() -> None:
+    client = Client(make_node())
+    shown, got = rows_of(client), client.ask("CONFIG GET *")
+    assert set(shown) == set(DEFAULTS) <= set(got)
+    assert {name for name, row in shown.items() if row["live"]} == LIVE
+    assert shown["siblings_max"] == {
+        "name": "siblings_max", "value": 100, "default": 100, "source": "default", "live": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["background_keys_per_s", "background-keys-per-s", "Background_Keys_Per_S"])
+def test_a_live_setting_changes_in_the_one_config(name: str) -> None:
+    node = make_node()
+    client = Client(node)
+    assert client.ask(f"CONFIG SET {name} 77 hints_bytes_max 1 slowlog-max-len 3 timeout 2 flushall yes") == "OK"
+    assert client.ask("CONFIG GET background_keys_per_s") == ["background_keys_per_s", "77"]
+    config = node.state.config
+    assert (config.background_keys_per_s, config.idle_timeout_ms, config.flushall) == (77, 2000, True)
+    assert node.state.hints.bytes_max == 1 and node.services.latencies.slow.maxlen == 3
+    row = rows_of(client)["background_keys_per_s"]
+    assert (row["value"], row["source"], row["default"]) == (77, "live", 1000)
+
+
+@pytest.mark.parametrize(
+    ("line", "error"),
+    [
+        ("siblings_max -1", "must not be negative"),
+        ("siblings_max x", "couldn't be parsed"),
+        ("background_keys_per_s 0", "must be positive"),
+        ("multi_slots often", "must be relaxed or strict"),
+        ("flushall perhaps", "'yes' or 'no'"),
+        ("record_bytes_max 100", "as 'value_bytes_max' is"),
+        ("clients_max 5", "it comes from the node's config file"),
+        ("nosuch 5", "is not supported"),
+    ],
+)
+def test_a_refused_value_changes_nothing_beside_it(line: str, error: str) -> None:
+    node = make_node()
+    client = Client(node)
+    assert error in client.error(f"CONFIG SET hint_after_ms 9 {line}")
+    assert node.state.config == make_node().state.config
+
+
+def test_rewrite_gives_the_file_what_has_changed_here_and_nothing_of_the_cluster() -> None:
+    node = make_node()
+    client, written = Client(node), []
+
+    def write(changes: Mapping[str, object]) -> None:
+        written.append(dict(changes))
+
+    assert client.error("CONFIG REWRITE").startswith("ERR The server is running without a config file")
+    node.services.process.settings.file, node.services.process.settings.write = "/etc/dyn.toml", write
+    client.ask("CONFIG SET hint_after_ms 9 notify-keyspace-events KEA requirepass x")
+    client.ask("AUTH x")
+    assert client.ask("CONFIG REWRITE") == "OK"
+    assert written == [{"hint_after_ms": 9}]
+
+    def refuse(changes: Mapping[str, object]) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    node.services.process.settings.write = refuse
+    assert "/etc/dyn.toml: [Errno 13] Permission denied" in client.error("CONFIG REWRITE")
+
+
+def _reads(path: Path) -> list[tuple[str, str]]:
+    """The settings that a file reads while an object is made, each with the function that reads it."""
+    found = []
+    for function in ast.walk(ast.parse(path.read_text())):
+        if isinstance(function, ast.FunctionDef) and function.name.startswith(("__init__", "build_")):
+            names = [node.attr for node in ast.walk(function) if isinstance(node, ast.Attribute)
+                     and ast.unparse(node.value).split(".")[-1].lstrip("_") == "config"]  # fmt: skip
+            found += [(name, f"{path.relative_to(SERVER)}:{function.name}") for name in names]
+    return found
+
+
+def test_nobody_keeps_a_copy_of_a_setting_that_changes() -> None:
+    """What an object copies when it is made would stay as it was: such settings need an entry in `_APPLY`."""
+    one_request = ("core/commands/scripting/run.py",)  # objects that live no longer than one
+    copied = [each for path in sorted(SERVER.rglob("*.py")) if "compiled" not in path.parts for each in _reads(path)
+              if not each[1].startswith(one_request)]  # fmt: skip
+    assert len(copied) > 20, "this test looks at something"
+    followed = set(live_settings._APPLY) | {"notify_keyspace_events", "requirepass"}
+    assert [(name, where) for name, where in copied if name in LIVE - followed] == []
+
+
+def test_every_setting_that_is_applied_is_live() -> None:
+    assert set(live_settings._APPLY) <= LIVE <= set(DEFAULTS)
+    assert set(DEFAULTS) == set(live_settings.values(Config()))
