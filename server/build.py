@@ -44,7 +44,7 @@ HOT = (
         "digests", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads", "relay_rows",
         "relay_sinks", "relays", "replica", "write_groups", "writes",
     )),
-    *(f"server/core/services/{name}.py" for name in ("clients", "latencies", "services")),
+    *(f"server/core/services/{name}.py" for name in ("client_pause", "clients", "latencies", "services")),
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),
     "server/core/membership/shutdown.py",
     "server/core/work/timers.py",

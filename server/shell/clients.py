@@ -105,7 +105,8 @@ class Clients:
         limit_ms = self.context.config.idle_timeout_ms
         if limit_ms:
             for client in list(self.connections.values()):
-                is_exempt = client.session.blocked or client.session.subscriber is not None
+                session = client.session
+                is_exempt = session.blocked or session.is_monitor or session.subscriber is not None
                 if now_ms - client.session.active_ms > limit_ms and not is_exempt:
                     client.transport.close()
 

@@ -8,12 +8,11 @@ what it limits and `_max`, so that an alert can compare them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from server.core.base.statistics import Statistics
+from server.core.base.statistics import counter_names
 from server.core.liveness.liveness import PeerState
 from server.core.services.services import Services
 from server.shell.clients import Clients
@@ -48,12 +47,9 @@ class NodeCollector(Collector):
 
     def _counters(self) -> Iterator[Metric]:
         counted = self._services.state.statistics
-        for field in fields(Statistics):
-            if field.name != "reset":
-                words = field.name.replace("_", " ")
-                yield CounterMetricFamily(
-                    f"dyn_{field.name}", f"The counter of {words} in DYN.STATS.", getattr(counted, field.name)
-                )
+        for name in counter_names():
+            words = name.replace("_", " ")
+            yield CounterMetricFamily(f"dyn_{name}", f"The counter of {words} in DYN.STATS.", getattr(counted, name))
 
     def _times(self) -> Iterator[Metric]:
         family = HistogramMetricFamily(

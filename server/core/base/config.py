@@ -19,7 +19,13 @@ LEAF_BITS_MAX = 24  # 128 MiB of leaves
 PORT_MAX = 65_535
 _EVENT_CLASSES = frozenset("Ag$lshzxeKEtmdn")  # core/pubsub/events.py
 _CERTIFICATES = ("no", "optional", "required")
-_COMPRESSIONS = ("none", "lz4", "zstd")
+_WORDS = {  # what a setting that is a word may be
+    "engine": ("memory", "rocksdb"),
+    "fsync": ("always", "everysec", "no"),
+    "compression": ("none", "lz4", "zstd"),
+    "multi_slots": ("relaxed", "strict"),
+    "enable_debug_command": ("no", "yes", "local"),
+}
 _PEERS = ("no", "optional", "yes")
 CACHE_MEMORY_PERCENT_MAX = 80  # the rest of the node and the kernel's page cache need memory, too
 
@@ -157,6 +163,7 @@ class Config:
     libraries_bytes_max: int = 2 << 20  # of functions: all texts together, which every node keeps
 
     cluster_mode: bool = False  # INFO and HELLO report a cluster, for redis-cli --cluster; libraries do not need it
+    enable_debug_command: str = "no"  # who may use DEBUG, for tests: no, yes, local (clients of this machine)
     flushall: bool = False  # allow FLUSHALL without its confirmation word
 
     @classmethod
@@ -177,20 +184,16 @@ class Config:
         if "transaction_bytes_max" not in settings:  # limits that fitted before there were transactions still do
             room = min(config.client_buffers_bytes_max, config.frame_bytes_max // 2)
             config = replace(config, transaction_bytes_max=min(config.transaction_bytes_max, room))
-        if config.engine not in ("memory", "rocksdb"):
-            raise ConfigError(f"setting 'engine' must be memory or rocksdb, not {config.engine!r}")
-        if config.compression not in _COMPRESSIONS:
-            raise ConfigError(f"setting 'compression' must be none, lz4 or zstd, not {config.compression!r}")
+        for name, words in _WORDS.items():
+            if getattr(config, name) not in words:
+                choice = f"{', '.join(words[:-1])} or {words[-1]}"
+                raise ConfigError(f"setting '{name}' must be {choice}, not {getattr(config, name)!r}")
         if not LEAF_BITS_MIN <= config.tree_leaf_bits <= LEAF_BITS_MAX:
             raise ConfigError(f"setting 'tree_leaf_bits' must be from {LEAF_BITS_MIN} to {LEAF_BITS_MAX}")
         if config.cache_memory_percent > CACHE_MEMORY_PERCENT_MAX:
             raise ConfigError(f"setting 'cache_memory_percent' must be {CACHE_MEMORY_PERCENT_MAX} at most")
         if not config.repair_interval_ms:
             raise ConfigError("setting 'repair_interval_ms' must be positive")
-        if config.multi_slots not in ("relaxed", "strict"):
-            raise ConfigError(f"setting 'multi_slots' must be relaxed or strict, not {config.multi_slots!r}")
-        if config.fsync not in ("always", "everysec", "no"):
-            raise ConfigError(f"setting 'fsync' must be always, everysec or no, not {config.fsync!r}")
         if set(config.notify_keyspace_events) - _EVENT_CLASSES:
             raise ConfigError("setting 'notify_keyspace_events' may have these characters: Ag$lshzxeKEtmdn")
         if config.metrics and not is_address(config.metrics):

@@ -46,6 +46,23 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "They tell how long clients of this node have waited, quorum and commit included. Redis times its processor.",
     ),
     Deviation(
+        ("monitor",),
+        "It shows the commands of this node's clients as they begin, not those that other nodes relay, nor those that "
+        "scripts run. Of very long commands it shows the first 64 KB. A client that reads too slowly is cut, as a "
+        "subscriber is (push_bytes_max).",
+    ),
+    Deviation(
+        ("client|pause", "client|unpause"),
+        "They hold the clients of this node only: other nodes serve theirs, and what they relay here runs. Commands of "
+        "operators, logins and CLIENT UNPAUSE are never held.",
+    ),
+    Deviation(
+        ("debug|object", "debug|reload", "debug|set-active-expire", "debug|sleep"),
+        "These four subcommands are there, for tests, if the setting enable_debug_command allows it. DEBUG SLEEP delays "
+        "its own reply only. DEBUG RELOAD and SET-ACTIVE-EXPIRE change nothing.",
+    ),
+    Deviation(("role", "module|list"), "Every node is a master without replicas, and there are no modules."),
+    Deviation(
         ("config|set", "config|rewrite"),
         "They are refused, because a node takes its settings when it starts (--config and --set of dyn up and dyn node "
         "start). CONFIG SET takes protected-mode, which holds until the next start; requirepass, which changes the "

@@ -81,6 +81,10 @@ class Scripts:
         """Which of these are known here."""
         return [sha in self._texts for sha in shas]
 
+    def count(self) -> int:
+        """How many scripts are kept."""
+        return len(self._texts)
+
     def flush(self) -> None:
         """Forgets all scripts."""
         self._texts.clear()
