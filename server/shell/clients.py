@@ -33,6 +33,7 @@ class Clients:
     def __init__(self, context: Context, peers: Peers, handshakes: Handshakes) -> None:
         config, state = context.config, context.node.state
         self.context = context
+        self.peers = peers
         self.connections: dict[int, Client] = {}
         self.introductions = Introductions(context, peers)  # for connections that turn out to be a peer's
         self.handshakes = handshakes

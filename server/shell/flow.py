@@ -45,7 +45,7 @@ class Flow:
         self._bytes_max = config.values_in_flight_bytes_max
         self._backlog_bytes = backlog_bytes
         self._held: dict[Client, int] = {}  # bytes in memory for each
-        self._held_bytes = 0
+        self.held_bytes = 0
         self._first: Client | None = None  # the one that is always read
         self._first_bytes = 0  # of it, when it was seen last
         self._first_s = 0.0  # when it has last sent something
@@ -58,7 +58,7 @@ class Flow:
     def received(self, client: Client, size: int) -> None:
         """A client has sent `size` bytes in bulk: it may have to wait before it sends more."""
         self._held[client] = self._held.get(client, 0) + size
-        self._held_bytes += size
+        self.held_bytes += size
         if self._is_share_taken() and client is not self._head():
             client.hold(True)
 
@@ -70,18 +70,18 @@ class Flow:
 
     def gone(self, client: Client) -> None:
         """The client has disconnected. Its requests in flight end by their deadlines."""
-        self._held_bytes -= self._held.pop(client, 0)
+        self.held_bytes -= self._held.pop(client, 0)
 
     def review(self) -> None:
         """After replies, or after some time: subtracts the bytes of clients that have their replies, and resumes others."""
         for client, held in list(self._held.items()):
             if client.is_idle():
                 left = client.unfinished_bytes()
-                self._held_bytes += left - held
+                self.held_bytes += left - held
                 if left >= BULK_BYTES:
                     self._held[client] = left
                 else:
-                    self._held_bytes -= left
+                    self.held_bytes -= left
                     del self._held[client]
                     client.hold(False)
         head = self._head()
@@ -92,7 +92,7 @@ class Flow:
     def _is_share_taken(self) -> bool:
         layout = self._state.layout
         share = self._bytes_max // (len(layout.members) if layout is not None else 1)
-        return self._held_bytes + self._backlog_bytes() > share
+        return self.held_bytes + self._backlog_bytes() > share
 
     def _head(self) -> Client | None:
         """Returns the first client of the queue. Moves one that sends nothing although it may to the end."""

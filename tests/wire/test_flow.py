@@ -115,7 +115,7 @@ def test_a_request_that_comes_slowly_counts_as_it_grows() -> None:
         slow.unfinished = pending
         shell.flow.incomplete(slow, pending)  # type: ignore[arg-type]
         shell.flow.incomplete(slow, pending)  # type: ignore[arg-type]
-        assert shell.flow._held_bytes == pending
+        assert shell.flow.held_bytes == pending
     shell.flow.received(other, BULK)  # type: ignore[arg-type]
     assert other.is_held
 
