@@ -227,7 +227,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         ("memory|doctor", "memory|malloc-stats", "memory|stats", "memory|usage"),
         "They tell what is known here: MEMORY USAGE counts the bytes of a key and its stored record, MEMORY STATS has the "
-        "memory of the process and of its cache of records, and there is no doctor and no allocator to ask.",
+        "memory of the process, its cache of records, clients and hints, MEMORY DOCTOR compares these with their limits, "
+        "and there is no allocator to ask.",
         redis=r"^[^-]",
         ours=r"^[^-]",
     ),
