@@ -24,8 +24,8 @@ HOT = (
     )),
     *(f"server/core/{name}.py" for name in ("chains", "dispatch", "incoming", "node", "outbox", "peer_messages")),
     *(f"server/core/base/{name}.py" for name in (
-        "clock", "config", "errors", "hints", "holds", "lanes", "quorum", "routing", "sinks", "state", "statistics",
-        "unexpected",
+        "clock", "config", "errors", "hints", "histogram", "holds", "lanes", "quorum", "routing", "sinks", "state",
+        "statistics", "unexpected",
     )),
     *(f"server/core/commands/{name}.py" for name in (
         "databases", "draft_writes", "execution", "permissions", "shared_drafts", "slices", "spec", "steps", "strings",
@@ -44,7 +44,7 @@ HOT = (
         "digests", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads", "relay_rows",
         "relay_sinks", "relays", "replica", "write_groups", "writes",
     )),
-    *(f"server/core/services/{name}.py" for name in ("clients", "latencies", "services")),
+    *(f"server/core/services/{name}.py" for name in ("client_pause", "clients", "latencies", "services")),
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),
     "server/core/membership/shutdown.py",
     "server/core/work/timers.py",

@@ -14,18 +14,13 @@ from mypy_extensions import i64
 
 from protocol.databases import MARK
 from protocol.slots import key_slot
-from server.core.base.errors import (
-    BUSY,
-    CommandError,
-    coordinator_lost,
-    no_owner,
-    refused_command,
-)
+from server.core.base.errors import BUSY, CommandError, coordinator_lost, no_owner, refused_command
 from server.core.base.lanes import Lane, Lanes, Parked
 from server.core.base.sinks import Session, Sink
 from server.core.chains import Chains, fits_chain, lanes_in_flight, may_enter, next_wave, runs_beside, sink_of
 from server.core.commands.databases import inner_arguments
 from server.core.commands.execution import execute, fail
+from server.core.commands.pausing import is_held
 from server.core.commands.registry import unfit
 from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, READ, WRITE, CommandSpec
 from server.core.commands.table import commands_by_name, commands_for_clients, find_command, find_for_client
@@ -52,6 +47,7 @@ class Dispatcher:
         self._unexpected = services.state.unexpected
         self._key_bytes_max: i64 = services.state.config.key_bytes_max
         self._value_bytes_max: i64 = services.state.config.value_bytes_max
+        self._pause = services.clients.pause
         self._refused = services.state.quarantine.commands  # while it has any, commands take no fast path
         self.changes = 0  # what `Records.changes` was when the present command began
         self._chains = Chains(services, self.run)
@@ -99,7 +95,7 @@ class Dispatcher:
 
     def _commands_of(self, session: Session) -> dict[bytes, CommandSpec]:
         """HOT. The commands that may take the fast path: none of another database than 0, or between MULTI and EXEC."""
-        is_slow = self._refused or session.database or session.transaction is not None
+        is_slow = self._refused or session.database or session.transaction is not None or self._pause.mode
         return _NONE if is_slow else self._of_clients
 
     def _enter_lane(self, session: Session, lanes: Lanes, args: list[bytes], spec: CommandSpec, turn: int) -> bool:
@@ -168,8 +164,9 @@ class Dispatcher:
         except Exception as fault:  # noqa: BLE001
             session.answer(session.open(args), self._unexpected.contain(fault, self.changes, "looking up a command"))
             return True
-        if spec is not None and kind != IMMEDIATE and len(args) != spec.usual_count:
-            session.is_costly = True
+        if self._pause.mode and spec is not None and fits and is_held(self._pause.mode, session, spec):
+            return False
+        session.is_costly |= spec is not None and kind != IMMEDIATE and len(args) != spec.usual_count
         if not session.in_flight:
             session.kind, session.turn = kind, turn
         elif kind == ALONE or session.kind == ALONE or self._holds_back(session):

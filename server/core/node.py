@@ -20,6 +20,7 @@ from server.core.base.sinks import Flushed, Session
 from server.core.base.unexpected import Fatal
 from server.core.commands.glob import channel_matcher
 from server.core.commands.permissions import LoggedOut, access_of
+from server.core.commands.pubsub.guard import end_monitoring, review_guard
 from server.core.dispatch import Dispatcher
 from server.core.formats.pausing import Slices
 from server.core.gossip import send_gossip
@@ -87,6 +88,8 @@ class Node:
         """A client has connected from `address` (host:port)."""
         session = self.services.clients.open(address, local_address, now_ms)
         self.services.users.opened(session)
+        if self.services.monitors.sessions:
+            review_guard(self.services, session)
         return session
 
     def close_session(self, session: Session) -> None:
@@ -94,6 +97,7 @@ class Node:
         self.services.clients.close(session)
         self.services.subscriptions.forget(session)
         self.services.tracking.stop(session)
+        end_monitoring(self.services, session)
 
     def kill_session(self, session: Session) -> None:
         """Closes the connection at the end of the turn, after the replies that are due."""

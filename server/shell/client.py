@@ -16,6 +16,11 @@ class Client(asyncio.Protocol):
     is_verified = False  # its certificate was checked
     is_held = False  # it is not read until other clients have the replies to their large values (flow.py)
 
+    @property
+    def host(self) -> str:
+        """Where the client is: limits are shared out by it."""
+        return self.session.address.rpartition(":")[0]
+
     secret = b""  # the one that both sides have proven, if a node has opened the connection
 
     def begin_commands(self) -> None:

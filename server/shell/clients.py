@@ -33,6 +33,7 @@ class Clients:
     def __init__(self, context: Context, peers: Peers, handshakes: Handshakes) -> None:
         config, state = context.config, context.node.state
         self.context = context
+        self.peers = peers
         self.connections: dict[int, Client] = {}
         self.introductions = Introductions(context, peers)  # for connections that turn out to be a peer's
         self.handshakes = handshakes
@@ -105,7 +106,8 @@ class Clients:
         limit_ms = self.context.config.idle_timeout_ms
         if limit_ms:
             for client in list(self.connections.values()):
-                is_exempt = client.session.blocked or client.session.subscriber is not None
+                session = client.session
+                is_exempt = session.blocked or session.is_monitor or session.subscriber is not None
                 if now_ms - client.session.active_ms > limit_ms and not is_exempt:
                     client.transport.close()
 

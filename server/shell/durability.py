@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from server.core.outbox import Outbox
+from server.core.services.latencies import Latencies
 from server.storage.engine import Engine
 
 log = logging.getLogger("dyn")
@@ -33,6 +35,7 @@ class Durability:
     def __init__(
         self,
         engine: Engine,
+        latencies: Latencies,
         fsync: str,
         loop: asyncio.AbstractEventLoop,
         deliver: Callable[[Outbox], None],
@@ -41,6 +44,8 @@ class Durability:
         is_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
         self._engine = engine
+        self._latencies = latencies
+        self._sync_ns = 0  # when the sync that is running began
         self._fsync = fsync
         self._always = fsync == "always"
         self._tell = synced
@@ -61,7 +66,9 @@ class Durability:
     def commit(self, outbox: Outbox) -> None:
         """HOT. Commits the turn, and delivers its output now or after a sync."""
         if outbox.writes:
+            begun_ns = time.monotonic_ns()
             self._engine.commit(outbox.writes)
+            self._latencies.commit.add((time.monotonic_ns() - begun_ns) // 1000, 1)
             self._dirty = True
             self._written += len(outbox.writes)
         self._turn = outbox.turn
@@ -83,6 +90,7 @@ class Durability:
 
     def _sync(self) -> None:
         self._syncing = True
+        self._sync_ns = time.monotonic_ns()
         self._dirty = False
         covered, turn = len(self._held), self._turn
         future = self._loop.run_in_executor(self._sync_thread, self._engine.sync)
@@ -96,6 +104,7 @@ class Durability:
         if error is not None:
             self._fail(error)
             return
+        self._latencies.sync.add((time.monotonic_ns() - self._sync_ns) // 1000, 1)
         self._tell(turn)
         for _ in range(covered):
             self._deliver(self._held.popleft())

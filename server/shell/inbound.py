@@ -38,7 +38,7 @@ class Inbound:
     def __init__(self, context: Context) -> None:
         self._context = context
         self.connections: dict[int, InboundPeer] = {}
-        self._held_bytes = 0
+        self.held_bytes = 0
 
     def add(self, connection: InboundPeer) -> None:
         """A peer was welcomed."""
@@ -98,8 +98,8 @@ class Inbound:
 
     def held_changed(self, difference_bytes: int) -> None:
         """HOT. The bytes held of incomplete messages have changed by so many."""
-        self._held_bytes += difference_bytes
-        if difference_bytes > 0 and self._held_bytes > self._context.config.peer_input_bytes_max:
+        self.held_bytes += difference_bytes
+        if difference_bytes > 0 and self.held_bytes > self._context.config.peer_input_bytes_max:
             self._cut_largest()
 
     def _cut_largest(self) -> None:

@@ -8,15 +8,16 @@ what it limits and `_max`, so that an alert can compare them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from server.core.base.statistics import Statistics
+from server.core.base.histogram import Histogram
+from server.core.base.statistics import counter_names
 from server.core.liveness.liveness import PeerState
 from server.core.services.services import Services
 from server.shell.clients import Clients
+from server.shell.limit_families import limit_families
 
 _US_PER_S = 1e6
 _BOUNDS_US = tuple(1 << power for power in range(6, 25))  # 64 us to 17 s: fewer series than LATENCY HISTOGRAM has
@@ -41,6 +42,7 @@ class NodeCollector(Collector):
         yield from self._counters()
         yield from self._times()
         yield from self._load()
+        yield from limit_families(self._services, self.clients)
         yield from self._data()
         yield from self._cluster()
         yield from self._hints()
@@ -48,12 +50,9 @@ class NodeCollector(Collector):
 
     def _counters(self) -> Iterator[Metric]:
         counted = self._services.state.statistics
-        for field in fields(Statistics):
-            if field.name != "reset":
-                words = field.name.replace("_", " ")
-                yield CounterMetricFamily(
-                    f"dyn_{field.name}", f"The counter of {words} in DYN.STATS.", getattr(counted, field.name)
-                )
+        for name in counter_names():
+            words = name.replace("_", " ")
+            yield CounterMetricFamily(f"dyn_{name}", f"The counter of {words} in DYN.STATS.", getattr(counted, name))
 
     def _times(self) -> Iterator[Metric]:
         family = HistogramMetricFamily(
@@ -62,27 +61,34 @@ class NodeCollector(Collector):
             labels=["command"],
         )
         for name, times in sorted(self._services.latencies.by_command.items()):
-            buckets, passed, ends = [], 0, list(times.cumulative())
-            for bound_us in _BOUNDS_US:
-                passed = max([calls for end_us, calls in ends if end_us <= bound_us], default=passed)
-                buckets.append((f"{bound_us / _US_PER_S:.6f}", float(passed)))
-            family.add_metric([name], [*buckets, ("+Inf", float(times.calls))], int(times.sum_us) / _US_PER_S)
+            _add_times(family, name, times)
         yield family
+        services = self._services
+        phases = HistogramMetricFamily(
+            "dyn_phase_seconds",
+            "The time of a part of the work: of each request until a quorum of reads or writes has answered, or another "
+            "coordinator (in steps of 1 ms); of the commit of a turn; of a sync of the disk.",
+            labels=["phase"],
+        )
+        for name, times in (
+            ("read_quorum", services.reads.quorum_times),
+            ("write_quorum", services.writes.quorum_times),
+            ("relay", services.relays.times),
+            ("commit", services.latencies.commit),
+            ("sync", services.latencies.sync),
+        ):
+            _add_times(phases, name, times)
+        yield phases
 
     def _load(self) -> Iterator[Metric]:
         services, state = self._services, self._services.state
-        config, facts = state.config, services.process.facts
-        yield _gauge("dyn_clients", "Connected clients.", len(services.clients.sessions))
-        yield _gauge("dyn_clients_max", "Clients that this node takes.", config.clients_max)
+        facts = services.process.facts
         yield _gauge("dyn_clients_blocked", "Clients that wait for an element.", services.waiting.blocked.waiting)
         yield _gauge("dyn_clients_queued", "Connections whose commands wait for a pass.", state.clients_queued)
         yield _gauge(
-            "dyn_client_buffers_bytes", "Requests and replies held for clients.", self.clients.memory.total_bytes()
+            "dyn_clients_paused", "1 while CLIENT PAUSE holds clients.", int(bool(services.clients.pause.mode))
         )
-        yield _gauge("dyn_client_buffers_bytes_max", "Past this the largest is cut.", config.client_buffers_bytes_max)
-        yield _gauge("dyn_requests_in_flight", "Requests in flight, parts included.", state.in_flight)
-        yield _gauge("dyn_requests_in_flight_max", "Past this the answer is BUSY.", config.requests_in_flight_max)
-        yield _gauge("dyn_requests_running_max", "Past this commands wait to begin.", config.requests_running_max)
+        yield _gauge("dyn_requests_running_max", "Past this commands wait to begin.", state.config.requests_running_max)
         yield _gauge(
             "dyn_commands_waiting", "Commands that wait for others of their connection.", state.commands_waiting
         )
@@ -94,10 +100,9 @@ class NodeCollector(Collector):
         state, records = self._services.state, self._services.state.records
         yield _gauge("dyn_keys", "Keys with a value on this node.", records.live)
         yield _gauge("dyn_records", "Records on this node, tombstones included.", records.keys)
-        yield _gauge("dyn_records_damaged", "Damaged records that wait to be mended.", len(self._services.mending))
         yield _gauge("dyn_records_unreadable", "Ranges that could not be read.", len(records.unreadable))
-        yield _gauge("dyn_record_cache_bytes", "Cached records.", records.cache.size_bytes)
-        yield _gauge("dyn_record_cache_bytes_max", "The limit of the cache.", state.config.record_cache_bytes)
+        if (counted := self._services.scrub.keys_with_siblings) is not None:
+            yield _gauge("dyn_keys_with_siblings", "Keys with siblings here, as the last scrub has found.", counted)
         yield _gauge("dyn_disk_full", "1 while this node refuses writes for lack of space.", int(state.disk_full))
 
     def _cluster(self) -> Iterator[Metric]:
@@ -153,6 +158,14 @@ class NodeCollector(Collector):
             if isinstance(value, int):
                 words = name.replace("_", " ")
                 yield _gauge(f"dyn_engine_{name}", f"The storage engine's figure of {words}.", value)
+
+
+def _add_times(family: HistogramMetricFamily, label: str, times: Histogram) -> None:
+    buckets, passed, ends = [], 0, list(times.cumulative())
+    for bound_us in _BOUNDS_US:
+        passed = max([calls for end_us, calls in ends if end_us <= bound_us], default=passed)
+        buckets.append((f"{bound_us / _US_PER_S:.6f}", float(passed)))
+    family.add_metric([label], [*buckets, ("+Inf", float(times.calls))], int(times.sum_us) / _US_PER_S)
 
 
 def not_ready(clients: Clients) -> str:

@@ -76,8 +76,8 @@ class Server:
         self._metrics = metrics_of(NodeCollector(context.services, self._clients, engine.stats))
         self.finding = Finding(node, seeds, context.schedule_turn, context.certificates)
         self._durability = Durability(
-            engine, config.fsync, loop, Delivery(self._clients, self._peers).deliver, self.node_run.storage_failed,
-            node.synced, lambda: node.state.sync_wanted,
+            engine, node.services.latencies, config.fsync, loop, Delivery(self._clients, self._peers).deliver,
+            self.node_run.storage_failed, node.synced, lambda: node.state.sync_wanted,
         )  # fmt: skip
         self._disk = DiskWatch(
             engine, config, directory, loop, self._disk_changed, self._reopen, self._durability.written,

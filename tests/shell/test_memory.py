@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from server.shell.memory import ClientMemory
@@ -12,8 +14,10 @@ LIMIT = 100
 class _Client:
     """A client for which some bytes are held."""
 
-    def __init__(self, held: int) -> None:
+    def __init__(self, held: int, host: str = "", active_ms: int = 0) -> None:
         self.held = held
+        self.host = host or str(id(self))
+        self.session = SimpleNamespace(active_ms=active_ms)
         self.reason = ""
 
     def held_bytes(self) -> int:
@@ -51,3 +55,17 @@ def test_requests_that_arrive_past_the_limit_are_noticed_at_once() -> None:
     assert not clients[0].reason, "the requests alone are within the limit, and replies are counted with each tick"
     memory.input_changed(1)
     assert clients[0].reason and not clients[1].reason
+
+
+def test_the_host_that_holds_most_in_many_connections_is_cut_and_not_a_larger_request_of_another_one() -> None:
+    half, victim = [_Client(15, "half") for _ in range(7)], _Client(16, "other")
+    ClientMemory(LIMIT, lambda: [*half, victim]).check()  # type: ignore[arg-type, return-value, list-item]
+    assert sum(bool(client.reason) for client in half) == 2 and not victim.reason
+
+
+def test_of_one_host_the_large_request_that_was_left_lying_for_longest_is_cut() -> None:
+    half, victim = [_Client(15, "proxy", number) for number in range(6)], _Client(16, "proxy", 100)
+    small = _Client(3, "proxy", 0)
+    ClientMemory(LIMIT, lambda: [victim, small, *half]).check()  # type: ignore[arg-type, return-value, list-item]
+    assert [bool(client.reason) for client in half] == [True] + [False] * 5
+    assert not victim.reason and not small.reason, "to cut it would help nobody"

@@ -12,9 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from server.core.base.errors import is_leaving
 from server.shell.metric_families import NodeCollector
 from server.shell.metrics import REQUEST_BYTES_MAX, VISITORS_MAX, Metrics, Visit, metrics_of
-from tests.core.commands.talking import finish_turn, reach
+from tests.core.commands.talking import Client, finish_turn, reach
 from tests.shell.test_connections import Shell, Transport
 
+# Limits beside gauges that have labels, and may have no samples now; and one that bounds another limit's gauge.
+ALONE = {"dyn_requests_running_max", "dyn_peer_unsent_bytes_max", "dyn_hints_bytes_max"}
 ENGINE = {"engine": "memory", "disk_bytes": 7}
 
 
@@ -80,6 +82,39 @@ def test_who_is_compared_with_is_told_with_the_age() -> None:
     assert second is not None and ("dyn_compared_age_seconds", "n2") not in samples(metrics)
     shell.services.anti_entropy.compared_ms[second.id] = shell.node.state.now_ms - 4000
     assert samples(metrics)["dyn_compared_age_seconds", "n2"] == 4
+
+
+def test_the_phases_of_requests_are_timed() -> None:
+    shell, metrics = made(1)
+    client = Client(shell.node)
+    client.raw("SET a v", "SET b v")
+    client.raw("GET a")
+    shell.services.latencies.commit.add(300, 1)
+    read = samples(metrics)
+    assert read["dyn_phase_seconds_count", "write_quorum"] == 2
+    assert read["dyn_phase_seconds_count", "read_quorum"] == 1
+    assert read["dyn_phase_seconds_count", "relay"] == 0
+    assert read["dyn_phase_seconds_bucket", "0.000512", "commit"] == 1
+
+
+def test_each_queue_is_shown_beside_its_limit() -> None:
+    shell, metrics = made()
+    read = samples(metrics)
+    for name, limit in (("peers", 256), ("tracked_keys", 1_000_000), ("unconfirmed_bytes", 256 << 20)):
+        assert read[f"dyn_{name}",] == 0 and read[f"dyn_{name}_max",] == limit
+    shell.services.writes.unconfirmed_bytes = 17
+    shell.services.subscriptions.names_bytes = 18
+    read = samples(metrics)
+    assert (read["dyn_unconfirmed_bytes",], read["dyn_subscriptions_bytes",]) == (17, 18)
+    limits = {name[0] for name in read if name[0].endswith("_max")}
+    assert len(limits) >= 20 and limits - {f"{name[0]}_max" for name in read} <= ALONE
+
+
+def test_keys_with_siblings_are_those_of_the_last_scrub() -> None:
+    shell, metrics = made()
+    assert ("dyn_keys_with_siblings",) not in samples(metrics)
+    shell.services.scrub.keys_with_siblings = 3
+    assert samples(metrics)["dyn_keys_with_siblings",] == 3
 
 
 def test_ready_is_who_serves_clients() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 from server.core.base.config import Config
-from server.shell.flow import HEAD_TIMEOUT_S, Flow
+from server.shell.flow import FIRST_S, SILENCE_S, Flow
 
 SHARE = 1 << 20
 BULK = 400 << 10
@@ -17,6 +18,9 @@ class _Connection:
     is_held = False
     unfinished = 0
     in_flight = False
+
+    def __init__(self, host: str = "a") -> None:
+        self.host = host
 
     def hold(self, is_held: bool) -> None:
         """As the flow says."""
@@ -49,6 +53,22 @@ class _Shell:
         """The client's command arrives whole, and is in flight."""
         client.in_flight = True
         self.flow.received(client, size)  # type: ignore[arg-type]
+
+    def begin(self, client: _Connection, size: int = BULK) -> None:
+        """A part of the client's command arrives."""
+        client.unfinished += size
+        self.flow.received(client, size)  # type: ignore[arg-type]
+
+    def turns(self, client: _Connection, is_dripping: Sequence[_Connection] = ()) -> float:
+        """For how long the client is held, while nobody else sends more than some bytes."""
+        begun_s = self.now_s
+        while client.is_held:
+            self.now_s += 0.1  # a tick
+            for each in is_dripping:
+                if not each.is_held:
+                    self.begin(each, 1)
+            self.flow.review()
+        return self.now_s - begun_s
 
     def answer(self, client: _Connection) -> None:
         """It is answered."""
@@ -87,7 +107,7 @@ def test_a_first_that_sends_nothing_loses_its_place_and_one_in_flight_does_not()
         shell.flow.received(first, 3 * SHARE)  # type: ignore[arg-type]
         shell.flow.received(second, BULK)  # type: ignore[arg-type]
         shell.flow.review()
-        shell.now_s += 2 * HEAD_TIMEOUT_S
+        shell.now_s += 2 * SILENCE_S
         shell.flow.review()
         assert second.is_held is in_flight
 
@@ -115,7 +135,7 @@ def test_a_request_that_comes_slowly_counts_as_it_grows() -> None:
         slow.unfinished = pending
         shell.flow.incomplete(slow, pending)  # type: ignore[arg-type]
         shell.flow.incomplete(slow, pending)  # type: ignore[arg-type]
-        assert shell.flow._held_bytes == pending
+        assert shell.flow.held_bytes == pending
     shell.flow.received(other, BULK)  # type: ignore[arg-type]
     assert other.is_held
 
@@ -148,7 +168,7 @@ def test_a_first_that_goes_on_sending_keeps_its_place_however_slowly_it_sends() 
         client.unfinished = SHARE
         shell.flow.incomplete(client, SHARE)  # type: ignore[arg-type]
     for _ in range(5):
-        shell.now_s += 0.7 * HEAD_TIMEOUT_S
+        shell.now_s += 0.7 * SILENCE_S
         first.unfinished += 1
         shell.flow.incomplete(first, first.unfinished)  # type: ignore[arg-type]
         shell.flow.review()
@@ -160,7 +180,44 @@ def test_the_next_first_has_the_same_patience() -> None:
     for client in (first, second, third):
         client.unfinished = SHARE
         shell.flow.incomplete(client, SHARE)  # type: ignore[arg-type]
-    shell.now_s += 2 * HEAD_TIMEOUT_S
+    shell.now_s += 2 * SILENCE_S
     shell.flow.gone(first)  # type: ignore[arg-type]
     shell.flow.review()
     assert not second.is_held and third.is_held
+
+
+def test_half_sent_requests_of_one_host_delay_a_client_of_another_one_by_one_turn() -> None:
+    shell, half = _Shell(), [_Connection("half") for _ in range(100)]
+    for client in half:
+        shell.begin(client)
+    for number in range(5):
+        victim = _Connection(f"other{number}")
+        shell.begin(victim)
+        assert victim.is_held and shell.turns(victim) < 2 * SILENCE_S
+        victim.unfinished = 0
+        shell.send(victim, 0)
+        shell.answer(victim)
+
+
+def test_half_sent_requests_of_the_same_host_delay_it_once_for_each() -> None:
+    shell, half = _Shell(), [_Connection() for _ in range(20)]
+    for client in half:
+        shell.begin(client)
+    waited_s = []
+    for _ in range(3):
+        victim = _Connection()
+        shell.begin(victim)
+        waited_s.append(shell.turns(victim))
+        victim.unfinished = 0
+        shell.send(victim, 0)
+        shell.answer(victim)
+    assert waited_s[0] < 20 * 2 * SILENCE_S and max(waited_s[1:]) <= 0.1
+
+
+def test_requests_that_come_byte_by_byte_are_the_first_for_so_long_only() -> None:
+    shell, slow = _Shell(), [_Connection("slow") for _ in range(10)]
+    for client in slow:
+        shell.begin(client)
+    victim = _Connection("other")
+    shell.begin(victim)
+    assert FIRST_S / 2 < shell.turns(victim, slow) < 2 * FIRST_S

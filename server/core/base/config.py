@@ -30,6 +30,7 @@ CHOICES = {
     "tls_client_certificates": ("no", "optional", "required"),
     "tls_peers": ("no", "optional", "yes"),
     "log_format": ("text", "json"),
+    "enable_debug_command": ("no", "yes", "local"),
 }
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 LOG_AREAS = (
@@ -188,6 +189,7 @@ class Config:
 
     # Redis
     cluster_mode: bool = False  # INFO and HELLO report a cluster, for redis-cli --cluster; libraries do not need it
+    enable_debug_command: str = "no"  # who may use DEBUG, for tests: no, yes, local (clients of this machine)
     flushall: bool = False  # allow FLUSHALL without its confirmation word
 
     # What operators see

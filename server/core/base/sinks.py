@@ -20,12 +20,14 @@ from mypy_extensions import mypyc_attr
 
 from protocol.resp import LargeReply, Reply
 from server.core.base.lanes import Lanes
+from server.core.base.statistics import Statistics
 from server.core.base.subscriber import Subscriber, Tracker
 from server.core.base.transaction import Transaction
 
 Flushed = bytes | list[bytes | memoryview]  # replies in order: one buffer, or several, to avoid copying large values
 
 
+_ERROR: Final = 0x2D  # how an error begins: -
 _SUPERSEDED: Final = [b""]  # the arguments in the slot of a command whose place another one has taken
 
 
@@ -36,6 +38,8 @@ class Sink:
     A base class and no protocol: compiled code reads an attribute of a class at once, and one of a protocol by its name.
     Modules that are not compiled may derive from it.
     """
+
+    counts_lookups = True  # the keys that are read for it count in keyspace_hits and keyspace_misses
 
     def __init__(self, like: Sink | None = None) -> None:
         """With the settings of the sink `like`, or those of a new connection."""
@@ -101,9 +105,26 @@ class Session(Sink):
     blocked = 0  # the number of its blocking command that is under way (waiting/blocked.py); 0: there is none
     is_waiting = False  # that command has found nothing so far
     has_left = False  # the connection has ended
+    in_flight = 0
+    is_costly = False  # commands in flight may be other ones than plain GETs and SETs
+    last_command = ""
+    is_broken = False  # close the connection now, see `break_off`
+    is_tls = False
+    gave_password = False
+    no_evict = False
+    no_touch = False
+    is_monitor = False  # it has sent MONITOR
     runs_script = False  # it stands for a script, and has no connection
 
-    def __init__(self, session_id: int, address: str, local_address: str, now_ms: int, ready: list[Session]) -> None:
+    def __init__(
+        self,
+        session_id: int,
+        address: str,
+        local_address: str,
+        now_ms: int,
+        ready: list[Session],
+        statistics: Statistics,
+    ) -> None:
         super().__init__()
         self.id = session_id
         self.address = address
@@ -112,23 +133,16 @@ class Session(Sink):
         self.user = b"default"
         self.user_born = 0  # the version of the document of users under which the user was created
         self.has_logged_in = True  # or need not
-        self.gave_password = False
         self._begin_rights()
         self.name = b""
         self.library_name = self.library_version = b""
-        self.last_command = ""
-        self.is_tls = False
         self.certificate_name = ""  # the common name of the certificate that the client has proved to own
-        self.no_evict = self.no_touch = False
         self.waited_ms = now_ms  # when its last WAIT began, or the connection
         self.least_write_quorum = 0  # of the writes since the last WAIT, if it was ever another than now
         self.closing = False  # close the connection after the replies so far
-        self.is_broken = False  # close the connection now, see `break_off`
         self.slots: list[list[bytes] | Reply] = []
         self.held_bytes = 0  # size of the replies in the slots
         self.first_number = 0  # number of the command in the first slot
-        self.in_flight = 0
-        self.is_costly = False  # commands in flight may be other ones than plain GETs and SETs
         self.kind = 0  # kind of the commands in flight, see commands/spec.py; not used once there are lanes
         self.turn = -1  # the turn in which these commands began
         self.transaction: Transaction | None = None  # between MULTI and EXEC
@@ -140,6 +154,7 @@ class Session(Sink):
         # Numbers whose replies CLIENT REPLY drops: start, end (None: open).
         self.muted: list[tuple[int, int | None]] = []
         self._ready = ready
+        self.statistics = statistics
         self.listed = self.is_due = False  # `_ready` has this session, as it got replies; the turn's end flushes it
 
     def client(self) -> Session:
@@ -187,7 +202,12 @@ class Session(Sink):
         index = number - self.first_number
         assert index >= 0 and type(self.slots[index]) is list, "a request was answered twice"
         self.slots[index] = reply
-        self.held_bytes += reply.cost_bytes if isinstance(reply, LargeReply) else len(reply)
+        if isinstance(reply, LargeReply):
+            self.held_bytes += reply.cost_bytes
+        else:
+            self.held_bytes += len(reply)
+            if reply and reply[0] == _ERROR:
+                self.statistics.count_error(reply)
         self.in_flight -= 1
         if self.lanes is not None:
             if self.in_flight:

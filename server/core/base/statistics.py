@@ -6,7 +6,13 @@ RESETSTAT notes the present counts instead, and what is shown is what has come s
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
+from typing import Final
+
+ERROR_CODES_MAX: Final = 128  # as in Redis
+CODE_BYTES_MAX: Final = 64
+_NO_CODE = re.compile("[^A-Za-z0-9_.-]")  # would break a line of INFO
 
 
 @dataclass(slots=True)
@@ -17,6 +23,11 @@ class Statistics:
     messages: int = 0  # from other nodes
     unneeded_answers: int = 0  # answers of replicas to groups that had their quorum already
     commands: int = 0
+    keyspace_hits: int = (
+        0  # keys that commands have looked up to read, and found; at the node that coordinates the read
+    )
+    keyspace_misses: int = 0  # the same, not found
+    error_replies: int = 0  # to clients
     net_input_bytes: int = 0  # from and to clients
     net_output_bytes: int = 0
     connections: int = 0
@@ -79,14 +90,38 @@ class Statistics:
     records_mended: int = 0
     records_lost: int = 0  # records damaged here of which no other node has a sound copy
     reset: dict[str, int] = field(default_factory=dict)  # the counts at the last CONFIG RESETSTAT
+    errors_by_code: dict[str, int] = field(default_factory=dict)  # error replies since then, by their first word
 
     def begin_anew(self) -> None:
         """From now on `shown` counts from zero."""
         self.reset = self._counts()
+        self.errors_by_code.clear()
+
+    def count_lookup(self, is_missing: bool) -> None:
+        """HOT. A command has looked up a key to read it."""
+        if is_missing:
+            self.keyspace_misses += 1
+        else:
+            self.keyspace_hits += 1
+
+    def count_error(self, reply: bytes) -> None:
+        """A client gets this error. A script may make up codes, so only the first `ERROR_CODES_MAX` are told apart."""
+        self.error_replies += 1
+        word = reply[1:CODE_BYTES_MAX].split(maxsplit=1)
+        code = _NO_CODE.sub("_", word[0].decode("latin-1")) if word else "ERR"
+        counts = self.errors_by_code
+        if code not in counts and len(counts) >= ERROR_CODES_MAX:
+            code = "OTHER"
+        counts[code] = counts.get(code, 0) + 1
 
     def shown(self) -> dict[str, int]:
         """The counts by name since the start, or since the last CONFIG RESETSTAT."""
         return {name: count - self.reset.get(name, 0) for name, count in self._counts().items()}
 
     def _counts(self) -> dict[str, int]:
-        return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "reset"}
+        return {name: getattr(self, name) for name in counter_names()}
+
+
+def counter_names() -> list[str]:
+    """The names of all counters."""
+    return [each.name for each in fields(Statistics) if each.type in ("int", int)]

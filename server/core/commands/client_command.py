@@ -12,7 +12,7 @@ from collections.abc import Callable
 from protocol import resp
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Session, Sink
-from server.core.commands import tracking_command
+from server.core.commands import pausing, tracking_command
 from server.core.commands.arguments import integer
 from server.core.commands.containers import container
 from server.core.commands.shapes import session_of, show
@@ -330,6 +330,7 @@ CLIENT = container(
             since="3.2.0",
             arguments="(ON|OFF|SKIP)",
         ),
+        *pausing.SUBCOMMANDS,
         *tracking_command.SUBCOMMANDS,
     ),
     since="2.4.0",

@@ -58,6 +58,7 @@ def settings(services: Services) -> dict[str, str]:
         "appendonly": _as_text(config.engine != "memory"),
         "cluster-enabled": _as_text(config.cluster_mode),
         "databases": str(DATABASES),
+        "enable-debug-command": config.enable_debug_command,
         "hz": str(1000 // (config.tick_ms or 1)),
         "maxclients": str(config.clients_max),
         "maxmemory": "0",

@@ -23,7 +23,7 @@ from server.core.base.errors import CommandError
 from server.core.base.sinks import Session, Sink
 from server.core.commands.client_command import CLIENT
 from server.core.commands.login import LOGIN_FLAGS
-from server.core.commands.pubsub.guard import review_guard
+from server.core.commands.pubsub.guard import end_monitoring, review_guard
 from server.core.commands.shapes import session_of
 from server.core.commands.spec import ALONE, IMMEDIATE, CommandSpec
 from server.core.services.services import Services
@@ -61,6 +61,7 @@ def _reset(services: Services, sink: Sink, number: int, args: list[bytes]) -> by
     session.unmute(number)
     services.subscriptions.forget(session)
     services.tracking.stop(session)
+    end_monitoring(services, session)
     review_guard(services, session)
     services.users.opened(session)
     return _RESET

@@ -46,6 +46,23 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "They tell how long clients of this node have waited, quorum and commit included. Redis times its processor.",
     ),
     Deviation(
+        ("monitor",),
+        "It shows the commands of this node's clients as they begin, not those that other nodes relay, nor those that "
+        "scripts run. Of very long commands it shows the first 64 KB. A client that reads too slowly is cut, as a "
+        "subscriber is (push_bytes_max).",
+    ),
+    Deviation(
+        ("client|pause", "client|unpause"),
+        "They hold the clients of this node only: other nodes serve theirs, and what they relay here runs. Commands of "
+        "operators, logins and CLIENT UNPAUSE are never held.",
+    ),
+    Deviation(
+        ("debug|object", "debug|reload", "debug|set-active-expire", "debug|sleep"),
+        "These four subcommands are there, for tests, if the setting enable_debug_command allows it. DEBUG SLEEP delays "
+        "its own reply only. DEBUG RELOAD and SET-ACTIVE-EXPIRE change nothing.",
+    ),
+    Deviation(("role", "module|list"), "Every node is a master without replicas, and there are no modules."),
+    Deviation(
         ("config|set", "config|rewrite"),
         "CONFIG SET takes the settings that a running node follows, which dyn.toml(5) lists, and of Redis' names "
         "protected-mode, timeout, slowlog-log-slower-than, slowlog-max-len, notify-keyspace-events (one for all nodes) and "
@@ -210,7 +227,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         ("memory|doctor", "memory|malloc-stats", "memory|stats", "memory|usage"),
         "They tell what is known here: MEMORY USAGE counts the bytes of a key and its stored record, MEMORY STATS has the "
-        "memory of the process and of its cache of records, and there is no doctor and no allocator to ask.",
+        "memory of the process, its cache of records, clients and hints, MEMORY DOCTOR compares these with their limits, "
+        "and there is no allocator to ask.",
         redis=r"^[^-]",
         ours=r"^[^-]",
     ),

@@ -90,6 +90,7 @@ def _memory(services: Services) -> Facts:
         "maxmemory_human": "0B",
         "maxmemory_policy": "noeviction",
         "cache_memory_percent": config.cache_memory_percent,
+        "number_of_cached_scripts": services.scripts.count(),
         "record_cache_bytes": services.state.records.cache.size_bytes,
         "record_cache_bytes_max": config.record_cache_bytes,
         "block_cache_bytes_max": config.block_cache_bytes,
@@ -117,6 +118,9 @@ def _stats(services: Services) -> Facts:
         "total_net_input_bytes": counted["net_input_bytes"],
         "total_net_output_bytes": counted["net_output_bytes"],
         **_given(services, ("loop_lag_ms", "loop_lag_ms_max")),
+        "keyspace_hits": counted["keyspace_hits"],
+        "keyspace_misses": counted["keyspace_misses"],
+        "total_error_replies": counted["error_replies"],
         "expired_keys": counted["expired_collected"],
         "evicted_keys": 0,
         "pubsub_channels": len(services.subscriptions.tables[CHANNEL]),
@@ -197,6 +201,17 @@ def _percentiles(services: Services) -> Facts:
     }
 
 
+def _modules(services: Services) -> Facts:
+    """There are none."""
+    return {}
+
+
+def _errors(services: Services) -> Facts:
+    """The errors that clients have got, by their first word."""
+    counts = sorted(services.state.statistics.errors_by_code.items())
+    return {f"errorstat_{code}": f"count={count}" for code, count in counts}
+
+
 def _clock(state: State) -> Facts:
     """How well this node knows cluster time, and by how much its own wall clock is off; bound -1: the clocks of no majority
     are known."""
@@ -217,6 +232,8 @@ _SECTIONS: dict[str, Callable[[Services], Facts]] = {
     "Stats": _stats,
     "Replication": _replication,
     "CPU": _cpu,
+    "Modules": _modules,
+    "Errorstats": _errors,
     "Cluster": _cluster,
     "Keyspace": _keyspace,
     "Dyn": _dyn,

@@ -10,12 +10,13 @@ from __future__ import annotations
 from protocol import resp
 from protocol.resp import Value
 from server.core.base.errors import CommandError
+from server.core.base.histogram import Histogram
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
 from server.core.commands.containers import container
 from server.core.commands.shapes import show
 from server.core.commands.spec import IMMEDIATE, CommandSpec, Handler
-from server.core.services.latencies import Histogram, SlowCommand
+from server.core.services.latencies import SlowCommand
 from server.core.services.services import Services
 
 _SHOWN_COUNT = 10

@@ -82,6 +82,7 @@ def reader(
             record = versions.merge(state.records.get(storage_key), quorum_records[storage_key])
             reply = finish(record, sink, state.time_ms)
             if reply is not None:
+                state.statistics.count_lookup(record is None or versions.is_dead(record, state.time_ms))
                 sink.answer(number, reply)
             return
         if quorum_records and services.reads.missing is not None:

@@ -12,6 +12,7 @@ from server.core.commands import (
     connection,
     counters,
     database_commands,
+    debug_command,
     dynamo,
     geo_commands,
     hints_command,
@@ -23,11 +24,13 @@ from server.core.commands import (
     login,
     membership_command,
     memory_command,
+    monitor_command,
     object_command,
     operator,
     renaming,
     repair_command,
     serialization,
+    server_roles,
     siblings_command,
     slowlog_command,
     sort_command,
@@ -109,6 +112,9 @@ _ALL: tuple[CommandSpec, ...] = (
     *cluster.COMMANDS,
     *introspection.COMMANDS,
     *slowlog_command.COMMANDS,
+    *monitor_command.COMMANDS,
+    *debug_command.COMMANDS,
+    *server_roles.COMMANDS,
 )
 COMMANDS = tuple([with_audit(spec) for spec in _ALL])
 

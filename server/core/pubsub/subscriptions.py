@@ -44,7 +44,7 @@ class Subscriptions:
         self._matchers: dict[bytes, Matches] = {}  # by pattern
         self._matcher_of = matcher_of
         self._names_bytes_max = names_bytes_max
-        self._names_bytes = 0
+        self.names_bytes = 0
 
     # --- subscribing
 
@@ -57,14 +57,14 @@ class Subscriptions:
         if subscriber is not None and name in subscriber.names[kind]:
             return subscriber.count(kind)
         cost_bytes = len(name) + NAME_OVERHEAD_BYTES
-        if self._names_bytes + cost_bytes > self._names_bytes_max:
+        if self.names_bytes + cost_bytes > self._names_bytes_max:
             raise CommandError(
                 f"ERR the names of all subscriptions of this node exceed subscriptions_bytes_max={self._names_bytes_max}"
             )
         if subscriber is None:
             subscriber = session.subscriber = Subscriber()
             self.clients += 1
-        self._names_bytes += cost_bytes
+        self.names_bytes += cost_bytes
         subscriber.names[kind][name] = None
         sessions = self.tables[kind].setdefault(name, {})
         sessions[session] = None
@@ -79,7 +79,7 @@ class Subscriptions:
             return 0
         if name in subscriber.names[kind]:
             del subscriber.names[kind][name]
-            self._names_bytes -= len(name) + NAME_OVERHEAD_BYTES
+            self.names_bytes -= len(name) + NAME_OVERHEAD_BYTES
             sessions = self.tables[kind][name]
             del sessions[session]
             if not sessions:

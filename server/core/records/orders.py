@@ -44,7 +44,7 @@ class Orders(Generic[Pair]):
     def __init__(self, pair_of: Callable[[tuple[bytes, bytes]], Pair], bytes_max: int) -> None:
         self._pair_of = pair_of
         self._bytes_max = bytes_max
-        self._bytes = 0
+        self.size_bytes = 0
         self._kept: OrderedDict[bytes, tuple[View, list[Pair]]] = (
             OrderedDict()
         )  # key -> (what it belongs to, its order)
@@ -93,14 +93,14 @@ class Orders(Generic[Pair]):
     def _keep(self, key: bytes, view: View, order: list[Pair]) -> None:
         assert view.base is not None
         self._kept[key] = (View(view.base, view.now_ms), order) if isinstance(view, Draft) else (view, order)
-        self._bytes += _size(view, order)
-        while self._bytes > self._bytes_max and self._kept:
+        self.size_bytes += _size(view, order)
+        while self.size_bytes > self._bytes_max and self._kept:
             self._forget(next(iter(self._kept)))
 
     def _forget(self, key: bytes) -> None:
         kept = self._kept.pop(key, None)
         if kept is not None:
-            self._bytes -= _size(*kept)
+            self.size_bytes -= _size(*kept)
 
 
 def _size(view: View, order: list[Pair]) -> int:
@@ -128,3 +128,7 @@ class KeptOrders:
     def __init__(self, bytes_max: int) -> None:
         self.scores = Orders(by_score, bytes_max // 2)
         self.scans = Orders(by_hash, bytes_max // 2)
+
+    def size_bytes(self) -> int:
+        """What they take."""
+        return self.scores.size_bytes + self.scans.size_bytes

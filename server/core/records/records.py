@@ -151,6 +151,10 @@ class Records:
         """How many keys have a value here. Expired keys count until they are collected."""
         return sum(self.trees.live)
 
+    def patch_rows_bytes(self) -> int:
+        """What all patch rows take."""
+        return self._folded.rows_bytes
+
     def has_live(self, slot: int, database: int = EVERY_DATABASE) -> bool:
         """Whether some key of the slot, of that database, may have a value here. True if the slot is uncounted."""
         return bool((self.trees.counts_of(database) or self.trees).live[slot]) or slot in self._uncounted

@@ -44,6 +44,8 @@ class Scrub:
         self._questions = questions
         self._background = background
         self._collection = collection
+        self._with_siblings = 0
+        self.keys_with_siblings: int | None = None  # here, as the last complete round has counted them
 
     def start(self) -> None:
         """Begins the scrub, which runs as long as the process."""
@@ -65,7 +67,9 @@ class Scrub:
         state.records.rescan_uncounted()
         pages = state.records.keys // BATCH_KEYS + 1
         pause_ms = min(PAUSE_MS_MAX, state.config.scrub_interval_ms // pages * 9 // 10)
+        self._with_siblings = 0
         yield from self.walk(0, SLOTS, pause_ms)
+        self.keys_with_siblings = self._with_siblings
 
     def walk(
         self, first_slot: int, end_slot: int, pause_ms: int = 1, batch_keys: int = BATCH_KEYS, paced: bool = True
@@ -91,7 +95,7 @@ class Scrub:
                 start, readable = end, _slot(end) + 1
                 continue
             for key, record in stretch.pairs:
-                self._verify(key, record)
+                self._with_siblings += self._verify(key, record) and paced and versions.sibling_count(record) > 1
             count += len(stretch.pairs)
             start = stretch.end
             if records.unreadable:
@@ -107,12 +111,13 @@ class Scrub:
                 )
         return count
 
-    def _verify(self, key: bytes, record: bytes) -> None:
+    def _verify(self, key: bytes, record: bytes) -> bool:
+        """Whether the record is sound. Tells of what is to be done about it."""
         state = self._state
         state.statistics.records_scrubbed += 1
         if not versions.verify(record):
             state.records.damage(key, f"the stored record of key {shown_key(key[PREFIX_BYTES:])} fails its checksum")
-            return
+            return False
         slot = int.from_bytes(key[:2], "big")
         route = state.routes[slot >> state.route_shift]
         if not route.owned:
@@ -121,6 +126,7 @@ class Scrub:
             long = versions.clock_entries(record) > state.config.clock_entries_max
             if long or versions.is_dead(record, state.time_ms):
                 self._collection.add_candidate(key, 0)
+        return True
 
     def _around_damage(self, start: bytes, end: bytes) -> Generator[Step, Any, int]:
         """Reads a range of one partition that the engine refuses, by the keys that other owners have in it.

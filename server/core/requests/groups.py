@@ -27,6 +27,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from protocol.resp import Reply
 from server.core.base.errors import ErrorReply, NoLayout, no_quorum, timed_out
+from server.core.base.histogram import Histogram
 from server.core.base.quorum import Tally, Verdict
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
@@ -76,6 +77,7 @@ class GroupTable(Generic[G]):
 
     def __init__(self, state: State) -> None:
         self._state = state
+        self.quorum_times = Histogram()  # until a quorum has answered, in steps of a millisecond
         self._opened: list[tuple[dict[int, Any], int, G]] = []
         self._groups: dict[int, G] = {}
         self._deadlines: deque[G] = deque()
@@ -213,6 +215,8 @@ class GroupTable(Generic[G]):
         if group.waiters:
             verdict = group.tally.verdict
             if verdict is Verdict.MET:
+                waited_ms = self._state.now_ms - group.deadline_ms + self._state.config.request_timeout_ms
+                self.quorum_times.add(1000 * waited_ms, len(group.waiters))
                 self._complete(group)
             elif verdict is Verdict.IMPOSSIBLE:
                 error = no_quorum(group.tally, self.operation, self.outcome)

@@ -37,8 +37,7 @@ group of reads in a hundred, chosen at random: else an owner that is always slow
 compared. When all nodes that were asked have answered, or at the deadline, each owner that has voted, and whose record
 differs from the merge of all records, gets that merge, whole (read_repair.py).
 
-Nodes of earlier versions are asked with READ. It carries one digest of all records, and they answer for all keys or
-none.
+Nodes of earlier versions are asked with READ: it carries one digest of all records, and they answer for all or none.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.messages.comparison import by_index, checksums
 from server.core.messages.kinds import encode_compare, encode_read
-from server.core.records.versions import merge
+from server.core.records.versions import is_dead, merge
 from server.core.requests.digests import digest, short_digest
 from server.core.requests.groups import GroupTable, SeparateWaiter, Waiter
 from server.core.requests.hedging import Hedging
@@ -367,7 +366,9 @@ class Reads(GroupTable[ReadGroup]):
             reply = finish(record, sink, state.time_ms)
         except Exception as error:  # noqa: BLE001
             reply = state.unexpected.contain(error, changes, "the reply to a read", "unread", sink, number)
-        if reply is not None:  # else it follows in a later turn
+        if reply is not None:  # else it follows in a later turn, or a command that writes has read
+            if sink.counts_lookups:
+                state.statistics.count_lookup(record is None or is_dead(record, state.time_ms))
             sink.answer(number, reply)
 
     def _fail(self, group: ReadGroup, error: ErrorReply) -> int:

@@ -45,6 +45,7 @@ from mypy_extensions import i64
 
 from protocol.resp import OK
 from server.core.base.errors import ErrorReply, covered_refused
+from server.core.base.histogram import Histogram
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.messages.kinds import encode_relay, encode_relayed, relay_options
@@ -70,6 +71,7 @@ class Relays:
         # Covered writes (writes.py): (coordinator, its write group) -> the commands that it answers: (relay, indexes), …
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
         self._state = state
+        self.times = Histogram()  # until the coordinator has replied, in steps of a millisecond
         self._gathering: dict[tuple[str, bool, int, int, bool], RelayRow] = {}  # this turn's, by peer and settings
         self._latest: dict[str, RelayRow] = {}  # by peer: the one of them that was used last
         self._rows: dict[int, RelayRow] = {}  # sent, by number
@@ -272,6 +274,7 @@ class Relays:
         items, state = row.items, self._state
         if not replies:  # it is at work
             row.begun_ms = state.now_ms
+        self.times.add(1000 * (state.now_ms - row.sent_ms), len(replies))
         stale: list[RelayItem] = []
         offset: i64 = 0
         for reply in replies:

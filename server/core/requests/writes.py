@@ -82,7 +82,7 @@ class Writes(GroupTable[WriteGroup]):
         super().__init__(state)
         self.shares_records = True  # several commands of a turn make one record (shared_drafts.py)
         self._unconfirmed: deque[WriteGroup] = deque()  # in the order of their `hint_at_ms`
-        self._unconfirmed_bytes = 0
+        self.unconfirmed_bytes = 0
         self._short = ShortGroups()
         self._patching = Patching(state)
         self._patch_bytes_min: i64 = state.config.patch_record_bytes_min
@@ -245,9 +245,9 @@ class Writes(GroupTable[WriteGroup]):
                 self._replace_owner(group, peer)
         self._unconfirmed.append(group)
         group.unconfirmed_bytes = group.size_bytes
-        self._unconfirmed_bytes += group.size_bytes
+        self.unconfirmed_bytes += group.size_bytes
         self._track(group)
-        while self._unconfirmed_bytes > state.config.unconfirmed_bytes_max and self._unconfirmed[0] is not group:
+        while self.unconfirmed_bytes > state.config.unconfirmed_bytes_max and self._unconfirmed[0] is not group:
             self._hint_awaited_owners(self._unconfirmed.popleft())
 
     def _cover(self, group: WriteGroup) -> None:
@@ -378,7 +378,7 @@ class Writes(GroupTable[WriteGroup]):
 
     def _forget_bytes(self, group: WriteGroup) -> None:
         """Counts a group, which is settled or has left the queue, as unconfirmed no more."""
-        self._unconfirmed_bytes -= group.unconfirmed_bytes
+        self.unconfirmed_bytes -= group.unconfirmed_bytes
         group.unconfirmed_bytes = 0
 
     def _hint_awaited_owners(self, group: WriteGroup) -> None:

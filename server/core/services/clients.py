@@ -5,15 +5,19 @@ from __future__ import annotations
 from server.core.base.sinks import Access, Session
 from server.core.base.state import State
 from server.core.base.subscriber import Tracker
+from server.core.services.client_pause import ClientPause
 from server.core.services.process import NO_BUFFERS, Buffers
 from server.core.waiting.blocked import Blocked
+from server.core.work.timers import Timers
 
 
 class Clients:
     """The sessions of the clients that are connected now."""
 
-    def __init__(self, state: State, blocked: Blocked) -> None:
+    def __init__(self, state: State, blocked: Blocked, timers: Timers) -> None:
         self._state = state
+        self.pause = ClientPause(timers)
+        self.pause.resume = self.resume_waiting
         self._blocked = blocked
         self.sessions: dict[int, Session] = {}
         self.resumable: dict[Session, None] = {}  # sessions with commands that may begin, now or in the next turn
@@ -25,7 +29,7 @@ class Clients:
         """A client has connected from `address` (host:port)."""
         self._last_id += 1
         self._state.statistics.connections += 1
-        session = Session(self._last_id, address, local_address, now_ms, self._state.ready)
+        session = Session(self._last_id, address, local_address, now_ms, self._state.ready, self._state.statistics)
         self.sessions[session.id] = session
         return session
 
@@ -64,7 +68,9 @@ class Clients:
             self._blocked.refuse(session, refusal)
 
     def close_blocked(self) -> None:
-        """Closes the connections of all clients in blocking commands: the node is about to stop."""
+        """Closes the connections of all clients in blocking commands: the node is about to stop. No client is held any
+        more."""
+        self.pause.end()
         for session in [session for session in self.sessions.values() if session.blocked]:
             self.kill(session)
 
@@ -99,7 +105,7 @@ def describe(session: Session, now_ms: int, buffers: Buffers = NO_BUFFERS) -> st
     is_subscribed, in_transaction = session.subscriber is not None, session.transaction is not None
     tracker, redirect = session.tracker, -1 if session.tracker is None else session.tracker.redirect
     state = "P" * is_subscribed + "x" * in_transaction + "b" * session.is_waiting + tracking_flags(tracker)
-    flags = state + "e" * session.no_evict + "T" * session.no_touch
+    flags = "O" * session.is_monitor + state + "e" * session.no_evict + "T" * session.no_touch
     fields = (
         f"id={session.id} addr={session.address} laddr={session.local_address} fd={buffers.descriptor}",
         f"name={session.name.decode()}",

@@ -41,6 +41,7 @@ from server.core.membership.rollback import RollbackDetector
 from server.core.membership.shutdown import Shutdown
 from server.core.membership.staging import Staging
 from server.core.membership.transfers import Transfers
+from server.core.pubsub.monitors import Monitors
 from server.core.pubsub.notifications import Notifications
 from server.core.pubsub.publishing import Publishing
 from server.core.pubsub.subscriptions import MatcherOf, Subscriptions
@@ -123,7 +124,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     computing = Computing(state, background)
     reads, writes, relays = Reads(state, timers), Writes(state), Relays(state)
     questions, waiting = Questions(state, answerers), Waiting(state, relays, timers)
-    clients, scripts = Clients(state, waiting.blocked), Scripts(state)
+    clients, scripts = Clients(state, waiting.blocked, timers), Scripts(state)
     users = Users(state, clients, given.access_of, given.logged_out)
     publishing, tracking = _build_messaging(state, clients, given.matcher_of)
 
@@ -143,12 +144,12 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     return Services(
         state=state, process=Process(), latencies=Latencies(state), clients=clients, clock_report=ClockReport(state),
         access=ClientAccess(state.config.protected_mode, users.default_needs_password), audit=Audit(), users=users,
-        publishing=publishing, tracking=tracking, notifications=Notifications(state, publishing), waiting=waiting,
-        reads=reads, writes=writes, relays=relays, timers=timers, computing=computing,
-        background=background, questions=questions, votes=votes, collection=collection, mending=mending, scrub=scrub,
-        verification=Verification(state, background, scrub, mending), hint_replay=hint_replay,
-        anti_entropy=AntiEntropy(state, questions, background),
-        scripts=scripts, functions=Functions(state, scripts), jobs=RepairJobs(state, questions, background), tasks=tasks,
+        publishing=publishing, monitors=Monitors(publishing.subscriptions), tracking=tracking,
+        notifications=Notifications(state, publishing), waiting=waiting, reads=reads, writes=writes, relays=relays,
+        timers=timers, computing=computing, background=background, questions=questions, votes=votes, collection=collection,
+        mending=mending, scrub=scrub, verification=Verification(state, background, scrub, mending), hint_replay=hint_replay,
+        anti_entropy=AntiEntropy(state, questions, background), scripts=scripts, functions=Functions(state, scripts),
+        jobs=RepairJobs(state, questions, background), tasks=tasks,
         rebuild=Rebuild(state, questions, background, mending, tasks, rollback, writes.holds_only_copy),
         membership=membership, authentication=Authentication(state), duplicates=duplicates, rollback=rollback,
         transfers=transfers, filling=filling, shutdown=shutdown, staging=Staging(state, computing),

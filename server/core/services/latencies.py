@@ -5,75 +5,24 @@ until their replies are given to the kernel, after the commit and the answers of
 time of a command, since it waits for nobody.) Commands of one connection that begin together are timed together: all of
 them have the time of the last one. The shell reads the clock, once for each such batch and once for each turn (timing.py).
 
-A histogram has four buckets for each power of two of microseconds, so a percentile is at most a quarter too high.
+The phases of a command are those that take time: the quorum (requests/groups.py, in steps of a millisecond), the commit and
+the sync (shell/durability.py).
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from mypy_extensions import i64
 
+from server.core.base.histogram import Histogram
 from server.core.base.state import State
 
-_STEPS: Final = 4  # buckets for each power of two
-_BUCKETS: Final = 140  # the last one takes everything from 2**36 microseconds, 19 hours, on
 _SHOWN_ARGUMENTS_MAX, _SHOWN_BYTES_MAX = 32, 128  # of a command in the slow log, as in Redis
 _SECRETIVE = frozenset(("auth", "hello", "acl|setuser", "config|set"))
 _REDACTED = [b"(redacted)"]
-
-
-def bucket_of(time_us: i64) -> i64:
-    """HOT. The bucket of a time."""
-    shift: i64 = 0
-    while time_us >= 2 * _STEPS:
-        time_us >>= 1
-        shift += 1
-    bucket = _STEPS * shift + time_us
-    return 0 if bucket < 0 else bucket if bucket < _BUCKETS else _BUCKETS - 1
-
-
-def bucket_end_us(bucket: int) -> int:
-    """The largest time of a bucket."""
-    if bucket < _STEPS:
-        return bucket
-    shift = bucket // _STEPS - 1
-    return ((bucket % _STEPS + _STEPS + 1) << shift) - 1
-
-
-class Histogram:
-    """The times of one command: `calls` of them, `sum_us` in all."""
-
-    __slots__ = ("calls", "counts", "sum_us")
-
-    def __init__(self) -> None:
-        self.calls: i64 = 0
-        self.sum_us: i64 = 0
-        self.counts = [0] * _BUCKETS
-
-    def add(self, time_us: i64, calls: i64) -> None:
-        """HOT. So many calls took this time."""
-        self.calls += calls
-        self.sum_us += calls * time_us
-        self.counts[bucket_of(time_us)] += calls
-
-    def percentile_us(self, percent: float) -> int:
-        """The time within which `percent` of the calls were answered; 0 if there are none."""
-        wanted = int(self.calls) * percent / 100
-        for end_us, count in self.cumulative():
-            if count >= wanted:
-                return end_us
-        return 0
-
-    def cumulative(self) -> Iterator[tuple[int, int]]:
-        """The largest time of each bucket that has some, and how many calls took that or less."""
-        passed = 0
-        for bucket, count in enumerate(self.counts):
-            if count:
-                passed += count
-                yield bucket_end_us(bucket), passed
 
 
 class SlowCommand(NamedTuple):
@@ -93,6 +42,7 @@ class Latencies:
     def __init__(self, state: State) -> None:
         self._state = state
         self.by_command: dict[str, Histogram] = {}
+        self.commit, self.sync = Histogram(), Histogram()
         self.slow: deque[SlowCommand] = deque(maxlen=state.config.slowlog_entries_max)
         self.slow_us = state.config.slowlog_slower_than_us  # commands that take longer are logged; negative: none
         self._slow_number = 0

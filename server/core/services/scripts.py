@@ -31,7 +31,7 @@ class Scripts:
     def __init__(self, state: State) -> None:
         self._state = state
         self._texts: dict[bytes, bytes] = {}  # the last used ones at the end
-        self._bytes = 0
+        self.size_bytes = 0
         self._parsed: dict[bytes, Script] = {}
         self._engine: Engine | None = None
         self._lines: list[tuple[int, str]] = []
@@ -59,10 +59,10 @@ class Scripts:
         except ScriptError as error:
             raise CommandError(error.args[0].decode("utf-8", "surrogateescape")) from None
         self._texts[sha], self._parsed[sha] = text, script
-        self._bytes += len(text)
-        while self._bytes > self._state.config.scripts_bytes_max and len(self._texts) > 1:
+        self.size_bytes += len(text)
+        while self.size_bytes > self._state.config.scripts_bytes_max and len(self._texts) > 1:
             oldest = next(iter(self._texts))
-            self._bytes -= len(self._texts.pop(oldest))
+            self.size_bytes -= len(self._texts.pop(oldest))
             del self._parsed[oldest]
         return sha
 
@@ -81,11 +81,15 @@ class Scripts:
         """Which of these are known here."""
         return [sha in self._texts for sha in shas]
 
+    def count(self) -> int:
+        """How many scripts are kept."""
+        return len(self._texts)
+
     def flush(self) -> None:
         """Forgets all scripts."""
         self._texts.clear()
         self._parsed.clear()
-        self._bytes = 0
+        self.size_bytes = 0
 
     def log(self, level: int, text: bytes) -> None:
         """A script has logged a line; those past a limit in one turn are dropped."""

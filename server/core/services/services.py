@@ -27,6 +27,7 @@ from server.core.membership.rollback import RollbackDetector
 from server.core.membership.shutdown import Shutdown
 from server.core.membership.staging import Staging
 from server.core.membership.transfers import Transfers
+from server.core.pubsub.monitors import Monitors
 from server.core.pubsub.notifications import Notifications
 from server.core.pubsub.publishing import Publishing
 from server.core.pubsub.subscriptions import Subscriptions
@@ -72,6 +73,7 @@ class Services:
     functions: Functions
     clock_report: ClockReport
     publishing: Publishing
+    monitors: Monitors
     tracking: Tracking
     notifications: Notifications
     # Requests of clients

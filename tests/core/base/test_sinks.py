@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.core.base.sinks import Session
+from server.core.base.statistics import Statistics
 
 
 def new_session(ready: list[Session] | None = None) -> Session:
-    return Session(1, "127.0.0.1:1", "127.0.0.1:2", 0, [] if ready is None else ready)
+    return Session(1, "127.0.0.1:1", "127.0.0.1:2", 0, [] if ready is None else ready, Statistics())
 
 
 # --- sessions

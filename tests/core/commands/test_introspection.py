@@ -248,7 +248,10 @@ def test_what_redis_cli_shows_is_what_was_written(usage: str) -> None:
 
 # INFO
 
-TITLES = ["Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CPU", "Cluster", "Keyspace", "Dyn"]
+TITLES = [
+    "Server", "Clients", "Memory", "Persistence", "Stats", "Replication", "CPU", "Modules", "Errorstats", "Cluster",
+    "Keyspace", "Dyn",
+]  # fmt: skip
 
 
 def titles_of(text: str) -> list[str]:

@@ -25,6 +25,14 @@ def test_strings_are_encoded_as_redis_would(value: str, encoding: str, count: in
     assert client.ask("OBJECT REFCOUNT k") == count
 
 
+MEMORY_FACTS = {
+    "used_memory": str(100 << 20),
+    "used_memory_peak": str(125 << 20),
+    "total_system_memory": str(1000 << 20),
+    "mem_fragmentation_ratio": "1.00",
+}
+
+
 def view_of(key_type: int, fields: dict[bytes, bytes]) -> View:
     """A view of a collection with these fields."""
     draft = Draft(None, NOW_MS, key_type)
@@ -68,8 +76,30 @@ def test_memory_usage_grows_with_the_value() -> None:
     assert client.error("MEMORY USAGE k SAMPLES -1") == "ERR syntax error"
     assert client.error("MEMORY USAGE k NOSUCH 1") == "ERR syntax error"
     assert client.ask("MEMORY PURGE") == "OK"
-    assert "INFO memory" in client.ask("MEMORY DOCTOR")
-    assert "keys.cache.bytes" in client.ask("MEMORY STATS")
+
+
+def test_memory_stats_tell_of_the_process_and_of_keys() -> None:
+    client = Client(make_node())
+    client.raw("SET a v", "SET b v")
+    stats = client.ask("MEMORY STATS")
+    assert dict(zip(stats[::2], stats[1::2], strict=True))["keys.count"] == 2
+    client.node.services.process.facts = MEMORY_FACTS
+    stats = client.ask("MEMORY STATS")
+    told = dict(zip(stats[::2], stats[1::2], strict=True))
+    assert told["total.allocated"] == 100 << 20 and told["keys.bytes-per-key"] == 50 << 20
+    assert told["peak.percentage"] == "80.00" and told["clients.normal"] == told["hints.bytes"] == 0
+
+
+def test_the_doctor_of_memory_names_what_is_nearly_full() -> None:
+    client = Client(make_node())
+    services = client.node.services
+    services.process.facts = MEMORY_FACTS
+    assert "no trouble" in client.ask("MEMORY DOCTOR")
+    services.process.facts = MEMORY_FACTS | {"used_memory_peak": str(200 << 20), "total_system_memory": str(110 << 20)}
+    services.writes.unconfirmed_bytes = 250 << 20
+    lines = client.ask("MEMORY DOCTOR").splitlines()
+    assert len(lines) == 3 and "cache_memory_percent" in lines[0] and "200 MiB at its peak" in lines[1]
+    assert lines[2].endswith("take 250 MiB, and unconfirmed_bytes_max is 256 MiB.")
 
 
 def test_wait_tells_the_least_quorum_of_the_writes_since_the_last_one() -> None:

@@ -110,6 +110,18 @@ def test_the_scrub_goes_round_in_its_interval_and_counts_its_rounds() -> None:
     assert (walk.one.state.statistics.scrubs, walk.scrubbed) == (2, 80)
 
 
+def test_a_round_counts_the_keys_with_siblings_and_the_next_one_anew() -> None:
+    walk = Walk(*keys_of(5))
+    for key in keys_of(2):
+        walk.one.put(record_of(b"beside", 1 << 40, b"actor--9"), key)
+    walk.scrub.start()
+    assert walk.scrub.keys_with_siblings is None
+    walk.machines.pass_ms(INTERVAL_MS + PAUSE_MS_MAX)
+    assert walk.scrub.keys_with_siblings == 2
+    walk.machines.pass_ms(INTERVAL_MS)
+    assert walk.scrub.keys_with_siblings == 2
+
+
 def test_slots_that_could_not_be_counted_are_counted_again() -> None:
     walk = Walk(b"key")
     records = walk.one.state.records

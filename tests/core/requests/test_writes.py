@@ -190,10 +190,10 @@ def test_groups_that_got_their_hints_early_do_not_cost_later_groups_theirs() -> 
         finish_turn(node)
         hinted.append([node.state.hints.is_open(TWO, storage_key_of(each)) for each in keys].count(True))
     assert hinted == [0, 0, 1, 2, 3, 4, 5, 6], "two groups of 1000 bytes wait at any time"
-    assert 2000 <= node.services.writes._unconfirmed_bytes <= 2500
+    assert 2000 <= node.services.writes.unconfirmed_bytes <= 2500
     node.services.writes.expire(node.state.config.request_timeout_ms + 1)
     node.services.writes.hint_unconfirmed(HINT_AFTER_MS)
-    assert node.services.writes._unconfirmed_bytes == 0
+    assert node.services.writes.unconfirmed_bytes == 0
 
 
 def test_a_write_with_w_1_is_on_this_node_alone_until_another_owner_has_confirmed_it() -> None:

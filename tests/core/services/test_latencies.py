@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.core.services.latencies import Histogram, Latencies, bucket_end_us, bucket_of, shortened
+from server.core.base.histogram import Histogram, bucket_end_us, bucket_of
+from server.core.services.latencies import Latencies, shortened
 from tests.core.commands.talking import make_node
 
 

@@ -1,4 +1,5 @@
 """The guard of a session that has subscriptions or tracks keys: it looks at each of its commands before that begins.
+While somebody monitors, every session has one.
 
 Theory. In RESP2 nothing tells a message to a subscriber from a reply. So a subscriber may only say what its client can tell
 apart, as in Redis; any other command is refused. RESP3 pushes are told apart, and a subscriber may say anything.
@@ -19,9 +20,10 @@ from server.core.base.sinks import Access, Session
 from server.core.base.subscriber import Tracker
 from server.core.commands.registry import find_command
 from server.core.commands.spec import CommandSpec
-from server.core.pubsub.tracking import Tracking
 from server.core.services.services import Services
 
+_MONITORS: Final = ErrorReply.of("ERR Replica can't interact with the keyspace")  # as Redis puts it
+_IN_TRANSACTION: Final = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))  # which runs at once
 _ALLOWED: Final = frozenset(
     ("subscribe", "unsubscribe", "psubscribe", "punsubscribe", "ssubscribe", "sunsubscribe", "ping", "quit", "reset")
 )
@@ -30,14 +32,16 @@ _ALLOWED: Final = frozenset(
 class Guard(Access):
     """The guard of one session."""
 
-    def __init__(self, session: Session, tracking: Tracking) -> None:
+    def __init__(self, session: Session, services: Services) -> None:
         self._session = session
-        self._tracking = tracking
+        self._tracking = services.tracking
+        self._monitors = services.monitors
+        self._state = services.state
 
     def permits(self, args: list[bytes]) -> bool:
         """HOT. Whether a call of the usual form is permitted for sure."""
         session = self._session
-        if session.tracker is not None or not (session.resp3 or session.subscriber is None):
+        if session.tracker is not None or not (session.resp3 or session.subscriber is None) or self._monitors.sessions:
             return False
         return session.rights is None or session.rights.permits(args)
 
@@ -48,14 +52,30 @@ class Guard(Access):
             return refusal
         spec = find_command(args)
         assert spec is not None, "dispatch has found it"
+        if session.is_monitor and {"readonly", "write"} & set(spec.flags.split()):
+            return _MONITORS
         if session.resp3 or session.subscriber is None or spec.name in _ALLOWED:
             if session.tracker is not None:
                 self._note_read(session.tracker, spec, args)
+            if self._monitors.sessions:
+                self._show(spec, args)
             return None
         return ErrorReply.of(
             f"ERR Can't execute '{spec.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in "
             "this context"
         )
+
+    def _show(self, spec: CommandSpec, args: list[bytes]) -> None:
+        """Shows a command to those who monitor: as in Redis none of an operator, and queued ones once EXEC runs them."""
+        transaction = self._session.transaction
+        if transaction is not None and spec.name not in _IN_TRANSACTION:
+            return
+        if transaction is not None and spec.name == "exec" and not transaction.is_refused:
+            for queued in transaction.commands:
+                if (found := find_command(queued)) is not None and not is_operators(found):
+                    self._monitors.feed(self._session, found.name, queued, self._state.time_ms)
+        if not is_operators(spec):
+            self._monitors.feed(self._session, spec.name, args, self._state.time_ms)
 
     def _note_read(self, tracker: Tracker, spec: CommandSpec, args: list[bytes]) -> None:
         transaction = self._session.transaction
@@ -85,10 +105,29 @@ def _read_keys(args: list[bytes]) -> list[bytes]:
     return spec.keys_of(args)
 
 
+def is_operators(spec: CommandSpec) -> bool:
+    """Whether it is a command for operators. Those of `dyn` are told by what they lack: the flag of data."""
+    flags = spec.flags.split()
+    return "admin" in flags or (spec.name.startswith("dyn.") and "data" not in flags)
+
+
 def review_guard(services: Services, session: Session) -> None:
     """Sets the guard of a session that needs one, and removes it from one that does not. Its subscriptions have changed, or
-    how it tracks."""
-    if session.subscriber is None and session.tracker is None:
+    how it tracks, or it is new."""
+    if session.subscriber is None and session.tracker is None and not services.monitors.sessions:
         session.watch(None)
     elif session.guard is None:
-        session.watch(Guard(session, services.tracking))
+        session.watch(Guard(session, services))
+
+
+def review_guards(services: Services) -> None:
+    """The same for all sessions: somebody has begun or ended to monitor."""
+    for session in services.clients.sessions.values():
+        review_guard(services, session)
+
+
+def end_monitoring(services: Services, session: Session) -> None:
+    """The session monitors no more."""
+    if session.is_monitor:
+        services.monitors.end(session)
+        review_guards(services)

@@ -38,7 +38,7 @@ class Permitted:
 
     def __init__(self, services: Services, user: bytes, read_only: bool) -> None:
         self._read_only = read_only
-        self._session = Session(0, "script", "", services.state.now_ms, [])
+        self._session = Session(0, "script", "", services.state.now_ms, [], services.state.statistics)
         self._session.user = user
         self._session.runs_script = True
         self._access: Access | None = services.users.access_for(user)

@@ -39,7 +39,7 @@ class QueuedRun(Session):
         finish: Callable[[list[Reply]], None],
         bytes_max: int,
     ) -> None:
-        super().__init__(client.id, client.address, client.local_address, client.created_ms, ready)
+        super().__init__(client.id, client.address, client.local_address, client.created_ms, ready, client.statistics)
         self.resp3 = client.resp3
         self.read_quorum, self.write_quorum, self.database = client.read_quorum, client.write_quorum, client.database
         self.user, self.user_born = client.user, client.user_born

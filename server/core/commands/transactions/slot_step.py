@@ -140,6 +140,8 @@ def _note_candidate(services: Services, storage_key: bytes, record: bytes) -> No
 class _Together(Sink):
     """The sink of the reads of several keys."""
 
+    counts_lookups = False  # the commands do, which then use what was read
+
     def __init__(self, procedure: Procedure, services: Services, keys: list[bytes]) -> None:
         super().__init__(procedure)
         self._procedure = procedure

@@ -1,0 +1,98 @@
+"""DEBUG: what test tools need of it, behind the setting `enable_debug_command`, which is Redis' (no, yes, local).
+
+Theory. Nothing here may harm a node: DEBUG SLEEP delays its own reply and nobody else's, and what would change how Redis
+stores or expires things is accepted and changes nothing.
+"""
+
+from __future__ import annotations
+
+from protocol import resp
+from protocol.resp import Reply
+from server.core.base.errors import CommandError
+from server.core.base.sinks import Session, Sink
+from server.core.commands.arguments import integer
+from server.core.commands.containers import container
+from server.core.commands.object_command import encoding_of
+from server.core.commands.spec import ALONE, IMMEDIATE, READ, CommandSpec, Handler
+from server.core.commands.typed import ANY, reading
+from server.core.records.kinds import NONE
+from server.core.records.views import View
+from server.core.ring.addresses import is_loopback
+from server.core.services.services import Services
+from server.core.work.procedures import Steps
+
+SLEEP_S_MAX = 3600
+_NOT_ALLOWED = (
+    "ERR DEBUG command not allowed. If the enable_debug_command setting is 'local', you can run it from a local "
+    "connection, otherwise set it to 'yes' in the node's config file, and start the node again."
+)
+
+
+def _allowed(handler: Handler) -> Handler:
+    """The handler, for clients that may use DEBUG."""
+
+    def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
+        setting = services.state.config.enable_debug_command
+        is_local = isinstance(sink, Session) and is_loopback(sink.address.rpartition(":")[0])
+        if setting != "yes" and not (setting == "local" and is_local):
+            raise CommandError(_NOT_ALLOWED)
+        return handler(services, sink, number, args)
+
+    return handle
+
+
+def _sleep(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    """DEBUG SLEEP seconds: the reply comes after that time."""
+    try:
+        span_s = float(args[2])
+    except ValueError:
+        span_s = 0.0  # as Redis
+    until_ms = services.state.now_ms + int(1000 * min(max(span_s, 0.0), SLEEP_S_MAX))
+
+    def steps() -> Steps:
+        yield services.timers.pause_until(until_ms)
+        return resp.OK
+
+    services.run_steps(steps(), sink, number, is_counted=False)
+
+
+def _object(view: View, args: list[bytes], sink: Sink) -> Reply:
+    """DEBUG OBJECT key: `serializedlength` is the size of the record."""
+    if view.key_type == NONE:
+        raise CommandError("ERR no such key")
+    size = len(view.base or b"")
+    return resp.simple(
+        f"Value at:0x0 refcount:1 encoding:{encoding_of(view)} serializedlength:{size} lru:0 lru_seconds_idle:0"
+    )
+
+
+def _set_active_expire(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    integer(args[2])
+    return resp.OK
+
+
+def _ok(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
+    return resp.OK
+
+
+def _spec(name: str, handler: Handler, summary: str, arguments: str, kind: int = IMMEDIATE) -> CommandSpec:
+    flags = "admin noscript readonly" if kind == READ else "admin noscript loading stale"
+    return CommandSpec(
+        f"debug|{name}", 3 if arguments else 2, kind, _allowed(handler), summary, "server", flags, arguments=arguments,
+        keys=(2, 2, 1) if kind == READ else (0, 0, 0), access="RO" if kind == READ else "",
+    )  # fmt: skip
+
+
+COMMANDS = (
+    container(
+        "debug",
+        "What test tools ask for, if the setting enable_debug_command allows it.",
+        "server",
+        (
+            _spec("sleep", _sleep, "Replies after that time; others do not wait.", "seconds", ALONE),
+            _spec("object", reading(ANY, _object, place=2), "Tells of a key and its record.", "key", READ),
+            _spec("set-active-expire", _set_active_expire, "Does nothing: expired keys are never shown.", "(0|1)"),
+            _spec("reload", _ok, "Does nothing: what is served is what is stored.", ""),
+        ),
+    ),
+)

@@ -1,0 +1,84 @@
+"""MONITOR: the commands of this node's clients, told to those that watch.
+
+Theory. The guard of a session (commands/pubsub/guard.py) sees each command before it begins. While somebody monitors, all
+sessions have a guard; otherwise nobody pays for it. A line leaves as a message to a subscriber does, at the end of the
+turn, and whoever reads too slowly is cut as a subscriber is (shell/push_limits.py). A line has `LINE_BYTES_MAX` of words
+at most, so large values cannot fill the memory of the node.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from server.core.base.sinks import Session
+from server.core.pubsub.subscriptions import Subscriptions
+
+LINE_BYTES_MAX: Final = 64 << 10
+_REDACTED: Final = b"(redacted)"
+_PLAIN: Final = {0x5C: "\\\\", 0x22: '\\"', 0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t", 0x07: "\\a", 0x08: "\\b"}
+_SHOWN: Final = [
+    _PLAIN.get(byte, chr(byte) if 0x20 <= byte <= 0x7E else f"\\x{byte:02x}") for byte in range(256)
+]  # a byte as Redis shows it
+# By command: after which of its words passwords follow, and how many words these are.
+_PASSWORDS: Final[dict[str, dict[bytes, int]]] = {
+    "hello": {b"AUTH": 2},
+    "migrate": {b"AUTH": 1, b"AUTH2": 2},
+}
+
+
+class Monitors:
+    """The sessions that monitor."""
+
+    def __init__(self, subscriptions: Subscriptions) -> None:
+        self.sessions: dict[Session, None] = {}
+        self._subscriptions = subscriptions
+
+    def begin(self, session: Session) -> None:
+        """The session gets all commands from now on."""
+        session.is_monitor = True
+        self.sessions[session] = None
+
+    def end(self, session: Session) -> None:
+        """The session gets them no more."""
+        if session.is_monitor:
+            session.is_monitor = False
+            del self.sessions[session]
+            self._subscriptions.due.pop(session, None)
+
+    def feed(self, session: Session, name: str, args: list[bytes], time_ms: int) -> None:
+        """Tells of a command of a session: `name` is its name in the table of commands."""
+        seconds, rest_ms = divmod(time_ms, 1000)
+        words = shown_words(without_passwords(name, args))
+        line = f"+{seconds}.{rest_ms:03d}000 [{session.database} {session.address}] {words}\r\n".encode(
+            "ascii", "replace"
+        )
+        for monitor in self.sessions:
+            if not monitor.closing:
+                self._subscriptions.send(monitor, line)
+
+
+def without_passwords(name: str, args: list[bytes]) -> list[bytes]:
+    """The words of a command, without those that may be a password."""
+    if name == "auth":
+        return args[:1] + [_REDACTED] * (len(args) - 1)
+    marks = _PASSWORDS.get(name)
+    if marks is None:
+        return args
+    shown, hidden = [], 0
+    for arg in args:
+        shown.append(_REDACTED if hidden else arg)
+        hidden = hidden - 1 if hidden else marks.get(arg.upper(), 0)
+    return shown
+
+
+def shown_words(args: list[bytes]) -> str:
+    """The words as Redis shows them, in quotes; of very long commands the beginning."""
+    shown, room = [], LINE_BYTES_MAX
+    for place, arg in enumerate(args):
+        if room <= 0:
+            shown.append(f'"... ({len(args) - place} more arguments)"')
+            break
+        more = f"... ({len(arg) - room} more bytes)" if len(arg) > room else ""
+        shown.append('"' + "".join([_SHOWN[byte] for byte in arg[:room]]) + more + '"')
+        room -= len(arg) + 1
+    return " ".join(shown)
