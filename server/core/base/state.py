@@ -155,6 +155,7 @@ class State:
         self.knowing_users: dict[str, None] = {}  # peers whose version has users (services/users.py)
         self.knowing_libraries: dict[str, None] = {}  # peers that have functions (services/functions.py)
         self.queueing: dict[str, None] = {}  # peers that keep rows of waiting clients (core/waiting/)
+        self.tracing: dict[str, None] = {}  # peers that follow traced requests (core/tracing/)
         self.publishing: dict[str, None] = {}  # peers that deliver what our clients publish (pubsub/)
         self.watching: dict[str, None] = {}  # peers that want to know which keys change (pubsub/tracking.py)
         self.backlogged: dict[str, None] = {}  # peers with too many large messages in their queues (outbound.py)
@@ -168,8 +169,7 @@ class State:
         self.noted: list[Note] | None = None  # writes made here, for pubsub/notifications.py; None: nobody wants them
 
     def at(self, now_ms: int) -> None:
-        """HOT. Sets the time of the turn. The hybrid clock follows, so that a node that has slept makes no dots in the
-        past."""
+        """HOT. Sets the time of the turn. The hybrid clock follows: a node that has slept makes no dots in the past."""
         if now_ms != self.now_ms:
             self.now_ms = now_ms
             time_ms = now_ms + self.cluster_time.offset_ms
@@ -341,7 +341,7 @@ class State:
             (known.ORDERLY, self.orderly), (known.COMPARES, self.comparing), (known.PATCHES, self.patching),
             (known.USERS, self.knowing_users), (known.TRANSACTIONS, self.transacting), (known.SCRIPTS, self.scripting),
             (known.PUBLISHING, self.publishing), (known.QUEUES, self.queueing),
-            (known.FUNCTIONS, self.knowing_libraries),
+            (known.FUNCTIONS, self.knowing_libraries), (known.TRACING, self.tracing),
         ):  # fmt: skip
             if capability in capabilities:
                 peers[peer] = None

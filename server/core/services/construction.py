@@ -66,6 +66,7 @@ from server.core.services.process import Process
 from server.core.services.scripts import Scripts
 from server.core.services.services import Services
 from server.core.services.users import AccessOf, Users
+from server.core.tracing.traces import Traces
 from server.core.waiting.waiting import Waiting
 from server.core.work.background import Background
 from server.core.work.computing import Computing
@@ -139,10 +140,10 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
         state=state, process=Process(), latencies=Latencies(state), clients=clients, clock_report=ClockReport(state),
         access=ClientAccess(state.config.protected_mode, users.default_needs_password), audit=Audit(), users=users,
         publishing=publishing, tracking=tracking, notifications=Notifications(state, publishing), waiting=waiting,
-        reads=reads, writes=writes, relays=relays, timers=timers, computing=computing,
-        background=background, questions=questions, votes=votes, collection=collection, mending=mending, scrub=scrub,
-        verification=Verification(state, background, scrub, mending), hint_replay=hint_replay,
-        anti_entropy=AntiEntropy(state, questions, background),
+        reads=reads, writes=writes, relays=relays, traces=Traces(state, reads, writes, relays), timers=timers,
+        computing=computing, background=background, questions=questions, votes=votes, collection=collection,
+        mending=mending, scrub=scrub, verification=Verification(state, background, scrub, mending),
+        hint_replay=hint_replay, anti_entropy=AntiEntropy(state, questions, background),
         scripts=scripts, functions=Functions(state, scripts), jobs=RepairJobs(state, questions, background), tasks=tasks,
         rebuild=Rebuild(state, questions, background, mending, tasks, rollback, writes.holds_only_copy),
         membership=membership, authentication=Authentication(state), duplicates=duplicates, rollback=rollback,
