@@ -26,6 +26,7 @@ from dynamo_cli import (
     siblings_commands,
     task_commands,
     tls_commands,
+    trace_commands,
 )
 from dynamo_cli.client import TIMEOUT_S_DEFAULT
 from dynamo_cli.failures import Failure
@@ -118,6 +119,7 @@ app.command("down")(local_commands.down)
 app.command("get")(data_commands.get)
 app.command("set")(data_commands.set_)
 app.command("del")(data_commands.del_)
+app.command("trace")(trace_commands.trace)
 app.command("import")(moving_commands.import_)
 app.command("export")(moving_commands.export)
 cluster.command("init")(layout_commands.cluster_init)

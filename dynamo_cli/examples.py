@@ -47,6 +47,15 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "dyn config check": (
         Example("Before a node reads it:", ("dyn config check /etc/dyn/node.toml && systemctl reload dyn",)),
     ),
+    "dyn trace": (
+        Example(
+            "Why does this read take long? Ask node n2, and look at the times:", ("dyn --port 7002 trace GET cart:17",)
+        ),
+        Example(
+            "How long the replicas took to commit a write, as a list:",
+            ("""dyn trace SET k v --json | jq -r '.nodes[] | [.node, .role, .took_us] | @tsv'""",),
+        ),
+    ),
     "dyn import": (
         Example(
             "Copy a server whose writers are stopped, its database 1 only, not faster than 20,000 keys a second:",

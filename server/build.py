@@ -47,6 +47,7 @@ HOT = (
     *(f"server/core/services/{name}.py" for name in ("client_pause", "clients", "latencies", "services")),
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),
     "server/core/membership/shutdown.py",
+    "server/core/tracing/traces.py",
     "server/core/work/timers.py",
     *(f"server/shell/{name}.py" for name in (
         "admission", "client", "clients", "connections", "context", "delivery", "durability", "flow", "inbound",

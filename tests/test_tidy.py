@@ -36,7 +36,7 @@ MAY_IMPORT = {
 # The rooms of the core from the ground up: each imports those before it.
 CORE_ROOMS = (
     "formats", "ring", "records", "liveness", "shared", "users", "scripts", "messages", "base", "work", "requests",
-    "waiting", "collection",
+    "tracing", "waiting", "collection",
     "repair", "membership", "pubsub", "services", "operators", "commands",
 )  # fmt: skip
 # The modules above the rooms, in the same order. All of them may import every room.

@@ -13,6 +13,7 @@ from server.core.messages import record_questions as records
 from server.core.messages import script_questions as scripts
 from server.core.messages.announcements import View
 from server.core.messages.libraries import LIBKNOWN, LIBRARY
+from server.core.messages.traces import TRACE
 from server.core.operators import status
 from server.core.operators.sizes import own_sizes
 from server.core.repair.exchange_answers import ExchangeAnswers
@@ -38,6 +39,7 @@ def answerers(services: Services) -> dict[bytes, Answerer]:
         answered_by(records.COPIES, lambda keys: services.mending.copies(keys)),
         answered_by(records.VERIFY, lambda wanted: services.verification.asked(wanted)),
         answered_by(records.HOLDS, lambda sums: services.cleanup.holds(sums)),
+        answered_by(TRACE, lambda trace: services.traces.document(trace)),
         answered_by(asked.STATUS, lambda _: status.own_status(services)),
         answered_by(asked.REPAIR, lambda job: services.jobs.asked(job)),
         answered_by(asked.TASKS, lambda query: services.tasks.answer_tasks(query)),

@@ -20,6 +20,7 @@ from server.core.messages import announcements, kinds
 from server.core.messages.kinds import Covered, Differences, Relay, Relayed, nothing
 from server.core.messages.questions import KINDS
 from server.core.messages.reader import HEADER_ITEMS, Malformed, Reader, number_in, request_number_in, shown
+from server.core.messages.traces import TRACED, Traced
 from server.core.requests.reads import Reads
 from server.core.requests.relays import Relays
 from server.core.ring.layout import Layout, LayoutError
@@ -55,6 +56,7 @@ class Incoming:
         self._readers[b"COVERED"] = self._covered
         self._readers[b"ANSWER"] = questions.read_answer
         self._readers[b"LAYOUT"] = self._layout
+        self._readers[b"TRACED"] = self._traced
 
     def read(self, message: list[Any]) -> Received:
         """HOT. The message as typed values; no content for a kind that only newer nodes know. Raises Malformed."""
@@ -128,6 +130,13 @@ class Incoming:
                 index = read_i32_be(indexes, place)
                 if not 0 <= index < count:
                     raise Malformed(f"a reply to command {index} of a relay of {count} commands")
+
+    def _traced(self, items: Reader) -> Traced:
+        """TRACED: the message in the envelope is read, too, so that nothing has changed yet if it cannot be."""
+        traced = TRACED.read(items)
+        if self.read(traced.message).kind == b"TRACED":
+            raise Malformed("an envelope in an envelope")
+        return traced
 
     def _layout(self, items: Reader) -> Layout:
         """The layout that a message carries."""

@@ -121,6 +121,11 @@ class Node:
         except Exception as error:  # noqa: BLE001
             self._break_off(session, error)
 
+    def traced_command(self, session: Session, args: list[bytes], now_ms: int) -> None:
+        """As `command`, for one that the shell has drawn as a sample: it is traced (core/tracing/)."""
+        self.state.at(now_ms)
+        self.services.traces.sample(session, args, lambda: self.command(session, args, now_ms))
+
     def _break_off(self, session: Session, error: Exception) -> int:
         """An unexpected exception has left the order of a session's commands unknown: its connection ends, after the
         replies that are due. (What a command itself raises is answered, see dispatch.py.) Raises Fatal if something was
@@ -190,15 +195,6 @@ class Node:
         self.services.tracking.peer_restarted(peer)
         self.state.draining.pop(peer, None)
         self.state.full.pop(peer, None)  # if it is full, it says so again now
-        self.state.orderly.pop(peer, None)
-        self.state.comparing.pop(peer, None)
-        self.state.patching.pop(peer, None)
-        self.state.queueing.pop(peer, None)
-        self.state.transacting.pop(peer, None)
-        self.state.knowing_users.pop(peer, None)
-        self.state.publishing.pop(peer, None)
-        self.state.scripting.pop(peer, None)
-        self.state.knowing_libraries.pop(peer, None)
         self.state.note_capabilities(peer, capabilities)
         self.state.liveness.message_received(peer, now_ms)
 
@@ -262,6 +258,7 @@ class Node:
         services.mending.expire(now_ms)
         services.timers.expire(now_ms)
         services.notifications.tick()
+        services.traces.expire(now_ms)
         if services.tracking.is_used:
             services.tracking.tick()
 
@@ -312,6 +309,8 @@ class Node:
         messages, large = drain_messages(state)
         closing = services.clients.drain_closing()
         pushes = services.subscriptions.drain() if services.subscriptions.due else []
+        if services.traces.spans:
+            services.traces.end_turn(state.statistics.turns)
         return Outbox(batch, messages, replies, closing, state.statistics.turns, large, pushes)
 
     def _begin_requests(self) -> list[Session]:

@@ -60,11 +60,12 @@ from server.core.dispatch import Dispatcher
 from server.core.incoming import Incoming, Received
 from server.core.messages import announcements, kinds
 from server.core.messages.announcements import PoisonCommand, Timed
-from server.core.messages.kinds import Comparison, Covered, Hint, Kind, ReadGroup, Relay, Relayed
+from server.core.messages.kinds import Comparison, Covered, Hint, Kind, Relay, Relayed
 from server.core.messages.libraries import LIBRARIES, LIBVIEW
 from server.core.messages.publications import CHANGED, NOTIFY, PUBLISHED, WATCHING
-from server.core.messages.questions import ANSWER, ASK, KINDS, Ask, encode_answer
+from server.core.messages.questions import ANSWER, ASK, KINDS, encode_answer
 from server.core.messages.reader import HEADER_ITEMS
+from server.core.messages.traces import TRACED, Traced
 from server.core.messages.users import USERS, USERSVIEW
 from server.core.requests import replica
 from server.core.services.services import Services
@@ -229,8 +230,9 @@ class PeerMessages:
         self._handlers[kind.name] = handler
 
     def _handle_requests(self) -> None:
-        reads, writes, questions = self._services.reads, self._services.writes, self._services.questions
-        self._on(kinds.READ, self._read_here)
+        state, questions = self._state, self._services.questions
+        reads, writes = self._services.reads, self._services.writes
+        self._on(kinds.READ, lambda peer, number, asked: replica.read(state, peer, number, asked.digest, asked.keys))
         self._on(kinds.SAME, lambda peer, number, _: reads.acked(peer, number))
         self._on(kinds.RECORDS, reads.records_answered)
         self._on(kinds.COMPARE, self._compare_here)
@@ -249,7 +251,8 @@ class PeerMessages:
         self._on(kinds.COVERED, self._cover)
         self._on(kinds.RELAY, self._relayed)
         self._on(kinds.RELAYED, self._replied)
-        self._on(ASK, self._asked)
+        self._on(ASK, lambda peer, number, ask: questions.asked(peer, number, ask.kind, ask.content))
+        self._on(TRACED, self._traced)
         self._on(ANSWER, questions.answered)
 
     def _handle_announcements(self) -> None:
@@ -279,9 +282,6 @@ class PeerMessages:
 
     # --- requests
 
-    def _read_here(self, peer: str, number: int, group: ReadGroup) -> None:
-        replica.read(self._state, peer, number, group.digest, group.keys)
-
     def _compare_here(self, peer: str, number: int, group: Comparison) -> None:
         replica.compare(self._state, peer, number, group.checksums, group.keys)
 
@@ -291,8 +291,8 @@ class PeerMessages:
     def _replied(self, peer: str, number: int, relayed: Relayed) -> None:
         self._services.relays.replied(number, relayed.indexes, relayed.replies)
 
-    def _asked(self, peer: str, number: int, ask: Ask) -> None:
-        self._services.questions.asked(peer, number, ask.kind, ask.content)
+    def _traced(self, peer: str, number: int, traced: Traced) -> None:
+        self._services.traces.received(peer, traced, lambda: self.receive(peer, traced.message, self._state.now_ms))
 
     def _learn_poison(self, poison: PoisonCommand) -> None:
         self._state.quarantine.learn(Poison(COMMAND + poison.shown, poison.digest), self._state.wall_ms)

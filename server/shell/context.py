@@ -43,6 +43,7 @@ class Context:
     ) -> None:
         self.node = node
         self.services = node.services
+        node.services.traces.now_us = lambda: time.monotonic_ns() // 1000
         self.config = config
         self.certificates = certificates or Certificates(config)
         self.loop = loop

@@ -15,10 +15,13 @@ class Delivery:
         self._links = peers.links
         self._flow = clients.flow
         self._clock = clients.clock
+        self._traces = clients.context.services.traces
 
     def deliver(self, outbox: Outbox) -> None:
         """HOT. Writes once to each peer, then once to each client, and then ends the connections that close."""
-        links = self._links
+        links, traces = self._links, self._traces
+        if traces.spans:
+            traces.committed(outbox.turn)
         for peer, data in outbox.messages.items():
             link = links.get(peer)
             if link is not None:
@@ -43,3 +46,5 @@ class Delivery:
                 connection.end()
         if self._flow.is_in_use:
             self._flow.review()
+        if traces.spans:
+            traces.sent(outbox.turn)

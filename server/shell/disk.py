@@ -117,7 +117,10 @@ class DiskWatch:
             if self._room == FOR_WRITES:
                 self._compacted = self._full_since = self._written()
             self._room = room
-            log.warning("%d MiB are free in %s: %s", self._free_bytes() >> 20, self._directory, _SAYS[room])
+            event = {"event": "disk_free" if room == FOR_WRITES else "disk_full"}
+            log.warning(
+                "%d MiB are free in %s: %s", self._free_bytes() >> 20, self._directory, _SAYS[room], extra=event
+            )
             self._changed(room)
         is_short = self._free_bytes() < PLENTY * self._config.disk_free_bytes_min
         self._let_compact(not is_short or self._fits(1.0, 1.0))

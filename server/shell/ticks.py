@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from server.shell.clients import Clients
+from server.shell.cluster_events import ClusterEvents
 from server.shell.context import Context
 from server.shell.crash import Housekeeping, IncidentLog
 from server.shell.disk import DiskWatch
@@ -15,7 +16,6 @@ from server.shell.exposure import Exposure
 from server.shell.facts import LoopLag, Rates, process_facts
 from server.shell.logs import report_left_out
 from server.shell.reports import Reports
-from server.shell.story import Story
 
 SLEPT_MS_MIN = 1000  # a smaller difference is the time between the readings of the two clocks
 POLL_MS = 1000  # from one check of the disk, of reports and of idle clients to the next
@@ -45,7 +45,7 @@ class Ticks:
         self._housekeeping = Housekeeping(context.node.state.statistics)
         self._location = {"dir": str(directory.absolute())}  # its directory and address, for CONFIG GET
         self._lag = LoopLag()
-        self._story = Story(context.services)
+        self._events = ClusterEvents(context.services)
         self._rates = Rates(context.node.state.statistics)
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ms = 0  # when the timer is due
@@ -74,7 +74,7 @@ class Ticks:
             self._looked_ms = now_ms
             self._housekeeping.do("look at the disk", self._disk.check)
             self._reports.make(now_ms)
-            self._story.tell(now_ms, self._lag.worst_ms)
+            self._events.tell(now_ms, self._lag.worst_ms)
             self._context.services.process.notices = [*self._exposure.notices(), *self._disk.notices()]
             report_left_out()
             context.refusals.report()

@@ -57,9 +57,7 @@ class Host(WallClock):
         self.disk = disk
         self.events = events
         self.network = network
-        self.rng = rng
-        self.config = config
-        self.trace = trace
+        self.rng, self.config, self.trace = rng, config, trace
         self.at: Callable[[str], Host | None]  # the machine at an address
         self.links = Links(self)
         self.node: Node | None = None
@@ -312,6 +310,8 @@ class Host(WallClock):
         """What the turn has to say, its writes being committed."""
         if self._dies("messages", bool(outbox.messages or outbox.large)):
             return
+        self.running.services.traces.committed(outbox.turn)
+        self.running.services.traces.sent(outbox.turn)
         peers = list(outbox.messages | outbox.large)
         reach = self.rng.randint(0, len(peers)) if self.crash_before == "some messages" else len(peers)
         for peer in peers[:reach]:

@@ -129,6 +129,9 @@ class Config:
     transaction_bytes_max: int = 64 << 20  # the bytes of these commands
     transaction_keys_max: int = 4096  # keys of one slot that a transaction or a script reads at once; also watched keys
 
+    # Tracing (core/tracing/)
+    traces_max: int = 1000  # traced requests that a node has notes of, for ten seconds; past it requests are not traced
+
     # Peers
     peer_auth_required: bool = (
         True  # once all members have the secret, refuse who does not prove it (authentication.py)

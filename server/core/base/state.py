@@ -147,15 +147,17 @@ class State:
         self.full: dict[str, int] = {}  # peers that have no room for writes on their disks, and what they have room for
         self.last_message_ms: dict[str, int] = {}  # when the last message came from a peer
         self.fences: dict[str, int] = {}  # records that a peer sent up to this reading of its clock are refused
-        self.orderly: dict[str, None] = {}  # peers that have chains.py and short digests (reads.py)
-        self.comparing: dict[str, None] = {}  # peers that answer reads key by key (comparison.py)
-        self.patching: dict[str, None] = {}  # peers that take patches (records/patches.py)
-        self.scripting: dict[str, None] = {}  # peers that run scripts (commands/scripting)
-        self.transacting: dict[str, None] = {}  # peers that run transactions (commands/transactions)
-        self.knowing_users: dict[str, None] = {}  # peers whose version has users (services/users.py)
-        self.knowing_libraries: dict[str, None] = {}  # peers that have functions (services/functions.py)
-        self.queueing: dict[str, None] = {}  # peers that keep rows of waiting clients (core/waiting/)
-        self.publishing: dict[str, None] = {}  # peers that deliver what our clients publish (pubsub/)
+        # The peers that have a capability (protocol/peer_versions.py), in the order in which they have announced it.
+        self.capable: dict[bytes, dict[str, None]] = {capability: {} for capability in known.CAPABILITIES}
+        peers = self.capable
+        self.orderly, self.comparing, self.patching = peers[known.ORDERLY], peers[known.COMPARES], peers[known.PATCHES]
+        self.scripting, self.transacting = peers[known.SCRIPTS], peers[known.TRANSACTIONS]
+        self.knowing_users, self.knowing_libraries = peers[known.USERS], peers[known.FUNCTIONS]
+        self.queueing, self.tracing, self.publishing = (
+            peers[known.QUEUES],
+            peers[known.TRACING],
+            peers[known.PUBLISHING],
+        )
         self.watching: dict[str, None] = {}  # peers that want to know which keys change (pubsub/tracking.py)
         self.backlogged: dict[str, None] = {}  # peers with too many large messages in their queues (outbound.py)
 
@@ -169,8 +171,7 @@ class State:
         self.noted: list[Note] | None = None  # writes made here, for pubsub/notifications.py; None: nobody wants them
 
     def at(self, now_ms: int) -> None:
-        """HOT. Sets the time of the turn. The hybrid clock follows, so that a node that has slept makes no dots in the
-        past."""
+        """HOT. Sets the time of the turn. The hybrid clock follows: a node that has slept makes no dots in the past."""
         if now_ms != self.now_ms:
             self.now_ms = now_ms
             time_ms = now_ms + self.cluster_time.offset_ms
@@ -337,14 +338,12 @@ class State:
         return self.clock.last if self.has_time else 0
 
     def note_capabilities(self, peer: str, capabilities: Sequence[bytes]) -> None:
-        """`peer` has announced these capabilities (protocol/peer_versions.py)."""
-        for capability, peers in (
-            (known.ORDERLY, self.orderly), (known.COMPARES, self.comparing), (known.PATCHES, self.patching),
-            (known.USERS, self.knowing_users), (known.TRANSACTIONS, self.transacting), (known.SCRIPTS, self.scripting),
-            (known.PUBLISHING, self.publishing), (known.QUEUES, self.queueing), (known.FUNCTIONS, self.knowing_libraries),
-        ):  # fmt: skip
+        """`peer` has announced these capabilities, and no others (protocol/peer_versions.py)."""
+        for capability, peers in self.capable.items():
             if capability in capabilities:
                 peers[peer] = None
+            else:
+                peers.pop(peer, None)
         self.readers.announced(peer, capabilities)
         self.with_databases.announced(peer, capabilities)
         self.tls_ports[peer] = known.tls_port_in(capabilities)

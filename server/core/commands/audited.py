@@ -1,4 +1,5 @@
 """Commands that are noted before they run (services/audit.py): they destroy data, or change members, settings or users.
+One that is refused is noted once more, with the error.
 
 Each one's handler is wrapped when the table is made, so other commands cost nothing. Words that hold a secret are not
 noted: `_SECRET_FROM` is the first word that is left out, and of CONFIG SET requirepass only that name is noted.
@@ -6,8 +7,11 @@ noted: `_SECRET_FROM` is the first word that is left out, and of CONFIG SET requ
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
+from protocol.resp import Reply
+from server.core.base.errors import CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.spec import CommandSpec, Handler
 from server.core.services.services import Services
@@ -20,6 +24,7 @@ AUDITED = frozenset(
         )),
     )
 )  # fmt: skip
+_MEMBERS = "dyn.cluster|"
 _SECRET_FROM = {"acl|setuser": 3}
 
 
@@ -33,8 +38,37 @@ def with_audit(spec: CommandSpec) -> CommandSpec:
 
 def _noting(handler: Handler, name: str, secret_from: int) -> Handler:
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
-        shown = 3 if b"requirepass" in [word.partition(b"\0")[0].lower() for word in args] else secret_from
-        services.audit.note(sink, name, args[:shown] + [b"(not shown)"] * (len(args) > shown))
-        return handler(services, sink, number, args)
+        secret = 3 if b"requirepass" in [word.partition(b"\0")[0].lower() for word in args] else secret_from
+        words = args[:secret] + [b"(not shown)"] * (len(args) > secret)
+
+        def refused(reply: bytes) -> None:
+            services.audit.note(sink, name, words, reply[1:].decode(errors="replace").rstrip())
+
+        services.audit.note(sink, name, words)
+        try:
+            # Members are changed in several steps: the sink hears how these end. Other commands may need their session.
+            return handler(services, _Outcome(sink, refused) if name.startswith(_MEMBERS) else sink, number, args)
+        except CommandError as error:
+            refused(error.reply)
+            raise
 
     return handle
+
+
+class _Outcome(Sink):
+    """Passes the reply of a command on to `sink`. If it is an error, `refused` gets it, too."""
+
+    def __init__(self, sink: Sink, refused: Callable[[bytes], None]) -> None:
+        super().__init__(sink)
+        self._sink = sink
+        self._refused = refused
+
+    def answer(self, number: int, reply: Reply) -> None:
+        """The reply of the command."""
+        if isinstance(reply, bytes) and reply.startswith(b"-"):
+            self._refused(reply)
+        self._sink.answer(number, reply)
+
+    def command(self, number: int) -> list[bytes] | None:
+        """Returns the arguments of the command."""
+        return self._sink.command(number)

@@ -8,6 +8,7 @@
     libraries.py    the kinds, and the questions, by which nodes share the libraries of functions
     queues.py       the kinds by which nodes serve clients that wait for elements
     publications.py the kinds by which nodes share what clients publish, and tell each other which keys have changed
+    traces.py       the envelope of messages of traced requests, and the question for what a node has noted of one
     comparison.py   how a replica answers a read group key by key
     asking.py       what a question declares
     record_questions.py, exchange_questions.py, questions.py
@@ -32,6 +33,7 @@ is read.
     GOSSIP, CLOCK, LAYOUT             who is alive, the sender's monotonic clock, who owns what
     TIME, TIMED                       asks for, and answers, the wall clock and cluster time (cluster_time.py)
     VIEW                              which layout its sender has
+    TRACED                            another message, of a traced request (traces.py)
     MARK                              up to which turn its sender's disk is synced (rollback.py)
     STAGED                            what operators have staged for the next layout
     USERS, USERSVIEW                  the users of the cluster, and a digest of them (services/users.py)

@@ -38,6 +38,7 @@ from server.core.messages.kinds import REQUEST_KINDS, Kind
 from server.core.messages.libraries import LIBKNOWN, LIBRARY
 from server.core.messages.queues import QUEUE_KINDS
 from server.core.messages.reader import Malformed, Reader
+from server.core.messages.traces import TRACE, TRACED
 
 
 class Partitions(NamedTuple):
@@ -234,8 +235,8 @@ SUBSCRIPTIONS: Final[Question[Subscribed, list[bytes]]] = Question(
 )
 
 _ALL: Sequence[Question[Any, Any]] = (
-    *records.ALL, *EXCHANGE_QUESTIONS, STATUS, REPAIR, TASKS, PAUSE, GOING, ADOPTED, MOVED, EMPTY, COUNTS, WHOLE, SIZES,
-    STAGED, WRITTEN, SYNCED, SUBSCRIPTIONS, *scripts.ALL, LIBRARY, LIBKNOWN,
+    *records.ALL, *EXCHANGE_QUESTIONS, TRACE, STATUS, REPAIR, TASKS, PAUSE, GOING, ADOPTED, MOVED, EMPTY, COUNTS, WHOLE,
+    SIZES, STAGED, WRITTEN, SYNCED, SUBSCRIPTIONS, *scripts.ALL, LIBRARY, LIBKNOWN,
 )  # fmt: skip
 QUESTIONS: Final = {question.name: question for question in _ALL}
 
@@ -264,7 +265,7 @@ def _ask(items: Reader) -> Ask:
 
 ASK: Final = Kind(b"ASK", _ask)
 ANSWER: Final = Kind(b"ANSWER", lambda items: items.blobs())  # for a question that has ended; others: `read_answer`
-_KINDS: Sequence[Kind[Any]] = (*REQUEST_KINDS, *ANNOUNCEMENTS, *QUEUE_KINDS, ASK, ANSWER)
+_KINDS: Sequence[Kind[Any]] = (*REQUEST_KINDS, *ANNOUNCEMENTS, *QUEUE_KINDS, ASK, ANSWER, TRACED)
 KINDS: Final[dict[bytes, Kind[Any]]] = {kind.name: kind for kind in _KINDS}
 
 

@@ -247,6 +247,13 @@ class Reader:
                     raise Malformed(f"{shown(word)} in a list of byte strings")
         return lists
 
+    def message(self) -> list[Any]:
+        """A whole message; what its items are says its own kind."""
+        message = self._rest()
+        if len(message) < HEADER_ITEMS:
+            raise Malformed(f"a message of {len(message)} items")
+        return message
+
     def _rest(self) -> list[Any]:
         rest = self._message[self._index :]
         self._index = len(self._message)

@@ -15,28 +15,38 @@ from server.core.services.security_log import shown as name_shown
 NOTES_MAX = 256
 WORDS_MAX = 6
 WORD_BYTES_MAX = 100
+REFUSAL_CHARS_MAX = 300
 
 
 class Audit:
     """The notes that are not in the log yet."""
 
     def __init__(self) -> None:
-        self._notes: deque[tuple[str, str, str]] = deque()
+        self._notes: deque[tuple[str, str, str, str]] = deque()
         self._dropped = 0
 
-    def note(self, sink: Sink, command: str, words: list[bytes]) -> None:
-        """Notes a call of `command`, the name in its table, with these words. What another node relays was noted there."""
+    def note(self, sink: Sink, command: str, words: list[bytes], refusal: str = "") -> None:
+        """Notes a call of `command`, the name in its table, with these words, or that it was refused, and why. What another
+        node relays was noted there."""
         if not isinstance(sink, Session):
             return
         if len(self._notes) >= NOTES_MAX:
-            self._dropped += 1
+            self._dropped += not refusal
             return
         shown = [word[:WORD_BYTES_MAX].decode("utf-8", "backslashreplace") for word in words[:WORDS_MAX]]
         more = f" ... ({len(words)} words)" if len(words) > WORDS_MAX else ""
-        self._notes.append((command, " ".join(shown) + more, f"user {name_shown(sink.user)} at {sink.address}"))
+        self._notes.append(
+            (
+                command,
+                " ".join(shown) + more,
+                f"user {name_shown(sink.user)} at {sink.address}",
+                refusal[:REFUSAL_CHARS_MAX],
+            )
+        )
 
-    def drain(self) -> tuple[list[tuple[str, str, str]], int]:
-        """Removes and returns the notes, each as the command, its words and who sent it, and how many found no room."""
+    def drain(self) -> tuple[list[tuple[str, str, str, str]], int]:
+        """Removes and returns the notes, each as the command, its words, who sent it and why it was refused, if it was; and
+        how many found no room."""
         notes, dropped = list(self._notes), self._dropped
         self._notes.clear()
         self._dropped = 0

@@ -68,6 +68,7 @@ from server.core.services.process import Process
 from server.core.services.scripts import Scripts
 from server.core.services.services import Services
 from server.core.services.users import AccessOf, Users
+from server.core.tracing.traces import Traces
 from server.core.waiting.waiting import Waiting
 from server.core.work.background import Background
 from server.core.work.computing import Computing
@@ -144,12 +145,12 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     return Services(
         state=state, process=Process(), latencies=Latencies(state), clients=clients, clock_report=ClockReport(state),
         access=ClientAccess(state.config.protected_mode, users.default_needs_password), audit=Audit(), users=users,
-        publishing=publishing, monitors=Monitors(publishing.subscriptions), tracking=tracking,
-        notifications=Notifications(state, publishing), waiting=waiting, reads=reads, writes=writes, relays=relays,
-        timers=timers, computing=computing, background=background, questions=questions, votes=votes, collection=collection,
-        mending=mending, scrub=scrub, verification=Verification(state, background, scrub, mending), hint_replay=hint_replay,
-        anti_entropy=AntiEntropy(state, questions, background), scripts=scripts, functions=Functions(state, scripts),
-        jobs=RepairJobs(state, questions, background), tasks=tasks,
+        publishing=publishing, monitors=Monitors(publishing.subscriptions), tracking=tracking, reads=reads, writes=writes,
+        notifications=Notifications(state, publishing), waiting=waiting, relays=relays, timers=timers, computing=computing,
+        traces=Traces(state, reads, writes, relays), background=background, questions=questions, votes=votes,
+        collection=collection, mending=mending, scrub=scrub, hint_replay=hint_replay, tasks=tasks, scripts=scripts,
+        verification=Verification(state, background, scrub, mending), functions=Functions(state, scripts),
+        anti_entropy=AntiEntropy(state, questions, background), jobs=RepairJobs(state, questions, background),
         rebuild=Rebuild(state, questions, background, mending, tasks, rollback, writes.holds_only_copy),
         membership=membership, authentication=Authentication(state), duplicates=duplicates, rollback=rollback,
         transfers=transfers, filling=filling, shutdown=shutdown, staging=Staging(state, computing),

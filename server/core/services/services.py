@@ -50,6 +50,7 @@ from server.core.services.latencies import Latencies
 from server.core.services.process import Process
 from server.core.services.scripts import Scripts
 from server.core.services.users import Users
+from server.core.tracing.traces import Traces
 from server.core.waiting.waiting import Waiting
 from server.core.work.background import Background
 from server.core.work.computing import Computing
@@ -81,6 +82,7 @@ class Services:
     writes: Writes
     relays: Relays
     waiting: Waiting
+    traces: Traces
     # Work that clients do not wait for
     timers: Timers
     background: Background

@@ -267,7 +267,7 @@ def test_operators_are_logged_with_their_names_and_no_secret(node: Node, admin: 
     node.services.audit.drain()
     ops.raw("ACL SETUSER x on >secret", "CONFIG SET requirepass secret", "ACL DELUSER x")
     notes, _ = node.services.audit.drain()
-    assert [who for *_, who in notes] == ["user 'app' at 10.0.0.7:1"] * 3
+    assert [who for _, _, who, _ in notes] == ["user 'app' at 10.0.0.7:1"] * 3
     assert "secret" not in str(notes) and "x" in notes[0][1]
 
 

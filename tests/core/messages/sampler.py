@@ -23,6 +23,9 @@ from tests.core.messages.samples import (
 )
 
 HUGE = b"9" * 30
+INNER = (  # the items of a message within a message, and what damages each
+    (b"STORE", []), (b"77", [b"", b"x", HUGE]), (b"5", [b"", b"x", HUGE]), (KEYS[0], DAMAGED_KEYS), (RECORD, [b"", b"?"]),
+)  # fmt: skip
 
 
 class Meaning(NamedTuple):
@@ -123,6 +126,9 @@ class Sampler(Reader):
 
     def blobs(self) -> list[bytes]:
         return [self._add(self._values.pop(0), self.meaning.damages, optional=True) for _ in self._values[:]]
+
+    def message(self) -> list[Any]:
+        return [self._add(item, damages) for item, damages in INNER]
 
     def word_lists(self) -> list[list[bytes]]:
         wrong = [b"GET", 5, None, [], [5], [[b"x"]], [b"NEWS", b"k"], [b"CLIENT", b"ID"], [b"GET"], [b"FLUSHALL"]]

@@ -155,7 +155,7 @@ OPTIONAL = {
     "damaged", "mended", "lost", "disk_full", "disk_room", "transfer", "to_let_go", "copies", "wall_ms", "eta_s", "n3",
     "c1", "weight", "bob", "lib", "rebuild", "held_back", "STORE",
 }  # fmt: skip
-NULLABLE = {"eta_s", "filling", "transfer"}
+NULLABLE = {"eta_s", "filling", "transfer", "ended_us", "committed_us", "sent_us", "answered_us"}
 TASK = {
     "task": "repair-1", "state": "done", "partitions": 16, "partitions_done": 16, "keys_compared": 5,
     "keys_repaired": 1, "bytes_sent": 100, "node": "n2", "error": "", "started_ms": 1_800_000_000_000,
@@ -179,6 +179,12 @@ LIBRARIES = {
     },
 }
 DOCUMENTS: dict[bytes, Any] = {
+    b"TRACE": {
+        "id": "0a" * 8, "parent": "", "turns": [{
+            "begun_us": 0, "received": [["STORED", "n2", 5]], "sent": [["STORE", "n3", True]], "ended_us": 1,
+            "committed_us": 2, "sent_us": 3, "answered_us": 4,
+        }],
+    },
     b"STATUS": {
         "keys": 5, "hints_held": 0, "behind": {"n3": 4}, "damaged": 0, "mended": 0, "lost": 0, "disk_full": False,
         "disk_room": 0, "transfer": TRANSFER, "to_let_go": 0, "copies": {"n3": ["127.0.0.1:9"]},

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from protocol.frames import FrameReader, seal
+from protocol.frames import FrameReader, encode_message, seal
 from server.core.messages import announcements as said
 from server.core.messages import kinds, libraries, queues, users
 from server.core.messages import questions as asked
@@ -24,6 +24,7 @@ from server.core.messages.exchange_questions import HashesAnswer, ListAnswer, Me
 from server.core.messages.publications import encode_changed, encode_notify, encode_published, encode_watching
 from server.core.messages.reader import HEADER_ITEMS, Reader
 from server.core.messages.record_questions import WAIT, PageAnswer
+from server.core.messages.traces import encode_traced
 from server.core.ring.change import WEIGHT, Change
 from tests.core.messages.samples import KEYS, RECORD, SIBLINGS
 from tests.core.messages.test_damage import answer_of, message_of, question_of
@@ -73,6 +74,7 @@ ENCODED: dict[bytes, Encode] = {
     b"CHANGED": lambda keys: encode_changed(READING, keys),
     b"NOTIFY": lambda setting: encode_notify(READING, setting),
     b"PUBLISHED": lambda publications: encode_published(READING, publications),
+    b"TRACED": lambda traced: encode_traced(READING, traced.trace, traced.span, encode_message(traced.message)),
     b"USERS": lambda document: users.encode_users(READING, document.encode()),
     b"LIBRARIES": lambda document: libraries.encode_libraries(READING, document.encode()),
     b"LIBVIEW": lambda digest: libraries.encode_libraries_view(READING, digest),

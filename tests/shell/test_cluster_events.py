@@ -8,12 +8,12 @@ import pytest
 
 from server.core.messages.questions import TaskQuery
 from server.core.node import Node
-from server.shell.story import LATE_MS, START_MS, Story
+from server.shell.cluster_events import LATE_MS, START_MS, ClusterEvents
 from tests.core.commands.talking import Client, make_node, reach
 
 
 class Told:
-    """A node of three, and the lines of its story."""
+    """A node of three, and the lines of its events."""
 
     def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.INFO, "dyn")
@@ -22,13 +22,13 @@ class Told:
         reach(self.node, 2)
         reach(self.node, 3)
         self.node.state.is_filling = False  # it holds nothing because nothing was written
-        self.story = Story(self.node.services)
+        self.events = ClusterEvents(self.node.services)
         assert self.lines(0) == [], "all is well: no news"
 
     def lines(self, now_ms: int, lag_ms: int = 0) -> list[str]:
         """The lines of this moment."""
         self._caplog.clear()
-        self.story.tell(now_ms, lag_ms)
+        self.events.tell(now_ms, lag_ms)
         return [f"{record.levelname} {record.getMessage()}" for record in self._caplog.records]
 
     def id_of(self, name: str) -> str:
@@ -100,11 +100,11 @@ def test_a_node_that_starts_tells_of_absent_peers_after_a_while(caplog: pytest.L
     caplog.set_level(logging.INFO, "dyn")
     node = make_node(3)
     reach(node, 2)
-    story = Story(node.services)
+    events = ClusterEvents(node.services)
     for now_ms in (1000, 1000 + START_MS - 1):
-        story.tell(now_ms, 0)
+        events.tell(now_ms, 0)
         assert not caplog.records
-    story.tell(1000 + START_MS, 0)
+    events.tell(1000 + START_MS, 0)
     assert [record.getMessage().split(":")[0] for record in caplog.records] == ["node n3 is down"]
 
 

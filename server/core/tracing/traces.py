@@ -1,0 +1,170 @@
+"""The traces of this node: marks the messages of traced requests, and notes when each step was done.
+
+Theory (Sigelman et al., "Dapper", 2010). A traced request runs in a bracket, `run`: what the node has gathered for other
+requests is sent first, then the work is done, then what the work has gathered is sent. So each message that was queued in
+between belongs to the traced request, and gets an envelope (TRACED) with the ids of its trace and of this node's span. The
+receiver opens the envelope and handles the message in a bracket of its own. So its answer travels in an envelope, too, and
+so does all that the answer sets off here: the write after a quorum read, the reply of a relay. No part of the node needs to
+know of that, no other request has a branch or a byte for it, and the cost of a traced request is some messages that travel
+apart.
+
+What leaves the bracket is not traced: the question to a further owner because an answer is late, a retry, what waits until
+a damaged record is mended. An answer without an envelope counts as usual; a node of an earlier version sends such ones.
+
+`now_us` reads a clock for the notes alone; no decision depends on it. The shell sets a finer one than that of the turns.
+The notes of a request are kept for `KEPT_MS`: the node that the client has asked collects them meanwhile (way.py), or the
+shell exports them afterwards (shell/telemetry.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from server.core.base.sinks import Session
+from server.core.base.state import State
+from server.core.messages.traces import SPAN_BYTES, TRACE_BYTES, Traced, encode_traced, kind_of
+from server.core.requests.reads import Reads
+from server.core.requests.relays import Relays
+from server.core.requests.writes import Writes
+from server.core.tracing.spans import Span, Turn
+
+KEPT_MS: Final = 10_000
+EXPORTED_MAX: Final = 4  # times `traces_max`: spans that wait for the exporter, further ones are not exported
+
+
+class Traces:
+    """The spans of one node, and the turns of these that have not been sent."""
+
+    def __init__(self, state: State, reads: Reads, writes: Writes, relays: Relays) -> None:
+        self._state = state
+        self._reads = reads
+        self._writes = writes
+        self._relays = relays
+        self.now_us: Callable[[], int] = lambda: state.now_ms * 1000
+        self.spans: dict[bytes, Span] = {}  # by trace; while there are none, the ends of turns have nothing to note
+        self.is_exporting = False
+        self._ended: list[Span] = []  # to be exported
+        self._present: dict[Span, Turn] = {}  # the spans that this turn has worked on
+        self._unsent: list[Turn] = []  # turns that have ended
+        self._sampled: dict[Span, tuple[Session, int]] = {}  # requests of clients without a reply: session and number
+
+    # --- requests
+
+    def begin(self, command: str) -> Span | None:
+        """Begins a trace: the span of a request that a client has sent. None if there are too many."""
+        rng = self._state.rng
+        return self._open(rng.randbytes(TRACE_BYTES), b"", command)
+
+    def sample(self, session: Session, args: list[bytes], begin: Callable[[], None]) -> None:
+        """Traces the next command of a session, which `begin` begins, unless the session has others under way."""
+        is_alone = not session.in_flight and not session.backlog and session.transaction is None
+        span = self.begin(args[0].decode(errors="replace").upper()) if is_alone else None
+        if span is None:
+            begin()
+            return
+        number = session.first_number + len(session.slots)
+        self.run(span, begin)
+        self._sampled[span] = session, number
+
+    def received(self, peer: str, traced: Traced, handle: Callable[[], None]) -> None:
+        """Handles a message that has come in an envelope."""
+        kind = traced.message[0].decode()
+        span = self.spans.get(traced.trace) or self._open(traced.trace, traced.span, kind)
+        if span is None:
+            handle()
+            return
+        self._turn_of(span).received.append((kind, peer, self.now_us()))
+        self.run(span, handle)
+
+    def run(self, span: Span, work: Callable[[], None]) -> None:
+        """Does a part of a traced request, and puts the messages that it sends into envelopes."""
+        state, turn = self._state, self._turn_of(span)
+        self._launch()
+        queued = {peer: len(messages) for peer, messages in state.messages.items()}
+        work()
+        self._launch()
+        for peer, messages in state.messages.items():
+            for place in range(queued.get(peer, 0), len(messages)):
+                message, is_traced = messages[place], peer in state.tracing
+                turn.sent.append((kind_of(message), peer, is_traced))
+                if is_traced:
+                    messages[place] = encode_traced(state.clock_reading(), span.trace, span.id, message)
+
+    def answered(self, span: Span) -> None:
+        """The request of a span has its reply."""
+        turn = self._turn_of(span)
+        turn.answered_us = self.now_us()
+
+    def _open(self, trace: bytes, parent: bytes, name: str) -> Span | None:
+        state = self._state
+        if len(self.spans) >= state.config.traces_max:
+            return None
+        span = Span(trace, state.rng.randbytes(SPAN_BYTES), parent, name, state.now_ms, self.now_us())
+        self.spans[trace] = span
+        return span
+
+    def _turn_of(self, span: Span) -> Turn:
+        """The present turn of a span."""
+        turn = self._present.get(span)
+        if turn is None:
+            turn = self._present[span] = Turn(self.now_us())
+            span.turns.append(turn)
+        return turn
+
+    def _launch(self) -> None:
+        """Sends what has gathered in this turn."""
+        pending = self._state.records.pending
+        while (pending.by_key and pending.make_all()) or self._writes.launch() or self._reads.launch():
+            pass
+        self._relays.launch()
+
+    # --- the ends of turns
+
+    def end_turn(self, number: int) -> None:
+        """The core has ended the turn with that number."""
+        for span, (session, command) in list(self._sampled.items()):
+            if session.command(command) is None:
+                del self._sampled[span]
+                self.answered(span)
+        for turn in self._present.values():
+            turn.number, turn.ended_us = number, self.now_us()
+            self._unsent.append(turn)
+        self._present.clear()
+
+    def committed(self, number: int) -> None:
+        """The turns up to that number are committed, and what they have to say may leave."""
+        for turn in self._unsent:
+            if turn.number <= number:
+                turn.committed_us = self.now_us()
+
+    def sent(self, number: int) -> None:
+        """The messages and replies of the turns up to that number have left."""
+        sent_us = self.now_us()
+        for turn in self._unsent:
+            if turn.number <= number:
+                turn.sent_us = sent_us
+        self._unsent = [turn for turn in self._unsent if turn.sent_us is None]
+
+    # --- what was noted
+
+    def document(self, trace: bytes) -> dict[str, Any] | None:
+        """Answers the question TRACE: what this node has noted of a trace; None if it has no part in it."""
+        span = self.spans.get(trace)
+        return None if span is None else span.document()
+
+    def expire(self, now_ms: int) -> None:
+        """Forgets the spans that are old enough. They are in the order in which they began."""
+        while self.spans:
+            trace, span = next(iter(self.spans.items()))
+            if span.begun_ms + KEPT_MS > now_ms:
+                return
+            del self.spans[trace]
+            self._sampled.pop(span, None)
+            if self.is_exporting and len(self._ended) < EXPORTED_MAX * self._state.config.traces_max:
+                self._ended.append(span)
+
+    def drain_ended(self) -> list[Span]:
+        """Removes and returns the spans that are over, for the exporter."""
+        ended, self._ended = self._ended, []
+        return ended
