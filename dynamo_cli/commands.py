@@ -72,9 +72,9 @@ task = _group("Show, await or abort repairs and transfers.")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from dynamo_cli.version_text import version_text
 
-        typer.echo(f"dyn {version('dyn')}")
+        typer.echo(version_text())
         raise typer.Exit
 
 
@@ -92,7 +92,10 @@ def root(
     key: KeyFile = None,
     insecure: Insecure = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and the build, and exit."
+        ),
     ] = False,
 ) -> None:
     """Run, inspect and use a dyn cluster: a replicated key-value store that speaks the Redis protocol.

@@ -14,6 +14,7 @@ from server.shell.disk import DiskWatch
 from server.shell.exposure import Exposure
 from server.shell.facts import LoopLag, Rates, process_facts
 from server.shell.logs import report_left_out
+from server.shell.metric_families import not_ready
 from server.shell.reports import Reports
 from server.shell.story import Story
 
@@ -81,6 +82,8 @@ class Ticks:
             self._check_secrets()
             self._clients.close_idle(now_ms)
             self._housekeeping.do("read facts of this process", lambda: self._note_facts(now_ms))
+            is_serving = f"serves {len(context.services.clients.sessions)} clients"
+            context.service_manager.alive(not_ready(self._clients) or is_serving)
         context.schedule_turn()
         self._set_timer(now_ms)
 
