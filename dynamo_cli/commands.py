@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from dynamo_cli import (
     data_commands,
+    doctor_command,
     hints_commands,
     key_commands,
     layout_commands,
@@ -133,6 +134,7 @@ cluster.command("readdress")(membership_commands.cluster_readdress)
 cluster.command("plan")(plan_commands.cluster_plan)
 cluster.command("commit")(plan_commands.cluster_commit)
 cluster.command("abort")(plan_commands.cluster_abort)
+app.command("doctor")(doctor_command.doctor)
 app.command("repair")(repair_commands.repair)
 ring.command("show")(layout_commands.ring_show)
 ring.command("locate")(layout_commands.ring_locate)

@@ -18,6 +18,8 @@ class ExitStatus(IntEnum):
     USAGE = 2
     NOT_REACHED = 3
     DEGRADED = 4
+    UNAVAILABLE = 5
+    NO_REPLICAS = 6
 
 
 class Failure(Exception):

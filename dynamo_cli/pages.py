@@ -32,6 +32,11 @@ _STATUSES = (
     ("2", "Wrong usage."),
     ("3", "No node could be reached, or it did not answer in time."),
     ("4", "The cluster answered, but it is degraded."),
+    ("5", "The cluster answered, but some keys are not served: it is unavailable."),
+    (
+        "6",
+        "Too few replicas answered in time. The command may be tried again; stderr says whether it may have been done.",
+    ),
 )
 _DYN_URL = "The node to talk to without --host and --port, such as redis://127.0.0.1:7001."
 _DYN_DEBUG = "If set, a bug in dyn shows its traceback."

@@ -1,4 +1,4 @@
-"""The files of ops/ and the wheel's files fit the code; and what reads them has nothing to object, where it is installed."""
+"""The files of ops/ and of the wheel fit the code; and the checkers that are installed have nothing to object."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from server.shell.disk import DiskWatch
 from server.shell.exposure import Exposure
 from server.shell.facts import LoopLag, Rates, process_facts
 from server.shell.logs import report_left_out
+from server.shell.machine import examiner
 from server.shell.metric_families import not_ready
 from server.shell.reports import Reports
 from server.shell.story import Story
@@ -44,6 +45,7 @@ class Ticks:
         self._incidents = incidents
         self._check_secrets = check_secrets
         self._housekeeping = Housekeeping(context.node.state.statistics)
+        self._directory = directory
         self._location = {"dir": str(directory.absolute())}  # its directory and address, for CONFIG GET
         self._lag = LoopLag()
         self._story = Story(context.services)
@@ -58,6 +60,7 @@ class Ticks:
         """Begins to tick the node, which listens at this address."""
         self._location |= {"bind": host, "port": str(port)}
         self._exposure.begin(host, port)
+        self._context.services.process.examine = examiner(self._directory, f"{host}:{port}", self._exposure.facts)
         self._tick()
 
     def _tick(self) -> None:
