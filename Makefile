@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-types bench-repair bench-join stacks stacks-quick stacks-installed stacks-javascript compiled tools clean help
+.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-types bench-repair bench-join stacks stacks-quick stacks-installed stacks-javascript compiled wheel wheel-test ops-check tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -98,8 +98,24 @@ stacks-installed: $(READY) compiled
 	@if ! command -v npm >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; fi; \
 	if command -v npm >/dev/null; then cd tests/stacks/node && npm ci --silent --no-audit --no-fund; else echo "npm is missing: the stacks in JavaScript will be skipped" >&2; fi
 
+wheel: compiled  ## Build dist/dyn-*.whl: compiled for this Python, with man pages and completions
+	rm -rf build/lib* build/bdist* dist
+	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
+wheel-test: wheel  ## Install the wheel into a fresh environment, and run three compiled nodes from it
+	rm -rf build/wheel-test
+	$(PYTHON) -m venv build/wheel-test/venv
+	build/wheel-test/venv/bin/pip install -q --disable-pip-version-check dist/dyn-*.whl
+	$(BIN)/python -m tests.wheel_check build/wheel-test
+
+ops-check: $(READY)  ## Check the files of ops/ with the checkers of systemd, Docker and Kubernetes, as far as they can be installed
+	$(BIN)/pip install -q --disable-pip-version-check -e '.[dev,ops]'
+	@command -v systemd-analyze >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends systemd >/dev/null; } || echo "systemd-analyze is missing: the units are checked by their keys only" >&2
+	$(BIN)/pytest tests/test_deployment.py tests/test_ops.py
+	@if docker info >/dev/null 2>&1; then docker build -f ops/Dockerfile -t dyn .; else echo "no Docker daemon: the image is not built" >&2; fi
+
 clean:  ## Remove what the targets made, but never data
-	rm -rf $(VENV) *.egg-info build server/compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) *.egg-info build dist server/compiled .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 compiled: $(READY)  ## Compile the hot code for the nodes, unless that is current; without a compiler they run the sources
 	@headers=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))'); \

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 from dynamo_cli import (
     config_commands,
     data_commands,
+    doctor_command,
     hints_commands,
     key_commands,
     layout_commands,
@@ -75,9 +76,9 @@ config = _group("Show and change the settings of nodes, and check a file of sett
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from dynamo_cli.version_text import version_text
 
-        typer.echo(f"dyn {version('dyn')}")
+        typer.echo(version_text())
         raise typer.Exit
 
 
@@ -95,7 +96,10 @@ def root(
     key: KeyFile = None,
     insecure: Insecure = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_show_version, is_eager=True, help="Print the version and the build, and exit."
+        ),
     ] = False,
 ) -> None:
     """Run, inspect and use a dyn cluster: a replicated key-value store that speaks the Redis protocol.
@@ -134,6 +138,7 @@ cluster.command("readdress")(membership_commands.cluster_readdress)
 cluster.command("plan")(plan_commands.cluster_plan)
 cluster.command("commit")(plan_commands.cluster_commit)
 cluster.command("abort")(plan_commands.cluster_abort)
+app.command("doctor")(doctor_command.doctor)
 app.command("repair")(repair_commands.repair)
 ring.command("show")(layout_commands.ring_show)
 ring.command("locate")(layout_commands.ring_locate)

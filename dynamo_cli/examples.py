@@ -23,6 +23,13 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             ("dyn cluster status >/dev/null || echo 'look at the cluster'",),
         ),
     ),
+    "dyn doctor": (
+        Example("Check all nodes, from any one of them:", ("dyn --host 10.0.0.1 doctor",)),
+        Example(
+            "The errors alone, for a script:",
+            ("dyn doctor --json | jq -r '.findings[] | select(.severity == \"error\") | .text'",),
+        ),
+    ),
     "dyn up": (
         Example("Three nodes in ./dyn-data, until Ctrl-C:", ("dyn up",)),
         Example(

@@ -159,6 +159,11 @@ def ask_status(client: Client) -> dict[str, Any]:
     return document
 
 
+def ask_ring(client: Client) -> dict[str, Any]:
+    """The document of `dyn ring show`."""
+    return ask(client, _SHAPES["SHOW"], "DYN.RING", "SHOW")
+
+
 def _ask(context: typer.Context, command: str, subcommand: str, *arguments: bytes) -> dict[str, Any]:
     with target_of(context).connect() as client:
         return ask(client, _SHAPES[subcommand], command, subcommand, *arguments)

@@ -24,7 +24,7 @@ from dynamo_cli.examples import EXAMPLES
 
 MANUAL = "dyn manual"
 MARK = '.\\" Made by python -m dynamo_cli.pages: edit the commands, not this page.'
-SHELLS = ("bash", "zsh", "fish")
+COMPLETIONS = {"bash": "dyn.bash", "zsh": "_dyn", "fish": "dyn.fish"}  # names under which the shells look for them
 
 _STATUSES = (
     ("0", "Success."),
@@ -66,12 +66,12 @@ def main() -> None:
 
 
 def write(directory: Path) -> None:
-    """Writes `man/*.1` and `completions/dyn.*` under `directory`, and removes pages of commands that are gone."""
+    """Writes `man/*.1` and `completions/*` under `directory`, and removes pages of commands that are gone."""
     pages = tuple(walk(get_command(app), ("dyn",)))
     made = {directory / "man" / f"{page.name}.1": render(page, pages) for page in pages}
-    for shell in SHELLS:
+    for shell, name in COMPLETIONS.items():
         script = get_completion_script(prog_name="dyn", complete_var=COMPLETE_VARIABLE, shell=shell)
-        made[directory / "completions" / f"dyn.{shell}"] = script.strip() + "\n"
+        made[directory / "completions" / name] = script.strip() + "\n"
     for path, text in made.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)

@@ -18,6 +18,7 @@ of the loop that `is_late` begins no further one: two of them never share a comm
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from typing import Final
@@ -26,6 +27,7 @@ from server.core.base.config import Config
 from server.core.node import Node
 from server.shell.certificates import Certificates
 from server.shell.refusals import RefusedPeers
+from server.shell.service_manager import ServiceManager
 
 LARGE_BYTES: Final = 1 << 20  # of a request, or of a message of a node
 _TURNS: Final = 4  # a client with a long pipeline has its commands in so many turns at a time
@@ -49,6 +51,7 @@ class Context:
         self.loop = loop
         self._time_s = loop.time  # looked up once
         self.refusals = RefusedPeers(node.state.statistics, loop.time)
+        self.service_manager = ServiceManager(os.environ)
         self.turn_enders: list[Callable[[], None]] = []
         self._is_turn_asked = False
         self._commands = 0  # `statistics.commands` when the last turn ended

@@ -71,6 +71,12 @@ class Exposure:
         self._certificates.look()
         return [text for text in (self._look(), self._certificates.warning()) if text]
 
+    def facts(self) -> dict[str, object]:
+        """The same for `dyn doctor`."""
+        certificates = self._certificates
+        expires = {"certificate_days": certificates.days_left()} if certificates.is_given() else {}
+        return {"is_public": self._is_public, "has_tls": self._has_tls(), **expires}
+
     def _look(self) -> str:
         """Returns the present warning, and logs it if it is new."""
         access = self._services.access

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
@@ -66,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one node until a signal or a failure ends it; returns the exit status."""
     options = parser().parse_args(argv)
     begin_log()
+    faulthandler.enable()  # when a watchdog aborts this process, the log gets the place where it stood
     try:
         return _run(options)
     except (ConfigError, DirectoryError, AddressError, StorageError, LayoutError, DamagedRecord, OSError) as error:

@@ -5,7 +5,7 @@ peers.py       the connections to the other nodes: links.py, inbound.py, introdu
 clients.py     the connections of clients: connections.py, admission.py, flow.py, memory.py
 listening.py   the ports: certificates.py, handshakes.py, tls_transport.py
 metrics.py     the port for monitoring: metric_families.py
-ticks.py       the timer, and what is checked once a second: disk.py, reports.py, facts.py
+ticks.py       the timer, and what is checked once a second: disk.py, reports.py, facts.py, service_manager.py
 turn.py        the end of a turn: durability.py, delivery.py
 node_run.py    the status with which the server ends
 """
@@ -41,6 +41,7 @@ from server.shell.peers import LINGER_S, Peers
 from server.shell.reports import Reports
 from server.shell.rewriting import KeyWatch
 from server.shell.secret_file import SecretSource, SecretWatch
+from server.shell.service_manager import READY, STOPPING
 from server.shell.ticks import Ticks
 from server.shell.turn import Turn
 from server.storage.engine import Engine, StorageError, StorageFull
@@ -98,6 +99,7 @@ class Server:
         if self._context.config.metrics:
             await self._metrics.listen(self._context.loop, self._context.config.metrics)
         self._ticks.begin(host, port)
+        self._context.service_manager.tell(READY)
 
     def _take_secrets(self, secrets: Sequence[bytes]) -> None:
         self._context.services.authentication.take(secrets)
@@ -137,6 +139,7 @@ class Server:
         if self._clients.is_stopping:
             self.node_run.end(0)
             return
+        self._context.service_manager.tell(STOPPING)
         self._listening.close()
         self._clients.stop_reading()
         self._context.services.shutdown.begin()

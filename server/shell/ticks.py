@@ -15,6 +15,8 @@ from server.shell.disk import DiskWatch
 from server.shell.exposure import Exposure
 from server.shell.facts import LoopLag, Rates, process_facts
 from server.shell.logs import report_left_out
+from server.shell.machine import examiner
+from server.shell.metric_families import not_ready
 from server.shell.reports import Reports
 
 SLEPT_MS_MIN = 1000  # a smaller difference is the time between the readings of the two clocks
@@ -43,6 +45,7 @@ class Ticks:
         self._incidents = incidents
         self._check_secrets = check_secrets
         self._housekeeping = Housekeeping(context.node.state.statistics)
+        self._directory = directory
         self._location = {"dir": str(directory.absolute())}  # its directory and address, for CONFIG GET
         self._lag = LoopLag()
         self._events = ClusterEvents(context.services)
@@ -57,6 +60,7 @@ class Ticks:
         """Begins to tick the node, which listens at this address."""
         self._location |= {"bind": host, "port": str(port)}
         self._exposure.begin(host, port)
+        self._context.services.process.examine = examiner(self._directory, f"{host}:{port}", self._exposure.facts)
         self._tick()
 
     def _tick(self) -> None:
@@ -81,6 +85,8 @@ class Ticks:
             self._check_secrets()
             self._clients.close_idle(now_ms)
             self._housekeeping.do("read facts of this process", lambda: self._note_facts(now_ms))
+            is_serving = f"serves {len(context.services.clients.sessions)} clients"
+            context.service_manager.alive(not_ready(self._clients) or is_serving)
         context.schedule_turn()
         self._set_timer(now_ms)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from server.build import COMPILED, ROOT, is_current
 from tests.cli.documents import LOCATION, ring, status
 from tests.cli.scripted import Reply, ScriptedNode
 
@@ -48,7 +49,8 @@ def test_help_and_version() -> None:
     assert all(
         f"\n  {name} " in helped.stdout for name in ("up", "down", "get", "set", "del", "cluster", "ring", "node")
     )
-    assert re.fullmatch(r"dyn \d+\.\d+\.\d+\n", run("--version").stdout)
+    said = re.fullmatch(r"dyn \d+\.\d+\.\d+ \((\w+), Python 3\.[0-9.]+, rocksdict [0-9.]+\)\n", run("--version").stdout)
+    assert said and said[1] == ("compiled" if is_current(ROOT / COMPILED) else "interpreted")
 
 
 def test_the_entry_point_is_installed() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from protocol.databases import inner_key
 from protocol.peer_versions import CAPABILITIES
 from protocol.slots import key_slot
+from server.core.operators.self_report import facts
 from server.core.ring.layout import Layout, Member
 from server.core.services.services import Services
 from server.core.work.questions import Answers
@@ -123,7 +124,7 @@ def locate(layout: Layout, key: bytes) -> Document:
 
 
 def statistics(services: Services) -> Document:
-    """`DYN.STATS`: this node's counters."""
+    """`DYN.STATS`: this node's counters, and its facts for `dyn doctor`."""
     state = services.state
     return {
         "node": state.member.name,
@@ -136,4 +137,5 @@ def statistics(services: Services) -> Document:
         "damaged_records": state.records.damaged,
         "clock_refused": state.clock.refused,
         "hints_held": state.hints.total,
+        "facts": facts(services),
     }

@@ -6,7 +6,7 @@ The shell sets these values, and the core reads them. They are empty where there
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class PeerLink:
@@ -53,6 +53,7 @@ class Process:
         self.peer_links: dict[int, PeerLink] = {}  # the open connections, by a number that the shell gives them
         self.notices: list[str] = []  # what the status says of this node: an open address, a certificate that expires
         self.buffers_of: Callable[[int], Buffers] = lambda session_id: NO_BUFFERS
+        self.examine: Callable[[], dict[str, Any]] = dict  # what the shell knows of the machine, for `dyn doctor`
         self.random_bytes: Callable[[int], bytes] | None = None  # from the kernel, for passwords
         self.settings = SettingsSources()
         self.http_refused_from = ""  # the address of the last client that spoke HTTP
