@@ -20,6 +20,7 @@ from server.core.base.sinks import Flushed, Session
 from server.core.base.unexpected import Fatal
 from server.core.commands.glob import channel_matcher
 from server.core.commands.permissions import LoggedOut, access_of
+from server.core.commands.registry import only_reads
 from server.core.dispatch import Dispatcher
 from server.core.formats.pausing import Slices
 from server.core.gossip import send_gossip
@@ -57,7 +58,7 @@ class Node:
     ) -> None:
         self.state = build_state(member, actor, incarnation, config, store, rng, wall_ms, damage_error)
         table: dict[bytes, Answerer] = {}
-        given = FromCommands(access_of, LoggedOut(), channel_matcher)
+        given = FromCommands(access_of, LoggedOut(), channel_matcher, only_reads)
         self.services = build_services(self.state, table, given)
         table.update(answerers(self.services))
         self._dispatcher = Dispatcher(self.services)
@@ -186,15 +187,6 @@ class Node:
         self.services.tracking.peer_restarted(peer)
         self.state.draining.pop(peer, None)
         self.state.full.pop(peer, None)  # if it is full, it says so again now
-        self.state.orderly.pop(peer, None)
-        self.state.comparing.pop(peer, None)
-        self.state.patching.pop(peer, None)
-        self.state.queueing.pop(peer, None)
-        self.state.transacting.pop(peer, None)
-        self.state.knowing_users.pop(peer, None)
-        self.state.publishing.pop(peer, None)
-        self.state.scripting.pop(peer, None)
-        self.state.knowing_libraries.pop(peer, None)
         self.state.note_capabilities(peer, capabilities)
         self.state.liveness.message_received(peer, now_ms)
 

@@ -37,6 +37,7 @@ from server.core.ring.layout import Layout, Member
 SLOT_BITS = 14
 Item = bytes | int | str | Sequence[bytes]
 Note = tuple[bytes, bytes, bytes | None, list[bytes] | None]  # storage key, record, the one before, the command
+MISSED = b""  # in a note, in place of a record: the command has found nothing
 SET_BACK, DAMAGED = "set-back", "damaged"  # reasons to set a store aside, see rollback.py and rebuild.py
 
 
@@ -156,7 +157,9 @@ class State:
         self.knowing_libraries: dict[str, None] = {}  # peers that have functions (services/functions.py)
         self.queueing: dict[str, None] = {}  # peers that keep rows of waiting clients (core/waiting/)
         self.publishing: dict[str, None] = {}  # peers that deliver what our clients publish (pubsub/)
+        self.knowing_origins: dict[str, None] = {}  # peers that read Origin's messages (base/origins.py)
         self.watching: dict[str, None] = {}  # peers that want to know which keys change (pubsub/tracking.py)
+        self.attributing: dict[str, None] = {}  # those of them that want to know which changes their clients have made
         self.backlogged: dict[str, None] = {}  # peers with too many large messages in their queues (outbound.py)
 
     def _begin_output(self) -> None:
@@ -165,7 +168,7 @@ class State:
         self.trailing: dict[str, list[bytes]] = {}  # messages that must not overtake large ones
         self.kept: dict[str, list[int]] = {}  # a peer's groups that are stored here, to be confirmed with the next tick
         self.ready: list[Session] = []  # sessions that got replies
-        self.noted: list[Note] | None = None  # writes made here, for pubsub/notifications.py; None: nobody wants them
+        self.noted: list[Note] | None = None  # writes and misses, for pubsub/notifications.py; None: nobody wants them
 
     def at(self, now_ms: int) -> None:
         """HOT. Sets the time of the turn. The hybrid clock follows, so that a node that has slept makes no dots in the
@@ -271,14 +274,13 @@ class State:
         self.follow_time()
 
     def refuse_clients(self, refusal: ErrorReply) -> None:
-        """Refuses clients' commands that need keys from now on, those that wait for others included."""
+        """Refuses clients' commands that need keys, those that wait for others included."""
         self.requests_max, self.refusal = -1, refusal
 
     def serve_clients(self) -> None:
         """Ends `refuse_clients`. Without a layout clients are refused, for they may have to log in with it (users.py)."""
-        self.requests_max, self.refusal = self.config.requests_in_flight_max, BUSY
-        if self.layout is None:
-            self.refuse_clients(self.no_layout)
+        is_fresh, most = self.layout is None, self.config.requests_in_flight_max
+        self.requests_max, self.refusal = (-1, self.no_layout) if is_fresh else (most, BUSY)
 
     def reroute(self) -> None:
         """Computes the routes anew, since liveness or the layout has changed."""
@@ -310,7 +312,7 @@ class State:
         return self.may_delete(node) if plan.deletes else self.has_room(node)
 
     def may_store(self, pairs: Sequence[bytes]) -> bool:
-        """HOT. Whether there is room for storage key, record, …: for all, for deletions only, or for nothing."""
+        """HOT. Whether there is room for storage key, record, …"""
         if self.room == FOR_WRITES:
             return True
         return self.room == FOR_DELETIONS and all(
@@ -329,10 +331,7 @@ class State:
         return all(value in stored for value in values)
 
     def clock_reading(self) -> int:
-        """HOT. Returns the reading of our hybrid clock for a message, which the receiver's clock follows.
-
-        It is 0 while cluster time is not known, because our reading may be wrong.
-        """
+        """HOT. Returns the reading of our clock for a message, which the receiver's clock follows; 0 if it may be wrong."""
         return self.clock.last if self.has_time else 0
 
     def note_capabilities(self, peer: str, capabilities: Sequence[bytes]) -> None:
@@ -340,9 +339,10 @@ class State:
         for capability, peers in (
             (known.ORDERLY, self.orderly), (known.COMPARES, self.comparing), (known.PATCHES, self.patching),
             (known.USERS, self.knowing_users), (known.TRANSACTIONS, self.transacting), (known.SCRIPTS, self.scripting),
-            (known.PUBLISHING, self.publishing), (known.QUEUES, self.queueing),
+            (known.PUBLISHING, self.publishing), (known.QUEUES, self.queueing), (known.ORIGINS, self.knowing_origins),
             (known.FUNCTIONS, self.knowing_libraries),
         ):  # fmt: skip
+            peers.pop(peer, None)
             if capability in capabilities:
                 peers[peer] = None
         self.readers.announced(peer, capabilities)

@@ -40,7 +40,7 @@ from server.core.membership.rollback import RollbackDetector
 from server.core.membership.shutdown import Shutdown
 from server.core.membership.staging import Staging
 from server.core.membership.transfers import Transfers
-from server.core.pubsub.notifications import Notifications
+from server.core.pubsub.notifications import Notifications, OnlyReads
 from server.core.pubsub.publishing import Publishing
 from server.core.pubsub.subscriptions import MatcherOf, Subscriptions
 from server.core.pubsub.tracking import Tracking
@@ -99,11 +99,13 @@ def build_state(
 
 
 class FromCommands(NamedTuple):
-    """What the room of commands gives: what a user may do, and before a login; how a pattern of channels is matched."""
+    """What the room of commands gives: what a user may do, and before a login; how a pattern of channels is matched;
+    whether a command changes nothing."""
 
     access_of: AccessOf
     logged_out: Access
     matcher_of: MatcherOf
+    only_reads: OnlyReads
 
 
 def _build_messaging(state: State, clients: Clients, matcher_of: MatcherOf) -> tuple[Publishing, Tracking]:
@@ -138,8 +140,9 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     return Services(
         state=state, process=Process(), latencies=Latencies(state), clients=clients, clock_report=ClockReport(state),
         access=ClientAccess(state.config.protected_mode, users.default_needs_password), audit=Audit(), users=users,
-        publishing=publishing, tracking=tracking, notifications=Notifications(state, publishing), waiting=waiting,
-        reads=reads, writes=writes, relays=relays, timers=timers, computing=computing,
+        publishing=publishing, tracking=tracking, waiting=waiting,
+        notifications=Notifications(state, publishing, given.only_reads), reads=reads,
+        writes=writes, relays=relays, timers=timers, computing=computing,
         background=background, questions=questions, votes=votes, collection=collection, mending=mending, scrub=scrub,
         verification=Verification(state, background, scrub, mending), hint_replay=hint_replay,
         anti_entropy=AntiEntropy(state, questions, background),

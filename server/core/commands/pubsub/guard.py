@@ -51,6 +51,8 @@ class Guard(Access):
         if session.resp3 or session.subscriber is None or spec.name in _ALLOWED:
             if session.tracker is not None:
                 self._note_read(session.tracker, spec, args)
+                if "readonly" not in spec.flags.split():
+                    session.tracker.last_write = session.first_number + len(session.slots)
             return None
         return ErrorReply.of(
             f"ERR Can't execute '{spec.name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in "
