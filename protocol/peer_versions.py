@@ -42,9 +42,10 @@ TRANSACTIONS: Final = b"transactions"  # runs transactions that others relay (co
 DATABASES: Final = b"databases"  # knows the inner keys of other databases than 0 (protocol/databases.py)
 PUBLISHING: Final = b"publishing"  # delivers what clients of other nodes publish (core/pubsub/)
 TRACING: Final = b"tracing"  # opens the envelopes of traced requests (core/tracing/)
+ORIGINS: Final = b"origins"  # is told of changes with the records before and after, and of a flush (core/pubsub/)
 CAPABILITIES: Final = (
     ORDERLY, PIECES, VIEW, COMPARES, ENTRIES, PATCHES, USERS, TRANSACTIONS, PUBLISHING, DATABASES, QUEUES, SCRIPTS,
-    FUNCTIONS, TRACING,
+    FUNCTIONS, TRACING, ORIGINS,
 )  # fmt: skip
 PIECES_WORD: Final = b"PIECES"  # in an introduction, and in the welcome, of the version before
 BESIDE: Final = b"BESIDE"  # in an introduction: the sender's former connection works, and ends once this one is open

@@ -24,7 +24,8 @@ HOT = (
     )),
     *(f"server/core/{name}.py" for name in ("chains", "dispatch", "incoming", "node", "outbox", "peer_messages")),
     *(f"server/core/base/{name}.py" for name in (
-        "clock", "config", "errors", "hints", "histogram", "holds", "lanes", "quorum", "routing", "sinks", "state",
+        "clock", "config", "errors", "hints", "histogram", "holds", "lanes", "origins", "quorum", "routing", "sinks",
+        "state",
         "statistics", "unexpected",
     )),
     *(f"server/core/commands/{name}.py" for name in (

@@ -62,11 +62,11 @@ from server.core.messages import announcements, kinds
 from server.core.messages.announcements import PoisonCommand, Timed
 from server.core.messages.kinds import Comparison, Covered, Hint, Kind, Relay, Relayed
 from server.core.messages.libraries import LIBRARIES, LIBVIEW
-from server.core.messages.publications import CHANGED, NOTIFY, PUBLISHED, WATCHING
 from server.core.messages.questions import ANSWER, ASK, KINDS, encode_answer
 from server.core.messages.reader import HEADER_ITEMS
 from server.core.messages.traces import TRACED, Traced
 from server.core.messages.users import USERS, USERSVIEW
+from server.core.pubsub.receiving import messaging_handlers
 from server.core.requests import replica
 from server.core.services.services import Services
 from server.core.waiting.receiving import Handler, waiting_handlers
@@ -269,15 +269,13 @@ class PeerMessages:
         self._on(announcements.MARK, services.rollback.mark_received)
         self._on(announcements.STAGED, lambda peer, number, staged: services.staging.merge(staged))
         self._on(announcements.POISON, lambda peer, number, poison: self._learn_poison(poison))
-        self._on(WATCHING, lambda peer, number, wants: services.tracking.watching_received(peer, bool(wants)))
-        self._on(CHANGED, lambda peer, number, keys: services.tracking.invalidate(keys))
-        self._on(NOTIFY, lambda peer, number, setting: services.notifications.received(setting))
-        self._on(PUBLISHED, lambda peer, number, messages: services.publishing.received(messages))
         self._on(USERS, lambda peer, number, document: services.users.received(peer, document))
         self._on(LIBRARIES, lambda peer, number, document: services.functions.received(document))
         self._on(LIBVIEW, lambda peer, number, digest: services.functions.sharing.digest_received(peer, digest))
         self._on(USERSVIEW, lambda peer, number, digest: services.users.sharing.digest_received(peer, digest))
         self._handlers |= {kind.name: handler for kind, handler in waiting_handlers(services.waiting)}
+        messaging = messaging_handlers(services.tracking, services.relays, services.notifications, services.publishing)
+        self._handlers |= {kind.name: handler for kind, handler in messaging}
         self._on(announcements.DUPLICATE, lambda peer, number, address: services.duplicates.duplicate_reported(address))
 
     # --- requests

@@ -25,6 +25,7 @@ class _Asker:
     """Keeps the last reply."""
 
     relayed = resp3 = denies_blocking = False
+    origin = None
     read_quorum = write_quorum = database = 0
     reply = b""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from server.core.base.origins import OwnChanges
 from server.core.pubsub.expiries import Expiries
 from server.core.pubsub.tracking import Tracking
 from tests.sim.seeds import seeds
@@ -20,7 +21,7 @@ def _of(seed: int) -> tuple[tuple[str, ...], str, int]:
     """Faults, options, and the number of owners of a key."""
     rng = random.Random(f"faults of tracking {seed}")
     faults = tuple(sorted(rng.sample(HARMLESS, rng.randint(1, 3)))) if seed % 4 else ()
-    return faults, rng.choice(("", "BCAST", "NOLOOP")), rng.choice((1, 2, 3))
+    return faults, rng.choice(("", "BCAST", "NOLOOP", "BCAST NOLOOP")), rng.choice((1, 2, 3))
 
 
 @pytest.mark.parametrize("seed", seeds(8, 80))
@@ -43,6 +44,11 @@ def _tell_before_the_reply(patch: Any) -> None:
     patch(Tracking, "_note_changed", lambda self, session, tracker, key: tracker.invalid.setdefault(key))
 
 
+def _own_by_its_key(patch: Any) -> None:
+    """All changes of a key that a client has written lately count as its own."""
+    patch(OwnChanges, "has_made", lambda self, change: any(key == change.key for key, _ in self._after))
+
+
 def _never_doubt(patch: Any) -> None:
     patch(Tracking, "invalidate_all", lambda self: None)
 
@@ -55,6 +61,7 @@ def _never_doubt(patch: Any) -> None:
         (_expire_in_silence, ("outage", "restart"), "BCAST", 1),
         (_tell_before_the_reply, ("slow path",), "", 1),
         (_never_doubt, ("broken connection",), "", 2),
+        (_own_by_its_key, (), "NOLOOP", 1),
     ],
 )
 def test_a_planted_bug_is_found(

@@ -42,13 +42,18 @@ class Writer(Talker):
 
 
 class Cacher:
-    """Reads a key only if it does not have it. Each connection begins with what makes it track."""
+    """Reads a key only if it does not have it. Each connection begins with what makes it track. With NOLOOP it also writes,
+    and caches what it has written."""
 
-    def __init__(self, world: World, rng: random.Random, options: list[bytes]) -> None:
+    def __init__(self, world: World, rng: random.Random, options: list[bytes], name: str) -> None:
+        self._name = name.encode()
         self.cache: dict[bytes, bytes | None] = {}
         self.told = 0  # keys that it was told of
+        self.stopped = False  # it writes no more
+        self._written = 0
         self._world, self._rng, self._options = world, rng, options
-        self._expected: deque[bytes] = deque()  # the keys of the reads in flight; empty: a reply to something else
+        # The keys of the commands in flight, and of its writes what they write; no key: a reply to something else.
+        self._expected: deque[tuple[bytes, bytes]] = deque()
         self._connect()
 
     def _connect(self) -> None:
@@ -70,8 +75,8 @@ class Cacher:
         self._send([b"HELLO", b"3"], [b"CLIENT", b"TRACKING", b"ON", *self._options])
         self._read()
 
-    def _send(self, *commands: list[bytes], key: bytes = b"") -> None:
-        self._expected += [key] * len(commands)
+    def _send(self, *commands: list[bytes], key: bytes = b"", value: bytes = b"") -> None:
+        self._expected += [(key, value)] * len(commands)
         self._connection.send(commands)
 
     def _lost(self, connection: Connection) -> None:
@@ -80,9 +85,14 @@ class Cacher:
 
     def _read(self) -> None:
         """Reads a key that it does not have, and perhaps another one by a transaction."""
-        unknown = [key for key in KEYS if key not in self.cache and key not in self._expected]
+        in_flight = [key for key, _ in self._expected]
+        unknown = [key for key in KEYS if key not in self.cache and key not in in_flight]
         if unknown:
             self._send([b"GET", key := self._rng.choice(unknown)], key=key)
+        elif b"NOLOOP" in self._options and not self.stopped and not in_flight and self._rng.random() < 0.3:
+            self._written += 1
+            key, value = self._rng.choice(KEYS), b"%b-%d" % (self._name, self._written)
+            self._send([b"SET", key, value], key=key, value=value)
         connection = self._connection
         self._world.events.after(
             self._rng.randint(1, 40), lambda: self._read() if connection is self._connection else None
@@ -95,10 +105,12 @@ class Cacher:
             for key in keys:
                 self.cache.pop(key, None)
             return
-        key = self._expected.popleft()
+        key, value = self._expected.popleft()
+        if value:
+            self.cache.pop(key, None)
         if key and not isinstance(reply, hiredis.ReplyError):
             assert reply is None or isinstance(reply, bytes)
-            self.cache[key] = reply
+            self.cache[key] = value or reply
 
 
 def run(seed: int, faults: tuple[str, ...], options: str = "", owners: int = 3) -> tuple[list[str], int]:
@@ -108,12 +120,12 @@ def run(seed: int, faults: tuple[str, ...], options: str = "", owners: int = 3) 
     world.run(200)
     rng = random.Random(f"tracking {seed}")
     writers = [Writer(world, rng, f"w{number}") for number in range(3)]
-    cachers = [Cacher(world, rng, options.encode().split()) for _ in range(4)]
+    cachers = [Cacher(world, rng, options.encode().split(), f"c{number}") for number in range(4)]
     if faults:
         Storm(world, list(faults), PACE_MS, STORM_MS)
     world.run(STORM_MS)
-    for writer in writers:
-        writer.stopped = True
+    for each in (*writers, *cachers):
+        each.stopped = True
     world.heal(within_ms=1000)
     if not world.run_until(HEAL_MS_MAX, lambda: world.at_peace() and all(each.idle for each in writers)):
         return ["after the storm the nodes do not find each other"], 0

@@ -20,6 +20,7 @@ from mypy_extensions import mypyc_attr
 
 from protocol.resp import LargeReply, Reply
 from server.core.base.lanes import Lanes
+from server.core.base.origins import Origin
 from server.core.base.statistics import Statistics
 from server.core.base.subscriber import Subscriber, Tracker
 from server.core.base.transaction import Transaction
@@ -52,6 +53,8 @@ class Sink:
         self.database: int = 0 if like is None else like.database  # where keyless commands look; keys say theirs
         # Its commands are part of a transaction or a script: none of them waits for what another client will do.
         self.denies_blocking: bool = like is not None and like.denies_blocking
+        # Who is told of the changes that its commands make (base/origins.py); None: nobody wants to know.
+        self.origin: Origin | None = None if like is None else like.origin
 
     def answer(self, number: int, reply: Reply) -> None:
         """Answers command `number` with an encoded reply."""

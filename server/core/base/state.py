@@ -37,6 +37,7 @@ from server.core.ring.layout import Layout, Member
 SLOT_BITS = 14
 Item = bytes | int | str | Sequence[bytes]
 Note = tuple[bytes, bytes, bytes | None, list[bytes] | None]  # storage key, record, the one before, the command
+MISSED = b""  # in a note, in place of a record: the command has found nothing
 SET_BACK, DAMAGED = "set-back", "damaged"  # reasons to set a store aside, see rollback.py and rebuild.py
 
 
@@ -153,12 +154,10 @@ class State:
         self.orderly, self.comparing, self.patching = peers[known.ORDERLY], peers[known.COMPARES], peers[known.PATCHES]
         self.scripting, self.transacting = peers[known.SCRIPTS], peers[known.TRANSACTIONS]
         self.knowing_users, self.knowing_libraries = peers[known.USERS], peers[known.FUNCTIONS]
-        self.queueing, self.tracing, self.publishing = (
-            peers[known.QUEUES],
-            peers[known.TRACING],
-            peers[known.PUBLISHING],
-        )
+        self.queueing, self.publishing = peers[known.QUEUES], peers[known.PUBLISHING]
+        self.tracing, self.knowing_origins = peers[known.TRACING], peers[known.ORIGINS]
         self.watching: dict[str, None] = {}  # peers that want to know which keys change (pubsub/tracking.py)
+        self.attributing: dict[str, None] = {}  # those of them that want to know which changes their clients have made
         self.backlogged: dict[str, None] = {}  # peers with too many large messages in their queues (outbound.py)
 
     def _begin_output(self) -> None:
@@ -168,7 +167,7 @@ class State:
         self.sent_behind: dict[bytes, int] = {}  # by storage key: how many records are on their way so (patching.py)
         self.kept: dict[str, list[int]] = {}  # a peer's groups that are stored here, to be confirmed with the next tick
         self.ready: list[Session] = []  # sessions that got replies
-        self.noted: list[Note] | None = None  # writes made here, for pubsub/notifications.py; None: nobody wants them
+        self.noted: list[Note] | None = None  # writes and misses, for pubsub/notifications.py; None: nobody wants them
 
     def at(self, now_ms: int) -> None:
         """HOT. Sets the time of the turn. The hybrid clock follows: a node that has slept makes no dots in the past."""
@@ -273,14 +272,13 @@ class State:
         self.follow_time()
 
     def refuse_clients(self, refusal: ErrorReply) -> None:
-        """Refuses clients' commands that need keys from now on, those that wait for others included."""
+        """Refuses clients' commands that need keys, those that wait for others included."""
         self.requests_max, self.refusal = -1, refusal
 
     def serve_clients(self) -> None:
         """Ends `refuse_clients`. Without a layout clients are refused, for they may have to log in with it (users.py)."""
-        self.requests_max, self.refusal = self.config.requests_in_flight_max, BUSY
-        if self.layout is None:
-            self.refuse_clients(self.no_layout)
+        is_fresh, most = self.layout is None, self.config.requests_in_flight_max
+        self.requests_max, self.refusal = (-1, self.no_layout) if is_fresh else (most, BUSY)
 
     def reroute(self) -> None:
         """Computes the routes anew, since liveness or the layout has changed."""
@@ -312,7 +310,7 @@ class State:
         return self.may_delete(node) if plan.deletes else self.has_room(node)
 
     def may_store(self, pairs: Sequence[bytes]) -> bool:
-        """HOT. Whether there is room for storage key, record, …: for all, for deletions only, or for nothing."""
+        """HOT. Whether there is room for storage key, record, …"""
         if self.room == FOR_WRITES:
             return True
         return self.room == FOR_DELETIONS and all(
@@ -331,10 +329,7 @@ class State:
         return all(value in stored for value in values)
 
     def clock_reading(self) -> int:
-        """HOT. Returns the reading of our hybrid clock for a message, which the receiver's clock follows.
-
-        It is 0 while cluster time is not known, because our reading may be wrong.
-        """
+        """HOT. Returns the reading of our clock for a message, which the receiver's clock follows; 0 if it may be wrong."""
         return self.clock.last if self.has_time else 0
 
     def note_capabilities(self, peer: str, capabilities: Sequence[bytes]) -> None:

@@ -140,6 +140,7 @@ def _flush(services: Services, sink: Sink, number: int, args: list[bytes], datab
             page = yield from page_after(services, page, database=database)
             if page.keys:
                 yield _delete_each(services, page.keys)
+        services.tracking.flushed()
         return resp.OK
 
     services.run_steps(steps(), sink, number)

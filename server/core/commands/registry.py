@@ -57,6 +57,12 @@ def commands_for_clients() -> dict[bytes, CommandSpec]:
     return {name: spec for name, spec in commands_by_name().items() if spec.name not in hidden}
 
 
+def only_reads(args: list[bytes]) -> bool:
+    """Whether a command changes nothing."""
+    spec = find_command(args)
+    return spec is not None and "readonly" in spec.flags.split()
+
+
 def unfit(spec: CommandSpec | None, args: list[bytes]) -> ErrorReply:
     """Redis' error for a call of no command, or with a wrong number of arguments."""
     if spec is not None:

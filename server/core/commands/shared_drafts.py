@@ -139,6 +139,8 @@ class _Together(Sink):
 
     def __init__(self, state: State, waiters: list[_Waiter]) -> None:
         super().__init__(waiters[0][0])
+        if any(sink.origin is not self.origin for sink, _, _ in waiters):
+            self.origin = None  # nobody has made the change alone
         self._state = state
         self._waiters = waiters
 

@@ -41,6 +41,8 @@ is read.
     WAKE, FORGET                      clients that wait for elements of a key: there are some; they wait no more
     ESCROW, CLEARED, OPENED, SETTLED  elements on their way to such clients (waiting/deliveries.py)
     PUBLISHED                         what clients of its sender have published (pubsub/)
+    ALTERED, MADE                     the same with the records before and after; a change that a relayed command has made
+    FLUSHED                           a client of its sender has deleted all keys of a database, or of all
     WATCHING, CHANGED                 whether its sender wants to know which keys change, and those of its sender
     NOTIFY                            which keyspace events are published (pubsub/notifications.py)
     FULL                              what its sender's disk has room for: 0 for writes again, see room.py

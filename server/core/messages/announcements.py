@@ -16,7 +16,7 @@ from server.core.liveness.gossip_table import TABLE_ENTRIES_MAX, TableEntry, dec
 from server.core.messages import shapes
 from server.core.messages.kinds import Kind, nothing
 from server.core.messages.libraries import LIBRARIES, LIBVIEW
-from server.core.messages.publications import CHANGED, NOTIFY, PUBLISHED, WATCHING
+from server.core.messages.publications import ALTERED, CHANGED, FLUSHED, MADE, NOTIFY, PUBLISHED, WATCHING
 from server.core.messages.reader import Malformed, Reader
 from server.core.messages.users import USERS, USERSVIEW
 from server.core.ring.change import Change, decode_known
@@ -221,5 +221,5 @@ def encode_poison(reading: int, poison: PoisonCommand) -> bytes:
 
 ANNOUNCEMENTS: Final[Sequence[Kind[Any]]] = (
     CLOCK, TIME, TIMED, CLOCKOFF, GOSSIP, LAYOUT, VIEW, MARK, STAGED, DUPLICATE, FULL, ORDERLY, POISON, USERS, USERSVIEW,
-    LIBRARIES, LIBVIEW, PUBLISHED, WATCHING, CHANGED, NOTIFY,
+    LIBRARIES, LIBVIEW, PUBLISHED, WATCHING, CHANGED, ALTERED, MADE, FLUSHED, NOTIFY,
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """The kinds of messages for what nodes tell clients unasked (pubsub/): what others have published, which keys have changed.
 
-They go only to nodes that have announced the capability `publishing`.
+They go only to nodes that have announced the capability `publishing`, and ALTERED, MADE and FLUSHED to those that have
+announced `origins`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from protocol.bounds import COUNT_MAX, COUNTER_MAX
 from protocol.frames import encode_message
-from server.core.messages.kinds import Kind
+from server.core.messages.kinds import Kind, nothing
 from server.core.messages.reader import Reader
 
 _ITEMS: Final = 3  # of each publication
@@ -45,18 +46,55 @@ def _keys(items: Reader) -> list[bytes]:
     return [items.data() for _ in range(items.header_number(COUNT_MAX, 1))]
 
 
-WATCHING: Final = Kind(b"WATCHING", lambda items: items.header_number(1))  # 1: the sender wants to know of changed keys
+# 1: the sender wants to know of changed keys; 2: by ALTERED and MADE, as some clients do not want to know of their own.
+WATCHING: Final = Kind(b"WATCHING", lambda items: items.header_number(2))
 CHANGED: Final = Kind(b"CHANGED", _keys)  # keys whose records have changed at the sender; their count is the number
 
 
-def encode_watching(reading: int, wants: bool) -> bytes:
-    """Encodes WATCHING: whether this node wants to know which keys change."""
-    return encode_message((b"WATCHING", reading, int(wants)))
+def encode_watching(reading: int, wants: int) -> bytes:
+    """Encodes WATCHING: whether this node wants to know which keys change, and how."""
+    return encode_message((b"WATCHING", reading, wants))
 
 
 def encode_changed(reading: int, keys: Sequence[bytes]) -> bytes:
     """Encodes CHANGED: keys whose records have changed here."""
     return encode_message((b"CHANGED", reading, len(keys), *keys))
+
+
+_DIGEST: Final = 8  # bytes of the digest of a record
+
+
+class Change(NamedTuple):
+    """The change of a key: the digests of its record before and after. Two equal ones stand for a change of which no more
+    is known."""
+
+    key: bytes
+    before: bytes
+    after: bytes
+
+
+def _change(items: Reader) -> Change:
+    return Change(items.data(), items.data(_DIGEST, _DIGEST), items.data(_DIGEST, _DIGEST))
+
+
+ALTERED: Final = Kind(b"ALTERED", lambda items: [_change(items) for _ in range(items.header_number(COUNT_MAX, 1))])
+MADE: Final = Kind(b"MADE", _change)  # a command of the relay with this number has made this change
+FLUSHED: Final = Kind(b"FLUSHED", nothing)  # a client of the sender has deleted all keys of a database, or of all
+
+
+def encode_altered(reading: int, changes: Sequence[Change]) -> bytes:
+    """Encodes ALTERED: CHANGED with the records before and after (base/origins.py)."""
+    return encode_message((b"ALTERED", reading, len(changes), *[item for change in changes for item in change]))
+
+
+def encode_made(reading: int, number: int, change: Change) -> bytes:
+    """Encodes MADE: a command of relay `number` has made a change."""
+    return encode_message((b"MADE", reading, number, *change))
+
+
+def encode_flushed(reading: int) -> bytes:
+    """Encodes FLUSHED: all keys of a database, or of all, were deleted."""
+    return encode_message((b"FLUSHED", reading, 0))
 
 
 class Setting(NamedTuple):

@@ -3,6 +3,7 @@
     subscriptions.py   who has subscribed to what at this node, and what each of them gets at the end of the turn
     publishing.py      how a message reaches the subscribers of all nodes
     tracking.py        which keys clients cache, and how they are told that these have changed
+    receiving.py       which part handles which message of other nodes
     expiries.py        when what they cache expires
     events.py          which keyspace events a command causes
     notifications.py   publishes them

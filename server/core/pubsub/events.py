@@ -16,7 +16,7 @@ from server.core.records.views import View
 
 # The classes of events, by the characters of the setting, in the order in which CONFIG GET shows them.
 CLASSES: Final = "g$lshzxetdnKEm"
-GENERIC, STRING, LIST, SET, HASH, ZSET, EXPIRED, _EVICTED, STREAM, _MODULE, NEW, KEYSPACE, KEYEVENT, _MISS = (
+GENERIC, STRING, LIST, SET, HASH, ZSET, EXPIRED, _EVICTED, STREAM, _MODULE, NEW, KEYSPACE, KEYEVENT, MISS = (
     1 << bit for bit in range(len(CLASSES))
 )
 ALL: Final = sum(1 << CLASSES.index(letter) for letter in "g$lshzxetd")

@@ -42,9 +42,10 @@ class Expiries:
         self._heap: list[tuple[int, bytes]] = []
 
     def note(self, storage_key: bytes, record: bytes, now_ms: int) -> None:
-        """A record was written, or was read: notes when it changes by itself."""
-        due_ms = next_change_ms(record, now_ms)
-        if due_ms == self._due.get(storage_key, 0) or len(self._heap) >= self._keys_max:
+        """A record was written or read: notes when it changes by itself. What is noted and due by now stays: it is told
+        with the next tick, and what comes after it is noted then."""
+        due_ms, noted_ms = next_change_ms(record, now_ms), self._due.get(storage_key, 0)
+        if due_ms == noted_ms or 0 < noted_ms <= now_ms or len(self._heap) >= self._keys_max:
             return
         if due_ms:
             self._due[storage_key] = due_ms

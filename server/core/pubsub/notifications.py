@@ -10,6 +10,9 @@ The setting is one for the whole cluster, as any node may be the coordinator. CO
 (NOTIFY), and again whenever a link opens; the newest one holds. A node that starts has the setting of its config file until
 then.
 
+A key that a read does not find causes `keymiss`, once for each read by a command that changes nothing. The node that
+answers the read publishes it.
+
 `expired` is published as far as it is known: by the coordinator that has written the expiry, if it has run since, when the
 time has come. `EXPIRIES_MAX` keys are kept for that.
 """
@@ -17,18 +20,20 @@ time has come. `EXPIRIES_MAX` keys are kept for that.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from typing import Final
 
 from protocol.databases import client_key, database_of
-from server.core.base.state import State
+from server.core.base.state import MISSED, State
 from server.core.base.subscriber import CHANNEL
 from server.core.messages.publications import Setting, encode_notify
-from server.core.pubsub.events import EXPIRED, KEYEVENT, KEYSPACE, events_of, flags_of, text_of
+from server.core.pubsub.events import EXPIRED, KEYEVENT, KEYSPACE, MISS, events_of, flags_of, text_of
 from server.core.pubsub.publishing import Publishing
 from server.core.records import versions
 from server.core.records.records import PREFIX_BYTES
 from server.core.records.versions import DamagedRecord
 
+OnlyReads = Callable[[list[bytes]], bool]
 EXPIRIES_MAX: Final = 100_000
 _EXPIRED_PER_TICK_MAX: Final = 1000
 
@@ -36,7 +41,9 @@ _EXPIRED_PER_TICK_MAX: Final = 1000
 class Notifications:
     """The setting, and the keys that are to expire."""
 
-    def __init__(self, state: State, publishing: Publishing) -> None:
+    def __init__(self, state: State, publishing: Publishing, only_reads: OnlyReads) -> None:
+        """`only_reads`: whether a command changes nothing, so that a key that it does not find is a miss."""
+        self._only_reads = only_reads
         self._state = state
         self._publishing = publishing
         self._setting = Setting(0, 0)
@@ -86,6 +93,10 @@ class Notifications:
             return
         self._state.noted = []
         for storage_key, record, old, args in noted:
+            if record == MISSED:
+                if args and self._setting.flags & MISS and self._only_reads(args):
+                    self._publish(MISS, b"keymiss", storage_key)
+                continue
             for kind, event in events_of(args, old, record, now_ms) if args else ():
                 self._publish(kind, event, storage_key)
             if self._setting.flags & EXPIRED and len(self._expiries) < EXPIRIES_MAX:

@@ -16,7 +16,11 @@ In doubt a client is told to drop all that it has (a null): when a link of eithe
 another coordinator because a node is lost or back, and when the layout changes. What expires is told as it does
 (expiries.py).
 
-NOLOOP is taken, but a client is told of its own changes all the same: the nodes that tell do not know who has made them.
+NOLOOP: a client is not told of the changes that it has made itself (base/origins.py says how they are known). While a write
+of it is in flight, changes that may be its own are held; if they are not, they are told behind the reply. In doubt a change
+is told. Unlike in Redis, the client stays interested in such a key: it is told of the next change by others.
+
+A flush (FLUSHALL, FLUSHDB) is told key by key, as it deletes them, and at its end by a null to all clients that track.
 
 Bounds (P10): `tracked_keys_max` keys are remembered; past it the ones remembered first are told as changed.
 """
@@ -29,17 +33,25 @@ from typing import Final
 
 from protocol import resp
 from protocol.databases import client_key
+from server.core.base.origins import NOTHING, OWN_CHANGES_MAX, digest_of
 from server.core.base.sinks import Session
 from server.core.base.state import State
 from server.core.base.subscriber import Tracker
-from server.core.messages.publications import encode_changed, encode_watching
+from server.core.messages.publications import Change, encode_altered, encode_changed, encode_flushed, encode_watching
 from server.core.pubsub.expiries import Expiries
 from server.core.pubsub.subscriptions import Subscriptions, push
+from server.core.records.patch_rows import PREFIX as ROWS
+from server.core.records.patch_rows import record_of_row
 from server.core.records.records import PREFIX_BYTES, RECORDS_END, storage_key_of
 from server.core.records.versions import DamagedRecord
 
 CHANNEL_NAME: Final = b"__redis__:invalidate"  # under which a subscriber in RESP2 gets what is redirected to it
 _NOT_READ: Final = -1
+
+
+def _record_of_row(key: bytes) -> bytes:
+    """The storage key of a record that a turn has changed: a large one by a patch row (records/patch_rows.py)."""
+    return record_of_row(key) if key.startswith(ROWS) else key
 
 
 class Tracking:
@@ -54,6 +66,8 @@ class Tracking:
         self.prefixes: dict[bytes, dict[Session, None]] = {}  # who wants all changes of keys with that prefix
         self.is_used = False  # here or by a peer: looked at once in a turn
         self._expiries = Expiries(state.config.tracked_keys_max)
+        self._is_flushed = False  # by a client of this node, in this turn
+        self._wants = 0  # what the peers were told last, see WATCHING
         self._routes = state.routes  # when the clients were told last that they cannot be sure
 
     # --- who tracks
@@ -61,44 +75,54 @@ class Tracking:
     def start(self, session: Session, tracker: Tracker) -> None:
         """A client tracks from now on, or otherwise than before."""
         if not self.clients:
-            self._tell_peers(True)
             self._routes = self._state.routes
         for prefix in tracker.prefixes or ([b""] if tracker.broadcasts else []):
             self.prefixes.setdefault(prefix, {})[session] = None
         self.clients[session] = session.tracker = tracker
+        session.origin = tracker.own
         self._review()
 
     def stop(self, session: Session) -> None:
         """A client tracks no more, or has gone. What it has read is forgotten when the keys change."""
         if self.clients.pop(session, None) is None:
             return
-        session.tracker = None
+        session.tracker = session.origin = None
         for prefix in [prefix for prefix, sessions in self.prefixes.items() if session in sessions]:
             del self.prefixes[prefix][session]
             if not self.prefixes[prefix]:
                 del self.prefixes[prefix]
         if not self.clients:
             self.keys.clear()
-            self._tell_peers(False)
         self._review()
 
     def _review(self) -> None:
-        self.is_used = bool(self.clients or self._state.watching)
+        state = self._state
+        has_own = any(tracker.own is not None for tracker in self.clients.values())
+        wants = 2 if has_own else 1 if self.clients else 0
+        if wants != self._wants:
+            self._wants = wants
+            for peer in state.publishing:
+                self._tell_wants(peer)
+        self.is_used = bool(self.clients or state.watching)
         if not self.is_used:
             self._expiries.clear()
+        if not (has_own or state.attributing):
+            state.records.replaced = None
+        elif state.records.replaced is None:
+            state.records.replaced = {}
 
-    def _tell_peers(self, wants: bool) -> None:
-        message = encode_watching(self._state.clock_reading(), wants)
-        for peer in self._state.publishing:
-            if peer in self._state.links:
-                self._state.send(peer, message)
+    def _tell_wants(self, peer: str) -> None:
+        state = self._state
+        if peer in state.links:
+            wants = min(self._wants, 2 if peer in state.knowing_origins else 1)
+            state.send(peer, encode_watching(state.clock_reading(), wants))
 
-    def watching_received(self, peer: str, wants: bool) -> None:
+    def watching_received(self, peer: str, wants: int) -> None:
         """Handles WATCHING: a peer has clients that track, or has none any more."""
-        if wants:
-            self._state.watching[peer] = None
-        else:
-            self._state.watching.pop(peer, None)
+        for peers, is_wanted in ((self._state.watching, wants), (self._state.attributing, wants > 1)):
+            peers.pop(peer, None)
+            if is_wanted:
+                peers[peer] = None
         self._review()
 
     # --- reads
@@ -119,13 +143,17 @@ class Tracking:
         """Tells clients and peers of what this node has written in the turn: its batch. The replies of the turn have gone
         before."""
         now_ms = self._state.time_ms
-        changed = [key for key in written if key < RECORDS_END]
+        changed = list(dict.fromkeys([key for key in map(_record_of_row, written) if key < RECORDS_END]))
         for key in changed:
-            if (record := written[key]) is not None:
+            record = written.get(key) or self._state.records.get(key)
+            if record is not None:
                 self._expiries.note(key, record, now_ms)
         self._tell(changed)
+        if self._is_flushed:
+            self._is_flushed = False
+            self.invalidate_all()
         for session, tracker in self.clients.items():
-            if tracker.reads:
+            if tracker.reads or tracker.held:
                 self._settle(session, tracker)
             if tracker.invalid:
                 invalid, tracker.invalid = tracker.invalid, {}
@@ -133,15 +161,29 @@ class Tracking:
 
     def _tell(self, storage_keys: Sequence[bytes]) -> None:
         """Tells clients and peers that these have changed here: keys of any database, as in Redis."""
-        state = self._state
-        changed = [client_key(key[PREFIX_BYTES:]) for key in storage_keys]
-        if changed:
-            self.invalidate(changed)
-            message = b""
-            for peer in state.watching:
-                if peer in state.links:
-                    message = message or encode_changed(state.clock_reading(), changed)
-                    state.send(peer, message)
+        if not storage_keys:
+            return
+        state, changes, altered, changed = self._state, list[Change](), b"", b""
+        keys = [client_key(key[PREFIX_BYTES:]) for key in storage_keys]
+        replaced = state.records.replaced
+        if replaced is None:
+            self.invalidate(keys)
+        else:
+            for storage_key, key in zip(storage_keys, keys, strict=True):
+                is_known = storage_key in replaced
+                before, after = (replaced[storage_key], state.records.get(storage_key)) if is_known else (None, None)
+                changes.append(Change(key, digest_of(before), digest_of(after)))
+            replaced.clear()
+            self.altered(changes)
+        for peer in state.watching:
+            if peer not in state.links:
+                pass
+            elif changes and peer in state.attributing:
+                altered = altered or encode_altered(state.clock_reading(), changes)
+                state.send(peer, altered)
+            else:
+                changed = changed or encode_changed(state.clock_reading(), keys)
+                state.send(peer, changed)
 
     def tick(self) -> None:
         """Tells of keys that have expired, or some of their fields; and of all in doubt, if routes have changed."""
@@ -170,17 +212,33 @@ class Tracking:
 
     def invalidate(self, keys: Sequence[bytes]) -> None:
         """These keys have changed, here or at a peer: whoever has read them is told at the end of the turn."""
-        for key in keys:
-            for session in self.keys.pop(key, ()):
+        self.altered([Change(key, NOTHING, NOTHING) for key in keys])
+
+    def altered(self, changes: Sequence[Change]) -> None:
+        """As `invalidate`, with what is known of the changes."""
+        for change in changes:
+            for session in self.keys.pop(change.key, ()):
                 tracker = session.tracker
-                if tracker is not None and not tracker.broadcasts:
-                    self._note_changed(session, tracker, key)
+                if tracker is not None and not tracker.broadcasts and not self._spares(session, tracker, change):
+                    self._note_changed(session, tracker, change.key)
         for prefix, sessions in self.prefixes.items():
-            found = dict.fromkeys([key for key in keys if key.startswith(prefix)])
+            found = [change for change in changes if change.key.startswith(prefix)]
             for session in sessions if found else ():
-                if session.tracker is not None:
-                    for key in found:
-                        self._note_changed(session, session.tracker, key)
+                for change in found:
+                    if session.tracker is not None and not self._spares(session, session.tracker, change):
+                        self._note_changed(session, session.tracker, change.key)
+
+    def _spares(self, session: Session, tracker: Tracker, change: Change) -> bool:
+        """Whether a client is not told of a change now: it has made that itself, or may have."""
+        if tracker.own is None or change.before == change.after:
+            return False
+        if not tracker.own.has_made(change):
+            if session.is_waiting or tracker.last_write < session.first_number or len(tracker.held) >= OWN_CHANGES_MAX:
+                return False
+            tracker.held.append((tracker.last_write, change))
+        if not tracker.broadcasts:
+            self.keys.setdefault(change.key, {})[session] = None
+        return True
 
     def _note_changed(self, session: Session, tracker: Tracker, key: bytes) -> None:
         number = tracker.reading.get(key, _NOT_READ)
@@ -201,12 +259,32 @@ class Tracking:
                 if tracker.late.get(key) == number:
                     del tracker.late[key]
                     tracker.invalid[key] = None
+        if tracker.held:
+            self._settle_held(session, tracker)
+
+    def _settle_held(self, session: Session, tracker: Tracker) -> None:
+        held, tracker.held = tracker.held, []
+        for number, change in held:
+            if number >= session.first_number and not session.is_waiting:
+                tracker.held.append((number, change))
+            elif tracker.own is None or not tracker.own.has_made(change):
+                self.keys.get(change.key, {}).pop(session, None)
+                self._note_changed(session, tracker, change.key)
+
+    def flushed(self) -> None:
+        """A client of this node has deleted all keys of a database, or of all: told at the end of the turn."""
+        state = self._state
+        self._is_flushed = self.is_used
+        for peer in state.watching:
+            if peer in state.links and peer in state.knowing_origins:
+                state.send(peer, encode_flushed(state.clock_reading()))
 
     def invalidate_all(self) -> None:
-        """In doubt: all clients that track are to drop what they have."""
+        """After a flush, or in doubt: all clients that track are to drop what they have."""
         self.keys.clear()
         for session, tracker in self.clients.items():
             tracker.invalid.clear()
+            tracker.held.clear()
             for number, keys in tracker.reads:
                 for key in keys:
                     tracker.late[key] = number
@@ -237,7 +315,7 @@ class Tracking:
         """The link to a peer is open."""
         if self.clients:
             if peer in self._state.publishing:
-                self._state.send(peer, encode_watching(self._state.clock_reading(), True))
+                self._tell_wants(peer)
             self.invalidate_all()
 
     def disconnected(self, peer: str) -> None:
@@ -248,5 +326,5 @@ class Tracking:
     def peer_restarted(self, peer: str) -> None:
         """A peer has opened a connection to us, perhaps as a new process: it says anew whether it wants to know. The news
         that it had sent over the former one may be lost."""
-        self.watching_received(peer, False)
+        self.watching_received(peer, 0)
         self.invalidate_all()

@@ -73,6 +73,11 @@ def row_key(key: bytes, number: int) -> bytes:
     return b"%b%b%b" % (PREFIX, key, number.to_bytes(_NUMBER_BYTES, "big"))
 
 
+def record_of_row(row: bytes) -> bytes:
+    """Returns the storage key of the record that a row belongs to."""
+    return row[len(PREFIX) : -_NUMBER_BYTES]
+
+
 def _may_have_rows(key: bytes, base: bytes) -> bool:
     """Whether what is stored under a key may be the base of patch rows."""
     return key < PREFIX and len(base) > HEADER_BYTES and has_entries(base)
@@ -97,7 +102,7 @@ class FoldedStore:
             while page := self._store.scan(start, END, _PAGE_ROWS, _PAGE_BYTES):
                 for key, patch in page:
                     number = int.from_bytes(key[-_NUMBER_BYTES:], "big")
-                    self._add(key[len(PREFIX) : -_NUMBER_BYTES], number, len(patch))
+                    self._add(record_of_row(key), number, len(patch))
                 start = page[-1][0] + b"\0"
         except self._damage_error:
             self._whole = {}

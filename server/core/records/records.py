@@ -78,6 +78,7 @@ class Records:
         self._patch_bytes_min: i64 = patching[0]
         self.patches = Patches()
         self._before: dict[bytes, bytes | None] = {}  # what this turn's large records replace in the store
+        self.replaced: dict[bytes, bytes | None] | None = None  # what this turn's replace, if pubsub/ wants to know
         self._damage_error = damage_error
         self.cache = RecordCache(cache_bytes_max)
         self._young = self.cache.young
@@ -264,6 +265,8 @@ class Records:
                 raise self._unmergeable(key, error) from error
             if len(merged) >= self._patch_bytes_min and key not in writes:
                 self._before[key] = old
+            if self.replaced is not None:
+                self.replaced.setdefault(key, old)
             young[key] = writes[key] = merged
             self.changes += 1
             self.keys += old is None
@@ -326,6 +329,8 @@ class Records:
         self.trees.change(key, replaced, record)
         if len(record) >= self._patch_bytes_min and key not in self.writes:
             self._before[key] = replaced
+        if self.replaced is not None:
+            self.replaced.setdefault(key, replaced)
         self._young[key[SHARD_BYTE]][key] = self.writes[key] = record
         self.changes += 1
         self.keys += replaced is None

@@ -38,7 +38,7 @@ class _JointRead(Sink):
     def finish(self, record: bytes | None) -> None:
         """The record, to each of them."""
         for waiter in self._detach_waiters():
-            self._reads.answer(waiter, record)
+            self._reads.answer(waiter, record, b"")
 
     def answer(self, number: int, reply: Reply) -> None:
         """An error, to each of them."""

@@ -49,10 +49,10 @@ from server.core.base.errors import ErrorReply, no_quorum, timed_out
 from server.core.base.quorum import Verdict
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
-from server.core.base.state import State
+from server.core.base.state import MISSED, State
 from server.core.messages.comparison import by_index, checksums
 from server.core.messages.kinds import encode_compare, encode_read
-from server.core.records.versions import is_dead, merge
+from server.core.records.versions import is_dead, merge, visible
 from server.core.requests.digests import digest, short_digest
 from server.core.requests.groups import GroupTable, SeparateWaiter, Waiter
 from server.core.requests.hedging import Hedging
@@ -203,8 +203,7 @@ class Reads(GroupTable[ReadGroup]):
     def _launch_failed(self, group: ReadGroup, error: Exception, changes: int) -> None:
         """Launches each read of the group alone, so that only the read that causes the error is answered with it.
 
-        That is safe while nothing was stored and no waiter has been answered. Raises Fatal otherwise.
-        """
+        That is safe while nothing was stored and no waiter has been answered. Raises Fatal otherwise."""
         if group.number in self._groups or len(group.waiters) != len(group.keys):
             super()._launch_failed(group, error, changes)  # it is in the table already, or has answered waiters
         state = self._state
@@ -290,10 +289,8 @@ class Reads(GroupTable[ReadGroup]):
         self.acked(peer, group.number)
 
     def _merge_records(self, group: ReadGroup, theirs: dict[int, bytes | None]) -> bool:
-        """Merges a replica's records into `group.records`. Returns False, and merges none, if one cannot be merged.
-
-        That error is contained here: otherwise one bad record on a peer would end every node that reads its key.
-        """
+        """Merges a replica's records into `group.records`. Returns False, and merges none, if one cannot be merged. That
+        error is contained here: otherwise one bad record on a peer would end every node that reads its key."""
         state = self._state
         merged = list(group.records)
         try:
@@ -342,7 +339,7 @@ class Reads(GroupTable[ReadGroup]):
         one.is_answered = True
         state.in_flight -= 1
         if one.tally.verdict is Verdict.MET:
-            self.answer(one.waiter, group.records[index])
+            self.answer(one.waiter, group.records[index], group.keys[index])
         elif one.tally.verdict is Verdict.IMPOSSIBLE:
             state.statistics.no_quorum += 1
             sink.answer(number, no_quorum(one.tally, self.operation, self.outcome))
@@ -355,13 +352,16 @@ class Reads(GroupTable[ReadGroup]):
         separate = group.separate
         for index, (waiter, record) in enumerate(zip(self._detach_waiters(group), group.records, strict=True)):
             if not separate or index not in separate:
-                self.answer(waiter, record)
+                self.answer(waiter, record, group.keys[index])
 
-    def answer(self, waiter: Waiter, record: bytes | None) -> None:
-        """HOT. Answers one read with the merge of the quorum's records. An error here affects this command only."""
+    def answer(self, waiter: Waiter, record: bytes | None, key: bytes) -> None:
+        """HOT. Answers one read with the merge of the quorum's records. An error here affects this command only. `key` is
+        empty for a read of several commands, whose miss was noted."""
         finish, sink, number = waiter
-        assert finish is not None
         state, changes = self._state, self._state.records.changes
+        if state.noted is not None and key and visible(record, state.time_ms) is None:
+            state.noted.append((key, MISSED, None, sink.command(number)))
+        assert finish is not None
         try:
             reply = finish(record, sink, state.time_ms)
         except Exception as error:  # noqa: BLE001
@@ -380,7 +380,7 @@ class Reads(GroupTable[ReadGroup]):
         return len(waiters) - len(group.separate)
 
     def _detach_waiters(self, group: ReadGroup) -> list[Waiter]:
-        """Takes all waiters out of the group. A waiter with its own tally stays in flight until `_answer_separate`."""
+        """Takes all waiters out of the group. One with its own tally stays in flight until `_answer_separate`."""
         self._state.in_flight += len(group.separate)
         return super()._detach_waiters(group)
 

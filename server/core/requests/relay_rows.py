@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
 
 
@@ -55,7 +56,8 @@ class RelayRow:
     """The commands of one RELAY message, until each of them has its reply."""
 
     __slots__ = (
-        "begun_ms", "in_order", "items", "missing", "number", "peer", "read_quorum", "resp3", "sent_ms", "write_quorum",
+        "begun_ms", "in_order", "items", "missing", "number", "origin", "peer", "read_quorum", "resp3", "sent_ms",
+        "write_quorum",
     )  # fmt: skip
 
     def __init__(self, number: int, peer: str, sent_ms: int, in_order: bool, like: RelayRow | Sink) -> None:
@@ -63,6 +65,7 @@ class RelayRow:
         self.resp3: bool = like.resp3
         self.read_quorum: int = like.read_quorum
         self.write_quorum: int = like.write_quorum
+        self.origin: Origin | None = like.origin
         self.number = number
         self.peer = peer
         self.in_order = in_order
@@ -78,4 +81,5 @@ class RelayRow:
             and self.read_quorum == sink.read_quorum
             and self.write_quorum == sink.write_quorum
             and self.in_order == in_order
+            and self.origin is sink.origin
         )

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 from protocol.resp import LargeReply, Reply
 from server.core.base.errors import Failure
+from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
+from server.core.base.state import State
+from server.core.messages.publications import Change, encode_made
 
 
 class RelayedBatch(Sink):
@@ -48,6 +51,20 @@ class RelayedBatch(Sink):
     def command(self, number: int) -> list[bytes] | None:
         """Returns the arguments of the batch's command `number`."""
         return self._commands[number]
+
+
+class RelayOrigin(Origin):
+    """The origin of relayed commands: their home knows which client has sent them."""
+
+    def __init__(self, state: State, peer: str, number: int) -> None:
+        self._state = state
+        self._peer = peer
+        self._number = number  # of the relay
+
+    def made(self, change: Change) -> None:
+        """Tells the home, before it gets the reply."""
+        if self._peer in self._state.links:
+            self._state.send(self._peer, encode_made(self._state.clock_reading(), self._number, change))
 
 
 class SecondAttempt(Sink):

@@ -46,11 +46,13 @@ from mypy_extensions import i64
 from protocol.resp import OK
 from server.core.base.errors import ErrorReply, covered_refused
 from server.core.base.histogram import Histogram
+from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.messages.kinds import encode_relay, encode_relayed, relay_options
+from server.core.messages.publications import Change
 from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, OWN, UNREACHABLE, RelayItem, RelayRow, Returned
-from server.core.requests.relay_sinks import RelayedBatch, SecondAttempt
+from server.core.requests.relay_sinks import RelayedBatch, RelayOrigin, SecondAttempt
 
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
 _DRIFT_DIVISOR = 1000  # between two machines' clocks we allow a drift of 1 ms in this many ms
@@ -72,7 +74,8 @@ class Relays:
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
         self._state = state
         self.times = Histogram()  # until the coordinator has replied, in steps of a millisecond
-        self._gathering: dict[tuple[str, bool, int, int, bool], RelayRow] = {}  # this turn's, by peer and settings
+        # This turn's, by peer and settings.
+        self._gathering: dict[tuple[str, bool, int, int, bool, Origin | None], RelayRow] = {}
         self._latest: dict[str, RelayRow] = {}  # by peer: the one of them that was used last
         self._rows: dict[int, RelayRow] = {}  # sent, by number
         self._outgoing: list[RelayedBatch] = []  # received batches with replies to send
@@ -108,7 +111,7 @@ class Relays:
         state = self._state
         if peer not in state.links:
             return None
-        settings = (peer, sink.resp3, sink.read_quorum, sink.write_quorum, in_order)
+        settings = (peer, sink.resp3, sink.read_quorum, sink.write_quorum, in_order, sink.origin)
         row = self._gathering.get(settings)
         if row is None:
             row = self._gathering[settings] = RelayRow(state.number(), peer, state.now_ms, in_order, sink)
@@ -196,6 +199,8 @@ class Relays:
         if self.is_stale(batch):
             self._reply_stale(batch, len(commands))
             return None
+        if peer in state.attributing:
+            batch.origin = RelayOrigin(state, peer, number)
         return batch
 
     def reply_stale(self, peer: str, number: int, options: Sequence[bytes], commands: list[list[bytes]]) -> None:
@@ -260,6 +265,12 @@ class Relays:
         retry_first = refusal is not None and self._state.disk_full
         for number, indexes in self.covered.pop((peer, group)):
             self.replied(number, indexes, [reply] * (len(indexes) // 4), retry_first)
+
+    def made(self, peer: str, number: int, change: Change) -> None:
+        """Handles MADE: a command of relay `number` has made a change."""
+        row = self._rows.get(number)
+        if row is not None and row.peer == peer and row.origin is not None:
+            row.origin.made(change)
 
     def command_count(self, number: int) -> int | None:
         """Returns how many commands relay `number` has, or None if it is not in flight."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from server.core.base.origins import Origin, change_of
 from server.core.base.quorum import Tally
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
+from server.core.base.state import State
 from server.core.records.records import Records
 from server.core.requests.groups import Group
 from server.core.requests.relay_sinks import RelayedBatch
@@ -59,7 +61,9 @@ class WriteGroup(Group):
         self.covered_numbers = self.covered.setdefault(sink, [])
         return True
 
-    def write_batch(self, records: Records, written: Sequence[Written], patch_bytes_min: int) -> None:
+    def write_batch(
+        self, records: Records, written: Sequence[Written], patch_bytes_min: int, origin: Origin | None
+    ) -> None:
         """Stores records here and adds them to the group. Of those of `patch_bytes_min` and more, changes are sent."""
         for key, record, old in written:
             records.put(key, record, old)
@@ -67,6 +71,16 @@ class WriteGroup(Group):
             if len(record) >= patch_bytes_min and old is not None:
                 self.bases[len(self.payload) - 1] = old
             self.size_bytes += len(record)
+            if origin is not None:
+                origin.made(change_of(key, old, record))
+
+
+def note(state: State, key: bytes, record: bytes, old: bytes | None, sink: Sink, number: int) -> None:
+    """HOT. Notes a write for those who are to be told of it (pubsub/)."""
+    if state.noted is not None:
+        state.noted.append((key, record, old, sink.command(number)))
+    if sink.origin is not None:
+        sink.origin.made(change_of(key, old, record))
 
 
 class ShortGroups:

@@ -63,7 +63,7 @@ from server.core.messages.kinds import encode_covered, encode_hint, encode_keep,
 from server.core.records.versions import DamagedRecord
 from server.core.requests.groups import GroupTable
 from server.core.requests.patching import Patching
-from server.core.requests.write_groups import ShortGroups, WriteGroup, Written, last_of_each
+from server.core.requests.write_groups import ShortGroups, WriteGroup, Written, last_of_each, note
 
 # Makes the reply of a write that has met its quorum: (tally, sink) -> encoded reply. None stands for +OK.
 FinishWrite = Callable[[Tally, Sink], bytes] | None
@@ -160,8 +160,7 @@ class Writes(GroupTable[WriteGroup]):
         """HOT. Stores `record` here and adds it to `group`. `old` is the record that `Records.get` has just returned."""
         if self._state.records.put(key, record, old):
             group.may_repeat = True
-        if self._state.noted is not None:
-            self._state.noted.append((key, record, old, sink.command(number)))
+        note(self._state, key, record, old, sink, number)
         size_bytes = len(record)
         if size_bytes >= self._own_group_bytes:
             group = self._own_group(group)
@@ -190,8 +189,7 @@ class Writes(GroupTable[WriteGroup]):
             is_last = payload and payload[-1] is old and payload[-2] == key and added.tally.wanted == group.tally.wanted
             if is_last and added.plan is group.plan:
                 self._state.records.put(key, record, old)
-                if self._state.noted is not None:
-                    self._state.noted.append((key, record, old, sink.command(number)))
+                note(self._state, key, record, old, sink, number)
                 payload[-1] = record
                 added.waiters.append((finish, sink, number))
                 added.size_bytes += len(record) - len(old)
@@ -205,7 +203,7 @@ class Writes(GroupTable[WriteGroup]):
         not None."""
         if sum([len(each.record) for each in written]) >= self._own_group_bytes:
             group = self._own_group(group)
-        group.write_batch(self._state.records, written, self._patch_bytes_min)
+        group.write_batch(self._state.records, written, self._patch_bytes_min, sink.origin)
         group.waiters.append((finish, sink, number))
         if group.size_bytes > self._state.config.batch_bytes_max:
             self.launch()

@@ -233,6 +233,7 @@ class Asker:
     """A procedure that notes the answer it gets."""
 
     resp3 = relayed = denies_blocking = False
+    origin = None
     read_quorum = write_quorum = database = 0
 
     def __init__(self) -> None:

@@ -17,11 +17,11 @@ import pytest
 from protocol.frames import FrameReader, encode_message, seal
 from server.core.messages import announcements as said
 from server.core.messages import kinds, libraries, queues, users
+from server.core.messages import publications as said_to_clients
 from server.core.messages import questions as asked
 from server.core.messages.asking import read_answer, write_answer
 from server.core.messages.comparison import OTHER
 from server.core.messages.exchange_questions import HashesAnswer, ListAnswer, MergeAnswer
-from server.core.messages.publications import encode_changed, encode_notify, encode_published, encode_watching
 from server.core.messages.reader import HEADER_ITEMS, Reader
 from server.core.messages.record_questions import WAIT, PageAnswer
 from server.core.messages.traces import encode_traced
@@ -70,10 +70,13 @@ ENCODED: dict[bytes, Encode] = {
     b"STAGED": lambda staged: said.encode_staged(READING, said.staged_document(staged)),
     b"COPY": lambda address: said.encode_duplicate(READING, address),
     b"FULL": lambda room: said.encode_full(READING, room),
-    b"WATCHING": lambda wants: encode_watching(READING, bool(wants)),
-    b"CHANGED": lambda keys: encode_changed(READING, keys),
-    b"NOTIFY": lambda setting: encode_notify(READING, setting),
-    b"PUBLISHED": lambda publications: encode_published(READING, publications),
+    b"WATCHING": lambda wants: said_to_clients.encode_watching(READING, wants),
+    b"CHANGED": lambda keys: said_to_clients.encode_changed(READING, keys),
+    b"ALTERED": lambda changes: said_to_clients.encode_altered(READING, changes),
+    b"MADE": lambda change: said_to_clients.encode_made(READING, NUMBER, change),
+    b"FLUSHED": lambda _: said_to_clients.encode_flushed(READING),
+    b"NOTIFY": lambda setting: said_to_clients.encode_notify(READING, setting),
+    b"PUBLISHED": lambda publications: said_to_clients.encode_published(READING, publications),
     b"TRACED": lambda traced: encode_traced(READING, traced.trace, traced.span, encode_message(traced.message)),
     b"USERS": lambda document: users.encode_users(READING, document.encode()),
     b"LIBRARIES": lambda document: libraries.encode_libraries(READING, document.encode()),
@@ -113,7 +116,11 @@ def test_every_kind_has_a_line_here() -> None:
 
 @pytest.mark.parametrize("name", asked.KINDS, ids=bytes.decode)
 def test_a_message_is_written_as_it_is_read(name: bytes) -> None:
-    number = 1 if name in (b"CLOCK", b"TIME", b"CLOCKOFF", b"GOSSIP", b"FULL", b"WATCHING", b"CHANGED") else NUMBER
+    number = (
+        1
+        if name in (b"CLOCK", b"TIME", b"CLOCKOFF", b"GOSSIP", b"FULL", b"WATCHING", b"CHANGED", b"ALTERED")
+        else NUMBER
+    )
     items = message_of(name)
     message = [name, b"%d" % READING, b"%d" % number, *items]
     content = asked.KINDS[name].read(Reader(message, number, HEADER_ITEMS))

@@ -10,7 +10,10 @@ from protocol.frames import FrameReader, seal
 from protocol.peer_versions import COMPARES, PUBLISHING
 from protocol.resp import array, bulk
 from server.core.base.sinks import Session
-from server.core.messages.publications import encode_changed, encode_watching
+from server.core.messages.publications import (
+    encode_changed,
+    encode_watching,
+)
 from server.core.node import Node
 from server.core.pubsub.expiries import Expiries
 from server.core.records.records import storage_key_of
@@ -102,7 +105,7 @@ def test_in_doubt_all_is_dropped() -> None:
     assert finish_turn(node).pushes == [(client.session, NULL)]
     node.connected(member(2).id, 0, (PUBLISHING,))
     outbox = finish_turn(node)
-    assert outbox.pushes == [(client.session, NULL)] and encode_watching(0, True)[:20] in outbox.messages[member(2).id]
+    assert outbox.pushes == [(client.session, NULL)] and encode_watching(0, 1)[:20] in outbox.messages[member(2).id]
     node.greeted(member(2).id, 0, (PUBLISHING,))
     assert finish_turn(node).pushes == [(client.session, NULL)], "what its former connection has brought may be lost"
 
@@ -126,7 +129,7 @@ def test_a_peer_that_wants_to_know_is_told_of_every_change_here() -> None:
     writer = Client(node)
     node.command(writer.session, [b"SET", b"quiet", b"1"], 0)
     assert b"CHANGED" not in finish_turn(node).messages.get(member(2).id, b"")
-    _receive(node, 2, encode_watching(0, True))
+    _receive(node, 2, encode_watching(0, 1))
     for key in [b"key:%d" % number for number in range(8)]:  # this node coordinates some of them
         node.command(writer.session, [b"SET", key, b"1"], 0)
     assert b"CHANGED" in finish_turn(node).messages[member(2).id]
@@ -163,6 +166,18 @@ def test_noted_expiries_are_bounded_and_forgotten(node: Node) -> None:
     tracker = _tracking(node)
     tracker.raw("GET a", "CLIENT TRACKING OFF")
     assert node.services.tracking._expiries.due(WALL_MS + 1000) == []
+
+
+def test_what_has_expired_is_told_although_it_is_read_before_the_next_tick(node: Node) -> None:
+    records = []
+    for line in ("SET a 1 PX 100", "SET a 1 PX 5000"):
+        Client(node).raw(line)
+        records.append(node.state.records.get(storage_key_of(b"a")) or b"")
+    for later in records:
+        expiries = Expiries(2)
+        expiries.note(b"a", records[0], WALL_MS)
+        expiries.note(b"a", later, WALL_MS + 101)
+        assert expiries.due(WALL_MS + 101) == [b"a"]
 
 
 def test_changes_at_a_peer_are_told_here() -> None:

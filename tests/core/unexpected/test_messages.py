@@ -50,7 +50,7 @@ def said(node: Node) -> list[list[Any]]:
 
 
 def send(node: Node, kind: bytes, *items: Any) -> None:
-    number = b"1" if kind in (b"FULL", b"GOSSIP", b"WATCHING", b"CHANGED") else b"77"
+    number = b"1" if kind in (b"FULL", b"GOSSIP", b"WATCHING", b"CHANGED", b"ALTERED") else b"77"
     node.receive(PEER, [kind, b"1", number, *items], 0)
 
 

@@ -185,6 +185,61 @@ def test_invalidations_come_as_redis_sends_them(cluster: WireCluster, redis_port
     assert told[0] == told[1]
 
 
+def test_with_noloop_a_client_is_told_what_redis_tells(cluster: WireCluster, redis_port: int) -> None:
+    """Its own writes, single ones and in a transaction, and those of others; after each it reads the key again."""
+    told = []
+    for port, other_port in ((redis_port, redis_port), (cluster.ports[0], cluster.ports[1])):
+        client, other = Asker(port, 3), Asker(other_port, 2)
+        got = [client.ask(_words("CLIENT TRACKING ON NOLOOP"))]
+        for key in ("noloop:a", "noloop:b", "noloop:c", "noloop:d"):
+            for asker, line in (
+                (client, f"DEL {key}"), (client, f"GET {key}"), (client, f"SET {key} 1"), (client, f"GET {key}"),
+                (client, "MULTI"), (client, f"INCR {key}"), (client, "EXEC"), (client, f"GET {key}"),
+                (other, f"INCR {key}"),
+            ):  # fmt: skip
+                got.append(asker.ask(_words(line)))
+            got.append(client.reply())
+        client.ask(_words("GET noloop:a"))
+        other.ask(_words("FLUSHDB"))
+        while (reply := client.reply()) != b">2\r\n$10\r\ninvalidate\r\n_\r\n":
+            assert reply.startswith(b">"), reply
+        told.append(got)
+        for each in (client, other):
+            each.close()
+    assert told[0] == told[1]
+
+
+READS = [
+    "GET miss:a", "GET miss:a", "MGET miss:a miss:b", "EXISTS miss:a", "TTL miss:a", "HGET miss:a f", "LRANGE miss:a 0 -1",
+    "SMEMBERS miss:a", "ZSCORE miss:a m", "TYPE miss:a", "STRLEN miss:a", "GETRANGE miss:a 0 1", "SCARD miss:a",
+    "XLEN miss:a", "PFCOUNT miss:a", "DEL miss:a", "SET miss:a 1", "GET miss:a", "INCR miss:c", "SET miss:d 1 XX",
+    "EXPIRE miss:e 5", "HDEL miss:f f", "LPOP miss:g", "GETDEL miss:h", "BITCOUNT miss:i", "OBJECT ENCODING miss:j",
+    "DUMP miss:k", "GEOPOS miss:l m", "SINTER miss:a1 miss:a2", "ZCARD miss:m", "HGETALL miss:n", "LLEN miss:o",
+]  # fmt: skip
+
+
+def test_reads_that_find_nothing_cause_the_misses_of_redis(cluster: WireCluster, redis_port: int) -> None:
+    told: list[dict[str, list[bytes]]] = []
+    for port in (redis_port, cluster.ports[0]):
+        listener, client = Asker(port, 2), Asker(port, 2)
+        client.ask((b"CONFIG", b"SET", b"notify-keyspace-events", b"Em"))
+        listener.ask(_words("PSUBSCRIBE __key*"))
+        found: dict[str, list[bytes]] = {}
+        for place, line in enumerate(READS):
+            client.ask(_words(line))
+            client.ask((b"GET", b"miss:mark%d" % place))
+            while b"mark" not in (told_of := listener.reply().split(b"\r\n")[8]):
+                found.setdefault(line, []).append(told_of)
+        client.ask((b"CONFIG", b"SET", b"notify-keyspace-events", b""))
+        client.ask((b"DEL", b"miss:a", b"miss:c"))
+        told.append({line: sorted(keys) for line, keys in found.items()})
+        listener.close()
+        client.close()
+    assert [
+        (line, told[0].get(line), told[1].get(line)) for line in READS if told[0].get(line) != told[1].get(line)
+    ] == []
+
+
 EVENTS = [
     "SET a 1", "SET a 1 EX 100", "SETEX a 100 1", "PSETEX a 100000 1", "SETNX n 1", "SETNX n 2", "GETSET n 3", "INCR n",
     "DECR n", "INCRBY n 5", "DECRBY n 2", "INCRBYFLOAT n 1.5", "APPEND a x", "SETRANGE a 0 y", "MSET b 1 c 2",

@@ -57,6 +57,8 @@ class Guard(Access):
         if session.resp3 or session.subscriber is None or spec.name in _ALLOWED:
             if session.tracker is not None:
                 self._note_read(session.tracker, spec, args)
+                if "readonly" not in spec.flags.split():
+                    session.tracker.last_write = session.first_number + len(session.slots)
             if self._monitors.sessions:
                 self._show(spec, args)
             return None

@@ -44,6 +44,7 @@ class QueuedRun(Session):
         self.read_quorum, self.write_quorum, self.database = client.read_quorum, client.write_quorum, client.database
         self.user, self.user_born = client.user, client.user_born
         self.denies_blocking = True
+        self.origin = client.origin
         self._client = client
         self._finish = finish
         self._unanswered = len(commands)
