@@ -130,8 +130,9 @@ $(READY): pyproject.toml
 
 # Programs that some tests drive. Without them, and without root to install them, those tests are skipped.
 tools:
-	@missing=""; command -v redis-cli >/dev/null || missing="$$missing redis-tools"; command -v faketime >/dev/null || missing="$$missing faketime"; command -v redis-server >/dev/null || missing="$$missing redis-server"; command -v valgrind >/dev/null || missing="$$missing valgrind"; \
+	@missing=""; command -v redis-cli >/dev/null || missing="$$missing redis-tools"; command -v faketime >/dev/null || missing="$$missing faketime"; command -v redis-server >/dev/null || missing="$$missing redis-server"; command -v valgrind >/dev/null || missing="$$missing valgrind"; command -v promtool >/dev/null || missing="$$missing prometheus"; \
 	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; fi; \
 	command -v redis-cli >/dev/null || echo "redis-cli is missing (package redis-tools): the tests with stock clients will be skipped" >&2; \
 	command -v redis-server >/dev/null || echo "redis-server is missing: the tests that compare with it will be skipped" >&2; \
+	command -v promtool >/dev/null || echo "promtool is missing (package prometheus): alert rules are judged by the tests alone" >&2; \
 	command -v valgrind >/dev/null || echo "valgrind is missing: the test that counts instructions will be skipped" >&2

@@ -1,0 +1,334 @@
+"""Each alert of ops/alerts.yml is seen to fire: a test makes its cause in simulated nodes, and judges their metrics.
+
+The expressions are judged here by a translation of the few forms that the file has, so that this runs everywhere; where
+Prometheus' own promtool is installed, it judges the same metrics by the file itself, its `for` included.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+import pytest
+
+from server.core.base.config import Config
+from server.core.records.records import storage_key_of
+from server.shell.clients import Clients
+from server.shell.facts import LoopLag
+from server.shell.metric_families import NodeCollector
+from tests.faults import broken_handler, commands
+from tests.sim.host import Host
+from tests.sim.world import World
+
+ALERTS = Path(__file__).parents[2] / "ops" / "alerts.yml"
+EXPRESSIONS = dict(re.findall(r"- alert: (\w+)\n +expr: (.+)\n", ALERTS.read_text()))
+DAY_MS = 86_400_000
+
+Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]  # by name and labels
+PEERS = SimpleNamespace(inbound=SimpleNamespace(connections={}, held_bytes=0), links={})
+
+
+def scrape(host: Host) -> Samples:
+    """What Prometheus knows of a node: its metrics, and whether it has answered."""
+    if host.node is None:
+        return {("up", (("job", "dyn"),)): 0.0}
+    clients = SimpleNamespace(
+        context=SimpleNamespace(node=host.node), is_stopping=False, memory=SimpleNamespace(total_bytes=lambda: 0),
+        flow=SimpleNamespace(held_bytes=0), peers=PEERS, node_handshakes=(),
+    )  # fmt: skip
+    collector = NodeCollector(host.node.services, cast(Clients, clients), dict)
+    found = {
+        (sample.name, tuple(sorted(sample.labels.items()))): float(sample.value)
+        for family in collector.collect()
+        for sample in family.samples
+    }
+    return {("up", (("job", "dyn"),)): 1.0} | found
+
+
+class Scene(NamedTuple):
+    """What was scraped before a cause, and after it has lasted for a minute."""
+
+    before: Samples
+    after: Samples
+
+
+def fires(alert: str, before: Samples, after: Samples) -> bool:
+    """Whether the expression of an alert holds. What counters have gained in the minute they gain in each minute."""
+
+    def total(name: str, samples: Samples = after) -> float:
+        return sum([value for (other, _), value in samples.items() if other == name])
+
+    def value(name: str) -> float:
+        found = [value for (other, _), value in after.items() if other == name]
+        return max(found, key=abs, default=float("nan"))
+
+    def gained(name: str, span_s: float) -> float:
+        return (total(name) - total(name, before)) / span_s
+
+    text = EXPRESSIONS[alert].replace('{job="dyn"}', "").replace(" on (instance)", "")
+    text = re.sub(r"rate\((\w+)\[5m\]\)", r"gained('\1', 60)", text)
+    text = re.sub(r"increase\((\w+)\[\w+\]\)", r"gained('\1', 1)", text)
+    text = re.sub(r"sum by \(instance\) \((\w+)\)", r"total('\1')", text)
+    text = re.sub(r"(?<![\w'])(up|dyn_\w+)", r"value('\1')", text)
+    return bool(eval(text, {"total": total, "value": value, "gained": gained, "abs": abs}))
+
+
+def _world(**settings: int) -> World:
+    world = World(1, 3, Config.of({"tree_leaf_bits": 14, **settings}))
+    world.start()
+    world.run(3000)
+    return world
+
+
+def _write(world: World, count: int, first: int = 0) -> None:
+    for number in range(first, first + count):
+        world.ask(world.hosts[0], "SET", f"key:{number}", "v")
+
+
+def _around(host: Host, cause: Callable[[], object]) -> Scene:
+    before = scrape(host)
+    cause()
+    return Scene(before, scrape(host))
+
+
+def _down() -> Scene:
+    world = _world()
+    return _around(world.hosts[0], world.hosts[0].kill)
+
+
+def _not_ready() -> Scene:
+    """A node that is no member yet."""
+    world = _world()
+    before = scrape(world.hosts[0])
+    fresh = world.add_host()
+    world.run(1000)
+    return Scene(before, scrape(fresh))
+
+
+def _no_quorum() -> Scene:
+    world = _world()
+
+    def cause() -> None:
+        for host in world.hosts[1:]:
+            host.kill()
+        world.run(10_000)
+        _write(world, 3)
+
+    return _around(world.hosts[0], cause)
+
+
+def _timeouts() -> Scene:
+    world = _world()
+    n1 = world.hosts[0]
+
+    def cause() -> None:
+        for host in world.hosts[1:]:
+            host.freeze()
+        world.client(n1).send(*[[b"GET", b"key:%d" % number] for number in range(100)])
+        world.run(5000)
+
+    return _around(n1, cause)
+
+
+def _internal_error() -> Scene:
+    world = _world()
+
+    def cause() -> None:
+        spec = next(each for each in commands() if each.name == "strlen")
+        with broken_handler(spec, world.hosts[0].running):
+            world.ask(world.hosts[0], "STRLEN", "key")
+
+    return _around(world.hosts[0], cause)
+
+
+def _hints(count: int) -> Scene:
+    """An owner is down, and there is room for some hints only."""
+    world = _world(hints_bytes_max=4000)
+
+    def cause() -> None:
+        world.hosts[2].kill()
+        world.run(10_000)
+        _write(world, count)
+
+    return _around(world.hosts[0], cause)
+
+
+def _hints_full() -> Scene:
+    world = _world(hints_bytes_max=6000)
+    n1 = world.hosts[0]
+
+    def cause() -> None:
+        world.hosts[2].kill()
+        world.run(10_000)
+        for number in range(500):
+            world.ask(n1, "SET", f"key:{number}", "v")
+            if fires("DynHintsFull", {}, scrape(n1)):
+                break
+
+    return _around(n1, cause)
+
+
+def _damage(world: World, hosts: list[Host], key: bytes) -> None:
+    for host in hosts:
+        record = world.stored(host, key)
+        assert record is not None
+        host.kill()
+        host.disk.damage(storage_key_of(key), record[:-1] + b"?")
+
+
+def _damaged() -> Scene:
+    """A record is damaged, and no other owner can be asked."""
+    world = _world()
+    n1 = world.hosts[0]
+    key = world.key_of(n1)
+    world.ask(n1, "SET", key, "value")
+    world.run(100)
+
+    def cause() -> None:
+        for host in world.hosts[1:]:
+            host.kill()
+        _damage(world, [n1], key)
+        n1.start()
+        world.run(3000)
+        world.ask(n1, "GET", key)
+
+    return _around(n1, cause)
+
+
+def _lost() -> Scene:
+    world = _world()
+    n1 = world.hosts[0]
+    key = world.key_of(n1)
+    world.ask(n1, "SET", key, "value")
+    world.run(100)
+    before = scrape(n1)
+    _damage(world, world.hosts, key)
+    for host in world.hosts:
+        host.start()
+    assert world.run_until(5000, world.at_peace)
+    world.ask(n1, "GET", key)
+    world.run(10_000)
+    return Scene(before, scrape(n1))
+
+
+def _repair_old() -> Scene:
+    """An owner is away, and the others have slept for a day."""
+    world = _world(repair_interval_ms=2000)
+    n1 = world.hosts[0]
+    assert world.run_until(60_000, lambda: len(n1.running.services.anti_entropy.compared_ms) > 0)
+
+    def cause() -> None:
+        for host in world.hosts[1:]:
+            host.kill()
+        n1.boot_ms += DAY_MS + 60_000
+        world.run(1000)
+
+    return _around(n1, cause)
+
+
+def _disk_full() -> Scene:
+    world = _world()
+    return _around(world.hosts[0], lambda: world.fill(world.hosts[0], True))
+
+
+def _clock_off() -> Scene:
+    world = _world()
+
+    def cause() -> None:
+        world.hosts[0].skew_ms = 9000
+        world.run(5000)
+
+    return _around(world.hosts[0], cause)
+
+
+def _slow_loop() -> Scene:
+    world, lag = _world(), LoopLag()
+    facts = world.hosts[0].running.services.process.facts
+    lag.note(20)
+    facts |= lag.facts()
+
+    def cause() -> None:
+        lag.note(350)
+        facts.update(lag.facts())
+
+    return _around(world.hosts[0], cause)
+
+
+def _clients_full() -> Scene:
+    world = _world(clients_max=20)
+    return _around(
+        world.hosts[0], lambda: ([world.client(world.hosts[0], f"c{number}") for number in range(19)], world.run(100))
+    )
+
+
+CAUSES: dict[str, Callable[[], Scene]] = {
+    "DynNodeDown": _down,
+    "DynNotReady": _not_ready,
+    "DynNoQuorum": _no_quorum,
+    "DynTimeouts": _timeouts,
+    "DynInternalErrors": _internal_error,
+    "DynHintsFull": _hints_full,
+    "DynHintsDropped": lambda: _hints(200),
+    "DynDamagedRecords": _damaged,
+    "DynRecordsLost": _lost,
+    "DynRepairOld": _repair_old,
+    "DynDiskFull": _disk_full,
+    "DynClockOff": _clock_off,
+    "DynSlowLoop": _slow_loop,
+    "DynClientsFull": _clients_full,
+}
+
+
+def test_each_alert_has_its_cause_here() -> None:
+    assert list(CAUSES) == list(EXPRESSIONS)
+
+
+@pytest.mark.parametrize("alert", list(CAUSES))
+def test_an_alert_fires_for_its_cause_and_not_before(alert: str, tmp_path: Path) -> None:
+    before, after = CAUSES[alert]()
+    assert not fires(alert, before, before), "nothing is wrong yet"
+    assert fires(alert, before, after)
+    if shutil.which("promtool") is not None:
+        assert judged_by_promtool(tmp_path, alert, before, before) == ""
+        assert judged_by_promtool(tmp_path, alert, before, after) == "1"
+
+
+def judged_by_promtool(folder: Path, alert: str, before: Samples, after: Samples) -> str:
+    """For how many nodes promtool says that the alert fires, after half an hour; empty for none."""
+    names = set(re.findall(r"\b(?:up|dyn_\w+)", EXPRESSIONS[alert]))
+    series = []
+    for (name, labels), value in after.items():
+        if name in names:
+            shown = ",".join([f'{label}="{text}"' for label, text in (*labels, ("instance", "n1"))])
+            grown = value - before.get((name, labels), 0.0) if name.endswith("_total") else 0.0
+            series.append({"series": f"{name}{{{shown}}}", "values": f"{value}+{grown}x30"})
+    firing = f'count(ALERTS{{alertname="{alert}",alertstate="firing"}})'
+    for told, samples in (("1", [{"labels": "{}", "value": 1}]), ("", [])):
+        test: dict[str, Any] = {
+            "rule_files": [str(ALERTS)],
+            "evaluation_interval": "1m",
+            "tests": [
+                {
+                    "interval": "1m",
+                    "input_series": series,
+                    "promql_expr_test": [{"expr": firing, "eval_time": "25m", "exp_samples": samples}],
+                }
+            ],
+        }
+        (folder / "test.yml").write_text(json.dumps(test))  # JSON is YAML
+        if not subprocess.run(["promtool", "test", "rules", "test.yml"], cwd=folder, capture_output=True).returncode:
+            return told
+    raise AssertionError("promtool says neither that it fires nor that it does not")
+
+
+def test_promtool_finds_nothing_wrong_with_the_rules() -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool is not installed (package prometheus)")
+    done = subprocess.run(["promtool", "check", "rules", str(ALERTS)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
