@@ -31,6 +31,7 @@ import asyncio
 import logging
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -91,6 +92,7 @@ class DiskWatch:
         self._full_since = 0  # what `written` was when the disk became full: from then on nearly all are deletions
         self._refuses = refuses
         self._room = FOR_NOTHING if refuses else FOR_WRITES
+        self._seen_free_bytes = sys.maxsize  # at the last look
         self._compacted = 0  # what `written` was at the last compaction
         self._compacted_s = 0.0
         self._compacts = True  # the engine, by itself
@@ -122,7 +124,8 @@ class DiskWatch:
                 "%d MiB are free in %s: %s", self._free_bytes() >> 20, self._directory, _SAYS[room], extra=event
             )
             self._changed(room)
-        is_short = self._free_bytes() < PLENTY * self._config.disk_free_bytes_min
+        self._seen_free_bytes = self._free_bytes()
+        is_short = self._seen_free_bytes < PLENTY * self._config.disk_free_bytes_min
         self._let_compact(not is_short or self._fits(1.0, 1.0))
         if is_short:
             self._tidy(room)
@@ -132,11 +135,10 @@ class DiskWatch:
     def notices(self) -> list[str]:
         """What the status tells an operator before the disk is full. Once it is, `disk_room` tells it."""
         least_bytes = self._config.disk_free_bytes_min
-        free_bytes = self._free_bytes() if self._config.engine != "memory" and self._room == FOR_WRITES else None
-        if free_bytes is None or free_bytes >= PLENTY * least_bytes:
+        if self._seen_free_bytes >= PLENTY * least_bytes or self._room != FOR_WRITES:
             return []
         return [
-            f"only {free_bytes >> 20} MiB are free on the disk of {self._directory}; writes are refused below "
+            f"only {self._seen_free_bytes >> 20} MiB are free on the disk of {self._directory}; writes are refused below "
             f"{least_bytes >> 20} MiB (disk_free_bytes_min): free some space, or delete keys"
         ]
 

@@ -204,13 +204,14 @@ class Session(Sink):
         """HOT. Puts the reply of command `number` into its slot."""
         index = number - self.first_number
         assert index >= 0 and type(self.slots[index]) is list, "a request was answered twice"
-        self.slots[index] = reply
         if isinstance(reply, LargeReply):
-            self.held_bytes += reply.cost_bytes
+            size_bytes = reply.cost_bytes
         else:
-            self.held_bytes += len(reply)
+            size_bytes = len(reply)
             if reply and reply[0] == _ERROR:
                 self.statistics.count_error(reply)
+        self.slots[index] = reply
+        self.held_bytes += size_bytes
         self.in_flight -= 1
         if self.lanes is not None:
             if self.in_flight:

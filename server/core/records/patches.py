@@ -55,6 +55,7 @@ _SPLICE_BYTES: Final = 12
 _CHECKSUM_BYTES: Final = 8
 _SHARE: Final = 4  # a patch that is longer than this part of its result is not worth it
 _BLOCK_BYTES: Final = 64  # a splice takes 12 bytes besides its own
+_SPLICES_MAX: Final = 4096  # to find one takes up to 2 us; with more of them the record is sent whole
 _RUNS: Final = (64, 8, 1)  # chunks that are compared together
 _pack_header = struct.Struct(">HBB8s8sIII").pack
 _pack_splice = struct.Struct(">III").pack
@@ -71,8 +72,11 @@ def make(base: bytes, result: bytes) -> bytes | None:
     _compare(splices, base, _CHECKSUM_BYTES, old.directory, result, _CHECKSUM_BYTES, new.directory)
     _compare(splices, base, old.directory, old.base, result, new.directory, new.base)
     for place, end, other, new_end in differing(old, new):
+        if len(splices) > _SPLICES_MAX:
+            return None
         _compare(splices, base, old.starts[place], old.starts[end], result, new.starts[other], new.starts[new_end])
-    if sum([len(data) for _, _, data in splices]) + _SPLICE_BYTES * len(splices) > len(result) // _SHARE:
+    size = sum([len(data) for _, _, data in splices]) + _SPLICE_BYTES * len(splices)
+    if size > len(result) // _SHARE or len(splices) > _SPLICES_MAX:
         return None
     clock = result[new.directory - CLOCK_BYTES * read_i32_be(result, 14) : new.directory]
     entries = len(clock) // CLOCK_BYTES
@@ -117,7 +121,7 @@ def _compare(splices: list[Splice], base: bytes, at: int, end: int, result: byte
     view = memoryview(base)
     first = at + _common(view[at:end], result, new_at, new_end)
     if end - at == new_end - new_at:
-        while first < end:
+        while first < end and len(splices) <= _SPLICES_MAX:
             size = min(_BLOCK_BYTES, end - first)
             start = first - at + new_at
             splices.append((first, size, result[start : start + size]))

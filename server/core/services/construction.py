@@ -135,7 +135,6 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
     collection = Collection(state, questions, background)
     scrub = Scrub(state, questions, background, collection)
     mending, hint_replay = Mending(state, questions, background), HintReplay(state, background, questions)
-
     layout_listeners: list[Callable[[], None]] = []
     membership = Membership(state, background, computing, (reads, writes), layout_listeners)
     duplicates, rollback = DuplicateDetector(state), RollbackDetector(state)
@@ -153,11 +152,10 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
         collection=collection, mending=mending, scrub=scrub, hint_replay=hint_replay, tasks=tasks, scripts=scripts,
         verification=Verification(state, background, scrub, mending), functions=Functions(state, scripts),
         anti_entropy=AntiEntropy(state, questions, background), jobs=RepairJobs(state, questions, background),
-        computing=computing,
         rebuild=Rebuild(state, questions, background, mending, tasks, rollback, writes.holds_only_copy),
         membership=membership, authentication=Authentication(state), duplicates=duplicates, rollback=rollback,
         transfers=transfers, filling=filling, shutdown=shutdown, staging=Staging(state, computing),
-        addresses=Addresses(state, membership, duplicates, rollback),
+        addresses=Addresses(state, membership, duplicates, rollback), computing=computing,
         cleanup=Cleanup(state, questions, background, writes.unconfirmed, scrub.walk),
         change_coordinator=ChangeCoordinator(state, questions, background, membership),
     )  # fmt: skip

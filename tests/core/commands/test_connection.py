@@ -99,11 +99,6 @@ def test_a_new_connection_is_answered_as_redis_answers_it(line: str) -> None:
     assert Client(make_node()).raw(line) == FACTS[line]
 
 
-@pytest.mark.parametrize("line", ["CONFIG REWRITE"])
-def test_what_is_not_there_is_refused_and_not_feigned(line: str) -> None:
-    assert re.search("(is|are) not supported", Client(make_node()).error(line))
-
-
 # What CLIENT REPLY leaves of the replies to a pipeline, as redis-server leaves it.
 MUTED = {
     "CLIENT REPLY ON|ECHO a": "OK a",

@@ -82,6 +82,6 @@ def test_peers_that_are_up_and_were_not_compared_are_overdue() -> None:
 def test_hints_without_room_show_in_the_status() -> None:
     node = make_node(1)
     assert ask(node, "STATUS")["verdict"] == "healthy"
-    node.services.state.hints._bytes_max = 0
+    node.services.state.hints.bytes_max = 0
     document = ask(node, "STATUS")
     assert document["verdict"] == "degraded" and "n1: no room for more hints" in document["summary"]
