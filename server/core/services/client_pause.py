@@ -30,10 +30,10 @@ class ClientPause:
 
     def begin(self, until_ms: int, mode: int) -> None:
         """Holds commands until that time. Of two pauses the stricter mode and the later end hold, as in Redis."""
+        until_ms = max(until_ms, self.until_ms)
+        timer = self._timers.call_at(until_ms, self._expire)  # first: no pause is without an end
         self._stop_timer()
-        self.mode = max(mode, self.mode)
-        self.until_ms = max(until_ms, self.until_ms)
-        self._timer = self._timers.call_at(self.until_ms, self._expire)
+        self._timer, self.until_ms, self.mode = timer, until_ms, max(mode, self.mode)
 
     def end(self) -> None:
         """Ends the pause, if there is one."""
