@@ -56,7 +56,7 @@ def owners(cluster: Cluster) -> Iterator[Finding]:
         )
         yield Finding(WARNING, (), text, "bring the nodes back that are down (dyn cluster status)")
     if len(cluster.nodes) < 3:
-        text = f"{len(cluster.nodes)} nodes: a key has {n} copies, and no node can be missed"
+        text = "only one node: its loss loses all" if n < 2 else "only two nodes: while one is down, quorums may fail"
         yield Finding(WARNING, (), text, "three nodes on three machines are the least that survives the loss of one")
 
 

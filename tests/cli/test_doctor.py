@@ -207,7 +207,12 @@ def cluster_of(scripted: Scripted, verdict: str = "healthy", stats: Any = None, 
     ring = documents.ring(2) | {"owners": ROWS, "n": 3}
     ring["nodes"] = [{"name": row["name"], "zone": row["zone"]} for row in status["nodes"]]
     told = {"node": "n1", "facts": {**FACTS, "machine_memory_bytes": 64 * GIB, "machine": "m", **changed}}
-    node.script |= {"DYN.CLUSTER STATUS": status, "DYN.RING SHOW": ring, "DYN.STATS": stats or told}
+    node.script |= {
+        "DYN.CLUSTER STATUS": status,
+        "DYN.RING SHOW": ring,
+        "DYN.STATS": stats or told,
+        "CLUSTER NODES": "-NOPERM",
+    }
     return node
 
 

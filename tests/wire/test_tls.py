@@ -85,6 +85,8 @@ def test_dyn_by_tls(shared: Cluster) -> None:
     assert run(DYN, "--cacert", home / "ca.crt", "get", "k:dyn", DYN_URL=url).stdout == "v\n"
     status = run(DYN, "--cacert", home / "ca.crt", "cluster", "status", "--json", DYN_URL=url)
     assert json.loads(status.stdout)["verdict"] == "healthy"
+    examined = json.loads(run(DYN, *there, "--cacert", home / "ca.crt", "doctor", "--json").stdout)
+    assert [node["reached"] for node in examined["nodes"]] == [True] * len(ports)
     unknown = run(DYN, *there, "--tls", "get", "k:dyn")
     assert unknown.returncode == 3 and "is not accepted" in unknown.stderr and "--cacert" in unknown.stderr
     plain = run(DYN, "--port", str(cluster.ports[0]), "--insecure", "get", "k:dyn")

@@ -163,5 +163,13 @@ COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(
         "dyn.ring", -2, IMMEDIATE, help_lines(), "Who owns which part of the key space.", "dyn", subcommands=_RING
     ),
-    CommandSpec("dyn.stats", 1, IMMEDIATE, _stats, "The counters of this node.", "dyn", "readonly"),
+    CommandSpec(
+        "dyn.stats",
+        1,
+        IMMEDIATE,
+        _stats,
+        "The counters of this node, and facts for `dyn doctor`.",
+        "dyn",
+        "readonly",
+    ),
 )

@@ -247,6 +247,19 @@ def test_a_node_in_another_zone_spreads_the_rows_again() -> None:
     assert max(count_owned(after).values()) == 64
 
 
+def test_a_machine_never_holds_two_replicas_if_it_is_a_zone() -> None:
+    """Three machines of 16 nodes, a node for each core (docs/services.md): they come and go one by one."""
+    members = [make_member(number, "abc"[number // 16]) for number in range(48)]
+    layout = make_layout(members, 256)
+    assert zone_violations(layout.owners, members, 3) == ()
+    for fewer in (members[1:], members[16:], [*members, make_member(48, "a")]):  # a node; a machine; a node more
+        after = next_owners(layout, fewer)
+        assert zone_violations(after, fewer, 3) == ()
+    two_machines = {member.id: member.zone for member in members[16:]}
+    after = next_owners(layout, members[16:])
+    assert all({two_machines[owner] for owner in row} == {"b", "c"} for row in after)
+
+
 def test_leaving_with_fewer_than_n_left_moves_nothing() -> None:
     members = [make_member(number) for number in range(3)]
     layout = make_layout(members, 128)
