@@ -30,6 +30,7 @@ MAY_IMPORT = {
         "mypy_extensions",
         "prometheus_client",
         "h11",
+        "opentelemetry",
     },
     "dynamo_cli": {"protocol", "typer", "click", "rich", "hiredis", "cryptography", "anycrc"},
 }

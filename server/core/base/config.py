@@ -101,6 +101,9 @@ class Config:
     transaction_keys_max: int = 4096  # of one slot, which a transaction or a script reads at once; also watched keys
 
     # Tracing (core/tracing/)
+    trace_sample: float = (
+        0.0  # fraction of requests that are traced and exported (shell/telemetry.py); of a pipeline the first
+    )
     traces_max: int = 1000  # traced requests that a node has notes of, for ten seconds; past it requests are not traced
 
     # Peers
@@ -196,6 +199,8 @@ class Config:
             raise ConfigError(f"setting 'fsync' must be always, everysec or no, not {config.fsync!r}")
         if set(config.notify_keyspace_events) - _EVENT_CLASSES:
             raise ConfigError("setting 'notify_keyspace_events' may have these characters: Ag$lshzxeKEtmdn")
+        if not 0 <= config.trace_sample <= 1:
+            raise ConfigError(f"setting 'trace_sample' must be from 0.0 to 1.0, not {config.trace_sample}")
         if config.metrics and not is_address(config.metrics):
             raise ConfigError(f"setting 'metrics' must be HOST:PORT, not {config.metrics!r}")
         _check_tls(config)
