@@ -30,6 +30,7 @@ MAY_IMPORT = {
         "mypy_extensions",
         "prometheus_client",
         "h11",
+        "opentelemetry",
     },
     # Of the server only which build a node would run, for --version: a node is a process of its own.
     "dynamo_cli": {"protocol", "server.build", "typer", "click", "rich", "hiredis", "cryptography", "anycrc"},

@@ -62,6 +62,7 @@ class Node:
         given = FromCommands(access_of, LoggedOut(), channel_matcher, only_reads)
         self.services = build_services(self.state, table, given)
         table.update(answerers(self.services))
+        self._traces = self.services.traces
         self._dispatcher = Dispatcher(self.services)
         self._peer_messages = PeerMessages(self.services, self._dispatcher)
         self._ticked_ms = -1
@@ -112,6 +113,9 @@ class Node:
         """HOT. The next commands of a client, in order."""
         self.state.at(now_ms)
         session.active_ms = now_ms
+        if self._traces.one_in and self._traces.is_drawn():
+            self.traced_command(session, batch[0], now_ms)
+            batch = batch[1:]
         self._dispatcher.changes = self.state.records.changes
         try:
             if not self.state.has_time and self.state.layout is not None:
@@ -123,7 +127,7 @@ class Node:
             self._break_off(session, error)
 
     def traced_command(self, session: Session, args: list[bytes], now_ms: int) -> None:
-        """As `command`, for one that the shell has drawn as a sample: it is traced (core/tracing/)."""
+        """As `command`, for one that is traced (core/tracing/)."""
         self.state.at(now_ms)
         self.services.traces.sample(session, args, lambda: self.command(session, args, now_ms))
 
@@ -310,8 +314,8 @@ class Node:
         messages, large = drain_messages(state)
         closing = services.clients.drain_closing()
         pushes = services.subscriptions.drain() if services.subscriptions.due else []
-        if services.traces.spans:
-            services.traces.end_turn(state.statistics.turns)
+        if self._traces.spans:
+            self._traces.end_turn(state.statistics.turns)
         return Outbox(batch, messages, replies, closing, state.statistics.turns, large, pushes)
 
     def _begin_requests(self) -> list[Session]:

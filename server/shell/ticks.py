@@ -18,6 +18,7 @@ from server.shell.logs import report_left_out
 from server.shell.machine import examiner
 from server.shell.metric_families import not_ready
 from server.shell.reports import Reports
+from server.shell.telemetry import telemetry_of
 
 SLEPT_MS_MIN = 1000  # a smaller difference is the time between the readings of the two clocks
 POLL_MS = 1000  # from one check of the disk, of reports and of idle clients to the next
@@ -47,6 +48,7 @@ class Ticks:
         self._housekeeping = Housekeeping(context.node.state.statistics)
         self._directory = directory
         self._location = {"dir": str(directory.absolute())}  # its directory and address, for CONFIG GET
+        self.telemetry = telemetry_of(context.config, context.node.state, context.services.traces)
         self._lag = LoopLag()
         self._events = ClusterEvents(context.services)
         self._rates = Rates(context.node.state.statistics)
@@ -83,6 +85,8 @@ class Ticks:
             report_left_out()
             context.refusals.report()
             self._check_secrets()
+            if self.telemetry is not None:
+                self.telemetry.export()
             self._clients.close_idle(now_ms)
             self._housekeeping.do("read facts of this process", lambda: self._note_facts(now_ms))
             is_serving = f"serves {len(context.services.clients.sessions)} clients"
@@ -129,6 +133,8 @@ class Ticks:
         self._timer = self._context.loop.call_later(max(1, deadline_ms - now_ms) / 1000, self._wake)
 
     def stop(self) -> None:
-        """Stops the timer."""
+        """Stops the timer, and exports the last spans."""
         if self._timer is not None:
             self._timer.cancel()
+        if self.telemetry is not None:
+            self.telemetry.stop()

@@ -136,6 +136,15 @@ def test_a_down_owner_is_replaced_and_the_trace_says_by_whom() -> None:
     assert ("HINT", outsider.member.name) in sent(document, owners[0].member.name)
 
 
+def test_a_further_owner_that_is_asked_because_an_answer_is_late_is_part_of_the_trace(world: World) -> None:
+    owners = world.owners(b"k")
+    first, second, third = (host.member.name for host in owners)
+    trace(world, owners[0], "SET", b"k", b"v")
+    owners[1].freeze()
+    asked = [sent(trace(world, owners[0], "GET", b"k"), first) for _ in range(4)]
+    assert [("COMPARE", second), ("COMPARE", third)] in asked
+
+
 @pytest.mark.parametrize("old", [1, 2])
 def test_a_node_of_an_earlier_version_works_and_shows_as_without_trace(world: World, old: int) -> None:
     """Replica 1 or 2 of the key has not announced that it traces."""
@@ -201,6 +210,32 @@ def test_notes_are_forgotten_and_bounded() -> None:
     world.run(11_000)
     assert [len(each.running.services.traces.spans) for each in world.hosts] == [0, 0, 0]
     assert trace(world, host, "GET", b"k")["reply"] == "v"
+
+
+def test_nothing_is_traced_within_a_trace() -> None:
+    world = World(7, 3, config=Config(engine="memory", tree_leaf_bits=14, trace_one_in=1))
+    world.start()
+    world.run(5000)
+    host = world.hosts[1]
+    assert trace(world, host, "SET", b"k", b"v")["reply"] == "OK"
+    client = world.client(host)
+    *_, executed = client.send([b"MULTI"], [b"DYN.TRACE", b"SET", b"k", b"w"], [b"GET", b"k"], [b"EXEC"])
+    world.run(2000)
+    assert executed.answered
+    assert all(host.crashes == [] for host in world.hosts)
+    assert world.ask(host, "GET", b"k").reply in (b"v", b"w")
+
+
+def test_a_fraction_of_requests_is_sampled() -> None:
+    world = World(8, 3, config=Config(engine="memory", tree_leaf_bits=14, trace_one_in=4))
+    world.start()
+    world.run(5000)
+    for number in range(100):
+        assert world.ask(world.hosts[number % 3], "SET", b"k%d" % number, b"v").reply == b"OK"
+    spans = [span for host in world.hosts for span in host.running.services.traces.spans.values()]
+    roots = [span for span in spans if not span.parent]
+    assert 10 <= len(roots) <= 45
+    assert {span.trace for span in spans} == {span.trace for span in roots}
 
 
 def test_a_sampled_command_gets_its_usual_reply_and_leaves_a_span(world: World) -> None:

@@ -22,7 +22,7 @@ from server.core.tracing.way import is_complete, way
 from server.core.work.procedures import Procedure, Step, Steps
 
 _PAUSE_MS: Final = 20  # before the nodes are asked what they have noted: the last of them may be at work yet
-_ROUNDS: Final = 25
+_WAIT_MS: Final = 1000  # for nodes that do not answer, or have not done their part
 _NOT_TRACED: Final = "ERR only commands with keys are traced, and none that waits or runs others: GET, SET, HSET, ..."
 
 
@@ -52,6 +52,8 @@ class _Request(Sink):
 
 def _trace(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     layout = layout_of(services)
+    if services.traces.is_running:
+        raise CommandError(_NOT_TRACED)
     spec, inner = _checked(services, sink, args[1:])
     span = services.traces.begin(spec.name.upper())
     if span is None:
@@ -69,15 +71,18 @@ def _trace(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
 
     def steps() -> Steps:
         yield begin()
+        state = services.state
         spans: dict[str, documents.Document] = {}
-        for _ in range(_ROUNDS):
+        deadline_ms = state.now_ms + _WAIT_MS
+        while not is_complete(spans) and state.now_ms < deadline_ms:
             yield services.background.pause(_PAUSE_MS)
-            answers = yield services.questions.ask([member.id for member in layout.members], TRACE, span.trace)
-            spans = {node: answer for node, answer in answers.items() if answer is not None}
-            if is_complete(spans):
-                break
+            within_ms = max(1, deadline_ms - state.now_ms)
+            answers = yield services.questions.ask(
+                [member.id for member in layout.members], TRACE, span.trace, within_ms
+            )
+            spans |= {node: answer for node, answer in answers.items() if answer is not None}
         document = {"trace": span.trace.hex(), "command": spec.name.upper(), "reply": as_json(requests[0].reply)}
-        return resp.bulk(documents.encode(document | way(spans, services.state.layout_name)))
+        return resp.bulk(documents.encode(document | way(spans, state.layout_name)))
 
     services.run_steps(steps(), sink, number)
 

@@ -101,7 +101,7 @@ class Hedging:
         self.tokens = BUDGET_READS_MAX
         self._state = state
         self._timers = timers
-        self._hedge = hedge
+        self.hedge = hedge  # tracing wraps it (core/tracing/traces.py)
         self._peers: dict[str, PeerLatency] = {}
         self._timer_ms = 0  # when `_check` is called next; 0 if no timer is set
         self._was_late = False  # the last check was late itself, and looked at nothing
@@ -231,7 +231,7 @@ class Hedging:
                 group.is_hedge_refused = True
                 statistics.hedges_refused += reads
             return False
-        if self._hedge(group):
+        if self.hedge(group):
             self.tokens -= reads
             statistics.reads_hedged += reads
         return True

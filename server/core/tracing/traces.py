@@ -8,8 +8,9 @@ so does all that the answer sets off here: the write after a quorum read, the re
 know of that, no other request has a branch or a byte for it, and the cost of a traced request is some messages that travel
 apart.
 
-What leaves the bracket is not traced: the question to a further owner because an answer is late, a retry, what waits until
-a damaged record is mended. An answer without an envelope counts as usual; a node of an earlier version sends such ones.
+A question to a further owner, because an answer is late, is part of the bracket that has opened its group. What else leaves
+a bracket is not traced: a retry, a stand-in for a silent owner, what waits until a damaged record is mended. An answer
+without an envelope counts as usual; a node of an earlier version sends such ones.
 
 `now_us` reads a clock for the notes alone; no decision depends on it. The shell sets a finer one than that of the turns.
 The notes of a request are kept for `KEPT_MS`: the node that the client has asked collects them meanwhile (way.py), or the
@@ -18,18 +19,21 @@ shell exports them afterwards (shell/telemetry.py).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 from server.core.base.sinks import Session
 from server.core.base.state import State
 from server.core.messages.traces import SPAN_BYTES, TRACE_BYTES, Traced, encode_traced, kind_of
+from server.core.requests.read_groups import ReadGroup
 from server.core.requests.reads import Reads
 from server.core.requests.relays import Relays
 from server.core.requests.writes import Writes
 from server.core.tracing.spans import Span, Turn
 
 KEPT_MS: Final = 10_000
+BRACKETS_MAX: Final = 256
 EXPORTED_MAX: Final = 4  # times `traces_max`: spans that wait for the exporter, further ones are not exported
 
 
@@ -43,10 +47,17 @@ class Traces:
         self._relays = relays
         self.now_us: Callable[[], int] = lambda: state.now_ms * 1000
         self.spans: dict[bytes, Span] = {}  # by trace; while there are none, the ends of turns have nothing to note
+        self.one_in = state.config.trace_one_in  # requests of clients; 0: none is traced but by DYN.TRACE
         self.is_exporting = False
         self._ended: list[Span] = []  # to be exported
+        self._has_drawn = False  # `sample` begins the command that was drawn
+        self.is_running = False  # a bracket is open: none is opened within it
         self._present: dict[Span, Turn] = {}  # the spans that this turn has worked on
         self._unsent: list[Turn] = []  # turns that have ended
+        # The latest brackets: the numbers before and after those of the groups that they opened, and the span.
+        self._brackets: deque[tuple[int, int, Span]] = deque(maxlen=BRACKETS_MAX)
+        hedge = reads.hedging.hedge
+        reads.hedging.hedge = lambda group: self._hedged(group, hedge)
         self._sampled: dict[Span, tuple[Session, int]] = {}  # requests of clients without a reply: session and number
 
     # --- requests
@@ -56,16 +67,25 @@ class Traces:
         rng = self._state.rng
         return self._open(rng.randbytes(TRACE_BYTES), b"", command)
 
+    def is_drawn(self) -> bool:
+        """Draws whether the next request of a client is traced."""
+        return not self._has_drawn and self._state.rng.random() * self.one_in < 1
+
     def sample(self, session: Session, args: list[bytes], begin: Callable[[], None]) -> None:
         """Traces the next command of a session, which `begin` begins, unless the session has others under way."""
-        is_alone = not session.in_flight and not session.backlog and session.transaction is None
-        span = self.begin(args[0].decode(errors="replace").upper()) if is_alone else None
-        if span is None:
-            begin()
-            return
-        number = session.first_number + len(session.slots)
-        self.run(span, begin)
-        self._sampled[span] = session, number
+        is_alone = not (session.in_flight or session.backlog or session.transaction)
+        name = args[0].decode(errors="replace").upper()
+        span = self.begin(name) if is_alone and name != "DYN.TRACE" else None
+        self._has_drawn = True
+        try:
+            if span is None:
+                begin()
+            else:
+                number = session.first_number + len(session.slots)
+                self.run(span, begin)
+                self._sampled[span] = session, number
+        finally:
+            self._has_drawn = False
 
     def received(self, peer: str, traced: Traced, handle: Callable[[], None]) -> None:
         """Handles a message that has come in an envelope."""
@@ -81,15 +101,30 @@ class Traces:
         """Does a part of a traced request, and puts the messages that it sends into envelopes."""
         state, turn = self._state, self._turn_of(span)
         self._launch()
+        first = state.number()
         queued = {peer: len(messages) for peer, messages in state.messages.items()}
-        work()
+        self.is_running = True
+        try:
+            work()
+        finally:
+            self.is_running = False
         self._launch()
+        self._brackets.append((first, state.number(), span))
         for peer, messages in state.messages.items():
             for place in range(queued.get(peer, 0), len(messages)):
                 message, is_traced = messages[place], peer in state.tracing
                 turn.sent.append((kind_of(message), peer, is_traced))
                 if is_traced:
                     messages[place] = encode_traced(state.clock_reading(), span.trace, span.id, message)
+
+    def _hedged(self, group: ReadGroup, hedge: Callable[[ReadGroup], bool]) -> bool:
+        """Asks one more owner for a group of reads, because an answer is late. Returns what `hedge` does."""
+        span = next((span for first, last, span in self._brackets if first < group.number < last), None)
+        if span is None:
+            return hedge(group)
+        outcome: list[bool] = []
+        self.run(span, lambda: outcome.append(hedge(group)))
+        return outcome[0]
 
     def answered(self, span: Span) -> None:
         """The request of a span has its reply."""

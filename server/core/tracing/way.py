@@ -48,8 +48,10 @@ def is_complete(spans: Mapping[str, Document]) -> bool:
     sent_to = {
         node for span in spans.values() for turn in span["turns"] for _, node, is_traced in turn["sent"] if is_traced
     }
-    return sent_to <= spans.keys() and all(
-        turn["sent_us"] is not None for span in spans.values() for turn in span["turns"]
+    return (
+        bool(spans)
+        and sent_to <= spans.keys()
+        and all(turn["sent_us"] is not None for span in spans.values() for turn in span["turns"])
     )
 
 
