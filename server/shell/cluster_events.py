@@ -66,7 +66,6 @@ class ClusterEvents:
             log.warning(
                 "the event loop was late by %d ms: SLOWLOG GET and LATENCY DOCTOR show what takes long",
                 loop_lag_ms,
-                extra={"event": "loop_late"},
             )
 
     def _names(self) -> Mapping[str, str]:
@@ -84,23 +83,21 @@ class ClusterEvents:
         staged, epoch = {change.id: change for change in self._services.staging.changes()}, self._epoch()
         for name, change in staged.items():
             if name not in self._staged:
-                log.info("staged for the next layout: %s", _words(change, names), extra={"event": "change_staged"})
+                log.info("staged for the next layout: %s", _words(change, names))
         gone = [change for name, change in self._staged.items() if name not in staged]
         if gone:
             what = "committed" if epoch > self._staged_epoch else "aborted"
             words = ", ".join(_words(change, {**self._members, **names}) for change in gone)
-            log.info("no longer staged, since it was %s: %s", what, words, extra={"event": "changes_unstaged"})
+            log.info("no longer staged, since it was %s: %s", what, words)
         self._staged, self._staged_epoch = staged, epoch
 
     def _tell_members(self, names: Mapping[str, str]) -> None:
         for node, name in names.items():
             if self._members and node not in self._members:
-                log.info("node %s is a member now, by the layout of epoch %d", name, self._epoch(),
-                         extra={"event": "member_joined"})  # fmt: skip
+                log.info("node %s is a member now, by the layout of epoch %d", name, self._epoch())  # fmt: skip
         for node, name in self._members.items():
             if names and node not in names:
-                log.info("node %s is no member any more, by the layout of epoch %d", name, self._epoch(),
-                         extra={"event": "member_left"})  # fmt: skip
+                log.info("node %s is no member any more, by the layout of epoch %d", name, self._epoch())  # fmt: skip
         self._members = names
 
     # --- other nodes
@@ -122,17 +119,17 @@ class ClusterEvents:
             level = logging.INFO if now is PeerState.UP else logging.WARNING
             spent = f", after {_seconds(now_ms - since_ms)} {before.value}" if before not in (None, now) else ""
             why = f": {reason}" if reason else ""
-            log.log(level, "node %s is %s%s%s", name, now.value, why, spent, extra={"event": f"peer_{now.value}"})
+            log.log(level, "node %s is %s%s%s", name, now.value, why, spent)
         self._peers = {peer: seen for peer, seen in self._peers.items() if peer in names}
 
     def _tell_full(self, names: Mapping[str, str]) -> None:
         full = {peer: None for peer in self._services.state.full if peer in names}
         for peer in full:
             if peer not in self._full:
-                log.warning("node %s takes no writes: its disk is full", names[peer], extra={"event": "peer_disk_full"})
+                log.warning("node %s takes no writes: its disk is full", names[peer])
         for peer in self._full:
             if peer in names and peer not in full:
-                log.info("node %s takes writes again", names[peer], extra={"event": "peer_disk_free"})
+                log.info("node %s takes writes again", names[peer])
         self._full = full
 
     # --- hints and repairs
@@ -143,17 +140,17 @@ class ClusterEvents:
         for owner, count in kept.items():
             if owner not in self._hints:
                 log.warning("this node keeps hints for node %s, which has not confirmed its writes",
-                            names.get(owner, owner), extra={"event": "hints_begun"})  # fmt: skip
+                            names.get(owner, owner))  # fmt: skip
             since_ms, most = self._hints.get(owner, (now_ms, 0))
             self._hints[owner] = since_ms, max(most, count)
         for owner in [owner for owner in self._hints if owner not in kept]:
             since_ms, most = self._hints.pop(owner)
             log.info("no hints for node %s are left after %s; there were up to %d", names.get(owner, owner),
-                     _seconds(now_ms - since_ms), most, extra={"event": "hints_over"})  # fmt: skip
+                     _seconds(now_ms - since_ms), most)  # fmt: skip
         for owner in hints.dropped_hints:
             if owner not in self._refused:
                 log.warning("there is no room for more hints for node %s: `dyn repair` brings it what it has missed",
-                            names.get(owner, owner), extra={"event": "hints_refused"})  # fmt: skip
+                            names.get(owner, owner))  # fmt: skip
         self._refused = dict.fromkeys(hints.dropped_hints)
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -170,12 +167,12 @@ class ClusterEvents:
             if now == before:
                 continue
             if now not in _ENDED:
-                log.info("task %s has begun: %d partitions", name, row["partitions"], extra={"event": f"task_{now}"})
+                log.info("task %s has begun: %d partitions", name, row["partitions"])
             else:
                 log.log(
                     logging.INFO if now == "done" else logging.WARNING,
                     "task %s is %s: %d keys compared, %d repaired%s", name, now, row["keys_compared"],
-                    row["keys_repaired"], f"; {row['error']}" if row["error"] else "", extra={"event": f"task_{now}"},
+                    row["keys_repaired"], f"; {row['error']}" if row["error"] else "",
                 )  # fmt: skip
         self._tasks = {name: row["state"] for name, row in rows.items()}
         return any(state not in _ENDED for state in self._tasks.values()) or self._services.state.is_filling
@@ -186,8 +183,7 @@ class ClusterEvents:
         counted = self._services.state.statistics
         repaired, compared = counted.keys_repaired - self._repaired, counted.trees_compared - self._compared
         if repaired and compared and not is_fetching:
-            log.info("anti-entropy has repaired %d keys in %d comparisons with other owners", repaired, compared,
-                     extra={"event": "keys_repaired"})  # fmt: skip
+            log.info("anti-entropy has repaired %d keys in %d comparisons with other owners", repaired, compared)
         if compared or is_fetching:
             self._repaired, self._compared = counted.keys_repaired, counted.trees_compared
 

@@ -119,10 +119,7 @@ class DiskWatch:
             if self._room == FOR_WRITES:
                 self._compacted = self._full_since = self._written()
             self._room = room
-            event = {"event": "disk_free" if room == FOR_WRITES else "disk_full"}
-            log.warning(
-                "%d MiB are free in %s: %s", self._free_bytes() >> 20, self._directory, _SAYS[room], extra=event
-            )
+            log.warning("%d MiB are free in %s: %s", self._free_bytes() >> 20, self._directory, _SAYS[room])
             self._changed(room)
         self._seen_free_bytes = self._free_bytes()
         is_short = self._seen_free_bytes < PLENTY * self._config.disk_free_bytes_min

@@ -59,6 +59,8 @@ EVENTS: dict[str, dict[str, str]] = {
     },
     "peers": {
         "node %s is %s%s%s": "peer_state peer state reason after",
+        "node %s takes no writes: its disk is full": "peer_disk_full peer",
+        "node %s takes writes again": "peer_disk_free peer",
         "node %s at %s %s": "peer_refuses peer address error",
         "node %s at %s does not fetch its messages: cutting the link": "peer_stalls peer address",
         "node %s (%s) is cut: %d MiB of an incomplete message are held, and more than peer_input_bytes_max (%d MiB) for "
@@ -77,6 +79,10 @@ EVENTS: dict[str, dict[str, str]] = {
         "cannot join by %s: %s; trying again": "join_failed seed error",
         "cannot join by %s: the directory of node %s belongs to cluster %s, and %s is in cluster %s: start the node with "
         "an empty directory": "join_refused seed name cluster asked other_cluster",
+        "staged for the next layout: %s": "change_staged change",
+        "no longer staged, since it was %s: %s": "change_unstaged outcome changes",
+        "node %s is a member now, by the layout of epoch %d": "member_joined name epoch",
+        "node %s is no member any more, by the layout of epoch %d": "member_left name epoch",
         "this node is no member of cluster %s any more, by its layout of epoch %d, and serves nobody: stop it%s":
             "node_left cluster epoch still_held",
     },
@@ -90,6 +96,7 @@ EVENTS: dict[str, dict[str, str]] = {
     "hints": {
         "this node keeps hints for node %s, which has not confirmed its writes": "hints_begun owner",
         "no hints for node %s are left after %s; there were up to %d": "hints_ended owner after most",
+        "there is no room for more hints for node %s: `dyn repair` brings it what it has missed": "hints_refused owner",
     },
     "repair": {
         "task %s has begun: %d partitions": "task_begun task partitions",
@@ -111,6 +118,7 @@ EVENTS: dict[str, dict[str, str]] = {
     "security": {
         "%s": "login_or_user line",
         "command of %s: %s": "operator_command who command",
+        "command of %s was refused: %s: %s": "operator_command_refused who command refusal",
         "%d more commands of operators came in one moment and are not in this log": "operator_commands_left_out count",
         "this node listens on %s, which other machines can reach: %s": "exposed address found",
         "what other machines can do at %s is bounded now: nothing to warn of": "not_exposed address",

@@ -56,7 +56,7 @@ class Peers:
             self._reports.log_left()
         else:
             log.info("layout of epoch %d (%s, revision %d) with %s", layout.epoch, layout.phase, layout.revision,
-                     "1 node" if len(members) == 1 else f"{len(members)} nodes", extra={"event": "layout"})  # fmt: skip
+                     "1 node" if len(members) == 1 else f"{len(members)} nodes")  # fmt: skip
 
     def _unlink(self, peer: str, link: Link) -> None:
         if self.links.get(peer) is link and peer not in self._context.node.state.members:

@@ -344,7 +344,7 @@ async def _serve(
         loop.add_signal_handler(name, handler)
     _tame_garbage_collection()
     log.info("node %s (%s) serves on %s, engine %s, fsync %s", member.name, member.id[:8],
-             _where(endpoints, member, config), config.engine, config.fsync, extra={"event": "node_started"})  # fmt: skip
+             _where(endpoints, member, config), config.engine, config.fsync)  # fmt: skip
     server.reports.log_left()
     work = [server.finding.run(), server.keys.run()]
     work += [Joining(node, joined, certificates).run()] if joined else []
@@ -354,5 +354,5 @@ async def _serve(
         task.cancel()
     server.stop()
     if status not in (RESTART, REBUILD, WITHOUT_COMPACTION):
-        log.info("node %s has stopped", member.name, extra={"event": "node_stopped"})
+        log.info("node %s has stopped", member.name)
     return status

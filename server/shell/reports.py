@@ -51,23 +51,22 @@ class Reports:
     def _log_scripts(self) -> None:
         """Logs what scripts have logged."""
         for level, line in self._node.services.scripts.drain_lines():
-            log.log(_SCRIPT_LEVELS[level], "a script: %s", line, extra={"site": "script", "event": "script_line"})
+            log.log(_SCRIPT_LEVELS[level], "a script: %s", line, extra={"site": "script"})
 
     def _log_users(self) -> None:
         """Logs refused logins, and changes of users."""
         for is_warning, line in self._node.services.users.log.drain_lines():
-            event = {"event": "login_refused" if line.startswith("login refused") else "user_changed"}
-            log.log(logging.WARNING if is_warning else logging.INFO, "%s", line, extra=event)
+            log.log(logging.WARNING if is_warning else logging.INFO, "%s", line)
 
     def write_audit(self) -> None:
         """Logs what operators have done since the last call. Each command has a limit of lines of its own (logs.py)."""
         notes, dropped = self._node.services.audit.drain()
         for command, words, who, refusal in notes:
-            event = {"site": f"command {command}", "event": "command_refused" if refusal else "operator_command"}
+            site = {"site": f"command {command}"}
             if refusal:
-                log.warning("command of %s was refused: %s: %s", who, words, refusal, extra=event)
+                log.warning("command of %s was refused: %s: %s", who, words, refusal, extra=site)
             else:
-                log.info("command of %s: %s", who, words, extra=event)
+                log.info("command of %s: %s", who, words, extra=site)
         if dropped:
             log.warning("%d more commands of operators came in one moment and are not in this log", dropped)
 
@@ -77,15 +76,13 @@ class Reports:
         name = row.get("task", "")
         if self._node.state.lacks_records and name != self._begun_task:
             self._begun_task = name
-            log.warning("this node has none of the data that it owns: it is being filled by the other owners",
-                        extra={"event": "filling_begun"})  # fmt: skip
+            log.warning("this node has none of the data that it owns: it is being filled by the other owners")  # fmt: skip
         if row.get("state") == DONE and name != self._done_task:
             self._done_task = name
             log.info(
                 "this node is whole: %d keys, %d fetched from the other owners",
                 row["keys_compared"],
                 row["keys_repaired"],
-                extra={"event": "filling_done"},
             )
 
     def _filling_row(self) -> dict[str, Any]:
@@ -99,7 +96,6 @@ class Reports:
                 "this node is no member of cluster %s any more, by its layout of epoch %d, and serves nobody: stop it%s",
                 *left,
                 f"; it still holds {keys} keys, and can only join again with an empty directory" if keys else "",
-                extra={"event": "left_cluster"},
             )
 
     def _log_damage(self) -> None:
@@ -111,7 +107,6 @@ class Reports:
                 "damaged records: met %d times, %d mended, %d lost; %d wait to be mended",
                 *found,
                 len(self._node.services.mending),
-                extra={"event": "damaged_records"},
             )
             self._damage = found
 
@@ -122,9 +117,9 @@ class Reports:
             self._clock_is_off = bool(error_ms)
             if error_ms:
                 log.warning("this node's clock is %s those of most members: set it (NTP); keys expire by theirs meanwhile",
-                            in_words(error_ms), extra={"event": "clock_wrong"})  # fmt: skip
+                            in_words(error_ms))  # fmt: skip
             else:
-                log.info("this node's clock agrees with those of most members", extra={"event": "clock_right"})
+                log.info("this node's clock agrees with those of most members")
         complaints = self._node.services.clock_report.complaints()
         if list(complaints) != self._complaints:
             self._complaints = list(complaints)
@@ -134,10 +129,9 @@ class Reports:
                     "wrong (NTP), and start its node again",
                     ahead_ms // 1000,
                     name,
-                    extra={"event": "clock_refused"},
                 )
             if not complaints:
-                log.info("no other node complains of this node's clock any more", extra={"event": "clock_followed"})
+                log.info("no other node complains of this node's clock any more")
 
     def _log_duplicates(self) -> None:
         """Logs that other nodes have refused a process that has this node's id."""
@@ -148,7 +142,6 @@ class Reports:
                     "a process at %s has this node's id and is refused by other nodes: it was started on a copy of this "
                     "node's directory: stop it and remove the copy",
                     address,
-                    extra={"event": "duplicate_node"},
                 )
         self._duplicates = duplicates
 
@@ -161,6 +154,5 @@ class Reports:
                 "somebody may try to make a browser send commands to this node",
                 refused - self._http_refused,
                 self._node.services.process.http_refused_from,
-                extra={"event": "http_refused"},
             )
             self._http_refused, self._http_report_due_ms = refused, now_ms + HTTP_REPORT_PAUSE_MS
