@@ -94,10 +94,10 @@ class ClusterEvents:
     def _tell_members(self, names: Mapping[str, str]) -> None:
         for node, name in names.items():
             if self._members and node not in self._members:
-                log.info("node %s is a member now, by the layout of epoch %d", name, self._epoch())  # fmt: skip
+                log.info("node %s is a member now, by the layout of epoch %d", name, self._epoch())
         for node, name in self._members.items():
             if names and node not in names:
-                log.info("node %s is no member any more, by the layout of epoch %d", name, self._epoch())  # fmt: skip
+                log.info("node %s is no member any more, by the layout of epoch %d", name, self._epoch())
         self._members = names
 
     # --- other nodes

@@ -76,7 +76,7 @@ class Reports:
         name = row.get("task", "")
         if self._node.state.lacks_records and name != self._begun_task:
             self._begun_task = name
-            log.warning("this node has none of the data that it owns: it is being filled by the other owners")  # fmt: skip
+            log.warning("this node has none of the data that it owns: it is being filled by the other owners")
         if row.get("state") == DONE and name != self._done_task:
             self._done_task = name
             log.info(
