@@ -7,7 +7,6 @@ which values they take, only the node knows: it checks them when it starts, and 
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -43,6 +42,8 @@ def change_settings(known: Mapping[str, str], changes: Mapping[str, str]) -> dic
 
 def check_config(path: Path) -> Path:
     """The absolute path of a file of settings, if it can be read. Raises Failure."""
+    import tomllib  # here, because most commands read no file of settings
+
     try:
         tomllib.loads(path.read_text())
     except tomllib.TOMLDecodeError as error:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import gc
 import logging
 import os
 import random
 import secrets
 import shutil
+import signal
 import socket
 import time
 import tomllib
@@ -56,6 +58,7 @@ from server.storage.engine import Engine, StorageDamaged, StorageError, StorageF
 from server.storage.engines import open_encrypted, open_engine
 
 log = logging.getLogger("dyn")
+STDERR = 2
 _WHY = {
     SET_BACK: "this node came back with an older copy of its directory, which lacks its latest writes",
     DAMAGED: "this node could not read all of its store, and the other owners hold everything",
@@ -66,6 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs one node until a signal or a failure ends it; returns the exit status."""
     options = parser().parse_args(argv)
     begin_log()
+    _survive_signals()
     try:
         return _run(options)
     except (ConfigError, DirectoryError, AddressError, StorageError, LayoutError, DamagedRecord, OSError) as error:
@@ -74,6 +78,12 @@ def main(argv: list[str] | None = None) -> int:
     except Exception:  # outside of the event loop, whose handler ends the node in order
         log.critical("the node in %s stops after an unexpected exception", options.dir, exc_info=True)
         return crash.EXIT_STATUS
+
+
+def _survive_signals() -> None:
+    """By default these signals would end the node. SIGUSR1 writes where each thread is into the log."""
+    faulthandler.register(signal.SIGUSR1, file=STDERR)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -185,7 +195,7 @@ def read_config(path: Path | None, given: dict[str, Any], overrides: dict[str, s
     if path is not None:
         try:
             settings = tomllib.loads(path.read_text())
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
     settings |= given
     return with_caches(Config.of(settings | overrides), settings, memory_bytes())
