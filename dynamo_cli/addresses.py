@@ -5,6 +5,7 @@ An IPv6 host stands in brackets, as in URLs: `[::1]:7001`.
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from dynamo_cli.failures import WrongUsage
@@ -13,6 +14,7 @@ from protocol.databases import DATABASES
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 7001
 PORT_MAX = 65535
+_NEXT_URL = re.compile(r",(?=rediss?://)")
 
 
 class Address(NamedTuple):
@@ -58,6 +60,17 @@ def parse_url(url: str) -> Address:
     if not authority.endswith("]") and ":" in authority:
         return parse_address(authority)
     return parse_address(f"{authority}:{DEFAULT_PORT}")
+
+
+def urls_in(text: str) -> list[str]:
+    """The URLs of all nodes in `DYN_URL`: `redis://a:7001,b:7001` or `redis://a:7001,redis://b:7001`."""
+    found = []
+    for url in _NEXT_URL.split(text):
+        scheme, separator, rest = url.partition("://")
+        login, at, where = rest.rpartition("@")
+        hosts, slash, database = where.partition("/")
+        found += [f"{scheme}{separator}{login}{at}{host}{slash}{database}" for host in hosts.split(",")]
+    return found
 
 
 def database_in_url(url: str) -> int:

@@ -11,6 +11,8 @@ import os
 import sys
 from types import TracebackType
 
+from dynamo_cli import streams
+
 FAILED = 1
 INTERRUPTED = 130  # 128 + SIGINT, as shells do
 COMPLETE_VARIABLE = "_DYN_COMPLETE"  # set by the scripts in completions/
@@ -18,6 +20,7 @@ COMPLETE_VARIABLE = "_DYN_COMPLETE"  # set by the scripts in completions/
 
 def main() -> None:
     """Runs the command line and exits. If DYN_DEBUG is set, a bug shows its traceback."""
+    streams.prepare()
     if not os.environ.get("DYN_DEBUG"):
         sys.excepthook = _report_bug
     try:
@@ -26,16 +29,21 @@ def main() -> None:
     except KeyboardInterrupt:
         status = INTERRUPTED
     except BrokenPipeError:
-        # The rest of the buffer has no reader. Without this the interpreter would try again to write it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        streams.discard(streams.STDOUT)
         status = FAILED
     except OSError as error:
-        print(f"dyn: {error.filename}: {error.strerror}" if error.filename else f"dyn: {error}", file=sys.stderr)
+        streams.discard(streams.STDOUT)
+        streams.say(f"dyn: {error.filename}: {error.strerror}" if error.filename else f"dyn: {error}")
         status = FAILED
     sys.exit(status)
 
 
 def _run() -> int | str | None:
+    if sys.argv[1:] == ["--version"]:  # needs none of the commands, whose imports take most of the time
+        from dynamo_cli.version_text import version_text
+
+        print(version_text())
+        return 0
     from typer.main import get_command
 
     from dynamo_cli.commands import app
@@ -54,5 +62,5 @@ def _run() -> int | str | None:
 def _report_bug(kind: type[BaseException], error: BaseException, at: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         return
-    print(f"dyn: a bug in dyn: {kind.__name__}: {error}", file=sys.stderr)
-    print("hint: run the same command with DYN_DEBUG=1 to see where", file=sys.stderr)
+    streams.say(f"dyn: a bug in dyn: {kind.__name__}: {error}")
+    streams.say("hint: run the same command with DYN_DEBUG=1 to see where")

@@ -12,6 +12,7 @@ import json
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -123,7 +124,7 @@ class Client:
         open_question = "; it may or may not have been carried out" if writes else ""
         try:
             self._socket.settimeout(self.timeout_s)
-            self._socket.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]
+            self._socket.sendall(_packed(command))
             reply = self._receive(deadline)
         except TimeoutError:
             message = f"{self.address} did not answer {_name(command)} within {self.timeout_s:g} s{open_question}"
@@ -137,12 +138,17 @@ class Client:
             raise self._refusal(str(reply))
         return reply  # type: ignore[no-any-return]
 
+    def probe(self) -> None:
+        """Raises NotReached if the node does not answer in time."""
+        with suppress(Refused):  # a refusal is an answer
+            self._call(("PING",), False)
+
     def pipeline(self, commands: Sequence[Sequence[Word]]) -> list[Reply | Refused]:
         """The replies to commands that are sent at once. An error reply is a Refused in its place. Raises NotReached."""
         deadline = time.monotonic() + self.timeout_s * (1 + len(commands) // _COMMANDS_IN_TIME)
         try:
             self._socket.settimeout(self.timeout_s)
-            self._socket.sendall(b"".join([hiredis.pack_command(command) for command in commands]))  # type: ignore[arg-type]
+            self._socket.sendall(b"".join([_packed(command) for command in commands]))
             replies = [self._receive(deadline) for _ in commands]
         except (OSError, hiredis.ProtocolError) as error:
             why = "no answer in time" if isinstance(error, TimeoutError) else str(error)
@@ -172,7 +178,7 @@ class Client:
     def send(self, *command: bytes | str | int) -> None:
         """Sends the last command of the connection, whose reply is not read. Raises NotReached."""
         try:
-            self._socket.sendall(hiredis.pack_command(command))  # type: ignore[arg-type]
+            self._socket.sendall(_packed(command))
         except OSError as error:
             raise NotReached(f"lost {self.address} during {_name(command)}: {_reason(error)}", _WHERE) from None
 
@@ -228,6 +234,12 @@ def _wrong_password(user: str) -> str:
 
 _CONTAINERS = ("DYN.CLUSTER", "DYN.RING", "DYN.HINTS", "DYN.REPAIR", "DYN.SIBLINGS", "DYN.TASK")
 _WHERE = "start a cluster with dyn up, or name a running node with --host and --port, or DYN_URL"
+
+
+def _packed(command: Sequence[Word]) -> bytes:
+    """A command as it is sent. A word of the command line may have bytes that are not UTF-8, which are kept."""
+    words = [word.encode("utf-8", "surrogateescape") if isinstance(word, str) else word for word in command]
+    return bytes(hiredis.pack_command(tuple(words)))  # type: ignore[arg-type]
 
 
 def _name(command: Sequence[bytes | str | int]) -> str:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -262,7 +261,7 @@ def _new(directory: Path, wanted: Wanted) -> LocalCluster:
     # Each node has its own zone: on one machine each node fails by itself, and shared zones would unbalance the shares.
     nodes = tuple(
         LocalNode(
-            f"n{i}", Address(DEFAULT_HOST, base_port + i - 1), f"z{i}", WEIGHT_DEFAULT, secrets.token_hex(ID_BYTES)
+            f"n{i}", Address(DEFAULT_HOST, base_port + i - 1), f"z{i}", WEIGHT_DEFAULT, os.urandom(ID_BYTES).hex()
         )
         for i in range(1, count + 1)
     )

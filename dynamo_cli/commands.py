@@ -31,11 +31,13 @@ from dynamo_cli import (
 )
 from dynamo_cli.client import TIMEOUT_S_DEFAULT
 from dynamo_cli.failures import Failure
+from dynamo_cli.global_options import App, Group
 from dynamo_cli.options import Host, PasswordFile, Port, Timeout, UserName
 from dynamo_cli.output import report
 from dynamo_cli.target import Target
 from dynamo_cli.tls_client import Tls
 from dynamo_cli.tls_options import CaFile, CertificateFile, Encrypted, Insecure, KeyFile
+from dynamo_cli.version_text import version_text
 
 
 class Root(TyperGroup):
@@ -51,10 +53,10 @@ class Root(TyperGroup):
 
 
 def _group(help_text: str) -> typer.Typer:
-    return typer.Typer(help=help_text, rich_markup_mode=None, no_args_is_help=True)
+    return App(cls=Group, help=help_text, rich_markup_mode=None, no_args_is_help=True)
 
 
-app = typer.Typer(
+app = App(
     name="dyn",
     cls=Root,
     no_args_is_help=True,
@@ -76,8 +78,6 @@ config = _group("Show and change the settings of nodes, and check a file of sett
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from dynamo_cli.version_text import version_text
-
         typer.echo(version_text())
         raise typer.Exit
 
@@ -104,9 +104,10 @@ def root(
 ) -> None:
     """Run, inspect and use a dyn cluster: a replicated key-value store that speaks the Redis protocol.
 
-    Any node answers for the whole cluster. The options --host and --port, before the command, name the node that a command
-    asks. Without them it is the node of the environment variable DYN_URL, such as redis://127.0.0.1:7001. With --tls, or
-    one of --cacert, --cert, --key and --insecure, or rediss:// in DYN_URL, the connection is encrypted.
+    Any node answers for the whole cluster. The options --host and --port name the node that a command asks. Without them it
+    is the node of the environment variable DYN_URL, such as redis://127.0.0.1:7001, or of several nodes there the first one
+    that answers: redis://10.0.0.1:7001,10.0.0.2:7001. With --tls, or one of --cacert, --cert, --key and --insecure, or
+    rediss:// in DYN_URL, the connection is encrypted. These options may stand before the command or behind it.
 
     A cluster with users wants a login: --user names the user, and the password is the first line of --password-file or of
     the file DYN_PASSWORD_FILE, or DYN_PASSWORD, or stands in DYN_URL=redis://USER:PASSWORD@HOST:PORT. Without these it is

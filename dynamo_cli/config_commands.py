@@ -17,7 +17,6 @@ import typer
 
 from dynamo_cli import plain
 from dynamo_cli.addresses import Address, parse_address
-from dynamo_cli.client import Client
 from dynamo_cli.failures import ExitStatus, Failure, Refused
 from dynamo_cli.options import JSON
 from dynamo_cli.output import is_terminal, note, write_json, write_line
@@ -121,17 +120,13 @@ def _members(target: Target, on_all: bool) -> list[tuple[str, Address]]:
 def _set_on(target: Target, node: str, address: Address, name: str, value: str) -> dict[str, Any]:
     row: dict[str, Any] = {"name": node, "address": str(address), "error": None}
     try:
-        with _connected(target, address) as client:
+        with target.connect_to(address) as client:
             client.call("CONFIG", "SET", name, value, writes=True)
     except Refused as refused:
         row["error"] = refused.reply
     except Failure as failure:
         row["error"] = failure.message
     return row
-
-
-def _connected(target: Target, address: Address) -> Client:
-    return target.connect() if address == target.address() else target.connect_to(address)
 
 
 def config_check(file: CheckedFile, as_document: JSON = False) -> None:

@@ -8,7 +8,6 @@ socket, so that bytes that are not UTF-8 are kept.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import typer
@@ -16,7 +15,7 @@ import typer
 from dynamo_cli.client import Client
 from dynamo_cli.failures import ExitStatus, Failure, WrongUsage
 from dynamo_cli.options import JSON, Database, ExpireMs, ExpireSeconds, Key, Raw, ReadQuorum, Token, Value, WriteQuorum
-from dynamo_cli.output import as_json, as_shown, note, write_bytes, write_json, write_line
+from dynamo_cli.output import as_json, as_shown, note, read_bytes, write_bytes, write_json, write_line
 from dynamo_cli.target import target_of
 
 
@@ -80,7 +79,7 @@ def set_(
     """
     if expire_s is not None and expire_ms is not None:
         raise typer.BadParameter("--ex and --px exclude each other")
-    command: list[bytes | str | int] = ["DYN.SET", key, sys.stdin.buffer.read() if value == b"-" else value]
+    command: list[bytes | str | int] = ["DYN.SET", key, read_bytes() if value == b"-" else value]
     if expire_s is not None:
         command += ["EX", expire_s]
     if expire_ms is not None:

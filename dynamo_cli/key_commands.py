@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -27,14 +26,14 @@ def key_make(file: KeysFile, as_document: JSON = False) -> None:
     says when an older key is not needed any more. Keep a copy of FILE apart from the disk: without it the node's data is
     lost.
     """
-    key_id = secrets.token_hex(ID_BYTES)
+    key_id = os.urandom(ID_BYTES).hex()
     try:
         before = file.read_bytes() if file.exists() else b""
         lines = before + (b"\n" if before and not before.endswith(b"\n") else b"")
         draft = file.with_name(f"{file.name}.new")
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as written:
-            written.write(lines + f"{key_id} {secrets.token_hex(KEY_BYTES)}\n".encode())
+            written.write(lines + f"{key_id} {os.urandom(KEY_BYTES).hex()}\n".encode())
             written.flush()
             os.fsync(written.fileno())
         draft.replace(file)

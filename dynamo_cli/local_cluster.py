@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from dynamo_cli import processes, secret_files
+from dynamo_cli import processes
 from dynamo_cli.cluster_file import LocalCluster, LocalNode, load
 from dynamo_cli.failures import Failure, WrongUsage
 from dynamo_cli.local_tls import setting_of
@@ -90,6 +90,8 @@ def up(cluster: LocalCluster, detached: bool, wait_s: float, signals: StopSignal
 
     Raises Failure; then every node that it started is stopped again.
     """
+    from dynamo_cli import secret_files  # its imports (cryptography) take longer than most commands
+
     _make_directory(cluster.directory)
     with _lock(cluster.directory):
         found = {node.name: processes.find(node.name, cluster.node_directory(node)) for node in cluster.nodes}

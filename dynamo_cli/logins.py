@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from dynamo_cli.addresses import Address
+from dynamo_cli.addresses import Address, urls_in
 from dynamo_cli.failures import Failure
 
 USER_DEFAULT = "default"
@@ -46,7 +46,7 @@ def login_of(user: str | None, password_file: Path | None) -> Login | None:
 
 def _url_login(url: str) -> Login | None:
     """The login in `redis://USER:PASSWORD@HOST:PORT`; None if there is none."""
-    before, at, _ = url.partition("://")[2].rpartition("@")
+    before, at, _ = urls_in(url)[0].partition("://")[2].rpartition("@")
     if not at:
         return None
     user, _, password = before.partition(":")
@@ -72,7 +72,7 @@ def local_login(directory: Path) -> Login | None:
 
 def asked_login(user: str | None, address: Address) -> Login | None:
     """Asks for the password on the terminal; None if there is none."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):  # both are open: streams.py
         return None
     import getpass
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +59,8 @@ def check_config(path: Path) -> Path:
 
 def read_config(path: Path) -> dict[str, Any]:
     """What a file of settings holds. Raises Failure."""
+    import tomllib  # here, because most commands read no file of settings
+
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:

@@ -10,7 +10,8 @@ import json
 import sys
 from typing import Any
 
-from dynamo_cli.failures import Failure
+from dynamo_cli import streams
+from dynamo_cli.failures import Failure, WrongUsage
 
 JsonValue = str | dict[str, str]
 
@@ -18,6 +19,13 @@ JsonValue = str | dict[str, str]
 def is_terminal() -> bool:
     """Whether stdout is read by a person."""
     return sys.stdout.isatty()
+
+
+def read_bytes() -> bytes:
+    """All of stdin. Raises WrongUsage if it is closed: nothing is not the same as an empty value."""
+    if not streams.has_stdin():
+        raise WrongUsage("- reads the value from stdin, and stdin is closed")
+    return sys.stdin.buffer.read()
 
 
 def write_bytes(data: bytes) -> None:
@@ -29,19 +37,23 @@ def write_bytes(data: bytes) -> None:
 
 def write_line(text: str = "") -> None:
     """Writes a line to stdout and flushes it, so that a reader never waits for the rest of a line."""
-    # What has no UTF-8 form (a lone surrogate in JSON text) is written escaped, which means the same in JSON.
-    write_bytes(text.encode("utf-8", "backslashreplace") + b"\n")
+    if streams.is_unicode(sys.stdout):
+        # What has no UTF-8 form (a lone surrogate in JSON text) is written escaped, which means the same in JSON.
+        write_bytes(text.encode("utf-8", "backslashreplace") + b"\n")
+    else:
+        print(text, flush=True)
 
 
 def write_json(document: Any) -> None:
     """Writes a JSON document to stdout, its members in the given order."""
-    write_line(json.dumps(document, ensure_ascii=False, indent=2 if is_terminal() else None))
+    is_ascii = not streams.is_unicode(sys.stdout)
+    write_line(json.dumps(document, ensure_ascii=is_ascii, indent=2 if is_terminal() else None))
 
 
 def note(text: str) -> None:
     """Writes a line to stderr."""
     sys.stdout.flush()
-    print(text, file=sys.stderr, flush=True)
+    streams.say(text)
 
 
 def report(failure: Failure) -> None:

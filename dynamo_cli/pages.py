@@ -38,7 +38,10 @@ _STATUSES = (
         "Too few replicas answered in time. The command may be tried again; stderr says whether it may have been done.",
     ),
 )
-_DYN_URL = "The node to talk to without --host and --port, such as redis://127.0.0.1:7001."
+_DYN_URL = (
+    "The node to talk to without --host and --port, such as redis://127.0.0.1:7001. Of several ones, such as "
+    "redis://10.0.0.1:7001,10.0.0.2:7001, the first that answers."
+)
 _DYN_DEBUG = "If set, a bug in dyn shows its traceback."
 
 

@@ -1,4 +1,7 @@
-"""`dyn secret make | add | use | drop`: the secret by which the nodes of a cluster know each other, and its rotation."""
+"""`dyn secret make | add | use | drop`: the secret by which the nodes of a cluster know each other, and its rotation.
+
+Other commands do not wait for the imports of secret_files (cryptography), so each function imports it itself.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,9 @@ from typing import Annotated
 
 import typer
 
-from dynamo_cli import secret_files
 from dynamo_cli.failures import Failure
 from dynamo_cli.options import JSON
 from dynamo_cli.output import write_json, write_line
-from protocol.handshake import SECRET_BYTES, fingerprint
 
 SecretFile = Annotated[
     Path, typer.Argument(metavar="FILE", dir_okay=False, help="The file to make.", show_default=False)
@@ -32,6 +33,8 @@ def secret_make(file: SecretFile, as_document: JSON = False) -> None:
     The line that is printed has the fingerprint of the secret: it tells secrets apart, and helps nobody to guess one. The
     logs of the nodes and dyn cluster status --json show the same fingerprints.
     """
+    from dynamo_cli import secret_files
+
     _show([file], (secret_files.make(file),), as_document)
 
 
@@ -46,12 +49,12 @@ def secret_add(files: SecretFiles, as_document: JSON = False) -> None:
     cluster status --json have the fingerprints of the secrets that each node holds ("secrets"), the one that it proves
     first.
     """
-    import secrets
+    from dynamo_cli import secret_files
 
     held = secret_files.read_all(files)
     if len(held) > 1:
         raise Failure("there are two secrets already: a rotation is under way", "next: dyn secret use, dyn secret drop")
-    _write(files, (held[0], secrets.token_bytes(SECRET_BYTES)), as_document)
+    _write(files, (held[0], secret_files.new_secret()), as_document)
 
 
 def secret_use(files: SecretFiles, as_document: JSON = False) -> None:
@@ -59,6 +62,8 @@ def secret_use(files: SecretFiles, as_document: JSON = False) -> None:
 
     Only after all nodes have the file that dyn secret add wrote. The same command once more takes the step back.
     """
+    from dynamo_cli import secret_files
+
     held = secret_files.read_all(files)
     if len(held) < 2:
         raise Failure("there is only one secret", "first: dyn secret add FILE...")
@@ -71,6 +76,8 @@ def secret_drop(files: SecretFiles, as_document: JSON = False) -> None:
     Only after all nodes have the file that dyn secret use wrote. Nodes make their connections anew that began with the old
     secret.
     """
+    from dynamo_cli import secret_files
+
     held = secret_files.read_all(files)
     if len(held) < 2:
         raise Failure("there is only one secret", "first: dyn secret add FILE..., then dyn secret use FILE...")
@@ -78,12 +85,16 @@ def secret_drop(files: SecretFiles, as_document: JSON = False) -> None:
 
 
 def _write(files: list[Path], held: tuple[bytes, ...], as_document: bool) -> None:
+    from dynamo_cli import secret_files
+
     for file in files:
         secret_files.write(file, held)
     _show(files, held, as_document)
 
 
 def _show(files: list[Path], held: tuple[bytes, ...], as_document: bool) -> None:
+    from protocol.handshake import fingerprint
+
     names = [fingerprint(secret) for secret in held]
     if as_document:
         write_json({"files": [str(file) for file in files], "secrets": names})

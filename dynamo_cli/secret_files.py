@@ -8,7 +8,6 @@ meanwhile finds the former or the new content.
 from __future__ import annotations
 
 import os
-import secrets
 import stat
 from collections.abc import Sequence
 from pathlib import Path
@@ -42,11 +41,16 @@ def read_all(paths: Sequence[Path]) -> tuple[bytes, ...]:
     return first
 
 
+def new_secret() -> bytes:
+    """A random secret."""
+    return os.urandom(SECRET_BYTES)
+
+
 def make(path: Path) -> bytes:
     """Makes a file with a new secret, and returns that. Raises Failure if there is one already."""
     if path.exists():
         raise Failure(f"{path} exists already", "for a new secret in its place: dyn secret add FILE, see its help")
-    secret = secrets.token_bytes(SECRET_BYTES)
+    secret = new_secret()
     write(path, (secret,))
     return secret
 
@@ -80,7 +84,7 @@ def provide(cluster: LocalCluster) -> None:
     present = [path for path in paths if path.exists()]
     if len(present) == len(paths):
         return
-    held = read(present[0]) if present else (secrets.token_bytes(SECRET_BYTES),)
+    held = read(present[0]) if present else (new_secret(),)
     for path in paths:
         if path not in present:
             write(path, held)

@@ -7,15 +7,19 @@ connects, not before: a broken `DYN_URL` must not keep `dyn up` from starting a 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import typer
 
-from dynamo_cli.addresses import DEFAULT_HOST, DEFAULT_PORT, Address, database_in_url, is_encrypted, parse_url
+from dynamo_cli.addresses import DEFAULT_HOST, DEFAULT_PORT, Address, database_in_url, is_encrypted, parse_url, urls_in
 from dynamo_cli.client import TIMEOUT_S_DEFAULT, Client
+from dynamo_cli.failures import NotReached
 from dynamo_cli.logins import Login, asked_login, login_of
 from dynamo_cli.tls_client import Tls
+
+PROBE_SHARE = 5  # of several nodes, one that has not answered within this part of the timeout is left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,30 +35,48 @@ class Target:
     database: int = 0
     asked: dict[str, Login | None] = field(default_factory=dict)  # what the user has typed, so that it is asked once
 
-    def address(self) -> Address:
-        """`--host` and `--port` each override their part of `DYN_URL`. Raises WrongUsage if that is malformed."""
+    def addresses(self) -> list[Address]:
+        """The nodes to ask, in order: those of `DYN_URL`, or the one of `--host` and `--port`, each of which overrides its
+        part of the first one in `DYN_URL`. Raises WrongUsage if that is malformed."""
         if self.host is not None and self.port is not None:
-            return Address(self.host, self.port)
+            return [Address(self.host, self.port)]
         url = os.environ.get("DYN_URL")
-        base = parse_url(url) if url else Address(DEFAULT_HOST, DEFAULT_PORT)
-        return Address(self.host or base.host, self.port or base.port)
+        nodes = [parse_url(each) for each in urls_in(url)] if url else [Address(DEFAULT_HOST, DEFAULT_PORT)]
+        if self.host is None and self.port is None:
+            return nodes
+        return [Address(self.host or nodes[0].host, self.port or nodes[0].port)]
 
     def of_database(self, database: int | None) -> Target:
         """The same node, and the keys of a database: `--db`, else that of `DYN_URL`. Raises WrongUsage."""
         url = os.environ.get("DYN_URL")
         if database is None and url and (self.host is None or self.port is None):
-            database = database_in_url(url)
+            database = database_in_url(urls_in(url)[0])
         return replace(self, database=database or 0)
 
     def connect(self) -> Client:
-        """Opens a connection to the node, and logs in if a login is given. Raises NotReached, WrongUsage, Refused."""
+        """Opens a connection to the node, of several ones to the first that answers, and logs in if a login is given.
+        Raises NotReached, WrongUsage, Refused."""
         login = login_of(self.user, self.password_file)
-        client = self.connect_to(self.address())
+        addresses = self.addresses()
+        client = self.connect_to(addresses[0]) if len(addresses) == 1 else self._first_that_answers(addresses)
         if login is None and self.user is not None:
             login = self._login(client.address)
         if login is not None:
             client.log_in(login)
         return client
+
+    def _first_that_answers(self, addresses: Sequence[Address]) -> Client:
+        quick, troubles = replace(self, timeout_s=self.timeout_s / PROBE_SHARE), []
+        for address in addresses:
+            try:
+                client = quick.connect_to(address)
+                client.probe()
+            except NotReached as failure:
+                troubles.append(failure.message)
+            else:
+                client.timeout_s = self.timeout_s
+                return client
+        raise NotReached(f"no node of DYN_URL answers: {'; '.join(troubles)}", "is the cluster up?")
 
     def _login(self, address: Address) -> Login | None:
         """The login for a node that wants one: as given, else as the user types it."""

@@ -176,6 +176,12 @@ def _holds_files(path: Path) -> bool:
     return path.is_dir() and any(path.iterdir())
 
 
+_TYPES = {
+    **dict.fromkeys(("id", "name", "address", "zone", "advertise", "engine", "fsync", "secret_file"), str),
+    "weight": int, "seeds": list,
+}  # fmt: skip
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text())
@@ -187,6 +193,11 @@ def _read(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(document, dict):
         raise DirectoryError(f"{path} does not hold a node's identity: restore it, or move the directory away")
+    for name, kind in _TYPES.items():
+        if name in document and type(document[name]) is not kind:
+            raise DirectoryError(
+                f"{path}: '{name}' must be {kind.__name__}, not {document[name]!r}: restore it, or move the directory away"
+            )
     return document
 
 

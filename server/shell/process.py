@@ -15,6 +15,7 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Coroutine, Mapping, Sequence
@@ -57,6 +58,7 @@ from server.storage.engine import Engine, StorageDamaged, StorageError, StorageF
 from server.storage.engines import open_encrypted, open_engine
 
 log = logging.getLogger("dyn")
+STDERR = 2
 _WHY = {
     SET_BACK: "this node came back with an older copy of its directory, which lacks its latest writes",
     DAMAGED: "this node could not read all of its store, and the other owners hold everything",
@@ -68,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser().parse_args(argv)
     begin_log()
     faulthandler.enable()  # when a watchdog aborts this process, the log gets the place where it stood
+    _survive_signals()
     try:
         return _run(options)
     except (ConfigError, DirectoryError, AddressError, StorageError, LayoutError, DamagedRecord, OSError) as error:
@@ -77,6 +80,12 @@ def main(argv: list[str] | None = None) -> int:
     except Exception:  # outside of the event loop, whose handler ends the node in order
         log.critical("the node in %s stops after an unexpected exception", options.dir, exc_info=True)
         return crash.EXIT_STATUS
+
+
+def _survive_signals() -> None:
+    """By default these signals would end the node. SIGUSR1 writes where each thread is into the log."""
+    faulthandler.register(signal.SIGUSR1, file=STDERR)
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dynamo_cli.addresses import Address, parse_address, parse_url
+from dynamo_cli.addresses import Address, parse_address, parse_url, urls_in
 from dynamo_cli.failures import WrongUsage
 
 
@@ -60,3 +60,17 @@ def test_a_url_as_redis_clients_have_it(url: str, address: Address) -> None:
 def test_another_url_is_refused(url: str) -> None:
     with pytest.raises(WrongUsage):
         parse_url(url)
+
+
+@pytest.mark.parametrize(
+    ("text", "urls"),
+    [
+        ("redis://a:7001", ["redis://a:7001"]),
+        ("redis://a:7001,b:7002", ["redis://a:7001", "redis://b:7002"]),
+        ("redis://a:7001,redis://b:7002/3", ["redis://a:7001", "redis://b:7002/3"]),
+        ("rediss://u:p,q@a:7001,[::1]:7002/3", ["rediss://u:p,q@a:7001/3", "rediss://u:p,q@[::1]:7002/3"]),
+        ("redis://u:p@a,redis://u:p@b", ["redis://u:p@a", "redis://u:p@b"]),
+    ],
+)
+def test_dyn_url_may_name_several_nodes(text: str, urls: list[str]) -> None:
+    assert urls_in(text) == urls

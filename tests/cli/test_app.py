@@ -126,6 +126,16 @@ def test_a_bug_is_one_sentence_unless_asked_for(scripted: Scripted, monkeypatch:
     assert "Traceback" in run(*words, program=[sys.executable, "-c", BUG]).stderr
 
 
-def test_a_command_does_not_wait_for_rich() -> None:
-    program = "import sys; from dynamo_cli import commands, app; print('rich' in sys.modules)"
+@pytest.mark.parametrize("module", ["rich", "cryptography", "ssl", "secrets", "tomllib"])
+def test_a_command_does_not_wait_for_what_few_commands_need(module: str) -> None:
+    program = f"import sys; from dynamo_cli import commands, app; print({module!r} in sys.modules)"
     assert run(program=[sys.executable, "-c", program]).stdout == "False\n"
+
+
+def test_the_version_does_not_wait_for_the_commands() -> None:
+    """`dyn --version` takes less than `python -c 'import typer'`: it imports nothing of that."""
+    at_end = "import atexit, sys; atexit.register(lambda: print('typer' in sys.modules))"
+    program = f"{at_end}; from dynamo_cli import app; app.main()"
+    lines = run("--version", program=[sys.executable, "-c", program]).stdout.splitlines()
+    assert lines[0].startswith("dyn ") and lines[1:] == ["False"]
+    assert run("--host", "h", "--version").stdout.startswith(lines[0])

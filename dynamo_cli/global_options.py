@@ -1,0 +1,77 @@
+"""The global options behind a command as well as before it: `dyn get k --port 7001` is `dyn --port 7001 get k`.
+
+Each command and group gets hidden copies of the options of the root, except those whose spelling it uses itself. What is
+given behind the command overrides what is given before it.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+_PREFIX = "global_"  # of the names of the copies, so that none has the name of a command's own parameter
+_ONLY_BEFORE = ("version", "help")
+
+
+def copies_for(root: Any, own: list[Any]) -> list[Any]:
+    """The options of the root that a command with these parameters of its own takes, too."""
+    taken = {spelling for parameter in own for spelling in (*parameter.opts, *parameter.secondary_opts)}
+    copies = []
+    for option in root.params:
+        if option.name not in _ONLY_BEFORE and not taken.intersection(option.opts):
+            copied = copy.copy(option)
+            copied.name, copied.hidden = _PREFIX + option.name, True
+            copies.append(copied)
+    return copies
+
+
+def take(context: Any) -> None:
+    """Takes the copies out of the parameters of a command, and gives the root's callback those that were given."""
+    root = context.find_root()
+    given: dict[str, Any] = {}
+    for name in [name for name in context.params if name.startswith(_PREFIX)]:
+        value = context.params.pop(name)
+        if context.get_parameter_source(name).name == "COMMANDLINE":
+            given[name.removeprefix(_PREFIX)] = value
+    if given:
+        root.params |= given
+        root.invoke(root.command.callback, **root.params)
+
+
+class Command(TyperCommand):
+    """A command that takes the global options, too."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its own parameters and the copies."""
+        own = super().get_params(ctx)
+        return [*own, *copies_for(ctx.find_root().command, own)]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs the command on the target that all options name."""
+        take(ctx)
+        return super().invoke(ctx)
+
+
+class Group(TyperGroup):
+    """A group that takes the global options, too."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its own parameters and the copies."""
+        own = super().get_params(ctx)
+        return [*own, *copies_for(ctx.find_root().command, own)]
+
+    def invoke(self, ctx: Any) -> Any:
+        """Runs a command of the group on the target that all options name."""
+        take(ctx)
+        return super().invoke(ctx)
+
+
+class App(typer.Typer):
+    """A Typer app whose commands take the global options, too."""
+
+    def command(self, name: str | None = None, *, cls: type[TyperCommand] | None = Command, **settings: Any) -> Any:
+        """As Typer's."""
+        return super().command(name, cls=cls, **settings)

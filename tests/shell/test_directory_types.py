@@ -1,0 +1,30 @@
+"""A node.json that somebody has edited: what is wrong is named, and nothing starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.shell.directory import DirectoryError, IdentityOptions, open_directory
+
+RIGHT = {"id": "a" * 40, "name": "n1", "address": "127.0.0.1:7001", "zone": "z", "weight": 1, "seeds": ["h:1"]}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize("value", [None, True, 1.5, {"a": 1}])
+def test_a_wrong_type_is_named(tmp_path: Path, name: str, value: Any) -> None:
+    (tmp_path / "node.json").write_text(json.dumps(RIGHT))
+    assert open_directory(tmp_path, IdentityOptions())[0].name == "n1"
+    (tmp_path / "node.json").write_text(json.dumps(RIGHT | {name: value}))
+    with pytest.raises(DirectoryError, match=f"node.json: '{name}' must be"):
+        open_directory(tmp_path, IdentityOptions())
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"[]", b"{", b""])
+def test_what_is_no_document_is_no_traceback(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "node.json").write_bytes(data)
+    with pytest.raises(DirectoryError, match=r"node\.json"):
+        open_directory(tmp_path, IdentityOptions())
