@@ -158,6 +158,7 @@ class Config:
 
     cluster_mode: bool = False  # INFO and HELLO report a cluster, for redis-cli --cluster; libraries do not need it
     flushall: bool = False  # allow FLUSHALL without its confirmation word
+    flushdb: bool = True  # the same for FLUSHDB: frameworks clear their caches by it
 
     @classmethod
     def of(cls, settings: Mapping[str, object]) -> Config:
