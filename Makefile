@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-types bench-repair bench-join stacks stacks-quick stacks-installed stacks-javascript compiled wheel wheel-test ops-check tools clean help
+.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-types bench-repair bench-join stacks stacks-quick stacks-installed stacks-node compiled wheel wheel-test ops-check tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -86,10 +86,8 @@ stacks: stacks-installed  ## Run Celery, Django, BullMQ and other libraries that
 stacks-quick: stacks-installed  # the same in a healthy cluster only
 	$(BIN)/pytest -n $(WORKERS) tests/stacks -k 'test_it_works and not fail'
 
-stacks-javascript: $(READY) compiled  ## Run ioredis and node-redis over TLS, with a user's password
-	@command -v npm >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm >/dev/null; } || { echo "make stacks-javascript needs Node.js (apt-get install nodejs npm)" >&2; exit 1; }
-	npm install --prefix tests/stacks/javascript --no-audit --no-fund --no-package-lock --silent
-	$(BIN)/pytest tests/stacks/test_javascript.py
+stacks-node: stacks-installed  # those of Node.js only: clients, sessions, rate limits, and clients over TLS as a user
+	$(BIN)/pytest tests/stacks/test_node.py tests/stacks/test_node_tls.py
 
 # arq wants a redis-py that others do not. Node.js comes from apt if it is missing and this is root; without it its tests are skipped.
 stacks-installed: $(READY) compiled

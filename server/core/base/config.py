@@ -195,6 +195,7 @@ class Config:
     cluster_mode: bool = False  # INFO and HELLO report a cluster, for redis-cli --cluster; libraries do not need it
     enable_debug_command: str = "no"  # who may use DEBUG, for tests: no, yes, local (clients of this machine)
     flushall: bool = False  # allow FLUSHALL without its confirmation word
+    flushdb: bool = True  # the same for FLUSHDB: frameworks clear their caches by it
 
     # What operators see
     slowlog_slower_than_us: int = 10_000  # commands that take longer are in the slow log; negative: none

@@ -161,8 +161,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         ("flushall", "flushdb"),
-        "They take the word CONFIRM, and FLUSHALL requires it, unless the setting flushall allows it without: it deletes "
-        "all replicated data.",
+        "They take the word CONFIRM. FLUSHALL requires it, because it deletes the data of all applications, unless the "
+        "setting flushall is true; FLUSHDB requires it if the setting flushdb is false.",
         call=r"(?i)confirm",
     ),
     Deviation(
@@ -248,8 +248,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         ("flushall", "flushdb"),
-        "They take the word CONFIRM, and FLUSHALL requires it, unless the setting flushall allows it without: it deletes "
-        "all replicated data.",
+        "They take the word CONFIRM. FLUSHALL requires it, because it deletes the data of all applications, unless the "
+        "setting flushall is true; FLUSHDB requires it if the setting flushdb is false.",
         ours=r"^-ERR FLUSHALL",
     ),
 )

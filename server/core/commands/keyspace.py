@@ -1,8 +1,11 @@
 """SCAN, KEYS, DBSIZE, RANDOMKEY, FLUSHDB, FLUSHALL: commands over all keys of a database or the cluster, from any node.
 
 Theory. See server/core/commands/pages.py for cursors and quorums. FLUSHALL is a deletion of every key, by tombstones that
-replicate like any write, because an owner that is down must not bring the keys back. It destroys replicated data, so it
-needs a confirmation: `FLUSHALL CONFIRM`.
+replicate like any write, because an owner that is down must not bring the keys back.
+
+Both flushes take the word CONFIRM, and a setting of the same name says whether they need it. FLUSHALL does by default: it
+destroys the replicated data of all applications. FLUSHDB does not: it is about one database, which the application has
+chosen, and frameworks (Django, Rails) say it to clear a cache.
 """
 
 from __future__ import annotations
@@ -128,9 +131,13 @@ def _flush(services: Services, sink: Sink, number: int, args: list[bytes], datab
     words = sorted(word.upper() for word in args[1:])
     if words not in ([], [b"ASYNC"], [b"SYNC"], [b"CONFIRM"], [b"ASYNC", b"CONFIRM"], [b"CONFIRM", b"SYNC"]):
         raise CommandError(SYNTAX)
-    if database == EVERY_DATABASE and b"CONFIRM" not in words and not services.state.config.flushall:
+    config = services.state.config
+    name, what = "FLUSHALL", "every key"
+    if database != EVERY_DATABASE:
+        name, what = "FLUSHDB", f"every key of database {database}"
+    if b"CONFIRM" not in words and not (config.flushall if database == EVERY_DATABASE else config.flushdb):
         raise CommandError(
-            "ERR FLUSHALL destroys every key on every node of the cluster: say FLUSHALL CONFIRM if you mean it"
+            f"ERR {name} destroys {what} on every node of the cluster: say {name} CONFIRM if you mean it"
         )
     layout_of(services)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from protocol.peer_versions import DATABASES as DATABASES_WORD
 from server.core.base.config import Config
 from server.core.records.records import SLOT_PREFIX, Records
 from server.core.records.trees import Trees
-from tests.core.commands.talking import Client, finish_turn, go_by_own_clock, make_node, member
+from tests.core.commands.talking import CONFIG, Client, finish_turn, go_by_own_clock, make_node, member
 from tests.core.requests.test_reads import messages_in
 
 
@@ -121,6 +122,29 @@ def test_flushdb_deletes_the_keys_of_one_database() -> None:
     assert client.error("FLUSHALL").startswith("ERR FLUSHALL destroys every key on every node")
     assert client.ask("FLUSHALL CONFIRM") == "OK"
     assert sizes(client) == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "line", "refusal"),
+    [
+        ({}, "FLUSHALL", "ERR FLUSHALL destroys every key on every node"),
+        ({}, "FLUSHALL CONFIRM", ""),
+        ({}, "FLUSHDB", ""),
+        ({"flushall": True}, "FLUSHALL", ""),
+        ({"flushdb": False}, "FLUSHDB", "ERR FLUSHDB destroys every key of database 1 on every node"),
+        ({"flushdb": False}, "FLUSHDB CONFIRM", ""),
+        ({"flushdb": False, "flushall": True}, "FLUSHALL", ""),
+    ],
+)
+def test_a_setting_for_each_flush_says_whether_it_wants_to_be_confirmed(
+    settings: dict[str, bool], line: str, refusal: str
+) -> None:
+    client = Patient(make_node(1, replace(CONFIG, **settings)))  # type: ignore[arg-type]
+    client.raw("SELECT 1", "SET a 1")
+    if refusal:
+        assert client.error(line).startswith(refusal) and client.ask("EXISTS a") == 1
+    else:
+        assert client.ask(line) == "OK" and client.ask("EXISTS a") == 0
 
 
 def test_move_leaves_a_key_of_the_same_name_alone() -> None:

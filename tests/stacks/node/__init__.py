@@ -1,4 +1,6 @@
-"""Programs of Node.js: rounds.js runs rounds of a stack, bullmq.js is a queue. `make stacks` installs what they need."""
+"""Programs of Node.js: rounds.js runs rounds of a stack, bullmq.js is a queue, tls_*.js use clients over TLS.
+
+`make stacks` installs what they need."""
 
 from __future__ import annotations
 
