@@ -34,6 +34,7 @@ from dynamo_cli.output import report
 from dynamo_cli.target import Target
 from dynamo_cli.tls_client import Tls
 from dynamo_cli.tls_options import CaFile, CertificateFile, Encrypted, Insecure, KeyFile
+from dynamo_cli.version import version_text
 
 
 class Root(TyperGroup):
@@ -73,8 +74,6 @@ task = _group("Show, await or abort repairs and transfers.")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from dynamo_cli.version_text import version_text
-
         typer.echo(version_text())
         raise typer.Exit
 
