@@ -40,7 +40,7 @@ def main() -> None:
 
 def _run() -> int | str | None:
     if sys.argv[1:] == ["--version"]:  # needs none of the commands, whose imports take most of the time
-        from dynamo_cli.version_text import version_text
+        from dynamo_cli.version import version_text
 
         print(version_text())
         return 0

@@ -37,7 +37,7 @@ from dynamo_cli.output import report
 from dynamo_cli.target import Target
 from dynamo_cli.tls_client import Tls
 from dynamo_cli.tls_options import CaFile, CertificateFile, Encrypted, Insecure, KeyFile
-from dynamo_cli.version_text import version_text
+from dynamo_cli.version import version_text
 
 
 class Root(TyperGroup):

@@ -15,6 +15,7 @@ EVENTS: dict[str, dict[str, str]] = {
     "node": {
         "node %s (%s) serves on %s, engine %s, fsync %s": "node_serves name id address engine fsync",
         "node %s has stopped": "node_stopped name",
+        "SIGHUP: settings, certificates, secrets and keys are read again": "files_read_again",
         "node in %s does not start: %s": "node_start_failed directory error",
         "the node in %s stops after an unexpected exception": "node_crashed directory",
         "the node stops after an unexpected exception: %s": "node_crashed error",

@@ -111,7 +111,7 @@ class Server:
         self._peers.review()
 
     def _read_files_again(self) -> None:
-        log.info("SIGHUP: certificates, secrets and keys are read again; settings are read at the start only")
+        log.info("SIGHUP: settings, certificates, secrets and keys are read again")
         self._context.certificates.look(is_asked=True)
         self._secrets.read_again()
         self.keys.read_again()
