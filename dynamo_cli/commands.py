@@ -159,7 +159,7 @@ tls.command("make")(tls_commands.tls_make)
 tls.command("revoke")(tls_commands.tls_revoke)
 key.command("make")(key_commands.key_make)
 config.command("show")(config_commands.config_show)
-config.command("set")(config_commands.config_set)
+config.command("set", context_settings={"ignore_unknown_options": True})(config_commands.config_set)  # -1 is a value
 config.command("check")(config_commands.config_check)
 app.add_typer(cluster, name="cluster")
 app.add_typer(ring, name="ring")

@@ -55,6 +55,8 @@ def test_set_on_one_node(scripted: Scripted, dyn: Dyn) -> None:
     got = dyn(node, "config", "set", "siblings_max", "7")
     assert (got.exit_code, got.stdout, got.stderr) == (0, "n1: siblings_max = 7, until the node restarts\n", "")
     assert node.calls[-1] == [b"CONFIG", b"SET", b"siblings_max", b"7"]
+    assert dyn(node, "config", "set", "slowlog_slower_than_us", "-1").exit_code == 0
+    assert node.calls[-1] == [b"CONFIG", b"SET", b"slowlog_slower_than_us", b"-1"]
 
 
 def test_set_on_all_tells_who_refuses_and_who_is_not_there(scripted: Scripted, dyn: Dyn) -> None:
