@@ -162,6 +162,14 @@ def is_leaving(name: str) -> ErrorReply:
     return ErrorReply.of(f"CLUSTERDOWN node {name} is leaving its cluster: use another node of the cluster")
 
 
+def of_earlier_version(node: str, command: str) -> ErrorReply:
+    """The node that coordinates a key does not know the command."""
+    return ErrorReply.of(
+        f"ERR node {node}, which coordinates this key, runs an earlier version that does not know {command}: nothing was "
+        "changed. Upgrade that node, and use the command again"
+    )
+
+
 def wrong_arity(name: str) -> ErrorReply:
     """Redis' text for a wrong number of arguments. The `name` of a subcommand is like `client|list`."""
     return ErrorReply.of(f"ERR wrong number of arguments for '{name}' command")

@@ -30,6 +30,9 @@ see that: the commands of one key that are relayed in one turn stay in one RELAY
 until the earlier ones are answered (lanes.py). A large command has a RELAY message of its own, and a large reply a
 RELAYED message of its own. So commands and replies of other keys do not wait for it.
 
+Rolling upgrade. A coordinator of an earlier version answers that it does not know a newer command. Then the client is told
+which node that is. What a coordinator must know for more than one command is a capability (protocol/peer_versions.py).
+
 Chains. Commands of one key that depend on each other may be relayed together, to run in order (chains.py). They are
 also retried together. A fourth option in the RELAY message marks such a chain. Only nodes that have announced the
 ORDERLY capability receive it.
@@ -44,7 +47,7 @@ from librt.strings import read_i32_be
 from mypy_extensions import i64
 
 from protocol.resp import OK
-from server.core.base.errors import ErrorReply, covered_refused
+from server.core.base.errors import ErrorReply, covered_refused, of_earlier_version
 from server.core.base.histogram import Histogram
 from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
@@ -55,6 +58,8 @@ from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, OWN, UNREACHABLE
 from server.core.requests.relay_sinks import RelayedBatch, RelayOrigin, SecondAttempt
 
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
+_UNKNOWN: Final = b"-ERR unknown "  # command, or subcommand: only commands that this node knows are relayed
+_FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL")  # whose senders do something else then
 _DRIFT_DIVISOR = 1000  # between two machines' clocks we allow a drift of 1 ms in this many ms
 _PROGRESS_MS = 300  # a relay at work for this long is not given up: its sender is told
 _GRACE_MS = 500  # we wait so much longer than the coordinator: its error says more than our timeout could
@@ -301,6 +306,9 @@ class Relays:
                 stale.append(item)
             elif retry_first and not isinstance(item.sink, SecondAttempt):
                 self.returned.append(Returned([item], MAYBE_RUN, False, reply))
+            elif reply.startswith(_UNKNOWN) and item.args[0] not in _FALLING_BACK:
+                name = item.args[0].decode("latin-1")
+                item.sink.answer(item.number, of_earlier_version(state.layout_name(row.peer), name))
             else:
                 item.sink.answer(item.number, reply)
         if not row.missing:

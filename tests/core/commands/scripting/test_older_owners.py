@@ -8,6 +8,7 @@ import pytest
 
 from protocol.peer_versions import CAPABILITIES
 from server.core.base.errors import unknown_command
+from server.core.commands.table import COMMANDS
 from server.core.node import Node
 from tests.core.commands.scripting.test_command_by_command import Engine
 from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node, member, reach
@@ -33,6 +34,27 @@ def _told_by_an_older_peer(node: Node, client: Client, line: str) -> tuple[bytes
     node.receive(member(2).id, [b"RELAYED", b"0", relay[2], b"\0\0\0\0", unknown_command(call)], 0)
     outbox = finish_turn(node)
     return outbox.messages.get(member(2).id, b""), b"".join([data for _, data in outbox.replies])
+
+
+def test_whatever_its_coordinator_does_not_know_is_answered_with_the_name_of_that_node() -> None:
+    """Over the table: calls with the least arguments that are relayed as they are. Blocking ones have their own error."""
+    node, key = _node("relaxed")
+    relayed = []
+    for spec in COMMANDS:
+        if spec.keys != (1, 1, 1) or spec.subcommands or spec.group == "scripting":
+            continue
+        client = Client(node)
+        call = [spec.name.upper(), key, *["1"] * (abs(spec.arity) - 2)]
+        node.command(client.session, " ".join(call).encode().split(), 0)
+        message = finish_turn(node).messages.get(member(2).id, b"")
+        if b"RELAY" not in message or (relay := _relay_in(message))[5][0] != call[0].encode():
+            continue
+        node.receive(member(2).id, [b"RELAYED", b"0", relay[2], b"\0\0\0\0", unknown_command(relay[5])], 0)
+        told = b"".join([data for _, data in finish_turn(node).replies])
+        assert told.startswith(b"-ERR node n2, which coordinates this key, runs an earlier version"), (call, told)
+        assert spec.name.upper().encode() in told
+        relayed.append(spec.name)
+    assert len(relayed) > 30 and {"set", "append", "sadd"} <= {*relayed}, relayed
 
 
 @pytest.mark.parametrize("command", ["EVAL", "EVAL_RO"])
