@@ -30,7 +30,7 @@ from server.core.services.services import Services
 log = logging.getLogger("dyn")
 LATE_MS = 250  # a pass of the loop that takes longer is told
 START_MS = (
-    5000  # after its start a node has no links yet: a peer that has never been up is told of only after this time
+    5000  # a new member, or any member when this node starts, has no links yet: it is told of only after this time
 )
 _ENDED = ("done", "failed", "aborted")
 
@@ -46,7 +46,7 @@ class ClusterEvents:
         self._refused = dict.fromkeys(services.state.hints.dropped_hints)  # owners for which there was no room
         self._tasks: dict[str, str] = {row["task"]: row["state"] for row in self._rows()}
         self._repaired = self._compared = 0
-        self._begun_ms: int | None = None
+        self._met_ms: dict[str, int] = {}  # id -> since when it is a member, or this node runs
         self._members: Mapping[str, str] = self._names()  # id -> name
         self._staged = {change.id: change for change in services.staging.changes()}
         self._staged_epoch = self._epoch()
@@ -54,7 +54,6 @@ class ClusterEvents:
     def tell(self, now_ms: int, loop_lag_ms: int) -> None:
         """Logs what has changed. `loop_lag_ms`: how late the loop was at most since the last call."""
         names = self._names()
-        self._begun_ms = now_ms if self._begun_ms is None else self._begun_ms
         self._tell_staged(names)
         self._tell_members(names)
         self._tell_peers(names, now_ms)
@@ -110,8 +109,8 @@ class ClusterEvents:
             now = state.liveness.state(peer)
             reason = "" if now is PeerState.UP else self._services.addresses.trouble_with(peer)[1]
             before, said, since_ms = self._peers.get(peer, (None, "", now_ms))
-            is_starting = self._begun_ms is not None and now_ms - self._begun_ms < START_MS
-            if (now is before and reason == said) or (before is None and now is not PeerState.UP and is_starting):
+            is_new = now_ms - self._met_ms.setdefault(peer, now_ms) < START_MS
+            if (now is before and reason == said) or (before is None and now is not PeerState.UP and is_new):
                 continue
             self._peers[peer] = now, reason, now_ms if now is not before else since_ms
             if before is None and now is PeerState.UP:
@@ -121,6 +120,7 @@ class ClusterEvents:
             why = f": {reason}" if reason else ""
             log.log(level, "node %s is %s%s%s", name, now.value, why, spent)
         self._peers = {peer: seen for peer, seen in self._peers.items() if peer in names}
+        self._met_ms = {peer: met_ms for peer, met_ms in self._met_ms.items() if peer in names}
 
     def _tell_full(self, names: Mapping[str, str]) -> None:
         full = {peer: None for peer in self._services.state.full if peer in names}

@@ -8,6 +8,7 @@ import pytest
 
 from server.core.messages.questions import TaskQuery
 from server.core.node import Node
+from server.core.ring.change import WEIGHT
 from server.shell.cluster_events import LATE_MS, START_MS, ClusterEvents
 from tests.core.commands.talking import Client, make_node, reach
 
@@ -114,3 +115,32 @@ def test_what_a_task_repairs_is_not_told_twice(told: Told) -> None:
     counted = told.node.state.statistics
     counted.trees_compared, counted.keys_repaired = 5, 12
     assert told.lines(2000) == []
+
+
+def test_a_peer_without_room_and_hints_without_room(told: Told) -> None:
+    state, peer = told.node.state, told.id_of("n2")
+    state.full[peer] = 1
+    state.hints.dropped_hints[peer] = 1
+    lines = told.lines(1000)
+    assert lines[0] == "WARNING node n2 takes no writes: its disk is full"
+    assert lines[1].startswith("WARNING there is no room for more hints for node n2")
+    assert told.lines(2000) == [], "told once"
+    state.full.pop(peer)
+    assert told.lines(3000) == ["INFO node n2 takes writes again"]
+
+
+def test_what_operators_stage_and_take_back(told: Told) -> None:
+    staging, layout = told.node.services.staging, told.node.state.layout
+    assert layout is not None
+    staging.stage(layout, WEIGHT, told.id_of("n2"), weight=3)
+    assert told.lines(1000) == ["INFO staged for the next layout: weight of node n2"]
+    staging.abort(layout)
+    assert told.lines(2000) == ["INFO no longer staged, since it was aborted: weight of node n2"]
+
+
+def test_each_line_has_the_name_of_its_event(told: Told, caplog: pytest.LogCaptureFixture) -> None:
+    state, peer = told.node.state, told.id_of("n2")
+    state.liveness.request_failed(peer, state.now_ms)
+    state.hints.keep(peer, [b"a"], state.wall_ms, 0, False)
+    told.lines(1000, LATE_MS)
+    assert [getattr(record, "event", "") for record in caplog.records] == ["peer_suspect", "hints_begun", "loop_late"]
