@@ -136,11 +136,3 @@ def test_what_operators_stage_and_take_back(told: Told) -> None:
     assert told.lines(1000) == ["INFO staged for the next layout: weight of node n2"]
     staging.abort(layout)
     assert told.lines(2000) == ["INFO no longer staged, since it was aborted: weight of node n2"]
-
-
-def test_each_line_has_the_name_of_its_event(told: Told, caplog: pytest.LogCaptureFixture) -> None:
-    state, peer = told.node.state, told.id_of("n2")
-    state.liveness.request_failed(peer, state.now_ms)
-    state.hints.keep(peer, [b"a"], state.wall_ms, 0, False)
-    told.lines(1000, LATE_MS)
-    assert [getattr(record, "event", "") for record in caplog.records] == ["peer_suspect", "hints_begun", "loop_late"]

@@ -48,7 +48,7 @@ LIVE = frozenset((
     "users_max", "user_rules_max", "users_bytes_max",
     "script_instructions_max", "scripts_bytes_max", "libraries_bytes_max",
     "slowlog_slower_than_us", "slowlog_entries_max", "log_level", "log_format", "log_file_bytes_max", "log_files_kept",
-    "protected_mode", "flushall", "notify_keyspace_events", "requirepass",
+    "protected_mode", "flushall", "flushdb", "notify_keyspace_events", "requirepass",
 ))  # fmt: skip
 SLOWLOG_ENTRIES_MAX = 10_000  # a line takes up to 4 KiB
 CACHE_MEMORY_PERCENT_MAX = 80  # the rest of the node and the kernel's page cache need memory, too
@@ -195,7 +195,7 @@ class Config:
     cluster_mode: bool = False  # INFO and HELLO report a cluster, for redis-cli --cluster; libraries do not need it
     enable_debug_command: str = "no"  # who may use DEBUG, for tests: no, yes, local (clients of this machine)
     flushall: bool = False  # allow FLUSHALL without its confirmation word
-    flushdb: bool = True  # the same for FLUSHDB: frameworks clear their caches by it
+    flushdb: bool = True  # allow FLUSHDB without its confirmation word: frameworks clear their caches by it
 
     # What operators see
     slowlog_slower_than_us: int = 10_000  # commands that take longer are in the slow log; negative: none
