@@ -21,7 +21,7 @@ from server.core.base.unexpected import Fatal
 from server.core.commands.glob import channel_matcher
 from server.core.commands.permissions import LoggedOut, access_of
 from server.core.commands.pubsub.guard import end_monitoring, review_guard
-from server.core.commands.registry import only_reads
+from server.core.commands.registry import tells_misses
 from server.core.dispatch import Dispatcher
 from server.core.formats.pausing import Slices
 from server.core.gossip import send_gossip
@@ -59,7 +59,7 @@ class Node:
     ) -> None:
         self.state = build_state(member, actor, incarnation, config, store, rng, wall_ms, damage_error)
         table: dict[bytes, Answerer] = {}
-        given = FromCommands(access_of, LoggedOut(), channel_matcher, only_reads)
+        given = FromCommands(access_of, LoggedOut(), channel_matcher, tells_misses)
         self.services = build_services(self.state, table, given)
         table.update(answerers(self.services))
         self._traces = self.services.traces

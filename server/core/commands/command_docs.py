@@ -27,7 +27,8 @@ from server.core.services.services import Services
 from server.core.users.rules import CATEGORIES
 
 # The categories that a spec may have among its flags, since they follow from nothing else. They are no flags of Redis.
-_AMONG_FLAGS = ("dangerous", "connection", "set", "sortedset", "list")
+_AMONG_FLAGS = ("@admin", "dangerous", "connection", "set", "sortedset", "list")
+_SYSTEM = ("debug",)  # what Redis' documentation calls system commands
 # The category of a group of commands, where the group has one.
 _OF_GROUPS = {
     "generic": "keyspace", "sorted-set": "sortedset", "transactions": "transaction", "string": "string", "hash": "hash",
@@ -68,7 +69,7 @@ def categories_of(spec: CommandSpec) -> list[str]:
     found = {
         "read": "readonly" in flags and spec.group != "scripting" and not is_operators(spec),
         "write": "write" in flags and not is_operators(spec),
-        "admin": "admin" in flags or is_operators(spec),
+        "admin": "admin" in flags or "@admin" in flags or is_operators(spec),
         "dyn": is_operators(spec),
         "fast": "fast" in flags,
         "slow": "fast" not in flags,
@@ -78,7 +79,7 @@ def categories_of(spec: CommandSpec) -> list[str]:
         "keyspace": spec.group == "server" and ("write" in flags or ("readonly" in flags and not spec.has_keys())),
         **{name: True for name in flags if name in _AMONG_FLAGS},
     }
-    if not spec.subcommands and not any(name in flags for name in _AMONG_FLAGS[1:]):
+    if not spec.subcommands and not any(name in flags for name in _AMONG_FLAGS[2:]):
         found |= {_OF_GROUPS.get(spec.group, ""): True}
     return [name for name in CATEGORIES if found.get(name)]
 
@@ -145,6 +146,8 @@ def arguments_of(spec: CommandSpec) -> tuple[Argument, ...]:
 def _docs_entry(spec: CommandSpec, resp3: bool) -> tuple[bytes, bytes]:
     fields = {name: word(getattr(spec, name)) for name in ("summary", "since", "group", "complexity")}
     since, replacement = spec.deprecated
+    if spec.name in _SYSTEM:
+        fields["doc_flags"] = resp.set_([resp.simple("syscmd")], resp3)
     if since:
         fields["doc_flags"] = resp.set_([resp.simple("deprecated")], resp3)
         fields |= {"deprecated_since": word(since), "replaced_by": word(replacement)}

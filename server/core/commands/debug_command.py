@@ -6,14 +6,15 @@ stores or expires things is accepted and changes nothing.
 
 from __future__ import annotations
 
+from typing import Final
+
 from protocol import resp
 from protocol.resp import Reply
 from server.core.base.errors import CommandError
 from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
-from server.core.commands.containers import container
 from server.core.commands.object_command import encoding_of
-from server.core.commands.spec import ALONE, IMMEDIATE, READ, CommandSpec, Handler
+from server.core.commands.spec import ALONE, CommandSpec, Handler
 from server.core.commands.typed import ANY, reading
 from server.core.records.kinds import NONE
 from server.core.records.views import View
@@ -23,22 +24,9 @@ from server.core.work.procedures import Steps
 
 SLEEP_S_MAX = 3600
 _NOT_ALLOWED = (
-    "ERR DEBUG command not allowed. If the enable_debug_command setting is 'local', you can run it from a local "
-    "connection, otherwise set it to 'yes' in the node's config file, and start the node again."
+    'ERR DEBUG command not allowed. If the enable-debug-command option is set to "local", you can run it from a local '
+    "connection, otherwise you need to set this option in the configuration file, and then restart the server."
 )
-
-
-def _allowed(handler: Handler) -> Handler:
-    """The handler, for clients that may use DEBUG."""
-
-    def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
-        setting = services.state.config.enable_debug_command
-        is_local = isinstance(sink, Session) and is_loopback(sink.address.rpartition(":")[0])
-        if setting != "yes" and not (setting == "local" and is_local):
-            raise CommandError(_NOT_ALLOWED)
-        return handler(services, sink, number, args)
-
-    return handle
 
 
 def _sleep(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -75,24 +63,37 @@ def _ok(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes
     return resp.OK
 
 
-def _spec(name: str, handler: Handler, summary: str, arguments: str, kind: int = IMMEDIATE) -> CommandSpec:
-    flags = "admin noscript readonly" if kind == READ else "admin noscript loading stale"
-    return CommandSpec(
-        f"debug|{name}", 3 if arguments else 2, kind, _allowed(handler), summary, "server", flags, arguments=arguments,
-        keys=(2, 2, 1) if kind == READ else (0, 0, 0), access="RO" if kind == READ else "",
-    )  # fmt: skip
+# Subcommand -> the number of words of a call, and its handler.
+_SUBCOMMANDS: Final[dict[bytes, tuple[int, Handler]]] = {
+    b"sleep": (3, _sleep),
+    b"object": (3, reading(ANY, _object, place=2)),
+    b"set-active-expire": (3, _set_active_expire),
+    b"reload": (2, _ok),
+}
+
+
+def _debug(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
+    """DEBUG subcommand …, for clients that may use it."""
+    setting = services.state.config.enable_debug_command
+    is_local = isinstance(sink, Session) and is_loopback(sink.address.rpartition(":")[0])
+    if setting != "yes" and not (setting == "local" and is_local):
+        raise CommandError(_NOT_ALLOWED)
+    count, handler = _SUBCOMMANDS.get(args[1].lower(), (0, _ok))
+    if len(args) != count:
+        name = args[1].decode("utf-8", "surrogateescape")
+        raise CommandError(f"ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP.")
+    return handler(services, sink, number, args)
 
 
 COMMANDS = (
-    container(
+    CommandSpec(
         "debug",
+        -2,
+        ALONE,
+        _debug,
         "What test tools ask for, if the setting enable_debug_command allows it.",
         "server",
-        (
-            _spec("sleep", _sleep, "Replies after that time; others do not wait.", "seconds", ALONE),
-            _spec("object", reading(ANY, _object, place=2), "Tells of a key and its record.", "key", READ),
-            _spec("set-active-expire", _set_active_expire, "Does nothing: expired keys are never shown.", "(0|1)"),
-            _spec("reload", _ok, "Does nothing: what is served is what is stored.", ""),
-        ),
+        "admin noscript loading stale",
+        complexity="Depends on subcommand.",
     ),
 )

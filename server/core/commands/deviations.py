@@ -57,8 +57,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "operators, logins and CLIENT UNPAUSE are never held.",
     ),
     Deviation(
-        ("debug|object", "debug|reload", "debug|set-active-expire", "debug|sleep"),
-        "These four subcommands are there, for tests, if the setting enable_debug_command allows it. DEBUG SLEEP delays "
+        ("debug",),
+        "Four subcommands are there, for tests: OBJECT, RELOAD, SET-ACTIVE-EXPIRE and SLEEP. DEBUG SLEEP delays "
         "its own reply only. DEBUG RELOAD and SET-ACTIVE-EXPIRE change nothing.",
     ),
     Deviation(("role", "module|list"), "Every node is a master without replicas, and there are no modules."),

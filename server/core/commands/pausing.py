@@ -67,7 +67,7 @@ SUBCOMMANDS = (
         "Holds commands of this node's clients for some time. Other nodes go on.",
         "connection",
         _FLAGS,
-        since="3.0.0",
+        since="2.9.50",
         arguments="timeout [(WRITE|ALL)]",
     ),
     CommandSpec(

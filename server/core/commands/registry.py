@@ -57,10 +57,10 @@ def commands_for_clients() -> dict[bytes, CommandSpec]:
     return {name: spec for name, spec in commands_by_name().items() if spec.name not in hidden}
 
 
-def only_reads(args: list[bytes]) -> bool:
-    """Whether a command changes nothing."""
+def tells_misses(args: list[bytes]) -> bool:
+    """Whether a key that a command does not find is a miss, as in Redis: it changes nothing, or is GETDEL or GETEX."""
     spec = find_command(args)
-    return spec is not None and "readonly" in spec.flags.split()
+    return spec is not None and ("readonly" in spec.flags.split() or spec.name in ("getdel", "getex"))
 
 
 def unfit(spec: CommandSpec | None, args: list[bytes]) -> ErrorReply:

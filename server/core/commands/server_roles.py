@@ -27,7 +27,7 @@ COMMANDS = (
         _role,
         "Returns that this is a master without replicas: every node takes writes.",
         "server",
-        "noscript loading stale fast dangerous",
+        "noscript loading stale fast @admin dangerous",
         since="2.8.12",
     ),
     container(

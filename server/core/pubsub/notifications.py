@@ -33,7 +33,7 @@ from server.core.records import versions
 from server.core.records.records import PREFIX_BYTES
 from server.core.records.versions import DamagedRecord
 
-OnlyReads = Callable[[list[bytes]], bool]
+TellsMisses = Callable[[list[bytes]], bool]
 EXPIRIES_MAX: Final = 100_000
 _EXPIRED_PER_TICK_MAX: Final = 1000
 
@@ -41,9 +41,9 @@ _EXPIRED_PER_TICK_MAX: Final = 1000
 class Notifications:
     """The setting, and the keys that are to expire."""
 
-    def __init__(self, state: State, publishing: Publishing, only_reads: OnlyReads) -> None:
-        """`only_reads`: whether a command changes nothing, so that a key that it does not find is a miss."""
-        self._only_reads = only_reads
+    def __init__(self, state: State, publishing: Publishing, tells_misses: TellsMisses) -> None:
+        """`tells_misses`: whether a key that a command does not find is a miss."""
+        self._tells_misses = tells_misses
         self._state = state
         self._publishing = publishing
         self._setting = Setting(0, 0)
@@ -94,7 +94,7 @@ class Notifications:
         self._state.noted = []
         for storage_key, record, old, args in noted:
             if record == MISSED:
-                if args and self._setting.flags & MISS and self._only_reads(args):
+                if args and self._setting.flags & MISS and self._tells_misses(args):
                     self._publish(MISS, b"keymiss", storage_key)
                 continue
             for kind, event in events_of(args, old, record, now_ms) if args else ():

@@ -42,7 +42,7 @@ from server.core.membership.shutdown import Shutdown
 from server.core.membership.staging import Staging
 from server.core.membership.transfers import Transfers
 from server.core.pubsub.monitors import Monitors
-from server.core.pubsub.notifications import Notifications, OnlyReads
+from server.core.pubsub.notifications import Notifications, TellsMisses
 from server.core.pubsub.publishing import Publishing
 from server.core.pubsub.subscriptions import MatcherOf, Subscriptions
 from server.core.pubsub.tracking import Tracking
@@ -112,7 +112,7 @@ class FromCommands(NamedTuple):
     access_of: AccessOf
     logged_out: Access
     matcher_of: MatcherOf
-    only_reads: OnlyReads
+    tells_misses: TellsMisses
 
 
 def _build_messaging(state: State, clients: Clients, matcher_of: MatcherOf) -> tuple[Publishing, Tracking]:
@@ -147,7 +147,7 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
         state=state, process=Process(), latencies=Latencies(state), clients=clients, clock_report=ClockReport(state),
         access=ClientAccess(state.config.protected_mode, users.default_needs_password), audit=Audit(), users=users,
         publishing=publishing, monitors=Monitors(publishing.subscriptions), tracking=tracking, reads=reads, writes=writes,
-        notifications=Notifications(state, publishing, given.only_reads), waiting=waiting, relays=relays, timers=timers,
+        notifications=Notifications(state, publishing, given.tells_misses), waiting=waiting, relays=relays, timers=timers,
         traces=Traces(state, reads, writes, relays), background=background, questions=questions, votes=votes,
         collection=collection, mending=mending, scrub=scrub, hint_replay=hint_replay, tasks=tasks, scripts=scripts,
         verification=Verification(state, background, scrub, mending), functions=Functions(state, scripts),
