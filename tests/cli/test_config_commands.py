@@ -85,7 +85,7 @@ def test_set_on_all_tells_who_refuses_and_who_is_not_there(scripted: Scripted, d
             [
                 "1: unknown setting 'siblings_maks': did you mean 'siblings_max'?",
                 "3: setting 'fsync' must be always, everysec or no, not 'maybe'",
-                "4: setting 'users_max' must be int, not 'many'",
+                "4: setting 'users_max' must be a whole number, not 'many'",
                 "5: unknown setting 'zzzz': dyn.toml(5) lists all settings",
             ],
         ),

@@ -78,8 +78,8 @@ def test_an_option_beats_the_file_and_is_remembered(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words", "environment", "error"),
     [
-        ("", ["flushall=maybe"], {}, "'flushall' must be bool.*an option of this start"),
-        ("", ["siblings_max=1.5"], {}, "'siblings_max' must be int"),
+        ("", ["flushall=maybe"], {}, "'flushall' must be true or false.*an option of this start"),
+        ("", ["siblings_max=1.5"], {}, "'siblings_max' must be a whole number"),
         ("\nsibling_max = 1", [], {}, r"'sibling_max': did you mean 'siblings_max'\? \(line 2 of .*s\.toml\)"),
         ("fsync = 'x'", [], {}, r"'fsync' must be always, everysec or no.*line 1 of"),
         ("[node]\nx = 1", [], {}, "unknown setting 'node'"),

@@ -50,6 +50,7 @@ LIVE = frozenset((
     "slowlog_slower_than_us", "slowlog_entries_max", "log_level", "log_format", "log_file_bytes_max", "log_files_kept",
     "protected_mode", "flushall", "flushdb", "notify_keyspace_events", "requirepass",
 ))  # fmt: skip
+SECRET = frozenset(("requirepass",))  # no message shows these values
 SLOWLOG_ENTRIES_MAX = 10_000  # a line takes up to 4 KiB
 CACHE_MEMORY_PERCENT_MAX = 80  # the rest of the node and the kernel's page cache need memory, too
 
@@ -263,13 +264,17 @@ def _subject(name: str) -> str:
     return f"setting '{name}'" if name in DEFAULTS else "unknown setting"
 
 
+_KINDS: dict[type, str] = {str: "text", int: "a whole number", bool: "true or false"}
+
+
 def _fault(name: str, value: object) -> str:
     default = DEFAULTS.get(name)
     if default is None:
         near = get_close_matches(name, sorted(DEFAULTS), 1)
         return f"'{name}': did you mean '{near[0]}'?" if near else f"'{name}': dyn.toml(5) lists all settings"
     if type(value) is not type(default):
-        return f"must be {type(default).__name__}, not {value!r}"
+        given = "" if name in SECRET else f", not {value!r}"
+        return f"must be {_KINDS[type(default)]}{given}"
     if isinstance(value, str):
         return _fault_of_text(name, value)
     assert isinstance(value, int)

@@ -134,9 +134,7 @@ def _change_of(name: str, text: str) -> tuple[str, object]:
     if name == "timeout":
         ours, text = "idle_timeout_ms", f"{text}000" if text.isdigit() else text
     if ours not in LIVE:
-        raise CommandError(
-            f"ERR CONFIG SET {name} is not supported: it comes from the node's config file, read at its start"
-        )
+        raise CommandError(f"ERR CONFIG SET {name} is not supported: {_why_not(ours)}")
     if ours == "notify_keyspace_events" and flags_of(text) is None:
         raise _failed(name, "Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")
     try:
@@ -146,6 +144,15 @@ def _change_of(name: str, text: str) -> tuple[str, object]:
     for _, fault in value_faults({ours: value}):
         raise _failed(name, fault)
     return ours, value
+
+
+def _why_not(name: str) -> str:
+    """Why a running node cannot follow a change of a setting."""
+    if name in DEFAULTS:
+        return "the node takes it from its config file when it starts"
+    if name in ("n", "r", "w", "partitions"):
+        return "it is fixed when the cluster is made, by dyn cluster init"
+    return next(fault for _, fault in value_faults({name: ""}))
 
 
 def _failed(name: str, why: str) -> CommandError:

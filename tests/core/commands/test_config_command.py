@@ -54,7 +54,7 @@ def test_a_live_setting_changes_in_the_one_config(name: str) -> None:
         ("multi_slots often", "must be relaxed or strict"),
         ("flushall perhaps", "'yes' or 'no'"),
         ("record_bytes_max 100", "as 'value_bytes_max' is"),
-        ("clients_max 5", "it comes from the node's config file"),
+        ("clients_max 5", "the node takes it from its config file when it starts"),
         ("nosuch 5", "is not supported"),
     ],
 )
