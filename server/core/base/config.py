@@ -36,7 +36,8 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 LOG_AREAS = (
     "node", "settings", "disk", "peers", "cluster", "clocks", "hints", "repair", "clients", "security",
 )  # fmt: skip
-# The settings that a running node follows: CONFIG SET, `dyn config set`, and the file again on SIGHUP.
+# The settings that a running node follows: CONFIG SET, `dyn config set`, and the file again on SIGHUP. Not
+# request_timeout_ms: requests in flight lie in the order of their deadlines.
 LIVE = frozenset((
     "background_keys_per_s", "background_keys_per_s_idle", "repair_interval_ms", "scrub_interval_ms", "collect_wait_ms",
     "hints_bytes_max", "hint_age_ms_max", "hint_after_ms",
@@ -44,7 +45,7 @@ LIVE = frozenset((
     "push_bytes_max", "push_soft_bytes_max", "push_soft_ms", "idle_timeout_ms", "waiting_rows_max",
     "multi_slots", "transaction_commands_max", "transaction_bytes_max", "transaction_keys_max",
     "peer_input_bytes_max", "peer_buffer_bytes_max", "peer_backlog_bytes_max", "unconfirmed_bytes_max",
-    "request_timeout_ms", "relay_silence_ms", "relay_stale_ms", "clock_warn_ms", "damaged_records_max",
+    "relay_silence_ms", "relay_stale_ms", "clock_warn_ms", "damaged_records_max",
     "users_max", "user_rules_max", "users_bytes_max",
     "script_instructions_max", "scripts_bytes_max", "libraries_bytes_max",
     "slowlog_slower_than_us", "slowlog_entries_max", "log_level", "log_format", "log_file_bytes_max", "log_files_kept",
@@ -304,7 +305,7 @@ def _fault_of_number(name: str, value: int) -> str:
         return ""
     if value < 0:
         return f"must not be negative, but is {value}"
-    if not value and (name.startswith("background_") or name == "repair_interval_ms"):
+    if not value and (name.startswith("background_") or name in _POSITIVE):
         return "must be positive"
     if name == "tree_leaf_bits" and not LEAF_BITS_MIN <= value <= LEAF_BITS_MAX:
         return f"must be from {LEAF_BITS_MIN} to {LEAF_BITS_MAX}"
@@ -312,6 +313,7 @@ def _fault_of_number(name: str, value: int) -> str:
     return f"must be {most} at most, not {value}" if most is not None and value > most else ""
 
 
+_POSITIVE = ("repair_interval_ms", "scan_page_keys", "request_timeout_ms")
 _MOST = {
     "cache_memory_percent": CACHE_MEMORY_PERCENT_MAX,
     "slowlog_entries_max": SLOWLOG_ENTRIES_MAX,

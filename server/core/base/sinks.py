@@ -40,8 +40,6 @@ class Sink:
     Modules that are not compiled may derive from it.
     """
 
-    counts_lookups = True  # the keys that are read for it count in keyspace_hits and keyspace_misses
-
     def __init__(self, like: Sink | None = None) -> None:
         """With the settings of the sink `like`, or those of a new connection."""
         self.resp3: bool = like is not None and like.resp3
@@ -53,6 +51,7 @@ class Sink:
         self.database: int = 0 if like is None else like.database  # where keyless commands look; keys say theirs
         # Its commands are part of a transaction or a script: none of them waits for what another client will do.
         self.denies_blocking: bool = like is not None and like.denies_blocking
+        self.counts_lookups = True  # the keys that are read for it count in keyspace_hits and keyspace_misses
         # Who is told of the changes that its commands make (base/origins.py); None: nobody wants to know.
         self.origin: Origin | None = None if like is None else like.origin
 

@@ -42,7 +42,9 @@ def _noting(handler: Handler, name: str, secret_from: int) -> Handler:
         words = args[:secret] + [b"(not shown)"] * (len(args) > secret)
 
         def refused(reply: bytes) -> None:
-            services.audit.note(sink, name, words, reply[1:].decode(errors="replace").rstrip())
+            text = reply[1:].decode(errors="replace").rstrip()
+            # An error may quote what was meant as a password.
+            services.audit.note(sink, name, words, text.partition("'")[0] if len(args) > secret else text)
 
         services.audit.note(sink, name, words)
         try:

@@ -27,7 +27,7 @@ from server.core.commands.shapes import named, show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.operators import documents
 from server.core.pubsub.events import flags_of
-from server.core.services.live_settings import LIVE_SOURCE, change, source_of, values
+from server.core.services.live_settings import LIVE_SOURCE, change, check, source_of, values
 from server.core.services.services import Services
 from server.core.services.users import DEFAULT_NAME
 
@@ -116,7 +116,7 @@ def _set(services: Services, sink: Sink, number: int, args: list[bytes]) -> byte
     if "notify_keyspace_events" in of_cluster:
         _check_publishing(services)
     try:
-        change(services, changes)
+        check(services, changes)
     except ConfigError as error:
         raise CommandError(f"ERR CONFIG SET failed - {error}") from None
     for ours, given in of_cluster.items():
@@ -125,6 +125,7 @@ def _set(services: Services, sink: Sink, number: int, args: list[bytes]) -> byte
         else:
             services.notifications.change(flags_of(str(given)) or 0)
         services.process.settings.sources[ours] = LIVE_SOURCE
+    change(services, changes)  # last: it cannot fail any more, and the document of users may have had no room
     return resp.OK
 
 

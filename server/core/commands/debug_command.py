@@ -35,7 +35,8 @@ def _sleep(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
         span_s = float(args[2])
     except ValueError:
         span_s = 0.0  # as Redis
-    until_ms = services.state.now_ms + int(1000 * min(max(span_s, 0.0), SLEEP_S_MAX))
+    span_s = min(span_s, SLEEP_S_MAX) if span_s > 0 else 0.0  # nan is not
+    until_ms = services.state.now_ms + int(1000 * span_s)
 
     def steps() -> Steps:
         yield services.timers.pause_until(until_ms)

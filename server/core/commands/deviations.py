@@ -48,8 +48,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
     Deviation(
         ("monitor",),
         "It shows the commands of this node's clients as they begin, not those that other nodes relay, nor those that "
-        "scripts run. Of very long commands it shows the first 64 KB. A client that reads too slowly is cut, as a "
-        "subscriber is (push_bytes_max).",
+        "scripts run. Of very long commands it shows the first 4 KB, of a transaction the first 100 commands. A client "
+        "that reads too slowly is cut, as a subscriber is (push_bytes_max).",
     ),
     Deviation(
         ("client|pause", "client|unpause"),

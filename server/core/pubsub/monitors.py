@@ -3,7 +3,8 @@
 Theory. The guard of a session (commands/pubsub/guard.py) sees each command before it begins. While somebody monitors, all
 sessions have a guard; otherwise nobody pays for it. A line leaves as a message to a subscriber does, at the end of the
 turn, and whoever reads too slowly is cut as a subscriber is (shell/push_limits.py). A line has `LINE_BYTES_MAX` of words
-at most, so large values cannot fill the memory of the node.
+at most, and of a transaction the first `QUEUED_SHOWN_MAX` commands are shown: so large values and long transactions cannot
+fill the memory of the node, or take its time.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Final
 from server.core.base.sinks import Session
 from server.core.pubsub.subscriptions import Subscriptions
 
-LINE_BYTES_MAX: Final = 64 << 10
+LINE_BYTES_MAX: Final = 4096
+QUEUED_SHOWN_MAX: Final = 100  # commands of one transaction
 _REDACTED: Final = b"(redacted)"
 _PLAIN: Final = {0x5C: "\\\\", 0x22: '\\"', 0x0A: "\\n", 0x0D: "\\r", 0x09: "\\t", 0x07: "\\a", 0x08: "\\b"}
-_SHOWN: Final = [
-    _PLAIN.get(byte, chr(byte) if 0x20 <= byte <= 0x7E else f"\\x{byte:02x}") for byte in range(256)
-]  # a byte as Redis shows it
+_SHOWN: Final = {
+    byte: _PLAIN.get(byte, chr(byte) if 0x20 <= byte <= 0x7E else f"\\x{byte:02x}") for byte in range(256)
+}  # a byte as Redis shows it
 # By command: after which of its words passwords follow, and how many words these are.
 _PASSWORDS: Final[dict[str, dict[bytes, int]]] = {
     "hello": {b"AUTH": 2},
@@ -79,6 +81,6 @@ def shown_words(args: list[bytes]) -> str:
             shown.append(f'"... ({len(args) - place} more arguments)"')
             break
         more = f"... ({len(arg) - room} more bytes)" if len(arg) > room else ""
-        shown.append('"' + "".join([_SHOWN[byte] for byte in arg[:room]]) + more + '"')
+        shown.append('"' + arg[:room].decode("latin-1").translate(_SHOWN) + more + '"')
         room -= len(arg) + 1
     return " ".join(shown)

@@ -58,7 +58,7 @@ from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, OWN, UNREACHABLE
 from server.core.requests.relay_sinks import RelayedBatch, RelayOrigin, SecondAttempt
 
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
-_UNKNOWN: Final = b"-ERR unknown "  # command, or subcommand: only commands that this node knows are relayed
+_UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # only what this node knows is relayed
 _FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL", b"DYN.EXEC")  # whose senders do something else then
 _DRIFT_DIVISOR = 1000  # between two machines' clocks we allow a drift of 1 ms in this many ms
 _PROGRESS_MS = 300  # a relay at work for this long is not given up: its sender is told

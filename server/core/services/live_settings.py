@@ -37,11 +37,16 @@ def source_of(services: Services, name: str) -> str:
     return services.process.settings.sources.get(name, DEFAULT_SOURCE)
 
 
+def check(services: Services, changes: Mapping[str, object]) -> None:
+    """Raises ConfigError if the settings would not fit each other after these changes."""
+    Config.of({**values(services.state.config), **changes})
+
+
 def change(services: Services, changes: Mapping[str, object], source: str = LIVE_SOURCE) -> None:
     """Changes settings of `LIVE` in this node. Raises ConfigError; then nothing has changed."""
     assert not set(changes) - LIVE, "the caller has checked that the node can follow"
+    check(services, changes)
     config = services.state.config
-    Config.of({**values(config), **changes})
     for name, value in changes.items():
         setattr(config, name, value)
         services.process.settings.sources[name] = source

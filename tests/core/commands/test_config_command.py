@@ -110,3 +110,16 @@ def test_nobody_keeps_a_copy_of_a_setting_that_changes() -> None:
 def test_every_setting_that_is_applied_is_live() -> None:
     assert set(live_settings._APPLY) <= LIVE <= set(DEFAULTS)
     assert set(DEFAULTS) == set(live_settings.values(Config()))
+
+
+def test_what_is_set_with_a_refused_password_is_not_set_either() -> None:
+    client = Client(make_node())
+    client.ask("CONFIG SET users_bytes_max 1")
+    assert "users_bytes_max" in client.error("CONFIG SET siblings_max 7 requirepass x")
+    assert client.ask("CONFIG GET siblings_max") == [b"siblings_max", b"100"]
+
+
+@pytest.mark.parametrize("line", ["scan_page_keys 0", "request_timeout_ms 0", "request_timeout_ms 9", "n 2"])
+def test_what_would_stop_requests_is_refused(line: str) -> None:
+    client = Client(make_node())
+    assert client.error(f"CONFIG SET {line}").startswith("ERR CONFIG SET")

@@ -20,6 +20,7 @@ from server.core.base.sinks import Access, Session
 from server.core.base.subscriber import Tracker
 from server.core.commands.registry import find_command
 from server.core.commands.spec import CommandSpec
+from server.core.pubsub.monitors import QUEUED_SHOWN_MAX
 from server.core.services.services import Services
 
 _MONITORS: Final = ErrorReply.of("ERR Replica can't interact with the keyspace")  # as Redis puts it
@@ -73,7 +74,7 @@ class Guard(Access):
         if transaction is not None and spec.name not in _IN_TRANSACTION:
             return
         if transaction is not None and spec.name == "exec" and not transaction.is_refused:
-            for queued in transaction.commands:
+            for queued in transaction.commands[:QUEUED_SHOWN_MAX]:
                 if (found := find_command(queued)) is not None and not is_operators(found):
                     self._monitors.feed(self._session, found.name, queued, self._state.time_ms)
         if not is_operators(spec):

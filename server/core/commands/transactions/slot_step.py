@@ -140,10 +140,9 @@ def _note_candidate(services: Services, storage_key: bytes, record: bytes) -> No
 class _Together(Sink):
     """The sink of the reads of several keys."""
 
-    counts_lookups = False  # the commands do, which then use what was read
-
     def __init__(self, procedure: Procedure, services: Services, keys: list[bytes]) -> None:
         super().__init__(procedure)
+        self.counts_lookups = False  # the commands do, which then use what was read
         self._procedure = procedure
         self._services = services
         self._keys = {storage_key_of(key): key for key in keys}
