@@ -116,7 +116,7 @@ def test_what_is_set_with_a_refused_password_is_not_set_either() -> None:
     client = Client(make_node())
     client.ask("CONFIG SET users_bytes_max 1")
     assert "users_bytes_max" in client.error("CONFIG SET siblings_max 7 requirepass x")
-    assert client.ask("CONFIG GET siblings_max") == [b"siblings_max", b"100"]
+    assert client.ask("CONFIG GET siblings_max") == ["siblings_max", "100"]
 
 
 @pytest.mark.parametrize("line", ["scan_page_keys 0", "request_timeout_ms 0", "request_timeout_ms 9", "n 2"])
