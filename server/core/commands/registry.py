@@ -58,9 +58,12 @@ def commands_for_clients() -> dict[bytes, CommandSpec]:
 
 
 def tells_misses(args: list[bytes]) -> bool:
-    """Whether a key that a command does not find is a miss, as in Redis: it changes nothing, or is GETDEL or GETEX."""
+    """Whether a key that a command does not find is a miss, as in Redis: it changes nothing, or is GETDEL or GETEX; it is
+    not OBJECT."""
     spec = find_command(args)
-    return spec is not None and ("readonly" in spec.flags.split() or spec.name in ("getdel", "getex"))
+    if spec is None or spec.name.startswith("object|"):
+        return False
+    return "readonly" in spec.flags.split() or spec.name in ("getdel", "getex")
 
 
 def unfit(spec: CommandSpec | None, args: list[bytes]) -> ErrorReply:
