@@ -164,7 +164,7 @@ class Dispatcher:
         except Exception as fault:  # noqa: BLE001
             session.answer(session.open(args), self._unexpected.contain(fault, self.changes, "looking up a command"))
             return True
-        if self._pause.mode and spec is not None and fits and is_held(self._pause.mode, session, spec):
+        if self._pause.mode and spec is not None and fits and is_held(self._pause.mode, session, spec, args):
             return False
         session.is_costly |= spec is not None and kind != IMMEDIATE and len(args) != spec.usual_count
         if not session.in_flight:

@@ -21,7 +21,7 @@ from server.core.base.unexpected import Fatal
 from server.core.commands.glob import channel_matcher
 from server.core.commands.permissions import LoggedOut, access_of
 from server.core.commands.pubsub.guard import end_monitoring, review_guard
-from server.core.commands.registry import tells_misses
+from server.core.commands.registry import find_for_client, tells_misses
 from server.core.dispatch import Dispatcher
 from server.core.formats.pausing import Slices
 from server.core.gossip import send_gossip
@@ -129,7 +129,9 @@ class Node:
     def traced_command(self, session: Session, args: list[bytes], now_ms: int) -> None:
         """As `command`, for one that is traced (core/tracing/)."""
         self.state.at(now_ms)
-        self.services.traces.sample(session, args, lambda: self.command(session, args, now_ms))
+        spec = find_for_client(args)
+        name = "unknown" if spec is None else spec.name.upper()  # not what the client has sent: that may be anything
+        self.services.traces.sample(session, name, lambda: self.command(session, args, now_ms))
 
     def _break_off(self, session: Session, error: Exception) -> int:
         """An unexpected exception has left the order of a session's commands unknown: its connection ends, after the
@@ -294,7 +296,7 @@ class Node:
             state.reroute()
         state.statistics.turns += 1
         due = self._begin_requests()
-        services.relays.launch()
+        services.relays.end_turn()
         if state.noted:
             services.notifications.end_turn()
         services.publishing.launch()

@@ -21,7 +21,9 @@ GOING and PUBLISHED, rely on the order; the simulator tests that for each kind. 
     LIBRARIES, LIBVIEW                scripts/libraries.py)
     LAYOUT, VIEW, MOVED, HOLDS        a record that was sent by an older layout is taken with hints for its owners
                                       (replica.store_as_former_owner), like one of a node that has an older layout
-    CHANGED, NOTIFY                   news of a read in flight waits for it (pubsub/tracking.py); the newest setting holds
+    CHANGED, ALTERED, FLUSHED, NOTIFY news of a read in flight waits for it (pubsub/tracking.py); the newest setting holds
+    MADE                              comes before its RELAYED: it is sent first, and too small for pieces (relay_sinks.py)
+    TRACED                            is queued where the message in it would be; RELAYs that leave early: see relays.py
     EMPTY, WHOLE, ADOPTED, …          speak of what is stored or confirmed, not of what was sent
     GOING, PUBLISHED                  stand for, or follow, what was sent before them: they pass nothing (State.send_behind)
     RELAY, RELAYED                    commands of a key are in one relay or wait for each other's answers (lanes.py)

@@ -4,16 +4,7 @@ Theory. Somebody reads the log after an incident and has nothing else. So each l
 for how long it had been so before. The core decides and does not log. Once a second this module compares what it sees
 with what it saw, so a change that is undone within a second leaves no line, and nothing is added to the hot path.
 
-Each line has an event: a name that stays, as the extra `event` of its log record.
-
-    peer_up, peer_suspect, peer_down        what this node believes of another one, and why
-    peer_disk_full, peer_disk_free          whether another node takes writes
-    change_staged, changes_unstaged         what operators have staged for the next layout, and that it is staged no more
-    member_joined, member_left              who is a member
-    hints_begun, hints_refused, hints_over  hints for an owner that has not confirmed its writes
-    task_running, _done, _failed, _aborted  repairs and transfers
-    keys_repaired                           by comparisons with other owners
-    loop_late                               a pass of the event loop took long
+Each line has an event: a name that stays (log_events.py).
 """
 
 from __future__ import annotations

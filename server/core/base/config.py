@@ -132,7 +132,7 @@ class Config:
     transaction_keys_max: int = 4096  # keys of one slot that a transaction or a script reads at once; also watched keys
 
     # Tracing (core/tracing/)
-    trace_one_in: int = 0  # of so many requests one is traced and exported (shell/telemetry.py); 0: none
+    trace_one_in: int = 0  # one of so many is traced, only the first of a pipeline whose connection is idle; 0: none
     traces_max: int = 1000  # traced requests that a node has notes of, for ten seconds; past it requests are not traced
 
     # Peers

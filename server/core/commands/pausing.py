@@ -9,7 +9,7 @@ from server.core.base.errors import CommandError
 from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
 from server.core.commands.pubsub.guard import is_operators
-from server.core.commands.registry import find_command
+from server.core.commands.registry import find_command, find_for_client
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.services.client_pause import PAUSE_ALL, PAUSE_WRITES
 from server.core.services.services import Services
@@ -18,13 +18,17 @@ _MAY_WRITE: Final = frozenset(("eval", "evalsha", "fcall", "publish", "spublish"
 _MODES: Final = {b"WRITE": PAUSE_WRITES, b"ALL": PAUSE_ALL}
 
 
-def is_held(mode: int, session: Session, spec: CommandSpec) -> bool:
+def is_held(mode: int, session: Session, spec: CommandSpec, args: list[bytes]) -> bool:
     """Whether a command of a session waits for the end of a pause.
 
     mode      held
     WRITE     what writes: also scripts, PUBLISH, and EXEC of a transaction that writes
     ALL       everything but operators' commands and logins
+
+    DYN.TRACE is held if the command is that it runs.
     """
+    if spec.name == "dyn.trace":
+        spec = find_for_client(args[1:]) or spec
     flags = spec.flags.split()
     if session.client() is not session or is_operators(spec) or "no_auth" in flags:
         return False  # the first: its EXEC has begun before

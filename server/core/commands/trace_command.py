@@ -94,10 +94,11 @@ def _checked(services: Services, sink: Sink, args: list[bytes]) -> tuple[Command
         raise CommandError(_text(unfit(spec, args)))
     if spec.overlap == ALONE or not spec.keys_of(args) or {"blocking", "noscript"} & set(spec.flags.split()):
         raise CommandError(_NOT_TRACED)
-    if isinstance(sink, Session) and sink.access is not None:
-        refusal = sink.access.refusal(sink, args)
-        if refusal is not None:
-            raise CommandError(_text(refusal))
+    if not isinstance(sink, Session) or sink.client() is not sink:
+        raise CommandError(_NOT_TRACED)  # what runs for another sink has no user of its own that could be asked here
+    refusal = None if sink.rights is None else sink.rights.refusal(sink, args)
+    if refusal is not None:  # `access` is not asked: it would note a read of a client that tracks
+        raise CommandError(_text(refusal))
     return spec, inner_arguments(services.state, spec, args, sink.database)
 
 

@@ -30,6 +30,9 @@ see that: the commands of one key that are relayed in one turn stay in one RELAY
 until the earlier ones are answered (lanes.py). A large command has a RELAY message of its own, and a large reply a
 RELAYED message of its own. So commands and replies of other keys do not wait for it.
 
+A traced request has its messages sent before the turn ends (core/tracing/). Then commands of one key of one turn may be in
+several RELAY messages. If one of these may travel in pieces, the later ones of the turn to that node do not overtake it.
+
 Rolling upgrade. A coordinator of an earlier version answers that it does not know a newer command. Then the client is told
 which node that is. What a coordinator must know for more than one command is a capability (protocol/peer_versions.py).
 
@@ -66,6 +69,11 @@ _GRACE_MS = 500  # we wait so much longer than the coordinator: its error says m
 _HEADER_BYTES = 16  # of a word in a message, at most, with its share of the command's
 
 
+def _size_of(items: Sequence[RelayItem | None]) -> int:
+    """About how many bytes commands take in a message, at most."""
+    return sum([len(word) + _HEADER_BYTES for item in items if item is not None for word in item.args])
+
+
 class Relays:
     """The relays in flight, sent and received.
 
@@ -87,6 +95,7 @@ class Relays:
         self._least_difference_ms: dict[str, int] = {}  # by peer: our clock minus its clock, at the least delay seen
         self._awake_ms = 0  # how long this node has been running, as counted by its ticks
         self._large_bytes = state.config.large_message_bytes
+        self._ahead: set[str] = set()  # peers that were sent a large RELAY before the end of this turn; never iterated
 
     def forward(
         self, sink: Sink, number: int, args: list[bytes], peer: str, begun_ms: int = -1, in_order: bool = False
@@ -123,8 +132,19 @@ class Relays:
         self._latest[peer] = row
         return row
 
+    def launch_early(self) -> None:
+        """As `launch`, before the end of the turn: more commands of the same keys may follow in this turn."""
+        ahead = [row.peer for row in self._gathering.values() if _size_of(row.items) >= self._large_bytes // 2]
+        self.launch()
+        self._ahead.update(ahead)
+
+    def end_turn(self) -> None:
+        """HOT. Launches what has gathered. Commands that come later wait for those of this turn (lanes.py)."""
+        self.launch()
+        self._ahead.clear()
+
     def launch(self) -> None:
-        """At the end of the turn: sends the gathered RELAY messages, and the replies to other nodes' relays (RELAYED)."""
+        """Sends the gathered RELAY messages, and the replies to other nodes' relays (RELAYED)."""
         state = self._state
         if self._gathering:
             gathering, self._gathering = self._gathering, {}
@@ -133,7 +153,7 @@ class Relays:
                 options = relay_options(row.resp3, row.read_quorum, row.write_quorum, row.in_order)
                 message = self._track(row, options)
                 if len(message) < self._large_bytes:
-                    state.send(row.peer, message)
+                    self._send(row.peer, message)
                 else:
                     self._send_split(row, options)
         if self._outgoing:
@@ -146,6 +166,13 @@ class Relays:
                         self._reply_one_by_one(batch)
                 batch.indexes, batch.replies, batch.is_outgoing = [], [], False
             self._outgoing.clear()  # in place: the batches append themselves to this list
+
+    def _send(self, peer: str, message: bytes) -> None:
+        """HOT. Sends a RELAY message, behind the large ones that this turn has sent before."""
+        if peer in self._ahead:
+            self._state.send_behind(peer, message)
+        else:
+            self._state.send(peer, message)
 
     def _reply_one_by_one(self, batch: RelayedBatch) -> None:
         """Sends each reply of a batch in a message of its own, so that small replies do not wait for a large one."""
@@ -178,7 +205,7 @@ class Relays:
         small_bytes = 0
         parts = [small]
         for items in by_key.values():
-            size_bytes = sum([len(word) + _HEADER_BYTES for item in items for word in item.args])
+            size_bytes = _size_of(items)
             if size_bytes < self._large_bytes // 2:
                 if small_bytes + size_bytes > self._large_bytes // 2:
                     small, small_bytes = [], 0
@@ -192,7 +219,7 @@ class Relays:
             part.begun_ms = min([item.begun_ms for item in items], default=0)
             part.items += items
             if items:
-                state.send(row.peer, self._track(part, options))
+                self._send(row.peer, self._track(part, options))
 
     def relayed(
         self, peer: str, number: int, sent_ms: int, options: Sequence[bytes], commands: list[list[bytes]]

@@ -34,6 +34,7 @@ from server.core.tracing.spans import Span, Turn
 
 KEPT_MS: Final = 10_000
 BRACKETS_MAX: Final = 256
+_KIND_BYTES: Final = 32  # of the kind of a message that another node has sent
 EXPORTED_MAX: Final = 4  # times `traces_max`: spans that wait for the exporter, further ones are not exported
 
 
@@ -71,10 +72,9 @@ class Traces:
         """Draws whether the next request of a client is traced."""
         return not self._has_drawn and self._state.rng.random() * self.one_in < 1
 
-    def sample(self, session: Session, args: list[bytes], begin: Callable[[], None]) -> None:
+    def sample(self, session: Session, name: str, begin: Callable[[], None]) -> None:
         """Traces the next command of a session, which `begin` begins, unless the session has others under way."""
         is_alone = not (session.in_flight or session.backlog or session.transaction)
-        name = args[0].decode(errors="replace").upper()
         span = self.begin(name) if is_alone and name != "DYN.TRACE" else None
         self._has_drawn = True
         try:
@@ -89,7 +89,7 @@ class Traces:
 
     def received(self, peer: str, traced: Traced, handle: Callable[[], None]) -> None:
         """Handles a message that has come in an envelope."""
-        kind = traced.message[0].decode()
+        kind = traced.message[0][:_KIND_BYTES].decode(errors="replace")  # perhaps one that only newer nodes know
         span = self.spans.get(traced.trace) or self._open(traced.trace, traced.span, kind)
         if span is None:
             handle()
@@ -102,7 +102,8 @@ class Traces:
         state, turn = self._state, self._turn_of(span)
         self._launch()
         first = state.number()
-        queued = {peer: len(messages) for peer, messages in state.messages.items()}
+        queues = state.messages, state.trailing
+        queued = [{peer: len(messages) for peer, messages in queue.items()} for queue in queues]
         self.is_running = True
         try:
             work()
@@ -110,12 +111,17 @@ class Traces:
             self.is_running = False
         self._launch()
         self._brackets.append((first, state.number(), span))
-        for peer, messages in state.messages.items():
-            for place in range(queued.get(peer, 0), len(messages)):
-                message, is_traced = messages[place], peer in state.tracing
-                turn.sent.append((kind_of(message), peer, is_traced))
-                if is_traced:
-                    messages[place] = encode_traced(state.clock_reading(), span.trace, span.id, message)
+        for queue, before in zip(queues, queued, strict=True):
+            for peer, messages in queue.items():
+                self._wrap(span, turn, peer, messages, before.get(peer, 0))
+
+    def _wrap(self, span: Span, turn: Turn, peer: str, messages: list[bytes], start: int) -> None:
+        """Puts the messages for a peer from place `start` on into envelopes, and notes them."""
+        is_traced, reading = peer in self._state.tracing, self._state.clock_reading()
+        for place in range(start, len(messages)):
+            turn.sent.append((kind_of(messages[place]), peer, is_traced))
+            if is_traced:
+                messages[place] = encode_traced(reading, span.trace, span.id, messages[place])
 
     def _hedged(self, group: ReadGroup, hedge: Callable[[ReadGroup], bool]) -> bool:
         """Asks one more owner for a group of reads, because an answer is late. Returns what `hedge` does."""
@@ -152,7 +158,7 @@ class Traces:
         pending = self._state.records.pending
         while (pending.by_key and pending.make_all()) or self._writes.launch() or self._reads.launch():
             pass
-        self._relays.launch()
+        self._relays.launch_early()
 
     # --- the ends of turns
 

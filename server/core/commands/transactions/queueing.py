@@ -14,7 +14,8 @@ from server.core.commands.spec import CommandSpec
 # Redis runs the first six at once. The others close the connection (connection.py).
 _AT_ONCE: Final = frozenset(("exec", "discard", "multi", "watch", "quit", "reset", "post", "host:"))
 _QUEUED: Final = resp.simple("QUEUED")
-_NOT_IN_TRANSACTIONS: Final = frozenset(("client|reply",))  # it would drop replies of the connection
+# The first would drop replies of the connection. The second checks its inner command when it runs, without its client.
+_NOT_IN_TRANSACTIONS: Final = frozenset(("client|reply", "dyn.trace"))
 _ABORTED: Final = b"-EXECABORT Transaction discarded because of: "
 _WORD_BYTES: Final = 48  # of memory that each word takes beside its bytes
 
