@@ -90,6 +90,16 @@ def test_the_unit_starts_a_node_as_the_command_allows() -> None:
     assert service["ProtectSystem"] == "strict" and service["CapabilityBoundingSet"] == ""
 
 
+def test_the_unit_gives_up_a_node_that_fails_at_each_start_and_no_other() -> None:
+    unit = Unit("dyn@.service")
+    seconds, starts, pause = (
+        int(unit[section][key])
+        for section, key in (("Unit", "StartLimitIntervalSec"), ("Unit", "StartLimitBurst"), ("Service", "RestartSec"))
+    )
+    fails_after_s, lives_s = 0.4, 1.0
+    assert starts * (pause + fails_after_s) < seconds <= starts * (pause + lives_s)
+
+
 def test_the_nodes_of_a_machine_are_one_service() -> None:
     unit = Unit("dyn@.service")
     assert unit["Unit"]["PartOf"] == unit["Install"]["WantedBy"] == "dyn.target"
@@ -166,6 +176,9 @@ def test_compose_passes_its_specification() -> None:
 def test_kubernetes_starts_nodes_and_asks_how_they_are() -> None:
     found = {item["kind"]: item for item in documents(OPS / "kubernetes/dyn.yml")}
     (container,) = found["StatefulSet"]["spec"]["template"]["spec"]["containers"]
+    (job,) = (item for item in documents(OPS / "kubernetes/init.yml") if item["kind"] == "Job")
+    for workload in (found["StatefulSet"], job):  # a service `dyn` makes variables such as DYN_PORT
+        assert workload["spec"]["template"]["spec"]["enableServiceLinks"] is False
     words = [word.replace("$(POD_NAME)", "dyn-0") for word in container["args"]]
     check_node_words(words)
     asks = {name: container[f"{name}Probe"]["httpGet"]["path"] for name in ("readiness", "liveness")}

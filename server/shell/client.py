@@ -14,6 +14,7 @@ class Client(asyncio.Protocol):
     transport: asyncio.Transport
     is_queued = False  # it waits in the queue of admission.py to begin commands
     is_verified = False  # its certificate was checked
+    busy_ms = 0  # when it was last seen to wait for a reply, if idle clients are closed
     is_held = False  # it is not read until other clients have the replies to their large values (flow.py)
 
     @property

@@ -102,13 +102,14 @@ class Clients:
             client.reject()
 
     def close_idle(self, now_ms: int) -> None:
-        """Closes the connections over which no bytes have come for `idle_timeout_ms`."""
+        """Closes the connections that have sent no command for `idle_timeout_ms`, and have waited for no reply."""
         limit_ms = self.context.config.idle_timeout_ms
         if limit_ms:
             for client in list(self.connections.values()):
                 session = client.session
-                is_exempt = session.blocked or session.is_monitor or session.subscriber is not None
-                if now_ms - client.session.active_ms > limit_ms and not is_exempt:
+                if session.is_monitor or session.subscriber is not None or not client.is_idle():
+                    client.busy_ms = now_ms  # CLIENT PAUSE or a blocking command may keep it waiting for longer
+                elif now_ms - max(session.active_ms, client.busy_ms) > limit_ms:
                     client.transport.close()
 
     def stop_reading(self) -> None:

@@ -33,6 +33,8 @@ EVENTS: dict[str, dict[str, str]] = {
     "settings": {
         "settings that have changed in %s are in force: %s": "settings_changed file settings",
         "settings that have changed in %s and need a restart of the node: %s": "settings_need_restart file settings",
+        "environment variable %s is an address, which %s cannot be: it is ignored, as Kubernetes makes such names":
+            "variable_ignored variable setting",
         "environment variable %s is no setting and is ignored: is it meant to be %s?": "variable_unknown variable near",
         "%s is %s by %s: %s of an earlier start counts no more": "setting_overruled setting value place former",
         "the settings stay as they were: %s": "settings_file_wrong error",

@@ -14,9 +14,12 @@ tick: that is enough, because the bytes that are read from disk in one turn are 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heapify, heappop, heappush, heapreplace
 
 from server.shell.client import Client
+
+Held = tuple[int, Client]  # how many bytes are held for a connection
 
 
 class ClientMemory:
@@ -39,29 +42,51 @@ class ClientMemory:
 
     def check(self) -> None:
         """Cuts connections until the sum is within the limit."""
-        total_bytes = self.total_bytes()
+        held = [(size, connection) for connection in self._connections() if (size := connection.held_bytes())]
+        total_bytes = sum([size for size, _ in held])
         if total_bytes <= self._bytes_max:
             return
-        held = {connection: size for connection in self._connections() if (size := connection.held_bytes())}
-        while held and total_bytes > self._bytes_max:
-            chosen = _to_cut(held)
-            size_bytes = held.pop(chosen)
-            total_bytes -= size_bytes
+        for size_bytes, chosen in _by_host(held):
             chosen.cut(
                 f"{size_bytes >> 20} MiB of its requests and replies are held, and more than client_buffers_bytes_max "
                 f"({self._bytes_max >> 20} MiB) for all clients together"
             )
+            total_bytes -= size_bytes
+            if total_bytes <= self._bytes_max:
+                return
 
 
-def _to_cut(held: dict[Client, int]) -> Client:
-    """Which of these connections to cut, by what is held for each."""
-    by_host: dict[str, int] = {}
-    for connection, size in held.items():
-        by_host[connection.host] = by_host.get(connection.host, 0) + size
-    most = max(by_host, key=lambda host: by_host[host])
-    own = {connection: size for connection, size in held.items() if connection.host == most}
-    largest = max(own.values())
-    return min(
-        [connection for connection, size in own.items() if 2 * size >= largest],
-        key=lambda connection: (connection.session.active_ms, -own[connection]),
-    )
+def _by_host(held: list[Held]) -> Iterator[Held]:
+    """Yields the connections in the order in which to cut them: the next one of the host that holds most then."""
+    hosts: dict[str, list[Held]] = {}
+    for row in held:
+        hosts.setdefault(row[1].host, []).append(row)
+    queue = [(-sum([size for size, _ in rows]), place, _of_host(rows)) for place, rows in enumerate(hosts.values())]
+    heapify(queue)
+    while queue:
+        most, place, order = queue[0]
+        size, connection = next(order)
+        yield size, connection
+        if most + size < 0:
+            heapreplace(queue, (most + size, place, order))
+        else:
+            heappop(queue)
+
+
+def _of_host(rows: list[Held]) -> Iterator[Held]:
+    """Yields the connections of one host in the order in which to cut them. Each is looked at a few times altogether: the
+    largest that is left only gets smaller, so what has been large enough to be cut stays so."""
+    rows = sorted(rows, key=lambda row: -row[0])
+    is_cut = [False] * len(rows)
+    large: list[tuple[int, int, int]] = []  # by the time of the last command and the size: the place in `rows`
+    first = after = 0  # the largest that is left; the first that is not in `large` yet
+    while first < len(rows):
+        while after < len(rows) and 2 * rows[after][0] >= rows[first][0]:
+            size, connection = rows[after]
+            heappush(large, (connection.session.active_ms, -size, after))
+            after += 1
+        place = heappop(large)[2]
+        is_cut[place] = True
+        yield rows[place]
+        while first < len(rows) and is_cut[first]:
+            first += 1

@@ -10,7 +10,8 @@
 
 Where a directory remembers something and a stronger source says otherwise, the log says so, and the directory forgets it.
 An environment variable DYN_... that is no setting is ignored, because other programs make such names (Kubernetes gives
-DYN_PORT to the pods beside a service `dyn`); if it is nearly the name of a setting, the log says so.
+DYN_PORT to the pods beside a service `dyn`); if it is nearly the name of a setting, the log says so. And so is one that has
+the name of a setting which is a number, and has an address as its value: DYN_TLS_PORT beside a service `dyn-tls`.
 
 While a node runs, `SettingsFile` reads the file again on SIGHUP, and CONFIG REWRITE writes to it.
 """
@@ -35,6 +36,7 @@ log = logging.getLogger("dyn")
 PREFIX = "DYN_"
 OPTION, ENVIRONMENT, FILE, DIRECTORY, MACHINE = "option", "environment", "file", "directory", "machine"
 Settings = Mapping[str, object]
+_FOLLOWED = LIVE - {"requirepass", "notify_keyspace_events"}  # settings that a running node takes from its file
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +89,16 @@ def read_environment(environment: Mapping[str, str]) -> dict[str, object]:
     found = {}
     variables = {f"{PREFIX}{name.upper()}": name for name in DEFAULTS}
     for variable, text in environment.items():
-        if variable in variables:
+        name = variables.get(variable, "")
+        if name and "://" in text and isinstance(DEFAULTS[name], int):
+            log.warning(
+                "environment variable %s is an address, which %s cannot be: it is ignored, as Kubernetes makes such names",
+                variable,
+                name,
+            )
+        elif name:
             try:
-                found[variables[variable]] = value_of(variables[variable], text)
+                found[name] = value_of(name, text)
             except ConfigError as error:
                 raise ConfigError(f"environment variable {variable}: {error}, and is {text!r}") from error
         elif variable.startswith(PREFIX) and (near := get_close_matches(variable, variables, 1, 0.9)):
@@ -179,17 +188,17 @@ class SettingsFile:
             gone = {name: DEFAULTS[name] for name in self._read if name not in found}
             changed = {name: value for name, value in {**gone, **found}.items() if value != self._read.get(name)}
             stronger = {**self._given.environment, **self._given.option}
-            live = {name: value for name, value in changed.items() if name in LIVE and name not in stronger}
-            live = {
-                name: value for name, value in live.items() if name not in ("requirepass", "notify_keyspace_events")
-            }
+            live = {name: value for name, value in changed.items() if name in _FOLLOWED and name not in stronger}
             change(services, live, FILE)
         except (ConfigError, OSError) as error:
             log.warning("the settings stay as they were: %s", error)
             return
         self._read = found
         for name in gone:
-            self._known.sources.pop(name, None)
+            if (
+                name in _FOLLOWED and self._known.sources.get(name) == FILE
+            ):  # else its value stays, and so does its source
+                del self._known.sources[name]
         self._tell(live, [name for name in changed if name not in live and name not in stronger])
 
     def _tell(self, live: Settings, others: list[str]) -> None:

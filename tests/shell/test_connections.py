@@ -15,6 +15,7 @@ from server.core import dispatch
 from server.core.base.config import Config
 from server.core.node import Node
 from server.core.outbox import Outbox
+from server.core.services.client_pause import PAUSE_ALL
 from server.shell.admission import Admission
 from server.shell.certificates import Certificates
 from server.shell.clients import Clients
@@ -205,6 +206,23 @@ def test_a_client_that_reads_is_held_back_by_tcp() -> None:
     while shell.admission.waiting:
         shell.end_turn()
     assert transport.reading
+
+
+def test_a_client_that_waits_for_a_reply_is_not_idle() -> None:
+    """CLIENT PAUSE held a client for longer than the limit, and it was closed without its reply."""
+    transport = Transport()
+    shell = Shell(transport, idle_timeout_ms=1000)
+    shell.services.clients.pause.begin(5000, PAUSE_ALL)
+    shell.client.data_received(resp.command("SET", "k", "v"))
+    shell.end_turn()
+    shell.clients.close_idle(4999)
+    assert shell.client.session.backlog and not transport.closed
+    shell.services.clients.pause.end()
+    shell.end_turn()
+    shell.clients.close_idle(5999)
+    assert transport.written == resp.OK and not transport.closed, "it has its reply, and time to send the next command"
+    shell.clients.close_idle(6000)
+    assert transport.closed
 
 
 def test_the_client_for_which_most_is_held_is_cut() -> None:

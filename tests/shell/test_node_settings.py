@@ -114,6 +114,24 @@ def test_a_variable_that_is_nearly_a_setting_is_told_and_others_are_not(caplog: 
     ]
 
 
+def test_what_kubernetes_names_after_a_service_keeps_no_node_from_starting(caplog: pytest.LogCaptureFixture) -> None:
+    environment = {
+        "DYN_TLS_PORT": "tcp://10.0.0.1:443",
+        "DYN_TLS_PORT_443_TCP": "tcp://10.0.0.1:443",
+        "DYN_TLS_SERVICE_PORT": "443",
+        "DYN_METRICS": "tcp://10.0.0.1:9121",
+        "DYN_USERS_MAX": "4",
+    }
+    with caplog.at_level(logging.INFO, "dyn"):
+        assert read_environment(environment) == {"metrics": "tcp://10.0.0.1:9121", "users_max": 4}, (
+            "text stays as it is"
+        )
+    assert caplog.messages == [
+        "environment variable DYN_TLS_PORT is an address, which tls_port cannot be: it is ignored, as Kubernetes makes "
+        "such names"
+    ]
+
+
 def test_engine_memory_does_not_hide_the_data_of_a_directory(tmp_path: Path) -> None:
     refuse_hidden_store(tmp_path / "data", "memory", "an option of this start")
     (tmp_path / "data").mkdir()
@@ -202,6 +220,18 @@ def test_sighup_applies_what_has_changed_in_the_file(tmp_path: Path, caplog: pyt
     ]
     sources = running.node.services.process.settings.sources
     assert (sources["siblings_max"], sources["users_max"], "hint_after_ms" in sources) == ("file", "live", False)
+
+
+def test_a_line_that_is_gone_takes_no_source_from_a_value_that_stays(tmp_path: Path) -> None:
+    """CONFIG told then that such a value was a default."""
+    others = "siblings_max = 5\nclients_max = 300\nflushall = false\nnotify_keyspace_events = 'KA'\nusers_max = 9\n"
+    running = Running(tmp_path / "s.toml", START + others, "siblings_max=7")
+    running.client.ask("CONFIG SET flushall no")
+    running.read_again(START)
+    sources, config = running.node.services.process.settings.sources, running.node.state.config
+    kept = ("siblings_max", "clients_max", "flushall", "notify_keyspace_events", "users_max")
+    assert [sources.get(name) for name in kept] == ["option", "file", "live", "file", None]
+    assert (config.siblings_max, config.clients_max, config.notify_keyspace_events) == (7, 300, "KA")
 
 
 @pytest.mark.parametrize("text", ["siblings_max = 0.5", "siblings_max = 9\nsibling_max = 1", "a b"])

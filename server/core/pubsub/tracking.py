@@ -66,6 +66,7 @@ class Tracking:
         self.prefixes: dict[bytes, dict[Session, None]] = {}  # who wants all changes of keys with that prefix
         self.is_used = False  # here or by a peer: looked at once in a turn
         self._expiries = Expiries(state.config.tracked_keys_max)
+        self._own = 0  # how many clients track with NOLOOP
         self._is_flushed = False  # by a client of this node, in this turn
         self._wants = 0  # what the peers were told last, see WATCHING
         self._routes = state.routes  # when the clients were told last that they cannot be sure
@@ -78,27 +79,32 @@ class Tracking:
             self._routes = self._state.routes
         for prefix in tracker.prefixes or ([b""] if tracker.broadcasts else []):
             self.prefixes.setdefault(prefix, {})[session] = None
+        former = self.clients.get(session)
+        self._own += (tracker.own is not None) - (former is not None and former.own is not None)
         self.clients[session] = session.tracker = tracker
         session.origin = tracker.own
         self._review()
 
     def stop(self, session: Session) -> None:
         """A client tracks no more, or has gone. What it has read is forgotten when the keys change."""
-        if self.clients.pop(session, None) is None:
+        tracker = self.clients.pop(session, None)
+        if tracker is None:
             return
+        self._own -= tracker.own is not None
         session.tracker = session.origin = None
-        for prefix in [prefix for prefix, sessions in self.prefixes.items() if session in sessions]:
-            del self.prefixes[prefix][session]
-            if not self.prefixes[prefix]:
-                del self.prefixes[prefix]
+        for prefix in (b"", *tracker.prefixes):  # it may have begun without a prefix
+            sessions = self.prefixes.get(prefix)
+            if sessions is not None:
+                sessions.pop(session, None)
+                if not sessions:
+                    del self.prefixes[prefix]
         if not self.clients:
             self.keys.clear()
         self._review()
 
     def _review(self) -> None:
         state = self._state
-        has_own = any(tracker.own is not None for tracker in self.clients.values())
-        wants = 2 if has_own else 1 if self.clients else 0
+        wants = 2 if self._own else 1 if self.clients else 0
         if wants != self._wants:
             self._wants = wants
             for peer in state.publishing:
@@ -106,7 +112,7 @@ class Tracking:
         self.is_used = bool(self.clients or state.watching)
         if not self.is_used:
             self._expiries.clear()
-        if not (has_own or state.attributing):
+        if not (self._own or state.attributing):
             state.records.replaced = None
         elif state.records.replaced is None:
             state.records.replaced = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, NoReturn
 
 import pytest
 
@@ -53,6 +54,42 @@ def test_with_noloop_a_client_is_not_told_of_its_own_changes(node: Node, own: tu
     client.raw("CLIENT TRACKING OFF")
     plain.raw("CLIENT TRACKING OFF")
     assert node.state.records.replaced is None
+
+
+class _Unscanned(dict[Any, Any]):
+    """A dict of which nobody looks at all the entries."""
+
+    def values(self) -> NoReturn:
+        """Nobody asks."""
+        raise AssertionError("a client that starts or stops looks at all others")
+
+    items = keys = __iter__ = values
+
+
+def test_a_client_that_starts_or_stops_to_track_does_not_look_at_the_others(node: Node) -> None:
+    """Ten thousand clients that left together took seconds."""
+    clients = [_tracking(node, "BCAST", f"PREFIX {number}:", "NOLOOP") for number in range(3)]
+    tracking = node.services.tracking
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracking, "clients", _Unscanned(tracking.clients))
+        patch.setattr(tracking, "prefixes", _Unscanned(tracking.prefixes))
+        late = Client(node).session
+        tracking.start(late, Tracker(0, ["noloop"], []))
+        for session in (late, *(client.session for client in clients)):
+            assert node.state.records.replaced is not None
+            tracking.stop(session)
+        assert node.state.records.replaced is None
+        assert not (tracking.clients or tracking.prefixes)
+
+
+def test_noloop_counts_a_client_that_says_it_again_once(node: Node) -> None:
+    client = _tracking(node, "BCAST", "NOLOOP")
+    client.raw("CLIENT TRACKING ON BCAST PREFIX a NOLOOP")
+    assert node.state.records.replaced is not None
+    client.raw("CLIENT TRACKING ON BCAST PREFIX b")
+    assert node.state.records.replaced is None
+    client.raw("CLIENT TRACKING ON BCAST PREFIX c NOLOOP", "CLIENT TRACKING OFF")
+    assert node.state.records.replaced is None and not node.services.tracking.prefixes
 
 
 def test_changes_of_others_in_the_same_turn_are_told_in_spite_of_noloop(node: Node) -> None:
