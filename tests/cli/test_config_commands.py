@@ -41,7 +41,10 @@ def test_show(scripted: Scripted, dyn: Dyn) -> None:
     assert dyn(node, "config", "show", "*hint*", "nosuch").stdout.count("\n") == 2
     got = dyn(node, "config", "show", "fsync", "--json")
     assert json.loads(got.stdout) == {**DOCUMENT, "settings": DOCUMENT["settings"][:1]} and got.stderr == ""
-    assert dyn(node, "config", "show", "nosuch").exit_code == 1
+    got = dyn(node, "config", "show", "nosuch")
+    assert (got.exit_code, got.stdout) == (1, "") and "no setting has such a name" in got.stderr
+    got = dyn(node, "config", "show", "nosuch", "--json")
+    assert (got.exit_code, json.loads(got.stdout)["settings"]) == (1, [])
     assert "always" in on_terminal("--port", str(node.port), "config", "show")[1]
 
 
@@ -74,6 +77,35 @@ def test_set_on_all_tells_who_refuses_and_who_is_not_there(scripted: Scripted, d
     )
     rows = json.loads(dyn(good, "config", "set", "--all", "siblings_max", "7", "--json").stdout)["nodes"]
     assert [(each["name"], each["error"] is None) for each in rows] == [("n1", True), ("n2", False), ("n3", False)]
+
+
+def test_set_on_all_asks_each_member_at_its_port_for_such_connections(scripted: Scripted, dyn: Dyn) -> None:
+    asked, other = scripted({}), scripted({"CONFIG SET": "OK"})
+    nodes = [{"id": "b" * 40, "name": "n2", "address": "127.0.0.1:1", "role": "member"}]  # its port without TLS
+    asked.script |= {
+        "DYN.CLUSTER STATUS": {"nodes": nodes},
+        "CLUSTER NODES": f"{'b' * 40} {other.address}@{other.port} master - 0 0 1 connected\n".encode(),
+    }
+    got = dyn(asked, "config", "set", "--all", "siblings_max", "7")
+    assert (got.exit_code, got.stdout) == (0, "n2: siblings_max = 7, until the node restarts\n")
+    assert other.calls[-1] == [b"CONFIG", b"SET", b"siblings_max", b"7"]
+
+
+@pytest.mark.parametrize("name", ["requirepass", "REQUIREPASS"])
+def test_a_password_on_the_command_line_is_refused(scripted: Scripted, dyn: Dyn, name: str) -> None:
+    node = scripted({"DYN.CLUSTER MYSELF": {"name": "n1"}, "CONFIG SET": "OK"})
+    got = dyn(node, "config", "set", name, "wxyz")
+    assert (got.exit_code, got.stdout) == (2, "") and not node.calls
+    assert "read a command line" in got.stderr and "redis-cli -x ACL SETUSER default" in got.stderr
+    assert "wxyz" not in got.stderr
+
+
+@pytest.mark.parametrize("name", ["notify_keyspace_events", "notify-keyspace-events"])
+def test_a_setting_of_the_whole_cluster_is_set_once(scripted: Scripted, dyn: Dyn, name: str) -> None:
+    node = scripted({"DYN.CLUSTER MYSELF": {"name": "n1"}, "CONFIG SET": "OK"})
+    got = dyn(node, "config", "set", "--all", name, "KEA")
+    assert (got.exit_code, got.stdout) == (0, f"n1: {name} = KEA, on all nodes, over restarts\n")
+    assert [call[0] for call in node.calls] == [b"DYN.CLUSTER", b"CONFIG"]
 
 
 @pytest.mark.parametrize(
