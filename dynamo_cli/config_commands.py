@@ -163,6 +163,7 @@ def config_check(file: CheckedFile, as_document: JSON = False) -> None:
         write_line(f"{file}: {document['settings']} settings, no mistakes")
     else:
         for each in mistakes:
-            write_line(f"{file}:{each['line']}: {each['message']}" if each["line"] else each["message"])
+            where = f"{file}:{each['line']}" if each["line"] else file
+            write_line(f"{where}: {each['message']}")
     if mistakes:
         raise typer.Exit(ExitStatus.FAILED)

@@ -138,6 +138,7 @@ def test_check_names_each_mistake_with_its_line(tmp_path: Path, text: str, lines
         return
     assert len(shown) == len(lines)
     assert all(line.startswith(f"{path}:{start}") for line, start in zip(shown, lines, strict=True))
+    assert got.stdout.count(str(path)) == len(lines)
     document = json.loads(run("config", "check", str(path), "--json").stdout)
     assert [str(each["line"]) for each in document["mistakes"]] == [line.partition(":")[0] for line in lines]
 
@@ -148,4 +149,5 @@ def test_check_of_what_cannot_be_read(tmp_path: Path, data: bytes | None, words:
     if data is not None:
         path.write_bytes(data)
     got = run("config", "check", str(path))
-    assert (got.returncode, got.stderr) == (1, "") and words in got.stdout and str(path) in got.stdout
+    assert (got.returncode, got.stderr) == (1, "") and words in got.stdout
+    assert got.stdout.startswith(f"{path}: ") and got.stdout.count(str(path)) == 1
