@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 .PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-types bench-repair bench-join stacks stacks-quick stacks-installed stacks-node compiled wheel wheel-test ops-check tools clean help
 
 help:  ## What there is
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
 up: $(READY) compiled  ## Set everything up and start three nodes on this machine, in ./dyn-data
 	$(BIN)/dyn up --detach

@@ -215,7 +215,8 @@ class Client:
 
     def _refusal(self, reply: str) -> Refused:
         hint = _HINTS.get(reply.partition(" ")[0])
-        if reply.startswith("ERR unknown command"):
+        unknown = reply.partition("ERR unknown command")[2].strip(" '`").upper()
+        if unknown.startswith("DYN."):
             hint = "is it a dyn node? A Redis server answers like this"
         elif reply.startswith("ERR this port takes TLS"):
             hint = "encrypt the connection: --cacert names the CA of the cluster, such as DIR/ca.crt of dyn tls make"

@@ -16,8 +16,10 @@ from typing import Annotated, Any
 import typer
 
 from dynamo_cli import plain
-from dynamo_cli.addresses import Address, parse_address
-from dynamo_cli.failures import ExitStatus, Failure, Refused
+from dynamo_cli.addresses import Address
+from dynamo_cli.failures import ExitStatus, Failure, Refused, WrongUsage
+from dynamo_cli.layout_commands import ask_ports, reachable_address
+from dynamo_cli.node_settings import SECRET
 from dynamo_cli.options import JSON
 from dynamo_cli.output import is_terminal, note, write_json, write_line
 from dynamo_cli.shapes import Shape, ask, require
@@ -25,6 +27,7 @@ from dynamo_cli.target import Target, target_of
 
 _SHOW_SHAPE: Shape = {"node": str, "file": str, "settings": list}
 _ROW_SHAPE: Shape = {"name": str, "source": str, "live": bool}
+_OF_CLUSTER = ("notify_keyspace_events",)  # any node changes it for all
 _HEADINGS = ("NAME", "VALUE", "SOURCE", "LIVE")
 
 Patterns = Annotated[
@@ -59,9 +62,9 @@ def config_show(context: typer.Context, patterns: Patterns = None, as_document: 
     ]
     if as_document:
         write_json({**document, "settings": rows})
-    elif not rows:
+    if not rows:
         raise Failure("no setting has such a name", "dyn config show lists all of them")
-    else:
+    if not as_document:
         _show(rows)
     if document["file"] and not as_document:
         note(f"the file of node {document['node']} is {document['file']}")
@@ -91,17 +94,28 @@ def config_set(
     if it has one. Settings that a node takes only when it starts are refused; dyn config show tells which are live. If a
     member cannot be reached or refuses, the others have the new value, and the exit status is 1.
 
+    notify_keyspace_events is one setting of the whole cluster: any node changes it for all members, and the change holds
+    over restarts. requirepass is refused, because everybody on a machine can read command lines.
+
     With --json: {"name", "value", "nodes": [{"name", "address", "error"}]}, where error is null if the node has it.
     """
+    setting = name.lower().replace("-", "_")
+    if setting in SECRET:
+        raise WrongUsage(
+            f"dyn config set {name} ...: everybody on this machine can read a command line",
+            "redis-cli -x ACL SETUSER default on resetpass reads '>PASSWORD' from stdin; or use the file of --config",
+        )
+    is_of_cluster = setting in _OF_CLUSTER
+    holds = "on all nodes, over restarts" if is_of_cluster else "until the node restarts"
     target = target_of(context)
-    rows = [_set_on(target, *member, name, value) for member in _members(target, on_all)]
+    rows = [_set_on(target, *member, name, value) for member in _members(target, on_all and not is_of_cluster)]
     if as_document:
         write_json({"name": name, "value": value, "nodes": rows})
     for row in rows:
         if row["error"] is not None:
             note(f"{row['name']} ({row['address']}): {row['error']}")
         elif not as_document:
-            write_line(f"{row['name']}: {name} = {value}, until the node restarts")
+            write_line(f"{row['name']}: {name} = {value}, {holds}")
     if any(row["error"] is not None for row in rows):
         raise typer.Exit(ExitStatus.FAILED)
 
@@ -114,7 +128,8 @@ def _members(target: Target, on_all: bool) -> list[tuple[str, Address]]:
         nodes = ask(client, {"nodes": list}, "DYN.CLUSTER", "STATUS")["nodes"]
         for node in nodes:
             require(client, "DYN.CLUSTER STATUS", node, {"name": str, "address": str, "role": str})
-    return [(node["name"], parse_address(node["address"])) for node in nodes if node["role"] != "joining"]
+        ports = ask_ports(client)
+    return [(node["name"], reachable_address(node, ports)) for node in nodes if node["role"] != "joining"]
 
 
 def _set_on(target: Target, node: str, address: Address, name: str, value: str) -> dict[str, Any]:
@@ -148,6 +163,7 @@ def config_check(file: CheckedFile, as_document: JSON = False) -> None:
         write_line(f"{file}: {document['settings']} settings, no mistakes")
     else:
         for each in mistakes:
-            write_line(f"{file}:{each['line']}: {each['message']}" if each["line"] else each["message"])
+            where = f"{file}:{each['line']}" if each["line"] else file
+            write_line(f"{where}: {each['message']}")
     if mistakes:
         raise typer.Exit(ExitStatus.FAILED)

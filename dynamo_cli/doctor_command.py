@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import typer
 
-from dynamo_cli.addresses import parse_address
-from dynamo_cli.client import Client
 from dynamo_cli.doctor.checkup import document_of, text_of
 from dynamo_cli.doctor.examined import Cluster, Examined
-from dynamo_cli.failures import ExitStatus, Failure, Refused
-from dynamo_cli.layout_commands import ask_ring, ask_status
+from dynamo_cli.failures import ExitStatus, Failure
+from dynamo_cli.layout_commands import ask_ports, ask_ring, ask_status, reachable_address
 from dynamo_cli.options import JSON
 from dynamo_cli.output import write_json, write_line
 from dynamo_cli.target import Target, target_of
@@ -49,26 +48,14 @@ def doctor(context: typer.Context, as_document: JSON = False) -> None:
 def _examine(target: Target) -> Cluster:
     """Asks the node of the command line for the members, and each of them for its facts."""
     with target.connect() as client:
-        status, ring, ports = ask_status(client), ask_ring(client), _ports(client)
-    return Cluster(status, ring, [_ask(target, row, ports.get(row.get("id"))) for row in status["nodes"]])
+        status, ring, ports = ask_status(client), ask_ring(client), ask_ports(client)
+    return Cluster(status, ring, [_ask(target, row, ports) for row in status["nodes"]])
 
 
-def _ports(client: Client) -> dict[Any, int]:
-    """By id of a member, its port for connections such as this one: with TLS another one than in its address."""
-    try:
-        reply = client.call("CLUSTER", "NODES")
-    except Refused:
-        return {}
-    rows = [line.split() for line in reply.decode().splitlines()] if isinstance(reply, bytes) else []
-    places = {row[0]: row[1].partition("@")[0].rpartition(":")[2] for row in rows if len(row) > 1}
-    return {node: int(port) for node, port in places.items() if port.isdigit()}
-
-
-def _ask(target: Target, row: dict[str, Any], port: int | None) -> Examined:
+def _ask(target: Target, row: dict[str, Any], ports: Mapping[Any, int]) -> Examined:
     node = Examined(str(row.get("name")), str(row.get("address")), row)
     try:
-        address = parse_address(node.address)
-        with target.connect_to(address if port is None else address._replace(port=port)) as client:
+        with target.connect_to(reachable_address(row, ports)) as client:
             facts = client.document("DYN.STATS").get("facts")
     except Failure as failure:
         node.trouble = failure.message

@@ -48,15 +48,16 @@ class NotReached(Failure):
 _NO_REPLICAS = frozenset(("NOQUORUM", "TIMEOUT"))
 
 
-class Refused(Failure):
-    """The node answered with an error reply, which is shown unchanged. `code` is its first word, e.g. `NOQUORUM`.
+def status_of(reply: str) -> ExitStatus:
+    """The exit status for an error reply: if too few replicas answered, it says that the command may be tried again."""
+    return ExitStatus.NO_REPLICAS if reply.partition(" ")[0] in _NO_REPLICAS else ExitStatus.FAILED
 
-    If too few replicas answered, the status says that the command may be tried again.
-    """
+
+class Refused(Failure):
+    """The node answered with an error reply, which is shown unchanged. `code` is its first word, e.g. `NOQUORUM`."""
 
     def __init__(self, node: str, reply: str, hint: str | None = None) -> None:
         super().__init__(f"{node} answered: {reply}", hint)
         self.reply = reply
         self.code = reply.partition(" ")[0]
-        if self.code in _NO_REPLICAS:
-            self.status = ExitStatus.NO_REPLICAS
+        self.status = status_of(reply)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import typer
 
 from dynamo_cli import plain
-from dynamo_cli.addresses import parse_address
+from dynamo_cli.addresses import Address, parse_address
 from dynamo_cli.client import Client
-from dynamo_cli.failures import ExitStatus
+from dynamo_cli.failures import ExitStatus, Refused
 from dynamo_cli.layout import PARTITIONS_DEFAULT, LayoutOptions, Patience, make_layout
 from dynamo_cli.options import JSON, Key, LayoutR, LayoutW, Members, Partitions, Replicas, Wait
 from dynamo_cli.output import as_json, as_shown, is_terminal, note, write_json, write_line
@@ -162,6 +163,23 @@ def ask_status(client: Client) -> dict[str, Any]:
 def ask_ring(client: Client) -> dict[str, Any]:
     """The document of `dyn ring show`."""
     return ask(client, _SHAPES["SHOW"], "DYN.RING", "SHOW")
+
+
+def ask_ports(client: Client) -> dict[Any, int]:
+    """By id of a member, its port for connections such as this one: with TLS another one than in its address."""
+    try:
+        reply = client.call("CLUSTER", "NODES")
+    except Refused:
+        return {}
+    rows = [line.split() for line in reply.decode().splitlines()] if isinstance(reply, bytes) else []
+    places = {row[0]: row[1].partition("@")[0].rpartition(":")[2] for row in rows if len(row) > 1}
+    return {node: int(port) for node, port in places.items() if port.isdigit()}
+
+
+def reachable_address(row: Mapping[str, Any], ports: Mapping[Any, int]) -> Address:
+    """Where to connect to a member of the status, by the ports of `ask_ports`. Raises WrongUsage."""
+    address = parse_address(str(row.get("address")))
+    return address._replace(port=ports.get(row.get("id"), address.port))
 
 
 def _ask(context: typer.Context, command: str, subcommand: str, *arguments: bytes) -> dict[str, Any]:

@@ -73,9 +73,10 @@ fresh node belongs to no cluster until dyn cluster init or dyn cluster join make
 asks the members at those addresses to stage its join, one after the other until one answers; then dyn cluster plan
 shows the join and dyn cluster commit makes the node a member. The node starts even if no member can be reached.
 
-Settings come from the file --config, from the environment (DYN_NAME) and from options, in this order of strength: an option
-beats a variable, and that the file. What the directory stores of --fsync and --engine is weaker than the file. dyn.toml(5)
-describes the settings. On SIGHUP the node reads the file again and follows those that a running node can follow.
+Settings come from the file --config, from the environment (DYN_NAME) and from options. An option
+overrides a variable; a variable overrides the file. What the directory stores of --fsync and --engine is weaker than the
+file. dyn.toml(5) describes the settings. On SIGHUP the node reads the file, certificates, secrets and keys again, and
+follows the settings that a running node can follow. On SIGUSR1 it writes where each of its threads is into its log.
 
 Clients and other nodes use the address of --advertise to reach the node; a host name is passed on unresolved, and is
 resolved at each attempt. Without --advertise they use the address of --listen, with its host name resolved. A node that

@@ -18,7 +18,7 @@ from dynamo_cli.failures import Failure, WrongUsage
 
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
 _OPTIONS = {"fsync": "--fsync", "engine": "--engine"}  # settings that have options of their own, which take precedence
-_SECRET = ("requirepass",)
+SECRET = ("requirepass",)
 
 
 def parse_settings(words: Sequence[str]) -> dict[str, str]:
@@ -30,7 +30,7 @@ def parse_settings(words: Sequence[str]) -> dict[str, str]:
             raise WrongUsage(f"--set {word}: this is not NAME=VALUE", "for example --set flushall=true")
         if name in _OPTIONS:
             raise WrongUsage(f"--set {word}: use {_OPTIONS[name]} {value}")
-        if name in _SECRET and value:
+        if name in SECRET and value:
             raise WrongUsage(
                 f"--set {name}=...: everybody on this machine can read a command line",
                 "put it into the file of --config, or set it with CONFIG SET requirepass once the cluster is up",

@@ -42,7 +42,16 @@ _DYN_URL = (
     "The node to talk to without --host and --port, such as redis://127.0.0.1:7001. Of several ones, such as "
     "redis://10.0.0.1:7001,10.0.0.2:7001, the first that answers."
 )
-_DYN_DEBUG = "If set, a bug in dyn shows its traceback."
+_VARIABLES = (("DYN_URL", _DYN_URL), ("DYN_DEBUG", "If set, a bug in dyn shows its traceback."))
+_PASSWORDS = (
+    ("DYN_PASSWORD_FILE", "A file whose first line is the password, if --password-file is not given."),
+    ("DYN_PASSWORD", "The password itself, if neither --password-file nor DYN_PASSWORD_FILE is given."),
+)
+_NODE_VARIABLES = (
+    ("DYN_SECRET_FILE", "The file of the secret of the cluster, if --secret-file is not given."),
+    ("DYN_SECRET", "The secret itself, if neither --secret-file nor DYN_SECRET_FILE is given."),
+    ("DYN_<NAME>", "The setting of that name, such as DYN_FLUSHALL=yes. It overrides the file of --config."),
+)
 
 
 class Page(NamedTuple):
@@ -122,7 +131,8 @@ def render(page: Page, pages: tuple[Page, ...]) -> str:
     for example in EXAMPLES[" ".join(page.words)]:
         lines += roff.example(*example)
     lines.append(roff.heading("ENVIRONMENT"))
-    lines += roff.entry(roff.bold("DYN_URL"), _DYN_URL) + roff.entry(roff.bold("DYN_DEBUG"), _DYN_DEBUG)
+    for variable, meaning in _variables(page):
+        lines += roff.entry(roff.bold(variable), meaning)
     lines += [roff.heading("SEE ALSO"), *_see_also(page, pages)]
     return "\n".join(lines) + "\n"
 
@@ -153,8 +163,18 @@ def _options(page: Page, is_root: bool) -> list[str]:
         lines += roff.entry(tag, f"{option.help} {_default(option)}".strip())
     lines += roff.entry(roff.bold("--help"), "Show a short help and exit.")
     if not is_root:
-        lines += [".PP", f"The global options, which stand before the command, are in {_reference('dyn', 1)}."]
+        lines += [
+            ".PP",
+            f"The global options, which stand before the command or behind it, are in {_reference('dyn', 1)}.",
+        ]
     return lines
+
+
+def _variables(page: Page) -> tuple[tuple[str, str], ...]:
+    """The variables of the environment that the command reads, and what they mean."""
+    if len(page.words) == 1:
+        return _VARIABLES + _PASSWORDS + _NODE_VARIABLES
+    return _VARIABLES + (_NODE_VARIABLES if page.words == ("dyn", "node", "start") else ())
 
 
 def _default(option: Any) -> str:
@@ -179,6 +199,8 @@ def _see_also(page: Page, pages: tuple[Page, ...]) -> list[str]:
     others = [_reference(other.name, 1) for other in pages if other is not page]
     if len(page.words) == 1:
         others += [_reference("dyn.toml", 5), _reference("dyn-commands", 7)]
+    elif page.words[1] == "config" or page.words == ("dyn", "node", "start"):
+        others.append(_reference("dyn.toml", 5))
     return [", ".join(others)]
 
 

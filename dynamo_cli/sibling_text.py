@@ -30,6 +30,17 @@ def rows(document: Document) -> list[Row]:
     ]
 
 
+def ranges(numbers: Sequence[int]) -> str:
+    """Partitions in order, several in a row as one word: `0-127`, or `3-4 9`."""
+    rows: list[list[int]] = []
+    for number in sorted(numbers):
+        if rows and number <= rows[-1][1] + 1:
+            rows[-1][1] = number
+        else:
+            rows.append([number, number])
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in rows)
+
+
 def shown_key(key: str | Document) -> str:
     """A key as one word: as it is if that is plain, else quoted."""
     if isinstance(key, str) and key and key.isprintable() and " " not in key:

@@ -60,7 +60,7 @@ def siblings_list(
     else:
         write_line("\n".join(plain.aligned(sibling_text.HEADINGS, sibling_text.rows(document))))
     if document["unlisted"]:
-        numbers = " ".join(str(partition) for partition in document["unlisted"])
+        numbers = sibling_text.ranges(document["unlisted"])
         note(f"dyn: too few nodes answered for partitions {numbers}; dyn cluster status shows which are down")
         raise typer.Exit(ExitStatus.DEGRADED)
 

@@ -92,8 +92,7 @@ def task_abort(context: typer.Context, task: TaskId, as_document: JSON = False) 
     """Abort the repair TASK. What it has repaired stays repaired.
 
     The exit status is 1 if the task had already ended in another way, or if it is no repair: dyn task pause pauses a
-    transfer. With --json the document of dyn task show is
-    printed.
+    transfer. With --json the document of dyn task show is printed.
     """
     with target_of(context).connect() as client:
         document = _known(client, "ABORT", task)

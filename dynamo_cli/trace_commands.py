@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from dynamo_cli.failures import ExitStatus
+from dynamo_cli.failures import WrongUsage, status_of
 from dynamo_cli.options import JSON, Database
 from dynamo_cli.output import is_terminal, note, write_json, write_line
 from dynamo_cli.shapes import Shape, ask, require
@@ -38,6 +38,26 @@ def trace(context: typer.Context, words: Words, as_document: JSON = False, datab
     coordinates the key), the coordinator and the replicas; what each has received and sent; and when its turn ended and was
     committed. A node that runs an earlier version takes part and shows as "no trace".
 
+    RELAY: the command, for the node that coordinates its key.
+
+    RELAYED: the coordinator's replies to relayed commands.
+
+    COMPARE: a read, with checksums of the coordinator's records.
+
+    SAME: the replica has the same records.
+
+    DIFFER: which of the replica's records differ, and these records.
+
+    STORE: records that the replica stores, and confirms at once.
+
+    KEEP: records that the replica stores, and confirms later.
+
+    PATCH: a STORE with only what has changed in large records.
+
+    STORED: the replica's confirmation of a STORE or PATCH.
+
+    COVERED: the STORE that comes next answers relayed commands, too.
+
     Each node measures with its own clock. Where the part of another node begins is therefore an estimate: the time on the
     network is taken to be the same there and back.
 
@@ -47,6 +67,8 @@ def trace(context: typer.Context, words: Words, as_document: JSON = False, datab
 
     Arguments that begin with a dash need -- before the command: dyn trace -- SET KEY -5.
     """
+    if len(words) < 2:
+        raise WrongUsage("dyn trace wants a command and its key, such as GET KEY")
     with target_of(context).of_database(database).connect() as client:
         document = ask(client, _SHAPE, "DYN.TRACE", *words, writes=True)
         for row in document["nodes"]:
@@ -64,4 +86,4 @@ def trace(context: typer.Context, words: Words, as_document: JSON = False, datab
     if not as_document:
         note(f"reply: {error or json.dumps(reply, ensure_ascii=False)}")
     if error is not None:
-        raise typer.Exit(ExitStatus.FAILED)
+        raise typer.Exit(status_of(error))

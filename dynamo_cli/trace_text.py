@@ -27,7 +27,7 @@ def title(row: Document) -> str:
 def facts(row: Document) -> str:
     """How long the node has had the request, and how long its messages were under way."""
     network_us = row.get("network_us")
-    network = "" if network_us is None else f", network {duration(network_us)} there and back"
+    network = f", network {duration(network_us)} there and back" if network_us else ""
     return f"{duration(row['took_us'])}{network}"
 
 

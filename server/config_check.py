@@ -23,10 +23,11 @@ def check(path: Path) -> dict[str, Any]:
     try:
         found = read_file(path)
     except ConfigError as error:
-        line = re.search(r"at line (\d+)", str(error))
-        return {"settings": 0, "mistakes": [_mistake(None, str(error), int(line[1]) if line else None)]}
+        message = str(error).replace(f"{path} ", "the file ", 1)  # whoever shows it names the file
+        line = re.search(r"at line (\d+)", message)
+        return {"settings": 0, "mistakes": [_mistake(None, message, int(line[1]) if line else None)]}
     except OSError as error:
-        return {"settings": 0, "mistakes": [_mistake(None, f"cannot read {path}: {error.strerror}", None)]}
+        return {"settings": 0, "mistakes": [_mistake(None, f"cannot read the file: {error.strerror}", None)]}
     lines = lines_of(path.read_text(encoding="utf-8"))
     mistakes = [_mistake(name, fault, lines.get(name)) for name, fault in value_faults(found)]
     mistakes = mistakes or _misfits(found, lines)

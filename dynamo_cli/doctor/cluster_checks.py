@@ -26,8 +26,10 @@ def reached(cluster: Cluster) -> Iterator[Finding]:
 def status(cluster: Cluster) -> Iterator[Finding]:
     """Whether the cluster calls itself healthy."""
     if cluster.status["verdict"] != "healthy":
-        advice = "dyn cluster status shows the nodes"
-        yield Finding(ERROR, (), f"{cluster.status['verdict']}: {cluster.status['summary']}", advice)
+        first = cluster.status["summary"].partition("; ")[0]
+        yield Finding(
+            ERROR, (), f"{cluster.status['verdict']}: {first}", "dyn cluster status says more, and what to do"
+        )
 
 
 def layout(cluster: Cluster) -> Iterator[Finding]:
@@ -133,11 +135,11 @@ def versions(cluster: Cluster) -> Iterator[Finding]:
 
 
 def agreement(cluster: Cluster) -> Iterator[Finding]:
-    """Whether settings agree that make no sense apart: above all when writes are synced."""
+    """Whether settings that must be equal are equal."""
     for name, why in (
         ("fsync", "a write is as durable as the weakest of its owners"),
         ("engine", "a node with the engine memory forgets all when it stops"),
-        ("tls_peers", "that is a state of a change, node by node"),
+        ("tls_peers", "this is normal only while TLS is being switched on"),
     ):
         groups = cluster.by(lambda node, name=name: node.setting(name))  # type: ignore[misc]
         if len(groups) > 1:

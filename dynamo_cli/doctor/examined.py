@@ -63,12 +63,3 @@ Check = Callable[[Cluster], Iterator[Finding]]
 def told(groups: dict[Any, list[str]]) -> str:
     """Groups of nodes in words: `always on n1, n2; no on n3`."""
     return "; ".join(f"{value} on {', '.join(names)}" for value, names in groups.items())
-
-
-def in_bytes(count: float) -> str:
-    """For example `1.5 GiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"

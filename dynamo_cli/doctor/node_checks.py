@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dynamo_cli.doctor.examined import ERROR, NOTE, WARNING, Cluster, Examined, Finding, in_bytes
+from dynamo_cli.doctor.examined import ERROR, NOTE, WARNING, Cluster, Examined, Finding
+from dynamo_cli.plain import size
 
 DAY_S = 86_400
 DISK_SHARE_MIN = 0.15
@@ -47,9 +48,9 @@ def disks(cluster: Cluster) -> Iterator[Finding]:
         if free is None or not total:
             continue
         least = node.setting("disk_free_bytes_min") or 0
-        text = f"{in_bytes(free)} of {in_bytes(total)} are free on its disk"
+        text = f"{size(free)} of {size(total)} are free on its disk"
         if free < least:
-            text += f", less than disk_free_bytes_min ({in_bytes(least)}): it refuses writes"
+            text += f", less than disk_free_bytes_min ({size(least)}): it refuses writes"
             yield Finding(ERROR, (node.name,), text, "free some space, or move its data: dyn cluster replace")
         elif free < max(DISK_SHARE_MIN * total, DISK_LEASTS * least):
             advice = "free some space, or add nodes (dyn cluster join); below disk_free_bytes_min it refuses writes"
@@ -82,9 +83,7 @@ def memory(cluster: Cluster) -> Iterator[Finding]:
         machines.setdefault(node.get("machine", str) or node.name, []).append(node)
         used, allowed = node.get("resident_bytes", int), node.get("memory_bytes", int)
         if used and allowed and used > RESIDENT_SHARE_MAX * allowed:
-            text = (
-                f"uses {in_bytes(used)} of the {in_bytes(allowed)} that it may: the kernel ends it when it needs more"
-            )
+            text = f"uses {size(used)} of the {size(allowed)} that it may: the kernel ends it when it needs more"
             yield Finding(ERROR, (node.name,), text, "give it more memory, or a smaller cache_memory_percent")
     for nodes in machines.values():
         caches = sum(
@@ -92,7 +91,7 @@ def memory(cluster: Cluster) -> Iterator[Finding]:
         )
         whole = max((node.get("machine_memory_bytes", int) or 0) for node in nodes)
         if whole and caches > MEMORY_SHARE_MAX * whole:
-            grown = f"{in_bytes(caches)} of its {in_bytes(whole)}"
+            grown = f"{size(caches)} of its {size(whole)}"
             text = f"the caches of the {len(nodes)} nodes of a machine may grow to {grown}"
             advice = f"cache_memory_percent = {60 // len(nodes)} on each of them"
             yield Finding(WARNING, tuple(node.name for node in nodes), text, advice)

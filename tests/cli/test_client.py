@@ -54,6 +54,12 @@ def test_a_redis_server_is_recognised(scripted: Scripted) -> None:
     assert refused.value.hint == "is it a dyn node? A Redis server answers like this"
 
 
+def test_a_command_that_no_node_knows_says_nothing_of_the_node(scripted: Scripted) -> None:
+    with connect(scripted({})) as client, pytest.raises(Refused) as refused:
+        client.call("NOSUCH", b"DYN.GET")
+    assert refused.value.hint is None
+
+
 def test_nobody_listens() -> None:
     port = free_ports(1)
     with pytest.raises(NotReached, match=f"127.0.0.1:{port}: connection refused") as failed:

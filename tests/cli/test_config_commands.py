@@ -41,7 +41,10 @@ def test_show(scripted: Scripted, dyn: Dyn) -> None:
     assert dyn(node, "config", "show", "*hint*", "nosuch").stdout.count("\n") == 2
     got = dyn(node, "config", "show", "fsync", "--json")
     assert json.loads(got.stdout) == {**DOCUMENT, "settings": DOCUMENT["settings"][:1]} and got.stderr == ""
-    assert dyn(node, "config", "show", "nosuch").exit_code == 1
+    got = dyn(node, "config", "show", "nosuch")
+    assert (got.exit_code, got.stdout) == (1, "") and "no setting has such a name" in got.stderr
+    got = dyn(node, "config", "show", "nosuch", "--json")
+    assert (got.exit_code, json.loads(got.stdout)["settings"]) == (1, [])
     assert "always" in on_terminal("--port", str(node.port), "config", "show")[1]
 
 
@@ -76,6 +79,35 @@ def test_set_on_all_tells_who_refuses_and_who_is_not_there(scripted: Scripted, d
     assert [(each["name"], each["error"] is None) for each in rows] == [("n1", True), ("n2", False), ("n3", False)]
 
 
+def test_set_on_all_asks_each_member_at_its_port_for_such_connections(scripted: Scripted, dyn: Dyn) -> None:
+    asked, other = scripted({}), scripted({"CONFIG SET": "OK"})
+    nodes = [{"id": "b" * 40, "name": "n2", "address": "127.0.0.1:1", "role": "member"}]  # its port without TLS
+    asked.script |= {
+        "DYN.CLUSTER STATUS": {"nodes": nodes},
+        "CLUSTER NODES": f"{'b' * 40} {other.address}@{other.port} master - 0 0 1 connected\n".encode(),
+    }
+    got = dyn(asked, "config", "set", "--all", "siblings_max", "7")
+    assert (got.exit_code, got.stdout) == (0, "n2: siblings_max = 7, until the node restarts\n")
+    assert other.calls[-1] == [b"CONFIG", b"SET", b"siblings_max", b"7"]
+
+
+@pytest.mark.parametrize("name", ["requirepass", "REQUIREPASS"])
+def test_a_password_on_the_command_line_is_refused(scripted: Scripted, dyn: Dyn, name: str) -> None:
+    node = scripted({"DYN.CLUSTER MYSELF": {"name": "n1"}, "CONFIG SET": "OK"})
+    got = dyn(node, "config", "set", name, "wxyz")
+    assert (got.exit_code, got.stdout) == (2, "") and not node.calls
+    assert "read a command line" in got.stderr and "redis-cli -x ACL SETUSER default" in got.stderr
+    assert "wxyz" not in got.stderr
+
+
+@pytest.mark.parametrize("name", ["notify_keyspace_events", "notify-keyspace-events"])
+def test_a_setting_of_the_whole_cluster_is_set_once(scripted: Scripted, dyn: Dyn, name: str) -> None:
+    node = scripted({"DYN.CLUSTER MYSELF": {"name": "n1"}, "CONFIG SET": "OK"})
+    got = dyn(node, "config", "set", "--all", name, "KEA")
+    assert (got.exit_code, got.stdout) == (0, f"n1: {name} = KEA, on all nodes, over restarts\n")
+    assert [call[0] for call in node.calls] == [b"DYN.CLUSTER", b"CONFIG"]
+
+
 @pytest.mark.parametrize(
     ("text", "lines"),
     [
@@ -106,6 +138,7 @@ def test_check_names_each_mistake_with_its_line(tmp_path: Path, text: str, lines
         return
     assert len(shown) == len(lines)
     assert all(line.startswith(f"{path}:{start}") for line, start in zip(shown, lines, strict=True))
+    assert got.stdout.count(str(path)) == len(lines)
     document = json.loads(run("config", "check", str(path), "--json").stdout)
     assert [str(each["line"]) for each in document["mistakes"]] == [line.partition(":")[0] for line in lines]
 
@@ -116,4 +149,5 @@ def test_check_of_what_cannot_be_read(tmp_path: Path, data: bytes | None, words:
     if data is not None:
         path.write_bytes(data)
     got = run("config", "check", str(path))
-    assert (got.returncode, got.stderr) == (1, "") and words in got.stdout and str(path) in got.stdout
+    assert (got.returncode, got.stderr) == (1, "") and words in got.stdout
+    assert got.stdout.startswith(f"{path}: ") and got.stdout.count(str(path)) == 1

@@ -239,6 +239,14 @@ def test_a_node_that_does_not_answer_is_found(scripted: Scripted, dyn: Dyn) -> N
     assert got.stdout.startswith("error (reached) n1, n2, n3: does not answer here (lost 127.0.0.1")
 
 
+def test_of_the_summary_of_the_status_only_the_first_clause_is_shown(scripted: Scripted, dyn: Dyn) -> None:
+    node = cluster_of(scripted, "degraded")
+    node.script["DYN.CLUSTER STATUS"]["summary"] = "n3 is down: every key is still served; start it; look there"
+    lines = dyn(node, "doctor").stdout.splitlines()
+    assert "error (status) degraded: n3 is down: every key is still served" in lines
+    assert not any("start it" in line for line in lines)
+
+
 def test_a_node_of_an_earlier_version_is_unknown(scripted: Scripted, dyn: Dyn) -> None:
     got = dyn(cluster_of(scripted, stats={"node": "n1", "counters": {}}), "doctor")
     assert (got.exit_code, got.stdout.splitlines()[0]) == (

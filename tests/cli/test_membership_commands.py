@@ -171,10 +171,10 @@ def test_a_commit_returns_at_once(scripted: Scripted, dyn: Dyn) -> None:
 
 
 def test_a_stale_plan_is_refused(scripted: Scripted, dyn: Dyn) -> None:
-    node = scripted({"DYN.CLUSTER COMMIT": "-STALEPLAN the plan is for epoch 5, but the layout is at epoch 5 already"})
+    node = scripted({"DYN.CLUSTER COMMIT": "-STALEPLAN epoch 5 is already committed: run `dyn cluster plan`"})
     got = dyn(node, "cluster", "commit", "--epoch", "5")
     assert (got.exit_code, got.stdout) == (1, "")
-    assert "STALEPLAN the plan is for epoch 5" in got.stderr and "hint: dyn cluster plan" in got.stderr
+    assert "STALEPLAN epoch 5 is already committed" in got.stderr and "hint: dyn cluster plan" in got.stderr
 
 
 def test_a_commit_that_waits_follows_the_data(scripted: Scripted, dyn: Dyn) -> None:

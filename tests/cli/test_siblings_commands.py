@@ -63,7 +63,13 @@ def test_partitions_that_nobody_answered_for_are_named(scripted: Scripted, dyn: 
     pages = [page(key("k", "string", 2), cursor=7, unlisted=(3, 4)), page(unlisted=(9,))]
     got = dyn(scripted({"DYN.SIBLINGS LIST": one_by_one(pages)}), "siblings", "list")
     assert got.exit_code == 4 and got.stdout.splitlines()[-1].startswith("k    string")
-    assert got.stderr.startswith("dyn: too few nodes answered for partitions 3 4 9; dyn cluster status")
+    assert got.stderr.startswith("dyn: too few nodes answered for partitions 3-4 9; dyn cluster status")
+
+
+def test_all_partitions_are_one_word(scripted: Scripted, dyn: Dyn) -> None:
+    node = scripted({"DYN.SIBLINGS LIST": one_by_one([page(unlisted=tuple(range(128)))])})
+    got = dyn(node, "siblings", "list")
+    assert got.exit_code == 4 and "for partitions 0-127; dyn" in got.stderr
 
 
 def test_on_a_terminal(scripted: Scripted) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from typer.testing import Result
 
 from tests.cli.scripted import Raw, Reply, ScriptedNode
@@ -89,15 +90,29 @@ def test_json_is_the_document(scripted: Scripted, dyn: Dyn) -> None:
     assert (got.exit_code, json.loads(got.stdout), got.stderr) == (0, TRACED, "")
 
 
-def test_an_error_of_the_command_is_shown_and_is_the_exit_status(scripted: Scripted, dyn: Dyn) -> None:
-    got = dyn(
-        scripted({"DYN.TRACE INCR": {**TRACED, "reply": {"error": "ERR value is not an integer"}}}),
-        "trace",
-        "INCR",
-        "k",
-    )
-    assert (got.exit_code, got.stderr) == (1, "reply: ERR value is not an integer\n")
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [("ERR value is not an integer", 1), ("NOQUORUM write: got=1", 6), ("TIMEOUT write: got=1", 6)],
+)
+def test_an_error_of_the_command_is_shown_and_is_the_exit_status(
+    scripted: Scripted, dyn: Dyn, error: str, status: int
+) -> None:
+    got = dyn(scripted({"DYN.TRACE INCR": {**TRACED, "reply": {"error": error}}}), "trace", "INCR", "k")
+    assert (got.exit_code, got.stderr) == (status, f"reply: {error}\n")
     assert "n1  relay" in got.stdout
+
+
+def test_a_command_without_a_key_is_wrong_usage(scripted: Scripted, dyn: Dyn) -> None:
+    node = scripted({"DYN.TRACE": TRACED})
+    got = dyn(node, "trace", "GET")
+    assert (got.exit_code, got.stdout) == (2, "") and not node.calls
+    assert "dyn trace wants a command and its key, such as GET KEY" in got.stderr
+
+
+def test_no_time_on_the_network_is_not_shown(scripted: Scripted, dyn: Dyn) -> None:
+    rows = [{**row, "network_us": 0} for row in TRACED["nodes"]]
+    got = dyn(scripted({"DYN.TRACE SET": {**TRACED, "nodes": rows}}), "trace", "SET", "k", "v")
+    assert got.exit_code == 0 and "network" not in got.stdout
 
 
 def test_a_node_that_does_not_know_it_says_so(scripted: Scripted, dyn: Dyn) -> None:

@@ -332,7 +332,7 @@ def test_a_transfer_that_is_paused_rests_until_it_is_resumed() -> None:
         reply = world.ask(n2, "DYN.TASK", *words).reply
         return reply.decode() if isinstance(reply, bytes) else str(reply)
 
-    assert "no transfer runs by the name t9" in told("PAUSE", "t9")
+    assert "no reachable node runs a transfer named t9" in told("PAUSE", "t9")
     assert json.loads(told("PAUSE"))["tasks"][0]["paused"] is True
     assert "cannot be aborted" in told("ABORT", "transfer-2-n4")
     world.run(1000)

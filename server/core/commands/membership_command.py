@@ -240,10 +240,10 @@ def _check_versions(services: Services, layout: Layout, following: Layout) -> No
 def _to_commit(services: Services, layout: Layout, epoch: int) -> list[Change]:
     """The staged changes, which make the layout of that epoch. Raises CommandError."""
     if epoch != layout.epoch + 1:
-        already = " already" if epoch <= layout.epoch else ""
+        if epoch <= layout.epoch:
+            raise CommandError(f"STALEPLAN epoch {epoch} is already committed: run `dyn cluster plan`")
         raise CommandError(
-            f"STALEPLAN the plan is for epoch {epoch}, but the layout is at epoch {layout.epoch}{already}: look at "
-            "`dyn cluster plan` again"
+            f"STALEPLAN the plan is for epoch {epoch}, but the layout is at epoch {layout.epoch}: run `dyn cluster plan`"
         )
     changes = services.staging.changes()
     if not changes:

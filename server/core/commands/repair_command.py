@@ -101,7 +101,7 @@ def _paused(services: Services, names: list[bytes], is_paused: bool) -> Steps:
     answers = yield services.questions.ask(members, PAUSE, Pause(name, is_paused))
     rows = [row for answer in answers.values() if answer for row in answer]
     if not rows:
-        raise CommandError(f"ERR no transfer runs{f' by the name {name}' if name else ''} on any node that answers")
+        raise CommandError(f"ERR no reachable node runs a transfer{f' named {name}' if name else ''}")
     return resp.bulk(documents.encode({"tasks": sorted(rows, key=lambda row: str(row["task"]))}))
 
 

@@ -65,7 +65,7 @@ def advice_if_gone(down: Sequence[str]) -> str:
         return ""
     name = down[0] if len(down) == 1 else "NAME"
     return (
-        "; nothing else is to be done for a node that comes back; if it is gone for good: "
+        f". If {'it' if len(down) == 1 else 'a node'} comes back, nothing more is needed. If it is gone for good: "
         f"`dyn cluster replace {name} HOST:PORT` with a fresh node, or `dyn cluster remove {name}`, then `dyn cluster plan`"
     )
 

@@ -165,15 +165,13 @@ def test_a_plan_for_another_epoch_is_refused() -> None:
     node = make_node(1)
     assert error(node, "COMMIT 8").startswith("ERR nothing is staged")
     ask(node, "WEIGHT n1 2")
-    assert error(node, "COMMIT 7") == (
-        "STALEPLAN the plan is for epoch 7, but the layout is at epoch 7 already: look at `dyn cluster plan` again"
-    )
+    assert error(node, "COMMIT 7") == "STALEPLAN epoch 7 is already committed: run `dyn cluster plan`"
     assert error(node, "COMMIT 9") == (
-        "STALEPLAN the plan is for epoch 9, but the layout is at epoch 7: look at `dyn cluster plan` again"
+        "STALEPLAN the plan is for epoch 9, but the layout is at epoch 7: run `dyn cluster plan`"
     )
     assert error(node, "COMMIT soon") == "ERR value is not an integer or out of range"
     ask(node, "COMMIT 8")
-    assert "epoch 8 already" in error(node, "COMMIT 8")
+    assert "epoch 8 is already committed" in error(node, "COMMIT 8")
 
 
 def test_an_abort_takes_everything_back() -> None:

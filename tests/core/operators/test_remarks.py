@@ -28,7 +28,7 @@ def test_each_remark_says_what_to_type() -> None:
 def test_a_node_that_is_down_has_advice_for_both_cases() -> None:
     layout = first_layout()
     summary = judge(layout, up(layout, m1="down"))[1]
-    assert "nothing else is to be done for a node that comes back" in summary
+    assert ". If it comes back, nothing more is needed. If it is gone for good: `" in summary
     assert "`dyn cluster replace n1 HOST:PORT`" in summary and "`dyn cluster remove n1`" in summary
     summary = judge(layout, up(layout, m1="down", m2="down"))[1]
     assert "`dyn cluster replace NAME HOST:PORT`" in summary
