@@ -14,5 +14,8 @@ def test_a_node_goes_on_after_each_of_them(make_cluster: Callable[..., WireClust
     node.signal(signal.SIGUSR1)
     node.signal(signal.SIGHUP)
     wait_for(lambda: "most recent call first" in node.log, "the stacks are in its log")
-    wait_for(lambda: "SIGHUP: settings, certificates, secrets and keys are read again" in node.log, "its files were read again")
+    wait_for(
+        lambda: "SIGHUP: settings, certificates, secrets and keys are read again" in node.log,
+        "its files were read again",
+    )
     assert node.document("DYN.CLUSTER", "STATUS")["verdict"] == "healthy"
