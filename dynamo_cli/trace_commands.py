@@ -20,6 +20,41 @@ _NODE_SHAPE: Shape = {
     "node": str, "role": str, "parent": (str, type(None)), "offset_us": int, "network_us": (int, type(None)),
     "took_us": int, "turns": list,
 }  # fmt: skip
+TRACE = """Run a command such as GET KEY or SET KEY VALUE, and show its way through the nodes, with times.
+
+The command runs as usual: a SET writes. The picture shows the node that was asked (the relay, if another node
+coordinates the key), the coordinator and the replicas; what each has received and sent; and when its turn ended and was
+committed. A node that runs an earlier version takes part and shows as "no trace".
+
+RELAY: the command, for the node that coordinates its key.
+
+RELAYED: the coordinator's replies to relayed commands.
+
+COMPARE: a read, with checksums of the coordinator's records.
+
+SAME: the replica has the same records.
+
+DIFFER: which of the replica's records differ, and these records.
+
+STORE: records that the replica stores, and confirms at once.
+
+KEEP: records that the replica stores, and confirms later.
+
+PATCH: a STORE with only what has changed in large records.
+
+STORED: the replica's confirmation of a STORE or PATCH.
+
+COVERED: the STORE that comes next answers relayed commands, too.
+
+Each node measures with its own clock. Where the part of another node begins is therefore an estimate: the time on the
+network is taken to be the same there and back.
+
+With --json: {"trace", "command", "reply", "took_us", "nodes": [{"node", "role", "parent", "offset_us", "network_us",
+"took_us", "turns": [{"begun_us", "received", "answered_us", "ended_us", "committed_us", "sent_us", "sent"}]}],
+"without_trace": [{"node", "why"}]}. The times of turns count from the begin of their node's part, which is offset_us.
+
+Arguments that begin with a dash need -- before the command: dyn trace -- SET KEY -5.
+"""
 Words = Annotated[
     list[bytes],
     typer.Argument(
@@ -32,41 +67,7 @@ Words = Annotated[
 
 
 def trace(context: typer.Context, words: Words, as_document: JSON = False, database: Database = None) -> None:
-    """Run a command such as GET KEY or SET KEY VALUE, and show its way through the nodes, with times.
-
-    The command runs as usual: a SET writes. The picture shows the node that was asked (the relay, if another node
-    coordinates the key), the coordinator and the replicas; what each has received and sent; and when its turn ended and was
-    committed. A node that runs an earlier version takes part and shows as "no trace".
-
-    RELAY: the command, for the node that coordinates its key.
-
-    RELAYED: the coordinator's replies to relayed commands.
-
-    COMPARE: a read, with checksums of the coordinator's records.
-
-    SAME: the replica has the same records.
-
-    DIFFER: which of the replica's records differ, and these records.
-
-    STORE: records that the replica stores, and confirms at once.
-
-    KEEP: records that the replica stores, and confirms later.
-
-    PATCH: a STORE with only what has changed in large records.
-
-    STORED: the replica's confirmation of a STORE or PATCH.
-
-    COVERED: the STORE that comes next answers relayed commands, too.
-
-    Each node measures with its own clock. Where the part of another node begins is therefore an estimate: the time on the
-    network is taken to be the same there and back.
-
-    With --json: {"trace", "command", "reply", "took_us", "nodes": [{"node", "role", "parent", "offset_us", "network_us",
-    "took_us", "turns": [{"begun_us", "received", "answered_us", "ended_us", "committed_us", "sent_us", "sent"}]}],
-    "without_trace": [{"node", "why"}]}. The times of turns count from the begin of their node's part, which is offset_us.
-
-    Arguments that begin with a dash need -- before the command: dyn trace -- SET KEY -5.
-    """
+    """`dyn trace`: its help is TRACE."""
     if len(words) < 2:
         raise WrongUsage("dyn trace wants a command and its key, such as GET KEY")
     with target_of(context).of_database(database).connect() as client:
