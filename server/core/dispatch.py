@@ -58,7 +58,7 @@ class Dispatcher:
         Fast path: a command in the usual spelling and number of arguments (so its key is the second word), of database 0,
         while there are lanes, or none or only commands of its own kind are in flight."""
         commands, services, slots = self._commands_of(session), self._services, session.slots
-        state, records, turn, first = self._state, self._records, self._state.statistics.turns, session.first_number
+        state, records, turn, first = self._state, self._records, self._state.lane_turn, session.first_number
         for args in batch:
             spec = commands.get(args[0])
             if (
@@ -153,7 +153,7 @@ class Dispatcher:
 
     def _begin(self, session: Session, args: list[bytes]) -> bool:
         """Starts the command, or lets it wait in its lanes. False if it must run alone, or waits for one that does."""
-        turn = self._state.statistics.turns
+        turn = self._state.lane_turn
         self.changes = self._records.changes
         try:
             spec = self._find_for_client(args)
@@ -241,7 +241,7 @@ class Dispatcher:
             return 0
         self.changes = self._records.changes
         wave = next_wave(lane)
-        kind, turn = wave[0].kind, self._state.statistics.turns
+        kind, turn = wave[0].kind, self._state.lane_turn
         is_chain = len(wave) > 1 and not (kind in (READ, WRITE) and all(parked.kind == kind for parked in wave))
         for parked in wave:
             lanes.unpark(parked)

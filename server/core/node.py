@@ -297,6 +297,7 @@ class Node:
         state.statistics.turns += 1
         due = self._begin_requests()
         services.relays.end_turn()
+        state.lane_turn += 1  # what begins from now on travels with the next turn
         if state.noted:
             services.notifications.end_turn()
         services.publishing.launch()

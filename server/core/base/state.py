@@ -81,6 +81,7 @@ class State:
     now_ms = 0
     has_time = False  # keys may be judged by `time_ms`, and dots made
     # Load
+    lane_turn = 0  # commands that begin while it is the same travel together (lanes.py)
     in_flight = 0  # requests in groups and relays; bounded by config.requests_in_flight_max
     procedures = 0  # commands of several steps that have not ended, but for WAIT (work/procedures.py)
     commands_waiting = 0  # commands that wait for others of their connection

@@ -96,5 +96,6 @@ COMMANDS = (
         "server",
         "admin noscript loading stale",
         complexity="Depends on subcommand.",
+        arguments="subcommand [argument]",
     ),
 )

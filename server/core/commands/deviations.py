@@ -262,6 +262,7 @@ FACTS: Mapping[tuple[str, str], str] = {
     ("xread", "keys"): "their places are told as unknown: they depend on how many there are",
     ("command|getkeys", "arity"): "-3, as from Redis 7.2 on",
     ("command|getkeysandflags", "arity"): "-3, as from Redis 7.2 on",
+    ("debug", "arguments"): "they are told",
     ("dbsize", "flags"): "it asks all nodes, so it is not fast",
     ("dbsize", "categories"): "it asks all nodes, so it is not fast",
     ("client|kill", "arguments"): "MAXAGE is there, as in later releases",

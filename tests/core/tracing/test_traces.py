@@ -130,3 +130,16 @@ def test_a_span_has_the_name_of_a_known_command(word: bytes, name: str) -> None:
     client = Client(node)
     node.traced_command(client.session, [word, b"GET", b"maxmemory"], 0)
     assert [span.name for span in node.services.traces.spans.values()] == [name]
+
+
+def test_a_write_that_began_at_the_end_of_a_turn_is_not_passed_by_one_of_the_next_turn() -> None:
+    """The large SET waited for the APPEND, and began at the end of a turn. The small one comes with the next turn: it waits,
+    because a small message would pass a large one."""
+    node = made()
+    key, client = key_at(node, OTHER), Client(node)
+    node.commands(client.session, [[b"APPEND", key, b"x"], [b"SET", key, LARGE]], 0)
+    relay = next(each for each in messages_in(finish_turn(node).messages[OTHER]) if each[0] == b"RELAY")
+    node.receive(OTHER, [b"RELAYED", b"0", relay[2], b"\0\0\0\0", b":1\r\n"], 1)
+    assert relayed_values(finish_turn(node)) == [LARGE]
+    node.commands(client.session, [[b"SET", key, b"small"]], 2)
+    assert relayed_values(finish_turn(node)) == []
