@@ -54,7 +54,6 @@ _WHY_NOT = {
     "lastsave": "every change is on disk as the setting fsync says",
     "lolwut": "for fun",
     "migrate": "dyn import copies from a server",
-    "module": "there are no modules",
     "pfdebug": "for those who develop Redis",
     "pfselftest": "for those who develop Redis",
     "psync": "nodes replicate in their own way; dyn import --follow copies from a server",

@@ -133,8 +133,8 @@ def test_a_span_has_the_name_of_a_known_command(word: bytes, name: str) -> None:
 
 
 def test_a_write_that_began_at_the_end_of_a_turn_is_not_passed_by_one_of_the_next_turn() -> None:
-    """The large SET waited for the APPEND, and began at the end of a turn. The small one comes with the next turn: it waits,
-    because a small message would pass a large one."""
+    """The large SET waited for the APPEND, and began at the end of a turn. The small one comes with the next turn: it
+    waits, because a small message would pass a large one."""
     node = made()
     key, client = key_at(node, OTHER), Client(node)
     node.commands(client.session, [[b"APPEND", key, b"x"], [b"SET", key, LARGE]], 0)
