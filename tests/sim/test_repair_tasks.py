@@ -72,6 +72,7 @@ def test_a_repair_makes_all_owners_equal_and_counts(world: World) -> None:
     ended = wait(world, n1, begun)
     assert equal(world)
     assert len(records_on(n1)) == 290
+    assert ended.pop("started_ms") < ended.pop("ended_ms")
     assert ended | {"bytes_sent": 0} == {
         "task": begun["task"],
         "state": "done",

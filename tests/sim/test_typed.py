@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from xxhash import xxh3_64_digest
 
+from server.core.base.sinks import Sink
 from server.core.records import draft_bytes, joins, structure
 from server.core.records.draft import Draft
 from server.core.records.kinds import MEMBER, ZSET
@@ -128,10 +129,7 @@ def _write_the_mean_of_two_scores(patch: Any) -> None:
     patch(Draft, "put", badly)
 
 
-class _Nobody:
-    resp3 = relayed = False
-    read_quorum = write_quorum = 0
-
+class _Nobody(Sink):
     def answer(self, number: int, reply: Any) -> None:
         """Nobody asked."""
 
