@@ -14,7 +14,6 @@ import tokenize
 from pathlib import Path
 from typing import NamedTuple
 
-from server.core.base import config as config_module
 from server.core.base.config import CHOICES, DEFAULTS, LIVE
 from server.manual import escape
 from server.shell.log_events import EVENTS
@@ -89,7 +88,7 @@ class Setting(NamedTuple):
 
 def documented() -> list[Setting]:
     """The fields in their order."""
-    source = Path(str(config_module.__file__)).read_text()
+    source = (Path(__file__).parent / "core/base/config.py").read_text()  # the module itself may be compiled
     comments = {
         token.start[0]: (token.start[1], token.string.lstrip("# "))
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
