@@ -12,7 +12,7 @@ and one that was staged on top of another comes after it.
 A plan has a digest of what was staged when it was shown. A commit that names the digest makes exactly that plan. Operators
 of earlier versions name the epoch alone. For them the nodes remember, in the same set, the digests of all plans that were
 shown: if what is staged now was never shown, something was staged after the last plan, and the commit is refused. A commit
-for which no plan was asked is taken.
+for which no plan was asked since the last abort is taken.
 
 The layout that all of them make is computed over many turns (work/computing.py), and once: a commit takes the one that the
 plan has shown, unless the present layout or what is staged has changed since.
@@ -99,7 +99,7 @@ class Staging:
 
     def show(self, layout: Layout, changes: Sequence[Change]) -> bool:
         """Remembers that a plan with these changes of the present layout was shown. Returns whether that is news."""
-        if self._state.room == FOR_NOTHING:
+        if self._state.room == FOR_NOTHING or not changes:
             return False
         self._begin(layout)
         is_news = self._unite(Staged(layout.epoch, [], [], [digest(layout, changes)]))
@@ -165,6 +165,8 @@ class Staging:
         """Whether that was news."""
         new_ids = [name for name in staged.aborted if name not in self._aborted]
         self._aborted |= dict.fromkeys(new_ids)
+        if new_ids:
+            self._shown = {}  # whoever has seen these plans knows that they are void
         if len(self._aborted) > _ABORTED_MAX:
             self._aborted = dict.fromkeys(sorted(self._aborted)[-_ABORTED_MAX:])
         new = [change for change in staged.changes if change.id not in self._changes and change.id not in self._aborted]

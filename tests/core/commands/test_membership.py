@@ -147,8 +147,8 @@ def test_a_change_that_was_taken_back_makes_a_plan_stale() -> None:
     seen = ask(node, "PLAN")["digest"]
     ask(node, "ABORT")
     ask(node, "WEIGHT n1 2")
-    assert error(node, "COMMIT 8").startswith("STALEPLAN"), "it is the same change, but staged anew"
-    assert error(node, f"COMMIT 8 PLAN {seen}").startswith("STALEPLAN")
+    assert error(node, f"COMMIT 8 PLAN {seen}").startswith("STALEPLAN"), "it is the same change, but staged anew"
+    assert ask(node, "COMMIT 8")["changes"] == 1, "no plan was asked since the abort"
 
 
 def test_without_any_plan_the_epoch_is_enough() -> None:
