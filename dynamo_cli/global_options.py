@@ -41,32 +41,26 @@ def take(context: Any) -> None:
         root.invoke(root.command.callback, **root.params)
 
 
-class Command(TyperCommand):
-    """A command that takes the global options, too."""
+class _Taking:
+    """A command or group that takes the global options, too."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its own parameters and the copies."""
-        own = super().get_params(ctx)
+        own = super().get_params(ctx)  # type: ignore[misc]
         return [*own, *copies_for(ctx.find_root().command, own)]
 
     def invoke(self, ctx: Any) -> Any:
         """Runs the command on the target that all options name."""
         take(ctx)
-        return super().invoke(ctx)
+        return super().invoke(ctx)  # type: ignore[misc]
 
 
-class Group(TyperGroup):
+class Command(_Taking, TyperCommand):
+    """A command that takes the global options, too."""
+
+
+class Group(_Taking, TyperGroup):
     """A group that takes the global options, too."""
-
-    def get_params(self, ctx: Any) -> list[Any]:
-        """Its own parameters and the copies."""
-        own = super().get_params(ctx)
-        return [*own, *copies_for(ctx.find_root().command, own)]
-
-    def invoke(self, ctx: Any) -> Any:
-        """Runs a command of the group on the target that all options name."""
-        take(ctx)
-        return super().invoke(ctx)
 
 
 class App(typer.Typer):
