@@ -18,7 +18,7 @@ down: $(READY)  ## Stop the nodes of `make up`
 	$(BIN)/dyn down
 
 test: $(READY) tools  ## Set everything up, check the code and pass the tests: WORKERS=2 at a time, a few of those with real nodes one by one
-	@$(MAKE) --no-print-directory --jobs --output-sync=target lint unit compiled
+	@$(MAKE) --no-print-directory --jobs --output-sync=target lint unit compiled UNIT=--left-by-compiled
 	@$(MAKE) --no-print-directory unit-compiled
 	@$(MAKE) --no-print-directory wire
 
@@ -29,11 +29,11 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-unit: $(READY)
-	$(BIN)/pytest -n $(WORKERS) --dist worksteal --timeout 600 --ignore=tests/wire --ignore=tests/stacks
+unit: $(READY)  ## The tests without nodes, all of them on the sources
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal --timeout 600 --ignore=tests/wire --ignore=tests/stacks $(UNIT)
 	$(BIN)/pytest tests/stacks/test_compatibility.py
 
-unit-compiled: compiled  # the compiled code does what the sources do
+unit-compiled: compiled  # those of the core on the compiled code, which nodes run
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal --timeout 600 --compiled tests/core tests/protocol
 
 wire: compiled

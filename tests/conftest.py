@@ -3,8 +3,9 @@
 Processes that the tests start keep their byte code, even if the environment forbids that (containers often do). Otherwise
 every node compiles 250 modules before it serves, which takes longer than everything else that it does until then.
 
-With `--compiled` the tests import the compiled modules, where the build is current (server/build.py): compiled code must do
-what the sources do. Fewer examples are enough for that.
+With `--compiled` the tests import the compiled modules, where the build is current (server/build.py): that is the code that
+nodes run. `--left-by-compiled` runs what that leaves out, so `make test` runs no test twice. `make unit` runs all tests on
+the sources, which nodes run where nothing can be compiled; so does `make test` without a compiler.
 """
 
 from __future__ import annotations
@@ -23,16 +24,19 @@ from server.build import COMPILED, ROOT, compiled_sources, is_current, use_compi
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("compiled", settings.get_profile("untimed"), max_examples=25)
 settings.load_profile("untimed")
 
 # These subclass classes that are native when compiled, break functions inside them, or test nothing that is compiled.
 INTERPRETED = ("core/messages/test_damage.py", "core/messages/test_round_trip.py", "core/unexpected", "core/ring")
+COMPILED_ROOMS = ("core", "protocol")  # the tests that `make test` runs with `--compiled`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds `--compiled`."""
+    """Adds `--compiled` and `--left-by-compiled`."""
     parser.addoption("--compiled", action="store_true", help="test the compiled modules instead of the sources")
+    parser.addoption(
+        "--left-by-compiled", action="store_true", help="leave out what --compiled tests, if there is a compiler"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -46,7 +50,6 @@ def pytest_configure(config: pytest.Config) -> None:
         use_compiled()
         node = importlib.import_module("server.core.node")
         assert str(node.__file__).startswith(str(ROOT / COMPILED)), "something has imported the sources before"
-        settings.load_profile("compiled")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -57,6 +60,17 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The same, of single tests."""
+    """The same, of single tests; and what another run with `--compiled` tests."""
     if config.getoption("compiled"):
         items[:] = [item for item in items if item.get_closest_marker("interpreted") is None]
+    elif config.getoption("left_by_compiled") and shutil.which("cc") is not None:
+        items[:] = [item for item in items if not _is_tested_compiled(item)]
+
+
+def _is_tested_compiled(item: pytest.Item) -> bool:
+    """Whether `make unit-compiled` runs a test."""
+    place = item.path.relative_to(ROOT / "tests")
+    is_interpreted = item.get_closest_marker("interpreted") is not None or any(
+        place.is_relative_to(each) for each in INTERPRETED
+    )
+    return place.parts[0] in COMPILED_ROOMS and not is_interpreted
