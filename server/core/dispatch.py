@@ -67,7 +67,7 @@ class Dispatcher:
                 or args[1].startswith(MARK)
                 or session.backlog
                 or session.closing
-                or (session.access is not None and not session.access.permits(args))
+                or (spec.allowed_keys is not None and not spec.allowed_keys.match(args[1]))
                 or state.in_flight > state.requests_max
                 or not (session.lanes is not None or _needs_no_lanes(session, spec.overlap, turn))
             ):
@@ -94,9 +94,12 @@ class Dispatcher:
         state.statistics.commands += len(batch)
 
     def _commands_of(self, session: Session) -> dict[bytes, CommandSpec]:
-        """HOT. The commands that may take the fast path: none of another database than 0, or between MULTI and EXEC."""
-        is_slow = self._refused or session.database or session.transaction is not None or self._pause.mode
-        return _NONE if is_slow else self._of_clients
+        """HOT. The commands that may take the fast path: none of another database than 0, or between MULTI and EXEC; else
+        those that the user may call."""
+        if self._refused or session.database or session.transaction is not None or self._pause.mode:
+            return _NONE
+        of_user = None if session.access is None else session.access.usual_commands()
+        return self._of_clients if of_user is None else of_user
 
     def _enter_lane(self, session: Session, lanes: Lanes, args: list[bytes], spec: CommandSpec, turn: int) -> bool:
         """HOT. Enters a command of one key in its lane. If it must wait there, parks it and returns False."""

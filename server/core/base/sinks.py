@@ -14,7 +14,7 @@ behind it wait there, too.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Any, Final
 
 from mypy_extensions import mypyc_attr
 
@@ -66,11 +66,12 @@ class Sink:
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Access:
-    """What the user of a session may do, as dispatch asks it for each command. A session whose user may do everything has
-    none. commands/permissions.py computes it from the user's rules."""
+    """What the user of a session may do. A session whose user may do everything has none. commands/permissions.py computes
+    it from the user's rules."""
 
-    def permits(self, args: list[bytes]) -> bool:
-        """HOT. Whether a call of the usual form, whose only key is the second word, is permitted for sure."""
+    def usual_commands(self) -> dict[bytes, Any] | None:
+        """HOT. The user's own table of commands: name -> CommandSpec of each command that is permitted for sure if the call
+        has the usual form and its key matches the spec's `allowed_keys`; None stands for all commands with any key."""
         raise NotImplementedError
 
     def refusal(self, session: Session, args: list[bytes]) -> bytes | None:

@@ -1,9 +1,10 @@
 """What a user's rules allow: a table of commands for each user, computed once for each change of its rules.
 
-Theory. A session whose user may do everything has no `Access`, and dispatch asks nothing. Any other session has one. For
-a call of the usual form it looks the name up in a table: absent (the whole check decides), any key will do, or the patterns
-that the key must match. All other calls take the whole check, as Redis makes it: the selectors are tried in turn, each
-allows the command and all keys of the call or not, and the error tells of what came nearest.
+Theory. A session whose user may do everything has no `Access`, and dispatch asks nothing. Any other session has one, with a
+table of commands of its own, in which dispatch looks calls of the usual form up instead of in the common one. So a command
+costs a user with restricted rights nothing more, but for the comparison of the key with the user's patterns. If a command
+is absent there, or the key does not match, the call takes the whole check, as Redis makes it: the selectors are tried in
+turn, each allows the command and all keys of the call or not, and the error tells of what came nearest.
 
 Keys are found by the key specifications (key_specs.py). What they say of a key (access; update, insert, delete) says which
 patterns count: reading needs one that reads, the others one that writes. A call whose keys cannot be found is
@@ -18,6 +19,7 @@ are as in Redis: they allow a call with exactly this first argument.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -25,6 +27,7 @@ from server.core.base.errors import ErrorReply
 from server.core.base.sinks import Access, Session
 from server.core.commands.command_docs import categories_of, specs_of
 from server.core.commands.glob import Glob
+from server.core.commands.key_patterns import Patterns
 from server.core.commands.key_specs import NOT_KEY
 from server.core.commands.registry import every_command, find_command
 from server.core.commands.spec import CommandSpec
@@ -212,38 +215,13 @@ def _reads_all(selector: Selector) -> bool:
     return selector.all_keys or any(each.pattern == b"*" and each.reads for each in selector.keys)
 
 
-class Patterns:
-    """Patterns one of which a key must match; None stands for any key.
-
-    Those of the form `prefix*` are compared without a regular expression. Compiled, a slice and a comparison take half as
-    long as `startswith`.
-    """
-
-    def __init__(self, patterns: list[bytes] | None) -> None:
-        self._takes_all = patterns is None
-        self._prefixes = [each[:-1] for each in patterns or () if _is_prefix(each)]
-        self._globs = [Glob(each) for each in patterns or () if not _is_prefix(each)]
-
-    def match(self, key: bytes) -> bool:
-        """HOT. Whether a key matches one of them."""
-        for prefix in self._prefixes:
-            if key[: len(prefix)] == prefix:
-                return True
-        return self._takes_all or any(glob.matches(key) for glob in self._globs)
-
-
-def _is_prefix(pattern: bytes) -> bool:
-    """Whether a pattern is a plain text and a star behind it."""
-    return len(pattern) > 1 and pattern[-1:] == b"*" and not any(byte in b"*?[\\" for byte in pattern[:-1])
-
-
 class Restricted(Access):
     """What a user may do who may not do everything. `report` gets each refusal, for the log."""
 
     def __init__(self, user: User, report: Report) -> None:
         self._rights = [Rights(selector) for selector in (user.root, *user.selectors)]
         self._report = report
-        self._table: dict[bytes, Patterns] = {}  # the commands with a usual form
+        self._usual: dict[bytes, CommandSpec] = {}
         for spec in every_command():
             if spec.usual_count > 0:
                 self._enter(spec)
@@ -258,15 +236,14 @@ class Restricted(Access):
         able = [each for each in self._rights if each.always_allows(spec)]
         if not able:
             return
-        found = None
         if not any(each.selector.all_keys for each in able):
-            found = [pattern.pattern for each in able for pattern in each.patterns_for(access)]
-        self._table[spec.name.encode()] = self._table[spec.name.upper().encode()] = Patterns(found)
+            patterns = [pattern.pattern for each in able for pattern in each.patterns_for(access)]
+            spec = replace(spec, allowed_keys=Patterns(patterns))
+        self._usual[spec.name.encode()] = self._usual[spec.name.upper().encode()] = spec
 
-    def permits(self, args: list[bytes]) -> bool:
-        """HOT. Whether a call of the usual form, whose only key is the second word, is permitted for sure."""
-        patterns = self._table.get(args[0])
-        return patterns is not None and patterns.match(args[1])
+    def usual_commands(self) -> dict[bytes, CommandSpec] | None:
+        """HOT. The commands with a usual form that some selector allows, each with the keys it is allowed for."""
+        return self._usual
 
     def refusal(self, session: Session, args: list[bytes]) -> bytes | None:
         """The error for a call of a known command with the right number of arguments; None if it is permitted."""
@@ -300,9 +277,9 @@ class Restricted(Access):
 class LoggedOut(Access):
     """What a client may do that has to log in first."""
 
-    def permits(self, args: list[bytes]) -> bool:
-        """HOT. Nothing for sure: the whole check decides."""
-        return False
+    def usual_commands(self) -> dict[bytes, CommandSpec] | None:
+        """HOT. None is permitted for sure: the whole check decides."""
+        return {}
 
     def refusal(self, session: Session, args: list[bytes]) -> bytes | None:
         """NOAUTH, except for the commands by which a client logs in or goes."""

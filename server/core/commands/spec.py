@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from server.core.base.sinks import Sink
+from server.core.commands.key_patterns import Patterns
 from server.core.commands.key_specs import NOT_KEY, KeySpec, found_keys
 from server.core.services.services import Services
 
@@ -44,6 +45,7 @@ class CommandSpec:
     coordinator is lost. `access` is what it does with its `keys`, in the words of Redis' key specifications; `tips`
     are those of COMMAND INFO; `deprecated` is (since, in favour of).
     `alone_without_keys`: it may use any key if a call names none, as a script may. It needs data, whatever its flags say.
+    `allowed_keys`, in a user's own table (permissions.py): which keys the user may call it with; None stands for any.
     """
 
     name: str
@@ -67,6 +69,7 @@ class CommandSpec:
     subcommands: tuple[CommandSpec, ...] = ()
     key_specs: tuple[KeySpec, ...] = ()
     alone_without_keys: bool = False
+    allowed_keys: Patterns | None = None
 
     def needs_data(self) -> bool:
         """Whether it needs keys. Commands with Redis' flag `stale` do not: a node whose data is stale answers them, too."""

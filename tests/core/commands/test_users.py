@@ -66,6 +66,15 @@ def test_patterns_of_all_forms_decide_alike_on_both_ways(pattern: str, node: Nod
     assert app.raw("GET app:1", "GET other", "GET app:1") == b"$3\r\none\r\n-" + NO_KEY.encode() + b"\r\n$3\r\none\r\n"
 
 
+def test_a_login_counts_for_what_follows_it_in_the_same_pipeline(node: Node, admin: Client) -> None:
+    """Each user has a table of commands, and a pipeline changes from one to the other in the middle."""
+    admin.raw("SET app:1 one", "SET other 2", "ACL SETUSER app on >pw ~app:* +get +auth")
+    denied = b"-" + NO_KEY.encode() + b"\r\n"
+    assert Client(node).raw("AUTH app pw", "GET other", "GET app:1") == b"+OK\r\n" + denied + b"$3\r\none\r\n"
+    app = _logged_in(node, admin)
+    assert app.raw("AUTH default any", "GET app:1", "GET other") == b"+OK\r\n$3\r\none\r\n$1\r\n2\r\n"
+
+
 def test_reading_and_writing_are_told_apart_by_the_key_specifications(node: Node, admin: Client) -> None:
     app = _logged_in(node, admin, "+@all", "-@dangerous", "%R~r*", "%W~w*", "~b*")
     for line in ("GET r", "SET w 1", "GETDEL b", "EXISTS r", "EXISTS w", "MGET r1 r2 b", "SET w 1 EX 5", "COPY r w",

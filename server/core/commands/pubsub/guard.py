@@ -39,12 +39,12 @@ class Guard(Access):
         self._monitors = services.monitors
         self._state = services.state
 
-    def permits(self, args: list[bytes]) -> bool:
-        """HOT. Whether a call of the usual form is permitted for sure."""
+    def usual_commands(self) -> dict[bytes, CommandSpec] | None:
+        """HOT. None is permitted for sure where each command must be looked at; else what the user's rights say."""
         session = self._session
         if session.tracker is not None or not (session.resp3 or session.subscriber is None) or self._monitors.sessions:
-            return False
-        return session.rights is None or session.rights.permits(args)
+            return {}
+        return None if session.rights is None else session.rights.usual_commands()
 
     def refusal(self, session: Session, args: list[bytes]) -> bytes | None:
         """The error for a call of a known command with the right number of arguments; None if it is permitted."""
