@@ -15,6 +15,8 @@ from server.core.shared.document import SharedDocument, version_of
 from server.core.users.rules import User, changed, selector_of
 
 ENTRIES_KEPT: Final = 4096  # decoded entries that are kept, in case they come again
+_ALL_KEYS: Final = b"~*"
+_ANY_KEY: Final = b"%RW~*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +47,8 @@ class Entry:
         """The entry as a value of a JSON document. Bytes become characters of the same number."""
         if self.user is None:
             return [f"{self.counter:x}", self.node, f"{self.born:x}", None, []]
-        own = [rule.decode("latin-1") for rule in self.user.own_rules()]
-        selectors = [[rule.decode("latin-1") for rule in each.rules()] for each in self.user.selectors]
+        own = _exact(self.user.own_rules(), self.user.root.all_keys)
+        selectors = [_exact(each.rules(), each.all_keys) for each in self.user.selectors]
         return [f"{self.counter:x}", self.node, f"{self.born:x}", own, selectors]
 
 
@@ -62,6 +64,19 @@ def entry_of(row: list[Any]) -> Entry:
     return _entry_in(_text(row))
 
 
+def _exact(rules: list[bytes], all_keys: bool) -> list[str]:
+    """Rules from which the same selector is decoded. As in Redis, `%RW~*` is a pattern among others, and `~*` is the right to
+    all keys, behind which no pattern may come; but ACL LIST shows both as `~*`."""
+    return [(rule if all_keys or rule != _ALL_KEYS else _ANY_KEY).decode("latin-1") for rule in rules]
+
+
+def _read(rules: list[str]) -> list[bytes]:
+    """The rules of a selector. Versions before wrote what ACL LIST shows; there a `~*` beside others is a pattern."""
+    found = [rule.encode("latin-1") for rule in rules]
+    is_pattern = sum([rule[:1] in (b"~", b"%") for rule in found]) > 1
+    return [_ANY_KEY if is_pattern and rule == _ALL_KEYS else rule for rule in found]
+
+
 def _text(row: list[Any]) -> str:
     return json.dumps(row, separators=(",", ":"))
 
@@ -73,14 +88,10 @@ def _entry_in(text: str) -> Entry:
     counter, node, born, own, selectors = int(row[0], 16), row[1], int(row[2], 16), row[3], row[4]
     if own is None:
         return Entry(counter, node, born, None)
-    user = changed(User(), [_bytes(rule) for rule in own], None)
-    groups = tuple([selector_of([_bytes(rule) for rule in rules], None) for rules in selectors])
+    user = changed(User(), _read(own), None)
+    groups = tuple([selector_of(_read(rules), None) for rules in selectors])
     return Entry(counter, node, born, User(**_fields(user), selectors=groups))
 
 
 def _fields(user: User) -> dict[str, Any]:
     return {name: getattr(user, name) for name in ("enabled", "no_password", "sanitize", "passwords", "root")}
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("latin-1")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from contextlib import suppress
 from dataclasses import replace
 
 from server.core.messages.users import document_in
 from server.core.shared.document import DELETED_MAX, merged
 from server.core.users.document import Document, Entry
-from server.core.users.rules import User, changed
+from server.core.users.rules import RuleError, User, changed
 
 NAMES = [b"ann", b"bob", b"\xffcy", b"default"]
 
@@ -90,3 +91,29 @@ def test_a_document_is_decoded_as_it_was_encoded() -> None:
         assert document_in(document.encode()).digest() == document.digest()
     odd = Document().with_entry(b"\xff", Entry(9, "n1", 8, _user(b"on", b'~a"b', b"(%R~\xfe +get)", b"&\x80")))
     assert document_in(odd.encode()) == odd
+
+
+def test_any_user_is_decoded_as_it_was_encoded() -> None:
+    """The pattern `*` for reading and writing is not the right to all keys: behind that no other pattern may stand."""
+    rng = random.Random(3)
+    rules = [
+        b"~*", b"%RW~*", b"%R~*", b"%W~*", b"~a*", b"%R~b", b"resetkeys", b"allkeys", b"&*", b"&x", b"resetchannels",
+        b"+get", b"-@all", b"+@all", b"(~* +get)", b"(%RW~* ~a)", b"(%R~* %W~* ~a)", b"on", b"nopass", b">pw",
+    ]  # fmt: skip
+    for _ in range(2000):
+        user = User()
+        for rule in rng.choices(rules, k=rng.randrange(9)):
+            with suppress(RuleError):
+                user = changed(user, [rule], None)
+        document = Document().with_entry(b"bob", Entry(1, "n1", 1, user))
+        assert document_in(document.encode()) == document, user
+
+
+def test_the_document_of_a_version_that_wrote_any_pattern_as_all_keys_is_read() -> None:
+    text = (
+        b'{"floor":"0","users":{"bob":["1","n1","1",["off","~b","~*","~a","&*","-@all"],[["~*","~c","&*","-@all"]]]}}'
+    )
+    user = document_in(text).entries[b"bob"].user
+    assert user is not None
+    assert [each.pattern for each in user.root.keys] == [b"b", b"*", b"a"] and not user.root.all_keys
+    assert [each.pattern for each in user.selectors[0].keys] == [b"*", b"c"]
