@@ -83,8 +83,8 @@ def test_dyn_by_tls(shared: Cluster) -> None:
     assert run(DYN, *there, "--insecure", "get", "k:dyn").stdout == "v\n"
     url = f"rediss://localhost:{ports[1]}"
     assert run(DYN, "--cacert", home / "ca.crt", "get", "k:dyn", DYN_URL=url).stdout == "v\n"
-    status = run(DYN, "--cacert", home / "ca.crt", "cluster", "status", "--json", DYN_URL=url)
-    assert json.loads(status.stdout)["verdict"] == "healthy"
+    status = [DYN, "--cacert", home / "ca.crt", "cluster", "status", "--json"]
+    wait_for(lambda: json.loads(run(*status, DYN_URL=url).stdout)["verdict"] == "healthy", "a healthy cluster")
     examined = json.loads(run(DYN, *there, "--cacert", home / "ca.crt", "doctor", "--json").stdout)
     assert [node["reached"] for node in examined["nodes"]] == [True] * len(ports)
     unknown = run(DYN, *there, "--tls", "get", "k:dyn")

@@ -164,7 +164,8 @@ def test_dyn_up_and_dyn_work_where_everybody_has_to_log_in(tmp_path: Path) -> No
         url = {**os.environ, "DYN_URL": f"redis://ops:long%20secret@127.0.0.1:{port}"}
         assert dyn("get", "k", env=url).stdout == b"v\n"
         local = ["--user", "dyn.local", "--password-file", home / "n1" / "operator"]
-        assert json.loads(dyn(*local, "cluster", "status", "--json", port=port).stdout)["verdict"] == "healthy"
+        status = [*local, "cluster", "status", "--json"]
+        wait_for(lambda: json.loads(dyn(*status, port=port).stdout)["verdict"] == "healthy", "a healthy cluster")
         wrong = dyn("get", "k", env={**url, "DYN_PASSWORD": "wrong one"})
         assert wrong.returncode == 1 and b"WRONGPASS" in wrong.stderr and b"wrong one" not in wrong.stderr
         log = (home / "n1" / "log").read_text()

@@ -65,7 +65,7 @@ def entry_of(row: list[Any]) -> Entry:
 
 
 def _exact(rules: list[bytes], all_keys: bool) -> list[str]:
-    """Rules from which the same selector is decoded. As in Redis, `%RW~*` is a pattern among others, and `~*` is the right to
+    """Rules from which the same selector is decoded. As in Redis, `%RW~*` is a pattern among others, and `~*` the right to
     all keys, behind which no pattern may come; but ACL LIST shows both as `~*`."""
     return [(rule if all_keys or rule != _ALL_KEYS else _ANY_KEY).decode("latin-1") for rule in rules]
 
