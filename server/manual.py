@@ -104,11 +104,12 @@ All commands of a script are checked for the user who has called it. Blocking co
 .PP
 A script that takes more than
 .B script_instructions_max
-(some 25 ms of simple instructions, 40 ms where each of them has much to do) or
+(each command counts as 1,000), more than
 .B script_memory_bytes_max
-is stopped with an error, and on keys of one slot nothing that it wrote is kept. So a script never keeps its node busy for
-long, BUSY does not occur, and SCRIPT KILL and FUNCTION KILL always answer NOTBUSY. Matching a pattern, sorting and the like
-count beforehand with what they may cost at worst. In Redis such a script runs until it is killed.
+or many times the processor time that these should take (40 ms, and 0.5 ms more for each command) is stopped with an error,
+and on keys of one slot nothing that it wrote is kept. So a script never keeps its node busy for long, BUSY does not occur,
+and SCRIPT KILL and FUNCTION KILL always answer NOTBUSY. Matching a pattern, sorting and the like count beforehand with what
+they may cost at worst. In Redis such a script runs until it is killed.
 .PP
 A node asks the others for a script that it does not know. Scripts are kept in memory, up to
 .B scripts_bytes_max

@@ -15,6 +15,7 @@ Lua's own; no Python object does, but the callbacks, which are local variables o
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -25,6 +26,7 @@ from server.core.scripts.engine import (
     BUDGET,
     HOST,
     MEMORY,
+    TIME,
     Call,
     Function,
     Limits,
@@ -40,7 +42,7 @@ _LIBRARIES: Final = ("bit", "struct", "cmsgpack", "cjson")
 _SCRIPTS_MAX: Final = 2048  # compiled scripts that are kept
 _COLLECT_BYTES: Final = 4 << 20  # beyond this the garbage is collected before a script
 _HEADROOM_BYTES: Final = 1 << 20  # that a result of a callback leaves
-_REASONS: Final = {b"budget": BUDGET, b"memory": MEMORY, b"host": HOST}
+_REASONS: Final = {b"budget": BUDGET, b"time": TIME, b"memory": MEMORY, b"host": HOST}
 VERSION: Final = (b"7.0.15", 0x0007000F)
 
 
@@ -61,9 +63,13 @@ def _no_call(args: list[bytes], resp3: bool) -> bytes:
 
 
 class Runtime:
-    """An interpreter. It runs one script at a time, and is not for use by several threads."""
+    """An interpreter. It runs one script at a time, and is not for use by several threads.
 
-    def __init__(self, memory_bytes_max: int) -> None:
+    `clock` shows the seconds of processor time that its thread has used. It must not raise.
+    """
+
+    def __init__(self, memory_bytes_max: int, clock: Callable[[], float] = time.thread_time) -> None:
+        self._clock = clock
         self._failure: BaseException | None = None
         self._call: Call | None = None
         self._hooks: _Hooks | None = None
@@ -89,8 +95,9 @@ class Runtime:
         })  # fmt: skip
         libraries = lua.table_from({name: chunk() for name, chunk in make.items()})
         return self._chunk("sandbox")(
-            self._run_command, self._sha1, self._log, self._may_run, libraries, constants, self._chunk("functions")
-        )
+            self._run_command, self._sha1, self._log, self._may_run, self._clock, libraries, constants,
+            self._chunk("functions"),
+        )  # fmt: skip
 
     def _chunk(self, name: str) -> Any:
         return self._lua.compile((_SOURCES / f"{name}.lua").read_bytes(), b"=redis")

@@ -10,7 +10,7 @@ import hiredis
 from server.core.node import Node
 from server.scripting.runtime import Runtime
 from tests.core.commands.talking import Client, make_node
-from tests.scripting.running import MEMORY_BYTES
+from tests.scripting.running import MEMORY_BYTES, stands_still
 from tests.wire.differential.servers import Asker
 
 Words = Sequence[bytes]
@@ -19,7 +19,7 @@ Words = Sequence[bytes]
 def node_with_scripts() -> Node:
     """A cluster of one node, which runs Lua."""
     node = make_node(1)
-    node.services.scripts.make_engine = lambda: Runtime(MEMORY_BYTES)
+    node.services.scripts.make_engine = lambda: Runtime(MEMORY_BYTES, stands_still)
     return node
 
 

@@ -10,7 +10,13 @@ from server.core.scripts.engine import Limits, Program
 from server.scripting.runtime import Runtime
 
 MEMORY_BYTES = 64 << 20
+Clock = Callable[[], float]
 Call = Callable[[list[bytes], bool], bytes]
+
+
+def stands_still() -> float:
+    """A clock for scripts that no machine is too slow for."""
+    return 0.0
 
 
 def no_command(args: list[bytes], resp3: bool) -> bytes:
@@ -21,8 +27,8 @@ def no_command(args: list[bytes], resp3: bool) -> bytes:
 class Scripts:
     """A runtime, and what its scripts have logged."""
 
-    def __init__(self, memory_bytes: int = MEMORY_BYTES) -> None:
-        self.runtime = Runtime(memory_bytes)
+    def __init__(self, memory_bytes: int = MEMORY_BYTES, clock: Clock = stands_still) -> None:
+        self.runtime = Runtime(memory_bytes, clock)
         self.logged: list[tuple[int, bytes]] = []
 
     def limits(self, instructions: float = math.inf, whole: float = math.inf) -> Limits:

@@ -22,7 +22,7 @@ from server.scripting.runtime import Runtime
 from tests.core.commands.talking import CONFIG, WALL_MS, Store, finish_turn, member
 from tests.core.commands.test_users_apart import NODES, Cluster
 from tests.scripting.nodes import decoded
-from tests.scripting.running import MEMORY_BYTES
+from tests.scripting.running import MEMORY_BYTES, stands_still
 
 PAIRS = ((0, 1), (0, 2), (1, 2))
 
@@ -40,7 +40,7 @@ class Functions(Cluster):
         super().__init__(seed)
         self.sent: list[tuple[int, int, list[object]]] = []
         for node in self.nodes:
-            node.services.scripts.make_engine = lambda: Runtime(MEMORY_BYTES)
+            node.services.scripts.make_engine = lambda: Runtime(MEMORY_BYTES, stands_still)
         for pair in PAIRS:
             if not set(apart) & set(pair):
                 self.connect(*pair)

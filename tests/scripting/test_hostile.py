@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import time
 from typing import Final
 
 import pytest
 
-from server.core.scripts.engine import BUDGET, HOST, MEMORY, Stopped
+from server.core.scripts.engine import BUDGET, HOST, MEMORY, TIME, Stopped
+from server.scripting.runtime import Runtime
 from tests.scripting.running import Scripts
 
 INSTRUCTIONS: Final = 200_000
@@ -278,17 +281,84 @@ def test_logs_reach_the_host() -> None:
         b"local a = string.rep('x', 1000000) local b = a .. 'y' for i = 1, 300000 do local less = a < b end",
     ],
 )
-def test_instructions_with_much_to_do_are_charged_by_their_time(scripts: Scripts, text: bytes) -> None:
+def test_instructions_with_much_to_do_are_stopped_by_their_time(text: bytes) -> None:
     """Each is within the number of instructions that a script may take, and would hold its node for minutes."""
+    scripts = Scripts(clock=time.thread_time)
     with pytest.raises(Stopped) as stopped:
         scripts.run(text, limits=scripts.limits(2_000_000, 2_000_000))
-    assert stopped.value.args[0] == BUDGET
+    assert stopped.value.args[0] in (BUDGET, TIME)
+    assert scripts.run("return 1") == b":1\r\n"
 
 
-def test_a_thousand_commands_are_within_the_budget(scripts: Scripts) -> None:
+class Ticking:
+    """Each look at it costs some time, and so does each command."""
+
+    def __init__(self, look_s: float = 0.0) -> None:
+        self.now_s = 100.0
+        self.look_s = look_s
+        self.looks = 0
+        self.command_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += self.look_s
+        self.looks += 1
+        return self.now_s
+
+    def command(self, words: list[bytes], resp3: bool) -> bytes:
+        self.now_s += self.command_s
+        return b"+OK\r\n"
+
+
+@pytest.mark.parametrize("command_us", [0, 100, 400])
+def test_more_than_a_thousand_commands_are_within_the_budget_of_a_slow_machine(command_us: int) -> None:
+    """A command of 400 microseconds: a machine that is five times slower than those we know."""
+    clock = Ticking()
+    clock.command_s = command_us / 1e6
+    scripts = Scripts(clock=clock)
     text = "for i = 1, 1500 do redis.call('GET', 'k') end return 1"
+    assert scripts.run(text, call=clock.command, limits=scripts.limits(2_000_000, 2_000_000)) == b":1\r\n"
+
+
+def test_commands_that_take_long_stop_a_script_as_soon_as_their_time_is_over() -> None:
+    clock = Ticking()
+    clock.command_s = 0.010
+    scripts = Scripts(clock=clock)
+    with pytest.raises(Stopped) as stopped:
+        scripts.run(
+            "while true do pcall(redis.call, 'SORT', 'k') end",
+            call=clock.command,
+            limits=scripts.limits(2_000_000, 2_000_000),
+        )
+    assert stopped.value.args[0] == TIME
+    assert clock.now_s == pytest.approx(100 + 5 * clock.command_s), "four are within 40 ms and half a ms for each"
+
+
+def test_time_without_commands_is_not_given_for_those_of_another_run() -> None:
+    clock = Ticking()
+    scripts = Scripts(clock=clock)
     limits = scripts.limits(2_000_000, 2_000_000)
-    assert scripts.run(text, call=lambda words, resp3: b"+OK\r\n", limits=limits) == b":1\r\n"
+    scripts.run("for i = 1, 1000 do redis.call('GET', 'k') end", limits=limits)
+    clock.look_s, clock.looks = 0.001, 0
+    with pytest.raises(Stopped) as stopped:
+        scripts.run("while true do pcall(error) end", limits=limits)
+    assert stopped.value.args[0] == TIME
+    assert 41 <= clock.looks <= 43
+
+
+@pytest.mark.parametrize("text", ["", "local large = string.rep('x', 2000000)"])
+def test_the_clock_is_looked_at_more_often_once_there_is_something_large(text: str) -> None:
+    """Ten thousand rounds are some 30,000 instructions."""
+    clock = Ticking()
+    scripts = Scripts(clock=clock)
+    scripts.run(text + " for i = 1, 10000 do local x = i + 1 end", limits=scripts.limits(2_000_000, 2_000_000))
+    if text:
+        assert 800 <= clock.looks <= 2000
+    else:
+        assert 80 <= clock.looks <= 160
+
+
+def test_the_clock_of_a_runtime_leaves_out_other_threads() -> None:
+    assert inspect.signature(Runtime).parameters["clock"].default is time.thread_time
 
 
 @pytest.mark.parametrize("count", range(0, 300, 2))

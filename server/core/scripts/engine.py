@@ -12,8 +12,9 @@ from typing import Final, NamedTuple, Protocol
 
 # Runs a command of a script; returns the encoded reply. What it raises ends the script, and comes out of the engine.
 Call = Callable[[list[bytes], bool], bytes]
-# Why a script was stopped: it has spent its budget, or its memory, or the host wanted it.
+# Why a script was stopped: it has spent its budget, its processor time, or its memory, or the host wanted it.
 BUDGET: Final = "budget"
+TIME: Final = "time"
 MEMORY: Final = "memory"
 HOST: Final = "host"
 # The flags of scripts (https://redis.io/docs/latest/develop/interact/programmability/lua-api/#script_flags).
@@ -53,7 +54,8 @@ class Stopped(Exception):
 class Limits(NamedTuple):
     """What a run may spend, and how it reaches what is no command.
 
-    `instructions_max`: instructions of the interpreter, one command counting as 1,000; `whole_max`: what one function that
+    `instructions_max`: instructions of the interpreter, one command counting as 1,000; the limit of processor time is
+    several times what these and the commands should take. `whole_max`: what one function that
     cannot be stopped may cost, in the same unit. `seed` starts the random numbers of the run. `log` gets a level (0 debug
     to 3 warning) and a text; `may_run` says whether the user may run a command, None if there is no such command.
     """

@@ -5,16 +5,17 @@
 -- package) or reads text only (load, loadstring). Functions of Python are values of local variables here and never reach a
 -- script, and none of them raises: an exception of Python would be an object of Python in the hands of `pcall`.
 --
--- `stop` ends a script for good: because its budget is spent, or because the host wants that. The error passes every function
+-- `stop` ends a script for good: because its budget is spent, its time is over, or the host wants that. The error passes every function
 -- that catches errors, since `pcall`, `xpcall` and `coroutine.resume` are ours and raise it again. Instructions are counted by
 -- a hook, which every coroutine gets, too. Functions in C count none, so those whose work does not grow with the length of
 -- their arguments only (patterns, string.rep, table.sort) tell `charge` beforehand what they may cost. What is left are many
--- instructions that are each linear in something large (a string of 1 MB, a table of 100,000): so the hook looks at the
--- processor time as well, and a run that takes twice as long as its instructions should is charged for that; more often once
--- a script has much in its memory. The same holds for the time of commands, at a quarter of the rate.
+-- instructions that are each linear in something large (a string of 1 MB, a table of 100,000): so a run has a limit of
+-- processor time as well. The hook looks at the clock, more often once a script has much in its memory. The limit grows with
+-- each command, so that it stops who holds up others without commands, and not who runs many on a slow machine. The host
+-- gives the clock, which counts this thread alone: the engine of the storage works in others.
 --
 -- Source: redis 7.0 script_lua.c, eval.c.
-local py_call, py_sha1, py_log, py_acl, libraries, constants, make_functions = ...
+local py_call, py_sha1, py_log, py_acl, clock, libraries, constants, make_functions = ...
 
 local debug_sethook, getinfo = debug.sethook, debug.getinfo
 local raw_pcall, raw_xpcall, raw_load, raw_error = pcall, xpcall, loadstring, error
@@ -25,19 +26,19 @@ local collect = collectgarbage
 local format, byte, sub, rep, gsub, len = string.format, string.byte, string.sub, string.rep, string.gsub, string.len
 local concat, insert, remove, sort, find = table.concat, table.insert, table.remove, table.sort, string.find
 local floor, min, max = math.floor, math.min, math.max
-local clock = os.clock -- seconds of processor time
 
 local HOOK_INSTRUCTIONS = 250
 local DENSE_INSTRUCTIONS = 20 -- between two looks at the clock, once there is something large to work on
 local LARGE_KB = 1024
 local COMMAND_COST = 1000
-local INSTRUCTIONS_PER_S = 5e7 -- half of what simple instructions reach
+local INSTRUCTIONS_PER_S = 5e7 -- half of what simple instructions reach on a slow machine
+local COMMAND_S = 500e-6 -- some five times what a change of a small collection takes, for slow machines
 local PATTERN_BYTES_MAX = 4096 -- the matcher recurses once an item, on the stack of C
 local STOP = {}
-local stopped = nil -- why the script must end: 'budget', 'memory' or 'host'
+local stopped = nil -- why the script must end: 'budget', 'time', 'memory' or 'host'
 local spent, budget = 0, math.huge
 local allowance = math.huge -- what one function in C may cost
-local looked_at = 0 -- the clock when the time was charged last
+local ends_at = math.huge -- what the clock may show; each command adds to it
 
 local function stop(reason)
     stopped = stopped or reason
@@ -86,6 +87,10 @@ local function charge_whole(cost)
     charge(cost)
 end
 
+local function check_time()
+    if clock() > ends_at then stop('time') end
+end
+
 local is_inside = false -- the script itself runs: only then may the hook raise an error
 local base_kb, is_dense = 0, false
 
@@ -99,10 +104,8 @@ end
 function on_count()
     if not is_inside then return end
     if not is_dense and collect('count') - base_kb > LARGE_KB then look_more_often() end
-    local now = clock()
-    local time_s = now - looked_at
-    looked_at = now
-    charge(max(is_dense and DENSE_INSTRUCTIONS or HOOK_INSTRUCTIONS, time_s * INSTRUCTIONS_PER_S))
+    charge(is_dense and DENSE_INSTRUCTIONS or HOOK_INSTRUCTIONS)
+    check_time()
 end
 
 -- --- what cannot be changed
@@ -574,12 +577,10 @@ local function run_command(...)
     local words, count = arguments(...)
     if not words then return { err = count } end
     charge(count * 10)
-    local begun = clock()
+    ends_at = ends_at + COMMAND_S
     local reply = py_call(speaks_resp3, unpack(words, 1, count))
     if not reply then stop('host') end
-    local time_s = clock() - begun
-    looked_at = looked_at + time_s
-    charge(time_s * INSTRUCTIONS_PER_S / 4)
+    check_time()
     if len(reply) > 1024 then charge(len(reply) / 16) end
     return (decode(reply, 1))
 end
@@ -698,7 +699,8 @@ local function on_error(problem)
 end
 
 local function begin(limit, whole, resp3, start, values)
-    stopped, spent, budget, allowance, looked_at = nil, 0, limit, whole, clock()
+    stopped, spent, budget, allowance = nil, 0, limit, whole
+    ends_at = clock() + limit / INSTRUCTIONS_PER_S
     shows_resp3, speaks_resp3 = resp3, false
     seed(start)
     base_kb, is_dense = collect('count'), false

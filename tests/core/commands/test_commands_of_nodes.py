@@ -24,7 +24,7 @@ EXECABORT = b"-EXECABORT Transaction discarded because of previous errors.\r\n"
 def node() -> Node:
     """A node that serves all keys alone, and runs Lua."""
     made = make_node(1, CONFIG)
-    made.services.scripts.make_engine = lambda: Runtime(64 << 20)
+    made.services.scripts.make_engine = lambda: Runtime(64 << 20, lambda: 0.0)
     return made
 
 

@@ -23,7 +23,7 @@ SHA = " script: 5b69fa8e2beb22e86ad825da8c6eefe5e202fbee, on @user_script:1."
 def node() -> Node:
     """A node that serves all keys alone, and runs Lua."""
     made = make_node(1, CONFIG)
-    made.services.scripts.make_engine = lambda: Runtime(MEMORY_BYTES)
+    made.services.scripts.make_engine = lambda: Runtime(MEMORY_BYTES, lambda: 0.0)
     return made
 
 

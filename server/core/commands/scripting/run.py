@@ -21,13 +21,15 @@ from server.core.commands.registry import find_command
 from server.core.commands.scripting.job import Job
 from server.core.commands.scripting.permitted import ABOUT_ALL, Permitted
 from server.core.commands.transactions.snapshot import Snapshot, encoded
-from server.core.scripts.engine import BUDGET, MEMORY, Limits, Program, Stopped
+from server.core.scripts.engine import BUDGET, MEMORY, TIME, Limits, Program, Stopped
 from server.core.scripts.shebang import Script
 from server.core.services.services import Services
 
 _STOPPED: Final = {
     BUDGET: "ERR the script was stopped: it took more than script_instructions_max=%d instructions (each command counts "
     "as 1000)",
+    TIME: "ERR the script was stopped: it took many times as long as script_instructions_max=%d instructions and its "
+    "commands should",
     MEMORY: "ERR the script was stopped: it needed more than script_memory_bytes_max=%d bytes",
 }
 _KEPT_NOTHING: Final = ". Nothing that it wrote was kept"
@@ -149,4 +151,4 @@ class Run:
 def why_stopped(services: Services, stopped: Stopped) -> str:
     """The text of an error about a script that was stopped."""
     reason, config = stopped.args[0], services.state.config
-    return _STOPPED[reason] % (config.script_instructions_max if reason == BUDGET else config.script_memory_bytes_max)
+    return _STOPPED[reason] % (config.script_memory_bytes_max if reason == MEMORY else config.script_instructions_max)
