@@ -113,12 +113,16 @@ class Table:
     def __init__(self) -> None:
         self.node: Node = make_node(config=CONFIG)
         self.now_ms = 0
-        self.node.tick(self.now_ms, 1_700_000_000_000)
+        self._tick()
         self.client, self.other = Client(self.node), Client(self.node)
         for key in ("k", "l"):
             assert self.client.ask(f"SET {key} value") == "OK"
             self.client.ask(f"EXPIRE {key} 1000000")
         self.client.ask("SET other value")
+
+    def _tick(self) -> None:
+        self.ticked_ms = self.now_ms
+        self.node.tick(self.now_ms, 1_700_000_000_000 + self.now_ms)
 
     def call(self, line: str, fault: Fault) -> tuple[list[Any], list[Any]]:
         """The replies to ECHO, the command, ECHO; and those that another client has at the same time."""
@@ -136,10 +140,10 @@ class Table:
             turn()
             end_ms = self.now_ms + ANSWERED_MS
             while self.now_ms < end_ms and len(self._decoded(replies[self.client.session.id])) < len(sent):
-                self.now_ms += WAKE_MS
+                self.now_ms = max(self.now_ms + WAKE_MS, self.node.next_deadline_ms() or 0)
                 self.node.wake(self.now_ms)
-                if self.now_ms % TICK_MS == 0:
-                    self.node.tick(self.now_ms, 1_700_000_000_000 + self.now_ms)
+                if self.now_ms >= self.ticked_ms + TICK_MS:
+                    self._tick()
                 turn()
 
         fault.watch(work)
