@@ -75,6 +75,7 @@ def test_the_disks_of_three_nodes_with_more_keys_are_replaced_in_turn(make_clust
     _replace_disks(make_cluster(), 60_000)
 
 
+@pytest.mark.soak  # 26 s; the simulator has the same in CI (tests/sim/test_filling.py)
 def test_a_node_that_is_rebuilt_is_a_task_and_not_healthy_until_it_is_whole(make_cluster: MakeCluster) -> None:
     cluster = make_cluster(config=VERY_SLOWLY)
     n1, n2, _ = cluster.nodes

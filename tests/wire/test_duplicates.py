@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 
 from tests.ports import free_ports
@@ -76,6 +77,7 @@ def test_a_copy_beside_the_original_is_refused(make_cluster: Callable[..., WireC
     cluster.wait_healthy()
 
 
+@pytest.mark.soak  # 18 s
 def test_members_that_restart_know_the_original_from_the_copy(
     make_cluster: Callable[..., WireCluster], tmp_path: Path
 ) -> None:
@@ -96,6 +98,7 @@ def test_members_that_restart_know_the_original_from_the_copy(
     cluster.wait_healthy()
 
 
+@pytest.mark.soak  # 18 s
 def test_a_copy_that_came_while_the_original_was_down_stays(
     make_cluster: Callable[..., WireCluster], tmp_path: Path
 ) -> None:

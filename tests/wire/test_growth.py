@@ -57,7 +57,7 @@ def test_the_ring_changes_under_load(make_cluster: Callable[..., WireCluster]) -
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("victim", ["receiver", "sender"])
+@pytest.mark.parametrize("victim", ["receiver", pytest.param("sender", marks=pytest.mark.soak)])
 def test_kill_9_in_the_middle_of_a_transfer(make_cluster: Callable[..., WireCluster], victim: str) -> None:
     """It goes on where it stopped: all that was ever sent is little more than the data."""
     rate = 1000  # slow enough that a busy machine meets the middle of the transfer

@@ -52,6 +52,7 @@ def _storm(cluster: WireCluster, seed: int, duration_s: float, still: int, calm:
     stop_and_compare(cluster)
 
 
+@pytest.mark.soak  # 30 s; test_growth.py changes the ring under load in CI
 def test_a_storm_of_changes_loses_nothing(make_cluster: Callable[..., WireCluster]) -> None:
     _storm(make_cluster(config=CONFIG), random.randrange(1 << 32), 4, 500, "weight", 0.5)
 

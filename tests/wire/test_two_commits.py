@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.wire.cluster import WireNode, wait_for
 from tests.wire.networks import cut_cluster
 from tests.wire.repairs import stop_and_compare, wait_whole, write
@@ -22,6 +24,7 @@ def _assert_holds(node: WireNode, values: dict[str, bytes | None]) -> None:
         assert dict(zip(values, client.mget(list(values)), strict=True)) == values
 
 
+@pytest.mark.soak  # 25 s; the simulator has the same in CI (tests/sim/test_membership.py)
 def test_two_commits_on_two_sides_of_a_cut(tmp_path: Path) -> None:
     with cut_cluster(tmp_path / "cluster", 4, CONFIG, spare=2) as (cluster, made):
         n1, n2, n3, n4 = cluster.nodes

@@ -50,6 +50,7 @@ def _check_time(cluster: WireCluster) -> None:
             assert 98 - (time.time() - before_s) <= left_s <= 101
 
 
+@pytest.mark.soak  # 40 s; the simulator has the same in CI (tests/sim/test_clocks.py)
 @pytest.mark.timeout(300)
 def test_two_wrong_clocks_of_five_put_right_twice(make_cluster: Callable[..., WireCluster], tmp_path: Path) -> None:
     clocks = WallClocks(tmp_path, 5)
