@@ -19,6 +19,7 @@ from dynamo_cli import plain
 from dynamo_cli.addresses import Address
 from dynamo_cli.failures import ExitStatus, Failure, Refused, WrongUsage
 from dynamo_cli.layout_commands import ask_ports, reachable_address
+from dynamo_cli.membership_commands import stage
 from dynamo_cli.node_settings import SECRET
 from dynamo_cli.options import JSON
 from dynamo_cli.output import is_terminal, note, write_json, write_line
@@ -27,6 +28,7 @@ from dynamo_cli.target import Target, target_of
 
 _SHOW_SHAPE: Shape = {"node": str, "file": str, "settings": list}
 _ROW_SHAPE: Shape = {"name": str, "source": str, "live": bool}
+_QUORUMS = ("n", "r", "w")  # they stand in the layout, so another one is a staged change
 _OF_CLUSTER = ("notify_keyspace_events",)  # any node changes it for all
 _HEADINGS = ("NAME", "VALUE", "SOURCE", "LIVE")
 
@@ -95,9 +97,18 @@ def config_set(
     member cannot be reached or refuses, the others have the new value, and the exit status is 1.
 
     notify_keyspace_events is one setting of the whole cluster: any node changes it for all members, and the change holds
-    over restarts. requirepass is refused, because everybody on a machine can read command lines.
+    over restarts.
 
-    With --json: {"name", "value", "nodes": [{"name", "address", "error"}]}, where error is null if the node has it.
+    r and w are the numbers of owners that a read and a write wait for, by default, in the whole cluster. They are staged,
+    as changes of members are: dyn cluster plan shows what follows, and dyn cluster commit makes the change. While a read
+    could miss an acknowledged write because of it, a change is refused, with the steps that lead there. After W was raised,
+    the nodes copy older writes to all owners by themselves; until then dyn cluster status shows it. n is fixed when the
+    cluster is made.
+
+    requirepass is refused, because everybody on a machine can read command lines.
+
+    With --json: {"name", "value", "nodes": [{"name", "address", "error"}]}, where error is null if the node has it. For r
+    and w: {"staged": {"change", "node", "quorum"}, "epoch", "changes"}.
     """
     setting = name.lower().replace("-", "_")
     if setting in SECRET:
@@ -105,6 +116,15 @@ def config_set(
             f"dyn config set {name} ...: everybody on this machine can read a command line",
             "redis-cli -x ACL SETUSER default on resetpass reads '>PASSWORD' from stdin; or use the file of --config",
         )
+    if setting in _QUORUMS:
+        stage(context, as_document, "QUORUM", setting.upper(), value)
+        return
+    _set_in_nodes(context, name, value, on_all, as_document)
+
+
+def _set_in_nodes(context: typer.Context, name: str, value: str, on_all: bool, as_document: bool) -> None:
+    """Sets a setting of one node, or of all members."""
+    setting = name.lower().replace("-", "_")
     is_of_cluster = setting in _OF_CLUSTER
     holds = "on all nodes, over restarts" if is_of_cluster else "until the node restarts"
     target = target_of(context)

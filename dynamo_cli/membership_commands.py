@@ -37,7 +37,7 @@ def cluster_join(context: typer.Context, nodes: NewMembers, as_document: JSON = 
     """
     joining = [_describe(context, node) for node in nodes]
     for member in joining:
-        _stage(context, as_document, "JOIN", member)
+        stage(context, as_document, "JOIN", member)
 
 
 def cluster_leave(context: typer.Context, name: MemberName, as_document: JSON = False) -> None:
@@ -48,7 +48,7 @@ def cluster_leave(context: typer.Context, name: MemberName, as_document: JSON = 
 
     With --json: {"staged": {"change", "node"}, "epoch", "changes"}.
     """
-    _stage(context, as_document, "LEAVE", name)
+    stage(context, as_document, "LEAVE", name)
 
 
 def cluster_remove(context: typer.Context, name: MemberName, as_document: JSON = False) -> None:
@@ -58,7 +58,7 @@ def cluster_remove(context: typer.Context, name: MemberName, as_document: JSON =
 
     With --json: {"staged": {"change", "node"}, "epoch", "changes"}.
     """
-    _stage(context, as_document, "REMOVE", name)
+    stage(context, as_document, "REMOVE", name)
 
 
 def cluster_replace(context: typer.Context, name: MemberName, new: Replacement, as_document: JSON = False) -> None:
@@ -69,7 +69,7 @@ def cluster_replace(context: typer.Context, name: MemberName, new: Replacement, 
 
     With --json: {"staged": {"change", "node", "by", "address", "gone"}, "epoch", "changes"}.
     """
-    _stage(context, as_document, "REPLACE", name, _describe(context, new) if ":" in new else new)
+    stage(context, as_document, "REPLACE", name, _describe(context, new) if ":" in new else new)
 
 
 def cluster_weight(context: typer.Context, name: MemberName, weight: MemberWeight, as_document: JSON = False) -> None:
@@ -77,7 +77,7 @@ def cluster_weight(context: typer.Context, name: MemberName, weight: MemberWeigh
 
     With --json: {"staged": {"change", "node", "weight"}, "epoch", "changes"}.
     """
-    _stage(context, as_document, "WEIGHT", name, weight)
+    stage(context, as_document, "WEIGHT", name, weight)
 
 
 def cluster_zone(context: typer.Context, name: MemberName, zone: MemberZone, as_document: JSON = False) -> None:
@@ -87,7 +87,7 @@ def cluster_zone(context: typer.Context, name: MemberName, zone: MemberZone, as_
 
     With --json: {"staged": {"change", "node", "zone"}, "epoch", "changes"}.
     """
-    _stage(context, as_document, "ZONE", name, zone)
+    stage(context, as_document, "ZONE", name, zone)
 
 
 def cluster_readdress(context: typer.Context, nodes: Moved, as_document: JSON = False) -> None:
@@ -121,7 +121,8 @@ def _describe(context: typer.Context, node: str) -> bytes:
         return json.dumps(identity(client), separators=(",", ":")).encode()
 
 
-def _stage(context: typer.Context, as_document: bool, subcommand: str, *arguments: bytes | str | int) -> None:
+def stage(context: typer.Context, as_document: bool, subcommand: str, *arguments: bytes | str | int) -> None:
+    """Stages a change, and tells what was staged."""
     with target_of(context).connect() as client:
         document: dict[str, Any] = ask(client, _STAGED, "DYN.CLUSTER", subcommand, *arguments, writes=True)
     if as_document:

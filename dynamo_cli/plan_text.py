@@ -13,6 +13,7 @@ from dynamo_cli.plain import Row, aligned, duration, size
 
 Document = dict[str, Any]
 
+QUORUMS = {"read_quorum": "R", "write_quorum": "W"}
 MOVE_HEADINGS = ("FROM", "TO", "PARTITIONS", "KEYS", "SIZE")
 
 
@@ -25,6 +26,8 @@ def change_line(change: Document) -> str:
         where = f" at {change['address']}" if change.get("address") else ""
         gone = "; it is down: the others give its data" if change.get("gone") else ""
         return f"replace {node} by {change.get('by')}{where}{gone}"
+    if kind in QUORUMS:
+        return f"{QUORUMS[kind]} = {change.get('quorum')} for the whole cluster"
     if kind in ("weight", "zone"):
         return f"{kind} of {node}: {change.get(kind) or 'none'}"
     return f"{kind} {node}"
@@ -56,6 +59,11 @@ def plan_facts(document: Document) -> list[tuple[str, str]]:
         ("zones", zones),
         ("time", moves),
     ]
+    if document.get("quorums"):
+        facts.insert(0, ("quorums", str(document["quorums"])))
+    for name in ("w", "r"):
+        if document.get(name):
+            facts.insert(0, (name.upper(), "{} now, {} then".format(*document[name])))
     if document.get("copies"):
         facts.insert(0, ("copies", str(document["copies"])))
     if document.get("now"):

@@ -47,6 +47,8 @@ def answerers(services: Services) -> dict[bytes, Answerer]:
         answered_by(asked.GOING, lambda peer: services.shutdown.shutdown_announced(peer)),
         answered_by(asked.ADOPTED, lambda view: services.membership.adopted(view)),
         answered_by(asked.MOVED, lambda view: services.transfers.moved(view)),
+        answered_by(asked.CONFIRMED, lambda view: services.full_repair.confirmed(view)),
+        answered_by(asked.REPAIRED, lambda view: services.full_repair.repaired(view)),
         answered_by(asked.COUNTS, lambda counts: services.transfers.counts(counts)),
         answered_by(asked.EMPTY, lambda view: _is_empty(services, view)),
         answered_by(asked.WHOLE, lambda counts: services.tasks.whole(counts)),

@@ -70,4 +70,9 @@ PLAN = EMPTY_PLAN | {
     "eta_s": 240,
 }
 
+QUORUM_PLAN = EMPTY_PLAN | {
+    "changes": [{"change": "write_quorum", "node": "", "quorum": 3}], "r": [2, 2], "w": [2, 3],
+    "quorums": "older writes may have W=2 copies",
+}  # fmt: skip
+
 LOCATION = {"key": "k", "slot": 7629, "partition": 59, "owners": ["n1", "n2", "n3"], "fallbacks": []}

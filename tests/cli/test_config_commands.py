@@ -62,6 +62,19 @@ def test_set_on_one_node(scripted: Scripted, dyn: Dyn) -> None:
     assert node.calls[-1] == [b"CONFIG", b"SET", b"slowlog_slower_than_us", b"-1"]
 
 
+def test_r_and_w_are_staged(scripted: Scripted, dyn: Dyn) -> None:
+    staged = {"staged": {"change": "read_quorum", "node": "", "quorum": 3}, "epoch": 5, "changes": 1}
+    node = scripted({"DYN.CLUSTER": staged})
+    for name in ("r", "R"):
+        got = dyn(node, "config", "set", name, "3")
+        assert (got.exit_code, got.stdout) == (0, "staged: R = 3 for the whole cluster; see dyn cluster plan\n")
+        assert node.calls[-1] == [b"DYN.CLUSTER", b"QUORUM", b"R", b"3"]
+    assert json.loads(dyn(node, "config", "set", "--all", "w", "3", "--json").stdout) == staged
+    node.script["DYN.CLUSTER"] = "-ERR first stage"
+    got = dyn(node, "config", "set", "w", "1")
+    assert got.exit_code == 1 and "first stage" in got.stderr
+
+
 def test_set_on_all_tells_who_refuses_and_who_is_not_there(scripted: Scripted, dyn: Dyn) -> None:
     good, bad, gone = scripted({}), scripted({"CONFIG SET": "-ERR no"}), scripted({})
     gone.close()

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import Result
 
 from dynamo_cli import plain, plan_text
-from tests.cli.documents import EMPTY_PLAN, JOINING, PLAN, change, status
+from tests.cli.documents import EMPTY_PLAN, JOINING, PLAN, QUORUM_PLAN, change, status
 from tests.cli.scripted import Reply, ScriptedNode
 from tests.ports import free_ports
 
@@ -138,6 +138,13 @@ def test_the_plan_in_a_pipe(scripted: Scripted, dyn: Dyn) -> None:
         "to drop it  dyn cluster abort",
     ]
     assert json.loads(dyn(node, "cluster", "plan", "--json").stdout) == PLAN
+
+
+def test_the_plan_of_another_w() -> None:
+    lines = plan_text.plan_text(QUORUM_PLAN).splitlines()
+    assert lines[:5] == ["plan for epoch 5:", "  W = 3 for the whole cluster", "", "R           2 now, 2 then",
+                         "W           2 now, 3 then"]  # fmt: skip
+    assert "quorums     older writes may have W=2 copies" in lines
 
 
 def test_an_empty_plan_says_how_to_fill_it(scripted: Scripted, dyn: Dyn) -> None:

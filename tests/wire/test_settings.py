@@ -75,6 +75,28 @@ def test_a_running_node_follows_its_file_and_writes_to_it(make_cluster: MakeClus
     assert refused.returncode == 1 and b"CONFIG SET clients_max is not supported" in refused.stderr
 
 
+def test_r_and_w_are_changed_by_a_plan(make_cluster: MakeCluster) -> None:
+    cluster = make_cluster(nodes=3)
+    one, other = cluster.nodes[:2]
+    with one.client() as client:
+        assert client.set("key", "value")
+    refused = dyn("config", "set", "n", "2", port=one.port)
+    assert refused.returncode == 1 and b"N is fixed when the cluster is made" in refused.stderr
+    wait_for(lambda: dyn("config", "set", "w", "3", port=one.port).returncode == 0, "all nodes know each other")
+    plan = json.loads(dyn("cluster", "plan", "--json", port=other.port).stdout)
+    assert (plan["w"], plan["moves"]) == ([2, 3], []) and "W=2 copies" in plan["quorums"]
+    words = ("cluster", "commit", "--epoch", str(plan["epoch"]), "--plan", plan["digest"])
+    wait_for(lambda: dyn(*words, port=other.port).returncode == 0, "all nodes have adopted the layout")
+    wait_for(
+        lambda: all(node.document("DYN.CLUSTER", "STATUS")["w"] == 3 for node in cluster.nodes), "all nodes have it"
+    )
+    wait_for(lambda: "written_w" not in one.document("DYN.CLUSTER", "STATUS"), "older writes have been copied")
+    assert dyn("config", "set", "r", "1", port=one.port).returncode == 0
+    with other.client() as client:
+        assert client.execute_command("DYN.QUORUM") == [3, 2, 3] and client.get("key") == b"value"
+    assert dyn("cluster", "abort", port=other.port).stdout == b"1 change is no longer staged\n"
+
+
 def test_the_log_of_a_node_is_rotated(tmp_path: Path) -> None:
     path = tmp_path / "log"
     node = WireNode(tmp_path / "n1", free_ports(1), ("--set", f"log_to={path}"), {})

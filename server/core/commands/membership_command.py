@@ -1,4 +1,4 @@
-"""DYN.CLUSTER JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, PLAN, COMMIT, ABORT: changes of members, staged and committed.
+"""DYN.CLUSTER JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, QUORUM, PLAN, COMMIT, ABORT: changes, staged and committed.
 
 Theory. Nothing moves before COMMIT, which names the epoch of the plan that the operator has seen, and its digest. If
 another operator has committed or staged something meanwhile, the plan is stale and COMMIT is refused (P9; staging.py). A
@@ -18,6 +18,7 @@ from server.core.commands.arguments import integer
 from server.core.commands.containers import container
 from server.core.commands.newcomers import Newcomer, is_too_old, of_earlier_version
 from server.core.commands.operator import CLUSTER_SUBCOMMANDS, layout_of
+from server.core.commands.quorum_command import check_capabilities, check_members, parse_quorum
 from server.core.commands.readdress_command import READDRESS
 from server.core.commands.shapes import show
 from server.core.commands.spec import ALONE, CommandSpec
@@ -166,6 +167,14 @@ def _zone(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     services.run_steps(_stage(services, layout, ZONE, member, zone=_text(args[3])), sink, number)
 
 
+def _quorum(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
+    """QUORUM R n, or QUORUM W n."""
+    layout = layout_of(services)
+    kind, quorum = parse_quorum(args[2:])
+    check_capabilities(services, layout)
+    services.run_steps(_stage(services, layout, kind, "", weight=quorum), sink, number)
+
+
 # --- what is staged, all together
 
 
@@ -216,6 +225,7 @@ def _commit(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
     def steps() -> Steps:
         following = yield from _following(services, layout, changes)
         _check_versions(services, layout, following)
+        yield from check_members(services, layout, changes)
         yield from services.membership.prepare(following)
         if _to_commit(services, layout_of(services), epoch) != changes:
             raise CommandError("STALEPLAN what is staged has changed meanwhile: look at `dyn cluster plan` again")
@@ -247,7 +257,9 @@ def _to_commit(services: Services, layout: Layout, epoch: int) -> list[Change]:
         )
     changes = services.staging.changes()
     if not changes:
-        raise CommandError("ERR nothing is staged: see `dyn cluster join`, leave, remove, replace, weight and zone")
+        raise CommandError(
+            "ERR nothing is staged: see `dyn cluster join`, leave, remove, replace, weight, zone, `dyn config set r`"
+        )
     return changes
 
 
@@ -285,6 +297,8 @@ _SUBCOMMANDS = (
                 arguments="node weight"),
     CommandSpec("dyn.cluster|zone", 4, ALONE, _zone, "Stages another zone for a node.", "dyn", "write",
                 arguments="node zone"),
+    CommandSpec("dyn.cluster|quorum", 4, ALONE, _quorum, "Stages another R or W for the whole cluster.", "dyn", "write",
+                arguments="(R|W) number"),
     CommandSpec("dyn.cluster|plan", 2, ALONE, _plan, "What the staged changes would move.", "dyn", "readonly"),
     CommandSpec("dyn.cluster|commit", -3, ALONE, _commit, "Makes the staged changes, by the epoch and the digest that the "
                 "plan named.", "dyn", "write", arguments="epoch [PLAN digest]"),

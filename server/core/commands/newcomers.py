@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from protocol.json_documents import parse
-from protocol.peer_versions import DATABASES, ENTRIES
+from protocol.peer_versions import DATABASES, ENTRIES, QUORUMS
 from server.core.base.errors import CommandError
 from server.core.base.state import State
 from server.core.messages.shapes import DOCUMENT_BYTES_MAX
@@ -20,14 +20,23 @@ from server.core.services.services import Services
 
 _CERTIFICATE = " and a certificate of the members' CA (tls_cert_file, tls_key_file, tls_ca_file)"
 # The types of what a newcomer tells of itself, where it is not text.
-_KINDS = {"weight": int, "epoch": int, "keys": int, "reads_types": bool, "has_databases": bool, "secrets": tuple}
+_KINDS = {
+    "weight": int,
+    "epoch": int,
+    "keys": int,
+    "reads_types": bool,
+    "has_databases": bool,
+    "has_quorums": bool,
+    "secrets": tuple,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Newcomer:
     """A node that is to become a member, as it answers MYSELF. `keys` are the records that it holds, `reads_types` says
-    whether it announces that it reads records of entries, `has_databases` whether it knows databases, `secrets` are the
-    fingerprints of its secrets, `tls_peers` is its setting (empty: a version that does not tell it)."""
+    whether it announces that it reads records of entries, `has_databases` whether it knows databases, `has_quorums` whether
+    it knows changes of R and W, `secrets` are the fingerprints of its secrets, `tls_peers` is its setting (empty: a version
+    that does not tell it)."""
 
     id: str
     name: str
@@ -39,6 +48,7 @@ class Newcomer:
     keys: int = 0
     reads_types: bool = False
     has_databases: bool = False
+    has_quorums: bool = False
     secrets: tuple[str, ...] = ()
     tls_peers: str = ""
 
@@ -59,6 +69,7 @@ class Newcomer:
                 keys=answer.get("keys", 0),
                 reads_types=ENTRIES.decode() in list(answer.get("capabilities", ())),
                 has_databases=DATABASES.decode() in list(answer.get("capabilities", ())),
+                has_quorums=QUORUMS.decode() in list(answer.get("capabilities", ())),
                 secrets=tuple(answer.get("secrets", ())),
                 tls_peers=answer.get("tls_peers", ""),
             )
@@ -98,7 +109,7 @@ class Newcomer:
         state = services.state
         state.readers.announced(self.id, (ENTRIES,) if self.reads_types else ())
         state.with_databases.announced(self.id, (DATABASES,) if self.has_databases else ())
-        if is_too_old(state, self.id, layout):
+        if is_too_old(state, self.id, layout) or (layout.written_w and not self.has_quorums):
             raise CommandError(of_earlier_version(f"{self.name} ({self.address})"))
 
     def check_secret(self, services: Services) -> None:
@@ -135,8 +146,8 @@ class Newcomer:
 def of_earlier_version(name: str) -> str:
     """The error for a node that could not read what all members may write."""
     return (
-        f"ERR node {name} runs a version that does not read Redis' types, or databases, and all members may write them: "
-        "start it with the members' version, then stage it again"
+        f"ERR node {name} runs a version that does not read Redis' types, databases or changes of R and W, and all "
+        "members may write them: start it with the members' version, then stage it again"
     )
 
 

@@ -8,6 +8,7 @@ document. If a coordinator dies, the next one asks anew: the answers are facts t
     TRANSFER   every new owner is whole, and no node holds a hint for one                       HANDOVER
     HANDOVER   every member has adopted it, so no node reads from the former owners             SETTLED
     SETTLED    a leaving node stores nothing that others may need, and its clients are done     its removal
+    SETTLED    every member has ended the full repair after W was raised (full_repair.py)        the end of `written_w`
 
 A node that is leaving removes no node, least of all itself. Members that are down are not waited for: they get the present
 layout when they come back, before they serve anything. But a new owner that is down is not whole.
@@ -23,9 +24,9 @@ from server.core.membership.membership import Membership
 from server.core.membership.transfers import pending_owners
 from server.core.messages.announcements import View
 from server.core.messages.asking import Question
-from server.core.messages.questions import ADOPTED, EMPTY, MOVED
+from server.core.messages.questions import ADOPTED, EMPTY, MOVED, REPAIRED
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
-from server.core.ring.succession import hand_over, release, settle
+from server.core.ring.succession import end_full_repair, hand_over, release, settle
 from server.core.work.background import Background
 from server.core.work.procedures import Step, Steps
 from server.core.work.questions import Answers, Questions
@@ -57,7 +58,7 @@ class ChangeCoordinator:
 
     def _is_mine(self, layout: Layout) -> bool:
         """Whether a change is under way, and this node is the first member that can coordinate it."""
-        if layout.phase == SETTLED and not layout.leaving:
+        if layout.phase == SETTLED and not layout.leaving and not layout.written_w:
             return False
         state = self._state
         # A node that leaves forgets the layout, so it must not be the only one that knows of its removal.
@@ -72,6 +73,10 @@ class ChangeCoordinator:
         if layout.phase == HANDOVER:
             answers = yield self._ask(self._membership.expected(), ADOPTED)
             return settle(layout) if self._all_say(self._membership.expected(), answers) else None
+        if not layout.leaving:
+            members = [member.id for member in layout.members]
+            answers = yield self._ask(members, REPAIRED)
+            return end_full_repair(layout) if self._all_say(members, answers) else None
         answers = yield self._ask(layout.leaving, EMPTY)
         gone = [node for node in layout.leaving if answers.get(node)]
         return release(layout, gone) if gone else None

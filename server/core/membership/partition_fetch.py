@@ -1,10 +1,11 @@
 """Fetches partitions under one layout, and records for each which owners it has been made equal to.
 
-A new owner fetches partitions (transfers.py), and so does a node that lost its disk (filling.py). The two differ in which
-partitions they fetch, and from which owners. The rest is the same, and is in this module.
+A new owner fetches partitions (transfers.py), and so does a node that lost its disk (filling.py), and every owner after W
+was raised (full_repair.py). They differ in which partitions they fetch, and from which owners. The rest is the same, and is
+in this module.
 
-This table says when a partition is complete here. `owners` are the nodes that it is fetched from, n and w the layout's N
-and W:
+This table says when a partition is complete here. `owners` are the nodes that it is fetched from, n is the layout's N, and
+w the smallest W that a stored write may have been acknowledged with (ring/quorum_change.py):
 
     equal to n - w + 1 owners at least,    equal to every owner    complete
     or to all of them if there are fewer   that is not down
@@ -84,7 +85,7 @@ class PartitionFetch:
     def is_complete(self, layout: Layout, partition: int) -> bool:
         """Whether this node holds every acknowledged write of a partition, by the table above."""
         owners, equal = self._owners(layout, partition), self.equal.get(partition, {})
-        if len(equal) < min(len(owners), layout.n - layout.w + 1):
+        if len(equal) < min(len(owners), layout.n - layout.least_w + 1):
             return False
         return all(owner in equal or self._is_down(owner) for owner in owners)
 

@@ -143,7 +143,10 @@ class Rebuild:
         state = self._state
         conditions = (
             (layout.phase == SETTLED, "the end of a change of members"),
-            (layout.effective_w > 1, "an operator, as with W=1 it may hold the only copy of a write"),
+            (
+                min(layout.least_w, layout.effective_w) > 1,
+                "an operator, as with W=1 it may hold the only copy of a write",
+            ),
             (not self._rollback.aside(), "an operator, as it has begun an empty store within a day already"),
             (state.room == FOR_WRITES, "room on its disk"),
             (not state.is_filling, "the end of its filling"),

@@ -210,6 +210,8 @@ GOING: Final[Question[str, bool]] = Question(  # in order: see membership/shutdo
 ADOPTED: Final = Question(b"ADOPTED", _view_items, _view, write_yes, read_yes)
 MOVED: Final = Question(b"MOVED", _view_items, _view, write_yes, read_yes)
 EMPTY: Final = Question(b"EMPTY", _view_items, _view, write_yes, read_yes)
+CONFIRMED: Final = Question(b"CONFIRMED", _view_items, _view, write_yes, read_yes)
+REPAIRED: Final = Question(b"REPAIRED", _view_items, _view, write_yes, read_yes)
 COUNTS: Final[Question[Partitions, list[int]]] = Question(
     b"COUNTS",
     lambda asked: [as_item(asked.epoch), *map(as_item, asked.partitions)],
@@ -236,7 +238,7 @@ SUBSCRIPTIONS: Final[Question[Subscribed, list[bytes]]] = Question(
 
 _ALL: Sequence[Question[Any, Any]] = (
     *records.ALL, *EXCHANGE_QUESTIONS, TRACE, STATUS, REPAIR, TASKS, PAUSE, GOING, ADOPTED, MOVED, EMPTY, COUNTS, WHOLE,
-    SIZES, STAGED, WRITTEN, SYNCED, SUBSCRIPTIONS, *scripts.ALL, LIBRARY, LIBKNOWN,
+    SIZES, STAGED, WRITTEN, SYNCED, SUBSCRIPTIONS, *scripts.ALL, LIBRARY, LIBKNOWN, CONFIRMED, REPAIRED,
 )  # fmt: skip
 QUESTIONS: Final = {question.name: question for question in _ALL}
 

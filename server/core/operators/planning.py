@@ -14,9 +14,10 @@ from typing import Any
 from server.core.base.config import Config
 from server.core.operators.documents import natural
 from server.core.operators.sizes import Sizes
-from server.core.ring.change import JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
+from server.core.ring.change import JOIN, LEAVE, READ_QUORUM, REMOVE, REPLACE, WEIGHT, WRITE_QUORUM, ZONE, Change
 from server.core.ring.layout import TRANSFER, Layout
 from server.core.ring.preview import Move, moves, preview, zone_violations
+from server.core.ring.quorum_change import remark_on
 
 Document = dict[str, Any]
 
@@ -27,6 +28,8 @@ _SHOWN = {
     REPLACE: ("gone",),
     WEIGHT: ("weight",),
     ZONE: ("zone",),
+    READ_QUORUM: ("quorum",),
+    WRITE_QUORUM: ("quorum",),
 }
 
 
@@ -42,7 +45,10 @@ def names_of(layout: Layout, changes: Sequence[Change]) -> dict[str, str]:
 
 
 def change_document(change: Change, names: Mapping[str, str]) -> Document:
-    """A change as operators see it: `{"change": "join", "node": "n4", "address": …}`; `by` is a replacement's new node."""
+    """A change as operators see it: `{"change": "join", "node": "n4", "address": …}`; `by` is a replacement's new node.
+
+    A change of R or W is about no node: `{"change": "read_quorum", "node": "", "quorum": 2}`.
+    """
     document: Document = {"change": change.kind, "node": names.get(change.node, change.node)}
     if change.kind == REPLACE:
         document["by"] = names.get(change.other, change.other)
@@ -86,7 +92,7 @@ def plan(present: Layout, following: Layout, changes: Sequence[Change], sizes: S
         "balance_after": round(seen.balance_after, 4),
         "zone_violations": len(seen.zone_violations),
         "eta_s": eta_s(moved, sizes, config),
-    } | {**_copies(present, following), **_now(present)}
+    } | {**_quorums(present, following), **_copies(present, following), **_now(present)}
 
 
 def _move(move: Move, names: Mapping[str, str], sizes: Sizes) -> Document:
@@ -110,6 +116,15 @@ def eta_s(moved: Sequence[Move], sizes: Sizes, config: Config) -> int:
         keys[move.target] = keys.get(move.target, 0) + sum(sizes.keys[partition] for partition in move.partitions)
     pace = config.background_keys_per_s if sizes.busy else config.background_keys_per_s_idle
     return max([1, *[-(-count // pace) for count in keys.values()]]) if keys else 0
+
+
+def _quorums(present: Layout, following: Layout) -> Document:
+    """R and W before and after, if one of them changes, and what an operator should know of that."""
+    if (following.r, following.w) == (present.r, present.w):
+        return {}
+    document = {"r": [present.r, following.r], "w": [present.w, following.w]}
+    remark = remark_on(present, following)
+    return document | ({"quorums": remark} if remark else {})
 
 
 def _copies(present: Layout, following: Layout) -> Document:

@@ -10,6 +10,7 @@ from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.operators.documents import Document, by_name
 from server.core.ring.change import REMOVE
 from server.core.ring.layout import TRANSFER, Layout
+from server.core.ring.quorum_change import may_miss_writes
 
 
 def missed(behind: Sequence[str]) -> list[str]:
@@ -30,6 +31,17 @@ def out_of_room(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
     return [
         f"{', '.join(names)}: no room for more hints (hints_bytes_max); `dyn hints list` shows the owners that they are "
         "for: bring these back, or take out what is gone for good with `dyn cluster remove NAME`"
+    ]
+
+
+def older_writes(layout: Layout, is_amiss: bool) -> list[str]:
+    """The remark on writes that have fewer copies than W says, since W was raised. It is amiss if reads may miss them."""
+    if not layout.written_w or is_amiss is not may_miss_writes(layout):
+        return []
+    consequence = f"reads by R={layout.r} may miss them" if is_amiss else "every read by R finds them"
+    return [
+        f"writes from before W was raised have W={layout.written_w} copies, until all owners have been compared: "
+        f"{consequence}; all nodes must be up for it"
     ]
 
 

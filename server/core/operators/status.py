@@ -17,7 +17,7 @@ from protocol.bounds import TIME_MS_MAX
 from server.core.base import clock_report
 from server.core.liveness.liveness import PeerState
 from server.core.operators.documents import Document, behind_of, by_name
-from server.core.operators.remarks import damage, filling, full, missed, out_of_room, overdue
+from server.core.operators.remarks import damage, filling, full, missed, older_writes, out_of_room, overdue
 from server.core.operators.troubles import (
     NO_TROUBLES,
     advice_if_gone,
@@ -125,7 +125,8 @@ def status(services: Services, answers: Mapping[str, Any], asked_ms: int) -> Doc
         "clock_bound_ms": state.cluster_time.bound_ms(state.now_ms),
         "nodes": _nodes(layout, states, reports, troubles, since_ms),
     }
-    return document | ({"change": change} if change is not None else {})
+    under_way = {"change": change, "written_w": layout.written_w or None}
+    return document | {name: value for name, value in under_way.items() if value is not None}
 
 
 def amiss(services: Services, layout: Layout, reports: Mapping[str, Document], asked_ms: int) -> list[str]:
@@ -141,6 +142,7 @@ def amiss(services: Services, layout: Layout, reports: Mapping[str, Document], a
         missed(behind_of(layout, reports.values()))
         + out_of_room(layout, reports)
         + disks
+        + older_writes(layout, is_amiss=True)
         + overdue(layout, reports)
         + failing(layout, reports)
         + held_back(layout, reports)
@@ -251,7 +253,7 @@ def waits_for(layout: Layout, states: Mapping[str, str]) -> list[str]:
         comers = [node for node in layout.owners[partition] if node not in former]
         asked = former if comers else ()
         lost = [node for node in asked if states.get(node) == "down"]
-        if len(asked) - len(lost) < min(len(asked), layout.n - layout.w + 1):
+        if len(asked) - len(lost) < min(len(asked), layout.n - layout.least_w + 1):
             needed |= dict.fromkeys(lost)
         needed |= dict.fromkeys(node for node in comers if states.get(node) == "down")
     return [member.name for member in by_name(layout) if member.id in needed]
@@ -346,6 +348,7 @@ def news(
         remarks.append(
             f"two layouts were committed side by side and merged into epoch {layout.epoch}: check `dyn ring show`"
         )
+    remarks += older_writes(layout, is_amiss=False)
     if staged:
         remarks.append(f"{staged} {'change is' if staged == 1 else 'changes are'} staged: see `dyn cluster plan`")
     return remarks

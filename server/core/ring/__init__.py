@@ -6,6 +6,7 @@ layout_faults.py  validates a layout
 addresses.py      addresses of members, and the stand-in for an unknown one
 preference.py     the preference lists of a layout
 change.py         one change of the membership, as an operator wants it
+quorum_change.py  which changes of R and W are safe
 succession.py     which layout follows which: commits, the phases of a change, merges of two layouts
 assignment.py     owners for a new cluster, as even as possible
 arrangement.py    the order of the owners within each partition

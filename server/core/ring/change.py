@@ -16,20 +16,23 @@ from protocol.bounds import EPOCH_MAX, TIME_MS_MAX
 
 JOIN, LEAVE, REMOVE, REPLACE = "join", "leave", "remove", "replace"
 WEIGHT, ZONE, ADDRESS = "weight", "zone", "address"
+READ_QUORUM, WRITE_QUORUM = "read_quorum", "write_quorum"
+QUORUMS = (READ_QUORUM, WRITE_QUORUM)
 TEXT_MAX = 512  # characters in a field
 KIND_MAX = 64
-KINDS = (JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, ADDRESS)
+KINDS = (JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, ADDRESS, *QUORUMS)
 
 
 @dataclass(frozen=True)
 class Change:
     """One change. Which fields are used depends on `kind`.
 
-    node      the id of the member that changes: the new one for a join, the old one for a replacement
+    node      the id of the member that changes: the new one for a join, the old one for a replacement; empty for a quorum
     epoch     the epoch of the first layout with this change; 0 while it is only staged
     other     for a replacement: the id of the new node
     gone      for a replacement: the old node can give no data any more
-    weight    for a change of address: when it was made (`moved_ms`). Earlier versions read this field and ignore it.
+    weight    for a change of address: when it was made (`moved_ms`); for a quorum: R or W (`quorum`). So earlier versions
+              can read a log with such changes, and ignore them.
     """
 
     id: str
@@ -50,6 +53,11 @@ class Change:
         0 for other kinds, and for changes made by earlier versions.
         """
         return self.weight if self.kind == ADDRESS else 0
+
+    @property
+    def quorum(self) -> int:
+        """The R or W that the cluster gets; 0 for other kinds."""
+        return self.weight if self.kind in QUORUMS else 0
 
     def encode(self) -> dict[str, Any]:
         """Returns the fields that are not empty, for a JSON document."""

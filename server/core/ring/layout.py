@@ -94,6 +94,7 @@ class Layout(LayoutFields):
             ("leaving", self.leaving),
             ("log", [change.encode() for change in self.log]),
             ("merged_epoch", self.merged_epoch),
+            ("written_w", self.written_w),
         ]
 
     @staticmethod
@@ -117,6 +118,7 @@ class Layout(LayoutFields):
                 leaving=_owners(_pop_field_or(fields, "leaving", NOTHING)),
                 log=tuple(_change(entry) for entry in _pop_field_or(fields, "log", NOTHING)),
                 merged_epoch=_pop_field_or(fields, "merged_epoch", 0),
+                written_w=_pop_field_or(fields, "written_w", 0),
                 extra=_canonical(fields),
             )
             if layout.encode() != document:

@@ -32,6 +32,8 @@ def faults_of(layout: LayoutFields) -> Iterator[str]:
     for name, quorum in (("r", layout.r), ("w", layout.w)):
         if not 1 <= quorum <= layout.n:
             yield f"{name} is {quorum}, not from 1 to n, which is {layout.n}"
+    if layout.written_w and not 1 <= layout.written_w < layout.w:
+        yield f"written_w is {layout.written_w}, not from 1 to less than w, which is {layout.w}"
     for name, count in (
         ("revision", layout.revision),
         ("progress", layout.progress),

@@ -37,6 +37,7 @@ class LayoutFields:
                     higher progress knows which nodes hold the data.
     log             the latest changes, the oldest first
     merged_epoch    the last epoch that was made by merging two layouts; 0 if there was none
+    written_w       while stored writes may have fewer copies than w, the W that they were acknowledged with; else 0
     """
 
     cluster: str
@@ -54,6 +55,7 @@ class LayoutFields:
     leaving: tuple[str, ...] = ()  # sorted ids of members that own nothing, and leave when they hold no data any more
     log: tuple[Change, ...] = ()
     merged_epoch: int = 0
+    written_w: int = 0
     extra: str = field(default=NO_FIELDS, repr=False)  # canonical JSON: fields that this version does not know
     _former: dict[int, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -78,6 +80,11 @@ class LayoutFields:
     def effective_w(self) -> int:
         """W, limited to the number of staying members."""
         return min(self.w, self.effective_n)
+
+    @property
+    def least_w(self) -> int:
+        """The smallest W that a stored write may have been acknowledged with (quorum_change.py)."""
+        return self.written_w or self.w
 
     def former_owners(self, partition: int) -> tuple[str, ...]:
         """Returns the former owners of a partition, or () if it does not move."""

@@ -30,10 +30,22 @@ from dataclasses import replace
 from xxhash import xxh3_64_hexdigest
 
 from server.core.ring.addresses import unknown_address
-from server.core.ring.change import ADDRESS, JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
+from server.core.ring.change import (
+    ADDRESS,
+    JOIN,
+    LEAVE,
+    QUORUMS,
+    READ_QUORUM,
+    REMOVE,
+    REPLACE,
+    WEIGHT,
+    ZONE,
+    Change,
+)  # fmt: skip
 from server.core.ring.computation import Computation, compute_now
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout, LayoutError, Member
 from server.core.ring.layout_faults import member_faults
+from server.core.ring.quorum_change import fault_of, gives_up_promise, written_w_after
 from server.core.ring.reassignment import Owners, check_replacements, following_owners
 
 LOG_MAX = 64
@@ -74,6 +86,9 @@ def committed(present: Layout, changes: Sequence[Change]) -> Computation[Layout]
             former=former,
             leaving=leaving,
             log=log,
+            r=draft.r,
+            w=draft.w,
+            written_w=written_w_after(present, draft.w),
         )
     except LayoutError as error:
         raise ChangeError(str(error)) from error
@@ -96,17 +111,20 @@ def _drafted(present: Layout, changes: Sequence[Change]) -> _Draft:
         draft.apply(change)
     if not draft.staying():
         raise ChangeError("no node would be left: a cluster needs at least one")
+    if fault := fault_of(present, draft.r, draft.w):
+        raise ChangeError(fault)
     return draft
 
 
 class _Draft:
-    """The members of a layout while changes are applied to them."""
+    """The members of a layout, and its R and W, while changes are applied to them."""
 
     def __init__(self, present: Layout) -> None:
         self.members = {member.id: member for member in present.members}
         self._present = dict(self.members)
         self.leaving = dict.fromkeys(present.leaving)
         self.replaced: dict[str, str] = {}
+        self.r, self.w = present.r, present.w
 
     def staying(self) -> list[Member]:
         """Returns the members that will own partitions."""
@@ -120,6 +138,12 @@ class _Draft:
         """Applies one change. Raises ChangeError."""
         if change.kind == JOIN:
             self._add(Member(change.node, change.name, change.address, change.zone, change.weight))
+            return
+        if change.kind in QUORUMS:
+            if change.kind == READ_QUORUM:
+                self.r = change.quorum
+            else:
+                self.w = change.quorum
             return
         member = self.members.get(change.node)
         if member is None:
@@ -215,6 +239,12 @@ def release(layout: Layout, gone: Sequence[str]) -> Layout:
     )
 
 
+def end_full_repair(layout: Layout) -> Layout:
+    """Returns the layout in which all stored writes have W copies: all owners have made their partitions equal."""
+    assert layout.phase == SETTLED and layout.written_w, "a full repair is under way"
+    return _revised(layout, written_w=0)
+
+
 def _revised(layout: Layout, **fields: object) -> Layout:
     return replace(layout, revision=layout.revision + 1, progress=layout.progress + 1, **fields)  # type: ignore[arg-type]
 
@@ -293,6 +323,8 @@ def merged(one: Layout, other: Layout) -> Computation[Layout]:
             result = _readdressed(result, change)
             yield REPLACE_UNITS * result.partitions
     if wanted or base.epoch != winner.epoch:
+        least_w = min(base.least_w, rest.least_w)
+        result = replace(result, written_w=least_w if least_w < base.w else 0)
         return (yield from _recommitted(result, wanted))
     if base is winner and result.revision == winner.revision:
         return winner  # none of the changes of address could be made
@@ -325,7 +357,8 @@ def _can_follow(layout: Layout, made: list[Change], change: Change) -> bool:
         check(layout, [*made, change])
     except ChangeError:
         return False
-    return True
+    draft = _drafted(layout, [*made, change])
+    return change.kind not in QUORUMS or not gives_up_promise(layout, draft.r, draft.w)
 
 
 def _is_chained(layout: Layout, change: Change) -> bool:

@@ -35,6 +35,7 @@ from server.core.membership.change_coordinator import ChangeCoordinator
 from server.core.membership.cleanup import Cleanup
 from server.core.membership.duplicates import DuplicateDetector
 from server.core.membership.filling import Filling
+from server.core.membership.full_repair import FullRepair
 from server.core.membership.membership import Membership
 from server.core.membership.rebuild import Rebuild
 from server.core.membership.rollback import RollbackDetector
@@ -157,5 +158,6 @@ def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCo
         transfers=transfers, filling=filling, shutdown=shutdown, staging=Staging(state, computing),
         addresses=Addresses(state, membership, duplicates, rollback), computing=computing,
         cleanup=Cleanup(state, questions, background, writes.unconfirmed, scrub.walk),
+        full_repair=FullRepair(state, questions, background, membership),
         change_coordinator=ChangeCoordinator(state, questions, background, membership),
     )  # fmt: skip

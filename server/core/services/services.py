@@ -21,6 +21,7 @@ from server.core.membership.change_coordinator import ChangeCoordinator
 from server.core.membership.cleanup import Cleanup
 from server.core.membership.duplicates import DuplicateDetector
 from server.core.membership.filling import Filling
+from server.core.membership.full_repair import FullRepair
 from server.core.membership.membership import Membership
 from server.core.membership.rebuild import Rebuild
 from server.core.membership.rollback import RollbackDetector
@@ -108,6 +109,7 @@ class Services:
     addresses: Addresses
     transfers: Transfers
     filling: Filling
+    full_repair: FullRepair
     cleanup: Cleanup
     change_coordinator: ChangeCoordinator
     shutdown: Shutdown

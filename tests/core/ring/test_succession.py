@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from server.core.ring.addresses import is_unknown
 from server.core.ring.assignment import assign
-from server.core.ring.change import ADDRESS, JOIN, LEAVE, REMOVE, REPLACE, WEIGHT, ZONE, Change
+from server.core.ring.change import (
+    ADDRESS,
+    JOIN,
+    LEAVE,
+    READ_QUORUM,
+    REMOVE,
+    REPLACE,
+    WEIGHT,
+    WRITE_QUORUM,
+    ZONE,
+    Change,
+)
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout, Member
 from server.core.ring.succession import (
     LOG_MAX,
@@ -295,7 +306,7 @@ def test_the_log_is_bounded() -> None:
     assert len(layout.log) == LOG_MAX
 
 
-STEP = st.tuples(st.integers(0, 3), st.integers(0, 5), st.integers(0, 9))
+STEP = st.tuples(st.integers(0, 3), st.integers(0, 6), st.integers(0, 9))
 
 
 def take_step(layout: Layout, kind: int, number: int) -> Layout:
@@ -304,11 +315,12 @@ def take_step(layout: Layout, kind: int, number: int) -> Layout:
         0: [join(number)],
         1: [about(LEAVE, number)],
         2: [about(REMOVE, number)],
-        3: [about(WEIGHT, number, weight=number + 1)],
-        4: [about(ZONE, number, zone=f"z{number % 2}")],
+        3: [about(READ_QUORUM if number % 2 else WRITE_QUORUM, number, weight=1 + number // 2)],
+        4: [about(WEIGHT, number, weight=number + 1)],
+        5: [about(ZONE, number, zone=f"z{number % 2}")],
     }
     try:
-        if kind < 5:
+        if kind < 6:
             return commit(layout, changes[kind])
         return hand_over(layout) if layout.phase == TRANSFER else settle(layout) if layout.phase == HANDOVER else layout
     except ChangeError:
