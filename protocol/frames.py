@@ -74,7 +74,7 @@ def encode_blobs(head: Sequence[Item], blobs: list[bytes]) -> bytes:
     writer.write(b"*%d" % (len(head) + len(blobs)))
     _write_items(writer, head)
     if blobs and len(blobs[-1]) >= _LARGE_BYTES:
-        return _with_large(writer.getvalue(), blobs)
+        return b"".join([writer.getvalue(), *_parts_of(blobs), _LINE_END])
     for blob in blobs:
         writer.write(_bulk_header(len(blob)))
         writer.write(blob)
@@ -82,13 +82,9 @@ def encode_blobs(head: Sequence[Item], blobs: list[bytes]) -> bytes:
     return writer.getvalue()
 
 
-def _with_large(front: bytes, blobs: list[bytes]) -> bytes:
-    """An encoded message that begins with `front`: large byte strings are copied once only."""
-    parts = [front]
-    for blob in blobs:
-        parts += (_bulk_header(len(blob)), blob)
-    parts.append(_LINE_END)
-    return b"".join(parts)
+def _parts_of(blobs: list[bytes]) -> list[bytes]:
+    """Byte strings with their headers, to be joined: large ones are copied once only."""
+    return [part for blob in blobs for part in (_bulk_header(len(blob)), blob)]
 
 
 def encode_lists(head: Sequence[Item], lists: list[list[bytes]]) -> bytes:
@@ -96,6 +92,9 @@ def encode_lists(head: Sequence[Item], lists: list[list[bytes]]) -> bytes:
     writer = BytesWriter()
     writer.write(b"*%d" % (len(head) + len(lists)))
     _write_items(writer, head)
+    if lists and lists[-1] and len(lists[-1][-1]) >= _LARGE_BYTES:
+        rows = [b"".join([b"\r\n*%d" % len(items), *_parts_of(items)]) for items in lists[:-1]]
+        return b"".join([writer.getvalue(), *rows, b"\r\n*%d" % len(lists[-1]), *_parts_of(lists[-1]), _LINE_END])
     for items in lists:
         count: i64 = len(items)
         writer.write(_LIST_HEADERS[count] if count < 64 else b"\r\n*%d" % count)

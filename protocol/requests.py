@@ -32,6 +32,7 @@ from mypy_extensions import i64
 from protocol.leftovers import joined
 
 _SLICE_BYTES: Final = 8192  # about this much is parsed at a time
+_LARGE_BYTES: Final = 64 << 10  # of a command: its values are copied once only, for some time more an argument
 _HEADER_BYTES_MAX = 32  # no sound header is longer: a type byte, a sign, 19 digits, CR LF
 _ARGUMENTS_MAX = (1 << 31) - 1  # Redis' own limits: a number beyond them gets Redis' error
 _BULK_BYTES_MAX = 512 << 20
@@ -225,9 +226,11 @@ class RequestReader:
 
     def _cut(self, end: int) -> list[list[bytes]]:
         """The next command, which reaches up to `end` in `_data` and which the exact walk has found to be sound."""
-        command = bytes(memoryview(self._data)[self._start : end])
-        self._start = end
-        return [_arguments_of(command)]
+        start, self._start = self._start, end
+        with memoryview(self._data) as whole:
+            if end - start >= _LARGE_BYTES and whole[start + 2] == _CR:  # fewer than ten arguments
+                return [_large_arguments(self._data, start, end)]
+            return [_arguments_of(bytes(whole[start:end]))]
 
     def _read_exactly(self) -> list[list[bytes]]:
         """The exact walk: the next command; empty if it is incomplete."""
@@ -356,4 +359,19 @@ def _arguments_of(command: bytes) -> list[bytes]:
         scan += 2
         arguments.append(command[scan : scan + number])
         scan += number + 2
+    return arguments
+
+
+def _large_arguments(data: bytes | bytearray, start: int, end: int) -> list[bytes]:
+    """The same for the command from `start` to `end` of some bytes."""
+    arguments: list[bytes] = []
+    scan = start + len(b"*1\r\n")
+    while scan < end:
+        header = _match_bulk(data, scan)
+        assert header is not None, "the walk has found it"
+        value = header.end()
+        scan = value + int(header[1])
+        with memoryview(data) as whole:
+            arguments.append(bytes(whole[value:scan]))
+        scan += 2
     return arguments

@@ -219,8 +219,9 @@ def test_many_byte_strings_or_lists_are_encoded_as_any_items_are(blobs: list[byt
 
 @pytest.mark.parametrize("size", [63, 64, 65, (1 << 16) - 1, 1 << 16, 1 << 17])
 def test_large_and_many_items_are_encoded_as_such(size: int) -> None:
-    large = [b"before", b"x" * size, b"after"]
+    large = [b"before", b"after", b"x" * size]
     assert encode_blobs((b"KIND", 5), large) == encode_message((b"KIND", 5, *large))
     many = [b"%d" % number for number in range(size)]
     assert encode_blobs((b"KIND", 5), many) == encode_message((b"KIND", 5, *many))
     assert encode_lists((b"KIND", 5), [large, many, []]) == encode_message((b"KIND", 5, large, many, []))
+    assert encode_lists((b"KIND", 5), [many, [], large]) == encode_message((b"KIND", 5, many, [], large))
