@@ -37,9 +37,9 @@ HOT = (
         "announcements", "asking", "comparison", "exchange_questions", "kinds", "questions", "reader", "record_questions",
     )),
     *(f"server/core/records/{name}.py" for name in (
-        "cache", "contexts", "deaths", "draft", "draft_bytes", "entries", "entry_structure", "folds", "joins", "kinds",
-        "numbers", "paging", "patch_rows", "patches", "pending", "positions", "prepared", "records", "siblings",
-        "structure", "trees", "versions", "views",
+        "cache", "contexts", "deaths", "deferred", "draft", "draft_bytes", "entries", "entry_structure", "folds", "joins",
+        "kinds", "numbers", "paging", "patch_rows", "patches", "pending", "positions", "prepared", "records", "siblings",
+        "storage_keys", "structure", "trees", "versions", "views",
     )),
     *(f"server/core/requests/{name}.py" for name in (
         "digests", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads", "relay_rows",

@@ -310,11 +310,12 @@ class PeerMessages:
 
     def _patch(self, peer: str, number: int, pairs: list[bytes]) -> None:
         """PATCH: as STORE, with patches of large records."""
-        records = replica.whole_records(self._state, pairs)
-        if records is None:
-            self._state.send(peer, kinds.encode_unfit(self._state.clock_reading(), number))
-        else:
+        if replica.store_patches(self._state, pairs):
+            self._confirm(peer, number, True, None)
+        elif (records := replica.whole_records(self._state, pairs)) is not None:
             self._store(peer, number, records, True)
+        else:
+            self._state.send(peer, kinds.encode_unfit(self._state.clock_reading(), number))
 
     def _confirm(self, peer: str, number: int, confirms_now: bool, refusal: str | None) -> None:
         """HOT. Confirms or refuses a group of records, and answers the relayed commands that its STORE covers."""
@@ -395,6 +396,5 @@ class PeerMessages:
 
 def _poison_of(received: Received, message: list[Any]) -> Poison:
     """Returns what a message is known again by: its kind and items; without items its number, which then is a value."""
-    kind = received.kind.decode()
-    label = f"{kind} {received.content.kind.decode(errors='replace')}" if received.kind == b"ASK" else kind
-    return poison_of_message(label, message[HEADER_ITEMS:] or message[2:HEADER_ITEMS])
+    about = f" {received.content.kind.decode(errors='replace')}" if received.kind == b"ASK" else ""
+    return poison_of_message(received.kind.decode() + about, message[HEADER_ITEMS:] or message[2:HEADER_ITEMS])

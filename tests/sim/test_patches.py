@@ -54,14 +54,22 @@ def count(world: World, name: str) -> int:
     return sum(getattr(host.node.state.statistics, name) for host in world.hosts if host.node is not None)
 
 
+def count_made(world: World) -> int:
+    """The bytes of the records that all nodes together have made of patches."""
+    return sum(host.node.state.records.deferred.made_bytes for host in world.hosts if host.node is not None)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_write_of_one_field_sends_what_changes(seed: int) -> None:
     world, key = world_with_a_hash(seed)
+    made = count_made(world)
     for number in range(20):
         put(world, key, b"f%d" % number, b"new %d" % number)
         assert len(holders(world, key, b"f%d" % number, b"new %d" % number)) >= 2, "stored, then acknowledged"
     world.run(1000)
     assert not world.differences() and len(holders(world, key, b"f19", b"new 19")) == 3
+    # It is made whole when its rows are a quarter of it, not for each of 40 patches.
+    assert count_made(world) - made < 20 * len(world.stored(world.hosts[0], key) or b"")
     assert count(world, "patches_sent") == 40 and count(world, "patches_unfit") == 0
     assert count(world, "patch_bytes_sent") < 40 * 400
 
@@ -152,6 +160,6 @@ def test_a_node_whose_record_has_patch_rows_starts_again(harm: str, scrubs: bool
 def test_acknowledged_before_it_is_stored_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The checks of the first test fail for a replica that acknowledges patches and stores what it had."""
     world, key = world_with_a_hash(1)
-    monkeypatch.setattr(replica, "patched", lambda present, patch: present)
+    monkeypatch.setattr(replica, "store_patches", lambda state, pairs: True)
     put(world, key, b"f1", b"new")
     assert len(holders(world, key, b"f1", b"new")) == 1

@@ -19,9 +19,11 @@ numbers.py        decimal texts: what was added to numbers
 entry_structure.py  verifies a record of entries
 structure.py      verifies the checksum and the structure of a record
 records.py        the records of this node, as the present turn sees them
+storage_keys.py   what a record lies under in the store
 store.py          what the core needs of a storage engine within a turn
 listeners.py      the functions that are called for damaged records and for records that cannot be merged
 cache.py          the cache of records
+deferred.py       patches that a replica has stored and not applied yet
 trees.py          the hash tree and the key counts, updated with every write
 gaps.py           reads a range around damaged blocks
 """

@@ -56,6 +56,19 @@ class RecordCache:
             self.young_bytes -= size
         self.young_bytes = 0  # all young shards are empty now
 
+    def peek(self, key: bytes) -> bytes | None:
+        """Returns the record that is cached under a storage key; None if none is, or if it is known to be absent."""
+        shard = key[SHARD_BYTE]
+        return self.young[shard][key] if key in self.young[shard] else self.old[shard].get(key)
+
+    def drop(self, key: bytes) -> None:
+        """Drops what is cached under a storage key. The caller has the record elsewhere."""
+        shard = key[SHARD_BYTE]
+        if key in self.young[shard]:
+            self.young_bytes -= size_of({key: self.young[shard].pop(key)})
+        if key in self.old[shard]:
+            self._old_bytes[shard] -= size_of({key: self.old[shard].pop(key)})
+
     def show(self, key: bytes, record: bytes | None) -> bytes | None:
         """Makes `Records.get` return `record` for a storage key, and returns what `hide` needs to end that. It must end in
         the same turn (commands/transactions/snapshot.py)."""

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from protocol.databases import shown_key
+from server.core.records.siblings import DamagedRecord
+from server.core.records.storage_keys import PREFIX_BYTES
+
 
 class RecordListeners:
     """`damaged` are called with a storage key, `unmergeable` with the error of a merge."""
@@ -17,7 +21,12 @@ class RecordListeners:
         for listener in self.damaged:
             listener(key)
 
-    def tell_unmergeable(self, error: Exception) -> None:
-        """Reports that a received record could not be merged with the stored one."""
+    def tell_unmergeable(self, key: bytes, error: Exception) -> DamagedRecord:
+        """Reports that a received record could not be merged with the stored one, and returns what to raise. Either may be
+        bad. The node refuses such a record however often it comes, so it ends no owner of its key; nothing of it was
+        stored."""
+        if isinstance(error, DamagedRecord):
+            return error
         for listener in self.unmergeable:
             listener(error)
+        return DamagedRecord(f"the record of key {shown_key(key[PREFIX_BYTES:])} cannot be merged: {error!r}", key)

@@ -32,6 +32,7 @@ read of a large record would have to look for rows).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from mypy_extensions import i64
@@ -194,36 +195,57 @@ class FoldedStore:
 
     # --- writing
 
-    def reduce(self, writes: dict[bytes, bytes | None], before: dict[bytes, bytes | None], patches: Patches) -> None:
+    def reduce(
+        self,
+        writes: dict[bytes, bytes | None],
+        before: dict[bytes, bytes | None],
+        patches: Patches,
+        fresh: dict[bytes, list[bytes]],
+    ) -> None:
         """Puts patch rows into the batch of a turn in place of whole records, and deletes the rows of those that it writes
-        whole. `before` has the records that large ones in the batch replace."""
-        for key in list(writes if self.has_rows() else before):
+        whole. `before` has the records that large ones in the batch replace; `fresh` has patches that `takes` has taken,
+        of records that the batch does not have, or that it has changed once more."""
+        keys = list(writes if fresh or self.has_rows() else before)
+        for key, made in fresh.items():
+            for patch in made:
+                self._put_row(writes, key, patch)
+        for key in keys:
             if key not in before or not self._write_row(writes, key, before[key], patches):
                 self._written_whole(writes, key)
         if self.rows_bytes > self._rows_bytes_max:
             for key in list(self._rows)[:_FOLDED_PER_TURN]:
-                if key not in before and key not in writes:
+                if key not in before and key not in writes and key not in fresh:
                     self._fold(writes, key)
 
     def _write_row(self, writes: dict[bytes, bytes | None], key: bytes, base: bytes | None, patches: Patches) -> bool:
         """Writes a row for a record of the batch. Returns False if it must be written whole."""
         record = writes[key]
         rows = self._rows.get(key)
-        if record is None or base is None or (rows is None and self._whole is not None and key not in self._whole):
-            return False
-        if rows is not None and rows.count >= ROWS_MAX:
+        if record is None or base is None or (rows is not None and rows.count >= ROWS_MAX):
             return False
         patch = patches.of(key, base, record)
-        if patch is None or len(patch) + (0 if rows is None else rows.size_bytes) > len(base) // SHARE:
+        if patch is None or not self.takes(key, [patch], len(base)):
+            return False
+        del writes[key]
+        self._put_row(writes, key, patch)
+        return True
+
+    def takes(self, key: bytes, patches: Sequence[bytes], base_bytes: int) -> bool:
+        """Whether patches may become rows of a record that had so many bytes before the last of them."""
+        rows = self._rows.get(key)
+        if rows is None and self._whole is not None and key not in self._whole:
+            return False
+        count, size_bytes = (0, 0) if rows is None else (rows.count, rows.size_bytes)
+        if count + len(patches) > ROWS_MAX or size_bytes + sum(map(len, patches)) > base_bytes // SHARE:
             return False
         self._is_marked = self._is_marked or self._store.require(MARK)
-        if not self._is_marked:
-            return False
+        return self._is_marked
+
+    def _put_row(self, writes: dict[bytes, bytes | None], key: bytes, patch: bytes) -> None:
+        rows = self._rows.get(key)
         number = 0 if rows is None else rows.end
-        del writes[key]
         writes[row_key(key, number)] = patch
         self._add(key, number, len(patch))
-        return True
 
     def _written_whole(self, writes: dict[bytes, bytes | None], key: bytes) -> None:
         rows = self._rows.pop(key, None)

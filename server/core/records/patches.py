@@ -245,6 +245,11 @@ def result_of(patch: bytes) -> bytes:
     return patch[20:28]
 
 
+def size_of_result(patch: bytes) -> i64:
+    """Returns how many bytes the record has that a patch makes."""
+    return i64(read_i32_be(patch, 28)) & 0xFFFFFFFF
+
+
 def clock_of_result(patch: bytes) -> dict[bytes, int]:
     """Returns the clock of the record that a patch makes."""
     return dict(_dots_in(patch[_HEADER_BYTES : _HEADER_BYTES + CLOCK_BYTES * read_i32_be(patch, 32)]))
@@ -281,7 +286,7 @@ def apply(base: bytes, patch: bytes) -> bytes | None:
         return None
     parts.append(view[at:])
     result = b"".join(parts)
-    if len(result) != i64(read_i32_be(patch, 28)) & 0xFFFFFFFF:
+    if len(result) != size_of_result(patch):
         return None
     return result if xxh3_64_digest(memoryview(result)[8:]) == result[:8] else None
 

@@ -20,45 +20,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from mypy_extensions import i16, i64
-from xxhash import xxh32_digest
+from mypy_extensions import i64
 
 from protocol.databases import EVERY_DATABASE, shown_key
-from protocol.slots import SLOTS, key_slot
+from protocol.slots import SLOTS
 from server.core.records import versions
 from server.core.records.cache import ENTRY_OVERHEAD_BYTES, SHARD_BYTE, RecordCache
+from server.core.records.deferred import DeferredPatches
 from server.core.records.listeners import RecordListeners
 from server.core.records.paging import PAGE_BYTES, page_of
 from server.core.records.patch_rows import FoldedStore
 from server.core.records.patches import Patches
 from server.core.records.pending import PendingRecords
 from server.core.records.prepared import Prepared
+from server.core.records.storage_keys import PREFIX_BYTES as PREFIX_BYTES
+from server.core.records.storage_keys import SLOT_PREFIX as SLOT_PREFIX
+from server.core.records.storage_keys import storage_key_in as storage_key_in
+from server.core.records.storage_keys import storage_key_of as storage_key_of
 from server.core.records.store import Store
 from server.core.records.trees import SLOT_BITS, Trees
 from server.core.records.versions import DamagedRecord
 
-_digest: Final = xxh32_digest  # compiled code looks an imported function up by its name, and a constant not
-PREFIX_BYTES = 6
 RECORDS_END = b"\x40"  # greater than the storage keys of all records
 HINTS = b"\xff\xfe"  # prefix of the rows of hints.py
 META = b"\xff\xff"  # prefix of the node's own documents
-SLOT_PREFIX: Final = [slot.to_bytes(2, "big") for slot in range(SLOTS + 1)]
 _UNKNOWN: Final = b"not looked up yet"  # compared by identity; None in the cache means "known to be absent"
 _TREES = META + b"trees"  # the hash tree; stored by a clean stop, removed by the next write (trees.py)
 _RESCAN_KEYS = 1000
 _NONE: tuple[int, ...] = ()
 _FETCHED_KEYS = 16  # keys in the first call of a read group: these are in memory together, whatever their size
 NO_LIMIT = 1 << 62
-
-
-def storage_key_of(key: bytes) -> bytes:
-    """Returns the storage key of a key."""
-    return storage_key_in(key_slot(key), key)
-
-
-def storage_key_in(slot: i16, key: bytes) -> bytes:
-    """HOT. Returns the storage key of a key whose slot is known."""
-    return b"%b%b%b" % (SLOT_PREFIX[i64(slot)], _digest(key), key)
 
 
 class Records:
@@ -94,6 +85,7 @@ class Records:
         self.keys = 0  # records stored, tombstones included
         self.listeners = RecordListeners()
         self.trees = Trees(leaf_bits)
+        self.deferred = DeferredPatches(self.cache, self.pending, self.trees, self._folded)
         self._uncounted: dict[int, None] = {}  # slots that could not be read when their keys were counted
         self.unreadable: dict[int, None] = {}  # slots with a range that cannot be read (gaps.py)
         self._trees_kept = False  # the store holds a document of the trees; the next write removes it
@@ -218,8 +210,9 @@ class Records:
         call meets damage, nothing is loaded: `get` finds the damaged record later."""
         if self.pending.by_key:
             self.pending.make(keys)
-        young, old = self._young, self._old
+        young, old, deferred = self._young, self._old, self.deferred.by_key
         missing = [key for key in keys if key not in young[key[SHARD_BYTE]] and key not in old[key[SHARD_BYTE]]]
+        missing = [key for key in missing if key not in deferred] if deferred else missing
         if not missing:
             return 0
         try:
@@ -262,7 +255,7 @@ class Records:
                     continue
                 trees.change(key, old, merged)
             except Exception as error:
-                raise self._unmergeable(key, error) from error
+                raise self.listeners.tell_unmergeable(key, error) from error
             if len(merged) >= self._patch_bytes_min and key not in writes:
                 self._before[key] = old
             if self.replaced is not None:
@@ -277,20 +270,16 @@ class Records:
         for first in range(index, len(pairs), 2 * _FETCHED_KEYS):
             self._fetch_many(pairs[first : first + 2 * _FETCHED_KEYS : 2])
 
-    def _unmergeable(self, key: bytes, error: Exception) -> DamagedRecord:
-        """Returns what to raise for a record that cannot be merged with the stored one. Either may be bad. The node refuses
-        such a record however often it comes, so it ends no owner of its key; nothing of it was stored."""
-        if isinstance(error, DamagedRecord):
-            return error
-        self.listeners.tell_unmergeable(error)
-        return DamagedRecord(f"the record of key {shown_key(key[PREFIX_BYTES:])} cannot be merged: {error!r}", key)
-
     def _fetch(self, key: bytes) -> bytes | None:
         if key in self.pending.by_key:
             self.pending.make([key])
             return self._young[key[SHARD_BYTE]][key]
         record = self._old[key[SHARD_BYTE]].get(key, _UNKNOWN)
-        if record is _UNKNOWN:
+        if key in self.deferred.by_key:
+            record = self.deferred.make(key)
+            if record is None:
+                raise self.damage(key, f"the patches of key {shown_key(key[PREFIX_BYTES:])} make no sound record of it")
+        elif record is _UNKNOWN:
             record = self._load(key)
         self._keep(key, record)
         return record
@@ -317,6 +306,8 @@ class Records:
 
     def stored(self, key: bytes) -> bytes | None:
         """Returns the stored record under a storage key without the cache, for the scrub. Raises DamagedRecord."""
+        if key in self.deferred.fresh and key not in self.writes:
+            return self.get(key)
         return self.writes[key] if key in self.writes else self._load(key)
 
     def is_stored(self, key: bytes) -> bool:
@@ -337,6 +328,12 @@ class Records:
         self.cache.young_bytes += len(record) - (0 if replaced is None else len(replaced))
         return len(self.writes) == size
 
+    def defer(self, key: bytes, patch: bytes) -> bool:
+        """Stores a patch for the record under a storage key; False if that must be made whole first (deferred.py)."""
+        is_deferred = self.replaced is None and key not in self.writes and self.deferred.add(key, patch)
+        self.changes += is_deferred
+        return is_deferred
+
     def remove(self, key: bytes) -> None:
         """Removes a record with this turn's batch. The caller knows that this is safe (P7, P8). Raises DamagedRecord."""
         old = self.get(key)
@@ -351,6 +348,7 @@ class Records:
         """Stores `record` (None: nothing) in place of damaged bytes with this turn's batch."""
         self.changes += 1
         self._before.pop(key, None)
+        self.deferred.forget(key)
         self.writes[key] = record
         self._keep(key, record)
         slot = int.from_bytes(key[:2], "big")
@@ -376,25 +374,27 @@ class Records:
     ) -> list[tuple[bytes, bytes]]:
         """Returns stored pairs from `start` to `end`, this turn's writes included: up to `limit`, or until `bytes_max` of
         values are reached. `may_have_more` tells whether more may follow. Raises DamagedRecord, and does not count it."""
+        fresh = {key: self.get(key) for key in self.deferred.fresh if start <= key and (end is None or key < end)}
         try:
-            return page_of(self._folded.scan, self.writes, start, end, limit, bytes_max)
+            return page_of(self._folded.scan, fresh | self.writes, start, end, limit, bytes_max)
         except self._damage_error as error:
             raise DamagedRecord(str(error)) from error
 
     def drain_batch(self) -> dict[bytes, bytes | None]:
         """Returns the batch of this turn. It must be committed before any message or reply of the turn leaves."""
         assert not self.pending.by_key, "the turn ends before all its records were made"
-        writes = self.writes
-        if writes:
+        writes, fresh = self.writes, self.deferred.fresh
+        if writes or fresh:
             self.writes = {}
-            self.record_batches += len(writes) > len(self._documents)
+            self.record_batches += bool(fresh) or len(writes) > len(self._documents)
             self._documents.clear()
-            if self._before or self._folded.has_rows():
-                self._folded.reduce(writes, self._before, self.patches)
+            if self._before or fresh or self._folded.has_rows():
+                self._folded.reduce(writes, self._before, self.patches, fresh)
                 self._before.clear()
             if self._trees_kept:
                 self._trees_kept = False
                 writes[_TREES] = None
         self.patches.clear()
+        self.deferred.end_turn()
         self.cache.rotate()
         return writes

@@ -20,6 +20,7 @@ The first three return None, or the text of the refusal.
 from __future__ import annotations
 
 from server.core.base.errors import no_room_for_hint
+from server.core.base.room import FOR_WRITES
 from server.core.base.state import State
 from server.core.messages.comparison import CHECKSUM_BYTES, checksums, differences
 from server.core.messages.kinds import encode_differ, encode_records, encode_refused, encode_same
@@ -42,6 +43,18 @@ def store(state: State, pairs: list[bytes]) -> str | None:
     return None
 
 
+def store_patches(state: State, pairs: list[bytes]) -> bool:
+    """Stores the patches of a PATCH without the records that they make (records/deferred.py). Returns False if that cannot
+    be done with all: they have to be made, then, and what was stored of the first ones does no harm."""
+    if state.room != FOR_WRITES or not state.owns_all(pairs):
+        return False
+    for index in range(0, len(pairs), 2):
+        if not is_patch(pairs[index + 1]) or not state.records.defer(pairs[index], pairs[index + 1]):
+            return False
+    state.statistics.stored += len(pairs) // 2
+    return True
+
+
 def whole_records(state: State, pairs: list[bytes]) -> list[bytes] | None:
     """Returns the pairs of a PATCH with whole records; None if a patch is not one of the record here (patching.py)."""
     found = list(pairs)
@@ -58,6 +71,7 @@ def whole_records(state: State, pairs: list[bytes]) -> list[bytes] | None:
                 return None
             if record is not present:
                 state.records.patches.note(key, present, record, value)
+                state.records.deferred.made_bytes += len(record)
             found[index] = record
         made[key] = found[index]
     return found
@@ -140,9 +154,21 @@ def _may_lack(state: State, keys: list[bytes], records: list[bytes | None]) -> b
     return any(record is None and not state.owns(key) for key, record in zip(keys, records, strict=True))
 
 
+def _are_same(state: State, theirs: bytes, keys: list[bytes]) -> bool:
+    """Whether all records are deferred (records/deferred.py) and have the checksums that a COMPARE has."""
+    for index, key in enumerate(keys):
+        found = state.records.deferred.by_key.get(key)
+        if found is None or found.checksum != theirs[CHECKSUM_BYTES * index : CHECKSUM_BYTES * (index + 1)]:
+            return False
+    return True
+
+
 def compare(state: State, peer: str, number: int, theirs: bytes, keys: list[bytes]) -> None:
     """HOT. Answers COMPARE: SAME if our records equal the coordinator's, else DIFFER, key by key (comparison.py)."""
     state.statistics.reads_answered += 1
+    if state.records.deferred.by_key and _are_same(state, theirs, keys):
+        state.send(peer, encode_same(state.clock_reading(), number))
+        return
     records, unreadable = state.records.get_each(keys)
     may_lack = None in records and _may_lack(state, keys, records)
     if not may_lack and checksums(records, unreadable) == theirs and not unreadable:

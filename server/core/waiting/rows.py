@@ -166,8 +166,8 @@ class WaitingRows:
         row.queue.wait(row)
         self._again[row.queue.storage_key] = None
 
-    def look(self, writes: Mapping[bytes, bytes | None]) -> None:
-        """At the end of a turn that has made these writes: wakes clients of the keys that have elements for them."""
+    def look(self, writes: Mapping[bytes, object]) -> None:
+        """At the end of a turn that has written these keys: wakes clients of the keys that have elements for them."""
         changed = writes if len(writes) < len(self.queues) else self.queues
         keys = [key for key in changed if key in self.queues and key in writes]
         if self._again:

@@ -25,7 +25,10 @@ class Waiting:
         for number in self.blocked.drain_forgets():
             self.rows.forget(self._state.id, number)
         if self.rows.count:
-            self.rows.look(self._state.records.writes)
+            records = self._state.records
+            written: dict[bytes, object] = dict.fromkeys(records.deferred.fresh)
+            written.update(records.writes)
+            self.rows.look(written)
 
     def tick(self, now_ms: int) -> None:
         """Time has passed."""
