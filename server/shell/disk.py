@@ -130,7 +130,10 @@ class DiskWatch:
             self._allocate_reserve()
 
     def notices(self) -> list[str]:
-        """What the status tells an operator before the disk is full. Once it is, `disk_room` tells it."""
+        """What the status tells an operator before the disk is full (once it is, `disk_room` tells it): degraded.
+
+        The bound is that below which this node keeps no reserve and makes its files small, as writes will be refused soon.
+        A share of the disk says less: 10 % may be terabytes."""
         least_bytes = self._config.disk_free_bytes_min
         if self._seen_free_bytes >= PLENTY * least_bytes or self._room != FOR_WRITES:
             return []
