@@ -75,7 +75,6 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
     "partitions_moving", "partitions_moved", "keys", "keys_done", "eta_s"}, and each node has its "transfer". If the
     change waits for nodes that are down, "waits_for" names them. "clock_bound_ms" is how far cluster time, by which keys
     expire, may be from the median of all nodes' clocks; null if no majority of the clocks is known.
-
     "written_w" is there while writes from before W was raised have fewer copies than W.
 
     The "keys" and "hints_held" of a node that does not answer are null. A node that is down has "down_since_ms": when any
@@ -91,15 +90,20 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
         document = ask_status(client)
     if as_document:
         write_json(document)
-    elif is_terminal():
+    else:
+        _show_status(document)
+    status = _STATUS_OF.get(document["verdict"], ExitStatus.DEGRADED)
+    if status:
+        raise typer.Exit(status)
+
+
+def _show_status(document: dict[str, Any]) -> None:
+    if is_terminal():
         from dynamo_cli import pictures
 
         pictures.show_status(document, pictures.console())
     else:
         write_line(plain.status_text(document))
-    status = _STATUS_OF.get(document["verdict"], ExitStatus.DEGRADED)
-    if status:
-        raise typer.Exit(status)
 
 
 def ring_show(context: typer.Context, as_document: JSON = False) -> None:
