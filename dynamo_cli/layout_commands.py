@@ -63,8 +63,8 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
 
     healthy: all nodes are up and have everything that they own. degraded: every key is served, but something is wrong.
     unavailable: some keys are not served. The exit status is 0, 4 or 5. What will soon be refused counts as degraded: on a
-    disk with less than three times disk_free_bytes_min free, and with a certificate that ends within 7 days (or a quarter
-    of its life, if that is less).
+    disk with less than 1.5 times disk_free_bytes_min free, and with a certificate that ends within 7 days (or a quarter of
+    its life, if that is less).
 
     After a node has lost its disk, the cluster is degraded until the other owners have filled the node: "n6 is being
     filled, 12 %, about 40 s". So disks can be replaced one after the other: replace the next one once this command exits
