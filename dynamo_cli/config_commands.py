@@ -49,7 +49,7 @@ CheckedFile = Annotated[
 def config_show(context: typer.Context, patterns: Patterns = None, as_document: JSON = False) -> None:
     """Show the settings of a node: value, source, and whether a change takes effect while the node runs.
 
-    The sources are, the strongest first: live (dyn config set or CONFIG SET), option, environment (DYN_NAME), file,
+    The sources are, the strongest first: command (dyn config set or CONFIG SET), option, environment (DYN_NAME), file,
     directory (an option of an earlier start), machine (computed from its memory), default. dyn.toml(5) describes the
     settings.
 

@@ -62,7 +62,9 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
     """Show the state of the cluster: a verdict, what is wrong, and the nodes.
 
     healthy: all nodes are up and have everything that they own. degraded: every key is served, but something is wrong.
-    unavailable: some keys are not served. The exit status is 0, 4 or 5.
+    unavailable: some keys are not served. The exit status is 0, 4 or 5. What will soon be refused counts as degraded: on a
+    disk with less than 1.5 times disk_free_bytes_min free, and with a certificate that ends within 7 days (or a quarter of
+    its life, if that is less).
 
     After a node has lost its disk, the cluster is degraded until the other owners have filled the node: "n6 is being
     filled, 12 %, about 40 s". So disks can be replaced one after the other: replace the next one once this command exits
@@ -73,9 +75,11 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
     "partitions_moving", "partitions_moved", "keys", "keys_done", "eta_s"}, and each node has its "transfer". If the
     change waits for nodes that are down, "waits_for" names them. "clock_bound_ms" is how far cluster time, by which keys
     expire, may be from the median of all nodes' clocks; null if no majority of the clocks is known.
+    "written_w" is there while writes from before W was raised have fewer copies than W.
 
-    The "keys" of a node that does not answer are null. A node that is down has "down_since_ms": when any of the nodes that
-    answer has last heard from it, in ms since 1970; null if none of them has heard from it since its own start.
+    The "keys" and "hints_held" of a node that does not answer are null. A node that is down has "down_since_ms": when any
+    of the nodes that answer has last heard from it, in ms since 1970; null if none of them has heard from it since its own
+    start.
 
     A node that is not up has a "reason", as the node that answers found it: stopped (nothing listens at its address),
     unreachable (nothing answers), unresolved (its host name has no address), silent (it accepts connections and does not
@@ -86,15 +90,20 @@ def cluster_status(context: typer.Context, as_document: JSON = False) -> None:
         document = ask_status(client)
     if as_document:
         write_json(document)
-    elif is_terminal():
+    else:
+        _show_status(document)
+    status = _STATUS_OF.get(document["verdict"], ExitStatus.DEGRADED)
+    if status:
+        raise typer.Exit(status)
+
+
+def _show_status(document: dict[str, Any]) -> None:
+    if is_terminal():
         from dynamo_cli import pictures
 
         pictures.show_status(document, pictures.console())
     else:
         write_line(plain.status_text(document))
-    status = _STATUS_OF.get(document["verdict"], ExitStatus.DEGRADED)
-    if status:
-        raise typer.Exit(status)
 
 
 def ring_show(context: typer.Context, as_document: JSON = False) -> None:

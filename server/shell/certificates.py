@@ -32,6 +32,8 @@ from server.core.base.config import Config, ConfigError
 log = logging.getLogger("dyn")
 DAY_S = 86_400
 WARN_DAYS = 30
+URGENT_DAYS = 7  # whoever renews at all has done so by then
+URGENT_SHARE = 4  # and with less than this part of its time left: some certificates are made for a day
 WARN_CRL_DAYS = 3  # lists are made anew often
 _CRL = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 _VERIFY = {"no": ssl.CERT_NONE, "optional": ssl.CERT_OPTIONAL, "required": ssl.CERT_REQUIRED}
@@ -49,6 +51,7 @@ class Certificates:
         self._client: ssl.SSLContext | None = None
         self.own = b""  # our own certificate (DER)
         self.expires_s = 0.0  # wall clock, of our own certificate
+        self._urgent_s = 0.0  # so long before that its renewal is urgent
         self.crl_expires_s = math.inf  # of the list of revoked certificates that is the first to be out of date
         if self._files:
             try:
@@ -111,6 +114,12 @@ class Certificates:
             return f"its certificate has EXPIRED {-days} days ago, connections by TLS fail: {renew}"
         return f"its certificate expires in {days} days: {renew}" if days < WARN_DAYS else self._crl_warning()
 
+    def is_urgent(self) -> bool:
+        """Whether the warning tells of connections that are refused, or will be soon: the cluster is degraded."""
+        now_s = time.time()
+        crl_is_ending = self.crl_expires_s - now_s < DAY_S
+        return bool(self._files) and (bool(self._logged) or self.expires_s - now_s < self._urgent_s or crl_is_ending)
+
     def _crl_warning(self) -> str:
         left_s = self.crl_expires_s - time.time()
         renew = f"renew {self._config.tls_crl_file}; the node reads it by itself"
@@ -139,6 +148,8 @@ class Certificates:
         if Path(config.tls_key_file).stat().st_mode & 0o077:
             log.warning("the key in %s can be read by others than its owner: chmod 600", config.tls_key_file)
         self.expires_s = own.not_valid_after_utc.timestamp()
+        whole_s = self.expires_s - own.not_valid_before_utc.timestamp()
+        self._urgent_s = min(URGENT_DAYS * DAY_S, whole_s / URGENT_SHARE)
         self.crl_expires_s = _crl_expires_s(Path(config.tls_crl_file)) if config.tls_crl_file else math.inf
 
     def _settings(self, kind: ssl._SSLMethod) -> ssl.SSLContext:

@@ -46,6 +46,7 @@ log = logging.getLogger("dyn")
 RESERVE = "reserve"
 RESERVE_SHARE = 4  # of disk_free_bytes_min
 NOTHING_SHARE = 8
+URGENT = 1.5  # times disk_free_bytes_min: with less room the cluster is degraded, as writes will be refused soon
 PLENTY = 3  # times disk_free_bytes_min: with so much room a reserve is allocated, with less memtables are kept small
 FLUSH_BYTES = 8 << 20  # in memtables, when room is short
 LEVEL0_FILES_MAX = 30  # RocksDB slows writes down at 40
@@ -138,6 +139,11 @@ class DiskWatch:
             f"only {self._seen_free_bytes >> 20} MiB are free on the disk of {self._directory}; writes are refused below "
             f"{least_bytes >> 20} MiB (disk_free_bytes_min): free some space, or delete keys"
         ]
+
+    def urgent(self) -> list[str]:
+        """The same once writes are about to be refused: then the cluster is degraded. A share of the disk would say less:
+        10 % of it may be terabytes."""
+        return self.notices() if self._seen_free_bytes < URGENT * self._config.disk_free_bytes_min else []
 
     def _free_bytes(self) -> int:
         return shutil.disk_usage(self._directory).free

@@ -71,6 +71,10 @@ class Exposure:
         self._certificates.look()
         return [text for text in (self._look(), self._certificates.warning()) if text]
 
+    def urgent(self) -> list[str]:
+        """Those of the notices because of which the cluster is degraded."""
+        return [self._certificates.warning()] if self._certificates.is_urgent() else []
+
     def facts(self) -> dict[str, object]:
         """The same for `dyn doctor`."""
         certificates = self._certificates

@@ -63,20 +63,13 @@ class NodeCollector(Collector):
         for name, times in sorted(self._services.latencies.by_command.items()):
             _add_times(family, name, times)
         yield family
-        services = self._services
         phases = HistogramMetricFamily(
             "dyn_phase_seconds",
             "The time of a part of the work: of each request until a quorum of reads or writes has answered, or another "
             "coordinator (in steps of 1 ms); of the commit of a turn; of a sync of the disk.",
             labels=["phase"],
         )
-        for name, times in (
-            ("read_quorum", services.reads.quorum_times),
-            ("write_quorum", services.writes.quorum_times),
-            ("relay", services.relays.times),
-            ("commit", services.latencies.commit),
-            ("sync", services.latencies.sync),
-        ):
+        for name, times in self._services.phases().items():
             _add_times(phases, name, times)
         yield phases
 

@@ -81,7 +81,9 @@ class Ticks:
             self._housekeeping.do("look at the disk", self._disk.check)
             self._reports.make(now_ms)
             self._events.tell(now_ms, self._lag.worst_ms)
-            self._context.services.process.notices = [*self._exposure.notices(), *self._disk.notices()]
+            process = self._context.services.process
+            process.notices = [*self._exposure.notices(), *self._disk.notices()]
+            process.urgent = [*self._exposure.urgent(), *self._disk.urgent()]
             report_left_out()
             context.refusals.report()
             self._check_secrets()

@@ -24,7 +24,7 @@ def row(name: str, value: object, source: str = "default", live: bool = True) ->
 DOCUMENT = {
     "node": "n1",
     "file": "/etc/dyn.toml",
-    "settings": [row("fsync", "always", "file", False), row("flushall", True, "live"), row("hint_after_ms", 1500)],
+    "settings": [row("fsync", "always", "file", False), row("flushall", True, "command"), row("hint_after_ms", 1500)],
 }
 
 
@@ -35,7 +35,7 @@ def test_show(scripted: Scripted, dyn: Dyn) -> None:
     assert got.stdout.splitlines() == [
         "NAME           VALUE     SOURCE   LIVE",
         'fsync          "always"  file     no',
-        "flushall       true      live     yes",
+        "flushall       true      command  yes",
         "hint_after_ms  1500      default  yes",
     ]
     assert dyn(node, "config", "show", "*hint*", "nosuch").stdout.count("\n") == 2

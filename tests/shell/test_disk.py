@@ -17,9 +17,12 @@ MIB = 1 << 20
 Usage = namedtuple("Usage", "total used free")
 
 
-@pytest.mark.parametrize(("free", "said"), [(PLENTY * 64, []), (PLENTY * 64 - 1, ["only 191 MiB are free"]), (63, [])])
+@pytest.mark.parametrize(("free", "said", "is_urgent"), [
+    (PLENTY * 64, [], False), (PLENTY * 64 - 1, ["only 191 MiB are free"], False), (96, ["only 96 MiB are free"], False),
+    (95, ["only 95 MiB are free"], True), (63, [], False),
+])  # fmt: skip
 def test_a_disk_that_fills_is_told_before_writes_are_refused(
-    free: int, said: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    free: int, said: list[str], is_urgent: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     class Engine:
         def stats(self) -> dict[str, Any]:
@@ -38,6 +41,7 @@ def test_a_disk_that_fills_is_told_before_writes_are_refused(
     )
     watch.check()
     notices = watch.notices()
+    assert watch.urgent() == (notices if is_urgent else [])
     watch.close()
     loop.close()
     assert [notice[: len(begin)] for notice, begin in zip(notices, said, strict=True)] == said

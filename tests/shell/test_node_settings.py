@@ -219,7 +219,7 @@ def test_sighup_applies_what_has_changed_in_the_file(tmp_path: Path, caplog: pyt
         f"settings that have changed in {path} and need a restart of the node: clients_max",
     ]
     sources = running.node.services.process.settings.sources
-    assert (sources["siblings_max"], sources["users_max"], "hint_after_ms" in sources) == ("file", "live", False)
+    assert (sources["siblings_max"], sources["users_max"], "hint_after_ms" in sources) == ("file", "command", False)
 
 
 def test_a_line_that_is_gone_takes_no_source_from_a_value_that_stays(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_line_that_is_gone_takes_no_source_from_a_value_that_stays(tmp_path: P
     running.read_again(START)
     sources, config = running.node.services.process.settings.sources, running.node.state.config
     kept = ("siblings_max", "clients_max", "flushall", "notify_keyspace_events", "users_max")
-    assert [sources.get(name) for name in kept] == ["option", "file", "live", "file", None]
+    assert [sources.get(name) for name in kept] == ["option", "file", "command", "file", None]
     assert (config.siblings_max, config.clients_max, config.notify_keyspace_events) == (7, 300, "KA")
 
 

@@ -84,9 +84,10 @@ def test_the_status_warns_before_the_list_is_out_of_date(home: Path, monkeypatch
     revoke(home, (), WARN_CRL_DAYS)
     certificates.look()
     assert "its list of revoked certificates is valid for 2 days: renew" in certificates.warning()
+    assert not certificates.is_urgent()
     later_s = time.time() + (WARN_CRL_DAYS + 1) * 86_400
     monkeypatch.setattr(time, "time", lambda: later_s)
-    assert "OUT OF DATE" in certificates.warning()
+    assert "OUT OF DATE" in certificates.warning() and certificates.is_urgent()
 
 
 def test_a_list_that_cannot_be_used(home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -178,6 +179,7 @@ def test_changed_files_are_read_and_wrong_ones_are_not_used(tmp_path: Path, capl
     first = certificates.for_server()
     certificates.look()
     assert certificates.for_server() is first and certificates.warning() != ""  # 30 days is near enough to warn
+    assert not certificates.is_urgent(), "but not near enough to call the cluster degraded"
     key = (tmp_path / "node.key").read_bytes()
     make(tmp_path, "node", LOCAL_HOSTS, 300)
     certificates.look()
@@ -188,13 +190,28 @@ def test_changed_files_are_read_and_wrong_ones_are_not_used(tmp_path: Path, capl
     for _ in range(3):
         certificates.look()
     assert certificates.for_server() is second and caplog.text.count("does not belong to") == 1
-    assert "does not belong to" in certificates.warning()
+    assert "does not belong to" in certificates.warning() and certificates.is_urgent()
     (tmp_path / "node.crt").unlink()
     certificates.look()
     assert certificates.for_server() is second and "node.crt: No such file" in certificates.warning()
     make(tmp_path, "node", LOCAL_HOSTS, 300)
     certificates.look()
     assert certificates.for_server() is not second and certificates.warning() == "" and new_key != key
+    assert not certificates.is_urgent()
+
+
+@pytest.mark.parametrize(("days", "days_gone", "is_urgent"), [(300, 292, False), (300, 294, True), (300, 301, True),
+                                                              (2, 1, False), (2, 1.6, True)])  # fmt: skip
+def test_a_certificate_that_ends_soon_is_urgent(
+    days: int, days_gone: float, is_urgent: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within its last week; one that is made for days only, within its last quarter."""
+    certificates = Pair(tmp_path).certificates
+    make(tmp_path, "node", LOCAL_HOSTS, days)
+    certificates.look()
+    now_s = time.time() + days_gone * 86_400
+    monkeypatch.setattr(time, "time", lambda: now_s)
+    assert certificates.is_urgent() is is_urgent and ("renew" in certificates.warning())
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def test_a_running_node_follows_its_file_and_writes_to_it(make_cluster: MakeClus
     path = cluster.directory / "settings.toml"
     set_all = dyn("config", "set", "--all", "siblings_max", "6", port=one.port)
     assert set_all.returncode == 0 and set_all.stdout.count(b"siblings_max = 6") == 2
-    assert [shown(node, "siblings_max") for node in cluster.nodes] == [(6, "live")] * 2
+    assert [shown(node, "siblings_max") for node in cluster.nodes] == [(6, "command")] * 2
     with one.client() as client:
         assert client.config_rewrite() == b"OK"
     assert path.read_text() == "# few\nsiblings_max = 6 # five\n"

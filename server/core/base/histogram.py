@@ -1,11 +1,14 @@
 """Histograms of times: four buckets for each power of two of microseconds.
 
 So a percentile is at most a quarter too high.
+
+A histogram only grows, since Prometheus takes a count that goes back for a restart. After CONFIG RESETSTAT, as in Redis,
+INFO and LATENCY show what has come since: `recent` is the difference to what was there then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from mypy_extensions import i64
@@ -35,18 +38,33 @@ def bucket_end_us(bucket: int) -> int:
 class Histogram:
     """The times of one command, or of one phase: `calls` of them, `sum_us` in all."""
 
-    __slots__ = ("calls", "counts", "sum_us")
+    __slots__ = ("_before", "calls", "counts", "sum_us")
 
     def __init__(self) -> None:
         self.calls: i64 = 0
         self.sum_us: i64 = 0
         self.counts = [0] * _BUCKETS
+        self._before: Histogram | None = None  # what was there at the last CONFIG RESETSTAT
 
     def add(self, time_us: i64, calls: i64) -> None:
         """HOT. So many calls took this time."""
         self.calls += calls
         self.sum_us += calls * time_us
         self.counts[bucket_of(time_us)] += calls
+
+    def begin_anew(self) -> None:
+        """From now on `recent` counts from zero."""
+        self._before = None
+        self._before = self.recent()
+
+    def recent(self) -> Histogram:
+        """A copy with the times since the last `begin_anew`."""
+        found, before = Histogram(), self._before
+        found.calls = self.calls - (before.calls if before is not None else 0)
+        found.sum_us = self.sum_us - (before.sum_us if before is not None else 0)
+        for bucket, count in enumerate(self.counts):
+            found.counts[bucket] = count - (before.counts[bucket] if before is not None else 0)
+        return found
 
     def percentile_us(self, percent: float) -> int:
         """The time within which `percent` of the calls were answered; 0 if there are none."""
@@ -63,3 +81,9 @@ class Histogram:
             if count:
                 passed += count
                 yield bucket_end_us(bucket), passed
+
+
+def recent_of(histograms: Mapping[str, Histogram]) -> dict[str, Histogram]:
+    """The times of each since its last `begin_anew`, without those that have none."""
+    found = {name: times.recent() for name, times in histograms.items()}
+    return {name: times for name, times in found.items() if times.calls}

@@ -27,7 +27,7 @@ from server.core.commands.shapes import named, show, word
 from server.core.commands.spec import IMMEDIATE, CommandSpec
 from server.core.operators import documents
 from server.core.pubsub.events import flags_of
-from server.core.services.live_settings import LIVE_SOURCE, change, check, source_of, values
+from server.core.services.live_settings import COMMAND_SOURCE, change, check, source_of, values
 from server.core.services.services import Services
 from server.core.services.users import DEFAULT_NAME
 
@@ -124,7 +124,7 @@ def _set(services: Services, sink: Sink, number: int, args: list[bytes]) -> byte
             _set_password(services, str(given).encode("utf-8", "surrogateescape"))
         else:
             services.notifications.change(flags_of(str(given)) or 0)
-        services.process.settings.sources[ours] = LIVE_SOURCE
+        services.process.settings.sources[ours] = COMMAND_SOURCE
     change(services, changes)  # last: it cannot fail any more, and the document of users may have had no room
     return resp.OK
 
@@ -183,7 +183,7 @@ def _rewrite(services: Services, sink: Sink, number: int, args: list[bytes]) -> 
     if known.write is None or not known.file:
         raise CommandError("ERR The server is running without a config file: start the node with --config FILE")
     config = services.state.config
-    changed = {name: getattr(config, name) for name in sorted(LIVE) if known.sources.get(name) == LIVE_SOURCE}
+    changed = {name: getattr(config, name) for name in sorted(LIVE) if known.sources.get(name) == COMMAND_SOURCE}
     for name in _OF_CLUSTER:
         changed.pop(name, None)
     try:
@@ -211,7 +211,8 @@ def _show(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
 
 def _resetstat(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     services.state.statistics.begin_anew()
-    services.latencies.by_command.clear()
+    for times in (*services.latencies.by_command.values(), *services.phases().values()):
+        times.begin_anew()
     return resp.OK
 
 

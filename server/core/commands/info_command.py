@@ -12,6 +12,7 @@ from hashlib import sha1
 
 from protocol import resp
 from protocol.slots import SLOTS
+from server.core.base.histogram import recent_of
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.base.subscriber import CHANNEL, PATTERN, SHARD
@@ -189,7 +190,7 @@ def _commands(services: Services) -> Facts:
     """The commands of clients and the time until their replies left: see services/latencies.py for what is timed."""
     return {
         f"cmdstat_{name}": f"calls={times.calls},usec={times.sum_us},usec_per_call={int(times.sum_us) / times.calls:.2f}"
-        for name, times in sorted(services.latencies.by_command.items())
+        for name, times in sorted(recent_of(services.latencies.by_command).items())
     }
 
 
@@ -197,7 +198,7 @@ def _percentiles(services: Services) -> Facts:
     """The percentiles that Redis shows, of the same times."""
     return {
         f"latency_percentiles_usec_{name}": ",".join([f"p{each}={times.percentile_us(each)}" for each in _PERCENTS])
-        for name, times in sorted(services.latencies.by_command.items())
+        for name, times in sorted(recent_of(services.latencies.by_command).items())
     }
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from protocol import resp
 from protocol.resp import Value
 from server.core.base.errors import CommandError
-from server.core.base.histogram import Histogram
+from server.core.base.histogram import Histogram, recent_of
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import integer
 from server.core.commands.containers import container
@@ -56,7 +56,7 @@ def _slowlog_reset(services: Services, sink: Sink, number: int, args: list[bytes
 def _histogram(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
     """LATENCY HISTOGRAM [command …]: the named commands, or all, as far as they were called. A container's
     name stands for its subcommands."""
-    known = services.latencies.by_command
+    known = recent_of(services.latencies.by_command)
     wanted = [show(name).lower() for name in args[2:]]
     names = [name for each in wanted for name in known if name == each or name.startswith(f"{each}|")]
     found: dict[Value, Value] = {name: _shown(known[name]) for name in (names if wanted else known)}
@@ -84,12 +84,19 @@ def _graph(services: Services, sink: Sink, number: int, args: list[bytes]) -> by
 
 
 def _doctor(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:
-    """LATENCY DOCTOR: the slowest commands by their 99th percentile, and how late the event loop was."""
+    """LATENCY DOCTOR: the commands with the highest 99th percentile, the phases of requests, how late the loop was."""
     lines = ["The commands of this node's clients with the highest 99th percentile, replies included:"]
-    slowest = sorted(services.latencies.by_command.items(), key=lambda each: (-each[1].percentile_us(99), each[0]))
+    slowest = sorted(
+        recent_of(services.latencies.by_command).items(), key=lambda each: (-each[1].percentile_us(99), each[0])
+    )
     for name, times in slowest[:5]:
         p50, p99 = times.percentile_us(50), times.percentile_us(99)
         lines.append(f"- {name}: {times.calls} calls, p50 {p50} us, p99 {p99} us")
+    lines.append("The parts of the work:")
+    for name, times in recent_of(services.phases()).items():
+        lines.append(
+            f"- {name}: {times.calls} times, p50 {times.percentile_us(50)} us, p99 {times.percentile_us(99)} us"
+        )
     lag = services.process.facts.get("loop_lag_ms_max")
     if lag is not None:
         lines.append(f"The event loop was late by {lag} ms at most (loop_lag_ms in INFO is that of the last second).")

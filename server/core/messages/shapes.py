@@ -175,7 +175,7 @@ STATUS = fields(
         "transfer": nothing_or(TRANSFER), "to_let_go": COUNT, "copies": mapped(node_id, listed(text)),
         "wall_ms": TIME_MS, "gone_back": listed(node_id), "taken_back": listed(node_id), "aside": text,
         "filling": nothing_or(FILLED), "failing": mapped(text, fields({"errors": COUNT, "error": text})),
-        "internal_errors": COUNT, "held_back": mapped(text, COUNT), "notices": listed(text),
+        "internal_errors": COUNT, "held_back": mapped(text, COUNT), "notices": listed(text), "urgent": listed(text),
         "heard_ms": mapped(node_id, TIME_MS), "hints_full": truth, "overdue_s": mapped(node_id, COUNT),
     },
 )  # fmt: skip

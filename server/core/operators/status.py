@@ -31,6 +31,7 @@ from server.core.operators.troubles import (
     set_aside,
     set_back,
     unauthenticated,
+    urgent_notices,
 )
 from server.core.ring.addresses import shown_address
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
@@ -58,6 +59,7 @@ def own_status(services: Services) -> Document:
                    "aside": services.rollback.aside(), "failing": services.background.failing(),
                    "internal_errors": state.statistics.internal_errors + state.statistics.messages_undigested,
                    "held_back": state.quarantine.held(state.wall_ms), "notices": services.process.notices,
+                   "urgent": services.process.urgent,
                    "peer_auth": services.authentication.mode, "secrets": services.authentication.fingerprints,
                    "heard_ms": heard_ms(services), "hints_full": state.hints.full,
                    "overdue_s": services.anti_entropy.overdue_s(),
@@ -143,6 +145,7 @@ def amiss(services: Services, layout: Layout, reports: Mapping[str, Document], a
         + out_of_room(layout, reports)
         + disks
         + older_writes(layout, is_amiss=True)
+        + urgent_notices(layout, reports)
         + overdue(layout, reports)
         + failing(layout, reports)
         + held_back(layout, reports)
@@ -175,8 +178,8 @@ def _nodes(
             "role": role(layout, member.id, reading),
             "owned": owned[member.id],
             "share": round(owned[member.id] / seats, 4),
-            "hints_held": report.get("hints_held", 0),
-            "keys": report.get("keys"),  # null: it did not answer
+            "hints_held": report.get("hints_held"),  # null: it did not answer
+            "keys": report.get("keys"),
         }
         if member.id in since_ms:
             entry["down_since_ms"] = since_ms[member.id]

@@ -80,11 +80,23 @@ def failing(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
 
 
 def own_notices(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
-    """Remarks of nodes on themselves (`Process.notices`). A remark that several nodes make stands there once."""
+    """Remarks of nodes on themselves (`Process.notices`), without those that `urgent_notices` returns."""
+    return _notices(layout, reports, is_urgent=False)
+
+
+def urgent_notices(layout: Layout, reports: Mapping[str, Document]) -> list[str]:
+    """Remarks of nodes on themselves that an operator should act on: little room on a disk, a certificate that ends."""
+    return _notices(layout, reports, is_urgent=True)
+
+
+def _notices(layout: Layout, reports: Mapping[str, Document], is_urgent: bool) -> list[str]:
+    """A remark that several nodes make stands there once. Reports of earlier versions call none urgent."""
     names: dict[str, list[str]] = {}
     for member in by_name(layout):
-        for notice in reports.get(member.id, {}).get("notices", ()):
-            names.setdefault(notice, []).append(member.name)
+        report = reports.get(member.id, {})
+        for notice in report.get("notices", ()):
+            if (notice in report.get("urgent", ())) is is_urgent:
+                names.setdefault(notice, []).append(member.name)
     return [f"{', '.join(nodes)}: {notice}" for notice, nodes in names.items()]
 
 

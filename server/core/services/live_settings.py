@@ -23,7 +23,7 @@ from dataclasses import fields
 from server.core.base.config import LIVE, Config
 from server.core.services.services import Services
 
-LIVE_SOURCE = "live"
+COMMAND_SOURCE = "command"  # CONFIG SET; "live" are the settings that it can change
 DEFAULT_SOURCE = "default"
 
 
@@ -42,7 +42,7 @@ def check(services: Services, changes: Mapping[str, object]) -> None:
     Config.of({**values(services.state.config), **changes})
 
 
-def change(services: Services, changes: Mapping[str, object], source: str = LIVE_SOURCE) -> None:
+def change(services: Services, changes: Mapping[str, object], source: str = COMMAND_SOURCE) -> None:
     """Changes settings of `LIVE` in this node. Raises ConfigError; then nothing has changed."""
     assert not set(changes) - LIVE, "the caller has checked that the node can follow"
     check(services, changes)

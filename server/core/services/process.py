@@ -52,6 +52,7 @@ class Process:
         self.facts: dict[str, str] = {}  # for INFO: the field's name -> its value
         self.peer_links: dict[int, PeerLink] = {}  # the open connections, by a number that the shell gives them
         self.notices: list[str] = []  # what the status says of this node: an open address, a certificate that expires
+        self.urgent: list[str] = []  # those of them that make the cluster degraded
         self.buffers_of: Callable[[int], Buffers] = lambda session_id: NO_BUFFERS
         self.examine: Callable[[], dict[str, Any]] = dict  # what the shell knows of the machine, for `dyn doctor`
         self.random_bytes: Callable[[int], bytes] | None = None  # from the kernel, for passwords

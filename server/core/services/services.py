@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from protocol.slots import key_slot
 from server.core.base.clock_report import ClockReport
+from server.core.base.histogram import Histogram
 from server.core.base.routing import Route
 from server.core.base.sinks import Sink
 from server.core.base.state import State
@@ -118,6 +119,16 @@ class Services:
     def subscriptions(self) -> Subscriptions:
         """The subscriptions of this node's clients."""
         return self.publishing.subscriptions
+
+    def phases(self) -> dict[str, Histogram]:
+        """How long the parts of the work took: until a quorum or another coordinator answered, a commit, a sync."""
+        return {
+            "read_quorum": self.reads.quorum_times,
+            "write_quorum": self.writes.quorum_times,
+            "relay": self.relays.times,
+            "commit": self.latencies.commit,
+            "sync": self.latencies.sync,
+        }
 
     def route(self, key: bytes, deletes: bool = False) -> Route:
         """HOT. Returns the present route of requests for `key`; if `deletes`, of those that delete it."""

@@ -42,7 +42,7 @@ def test_a_live_setting_changes_in_the_one_config(name: str) -> None:
     assert (config.background_keys_per_s, config.idle_timeout_ms, config.flushall) == (77, 2000, True)
     assert node.state.hints.bytes_max == 1 and node.services.latencies.slow.maxlen == 3
     row = rows_of(client)["background_keys_per_s"]
-    assert (row["value"], row["source"], row["default"]) == (77, "live", 1000)
+    assert (row["value"], row["source"], row["default"]) == (77, "command", 1000)
 
 
 @pytest.mark.parametrize(

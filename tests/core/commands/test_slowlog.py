@@ -66,3 +66,20 @@ def test_info_tells_the_times_on_demand_and_resetstat_forgets_them() -> None:
     assert "latency_percentiles_usec_get:p50=111,p99=1023,p99.9=1023\r\n" in client.ask("INFO latencystats")
     client.raw("CONFIG RESETSTAT")
     assert "cmdstat_get" not in client.ask("INFO commandstats")
+    node = client.node
+    node.services.latencies.add("get", 50, 2)
+    assert "cmdstat_get:calls=2,usec=100,usec_per_call=50.00\r\n" in client.ask("INFO commandstats")
+    assert client.ask("LATENCY HISTOGRAM get")[1][1] == 2, "what has come since"
+    assert b"- get: 2 calls, p50 55 us, p99 55 us\n" in client.raw("LATENCY DOCTOR")
+    assert node.services.latencies.by_command["get"].calls == 6, "counters of Prometheus never go back"
+
+
+def test_the_parts_of_the_work_are_shown_since_the_last_resetstat() -> None:
+    client = Client(node_with_times())
+    client.node.services.latencies.commit.add(300, 4)
+    assert b"- commit: 4 times, p50 319 us, p99 319 us\n" in client.raw("LATENCY DOCTOR")
+    client.raw("CONFIG RESETSTAT")
+    assert b"- commit:" not in client.raw("LATENCY DOCTOR")
+    client.node.services.latencies.commit.add(40, 1)
+    assert b"- commit: 1 times, p50 47 us, p99 47 us\n" in client.raw("LATENCY DOCTOR")
+    assert client.node.services.phases()["commit"].calls == 5

@@ -53,6 +53,25 @@ def test_copies_are_an_operators_business_though_all_is_served() -> None:
     assert Client(node).ask("PING") == "PONG"
 
 
+def test_what_will_be_refused_soon_makes_the_cluster_degraded_and_other_notices_do_not() -> None:
+    node = make_node(1)
+    process = node.services.process
+    process.notices = ["other machines can reach it", "only 100 MiB are free on the disk"]
+    document = ask(node, "STATUS")
+    assert document["verdict"] == "healthy" and "n1: only 100 MiB are free" in document["summary"], (
+        "as earlier versions do"
+    )
+    process.urgent = process.notices[1:]
+    document = ask(node, "STATUS")
+    assert document["verdict"] == "degraded" and document["summary"].count("n1: only 100 MiB are free on the disk") == 1
+    assert document["summary"].count("n1: other machines can reach it") == 1
+
+
+def test_a_node_that_does_not_answer_has_no_counts() -> None:
+    nodes = ask(make_node(2), "STATUS")["nodes"]
+    assert [(entry["keys"], entry["hints_held"]) for entry in nodes] == [(0, 0), (None, None)]
+
+
 def test_copies_that_several_nodes_have_seen_are_named_once() -> None:
     told = {"m0": {"copies": {"m1": ["a:1", "b:2"]}}, "m2": {"copies": {"m1": ["a:1"]}}, "m3": {}}
     assert copies_of(told) == {"m1": ["a:1", "b:2"]}
