@@ -35,7 +35,7 @@ from typing import Final
 
 from librt.strings import read_i32_be, read_i64_be
 from mypy_extensions import i64
-from xxhash import xxh3_64, xxh32_intdigest
+from xxhash import xxh3_64, xxh3_128_digest, xxh32_intdigest
 
 from server.core.records import siblings
 from server.core.records.kinds import EXPIRY_MARK, KINDS_MASK, PLAIN_MARKS, mark_of
@@ -100,6 +100,34 @@ def is_border(field: bytes) -> bool:
     return not xxh32_intdigest(field) & BORDER_MASK
 
 
+class _Starts:
+    """Where the chunks of records are that were looked at lately, by the hash of their directories: commands ask one record
+    again and again, and to add up its directory takes longer than all else that is done to find a field."""
+
+    __slots__ = ("_by_hash", "_numbers")
+
+    def __init__(self) -> None:
+        self._by_hash: dict[bytes, list[int]] = {}
+        self._numbers: i64 = 0  # in all lists
+
+    def of(self, record: bytes, directory: int, base: int) -> list[int]:
+        """Returns where each chunk begins, and where the last one ends. Nobody may change the list."""
+        name = xxh3_128_digest(memoryview(record)[directory:base])
+        starts = self._by_hash.get(name)
+        if starts is None or starts[0] != base:
+            starts = list(accumulate(_rows(record[directory:base])[0::_ROW_ITEMS], initial=base))
+            self._numbers += len(starts)
+            if self._numbers > _STARTS_MAX:
+                self._by_hash.clear()
+                self._numbers = len(starts)
+            self._by_hash[name] = starts
+        return starts
+
+
+_STARTS_MAX: Final = 100_000  # some 4 MB
+_starts: Final = _Starts()
+
+
 class Index:
     """The chunks of a record of entries, and where they are."""
 
@@ -111,10 +139,7 @@ class Index:
         self.count: int = read_i32_be(record, 22)
         self.directory: int = HEADER_BYTES + CLOCK_BYTES * i64(read_i32_be(record, 14))
         self.base = self.directory + ROW_BYTES * self.count
-        if self.count == 1:
-            self.starts = [self.base, len(record)]
-        else:
-            self.starts = list(accumulate(_rows(record[self.directory : self.base])[0::_ROW_ITEMS], initial=self.base))
+        self.starts = [self.base, len(record)] if self.count == 1 else _starts.of(record, self.directory, self.base)
 
     def row(self, chunk: int) -> tuple[int, int, int]:
         """Returns the bytes, the distinct fields and the marks of a chunk."""
@@ -304,6 +329,10 @@ class Assembly:
         self._directory.append(directory[:-ROW_BYTES])
         self._size, self._fields, self._marks = unpack_row(directory, len(directory) - ROW_BYTES)
         self._parts.append(chunks)
+
+    def chunk_count(self) -> int:
+        """Returns how many chunks are before what is added next, if that is a border."""
+        return sum(map(len, self._directory)) // ROW_BYTES + bool(self._size)
 
     def _begin_field(self, field: bytes) -> None:
         self._field = field

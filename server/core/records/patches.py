@@ -86,6 +86,19 @@ def make(base: bytes, result: bytes) -> bytes | None:
     return xxh3_64_digest(body) + body
 
 
+_KEPT_MAX: Final = 16
+# What drafts have copied in this turn, by the checksum of the record that they have made: both records, and how many chunks
+# from one in the old and one in the new record on are the same. So these are not compared once more.
+_kept: Final[dict[bytes, tuple[bytes, bytes, dict[tuple[int, int], int]]]] = {}
+
+
+def note_kept(base: bytes, result: bytes, kept: dict[tuple[int, int], int]) -> None:
+    """Notes which chunks of a record another one has."""
+    if len(_kept) >= _KEPT_MAX:
+        _kept.clear()
+    _kept[result[:_CHECKSUM_BYTES]] = (base, result, kept)
+
+
 class Patches:
     """The patches of this turn: each is made once, for the other owners and for the store."""
 
@@ -110,6 +123,7 @@ class Patches:
     def clear(self) -> None:
         """Forgets all, at the end of the turn."""
         self._made.clear()
+        _kept.clear()
 
 
 def _compare(splices: list[Splice], base: bytes, at: int, end: int, result: bytes, new_at: int, new_end: int) -> None:
@@ -160,8 +174,12 @@ def differing(old: Index, new: Index) -> list[tuple[int, int, int, int]]:
     """
     found: list[tuple[int, int, int, int]] = []
     place = other = 0
+    runs: dict[tuple[int, int], int] = {}
+    noted = _kept.get(new.record[:_CHECKSUM_BYTES])
+    if noted is not None and noted[0] is old.record and noted[1] is new.record:
+        runs = noted[2]
     while place < old.count or other < new.count:
-        run = _equal_run(old, place, new, other)
+        run = runs.get((place, other), 0) or _equal_run(old, place, new, other)
         if run:
             place += run
             other += run
