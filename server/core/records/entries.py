@@ -170,28 +170,23 @@ class Index:
         return low
 
     def entries_of(self, field: bytes, chunk: int) -> list[Entry]:
-        """HOT. Returns the entries of a field, `chunk` being `chunk_of` it.
-
-        `find` tells where the bytes of the field come next. Of the entries before that place only the sizes are read.
-        """
+        """HOT. Returns the entries of a field, `chunk` being `chunk_of` it. They are neighbours. Of the entries before them
+        only the sizes and some bytes of the field are read: to search the chunk for the field takes four times as long."""
         record = self.record
         found: list[Entry] = []
         at: i64 = self.starts[chunk]
         end: i64 = self.starts[chunk + 1]
         size: i64 = len(field)
-        place: i64 = record.find(field, at + ENTRY_BYTES, end)
-        while place >= 0:
-            while at + ENTRY_BYTES < place:
-                sizes = read_i64_be(record, at + FIELD_SIZE_AT)
-                at += ENTRY_BYTES + (sizes >> 32) + (sizes & 0xFFFFFFFF)
-            while at < end and at + ENTRY_BYTES == place and read_i32_be(record, at + FIELD_SIZE_AT) == size:
-                kind, dot, expires_at_ms, _, payload_size = unpack_entry(record, at)
-                at = place + size + payload_size
-                found.append((field, kind, dot, expires_at_ms, record[at - payload_size : at]))
-                place = record.find(field, at + ENTRY_BYTES, at + ENTRY_BYTES + size)
-            if found or not size or at >= end:  # the entries of a field are neighbours; an empty one comes first
+        while at < end:
+            sizes = read_i64_be(record, at + FIELD_SIZE_AT)  # both in one: half the calls of `after_entry`
+            start = at + ENTRY_BYTES
+            after = start + (sizes >> 32) + (sizes & 0xFFFFFFFF)
+            if sizes >> 32 == size and _has_field(record, start, field, size):
+                kind, dot, expires_at_ms, _, _ = unpack_entry(record, at)
+                found.append((field, kind, dot, expires_at_ms, record[start + size : after]))
+            elif found:
                 break
-            place = record.find(field, at + ENTRY_BYTES + (at + ENTRY_BYTES == place), end)
+            at = after
         return found
 
     def bytes_of(self, first: int, end: int) -> bytes:
@@ -201,6 +196,16 @@ class Index:
     def entries_in(self, chunk: int) -> list[Entry]:
         """Returns the entries of a chunk."""
         return entries_between(self.record, self.starts[chunk], self.starts[chunk + 1])
+
+
+def _has_field(record: bytes, at: i64, field: bytes, size: i64) -> bool:
+    """HOT. Whether a field of so many bytes is at a place of a record. Most others differ in one of the first words."""
+    place: i64 = 0
+    while place + 8 <= size:
+        if read_i64_be(record, at + place) != read_i64_be(field, place):
+            return False
+        place += 8
+    return record.startswith(field, at)
 
 
 def field_at(record: bytes, at: int) -> bytes:

@@ -25,14 +25,16 @@ merged like any record. As the base's clock is covered by its own, the merge is 
 (joins.py). Its clock also tells a replica that has a later record that it has the write already.
 
 How it is made. Header and clock, the directory and the chunks are compared. Borders of chunks depend on the content
-only, so both records have the same chunks but for those that changed. Runs of chunks are compared without a copy, and
-what a changed chunk has in common with the former one is left out: both ends, and if it is as long as before every block
-of 64 bytes. So a patch is about as long as the entries that changed.
+only, so both records have the same chunks but for those that changed. Those that a draft has copied are known
+(`note_kept`). Runs of chunks are compared without a copy, and what a changed chunk has in common with the former one is
+left out: both ends, and if it is as long as before every block of 64 bytes. So a patch is about as long as the entries
+that changed.
 
 Measured (sources, 10,000 fields of 50 bytes): `make` 70 us, `apply` 45 to 180 us (memory that is new to the process
 costs more than the checksum), the check of the structure 70 us; the patch of a HSET has 160 bytes. Rejected: to let the
-draft tell what it changed (saves the comparison, but several writes of one turn need one patch, and joins have no
-draft); a delta of removed and added entries (whoever applies it decodes chunks, and has to know what an entry is).
+draft make the patch (several writes of one turn may need one patch, and joins have no draft; that it tells what it has
+copied saves nearly as much); a delta of removed and added entries (whoever applies it decodes chunks, and has to know
+what an entry is).
 """
 
 from __future__ import annotations
