@@ -16,8 +16,10 @@ slices (slicing.py).
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Final
 
 from server.core.formats.numbers import decimal_text
 from server.core.records.draft_bytes import Change, rewrite
@@ -39,6 +41,8 @@ from server.core.records.slicing import SLICE_FIELDS, Pace, Slices, in_order, ru
 from server.core.records.versions import supersede
 from server.core.records.views import NO_SCORE, View, sum_of
 
+_PUT_ITEMS_MAX: Final = 1000  # of fields that are put one by one; more are sorted when that is asked
+
 
 class Draft(View):
     """One key's record as a command at time `now_ms` sees and changes it. `key_type` is the type that the command writes
@@ -50,6 +54,7 @@ class Draft(View):
         self._writes = key_type
         self._begins = self.key_type == NONE  # nothing of the old record shows in the new one
         self._changes: dict[bytes, Change] = {}
+        self._put_items: list[tuple[bytes, bytes]] | None = None  # see `_changed_items`
         self._removes = False
         self._grown = 0  # fields that are live by these changes, less those that are not any more
         self._value: bytes | None = None  # the whole key becomes this string
@@ -116,7 +121,12 @@ class Draft(View):
         yield from reversed(changed)
 
     def _changed_items(self) -> list[tuple[bytes, bytes]]:
-        return sorted([(field, each.payload) for field, each in self._changes.items() if each.payload is not None])
+        """The fields that have a payload by the changes, with it, sorted. Puts keep that up to date: each push to a list
+        asks again, and many share a draft."""
+        if self._put_items is None:
+            all_of = self._changes.items()
+            self._put_items = sorted([(field, each.payload) for field, each in all_of if each.payload is not None])
+        return list(self._put_items)
 
     # --- what it changes
 
@@ -124,6 +134,11 @@ class Draft(View):
         """Gives a field a payload; returns whether the field is new."""
         present = self.count_at(field)
         self._begin(self._writes)
+        items = self._put_items
+        if items is not None and field not in self._changes and len(items) < _PUT_ITEMS_MAX:
+            insort(items, (field, payload))
+        else:
+            self._put_items = None
         self._changes[field] = Change(True, payload, expires_at_ms)
         self._grown += 1 - present
         return not present
@@ -133,16 +148,20 @@ class Draft(View):
         present = self.count_at(field)
         if not present:
             return False
-        self.changed = self._removes = True
-        self._changes[field] = Change(True, None, 0)
+        self._remove(field)
         self._grown -= present
         return True
 
     def drop(self, field: bytes) -> None:
         """Removes a live field without looking it up; of a list, an item that does not share its position."""
-        self.changed = self._removes = True
-        self._changes[field] = Change(True, None, 0)
+        self._remove(field)
         self._grown -= 1
+
+    def _remove(self, field: bytes) -> None:
+        self.changed = self._removes = True
+        if field in self._changes:
+            self._put_items = None
+        self._changes[field] = Change(True, None, 0)
 
     def add(self, field: bytes, amount: Decimal) -> None:
         """Adds to the number in a field; of a string, the field is empty. The command has checked that it is a decimal text
@@ -154,6 +173,7 @@ class Draft(View):
             else:
                 self._amount = amount if self._amount is None else plus(self._amount, amount)
             return
+        self._put_items = None
         present = self.look_up(field)
         key_type = self._writes
         self._begin(key_type)
@@ -175,6 +195,7 @@ class Draft(View):
         """Gives a live field an expiry, 0 for none. What was added to it at the same time elsewhere is kept."""
         present = self.look_up(field)
         assert present is not None
+        self._put_items = None
         self.changed = True
         change = self._changes.get(field)
         if change is None:
@@ -205,6 +226,7 @@ class Draft(View):
         """Deletes the key."""
         self.changed = self._begins = True
         self._changes.clear()
+        self._put_items = None
         self._value = self._sketch = self._amount = self._expiry = None
         self._grown = 0
         self.key_type, self.expires_at_ms = NONE, 0

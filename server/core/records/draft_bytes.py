@@ -40,6 +40,7 @@ from server.core.records.kinds import (
     type_of_kind,
 )
 from server.core.records.numbers import decimal_of, plus
+from server.core.records.patches import note_kept
 from server.core.records.siblings import TOMBSTONE, VALUE
 from server.core.records.slicing import SLICE_CHANGES, Pace, Slices, in_order
 
@@ -82,6 +83,7 @@ class _Rewriting:
         self._type = key_type
         self._now_ms = now_ms
         self._assembly = Assembly()
+        self._kept: dict[tuple[int, int], int] = {}  # see note_kept
         self._added = 0
 
     def record(self, clock: dict[bytes, int]) -> Slices[bytes]:
@@ -110,12 +112,15 @@ class _Rewriting:
             next_chunk = chunk + 1
             walked += yield from self._walk(index, chunk, fields)
         self._copy(index, next_chunk, index.count)
-        return self._assembly.record(clock, index.entries - walked + self._added)
+        record = self._assembly.record(clock, index.entries - walked + self._added)
+        note_kept(self._old, record, self._kept)
+        return record
 
     def _copy(self, index: Index, first: int, end: int) -> None:
-        """Copies whole chunks."""
+        """Copies whole chunks. What is added next may become a part of the last one."""
         if first < end:
             rows = index.directory
+            self._kept[first, self._assembly.chunk_count()] = end - first - 1
             self._assembly.add_chunks(
                 self._old[rows + ROW_BYTES * first : rows + ROW_BYTES * end],
                 memoryview(self._old)[index.starts[first] : index.starts[end]],

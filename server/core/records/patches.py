@@ -25,14 +25,16 @@ merged like any record. As the base's clock is covered by its own, the merge is 
 (joins.py). Its clock also tells a replica that has a later record that it has the write already.
 
 How it is made. Header and clock, the directory and the chunks are compared. Borders of chunks depend on the content
-only, so both records have the same chunks but for those that changed. Runs of chunks are compared without a copy, and
-what a changed chunk has in common with the former one is left out: both ends, and if it is as long as before every block
-of 64 bytes. So a patch is about as long as the entries that changed.
+only, so both records have the same chunks but for those that changed. Those that a draft has copied are known
+(`note_kept`). Runs of chunks are compared without a copy, and what a changed chunk has in common with the former one is
+left out: both ends, and if it is as long as before every block of 64 bytes. So a patch is about as long as the entries
+that changed.
 
 Measured (sources, 10,000 fields of 50 bytes): `make` 70 us, `apply` 45 to 180 us (memory that is new to the process
 costs more than the checksum), the check of the structure 70 us; the patch of a HSET has 160 bytes. Rejected: to let the
-draft tell what it changed (saves the comparison, but several writes of one turn need one patch, and joins have no
-draft); a delta of removed and added entries (whoever applies it decodes chunks, and has to know what an entry is).
+draft make the patch (several writes of one turn may need one patch, and joins have no draft; that it tells what it has
+copied saves nearly as much); a delta of removed and added entries (whoever applies it decodes chunks, and has to know
+what an entry is).
 """
 
 from __future__ import annotations
@@ -86,6 +88,19 @@ def make(base: bytes, result: bytes) -> bytes | None:
     return xxh3_64_digest(body) + body
 
 
+_KEPT_MAX: Final = 16
+# What drafts have copied in this turn, by the checksum of the record that they have made: both records, and how many chunks
+# from one in the old and one in the new record on are the same. So these are not compared once more.
+_kept: Final[dict[bytes, tuple[bytes, bytes, dict[tuple[int, int], int]]]] = {}
+
+
+def note_kept(base: bytes, result: bytes, kept: dict[tuple[int, int], int]) -> None:
+    """Notes which chunks of a record another one has."""
+    if len(_kept) >= _KEPT_MAX:
+        _kept.clear()
+    _kept[result[:_CHECKSUM_BYTES]] = (base, result, kept)
+
+
 class Patches:
     """The patches of this turn: each is made once, for the other owners and for the store."""
 
@@ -110,6 +125,7 @@ class Patches:
     def clear(self) -> None:
         """Forgets all, at the end of the turn."""
         self._made.clear()
+        _kept.clear()
 
 
 def _compare(splices: list[Splice], base: bytes, at: int, end: int, result: bytes, new_at: int, new_end: int) -> None:
@@ -160,8 +176,12 @@ def differing(old: Index, new: Index) -> list[tuple[int, int, int, int]]:
     """
     found: list[tuple[int, int, int, int]] = []
     place = other = 0
+    runs: dict[tuple[int, int], int] = {}
+    noted = _kept.get(new.record[:_CHECKSUM_BYTES])
+    if noted is not None and noted[0] is old.record and noted[1] is new.record:
+        runs = noted[2]
     while place < old.count or other < new.count:
-        run = _equal_run(old, place, new, other)
+        run = runs.get((place, other), 0) or _equal_run(old, place, new, other)
         if run:
             place += run
             other += run

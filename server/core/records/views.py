@@ -54,6 +54,7 @@ _OF_ITEMS: Final = (LIST, STREAM)  # each entry is an item
 _NO_DOT: Final = bytes(16)
 _score = struct.Struct(">d")
 NO_SCORE: Final = _score.pack(0.0)
+_ITEMS_MAX: Final = 2  # chunks: commands that share a draft ask for both ends of a list
 _QUESTIONS_MAX: Final = 8  # fields looked up in one chunk, one by one; for more of them it is decoded
 
 
@@ -88,6 +89,7 @@ class View:
         self._asked_chunk = -1  # the chunk of the field that was looked up last
         self._asked = 0  # how many fields of it were looked up without another chunk in between
         self._decoded: dict[bytes, tuple[bytes, int]] = {}  # its live fields, once they were so many
+        self._items: dict[int, list[tuple[bytes, bytes]]] = {}  # chunk -> its items, of a few that were read lately
         if record is None:
             return
         if has_entries(record):
@@ -324,8 +326,13 @@ class View:
         return self._index.chunk_of(field)
 
     def items_in(self, chunk: int) -> list[tuple[bytes, bytes]]:
-        """The live fields of a chunk and their payloads, sorted by field."""
-        return [(field, payload) for field, payload, _ in self._lasting_in(chunk)]
+        """The live fields of a chunk and their payloads, sorted by field. Nobody may change the list."""
+        items = self._items.get(chunk)
+        if items is None:
+            if len(self._items) >= _ITEMS_MAX:
+                self._items.clear()
+            items = self._items[chunk] = [(field, payload) for field, payload, _ in self._lasting_in(chunk)]
+        return items
 
     def lasting_items(self) -> Iterator[tuple[bytes, bytes, int]]:
         """The live fields, their payloads and their expiries, sorted by field."""

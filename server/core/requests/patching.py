@@ -11,7 +11,8 @@ and the owner alone can tell.
     result's: it has the write already
     another record, none, a damaged one     UNFIT                  the present record whole, in a STORE of the same number
 
-So an acknowledgement means what it always means: the owner has stored the record. Hints, read repair, anti-entropy and
+So an acknowledgement means what it always means: the owner has stored the record, whole or as a base and patches
+(records/deferred.py). Hints, read repair, anti-entropy and
 transfers send whole records. So do groups to a stand-in, which never holds the former record.
 
 Order. A patch does not overtake the large messages before it (State.send_behind): else it would come before the record that

@@ -12,7 +12,8 @@ Which function stores a group depends on who sends it, and on whether this node 
     a coordinator, as a hint      stands in for an owner            store_as_stand_in
     hint replay or cleanup        owns the keys                     store_if_owned
 
-A group may come with patches of large records; `whole_records` makes the records of them first.
+A group may come with patches of large records. `store_patches` stores them as they are, or `whole_records` makes the
+records of them first.
 
 The first three return None, or the text of the refusal.
 """

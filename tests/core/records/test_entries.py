@@ -331,3 +331,15 @@ def test_a_string_with_what_was_added_is_a_number() -> None:
     record = draft.record(B, 2)
     assert View(record, NOW_MS).string() == b"1.75"
     assert versions.value_of(record, NOW_MS) == b"1.75"
+
+
+def test_the_directory_of_a_record_is_added_up_once() -> None:
+    """Of one that was looked at lately: that is most of the work of finding one field among many."""
+    members = [(b"%d" % number, SET_ELEMENT, b"actor-a." + bytes(7) + b"\1", 0, b"") for number in range(2000)]
+    record = entries.encode({b"actor-a.": 1}, members)
+    starts = entries.Index(record).starts
+    assert len(starts) > 10 and entries.Index(bytes(bytearray(record))).starts is starts
+    assert entries.Index(entries.encode({b"actor-a.": 1, b"actor-b.": 2}, members)).starts == [
+        start + 16 for start in starts
+    ]
+    assert entries.Index(record).starts == starts

@@ -10,22 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 from xxhash import xxh3_64_digest
 
+from server.core.records import patches
 from server.core.records.draft import Draft
-from server.core.records.entries import Entry, clock_of, decode, encode
+from server.core.records.entries import Entry, Index, clock_of, decode, encode, is_border
 from server.core.records.entry_structure import is_sound, is_sound_after
-from server.core.records.kinds import HASH, HASH_DELTA, HASH_FIELD, SET_ELEMENT
+from server.core.records.kinds import HASH, HASH_DELTA, HASH_FIELD, LIST, LIST_ITEM, SET_ELEMENT
 from server.core.records.patches import (
+    Patches,
     apply,
     apply_all,
     base_of,
     clock_of_result,
+    differing,
     is_patch,
     make,
     result_of,
     splices_of,
     verify_patch,
 )
-from server.core.records.structure import verify
+from server.core.records.structure import has_checksum, verify
 from server.core.records.versions import merge, supersede
 
 A, B = b"actor-a.", b"actor-b."
@@ -210,3 +213,59 @@ def test_many_scattered_changes_make_a_patch_of_about_their_size() -> None:
     patch = make(base, result)
     assert patch is not None and len(patch) < 300 * 200 < len(result) // 4
     assert verify_patch(patch) and apply(base, patch) == result
+
+
+def _field(number: int) -> bytes:
+    return number.to_bytes(8, "big")
+
+
+# Fields before which a chunk ends: of those of the next test, and of those that its drafts put between them.
+BORDERS = [number for number in range(800) if is_border(_field(number))]
+
+
+@given(
+    st.sampled_from((HASH, LIST)),
+    st.lists(
+        st.tuples(st.sampled_from(BORDERS) | st.integers(0, 800), st.integers(0, 2), st.integers(1, 9)),
+        min_size=1,
+        max_size=20,
+    ),
+)
+def test_what_a_draft_has_copied_need_not_be_compared(key_type: int, changes: list[tuple[int, int, int]]) -> None:
+    """The patch of what a draft has made is that of a comparison, whichever chunks grow, join or divide."""
+    kind = LIST_ITEM if key_type == LIST else HASH_FIELD
+    base = encode({A: 1}, [(_field(2 * number), kind, dot(A, 1), 0, b"v" * 50) for number in range(400)])
+    draft = Draft(base, 0, key_type)
+    for number, step, size in changes:
+        for field in map(_field, range(number, number + size * (step + 1), 2)):
+            if step == 2 and field in dict(draft.items()):
+                draft.remove(field)
+            else:
+                draft.put(field, b"new")
+    result = draft.record(A, 2)
+    noted = differing(Index(base), Index(result))
+    patch = make(base, result)
+    assert has_checksum(result) and is_sound(result) and is_sound_after(result, base)
+    Patches().clear()
+    compared = differing(Index(base), Index(result))
+    assert noted == compared
+    assert make(base, result) == patch
+    assert patch is None or apply(base, patch) == result
+
+
+def test_the_patch_of_one_field_compares_few_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The draft has told which ones it has copied."""
+    compared: list[int] = []
+
+    def equal_run(old: Index, place: int, new: Index, other: int) -> int:
+        compared.append(place)
+        return original(old, place, new, other)
+
+    original = patches._equal_run
+    monkeypatch.setattr(patches, "_equal_run", equal_run)
+    base = encode({A: 1}, [(_field(number), HASH_FIELD, dot(A, 1), 0, b"v" * 50) for number in range(10_000)])
+    draft = Draft(base, 0, HASH)
+    draft.put(_field(5000), b"new")
+    result = draft.record(A, 2)
+    assert apply(base, make(base, result) or b"") == result
+    assert len(compared) <= 3 < Index(base).count // 10
