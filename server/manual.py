@@ -189,8 +189,9 @@ only partitions in which keys expire or are written at that moment. A pattern ha
 bytes.
 .SS XADD, XRANGE, XREAD and other commands of streams
 After a partition a stream has the entries of both sides, in the order of their ids. Two sides may choose the same id: then
-two entries have it. A removal takes only what it has seen. A client that waits for entries (XREAD BLOCK) reads again ten
-times a second. Streams have no consumer groups, and are not in what DUMP, dyn import and dyn export can move.
+two entries have it. A removal takes only what it has seen. A client that waits for entries (XREAD BLOCK) is
+told of the first stream that has some. Streams have no consumer groups, and are not in what DUMP, dyn import and dyn export
+can move.
 .SS FLUSHALL, FLUSHDB
 FLUSHALL deletes every key on every node, and requires the word CONFIRM unless the setting
 .B flushall

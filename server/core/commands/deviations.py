@@ -217,10 +217,6 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "given a smaller one. With ~ entries are removed by the hundred. There are no consumer groups.",
     ),
     Deviation(
-        ("xread",),
-        "A client that waits reads again ten times a second, so it gets an entry some moments after it was added.",
-    ),
-    Deviation(
         ("wait",),
         "It also returns when no more replicas are to come; what it cannot be sure of it does not count.",
         ours=r"^:",
