@@ -217,6 +217,11 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "given a smaller one. With ~ entries are removed by the hundred. There are no consumer groups.",
     ),
     Deviation(
+        ("xread",),
+        "In a script, BLOCK answers at once what is there, as in a transaction. Redis refuses it.",
+        redis=r"not allowed with BLOCK option from scripts",
+    ),
+    Deviation(
         ("wait",),
         "It also returns when no more replicas are to come; what it cannot be sure of it does not count.",
         ours=r"^:",
