@@ -109,7 +109,8 @@ A script that takes more than
 or many times the processor time that these should take (40 ms, and 0.5 ms more for each command) is stopped with an error,
 and on keys of one slot nothing that it wrote is kept. So a script never keeps its node busy for long, BUSY does not occur,
 and SCRIPT KILL and FUNCTION KILL always answer NOTBUSY. Matching a pattern, sorting and the like count beforehand with what
-they may cost at worst. In Redis such a script runs until it is killed.
+they may cost at worst; compiling a text, joining a table and encoding a text as JSON can be stopped in between. In Redis
+such a script runs until it is killed.
 .PP
 A node asks the others for a script that it does not know. Scripts are kept in memory, up to
 .B scripts_bytes_max
@@ -188,8 +189,9 @@ only partitions in which keys expire or are written at that moment. A pattern ha
 bytes.
 .SS XADD, XRANGE, XREAD and other commands of streams
 After a partition a stream has the entries of both sides, in the order of their ids. Two sides may choose the same id: then
-two entries have it. A removal takes only what it has seen. A client that waits for entries (XREAD BLOCK) reads again ten
-times a second. Streams have no consumer groups, and are not in what DUMP, dyn import and dyn export can move.
+two entries have it. A removal takes only what it has seen. A client that waits for entries (XREAD BLOCK) is
+told of the first stream that has some. Streams have no consumer groups, and are not in what DUMP, dyn import and dyn export
+can move.
 .SS FLUSHALL, FLUSHDB
 FLUSHALL deletes every key on every node, and requires the word CONFIRM unless the setting
 .B flushall

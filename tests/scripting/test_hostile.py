@@ -51,6 +51,15 @@ COSTLY: Final = (
     "return #string.gsub(string.rep('a', 100000), string.rep('()', 30) .. 'a', '%1%2%3%4%5%6%7%8%9')",
     "return #string.gsub(string.rep('a', 1000), 'a', string.rep('%0', 100000))",
     "local t = setmetatable({}, {}) t[1] = 1 table.insert(t, -2 ^ 30, 1)",
+    "local t = {} for i = 1, 6500 do t[i] = i end table.sort(t) return #t",
+    "return #string.rep(string.rep('x', 1000), 3000):upper()",
+    "return #string.rep(string.rep('x', 1000), 3000):reverse()",
+    "return redis.sha1hex(string.rep(string.rep('x', 1000), 3000))",
+    "return #string.format('%q', string.rep(string.rep('x', 1000), 500))",
+    "return #string.gsub(string.rep('x', 80000), '.', {x = 'yy'})",
+    "return #string.gsub(string.rep('x', 230000), 'x', 'y')",
+    "return #cjson.encode(string.rep(string.rep('x', 1000), 500))",
+    "return loadstring(string.rep('x = 1 ', 5000))",
     "return string.rep('ab', 1e15)",
 )
 # What C does wrong where a number does not fit in 32 bits, or would do for minutes: the answer comes at once.

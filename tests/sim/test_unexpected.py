@@ -116,6 +116,7 @@ TRIGGERS: dict[str, Callable[[World, Host], None]] = {
     "hint replay": _owe,
     "filling": _nothing,
     "filling samples": _nothing,
+    "full repair": _nothing,
     "mending": _damage,
     "repair task": _repair,
     "repair drive": _repair,

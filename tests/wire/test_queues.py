@@ -41,6 +41,11 @@ WOKEN: tuple[tuple[Command, tuple[Command, ...]], ...] = (
     ((b"BZPOPMAX", b"wq:a", b"0"), ((b"ZADD", b"wq:a", b"-inf", b"m"),)),
     ((b"BZMPOP", b"0", b"1", b"wq:a", b"MAX", b"COUNT", b"2"), ((b"ZADD", b"wq:a", b"1.5", b"m", b"2", b"n"),)),
     ((b"BLPOP", b"wq:a", b"0"), ((b"ZADD", b"wq:a", b"1", b"m"), (b"DEL", b"wq:a"), (b"LPUSH", b"wq:a", b"x"))),
+    ((b"XREAD", b"BLOCK", b"0", b"STREAMS", b"wq:a", b"$"), ((b"XADD", b"wq:a", b"1-1", b"f", b"v"),)),
+    (
+        (b"XREAD", b"COUNT", b"1", b"BLOCK", b"0", b"STREAMS", b"wq:none", b"wq:a", b"0", b"5"),
+        ((b"XADD", b"wq:a", b"5-0", b"f", b"v"), (b"XADD", b"wq:a", b"6-0", b"f", b"v")),
+    ),
 )
 
 
@@ -167,7 +172,8 @@ def _run_with_losses(cluster: WireCluster, messages: int) -> None:
         push(0, messages // 5)
         with n2.frozen():
             push(messages // 5, 2 * messages // 5)
-            wait_for(lambda: len(workers.taken) > messages // 4, "some come without a frozen node", LOSSES_S)
+            some = "some come without a frozen node"
+            wait_for(lambda: len(workers.taken) > messages // 4, some, LOSSES_S + messages / 100)
         push(2 * messages // 5, 3 * messages // 5)
         n3.kill()
         push(3 * messages // 5, 4 * messages // 5)

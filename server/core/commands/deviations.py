@@ -177,9 +177,21 @@ DEVIATIONS: tuple[Deviation, ...] = (
         ours=r"^-ERR Command not allowed inside a transaction",
     ),
     Deviation(
-        ("select",),
-        "Scripts cannot call it: a script is of the database of its client.",
-        ours=r"not allowed from script",
+        ("eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro", "function|load"),
+        "A script that takes more than its budget of instructions, time or memory is stopped with an error, and on keys of "
+        "one slot nothing that it wrote is kept. In Redis it runs until it is killed.",
+        ours=r"the script was stopped",
+    ),
+    Deviation(
+        ("function|kill", "script|kill"),
+        "They always answer NOTBUSY: a script that takes more than its budget is stopped, so there is none to kill, and no "
+        "other client is ever answered BUSY.",
+        ours=r"^-NOTBUSY",
+    ),
+    Deviation(
+        ("script|debug",),
+        "There is no debugger for scripts: only NO succeeds.",
+        ours=r"^-ERR this server has no debugger",
     ),
     Deviation(
         ("publish", "spublish"),
@@ -206,7 +218,8 @@ DEVIATIONS: tuple[Deviation, ...] = (
     ),
     Deviation(
         ("xread",),
-        "A client that waits reads again ten times a second, so it gets an entry some moments after it was added.",
+        "In a script, BLOCK answers at once what is there, as in a transaction. Redis refuses it.",
+        redis=r"not allowed with BLOCK option from scripts",
     ),
     Deviation(
         ("wait",),

@@ -1,4 +1,4 @@
-"""Clients that wait for an element: BLPOP, BLMOVE, BZPOPMIN and the like (DESIGN §15).
+"""Clients that wait for an element: BLPOP, BLMOVE, BZPOPMIN, XREAD and the like (DESIGN §15).
 
 Theory. Two nodes share the work. The node of the client, its *home*, keeps the client: the time limit, the connection, and
 which keys it still has to try. The key's coordinator keeps one row for it, in a queue for each key. The command itself is
@@ -14,6 +14,8 @@ there is something, and else leaves a row there, in the same step. So no element
 Only the home decides for which key a client pops: it has one attempt under way at a time. So a client that waits for keys
 of several coordinators gets one element, and none is popped for a client that has gone before. A client that waits costs
 no work: there is a row in a dictionary, and perhaps a timer at its home.
+
+Clients that wait for entries of a stream (XREAD) have rows of the same kind; nothing is popped for them, so all are woken.
 
 Rows move. If the route of a key changes, or the link to a coordinator breaks, the home tries again, and so leaves a row at
 the new coordinator, some clients a turn. A coordinator drops the rows of a node that it has lost. A woken client whose home

@@ -16,8 +16,9 @@ hours: while there is no quorum they are repeated, every `RETRY_MS`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Final
 
 from protocol import resp
@@ -36,6 +37,7 @@ SUSPENDED_MS: Final = 1000  # a tick that is later than this: the node was suspe
 READING_MS: Final = 100  # to read what has come meanwhile
 REVIEWED_PER_TURN: Final = 256  # clients whose rows are looked at in one turn after a change of routes
 TRY: Final = b"DYN.TRY"  # key, home, number, FIRST or AGAIN, operation …
+READ: Final = b"XREAD"  # the operation of an attempt that reads a stream
 FIRST, AGAIN = b"0", b"1"
 UNBLOCKED: Final = resp.error("UNBLOCKED client unblocked via CLIENT UNBLOCK")
 NEEDS_QUEUES: Final = (
@@ -49,12 +51,13 @@ _TEMPORARY: Final = (b"-NOQUORUM", b"-TIMEOUT", b"-BUSY", b"-STALE", b"-DISKFULL
 class Wanted:
     """What a blocking command asks for.
 
-    `keys`, in order, each once; `operation`: the words of an attempt, behind those that name key and client; `deletes`: it
-    only removes, so it also runs where there is room for nothing else. `reply` makes the client's reply of the key and what
-    was popped; `nothing` is the reply when the time is over, at `deadline_ms` (0: never).
+    `keys`, in order, each once; `operation`: the words of an attempt, behind those that name key and client, and
+    `by_key`: further ones; `deletes`: it only removes, so it also runs where there is room for nothing else. `reply` makes
+    the client's reply of the key and what was popped; `nothing` is the reply when the time is over, at `deadline_ms` (0:
+    never).
     """
 
-    __slots__ = ("deadline_ms", "deletes", "keys", "nothing", "operation", "reply")
+    __slots__ = ("by_key", "deadline_ms", "deletes", "keys", "nothing", "operation", "reply")
 
     def __init__(
         self,
@@ -64,7 +67,9 @@ class Wanted:
         reply: Callable[[bytes, list[bytes]], bytes],
         nothing: bytes,
         deadline_ms: int,
+        by_key: Mapping[bytes, Sequence[bytes]] = MappingProxyType({}),
     ) -> None:
+        self.by_key = by_key
         self.keys = list(dict.fromkeys(keys))
         self.operation = operation
         self.deletes = deletes
@@ -141,7 +146,8 @@ class Blocked:
             key = client.trying = client.to_try.popleft()
             home = self._state.id.encode()
             again = FIRST if client.is_first else AGAIN
-            words = [TRY, key, home, b"%d" % client.number, again, *client.wanted.operation]
+            words = [TRY, key, home, b"%d" % client.number, again]
+            words += [*client.wanted.operation, *client.wanted.by_key.get(key, ())]
             client.asked[self._coordinator(key, client.wanted.deletes)] = None
             self._relays.begin(client, 0, words)
         elif client.is_first:

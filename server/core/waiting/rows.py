@@ -4,6 +4,9 @@ Theory. A row stands for a client and a key. It is *called* while its home has b
 are never more called rows than elements, and an attempt that finds nothing brings its row back to its place. So clients are
 served in the order in which they came, and a plain LPOP in between costs nobody its place.
 
+A stream is read, nothing is taken from it: a change of it wakes all rows that stand there then, some at a time, and a row
+that comes back stands behind them.
+
 At the end of a turn only the keys are looked at that have rows and that the turn has changed, whoever wrote them: a client,
 another coordinator, a hint, a repair. A node without rows looks at nothing.
 
@@ -21,6 +24,7 @@ from typing import Final
 from server.core.base.errors import CommandError
 from server.core.base.state import State
 from server.core.messages.queues import encode_wake
+from server.core.records.kinds import STREAM
 from server.core.records.versions import DamagedRecord
 from server.core.records.views import View
 
@@ -45,7 +49,7 @@ class Row:
 class Queue:
     """The rows of a key for one type: a client that waits for a list is not woken by a sorted set."""
 
-    __slots__ = ("called", "key", "key_type", "storage_key", "waiting")
+    __slots__ = ("called", "called_to", "key", "key_type", "storage_key", "waiting")
 
     def __init__(self, key: bytes, storage_key: bytes, key_type: int) -> None:
         self.key = key
@@ -55,6 +59,7 @@ class Queue:
             str, OrderedDict[int, Row]
         ] = {}  # by home, and there by number, in the order of their places
         self.called: dict[tuple[str, int], Row] = {}
+        self.called_to = 0  # of a stream: rows up to this place are to be woken
 
     def find(self, node: str, number: int) -> Row | None:
         """The row of a client."""
@@ -163,6 +168,9 @@ class WaitingRows:
         del self._called[row]
         del row.queue.called[row.node, row.number]
         row.called_ms = -1
+        if row.queue.key_type == STREAM:
+            self._places += 1
+            row.place = self._places
         row.queue.wait(row)
         self._again[row.queue.storage_key] = None
 
@@ -170,6 +178,10 @@ class WaitingRows:
         """At the end of a turn that has written these keys: wakes clients of the keys that have elements for them."""
         changed = writes if len(writes) < len(self.queues) else self.queues
         keys = [key for key in changed if key in self.queues and key in writes]
+        for key in keys:
+            readers = self.queues[key].get(STREAM)
+            if readers is not None:
+                readers.called_to = self._places
         if self._again:
             keys += self._again
             self._again.clear()
@@ -191,11 +203,13 @@ class WaitingRows:
             view = View(state.records.get(queue.storage_key), state.time_ms)
         except DamagedRecord:
             return  # its mending is a change
+        is_stream = queue.key_type == STREAM
         elements = min(len(view), CALLED_MAX) if view.key_type == queue.key_type else 0
-        while len(queue.called) < elements:
+        while len(queue.called) < (CALLED_MAX if is_stream and elements else elements):
             row = queue.first(self._is_usable)
-            if row is None:
-                if queue.waiting:
+            if row is None or (is_stream and row.place > queue.called_to):
+                first = queue.first(lambda node: True)
+                if first is not None and not (is_stream and first.place > queue.called_to):
                     self._postponed[queue.storage_key] = None
                 return
             queue.remove(row)

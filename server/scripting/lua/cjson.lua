@@ -6,6 +6,7 @@ return function(helpers, charge, complain)
     local floor, huge, concat, type, tonumber, tostring, next = math.floor, math.huge, table.concat, type, tonumber, tostring, next
     local getmetatable, select = getmetatable, select
     local NULL = helpers.null
+    local PIECE_BYTES = 4096
 
     local escapes = {}
     for code = 0, 31 do escapes[char(code)] = format('\\u%04x', code) end
@@ -19,7 +20,18 @@ return function(helpers, charge, complain)
             encode_invalid = false, decode_invalid = true, precision = 14, keep = true }
         local encode
 
-        local function quoted(text) return '"' .. gsub(text, '[%z\1-\31"\\/\127]', escapes) .. '"' end
+        local function escaped(text) return (gsub(text, '[%z\1-\31"\\/\127]', escapes)) end
+
+        -- A long text is escaped in pieces, so that it can be stopped.
+        local function quoted(text)
+            if #text <= PIECE_BYTES then return '"' .. escaped(text) .. '"' end
+            local pieces = {}
+            for start = 1, #text, PIECE_BYTES do
+                charge(PIECE_BYTES / 2)
+                pieces[#pieces + 1] = escaped(sub(text, start, start + PIECE_BYTES - 1))
+            end
+            return '"' .. concat(pieces) .. '"'
+        end
 
         local function number_text(value)
             if value ~= value or value == huge or value == -huge then

@@ -18,14 +18,14 @@
 local py_call, py_sha1, py_log, py_acl, clock, libraries, constants, make_functions = ...
 
 local debug_sethook, getinfo = debug.sethook, debug.getinfo
-local raw_pcall, raw_xpcall, raw_load, raw_error = pcall, xpcall, loadstring, error
+local raw_pcall, raw_xpcall, raw_load, raw_error = pcall, xpcall, load, error
 local raw_resume, raw_create, running = coroutine.resume, coroutine.create, coroutine.running
 local raw_next, raw_pairs, raw_ipairs, raw_setmetatable, raw_getmetatable = next, pairs, ipairs, setmetatable, getmetatable
 local raw_rawset, setfenv, type, tostring, tonumber, select, unpack = rawset, setfenv, type, tostring, tonumber, select, unpack
 local collect = collectgarbage
 local format, byte, sub, rep, gsub, len = string.format, string.byte, string.sub, string.rep, string.gsub, string.len
 local concat, insert, remove, sort, find = table.concat, table.insert, table.remove, table.sort, string.find
-local floor, min, max = math.floor, math.min, math.max
+local floor, min, max, frexp = math.floor, math.min, math.max, math.frexp
 
 local HOOK_INSTRUCTIONS = 250
 local DENSE_INSTRUCTIONS = 20 -- between two looks at the clock, once there is something large to work on
@@ -33,6 +33,11 @@ local LARGE_KB = 1024
 local COMMAND_COST = 1000
 local INSTRUCTIONS_PER_S = 5e7 -- half of what simple instructions reach on a slow machine
 local COMMAND_S = 500e-6 -- some five times what a change of a small collection takes, for slow machines
+local COPIED_BYTES = 8 -- that a function in C changes or digests in the time of one instruction
+local COMPILED_COST = 8 -- of a byte of a text that is compiled
+local PIECE_BYTES, PIECE_ITEMS = 4096, 500 -- what is done between two looks at the clock
+local LONG_BYTES = 1024 -- comparing texts of this length is worth a look at the clock
+local LINE_BYTES_MAX = 1048576 -- of a reply that is a status or an error
 local PATTERN_BYTES_MAX = 4096 -- the matcher recurses once an item, on the stack of C
 local STOP = {}
 local stopped = nil -- why the script must end: 'budget', 'time', 'memory' or 'host'
@@ -206,10 +211,19 @@ end
 local env -- the globals of EVAL, as scripts see them
 local present_env -- those of the text that runs
 
+-- The compiler takes the text in pieces, so that it can be stopped.
 local function compile(text, name, its_env)
     if byte(text) == 27 then return nil, 'bytecode is not accepted' end
-    charge(len(text))
-    local body, problem = raw_load(text, name)
+    local place = 1
+    local body, problem = raw_load(function()
+        if place > len(text) then return nil end
+        local piece = sub(text, place, place + PIECE_BYTES - 1)
+        place = place + PIECE_BYTES
+        charge(len(piece) * COMPILED_COST)
+        check_time()
+        return piece
+    end, name)
+    if stopped then raw_error(STOP, 0) end
     if body then setfenv(body, its_env) end
     return body, problem
 end
@@ -269,6 +283,29 @@ end
 
 local strings = copy(string)
 
+for _, name in raw_ipairs { 'upper', 'lower', 'reverse' } do
+    local change = string[name]
+    strings[name] = function(...)
+        local text = ...
+        if type(text) == 'string' and len(text) > PIECE_BYTES then charge_whole(len(text) / COPIED_BYTES) end
+        return change(...)
+    end
+end
+
+-- Only %q does more than to copy its arguments.
+function strings.format(...)
+    local shape = ...
+    if type(shape) == 'string' and find(shape, 'q', 1, true) then
+        local size = 0
+        for index = 2, select('#', ...) do
+            local text = select(index, ...)
+            if type(text) == 'string' then size = size + len(text) end
+        end
+        if size > PIECE_BYTES then charge_whole(size) end
+    end
+    return format(...)
+end
+
 function strings.dump() complain('unable to dump given function') end
 
 function strings.rep(...)
@@ -322,7 +359,8 @@ for _, name in raw_ipairs { 'find', 'match', 'gmatch', 'gfind', 'gsub' } do
             else
                 cost = pattern_cost(text, pattern, byte(pattern) == 94 and sub(name, 1, 2) ~= 'gm' and name ~= 'gfind')
             end
-            if name == 'gsub' and type(third) == 'string' then cost = cost + len(text) * len(third) / 16 end
+            if name == 'gsub' and type(third) == 'string' then cost = cost + len(text) * (len(third) + 8) / 16 end
+            if name == 'gsub' and type(third) == 'table' then cost = cost + len(text) * 2 end
             if cost > 64 then charge_whole(cost) end
         end
         return matcher(...)
@@ -349,11 +387,40 @@ function tables.remove(tab, ...)
     return remove(tab, ...)
 end
 
+local function compare_long(one, other)
+    check_time()
+    return one < other
+end
+
+-- All comparisons are charged beforehand. Those of long texts cannot be: they are made here, where they can be stopped.
 function tables.sort(tab, ...)
     check_change(tab)
     local count = type(tab) == 'table' and #tab or 0
-    if count > 64 then charge_whole(count * 20) end
+    if count > 64 then
+        local _, rounds = frexp(count)
+        charge_whole(count * rounds * 2.5)
+    end
+    if (...) ~= nil then return sort(tab, ...) end
+    for index = 1, count do
+        local item = rawget(tab, index)
+        if type(item) == 'string' and len(item) > LONG_BYTES then return sort(tab, compare_long) end
+    end
     return sort(tab, ...)
+end
+
+-- Piece by piece, so that it can be stopped: numbers take long.
+function tables.concat(...)
+    local tab, between, first, last = ...
+    if type(tab) ~= 'table' or last ~= nil or #tab <= PIECE_ITEMS or first ~= nil and type(first) ~= 'number' then
+        return concat(...)
+    end
+    local pieces = {}
+    for start = first or 1, #tab, PIECE_ITEMS do
+        charge(PIECE_ITEMS)
+        check_time()
+        pieces[#pieces + 1] = concat(tab, between, start, min(start + PIECE_ITEMS - 1, #tab))
+    end
+    return concat(pieces, between)
 end
 
 -- --- math.random as Redis has it: a run that begins again gets the same numbers
@@ -468,7 +535,7 @@ end
 local DEPTH_MAX = 1000
 local shows_resp3, speaks_resp3 = false, false -- the protocol of the client, and what redis.setresp has chosen
 
-local function line_of(text) return (gsub(tostring(text), '[\r\n]', ' ')) end
+local function line_of(text) return (gsub(sub(tostring(text), 1, LINE_BYTES_MAX), '[\r\n]', ' ')) end
 
 local function error_line(text)
     return '-' .. line_of(text) .. '\r\n'
@@ -622,6 +689,7 @@ function redis.sha1hex(...)
     if select('#', ...) ~= 1 then raise('ERR wrong number of arguments') end
     local text = ...
     if type(text) == 'number' then text = tostring(text) end
+    if type(text) == 'string' and len(text) > PIECE_BYTES then charge_whole(len(text) / COPIED_BYTES) end
     return py_sha1(type(text) == 'string' and text or '') or stop('host')
 end
 
@@ -730,7 +798,7 @@ function api.knows(sha, is_library) return compiled[key_of(sha, is_library)] ~= 
 -- Compiles a script, or the text of a library. Returns the error, or nil.
 function api.compile(sha, text, is_library)
     local key = key_of(sha, is_library)
-    stopped, spent, budget = nil, 0, math.huge
+    stopped, spent, budget, ends_at = nil, 0, math.huge, math.huge
     local body, problem = compile(text, '@' .. (is_library and LIBRARY or SCRIPT), is_library and functions.env or env)
     if not body then return problem end
     if count_of_compiled >= constants.scripts_max then compiled, only_lines, count_of_compiled = {}, {}, 0 end

@@ -7,16 +7,20 @@ from typing import Any
 
 import pytest
 
-from server.core.base.sinks import Sink
+from protocol.frames import FrameReader
+from protocol.peer_versions import READERS
+from server.core.base.sinks import Session, Sink
 from server.core.commands.streams import edits
 from server.core.commands.streams.ids import LAST, Id, id_of, parse_bound
 from server.core.commands.streams.queries import entries_back_from, entries_from
 from server.core.commands.typed import reply_now
+from server.core.node import Node
 from server.core.records.draft import Draft
 from server.core.records.kinds import STREAM
 from server.core.records.versions import merge, verify
 from server.core.records.views import View
-from tests.core.commands.talking import WALL_MS, Client, make_node
+from tests.core.commands.talking import WALL_MS, Client, finish_turn, make_node, member
+from tests.core.commands.test_users_apart import Cluster
 
 NOW_MS = 1_000_000
 SINK = Sink()
@@ -130,12 +134,125 @@ def test_a_client_waits_for_entries() -> None:
     writer.ask("XADD s 1 a 1")
     assert reader.raw("XREAD BLOCK 5000 STREAMS s $") == b""
     writer.ask("XADD s 2 a 2")
-    reader.now_ms = 200
-    node.tick(200, WALL_MS + 200)
-    assert b"2-0" in reader.raw()
+    assert b"2-0" in reader.raw(), "without a look at the clock"
     assert reader.raw("XREAD BLOCK 100 STREAMS s $") == b""
     node.tick(400, WALL_MS + 400)
     assert reader.raw() == b"*-1\r\n"
+    assert node.services.waiting.rows.count == 0
+
+
+def turns(node: Node, count: int) -> dict[Session, bytes]:
+    """What the node says to each session in so many turns."""
+    said: dict[Session, bytes] = {}
+    for _ in range(count):
+        for session, data in finish_turn(node).replies:
+            said[session] = said.get(session, b"") + data
+    return said
+
+
+def test_all_who_wait_are_told_of_an_entry_and_those_behind_a_later_id_wait_on() -> None:
+    node = make_node()
+    readers, patient, writer = [Client(node) for _ in range(200)], Client(node), Client(node)
+    patient.raw("XREAD BLOCK 0 STREAMS s 9")
+    for reader in readers:
+        reader.raw("XREAD BLOCK 0 STREAMS none s 0 $")
+    rows = node.services.waiting.rows
+    assert rows.count == 401
+    writer.raw("XADD s 5 a 1")
+    said = turns(node, 20)
+    assert [said.get(reader.session) for reader in readers] == [
+        b"*1\r\n*2\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n5-0\r\n*2\r\n$1\r\na\r\n$1\r\n1\r\n"
+    ] * 200
+    assert rows.count == 1 and patient.session not in said
+    calls = count_calls(node)
+    turns(node, 10)
+    assert calls == [], "nobody is woken before the next change"
+    writer.raw("XADD s 10 a 1")
+    assert b"10-0" in turns(node, 5)[patient.session] and rows.count == 0
+
+
+def count_calls(node: Node) -> list[bytes]:
+    """The keys for which a client is woken from now on."""
+    blocked, calls = node.services.waiting.blocked, list[bytes]()
+    woken = blocked.woken
+
+    def note(number: int, key: bytes, at: str) -> None:
+        calls.append(key)
+        woken(number, key, at)
+
+    blocked.woken = note  # type: ignore[method-assign]
+    return calls
+
+
+def test_a_stream_that_is_deleted_or_replaced_is_waited_for_until_it_is_one_again() -> None:
+    node = make_node()
+    reader, writer = Client(node), Client(node)
+    writer.ask("XADD s 1 a 1")
+    assert reader.raw("HELLO 3")
+    assert reader.raw("XREAD COUNT 1 BLOCK 0 STREAMS s $") == b""
+    for line in ("DEL s", "SET s v", "DEL s", "XADD s 1 a 1"):
+        assert reader.session not in turns(node, 3)
+        writer.raw(line)
+    assert reader.session not in turns(node, 3)
+    writer.raw("XADD s 2 a 2", "XADD s 3 a 3")
+    assert turns(node, 3)[reader.session] == (b"%1\r\n$1\r\ns\r\n*1\r\n*2\r\n$3\r\n2-0\r\n*2\r\n$1\r\na\r\n$1\r\n2\r\n")
+
+
+def test_a_reader_that_goes_leaves_no_row() -> None:
+    node = make_node()
+    reader, unblocked, admin = Client(node), Client(node), Client(node)
+    for client in (reader, unblocked):
+        assert client.raw("XREAD BLOCK 0 STREAMS s t $ $") == b""
+    node.close_session(reader.session)
+    assert admin.ask(f"CLIENT UNBLOCK {unblocked.session.id} ERROR") == 1
+    turns(node, 3)
+    assert node.services.waiting.rows.count == 0 and node.services.waiting.blocked.waiting == 0
+
+
+class Readers(Cluster):
+    """Three nodes, whose replies to clients are kept."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.said: dict[Session, bytes] = {}
+        for pair in ((0, 1), (0, 2), (1, 2)):
+            self.connect(*pair)
+        self.run(2000)
+
+    def open(self, place: int, line: str) -> Session:
+        """A client that sends one command."""
+        session = self.nodes[place].open_session("10.0.0.9:1", "10.0.0.1:1", self.now_ms)
+        self.nodes[place].command(session, line.encode().split(), self.now_ms)
+        return session
+
+    def _deliver(self, place: int, node: Node) -> int:
+        outbox = finish_turn(node)
+        for session, data in outbox.replies:
+            self.said[session] = self.said.get(session, b"") + data
+        for peer, data in outbox.messages.items():
+            there = next(number for number in range(3) if member(number + 1).id == peer)
+            reader = FrameReader(1 << 20)
+            reader.feed(data)
+            while (message := reader.next()) is not None:
+                self.nodes[there].receive(member(place + 1).id, message, self.now_ms)
+        return 0
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_client_waits_at_the_coordinator_or_reads_again_where_that_is_of_an_earlier_version(is_old: bool) -> None:
+    cluster = Readers()
+    if is_old:
+        for node in cluster.nodes:
+            node.state.capable[READERS].clear()
+    sessions = [cluster.open(place, "XREAD BLOCK 0 STREAMS s $") for place in range(3)]
+    cluster.run(1000)
+    assert not any(session in cluster.said for session in sessions)
+    rows = sum(node.services.waiting.rows.count for node in cluster.nodes)
+    assert rows == (1 if is_old else 3), "the coordinator itself needs no capability"
+    cluster.open(2, "XADD s 1 a 1")
+    cluster.run(1000)
+    assert [b"1-0" in cluster.said[session] for session in sessions] == [True] * 3
+    assert sum(node.services.waiting.rows.count for node in cluster.nodes) == 0
 
 
 def test_both_sides_of_a_partition_keep_what_they_have_added() -> None:

@@ -32,8 +32,9 @@ def redis_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 class Both:
     """A connection to each of the two."""
 
-    def __init__(self, redis_port: int, our_port: int) -> None:
-        self._askers = Asker(redis_port, 2), Asker(our_port, 2)
+    def __init__(self, redis_port: int, our_port: int, protocol: int) -> None:
+        self.protocol = protocol
+        self._askers = Asker(redis_port, protocol), Asker(our_port, protocol)
 
     def ask(self, command: Command) -> list[bytes]:
         """What Redis answers, and what a node of ours does."""
@@ -45,18 +46,18 @@ class Both:
             asker.close()
 
 
-@pytest.fixture
-def pair(cluster: WireCluster, redis_port: int) -> Iterator[Both]:
+@pytest.fixture(params=[2, 3])
+def pair(cluster: WireCluster, redis_port: int, request: pytest.FixtureRequest) -> Iterator[Both]:
     """Connections to both, which leave the databases empty."""
     redis.Redis(port=cluster.ports[0]).execute_command("FLUSHALL", "CONFIRM")
     redis.Redis(port=redis_port).flushall()
-    both = Both(redis_port, cluster.ports[0])
+    both = Both(redis_port, cluster.ports[0], request.param)
     yield both
     both.close()
     redis.Redis(port=cluster.ports[0]).execute_command("FLUSHALL", "CONFIRM")
 
 
-def _commands(chance: random.Random) -> Iterator[Command]:
+def _commands(chance: random.Random, protocol: int) -> Iterator[Command]:
     """Commands whose answers do not depend on the order of keys."""
     for _ in range(400):
         key, other, number = chance.choice(_KEYS), chance.choice(_KEYS), b"%d" % chance.randrange(3)
@@ -65,14 +66,14 @@ def _commands(chance: random.Random) -> Iterator[Command]:
             (b"MGET", key, other), (b"MOVE", key, number), (b"COPY", key, other, b"DB", number), (b"DBSIZE",),
             (b"COPY", key, other, b"DB", number, b"REPLACE"), (b"LPUSH", key, b"x", b"y"), (b"TYPE", key),
             (b"LMPOP", b"2", key, other, b"LEFT"), (b"RENAME", key, other), (b"EXISTS", *_KEYS), (b"APPEND", key, b"z"),
-            (b"RESET",), (b"HELLO", b"2"), (b"PERSIST", key), (b"PTTL", key), (b"SORT", key, b"BY", b"dbs:*"),
+            (b"RESET",), (b"HELLO", b"%d" % protocol), (b"PERSIST", key), (b"PTTL", key), (b"SORT", key, b"BY", b"dbs:*"),
         ])  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_random_sequence_is_answered_as_redis_answers_it(pair: Both, seed: int) -> None:
     hello = {b"HELLO"}
-    for command in _commands(random.Random(seed)):
+    for command in _commands(random.Random(seed), pair.protocol):
         theirs, ours = pair.ask(command)
         assert command[0] in hello or ours == theirs, command
 

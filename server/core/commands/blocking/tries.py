@@ -1,4 +1,4 @@
-"""Attempts to pop for a client that may wait (DYN.TRY), and what puts elements back (DYN.PUTBACK).
+"""Attempts to pop or read for a client that may wait (DYN.TRY), and what puts elements back (DYN.PUTBACK).
 
 Theory. An attempt runs at the coordinator of its key. It pops or moves like the plain command, or leaves a row for the
 client in the step in which it finds nothing (core/waiting/). Its reply is an array:
@@ -6,6 +6,7 @@ client in the step in which it finds nothing (core/waiting/). Its reply is an ar
     coordinator                               nothing was there; there is a row now
     coordinator, number of the delivery, …    the elements (of a sorted set: member, packed score, …), on their way
     coordinator, "", element                  the element that was moved
+    coordinator, "", entries                  the entries of a stream, encoded: nothing was removed
 
 An attempt may run twice, if the node that ran it was lost: what the first one has popped is put back (deliveries.py), and
 what it has moved is in the destination. If fewer than W replicas confirm the removal, the elements are delivered all the
@@ -14,10 +15,12 @@ same: they may be delivered once more, and an error would lose them.
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import NamedTuple
 
 from protocol import resp
 from protocol.bounds import NUMBER_MAX, is_node_id
+from protocol.peer_versions import READERS
 from protocol.resp import Reply, bulk
 from server.core.base.errors import WRONGTYPE, CommandError
 from server.core.base.sinks import Sink
@@ -26,21 +29,27 @@ from server.core.commands.draft_writes import record_of, write_draft, write_in_s
 from server.core.commands.internal import internal
 from server.core.commands.lists.edits import push_left, push_right
 from server.core.commands.lists.several import Move, is_left, move_steps
+from server.core.commands.sliced_replies import joined_reply
+from server.core.commands.slices import in_slices
 from server.core.commands.spec import EXCLUSIVE, CommandSpec
 from server.core.commands.steps import read_here
+from server.core.commands.streams.ids import LAST, parse_id
+from server.core.commands.streams.queries import entries_from, entry_reply
 from server.core.commands.typed import ATTEMPTS_MAX, OVERTAKEN, check_type, is_other_type
 from server.core.messages.queues import PUT_BACK
 from server.core.records.draft import Draft
-from server.core.records.kinds import LIST, NONE, ZSET
+from server.core.records.kinds import LIST, NONE, STREAM, ZSET
 from server.core.records.records import storage_key_of
-from server.core.records.slicing import SLICE_CHANGES, Pace, Slices, run_through
+from server.core.records.slicing import SLICE_CHANGES, Pace, Slices, collected, run_through
 from server.core.records.versions import DamagedRecord
+from server.core.records.views import View
 from server.core.services.services import Services
-from server.core.waiting.blocked import AGAIN, FIRST, NEEDS_QUEUES, TRY
+from server.core.waiting.blocked import AGAIN, FIRST, NEEDS_QUEUES, READ, TRY
 from server.core.work.procedures import Step, Steps
 
 _MALFORMED = "ERR malformed attempt"
 _MOVE = b"LMOVE"
+_COUNTED_BYTES_MAX = 18
 
 
 class _Attempt(NamedTuple):
@@ -58,25 +67,35 @@ def _parse(args: list[bytes]) -> _Attempt:
     """DYN.TRY key home number FIRST|AGAIN operation …, as words or digits. Raises CommandError."""
     home = args[2].decode("ascii", "replace")
     words, name = args[6:], args[5]
-    count = words[0] if len(words) == 1 else b""
-    is_sound = len(words) == 3 if name == _MOVE else name in OPERATIONS and count.isdigit() and 0 < len(count) < 19
     if not is_node_id(home) or not args[3].isdigit() or int(args[3][:20]) > NUMBER_MAX or args[4] not in (FIRST, AGAIN):
         raise CommandError(_MALFORMED)
-    if not is_sound:
+    if not _is_sound(name, words):
         raise CommandError(_MALFORMED)
     return _Attempt(args[1], home, int(args[3]), args[4] == AGAIN, name, words)
+
+
+def _is_sound(name: bytes, words: list[bytes]) -> bool:
+    """Whether these are the words of an operation: LMOVE destination from to, XREAD count id, or a removal and a count."""
+    if name == _MOVE:
+        return len(words) == 3
+    if len(words) != (2 if name == READ else 1) or not words[0].isdigit() or len(words[0]) > _COUNTED_BYTES_MAX:
+        return False
+    if name == READ:
+        parse_id(words[1], 0)
+    return name == READ or name in OPERATIONS
 
 
 def _try(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     attempt = _parse(args)
     state = services.state
-    coordinator = services.route(attempt.key, attempt.name != _MOVE).coordinator_for(sink.relayed)
+    coordinator = services.route(attempt.key, attempt.name in OPERATIONS).coordinator_for(sink.relayed)
     if coordinator is not None:
-        if coordinator in state.links and coordinator not in state.queueing:
+        capable = state.capable[READERS] if attempt.name == READ else state.queueing
+        if coordinator in state.links and coordinator not in capable:
             raise CommandError(NEEDS_QUEUES.format(f" {state.layout_name(coordinator)}"))
         services.relays.forward(sink, number, args, coordinator)
         return
-    steps = _move if attempt.name == _MOVE else _pop
+    steps = _move if attempt.name == _MOVE else _read if attempt.name == READ else _pop
     services.run_steps(steps(services, sink, number, attempt), sink, number)
 
 
@@ -105,6 +124,24 @@ def _move(services: Services, sink: Sink, number: int, attempt: _Attempt) -> Ste
     other_type = nothing if attempt.is_again else None
     move = Move(attempt.key, destination, is_left(from_end), is_left(to_end), nothing, moved, other_type)
     return move_steps(services, sink, number, move)
+
+
+def _read(services: Services, sink: Sink, number: int, attempt: _Attempt) -> Steps:
+    record = yield read_here(services, attempt.key)
+    _check_home(services, attempt)
+    view = View(record, services.state.time_ms)
+    if view.key_type not in (NONE, STREAM) and not attempt.is_again:
+        raise CommandError(WRONGTYPE)
+    start = parse_id(attempt.words[1], 0).following()
+    entries = entries_from(view, start, LAST) if start is not None and view.key_type == STREAM else iter(())
+    first = next(entries, None)
+    if first is None:
+        return _nothing(services, attempt, STREAM)
+    services.waiting.rows.forget(attempt.home, attempt.number)
+    others = islice(entries, int(attempt.words[0]) - 1) if int(attempt.words[0]) else entries
+    found = yield from in_slices(services, collected(chain((first,), others)))
+    body = yield from in_slices(services, joined_reply(b"*%d\r\n" % len(found), entry_reply, found))
+    return resp.array([bulk(services.state.id.encode()), bulk(b""), bulk(body)])
 
 
 def _pop(services: Services, sink: Sink, number: int, attempt: _Attempt) -> Steps:
@@ -276,7 +313,7 @@ UNLISTED: tuple[CommandSpec, ...] = (
         -7,
         EXCLUSIVE,
         internal(_try),
-        "Pops or moves for a client that may wait.",
+        "Pops, moves or reads for a client that may wait.",
         "dyn",
         "write",
         (1, 1, 1),

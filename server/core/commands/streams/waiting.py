@@ -1,9 +1,9 @@
 """XREAD: entries behind given ids of several streams, now or when there are any.
 
-Theory. Each stream is read by its own quorum. A client that waits (BLOCK) reads again after pauses that grow to a tenth of
-a second: so it gets an entry some moments after it was added, and a stream that nothing is added to costs ten reads a
-second for each such client. A row at the coordinator, as waiting clients of lists have one, would cost nothing in between;
-but reading a stream removes nothing, so no order of the clients has to be kept, and this needs no state.
+Theory. Each stream is read by its own quorum. A client that waits (BLOCK) has a row at the coordinator of each stream, as
+those have that wait for lists (core/waiting/): it costs nothing until an entry is added. Its attempts (DYN.TRY) name the id
+behind which it wants entries, so none is missed between the first reading and the row. A coordinator of an earlier version
+keeps no such rows: while there is one, the client reads again after pauses that grow to a tenth of a second.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from typing import Any, Final, NamedTuple
 
 from protocol import resp
 from protocol.databases import client_key
+from protocol.peer_versions import READERS
 from server.core.base.errors import SYNTAX, CommandError
-from server.core.base.sinks import Sink
+from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
 from server.core.commands.sliced_replies import joined_reply
 from server.core.commands.slices import in_slices
@@ -27,6 +28,7 @@ from server.core.records.kinds import NONE, STREAM
 from server.core.records.slicing import collected
 from server.core.records.views import View
 from server.core.services.services import Services
+from server.core.waiting import blocked
 from server.core.work.procedures import Step, Steps
 
 _PAUSE_MS_MIN: Final = 2
@@ -58,10 +60,10 @@ def xread(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     for word in wanted.behind:
         if word != b"$":
             parse_id(word, 0)
-    services.run_steps(_steps(services, sink, wanted), sink, number)
+    services.run_steps(_steps(services, sink, number, wanted), sink, number)
 
 
-def _steps(services: Services, sink: Sink, wanted: Wanted) -> Steps:
+def _steps(services: Services, sink: Sink, number: int, wanted: Wanted) -> Steps:
     state = services.state
     end_ms = state.now_ms + (wanted.block_ms or _FOREVER_MS)
     pause_ms = _PAUSE_MS_MIN
@@ -77,8 +79,32 @@ def _steps(services: Services, sink: Sink, wanted: Wanted) -> Steps:
             return (yield from _reply(services, sink, wanted.keys, found))
         if wanted.block_ms is None or sink.denies_blocking or state.now_ms >= end_ms:
             return resp.null_array(sink.resp3)
+        if isinstance(sink, Session) and _keep_rows(services, wanted.keys):
+            if services.clients.sessions.get(sink.id) is sink:  # else it has gone meanwhile
+                services.waiting.blocked.begin(sink, number, _waits_for(sink, wanted, behind, end_ms))
+            return None
         yield services.timers.pause_until(min(state.now_ms + pause_ms, end_ms))
         pause_ms = min(2 * pause_ms, _PAUSE_MS_MAX)
+
+
+def _keep_rows(services: Services, keys: list[bytes]) -> bool:
+    """Whether all coordinators of these keys keep rows for clients that read."""
+    coordinators = [services.route(key).coordinator for key in keys]
+    return all(node is None or node in services.state.capable[READERS] for node in coordinators)
+
+
+def _waits_for(sink: Sink, wanted: Wanted, behind: list[Id], end_ms: int) -> blocked.Wanted:
+    """What a client waits for, behind these ids. As in Redis it gets the entries of the first stream that has some."""
+    resp3 = sink.resp3
+
+    def reply(key: bytes, values: list[bytes]) -> bytes:
+        pair = resp.bulk(client_key(key)), values[0]
+        return resp.map_([pair], True) if resp3 else resp.array([resp.array(pair)])
+
+    words = {key: [last.text()] for key, last in zip(wanted.keys, behind, strict=True)}
+    operation, nothing = [blocked.READ, b"%d" % wanted.entries_max], resp.null_array(resp3)
+    deadline_ms = end_ms if wanted.block_ms else 0
+    return blocked.Wanted(wanted.keys, operation, False, reply, nothing, deadline_ms, words)
 
 
 def _behind(word: bytes, view: View) -> Id:
