@@ -38,7 +38,7 @@ class Clients:
         self.introductions = Introductions(context, peers)  # for connections that turn out to be a peer's
         self.handshakes = handshakes
         self.node_handshakes = NodeHandshakes(context)  # connections that have begun to prove the secret
-        self.admission = Admission(context.loop, state, config)
+        self.admission = Admission(context.loop, state, config, context.has_just_been_large)
         self.memory = ClientMemory(config.client_buffers_bytes_max, self.connections.values)
         self.flow = Flow(context.loop, state, config, peers.backlog_bytes)
         self.clock = Clock()  # when the replies of the turn leave

@@ -125,7 +125,7 @@ class Connection(Client):
             self._clients.flow.received(self, len(data))
         admission = self._clients.admission
         admission.unchecked += len(data) // COMMAND_BYTES
-        if self._has_pending or not (self._awaits_first_command or admission.may_begin()):
+        if self._has_pending or not (self._awaits_first_command or admission.may_begin(self._counted_bytes)):
             self._input.append(data)
             self._input_bytes += len(data)
             self._has_pending = True

@@ -11,8 +11,11 @@ that it does. So a turn with commands of such a client goes on for as long as ea
 quarter of what the client has in flight: the other nodes still have three such turns to work on. It lasts `turn_ms_max` at
 most, since the others' replies wait for its end.
 
-The commit of a value of 10 MB takes some 20 ms. So a turn with a value of `LARGE_BYTES` and more ends at once, and a pass
-of the loop that `is_late` begins no further one: two of them never share a commit.
+The commit of a value of 10 MB takes some 20 ms. So a turn with a value of `LARGE_BYTES` and more ends at once, and two of
+them never share a commit. Clients and nodes send them over many connections, whose sockets are often ready in the same
+pass, one large turn after the other. So after a large turn all sockets are looked at once more before the next one begins
+(`has_just_been_large`): others wait for one large turn, not for a row of them. Nobody waits for more than `PUT_OFF_MAX`
+passes to begin a large turn.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from server.shell.refusals import RefusedPeers
 from server.shell.service_manager import ServiceManager
 
 LARGE_BYTES: Final = 1 << 20  # of a request, or of a message of a node
+PUT_OFF_MAX: Final = 6  # passes: a large turn of each of three connections lasts for two
 _TURNS: Final = 4  # a client with a long pipeline has its commands in so many turns at a time
 
 
@@ -60,6 +64,7 @@ class Context:
         self._is_long = False
         self._seen = 0  # `statistics.commands` when a long turn was last asked to end
         self._long_since_ms = 0
+        self._large_turns = 0  # since all sockets were looked at
 
     def now_ms(self) -> int:
         """Monotonic milliseconds, the same throughout a pass of the loop."""
@@ -69,8 +74,21 @@ class Context:
         """Whether this pass of the loop has taken `turn_ms_max`: others are to be served before more large work begins."""
         return time.monotonic() - self._time_s() >= self.config.turn_ms_max / 1000
 
+    def has_just_been_large(self) -> bool:
+        """Whether sockets are ready that no pass has looked at since the last large turn."""
+        return self._large_turns > 0
+
+    def _look_at_sockets(self) -> None:
+        """The loop looks at its sockets once more between this call and the next one."""
+        self.loop.call_soon(self._have_looked)
+
+    def _have_looked(self) -> None:
+        self._large_turns -= 1
+
     def end_large_turn(self) -> None:
         """Ends the turn now, because something large was done in it."""
+        self._large_turns += 1
+        self.loop.call_soon(self._look_at_sockets)
         is_asked = self._is_turn_asked
         self.end_turn()
         self._is_turn_asked = is_asked  # a scheduled callback is still to come

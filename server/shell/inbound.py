@@ -9,7 +9,7 @@ records come with hints.
 
 A message that has come in pieces may have records of 100,000 entries. So it is prepared first, a slice in each pass of the
 loop (core/records/preparing.py). Those that came in pieces behind it wait for it, and all others pass it, as they do on
-their way. None is begun in a pass that has taken long already.
+their way. None is begun in a pass that has taken long already, or just after another large turn (context.py).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from protocol.frames import DamagedFrame, FrameReader
 from server.core.formats.pausing import Slices
 from server.core.messages.reader import Malformed
 from server.core.services.process import PeerLink
-from server.shell.context import LARGE_BYTES, Context
+from server.shell.context import LARGE_BYTES, PUT_OFF_MAX, Context
 
 log = logging.getLogger("dyn")
 OUTDATED_MS_MAX = 10_000
@@ -143,7 +143,7 @@ class InboundPeer(asyncio.Protocol):
         self._large: deque[list[Any]] = deque()  # messages that have come in pieces, and are not handled
         self._large_bytes = 0  # of them
         self._work: Slices[None] | None = None  # prepares the first of them
-        self._is_put_off = False
+        self._put_off = 0  # for so many passes the first of them has waited
         self._is_preparing = False  # `_prepare` runs in the next pass of the loop
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -183,11 +183,13 @@ class InboundPeer(asyncio.Protocol):
         self._is_preparing = False
         if not self._large:
             return  # the connection was cut
-        if self._context.is_late() and not self._is_put_off:
-            self._is_put_off = True  # once: another peer's messages may make each pass late
+        context = self._context
+        # Once if the pass is late: another peer's messages may make each pass late.
+        if (context.is_late() and not self._put_off) or (context.has_just_been_large() and self._put_off < PUT_OFF_MAX):
+            self._put_off += 1
             self._prepare_soon()
             return
-        self._is_put_off = False
+        self._put_off = 0
         if self._work is None:
             self._work = node.prepare(self._large[0])
         if next(self._work, _DONE) is not _DONE:

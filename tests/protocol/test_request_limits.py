@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 
 import pytest
 
 from protocol import requests
-from protocol.requests import RequestLimits
+from protocol.requests import RequestLimits, RequestReader
 from tests.protocol.test_requests import NARROW, encode, read
 
 
@@ -48,3 +49,22 @@ def test_a_command_of_many_arguments_is_read_the_quick_way_though_it_comes_in_pi
     monkeypatch.setattr(requests, "_match_bulk", match_bulk)
     assert read(chunks) == ([sent], "")
     assert 0 < len(looked) <= 4 * len(chunks)
+
+
+@pytest.mark.parametrize("options", [0, 1, 6])
+def test_a_large_value_is_copied_twice(options: int) -> None:
+    """It arrives in parts: they are gathered, and the value is cut out of them. No third copy of it is ever there."""
+    command = [b"SET", b"key", b"v" * (4 << 20), *[b"option"] * options]
+    request = encode(command)
+    reader = RequestReader()
+    tracemalloc.start()
+    try:
+        for start in range(0, len(request), 256 << 10):
+            assert not reader.take(8)
+            reader.feed(request[start : start + (256 << 10)])
+        taken = reader.take(8)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken == [command] and not reader.pending_bytes
+    assert peak_bytes < 2.5 * len(request)

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from protocol import resp
 from protocol.requests import ProtocolError, RequestLimits, RequestReader, split_arguments
 
 Outcome = tuple[list[list[bytes]], str]
@@ -391,22 +390,3 @@ def test_hiredis_encodes_what_the_reader_reads() -> None:
     reader = RequestReader()
     reader.feed(hiredis.pack_command(("SET", "k", 5)) + hiredis.pack_command(("PING",)))
     assert reader.take(10) == [[b"SET", b"k", b"5"], [b"PING"]]
-
-
-@pytest.mark.parametrize("options", [0, 1, 6])
-def test_a_large_value_is_copied_twice(options: int) -> None:
-    """It arrives in parts: they are gathered, and the value is cut out of them. No third copy of it is ever there."""
-    command = [b"SET", b"key", b"v" * (4 << 20), *[b"option"] * options]
-    request = resp.command(*command)
-    reader = RequestReader()
-    tracemalloc.start()
-    try:
-        for start in range(0, len(request), 256 << 10):
-            assert not reader.take(8)
-            reader.feed(request[start : start + (256 << 10)])
-        taken = reader.take(8)
-        _, peak_bytes = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert taken == [command] and not reader.pending_bytes
-    assert peak_bytes < 2.5 * len(request)

@@ -93,7 +93,7 @@ class Queue:
         self.unchecked = 0
         self.is_crowded = False
 
-    def may_begin(self) -> bool:
+    def may_begin(self, held_bytes: int = 0) -> bool:
         return not self.waiting
 
     def has_plenty(self) -> bool:
@@ -113,7 +113,8 @@ class Shell:
         self.services = self.node.services
         self.loop = SimpleNamespace(time=lambda: 0.0, call_soon=lambda *_: None, call_later=lambda *_: None)
         self.turns_asked = self.large_turns = 0
-        self.is_pass_late = False
+        self.is_pass_late = self.just_large = False
+        self.marks_large = False  # whether a large turn makes the next ones wait
         context = cast(Context, self)
         handshakes = Handshakes(context, Certificates(self.config))
         self.clients = Clients(context, Peers(context, Reports(self.node)), handshakes)
@@ -134,9 +135,14 @@ class Shell:
         """As the test says."""
         return self.is_pass_late
 
+    def has_just_been_large(self) -> bool:
+        """As the last turn or the test says."""
+        return self.just_large
+
     def end_large_turn(self) -> None:
         """Ends the turn: something large is in it."""
         self.large_turns += 1
+        self.just_large = self.marks_large
         self.end_turn()
 
     def end_turn(self) -> None:
