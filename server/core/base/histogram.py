@@ -60,10 +60,11 @@ class Histogram:
     def recent(self) -> Histogram:
         """A copy with the times since the last `begin_anew`."""
         found, before = Histogram(), self._before
-        found.calls = self.calls - (before.calls if before is not None else 0)
-        found.sum_us = self.sum_us - (before.sum_us if before is not None else 0)
-        for bucket, count in enumerate(self.counts):
-            found.counts[bucket] = count - (before.counts[bucket] if before is not None else 0)
+        if before is None:
+            before = Histogram()
+        found.calls = self.calls - before.calls
+        found.sum_us = self.sum_us - before.sum_us
+        found.counts = [now - then for now, then in zip(self.counts, before.counts, strict=True)]
         return found
 
     def percentile_us(self, percent: float) -> int:
