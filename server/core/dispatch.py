@@ -59,8 +59,8 @@ class Dispatcher:
 
         Fast path: a command in the usual spelling and number of arguments (so its key is the second word), of database 0,
         while there are lanes, or none or only commands of its own kind are in flight."""
-        commands, services, slots = self._commands_of(session), self._services, session.slots
-        state, records, turn, first = self._state, self._records, self._state.lane_turn, session.first_number
+        commands, slots, first = self._commands_of(session), session.slots, session.first_number
+        state, turn = self._state, self._state.lane_turn
         name, spec = b"", commands.get(b"")
         for args in batch:
             if args[0] != name:  # most commands of a pipeline have the name of the one before
@@ -89,13 +89,7 @@ class Dispatcher:
             session.last_command = spec.name
             session.in_flight += 1
             slots.append(args)
-            changes = records.changes
-            try:
-                call_hot(services, spec.handler, session, first + len(slots) - 1, args)
-            except (CommandError, DamagedRecord) as error:
-                fail(services, spec.name, spec.handler, session, first + len(slots) - 1, args, error)
-            except Exception as fault:  # noqa: BLE001
-                self._contain(session, first + len(slots) - 1, fault, changes, spec.name)
+            self._run_hot(spec, session, first + len(slots) - 1, args)
         state.statistics.commands += len(batch)
 
     def _commands_of(self, session: Session) -> dict[bytes, CommandSpec]:
@@ -280,7 +274,7 @@ class Dispatcher:
 
     def run_all(self, sink: Sink, batch: list[list[bytes]]) -> None:
         """HOT. Runs the commands of a relay, numbered from 0; with the fast path of `admit`."""
-        commands, services, records = _NONE if self._refused else self._commands, self._services, self._records
+        commands = _NONE if self._refused else self._commands
         name, spec = b"", commands.get(b"")
         for number, args in enumerate(batch):
             if args[0] != name:
@@ -289,13 +283,17 @@ class Dispatcher:
             if spec is None or len(args) != spec.usual_count:
                 self.run(sink, number, args)
                 continue
-            changes = records.changes
-            try:
-                call_hot(services, spec.handler, sink, number, args)
-            except (CommandError, DamagedRecord) as error:
-                fail(services, spec.name, spec.handler, sink, number, args, error)
-            except Exception as fault:  # noqa: BLE001
-                self._contain(sink, number, fault, changes, spec.name)
+            self._run_hot(spec, sink, number, args)
+
+    def _run_hot(self, spec: CommandSpec, sink: Sink, number: int, args: list[bytes]) -> None:
+        """HOT. Runs a hot command in its usual form."""
+        services, changes = self._services, self._records.changes
+        try:
+            call_hot(services, spec.handler, sink, number, args)
+        except (CommandError, DamagedRecord) as error:
+            fail(services, spec.name, spec.handler, sink, number, args, error)
+        except Exception as fault:  # noqa: BLE001
+            self._contain(sink, number, fault, changes, spec.name)
 
     def _contain(self, sink: Sink, number: int, error: Exception, changes: int, name: str) -> None:
         """Answers a command that has raised an unexpected exception. Raises Fatal if it has stored something."""
