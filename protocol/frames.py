@@ -202,14 +202,15 @@ def _number_at(data: bytes, scan: i64) -> tuple[i64, i64]:
     """
     number: i64 = data[scan + 1] - _ZERO
     scan += 2
-    digits: i64 = 0
-    while data[scan] != _CR:
-        digit: i64 = data[scan] - _ZERO
-        number = number * 10 + digit
-        digits += 1
-        if not 0 <= digit <= 9 or digits == _SIZE_DIGITS_MAX:
+    stop = scan + _SIZE_DIGITS_MAX - 1
+    byte: i64 = data[scan]
+    while byte != _CR:
+        digit = byte - _ZERO
+        if digit < 0 or digit > 9 or scan == stop:
             raise ValueError
+        number = number * 10 + digit
         scan += 1
+        byte = data[scan]
     if number < 0 or data[scan + 1] != _LF:
         raise ValueError
     return number, scan + 2

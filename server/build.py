@@ -29,8 +29,8 @@ HOT = (
         "statistics", "unexpected",
     )),
     *(f"server/core/commands/{name}.py" for name in (
-        "databases", "draft_writes", "execution", "key_patterns", "permissions", "shared_drafts", "slices", "spec", "steps",
-        "strings", "transactions/queued_run", "transactions/snapshot", "typed",
+        "databases", "draft_writes", "execution", "hot_call", "key_patterns", "permissions", "shared_drafts", "slices",
+        "spec", "steps", "strings", "transactions/queued_run", "transactions/snapshot", "typed",
     )),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness")),
     *(f"server/core/messages/{name}.py" for name in (

@@ -322,6 +322,11 @@ def runs_beside(kind: int, turn: int, other: int, now: int) -> bool:
     return kind == other and (kind == READ or (kind == WRITE and turn == now))
 
 
+def needs_no_lanes(session: Session, kind: int, turn: int) -> bool:
+    """HOT. Whether a command may begin whatever its keys are, given what the session has in flight."""
+    return not session.in_flight or runs_beside(session.kind, session.turn, kind, turn)
+
+
 def may_enter(lane: Lane, kind: int, now: int) -> bool:
     """HOT. Whether a command of that kind may begin in turn `now`, given what the lane holds."""
     return not lane.parked and (not lane.running or runs_beside(lane.kind, lane.turn, kind, now))

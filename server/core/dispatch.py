@@ -14,12 +14,14 @@ from mypy_extensions import i64
 
 from protocol.databases import MARK
 from protocol.slots import key_slot
+from server.core import chains
 from server.core.base.errors import BUSY, CommandError, coordinator_lost, no_owner, refused_command
 from server.core.base.lanes import Lane, Lanes, Parked
 from server.core.base.sinks import Session, Sink
-from server.core.chains import Chains, fits_chain, lanes_in_flight, may_enter, next_wave, runs_beside, sink_of
+from server.core.chains import Chains, may_enter, needs_no_lanes
 from server.core.commands.databases import inner_arguments
 from server.core.commands.execution import execute, fail
+from server.core.commands.hot_call import call_hot
 from server.core.commands.pausing import is_held
 from server.core.commands.registry import unfit
 from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, READ, WRITE, CommandSpec
@@ -57,10 +59,13 @@ class Dispatcher:
 
         Fast path: a command in the usual spelling and number of arguments (so its key is the second word), of database 0,
         while there are lanes, or none or only commands of its own kind are in flight."""
-        commands, services, slots = self._commands_of(session), self._services, session.slots
-        state, records, turn, first = self._state, self._records, self._state.lane_turn, session.first_number
+        commands, slots, first = self._commands_of(session), session.slots, session.first_number
+        state, turn = self._state, self._state.lane_turn
+        name, spec = b"", commands.get(b"")
         for args in batch:
-            spec = commands.get(args[0])
+            if args[0] != name:  # most commands of a pipeline have the name of the one before
+                name = args[0]
+                spec = commands.get(name)
             if (
                 spec is None
                 or len(args) != spec.usual_count
@@ -69,13 +74,13 @@ class Dispatcher:
                 or session.closing
                 or (spec.allowed_keys is not None and not spec.allowed_keys.match(args[1]))
                 or state.in_flight > state.requests_max
-                or not (session.lanes is not None or _needs_no_lanes(session, spec.overlap, turn))
+                or not (session.lanes is not None or needs_no_lanes(session, spec.overlap, turn))
             ):
                 if session.closing:
                     break  # Redis drops what is pipelined behind QUIT
                 if session.backlog or not self._begin(session, args):
                     session.backlog.append(args)
-                commands = self._commands_of(session)
+                commands, name, spec = self._commands_of(session), b"", None
                 continue
             if session.lanes is None:
                 session.kind, session.turn = spec.overlap, turn
@@ -84,13 +89,7 @@ class Dispatcher:
             session.last_command = spec.name
             session.in_flight += 1
             slots.append(args)
-            changes = records.changes
-            try:
-                spec.handler(services, session, first + len(slots) - 1, args)
-            except (CommandError, DamagedRecord) as error:
-                fail(services, spec.name, spec.handler, session, first + len(slots) - 1, args, error)
-            except Exception as fault:  # noqa: BLE001
-                self._contain(session, first + len(slots) - 1, fault, changes, spec.name)
+            self._run_hot(spec, session, first + len(slots) - 1, args)
         state.statistics.commands += len(batch)
 
     def _commands_of(self, session: Session) -> dict[bytes, CommandSpec]:
@@ -119,7 +118,7 @@ class Dispatcher:
         if last is not None and last.overwrites:
             last.supersede(session.open_in_place_of(last.number, args), args)
         else:
-            lanes.park(Parked(session.open(args), args, kind, waiting, overwrites, fits_chain(spec, waiting)))
+            lanes.park(Parked(session.open(args), args, kind, waiting, overwrites, chains.fits_chain(spec, waiting)))
             self._state.commands_waiting += 1
 
     def _fits(self, args: list[bytes]) -> bool:
@@ -187,8 +186,8 @@ class Dispatcher:
         except CommandError as error:
             session.answer(session.open(args), error.reply)
             return True
-        if session.lanes is None and session.in_flight and not runs_beside(session.kind, session.turn, kind, turn):
-            session.lanes = lanes_in_flight(session)
+        if session.lanes is None and not needs_no_lanes(session, kind, turn):
+            session.lanes = chains.lanes_in_flight(session)
         if session.lanes is None or not session.in_flight:
             self._start(spec, session, session.open(args), args)
         else:
@@ -243,7 +242,7 @@ class Dispatcher:
         if lane.running or not lane.parked or not lane.parked[0].is_first():
             return 0
         self.changes = self._records.changes
-        wave = next_wave(lane)
+        wave = chains.next_wave(lane)
         kind, turn = wave[0].kind, self._state.lane_turn
         is_chain = len(wave) > 1 and not (kind in (READ, WRITE) and all(parked.kind == kind for parked in wave))
         for parked in wave:
@@ -252,9 +251,9 @@ class Dispatcher:
         self._state.commands_waiting -= len(wave)
         if not is_chain:
             for parked in wave:
-                self._execute(self._find(parked.args), sink_of(parked, session), parked.number, parked.args)
+                self._execute(self._find(parked.args), chains.sink_of(parked, session), parked.number, parked.args)
         else:
-            items = [RelayItem(sink_of(parked, session), parked.number, parked.args) for parked in wave]
+            items = [RelayItem(chains.sink_of(parked, session), parked.number, parked.args) for parked in wave]
             self._chains.begin(lane.key, items)
         return len(wave)
 
@@ -278,19 +277,26 @@ class Dispatcher:
 
     def run_all(self, sink: Sink, batch: list[list[bytes]]) -> None:
         """HOT. Runs the commands of a relay, numbered from 0; with the fast path of `admit`."""
-        commands, services, records = _NONE if self._refused else self._commands, self._services, self._records
+        commands = _NONE if self._refused else self._commands
+        name, spec = b"", commands.get(b"")
         for number, args in enumerate(batch):
-            spec = commands.get(args[0])
+            if args[0] != name:
+                name = args[0]
+                spec = commands.get(name)
             if spec is None or len(args) != spec.usual_count:
                 self.run(sink, number, args)
                 continue
-            changes = records.changes
-            try:
-                spec.handler(services, sink, number, args)
-            except (CommandError, DamagedRecord) as error:
-                fail(services, spec.name, spec.handler, sink, number, args, error)
-            except Exception as fault:  # noqa: BLE001
-                self._contain(sink, number, fault, changes, spec.name)
+            self._run_hot(spec, sink, number, args)
+
+    def _run_hot(self, spec: CommandSpec, sink: Sink, number: int, args: list[bytes]) -> None:
+        """HOT. Runs a hot command in its usual form."""
+        services, changes = self._services, self._records.changes
+        try:
+            call_hot(services, spec.handler, sink, number, args)
+        except (CommandError, DamagedRecord) as error:
+            fail(services, spec.name, spec.handler, sink, number, args, error)
+        except Exception as fault:  # noqa: BLE001
+            self._contain(sink, number, fault, changes, spec.name)
 
     def _contain(self, sink: Sink, number: int, error: Exception, changes: int, name: str) -> None:
         """Answers a command that has raised an unexpected exception. Raises Fatal if it has stored something."""
@@ -391,8 +397,3 @@ class Dispatcher:
         spec = find_command(args)
         outcome = "unread" if spec is not None and spec.overlap == READ else "unwritten"
         sink.answer(number, no_owner(state.member.name, outcome))
-
-
-def _needs_no_lanes(session: Session, kind: int, turn: int) -> bool:
-    """HOT. Whether a command may begin whatever its keys are, given what the session has in flight."""
-    return not session.in_flight or runs_beside(session.kind, session.turn, kind, turn)

@@ -1,5 +1,5 @@
-"""Commands: spec.py says what one is, table.py lists all, registry.py finds one by its name, execution.py runs one,
-arguments.py reads their arguments.
+"""Commands: spec.py says what one is, table.py lists all, registry.py finds one by its name, execution.py runs one
+(hot_call.py the hottest), arguments.py reads their arguments.
 
 strings.py, keys.py, keyspace.py, connection.py, introspection.py and cluster.py speak Redis; dynamo.py has contexts and
 siblings; operator.py, membership_command.py with newcomers.py, hints_command.py and repair_command.py have what the `dyn`

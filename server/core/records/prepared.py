@@ -11,15 +11,15 @@ from server.core.records.versions import merge
 class Prepared:
     """The joins that were made for the message that is handled next."""
 
-    __slots__ = ("_joins",)
+    __slots__ = ("joins",)
 
     def __init__(self) -> None:
-        self._joins: dict[bytes, tuple[bytes, bytes, bytes]] = {}  # by storage key: two records, and their join
+        self.joins: dict[bytes, tuple[bytes, bytes, bytes]] = {}  # by storage key: two records, and their join
 
     def merge(self, key: bytes, old: bytes | None, record: bytes) -> bytes | None:
         """HOT. Returns the merge of what is stored under a storage key and a record."""
-        if self._joins:
-            made = self._joins.pop(key, None)
+        if self.joins:
+            made = self.joins.pop(key, None)
             if made is not None and made[0] == old and made[1] == record:
                 return made[2]
         return merge(old, record)
@@ -31,8 +31,8 @@ class Prepared:
                 merged = yield from join_in_slices(old, record)
             except DamagedRecord:
                 return
-            self._joins[key] = (old, record, merged)
+            self.joins[key] = (old, record, merged)
 
     def clear(self) -> None:
         """Forgets the joins: the message was handled."""
-        self._joins.clear()
+        self.joins.clear()

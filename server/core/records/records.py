@@ -236,7 +236,7 @@ class Records:
     def merge_all(self, pairs: list[bytes]) -> None:
         """HOT. Merges storage key, record, storage key, record, … into what is stored. Raises DamagedRecord; then the
         records before the damaged one stay merged, which does no harm (P3)."""
-        cache, writes, trees = self.cache, self.writes, self.trees
+        cache, writes, trees, prepared = self.cache, self.writes, self.trees, self.prepared
         is_fetched = len(pairs) == 2
         index: i64 = 0
         while index < len(pairs):
@@ -250,7 +250,7 @@ class Records:
                     self._fetch_rest(pairs, index - 2)
                 old = self.get(key)
             try:
-                merged = self.prepared.merge(key, old, record)
+                merged = prepared.merge(key, old, record) if prepared.joins else versions.merge(old, record)
                 if merged is old or merged is None:
                     continue
                 trees.change(key, old, merged)

@@ -84,20 +84,19 @@ class Trees:
     def change(self, key: bytes, old: bytes | None, new: bytes | None) -> None:
         """HOT. Updates leaf and counts for a record that was `old` and is now `new`; None stands for no record."""
         position = i64(read_i32_be(key, 0))
-        leaf = position >> self._shift
         before: i64 = DEAD
         after: i64 = DEAD
+        checksums: i64 = 0
         if old is not None:
             before = versions.expiry_class(old)  # may raise, so it comes before any change
+            checksums = _checksum_of(old)
         if new is not None:
             after = versions.expiry_class(new)
-        if old is not None:
-            self.leaves[leaf] ^= _checksum_of(old)
-        if new is not None:
-            self.leaves[leaf] ^= _checksum_of(new)
-            if old is None:
-                self.counts[position >> 16] += 1
-        elif old is not None and self.counts[position >> 16]:  # 0 if the slot could not be read when it was counted
+            checksums ^= _checksum_of(new)
+        self.leaves[position >> self._shift] ^= checksums
+        if old is None and new is not None:
+            self.counts[position >> 16] += 1
+        elif new is None and old is not None and self.counts[position >> 16]:  # 0 if the slot could not be read then
             self.counts[position >> 16] -= 1
         if before != after:
             self._recount(position >> 16, before, after)

@@ -6,10 +6,13 @@ it reads one, and a relayed command is read four times.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
+
+_HEADER_BYTES: Final = 16  # of a word in a message, at most, with its share of the command's
 
 
 class RelayItem:
@@ -22,6 +25,11 @@ class RelayItem:
         self.number = number  # within the sink
         self.args = args
         self.begun_ms = begun_ms  # its start (monotonic); -1: now
+
+
+def size_of(items: Sequence[RelayItem | None]) -> int:
+    """About how many bytes commands take in a message, at most."""
+    return sum([len(word) + _HEADER_BYTES for item in items if item is not None for word in item.args])
 
 
 NOT_RUN: Final = 0  # the reasons of `Returned`

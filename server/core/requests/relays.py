@@ -57,21 +57,16 @@ from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.messages.kinds import encode_relay, encode_relayed, relay_options
 from server.core.messages.publications import Change
-from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, OWN, UNREACHABLE, RelayItem, RelayRow, Returned
+from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, OWN, UNREACHABLE, RelayItem, RelayRow, Returned, size_of
 from server.core.requests.relay_sinks import RelayedBatch, RelayOrigin, SecondAttempt
 
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
 _UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # only what this node knows is relayed
+_ERROR: Final = 0x2D  # how an error begins: -
 _FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL", b"DYN.EXEC")  # whose senders do something else then
 _DRIFT_DIVISOR = 1000  # between two machines' clocks we allow a drift of 1 ms in this many ms
 _PROGRESS_MS = 300  # a relay at work for this long is not given up: its sender is told
 _GRACE_MS = 500  # we wait so much longer than the coordinator: its error says more than our timeout could
-_HEADER_BYTES = 16  # of a word in a message, at most, with its share of the command's
-
-
-def _size_of(items: Sequence[RelayItem | None]) -> int:
-    """About how many bytes commands take in a message, at most."""
-    return sum([len(word) + _HEADER_BYTES for item in items if item is not None for word in item.args])
 
 
 class Relays:
@@ -134,7 +129,7 @@ class Relays:
 
     def launch_early(self) -> None:
         """As `launch`, before the end of the turn: more commands of the same keys may follow in this turn."""
-        ahead = [row.peer for row in self._gathering.values() if _size_of(row.items) >= self._large_bytes // 2]
+        ahead = [row.peer for row in self._gathering.values() if size_of(row.items) >= self._large_bytes // 2]
         self.launch()
         self._ahead.update(ahead)
 
@@ -205,7 +200,7 @@ class Relays:
         small_bytes = 0
         parts = [small]
         for items in by_key.values():
-            size_bytes = _size_of(items)
+            size_bytes = size_of(items)
             if size_bytes < self._large_bytes // 2:
                 if small_bytes + size_bytes > self._large_bytes // 2:
                     small, small_bytes = [], 0
@@ -329,19 +324,26 @@ class Relays:
             items[index] = None
             row.missing -= 1
             state.in_flight -= 1
-            if reply == STALE:
-                stale.append(item)
-            elif retry_first and not isinstance(item.sink, SecondAttempt):
-                self.returned.append(Returned([item], MAYBE_RUN, False, reply))
-            elif reply.startswith(_UNKNOWN) and item.args[0] not in _FALLING_BACK:
-                name = item.args[0].decode("latin-1")
-                item.sink.answer(item.number, of_earlier_version(state.layout_name(row.peer), name))
-            else:
+            if not reply or reply[0] != _ERROR:
                 item.sink.answer(item.number, reply)
+            elif reply == STALE:
+                stale.append(item)
+            else:
+                self._answer_error(row, item, reply, retry_first)
         if not row.missing:
             self._rows.pop(number, None)
         if stale:
             self._retry_row(row, stale, False)
+
+    def _answer_error(self, row: RelayRow, item: RelayItem, reply: bytes, retry_first: bool) -> None:
+        """Answers a command with the coordinator's error, or retries it: see `replied`."""
+        if retry_first and not isinstance(item.sink, SecondAttempt):
+            self.returned.append(Returned([item], MAYBE_RUN, False, reply))
+        elif reply.startswith(_UNKNOWN) and item.args[0] not in _FALLING_BACK:
+            name = item.args[0].decode("latin-1")
+            item.sink.answer(item.number, of_earlier_version(self._state.layout_name(row.peer), name))
+        else:
+            item.sink.answer(item.number, reply)
 
     def peer_lost(self, peer: str) -> None:
         """The connection to `peer` broke, or `peer` is silent: retries all relays to it, those not yet sent included."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mypy_extensions import i64
+
 from server.core.base.origins import Origin, change_of
 from server.core.base.quorum import Tally
 from server.core.base.routing import Plan
@@ -27,8 +29,8 @@ class WriteGroup(Group):
     """The writes of one turn that go to the same owners."""
 
     __slots__ = (
-        "bases", "batch", "covered", "covered_numbers", "hint_at_ms", "hint_holders", "is_behind", "may_repeat", "patched",
-        "payload", "sent_again", "size_bytes", "unconfirmed_bytes",
+        "bases", "batch", "covered", "covered_numbers", "hint_at_ms", "hint_holders", "is_behind", "patched", "payload",
+        "repeated", "sent_again", "size_bytes", "unconfirmed_bytes",
     )  # fmt: skip
 
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
@@ -44,7 +46,7 @@ class WriteGroup(Group):
         self.batch: RelayedBatch | None = None  # the batch whose writes were covered last
         self.covered_numbers: list[int] = []  # what `covered` has for it
         self.hint_holders: dict[str, str] = {}  # owner -> the node that keeps a hint for it; "" stands for this node
-        self.may_repeat = False  # it may have two records of a key
+        self.repeated: dict[bytes, bytes] = {}  # keys that may have several records in `payload` -> the last one
         self.hint_at_ms = 0  # hints are kept for owners that have not confirmed the group by then
         self.size_bytes = 0
         self.unconfirmed_bytes = 0  # `size_bytes` while the group waits for its owners and no hint is kept early
@@ -66,7 +68,8 @@ class WriteGroup(Group):
     ) -> None:
         """Stores records here and adds them to the group. Of those of `patch_bytes_min` and more, changes are sent."""
         for key, record, old in written:
-            records.put(key, record, old)
+            if records.put(key, record, old):
+                self.repeated[key] = record
             self.payload += (key, record)
             if len(record) >= patch_bytes_min and old is not None:
                 self.bases[len(self.payload) - 1] = old
@@ -109,7 +112,17 @@ class ShortGroups:
         return least, is_open
 
 
-def last_of_each(payload: list[bytes]) -> list[bytes]:
-    """Returns the last record of each storage key."""
-    records = dict(zip(payload[::2], payload[1::2], strict=True))
-    return payload if 2 * len(records) == len(payload) else [item for pair in records.items() for item in pair]
+def last_of_each(payload: list[bytes], repeated: dict[bytes, bytes]) -> list[bytes]:
+    """Returns the payload with one record of each key in `repeated`: the last one, as the dictionary has it."""
+    kept: list[bytes] = []
+    index: i64 = 0
+    while index < len(payload):
+        key = payload[index]
+        if key not in repeated:
+            kept.append(key)
+            kept.append(payload[index + 1])
+        index += 2
+    for key, record in repeated.items():
+        kept.append(key)
+        kept.append(record)
+    return kept

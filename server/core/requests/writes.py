@@ -158,12 +158,13 @@ class Writes(GroupTable[WriteGroup]):
         number: int,
     ) -> None:
         """HOT. Stores `record` here and adds it to `group`. `old` is the record that `Records.get` has just returned."""
-        if self._state.records.put(key, record, old):
-            group.may_repeat = True
+        is_repeated = self._state.records.put(key, record, old)
         note(self._state, key, record, old, sink, number)
         size_bytes = len(record)
         if size_bytes >= self._own_group_bytes:
             group = self._own_group(group)
+        if is_repeated:
+            group.repeated[key] = record
         payload = group.payload
         payload.append(key)
         payload.append(record)
@@ -190,7 +191,7 @@ class Writes(GroupTable[WriteGroup]):
             if is_last and added.plan is group.plan:
                 self._state.records.put(key, record, old)
                 note(self._state, key, record, old, sink, number)
-                payload[-1] = record
+                payload[-1] = added.repeated[key] = record
                 added.waiters.append((finish, sink, number))
                 added.size_bytes += len(record) - len(old)
                 return True
@@ -218,8 +219,8 @@ class Writes(GroupTable[WriteGroup]):
         state, plan = self._state, group.plan
         if not group.payload:
             return  # each of its writes was refused or has a group of its own
-        if group.may_repeat and len(group.payload) >= _REPEATING_ITEMS_MIN and not group.bases:
-            group.payload = last_of_each(group.payload)
+        if group.repeated and len(group.payload) >= _REPEATING_ITEMS_MIN and not group.bases:
+            group.payload = last_of_each(group.payload, group.repeated)
         group.hint_at_ms = state.now_ms + state.config.hint_after_ms
         if plan.owned:
             group.tally.ack(state.id)

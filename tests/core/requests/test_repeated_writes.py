@@ -9,6 +9,7 @@ import pytest
 from server.core.node import Node
 from server.core.records import versions
 from server.core.records.records import storage_key_of
+from server.core.requests.write_groups import WriteGroup, Written, last_of_each
 from tests.core.commands.talking import Client, finish_turn, make_node, member, reach
 from tests.core.requests.test_reads import messages_in
 
@@ -85,3 +86,21 @@ def test_different_keys_are_all_sent(node: Node) -> None:
     node.commands(client.session, [[b"SET", key, key] for key in keys], 0)
     ((_, _, _, *pairs),) = _sent(node, TWO, b"STORE")
     assert _values(pairs) == {storage_key_of(key): [key] for key in keys}
+
+
+def test_a_write_of_several_keys_behind_others_is_the_last_one(node: Node) -> None:
+    records = node.state.records
+    group = WriteGroup(1, node.services.route(b"k").plan, node.services.route(b"k").plan.tally(2), 1000)
+    keys = [storage_key_of(key) for key in (b"one", b"two", b"three")]
+
+    def written(key: bytes, value: bytes) -> Written:
+        old = records.get(key)
+        return Written(key, versions.supersede(old, b"theactor", node.state.clock.next(), value), old)
+
+    for key, value in ((keys[0], b"1"), (keys[1], b"2"), (keys[0], b"3")):
+        one = written(key, value)
+        node.services.writes.add(group, key, one.record, one.old, None, Client(node).session, 0)
+    group.write_batch(records, [written(keys[0], b"4"), written(keys[2], b"5")], 1 << 20, None)
+    pairs = last_of_each(group.payload, group.repeated)
+    assert len(pairs) == 6
+    assert _values(pairs) == {keys[0]: [b"4"], keys[1]: [b"2"], keys[2]: [b"5"]}
