@@ -43,10 +43,10 @@ DATABASES: Final = b"databases"  # knows the inner keys of other databases than 
 PUBLISHING: Final = b"publishing"  # delivers what clients of other nodes publish (core/pubsub/)
 TRACING: Final = b"tracing"  # opens the envelopes of traced requests (core/tracing/)
 ORIGINS: Final = b"origins"  # is told of changes with the records before and after, and of a flush (core/pubsub/)
-READERS: Final = b"readers"  # keeps rows of clients that wait for entries of streams (core/waiting/)
+XREADS: Final = b"xreads"  # keeps rows of clients that wait for entries of streams (core/waiting/)
 CAPABILITIES: Final = (
     ORDERLY, PIECES, VIEW, COMPARES, ENTRIES, PATCHES, USERS, TRANSACTIONS, PUBLISHING, DATABASES, QUEUES, SCRIPTS,
-    FUNCTIONS, TRACING, ORIGINS, READERS,
+    FUNCTIONS, TRACING, ORIGINS, XREADS,
 )  # fmt: skip
 PIECES_WORD: Final = b"PIECES"  # in an introduction, and in the welcome, of the version before
 BESIDE: Final = b"BESIDE"  # in an introduction: the sender's former connection works, and ends once this one is open
