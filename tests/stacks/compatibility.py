@@ -37,6 +37,10 @@ answered TIMEOUT: its outcome is unknown, as with any server that dies, and the 
 runs all; those of redis-py run in CI, too. On a machine that is busy otherwise the tests with failing nodes run into
 their time limits.
 
+A library whose MULTI is over keys of several slots can lose or repeat a job if a command in the middle is answered
+TIMEOUT and its worker ends then: Celery puts a task back by such a transaction. With keys of one slot each of its
+transactions is whole or nothing. In Celery that is `broker_transport_options = {"global_keyprefix": "{celery}"}`.
+
 | stack | packages | what is tested |
 |---|---|---|
 """

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from protocol.frames import FrameReader
-from protocol.peer_versions import READERS
+from protocol.peer_versions import XREADS
 from server.core.base.sinks import Session, Sink
 from server.core.commands.streams import edits
 from server.core.commands.streams.ids import LAST, Id, id_of, parse_bound
@@ -243,7 +243,7 @@ def test_a_client_waits_at_the_coordinator_or_reads_again_where_that_is_of_an_ea
     cluster = Readers()
     if is_old:
         for node in cluster.nodes:
-            node.state.capable[READERS].clear()
+            node.state.capable[XREADS].clear()
     sessions = [cluster.open(place, "XREAD BLOCK 0 STREAMS s $") for place in range(3)]
     cluster.run(1000)
     assert not any(session in cluster.said for session in sessions)

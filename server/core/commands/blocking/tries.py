@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from protocol import resp
 from protocol.bounds import NUMBER_MAX, is_node_id
-from protocol.peer_versions import READERS
+from protocol.peer_versions import XREADS
 from protocol.resp import Reply, bulk
 from server.core.base.errors import WRONGTYPE, CommandError
 from server.core.base.sinks import Sink
@@ -90,7 +90,7 @@ def _try(services: Services, sink: Sink, number: int, args: list[bytes]) -> None
     state = services.state
     coordinator = services.route(attempt.key, attempt.name in OPERATIONS).coordinator_for(sink.relayed)
     if coordinator is not None:
-        capable = state.capable[READERS] if attempt.name == READ else state.queueing
+        capable = state.capable[XREADS] if attempt.name == READ else state.queueing
         if coordinator in state.links and coordinator not in capable:
             raise CommandError(NEEDS_QUEUES.format(f" {state.layout_name(coordinator)}"))
         services.relays.forward(sink, number, args, coordinator)

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from protocol import resp
 from protocol.databases import client_key
-from protocol.peer_versions import READERS
+from protocol.peer_versions import XREADS
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
@@ -90,7 +90,7 @@ def _steps(services: Services, sink: Sink, number: int, wanted: Wanted) -> Steps
 def _keep_rows(services: Services, keys: list[bytes]) -> bool:
     """Whether all coordinators of these keys keep rows for clients that read."""
     coordinators = [services.route(key).coordinator for key in keys]
-    return all(node is None or node in services.state.capable[READERS] for node in coordinators)
+    return all(node is None or node in services.state.capable[XREADS] for node in coordinators)
 
 
 def _waits_for(sink: Sink, wanted: Wanted, behind: list[Id], end_ms: int) -> blocked.Wanted:
