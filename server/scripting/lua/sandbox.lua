@@ -32,7 +32,8 @@ local DENSE_INSTRUCTIONS = 20 -- between two looks at the clock, once there is s
 local LARGE_KB = 1024
 local COMMAND_COST = 1000
 local INSTRUCTIONS_PER_S = 5e7 -- half of what simple instructions reach on a slow machine
-local COMMAND_S = 500e-6 -- some five times what a change of a small collection takes, for slow machines
+local COMMAND_S = 100e-6 -- what a command adds to the limit of time, for what it costs here
+local COMMAND_SHARE = 1 / 8 -- of the time in commands counts: changes of large collections take milliseconds
 local COPIED_BYTES = 8 -- that a function in C changes or digests in the time of one instruction
 local COMPILED_COST = 8 -- of a byte of a text that is compiled
 local PIECE_BYTES, PIECE_ITEMS = 4096, 500 -- what is done between two looks at the clock
@@ -44,6 +45,7 @@ local stopped = nil -- why the script must end: 'budget', 'time', 'memory' or 'h
 local spent, budget = 0, math.huge
 local allowance = math.huge -- what one function in C may cost
 local ends_at = math.huge -- what the clock may show; each command adds to it
+local in_command = false -- and has not added its own time yet
 
 local function stop(reason)
     stopped = stopped or reason
@@ -93,7 +95,7 @@ local function charge_whole(cost)
 end
 
 local function check_time()
-    if clock() > ends_at then stop('time') end
+    if not in_command and clock() > ends_at then stop('time') end
 end
 
 local is_inside = false -- the script itself runs: only then may the hook raise an error
@@ -645,9 +647,14 @@ local function run_command(...)
     if not words then return { err = count } end
     charge(count * 10)
     ends_at = ends_at + COMMAND_S
+    in_command = true
+    local begun = clock()
     local reply = py_call(speaks_resp3, unpack(words, 1, count))
     if not reply then stop('host') end
-    check_time()
+    local now = clock()
+    ends_at = ends_at + (now - begun) * (1 - COMMAND_SHARE)
+    in_command = false
+    if now > ends_at then stop('time') end
     if len(reply) > 1024 then charge(len(reply) / 16) end
     return (decode(reply, 1))
 end
@@ -768,7 +775,7 @@ end
 
 local function begin(limit, whole, resp3, start, values)
     stopped, spent, budget, allowance = nil, 0, limit, whole
-    ends_at = clock() + limit / INSTRUCTIONS_PER_S
+    ends_at, in_command = clock() + limit / INSTRUCTIONS_PER_S, false
     shows_resp3, speaks_resp3 = resp3, false
     seed(start)
     base_kb, is_dense = collect('count'), false
