@@ -11,7 +11,7 @@ from server.core.base.config import Config
 from server.core.base.unexpected import Fatal, PlantedFault, is_planted
 from server.core.node import Node
 from server.core.peer_messages import ANSWERS, REQUESTS, SAID_ONCE
-from server.core.records import prepared, versions
+from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.core.requests import reads
 from tests.core.commands.talking import finish_turn, make_node, member, reach
@@ -112,7 +112,7 @@ def test_a_record_that_cannot_be_merged_is_refused_and_the_others_of_its_message
         assert other is None or not other.endswith(b"bad")
         return merge(one, other)
 
-    monkeypatch.setattr(prepared, "merge", bad_merge)
+    monkeypatch.setattr(versions, "merge", bad_merge)
     finish_turn(node)
     bad = versions.supersede(None, b"actor--2", 5, b"bad")
     for kind in (b"STORE", b"KEEP", b"HINT"):
