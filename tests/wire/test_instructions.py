@@ -15,12 +15,12 @@ from server.build import COMPILED, ROOT, is_current
 from tests.instructions import count
 
 BASELINE = {
-    "SET -P 1": 74_702,
-    "GET -P 1": 48_738,
-    "SET -P 16": 30_395,
-    "GET -P 16": 12_793,
-    "SETs by one pipeline": 24_242,
-    "SETs and GETs by one pipeline": 19_234,
+    "SET -P 1": 74_437,
+    "GET -P 1": 49_174,
+    "SET -P 16": 30_060,
+    "GET -P 16": 12_714,
+    "SETs by one pipeline": 23_892,
+    "SETs and GETs by one pipeline": 20_790,
 }
 GROWTH_MAX = 1.05
 
