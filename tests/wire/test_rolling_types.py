@@ -1,10 +1,12 @@
 """Types while nodes of the version before and of this one are one cluster: all are served, and nothing is lost.
 
-The version before has types, and does not know patches (records/patches.py): it gets whole records.
+The version before has types, and does not know patches (records/patches.py): it gets whole records. No commit of main was
+such a version, so it is this one without the capability.
 """
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,9 +16,8 @@ import redis
 
 from tests.wire.cluster import WireCluster, connect, wait_for
 from tests.wire.repairs import counters, stop_and_compare, wait_whole
-from tests.wire.test_restarts import _sources
 
-PATCHLESS = "93613002"  # the last commit in which nodes could not apply patches
+ROOT = Path(__file__).parents[2]
 # On a machine that is busy with other tests a node may be silent for seconds, which is not what this test is about.
 CONFIG = "relay_silence_ms = 10000\nrelay_stale_ms = 5000\nrequest_timeout_ms = 20000\nrepair_interval_ms = 1000\n"
 FIELDS, VALUE = 400, "v" * 60  # 40 KB: of a record of this size only changes are sent
@@ -76,6 +77,17 @@ class Writer(threading.Thread):
         self.added += 1
 
 
+def _without_patches(place: Path) -> Path:
+    """A copy of the sources whose nodes do not announce that they can apply patches."""
+    for package in ("server", "protocol"):
+        shutil.copytree(ROOT / package, place / package, ignore=shutil.ignore_patterns("compiled", "__pycache__"))
+    versions = place / "protocol" / "peer_versions.py"
+    text = versions.read_text()
+    assert text.count(" PATCHES,") == 1
+    versions.write_text(text.replace(" PATCHES,", ""))
+    return place
+
+
 @contextmanager
 def _writing(ports: list[int]) -> Iterator[list[Writer]]:
     writers = [Writer(ports, place) for place in range(3)]
@@ -100,7 +112,7 @@ def _patches(cluster: WireCluster) -> list[int]:
 
 def test_two_versions_serve_types_side_by_side(make_cluster: Callable[..., WireCluster], tmp_path: Path) -> None:
     """Upgraded node by node under load. Patches go to those nodes only that have announced that they can apply them."""
-    old = {"PYTHONPATH": str(_sources(PATCHLESS, tmp_path / "patchless"))}
+    old = {"PYTHONPATH": str(_without_patches(tmp_path / "patchless"))}
     cluster = make_cluster(config=CONFIG, environments=dict.fromkeys(range(3), old), secrets=())
     with cluster.nodes[0].client() as client:
         for key in HASHES:

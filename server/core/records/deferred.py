@@ -5,8 +5,8 @@ turn, at each replica, though nobody reads it there before the next patch comes.
 
 The idea. In memory as in the store (patch_rows.py) the record is a base and the patches since. A patch names the checksums
 of the record before it and after it, so the hash tree is updated, a COMPARE is answered and the next patch is checked
-without the record. Whoever asks for the record finds neither generation of the cache to have it, and comes to the slow
-path, where all patches are applied in one copy. So the hot path asks nothing.
+without the record. The cache does not hold the record, so `Records.get` takes the slow path, which applies all patches in
+one copy. The hot path asks nothing.
 
 A patch is deferred if all of this holds; else the record is made whole first (requests/patching.py says what comes then):
 
@@ -18,9 +18,10 @@ A patch is deferred if all of this holds; else the record is made whole first (r
 The third condition keeps the counts of live and expiring keys as they are (deaths.py): such a record is alive before and
 after.
 
-Why it is right. What is stored is the row that the other way would have stored. The record that comes of it is verified
-when it is made, here or after a restart: a patch that was made wrongly is then damage of the record, and is mended from the
-other owners like any (P11). Before it is acknowledged, the patch itself is verified: its checksum, its base, its sizes.
+Why it is right. What is stored is the row that the other way would have stored. A wrong patch would damage every copy of the
+record, so the coordinator compares what its patch makes with its own record before it sends and stores it (patches.py). A
+replica verifies the patch before it acknowledges it: its checksum, its base, its sizes. The record that comes of it is
+verified when it is made, here or after a restart; if it is damaged, it is mended from the other owners like any (P11).
 
 Memory. Bases and patches are counted apart from the cache, up to a quarter of its size; past it the oldest are dropped
 between turns, as the store has them.
@@ -40,7 +41,7 @@ from server.core.records.cache import ENTRY_OVERHEAD_BYTES, RecordCache
 from server.core.records.entries import clock_of, covers, has_entries, marks_of
 from server.core.records.entry_structure import is_sound_after
 from server.core.records.kinds import COLLECTION_MARKS
-from server.core.records.patch_rows import FoldedStore
+from server.core.records.patch_rows import ROWS_MAX, FoldedStore
 from server.core.records.patches import apply_all, base_of, clock_of_result, result_of, size_of_result, splices_of
 from server.core.records.pending import PendingRecords
 from server.core.records.structure import has_checksum
@@ -93,6 +94,8 @@ class DeferredPatches:
         size = size_of_result(patch)
         if found.checksum != base_of(patch) or not _fits(patch, found.size_bytes, size):
             return False
+        if len(found.patches) >= ROWS_MAX:  # the store may have made its rows a record meanwhile (FoldedStore.reduce)
+            return False
         clock = clock_of_result(patch)
         if not covers(clock, found.clock) or not self._folded.takes(key, [*fresh, patch], found.size_bytes):
             return False
@@ -111,11 +114,12 @@ class DeferredPatches:
 
     def make(self, key: bytes) -> bytes | None:
         """Applies the patches of a storage key, which are deferred no more. Returns the record; None if it is damaged."""
-        found = self.by_key.pop(key)
-        self.memory_bytes -= found.memory_bytes
+        found = self.by_key[key]
         record = apply_all(found.base, found.patches)
         self.made_bytes += found.size_bytes
         is_sound = record is not None and has_checksum(record) and is_sound_after(record, found.base)
+        if is_sound or key not in self.fresh:  # until the bad patch is in the store, only this knows of it
+            self.forget(key)
         return record if is_sound else None
 
     def forget(self, key: bytes) -> None:
@@ -125,9 +129,19 @@ class DeferredPatches:
 
     def end_turn(self) -> None:
         """The patches of this turn go to the store with its batch, and are not the only ones there any more."""
+        excess_bytes = self.memory_bytes - self._cache.bytes_max // _SHARE
+        dropped = []
+        for key, found in self.by_key.items():
+            if excess_bytes <= 0:
+                break
+            if (
+                key not in self.fresh
+            ):  # the store does not have those yet, and the turn may still ask (pubsub/tracking.py)
+                dropped.append(key)
+                excess_bytes -= found.memory_bytes
+        for key in dropped:
+            self.forget(key)
         self.fresh.clear()
-        while self.memory_bytes > self._cache.bytes_max // _SHARE:
-            self.forget(next(iter(self.by_key)))
 
 
 def _is_lasting(record: bytes) -> bool:

@@ -19,10 +19,11 @@ that holds the base makes the same record as the coordinator; a disk keeps the b
     ..  splices         12 bytes each, ascending: u32 offset in the base, u32 bytes there, u32 bytes in their place
     ..  bytes           those of all splices, one after the other
 
-Why it is right. A checksum of 64 bits names the base, as it does when replicas compare records. The checksum of the
-result is verified after each use: a patch that was made wrongly, or met another base, changes nothing. The result is
-merged like any record. As the base's clock is covered by its own, the merge is the result, and nothing is decoded
-(joins.py). Its clock also tells a replica that has a later record that it has the write already.
+Why it is right. A checksum of 64 bits names the base, as it does when replicas compare records. Whoever makes a patch
+compares what it makes with the record (`makes`), because replicas store patches before they apply them (deferred.py). The
+checksum of the result is verified whenever the result is made. The result is merged like any record. As the base's clock is
+covered by its own, the merge is the result, and nothing is decoded (joins.py). Its clock also tells a replica that has a
+later record that it has the write already.
 
 How it is made. Header and clock, the directory and the chunks are compared. Borders of chunks depend on the content
 only, so both records have the same chunks but for those that changed. Those that a draft has copied are known
@@ -115,6 +116,8 @@ class Patches:
         if made is not None and made[0] is base and made[1] is result:
             return made[2]
         patch = make(base, result)
+        if patch is not None and not makes(base, patch, result):
+            patch = None  # the record is sent and stored whole
         self._made[key] = (base, result, patch)
         return patch
 
@@ -309,6 +312,21 @@ def apply(base: bytes, patch: bytes) -> bytes | None:
     if len(result) != size_of_result(patch):
         return None
     return result if xxh3_64_digest(memoryview(result)[8:]) == result[:8] else None
+
+
+def makes(base: bytes, patch: bytes, result: bytes) -> bool:
+    """Whether a patch makes a record of its base. Compares, and copies nothing: replicas store patches that they have not
+    applied (deferred.py), so a wrong one would damage every copy of the record."""
+    view, at, new_at = memoryview(base), _CHECKSUM_BYTES, _CHECKSUM_BYTES
+    for offset, size, data in splices_of(patch):
+        if not result.startswith(view[at:offset], new_at):
+            return False
+        new_at += offset - at
+        if not result.startswith(data, new_at):
+            return False
+        new_at += len(data)
+        at = offset + size
+    return result.startswith(view[at:], new_at) and new_at + len(base) - at == len(result)
 
 
 def apply_all(base: bytes, patches: Sequence[bytes]) -> bytes | None:

@@ -45,7 +45,7 @@ local stopped = nil -- why the script must end: 'budget', 'time', 'memory' or 'h
 local spent, budget = 0, math.huge
 local allowance = math.huge -- what one function in C may cost
 local ends_at = math.huge -- what the clock may show; each command adds to it
-local in_command = false -- and has not added its own time yet
+local in_command = 0 -- looks at the clock that a command may pass, as it has not added its own time yet
 
 local function stop(reason)
     stopped = stopped or reason
@@ -95,7 +95,9 @@ local function charge_whole(cost)
 end
 
 local function check_time()
-    if not in_command and clock() > ends_at then stop('time') end
+    if in_command > 0 then
+        in_command = in_command - 1 -- an error may have ended the command, so this is no mere flag
+    elseif clock() > ends_at then stop('time') end
 end
 
 local is_inside = false -- the script itself runs: only then may the hook raise an error
@@ -647,13 +649,13 @@ local function run_command(...)
     if not words then return { err = count } end
     charge(count * 10)
     ends_at = ends_at + COMMAND_S
-    in_command = true
+    in_command = 2
     local begun = clock()
     local reply = py_call(speaks_resp3, unpack(words, 1, count))
     if not reply then stop('host') end
     local now = clock()
     ends_at = ends_at + (now - begun) * (1 - COMMAND_SHARE)
-    in_command = false
+    in_command = 0
     if now > ends_at then stop('time') end
     if len(reply) > 1024 then charge(len(reply) / 16) end
     return (decode(reply, 1))
@@ -775,7 +777,7 @@ end
 
 local function begin(limit, whole, resp3, start, values)
     stopped, spent, budget, allowance = nil, 0, limit, whole
-    ends_at, in_command = clock() + limit / INSTRUCTIONS_PER_S, false
+    ends_at, in_command = clock() + limit / INSTRUCTIONS_PER_S, 0
     shows_resp3, speaks_resp3 = resp3, false
     seed(start)
     base_kb, is_dense = collect('count'), false

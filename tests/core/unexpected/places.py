@@ -22,7 +22,15 @@ _HOUSE = (
     "errors.py",
     "config.py",
 )  # what answers for the failed command, or fails before there is a node
-_BEGINNERS = ("_run_hot", "execute", "run_all", "_step", "_complete", "_reply", "_joined")  # who calls commands' own code
+_BEGINNERS = (
+    "_run_hot",
+    "execute",
+    "run_all",
+    "_step",
+    "_complete",
+    "_reply",
+    "_joined",
+)  # who calls commands' own code
 _COMMANDS = ("/core/commands/", "/core/chains.py")
 Place = tuple[CodeType, CodeType]
 
