@@ -18,9 +18,9 @@ A patch is deferred if all of this holds; else the record is made whole first (r
 The third condition keeps the counts of live and expiring keys as they are (deaths.py): such a record is alive before and
 after.
 
-Why it is right. What is stored is the row that the other way would have stored. A wrong patch would damage every copy of the
-record, so the coordinator compares what its patch makes with its own record before it sends and stores it (patches.py). A
-replica verifies the patch before it acknowledges it: its checksum, its base, its sizes. The record that comes of it is
+Why it is right. What is stored is the row that the other way would have stored. A wrong patch would damage every copy of
+the record, so the coordinator compares what its patch makes with its own record before it sends and stores it (patches.py).
+A replica verifies the patch before it acknowledges it: its checksum, its base, its sizes. The record that comes of it is
 verified when it is made, here or after a restart; if it is damaged, it is mended from the other owners like any (P11).
 
 Memory. Bases and patches are counted apart from the cache, up to a quarter of its size; past it the oldest are dropped
