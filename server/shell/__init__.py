@@ -1,7 +1,6 @@
 """Thin asyncio around the core. No task, future or timer per request.
 
-process.py       starts a node on its directory (directory.py, addresses.py, caches.py, allocator.py), and begins its next
-                 run
+process.py       starts a node on its directory (directory.py, addresses.py, caches.py), and begins its next run
 server.py        one run: puts the parts together, and stops them; node_run.py tells how it ended
 context.py       what all parts need, and when a turn ends
 turn.py          what happens at the end of a turn: durability.py commits, delivery.py sends

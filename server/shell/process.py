@@ -33,8 +33,6 @@ from server.core.ring.layout import LayoutError, Member
 from server.scripting.runtime import Runtime
 from server.shell import crash
 from server.shell.addresses import AddressError, advertised_address
-from server.shell.allocator import keep_freed_memory
-from server.shell.caches import memory_bytes
 from server.shell.certificates import Certificates
 from server.shell.directory import (
     DirectoryError,
@@ -73,7 +71,6 @@ def main(argv: list[str] | None = None) -> int:
     begin_log()
     faulthandler.enable()  # when a watchdog aborts this process, the log gets the place where it stood
     _survive_signals()
-    keep_freed_memory(memory_bytes())
     try:
         return _run(options)
     except (ConfigError, DirectoryError, AddressError, StorageError, LayoutError, DamagedRecord, OSError) as error:
