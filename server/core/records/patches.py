@@ -317,13 +317,9 @@ def apply(base: bytes, patch: bytes) -> bytes | None:
 def makes(base: bytes, patch: bytes, result: bytes) -> bool:
     """Whether a patch is sound and makes a record of its base. Compares, and copies nothing: replicas store patches that
     they have not applied (deferred.py), so a wrong one would damage every copy of the record."""
-    if (
-        not verify_patch(patch)
-        or base_of(patch) != base[:_CHECKSUM_BYTES]
-        or clock_of_result(patch) != clock_of(result)
-    ):
+    if not verify_patch(patch) or base_of(patch) != base[:_CHECKSUM_BYTES] or size_of_result(patch) != len(result):
         return False
-    if result_of(patch) != result[:_CHECKSUM_BYTES] or size_of_result(patch) != len(result):
+    if result_of(patch) != result[:_CHECKSUM_BYTES] or clock_of_result(patch) != clock_of(result):
         return False
     view, at, new_at = memoryview(base), _CHECKSUM_BYTES, _CHECKSUM_BYTES
     for offset, size, data in splices_of(patch):

@@ -131,7 +131,9 @@ def test_a_wrong_patch_stays_known_until_it_is_committed() -> None:
     for each in (records, records, records_over(store)):
         with pytest.raises(DamagedRecord):
             each.get(KEY)
-    assert not records.deferred.by_key and records.deferred.memory_bytes == 0, "a COMPARE is answered with what it makes"
+    assert not records.deferred.by_key and records.deferred.memory_bytes == 0, (
+        "a COMPARE is answered with what it makes"
+    )
 
 
 @pytest.mark.parametrize("is_committed", [False, True])
