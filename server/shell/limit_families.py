@@ -40,6 +40,8 @@ def depths(services: Services, clients: Clients) -> list[Depth]:
         Depth("scripts_bytes", "Texts of scripts.", services.scripts.size_bytes, config.scripts_bytes_max),
         Depth("orders_bytes", "Kept orders of collections.", state.orders.size_bytes(), config.orders_bytes_max),
         Depth("record_cache_bytes", "Cached records.", state.records.cache.size_bytes, config.record_cache_bytes),
+        Depth("deferred_patches_bytes", "Records whose patches are not applied yet.", state.records.deferred.memory_bytes,
+              state.records.deferred.bytes_max()),
         Depth("patch_rows_bytes", "Changes stored apart from their records.", state.records.patch_rows_bytes(),
               config.patch_rows_bytes_max),
         Depth("records_damaged", "Damaged records that wait to be mended.", len(services.mending),

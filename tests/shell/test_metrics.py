@@ -106,6 +106,7 @@ def test_each_queue_is_shown_beside_its_limit() -> None:
     shell.services.subscriptions.names_bytes = 18
     read = samples(metrics)
     assert (read["dyn_unconfirmed_bytes",], read["dyn_subscriptions_bytes",]) == (17, 18)
+    assert read["dyn_deferred_patches_bytes_max",] == shell.services.state.config.record_cache_bytes // 4
     limits = {name[0] for name in read if name[0].endswith("_max")}
     assert len(limits) >= 20 and limits - {f"{name[0]}_max" for name in read} <= ALONE
 

@@ -94,6 +94,7 @@ def _memory(services: Services) -> Facts:
         "number_of_cached_scripts": services.scripts.count(),
         "record_cache_bytes": services.state.records.cache.size_bytes,
         "record_cache_bytes_max": config.record_cache_bytes,
+        "deferred_patches_bytes": services.state.records.deferred.memory_bytes,
         "block_cache_bytes_max": config.block_cache_bytes,
     }
 

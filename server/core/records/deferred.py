@@ -24,7 +24,7 @@ A replica verifies the patch before it acknowledges it: its checksum, its base, 
 verified when it is made, here or after a restart; if it is damaged, it is mended from the other owners like any (P11).
 
 Memory. Bases and patches are counted apart from the cache, up to a quarter of its size; past it the oldest are dropped
-between turns, as the store has them.
+between turns, but for those of the turn that ends: the store has the others.
 
 Measured: README.md, "How fast".
 Rejected: a checksum over the hashes of chunks (a new layout that all nodes have to know, and the copy costs more than the
@@ -70,7 +70,7 @@ class DeferredPatches:
     """The records of this node that are not made whole yet."""
 
     def __init__(self, cache: RecordCache, pending: PendingRecords, trees: Trees, folded: FoldedStore) -> None:
-        self.fresh: dict[bytes, list[bytes]] = {}  # storage key -> the patches of this turn, which are not stored yet
+        self.uncommitted: dict[bytes, list[bytes]] = {}  # the patches of this turn by storage key: not stored yet
         self.memory_bytes: i64 = 0  # of all records
         self.made_bytes = 0  # of all records that were made of patches, at once or later
         self.by_key: dict[bytes, Deferred] = {}  # by storage key; the oldest one first
@@ -90,26 +90,26 @@ class DeferredPatches:
             if base is None or not _is_lasting(base):
                 return False
             found = Deferred(base)
-        fresh = self.fresh.get(key, [])
+        uncommitted = self.uncommitted.get(key, [])
         size = size_of_result(patch)
         if found.checksum != base_of(patch) or not _fits(patch, found.size_bytes, size):
             return False
         if len(found.patches) >= ROWS_MAX:  # the store may have made its rows a record meanwhile (FoldedStore.reduce)
             return False
         clock = clock_of_result(patch)
-        if not covers(clock, found.clock) or not self._folded.takes(key, [*fresh, patch], found.size_bytes):
+        if not covers(clock, found.clock) or not self._folded.takes(key, [*uncommitted, patch], found.size_bytes):
             return False
         if key not in self.by_key:
             self._cache.drop(key)
             self.by_key[key] = found
             self.memory_bytes += found.memory_bytes
-        self._trees.exchange(key, found.checksum, result_of(patch))
+        self._trees.replace_checksum(key, found.checksum, result_of(patch))
         found.patches.append(patch)
         found.checksum, found.clock, found.size_bytes = result_of(patch), clock, size
         grown = ENTRY_OVERHEAD_BYTES + len(patch)
         found.memory_bytes += grown
         self.memory_bytes += grown
-        self.fresh[key] = [*fresh, patch]
+        self.uncommitted[key] = [*uncommitted, patch]
         return True
 
     def make(self, key: bytes) -> bytes | None:
@@ -118,7 +118,7 @@ class DeferredPatches:
         record = apply_all(found.base, found.patches)
         self.made_bytes += found.size_bytes
         is_sound = record is not None and has_checksum(record) and is_sound_after(record, found.base)
-        if is_sound or key not in self.fresh:  # until the bad patch is in the store, only this knows of it
+        if is_sound or key not in self.uncommitted:  # until the bad patch is in the store, only this knows of it
             self.forget(key)
         return record if is_sound else None
 
@@ -127,21 +127,24 @@ class DeferredPatches:
         if key in self.by_key:
             self.memory_bytes -= self.by_key.pop(key).memory_bytes
 
+    def bytes_max(self) -> int:
+        """How much memory may be taken after a turn, but for what that turn has deferred."""
+        return self._cache.bytes_max // _SHARE
+
     def end_turn(self) -> None:
         """The patches of this turn go to the store with its batch, and are not the only ones there any more."""
-        excess_bytes = self.memory_bytes - self._cache.bytes_max // _SHARE
+        excess_bytes = self.memory_bytes - self.bytes_max()
         dropped = []
         for key, found in self.by_key.items():
             if excess_bytes <= 0:
                 break
-            if (
-                key not in self.fresh
-            ):  # the store does not have those yet, and the turn may still ask (pubsub/tracking.py)
+            # The store does not have those of this turn yet, and the turn may still ask for them (pubsub/tracking.py).
+            if key not in self.uncommitted:
                 dropped.append(key)
                 excess_bytes -= found.memory_bytes
         for key in dropped:
             self.forget(key)
-        self.fresh.clear()
+        self.uncommitted.clear()
 
 
 def _is_lasting(record: bytes) -> bool:

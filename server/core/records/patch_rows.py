@@ -200,13 +200,13 @@ class FoldedStore:
         writes: dict[bytes, bytes | None],
         before: dict[bytes, bytes | None],
         patches: Patches,
-        fresh: dict[bytes, list[bytes]],
+        uncommitted: dict[bytes, list[bytes]],
     ) -> None:
         """Puts patch rows into the batch of a turn in place of whole records, and deletes the rows of those that it writes
-        whole. `before` has the records that large ones in the batch replace; `fresh` has patches that `takes` has taken,
-        of records that the batch does not have, or that it has changed once more."""
-        keys = list(writes if fresh or self.has_rows() else before)
-        for key, made in fresh.items():
+        whole. `before` has the records that large ones in the batch replace; `uncommitted` has patches that `takes` has
+        taken, of records that the batch does not have, or that it has changed once more."""
+        keys = list(writes if uncommitted or self.has_rows() else before)
+        for key, made in uncommitted.items():
             for patch in made:
                 self._put_row(writes, key, patch)
         for key in keys:
@@ -214,7 +214,7 @@ class FoldedStore:
                 self._written_whole(writes, key)
         if self.rows_bytes > self._rows_bytes_max:
             for key in list(self._rows)[:_FOLDED_PER_TURN]:
-                if key not in before and key not in writes and key not in fresh:
+                if key not in before and key not in writes and key not in uncommitted:
                     self._fold(writes, key)
 
     def _write_row(self, writes: dict[bytes, bytes | None], key: bytes, base: bytes | None, patches: Patches) -> bool:

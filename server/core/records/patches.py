@@ -48,7 +48,7 @@ from librt.strings import read_i32_be
 from mypy_extensions import i64
 from xxhash import xxh3_64_digest
 
-from server.core.records.entries import CLOCK_BYTES, ROW_BYTES, Index, field_at, has_entries
+from server.core.records.entries import CLOCK_BYTES, ROW_BYTES, Index, clock_of, field_at, has_entries
 
 Splice = tuple[int, int, bytes]  # offset in the base, bytes there, the bytes in their place
 
@@ -315,8 +315,12 @@ def apply(base: bytes, patch: bytes) -> bytes | None:
 
 
 def makes(base: bytes, patch: bytes, result: bytes) -> bool:
-    """Whether a patch makes a record of its base. Compares, and copies nothing: replicas store patches that they have not
-    applied (deferred.py), so a wrong one would damage every copy of the record."""
+    """Whether a patch is sound and makes a record of its base. Compares, and copies nothing: replicas store patches that
+    they have not applied (deferred.py), so a wrong one would damage every copy of the record."""
+    if not verify_patch(patch) or base_of(patch) != base[:_CHECKSUM_BYTES] or size_of_result(patch) != len(result):
+        return False
+    if result_of(patch) != result[:_CHECKSUM_BYTES] or clock_of_result(patch) != clock_of(result):
+        return False
     view, at, new_at = memoryview(base), _CHECKSUM_BYTES, _CHECKSUM_BYTES
     for offset, size, data in splices_of(patch):
         if not result.startswith(view[at:offset], new_at):

@@ -306,7 +306,7 @@ class Records:
 
     def stored(self, key: bytes) -> bytes | None:
         """Returns the stored record under a storage key without the cache, for the scrub. Raises DamagedRecord."""
-        if key in self.deferred.fresh and key not in self.writes:
+        if key in self.deferred.uncommitted and key not in self.writes:
             return self.get(key)
         return self.writes[key] if key in self.writes else self._load(key)
 
@@ -374,22 +374,22 @@ class Records:
     ) -> list[tuple[bytes, bytes]]:
         """Returns stored pairs from `start` to `end`, this turn's writes included: up to `limit`, or until `bytes_max` of
         values are reached. `may_have_more` tells whether more may follow. Raises DamagedRecord, and does not count it."""
-        fresh = {key: self.get(key) for key in self.deferred.fresh if start <= key and (end is None or key < end)}
+        made = {key: self.get(key) for key in self.deferred.uncommitted if start <= key and (end is None or key < end)}
         try:
-            return page_of(self._folded.scan, fresh | self.writes, start, end, limit, bytes_max)
+            return page_of(self._folded.scan, made | self.writes, start, end, limit, bytes_max)
         except self._damage_error as error:
             raise DamagedRecord(str(error)) from error
 
     def drain_batch(self) -> dict[bytes, bytes | None]:
         """Returns the batch of this turn. It must be committed before any message or reply of the turn leaves."""
         assert not self.pending.by_key, "the turn ends before all its records were made"
-        writes, fresh = self.writes, self.deferred.fresh
-        if writes or fresh:
+        writes, uncommitted = self.writes, self.deferred.uncommitted
+        if writes or uncommitted:
             self.writes = {}
-            self.record_batches += bool(fresh) or len(writes) > len(self._documents)
+            self.record_batches += bool(uncommitted) or len(writes) > len(self._documents)
             self._documents.clear()
-            if self._before or fresh or self._folded.has_rows():
-                self._folded.reduce(writes, self._before, self.patches, fresh)
+            if self._before or uncommitted or self._folded.has_rows():
+                self._folded.reduce(writes, self._before, self.patches, uncommitted)
                 self._before.clear()
             if self._trees_kept:
                 self._trees_kept = False

@@ -103,7 +103,7 @@ class Trees:
             if key.startswith(MARK, _KEY_AT):
                 self._recount_database(key, position >> 16, before, after)
 
-    def exchange(self, key: bytes, before: bytes, after: bytes) -> None:
+    def replace_checksum(self, key: bytes, before: bytes, after: bytes) -> None:
         """Updates the leaf for a record whose checksum was `before` and is now `after`, and that is counted as it was."""
         leaf = i64(read_i32_be(key, 0)) >> self._shift
         self.leaves[leaf] ^= _checksum_of(before) ^ _checksum_of(after)

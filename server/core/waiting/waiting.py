@@ -26,7 +26,7 @@ class Waiting:
             self.rows.forget(self._state.id, number)
         if self.rows.count:
             records = self._state.records
-            written: dict[bytes, object] = dict.fromkeys(records.deferred.fresh)
+            written: dict[bytes, object] = dict.fromkeys(records.deferred.uncommitted)
             written.update(records.writes)
             self.rows.look(written)
 

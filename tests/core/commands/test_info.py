@@ -106,5 +106,6 @@ def test_what_monitoring_tools_look_for_is_there() -> None:
     client = Client(make_node())
     stats, memory = fields(client, "stats"), fields(client, "memory")
     assert {"keyspace_hits", "keyspace_misses", "expired_keys", "evicted_keys", "total_error_replies"} <= set(stats)
-    assert memory["number_of_cached_scripts"] == "0" and fields(client, "modules") == {}
+    assert memory["deferred_patches_bytes"] == memory["number_of_cached_scripts"] == "0"
+    assert fields(client, "modules") == {}
     assert "# Errorstats" in client.ask("INFO")

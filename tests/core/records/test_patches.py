@@ -24,6 +24,7 @@ from server.core.records.patches import (
     differing,
     is_patch,
     make,
+    makes,
     result_of,
     splices_of,
     verify_patch,
@@ -97,6 +98,39 @@ def test_a_wrong_byte_is_refused(records: History, data: st.DataObject) -> None:
         if place >= 12 and verify_patch(sealed):  # whoever made it made it wrongly
             made = apply(base, sealed)
             assert made is None or made == result, "only the clock that it tells may differ"
+
+
+@given(histories(), st.integers(0, 7))
+def test_a_comparison_finds_what_an_application_finds(records: History, bit: int) -> None:
+    """Whichever byte of the patch is wrong, though its own checksum is right. Nothing wrong passes the comparison."""
+    base, result, _ = records
+    patch = make(base, result)
+    if patch is None:
+        return
+    assert makes(base, patch, result)
+    assert not makes(result, patch, base) and not makes(base, patch, base) and not makes(result, patch, result)
+    assert not makes(base, patch, result + b"\0") and not makes(base, patch, result[:-1])
+    for place in range(8, len(patch)):
+        wrong = patch[8:place] + bytes([patch[place] ^ 1 << bit]) + patch[place + 1 :]
+        sealed = xxh3_64_digest(wrong) + wrong
+        is_right = (
+            verify_patch(sealed) and apply(base, sealed) == result and clock_of_result(sealed) == clock_of(result)
+        )
+        assert makes(base, sealed, result) == is_right, place
+        assert not makes(base, patch[:8] + wrong, result), place
+
+
+@pytest.mark.interpreted
+def test_a_record_whose_patch_was_made_wrongly_is_sent_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    base, result = large(5), large(6)
+    right = make(base, result)
+    assert right is not None and Patches().of(b"key", base, result) == right
+    wrong = right[8:-1] + bytes([right[-1] ^ 1])
+    wrong = xxh3_64_digest(wrong) + wrong
+    assert verify_patch(wrong) and apply(base, wrong) is None
+    monkeypatch.setattr(patches, "make", lambda base, result: wrong)
+    made = Patches()
+    assert made.of(b"key", base, result) is None and made.of(b"key", base, result) is None
 
 
 def test_another_base_is_refused() -> None:
