@@ -354,6 +354,29 @@ def test_time_without_commands_is_not_given_for_those_of_another_run() -> None:
     assert 41 <= clock.looks <= 43
 
 
+# The stack has no room for so many arguments, which shows late in `run_command`: after some 330 looks at the clock.
+MANY: Final = [b"x"] * 7997
+REFUSED: Final = "pcall(redis.pcall, 'a', 'b', unpack(ARGV))"
+
+
+def test_a_call_that_is_refused_does_not_free_a_script_of_its_time() -> None:
+    clock = Ticking(look_s=0.00002)
+    scripts = Scripts(clock=clock)
+    with pytest.raises(Stopped) as stopped:
+        scripts.run(REFUSED + " while true do end", args=MANY, limits=scripts.limits(2_000_000, 2_000_000))
+    assert stopped.value.args[0] == TIME
+
+
+def test_a_call_that_is_refused_gives_a_script_no_time() -> None:
+    clock = Ticking(look_s=0.00002)
+    scripts = Scripts(clock=clock)
+    with pytest.raises(Stopped) as stopped:
+        text = f"for i = 1, 5 do {REFUSED} end while true do end"
+        scripts.run(text, args=MANY, limits=scripts.limits(2_000_000, 2_000_000))
+    assert stopped.value.args[0] == TIME
+    assert 2000 <= clock.looks <= 2005, "40 ms, and nothing for a call"
+
+
 @pytest.mark.parametrize("text", ["", "local large = string.rep('x', 2000000)"])
 def test_the_clock_is_looked_at_more_often_once_there_is_something_large(text: str) -> None:
     """Ten thousand rounds are some 30,000 instructions."""
