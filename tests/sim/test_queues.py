@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from protocol.peer_versions import XREADS
 from server.core.waiting.blocked import REVIEWED_PER_TURN, Blocked
 from server.core.waiting.deliveries import Deliveries
 from server.core.work.timers import CALLS_PER_TURN
@@ -121,6 +122,31 @@ def test_clients_wait_on_at_the_next_coordinator(world: World, gone: str) -> Non
     assert world.ask(other, "LPUSH", key, "a", "b").reply == 2
     world.run(500)
     assert sorted(operation.reply for operation in waiting) == [[key, b"a"], [key, b"b"]]
+
+
+@pytest.mark.parametrize("announces", [False, True])
+def test_a_reader_waits_on_while_the_next_coordinator_keeps_no_rows(world: World, announces: bool) -> None:
+    """In a rolling upgrade the next coordinator may be of an earlier version, and not announce `xreads`, or later."""
+    first, home, old = world.hosts
+    key, own = world.key_of(first, old), world.key_of(home)
+    waiting = _send(world.client(home), "XREAD", "BLOCK", "0", "STREAMS", key, "$")
+    limited = _send(world.client(home), "XREAD", "BLOCK", "9000", "STREAMS", own, key, "0", "9")
+    world.run(100)
+    capable = home.running.state.capable[XREADS]
+    del capable[old.id]
+    first.kill()
+    world.run(6000)
+    assert not waiting.answered and old.running.services.waiting.rows.count == 0
+    if announces:
+        capable[old.id] = None
+        world.run(1000)
+    assert old.running.services.waiting.rows.count == 2 * announces
+    assert world.ask(home, "XADD", key, "5-0", "f", "v").reply == b"5-0"
+    world.run(500)
+    assert waiting.reply == [[key, [[b"5-0", [b"f", b"v"]]]]] and not limited.answered
+    world.run(3000)
+    assert limited.answered and limited.reply is None
+    assert [host.running.services.waiting.rows.count for host in (home, old)] == [0, 0]
 
 
 def test_a_client_of_two_coordinators_gets_one_element(world: World) -> None:

@@ -42,6 +42,15 @@ WOKEN: tuple[tuple[Command, tuple[Command, ...]], ...] = (
     ((b"BZMPOP", b"0", b"1", b"wq:a", b"MAX", b"COUNT", b"2"), ((b"ZADD", b"wq:a", b"1.5", b"m", b"2", b"n"),)),
     ((b"BLPOP", b"wq:a", b"0"), ((b"ZADD", b"wq:a", b"1", b"m"), (b"DEL", b"wq:a"), (b"LPUSH", b"wq:a", b"x"))),
     ((b"XREAD", b"BLOCK", b"0", b"STREAMS", b"wq:a", b"$"), ((b"XADD", b"wq:a", b"1-1", b"f", b"v"),)),
+    # A key that is named twice is waited for behind its first id.
+    (
+        (b"XREAD", b"BLOCK", b"0", b"STREAMS", b"wq:a", b"wq:a", b"5-0", b"9-0"),
+        ((b"XADD", b"wq:a", b"6-0", b"f", b"v"),),
+    ),
+    (
+        (b"XREAD", b"BLOCK", b"0", b"STREAMS", b"wq:a", b"wq:a", b"9-0", b"5-0"),
+        ((b"XADD", b"wq:a", b"6-0", b"f", b"v"), (b"XADD", b"wq:a", b"10-0", b"f", b"v")),
+    ),
     (
         (b"XREAD", b"COUNT", b"1", b"BLOCK", b"0", b"STREAMS", b"wq:none", b"wq:a", b"0", b"5"),
         ((b"XADD", b"wq:a", b"5-0", b"f", b"v"), (b"XADD", b"wq:a", b"6-0", b"f", b"v")),

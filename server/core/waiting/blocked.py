@@ -10,7 +10,8 @@ millisecond still gets what is there. A connection that ends does not wait; what
 (deliveries.py).
 
 The first attempts answer errors like any other command. Later ones belong to a client that has been waiting, perhaps for
-hours: while there is no quorum they are repeated, every `RETRY_MS`.
+hours: while there is no quorum they are repeated, every `RETRY_MS`. So are those that read a stream whose coordinator keeps
+no rows for it, as it is of an earlier version.
 """
 
 from __future__ import annotations
@@ -91,6 +92,7 @@ class BlockedClient(Sink):
         self.asked: dict[str, None] = {}  # the nodes that may have a row, by an attempt whose reply was lost
         self.to_try: deque[bytes] = deque(wanted.keys)
         self.trying: bytes | None = None
+        self.paused: dict[bytes, None] = {}  # the keys that a timer tries again
         self.is_first = True  # not all keys have been tried once
         self.is_over = False  # it was answered, or its connection has ended
         self.outcome: bytes | None = None  # its reply, if the attempt under way brings nothing
@@ -172,7 +174,10 @@ class Blocked:
         coordinator, *popped = list(resp.scalars_of(reply))
         node = coordinator.decode()
         if not popped:
-            self._enter_row(client, key, node)
+            if node:
+                self._enter_row(client, key, node)
+            else:
+                self._try_later(client, key)
             self._next(client)
             return
         if popped[0]:
@@ -190,8 +195,17 @@ class Blocked:
         if client.is_first or not error.startswith(_TEMPORARY):
             self._answer(client, error)
             return
-        self._timers.call_at(self._state.now_ms + RETRY_MS, partial(self._try_again, client, key))
+        self._try_later(client, key)
         self._next(client)
+
+    def _try_later(self, client: BlockedClient, key: bytes) -> None:
+        if key not in client.paused:
+            client.paused[key] = None
+            self._timers.call_at(self._state.now_ms + RETRY_MS, partial(self._end_pause, client, key))
+
+    def _end_pause(self, client: BlockedClient, key: bytes) -> None:
+        del client.paused[key]
+        self._try_again(client, key)
 
     def _try_again(self, client: BlockedClient, key: bytes) -> None:
         if not client.is_over and key not in client.to_try:

@@ -648,13 +648,12 @@ local function run_command(...)
     local words, count = arguments(...)
     if not words then return { err = count } end
     charge(count * 10)
-    ends_at = ends_at + COMMAND_S
     in_command = 2
     local begun = clock()
     local reply = py_call(speaks_resp3, unpack(words, 1, count))
     if not reply then stop('host') end
     local now = clock()
-    ends_at = ends_at + (now - begun) * (1 - COMMAND_SHARE)
+    ends_at = ends_at + COMMAND_S + (now - begun) * (1 - COMMAND_SHARE)
     in_command = 0
     if now > ends_at then stop('time') end
     if len(reply) > 1024 then charge(len(reply) / 16) end

@@ -19,6 +19,7 @@ from server.core.records.draft import Draft
 from server.core.records.kinds import STREAM
 from server.core.records.versions import merge, verify
 from server.core.records.views import View
+from server.core.waiting.blocked import BlockedClient
 from tests.core.commands.talking import WALL_MS, Client, finish_turn, make_node, member
 from tests.core.commands.test_users_apart import Cluster
 
@@ -253,6 +254,38 @@ def test_a_client_waits_at_the_coordinator_or_reads_again_where_that_is_of_an_ea
     cluster.run(1000)
     assert [b"1-0" in cluster.said[session] for session in sessions] == [True] * 3
     assert sum(node.services.waiting.rows.count for node in cluster.nodes) == 0
+
+
+def test_who_reads_again_does_so_four_times_a_second_however_often_it_is_reviewed() -> None:
+    cluster = Readers()
+    for node in cluster.nodes:
+        node.state.capable[XREADS].clear()
+    for place in range(3):
+        cluster.open(place, "XREAD BLOCK 0 STREAMS s $")
+    cluster.run(1000)
+    for line in ("SET s v", "DEL s") * 5:
+        cluster.open(0, line)
+        for node in cluster.nodes:
+            node.services.waiting.blocked._routes = []  # as after a change of routes: all rows are reviewed
+        cluster.run(100)
+    attempts = [count_attempts(node) for node in cluster.nodes]
+    cluster.run(2500)
+    own, *others = sorted(map(len, attempts))
+    assert own == 0, "the client of the coordinator has a row"
+    assert 5 <= min(others) <= max(others) <= 11
+
+
+def count_attempts(node: Node) -> list[bytes]:
+    """The replies of the attempts that end from now on."""
+    blocked, replies = node.services.waiting.blocked, list[bytes]()
+    tried = blocked.tried
+
+    def note(client: BlockedClient, reply: bytes) -> None:
+        replies.append(reply)
+        tried(client, reply)
+
+    blocked.tried = note  # type: ignore[method-assign]
+    return replies
 
 
 def test_both_sides_of_a_partition_keep_what_they_have_added() -> None:

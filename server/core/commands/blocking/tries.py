@@ -7,7 +7,9 @@ client in the step in which it finds nothing (core/waiting/). Its reply is an ar
     coordinator, number of the delivery, …    the elements (of a sorted set: member, packed score, …), on their way
     coordinator, "", element                  the element that was moved
     coordinator, "", entries                  the entries of a stream, encoded: nothing was removed
+    ""                                        nothing was there, and the coordinator keeps no rows for those who read
 
+The last one says the client's own node, which reads by itself while the coordinator has not announced `xreads`.
 An attempt may run twice, if the node that ran it was lost: what the first one has popped is put back (deliveries.py), and
 what it has moved is in the destination. If fewer than W replicas confirm the removal, the elements are delivered all the
 same: they may be delivered once more, and an error would lose them.
@@ -48,6 +50,9 @@ from server.core.waiting.blocked import AGAIN, FIRST, NEEDS_QUEUES, READ, TRY
 from server.core.work.procedures import Step, Steps
 
 _MALFORMED = "ERR malformed attempt"
+_KEEPS_NO_ROWS = (
+    "ERR node{} keeps no rows of clients that read"  # temporary: the client's node tries again (blocked.py)
+)
 _MOVE = b"LMOVE"
 _COUNTED_BYTES_MAX = 18
 
@@ -87,16 +92,21 @@ def _is_sound(name: bytes, words: list[bytes]) -> bool:
 
 def _try(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     attempt = _parse(args)
-    state = services.state
+    state, is_reader = services.state, attempt.name == READ
     coordinator = services.route(attempt.key, attempt.name in OPERATIONS).coordinator_for(sink.relayed)
     if coordinator is not None:
-        capable = state.capable[XREADS] if attempt.name == READ else state.queueing
-        if coordinator in state.links and coordinator not in capable:
-            raise CommandError(NEEDS_QUEUES.format(f" {state.layout_name(coordinator)}"))
-        services.relays.forward(sink, number, args, coordinator)
-        return
-    steps = _move if attempt.name == _MOVE else _read if attempt.name == READ else _pop
-    services.run_steps(steps(services, sink, number, attempt), sink, number)
+        capable = state.capable[XREADS] if is_reader else state.queueing
+        if coordinator not in state.links or coordinator in capable:
+            services.relays.forward(sink, number, args, coordinator)
+            return
+        if sink.relayed or not is_reader:
+            needs = _KEEPS_NO_ROWS if is_reader else NEEDS_QUEUES
+            raise CommandError(needs.format(f" {state.layout_name(coordinator)}"))
+    if is_reader:
+        steps = _read(services, attempt, leaves_row=coordinator is None)
+    else:
+        steps = (_move if attempt.name == _MOVE else _pop)(services, sink, number, attempt)
+    services.run_steps(steps, sink, number)
 
 
 def _check_home(services: Services, attempt: _Attempt) -> None:
@@ -126,7 +136,7 @@ def _move(services: Services, sink: Sink, number: int, attempt: _Attempt) -> Ste
     return move_steps(services, sink, number, move)
 
 
-def _read(services: Services, sink: Sink, number: int, attempt: _Attempt) -> Steps:
+def _read(services: Services, attempt: _Attempt, leaves_row: bool) -> Steps:
     record = yield read_here(services, attempt.key)
     _check_home(services, attempt)
     view = View(record, services.state.time_ms)
@@ -136,7 +146,7 @@ def _read(services: Services, sink: Sink, number: int, attempt: _Attempt) -> Ste
     entries = entries_from(view, start, LAST) if start is not None and view.key_type == STREAM else iter(())
     first = next(entries, None)
     if first is None:
-        return _nothing(services, attempt, STREAM)
+        return _nothing(services, attempt, STREAM) if leaves_row else resp.array([bulk(b"")])
     services.waiting.rows.forget(attempt.home, attempt.number)
     others = islice(entries, int(attempt.words[0]) - 1) if int(attempt.words[0]) else entries
     found = yield from in_slices(services, collected(chain((first,), others)))

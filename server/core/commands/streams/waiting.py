@@ -2,8 +2,8 @@
 
 Theory. Each stream is read by its own quorum. A client that waits (BLOCK) has a row at the coordinator of each stream, as
 those have that wait for lists (core/waiting/): it costs nothing until an entry is added. Its attempts (DYN.TRY) name the id
-behind which it wants entries, so none is missed between the first reading and the row. A coordinator of an earlier version
-keeps no such rows: while there is one, the client reads again after pauses that grow to a tenth of a second.
+behind which it wants entries, so none is missed between the first reading and the row. While the coordinator is of an
+earlier version, which keeps no such rows, the attempts read here, again and again.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from typing import Any, Final, NamedTuple
 
 from protocol import resp
 from protocol.databases import client_key
-from protocol.peer_versions import XREADS
 from server.core.base.errors import SYNTAX, CommandError
 from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
@@ -31,9 +30,6 @@ from server.core.services.services import Services
 from server.core.waiting import blocked
 from server.core.work.procedures import Step, Steps
 
-_PAUSE_MS_MIN: Final = 2
-_PAUSE_MS_MAX: Final = 100
-_FOREVER_MS: Final = 1 << 50
 _UNBALANCED: Final = "ERR Unbalanced XREAD list of streams: for each stream key an ID or '$' must be specified."
 _TIMEOUT: Final = "ERR timeout is not an integer or out of range"
 
@@ -64,46 +60,34 @@ def xread(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
 
 
 def _steps(services: Services, sink: Sink, number: int, wanted: Wanted) -> Steps:
-    state = services.state
-    end_ms = state.now_ms + (wanted.block_ms or _FOREVER_MS)
-    pause_ms = _PAUSE_MS_MIN
-    behind: list[Id] | None = None
-    while True:
-        views: list[View] = yield gather(services, wanted.keys)
-        for view in views:
-            check_type(view, STREAM)
-        if behind is None:
-            behind = [_behind(word, view) for word, view in zip(wanted.behind, views, strict=True)]
-        found = yield from _found(services, views, behind, wanted.entries_max)
-        if any(found):
-            return (yield from _reply(services, sink, wanted.keys, found))
-        if wanted.block_ms is None or sink.denies_blocking or state.now_ms >= end_ms:
-            return resp.null_array(sink.resp3)
-        if isinstance(sink, Session) and _keep_rows(services, wanted.keys):
-            if services.clients.sessions.get(sink.id) is sink:  # else it has gone meanwhile
-                services.waiting.blocked.begin(sink, number, _waits_for(sink, wanted, behind, end_ms))
-            return None
-        yield services.timers.pause_until(min(state.now_ms + pause_ms, end_ms))
-        pause_ms = min(2 * pause_ms, _PAUSE_MS_MAX)
+    deadline_ms = services.state.now_ms + wanted.block_ms if wanted.block_ms else 0
+    views: list[View] = yield gather(services, wanted.keys)
+    for view in views:
+        check_type(view, STREAM)
+    behind = [_behind(word, view) for word, view in zip(wanted.behind, views, strict=True)]
+    found = yield from _found(services, views, behind, wanted.entries_max)
+    if any(found):
+        return (yield from _reply(services, sink, wanted.keys, found))
+    if wanted.block_ms is None or sink.denies_blocking or not isinstance(sink, Session):
+        return resp.null_array(sink.resp3)
+    if services.clients.sessions.get(sink.id) is sink:  # else it has gone meanwhile
+        services.waiting.blocked.begin(sink, number, _waits_for(sink, wanted, behind, deadline_ms))
+    return None
 
 
-def _keep_rows(services: Services, keys: list[bytes]) -> bool:
-    """Whether all coordinators of these keys keep rows for clients that read."""
-    coordinators = [services.route(key).coordinator for key in keys]
-    return all(node is None or node in services.state.capable[XREADS] for node in coordinators)
-
-
-def _waits_for(sink: Sink, wanted: Wanted, behind: list[Id], end_ms: int) -> blocked.Wanted:
-    """What a client waits for, behind these ids. As in Redis it gets the entries of the first stream that has some."""
+def _waits_for(sink: Sink, wanted: Wanted, behind: list[Id], deadline_ms: int) -> blocked.Wanted:
+    """What a client waits for, behind these ids. As in Redis it gets the entries of the first stream that has some, and of
+    a key that it names twice it waits behind the first id."""
     resp3 = sink.resp3
 
     def reply(key: bytes, values: list[bytes]) -> bytes:
         pair = resp.bulk(client_key(key)), values[0]
         return resp.map_([pair], True) if resp3 else resp.array([resp.array(pair)])
 
-    words = {key: [last.text()] for key, last in zip(wanted.keys, behind, strict=True)}
+    words: dict[bytes, list[bytes]] = {}
+    for key, last in zip(wanted.keys, behind, strict=True):
+        words.setdefault(key, [last.text()])
     operation, nothing = [blocked.READ, b"%d" % wanted.entries_max], resp.null_array(resp3)
-    deadline_ms = end_ms if wanted.block_ms else 0
     return blocked.Wanted(wanted.keys, operation, False, reply, nothing, deadline_ms, words)
 
 
