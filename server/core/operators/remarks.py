@@ -10,7 +10,7 @@ from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.operators.documents import Document, by_name
 from server.core.ring.change import REMOVE
 from server.core.ring.layout import TRANSFER, Layout
-from server.core.ring.quorum_change import may_miss_writes
+from server.core.ring.quorum_change import is_promised, may_miss_writes
 
 
 def missed(behind: Sequence[str]) -> list[str]:
@@ -42,6 +42,15 @@ def older_writes(layout: Layout, is_amiss: bool) -> list[str]:
     return [
         f"writes from before W was raised have W={layout.written_w} copies, until all owners have been compared: "
         f"{consequence}; all nodes must be up for it"
+    ]
+
+
+def weak_quorums(layout: Layout) -> list[str]:
+    """The remark on R and W that leave it to chance whether a read finds an acknowledged write."""
+    if is_promised(layout):
+        return []
+    return [
+        f"R={layout.r} and W={layout.w} are not more than N={layout.n} together: reads may miss acknowledged writes"
     ]
 
 

@@ -17,7 +17,16 @@ from protocol.bounds import TIME_MS_MAX
 from server.core.base import clock_report
 from server.core.liveness.liveness import PeerState
 from server.core.operators.documents import Document, behind_of, by_name
-from server.core.operators.remarks import damage, filling, full, missed, older_writes, out_of_room, overdue
+from server.core.operators.remarks import (
+    damage,
+    filling,
+    full,
+    missed,
+    older_writes,
+    out_of_room,
+    overdue,
+    weak_quorums,
+)
 from server.core.operators.troubles import (
     NO_TROUBLES,
     advice_if_gone,
@@ -351,7 +360,7 @@ def news(
         remarks.append(
             f"two layouts were committed side by side and merged into epoch {layout.epoch}: check `dyn ring show`"
         )
-    remarks += older_writes(layout, is_amiss=False)
+    remarks += older_writes(layout, is_amiss=False) + weak_quorums(layout)
     if staged:
         remarks.append(f"{staged} {'change is' if staged == 1 else 'changes are'} staged: see `dyn cluster plan`")
     return remarks

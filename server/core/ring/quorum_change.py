@@ -61,7 +61,7 @@ def fault_of(present: LayoutFields, r: int, w: int) -> str:
     return (
         f"with R={r} and W={w} at once, a read by {min(present.r, r)} owners may miss a write to "
         f"{min(present.least_w, w)} of N={n}, as nodes change one after the other and older writes keep their copies: "
-        f"first stage {raised} and commit that, then {lowered}"
+        f"first stage {raised} and commit that, then {lowered}; `dyn cluster abort` takes back what is staged already"
     )
 
 
@@ -72,6 +72,20 @@ def gives_up_promise(present: LayoutFields, r: int, w: int) -> bool:
 
 def remark_on(present: LayoutFields, following: LayoutFields) -> str:
     """What an operator should know of another R or W before the commit; empty if there is nothing to say."""
+    remarks = _remark_on_reads(present, following), _remark_on_writes(present, following)
+    return "; ".join([remark for remark in remarks if remark])
+
+
+def _remark_on_writes(present: LayoutFields, following: LayoutFields) -> str:
+    if following.w == present.w or following.w < following.n or following.n == 1:
+        return ""
+    return (
+        f"with W={following.w} of N={following.n}, no write succeeds while an owner is down, and W cannot be lowered again "
+        "until all nodes are up"
+    )
+
+
+def _remark_on_reads(present: LayoutFields, following: LayoutFields) -> str:
     if not _meets(following, following.r, following.w):
         return (
             f"R={following.r} and W={following.w} are not more than N={following.n} together: reads may miss acknowledged "
@@ -93,6 +107,11 @@ def remark_on(present: LayoutFields, following: LayoutFields) -> str:
 def written_w_after(before: LayoutFields, w: int) -> int:
     """The `written_w` of the layout that follows with W = `w`."""
     return before.least_w if before.least_w < w else 0
+
+
+def is_promised(layout: LayoutFields) -> bool:
+    """Whether R and W promise that a read finds each write that was acknowledged by this W."""
+    return _meets(layout, layout.r, layout.w)
 
 
 def may_miss_writes(layout: LayoutFields) -> bool:

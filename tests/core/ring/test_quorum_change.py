@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from server.core.operators.remarks import weak_quorums
 from server.core.ring.change import READ_QUORUM, WRITE_QUORUM, Change, decode_known
 from server.core.ring.layout import Layout, LayoutError
 from server.core.ring.quorum_change import fault_of, may_miss_writes, remark_on
@@ -109,10 +110,25 @@ def test_two_steps_lead_to_what_is_refused_at_once(n: int) -> None:
 def test_the_refusal_names_the_steps() -> None:
     assert fault_of(layout_of(3, 3, 1), 2, 2).endswith(
         "a read by 2 owners may miss a write to 1 of N=3, as nodes change one after the other and older writes keep their "
-        "copies: first stage `dyn config set w 2` and commit that, then `dyn config set r 2`"
+        "copies: first stage `dyn config set w 2` and commit that, then `dyn config set r 2`; `dyn cluster abort` takes "
+        "back what is staged already"
     )
     assert fault_of(layout_of(3, 2, 2), 4, 1) == "R is a number from 1 to N=3, not 4"
     assert fault_of(layout_of(3, 2, 2), 2, 0) == "W is a number from 1 to N=3, not 0"
+
+
+def test_the_plan_says_that_all_owners_are_needed_for_a_write() -> None:
+    present, following = layout_of(3, 2, 2), layout_of(3, 2, 3)
+    assert "no write succeeds while an owner is down" in remark_on(present, following)
+    assert not remark_on(following, following)
+    assert not remark_on(present, layout_of(3, 3, 2))
+
+
+def test_the_status_tells_of_numbers_that_promise_nothing() -> None:
+    assert weak_quorums(layout_of(3, 2, 1)) == [
+        "R=2 and W=1 are not more than N=3 together: reads may miss acknowledged writes"
+    ]
+    assert not weak_quorums(layout_of(3, 2, 2))
 
 
 def test_a_layout_keeps_the_smaller_w_until_the_repair_has_ended() -> None:
