@@ -108,8 +108,9 @@ A script that takes more than
 .B script_memory_bytes_max
 or many times the processor time that these should take (40 ms, and 0.1 ms more for each command, whose own time counts an
 eighth) is stopped with an error,
-and on keys of one slot nothing that it wrote is kept. So a script never keeps its node busy for long, BUSY does not occur,
-and SCRIPT KILL and FUNCTION KILL always answer NOTBUSY. Matching a pattern, sorting and the like count beforehand with what
+and on keys of one slot nothing that it wrote is kept. So BUSY does not occur, and SCRIPT KILL and FUNCTION KILL always
+answer NOTBUSY. A script that changes a large collection by many commands copies its record for each, and can hold its node
+for a second: give many elements to one command instead. Matching a pattern, sorting and the like count beforehand with what
 they may cost at worst; compiling a text, joining a table and encoding a text as JSON can be stopped in between. In Redis
 such a script runs until it is killed.
 .PP
