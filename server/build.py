@@ -22,7 +22,9 @@ HOT = (
     *(f"protocol/{name}.py" for name in (
         "databases", "frames", "leftovers", "requests", "resp", "seals", "slots", "tokens",
     )),
-    *(f"server/core/{name}.py" for name in ("chains", "dispatch", "incoming", "node", "outbox", "peer_messages")),
+    *(f"server/core/{name}.py" for name in (
+        "chains", "dispatch", "incoming", "node", "outbox", "peer_messages", "retries", "storing",
+    )),
     *(f"server/core/base/{name}.py" for name in (
         "clock", "config", "errors", "hints", "histogram", "holds", "lanes", "origins", "quorum", "routing", "sinks",
         "state",
@@ -42,8 +44,8 @@ HOT = (
         "storage_keys", "structure", "trees", "versions", "views",
     )),
     *(f"server/core/requests/{name}.py" for name in (
-        "digests", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads", "relay_rows",
-        "relay_sinks", "relays", "replica", "write_groups", "writes",
+        "digests", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads", "relay_ages",
+        "relay_rows", "relay_sinks", "relays", "replica", "write_groups", "write_targets", "writes",
     )),
     *(f"server/core/services/{name}.py" for name in ("client_pause", "clients", "latencies", "services")),
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),

@@ -1,28 +1,29 @@
 """Chains: commands of one key that depend on each other, run in order by the key's coordinator in one step.
 
 Theory. A pipeline that reads and writes one key again and again would need a round trip for each of its commands if each
-had to wait for the answer to the one before it. So the commands that have gathered in a lane (lanes.py) travel to
-the coordinator together. The coordinator reads the key once with a quorum, and then runs all commands of the chain in one
-step, in order. Each sees the join of what the quorum holds and what is stored here by then: the writes of the commands
-before it, and none of those after it. Their writes are one group, which every replica stores as one batch.
+had to wait for the reply to the one before it. So the commands that have gathered in a lane (lanes.py) are sent to the
+coordinator together. The coordinator reads the key once with a quorum. Then it runs all commands of the chain in one step,
+in order. Each command sees the merge of the quorum's records and of the record that is stored here by then. So it sees the
+writes of the commands before it, and none of those after it. Their writes are one group, which every replica stores as one
+batch.
 
-The effect is that of running them one by one: the quorum read begins after the last command of the chain has arrived, so
-it sees every write that was acknowledged before, and concurrent writes of others may come before or after the chain.
+The effect is the same as if they ran one by one. The quorum read begins after the last command of the chain has arrived, so
+it sees every write that was acknowledged before. Concurrent writes of others may come before or after the chain.
 
-A command that changes a large record copies it, unless it shares a draft with others (commands/shared_drafts.py). So a step
-runs as many commands as copy `STEP_BYTES_MAX` together, and the rest is a chain of its own, whose quorum read lets other
-clients be served. So are the commands behind one that takes several turns to change the key: their read waits until the key
-is released (base/holds.py).
+Limits of a step. A command that changes a large record copies it, unless it shares a draft with others
+(commands/shared_drafts.py). So a step runs only as many commands as copy `STEP_BYTES_MAX` together. The rest becomes
+another chain; while its quorum read is under way, other clients are served. If a command needs several turns to change the
+key, the commands behind it become another chain, too. Its read waits until the key is released (base/holds.py).
 
-Of plain SETs with nothing but GETs between only the last one runs (`shorten`), at the node that has the client, before
-anything travels. What they write is one record, and nobody but these GETs could have read the values before. When W
-replicas hold the last value, each SET gets its reply, and each GET the value of the SET before it. That counts as a read of
-R replicas as long as R is not more than W. The value of a SET that did not run was never stored: it was there for its own
-client only, for no time between the SET before and the SET behind it.
+Shortened chains. If a chain has several plain SETs with nothing but GETs between them, only the last SET runs (`shorten`).
+The client's node removes the others before it sends the chain. The result is one record, and nobody but these GETs could
+have read the values before. When W replicas hold the last value, each SET gets its reply, and each GET gets the value of
+the SET before it. That counts as a read of R replicas as long as R is not more than W. The value of a SET that did not run
+was never stored. It existed only for its own client, and the next SET replaced it at once.
 
 If there is no quorum, plain writes run all the same, as always, and the other commands fail. A node of an older version
-cannot run chains, or refuses a chain with a command that it does not know: it gets their commands one by one, and answers
-those that it does not know with an error.
+cannot run chains, or does not know a command of the chain. It gets the commands one by one, and answers those that it does
+not know with an error.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ from server.core.requests.relay_rows import RelayItem
 from server.core.requests.relays import STALE
 from server.core.services.services import Services
 
-_NO_CHAIN: Final = ("dyn", "scripting")
-_OF_OTHER_KEYS: Final = ("move",)  # they write a key that is not among their lanes, and that takes a step of its own
+_NO_CHAIN: Final = ("dyn", "scripting")  # groups of commands that are in no chain
+_OF_OTHER_KEYS: Final = ("move",)  # commands that write a key without a lane, which takes another step
 CHAIN_COST_MAX: Final = 1024  # a longer chain would hold up the turn of its coordinator
-_OTHER_COST: Final = 4  # of a command that is no plain SET or GET: these cost 1
+_OTHER_COST: Final = 4  # the cost of a command; that of a plain SET or GET is 1
 CHAIN_BYTES_MAX: Final = 1 << 20  # of arguments
 Run = Callable[[Sink, int, list[bytes]], None]
 STEP_BYTES_MAX: Final = 8 << 20  # of copies that the commands of one step may make of their record: some 5 ms
@@ -96,12 +97,12 @@ class Chains:
         services, first = self._services, chain[0].sink
         coordinator = services.route(key).coordinator_for(first.relayed)
         if coordinator is None:
-            _Here(services, key, chain, self).begin()
+            _LocalChain(services, key, chain, self).begin()
         elif coordinator in services.state.orderly and services.state.readers.has_announced(coordinator):
             for item in chain:
                 services.relays.forward(item.sink, item.number, item.args, coordinator, item.begun_ms, True)
         else:
-            _OneByOne(chain, self.run_one).begin()
+            _SequentialChain(chain, self.run_one).begin()
 
 
 def _key_of(args: list[bytes]) -> bytes:
@@ -110,8 +111,8 @@ def _key_of(args: list[bytes]) -> bytes:
     return spec.keys_of(args)[0]
 
 
-class _Here(KeyRead):
-    """A chain that this node coordinates, and the read of its key."""
+class _LocalChain(KeyRead):
+    """A chain that this node coordinates: the quorum read of its key, then its commands."""
 
     def __init__(self, services: Services, key: bytes, chain: list[RelayItem], chains: Chains) -> None:
         super().__init__(services, key, chain[0].sink)
@@ -133,7 +134,7 @@ class _Here(KeyRead):
             self._refuse(unexpected.contain(error, changes, "a chain", "unread", self))
 
     def take(self, result: bytes | ErrorReply | None) -> None:
-        """All commands run, or are answered with an error."""
+        """Runs all commands with the record that was read, or answers them with an error."""
         services = self.services
         refusal = services.relays.begin_step(self._chain[0].sink)
         if refusal is not None:
@@ -146,7 +147,7 @@ class _Here(KeyRead):
             self._run(result)
 
     def _run(self, record: bytes | None) -> None:
-        """Runs as many commands as copy STEP_BYTES_MAX together, none behind one that holds the key."""
+        """Runs as many commands as copy STEP_BYTES_MAX together. Stops behind a command that holds the key."""
         chain, storage_key, state = self._chain, self.storage_key, self.services.state
         quorum_records, pending = self.services.reads.quorum_records, state.records.pending
         if state.unexpected.planted:
@@ -181,8 +182,8 @@ class _Here(KeyRead):
 
 
 def shorten(chain: list[RelayItem], value_bytes_max: int, run: Run) -> list[RelayItem]:
-    """Puts one SET in the place of each run of plain SETs and GETs that begins with a SET. A SET that is refused for its
-    size stays, and ends the run."""
+    """Replaces each run of plain SETs and GETs that begins with a SET by its last SET. A SET with too large a value stays
+    in the chain, where it is refused, and ends the run."""
     short: list[RelayItem] = []
     joined: list[RelayItem] = []
     for item in chain:
@@ -201,7 +202,7 @@ def shorten(chain: list[RelayItem], value_bytes_max: int, run: Run) -> list[Rela
 
 
 def _joined(items: list[RelayItem], run: Run) -> RelayItem:
-    """The last SET of these SETs and GETs, as a command in the place of all of them."""
+    """Returns the last SET of these SETs and GETs, as a command that stands for all of them."""
     if len(items) == 1:
         return items[0]
     place: i64 = len(items) - 1
@@ -254,7 +255,7 @@ class _LastSet(Sink):
         return self._last.args
 
 
-class _OneByOne(Sink):
+class _SequentialChain(Sink):
     """A chain whose coordinator cannot run chains: each command begins when the one before it is answered."""
 
     def __init__(self, chain: list[RelayItem], run: Run) -> None:
@@ -279,7 +280,7 @@ class _OneByOne(Sink):
 
 
 def next_wave(lane: Lane) -> list[Parked]:
-    """HOT. The next commands of a lane that may begin together: a single one, or as many as one chain may hold."""
+    """HOT. Returns the next commands of a lane that may begin together: one, or as many as a chain may have."""
     if len(lane.parked) == 1:
         return [lane.parked[0]]
     wave: list[Parked] = []
@@ -298,17 +299,18 @@ def next_wave(lane: Lane) -> list[Parked]:
 
 
 def fits_chain(spec: CommandSpec, lanes: list[Lane]) -> bool:
-    """HOT. Whether a command can be in a chain: it has one key, no R or W of its own, and is no step (slot_step.py)."""
+    """HOT. Whether a command can be in a chain: it has one key, uses the R and W of its connection, and is no step of a
+    transaction or script (slot_step.py)."""
     return len(lanes) == 1 and spec.group not in _NO_CHAIN and spec.name not in _OF_OTHER_KEYS
 
 
 def sink_of(parked: Parked, session: Session) -> Sink:
-    """HOT. The sink of a command that has waited: it may also stand for others."""
+    """HOT. Returns the sink of a command that has waited. If the command replaced others, its reply goes to them, too."""
     return SharedReply(session, parked.superseded) if parked.superseded else session
 
 
 def lanes_in_flight(session: Session) -> Lanes:
-    """Lanes with the commands that a session has in flight. They are of one kind, so they needed no lanes so far."""
+    """Makes lanes for the commands that a session has in flight. They are of one kind, so they needed no lanes so far."""
     lanes = Lanes()
     for number, args in session.unanswered():
         spec = find_command(args)

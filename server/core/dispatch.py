@@ -1,21 +1,20 @@
 """Dispatch: look-up and arity of commands, their order within a connection, and the limits on load.
 
-Theory. Redis runs a connection's commands one after the other. We run them concurrently where their client cannot see a
-difference: reads with reads, plain writes with plain writes of the same turn, and commands of different keys in any case
-(lanes.py). Another command (a GET behind a SET of the same key, say) begins once the earlier commands of its keys are
-answered. Commands that have gathered in a lane until then begin together: concurrently if they are of one kind, else as a
-chain, which one coordinator runs in order (chains.py). So a pipeline costs a round trip for each wave of commands of its
-most frequent key, not one for each command, and an amount of work that is linear in its length.
-"""
+Theory. Redis runs a connection's commands one after the other. This node runs them concurrently where their client cannot
+see a difference: reads with reads, plain writes with plain writes of the same turn, and commands of different keys in any
+case. Any other command (for example a GET behind a SET of the same key) begins once the earlier commands of its keys are
+answered. Until then it waits in the lane of its key (lanes.py). When the earlier commands are answered, all that wait in
+the lane begin together: concurrently if they are of one kind, else as a chain, which one coordinator runs in order
+(chains.py). So a pipeline costs one round trip for each such wave of its most frequent key, and not one for each command.
+The work is linear in the length of the pipeline."""
 
 from __future__ import annotations
 
 from mypy_extensions import i64
 
 from protocol.databases import MARK
-from protocol.slots import key_slot
 from server.core import chains
-from server.core.base.errors import BUSY, CommandError, coordinator_lost, no_owner, refused_command
+from server.core.base.errors import BUSY, CommandError
 from server.core.base.lanes import Lane, Lanes, Parked
 from server.core.base.sinks import Session, Sink
 from server.core.chains import Chains, may_enter, needs_no_lanes
@@ -28,13 +27,12 @@ from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, READ, WRITE, 
 from server.core.commands.table import commands_by_name, commands_for_clients, find_command, find_for_client
 from server.core.commands.transactions.queueing import is_part, queue, refused
 from server.core.records.versions import DamagedRecord
-from server.core.requests.relay_rows import MAYBE_RUN, OWN, UNREACHABLE, RelayItem
-from server.core.requests.relay_sinks import SecondAttempt
-from server.core.requests.relays import STALE
+from server.core.requests.relay_rows import RelayItem
+from server.core.retries import Retries
 from server.core.services.services import Services
 
 _NONE: dict[bytes, CommandSpec] = {}
-LANE_ARGUMENTS_MAX = 1024  # a command of more of them runs alone: a lane for each of a million keys takes seconds
+LANE_ARGUMENTS_MAX = 1024  # a command with more arguments runs alone: to enter a million lanes takes seconds
 
 
 class Dispatcher:
@@ -53,12 +51,13 @@ class Dispatcher:
         self._refused = services.state.quarantine.commands  # while it has any, commands take no fast path
         self.changes = 0  # what `Records.changes` was when the present command began
         self._chains = Chains(services, self.run)
+        self.retries = Retries(services, self.run, self._chains)
 
     def admit(self, session: Session, batch: list[list[bytes]]) -> None:
         """HOT. Begins the next commands of a session, or queues them.
 
-        Fast path: a command in the usual spelling and number of arguments (so its key is the second word), of database 0,
-        while there are lanes, or none or only commands of its own kind are in flight."""
+        The fast path is for a command of database 0 in its usual spelling and number of arguments (so its key is the second
+        word), if the session has lanes, or has nothing or only commands of the same kind in flight."""
         commands, slots, first = self._commands_of(session), session.slots, session.first_number
         state, turn = self._state, self._state.lane_turn
         name, spec = b"", commands.get(b"")
@@ -93,8 +92,8 @@ class Dispatcher:
         state.statistics.commands += len(batch)
 
     def _commands_of(self, session: Session) -> dict[bytes, CommandSpec]:
-        """HOT. The commands that may take the fast path: none of another database than 0, or between MULTI and EXEC; else
-        those that the user may call."""
+        """HOT. Returns the commands that may take the fast path: those that the user may call. None may if the session uses
+        another database than 0, or is between MULTI and EXEC, or if commands are paused or quarantined."""
         if self._refused or session.database or session.transaction is not None or self._pause.mode:
             return _NONE
         of_user = None if session.access is None else session.access.usual_commands()
@@ -112,7 +111,7 @@ class Dispatcher:
     def _park(
         self, session: Session, lanes: Lanes, waiting: list[Lane], args: list[bytes], spec: CommandSpec, kind: int
     ) -> None:
-        """HOT. Lets a command wait in its lanes, perhaps in the place of the one before it."""
+        """HOT. Lets a command wait in its lanes. A SET replaces a SET of the same key that waits directly before it."""
         overwrites = spec.overwrites and len(args) == spec.usual_count and self._fits(args) and not self._refused
         last = waiting[0].parked[-1] if overwrites and waiting[0].parked else None
         if last is not None and last.overwrites:
@@ -126,7 +125,7 @@ class Dispatcher:
         return len(args[2]) <= self._value_bytes_max and len(args[1]) <= self._key_bytes_max
 
     def admit_without_time(self, session: Session, batch: list[list[bytes]]) -> None:
-        """As `admit`, while cluster time is not known: commands that need keys wait for it."""
+        """Does what `admit` does while cluster time is not known: commands that need keys wait until it is."""
         for args in batch:
             spec = self._find(args)
             if session.backlog or (spec is not None and (spec.needs_data() or spec.name == "time")):
@@ -136,17 +135,17 @@ class Dispatcher:
                 self.admit(session, [args])
 
     def resume(self, session: Session, count_max: int) -> int:
-        """Begins commands of the session that waited for others and may begin now, about `count_max` at most.
+        """Begins about `count_max` of the session's commands at most: those that waited for others and may begin now.
 
-        Returns how many it has begun; if that is less than `count_max`, no other one may begin.
+        Returns how many it has begun. If these are fewer than `count_max`, the others still have to wait.
         """
         count = 0
         while count < count_max and session.lanes is not None and session.lanes.free:
             count += self._begin_waiting(session, session.lanes, session.lanes.free.popleft())
         backlog = session.backlog
-        if backlog and self._state.waits_for_time:  # it is not known any more: `begin_held` lets them begin
+        if backlog and self._state.waits_for_time:  # cluster time is unknown again: `begin_held` lets them begin later
             self._state.held_for_time = True
-            self._services.clients.held[session] = None  # it may be a run of queued commands, which is no client
+            self._services.clients.held[session] = None  # a run of queued commands (MULTI) is a session and no client
             return count
         while count < count_max and backlog and not session.closing and self._begin(session, backlog[0]):
             backlog.popleft()
@@ -154,7 +153,8 @@ class Dispatcher:
         return count
 
     def _begin(self, session: Session, args: list[bytes]) -> bool:
-        """Starts the command, or lets it wait in its lanes. False if it must run alone, or waits for one that does."""
+        """Starts the command, answers it, or lets it wait in its lanes. Returns False if it must stay in the backlog: it
+        has to run alone, or another one that runs alone is in flight, or clients are paused."""
         turn = self._state.lane_turn
         self.changes = self._records.changes
         try:
@@ -195,8 +195,8 @@ class Dispatcher:
         return True
 
     def _holds_back(self, session: Session) -> bool:
-        """Whether the rest of a transaction that runs command by command waits: too many requests are in flight. It was
-        admitted as a whole, so none of its commands is refused for that."""
+        """Whether a transaction that runs command by command has to wait, because too many requests are in flight. The
+        transaction was admitted as a whole, so its commands wait and are not refused."""
         state = self._state
         return state.in_flight > state.requests_max >= 0 and session.client() is not session
 
@@ -213,8 +213,8 @@ class Dispatcher:
         self._start(spec, session, number, args)
 
     def _refuses(self, session: Session, spec: CommandSpec | None, args: list[bytes]) -> bool:
-        """Answers a command that the session's user may not run; whether it is one. Unknown commands and wrong numbers of
-        arguments have errors of their own, as in Redis."""
+        """Answers a command with an error if the session's user may not run it. Returns whether it was answered. Unknown
+        commands and wrong numbers of arguments get other errors, as in Redis."""
         if session.access is None or spec is None or not spec.accepts(len(args)):
             return False
         try:
@@ -238,7 +238,8 @@ class Dispatcher:
             self._execute(spec, session, number, args)
 
     def _begin_waiting(self, session: Session, lanes: Lanes, lane: Lane) -> int:
-        """If nothing runs in this lane any more, begins the next commands that wait there. Returns how many."""
+        """Begins the next commands that wait in this lane, if nothing runs there any more. Returns how many it has
+        begun."""
         if lane.running or not lane.parked or not lane.parked[0].is_first():
             return 0
         self.changes = self._records.changes
@@ -266,7 +267,7 @@ class Dispatcher:
         return find_for_client(args) if spec is None or spec.subcommands else spec
 
     def run(self, sink: Sink, number: int, args: list[bytes]) -> None:
-        """Runs a command for `sink`, whatever else is in flight."""
+        """Runs a command for `sink` at once, whatever else is in flight."""
         changes = self._records.changes
         try:
             spec = self._find(args)
@@ -276,7 +277,7 @@ class Dispatcher:
         self._execute(spec, sink, number, args)
 
     def run_all(self, sink: Sink, batch: list[list[bytes]]) -> None:
-        """HOT. Runs the commands of a relay, numbered from 0; with the fast path of `admit`."""
+        """HOT. Runs the commands of a relay, numbered from 0. Has the same fast path as `admit`."""
         commands = _NONE if self._refused else self._commands
         name, spec = b"", commands.get(b"")
         for number, args in enumerate(batch):
@@ -303,7 +304,7 @@ class Dispatcher:
         sink.answer(number, self._unexpected.contain(error, changes, name, sink=sink, number=number))
 
     def run_in_order(self, sink: Sink, batch: list[list[bytes]]) -> None:
-        """Runs the commands of a relay, numbered from 0, those of one key in order."""
+        """Runs the commands of a relay, numbered from 0. Those of the same key run in order (chains.py)."""
         self._chains.run_all([RelayItem(sink, number, args) for number, args in enumerate(batch)])
 
     def _execute(self, spec: CommandSpec | None, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -316,84 +317,3 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001
             reply = self._unexpected.contain(error, changes, "an unknown command" if spec is None else spec.name)
         sink.answer(number, reply)
-
-    def retry_returned(self) -> bool:
-        """Routes anew the relayed commands that came back, or answers them. Returns whether there were any."""
-        relays = self._services.relays
-        if not relays.returned:
-            return False
-        for each in relays.drain_returned():
-            maybe_run = each.reason == MAYBE_RUN
-            if each.reason == OWN:
-                for item in each.items:
-                    self.run(item.sink, item.number, item.args)
-            elif each.reason == UNREACHABLE:
-                for item in each.items:
-                    self._refuse(item.sink, item.number, item.args)
-            elif each.in_order:
-                self._retry_in_order(each.items, maybe_run)
-            else:
-                for item in each.items:
-                    self._retry(item, maybe_run, each.refusal)
-        return True
-
-    def _retry(self, item: RelayItem, maybe_run: bool, refusal: bytes | None) -> None:
-        """A relayed command whose coordinator was lost goes to the key's next live owner.
-
-        `maybe_run`: the lost coordinator may have run it. Then a command that must not run twice is answered here: with
-        `refusal`, or that its outcome is unknown.
-        """
-        sink, number, args, begun_ms = item.sink, item.number, item.args, item.begun_ms
-        asker = self._asker_again(sink, number, args, begun_ms, maybe_run, refusal)
-        if asker is None:
-            return
-        spec, state = find_command(args), self._state
-        assert spec is not None, "only known commands are relayed"
-        route = state.routes[key_slot(spec.keys_of(args)[0]) >> state.route_shift]
-        choose = route.reader_for if spec.overlap == READ else route.coordinator_for
-        target = choose(asker.relayed)
-        if target is None:
-            self._execute(spec, asker, number, args)
-        else:
-            self._services.relays.forward(asker, number, args, target, begun_ms)
-
-    def _retry_in_order(self, items: list[RelayItem], maybe_run: bool) -> None:
-        """As `_retry`, for commands that were relayed to be run in order."""
-        chain: list[RelayItem] = []
-        for item in items:
-            asker = self._asker_again(item.sink, item.number, item.args, item.begun_ms, maybe_run, None)
-            if asker is not None:
-                chain.append(RelayItem(asker, item.number, item.args, item.begun_ms))
-        self._chains.run_all(chain)
-
-    def _asker_again(
-        self, sink: Sink, number: int, args: list[bytes], begun_ms: int, maybe_run: bool, refusal: bytes | None
-    ) -> Sink | None:
-        """The sink for the second attempt of a relayed command; None if it must not run again: then it was answered."""
-        spec, state = find_command(args), self._state
-        assert spec is not None, "only known commands are relayed"
-        if self._services.relays.is_stale(sink):
-            sink.answer(number, STALE)  # whoever relayed it to this node may have retried it elsewhere
-            return None
-        if self._refused and state.quarantine.refuses_command(args, state.wall_ms):
-            sink.answer(number, refused_command(state.member.name, "maybe-written" if maybe_run else "unwritten"))
-            return None
-        if (maybe_run and spec.once(args)) or state.now_ms - begun_ms > state.config.request_timeout_ms:
-            state.statistics.timeouts += 1
-            sink.answer(number, refusal or coordinator_lost("unread" if spec.overlap == READ else "maybe-written"))
-            return None
-        state.statistics.relays_retried += 1
-        if maybe_run and spec.overlap != READ and not isinstance(sink, SecondAttempt):
-            return SecondAttempt(sink)
-        return sink
-
-    def _refuse(self, sink: Sink, number: int, args: list[bytes]) -> None:
-        """Answers a command whose key has no owner that can be reached from here."""
-        state = self._state
-        if state.layout is None:
-            sink.answer(number, state.no_layout)
-            return
-        state.statistics.no_quorum += 1
-        spec = find_command(args)
-        outcome = "unread" if spec is not None and spec.overlap == READ else "unwritten"
-        sink.answer(number, no_owner(state.member.name, outcome))

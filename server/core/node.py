@@ -245,7 +245,7 @@ class Node:
         services.addresses.tick()
         services.authentication.tick()
         services.rollback.tick(now_ms)
-        self._peer_messages.confirm_kept()
+        self._peer_messages.storing.confirm_kept()
         for peer in state.liveness.tick(now_ms):
             if peer in state.links:
                 send_gossip(services, peer, True)
@@ -332,7 +332,7 @@ class Node:
         count_max = max(state.config.turn_commands_max, min(state.commands_waiting // 4, WAITING_BEGUN_MAX))
         reads.begin_turn()
         while (
-            dispatcher.retry_returned()
+            dispatcher.retries.retry_returned()
             or (pending.by_key and pending.make_all())
             or writes.launch()
             or reads.launch()

@@ -62,7 +62,7 @@ from server.core.dispatch import Dispatcher
 from server.core.incoming import Incoming, Received
 from server.core.messages import announcements, kinds
 from server.core.messages.announcements import PoisonCommand, Timed
-from server.core.messages.kinds import Comparison, Covered, Hint, Kind, Relay, Relayed
+from server.core.messages.kinds import Comparison, Covered, Kind, Relay, Relayed
 from server.core.messages.libraries import LIBRARIES, LIBVIEW
 from server.core.messages.questions import ANSWER, ASK, KINDS, encode_answer
 from server.core.messages.reader import HEADER_ITEMS
@@ -71,6 +71,7 @@ from server.core.messages.users import USERS, USERSVIEW
 from server.core.pubsub.receiving import messaging_handlers
 from server.core.requests import replica
 from server.core.services.services import Services
+from server.core.storing import Storing
 from server.core.waiting.receiving import Handler, waiting_handlers
 
 ANSWERS = (b"SAME", b"RECORDS", b"DIFFER", b"STORED", b"UNFIT", b"KEPT", b"REFUSED", b"COVERED", b"RELAYED", b"ANSWER")
@@ -89,6 +90,7 @@ class PeerMessages:
         self._dispatcher = dispatcher
         self._state = services.state
         self._handlers: dict[bytes, Handler] = {}
+        self.storing = Storing(services.state, services.relays, services.mending)
         self._incoming = Incoming(services.state, services.reads, services.relays, services.questions)
         self._handle_requests()
         self._handle_announcements()
@@ -219,7 +221,7 @@ class PeerMessages:
             run = self._dispatcher.run_in_order if len(relay.options) > 3 else self._dispatcher.run_all
             run(batch, relay.commands)
             return
-        relays.note_peer_clock(peer, relay.sent_ms)  # so that we know later how old the relay is
+        relays.ages.note(peer, relay.sent_ms, state.now_ms)  # so that we know later how old the relay is
         if len(self._held) < HELD_MAX:
             self._state.held_for_time = True
             self._held.append((peer, number, relay, self._reading))
@@ -233,7 +235,7 @@ class PeerMessages:
 
     def _handle_requests(self) -> None:
         state, questions = self._state, self._services.questions
-        reads, writes = self._services.reads, self._services.writes
+        reads, writes, storing = self._services.reads, self._services.writes, self.storing
         self._on(kinds.READ, lambda peer, number, asked: replica.read(state, peer, number, asked.digest, asked.keys))
         self._on(kinds.SAME, lambda peer, number, _: reads.acked(peer, number))
         self._on(kinds.RECORDS, reads.records_answered)
@@ -242,11 +244,11 @@ class PeerMessages:
             kinds.DIFFER,
             lambda peer, number, answer: reads.differ_answered(peer, number, answer.states, answer.records),
         )
-        self._on(kinds.STORE, lambda peer, number, pairs: self._store(peer, number, pairs, True))
-        self._on(kinds.KEEP, lambda peer, number, pairs: self._store(peer, number, pairs, False))
-        self._on(kinds.PATCH, self._patch)
+        self._on(kinds.STORE, lambda peer, number, pairs: storing.store(peer, number, pairs, True, self._reading))
+        self._on(kinds.KEEP, lambda peer, number, pairs: storing.store(peer, number, pairs, False, self._reading))
+        self._on(kinds.PATCH, lambda peer, number, pairs: storing.patch(peer, number, pairs, self._reading))
         self._on(kinds.UNFIT, lambda peer, number, _: writes.unfit(peer, number))
-        self._on(kinds.HINT, self._hint)
+        self._on(kinds.HINT, storing.hint)
         self._on(kinds.STORED, lambda peer, number, _: writes.acked(peer, number))
         self._on(kinds.KEPT, lambda peer, number, numbers: self._confirmed(peer, numbers))
         self._on(kinds.REFUSED, lambda peer, number, _: self._refused(peer, number))
@@ -260,7 +262,10 @@ class PeerMessages:
     def _handle_announcements(self) -> None:
         services, state = self._services, self._state
         self._on(announcements.GOSSIP, lambda peer, number, content: gossip.merge_gossip(services, peer, content))
-        self._on(announcements.CLOCK, lambda peer, number, sent_ms: services.relays.note_peer_clock(peer, sent_ms))
+        self._on(
+            announcements.CLOCK,
+            lambda peer, number, sent_ms: services.relays.ages.note(peer, sent_ms, state.now_ms),
+        )
         self._on(announcements.TIME, lambda peer, number, asked_ms: gossip.answer_time(state, peer, asked_ms))
         self._on(announcements.TIMED, self._timed)
         self._on(announcements.CLOCKOFF, lambda peer, number, ahead: services.clock_report.complained(peer, ahead))
@@ -297,63 +302,6 @@ class PeerMessages:
     def _learn_poison(self, poison: PoisonCommand) -> None:
         self._state.quarantine.learn(Poison(COMMAND + poison.shown, poison.digest), self._state.wall_ms)
 
-    def _store(self, peer: str, number: int, pairs: list[bytes], confirms_now: bool) -> None:
-        """HOT. STORE and KEEP: a coordinator's group of records. It may also answer commands that we relayed there
-        (writes.py)."""
-        state = self._state
-        ours = state.owns_all(pairs)
-        refusal = replica.store(state, pairs) if ours else replica.store_as_former_owner(state, pairs)
-        if refusal is not None and ours:
-            self._store_when_mended(peer, number, pairs, confirms_now, refusal, state.clock.last, self._reading)
-        else:
-            self._confirm(peer, number, confirms_now, refusal)
-
-    def _patch(self, peer: str, number: int, pairs: list[bytes]) -> None:
-        """PATCH: as STORE, with patches of large records."""
-        if replica.store_patches(self._state, pairs):
-            self._confirm(peer, number, True, None)
-        elif (records := replica.whole_records(self._state, pairs)) is not None:
-            self._store(peer, number, records, True)
-        else:
-            self._state.send(peer, kinds.encode_unfit(self._state.clock_reading(), number))
-
-    def _confirm(self, peer: str, number: int, confirms_now: bool, refusal: str | None) -> None:
-        """HOT. Confirms or refuses a group of records, and answers the relayed commands that its STORE covers."""
-        state, relays = self._state, self._services.relays
-        if refusal is not None:
-            state.send(peer, kinds.encode_refused(state.clock_reading(), number))
-        elif confirms_now:
-            state.send(peer, kinds.encode_stored(state.clock_reading(), number))
-        else:
-            state.kept.setdefault(peer, []).append(number)
-        if (peer, number) in relays.covered:
-            relays.stored(peer, number, refusal)
-
-    def _store_when_mended(
-        self, peer: str, number: int, pairs: list[bytes], confirms_now: bool, refusal: str, stamp: int, reading: int
-    ) -> None:
-        """A group could not be stored. If that is because records here are damaged, the group waits until they are
-        repaired: a damaged record must not cost the acknowledgement of the others. A group that a fence has overtaken
-        meanwhile is not stored any more; `stamp` and `reading` are our clock and its sender's when it arrived."""
-        state, mending = self._state, self._services.mending
-
-        def again() -> None:
-            late = state.fence >= stamp or reading <= state.fences.get(peer, -1)
-            reason = refusal if late else replica.store(state, pairs)
-            if reason is None or late:
-                self._confirm(peer, number, confirms_now, reason)
-            else:
-                self._store_when_mended(peer, number, pairs, confirms_now, reason, stamp, reading)
-
-        def fail() -> None:
-            self._confirm(peer, number, confirms_now, refusal)
-
-        keys = pairs[::2]
-        _, damaged = state.records.get_each(keys)  # all are noted, so that they are repaired together
-        last = keys[damaged[-1]] if damaged else None
-        if not mending.park(last, again, fail):
-            fail()
-
     def _refuse_late(self, peer: str, kind: bytes, number: int) -> None:
         """Refuses records from behind a fence (late.py)."""
         self._state.statistics.late_refused += 1
@@ -369,25 +317,12 @@ class PeerMessages:
         if (peer, number) in self._services.relays.covered:
             self._services.relays.stored(peer, number, text)
 
-    def _hint(self, peer: str, number: int, hint: Hint) -> None:
-        """HINT: a coordinator's group of records for an owner that it cannot reach."""
-        refusal = replica.store_as_stand_in(self._state, hint.owner, hint.pairs)
-        encode = kinds.encode_stored if refusal is None else kinds.encode_refused
-        self._state.send(peer, encode(self._state.clock_reading(), number))
-
     def _confirmed(self, peer: str, numbers: list[int]) -> None:
         statistics = self._state.statistics
         unneeded = statistics.unneeded_answers
         for number in numbers:
             self._services.writes.acked(peer, number)
         statistics.unneeded_answers = unneeded  # it counts messages, and this is one message with many answers
-
-    def confirm_kept(self) -> None:
-        """Confirms, in one message for each coordinator, all groups that came as KEEP since the last tick."""
-        state = self._state
-        for peer, numbers in state.kept.items():
-            state.send(peer, kinds.encode_kept(state.clock_reading(), numbers))
-        state.kept.clear()
 
     def _refused(self, peer: str, number: int) -> None:
         self._services.reads.refused(peer, number)

@@ -20,7 +20,7 @@ from server.core.chains import Chains
 from server.core.outbox import Outbox
 from server.core.records import versions
 from server.core.records.versions import ACTOR_BYTES
-from server.core.requests import reads
+from server.core.requests import read_groups
 from server.core.requests.groups import GroupTable
 from server.core.requests.reads import Reads
 from server.core.requests.relay_rows import RelayItem
@@ -101,7 +101,7 @@ def _merge_to_the_newest(patch: Patch) -> None:
         return versions.encode(dict(versions.clock_of(merged)), [newest])
 
     patch(versions, "merge", merge_badly)
-    patch(reads, "merge", merge_badly)
+    patch(read_groups, "merge", merge_badly)
 
 
 def _wait_for_nothing(patch: Patch) -> None:

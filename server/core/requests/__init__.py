@@ -1,17 +1,20 @@
 """Requests: clients' reads and writes, from the coordinator to the replicas and back.
 
-relay_sinks.py    where relayed commands run, and where they run again
 relays.py         sends a command to the node that coordinates its key, and brings the reply back
 relay_rows.py     the commands that this node has relayed
+relay_sinks.py    collect the replies of commands at their coordinator, and of commands that are retried
+relay_ages.py     how old a relay is when it arrives
 groups.py         requests of one turn that ask the same owners travel as one group
 reads.py          quorum reads
-read_groups.py    a group of reads, and what it still needs
+read_groups.py    a group of reads, and which answers it still needs
+key_reads.py      one read for all commands of a turn that write the same key
 hedging.py        which owners a read asks, and when it asks one more
 read_repair.py    sends records to owners that a read has found to lack them
 digests.py        digests of records, for reads at nodes of earlier versions
-write_groups.py   a group of writes, and what it still waits for
+write_groups.py   a group of writes, and which confirmations are still awaited
+write_targets.py  which nodes a group of writes is sent to
 writes.py         quorum writes, and stand-ins for owners that do not confirm
-patching.py       sends what changes of large records to the owners that hold the former ones
+patching.py       sends only what changes to the owners that hold the former version of a large record
 replica.py        the replica's side of reads and writes
 page_answers.py   the replica's side of scans: skeletons of records, and counts
 """

@@ -1,13 +1,13 @@
-"""Quorum reads of keys that commands are about to write: one for all commands of a turn that write the same key.
+"""Quorum reads of keys that commands are about to write. The commands of a turn that write the same key share one read.
 
-Theory. Fifty clients that push to one queue each need a quorum read of it first. Reads of one turn that ask the same owners
-are one group anyway (reads.py), and see the same record. So they are one read, whose answer goes to all commands in the
-order in which they came. That spares the owners 49 comparisons. It matters most for a large record: a group of many of
-them is divided, because their answers might not fit into one message.
+Theory. Suppose that fifty clients push to one list. Each command needs a quorum read of the list first. Reads of one turn
+that ask the same owners are in one group anyway (reads.py), and all of them see the same record. So one read is enough. Its
+answer goes to all fifty commands, in the order in which they came. That saves the owners 49 comparisons. It saves most with
+large records: a group with many of them would be divided, because the answers might not fit into one message.
 
-A command joins a read until its group is sent. What has begun later needs a read of its own, as it must see all that was
-acknowledged before it began. Most reads stay alone. So the first one is a read like any other, and gives its place to a
-joint read when a second one comes.
+A command can join a read until the read's group is sent. A command that begins later needs a new read, because it must see
+every write that was acknowledged before it began. Most reads are used by one command only. So the first command starts a
+read like any other. When a second command joins, a `_JointRead` replaces it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from server.core.requests.reads import FinishRead, Reads
 
 
 class _JointRead(Sink):
-    """The sink of a read for several commands. In flight, each of them counts."""
+    """The sink of a read for several commands. Each of them counts as a request in flight."""
 
     def __init__(self, state: State, reads: Reads, first: Waiter) -> None:
         super().__init__(first[1])
@@ -31,17 +31,17 @@ class _JointRead(Sink):
         self._waiters = [first]
 
     def add(self, waiter: Waiter) -> None:
-        """The waiter gets the answer, too."""
+        """Adds a command that gets the answer, too."""
         self._state.in_flight += 1
         self._waiters.append(waiter)
 
     def finish(self, record: bytes | None) -> None:
-        """The record, to each of them."""
+        """Gives the record to each command."""
         for waiter in self._detach_waiters():
             self._reads.answer(waiter, record, b"")
 
     def answer(self, number: int, reply: Reply) -> None:
-        """An error, to each of them."""
+        """Gives each command an error."""
         for _, sink, its_number in self._detach_waiters():
             sink.answer(its_number, reply)
 
@@ -59,7 +59,8 @@ class _JointRead(Sink):
 def start_shared(
     state: State, reads: Reads, plan: Plan, key: bytes, finish: FinishRead, sink: Sink, number: int
 ) -> None:
-    """Reads storage key `key` as `Reads.start` does, together with those of this turn that read it so with the same R."""
+    """Reads storage key `key` as `Reads.start` does. Calls of one turn for the same key, with the same R, share one
+    read."""
     group = reads.open(plan, sink.read_quorum)
     waiter: Waiter = (finish, sink, number)
     place = group.shared.get(key)

@@ -20,9 +20,12 @@ a live sibling of a key, the merge has none. If one owner lists a key and anothe
 value or a newer tombstone. The asker then asks that owner with HEADS (commands/pages.py). A slot without live keys is
 not read at all, because the hash trees count the live keys of each slot.
 
-The answer is empty, and the asker uses another owner, if a record in the range is damaged, if this node does not own the
-range under its present layout, or if this node is being filled: what it lacks is no vote (membership/filling.py). Nodes
-of the version before ignore LIVE, and give empty answers to HEADS and KEYCOUNTS.
+In these cases the answer is empty, and the asker uses another owner:
+- a record in the range is damaged;
+- this node does not own the range under its present layout;
+- this node is being filled, so it lacks records that other owners have (membership/filling.py).
+
+Nodes of the version before ignore LIVE, and give empty answers to HEADS and KEYCOUNTS.
 """
 
 from __future__ import annotations
@@ -62,9 +65,8 @@ def page(state: State, asked: Page) -> PageAnswer | None:
 def _whole_page(state: State, start: bytes, end: bytes, limit: int) -> PageAnswer:
     """Answers PAGE without LIVE.
 
-    Unless `limit` ends the page, it has keys of at least two prefixes: the asker continues at the last prefix that it
-    has seen, so with one prefix it would make no progress.
-    """
+    The asker continues at the last prefix that it has seen, so a page with one prefix only would bring no progress. So a
+    page ends before `limit` only when it has keys of at least two prefixes."""
     found: list[bytes] = []
     count = size = 0
     while True:

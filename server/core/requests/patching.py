@@ -1,9 +1,9 @@
-"""The coordinator's side of patches: of large records, only what changes is sent to the owners that hold the former record.
+"""The coordinator's side of patches: owners that hold the former version of a large record are sent only what changes.
 
-Theory. A write group keeps the former record of each large record that it writes. When it is sent, these two make a patch
-(records/patches.py), and the owners that have announced the capability get a PATCH instead of a STORE. A patch is sent
-without knowing what the owner holds: nearly always it is the former record, as that was sent before on the same connection,
-and the owner alone can tell.
+Theory. A write group keeps the former version of each large record that it writes. When the group is sent, a patch is
+computed from both versions (records/patches.py), and the owners that have announced the capability get a PATCH instead of a
+STORE. The coordinator does not know which version an owner holds. Nearly always it is the former one, which was sent before
+on the same connection. The owner checks, and answers:
 
     the owner holds                         it answers             then it gets
     the base of the patch                   STORED                 nothing more
@@ -11,18 +11,20 @@ and the owner alone can tell.
     result's: it has the write already
     another record, none, a damaged one     UNFIT                  the present record whole, in a STORE of the same number
 
-So an acknowledgement means what it always means: the owner has stored the record, whole or as a base and patches
-(records/deferred.py). Hints, read repair, anti-entropy and
-transfers send whole records. So do groups to a stand-in, which never holds the former record.
+So an acknowledgement means the same as always: the owner has stored the record, either whole or as a base and patches
+(records/deferred.py). Hints, read repair, anti-entropy and transfers send whole records. Stand-ins get whole records, too,
+because they do not hold the former version.
 
-Order. A patch does not overtake the large messages before it (State.send_behind): else it would come before the record that
-it applies to whenever that travels in pieces. When an owner is behind, more patches are on their way to it, and none of
-them fits. One whole record is enough for all: once it was sent, a group from before is answered by its patch once more.
-This comes behind the whole record, whose clock covers its result. If it does not fit either, the whole record was lost, and
-is sent again.
+Order. A patch does not overtake the large messages before it (State.send_behind). Otherwise a patch would arrive before its
+base whenever the base travels in pieces.
 
-Nor does a COMPARE overtake a patch or a large record of its key (`State.sent_behind`, reads.py): the owner would differ,
-and answer with its whole record.
+Several UNFITs. If an owner lacks a base, none of the patches that are on their way to it fits. One whole record is enough
+for all of them. The first UNFIT is answered by the whole record. If the owner then answers UNFIT for a group that was sent
+before that record, it is sent that group's patches a second time. They arrive behind the whole record, and its clock covers
+their results, so the owner answers STORED. If it answers UNFIT again, the whole record was lost, and is sent again.
+
+A COMPARE does not overtake a patch or a large record of its key either (`State.sent_behind`, reads.py). Otherwise the owner
+would find a difference, and answer with its whole record.
 """
 
 from __future__ import annotations
@@ -32,21 +34,20 @@ from server.core.messages.kinds import encode_patch, encode_store
 from server.core.records.versions import DamagedRecord
 from server.core.requests.write_groups import WriteGroup
 
-_REMEMBERED_MAX = 10_000  # whole records sent lately
+_REMEMBERED_MAX = 10_000  # whole records that were sent after UNFIT
 
 
 class Patching:
-    """Makes and sends the patches of write groups, and what an owner gets that cannot use them."""
+    """Makes and sends the patches of write groups, and answers owners that cannot use them."""
 
     def __init__(self, state: State) -> None:
         self._state = state
         self._large_bytes = state.config.large_message_bytes // 2  # a group of this size may travel in pieces
-        self._whole: dict[
-            tuple[str, bytes], int
-        ] = {}  # owner and key -> when (`State.number`) its record was sent whole
+        # (owner, storage key) -> the number (`State.number`) that was the latest when its whole record was sent.
+        self._whole: dict[tuple[str, bytes], int] = {}
 
     def begin(self, group: WriteGroup) -> bytes:
-        """HOT. A group is about to be sent. Returns its PATCH; empty if no record of it has a patch."""
+        """HOT. Prepares a group that is about to be sent. Returns its PATCH message; empty if it has no patches."""
         patch = self._patch(group) if group.bases and group.waiters else b""
         if patch or group.size_bytes >= self._large_bytes:
             sent_behind = self._state.sent_behind
@@ -56,7 +57,8 @@ class Patching:
         return patch
 
     def settle(self, group: WriteGroup) -> None:
-        """HOT. Every owner has confirmed the group, or has got a hint instead."""
+        """HOT. Ends the order of `sent_behind` for a group: each owner has confirmed it, or a hint is kept for that
+        owner."""
         sent_behind = self._state.sent_behind
         for key in group.payload[::2] if group.is_behind else ():
             sent_behind[key] -= 1
@@ -74,7 +76,7 @@ class Patching:
         return encode_patch(self._state.clock_reading(), group.number, patched)
 
     def send(self, owner: str, message: bytes) -> bool:
-        """Sends a PATCH to an owner. Returns False if it has not announced that it takes patches."""
+        """Sends a PATCH to an owner. Returns False if the owner has not announced that it accepts patches."""
         state = self._state
         if owner not in state.patching:
             return False
@@ -84,7 +86,7 @@ class Patching:
         return True
 
     def unfit(self, group: WriteGroup, owner: str) -> None:
-        """The owner cannot use the patches of a group: sends it the present records whole, or the patches behind them."""
+        """Answers UNFIT: sends the owner the present records whole, or if these were sent before, the patches once more."""
         state, whole = self._state, self._whole
         state.statistics.patches_unfit += 1
         keys = group.payload[::2]
@@ -103,7 +105,7 @@ class Patching:
         state.send(owner, encode_store(state.clock_reading(), group.number, pairs))
 
     def _present(self, key: bytes) -> bytes | None:
-        """Returns the record that is stored here by now: it includes that of the group, if it is still here."""
+        """Returns the record that is stored here now, if there is one: it includes the record of the group."""
         try:
             return self._state.records.get(key)
         except DamagedRecord:

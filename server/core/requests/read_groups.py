@@ -7,6 +7,8 @@ from itertools import pairwise
 
 from server.core.base.quorum import Tally, Verdict
 from server.core.base.routing import Plan
+from server.core.base.state import State
+from server.core.records.versions import merge
 from server.core.requests.groups import Group
 
 
@@ -43,6 +45,17 @@ class ReadGroup(Group):
             if not one.is_answered and one.tally.verdict is Verdict.PENDING:
                 count = max(count, one.tally.wanted - len(one.tally.acked))
         return count - len(self.awaited)
+
+    def await_voters(self, own_id: str) -> list[str]:
+        """Enters the live owners, and stand-ins for the other owners, in `awaited`. Returns all these nodes.
+
+        `own_id` is this node, which has voted already."""
+        voters = {peer: peer for peer in self.plan.peers if peer not in self.plan.absent}
+        for owner, node in self.plan.stand_ins:
+            if node != own_id:
+                voters[node or owner] = owner
+        self.awaited = voters
+        return list(voters)
 
     def unasked(self, owners: Sequence[str]) -> list[str]:
         """Returns those of the owners that neither have been asked nor have a stand-in that was asked."""
@@ -87,6 +100,23 @@ def batches_of(records: list[bytes | None], bytes_max: int) -> list[Sequence[int
             starts.append(index)
             size = len(record or b"")
     return [range(start, end) for start, end in pairwise([*starts, len(records)])]
+
+
+def merge_answer(state: State, group: ReadGroup, theirs: dict[int, bytes | None]) -> bool:
+    """Merges a replica's records (index -> record) into `group.records`. Returns False, and merges none, if one of them
+    cannot be merged. That error is contained here: otherwise one bad record on a peer would end every node that reads its
+    key."""
+    merged = list(group.records)
+    try:
+        for index, record in theirs.items():
+            merged[index] = merge(merged[index], record)
+    except Exception as error:  # noqa: BLE001
+        state.unexpected.note(error, state.records.changes, "merging what a replica has answered")
+        state.statistics.messages_undigested += 1
+        return False
+    state.statistics.read_differences += len(theirs)
+    group.records = merged
+    return True
 
 
 def missing_pairs(group: ReadGroup, node: str, indexes: Sequence[int]) -> list[bytes]:

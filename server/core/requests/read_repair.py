@@ -1,11 +1,11 @@
-"""Read repair: the records that reads have found missing on owners, queued and then sent or stored together.
+"""Read repair: queues the records that reads have found missing on owners, and sends or stores many of them at once.
 
 Theory (Dynamo, section 5). After a read, the coordinator knows which owners do not hold the merge of all records. One
 repair message for each read would cost as much as the read. So the merged records are queued, and with the next tick
 each owner gets its records in one KEEP message. This node stores its own in one batch. A large queue is sent at once.
 
-If the fence (collection.py) has risen since a read began, what it read may be older than a deletion whose tombstone has
-been collected meanwhile. To store it would bring the deleted value back. So the whole queue is dropped if it holds the
+If the fence (collection.py) has risen since a read began, the read may have returned a value that was deleted, and whose
+tombstone was collected meanwhile. To store that value would bring it back. So the whole queue is dropped if it holds the
 result of such a read. Later reads find the difference again.
 """
 

@@ -1,8 +1,8 @@
-"""Quorum reads: reads the local replica, asks as many other owners as R needs, and answers after R replicas have answered.
+"""Quorum reads: reads the local replica, asks R - 1 other owners, and answers the client once R replicas have answered.
 
-Theory (Dynamo, section 4.5). R replicas make the answer. The coordinator asks the R - 1 other owners that have answered
-fastest lately. It asks another one if an answer is late, so one slow owner does not set the latency (hedging.py). If an
-asked owner fails, or has no vote for a key, the next one is asked at once.
+Theory (Dynamo, section 4.5). A read is answered from the records of R replicas. The coordinator asks the R - 1 other owners
+that have answered fastest lately. If an answer is late, it asks another owner, so that one slow owner does not set the
+latency (hedging.py). If an owner fails, or has no vote for a key, the coordinator asks the next one at once.
 
 The COMPARE message carries the checksums of the coordinator's own records. An owner that holds the same records answers
 SAME for the whole group, and no record is decoded. An owner that differs answers DIFFER: it sends only the records
@@ -28,14 +28,14 @@ turn. This bounds the memory for many reads of large values. An owner that diffe
 answer must be bounded, too: if the records of a group are together larger than `batch_bytes_max`, the group is divided
 into smaller groups of about that size.
 
-Order. Small messages pass large records and their patches (patching.py). A COMPARE that passed a write of its key would
-find another record, and be answered by all of it. So keys with such writes on the way are read by a group of their own,
-which travels behind them.
+Order. Small messages overtake large records and their patches (patching.py). If a COMPARE overtook a large write of its
+key, the owner would still hold the former record, and would answer with the whole of it. So keys whose large writes are
+still on their way (`State.sent_behind`) are read by a separate group, which is sent behind those writes.
 
-Read repair (section 5). If an answer differs from the coordinator's records, all owners are asked. So are they for one
-group of reads in a hundred, chosen at random: else an owner that is always slower than another one would never be
-compared. When all nodes that were asked have answered, or at the deadline, each owner that has voted, and whose record
-differs from the merge of all records, gets that merge, whole (read_repair.py).
+Read repair (section 5). If an answer differs from the coordinator's records, the coordinator asks all owners. It also asks
+all owners for one group in a hundred, chosen at random: otherwise an owner that is always slower than another one would
+never be compared. When all nodes that were asked have answered, or at the deadline, the coordinator merges all records.
+Each owner that has voted, and holds another record than the merge, gets the merge (read_repair.py).
 
 Nodes of earlier versions are asked with READ: it carries one digest of all records, and they answer for all or none.
 """
@@ -52,11 +52,11 @@ from server.core.base.sinks import Sink
 from server.core.base.state import MISSED, State
 from server.core.messages.comparison import by_index, checksums
 from server.core.messages.kinds import encode_compare, encode_read
-from server.core.records.versions import is_dead, merge, visible
+from server.core.records.versions import is_dead, visible
 from server.core.requests.digests import digest, short_digest
 from server.core.requests.groups import GroupTable, SeparateWaiter, Waiter
 from server.core.requests.hedging import Hedging
-from server.core.requests.read_groups import ReadGroup, absent_in, missing_pairs, parts_of, size_of
+from server.core.requests.read_groups import ReadGroup, absent_in, merge_answer, missing_pairs, parts_of, size_of
 from server.core.requests.read_repair import ReadRepair
 from server.core.work.timers import Timers
 
@@ -75,9 +75,11 @@ class Reads(GroupTable[ReadGroup]):
     def __init__(self, state: State, timers: Timers) -> None:
         super().__init__(state)
         self.hedging = Hedging(state, timers, self._hedge)
-        # While a chain runs (chains.py), or a command on a snapshot: storage key -> the merge of a quorum's records of it.
+        # While a chain runs (chains.py), or a command on a snapshot (commands/transactions/snapshot.py): storage key -> the
+        # merge of a quorum's records. Commands of the chain or on the snapshot read these instead of asking again.
         self.quorum_records: dict[bytes, bytes | None] = {}
-        self.missing: list[bytes] | None = None  # other keys that a command on a snapshot asks for, while one runs
+        # While a command runs on a snapshot: the keys that it has asked for and that the snapshot does not have.
+        self.missing: list[bytes] | None = None
         self.repair = ReadRepair(state)
         self._postponed: list[ReadGroup] = []  # groups to launch in the next turn
 
@@ -94,7 +96,7 @@ class Reads(GroupTable[ReadGroup]):
         group.waiters.append((finish, sink, number))
 
     def _launch(self, group: ReadGroup) -> None:
-        """Reads the local records, counts this node's own vote, and asks as many others as that leaves to ask."""
+        """Reads the local records, counts this node's own vote, and asks as many other owners as the quorum still needs."""
         state = self._state
         group.stamp = state.clock.last
         group.ours, group.unreadable = state.records.get_each(group.keys, state.config.batch_bytes_max)
@@ -115,19 +117,19 @@ class Reads(GroupTable[ReadGroup]):
         state.statistics.reads += reads
         self.hedging.earn(reads)
         if plan.stand_ins and plan.replicas - len(plan.absent) < group.tally.wanted:
-            self._ask(group, self._voters(group))
+            self._ask(group, group.await_voters(state.id))
         elif self.hedging.is_sampled():
             self._ask(group, plan.live_peers)
         self._ask_needed(group)
         self._track(group)
 
     def _ask_needed(self, group: ReadGroup) -> None:
-        """HOT. Asks as many further owners as the quorum needs, as long as there are any."""
+        """HOT. Asks further owners until the quorum can be met, or until all have been asked."""
         while (count := group.needed()) > 0 and self._ask_further(group, count):
             pass
 
     def _ask_further(self, group: ReadGroup, count: int) -> bool:
-        """HOT. Asks `count` more owners; those that are not live are the last. Returns False if all have been asked."""
+        """HOT. Asks `count` more owners, live ones first. Returns False if all owners have been asked already."""
         owners = group.unasked(group.plan.live_peers) or group.unasked(group.plan.absent)
         if owners:
             self._ask(group, self.hedging.choose(owners, count))
@@ -140,8 +142,8 @@ class Reads(GroupTable[ReadGroup]):
         return is_asked
 
     def _ask(self, group: ReadGroup, nodes: Sequence[str]) -> None:
-        """HOT. Sends COMPARE or READ to nodes, and awaits their answers. Nodes without a connection count as failed. Those
-        that stand in for an owner are in `group.awaited` already."""
+        """HOT. Sends COMPARE or READ to nodes, and awaits their answers. A node without a connection counts as failed.
+        Stand-ins are in `group.awaited` already (`ReadGroup.await_voters`)."""
         state, comparing = self._state, self._state.comparing
         send = state.send_behind if group.keys[0] in state.sent_behind else state.send
         question = old_question = b""
@@ -190,9 +192,9 @@ class Reads(GroupTable[ReadGroup]):
         return bool(self._postponed)
 
     def _part(self, group: ReadGroup, indexes: Sequence[int]) -> ReadGroup:
-        """Returns a new group of some reads of a group that has not been sent.
+        """Returns a new group with some of the reads of a group that has not been sent.
 
-        It keeps the plan, so it counts as old as that group (ADOPTED).
+        It keeps that group's plan, so it keeps its `opened_number`, too: `has_group_before` must see how old the plan is.
         """
         part = ReadGroup(self._state.number(), group.plan, group.plan.tally(group.tally.wanted), group.deadline_ms)
         part.opened_number = group.opened_number
@@ -203,7 +205,7 @@ class Reads(GroupTable[ReadGroup]):
     def _launch_failed(self, group: ReadGroup, error: Exception, changes: int) -> None:
         """Launches each read of the group alone, so that only the read that causes the error is answered with it.
 
-        That is safe while nothing was stored and no waiter has been answered. Raises Fatal otherwise."""
+        That is safe as long as nothing was stored and no waiter was answered. Otherwise raises Fatal."""
         if group.number in self._groups or len(group.waiters) != len(group.keys):
             super()._launch_failed(group, error, changes)  # it is in the table already, or has answered waiters
         state = self._state
@@ -214,16 +216,6 @@ class Reads(GroupTable[ReadGroup]):
         state.unexpected.note(error, changes, "a group of reads")
         for index in range(len(group.keys)):
             self._try_launch(self._part(group, [index]))
-
-    def _voters(self, group: ReadGroup) -> list[str]:
-        """Enters the live owners, and the stand-ins of the others, in `group.awaited`. Returns these nodes."""
-        state, plan = self._state, group.plan
-        voters = {peer: peer for peer in plan.peers if peer not in plan.absent}
-        for owner, node in plan.stand_ins:
-            if node != state.id:
-                voters[node or owner] = owner
-        group.awaited = voters
-        return list(voters)
 
     # --- votes
 
@@ -257,14 +249,14 @@ class Reads(GroupTable[ReadGroup]):
             one.tally.fail(owner)
 
     def differ_answered(self, peer: str, number: int, states: bytes, records: list[bytes]) -> None:
-        """`peer` has answered DIFFER: a state for each key, and the records that differ from ours."""
+        """Handles DIFFER, the answer of `peer`: a state for each key, and the records that differ from ours."""
         group = self._groups.get(number)
         if group is not None and peer in group.awaited:
             theirs, abstained = by_index(states, records)
             self._count_answer(group, peer, theirs, abstained)
 
     def records_answered(self, peer: str, number: int, records: list[bytes]) -> None:
-        """`peer` has answered RECORDS, to a READ: its record of each key, empty for none."""
+        """Handles RECORDS, the answer of `peer` to a READ: its record of each key; empty if it has none."""
         group = self._groups.get(number)
         if group is not None and peer in group.awaited:
             pairs = enumerate(zip(records, group.ours, strict=True))
@@ -278,7 +270,7 @@ class Reads(GroupTable[ReadGroup]):
         owner = group.awaited[peer]
         if abstained:
             self.hedging.gave_no_vote(peer)
-        if theirs and not self._merge_records(group, theirs):
+        if theirs and not merge_answer(self._state, group, theirs):
             self.refused(peer, group.number)
             return
         if theirs:
@@ -287,22 +279,6 @@ class Reads(GroupTable[ReadGroup]):
         if abstained:
             self._count_partial_ack(group, owner, abstained)
         self.acked(peer, group.number)
-
-    def _merge_records(self, group: ReadGroup, theirs: dict[int, bytes | None]) -> bool:
-        """Merges a replica's records into `group.records`. Returns False, and merges none, if one cannot be merged. That
-        error is contained here: otherwise one bad record on a peer would end every node that reads its key."""
-        state = self._state
-        merged = list(group.records)
-        try:
-            for index, record in theirs.items():
-                merged[index] = merge(merged[index], record)
-        except Exception as error:  # noqa: BLE001
-            state.unexpected.note(error, state.records.changes, "merging what a replica has answered")
-            state.statistics.messages_undigested += 1
-            return False
-        state.statistics.read_differences += len(theirs)
-        group.records = merged
-        return True
 
     # --- answers
 
@@ -356,7 +332,7 @@ class Reads(GroupTable[ReadGroup]):
 
     def answer(self, waiter: Waiter, record: bytes | None, key: bytes) -> None:
         """HOT. Answers one read with the merge of the quorum's records. An error here affects this command only. `key` is
-        empty for a read of several commands, whose miss was noted."""
+        empty for all but the first call if several commands share a read (key_reads.py), so that a miss is noted once."""
         finish, sink, number = waiter
         state, changes = self._state, self._state.records.changes
         if state.noted is not None and key and visible(record, state.time_ms) is None:
@@ -366,13 +342,13 @@ class Reads(GroupTable[ReadGroup]):
             reply = finish(record, sink, state.time_ms)
         except Exception as error:  # noqa: BLE001
             reply = state.unexpected.contain(error, changes, "the reply to a read", "unread", sink, number)
-        if reply is not None:  # else it follows in a later turn, or a command that writes has read
+        if reply is not None:  # None: the reply follows in a later turn, or this read was the first step of a write
             if sink.counts_lookups:
                 state.statistics.count_lookup(record is None or is_dead(record, state.time_ms))
             sink.answer(number, reply)
 
     def _fail(self, group: ReadGroup, error: ErrorReply) -> int:
-        """Answers the waiters that have no tally of their own with an error. Returns how many it has answered."""
+        """Answers all waiters with an error, but for those with their own tally. Returns how many it has answered."""
         waiters = self._detach_waiters(group)
         for index, (_, sink, number) in enumerate(waiters):
             if index not in group.separate:

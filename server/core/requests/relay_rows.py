@@ -1,7 +1,7 @@
-"""The commands that this node has relayed: one item each, one row for each RELAY message, and those that came back.
+"""The commands that this node relays: an item for each command, a row for each RELAY message; and commands that came back.
 
-Theory: relays.py. These are plain classes and no tuples, because compiled code checks all items of a tuple each time that
-it reads one, and a relayed command is read four times.
+Theory: relays.py. These are plain classes and not tuples: compiled code checks the types of all items of a tuple whenever
+it reads one of them, and a relayed command is read four times.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
 
-_HEADER_BYTES: Final = 16  # of a word in a message, at most, with its share of the command's
+_HEADER_BYTES: Final = 16  # of a word in a message, at most, with its share of the command's header
 
 
 class RelayItem:
@@ -28,7 +28,7 @@ class RelayItem:
 
 
 def size_of(items: Sequence[RelayItem | None]) -> int:
-    """About how many bytes commands take in a message, at most."""
+    """Returns about how many bytes these commands take in a message, at most."""
     return sum([len(word) + _HEADER_BYTES for item in items if item is not None for word in item.args])
 
 
@@ -44,7 +44,7 @@ class Returned:
         NOT_RUN        the coordinator has run none of them
         MAYBE_RUN      the coordinator was lost, and may have run them
         UNREACHABLE    there is no link to their coordinator
-        OWN            none: this node itself begins them, they have not been anywhere (waiting/)
+        OWN            none: this node itself has made them (waiting/), and they were not relayed before
 
     `in_order`: they are a chain. `refusal`: the error for a command that must not run twice, or None.
     """
@@ -69,7 +69,7 @@ class RelayRow:
     )  # fmt: skip
 
     def __init__(self, number: int, peer: str, sent_ms: int, in_order: bool, like: RelayRow | Sink) -> None:
-        """With the settings of `like`: all commands of a row run with the same ones."""
+        """Makes an empty row with the settings of `like`: all commands of a row run with the same settings."""
         self.resp3: bool = like.resp3
         self.read_quorum: int = like.read_quorum
         self.write_quorum: int = like.write_quorum
@@ -78,7 +78,7 @@ class RelayRow:
         self.peer = peer
         self.in_order = in_order
         self.sent_ms = sent_ms
-        self.begun_ms = sent_ms  # start of the oldest command; a retried one is older than this row
+        self.begun_ms = sent_ms  # start of the oldest command; a retried command is older than this row
         self.items: list[RelayItem | None] = []  # None: this command has its reply
         self.missing = 0  # replies that are still to come
 

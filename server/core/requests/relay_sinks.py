@@ -1,4 +1,4 @@
-"""The sinks of relayed commands: where they run (RelayedBatch), and where they run again (SecondAttempt); see relays.py."""
+"""The sinks of relayed commands: at the coordinator (RelayedBatch), and for a retry (SecondAttempt). See relays.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from server.core.messages.publications import Change, encode_made
 
 
 class RelayedBatch(Sink):
-    """The sink of commands that another node has relayed to us: collects their replies, for one RELAYED message a turn."""
+    """The sink of commands that another node has relayed to us. Collects their replies, for one RELAYED message a turn."""
 
     def __init__(
         self,
@@ -26,8 +26,8 @@ class RelayedBatch(Sink):
         now_ms: int,
     ) -> None:
         super().__init__()
-        self.is_outgoing = False  # the end of the turn sends something for it
-        self.told_ms = now_ms  # when it came, or its sender was told last that it is at work
+        self.is_outgoing = False  # it is in `outgoing`: the end of the turn sends a RELAYED for it
+        self.told_ms = now_ms  # when it came, or when its sender was told last that its commands still run
         self.relayed = True
         self._commands = commands
         self.peer = peer
@@ -54,7 +54,7 @@ class RelayedBatch(Sink):
 
 
 class RelayOrigin(Origin):
-    """The origin of relayed commands: their home knows which client has sent them."""
+    """The origin of relayed commands. Only their home, the node that has relayed them, knows which client has sent them."""
 
     def __init__(self, state: State, peer: str, number: int) -> None:
         self._state = state
@@ -62,7 +62,7 @@ class RelayOrigin(Origin):
         self._number = number  # of the relay
 
     def made(self, change: Change) -> None:
-        """Tells the home, before it gets the reply."""
+        """Tells the home of the change. The message leaves before the reply does."""
         if self._peer in self._state.links:
             self._state.send(self._peer, encode_made(self._state.clock_reading(), self._number, change))
 
@@ -79,7 +79,7 @@ class SecondAttempt(Sink):
         self._sink = sink
 
     def answer(self, number: int, reply: Reply) -> None:
-        """Passes the reply of the retry on, with the outcome maybe-written if it is an error."""
+        """Forwards the reply of the retry. If it is an error, its outcome becomes maybe-written."""
         if isinstance(reply, bytes) and reply[:1] == b"-":
             reply = Failure.read(reply).after_lost_attempt().reply()
         self._sink.answer(number, reply)

@@ -4,37 +4,30 @@ Theory. A client may send any command to any node, but only the key's coordinato
 one turn for one coordinator travel in one RELAY message. The coordinator runs them exactly as if a client had sent
 them. Their sink there is a `RelayedBatch`; it collects the replies and sends them back in RELAYED messages.
 
-Retry. If the coordinator is lost, this node sends the command to the key's next live owner. A command that must not run
-twice (SET NX, for example) is not sent again if the lost coordinator may have run it; the client gets an error that
-says that the outcome is unknown.
+Retry. If the coordinator is lost, this node sends the command to the key's next live owner. There is an exception: a
+command that must not run twice (SET NX, for example) is not sent again if the lost coordinator may have run it. The client
+gets an error that says that the outcome is unknown.
 
 Stale relays. A coordinator may be suspended (SIGSTOP, a paused VM) while a relay lies in its receive buffer. The sender
 gives up and sends the write to another owner. Later the first coordinator resumes. If it ran the write then, the old
 write would get a new dot and would win over newer writes. So the coordinator refuses a relay that is too old, with the
-reply STALE. It computes the age of a relay like this:
-
-- A relay carries the reading of its sender's monotonic clock; CLOCK messages carry it, too.
-- The receiver subtracts that reading from its own monotonic clock. The difference is unknown offset plus delay. The
-  receiver remembers the smallest difference for each sender: that of the message with the least delay.
-- The age of a message is its difference minus the smallest difference. So the clocks need not agree.
-- Clocks drift. So the smallest difference may grow by 1 ms for each 1000 ms that this node has been running. It does
-  not grow while this node is suspended.
+reply STALE. relay_ages.py computes how old a relay is.
 
 A command with several steps has the same problem if the coordinator is suspended between two steps. So each later step
-asks `is_stale` again before it writes. A command may be at work for longer than that (in slices, records/slicing.py). Then
-each step that begins in time puts the limit off, and the coordinator sends a RELAYED message without replies now and then:
-the sender goes on waiting. A suspended coordinator does neither.
+checks for staleness again before it writes (`begin_step`). A command may run for longer than the limit of a relay's age (in
+slices, records/slicing.py). So each step that begins in time extends the limit. It also sends a RELAYED message without
+replies now and then, so that the sender goes on waiting. A suspended coordinator does neither.
 
 Large commands. A large command travels in pieces (protocol/pieces.py), and small messages overtake it. No client can
 see that: the commands of one key that are relayed in one turn stay in one RELAY message, and those of later turns wait
 until the earlier ones are answered (lanes.py). A large command has a RELAY message of its own, and a large reply a
 RELAYED message of its own. So commands and replies of other keys do not wait for it.
 
-A traced request has its messages sent before the turn ends (core/tracing/). Then commands of one key of one turn may be in
+The messages of a traced request are sent before the turn ends (core/tracing/). So commands of one key and turn may be in
 several RELAY messages. If one of these may travel in pieces, the later ones of the turn to that node do not overtake it.
 
-Rolling upgrade. A coordinator of an earlier version answers that it does not know a newer command. Then the client is told
-which node that is. What a coordinator must know for more than one command is a capability (protocol/peer_versions.py).
+Rolling upgrade. A coordinator of an earlier version answers that it does not know a newer command. Then the client's error
+names that node. What a coordinator must support for more than one command is a capability (protocol/peer_versions.py).
 
 Chains. Commands of one key that depend on each other may be relayed together, to run in order (chains.py). They are
 also retried together. A fourth option in the RELAY message marks such a chain. Only nodes that have announced the
@@ -57,40 +50,40 @@ from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.messages.kinds import encode_relay, encode_relayed, relay_options
 from server.core.messages.publications import Change
+from server.core.requests.relay_ages import RelayAges
 from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, OWN, UNREACHABLE, RelayItem, RelayRow, Returned, size_of
 from server.core.requests.relay_sinks import RelayedBatch, RelayOrigin, SecondAttempt
 
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
-_UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # only what this node knows is relayed
-_ERROR: Final = 0x2D  # how an error begins: -
-_FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL", b"DYN.EXEC")  # whose senders do something else then
-_DRIFT_DIVISOR = 1000  # between two machines' clocks we allow a drift of 1 ms in this many ms
-_PROGRESS_MS = 300  # a relay at work for this long is not given up: its sender is told
-_GRACE_MS = 500  # we wait so much longer than the coordinator: its error says more than our timeout could
+_UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # an earlier version: this node knows them
+_ERROR: Final = 0x2D  # `-`, the first byte of an error
+_FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL", b"DYN.EXEC")  # if these are unknown, their senders do something else
+_PROGRESS_MS = 300  # the sender of a relay that runs longer is told at this interval that it still runs
+_GRACE_MS = 500  # the sender waits so much longer than the coordinator, whose error says more than a timeout here
 
 
 class Relays:
     """The relays in flight, sent and received.
 
-    `returned` holds commands that came back. At the end of the turn the dispatcher removes them, and routes each again or
-    answers it with an error.
+    `returned` holds commands that came back from their coordinator without a reply. At the end of the turn the dispatcher
+    removes them. It routes each of them again, or answers it with an error.
     """
 
     def __init__(self, state: State) -> None:
         self.returned: list[Returned] = []
-        # Covered writes (writes.py): (coordinator, its write group) -> the commands that it answers: (relay, indexes), …
+        # Covered writes (writes.py): (coordinator, its write group) -> the commands that the group answers, as (relay,
+        # indexes) pairs.
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
         self._state = state
         self.times = Histogram()  # until the coordinator has replied, in steps of a millisecond
-        # This turn's, by peer and settings.
+        # The rows of this turn that have not been sent, by peer and settings.
         self._gathering: dict[tuple[str, bool, int, int, bool, Origin | None], RelayRow] = {}
-        self._latest: dict[str, RelayRow] = {}  # by peer: the one of them that was used last
+        self._latest: dict[str, RelayRow] = {}  # by peer: the row of `_gathering` that was used last
         self._rows: dict[int, RelayRow] = {}  # sent, by number
         self._outgoing: list[RelayedBatch] = []  # received batches with replies to send
-        self._least_difference_ms: dict[str, int] = {}  # by peer: our clock minus its clock, at the least delay seen
-        self._awake_ms = 0  # how long this node has been running, as counted by its ticks
+        self.ages = RelayAges()
         self._large_bytes = state.config.large_message_bytes
-        self._ahead: set[str] = set()  # peers that were sent a large RELAY before the end of this turn; never iterated
+        self._ahead: set[str] = set()  # peers that `launch_early` has sent a large RELAY in this turn; never iterated
 
     def forward(
         self, sink: Sink, number: int, args: list[bytes], peer: str, begun_ms: int = -1, in_order: bool = False
@@ -112,7 +105,7 @@ class Relays:
         row.items.append(RelayItem(sink, number, args, begun_ms))
 
     def begin(self, sink: Sink, number: int, args: list[bytes]) -> None:
-        """Runs a command of this node itself, in this turn or the next one, wherever its key is coordinated."""
+        """Runs a command that this node itself has made, in this turn or the next one, at its key's coordinator."""
         self.returned.append(Returned([RelayItem(sink, number, args)], OWN))
 
     def _row_for(self, sink: Sink, peer: str, in_order: bool) -> RelayRow | None:
@@ -128,13 +121,13 @@ class Relays:
         return row
 
     def launch_early(self) -> None:
-        """As `launch`, before the end of the turn: more commands of the same keys may follow in this turn."""
+        """Does what `launch` does, before the end of the turn: more commands of the same keys may follow in this turn."""
         ahead = [row.peer for row in self._gathering.values() if size_of(row.items) >= self._large_bytes // 2]
         self.launch()
         self._ahead.update(ahead)
 
     def end_turn(self) -> None:
-        """HOT. Launches what has gathered. Commands that come later wait for those of this turn (lanes.py)."""
+        """HOT. Launches what has gathered in this turn. Commands of the same keys in later turns wait for it (lanes.py)."""
         self.launch()
         self._ahead.clear()
 
@@ -163,7 +156,7 @@ class Relays:
             self._outgoing.clear()  # in place: the batches append themselves to this list
 
     def _send(self, peer: str, message: bytes) -> None:
-        """HOT. Sends a RELAY message, behind the large ones that this turn has sent before."""
+        """HOT. Sends a RELAY message, behind a large one if this turn has sent one to the same peer before."""
         if peer in self._ahead:
             self._state.send_behind(peer, message)
         else:
@@ -186,8 +179,8 @@ class Relays:
         return encode_relay(state.clock_reading(), row.number, row.sent_ms, options, commands)
 
     def _send_split(self, row: RelayRow, options: list[bytes]) -> None:
-        """Sends a row as several RELAY messages: one for each key with large commands, and as many for all other keys as
-        make small messages. These travel in order, and all commands of a key are in one of them."""
+        """Sends a row as several RELAY messages: one for each key with large commands, and small ones for all other keys.
+        All commands of a key are in one message, and the small messages arrive in order."""
         state = self._state
         del self._rows[row.number]
         state.in_flight -= row.missing
@@ -219,9 +212,9 @@ class Relays:
     def relayed(
         self, peer: str, number: int, sent_ms: int, options: Sequence[bytes], commands: list[list[bytes]]
     ) -> RelayedBatch | None:
-        """HOT. `peer` has relayed commands to us. Returns the sink to run them for, or None if the relay is too old."""
+        """HOT. Handles RELAY: `peer` has relayed commands to us. Returns the sink to run them for; None if it is stale."""
         state = self._state
-        stale_after_ms = state.now_ms - self._delay_ms(peer, sent_ms) + state.config.relay_stale_ms
+        stale_after_ms = state.now_ms - self.ages.note(peer, sent_ms, state.now_ms) + state.config.relay_stale_ms
         batch = RelayedBatch(peer, number, options, commands, self._outgoing, stale_after_ms, state.now_ms)
         if self.is_stale(batch):
             self._reply_stale(batch, len(commands))
@@ -231,7 +224,7 @@ class Relays:
         return batch
 
     def reply_stale(self, peer: str, number: int, options: Sequence[bytes], commands: list[list[bytes]]) -> None:
-        """Answers STALE to all commands of a relay. None of them has begun, so the sender may retry them."""
+        """Answers STALE to all commands of a relay. None of them has run, so the sender may retry them."""
         now_ms = self._state.now_ms
         batch = RelayedBatch(peer, number, options, commands, self._outgoing, now_ms, now_ms)
         self._reply_stale(batch, len(commands))
@@ -246,12 +239,12 @@ class Relays:
         return sink.relayed and isinstance(sink, RelayedBatch) and self._state.now_ms > sink.stale_after_ms
 
     def stale_check(self, sink: Sink) -> Callable[[], ErrorReply | None]:
-        """Returns a function that returns STALE once the sink's commands are stale, for a procedure of several steps. Each
-        call is the beginning of a step."""
+        """Returns a function that calls `begin_step`, for a procedure of several steps to call before each step."""
         return lambda: self.begin_step(sink)
 
     def begin_step(self, sink: Sink) -> ErrorReply | None:
-        """Returns STALE if the sink's commands are stale. Else its sender is told, if it is time, that they are at work."""
+        """Returns STALE if the sink's commands are stale. Otherwise returns None and, each `_PROGRESS_MS`, extends their
+        limit and tells the sender of the relay that they still run."""
         if not sink.relayed or not isinstance(sink, RelayedBatch):
             return None
         state = self._state
@@ -265,26 +258,15 @@ class Relays:
                 self._outgoing.append(sink)
         return None
 
-    def note_peer_clock(self, peer: str, sent_ms: int) -> None:
-        """Notes the delay of a message just received, which `peer` sent at `sent_ms` by its own clock."""
-        self._delay_ms(peer, sent_ms)
-
-    def _delay_ms(self, peer: str, sent_ms: int) -> int:
-        """Returns the age of a message just received, which `peer` sent at `sent_ms` by its own clock (see above)."""
-        difference_ms = self._state.now_ms - sent_ms - self._awake_ms // _DRIFT_DIVISOR
-        least_ms = min(difference_ms, self._least_difference_ms.get(peer, difference_ms))
-        self._least_difference_ms[peer] = least_ms
-        return difference_ms - least_ms
-
     def cover(self, peer: str, number: int, group: int, indexes: bytes) -> None:
-        """`peer` has sent COVERED: the records of `group`, which it sends next, answer these commands of relay `number`."""
+        """Handles COVERED: the records of `group`, which `peer` sends next, answer these commands of relay `number`."""
         self.covered.setdefault((peer, group), []).append((number, indexes))
 
     def stored(self, peer: str, group: int, refusal: str | None) -> None:
         """Answers the covered writes of a group of `peer`, which this node has stored or refused.
 
-        If this node refused the group because its disk is full, each write is first tried once more. By now the coordinator
-        knows of the full disk (FULL), so it answers the second attempt itself instead of covering it.
+        If this node has refused the group because its disk is full, it relays each write once more before it answers it. By
+        now the coordinator knows of the full disk (FULL), so it answers the second attempt itself instead of covering it.
         """
         reply: bytes = OK
         if refusal is not None:
@@ -305,12 +287,14 @@ class Relays:
         return None if row is None else len(row.items)
 
     def replied(self, number: int, indexes: bytes, replies: list[bytes], retry_first: bool = False) -> None:
-        """The coordinator has replied to some commands of relay `number`. `retry_first`: retry once before answering."""
+        """Handles RELAYED: the coordinator has replied to some commands of relay `number`; to none: it is still at work.
+
+        `retry_first`: a command whose reply is an error is relayed once more before it gets that error."""
         row = self._rows.get(number)
         if row is None:
             return
         items, state = row.items, self._state
-        if not replies:  # it is at work
+        if not replies:  # the commands still run (`begin_step`)
             row.begun_ms = state.now_ms
         self.times.add(1000 * (state.now_ms - row.sent_ms), len(replies))
         stale: list[RelayItem] = []
@@ -336,7 +320,7 @@ class Relays:
             self._retry_row(row, stale, False)
 
     def _answer_error(self, row: RelayRow, item: RelayItem, reply: bytes, retry_first: bool) -> None:
-        """Answers a command with the coordinator's error, or retries it: see `replied`."""
+        """Answers a command with the coordinator's error, or retries it first: see `replied`."""
         if retry_first and not isinstance(item.sink, SecondAttempt):
             self.returned.append(Returned([item], MAYBE_RUN, False, reply))
         elif reply.startswith(_UNKNOWN) and item.args[0] not in _FALLING_BACK:
@@ -346,7 +330,7 @@ class Relays:
             item.sink.answer(item.number, reply)
 
     def peer_lost(self, peer: str) -> None:
-        """The connection to `peer` broke, or `peer` is silent: retries all relays to it, those not yet sent included."""
+        """Retries all relays to `peer`, those not yet sent included: the connection broke, or the peer is silent."""
         unsent = [settings for settings, row in self._gathering.items() if row.peer == peer]
         for settings in unsent:
             row = self._gathering.pop(settings)
@@ -370,13 +354,14 @@ class Relays:
         return returned
 
     def peer_restarted(self, peer: str) -> None:
-        """`peer` has connected anew, perhaps as a new process with another clock: forgets its delays and covered writes."""
-        self._least_difference_ms.pop(peer, None)
+        """Forgets the delays and covered writes of a peer that has connected anew, perhaps as a process with a new
+        clock."""
+        self.ages.forget(peer)
         for covered in [covered for covered in self.covered if covered[0] == peer]:
-            del self.covered[covered]  # the STORE that would answer these was lost with the connection
+            del self.covered[covered]  # the STORE that would have answered these was lost with the connection
 
     def silent_peers(self, now_ms: int) -> list[str]:
-        """Returns the peers that owe us a reply and have sent nothing at all for `relay_silence_ms`."""
+        """Returns the peers that have not replied to a relay and have sent nothing at all for `relay_silence_ms`."""
         state = self._state
         limit_ms = now_ms - state.config.relay_silence_ms
         silent = []
@@ -390,7 +375,7 @@ class Relays:
     def expire(self, now_ms: int) -> None:
         """With each tick: gives up relays that have waited `_GRACE_MS` longer than the coordinator's own deadline."""
         state = self._state
-        self._awake_ms += state.config.tick_ms
+        self.ages.awake_ms += state.config.tick_ms
         wait_ms_max = state.config.request_timeout_ms + _GRACE_MS
         for number, row in list(self._rows.items()):
             if row.begun_ms + wait_ms_max <= now_ms:

@@ -12,10 +12,10 @@ Which function stores a group depends on who sends it, and on whether this node 
     a coordinator, as a hint      stands in for an owner            store_as_stand_in
     hint replay or cleanup        owns the keys                     store_if_owned
 
-A group may come with patches of large records. `store_patches` stores them as they are, or `whole_records` makes the
-records of them first.
-
 The first three return None, or the text of the refusal.
+
+A group may have patches in place of large records. `store_patches` stores the patches as they are. If that is not possible,
+`whole_records` applies them, and the records that result are stored.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def store(state: State, pairs: list[bytes]) -> str | None:
 
 
 def store_patches(state: State, pairs: list[bytes]) -> bool:
-    """Stores the patches of a PATCH without the records that they make (records/deferred.py). Returns False if that cannot
-    be done with all: they have to be made, then, and what was stored of the first ones does no harm."""
+    """Stores the patches of a PATCH without applying them (records/deferred.py). Returns False if one of them cannot be
+    stored so. Then the caller applies all of them; to have stored the first ones does no harm."""
     if state.room != FOR_WRITES or not state.owns_all(pairs):
         return False
     for index in range(0, len(pairs), 2):
@@ -57,7 +57,7 @@ def store_patches(state: State, pairs: list[bytes]) -> bool:
 
 
 def whole_records(state: State, pairs: list[bytes]) -> list[bytes] | None:
-    """Returns the pairs of a PATCH with whole records; None if a patch is not one of the record here (patching.py)."""
+    """Returns the pairs of a PATCH with whole records; None if a patch does not fit the record here (patching.py)."""
     found = list(pairs)
     made: dict[bytes, bytes] = {}  # a key may come twice
     for index in range(1, len(pairs), 2):
@@ -66,7 +66,7 @@ def whole_records(state: State, pairs: list[bytes]) -> list[bytes] | None:
             try:
                 present = made.get(key) or state.records.get(key)
             except DamagedRecord:
-                return None  # the STORE that comes instead waits until it is mended
+                return None  # the coordinator then sends a STORE, which waits until the record is mended
             record = None if present is None else patched(present, value)
             if record is None or present is None:
                 return None
@@ -79,7 +79,7 @@ def whole_records(state: State, pairs: list[bytes]) -> list[bytes] | None:
 
 
 def patched(present: bytes, patch: bytes) -> bytes | None:
-    """Returns the record here after a write that comes as a patch; None if the patch is not one of this record."""
+    """Returns the record here after a write that comes as a patch; None if the patch does not fit this record."""
     if present[:CHECKSUM_BYTES] == base_of(patch):
         record = apply(present, patch)
         return record if record is not None and is_sound_after(record, present) else None
@@ -90,10 +90,10 @@ def store_as_former_owner(state: State, pairs: list[bytes]) -> str | None:
     """Stores records of keys that this node does not own, and hints for their owners. Returns a refusal or None.
 
     Such a write comes from a coordinator that has not received the present layout. The acknowledgement counts like that of
-    a stand-in: the write is on W disks and will reach its owners by the hints, but until then a read at the owners may miss
-    it. This happens only if all nodes believed the coordinator down while the partition moved to its new owners
-    (change_coordinator.py waits for every live node), and the coordinator then writes before it receives the layout. To
-    refuse would lose a write that can be kept.
+    a stand-in: the write is on W disks, and the hints bring it to its owners; until then a read at the owners may miss it.
+    This happens only if all nodes believed the coordinator down while the partition moved to its new owners
+    (change_coordinator.py waits for every live node), and if the coordinator then writes before it receives the layout.
+    A refusal would lose a write that can be kept.
     """
     if state.hints.full:
         return f"ERR {no_room_for_hint(state.member.name)}"
@@ -156,7 +156,8 @@ def _may_lack(state: State, keys: list[bytes], records: list[bytes | None]) -> b
 
 
 def _are_same(state: State, theirs: bytes, keys: list[bytes]) -> bool:
-    """Whether all records are deferred (records/deferred.py) and have the checksums that a COMPARE has."""
+    """Whether the patches of all these records are still to be applied (records/deferred.py), and the records will then
+    have the checksums `theirs` of a COMPARE. So COMPARE can be answered without applying them."""
     for index, key in enumerate(keys):
         found = state.records.deferred.by_key.get(key)
         if found is None or found.checksum != theirs[CHECKSUM_BYTES * index : CHECKSUM_BYTES * (index + 1)]:

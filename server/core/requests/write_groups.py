@@ -1,4 +1,4 @@
-"""A group of writes: what one message brings to the owners of some keys, and what the group still waits for."""
+"""A group of writes: the records that one message carries to the owners of their keys, and who has not confirmed it yet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from server.core.requests.relay_sinks import RelayedBatch
 
 
 class Written(NamedTuple):
-    """One key of a write of several: its storage key, its new record, and what `Records.get` has just returned for it."""
+    """One key of a write of several: its storage key, its new record, and what `Records.get` has just returned."""
 
     storage_key: bytes
     record: bytes
@@ -36,15 +36,14 @@ class WriteGroup(Group):
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
         super().__init__(number, plan, tally, deadline_ms)
         self.payload: list[bytes] = []  # storage key, record, storage key, record, …
-        # Patches (patching.py): index of a large record in `payload` -> the record before it; the payload with patches in
-        # place of some records; the owners that have got these a second time.
-        self.bases: dict[int, bytes] = {}
-        self.patched: list[bytes] | None = None
-        self.sent_again: tuple[str, ...] = ()
-        self.is_behind = False  # it travels behind large messages, and small ones pass it
+        # Patches (patching.py).
+        self.bases: dict[int, bytes] = {}  # index of a large record in `payload` -> the record before it
+        self.patched: list[bytes] | None = None  # the payload with patches in place of some of the records
+        self.sent_again: tuple[str, ...] = ()  # the owners that were sent the patches a second time
+        self.is_behind = False  # it is sent behind large messages, so small messages overtake it
         self.covered: dict[RelayedBatch, list[int]] = {}  # covered writes: relayed batch -> their indexes in it
-        self.batch: RelayedBatch | None = None  # the batch whose writes were covered last
-        self.covered_numbers: list[int] = []  # what `covered` has for it
+        self.batch: RelayedBatch | None = None  # the relayed batch whose writes were covered last
+        self.covered_numbers: list[int] = []  # the list that `covered` has for `batch`
         self.hint_holders: dict[str, str] = {}  # owner -> the node that keeps a hint for it; "" stands for this node
         self.repeated: dict[bytes, bytes] = {}  # keys that may have several records in `payload` -> the last one
         self.hint_at_ms = 0  # hints are kept for owners that have not confirmed the group by then
@@ -53,7 +52,7 @@ class WriteGroup(Group):
 
     def may_cover(self, sink: Sink) -> bool:
         """Whether writes of a relayed batch may be covered writes of this group (writes.py): the peer is a live owner, and
-        no owners change. Then the batch is `batch` from now on."""
+        the partition does not move. If so, `batch` is set to that batch."""
         plan = self.plan
         if not isinstance(sink, RelayedBatch) or not plan.owned or plan.owner_sets:
             return False
@@ -66,7 +65,7 @@ class WriteGroup(Group):
     def write_batch(
         self, records: Records, written: Sequence[Written], patch_bytes_min: int, origin: Origin | None
     ) -> None:
-        """Stores records here and adds them to the group. Of those of `patch_bytes_min` and more, changes are sent."""
+        """Stores records here and adds them to the group. Records of `patch_bytes_min` and more are sent as patches."""
         for key, record, old in written:
             if records.put(key, record, old):
                 self.repeated[key] = record
@@ -79,7 +78,7 @@ class WriteGroup(Group):
 
 
 def note(state: State, key: bytes, record: bytes, old: bytes | None, sink: Sink, number: int) -> None:
-    """HOT. Notes a write for those who are to be told of it (pubsub/)."""
+    """HOT. Notes a write for keyspace notifications and for client tracking (pubsub/)."""
     if state.noted is not None:
         state.noted.append((key, record, old, sink.command(number)))
     if sink.origin is not None:
@@ -87,20 +86,20 @@ def note(state: State, key: bytes, record: bytes, old: bytes | None, sink: Sink,
 
 
 class ShortGroups:
-    """Remembers when groups were closed that fewer replicas have acknowledged than there are, for WAIT."""
+    """Remembers, for WAIT, when a group was last closed that not all replicas had acknowledged."""
 
     def __init__(self) -> None:
-        self._closed_ms: dict[int, int] = {}  # copies -> when a group was last closed with so many
+        self._closed_ms: dict[int, int] = {}  # acknowledgements -> when a group was last closed with so many
 
     def note(self, group: WriteGroup, now_ms: int) -> None:
-        """HOT. `group` is closed."""
+        """HOT. Notes that `group` is closed."""
         copies = len(group.tally.acked)
         if copies < group.plan.replicas:
             self._closed_ms[copies] = now_ms
 
     def least(self, open_groups: Sequence[WriteGroup], since_ms: int, most: int) -> tuple[int, bool]:
-        """Returns the least number of replicas, `most` at most, that have acknowledged one of these groups or one that was
-        closed since; and whether one of these groups may get more."""
+        """Looks at these groups and at those closed since `since_ms`. Returns the least number of replicas that have
+        acknowledged one of them, `most` at most, and whether further acknowledgements of an open group may come."""
         least, is_open = most, False
         for copies, closed_ms in self._closed_ms.items():
             if closed_ms >= since_ms:
@@ -113,7 +112,7 @@ class ShortGroups:
 
 
 def last_of_each(payload: list[bytes], repeated: dict[bytes, bytes]) -> list[bytes]:
-    """Returns the payload with one record of each key in `repeated`: the last one, as the dictionary has it."""
+    """Returns the payload without the repetitions: of each key in `repeated` only the last record, which `repeated` has."""
     kept: list[bytes] = []
     index: i64 = 0
     while index < len(payload):

@@ -1,9 +1,9 @@
 """Quorum writes: the coordinator stores the record, sends it to the other owners, and answers after W acknowledgements.
 
-Theory (Dynamo, section 4.5). The coordinator merges the write into its own replica, and sends the merged record (of a
-large one what has changed, see patching.py) to the other owners of the key in the same turn. It counts its own
-acknowledgement at once, although its commit comes only at the end of the turn. That is safe: every reply leaves after the
-commit (commit, then speak). An owner stores a group as one batch, so one message acknowledges the whole group.
+Theory (Dynamo, section 4.5). The coordinator merges the write into its own replica. In the same turn it sends the merged
+record to the other owners of the key; if the record is large, it sends only what has changed (patching.py). It counts its
+own acknowledgement at once, although its commit comes only at the end of the turn. That is safe: every reply leaves after
+the commit (commit, then speak). An owner stores a group as one batch, so one message acknowledges the whole group.
 
 Covered writes. Suppose that owner A relays a plain write (its reply is +OK) to the coordinator C, and W is 2. C sends
 the record to all owners, A included. C commits before it sends, so this message proves to A that C has the write on
@@ -24,11 +24,12 @@ write begins, or later:
     has a full disk, and the others are enough        this node
     has a full disk, and the others are too few       the next live fallback, or this node if there is none
 
-An owner with a full disk still answers reads. If a stand-in had voted for it, a read quorum that contains this owner
-could miss the write. That is why no stand-in votes for it while the other owners are enough.
+An owner with a full disk still answers reads. If a stand-in acknowledged a write for this owner, a read quorum that
+contains the owner could miss the write. So no stand-in acknowledges for it while the other owners are enough.
 
-Several writes of a key in one turn need one record on the other owners: each supersedes, or includes, what this node had
-stored before it, so the last record acknowledges all of them. A large group is looked through for that before it is sent.
+If one turn writes a key several times, the other owners need only the last record: each record supersedes or includes the
+one before it, so an acknowledgement of the last one holds for all these writes. Before a large group is sent,
+`last_of_each` leaves the other records out.
 
 A group stays in the table until each owner has confirmed it or a hint is kept for that owner, even after its waiters
 have been answered. If all writes of a group are covered, it has no waiters here, and its acknowledgements may come
@@ -58,12 +59,18 @@ from server.core.base.quorum import Tally, Verdict
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
 from server.core.base.state import State
-from server.core.liveness.liveness import PeerState
 from server.core.messages.kinds import encode_covered, encode_hint, encode_keep, encode_store
 from server.core.records.versions import DamagedRecord
 from server.core.requests.groups import GroupTable
 from server.core.requests.patching import Patching
 from server.core.requests.write_groups import ShortGroups, WriteGroup, Written, last_of_each, note
+from server.core.requests.write_targets import (
+    can_reach,
+    is_pending_or_former,
+    is_sent_to,
+    names_without_room,
+    next_fallback,
+)
 
 # Makes the reply of a write that has met its quorum: (tally, sink) -> encoded reply. None stands for +OK.
 FinishWrite = Callable[[Tally, Sink], bytes] | None
@@ -89,23 +96,23 @@ class Writes(GroupTable[WriteGroup]):
         self._own_group_bytes = state.config.large_message_bytes // 2  # a record of this size has a group of its own
 
     def group_for(self, plan: Plan, sink: Sink, quorum: int = 0) -> WriteGroup:
-        """HOT. Returns this turn's group for a write. W is `quorum`, or if that is 0 the sink's, or else the layout's.
+        """HOT. Returns this turn's group for a write. W is `quorum`, or the sink's if that is 0, or else the layout's.
 
         Raises CommandError if nothing may be written: too few nodes can be reached, or the disk is full.
         """
-        name = quorum or sink.write_quorum
-        return plan.writing.get(name) or self._open(plan, name)
+        quorum = quorum or sink.write_quorum
+        return plan.writing.get(quorum) or self._open(plan, quorum)
 
-    def _open(self, plan: Plan, name: int) -> WriteGroup:
-        """Opens the group for W = `name`, where 0 stands for the layout's W. Raises as `group_for` does."""
+    def _open(self, plan: Plan, quorum: int) -> WriteGroup:
+        """Opens a group with W = `quorum`; 0 stands for the layout's W. Raises as `group_for` does."""
         state = self._state
         if not plan.owned and state.hints.full:
             raise CommandError(no_owner_and_no_hint(state.member.name))
-        wanted = min(name or state.write_quorum, plan.replicas)
+        wanted = min(quorum or state.write_quorum, plan.replicas)
         if state.disk_full and state.layout is not None and not state.has_room_for(plan, state.id):
-            raise QuorumUnreachable(plan.tally(wanted), self._without_room(plan))
+            raise QuorumUnreachable(plan.tally(wanted), names_without_room(state, plan))
         reached = [state.id] if plan.owned else []
-        reached += [peer for peer in plan.peers if self._can_reach(plan, peer)]
+        reached += [peer for peer in plan.peers if can_reach(state, plan, peer)]
         if len(reached) < plan.replicas:
             reached += [owner for owner, node in plan.stand_ins if node and owner not in reached]
             tally = plan.tally(wanted)
@@ -115,37 +122,8 @@ class Writes(GroupTable[WriteGroup]):
                 tally.fail(peer)  # changes nothing for a peer that was counted as reached
             if tally.verdict is not Verdict.MET:
                 state.statistics.no_quorum += 1
-                raise QuorumUnreachable(tally, self._without_room(plan))
-        return self._register(WriteGroup, plan, plan.writing, name, wanted)
-
-    def _without_room(self, plan: Plan) -> list[str]:
-        """Returns the names of the plan's nodes whose disks are too full for this write."""
-        state = self._state
-        return [state.layout_name(node) for node in (state.id, *plan.peers) if not state.has_room_for(plan, node)]
-
-    def _can_reach(self, plan: Plan, owner: str) -> bool:
-        """Whether a write may be sent to the owner itself.
-
-        A suspected owner is tried too, if it has no stand-in. An owner that is believed down is not.
-        """
-        state = self._state
-        if owner not in state.links or (owner in state.full and not state.has_room_for(plan, owner)):
-            return False
-        return owner not in plan.absent or (
-            (owner, "") in plan.stand_ins and state.liveness.state(owner) is not PeerState.DOWN
-        )
-
-    def _sends_to(self, group: WriteGroup, owner: str) -> bool:
-        """HOT. Whether this group is sent to the owner itself."""
-        return self._can_reach(group.plan, owner) and not (self._state.backlogged and self._may_skip(group, owner))
-
-    def _may_skip(self, group: WriteGroup, owner: str) -> bool:
-        """Whether a large group need not go to an owner with a backlog: the other owners are enough for the quorum."""
-        plan, backlogged = group.plan, self._state.backlogged
-        if owner not in backlogged or group.size_bytes < self._own_group_bytes or plan.owner_sets:
-            return False
-        others = [peer for peer in plan.peers if peer not in backlogged and self._can_reach(plan, peer)]
-        return len(others) + plan.owned >= group.tally.wanted
+                raise QuorumUnreachable(tally, names_without_room(state, plan))
+        return self._register(WriteGroup, plan, plan.writing, quorum, wanted)
 
     def add(
         self,
@@ -181,8 +159,9 @@ class Writes(GroupTable[WriteGroup]):
     def amend(
         self, group: WriteGroup, key: bytes, record: bytes, old: bytes, finish: FinishWrite, sink: Sink, number: int
     ) -> bool:
-        """Adds a write as `add` does, if this turn has added `old`, the record before it, and has not sent it: then only
-        `record`, which includes it, is sent. Returns False if there is no such write. `finish` is not None."""
+        """Adds a write whose `record` replaces `old` in the group that holds `old`, so that only `record` is sent. It
+        includes `old`. Returns False, and adds nothing, unless this turn has added `old` and has not sent it. `finish` is
+        not None."""
         opened = self._opened[-_AMENDED_GROUPS:]
         for place in range(len(opened) - 1, -1, -1):
             added = opened[place][2]
@@ -200,8 +179,8 @@ class Writes(GroupTable[WriteGroup]):
     def add_batch(
         self, group: WriteGroup, written: Sequence[Written], finish: FinishWrite, sink: Sink, number: int
     ) -> None:
-        """Adds records of several keys as one write: one batch here and, in one message, on every replica. `finish` is
-        not None."""
+        """Adds records of several keys as one write. They are one batch here, and one message to every replica, which
+        stores them as one batch, too. `finish` is not None."""
         if sum([len(each.record) for each in written]) >= self._own_group_bytes:
             group = self._own_group(group)
         group.write_batch(self._state.records, written, self._patch_bytes_min, sink.origin)
@@ -210,7 +189,7 @@ class Writes(GroupTable[WriteGroup]):
             self.launch()
 
     def _own_group(self, group: WriteGroup) -> WriteGroup:
-        """Returns a group for one large write, which else would go to `group`."""
+        """Returns a new group, like `group`, for one large write alone."""
         plan = group.plan
         return self._register(WriteGroup, plan, plan.writing, self._state.number(), group.tally.wanted)
 
@@ -226,13 +205,13 @@ class Writes(GroupTable[WriteGroup]):
             group.tally.ack(state.id)
         self._cover(group)
         state.statistics.writes += len(group.payload) // 2
-        # No waiter needs the acknowledgements of a KEEP. So they may come late, many in one message.
+        # Without waiters nobody needs the acknowledgements soon, so the owners may confirm many groups in one message.
         encode = encode_store if group.waiters else encode_keep
         patch = self._patching.begin(group)
         message = b""
         enough = not plan.owner_sets and plan.replicas - len(plan.absent) >= group.tally.wanted
-        # Before the stand-ins are asked: an owner that may still answer has not failed.
-        group.awaited = {peer: peer for peer in plan.peers if self._sends_to(group, peer)}
+        # This comes before the stand-ins: an owner that may still answer does not count as failed.
+        group.awaited = {peer: peer for peer in plan.peers if is_sent_to(state, group, peer)}
         for owner, node in plan.stand_ins:
             self._stand_in(group, owner, "" if enough and not state.has_room_for(plan, owner) else node)
         for peer in plan.peers:  # after the plan's stand-ins: none of them stands in for a second owner
@@ -250,10 +229,11 @@ class Writes(GroupTable[WriteGroup]):
             self._hint_awaited_owners(self._unconfirmed.popleft())
 
     def _cover(self, group: WriteGroup) -> None:
-        """Lets the owners that relayed covered writes answer them, if W is 2; else the writes become waiters here."""
+        """If W is 2, sends COVERED to the owners that relayed covered writes: they answer these. Otherwise the writes
+        become waiters of the group here."""
         state = self._state
         for batch, numbers in group.covered.items():
-            if group.tally.wanted == 2 and self._sends_to(group, batch.peer):
+            if group.tally.wanted == 2 and is_sent_to(state, group, batch.peer):
                 state.send(batch.peer, encode_covered(state.clock_reading(), batch.number, group.number, numbers))
             else:
                 group.waiters += [(None, batch, number) for number in numbers]
@@ -283,7 +263,7 @@ class Writes(GroupTable[WriteGroup]):
             self._state.cleanup_due = True
 
     def least_copies(self, since_ms: int, until_ms: int, most: int) -> tuple[int, bool]:
-        """As `ShortGroups.least`, of the groups that were opened until `until_ms` and are in the table."""
+        """Returns what `ShortGroups.least` does, for the groups in the table that were opened until `until_ms`."""
         opened = until_ms + self._state.config.request_timeout_ms
         groups = [group for group in self._groups.values() if group.deadline_ms <= opened]
         return self._short.least(groups, since_ms, most)
@@ -312,37 +292,24 @@ class Writes(GroupTable[WriteGroup]):
 
         Only one stand-in is tried. If that one fails too, this node keeps the hint.
         """
-        self._stand_in(group, owner, "" if owner in group.hint_holders else self._next_fallback(group))
-
-    def _next_fallback(self, group: WriteGroup) -> str:
-        """Returns the next live fallback of the group's keys that has no part in the group yet; "" if there is none."""
-        state = self._state
-        layout = state.layout
-        if layout is None or not group.payload:
-            return ""
-        slot = int.from_bytes(group.payload[0][:2], "big")
-        partition = layout.partition_of(slot)
-        fallbacks = layout.preference_list(partition)[len(layout.keepers(partition)) :]
-        # The layout may have changed since the group was sent. A node that was sent the group as an owner must not be
-        # counted a second time as a fallback: it has only one disk.
-        excluded = [state.id, *group.plan.peers, *group.hint_holders.values()]
-        others = (node for node in fallbacks if node not in excluded)
-        return next((node for node in others if state.is_usable(node) and state.has_room_for(group.plan, node)), "")
+        self._stand_in(group, owner, "" if owner in group.hint_holders else next_fallback(self._state, group))
 
     def _stand_in(self, group: WriteGroup, owner: str, node: str) -> None:
         """Asks `node` to store the group and a hint for `owner`.
 
         node            who keeps the hint      what that counts as
-        another node    that node               an acknowledgement of `owner`, when that node answers
-        this node       this node               an acknowledgement of `owner`; this node is a fallback, not an owner
-        ""              this node               a failure of `owner`. But while `owner` itself may still answer, it counts
-                                                for nothing, unless `owner` is pending or former. A hint here is no new
-                                                vote: this node's copy is counted already.
+        another node    that node               an acknowledgement of `owner`, once that node answers
+        this node       this node               an acknowledgement of `owner`: this node is a fallback and has no vote of
+        its
+                                                own
+        ""              this node               a failure of `owner`, because the copy on this node is counted already. But
+                                                while `owner` itself may still answer, it counts as nothing, unless `owner`
+                                                is a pending or former owner.
         """
         state = self._state
         if not node:
             self._keep_hint(group, owner)
-            if owner not in group.awaited or self._is_pending_or_former(group.plan, owner):
+            if owner not in group.awaited or is_pending_or_former(group.plan, owner):
                 group.tally.fail(owner)
             return
         if node == state.id:
@@ -352,10 +319,6 @@ class Writes(GroupTable[WriteGroup]):
         group.hint_holders[owner] = node
         group.awaited[node] = owner
         state.send(node, encode_hint(state.clock_reading(), group.number, owner, group.payload))
-
-    def _is_pending_or_former(self, plan: Plan, owner: str) -> bool:
-        """True for a pending or former owner of a moving partition: once a hint is kept it does not block the quorum."""
-        return bool(plan.owner_sets) and owner not in plan.owner_sets[0]
 
     def _keep_hint(self, group: WriteGroup, owner: str) -> None:
         """Keeps hints for `owner` on this node, once for each group."""
@@ -370,18 +333,19 @@ class Writes(GroupTable[WriteGroup]):
         state.hints.keep(owner, group.payload[::2], state.time_ms, state.now_ms, not group.plan.owned)
 
     def hint_unconfirmed(self, now_ms: int) -> None:
-        """Has hints kept for owners that have not confirmed a group within `hint_after_ms`. They may still confirm it."""
+        """Looks for groups that owners have not confirmed within `hint_after_ms`, and sees that hints are kept for these
+        owners. They may still confirm the group."""
         unconfirmed = self._unconfirmed
         while unconfirmed and (unconfirmed[0].hint_at_ms <= now_ms or unconfirmed[0].number not in self._groups):
             self._hint_awaited_owners(unconfirmed.popleft())
 
     def _forget_bytes(self, group: WriteGroup) -> None:
-        """Counts a group, which is settled or has left the queue, as unconfirmed no more."""
+        """Subtracts a group from `unconfirmed_bytes`, because it is settled or has left the queue."""
         self.unconfirmed_bytes -= group.unconfirmed_bytes
         group.unconfirmed_bytes = 0
 
     def _hint_awaited_owners(self, group: WriteGroup) -> None:
-        """Has hints kept for the owners of a group that has left the queue."""
+        """Finds stand-ins, or keeps hints here, for the awaited owners of a group that has left the queue."""
         self._forget_bytes(group)
         if group.number in self._groups:
             for owner in [owner for node, owner in group.awaited.items() if node == owner]:
@@ -389,7 +353,7 @@ class Writes(GroupTable[WriteGroup]):
             self._apply_verdict(group)
 
     def holds_only_copy(self) -> bool:
-        """Whether some write that was answered here is on this node alone, as far as it knows. Only W=1 permits that."""
+        """Whether some write that was answered is on this node alone, as far as this node knows. Only W=1 permits that."""
         return any(not each.waiters and len(each.tally.acked) < 2 for each in self._groups.values() if each.awaited)
 
     def unconfirmed(self, storage_keys: Sequence[bytes]) -> dict[bytes, None]:

@@ -13,7 +13,7 @@ from server.core.node import Node
 from server.core.peer_messages import ANSWERS, REQUESTS, SAID_ONCE
 from server.core.records import versions
 from server.core.records.records import storage_key_of
-from server.core.requests import reads
+from server.core.requests import read_groups
 from tests.core.commands.talking import finish_turn, make_node, member, reach
 from tests.core.messages.test_damage import message_of, question_of
 from tests.faults import messages, questions
@@ -135,7 +135,7 @@ def test_an_answer_with_a_record_that_cannot_be_joined_is_a_replica_that_refuses
     session = node.open_session("", "", 0)
     node.command(session, [b"GET", b"k"], 0)
     (question,) = [message for message in said(node) if message[0] == b"READ"]
-    monkeypatch.setattr(reads, "merge", lambda one, other: 1 // 0)
+    monkeypatch.setattr(read_groups, "merge", lambda one, other: 1 // 0)
     record = versions.supersede(None, b"actor--2", 5, b"value")
     node.receive(PEER, [b"RECORDS", b"1", question[2], record], 0)
     assert not session.slots or isinstance(session.slots[0], list), "it is no vote"

@@ -1,0 +1,37 @@
+"""How old a relay is when it arrives, though the clocks of its sender and its receiver do not agree.
+
+Theory. The receiver must know how long a message has been on its way (relays.py says why). It can compare the two monotonic
+clocks only up to an unknown offset. So it compares each message with the least delayed one from the same sender:
+
+- A relay carries the reading of its sender's monotonic clock; CLOCK messages carry it, too.
+- The receiver subtracts that reading from its own monotonic clock. The difference is unknown offset plus delay. The
+  receiver remembers the smallest difference for each sender: that of the message with the least delay.
+- The age of a message is its difference minus the smallest difference. So the clocks need not agree.
+- Clocks drift. So the smallest difference may grow by 1 ms for each 1000 ms that this node has been running. It does
+  not grow while this node is suspended.
+"""
+
+from __future__ import annotations
+
+_DRIFT_DIVISOR = 1000  # two machines' clocks may drift apart by 1 ms in this many ms
+
+
+class RelayAges:
+    """The ages of messages, by the clocks of the peers that have sent them."""
+
+    def __init__(self) -> None:
+        self.awake_ms = 0  # how long this node has been running, as counted by its ticks
+        self._least_difference_ms: dict[
+            str, int
+        ] = {}  # by peer: our clock minus its clock, in the least delayed message
+
+    def note(self, peer: str, sent_ms: int, now_ms: int) -> int:
+        """HOT. Notes a message just received, which `peer` sent at `sent_ms` by its own clock. Returns its age in ms."""
+        difference_ms = now_ms - sent_ms - self.awake_ms // _DRIFT_DIVISOR
+        least_ms = min(difference_ms, self._least_difference_ms.get(peer, difference_ms))
+        self._least_difference_ms[peer] = least_ms
+        return difference_ms - least_ms
+
+    def forget(self, peer: str) -> None:
+        """Forgets the clock of a peer that has connected anew, perhaps as a process with a new clock."""
+        self._least_difference_ms.pop(peer, None)
