@@ -23,7 +23,7 @@ HOT = (
         "databases", "frames", "leftovers", "requests", "resp", "seals", "slots", "tokens",
     )),
     *(f"server/core/{name}.py" for name in (
-        "chains", "dispatch", "incoming", "node", "outbox", "peer_messages", "retries", "storing",
+        "chains", "dispatch", "incoming", "node", "outbox", "peer_messages", "storing",
     )),
     *(f"server/core/base/{name}.py" for name in (
         "clock", "config", "errors", "hints", "histogram", "holds", "lanes", "origins", "quorum", "routing", "sinks",

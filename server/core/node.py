@@ -332,7 +332,7 @@ class Node:
         count_max = max(state.config.turn_commands_max, min(state.commands_waiting // 4, WAITING_BEGUN_MAX))
         reads.begin_turn()
         while (
-            dispatcher.retries.retry_returned()
+            dispatcher.retry_returned()
             or (pending.by_key and pending.make_all())
             or writes.launch()
             or reads.launch()

@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from protocol.databases import client_key
-from server.core.messages.publications import Change
+from server.core.messages.publications import KeyChange
 from server.core.records.records import PREFIX_BYTES
 
 _DIGEST_BYTES: Final = 8
@@ -30,15 +30,15 @@ def digest_of(record: bytes | None) -> bytes:
     return NOTHING if record is None else record[:_DIGEST_BYTES]
 
 
-def change_of(storage_key: bytes, before: bytes | None, after: bytes | None) -> Change:
+def change_of(storage_key: bytes, before: bytes | None, after: bytes | None) -> KeyChange:
     """The change of a record, under the name by which clients know its key."""
-    return Change(client_key(storage_key[PREFIX_BYTES:]), digest_of(before), digest_of(after))
+    return KeyChange(client_key(storage_key[PREFIX_BYTES:]), digest_of(before), digest_of(after))
 
 
 class Origin:
     """Who has sent a command, for the writes that it makes."""
 
-    def made(self, change: Change) -> None:
+    def made(self, change: KeyChange) -> None:
         """One of its commands has made this change."""
         raise NotImplementedError
 
@@ -49,13 +49,13 @@ class OwnChanges(Origin):
     def __init__(self) -> None:
         self._after: dict[tuple[bytes, bytes], bytes] = {}  # by key and digest before: the digest after
 
-    def made(self, change: Change) -> None:
+    def made(self, change: KeyChange) -> None:
         """HOT. A command of the client has made this change."""
         self._after[change.key, change.before] = change.after
         if len(self._after) > OWN_CHANGES_MAX:
             del self._after[next(iter(self._after))]
 
-    def has_made(self, change: Change) -> bool:
+    def has_made(self, change: KeyChange) -> bool:
         """Whether the client alone has made a change, by one command or several in a row."""
         digest = change.before
         for _ in range(OWN_CHANGES_MAX if digest != change.after else 0):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from server.core.base.origins import OwnChanges
-from server.core.messages.publications import Change
+from server.core.messages.publications import KeyChange
 
 CHANNEL: Final = 0  # a channel by its name
 PATTERN: Final = 1  # channels by a glob pattern
@@ -42,7 +42,7 @@ class Tracker:
         self.opts_out = "optout" in words
         self.own = OwnChanges() if "noloop" in words else None  # which it is not told of
         self.last_write = -1  # the number of its last command that may write
-        self.held: list[tuple[int, Change]] = []  # perhaps its own: told, or not, behind the reply to that command
+        self.held: list[tuple[int, KeyChange]] = []  # perhaps its own: told, or not, behind the reply to that command
         self.prefixes = dict.fromkeys(prefixes)
         self.asked_caching = False  # CLIENT CACHING: the next command is tracked (OPTIN), or is not (OPTOUT)
         self.reads: deque[tuple[int, list[bytes]]] = deque()  # in flight: the number of the command, and its keys

@@ -64,7 +64,7 @@ def encode_changed(reading: int, keys: Sequence[bytes]) -> bytes:
 _DIGEST: Final = 8  # bytes of the digest of a record
 
 
-class Change(NamedTuple):
+class KeyChange(NamedTuple):
     """The change of a key: the digests of its record before and after. Two equal ones stand for a change of which no more
     is known."""
 
@@ -73,8 +73,8 @@ class Change(NamedTuple):
     after: bytes
 
 
-def _change(items: Reader) -> Change:
-    return Change(items.data(), items.data(_DIGEST, _DIGEST), items.data(_DIGEST, _DIGEST))
+def _change(items: Reader) -> KeyChange:
+    return KeyChange(items.data(), items.data(_DIGEST, _DIGEST), items.data(_DIGEST, _DIGEST))
 
 
 ALTERED: Final = Kind(b"ALTERED", lambda items: [_change(items) for _ in range(items.header_number(COUNT_MAX, 1))])
@@ -82,12 +82,12 @@ MADE: Final = Kind(b"MADE", _change)  # a command of the relay with this number 
 FLUSHED: Final = Kind(b"FLUSHED", nothing)  # a client of the sender has deleted all keys of a database, or of all
 
 
-def encode_altered(reading: int, changes: Sequence[Change]) -> bytes:
+def encode_altered(reading: int, changes: Sequence[KeyChange]) -> bytes:
     """Encodes ALTERED: CHANGED with the records before and after (base/origins.py)."""
     return encode_message((b"ALTERED", reading, len(changes), *[item for change in changes for item in change]))
 
 
-def encode_made(reading: int, number: int, change: Change) -> bytes:
+def encode_made(reading: int, number: int, change: KeyChange) -> bytes:
     """Encodes MADE: a command of relay `number` has made a change."""
     return encode_message((b"MADE", reading, number, *change))
 

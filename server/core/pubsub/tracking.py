@@ -37,7 +37,7 @@ from server.core.base.origins import NOTHING, OWN_CHANGES_MAX, digest_of
 from server.core.base.sinks import Session
 from server.core.base.state import State
 from server.core.base.subscriber import Tracker
-from server.core.messages.publications import Change, encode_altered, encode_changed, encode_flushed, encode_watching
+from server.core.messages.publications import KeyChange, encode_altered, encode_changed, encode_flushed, encode_watching
 from server.core.pubsub.expiries import Expiries
 from server.core.pubsub.subscriptions import Subscriptions, push
 from server.core.records.patch_rows import PREFIX as ROWS
@@ -169,7 +169,7 @@ class Tracking:
         """Tells clients and peers that these have changed here: keys of any database, as in Redis."""
         if not storage_keys:
             return
-        state, changes, altered, changed = self._state, list[Change](), b"", b""
+        state, changes, altered, changed = self._state, list[KeyChange](), b"", b""
         keys = [client_key(key[PREFIX_BYTES:]) for key in storage_keys]
         replaced = state.records.replaced
         if replaced is None:
@@ -178,7 +178,7 @@ class Tracking:
             for storage_key, key in zip(storage_keys, keys, strict=True):
                 is_known = storage_key in replaced
                 before, after = (replaced[storage_key], state.records.get(storage_key)) if is_known else (None, None)
-                changes.append(Change(key, digest_of(before), digest_of(after)))
+                changes.append(KeyChange(key, digest_of(before), digest_of(after)))
             replaced.clear()
             self.altered(changes)
         for peer in state.watching:
@@ -218,9 +218,9 @@ class Tracking:
 
     def invalidate(self, keys: Sequence[bytes]) -> None:
         """These keys have changed, here or at a peer: whoever has read them is told at the end of the turn."""
-        self.altered([Change(key, NOTHING, NOTHING) for key in keys])
+        self.altered([KeyChange(key, NOTHING, NOTHING) for key in keys])
 
-    def altered(self, changes: Sequence[Change]) -> None:
+    def altered(self, changes: Sequence[KeyChange]) -> None:
         """As `invalidate`, with what is known of the changes."""
         for change in changes:
             for session in self.keys.pop(change.key, ()):
@@ -234,7 +234,7 @@ class Tracking:
                     if session.tracker is not None and not self._spares(session, session.tracker, change):
                         self._note_changed(session, session.tracker, change.key)
 
-    def _spares(self, session: Session, tracker: Tracker, change: Change) -> bool:
+    def _spares(self, session: Session, tracker: Tracker, change: KeyChange) -> bool:
         """Whether a client is not told of a change now: it has made that itself, or may have."""
         if tracker.own is None or change.before == change.after:
             return False

@@ -9,7 +9,7 @@ from server.core.base.errors import Failure
 from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
 from server.core.base.state import State
-from server.core.messages.publications import Change, encode_made
+from server.core.messages.publications import KeyChange, encode_made
 
 
 class RelayedBatch(Sink):
@@ -61,7 +61,7 @@ class RelayOrigin(Origin):
         self._peer = peer
         self._number = number  # of the relay
 
-    def made(self, change: Change) -> None:
+    def made(self, change: KeyChange) -> None:
         """Tells the home of the change. The message leaves before the reply does."""
         if self._peer in self._state.links:
             self._state.send(self._peer, encode_made(self._state.clock_reading(), self._number, change))

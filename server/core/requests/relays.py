@@ -49,7 +49,7 @@ from server.core.base.origins import Origin
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.messages.kinds import encode_relay, encode_relayed, relay_options
-from server.core.messages.publications import Change
+from server.core.messages.publications import KeyChange
 from server.core.requests.relay_ages import RelayAges
 from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, OWN, UNREACHABLE, RelayItem, RelayRow, Returned, size_of
 from server.core.requests.relay_sinks import RelayedBatch, RelayOrigin, SecondAttempt
@@ -275,7 +275,7 @@ class Relays:
         for number, indexes in self.covered.pop((peer, group)):
             self.replied(number, indexes, [reply] * (len(indexes) // 4), retry_first)
 
-    def made(self, peer: str, number: int, change: Change) -> None:
+    def made(self, peer: str, number: int, change: KeyChange) -> None:
         """Handles MADE: a command of relay `number` has made a change."""
         row = self._rows.get(number)
         if row is not None and row.peer == peer and row.origin is not None:

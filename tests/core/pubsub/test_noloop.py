@@ -13,7 +13,7 @@ from protocol.slots import key_slot
 from server.core.base.origins import OWN_CHANGES_MAX, OwnChanges
 from server.core.base.subscriber import Tracker
 from server.core.messages.kinds import encode_relay, encode_relayed
-from server.core.messages.publications import Change, encode_altered, encode_flushed, encode_made, encode_watching
+from server.core.messages.publications import KeyChange, encode_altered, encode_flushed, encode_made, encode_watching
 from server.core.node import Node
 from server.core.records.patch_rows import PREFIX as ROWS
 from tests.core.commands.talking import CONFIG, WALL_MS, Client, finish_turn, make_node, member
@@ -152,7 +152,7 @@ class _Home:
 
 def test_the_coordinator_tells_which_change_a_relayed_command_has_made() -> None:
     home = _Home()
-    own, other = Change(home.key, b"before..", b"after..."), Change(home.key, b"after...", b"others..")
+    own, other = KeyChange(home.key, b"before..", b"after..."), KeyChange(home.key, b"after...", b"others..")
     number = home.begin_write()
     assert home.receive(encode_altered(0, [own])) == b"", "it may be its own"
     assert home.receive(encode_made(0, number, own), home.reply(number)) == b"", "and is"
@@ -163,7 +163,7 @@ def test_the_coordinator_tells_which_change_a_relayed_command_has_made() -> None
 @pytest.mark.parametrize("order", ["held", "late"])
 def test_a_change_by_others_beside_its_own_is_told_behind_the_reply(order: str) -> None:
     home = _Home()
-    own, both = Change(home.key, b"before..", b"after..."), Change(home.key, b"former..", b"after...")
+    own, both = KeyChange(home.key, b"before..", b"after..."), KeyChange(home.key, b"former..", b"after...")
     number = home.begin_write()
     if order == "held":
         assert home.receive(encode_altered(0, [both]), encode_made(0, number, own)) == b""
@@ -223,12 +223,12 @@ def test_a_flush_at_one_node_drops_all_at_the_others() -> None:
 def test_own_changes_in_a_row_are_own_and_their_number_is_bounded() -> None:
     own = OwnChanges()
     for before, after in ((b"1", b"2"), (b"2", b"3"), (b"5", b"1"), (b"8", b"9"), (b"9", b"8")):
-        own.made(Change(b"k", before, after))
-    assert [own.has_made(Change(b"k", *pair)) for pair in ((b"1", b"2"), (b"1", b"3"), (b"5", b"3"))] == [True] * 3
+        own.made(KeyChange(b"k", before, after))
+    assert [own.has_made(KeyChange(b"k", *pair)) for pair in ((b"1", b"2"), (b"1", b"3"), (b"5", b"3"))] == [True] * 3
     assert not any(
-        own.has_made(Change(b"k", *pair)) for pair in ((b"2", b"2"), (b"3", b"1"), (b"8", b"7"), (b"4", b"3"))
+        own.has_made(KeyChange(b"k", *pair)) for pair in ((b"2", b"2"), (b"3", b"1"), (b"8", b"7"), (b"4", b"3"))
     )
-    assert not own.has_made(Change(b"other", b"1", b"2"))
+    assert not own.has_made(KeyChange(b"other", b"1", b"2"))
     for number in range(OWN_CHANGES_MAX):
-        own.made(Change(b"n", b"%d" % number, b""))
-    assert not own.has_made(Change(b"k", b"1", b"2")) and own.has_made(Change(b"n", b"1", b""))
+        own.made(KeyChange(b"n", b"%d" % number, b""))
+    assert not own.has_made(KeyChange(b"k", b"1", b"2")) and own.has_made(KeyChange(b"n", b"1", b""))

@@ -41,7 +41,7 @@ def come_back(node: Node, now_ms: int, reason: int, in_order: bool, *commands: l
     items = [RelayItem(batch, number, args, now_ms) for number, args in enumerate(commands)]
     node.state.at(now_ms)
     node.services.relays.returned.append(Returned(list(items), reason, in_order))
-    node._dispatcher.retries.retry_returned()
+    node._dispatcher.retry_returned()
     return batch
 
 
