@@ -91,7 +91,7 @@ def fingerprint(secret: bytes) -> str:
     return hmac.digest(secret, b"dyn fingerprint", "sha256")[:6].hex()
 
 
-class Session(NamedTuple):
+class HandshakeResult(NamedTuple):
     """What both sides have after the proofs: the secret that they share, and how they write and read from now on.
 
     Without `sealer` and `opener`, the connection runs over TLS and blocks are not sealed.
@@ -111,10 +111,10 @@ def _derived(secret: bytes, purpose: bytes, role: bytes, transcript: bytes) -> b
     return hmac.digest(secret, purpose + b" of the " + role + b"\0" + transcript, "sha256")
 
 
-def _session(secret: bytes, ours: bytes, theirs: bytes, transcript: bytes, channel: bytes) -> Session:
+def _session(secret: bytes, ours: bytes, theirs: bytes, transcript: bytes, channel: bytes) -> HandshakeResult:
     if channel:
-        return Session(secret, None, None)
-    return Session(
+        return HandshakeResult(secret, None, None)
+    return HandshakeResult(
         secret,
         Sealer(_derived(secret, b"key", ours, transcript)),
         Opener(_derived(secret, b"key", theirs, transcript)),
@@ -128,7 +128,7 @@ class Initiator:
         self._secrets = secrets
         self._nonce = nonce
         self._channel = channel
-        self.session: Session | None = None
+        self.session: HandshakeResult | None = None
 
     @property
     def hello(self) -> bytes:
@@ -178,7 +178,7 @@ class Responder:
         proof = _derived(self._secret, b"proof", _RESPONDER, self._transcript)
         return b"+PROVE %s %s %s\r\n" % (VERSION, self._nonce.hex().encode(), proof.hex().encode())
 
-    def session(self, answer: bytes) -> Session | None:
+    def session(self, answer: bytes) -> HandshakeResult | None:
         """The session if `answer`, `PROOF_BYTES` long, proves the same secret; else None."""
         expected = _derived(self._secret, b"proof", _INITIATOR, self._transcript)
         if not hmac.compare_digest(resp.command(PROOF, expected.hex()), answer):

@@ -11,7 +11,7 @@ from server.core.messages import exchange_questions as exchanges
 from server.core.messages import questions as asked
 from server.core.messages import record_questions as records
 from server.core.messages import script_questions as scripts
-from server.core.messages.announcements import View
+from server.core.messages.announcements import LayoutView
 from server.core.messages.libraries import LIBKNOWN, LIBRARY
 from server.core.messages.traces import TRACE
 from server.core.operators import status
@@ -72,5 +72,5 @@ def _about_scripts(services: Services) -> dict[bytes, Answerer]:
     ])  # fmt: skip
 
 
-def _is_empty(services: Services, view: View | None) -> bool | None:
+def _is_empty(services: Services, view: LayoutView | None) -> bool | None:
     return is_empty(services.state, services.membership, services.writes.is_busy, services.shutdown.is_drained, view)

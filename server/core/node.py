@@ -113,7 +113,7 @@ class Node:
         """HOT. The next commands of a client, in order."""
         self.state.at(now_ms)
         session.active_ms = now_ms
-        if self._traces.one_in and self._traces.is_drawn():
+        if self._traces.one_in and self._traces.samples_next():
             self.traced_command(session, batch[0], now_ms)
             batch = batch[1:]
         self._dispatcher.changes = self.state.records.changes

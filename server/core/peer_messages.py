@@ -262,10 +262,7 @@ class PeerMessages:
     def _handle_announcements(self) -> None:
         services, state = self._services, self._state
         self._on(announcements.GOSSIP, lambda peer, number, content: gossip.merge_gossip(services, peer, content))
-        self._on(
-            announcements.CLOCK,
-            lambda peer, number, sent_ms: services.relays.ages.note(peer, sent_ms, state.now_ms),
-        )
+        self._on(announcements.CLOCK, self._clock_received)
         self._on(announcements.TIME, lambda peer, number, asked_ms: gossip.answer_time(state, peer, asked_ms))
         self._on(announcements.TIMED, self._timed)
         self._on(announcements.CLOCKOFF, lambda peer, number, ahead: services.clock_report.complained(peer, ahead))
@@ -298,6 +295,9 @@ class PeerMessages:
 
     def _traced(self, peer: str, number: int, traced: Traced) -> None:
         self._services.traces.received(peer, traced, lambda: self.receive(peer, traced.message, self._state.now_ms))
+
+    def _clock_received(self, peer: str, number: int, sent_ms: int) -> None:
+        self._services.relays.ages.note(peer, sent_ms, self._state.now_ms)
 
     def _learn_poison(self, poison: PoisonCommand) -> None:
         self._state.quarantine.learn(Poison(COMMAND + poison.shown, poison.digest), self._state.wall_ms)

@@ -14,7 +14,7 @@ import ssl
 from contextlib import suppress
 
 from protocol import resp
-from protocol.handshake import LINE_BYTES_MAX, NONCE_BYTES, Initiator, Session, is_challenge
+from protocol.handshake import LINE_BYTES_MAX, NONCE_BYTES, HandshakeResult, Initiator, is_challenge
 from protocol.seals import ForgedBlock
 from server.core.membership.authentication import Authentication
 from server.core.messages.shapes import DOCUMENT_BYTES_MAX
@@ -91,7 +91,9 @@ async def _ask(
         writer.close()
 
 
-async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, authentication: Authentication) -> Session:
+async def _prove(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, authentication: Authentication
+) -> HandshakeResult:
     """Both sides prove the secret. Raises NotAnswered, or _Unproven if the node has none and need not have one."""
     channel = channel_of(writer.transport, is_initiator=True)
     initiator = Initiator(authentication.secrets, secrets.token_bytes(NONCE_BYTES), channel)
@@ -108,7 +110,7 @@ async def _prove(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, aut
     return initiator.session
 
 
-async def _reply(reader: asyncio.StreamReader, session: Session | None) -> bytes:
+async def _reply(reader: asyncio.StreamReader, session: HandshakeResult | None) -> bytes:
     """The reply to the one command. Raises NotAnswered if it is an error or no bulk string."""
     found = bytearray()
     while True:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from protocol.handshake import AUTH, Session, hello_fault
+from protocol.handshake import AUTH, HandshakeResult, hello_fault
 from protocol.peer_versions import BESIDE, introduced
 from server.core.membership.authentication import LACKING
 from server.shell.client import Client
@@ -43,7 +43,7 @@ class NodeEntry:
         client.hand_over()
         transport, address, refusals = client.transport, client.session.address, self._context.refusals
 
-        def proven(session: Session, rest: bytes) -> None:
+        def proven(session: HandshakeResult, rest: bytes) -> None:
             following = self._proven(session.secret)
             protected, receiver = sealed(transport, session, following, lambda: refusals.note("blocks_forged", address))
             following.connection_made(protected)

@@ -13,12 +13,12 @@ import secrets
 from collections.abc import Callable, Sequence
 
 from protocol import resp
-from protocol.handshake import NONCE_BYTES, PROOF_BYTES, Responder, Session
+from protocol.handshake import NONCE_BYTES, PROOF_BYTES, HandshakeResult, Responder
 from server.core.membership.authentication import WRONG_REFUSED
 from server.shell.context import Context
 from server.shell.sealed import channel_of
 
-Proven = Callable[[Session, bytes], None]  # gets the session, and what has come behind the proof
+Proven = Callable[[HandshakeResult, bytes], None]  # gets the session, and what has come behind the proof
 
 
 class NodeHandshakes:

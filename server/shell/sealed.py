@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from protocol.handshake import Session
+from protocol.handshake import HandshakeResult
 from protocol.seals import ForgedBlock, Opener, Sealer
 
 
@@ -131,7 +131,7 @@ class Opening(asyncio.Protocol):
 
 
 def sealed(
-    transport: asyncio.Transport, session: Session, inner: asyncio.Protocol, forged: Callable[[], None]
+    transport: asyncio.Transport, session: HandshakeResult, inner: asyncio.Protocol, forged: Callable[[], None]
 ) -> tuple[asyncio.Transport, asyncio.Protocol]:
     """Has `inner` get what comes over the connection from now on, and returns the transport to write to, and who gets what
     comes first. Both directions are sealed, unless TLS protects the connection. `forged` is called if a block is not

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from server.core.base.config import Config, ConfigError
 from server.core.base.state import State
-from server.core.tracing.spans import Span, Turn
+from server.core.tracing.spans import Span, SpanTurn
 from server.core.tracing.traces import Traces
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class Telemetry:
             instrumentation_scope=InstrumentationScope("dyn"),
         )
 
-    def _events(self, turn: Turn) -> list[Event]:
+    def _events(self, turn: SpanTurn) -> list[Event]:
         """What a node has done in a turn, in order."""
         from opentelemetry.sdk.trace import Event
 

@@ -18,9 +18,9 @@ from protocol.handshake import (
     NO_PROOF,
     PROOF_BYTES,
     BadSecret,
+    HandshakeResult,
     Initiator,
     Responder,
-    Session,
     decode_secrets,
     encode_secrets,
     fingerprint,
@@ -47,7 +47,7 @@ def shake(
     theirs: bytes,
     nonces: tuple[bytes, bytes] = NONCES,
     channels: tuple[bytes, bytes] = (b"", b""),
-) -> tuple[Session | None, Session | None]:
+) -> tuple[HandshakeResult | None, HandshakeResult | None]:
     """The sessions of an initiator with some secrets and of a responder that proves one."""
     initiator = Initiator(ours, nonces[0], channels[0])
     hello = words_of(initiator.hello)
@@ -59,7 +59,7 @@ def shake(
     return initiator.session, responder.session(answer)
 
 
-def opened() -> tuple[Session, Session]:
+def opened() -> tuple[HandshakeResult, HandshakeResult]:
     """The sessions of both sides after a good handshake."""
     one, other = shake((SECRET,), SECRET)
     assert one is not None and other is not None

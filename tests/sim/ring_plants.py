@@ -28,7 +28,7 @@ def _let_go_unasked(patch: Patch) -> None:
     def confirm(
         self: Cleanup, layout: Layout, keepers: Sequence[str], batch: dict[bytes, bytes]
     ) -> Generator[Any, Any, dict[bytes, bytes]]:
-        yield self._background.pause(1)
+        yield self._background.sleep(1)
         return batch
 
     patch(Cleanup, "_confirm", confirm)

@@ -242,7 +242,7 @@ def _fold_alone(patch: Any) -> None:
                 state.records.put(key, folded(record, [state.actor, state.guest_actor]), record)
                 state.statistics.sums_folded += 1
             self.candidates.remove(key)
-            yield self._background.pause(1)
+            yield self._background.sleep(1)
 
     patch(Collection, "_collect_keys", alone)
 
@@ -274,7 +274,7 @@ def _make_another_dot_on_each_node(patch: Any) -> None:
 
 def _fold_who_is_alive(patch: Any) -> None:
     def only_ours(self: Collection, members: list[str]) -> Generator[Any, Any, tuple[bytes, ...]]:
-        yield self._background.pause(1)
+        yield self._background.sleep(1)
         return self._state.actor, self._state.guest_actor
 
     patch(Collection, "_all_writers", only_ours)

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from protocol.handshake import Initiator, Session
+from protocol.handshake import HandshakeResult, Initiator
 from tests.wire.cluster import SECRET
 from tests.wire.raw import RECEIVE_BYTES, raw
 
@@ -15,7 +15,7 @@ from tests.wire.raw import RECEIVE_BYTES, raw
 class Proven:
     """What tests use of a socket; all that is sent is sealed, and all that comes is opened."""
 
-    def __init__(self, connection: socket.socket, session: Session) -> None:
+    def __init__(self, connection: socket.socket, session: HandshakeResult) -> None:
         assert session.sealer is not None and session.opener is not None
         self.socket = connection
         self._sealer, self._opener = session.sealer, session.opener
@@ -60,7 +60,7 @@ def read_line(connection: socket.socket) -> bytes:
     return said
 
 
-def prove(connection: socket.socket, secret: bytes = SECRET) -> tuple[Session | None, bytes]:
+def prove(connection: socket.socket, secret: bytes = SECRET) -> tuple[HandshakeResult | None, bytes]:
     """Goes through the handshake as its initiator: the session, or None if the node has another secret; and our proof."""
     initiator = Initiator((secret,), os.urandom(32))
     connection.sendall(initiator.hello)

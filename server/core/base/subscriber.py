@@ -40,12 +40,14 @@ class Tracker:
         self.broadcasts = "bcast" in words
         self.opts_in = "optin" in words
         self.opts_out = "optout" in words
-        self.own = OwnChanges() if "noloop" in words else None  # which it is not told of
+        self.own_changes = OwnChanges() if "noloop" in words else None  # NOLOOP: the client is not told of these
         self.last_write = -1  # the number of its last command that may write
-        self.held: list[tuple[int, KeyChange]] = []  # perhaps its own: told, or not, behind the reply to that command
+        # Changes that may be the client's own, and the command after whose reply that is known.
+        self.undecided: list[tuple[int, KeyChange]] = []
         self.prefixes = dict.fromkeys(prefixes)
         self.asked_caching = False  # CLIENT CACHING: the next command is tracked (OPTIN), or is not (OPTOUT)
         self.reads: deque[tuple[int, list[bytes]]] = deque()  # in flight: the number of the command, and its keys
         self.reading: dict[bytes, int] = {}  # by key: the last read in flight
-        self.late: dict[bytes, int] = {}  # keys that have changed meanwhile: told behind the reply to that read
+        # Keys that have changed while a read was in flight, and that read: the client is told behind its reply.
+        self.changed_in_flight: dict[bytes, int] = {}
         self.invalid: dict[bytes, None] = {}  # keys to tell at the end of the turn

@@ -134,7 +134,7 @@ class Collection:
 
     def _collect(self) -> Steps:
         while True:
-            yield self._background.pause(POLL_MS)
+            yield self._background.sleep(POLL_MS)
             keys = self.candidates.pop_due(self._state.now_ms, BALLOTS_MAX * BALLOT_KEYS_MAX)
             if keys:
                 yield from self._collect_keys(keys)
@@ -155,11 +155,11 @@ class Collection:
             yield from self._background.spend(len(ballot.records))
             yield from self._hold_vote(ballot)
         if any(ballot.records for ballot in ballots):
-            yield self._background.pause(max(config.collect_wait_ms, config.request_timeout_ms + _GRACE_MS))
+            yield self._background.sleep(max(config.collect_wait_ms, config.request_timeout_ms + _GRACE_MS))
         for ballot in ballots:
             yield from self._draw_lines(ballot)
         if any(ballot.clocks for ballot in ballots):
-            yield self._background.pause(_FENCE_MS)
+            yield self._background.sleep(_FENCE_MS)
         for ballot in ballots:
             yield from self._fence(ballot)
             yield from self._drop(ballot)
@@ -246,7 +246,7 @@ class Collection:
         answers: Answers = {}
         for attempt in range(_LINE_TRIES_MAX if ballot.records else 0):
             if attempt:
-                yield self._background.pause(_LINE_RETRY_MS)
+                yield self._background.sleep(_LINE_RETRY_MS)
             answers = yield self._questions.ask(ballot.members, LINE, Line(ballot.name, ballot.epoch))
             if WAIT not in answers.values():
                 break

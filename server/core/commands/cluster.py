@@ -19,7 +19,7 @@ from server.core.base.errors import CommandError
 from server.core.base.sinks import Session, Sink
 from server.core.commands.arguments import integer
 from server.core.commands.cluster_view import (
-    View,
+    ClusterView,
     host_and_port,
     info_reply,
     link_reply,
@@ -42,7 +42,7 @@ from server.core.services.services import Services
 from server.core.work.procedures import Step, Steps
 
 
-def _viewer(reply: Callable[[View, bool], bytes], without_layout: Callable[[bool], bytes]) -> Handler:
+def _viewer(reply: Callable[[ClusterView, bool], bytes], without_layout: Callable[[bool], bytes]) -> Handler:
     """The handler of a subcommand that answers from the present view."""
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes:

@@ -1,12 +1,12 @@
-"""The cluster as Redis Cluster clients see it: the node for each slot, as a pure function of a `View`.
+"""The cluster as Redis Cluster clients see it: the node for each slot, as a pure function of a `ClusterView`.
 
 Theory. Clients send a key to the node that CLUSTER SLOTS names for its slot. Naming the coordinator of its writes, the
 first live owner, gives client-driven coordination (Dynamo, section 6.4) to unmodified clients. The other owners are
 not shown as replicas: every node takes writes of every key, and redis-py keeps the first role it sees of a node. So
 each slot is in the answer exactly once, and adjacent slots with the same node are one range.
 
-A `View` holds exactly what the answers depend on. So it is the key under which the encoded answer is cached, until the
-layout or liveness changes.
+A `ClusterView` holds exactly what the answers depend on. So it is the key under which the encoded answer is cached, until
+the layout or liveness changes.
 
 Source: https://redis.io/docs/latest/commands/cluster-slots/, cluster-shards and cluster-nodes
 """
@@ -29,7 +29,7 @@ _ID_DIGITS = 40
 _VIEWS_KEPT = 16  # two protocols, and in a simulation several nodes in one process
 
 
-class View(NamedTuple):
+class ClusterView(NamedTuple):
     """`targets[p]` is the id of the member that partition p's requests go to; `states` are in the members' order.
 
     So are `ports`, where a client by TLS finds them; for others it is empty, as their ports are those of the addresses.
@@ -50,14 +50,16 @@ class SlotRange(NamedTuple):
     target: str
 
 
-def view_of(state: State, is_tls: bool = False) -> View | None:
+def view_of(state: State, is_tls: bool = False) -> ClusterView | None:
     """The present view of a node, for a client by TLS or another one; None while it has no layout."""
     layout = state.layout
     if layout is None:
         return None
     targets = tuple([state.id if route.coordinator is None else route.coordinator for route in state.routes])
     ports = tuple([tls_port_of(state, member) for member in layout.members]) if is_tls else ()
-    return View(layout, state.id, targets, tuple([state.liveness.state(member.id) for member in layout.members]), ports)
+    return ClusterView(
+        layout, state.id, targets, tuple([state.liveness.state(member.id) for member in layout.members]), ports
+    )
 
 
 def tls_port_of(state: State, member: Member) -> int:
@@ -69,7 +71,7 @@ def tls_port_of(state: State, member: Member) -> int:
     return state.tls_ports.get(member.id, 0) or there + ours - here
 
 
-def _places(view: View) -> list[tuple[str, int]]:
+def _places(view: ClusterView) -> list[tuple[str, int]]:
     """Host and port of each member, in their order, as the client of this view finds them."""
     places = [host_and_port(member.address) for member in view.layout.members]
     return [(host, port) for (host, _), port in zip(places, view.ports, strict=True)] if view.ports else places
@@ -88,7 +90,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def slot_ranges(view: View) -> list[SlotRange]:
+def slot_ranges(view: ClusterView) -> list[SlotRange]:
     """All slots, in order, each once."""
     ranges: list[SlotRange] = []
     for partition, target in enumerate(view.targets):
@@ -101,7 +103,7 @@ def slot_ranges(view: View) -> list[SlotRange]:
 
 
 @lru_cache(maxsize=_VIEWS_KEPT)
-def slots_reply(view: View, resp3: bool) -> bytes:
+def slots_reply(view: ClusterView, resp3: bool) -> bytes:
     """CLUSTER SLOTS: [first, last, [host, port, id, metadata]] for each range."""
     nodes = {}
     for member, (host, port) in zip(view.layout.members, _places(view), strict=True):
@@ -115,7 +117,7 @@ def slots_reply(view: View, resp3: bool) -> bytes:
 
 
 @lru_cache(maxsize=_VIEWS_KEPT)
-def shards_reply(view: View, resp3: bool) -> bytes:
+def shards_reply(view: ClusterView, resp3: bool) -> bytes:
     """CLUSTER SHARDS: each member is a shard of one node, with the slots that go to it, perhaps none."""
     ends: dict[str, list[bytes]] = {member.id: [] for member in view.layout.members}
     for part in slot_ranges(view):
@@ -145,7 +147,7 @@ _FLAGS = {PeerState.UP: "master", PeerState.SUSPECT: "master,fail?", PeerState.D
 
 
 @lru_cache(maxsize=_VIEWS_KEPT)
-def nodes_reply(view: View, resp3: bool) -> bytes:
+def nodes_reply(view: ClusterView, resp3: bool) -> bytes:
     """CLUSTER NODES: a line for each member. Nodes talk to each other on the clients' port, so that is the bus port."""
     ranges: dict[str, list[str]] = {member.id: [] for member in view.layout.members}
     for part in slot_ranges(view):
@@ -173,7 +175,7 @@ def link_reply(link: PeerLink, wall_offset_ms: int, resp3: bool) -> bytes:
     return resp.encode(fields, resp3)
 
 
-def info_reply(view: View | None, resp3: bool) -> bytes:
+def info_reply(view: ClusterView | None, resp3: bool) -> bytes:
     """CLUSTER INFO: the state is "ok" while every slot has the live owners that its quorums need."""
     served = dict.fromkeys(("ok", "pfail", "fail"), 0)
     if view is not None:
@@ -194,7 +196,7 @@ def info_reply(view: View | None, resp3: bool) -> bytes:
     return resp.verbatim("".join([f"{name}:{value}\r\n" for name, value in fields.items()]), resp3)
 
 
-def _served(view: View) -> dict[str, int]:
+def _served(view: ClusterView) -> dict[str, int]:
     """How many slots have enough owners that are up (ok), enough that are not down (pfail), or neither (fail)."""
     layout = view.layout
     quorum = max(layout.effective_r, layout.effective_w)

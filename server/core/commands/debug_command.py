@@ -39,7 +39,7 @@ def _sleep(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
     until_ms = services.state.now_ms + int(1000 * span_s)
 
     def steps() -> Steps:
-        yield services.timers.pause_until(until_ms)
+        yield services.timers.sleep_until(until_ms)
         return resp.OK
 
     services.run_steps(steps(), sink, number, is_counted=False)

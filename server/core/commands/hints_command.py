@@ -35,7 +35,7 @@ def _replay(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
         before = _delivered(answers)
         remaining = _document(services, answers)["total"]
         while remaining and services.state.now_ms < deadline_ms:
-            yield services.background.pause(_POLL_MS)
+            yield services.background.sleep(_POLL_MS)
             answers = yield services.questions.ask(nodes, HINTS, False)
             remaining = _document(services, answers)["total"]
         delivered = max(0, _delivered(answers) - before)

@@ -109,7 +109,7 @@ class SharedDraft(Pending):
         try:
             record = run_through(record_of(services, self._key, self.draft, self._deletes))
             if len(self._waiters) > 1:
-                sink, number, reply = _Together(state, self._waiters), 0, OK
+                sink, number, reply = _SharedWrite(state, self._waiters), 0, OK
             write_record(services, sink, number, self._key, record, self.old, reply, self._deletes)
             state.in_flight += len(self._waiters) - 1  # not before: nothing answers a write that was refused
         except CommandError as error:
@@ -133,7 +133,7 @@ class SharedDraft(Pending):
             sink.answer(number, reply)
 
 
-class _Together(Sink):
+class _SharedWrite(Sink):
     """The sink of a write that several commands have made together. In flight, each of them counts: `SharedDraft.make`
     adds them."""
 

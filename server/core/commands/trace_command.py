@@ -17,8 +17,8 @@ from server.core.commands.spec import ALONE, CommandSpec
 from server.core.messages.traces import TRACE
 from server.core.operators import documents
 from server.core.services.services import Services
+from server.core.tracing.assembly import assemble, is_complete
 from server.core.tracing.spans import Span
-from server.core.tracing.way import is_complete, way
 from server.core.work.procedures import Procedure, Step, Steps
 
 _PAUSE_MS: Final = 20  # before the nodes are asked what they have noted: the last of them may be at work yet
@@ -75,14 +75,14 @@ def _trace(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
         spans: dict[str, documents.Document] = {}
         deadline_ms = state.now_ms + _WAIT_MS
         while not is_complete(spans) and state.now_ms < deadline_ms:
-            yield services.background.pause(_PAUSE_MS)
+            yield services.background.sleep(_PAUSE_MS)
             within_ms = max(1, deadline_ms - state.now_ms)
             answers = yield services.questions.ask(
                 [member.id for member in layout.members], TRACE, span.trace, within_ms
             )
             spans |= {node: answer for node, answer in answers.items() if answer is not None}
         document = {"trace": span.trace.hex(), "command": spec.name.upper(), "reply": as_json(requests[0].reply)}
-        return resp.bulk(documents.encode(document | way(spans, state.layout_name)))
+        return resp.bulk(documents.encode(document | assemble(spans, state.layout_name)))
 
     services.run_steps(steps(), sink, number)
 

@@ -30,8 +30,8 @@ def _tracking(services: Services, sink: Sink, number: int, args: list[bytes]) ->
         if session.tracker is not None:
             tracker.prefixes = session.tracker.prefixes | tracker.prefixes
             tracker.reads, tracker.reading = session.tracker.reads, session.tracker.reading
-            tracker.late, tracker.invalid = session.tracker.late, session.tracker.invalid
-            tracker.held, tracker.last_write = session.tracker.held, session.tracker.last_write
+            tracker.changed_in_flight, tracker.invalid = session.tracker.changed_in_flight, session.tracker.invalid
+            tracker.undecided, tracker.last_write = session.tracker.undecided, session.tracker.last_write
         services.tracking.start(session, tracker)
     elif mode == b"off":
         services.tracking.stop(session)
@@ -140,7 +140,7 @@ def _flags(session: Session) -> list[str]:
         "caching-yes": tracker.opts_in and tracker.asked_caching,
         "optout": tracker.opts_out,
         "caching-no": tracker.opts_out and tracker.asked_caching,
-        "noloop": tracker.own is not None,
+        "noloop": tracker.own_changes is not None,
         "broken_redirect": tracker.is_broken,
     }
     return [flag for flag, is_set in flags.items() if is_set]

@@ -79,7 +79,7 @@ def _more(services: Services, wanted: int, least: int, since_ms: int, timeout_ms
         copies, is_open = yield from copies_of(services, since_ms, began_ms, end_ms)
         if copies >= wanted or not is_open or state.now_ms >= end_ms:
             return resp.integer(max(copies, least, 1) - 1)
-        yield services.timers.pause_until(min(state.now_ms + pause_ms, end_ms))
+        yield services.timers.sleep_until(min(state.now_ms + pause_ms, end_ms))
         pause_ms = min(2 * pause_ms, PAUSE_MS_MAX)
 
 

@@ -79,7 +79,7 @@ def _disks(services: Services, wanted: int, least: int, since_ms: int, timeout_m
         is_over = not behind and not is_open and len(told) > 0
         if disks >= wanted or is_over or state.now_ms >= end_ms:
             return _reply(disks)
-        yield services.timers.pause_until(min(state.now_ms + pause_ms, end_ms))
+        yield services.timers.sleep_until(min(state.now_ms + pause_ms, end_ms))
         pause_ms = min(2 * pause_ms, PAUSE_MS_MAX)
 
 

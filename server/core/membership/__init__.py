@@ -13,7 +13,7 @@ transfers.py        a new owner fetches its partitions
 full_repair.py      copies older writes to all owners after W was raised
 filling.py          a node that lost its disk fetches its partitions again
 partition_fetch.py  what transfers.py, full_repair.py and filling.py have in common
-pace.py             how fast such a fetch goes, and when it will end
+throughput.py       how fast such a fetch is, and when it will end
 cleanup.py          deletes records that other nodes own, after those confirmed them
 shutdown.py         a node that stops or leaves first finishes the requests that are in flight
 """

@@ -22,7 +22,7 @@ from typing import Any
 from server.core.base.state import State
 from server.core.membership.membership import Membership
 from server.core.membership.transfers import pending_owners
-from server.core.messages.announcements import View
+from server.core.messages.announcements import LayoutView
 from server.core.messages.asking import Question
 from server.core.messages.questions import ADOPTED, EMPTY, MOVED, REPAIRED
 from server.core.ring.layout import HANDOVER, SETTLED, TRANSFER, Layout
@@ -46,7 +46,7 @@ class ChangeCoordinator:
 
     def _steps(self) -> Steps:
         while True:
-            yield self._background.pause(POLL_MS)
+            yield self._background.sleep(POLL_MS)
             layout = self._state.layout
             if layout is None or not self._is_mine(layout):
                 continue
@@ -86,7 +86,7 @@ class ChangeCoordinator:
         answers = yield self._ask(members, MOVED)
         return self._all_say(members, answers)
 
-    def _ask(self, nodes: Sequence[str], question: Question[View | None, bool]) -> Step:
+    def _ask(self, nodes: Sequence[str], question: Question[LayoutView | None, bool]) -> Step:
         return self._questions.ask(nodes, question, self._membership.view())
 
     def _all_say(self, nodes: Sequence[str], answers: Answers) -> bool:
@@ -94,7 +94,11 @@ class ChangeCoordinator:
 
 
 def is_empty(
-    state: State, membership: Membership, busy: Callable[[], bool], is_drained: Callable[[], bool], view: View | None
+    state: State,
+    membership: Membership,
+    busy: Callable[[], bool],
+    is_drained: Callable[[], bool],
+    view: LayoutView | None,
 ) -> bool | None:
     """Answers EMPTY: whether this leaving node stores nothing that others may need and has answered all its clients.
 

@@ -83,15 +83,15 @@ class Cleanup:
         return [p for p in range(layout.partitions) if self._state.id not in layout.keepers(p)]
 
     def _steps(self) -> Steps:
-        yield self._background.pause(0)
+        yield self._background.sleep(0)
         while True:
             layout = self._state.layout
             if layout is not None and self._state.cleanup_due and self._state.room != FOR_NOTHING:
                 self._state.cleanup_due = False
                 yield from self._round(layout)
                 if self._state.cleanup_due:
-                    yield self._background.pause(RETRY_MS)
-            yield self._background.pause(POLL_MS)
+                    yield self._background.sleep(RETRY_MS)
+            yield self._background.sleep(POLL_MS)
 
     def _round(self, layout: Layout) -> Generator[Step, Any, None]:
         trees = self._state.records.trees

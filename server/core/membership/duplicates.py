@@ -41,7 +41,7 @@ class LinkState(enum.Enum):
     UNTRIED = "untried"
 
 
-class Verdict(enum.Enum):
+class AddressVerdict(enum.Enum):
     """What happens to a process that introduces itself: accepted, told to connect again later, or suspected."""
 
     ACCEPTED = "accepted"
@@ -49,7 +49,7 @@ class Verdict(enum.Enum):
     SUSPECTED = "suspected"
 
 
-def judge(is_present: bool, moves: bool, connected: bool, link_state: LinkState, speaks: bool) -> Verdict:
+def judge(is_present: bool, moves: bool, connected: bool, link_state: LinkState, speaks: bool) -> AddressVerdict:
     """The verdict on a process that introduces itself as a member.
 
     is_present   it is the process that we listen to at present
@@ -66,10 +66,10 @@ def judge(is_present: bool, moves: bool, connected: bool, link_state: LinkState,
         else                                                   accepted: a restart, at the same address or another
     """
     if is_present:
-        return Verdict.ACCEPTED
+        return AddressVerdict.ACCEPTED
     if speaks and (connected or (moves and link_state is LinkState.OPEN)):
-        return Verdict.SUSPECTED
-    return Verdict.LATER if moves and link_state is LinkState.UNTRIED else Verdict.ACCEPTED
+        return AddressVerdict.SUSPECTED
+    return AddressVerdict.LATER if moves and link_state is LinkState.UNTRIED else AddressVerdict.ACCEPTED
 
 
 class DuplicateDetector:
@@ -109,12 +109,12 @@ class DuplicateDetector:
             return self._refuse(process, address, listed)
         moves = address not in ("", listed)
         verdict = judge(False, moves, connected, link_state, self._speaks(peer, moves))
-        if verdict is Verdict.ACCEPTED:
+        if verdict is AddressVerdict.ACCEPTED:
             self._present[peer] = incarnation
             self._suspected_ms.pop(process, None)
             return ""
         later = f"WAIT another process of node {self._state.layout_name(peer)} may be alive at {listed}"
-        if verdict is Verdict.LATER:
+        if verdict is AddressVerdict.LATER:
             return later
         _make_room(self._suspected_ms)
         since_ms = self._suspected_ms.setdefault(process, self._state.now_ms)

@@ -24,8 +24,8 @@ from typing import Any
 
 from server.core.base.state import State
 from server.core.membership.membership import Membership
-from server.core.membership.pace import Pace
 from server.core.membership.partition_fetch import PartitionFetch
+from server.core.membership.throughput import Throughput
 from server.core.messages import shapes
 from server.core.messages.stored import stored
 from server.core.repair.exchange import Outcome
@@ -51,7 +51,7 @@ class Filling:
         self._background = background
         self._layout: Layout | None = None  # the layout that `_fetch` works by
         self._fetch = PartitionFetch(state, questions, background, self._others, membership.is_down)
-        self._pace = Pace()
+        self._throughput = Throughput()
         unknown = {"state": RUNNING, "task": "fill", "started_ms": 0, "node": state.member.name, "error": ""}
         parse = partial(shapes.parse, shape=shapes.FILLING, what="the filling of this node")
         self._row: Document = stored(
@@ -66,7 +66,7 @@ class Filling:
         state.is_filling = state.lacks_records = self._row.get("state") == RUNNING
         self._has_entered = state.records.document(b"layout") is not None
         background.run_forever("filling", self._steps)
-        background.run_forever("filling samples", self._sample_pace)
+        background.run_forever("filling samples", self._sample_throughput)
 
     # --- for operators
 
@@ -86,7 +86,7 @@ class Filling:
             "keys_done": progress.keys_here,
             "percent": (99 * progress.keys_here // keys if keys else 0) if is_known else 0,
             "bytes_sent": fetch.outcome.bytes_sent,
-            "eta_s": self._pace.eta_s(progress.keys_missing) if progress.keys_missing and is_known else None,
+            "eta_s": self._throughput.eta_s(progress.keys_missing) if progress.keys_missing and is_known else None,
         }
 
     def tasks(self) -> list[Document]:
@@ -128,7 +128,7 @@ class Filling:
     # --- the work
 
     def _steps(self) -> Steps:
-        yield self._background.pause(0)
+        yield self._background.sleep(0)
         while True:
             layout = self._layout
             if self._state.is_filling and layout is not None and layout is self._state.layout:
@@ -136,10 +136,10 @@ class Filling:
                 equal = sum(map(len, fetch.equal.values()))
                 yield from self._fetch_all(layout)
                 if sum(map(len, fetch.equal.values())) == equal and fetch.outcome.unsettled:
-                    yield self._background.pause(RETRY_MS)
+                    yield self._background.sleep(RETRY_MS)
                 if layout is self._state.layout and all(fetch.is_complete(layout, part) for part in fetch.equal):
                     self._finish()
-            yield self._background.pause(POLL_MS)
+            yield self._background.sleep(POLL_MS)
 
     def _fetch_all(self, layout: Layout) -> Generator[Step, Any, None]:
         """One pass over all partitions, with the owners that can be reached now."""
@@ -171,17 +171,17 @@ class Filling:
             self._row = {}
             self._state.records.put_document(_DOCUMENT, None)
         self._state.is_filling = self._state.lacks_records = False
-        self._pace = Pace()
+        self._throughput = Throughput()
 
     # --- progress
 
-    def _sample_pace(self) -> Steps:
-        """Takes a sample of the pace each second, and stores the counts."""
+    def _sample_throughput(self) -> Steps:
+        """Takes a sample of the throughput each second, and stores the counts."""
         while True:
-            yield self._background.pause(SAMPLE_MS)
+            yield self._background.sleep(SAMPLE_MS)
             document = self.document()
             if document is not None:
-                self._pace.add_sample(self._state.now_ms, document["keys_done"])
+                self._throughput.add_sample(self._state.now_ms, document["keys_done"])
                 self._save_row(RUNNING)
 
     def _save_row(self, task_state: str) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 from server.core.base.state import State
 from server.core.membership.membership import Membership
 from server.core.membership.partition_fetch import PartitionFetch
-from server.core.messages.announcements import View
+from server.core.messages.announcements import LayoutView
 from server.core.messages.questions import CONFIRMED
 from server.core.ring.layout import SETTLED, Layout
 from server.core.work.background import Background
@@ -51,13 +51,13 @@ class FullRepair:
 
     # --- answers to other nodes
 
-    def confirmed(self, view: View | None) -> bool | None:
+    def confirmed(self, view: LayoutView | None) -> bool | None:
         """Answers CONFIRMED: whether no write from before this layout is in flight or kept as a hint here; None under
         another layout."""
         adopted = self._membership.adopted(view)
         return adopted and not self._state.hints.total
 
-    def repaired(self, view: View | None) -> bool | None:
+    def repaired(self, view: LayoutView | None) -> bool | None:
         """Answers REPAIRED: whether this node's partitions are equal to those of all other owners; None under another
         layout."""
         if not self._membership.is_present(view):
@@ -83,7 +83,7 @@ class FullRepair:
 
     def _steps(self) -> Steps:
         while True:
-            yield self._background.pause(POLL_MS)
+            yield self._background.sleep(POLL_MS)
             layout = self._state.layout
             if layout is None or layout.phase != SETTLED or not layout.written_w:
                 continue

@@ -33,7 +33,7 @@ from server.core.base.state import State
 from server.core.liveness.liveness import PeerState
 from server.core.membership.views import Views
 from server.core.messages import shapes
-from server.core.messages.announcements import View
+from server.core.messages.announcements import LayoutView
 from server.core.messages.stored import stored
 from server.core.records.records import RECORDS_END
 from server.core.records.versions import DamagedRecord
@@ -212,13 +212,13 @@ class Membership:
                 for key, _ in pairs:
                     self._drop(key)
             except DamagedRecord:  # the engine cannot read a range: an operator has to look at this disk
-                yield self._background.pause(_AGAIN_MS)
+                yield self._background.sleep(_AGAIN_MS)
                 continue
             if not pairs:
                 break
             turn = self._state.turn
             while self._state.turn == turn:  # the deletion is on disk before this node is a member again
-                yield self._background.pause(1)
+                yield self._background.sleep(1)
         layout = self._rejoined
         while layout is not None:
             yield from self.prepare(layout)
@@ -327,7 +327,7 @@ class Membership:
 
     # --- views
 
-    def view(self) -> View | None:
+    def view(self) -> LayoutView | None:
         """Returns the view of the present layout; None without a layout."""
         return self.views.present()
 
@@ -337,15 +337,15 @@ class Membership:
             self._computing.charge(DECODE_UNITS * layout.partitions)
             self.offer(layout)
 
-    def view_received(self, peer: str, view: View) -> None:
+    def view_received(self, peer: str, view: LayoutView) -> None:
         """Handles the view that `peer` sent: see views.py."""
         self.views.view_received(peer, view)
 
-    def is_present(self, view: View | None) -> bool:
+    def is_present(self, view: LayoutView | None) -> bool:
         """Whether this is the view of the present layout."""
         return self.views.is_present(view)
 
-    def adopted(self, view: View | None) -> bool | None:
+    def adopted(self, view: LayoutView | None) -> bool | None:
         """Answers ADOPTED: whether no request from before that layout is in flight; None under another layout."""
         return not self.in_flight() if self.is_present(view) else None
 

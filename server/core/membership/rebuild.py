@@ -80,7 +80,7 @@ class Rebuild:
         task: Task | None = None
         tried_ms = -RETRY_MS
         while True:
-            yield self._background.pause(POLL_MS)
+            yield self._background.sleep(POLL_MS)
             state = self._state
             if not (state.records.unreadable or state.store_is_damaged):
                 self.waits_for, since_ms, task = "", None, None
@@ -109,7 +109,7 @@ class Rebuild:
                 self._state.rebuild_reason = DAMAGED
                 return None
             self.waits_for = "another owner to confirm the writes that clients made with W=1"
-            yield self._background.pause(CONFIRMED_POLL_MS)
+            yield self._background.sleep(CONFIRMED_POLL_MS)
         return None
 
     def _start_repair(self) -> Task | None:

@@ -113,7 +113,7 @@ class Shutdown:
         yield self._questions.ask(peers, GOING, state.id)
         self._is_announced = True
         while not self._idle and state.now_ms < until_ms:
-            yield self._background.pause(POLL_MS)
+            yield self._background.sleep(POLL_MS)
         if self._idle and state.now_ms < until_ms:
             yield self._questions.ask(peers, GOING, state.id)
         self.over = True

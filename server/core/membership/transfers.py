@@ -29,10 +29,10 @@ from typing import Any
 
 from server.core.base.state import State
 from server.core.membership.membership import Membership
-from server.core.membership.pace import Pace
 from server.core.membership.partition_fetch import PartitionFetch
+from server.core.membership.throughput import Throughput
 from server.core.messages import shapes
-from server.core.messages.announcements import View
+from server.core.messages.announcements import LayoutView
 from server.core.messages.questions import ADOPTED, Partitions, Pause
 from server.core.messages.stored import stored
 from server.core.repair.exchange import Outcome
@@ -115,12 +115,12 @@ class Transfers:
         self._fetch = PartitionFetch(
             state, questions, background, _former_owners, membership.is_down, exchanged=self._save_counts
         )
-        self._pace = Pace()
+        self._throughput = Throughput()
         self._row: Document = {}
         self._saved = b""
         self._load()
         background.run_forever("transfers", self._steps)
-        background.run_forever("transfer samples", self._sample_pace)
+        background.run_forever("transfer samples", self._sample_throughput)
 
     def _load(self) -> None:
         """Loads the counts of an earlier process on this store."""
@@ -132,7 +132,7 @@ class Transfers:
 
     # --- answers to other nodes
 
-    def moved(self, view: View | None) -> bool | None:
+    def moved(self, view: LayoutView | None) -> bool | None:
         """Answers MOVED: whether this node is whole and holds no hint for a pending owner; None under another layout."""
         if not self._membership.is_present(view):
             return None
@@ -159,7 +159,7 @@ class Transfers:
             "keys": progress.keys_here + progress.keys_missing,
             "keys_done": progress.keys_here,
             "bytes_sent": self._fetch.outcome.bytes_sent,
-            "eta_s": 0 if is_complete else self._pace.eta_s(progress.keys_missing),
+            "eta_s": 0 if is_complete else self._throughput.eta_s(progress.keys_missing),
         } | ({"paused": True} if self._is_paused() else {})
 
     def pause(self, asked: Pause) -> list[Document] | None:
@@ -168,7 +168,7 @@ class Transfers:
         if self._row.get("state") != RUNNING or asked.name not in ("", self._row["task"]):
             return None
         self._row["paused"] = self._fetch.outcome.stopped = asked.is_paused
-        self._pace = Pace()
+        self._throughput = Throughput()
         self._row["eta_s"] = None
         self._save_row()
         return [self._row]
@@ -205,14 +205,14 @@ class Transfers:
     # --- the work
 
     def _steps(self) -> Steps:
-        yield self._background.pause(0)
+        yield self._background.sleep(0)
         while True:
             layout = self._state.layout
             if layout is not None and layout is not self._layout:
                 self._begin(layout)
             if layout is not None and self._wanted and not self._is_paused() and not self._is_whole():
                 yield from self._fetch_all(layout)
-            yield self._background.pause(POLL_MS)
+            yield self._background.sleep(POLL_MS)
 
     def _begin(self, layout: Layout) -> None:
         """Begins to work by another layout. If its epoch is that of the last one, the task and its counts go on."""
@@ -227,7 +227,7 @@ class Transfers:
         self._wanted = in_turns(incoming(layout, self._state.id), layout, self._state.id)
         self._fetch.reset(self._wanted)
         self._confirmed.clear()
-        self._pace = Pace()
+        self._throughput = Throughput()
         if self._wanted:
             if self._row.get("task") != name:
                 self._fetch.outcome = Outcome()
@@ -275,13 +275,13 @@ class Transfers:
 
     # --- progress
 
-    def _sample_pace(self) -> Steps:
-        """Takes a sample of the pace each second, and stores the counts."""
+    def _sample_throughput(self) -> Steps:
+        """Takes a sample of the throughput each second, and stores the counts."""
         while True:
-            yield self._background.pause(SAMPLE_MS)
+            yield self._background.sleep(SAMPLE_MS)
             document = self.document()
             if document is not None:
-                self._pace.add_sample(self._state.now_ms, document["keys_done"])
+                self._throughput.add_sample(self._state.now_ms, document["keys_done"])
                 self._update_row(document)
                 self._save_row()
 

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from xxhash import xxh3_64_hexdigest
 
 from server.core.base.state import State
-from server.core.messages.announcements import View, encode_layout, encode_view, view_items
+from server.core.messages.announcements import LayoutView, encode_layout, encode_view, view_items
 from server.core.ring.layout import Layout
 
 RESEND_MS = 1000
@@ -34,12 +34,12 @@ class Views:
 
     def __init__(self, state: State) -> None:
         self._state = state
-        self._present: tuple[Layout, View] | None = None
+        self._present: tuple[Layout, LayoutView] | None = None
         self._held: dict[str, bytes] = {}  # by peer: the checksum of the layout that it is known to have
         self._sent: dict[str, tuple[bytes, int]] = {}  # by peer: the checksum of the layout last sent, and when
         self._asked = (b"", -RESEND_MS)  # the checksum of the layout last asked for, and when
 
-    def present(self) -> View | None:
+    def present(self) -> LayoutView | None:
         """Returns the view of the present layout; None without a layout."""
         layout = self._state.layout
         return None if layout is None else self._of(layout)
@@ -49,12 +49,12 @@ class Views:
         layout = self._state.layout
         return [] if layout is None else view_items(self._of(layout))
 
-    def _of(self, layout: Layout) -> View:
+    def _of(self, layout: Layout) -> LayoutView:
         if self._present is None or self._present[0] is not layout:
-            self._present = (layout, View(layout.epoch, layout.revision, _checksum(layout.encode())))
+            self._present = (layout, LayoutView(layout.epoch, layout.revision, _checksum(layout.encode())))
         return self._present[1]
 
-    def is_present(self, view: View | None) -> bool:
+    def is_present(self, view: LayoutView | None) -> bool:
         """Whether this is the view of the present layout."""
         layout = self._state.layout
         return layout is not None and self._of(layout) == view
@@ -85,7 +85,7 @@ class Views:
             self._held[peer] = _checksum(layout.encode())
         return layout is not self._state.layout
 
-    def view_received(self, peer: str, view: View) -> None:
+    def view_received(self, peer: str, view: LayoutView) -> None:
         """Handles the view of `peer`: sends it our layout if its layout is older or equally old, asks for it if newer."""
         state, layout = self._state, self._state.layout
         if peer in state.members:

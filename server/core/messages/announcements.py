@@ -83,7 +83,7 @@ class Gossip(NamedTuple):
     table: list[TableEntry]
 
 
-class View(NamedTuple):
+class LayoutView(NamedTuple):
     """Which layout the sender uses: its version, and the checksum of the document in hexadecimal digits."""
 
     epoch: int
@@ -111,12 +111,12 @@ def _gossip(items: Reader) -> Gossip:
         raise Malformed(str(error)) from None
 
 
-def view_in(items: Reader) -> View:
+def view_in(items: Reader) -> LayoutView:
     """Reads which layout a node uses."""
-    return View(items.epoch(), items.epoch(), items.data(16, 16))
+    return LayoutView(items.epoch(), items.epoch(), items.data(16, 16))
 
 
-def view_items(view: View) -> list[bytes]:
+def view_items(view: LayoutView) -> list[bytes]:
     """Returns the items of a view, as `view_in` reads them."""
     return [b"%d" % view.epoch, b"%d" % view.revision, view.checksum]
 
@@ -179,7 +179,7 @@ def encode_layout(reading: int, document: bytes) -> bytes:
     return encode_message((b"LAYOUT", reading, 0, document))
 
 
-def encode_view(reading: int, view: View) -> bytes:
+def encode_view(reading: int, view: LayoutView) -> bytes:
     """Encodes VIEW: which layout this node uses."""
     return encode_message((b"VIEW", reading, 0, *view_items(view)))
 

@@ -55,8 +55,8 @@ def nothing(items: Reader) -> None:
 # --- read groups and write groups, and the answers to them
 
 
-class ReadGroup:
-    """A coordinator's read group: a digest of its records, and the keys."""
+class DigestRead:
+    """The content of READ: a digest of the coordinator's records, and the keys."""
 
     __slots__ = ("digest", "keys")
 
@@ -65,8 +65,8 @@ class ReadGroup:
         self.keys = keys
 
 
-def _read_group(items: Reader) -> ReadGroup:
-    group = ReadGroup(items.data(_SHORT_DIGEST_BYTES, _DIGEST_BYTES), items.storage_keys())
+def _read_group(items: Reader) -> DigestRead:
+    group = DigestRead(items.data(_SHORT_DIGEST_BYTES, _DIGEST_BYTES), items.storage_keys())
     if not group.keys:
         raise Malformed("no keys")
     return group

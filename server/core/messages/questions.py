@@ -16,7 +16,15 @@ from protocol.slots import SLOTS
 from server.core.messages import record_questions as records
 from server.core.messages import script_questions as scripts
 from server.core.messages import shapes
-from server.core.messages.announcements import ANNOUNCEMENTS, Staged, View, staged, staged_document, view_in, view_items
+from server.core.messages.announcements import (
+    ANNOUNCEMENTS,
+    LayoutView,
+    Staged,
+    staged,
+    staged_document,
+    view_in,
+    view_items,
+)
 from server.core.messages.asking import (
     NAME_BYTES_MAX,
     Items,
@@ -162,12 +170,12 @@ def _pause_items(asked: Pause) -> list[bytes]:
     return [word, asked.name.encode()] if asked.name else [word]
 
 
-def _view(items: Reader) -> View | None:
+def _view(items: Reader) -> LayoutView | None:
     """Reads which layout the asker uses; None if the asker has left its cluster."""
     return view_in(items) if items.left() else None
 
 
-def _view_items(view: View | None) -> list[bytes]:
+def _view_items(view: LayoutView | None) -> list[bytes]:
     return [] if view is None else view_items(view)
 
 

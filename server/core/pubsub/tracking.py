@@ -1,28 +1,32 @@
-"""Tells clients that cache values which keys have changed (redis.io: develop/reference/client-side-caching).
+"""Client tracking: tells clients that cache values which keys have changed (redis.io: client-side caching).
 
-Theory. The node of a client that tracks (A) remembers which keys the client has read. What the client has cached came from
-the records of some replicas. So each node that changes a record, in whatever way (a write, a hint, a repair), tells all
-nodes that have such clients (CHANGED), at the end of the turn of the change. It looks at the batch of its turn for that, so
-a write costs nothing. Why no change is missed: an answer to a read leaves a node before the news of a later change there,
-over the same link. And a value that is older than a change somewhere comes from a replica that has not made that change
-yet: once it does, it tells A. So a change is told once for each replica; mostly the client has dropped the key by then.
+Theory. Let A be the node of a client that tracks. A remembers which keys the client has read. Whatever the client has
+cached came from the records of some replicas. So each node that changes a record, by a write, a hint or a repair, sends
+CHANGED to all nodes that have such clients, at the end of the turn of the change. It finds the changed keys in the batch of
+the turn, so that a write has no extra cost.
 
-A node tells its peers whether it wants to know (WATCHING), over the link on which its reads follow.
+Why no change is missed. A node sends its answer to a read before the CHANGED of a later change, over the same link. And if
+the client has read a value that is older than a change elsewhere, the value came from a replica that had not made the
+change yet. Once that replica makes the change, it tells A. So A hears of a change once from each replica; by the second
+time the client usually has dropped the key already.
 
-A read in flight. News of a key may come while a read of it is in flight, whose reply may have the former value. Then the
-client is told behind that reply (`Tracker.late`).
+A node tells its peers with WATCHING whether it has such clients, over the link on which its reads follow.
 
-In doubt a client is told to drop all that it has (a null): when a link of either direction breaks or opens, when keys get
-another coordinator because a node is lost or back, and when the layout changes. What expires is told as it does
+A read in flight. A CHANGED may arrive while a read of the key is in flight. The reply may have the former value. So the
+client is told after that reply (`Tracker.changed_in_flight`).
+
+In doubt a client is told to drop everything (a null): when a link of either direction breaks or opens, when keys get
+another coordinator because a node is lost or back, and when the layout changes. Keys that expire are told when they do
 (expiries.py).
 
-NOLOOP: a client is not told of the changes that it has made itself (base/origins.py says how they are known). While a write
-of it is in flight, changes that may be its own are held; if they are not, they are told behind the reply. In doubt a change
-is told. Unlike in Redis, the client stays interested in such a key: it is told of the next change by others.
+NOLOOP. A client is not told of changes that it has made itself (base/origins.py says how these are known). While a write of
+the client is in flight, changes that may be its own wait (`Tracker.undecided`). If they are not its own, the client is told
+after the reply. In doubt the client is told. Unlike in Redis, the key stays tracked: the client is told of the next change
+by others.
 
-A flush (FLUSHALL, FLUSHDB) is told key by key, as it deletes them, and at its end by a null to all clients that track.
+A flush (FLUSHALL, FLUSHDB) tells of each key as it deletes it. At its end all clients that track get a null.
 
-Bounds (P10): `tracked_keys_max` keys are remembered; past it the ones remembered first are told as changed.
+Bounds (P10). `tracked_keys_max` keys are remembered. If there are more, the keys remembered first are told as changed.
 """
 
 from __future__ import annotations
@@ -66,31 +70,33 @@ class Tracking:
         self.prefixes: dict[bytes, dict[Session, None]] = {}  # who wants all changes of keys with that prefix
         self.is_used = False  # here or by a peer: looked at once in a turn
         self._expiries = Expiries(state.config.tracked_keys_max)
-        self._own = 0  # how many clients track with NOLOOP
-        self._is_flushed = False  # by a client of this node, in this turn
-        self._wants = 0  # what the peers were told last, see WATCHING
-        self._routes = state.routes  # when the clients were told last that they cannot be sure
+        self._noloop_clients = 0  # how many clients track with NOLOOP
+        self._is_flushed = False  # a client of this node has flushed in this turn
+        self._wants = 0  # the content of the last WATCHING to the peers
+        self._routes = state.routes  # the routes when the clients were told last to drop everything
 
     # --- who tracks
 
     def start(self, session: Session, tracker: Tracker) -> None:
-        """A client tracks from now on, or otherwise than before."""
+        """Begins to track for a client, or changes how it tracks."""
         if not self.clients:
             self._routes = self._state.routes
         for prefix in tracker.prefixes or ([b""] if tracker.broadcasts else []):
             self.prefixes.setdefault(prefix, {})[session] = None
         former = self.clients.get(session)
-        self._own += (tracker.own is not None) - (former is not None and former.own is not None)
+        self._noloop_clients += (tracker.own_changes is not None) - (
+            former is not None and former.own_changes is not None
+        )
         self.clients[session] = session.tracker = tracker
-        session.origin = tracker.own
+        session.origin = tracker.own_changes
         self._review()
 
     def stop(self, session: Session) -> None:
-        """A client tracks no more, or has gone. What it has read is forgotten when the keys change."""
+        """Ends tracking for a client. The keys that it has read are forgotten when they change."""
         tracker = self.clients.pop(session, None)
         if tracker is None:
             return
-        self._own -= tracker.own is not None
+        self._noloop_clients -= tracker.own_changes is not None
         session.tracker = session.origin = None
         for prefix in (b"", *tracker.prefixes):  # it may have begun without a prefix
             sessions = self.prefixes.get(prefix)
@@ -104,7 +110,7 @@ class Tracking:
 
     def _review(self) -> None:
         state = self._state
-        wants = 2 if self._own else 1 if self.clients else 0
+        wants = 2 if self._noloop_clients else 1 if self.clients else 0
         if wants != self._wants:
             self._wants = wants
             for peer in state.publishing:
@@ -112,7 +118,7 @@ class Tracking:
         self.is_used = bool(self.clients or state.watching)
         if not self.is_used:
             self._expiries.clear()
-        if not (self._own or state.attributing):
+        if not (self._noloop_clients or state.attributing):
             state.records.replaced = None
         elif state.records.replaced is None:
             state.records.replaced = {}
@@ -134,7 +140,7 @@ class Tracking:
     # --- reads
 
     def note_read(self, session: Session, tracker: Tracker, number: int, keys: list[bytes]) -> None:
-        """A client begins to read keys, with its command of that number."""
+        """Notes that a client reads keys with its command of that number."""
         tracker.reads.append((number, keys))
         for key in keys:
             tracker.reading[key] = number
@@ -159,14 +165,14 @@ class Tracking:
             self._is_flushed = False
             self.invalidate_all()
         for session, tracker in self.clients.items():
-            if tracker.reads or tracker.held:
+            if tracker.reads or tracker.undecided:
                 self._settle(session, tracker)
             if tracker.invalid:
                 invalid, tracker.invalid = tracker.invalid, {}
                 self._send(session, tracker, resp.array([resp.bulk(key) for key in invalid]))
 
     def _tell(self, storage_keys: Sequence[bytes]) -> None:
-        """Tells clients and peers that these have changed here: keys of any database, as in Redis."""
+        """Tells clients and peers that these records have changed here. Databases do not matter, as in Redis."""
         if not storage_keys:
             return
         state, changes, altered, changed = self._state, list[KeyChange](), b"", b""
@@ -192,7 +198,8 @@ class Tracking:
                 state.send(peer, changed)
 
     def tick(self) -> None:
-        """Tells of keys that have expired, or some of their fields; and of all in doubt, if routes have changed."""
+        """Tells of keys that have expired, or whose fields have. If routes have changed, tells clients to drop
+        everything."""
         state = self._state
         if self._routes is not state.routes:
             self._routes = state.routes
@@ -221,27 +228,31 @@ class Tracking:
         self.altered([KeyChange(key, NOTHING, NOTHING) for key in keys])
 
     def altered(self, changes: Sequence[KeyChange]) -> None:
-        """As `invalidate`, with what is known of the changes."""
+        """Does what `invalidate` does, with what is known of the changes."""
         for change in changes:
             for session in self.keys.pop(change.key, ()):
                 tracker = session.tracker
-                if tracker is not None and not tracker.broadcasts and not self._spares(session, tracker, change):
+                if tracker is not None and not tracker.broadcasts and not self._may_be_own(session, tracker, change):
                     self._note_changed(session, tracker, change.key)
         for prefix, sessions in self.prefixes.items():
             found = [change for change in changes if change.key.startswith(prefix)]
             for session in sessions if found else ():
                 for change in found:
-                    if session.tracker is not None and not self._spares(session, session.tracker, change):
+                    if session.tracker is not None and not self._may_be_own(session, session.tracker, change):
                         self._note_changed(session, session.tracker, change.key)
 
-    def _spares(self, session: Session, tracker: Tracker, change: KeyChange) -> bool:
-        """Whether a client is not told of a change now: it has made that itself, or may have."""
-        if tracker.own is None or change.before == change.after:
+    def _may_be_own(self, session: Session, tracker: Tracker, change: KeyChange) -> bool:
+        """Whether a client is not told of a change now, because it has made the change itself, or may have made it."""
+        if tracker.own_changes is None or change.before == change.after:
             return False
-        if not tracker.own.has_made(change):
-            if session.is_waiting or tracker.last_write < session.first_number or len(tracker.held) >= OWN_CHANGES_MAX:
+        if not tracker.own_changes.has_made(change):
+            if (
+                session.is_waiting
+                or tracker.last_write < session.first_number
+                or len(tracker.undecided) >= OWN_CHANGES_MAX
+            ):
                 return False
-            tracker.held.append((tracker.last_write, change))
+            tracker.undecided.append((tracker.last_write, change))
         if not tracker.broadcasts:
             self.keys.setdefault(change.key, {})[session] = None
         return True
@@ -249,7 +260,7 @@ class Tracking:
     def _note_changed(self, session: Session, tracker: Tracker, key: bytes) -> None:
         number = tracker.reading.get(key, _NOT_READ)
         if number >= session.first_number:
-            tracker.late[key] = number
+            tracker.changed_in_flight[key] = number
             if not tracker.broadcasts:
                 self.keys.setdefault(key, {})[session] = None  # its reply is not out yet
         else:
@@ -262,18 +273,18 @@ class Tracking:
             for key in keys:
                 if tracker.reading.get(key) == number:
                     del tracker.reading[key]
-                if tracker.late.get(key) == number:
-                    del tracker.late[key]
+                if tracker.changed_in_flight.get(key) == number:
+                    del tracker.changed_in_flight[key]
                     tracker.invalid[key] = None
-        if tracker.held:
+        if tracker.undecided:
             self._settle_held(session, tracker)
 
     def _settle_held(self, session: Session, tracker: Tracker) -> None:
-        held, tracker.held = tracker.held, []
+        held, tracker.undecided = tracker.undecided, []
         for number, change in held:
             if number >= session.first_number and not session.is_waiting:
-                tracker.held.append((number, change))
-            elif tracker.own is None or not tracker.own.has_made(change):
+                tracker.undecided.append((number, change))
+            elif tracker.own_changes is None or not tracker.own_changes.has_made(change):
                 self.keys.get(change.key, {}).pop(session, None)
                 self._note_changed(session, tracker, change.key)
 
@@ -290,10 +301,10 @@ class Tracking:
         self.keys.clear()
         for session, tracker in self.clients.items():
             tracker.invalid.clear()
-            tracker.held.clear()
+            tracker.undecided.clear()
             for number, keys in tracker.reads:
                 for key in keys:
-                    tracker.late[key] = number
+                    tracker.changed_in_flight[key] = number
                     if not tracker.broadcasts:
                         self.keys.setdefault(key, {})[session] = None
             self._send(session, tracker, b"")

@@ -22,7 +22,7 @@ from decimal import Decimal
 from typing import Final
 
 from server.core.formats.numbers import decimal_text
-from server.core.records.draft_bytes import Change, rewrite
+from server.core.records.draft_bytes import FieldChange, rewrite
 from server.core.records.entries import Assembly, Entry, advance, clock_of, pack_dot
 from server.core.records.kinds import (
     BASE_KINDS,
@@ -53,7 +53,7 @@ class Draft(View):
         self.changed = False
         self._writes = key_type
         self._begins = self.key_type == NONE  # nothing of the old record shows in the new one
-        self._changes: dict[bytes, Change] = {}
+        self._changes: dict[bytes, FieldChange] = {}
         self._put_items: list[tuple[bytes, bytes]] | None = None  # see `_changed_items`
         self._removes = False
         self._grown = 0  # fields that are live by these changes, less those that are not any more
@@ -139,7 +139,7 @@ class Draft(View):
             insort(items, (field, payload))
         else:
             self._put_items = None
-        self._changes[field] = Change(True, payload, expires_at_ms)
+        self._changes[field] = FieldChange(True, payload, expires_at_ms)
         self._grown += 1 - present
         return not present
 
@@ -161,7 +161,7 @@ class Draft(View):
         self.changed = self._removes = True
         if field in self._changes:
             self._put_items = None
-        self._changes[field] = Change(True, None, 0)
+        self._changes[field] = FieldChange(True, None, 0)
 
     def add(self, field: bytes, amount: Decimal) -> None:
         """Adds to the number in a field; of a string, the field is empty. The command has checked that it is a decimal text
@@ -181,7 +181,7 @@ class Draft(View):
         payload = sum_of(key_type, base, [decimal_text(amount)])
         change = self._changes.get(field)
         if change is None:
-            change = self._changes[field] = Change(present is None, None, 0)
+            change = self._changes[field] = FieldChange(present is None, None, 0)
             if present is not None:
                 change.expires_at_ms = present[1]
         self._grown += present is None
@@ -199,7 +199,7 @@ class Draft(View):
         self.changed = True
         change = self._changes.get(field)
         if change is None:
-            change = self._changes[field] = Change(False, None, 0)
+            change = self._changes[field] = FieldChange(False, None, 0)
             change.payload = present[0]
         if change.is_fresh:
             change.base, change.amount = change.payload, None
@@ -286,11 +286,11 @@ class Draft(View):
             return (yield from _encoded(clock, (yield from self._new_entries(dot))))
         return (yield from rewrite(old, clock, dot, self._all_changes(), self.key_type, self.now_ms))
 
-    def _all_changes(self) -> dict[bytes, Change]:
+    def _all_changes(self) -> dict[bytes, FieldChange]:
         """Returns the changes of fields; those of the key as a whole are under the empty field."""
         changes = self._changes
         if self._amount is not None or self._expiry is not None:
-            key = Change(False, None, 0)
+            key = FieldChange(False, None, 0)
             key.amount, key.key_expiry = self._amount, self._expiry
             if self.key_type != STRING and b"" in changes:
                 key = changes[b""]

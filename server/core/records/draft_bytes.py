@@ -45,7 +45,7 @@ from server.core.records.siblings import TOMBSTONE, VALUE
 from server.core.records.slicing import SLICE_CHANGES, Pace, Slices, in_order
 
 
-class Change:
+class FieldChange:
     """What a draft changes in one field, or, for the empty field, in the key as a whole.
 
     payload, expires_at_ms   what readers see after the change; None: the field is gone
@@ -69,14 +69,14 @@ class Change:
 
 
 def rewrite(
-    old: bytes, clock: dict[bytes, int], dot: bytes, changes: dict[bytes, Change], key_type: int, now_ms: int
+    old: bytes, clock: dict[bytes, int], dot: bytes, changes: dict[bytes, FieldChange], key_type: int, now_ms: int
 ) -> Slices[bytes]:
     """Returns the record `old` after changes by the write `dot`, which `clock` covers."""
     return (yield from _Rewriting(old, dot, changes, key_type, now_ms).record(clock))
 
 
 class _Rewriting:
-    def __init__(self, old: bytes, dot: bytes, changes: dict[bytes, Change], key_type: int, now_ms: int) -> None:
+    def __init__(self, old: bytes, dot: bytes, changes: dict[bytes, FieldChange], key_type: int, now_ms: int) -> None:
         self._old = old
         self._dot = dot
         self._changes = changes
@@ -247,4 +247,4 @@ class _Rewriting:
 
 _CHUNK_CHANGES = 8  # to walk a chunk costs as much as to change some fields in it
 _ALL_TYPES = TYPE_MARKS[STRING] | COLLECTION_MARKS
-_NO_CHANGE = Change(False, None, 0)
+_NO_CHANGE = FieldChange(False, None, 0)

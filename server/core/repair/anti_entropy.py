@@ -85,12 +85,12 @@ class AntiEntropy:
         self._up[peer] = False
 
     def _steps(self) -> Steps:
-        yield self._background.pause(self._state.rng.randrange(POLL_MS))
+        yield self._background.sleep(self._state.rng.randrange(POLL_MS))
         while True:
             self._update_schedule()
             peer = self._next_peer()
             if peer is None:
-                yield self._background.pause(POLL_MS)
+                yield self._background.sleep(POLL_MS)
                 continue
             try:
                 if peer in self._rounds:

@@ -100,7 +100,7 @@ class HintReplay:
             for batch in _batches(self._state.hints.keys(owner), _REVIEWED_KEYS):
                 for storage_key in batch:
                     self._reassign(owner, storage_key, before)
-                yield self._background.pause(1)
+                yield self._background.sleep(1)
 
     def _reassign(self, owner: str, storage_key: bytes, before: Layout | None) -> None:
         """Reviews one hint by the present layout; `before` is the layout of its last review.

@@ -85,7 +85,7 @@ class RepairJobs:
     def _watch(self, name: str, job: _Job) -> Steps:
         """Ends a job once no task has asked about it for `SILENCE_MS`."""
         while self._jobs.get(name) is job:
-            yield self._background.pause(_POLL_MS)
+            yield self._background.sleep(_POLL_MS)
             if self._state.now_ms - job.asked_ms > SILENCE_MS:
                 job.outcome.stopped = True
                 if job.state == DONE:

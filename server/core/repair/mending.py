@@ -131,7 +131,7 @@ class Mending:
 
     def _mend_all(self) -> Steps:
         """Mends until no record is damaged any more."""
-        yield self._background.pause(0)  # the code that found the damage has not returned yet
+        yield self._background.sleep(0)  # the code that found the damage has not returned yet
         while self._waiting:
             progress = False
             keys = list(self._waiting)
@@ -141,9 +141,9 @@ class Mending:
                 if (yield from self._mend(batch)):
                     progress = True
             if not progress:
-                yield self._background.pause(AGAIN_MS)
+                yield self._background.sleep(AGAIN_MS)
         self._running = False
-        yield self._background.pause(0)  # what was mended is committed by then
+        yield self._background.sleep(0)  # what was mended is committed by then
         self._state.records.rescan_uncounted()
         return None
 

@@ -53,14 +53,14 @@ class Scrub:
 
     def _rounds(self) -> Steps:
         state = self._state
-        yield self._background.pause(0)  # the first tick sets the time
-        yield self._background.pause(min(PAUSE_MS_MAX, state.config.scrub_interval_ms))
+        yield self._background.sleep(0)  # the first tick sets the time
+        yield self._background.sleep(min(PAUSE_MS_MAX, state.config.scrub_interval_ms))
         while True:
             begun_ms = state.now_ms
             yield from self._round()
             state.statistics.scrubs += 1
             rest_ms = begun_ms + state.config.scrub_interval_ms - state.now_ms
-            yield self._background.pause(max(1, rest_ms))
+            yield self._background.sleep(max(1, rest_ms))
 
     def _round(self) -> Generator[Step, Any, None]:
         state = self._state
@@ -103,10 +103,10 @@ class Scrub:
                     records.unreadable.pop(slot, None)
             readable = max(readable, _slot(start))
             if paced:
-                yield self._background.pause(pause_ms if stretch.pairs or start == last else 1)
+                yield self._background.sleep(pause_ms if stretch.pairs or start == last else 1)
             else:
                 size_bytes = sum([len(record) for _, record in stretch.pairs])
-                yield self._background.pause(
+                yield self._background.sleep(
                     max(pause_ms * len(stretch.pairs) // batch_keys, size_bytes // UNPACED_BYTES_PER_MS)
                 )
         return count

@@ -180,7 +180,7 @@ class RepairTasks:
         missed: dict[str, str] = {}
         for attempt in range(_MENDING_POLLS_MAX):
             if attempt:
-                yield self._background.pause(_MENDING_POLL_MS)
+                yield self._background.sleep(_MENDING_POLL_MS)
             result = yield from make_equal(self._state, self._questions, layout.keepers(partition), storage_key)
             task.keys_compared, repaired, size, missed = result
             task.keys_repaired += repaired
@@ -197,14 +197,14 @@ class RepairTasks:
     # --- the run
 
     def _run(self, task: Task, again: bool) -> Steps:
-        yield self._background.pause(0)
+        yield self._background.sleep(0)
         if again:
-            yield self._background.pause(_RETRY_MS)  # by then there are links to the other nodes
+            yield self._background.sleep(_RETRY_MS)  # by then there are links to the other nodes
         yield from self._verify(task, list(task.remaining))
         behind = yield from self._dropped_hints(task, again)
         for number in range(_PASSES_MAX):
             if number:
-                yield self._background.pause(_RETRY_MS)
+                yield self._background.sleep(_RETRY_MS)
             yield from self._pass(task)
             if task.state != RUNNING or not task.remaining:
                 break
@@ -224,7 +224,7 @@ class RepairTasks:
             answers = yield self._questions.ask(nodes, VERIFY, Verify(layout.epoch, run, partitions))
             nodes = [node for node in nodes if self._goes_on(task, node, answers.get(node), before.get(node, 0))]
             if nodes:
-                yield self._background.pause(pause_ms)
+                yield self._background.sleep(pause_ms)
                 pause_ms = min(2 * pause_ms, _ASK_MS_MAX)
             if self._state.now_ms - self._saved_ms >= _SAVE_MS:
                 self._save()
@@ -283,7 +283,7 @@ class RepairTasks:
             drive = self._drive(task, layout, leader, partitions, at_work)
             self._background.run("repair drive", drive, partial(task.missed.update, missed))
         while at_work:
-            yield self._background.pause(_POLL_MS)
+            yield self._background.sleep(_POLL_MS)
             if self._state.now_ms - self._saved_ms >= _SAVE_MS:
                 self._save()
 
@@ -316,12 +316,12 @@ class RepairTasks:
                 return False
             job: Document = answers[leader]
             if job["state"] == BUSY:
-                yield self._background.pause(_BUSY_MS)
+                yield self._background.sleep(_BUSY_MS)
                 continue
             task.jobs[leader] = (job["keys_repaired"], job["bytes_sent"])
             if job["state"] == JOB_DONE:
                 break
-            yield self._background.pause(pause_ms)
+            yield self._background.sleep(pause_ms)
             pause_ms = min(2 * pause_ms, _ASK_MS_MAX)
         task.end_job(leader)
         missed = {(partition, owner): why for partition, owner, why in job["missed"]}

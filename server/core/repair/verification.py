@@ -89,7 +89,7 @@ class Verification:
             run.keys += yield from self._scrub.walk(first, end, VERIFIED_MS, VERIFIED_KEYS, paced=False)
         waiting, since_ms = len(self._mending), state.now_ms
         while waiting and state.now_ms - since_ms < PATIENCE_MS:
-            yield self._background.pause(POLL_MS)
+            yield self._background.sleep(POLL_MS)
             if len(self._mending) != waiting:
                 waiting, since_ms = len(self._mending), state.now_ms
         for first, end in _joined([(slot, slot + 1) for slot in state.records.unreadable]):

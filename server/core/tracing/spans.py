@@ -1,6 +1,6 @@
 """Spans: what one node notes of a traced request, turn by turn.
 
-All times are microseconds of the node's own monotonic clock. Those of different nodes are never compared (way.py).
+All times are microseconds of the node's own monotonic clock. Those of different nodes are never compared (assembly.py).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Turn:
+class SpanTurn:
     """What a node has done for a traced request in one turn."""
 
     __slots__ = ("answered_us", "begun_us", "committed_us", "ended_us", "number", "received", "sent", "sent_us")
@@ -36,13 +36,13 @@ class Span:
         self.name = name  # the command, or the kind of the first message
         self.begun_ms = begun_ms
         self.begun_us = begun_us
-        self.turns: list[Turn] = []
+        self.turns: list[SpanTurn] = []
 
     def document(self) -> dict[str, Any]:
         """Returns what the question TRACE answers. Times count from the begin of the span."""
         return {"id": self.id.hex(), "parent": self.parent.hex(), "turns": [self._turn(turn) for turn in self.turns]}
 
-    def _turn(self, turn: Turn) -> dict[str, Any]:
+    def _turn(self, turn: SpanTurn) -> dict[str, Any]:
         return {
             "begun_us": turn.begun_us - self.begun_us,
             "received": [(kind, peer, at_us - self.begun_us) for kind, peer, at_us in turn.received],

@@ -1,21 +1,20 @@
 """The traces of this node: marks the messages of traced requests, and notes when each step was done.
 
-Theory (Sigelman et al., "Dapper", 2010). A traced request runs in a bracket, `run`: what the node has gathered for other
-requests is sent first, then the work is done, then what the work has gathered is sent. So each message that was queued in
-between belongs to the traced request, and gets an envelope (TRACED) with the ids of its trace and of this node's span. The
-receiver opens the envelope and handles the message in a bracket of its own. So its answer travels in an envelope, too, and
-so does all that the answer sets off here: the write after a quorum read, the reply of a relay. No part of the node needs to
-know of that, no other request has a branch or a byte for it, and the cost of a traced request is some messages that travel
-apart.
+Theory (Sigelman et al., "Dapper", 2010). A traced request runs in a scope (`run`), which has three steps. First the
+messages that have gathered for other requests are queued. Then the work is done. Then the messages of the work are queued.
+So each message that was queued within the scope belongs to the traced request, and gets an envelope (TRACED) with the ids
+of its trace and of this node's span. The receiver opens the envelope and handles the message in a scope, too. So its answer
+gets an envelope, and so does every message that the answer causes here: the write after a quorum read, the reply to a
+relay. The other parts of the node know nothing of tracing, and a request that is not traced costs nothing more. A traced
+request costs some messages more, because its messages do not travel together with those of other requests.
 
-A question to a further owner, because an answer is late, is part of the bracket that has opened its group. What else leaves
-a bracket is not traced: a retry, a stand-in for a silent owner, what waits until a damaged record is mended. An answer
-without an envelope counts as usual; a node of an earlier version sends such ones.
+A hedge (requests/hedging.py) belongs to the scope that has opened its group. What else happens after a scope has ended is
+not traced: a retry, a stand-in for a silent owner, a request that waits until a damaged record is mended. An answer without
+an envelope, as a node of an earlier version sends it, counts as usual.
 
 `now_us` reads a clock for the notes alone; no decision depends on it. The shell sets a finer one than that of the turns.
-The notes of a request are kept for `KEPT_MS`: the node that the client has asked collects them meanwhile (way.py), or the
-shell exports them afterwards (shell/telemetry.py).
-"""
+The notes of a request are kept for `KEPT_MS`: the node that the client has asked collects them meanwhile (assembly.py), or
+the shell exports them afterwards (shell/telemetry.py)."""
 
 from __future__ import annotations
 
@@ -30,10 +29,10 @@ from server.core.requests.read_groups import ReadGroup
 from server.core.requests.reads import Reads
 from server.core.requests.relays import Relays
 from server.core.requests.writes import Writes
-from server.core.tracing.spans import Span, Turn
+from server.core.tracing.spans import Span, SpanTurn
 
 KEPT_MS: Final = 10_000
-BRACKETS_MAX: Final = 256
+SCOPES_MAX: Final = 256
 _KIND_BYTES: Final = 32  # of the kind of a message that another node has sent
 EXPORTED_MAX: Final = 4  # times `traces_max`: spans that wait for the exporter, further ones are not exported
 
@@ -51,12 +50,12 @@ class Traces:
         self.one_in = state.config.trace_one_in  # requests of clients; 0: none is traced but by DYN.TRACE
         self.is_exporting = False
         self._ended: list[Span] = []  # to be exported
-        self._has_drawn = False  # `sample` begins the command that was drawn
-        self.is_running = False  # a bracket is open: none is opened within it
-        self._present: dict[Span, Turn] = {}  # the spans that this turn has worked on
-        self._unsent: list[Turn] = []  # turns that have ended
-        # The latest brackets: the numbers before and after those of the groups that they opened, and the span.
-        self._brackets: deque[tuple[int, int, Span]] = deque(maxlen=BRACKETS_MAX)
+        self._is_sampling = False  # `sample` is beginning a command, which must not be sampled again
+        self.is_running = False  # a scope is open: no other one is opened within it
+        self._present: dict[Span, SpanTurn] = {}  # the spans that this turn has worked on
+        self._unsent: list[SpanTurn] = []  # turns that have ended
+        # The latest scopes: the numbers before and after those of the groups that they opened, and the span.
+        self._scopes: deque[tuple[int, int, Span]] = deque(maxlen=SCOPES_MAX)
         hedge = reads.hedging.hedge
         reads.hedging.hedge = lambda group: self._hedged(group, hedge)
         self._sampled: dict[Span, tuple[Session, int]] = {}  # requests of clients without a reply: session and number
@@ -68,15 +67,15 @@ class Traces:
         rng = self._state.rng
         return self._open(rng.randbytes(TRACE_BYTES), b"", command)
 
-    def is_drawn(self) -> bool:
-        """Draws whether the next request of a client is traced."""
-        return not self._has_drawn and self._state.rng.random() * self.one_in < 1
+    def samples_next(self) -> bool:
+        """Whether the next request of a client is traced: decides at random, one in `one_in`."""
+        return not self._is_sampling and self._state.rng.random() * self.one_in < 1
 
     def sample(self, session: Session, name: str, begin: Callable[[], None]) -> None:
-        """Traces the next command of a session, which `begin` begins, unless the session has others under way."""
+        """Begins the next command of a session by `begin`, and traces it, unless the session has others in flight."""
         is_alone = not (session.in_flight or session.backlog or session.transaction)
         span = self.begin(name) if is_alone and name != "DYN.TRACE" else None
-        self._has_drawn = True
+        self._is_sampling = True
         try:
             if span is None:
                 begin()
@@ -85,7 +84,7 @@ class Traces:
                 self.run(span, begin)
                 self._sampled[span] = session, number
         finally:
-            self._has_drawn = False
+            self._is_sampling = False
 
     def received(self, peer: str, traced: Traced, handle: Callable[[], None]) -> None:
         """Handles a message that has come in an envelope."""
@@ -110,12 +109,12 @@ class Traces:
         finally:
             self.is_running = False
         self._launch()
-        self._brackets.append((first, state.number(), span))
+        self._scopes.append((first, state.number(), span))
         for queue, before in zip(queues, queued, strict=True):
             for peer, messages in queue.items():
                 self._wrap(span, turn, peer, messages, before.get(peer, 0))
 
-    def _wrap(self, span: Span, turn: Turn, peer: str, messages: list[bytes], start: int) -> None:
+    def _wrap(self, span: Span, turn: SpanTurn, peer: str, messages: list[bytes], start: int) -> None:
         """Puts the messages for a peer from place `start` on into envelopes, and notes them."""
         is_traced, reading = peer in self._state.tracing, self._state.clock_reading()
         for place in range(start, len(messages)):
@@ -125,7 +124,7 @@ class Traces:
 
     def _hedged(self, group: ReadGroup, hedge: Callable[[ReadGroup], bool]) -> bool:
         """Asks one more owner for a group of reads, because an answer is late. Returns what `hedge` does."""
-        span = next((span for first, last, span in self._brackets if first < group.number < last), None)
+        span = next((span for first, last, span in self._scopes if first < group.number < last), None)
         if span is None:
             return hedge(group)
         outcome: list[bool] = []
@@ -145,11 +144,11 @@ class Traces:
         self.spans[trace] = span
         return span
 
-    def _turn_of(self, span: Span) -> Turn:
+    def _turn_of(self, span: Span) -> SpanTurn:
         """The present turn of a span."""
         turn = self._present.get(span)
         if turn is None:
-            turn = self._present[span] = Turn(self.now_us())
+            turn = self._present[span] = SpanTurn(self.now_us())
             span.turns.append(turn)
         return turn
 

@@ -30,7 +30,7 @@ AGAIN_MS, AGAIN_MS_MAX = 1000, 60_000  # the pause before a procedure begins aga
 FAILING_MS = 120_000  # for this time after an error, a procedure is shown as failing
 
 
-class Failure(NamedTuple):
+class ProcedureErrors(NamedTuple):
     """The expected errors of a procedure: how many in all, how many in a row, the last one, and its time."""
 
     errors: int
@@ -61,7 +61,7 @@ class Background:
         self._free_ms = 0  # when the budget allows the next work
         self._commands = 0  # the number of commands at the last tick
         self._busy_ms = -QUIET_MS  # when a tick last saw new commands
-        self._failures: dict[str, Failure] = {}  # by procedure
+        self._failures: dict[str, ProcedureErrors] = {}  # by procedure
 
     def run(self, name: str, steps: Steps, failed: Callable[[], None] = lambda: None) -> None:
         """Begins a procedure once. Calls `failed` if an expected error ends it; the caller begins it again if needed."""
@@ -91,24 +91,24 @@ class Background:
     def _after_hold(self, name: str, make: Callable[[], Steps]) -> Steps:
         """Begins later if the procedure has ended this node again and again (base/quarantine.py)."""
         if self._state.quarantine.known:
-            yield self.pause(0)  # until the first tick: before it the clocks have not been read
+            yield self.sleep(0)  # until the first tick: before it the clocks have not been read
             hold_ms = self._state.quarantine.hold_ms(name, self._state.wall_ms)
             if hold_ms:
-                yield self.pause(hold_ms)
+                yield self.sleep(hold_ms)
         yield from make()
         return None
 
     def _after_pause(self, name: str, make: Callable[[], Steps]) -> Steps:
-        yield self.pause(min(AGAIN_MS << min(self._failures[name].in_a_row - 1, 10), AGAIN_MS_MAX))
+        yield self.sleep(min(AGAIN_MS << min(self._failures[name].in_a_row - 1, 10), AGAIN_MS_MAX))
         yield from make()
         return None
 
     def _note_failure(self, name: str, error: str) -> None:
         now_ms = self._state.now_ms
         self._state.statistics.procedure_errors += 1
-        before = self._failures.get(name, Failure(0, 0, "", now_ms))
+        before = self._failures.get(name, ProcedureErrors(0, 0, "", now_ms))
         in_a_row = before.in_a_row + 1 if now_ms - before.last_ms < FAILING_MS else 1
-        self._failures[name] = Failure(before.errors + 1, in_a_row, error, now_ms)
+        self._failures[name] = ProcedureErrors(before.errors + 1, in_a_row, error, now_ms)
 
     def failing(self) -> dict[str, dict[str, int | str]]:
         """Returns the procedures with an expected error in the last `FAILING_MS`, for the status."""
@@ -119,9 +119,9 @@ class Background:
             if now_ms - failure.last_ms < FAILING_MS
         }
 
-    def pause(self, delay_ms: int) -> Step:
+    def sleep(self, delay_ms: int) -> Step:
         """A step that waits for `delay_ms`."""
-        return self.timers.pause_until(self._state.now_ms + delay_ms)
+        return self.timers.sleep_until(self._state.now_ms + delay_ms)
 
     @property
     def busy(self) -> bool:
@@ -138,7 +138,7 @@ class Background:
         rate = config.background_keys_per_s if self.busy or peer_busy else config.background_keys_per_s_idle
         self._free_ms = start_ms + max(1, keys * 1000 // rate)
         if start_ms > state.now_ms:
-            yield self.timers.pause_until(start_ms)
+            yield self.timers.sleep_until(start_ms)
 
     def tick(self, now_ms: int) -> None:
         """Notes whether clients have read or written since the last tick, here or through a node that uses this replica.

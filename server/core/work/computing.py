@@ -32,7 +32,7 @@ class Computing:
         """Runs a computation to its end: `result = yield from computing.run(computation)`."""
         while True:
             if self._used() >= TURN_UNITS_MAX:
-                yield self._background.pause(PAUSE_MS)
+                yield self._background.sleep(PAUSE_MS)
                 continue
             try:
                 self._units += next(computation)
@@ -51,7 +51,7 @@ class Computing:
         The caller does that work next. A turn that has done no units yet can always do it.
         """
         while (used := self._used()) and used + units > TURN_UNITS_MAX:
-            yield self._background.pause(PAUSE_MS)
+            yield self._background.sleep(PAUSE_MS)
         self._units += units
 
     def _used(self) -> int:

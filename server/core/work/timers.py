@@ -1,12 +1,12 @@
-"""Pauses: how a procedure waits for time to pass, in a node that gets the time as an argument.
+"""Timers: how a procedure waits for time to pass, in a node that gets the time as an argument.
 
-Theory. Background work (repair, hint replay, scrub) is written as procedures that do a little and then pause. A pause
+Theory. Background work (repair, hint replay, scrub) is written as procedures that do a little and then sleep. Each sleep
 is a row in a heap. `Node.tick` and `Node.wake` resume the procedures that are due. `next_ms` tells the shell when to
-wake the node between two ticks, so a pause may be shorter than a tick. A call at a certain time is a row, too.
+wake the node between two ticks, so a sleep may be shorter than a tick. A call at a certain time is a row, too.
 
 Long commands do a slice of some milliseconds and then pause for a turn (commands/slices.py). If a hundred clients send
-such commands at once, a hundred slices in one turn would be as bad as no slices. So these pauses are a queue: each turn
-resumes the first `SLICES_PER_TURN` of it. All of them get on equally fast.
+such commands at once, a hundred slices in one turn would be as bad as no slices. So these procedures are a queue: each
+turn resumes the first `SLICES_PER_TURN` of it. All of them advance equally fast.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CANCELLED_MIN: Final = 64
 
 
 class Timers:
-    """The pauses of all procedures of a node, and other calls that are to come, by the monotonic clock."""
+    """The sleeping procedures of a node, and other calls that are due later, by the monotonic clock."""
 
     def __init__(self) -> None:
         self._rows: list[tuple[int, int, Callable[[], None]]] = []
@@ -48,7 +48,7 @@ class Timers:
             heapq.heapify(self._rows)
             self._cancelled.clear()
 
-    def pause_until(self, due_ms: int) -> Step:
+    def sleep_until(self, due_ms: int) -> Step:
         """A step that waits until `due_ms`; its result is None."""
 
         def start(procedure: Procedure) -> None:
@@ -65,7 +65,7 @@ class Timers:
         return start
 
     def expire(self, now_ms: int) -> None:
-        """Resumes the procedures whose pause is over, and makes the other calls that are due.
+        """Resumes the procedures whose sleep is over, and makes the other calls that are due.
 
         If one raises, the others that are due stay in the heap.
         """

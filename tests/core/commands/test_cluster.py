@@ -15,7 +15,7 @@ from redis.cluster import parse_cluster_shards, parse_cluster_slots
 
 from protocol.slots import SLOTS, key_slot
 from server.core.commands import cluster_view
-from server.core.commands.cluster_view import View, host_and_port, node_id, slot_ranges, slots_reply, view_of
+from server.core.commands.cluster_view import ClusterView, host_and_port, node_id, slot_ranges, slots_reply, view_of
 from server.core.liveness.liveness import PeerState
 from server.core.node import Node
 from server.core.records.records import storage_key_of
@@ -89,7 +89,7 @@ def test_a_cluster_of_one_looks_like_a_redis_cluster_of_one() -> None:
 @given(st.lists(st.integers(1, 3), min_size=16, max_size=16))
 def test_each_slot_stands_once_in_the_answer_and_neighbours_are_merged(targets: list[int]) -> None:
     members = tuple([member(number) for number in (1, 2, 3)])
-    view = View(layout_of(members), IDS[1], tuple([IDS[number] for number in targets]), (PeerState.UP,) * 3)
+    view = ClusterView(layout_of(members), IDS[1], tuple([IDS[number] for number in targets]), (PeerState.UP,) * 3)
     ranges = slot_ranges(view)
     told = [part.target for part in ranges for _ in range(part.first, part.last + 1, WIDTH)]
     assert told == [IDS[number] for number in targets]
@@ -202,7 +202,7 @@ def test_addresses_of_all_kinds() -> None:
     assert host_and_port("db-1.example:80") == ("db-1.example", 80)
     assert host_and_port("[fe80::1]:7001") == ("fe80::1", 7001)
     layout = layout_of((member(1, "[::1]:7001"),))
-    view = View(layout, IDS[1], (IDS[1],) * 16, (PeerState.UP,))
+    view = ClusterView(layout, IDS[1], (IDS[1],) * 16, (PeerState.UP,))
     assert b"$3\r\n::1\r\n:7001\r\n" in slots_reply(view, False)
     assert f"{IDS[1]} ::1:7001@7001 myself,master".encode() in cluster_view.nodes_reply(view, False)
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from server.core.membership.duplicates import AGAIN_MS, CONFIRM_MS, FRESH_MS, LinkState, Verdict, judge
+from server.core.membership.duplicates import AGAIN_MS, CONFIRM_MS, FRESH_MS, AddressVerdict, LinkState, judge
 from tests.core.membership.test_membership import Machine, layout_of, member
 
 LISTED, ELSEWHERE = member("n2").address, "127.0.0.1:7999"
@@ -21,13 +21,13 @@ def test_the_table(is_present: bool, moves: bool, connected: bool, link_state: L
     verdict = judge(is_present, moves, connected, link_state, speaks)
     alive = speaks and (connected or (moves and link_state is LinkState.OPEN))
     if is_present:
-        assert verdict is Verdict.ACCEPTED
+        assert verdict is AddressVerdict.ACCEPTED
     elif alive:
-        assert verdict is Verdict.SUSPECTED
+        assert verdict is AddressVerdict.SUSPECTED
     elif moves and link_state is LinkState.UNTRIED:
-        assert verdict is Verdict.LATER
+        assert verdict is AddressVerdict.LATER
     else:
-        assert verdict is Verdict.ACCEPTED, "a restart waits for nobody"
+        assert verdict is AddressVerdict.ACCEPTED, "a restart waits for nobody"
 
 
 class Member(Machine):

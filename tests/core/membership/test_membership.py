@@ -12,7 +12,7 @@ from protocol.frames import FrameReader
 from server.core.base.errors import NoLayout
 from server.core.commands.operator import first_layout
 from server.core.membership.membership import DOWN_MS
-from server.core.messages.announcements import View
+from server.core.messages.announcements import LayoutView
 from server.core.node import Node
 from server.core.outbox import Outbox
 from server.core.records.records import META, storage_key_of
@@ -187,7 +187,7 @@ def test_adopted_waits_for_what_was_begun_before() -> None:
     assert machine.node.services.membership.adopted(view) is False
     machine.pass_ms(5000)
     assert machine.node.services.membership.adopted(view) is True
-    assert machine.node.services.membership.adopted(View(1, 0, b"0" * 16)) is None
+    assert machine.node.services.membership.adopted(LayoutView(1, 0, b"0" * 16)) is None
 
 
 def test_who_keeps_a_partition_no_more_takes_a_new_actor() -> None:

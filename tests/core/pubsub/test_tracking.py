@@ -88,13 +88,13 @@ def test_the_client_is_told_behind_the_reply_that_it_would_cache() -> None:
     tracker = client.session.tracker
     assert tracker is not None and tracker.reading
     node.services.tracking.invalidate([b"a"])
-    assert finish_turn(node).pushes == [] and tracker.late
+    assert finish_turn(node).pushes == [] and tracker.changed_in_flight
     for now_ms in range(0, 4000, 100):
         node.tick(now_ms, WALL_MS + now_ms)
     outbox = finish_turn(node)
     assert [session for session, _ in outbox.replies] == [client.session], "the read has ended, with an error"
     assert outbox.pushes == [(client.session, _invalid(b"a"))]
-    assert not tracker.reads and not tracker.reading and not tracker.late
+    assert not tracker.reads and not tracker.reading and not tracker.changed_in_flight
 
 
 def test_in_doubt_all_is_dropped() -> None:

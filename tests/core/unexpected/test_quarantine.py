@@ -217,7 +217,7 @@ def test_a_procedure_that_has_ended_the_node_twice_begins_later(machine: Machine
 
     def steps() -> Steps:
         while True:
-            yield machine.node.services.background.pause(100)
+            yield machine.node.services.background.sleep(100)
             ran.append(machine.now_ms)
             raise ValueError("each time")
 

@@ -37,7 +37,7 @@ def test_one_that_meets_an_expected_error_begins_again_after_ever_longer_pauses(
 
     def fails() -> Steps:
         begun_ms.append(node.state.now_ms)
-        yield node.services.background.pause(0)
+        yield node.services.background.sleep(0)
         raise error
 
     node.services.background.run_forever("it", fails)
@@ -53,7 +53,7 @@ def test_one_that_is_well_again_is_shown_as_failing_no_more(node: Node) -> None:
     ends: list[int] = []
 
     def fails_once() -> Steps:
-        yield node.services.background.pause(0)
+        yield node.services.background.sleep(0)
         if errors:
             raise errors.pop()
         ends.append(node.state.now_ms)
@@ -68,7 +68,7 @@ def test_one_that_is_well_again_is_shown_as_failing_no_more(node: Node) -> None:
 
 def test_one_that_was_to_run_for_ever_and_ends_ends_the_node(node: Node) -> None:
     def ends() -> Steps:
-        yield node.services.background.pause(0)
+        yield node.services.background.sleep(0)
         return None
 
     node.services.background.run_forever("it", ends)
@@ -91,7 +91,7 @@ def test_who_comes_behind_one_that_raises_keeps_its_place(node: Node) -> None:
     resumed: list[str] = []
 
     def waits(name: str) -> Steps:
-        yield node.services.background.pause(50)
+        yield node.services.background.sleep(50)
         resumed.append(name)
         if name == "second":
             raise KeyError(name)
@@ -110,11 +110,11 @@ def test_one_that_is_run_once_is_its_callers_to_begin_again(node: Node) -> None:
     failed: list[str] = []
 
     def fails() -> Steps:
-        yield node.services.background.pause(0)
+        yield node.services.background.sleep(0)
         raise CommandError("BUSY wait")
 
     def ends() -> Steps:
-        yield node.services.background.pause(0)
+        yield node.services.background.sleep(0)
         return None
 
     node.services.background.run("it", fails(), lambda: failed.append("it"))
@@ -132,7 +132,7 @@ def test_the_pause_before_a_new_beginning_has_a_bound_and_is_short_again_after_a
 
     def fails() -> Steps:
         begun_ms.append(node.state.now_ms)
-        yield node.services.background.pause(patience_ms[0])
+        yield node.services.background.sleep(patience_ms[0])
         raise CommandError("BUSY wait")
 
     node.services.background.run_to_end("it", fails)

@@ -24,12 +24,12 @@ class Sleeper:
 
 
 def begin(timers: Timers, due_ms: int, name: str, woken: list[str], then: Callable[[], None] = lambda: None) -> None:
-    timers.pause_until(due_ms)(Sleeper(name, woken, then))  # type: ignore[arg-type]
+    timers.sleep_until(due_ms)(Sleeper(name, woken, then))  # type: ignore[arg-type]
 
 
 def test_a_pause_begins_with_the_step_and_ends_when_it_is_due() -> None:
     timers, woken = Timers(), []
-    step = timers.pause_until(500)
+    step = timers.sleep_until(500)
     assert timers.next_ms() is None, "nobody waits yet"
     step(Sleeper("it", woken))  # type: ignore[arg-type]
     assert timers.next_ms() == 500

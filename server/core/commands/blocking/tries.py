@@ -50,8 +50,8 @@ from server.core.waiting.blocked import AGAIN, FIRST, NEEDS_QUEUES, READ, TRY
 from server.core.work.procedures import Step, Steps
 
 _MALFORMED = "ERR malformed attempt"
-_KEEPS_NO_ROWS = (
-    "ERR node{} keeps no rows of clients that read"  # temporary: the client's node tries again (blocked.py)
+_CANNOT_WAIT = (  # a temporary error: the client's node tries again (blocked.py)
+    "ERR node{} runs an earlier version, which cannot wait for new entries of a stream"
 )
 _MOVE = b"LMOVE"
 _COUNTED_BYTES_MAX = 18
@@ -100,7 +100,7 @@ def _try(services: Services, sink: Sink, number: int, args: list[bytes]) -> None
             services.relays.forward(sink, number, args, coordinator)
             return
         if sink.relayed or not is_reader:
-            needs = _KEEPS_NO_ROWS if is_reader else NEEDS_QUEUES
+            needs = _CANNOT_WAIT if is_reader else NEEDS_QUEUES
             raise CommandError(needs.format(f" {state.layout_name(coordinator)}"))
     if is_reader:
         steps = _read(services, attempt, leaves_row=coordinator is None)

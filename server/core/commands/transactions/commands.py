@@ -155,7 +155,7 @@ class _Execution:
         """Runs the commands, unless a watched key has changed."""
         state = self._services.state
         while state.waits_for_time:
-            yield self._services.timers.pause_until(state.now_ms + state.config.tick_ms)
+            yield self._services.timers.sleep_until(state.now_ms + state.config.tick_ms)
         slot, is_strict = _slot_of(list(self._commands.values())), state.config.multi_slots == "strict"
         if slot == _SEVERAL and is_strict:
             raise CommandError(CROSSSLOT)

@@ -137,7 +137,7 @@ def _note_candidate(services: Services, storage_key: bytes, record: bytes) -> No
         services.collection.add_candidate(storage_key, 0)
 
 
-class _Together(Sink):
+class _SlotReads(Sink):
     """The sink of the reads of several keys."""
 
     def __init__(self, procedure: Procedure, services: Services, keys: list[bytes]) -> None:
@@ -201,4 +201,4 @@ def _found(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
 def read_together(services: Services, keys: list[bytes]) -> Step:
     """A step whose result has a record, or None, for the storage key of each of `keys`: the join of what a quorum holds and
     what this node holds by then. They are read by one message to each owner, once nobody holds one of them."""
-    return lambda procedure: _Together(procedure, services, keys).start()
+    return lambda procedure: _SlotReads(procedure, services, keys).start()

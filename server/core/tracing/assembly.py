@@ -1,10 +1,9 @@
-"""The way of a traced request: the spans of all nodes as one document, as DYN.TRACE answers it.
+"""Assembles a trace: joins the spans that all nodes have noted of one request into the document of DYN.TRACE.
 
-Theory. Each node has noted its part by its own monotonic clock, and two such clocks have nothing in common. So a part is
-placed by what one clock has measured on both sides: a node has sent a message and has got the answer so many microseconds
-later, and the other node says how long it had the message. What is left is the network, there and back. Half of that is
-taken for the way there (as NTP does), so the place is right to within the other half.
-"""
+Theory. Each node has noted its span by its own monotonic clock, and two such clocks cannot be compared. But durations can.
+The parent knows how long it has waited for an answer, and the other node knows how long it has worked on it. The difference
+is the time of the network, there and back. Half of it counts as the time of the request's message, as in NTP. So the start
+of a span is right to within the other half."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ Document = dict[str, Any]
 _ROLES = (("RELAY", "coordinator"), ("HINT", "stand-in"), ("ASK", "asked"))
 
 
-def way(spans: Mapping[str, Document], name_of: Callable[[str], str]) -> Document:
+def assemble(spans: Mapping[str, Document], name_of: Callable[[str], str]) -> Document:
     """Returns {"took_us", "nodes", "without_trace"}: the spans by node id, in the order in which the nodes got the request,
     and the nodes that got a message of the request and have noted nothing."""
     rows: list[Document] = []

@@ -1,13 +1,13 @@
-"""The pace of a long fetch of keys, and the time that remains at that pace."""
+"""The throughput of a long fetch of keys, and the time that remains."""
 
 from __future__ import annotations
 
 from collections import deque
 
-_SAMPLES = 10  # the pace is that of the last ten samples
+_SAMPLES = 10  # the throughput is that of the last ten samples
 
 
-class Pace:
+class Throughput:
     """The last samples of how many keys were here, and when."""
 
     def __init__(self) -> None:
