@@ -143,25 +143,20 @@ class Filling:
 
     def _fetch_all(self, layout: Layout) -> Generator[Step, Any, None]:
         """One pass over all partitions, with the owners that can be reached now."""
+        places = {partition: place for place, partition in enumerate(self._fetch.equal)}
+
+        def sources(partition: int) -> list[str]:
+            others = self._others(layout, partition)
+            turn = places[partition] % len(others)  # the other owners take turns, so that they share the load
+            return others[turn:] + others[:turn]
+
+        yield from self._fetch.fetch_all(layout, sources, lambda: self._note_counts(layout))
+
+    def _note_counts(self, layout: Layout) -> None:
+        """Notes whether other owners hold more keys: then a key that is missing here is no vote in a read."""
         fetch = self._fetch
-        yield from fetch.count_keys(layout, lambda partition: self._source_of(layout, partition))
         if any(keys > fetch.keys_here(layout, partition) for partition, keys in fetch.expected_keys.items()):
             self._state.lacks_records = True
-        for number, partition in enumerate(list(fetch.equal)):
-            if layout is not self._state.layout:
-                return
-            if not fetch.equal[partition]:
-                others = self._others(layout, partition)
-                turn = number % len(others)
-                for node in others[turn:] + others[:turn]:
-                    if self._state.is_usable(node) and (yield from fetch.exchange(layout, node, [partition])):
-                        break
-        yield from fetch.compare(layout, list(fetch.equal))
-
-    def _source_of(self, layout: Layout, partition: int) -> str | None:
-        """The owner to ask how many keys a partition has; the questions are spread over the owners."""
-        usable = [node for node in self._others(layout, partition) if self._state.is_usable(node)]
-        return usable[partition % len(usable)] if usable else None
 
     def _finish(self) -> None:
         """All partitions are complete: removes the mark."""

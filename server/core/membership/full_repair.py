@@ -105,4 +105,4 @@ class FullRepair:
                 return
             self._confirmed |= dict.fromkeys(node for node in waiting if answers.get(node))
         if all(member.id in self._confirmed for member in layout.members):
-            yield from self._fetch.compare(layout, list(self._fetch.equal))
+            yield from self._fetch.fetch_all(layout)

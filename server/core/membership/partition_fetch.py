@@ -1,8 +1,8 @@
 """Fetches partitions under one layout, and records for each which owners it has been made equal to.
 
-A new owner fetches partitions (transfers.py), and so does a node that lost its disk (filling.py), and every owner after W
-was raised (full_repair.py). They differ in which partitions they fetch, and from which owners. The rest is the same, and is
-in this module.
+Three procedures fetch partitions: a new owner (transfers.py), a node that lost its disk (filling.py), and every owner after
+W was raised (full_repair.py). They differ in which partitions they fetch, from which owners, and in what they wait for
+before they begin. The rest is the same, and is in this module: each pass over the partitions is one call of `fetch_all`.
 
 This table says when a partition is complete here. `owners` are the nodes that it is fetched from, n is the layout's N, and
 w the smallest W that a stored write may have been acknowledged with (ring/quorum_change.py):
@@ -107,6 +107,38 @@ class PartitionFetch:
         return Progress(len(self.equal), done, keys, missing)
 
     # --- the work
+
+    def fetch_all(
+        self,
+        layout: Layout,
+        sources: Callable[[int], Sequence[str]] | None = None,
+        counted: Callable[[], None] = lambda: None,
+    ) -> Generator[Step, Any, None]:
+        """One pass over all partitions, with the owners that can be reached now.
+
+        First each partition that equals no owner is fetched from one of its `sources`, the first that gives it. Then all
+        partitions are compared with their other owners. `counted` is called once it is known how many keys the owners have.
+        Without `sources` this node holds most keys already: then all partitions are compared at once.
+        """
+        if sources is not None:
+            yield from self.count_keys(layout, lambda partition: self._first_usable(sources(partition)))
+            counted()
+            for partition in list(self.equal):
+                if self._state.layout is not layout or self.outcome.stopped:
+                    return
+                if not self.equal[partition]:
+                    yield from self._fetch_whole(layout, partition, sources(partition))
+        fetched = [partition for partition, equal in self.equal.items() if equal or sources is None]
+        yield from self.compare(layout, fetched)
+
+    def _first_usable(self, nodes: Sequence[str]) -> str | None:
+        return next((node for node in nodes if self._state.is_usable(node)), None)
+
+    def _fetch_whole(self, layout: Layout, partition: int, sources: Sequence[str]) -> Generator[Step, Any, None]:
+        """Fetches a whole partition from the first source that gives it."""
+        for source in sources:
+            if self._state.is_usable(source) and (yield from self.exchange(layout, source, [partition])):
+                return
 
     def count_keys(self, layout: Layout, source_of: Callable[[int], str | None]) -> Generator[Step, Any, None]:
         """Asks one owner of each partition how many keys it holds, unless that is known.

@@ -246,14 +246,7 @@ class Transfers:
         if any(member not in self._confirmed for member in adopted):
             self._fetch.forget_comparisons(self._wanted)
             self._confirmed = dict.fromkeys(adopted)
-        fetch = self._fetch
-        yield from fetch.count_keys(layout, lambda partition: self._source_of(layout, partition))
-        for partition in self._wanted:
-            if not fetch.equal[partition]:
-                yield from self._fetch_whole(layout, partition)
-            if self._state.layout is not layout or self._is_paused():
-                return
-        yield from fetch.compare(layout, [partition for partition in self._wanted if fetch.equal[partition]])
+        yield from self._fetch.fetch_all(layout, lambda partition: sources(layout, partition, self._state.id))
 
     def _who_adopted(self, layout: Layout) -> Generator[Step, Any, list[str] | None]:
         """The members that are not down, if all of them have adopted this layout; else None."""
@@ -262,16 +255,6 @@ class Transfers:
         if self._state.layout is not layout or not all(answers.get(member) for member in members):
             return None
         return members
-
-    def _source_of(self, layout: Layout, partition: int) -> str | None:
-        """The owner to ask how many keys a partition has: the first source that can be reached."""
-        return next((peer for peer in sources(layout, partition, self._state.id) if self._state.is_usable(peer)), None)
-
-    def _fetch_whole(self, layout: Layout, partition: int) -> Generator[Step, Any, None]:
-        """Fetches the whole partition from the first source that gives it."""
-        for source in sources(layout, partition, self._state.id):
-            if self._state.is_usable(source) and (yield from self._fetch.exchange(layout, source, [partition])):
-                return
 
     # --- progress
 

@@ -201,3 +201,59 @@ def test_forgetting_comparisons_keeps_what_owners_said_they_hold() -> None:
     assert it.fetch.equal == {0: {}} and it.fetch.expected_keys == {0: 10}
     it.fetch.reset([1])
     assert it.fetch.equal == {1: {}} and it.fetch.expected_keys == {}
+
+
+def _answers(steps: Generator[Any, Any, None], counts: dict[str, list[int]]) -> None:
+    """Runs a pass, and answers its questions how many keys the owners hold."""
+    answer = None
+    while True:
+        try:
+            nodes, _, _ = steps.send(answer)
+        except StopIteration:
+            return
+        answer = {node: counts.get(node) for node in nodes}
+
+
+def test_a_pass_fetches_from_the_first_source_and_then_compares_with_the_others(exchanges: Exchanges) -> None:
+    it = Fixture()
+    order = {0: ("n2", "n3"), 1: ("n3", "n2")}
+    counted: list[dict[int, int]] = []
+
+    def note() -> None:
+        assert not exchanges.done, "the counts are known before anything is fetched"
+        counted.append(dict(it.fetch.expected_keys))
+
+    _answers(it.fetch.fetch_all(it.present, order.__getitem__, note), {"n2": [10], "n3": [20]})
+    assert counted == [{0: 10, 1: 20}]
+    assert exchanges.done == [("n2", 1), ("n3", 1), ("n3", 1), ("n2", 1)]
+    assert all(sorted(equal) == ["n2", "n3"] for equal in it.fetch.equal.values())
+
+
+def test_a_pass_goes_on_with_the_next_source_and_leaves_out_what_no_source_gives(exchanges: Exchanges) -> None:
+    it = Fixture()
+    it.fetch.expected_keys = {0: 1, 1: 1}
+    exchanges.lost = ["n2"]
+    sources = {0: ("n2", "n3"), 1: ("n2",)}
+    _answers(it.fetch.fetch_all(it.present, sources.__getitem__), {})
+    assert exchanges.done == [("n3", 1)], "partition 1 has no copy yet, so it is not compared"
+    assert it.fetch.equal == {0: {"n3": None}, 1: {}}
+
+
+@pytest.mark.parametrize("what", ["stopped", "another layout"])
+def test_a_pass_ends_when_the_fetch_is_stopped_or_another_layout_is_adopted(exchanges: Exchanges, what: str) -> None:
+    it = Fixture()
+
+    def end() -> None:
+        if what == "stopped":
+            it.fetch.outcome.stopped = True
+        else:
+            it.layout = layout_of()
+
+    _answers(it.fetch.fetch_all(it.present, lambda partition: OTHERS, end), {"n2": [1, 1]})
+    assert exchanges.done == []
+
+
+def test_a_pass_without_sources_compares_all_partitions_in_batches(exchanges: Exchanges) -> None:
+    it = Fixture(range(18))
+    _answers(it.fetch.fetch_all(it.present), {})
+    assert exchanges.done == [("n2", 16), ("n2", 2), ("n3", 16), ("n3", 2)]
