@@ -42,26 +42,30 @@ SET_BACK, DAMAGED = "set-back", "damaged"  # reasons to set a store aside, see r
 
 
 class State:
-    """The shared state of one node.
+    """The shared state of one node. Each attribute has one of five roles (tests/core/base/test_state.py holds the table).
 
-    identity        id, member, actor, guest_actor, incarnation, config, rng, orders, holds
-    durable         records, hints: each change is in the batch of the turn. layout: membership.py stores its document in
-                    the turn in which it is adopted
-    from the layout members, read_quorum, write_quorum, route_shift, no_layout: computed in `adopt` and `leave`
-    from the layout routes, deletion_routes, routed_generation: computed in `reroute`, whenever the layout, liveness, a
-      and liveness  link or the room on a disk changes
-    peers           liveness, links, draining, full, last_message_ms, fences, orderly, backlogged, and who has which
-                    capability: learned from messages and connections in this run of the process
-                    readers: who reads records of entries; stored
-    this node       room, is_filling, lacks_records, synced_turn, fence, users_bytes
-    time            now_ms, time_ms, wall_offset_ms, has_time, clock, cluster_time
-    load            in_flight, procedures, commands_waiting, clients_queued, requests_max, refusal
-    output          messages, trailing, kept, ready: gathered in a turn, and handed out at its end (outbox.py)
-    flags           sync_wanted, cleanup_due, held_for_time: one part asks another one for work
-    counters        statistics, unexpected, quarantine
+    durable     on the disk; whoever changes it writes it in the batch of the same turn
+                records, hints, readers, with_databases
+                layout: membership.py; is_filling: filling.py; quarantine: Node.crash_report
+    view        computed from other state, and from nothing else, by the function named
+                adopt, leave: members, read_quorum, write_quorum, route_shift
+                reroute: routes, deletion_routes, routed_generation, by what is known of members, and of the space on disks
+                at, keep_time, follow_time: now_ms, time_ms, wall_offset_ms, has_time
+                note_capabilities: capable, and its parts orderly, comparing, patching, scripting, transacting,
+                knowing_users, knowing_libraries, queueing, publishing, tracing, knowing_origins; tls_ports
+                refuse_clients, serve_clients: requests_max, refusal; users.py: no_layout, users_bytes
+    memory      of this run of the process; a restart begins anew
+                who we are: id, member, actor, guest_actor, incarnation, config, rng
+                of peers: liveness, links, draining, full, last_message_ms, fences, backlogged, watching, attributing
+                of this node: clock, cluster_time, room, lacks_records, synced_turn, fence, store_is_damaged, orders, holds
+                of requests: lane_turn, in_flight, procedures, commands_waiting, clients_queued, sent_behind
+                counters: statistics, unexpected
+    output      gathered in a turn, and handed out at its end (outbox.py)
+                messages, trailing, ready, noted; kept: with the next tick
+    flags       one part asks another one for work
+                sync_wanted, cleanup_due, rebuild_reason, has_waited, held_for_time
 
-    `now_ms` is monotonic, and the same throughout a turn; `time_ms` is cluster time then, in milliseconds since 1970: what
-    keys expire by.
+    `now_ms` is monotonic, and the same throughout a turn. `time_ms` is cluster time, in ms since 1970: keys expire by it.
 
     What this node learned up to the reading `fence` of its clock must not be sent or stored as a record any more, unless
     it is stored here (see collection.py): whoever reads records into memory compares before using them in a later turn.
@@ -77,6 +81,8 @@ class State:
     lacks_records = False  # and others have more: a key that is absent here is no vote
     synced_turn = 0  # all turns up to this one are on the disk
     fence = 0
+    store_is_damaged = False  # a compaction has met a block that cannot be read; the engine compacts nothing any more
+    users_bytes = 0  # of the document of users, which a layout does not overtake (views.py)
     # Time
     now_ms = 0
     has_time = False  # keys may be judged by `time_ms`, and dots made
@@ -90,8 +96,6 @@ class State:
     sync_wanted = False  # something waits for the disk, whatever the fsync policy
     cleanup_due = True  # there may be records here that this node does not keep (cleanup.py)
     rebuild_reason = ""  # why the process is to set this store aside and begin an empty one: SET_BACK, DAMAGED, or not
-    users_bytes = 0  # of the document of users, which a layout does not overtake (views.py)
-    store_is_damaged = False  # a compaction has met a block that cannot be read; the engine compacts nothing any more
     has_waited = False  # some client has waited for an element, here or for a key of this node (waiting/)
     held_for_time = False  # commands of clients or relays wait for cluster time
 

@@ -1,0 +1,40 @@
+"""The table of roles in `State` names each attribute once: a reader knows what a restart or a new layout changes."""
+
+from __future__ import annotations
+
+import re
+from inspect import getdoc
+
+from server.core.base.state import State
+from tests.core.membership.test_membership import Machine
+
+ROLES = ("durable", "view", "memory", "output", "flags")
+
+
+def _table() -> dict[str, str]:
+    """The text of each role."""
+    document = (getdoc(State) or "").split("\n\n")[1]
+    return dict(re.findall(r"^(\w+) +(.*(?:\n .*)*)", document, re.MULTILINE))
+
+
+def _attributes(state: State) -> list[str]:
+    """What the class and the instance hold, without methods and private names."""
+    held = {name for name, value in vars(State).items() if not callable(value) and not isinstance(value, property)}
+    return sorted(name for name in held | vars(state).keys() if not name.startswith("_"))
+
+
+def test_each_attribute_has_one_role() -> None:
+    table = _table()
+    assert tuple(table) == ROLES
+    for name in _attributes(Machine().node.state):
+        roles = [role for role, text in table.items() if re.search(rf"\b{name}\b(?!\.py)", text)]
+        assert len(roles) == 1, f"{name} has the roles {roles}"
+
+
+def test_durable_state_is_written_by_itself_or_as_a_document() -> None:
+    """A part that is durable holds the records, in whose batch its changes travel; the others name who writes them."""
+    state = Machine().node.state
+    names = re.findall(r"^ *(\w+(?:, \w+)*)$", _table()["durable"], re.MULTILINE)[0].split(", ")
+    for name in names:
+        part = getattr(state, name)
+        assert part is state.records or state.records in vars(part).values(), f"{name} cannot store its changes"
