@@ -39,6 +39,7 @@ from server.scripting.tail_calls import without_tail_calls
 
 _SOURCES: Final = Path(__file__).parent / "lua"
 _LIBRARIES: Final = ("bit", "struct", "cmsgpack", "cjson")
+_PARTS: Final = ("functions", "random", "replies", "texts")  # of the sandbox, in files of their own
 _SCRIPTS_MAX: Final = 2048  # compiled scripts that are kept
 _COLLECT_BYTES: Final = 4 << 20  # beyond this the garbage is collected before a script
 _HEADROOM_BYTES: Final = 1 << 20  # that a result of a callback leaves
@@ -96,7 +97,7 @@ class Runtime:
         libraries = lua.table_from({name: chunk() for name, chunk in make.items()})
         return self._chunk("sandbox")(
             self._run_command, self._sha1, self._log, self._may_run, self._clock, libraries, constants,
-            self._chunk("functions"),
+            lua.table_from({name.encode(): self._chunk(name) for name in _PARTS}),
         )  # fmt: skip
 
     def _chunk(self, name: str) -> Any:

@@ -8,14 +8,14 @@
 -- `stop` ends a script for good: because its budget is spent, its time is over, or the host wants that. The error passes every function
 -- that catches errors, since `pcall`, `xpcall` and `coroutine.resume` are ours and raise it again. Instructions are counted by
 -- a hook, which every coroutine gets, too. Functions in C count none, so those whose work does not grow with the length of
--- their arguments only (patterns, string.rep, table.sort) tell `charge` beforehand what they may cost. What is left are many
+-- their arguments only (patterns, string.rep, table.sort) tell `charge` beforehand what they may cost (texts.lua). What is left are many
 -- instructions that are each linear in something large (a string of 1 MB, a table of 100,000): so a run has a limit of
 -- processor time as well. The hook looks at the clock, more often once a script has much in its memory. The limit grows with
 -- each command, so that it stops who holds up others without commands, and not who runs many on a slow machine. The host
 -- gives the clock, which counts this thread alone: the engine of the storage works in others.
 --
 -- Source: redis 7.0 script_lua.c, eval.c.
-local py_call, py_sha1, py_log, py_acl, clock, libraries, constants, make_functions = ...
+local py_call, py_sha1, py_log, py_acl, clock, libraries, constants, makers = ...
 
 local debug_sethook, getinfo = debug.sethook, debug.getinfo
 local raw_pcall, raw_xpcall, raw_load, raw_error = pcall, xpcall, load, error
@@ -23,9 +23,8 @@ local raw_resume, raw_create, running = coroutine.resume, coroutine.create, coro
 local raw_next, raw_pairs, raw_ipairs, raw_setmetatable, raw_getmetatable = next, pairs, ipairs, setmetatable, getmetatable
 local raw_rawset, setfenv, type, tostring, tonumber, select, unpack = rawset, setfenv, type, tostring, tonumber, select, unpack
 local collect = collectgarbage
-local format, byte, sub, rep, gsub, len = string.format, string.byte, string.sub, string.rep, string.gsub, string.len
-local concat, insert, remove, sort, find = table.concat, table.insert, table.remove, table.sort, string.find
-local floor, min, max, frexp = math.floor, math.min, math.max, math.frexp
+local format, byte, sub, gsub, len, find = string.format, string.byte, string.sub, string.gsub, string.len, string.find
+local concat, min, max = table.concat, math.min, math.max
 
 local HOOK_INSTRUCTIONS = 250
 local DENSE_INSTRUCTIONS = 20 -- between two looks at the clock, once there is something large to work on
@@ -36,10 +35,7 @@ local COMMAND_S = 100e-6 -- what a command adds to the limit of time, for what i
 local COMMAND_SHARE = 1 / 8 -- of the time in commands counts: changes of large collections take milliseconds
 local COPIED_BYTES = 8 -- that a function in C changes or digests in the time of one instruction
 local COMPILED_COST = 8 -- of a byte of a text that is compiled
-local PIECE_BYTES, PIECE_ITEMS = 4096, 500 -- what is done between two looks at the clock
-local LONG_BYTES = 1024 -- comparing texts of this length is worth a look at the clock
-local LINE_BYTES_MAX = 1048576 -- of a reply that is a status or an error
-local PATTERN_BYTES_MAX = 4096 -- the matcher recurses once an item, on the stack of C
+local PIECE_BYTES = 4096 -- what is compiled between two looks at the clock
 local STOP = {}
 local stopped = nil -- why the script must end: 'budget', 'time', 'memory' or 'host'
 local spent, budget = 0, math.huge
@@ -283,347 +279,16 @@ function co.wrap(body)
     return function(...) return unwrapped(raw_resume(thread, ...)) end
 end
 
--- --- strings and tables
+-- --- the parts in files of their own
 
-local strings = copy(string)
-
-for _, name in raw_ipairs { 'upper', 'lower', 'reverse' } do
-    local change = string[name]
-    strings[name] = function(...)
-        local text = ...
-        if type(text) == 'string' and len(text) > PIECE_BYTES then charge_whole(len(text) / COPIED_BYTES) end
-        return change(...)
-    end
-end
-
--- Only %q does more than to copy its arguments.
-function strings.format(...)
-    local shape = ...
-    if type(shape) == 'string' and find(shape, 'q', 1, true) then
-        local size = 0
-        for index = 2, select('#', ...) do
-            local text = select(index, ...)
-            if type(text) == 'string' then size = size + len(text) end
-        end
-        if size > PIECE_BYTES then charge_whole(size) end
-    end
-    return format(...)
-end
-
-function strings.dump() complain('unable to dump given function') end
-
-function strings.rep(...)
-    local text, count = ...
-    count = tonumber(count)
-    if text == '' and count then return '' end
-    local size = (type(text) == 'string' and len(text) or 0) * (count or 0)
-    if size > 4096 then charge_whole(max(size / 16, count / 4)) end
-    return rep(...)
-end
-
--- Whether the last item of a pattern is a repetition: it takes what there is, and nothing behind it can fail.
-local function ends_in_loop(pattern)
-    local place = len(pattern)
-    while byte(pattern, place) == 41 do place = place - 1 end -- )
-    if not find('*+-?', sub(pattern, place, place), 1, true) or place < 2 then return false end
-    local escapes = 0
-    while byte(pattern, place - 1 - escapes) == 37 do escapes = escapes + 1 end -- %
-    return escapes % 2 == 0
-end
-
--- What matching may cost: each repetition in the pattern may try all lengths at all places.
-local function pattern_cost(text, pattern, is_anchored)
-    if len(pattern) > PATTERN_BYTES_MAX then complain('pattern too long') end
-    local size = len(text)
-    if size < 16 and len(pattern) < 8 then return 0 end
-    local _, loops = gsub(pattern, '[%*%+%-%?b]', '')
-    local _, captures = gsub(pattern, '%(', '')
-    if loops > 0 and ends_in_loop(pattern) then loops = loops - 1 end
-    if is_anchored and loops > 0 then loops = loops - 1 end
-    local power = 1
-    while loops > 0 and power < 1e12 do
-        power, loops = power * size, loops - 1
-    end
-    return (size * (1 + captures) + len(pattern)) * power / 4 + size * len(pattern) / 4
-end
-
--- What looking for a text may cost: at each place all of it may be compared.
-local function plain_cost(text, part)
-    return len(text) / 16 + len(text) * len(part) / 128
-end
-
-for _, name in raw_ipairs { 'find', 'match', 'gmatch', 'gfind', 'gsub' } do
-    local matcher = string[name]
-    strings[name] = function(...)
-        local text, pattern, third, fourth = ...
-        if type(text) == 'string' and type(pattern) == 'string' then
-            local cost
-            if name == 'find' and (fourth or not find(pattern, '[%^%$%*%+%?%.%(%[%%%-]')) then
-                cost = plain_cost(text, pattern)
-            else
-                cost = pattern_cost(text, pattern, byte(pattern) == 94 and sub(name, 1, 2) ~= 'gm' and name ~= 'gfind')
-            end
-            if name == 'gsub' and type(third) == 'string' then cost = cost + len(text) * (len(third) + 8) / 16 end
-            if name == 'gsub' and type(third) == 'table' then cost = cost + len(text) * 2 end
-            if cost > 64 then charge_whole(cost) end
-        end
-        return matcher(...)
-    end
-end
-
-local tables = copy(table)
-
--- All items behind the place are moved; Lua moves them also from places before the first one.
-local function charge_moves(tab, place)
-    local moves = type(tab) == 'table' and type(place) == 'number' and #tab - place or 0
-    if moves > 256 then charge_whole(moves / 2) end
-end
-
-function tables.insert(tab, ...)
-    check_change(tab)
-    if select('#', ...) > 1 then charge_moves(tab, (...)) end
-    return insert(tab, ...)
-end
-
-function tables.remove(tab, ...)
-    check_change(tab)
-    charge_moves(tab, (...))
-    return remove(tab, ...)
-end
-
-local function compare_long(one, other)
-    check_time()
-    return one < other
-end
-
--- All comparisons are charged beforehand. Those of long texts cannot be: they are made here, where they can be stopped.
-function tables.sort(tab, ...)
-    check_change(tab)
-    local count = type(tab) == 'table' and #tab or 0
-    if count > 64 then
-        local _, rounds = frexp(count)
-        charge_whole(count * rounds * 2.5)
-    end
-    if (...) ~= nil then return sort(tab, ...) end
-    for index = 1, count do
-        local item = rawget(tab, index)
-        if type(item) == 'string' and len(item) > LONG_BYTES then return sort(tab, compare_long) end
-    end
-    return sort(tab, ...)
-end
-
--- Piece by piece, so that it can be stopped: numbers take long.
-function tables.concat(...)
-    local tab, between, first, last = ...
-    if type(tab) ~= 'table' or last ~= nil or #tab <= PIECE_ITEMS or first ~= nil and type(first) ~= 'number' then
-        return concat(...)
-    end
-    local pieces = {}
-    for start = first or 1, #tab, PIECE_ITEMS do
-        charge(PIECE_ITEMS)
-        check_time()
-        pieces[#pieces + 1] = concat(tab, between, start, min(start + PIECE_ITEMS - 1, #tab))
-    end
-    return concat(pieces, between)
-end
-
--- --- math.random as Redis has it: a run that begins again gets the same numbers
-
-local maths = copy(math)
-local random_high, random_low = 0, 0
-
-local function seed(number)
-    number = number % 4294967296
-    random_high = floor(number / 256)
-    random_low = (number % 256) * 65536 + 13070
-end
-
-local function random_fraction()
-    local product = random_low * 15525485 + 11
-    local low = product % 16777216
-    random_high = (random_high * 15525485 + random_low * 1502 + floor(product / 16777216)) % 16777216
-    random_low = low
-    return (random_high * 128 + floor(low / 131072)) % 2147483647 / 2147483647
-end
-
-local function checked_number(value, index, name)
-    local number = tonumber(value)
-    if not number then
-        local kind = value == nil and 'no value' or type(value)
-        complain(format("bad argument #%d to '%s' (number expected, got %s)", index, name, kind))
-    end
-    return number
-end
-
-function maths.random(...)
-    local count, fraction = select('#', ...), random_fraction()
-    if count == 0 then return fraction end
-    if count > 2 then complain('wrong number of arguments') end
-    local low, high = 1, checked_number((...), 1, 'random')
-    if count == 2 then low, high = high, checked_number((select(2, ...)), 2, 'random') end
-    if low > high then complain(format("bad argument #%d to 'random' (interval is empty)", count)) end
-    return floor(fraction * (high - low + 1)) + low
-end
-
-function maths.randomseed(value)
-    local number = floor(checked_number(value, 1, 'randomseed'))
-    seed(number - number == 0 and number or -2 ^ 31)
-end
-
--- --- replies of Redis as values of Lua
-
-local decode
-
-local function decode_items(reply, place, count)
-    local items, value = {}, nil
-    for index = 1, count do
-        value, place = decode(reply, place)
-        items[index] = value
-    end
-    return items, place
-end
-
-local aggregates = {
-    [42] = decode_items, -- *
-    [62] = decode_items, -- >
-    [37] = function(reply, place, count) -- %
-        local map, key, value = {}, nil, nil
-        for _ = 1, count do
-            key, place = decode(reply, place)
-            value, place = decode(reply, place)
-            if key ~= nil then map[key] = value end
-        end
-        return { map = map }, place
-    end,
-    [126] = function(reply, place, count) -- ~
-        local set, key = {}, nil
-        for _ = 1, count do
-            key, place = decode(reply, place)
-            if key ~= nil then set[key] = true end
-        end
-        return { set = set }, place
-    end,
+local tools = {
+    copy = copy, complain = complain, check_change = check_change,
+    charge = charge, charge_whole = charge_whole, check_time = check_time,
 }
-
-local lines = {
-    [43] = function(text) return { ok = text } end, -- +
-    [45] = function(text) return { err = text } end, -- -
-    [58] = tonumber, -- :
-    [44] = function(text) -- ,
-        return { double = text == 'inf' and math.huge or text == '-inf' and -math.huge or tonumber(text) or 0 / 0 }
-    end,
-    [35] = function(text) return text == 't' end, -- #
-    [95] = function() return nil end, -- _
-    [40] = function(text) return { big_number = text } end, -- (
-}
-
--- Returns the value that stands at `place`, and the place behind it.
-function decode(reply, place)
-    local kind = byte(reply, place)
-    local stop_at = find(reply, '\r\n', place, true)
-    local text = sub(reply, place + 1, stop_at - 1)
-    local line = lines[kind]
-    if line then return line(text), stop_at + 2 end
-    local count = tonumber(text)
-    if count < 0 then return false, stop_at + 2 end
-    if kind == 36 then return sub(reply, stop_at + 2, stop_at + 1 + count), stop_at + 4 + count end -- $
-    if kind == 61 then -- =
-        local value = { format = sub(reply, stop_at + 2, stop_at + 4), string = sub(reply, stop_at + 6, stop_at + 1 + count) }
-        return { verbatim_string = value }, stop_at + 4 + count
-    end
-    return aggregates[kind](reply, stop_at + 2, count)
-end
-
--- --- values of Lua as replies
-
-local DEPTH_MAX = 1000
+local strings, tables = makers.texts(tools)
+local maths, seed = makers.random(tools)
+local decode, encode, error_line, set_protocols = makers.replies()
 local shows_resp3, speaks_resp3 = false, false -- the protocol of the client, and what redis.setresp has chosen
-
-local function line_of(text) return (gsub(sub(tostring(text), 1, LINE_BYTES_MAX), '[\r\n]', ' ')) end
-
-local function error_line(text)
-    return '-' .. line_of(text) .. '\r\n'
-end
-
-local function bulk(text) return '$' .. len(text) .. '\r\n' .. text .. '\r\n' end
-local function null() return shows_resp3 and '_\r\n' or '$-1\r\n' end
-
-local encode
-
-local function encode_counted(out, tab, sign, width, put)
-    local head, count = #out + 1, 0
-    out[head] = ''
-    for key, value in raw_next, tab do
-        put(key, value)
-        count = count + 1
-    end
-    out[head] = (shows_resp3 and sign .. count or '*' .. count * width) .. '\r\n'
-end
-
-local function encode_array(out, tab, depth)
-    local head, count = #out + 1, 0
-    out[head] = ''
-    while true do
-        local item = rawget(tab, count + 1)
-        if item == nil then break end
-        count = count + 1
-        encode(out, item, depth + 1)
-    end
-    out[head] = '*' .. count .. '\r\n'
-end
-
-local function encode_table(out, tab, depth)
-    local function field(name, kind)
-        local value = rawget(tab, name)
-        if type(value) == kind then return value end
-    end
-    local err, ok, double = field('err', 'string'), field('ok', 'string'), field('double', 'number')
-    if err then out[#out + 1] = error_line(err) return end
-    if ok then out[#out + 1] = '+' .. line_of(ok) .. '\r\n' return end
-    if double then
-        local text = double ~= double and 'nan' or format('%.17g', double)
-        out[#out + 1] = shows_resp3 and ',' .. text .. '\r\n' or bulk(text)
-        return
-    end
-    local map, set, big = field('map', 'table'), field('set', 'table'), field('big_number', 'string')
-    local verbatim = field('verbatim_string', 'table')
-    if map then
-        return encode_counted(out, map, '%', 2, function(key, value)
-            encode(out, key, depth + 1)
-            encode(out, value, depth + 1)
-        end)
-    end
-    if set then return encode_counted(out, set, '~', 1, function(key) encode(out, key, depth + 1) end) end
-    if big then
-        out[#out + 1] = shows_resp3 and '(' .. line_of(big) .. '\r\n' or bulk(line_of(big))
-        return
-    end
-    if verbatim and type(rawget(verbatim, 'format')) == 'string' and type(rawget(verbatim, 'string')) == 'string' then
-        local text, kind = rawget(verbatim, 'string'), sub(rawget(verbatim, 'format') .. '   ', 1, 3)
-        out[#out + 1] = shows_resp3 and format('=%d\r\n%s:', len(text) + 4, kind) .. text .. '\r\n' or bulk(text)
-        return
-    end
-    encode_array(out, tab, depth)
-end
-
-function encode(out, value, depth)
-    local kind = type(value)
-    if kind == 'string' then
-        out[#out + 1] = bulk(value)
-    elseif kind == 'number' then
-        out[#out + 1] = ':' .. format('%d', value) .. '\r\n'
-    elseif kind == 'boolean' and speaks_resp3 and shows_resp3 then
-        out[#out + 1] = value and '#t\r\n' or '#f\r\n'
-    elseif kind == 'boolean' then
-        out[#out + 1] = value and ':1\r\n' or speaks_resp3 and ':0\r\n' or null()
-    elseif kind ~= 'table' then
-        out[#out + 1] = null()
-    elseif depth > DEPTH_MAX then
-        out[#out + 1] = '-ERR reached lua stack limit\r\n'
-    else
-        encode_table(out, value, depth)
-    end
-end
 
 -- --- the library `redis`
 
@@ -718,6 +383,7 @@ function redis.setresp(...)
     local version = ...
     if version ~= 2 and version ~= 3 then raise('ERR RESP version must be 2 or 3.') end
     speaks_resp3 = version == 3
+    set_protocols(shows_resp3, speaks_resp3)
 end
 
 function redis.acl_check_cmd(...)
@@ -751,7 +417,7 @@ globals.math, globals.redis = protect(maths, NO_METATABLE), protect(redis, NO_ME
 for name, library in raw_next, libraries do globals[name] = protect(library, NO_METATABLE) end
 env = protect(raw_setmetatable(globals, { __index = missing }), NO_METATABLE)
 globals._G = env
-local functions = make_functions {
+local functions = makers.functions {
     raise = raise, protect = protect, copy = copy, no_metatable = NO_METATABLE, complain = complain, globals = globals,
     redis = redis,
 }
@@ -778,6 +444,7 @@ local function begin(limit, whole, resp3, start, values)
     stopped, spent, budget, allowance = nil, 0, limit, whole
     ends_at, in_command = clock() + limit / INSTRUCTIONS_PER_S, 0
     shows_resp3, speaks_resp3 = resp3, false
+    set_protocols(shows_resp3, speaks_resp3)
     seed(start)
     base_kb, is_dense = collect('count'), false
     debug_sethook(on_count, '', HOOK_INSTRUCTIONS)
