@@ -301,7 +301,7 @@ class Node:
         if state.noted:
             services.notifications.end_turn()
         services.publishing.launch()
-        services.shutdown.look()
+        services.shutdown.note_end_of_turn()
         if state.has_waited:
             services.waiting.end_turn()
         replies: list[tuple[Session, Flushed]] = []

@@ -102,7 +102,7 @@ class Server:
         self._context.service_manager.tell(READY)
 
     def _take_secrets(self, secrets: Sequence[bytes]) -> None:
-        self._context.services.authentication.take(secrets)
+        self._context.services.authentication.set_secrets(secrets)
         self._peers.take_secrets(secrets)
 
     def _check_secrets(self) -> None:

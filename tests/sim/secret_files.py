@@ -45,7 +45,7 @@ class SecretFiles:
         host.deliver("secret", lambda: self._load(host))
 
     def _load(self, host: Host) -> None:
-        host.running.services.authentication.take(self._files[host.id])
+        host.running.services.authentication.set_secrets(self._files[host.id])
         host.links.secrets_changed()
 
     def all_closed(self) -> bool:
@@ -130,7 +130,7 @@ class Intruder:
         ghost.disk.roll_back(victim.disk.copy())
         ghost.disk.marks = dict(victim.disk.marks)
         known = self._rng.choice([(), (self._files.new_secret(),), tuple(self._files.dropped[-1:])])
-        ghost.on_start = lambda host: host.running.services.authentication.take(known)
+        ghost.on_start = lambda host: host.running.services.authentication.set_secrets(known)
         world.trace(f"an intruder has the directory of {member.name}, and {len(known)} secrets")
         ghost.start()
         client = Client(MARK.decode(), History())

@@ -61,12 +61,12 @@ def _welcome_without_proof(patch: Patch) -> None:
 
 
 def _keep_dropped_secrets(patch: Patch) -> None:
-    take = Authentication.take
+    set_secrets = Authentication.set_secrets
 
-    def take_more(self: Authentication, secrets: Sequence[bytes]) -> None:
-        take(self, tuple(dict.fromkeys([*secrets, *self.secrets])))
+    def keep_all(self: Authentication, secrets: Sequence[bytes]) -> None:
+        set_secrets(self, tuple(dict.fromkeys([*secrets, *self.secrets])))
 
-    patch(Authentication, "take", take_more)
+    patch(Authentication, "set_secrets", keep_all)
 
 
 _ALONE = ("isolate", "kill")

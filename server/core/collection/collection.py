@@ -55,9 +55,11 @@ the next merge restores the whole record.
 
 Sums of actors that are gone: they are folded into one by the same agreement; records/folds.py says what is added to it.
 
-Not covered: if somebody replaces a data directory by an older copy of itself, deleted values come back, as in any store
-that forgets deletions; `dyn node start --rebuild` is for such directories. If a node was wiped and its clock was set
-back as well, messages of its earlier run may still be on their way, and no fence stops them.
+If somebody replaces a data directory by an older copy of itself, the other members notice it, and the copy is set aside
+before it can bring deleted values back (membership/rollback.py).
+
+Not covered: if a node was wiped and its clock was set back as well, messages of its earlier run may still be on their way,
+and no fence stops them.
 """
 
 from __future__ import annotations

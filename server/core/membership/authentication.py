@@ -55,8 +55,8 @@ class Authentication:
         """Whether an earlier process on this store was closed."""
         return self._state.records.document(_CLOSED) is not None
 
-    def take(self, secrets: Sequence[bytes]) -> None:
-        """From now on these are the secrets of this node."""
+    def set_secrets(self, secrets: Sequence[bytes]) -> None:
+        """Replaces the secrets of this node."""
         had_none = not self.secrets
         self.secrets = tuple(secrets)
         if had_none and self.secrets:
@@ -64,7 +64,7 @@ class Authentication:
 
     @property
     def is_required(self) -> bool:
-        """Whether who does not prove a secret is refused."""
+        """Whether nodes that do not prove a secret are refused."""
         return bool(self.secrets) and self.is_closed and self._state.config.peer_auth_required
 
     @property

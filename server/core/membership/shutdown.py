@@ -72,8 +72,8 @@ class Shutdown:
         self._close_blocked()
         self._background.run_to_end("shutdown", self._steps)
 
-    def look(self) -> None:
-        """Judges at the end of a turn whether anything is in flight."""
+    def note_end_of_turn(self) -> None:
+        """Notes at the end of a turn whether anything is in flight."""
         state = self._state
         is_idle = not state.in_flight and not state.procedures and not state.commands_waiting
         if self._is_announced and is_idle and not state.clients_queued and self._deliveries.is_settled():

@@ -1,9 +1,9 @@
-"""When what clients have cached expires: the keys of this node that are told as changed by the mere passing of time.
+"""Expiries of cached keys: when clients that track are told that a key has expired.
 
-Theory. An expiry is no write, and the record of an expired key may stay for a while: until its owners agree to collect it.
-So the time is noted when a record with an expiry is written here, while some node wants to know of changes, and when a
-client of this node has read a key that is stored here. `keys_max` keys are noted. What finds no room, and the fields of
-records that are longer than `_FIELDS_BYTES_MAX`, are told when they are collected.
+Theory. An expiry is no write, and the record of an expired key may stay until its owners agree to collect it. So this node
+notes the time of an expiry on two occasions: a record with an expiry is written here while some node wants to know of
+changes; or a client of this node reads a key that is stored here. At most `keys_max` keys are noted. For keys that find no
+room, and for fields of records that are longer than `_FIELDS_BYTES_MAX`, clients are told when the record is collected.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""MONITOR: the commands of this node's clients, told to those that watch.
+"""MONITOR: shows the commands of this node's clients to those that monitor.
 
-Theory. The guard of a session (commands/pubsub/guard.py) sees each command before it begins. While somebody monitors, all
-sessions have a guard; otherwise nobody pays for it. A line leaves as a message to a subscriber does, at the end of the
-turn, and whoever reads too slowly is cut as a subscriber is (shell/push_limits.py). A line has `LINE_BYTES_MAX` of words
-at most, and of a transaction the first `QUEUED_SHOWN_MAX` commands are shown: so large values and long transactions cannot
-fill the memory of the node, or take its time.
-"""
+Theory. The guard of a session (commands/pubsub/guard.py) sees each command before it begins. While some client monitors,
+all sessions have a guard; at other times none has, so nothing costs time. Lines are sent like messages to a subscriber, at
+the end of the turn. A client that reads them too slowly is disconnected like a subscriber (shell/push_limits.py). A line
+has at most `LINE_BYTES_MAX` of words, and of a transaction the first `QUEUED_SHOWN_MAX` commands are shown. So large values
+and long transactions can neither fill the memory of the node nor take its time."""
 
 from __future__ import annotations
 

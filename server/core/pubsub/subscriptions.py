@@ -5,8 +5,8 @@ it. A message is looked up by its channel, and then matched with each pattern, a
 protocol and each name under which it is delivered; all its subscribers share these bytes.
 
 Messages gather until the end of the turn, and leave behind the replies of the turn (node.py), each session's in one
-write. So a subscriber gets the reply to its SUBSCRIBE first. `take` returns what has gathered for a session: the reply to
-a later UNSUBSCRIBE stands behind it.
+write. So a subscriber gets the reply to its SUBSCRIBE first. `drain_session` returns what has gathered for a session: the
+reply to a later UNSUBSCRIBE stands behind it.
 
 Bounds (P10). The names of all subscriptions of a node take `subscriptions_bytes_max` at most; a further one is refused.
 What is sent and not read by a subscriber is bounded by the shell (shell/push_limits.py): it cuts the connection, as Redis
@@ -136,11 +136,11 @@ class Subscriptions:
         else:
             gathered.append(data)
 
-    def take(self, session: Session) -> bytes:
-        """Returns what has gathered for a session, which is then sent with a reply."""
+    def drain_session(self, session: Session) -> bytes:
+        """Removes and returns the messages that have gathered for a session, to be sent before a reply."""
         return b"".join(self.due.pop(session, ()))
 
     def drain(self) -> list[tuple[Session, bytes]]:
-        """Returns what has gathered, at the end of the turn."""
+        """Removes and returns the messages of all sessions, at the end of the turn."""
         due, self.due = self.due, {}
         return [(session, b"".join(gathered)) for session, gathered in due.items()]

@@ -89,7 +89,7 @@ class Tracking:
         )
         self.clients[session] = session.tracker = tracker
         session.origin = tracker.own_changes
-        self._review()
+        self._update_watching()
 
     def stop(self, session: Session) -> None:
         """Ends tracking for a client. The keys that it has read are forgotten when they change."""
@@ -106,9 +106,9 @@ class Tracking:
                     del self.prefixes[prefix]
         if not self.clients:
             self.keys.clear()
-        self._review()
+        self._update_watching()
 
-    def _review(self) -> None:
+    def _update_watching(self) -> None:
         state = self._state
         wants = 2 if self._noloop_clients else 1 if self.clients else 0
         if wants != self._wants:
@@ -135,7 +135,7 @@ class Tracking:
             peers.pop(peer, None)
             if is_wanted:
                 peers[peer] = None
-        self._review()
+        self._update_watching()
 
     # --- reads
 

@@ -39,7 +39,7 @@ class Clients:
         session.backlog.clear()
         session.has_left = True
         if session.blocked:
-            self._blocked.gone(session)
+            self._blocked.session_ended(session)
         session.transaction = session.watched = None
 
     def kill(self, session: Session) -> None:
@@ -47,7 +47,7 @@ class Clients:
         is not waited for."""
         session.closing = True
         if session.blocked:
-            self._blocked.gone(session)
+            self._blocked.session_ended(session)
             session.is_broken = True
         self._closing.append(session)
 

@@ -1,18 +1,17 @@
 """The clients of this node that wait for an element, and their attempts to get one.
 
-Theory. A client has keys to try, in order, at first all of them. It has one attempt (DYN.TRY) under way at a time. An
-attempt that finds nothing has left a row at the key's coordinator; once there is no key left to try, the client waits. A
-WAKE names a key to try again. When an attempt brings an element, the client is answered, and its rows elsewhere go
-(FORGET).
+Theory. A client has a list of keys to try, at first all of its keys, in order. It has one attempt (DYN.TRY) in flight at a
+time. An attempt that finds nothing leaves a row at the key's coordinator. Once there is no key left to try, the client
+waits. A WAKE names a key to try again. When an attempt brings an element, the client is answered, and FORGET removes its
+rows at other coordinators.
 
-What ends a client (its time limit, CLIENT UNBLOCK) waits for an attempt under way, which may bring an element: a BLPOP of a
-millisecond still gets what is there. A connection that ends does not wait; what its attempt brings is put back
-(deliveries.py).
+If the client's time limit passes, or CLIENT UNBLOCK ends its wait, this node first waits for the attempt in flight, which
+may bring an element. So a BLPOP with a limit of a millisecond still gets an element that is there. A connection that ends
+does not wait: an element that its attempt brings is put back (deliveries.py).
 
-The first attempts answer errors like any other command. Later ones belong to a client that has been waiting, perhaps for
-hours: while there is no quorum they are repeated, every `RETRY_MS`. So are those that read a stream whose coordinator keeps
-no rows for it, as it is of an earlier version.
-"""
+Errors of the first attempts are the reply to the client, as for any other command. Later attempts belong to a client that
+may have waited for hours. So they are repeated every `RETRY_MS` while there is no quorum. They are repeated, too, if they
+read a stream whose coordinator is of an earlier version, which keeps no rows for streams."""
 
 from __future__ import annotations
 
@@ -277,8 +276,8 @@ class Blocked:
             if numbers is not None:
                 numbers.pop(client.number, None)
 
-    def gone(self, session: Session) -> None:
-        """A connection has ended, or is about to: its client is answered no more."""
+    def session_ended(self, session: Session) -> None:
+        """Forgets the client of a connection that has ended, or is about to end."""
         client = self._clients.get(session.blocked)
         if client is not None:
             self._remove(client)
@@ -310,7 +309,7 @@ class Blocked:
             client = self._clients[number]
             client.rows = {key: at for key, at in client.rows.items() if at != node}
             self._to_review[number] = None
-        self._review_soon()
+        self._try_missing_rows_soon()
 
     def tick(self) -> None:
         """Looks whether keys have another coordinator than before. Ends all commands if this node refuses its clients."""
@@ -323,7 +322,7 @@ class Blocked:
         elif self._routes is not state.routes:
             self._routes = state.routes
             self._to_review = dict.fromkeys(self._clients)
-            self._review_soon()
+            self._try_missing_rows_soon()
 
     def _note_lag(self, now_ms: int) -> None:
         if now_ms - self._ticked_ms > SUSPENDED_MS:
@@ -334,22 +333,22 @@ class Blocked:
         for client in list(self._clients.values()):
             self._end(client, self._state.refusal)
 
-    def _review_soon(self) -> None:
+    def _try_missing_rows_soon(self) -> None:
         if self._to_review and not self._is_reviewing:
             self._is_reviewing = True
-            self._timers.call_at(self._state.now_ms, self._review)
+            self._timers.call_at(self._state.now_ms, self._try_missing_rows)
 
-    def _review(self) -> None:
+    def _try_missing_rows(self) -> None:
         """Tries again all keys that have no row at their coordinator, for some clients a turn."""
         self._is_reviewing = False
         for number in list(self._to_review)[:REVIEWED_PER_TURN]:
             del self._to_review[number]
             client = self._clients.get(number)
             if client is not None and not client.is_first:
-                self._review_one(client)
-        self._review_soon()
+                self._try_missing_rows_of(client)
+        self._try_missing_rows_soon()
 
-    def _review_one(self, client: BlockedClient) -> None:
+    def _try_missing_rows_of(self, client: BlockedClient) -> None:
         for key in client.wanted.keys:
             present, node = client.rows.get(key), self._coordinator(key, client.wanted.deletes)
             if present == node:

@@ -1,9 +1,10 @@
 """Elements on their way from a key to a waiting client: if they do not reach it, they are put back.
 
-The problem. A blocking pop removes an element and then tells its client. Any of them may be lost in between: the client,
-its node, the coordinator. A client whose connection broke cannot know that something was popped for it.
+The problem. A blocking pop removes an element and then tells its client. In between, the client, its node or the
+coordinator may be lost. A client whose connection broke cannot know that something was popped for it.
 
-The idea. While an element is on its way, some node that is neither the client's nor lost knows how to put it back:
+The idea. While an element is on its way, at least one node that is not lost knows how to put it back. The *home* is the
+node of the client.
 
     who is lost                what happens                                                   who puts it back
     the client                 its home answers SETTLED (returned)                            the coordinator
@@ -12,13 +13,14 @@ The idea. While an element is on its way, some node that is neither the client's
                                no CLEARED: the coordinator is down, or another process        changes nothing (by the id)
     all of them                the coordinator finds the delivery on its disk                 the coordinator
 
-A home says SETTLED, and a coordinator whose own client it is says CLEARED, some 100 ms after the reply has left: what was
-lost with the machine, in its sockets, counts as not delivered. An element is put back at the end of the list from which
-it was taken. A delivery is stored in the batch that stores the removal, and goes when it is cleared. After a restart a
-coordinator waits for `RECOVER_MS`, so that the others can say (SETTLED) what they have put back meanwhile.
+The home sends SETTLED some 100 ms after the reply has left, so that a reply that is lost in a socket of its machine does
+not count as delivered. If the coordinator itself is the home, it sends CLEARED to the owners instead. An element is put
+back at the end of the list from which it was taken. A delivery is stored in the same batch as the removal, and deleted when
+it is cleared. After a restart a coordinator waits for `RECOVER_MS`, so that other nodes can tell it (SETTLED) which
+elements they have put back meanwhile.
 
-Each of these may have been mistaken: the reply did arrive, and the element is delivered twice. That needs a node that died,
-froze or was cut off.
+An element may be delivered twice: it is put back although the reply has arrived. That happens only if a node has died, was
+suspended, or was cut off.
 
 A move (BLMOVE) needs none of this: its element is in the destination before it leaves the source.
 """
@@ -188,11 +190,11 @@ class Deliveries:
         elif coordinator in state.links:
             state.send(coordinator, encode_settled(state.clock_reading(), Settled([], [number])))
 
-    def _tell(self, told: Sequence[tuple[str, int]]) -> None:
-        """The replies to these deliveries have left for good."""
+    def _send_settled(self, delivered: Sequence[tuple[str, int]]) -> None:
+        """Tells the coordinators that the replies with these elements have left."""
         state = self._state
         by_coordinator: dict[str, list[int]] = {}
-        for coordinator, number in told:
+        for coordinator, number in delivered:
             by_coordinator.setdefault(coordinator, []).append(number)
         for coordinator, numbers in by_coordinator.items():
             if coordinator == state.id:
@@ -314,7 +316,7 @@ class Deliveries:
             self._recover(now_ms)
         if self._told_before or self._told:
             told, self._told_before, self._told = self._told_before, self._told, []
-            self._tell(told)
+            self._send_settled(told)
         while self._open:
             delivery = next(iter(self._open.values()))
             if delivery.due_ms > now_ms:
@@ -338,7 +340,7 @@ class Deliveries:
         """At the end of a turn of a node that stops: whether nothing is on its way from it or to it."""
         if self._is_stopping:
             told, self._told_before, self._told = self._told_before, self._told, []
-            self._tell(told)
+            self._send_settled(told)
         return not self.unsettled()
 
 

@@ -1,18 +1,18 @@
-"""The clients that wait for keys of this node, in a queue for each key: who is woken when a key has elements.
+"""The clients that wait for keys of this node, in a queue for each key; and which of them to wake when a key has elements.
 
-Theory. A row stands for a client and a key. It is *called* while its home has been told to try and has not answered. There
-are never more called rows than elements, and an attempt that finds nothing brings its row back to its place. So clients are
-served in the order in which they came, and a plain LPOP in between costs nobody its place.
+Theory. A row is one client that waits for one key. Its home is the node of the client. A row is *called* from the moment
+when its home is told to try until the home has tried. There are never more called rows than elements. If an attempt finds
+nothing, its row goes back to its place in the queue. So clients are served in the order in which they came, and none loses
+its place because of a plain LPOP in between.
 
-A stream is read, nothing is taken from it: a change of it wakes all rows that stand there then, some at a time, and a row
-that comes back stands behind them.
+Reading a stream removes nothing. So a change of a stream wakes all rows that are in its queue then, some of them each turn.
+A row that comes back goes to the end of the queue.
 
-At the end of a turn only the keys are looked at that have rows and that the turn has changed, whoever wrote them: a client,
-another coordinator, a hint, a repair. A node without rows looks at nothing.
+The end of a turn looks only at keys that have rows and were changed in that turn, by a client, another coordinator, a hint
+or a repair. On a node without rows it looks at nothing.
 
-The rows of a queue stand in a dictionary for each home, by their places, so that a home that cannot be reached is passed
-over at once, and a client that ends costs one look-up.
-"""
+Each queue has a dictionary for each home, with the rows by their places. So a home that cannot be reached is skipped at
+once, and the end of a client costs one look-up."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class WaitingRows:
         row.queue.wait(row)
         self._again[row.queue.storage_key] = None
 
-    def look(self, writes: Mapping[bytes, object]) -> None:
+    def wake_changed(self, writes: Mapping[bytes, object]) -> None:
         """At the end of a turn that has written these keys: wakes clients of the keys that have elements for them."""
         changed = writes if len(writes) < len(self.queues) else self.queues
         keys = [key for key in changed if key in self.queues and key in writes]

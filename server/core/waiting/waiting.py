@@ -28,7 +28,7 @@ class Waiting:
             records = self._state.records
             written: dict[bytes, object] = dict.fromkeys(records.deferred.uncommitted)
             written.update(records.writes)
-            self.rows.look(written)
+            self.rows.wake_changed(written)
 
     def tick(self, now_ms: int) -> None:
         """Time has passed."""

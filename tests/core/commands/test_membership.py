@@ -110,7 +110,7 @@ def test_a_node_tells_whether_it_connects_by_tls() -> None:
 def test_a_node_without_the_secret_of_the_members_is_not_staged() -> None:
     secret, other = b"s" * 32, b"o" * 32
     node = make_node(3)
-    node.services.authentication.take((secret,))
+    node.services.authentication.set_secrets((secret,))
     stranger = myself(4, secrets=[fingerprint(other)])
     assert ask(node, f"JOIN {myself(4)}")["changes"] == 1, "the members do not require their secret yet"
     ask(node, "ABORT")
@@ -120,7 +120,7 @@ def test_a_node_without_the_secret_of_the_members_is_not_staged() -> None:
         assert error(node, f"{line} {stranger}").startswith("ERR node n4 (10.0.0.4:7004) has another secret")
     assert "what a node answers" in error(node, f"JOIN {myself(4, secrets=7)}")
     assert ask(node, "ABORT")["aborted"] == 0
-    node.services.authentication.take((other, secret))
+    node.services.authentication.set_secrets((other, secret))
     assert ask(node, f"JOIN {stranger}")["changes"] == 1, "of two valid secrets one is enough"
 
 

@@ -31,7 +31,7 @@ def test_a_node_requires_proofs_if_it_has_a_secret_before_it_has_a_layout(
     members: int, secrets: tuple[bytes, ...], setting: bool, mode: str
 ) -> None:
     authentication = make_node(members, replace(CONFIG, peer_auth_required=setting)).services.authentication
-    authentication.take(secrets)
+    authentication.set_secrets(secrets)
     assert authentication.mode == mode
     assert bool(authentication.plain_refusal()) == (mode == "required")
 
@@ -39,7 +39,7 @@ def test_a_node_requires_proofs_if_it_has_a_secret_before_it_has_a_layout(
 def test_an_upgraded_cluster_requires_proofs_once_all_other_members_have_given_one() -> None:
     node = make_node(3)
     authentication = node.services.authentication
-    authentication.take((SECRET,))
+    authentication.set_secrets((SECRET,))
     for number in (2, 9, 2):  # one of them is no member
         authentication.proven(member(number).id)
         _tick(node)
@@ -54,10 +54,10 @@ def test_an_upgraded_cluster_requires_proofs_once_all_other_members_have_given_o
 def test_what_is_required_once_stays_required_also_in_later_processes_and_after_a_rotation() -> None:
     node = make_node(1)
     authentication = node.services.authentication
-    authentication.take((SECRET,))
+    authentication.set_secrets((SECRET,))
     _tick(node)
     assert authentication.is_required
-    authentication.take((OTHER, SECRET))
+    authentication.set_secrets((OTHER, SECRET))
     assert authentication.is_required
     assert node.state.records.document(b"authenticated") == b"1", "the next process reads it before it has secrets"
 
@@ -66,7 +66,7 @@ def test_a_new_cluster_is_never_open() -> None:
     """The first layout comes after the secret: there is no moment at which a plain introduction is accepted."""
     node = make_node(0)
     authentication = node.services.authentication
-    authentication.take((SECRET,))
+    authentication.set_secrets((SECRET,))
     layout = make_node(3).state.layout
     assert layout is not None
     node.state.adopt(layout)

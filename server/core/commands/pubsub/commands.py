@@ -46,7 +46,7 @@ def _confirmation(word: bytes, name: bytes, count: int, resp3: bool) -> bytes:
 
 def _gathered(services: Services, sink: Sink) -> bytes:
     """The messages that go before the reply: none within EXEC, whose reply they would be items of."""
-    return services.subscriptions.take(sink) if isinstance(sink, Session) and sink.client() is sink else b""
+    return services.subscriptions.drain_session(sink) if isinstance(sink, Session) and sink.client() is sink else b""
 
 
 def _subscriber(kind: int) -> Handler:
