@@ -97,7 +97,7 @@ def encode_flushed(reading: int) -> bytes:
     return encode_message((b"FLUSHED", reading, 0))
 
 
-class Setting(NamedTuple):
+class EventSetting(NamedTuple):
     """Which keyspace events are published, by classes (pubsub/events.py), and the clock reading of the change."""
 
     counter: int
@@ -105,9 +105,9 @@ class Setting(NamedTuple):
 
 
 _FLAGS_MAX: Final = (1 << 14) - 1
-NOTIFY: Final = Kind(b"NOTIFY", lambda items: Setting(items.integer(COUNTER_MAX), items.integer(_FLAGS_MAX)))
+NOTIFY: Final = Kind(b"NOTIFY", lambda items: EventSetting(items.integer(COUNTER_MAX), items.integer(_FLAGS_MAX)))
 
 
-def encode_notify(reading: int, setting: Setting) -> bytes:
+def encode_notify(reading: int, setting: EventSetting) -> bytes:
     """Encodes NOTIFY: which keyspace events are published."""
     return encode_message((b"NOTIFY", reading, 0, setting.counter, setting.flags))

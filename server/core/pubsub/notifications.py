@@ -26,7 +26,7 @@ from typing import Final
 from protocol.databases import client_key, database_of
 from server.core.base.state import MISSED, State
 from server.core.base.subscriber import CHANNEL
-from server.core.messages.publications import Setting, encode_notify
+from server.core.messages.publications import EventSetting, encode_notify
 from server.core.pubsub.events import EXPIRED, KEYEVENT, KEYSPACE, MISS, events_of, flags_of, text_of
 from server.core.pubsub.publishing import Publishing
 from server.core.records import versions
@@ -46,9 +46,9 @@ class Notifications:
         self._tells_misses = tells_misses
         self._state = state
         self._publishing = publishing
-        self._setting = Setting(0, 0)
+        self._setting = EventSetting(0, 0)
         self._expiries: list[tuple[int, bytes]] = []  # a heap: when, storage key
-        self._adopt(Setting(0, flags_of(state.config.notify_keyspace_events) or 0))
+        self._adopt(EventSetting(0, flags_of(state.config.notify_keyspace_events) or 0))
 
     @property
     def text(self) -> str:
@@ -62,7 +62,7 @@ class Notifications:
 
     def change(self, flags: int) -> None:
         """CONFIG SET: changes the setting on all nodes that can be reached."""
-        self._adopt(Setting(max(self._state.clock.next(), self._setting.counter + 1), flags))
+        self._adopt(EventSetting(max(self._state.clock.next(), self._setting.counter + 1), flags))
         for peer in self._state.publishing:
             self.send(peer)
 
@@ -72,12 +72,12 @@ class Notifications:
         if self._setting.counter and peer in state.publishing and peer in state.links:
             state.send(peer, encode_notify(state.clock_reading(), self._setting))
 
-    def received(self, setting: Setting) -> None:
+    def received(self, setting: EventSetting) -> None:
         """Handles NOTIFY: the setting of a peer, which may be a newer one."""
         if setting.counter > self._setting.counter:
             self._adopt(setting)
 
-    def _adopt(self, setting: Setting) -> None:
+    def _adopt(self, setting: EventSetting) -> None:
         self._setting = setting
         is_on = bool(setting.flags & (KEYSPACE | KEYEVENT))
         if is_on and self._state.noted is None:

@@ -51,7 +51,7 @@ CHECKSUMS, RECORDS = b"c", b"r"
 Range = tuple[bytes, bytes]  # storage keys, the second one excluded; ranges ascend and do not overlap
 
 
-class Page(NamedTuple):
+class RecordPage(NamedTuple):
     """Stored pairs in order, and the key where the page was cut off; an empty `cut` says that there are no more.
 
     Or, with a `gap_end`, no pairs: the engine cannot read the ranges up to there.
@@ -62,7 +62,7 @@ class Page(NamedTuple):
     gap_end: bytes = b""
 
 
-def read_page(records: Records, ranges: Sequence[Range]) -> Page:
+def read_page(records: Records, ranges: Sequence[Range]) -> RecordPage:
     """A page of what is stored in `ranges`, up to the first gap; or the gap, if no pair is before it."""
     pairs: list[tuple[bytes, bytes]] = []
     size = 0
@@ -70,13 +70,13 @@ def read_page(records: Records, ranges: Sequence[Range]) -> Page:
         while start < end:
             stretch = read_stretch(records, start, end, BATCH_KEYS - len(pairs), PAGE_BYTES - size)
             if stretch.is_gap:
-                return Page(pairs, pairs[-1][0]) if pairs else Page([], b"", stretch.end)
+                return RecordPage(pairs, pairs[-1][0]) if pairs else RecordPage([], b"", stretch.end)
             pairs += stretch.pairs
             size = sum([len(record) for _, record in pairs])
             if may_have_more(pairs, BATCH_KEYS, PAGE_BYTES):
-                return Page(pairs, pairs[-1][0])
+                return RecordPage(pairs, pairs[-1][0])
             start = stretch.end
-    return Page(pairs, b"")
+    return RecordPage(pairs, b"")
 
 
 def split(ranges: Sequence[Range], place: bytes) -> tuple[list[Range], list[Range]]:

@@ -8,7 +8,7 @@ import pytest
 
 from protocol.frames import FrameReader, seal
 from protocol.peer_versions import PUBLISHING
-from server.core.messages.publications import Setting, encode_notify
+from server.core.messages.publications import EventSetting, encode_notify
 from server.core.node import Node
 from server.core.pubsub.events import events_of, flags_of, text_of
 from server.core.records.records import storage_key_of
@@ -201,9 +201,9 @@ def test_the_newest_setting_holds_on_all_nodes() -> None:
     admin = Client(node)
     node.command(admin.session, b"CONFIG SET notify-keyspace-events KEA".split(), 0)
     assert b"NOTIFY" in finish_turn(node).messages[member(2).id]
-    _receive(node, encode_notify(0, Setting(1, 0)))
+    _receive(node, encode_notify(0, EventSetting(1, 0)))
     assert admin.ask("CONFIG GET notify-keyspace-events")[1] == "AKE", "an older one"
-    _receive(node, encode_notify(0, Setting(1 << 58, flags_of("Kx") or 0)))
+    _receive(node, encode_notify(0, EventSetting(1 << 58, flags_of("Kx") or 0)))
     assert admin.ask("CONFIG GET notify-keyspace-events")[1] == "xK"
     admin.raw("CONFIG SET notify-keyspace-events K$")
     assert node.services.notifications._setting.counter > 1 << 58, "what is set now is newer than what was heard of"
