@@ -146,7 +146,7 @@ def has_left(name: str, epoch: int) -> ErrorReply:
 
 def refused_as_duplicate(reason: str) -> ErrorReply:
     """The members refuse this process, because they believe that it runs on a copy of a node's directory."""
-    return ErrorReply.of(f"CLUSTERDOWN this process serves no requests, for the cluster refuses it: {reason}")
+    return ErrorReply.of(f"CLUSTERDOWN this process serves no requests, because the cluster refuses it: {reason}")
 
 
 def has_gone_back(name: str) -> ErrorReply:

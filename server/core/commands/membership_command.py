@@ -102,8 +102,8 @@ def _join(services: Services, sink: Sink, number: int, args: list[bytes]) -> Non
     layout = layout_of(services)
     if not args[2].lstrip().startswith(b"{"):
         raise CommandError(
-            f"ERR a node does not ask another one who it is: use `dyn cluster join {show(args[2])}`, or start that node "
-            "with `dyn node start --join HOST:PORT` of a member"
+            "ERR JOIN needs what the new node answers to DYN.CLUSTER MYSELF: use `dyn cluster join "
+            f"{show(args[2])}`, which asks it, or start that node with `dyn node start --join HOST:PORT` of a member"
         )
     newcomer = Newcomer.of(args[2])
     newcomer.check(layout)
@@ -230,7 +230,7 @@ def _commit(services: Services, sink: Sink, number: int, args: list[bytes]) -> N
         if _to_commit(services, layout_of(services), epoch) != changes:
             raise CommandError("STALEPLAN what is staged has changed meanwhile: look at `dyn cluster plan` again")
         if services.state.layout is not layout:
-            raise CommandError("ERR the layout has changed meanwhile, and not its epoch: commit again")
+            raise CommandError("ERR the layout has changed meanwhile, though its epoch has not: commit again")
         if all(member.id != services.state.id for member in following.members):
             raise CommandError(f"ERR node {services.state.member.name} is itself to be removed: commit at another node")
         services.membership.publish(following)

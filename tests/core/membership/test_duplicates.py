@@ -218,7 +218,7 @@ def test_a_copy_knows_what_it_is_and_serves_nobody_until_a_member_takes_it() -> 
     machine.node.services.addresses.refusal_received("n2", "-COPY node n1 runs elsewhere", machine.now_ms)
     assert machine.node.services.duplicates.refusal_of_us == "COPY node n1 runs elsewhere"
     assert asked(machine).startswith(
-        b"-CLUSTERDOWN this process serves no requests, for the cluster refuses it: COPY node n1"
+        b"-CLUSTERDOWN this process serves no requests, because the cluster refuses it: COPY node n1"
     )
     machine.node.connected("n2", machine.now_ms)
     machine.pass_ms(100)
