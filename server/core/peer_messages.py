@@ -1,8 +1,9 @@
 """The messages of other nodes: which part of this node handles each kind.
 
-Theory. A message is a list: kind, a reading of its sender's hybrid clock, a number, and what the kind needs. Requests and
-their answers carry the number of the group, relay or question they belong to. Handlers are idempotent, or harmless when
-they come late, so that a message may be lost, repeated or overtaken; only a relay may not be repeated (relays.py).
+Theory. A message is a list: kind, a reading of its sender's hybrid clock, a number, and the items of its kind. Requests and
+their answers carry the number of the group, relay or question to which they belong. A message may be lost, repeated or
+overtaken: handlers are idempotent, and a late message does no harm. There is one exception: a relay must not be repeated
+(relays.py).
 
 `receive` has two halves. First the whole message is read by the declaration of its kind (incoming.py, messages/); a
 message that cannot be read raises `Malformed`, and nothing has changed. Then its handler gets it as typed values. A failure
@@ -11,36 +12,37 @@ from there on is this node's own fault.
 Large messages travel in pieces (protocol/pieces.py), and later messages of the same sender overtake them. Only two kinds,
 GOING and PUBLISHED, rely on the order; the simulator tests that for each kind. Why the others do not need it:
 
-    STORE, PATCH, HINT, KEEP,         merged (P3), so that their order among each other and among all else is of no matter;
-    RECORDS, ABSORB, MERGE            a COVERED is sent before its STORE, is small, and so still comes before it
-    FENCE, VOTE, LINE                 speak of records that others send over links of their own, so they never could rely on
-                                      what came before on this one: a vote counts only what is confirmed, and each message
-                                      carries the reading of its sender's clock at which it was made, by which a record from
-                                      behind a fence is known (late.py), whatever has passed it
-    USERS, USERSVIEW,                 merged by version, in whatever order they come (users/document.py,
-    LIBRARIES, LIBVIEW                scripts/libraries.py)
-    LAYOUT, VIEW, MOVED, HOLDS        a record that was sent by an older layout is taken with hints for its owners
-                                      (replica.store_as_former_owner), like one of a node that has an older layout
-    CHANGED, ALTERED, FLUSHED, NOTIFY news of a read in flight waits for it (pubsub/tracking.py); the newest setting holds
-    MADE                              comes before its RELAYED: it is sent first, and too small for pieces (relay_sinks.py)
-    TRACED                            is queued where the message in it would be; RELAYs that leave early: see relays.py
-    EMPTY, WHOLE, ADOPTED, …          speak of what is stored or confirmed, not of what was sent
-    GOING, PUBLISHED                  stand for, or follow, what was sent before them: they pass nothing (State.send_behind)
-    RELAY, RELAYED                    commands of a key are in one relay or wait for each other's answers (lanes.py)
-    READ                              a read sees a write that was answered, as R and W overlap, and need not see others
+    STORE, PATCH, HINT, KEEP,         are merged (P3), which has the same result in any order. A COVERED is sent before its
+    RECORDS, ABSORB, MERGE            STORE and is small, so it still arrives first
+    FENCE, VOTE, LINE                 are about records that other nodes send over other links, so the order on this link
+                                      cannot matter. A vote counts only what is confirmed. Each message carries a reading of
+                                      its sender's clock, which tells whether its records are older than a fence (late.py)
+    USERS, USERSVIEW,                 are merged by version, in any order (users/document.py, scripts/libraries.py)
+    LIBRARIES, LIBVIEW
+    LAYOUT, VIEW, MOVED, HOLDS        a record that was sent under an older layout is stored, with hints for its owners
+                                      (replica.store_as_former_owner)
+    CHANGED, ALTERED, FLUSHED, NOTIFY the change of a key that is being read waits for the read (pubsub/tracking.py); of two
+                                      settings the newer one counts
+    MADE                              arrives before its RELAYED: it is sent first, and is too small for pieces
+    TRACED                            takes the place of the message in it; for RELAYs that leave early see relays.py
+    EMPTY, WHOLE, ADOPTED, …          are about what is stored or confirmed, not about what was sent
+    GOING, PUBLISHED                  must arrive behind all that was sent before: they overtake nothing (State.send_behind)
+    RELAY, RELAYED                    commands of a key are in one relay, or wait for each other's replies (lanes.py)
+    READ                              sees every write that was acknowledged, as R and W overlap; it need not see others
     answers                           name what they answer
 
-A message that makes one node fail must not end one node after the other. Say a record makes `merge` raise: a node that
-ended would get the message again after its restart, and so would all others. So, as long as nothing was stored:
+A message that makes a node fail must not end one node after the other. Suppose that a record makes `merge` raise. A node
+that ended would get the message again after its restart, and so would all others. So, as long as nothing was stored:
 
     requests                          are answered with REFUSED, an empty ANSWER, or ERR internal error; the sender treats
                                       that like a full or damaged disk
-    announcements                     are ignored, like lost ones
-    answers to us (`ANSWERS`)         end the node, since an answer that is handled by half leaves clients' requests
-                                      unanswered. That ends no other node: after its end the process does not ask again.
-                                      And the records in RECORDS and DIFFER are joined before anything else is done with
-                                      them; if that fails, it counts as a refusal (reads.py)
-    what is said once (`SAID_ONCE`)   ends the node, since it would be missing from then on. The next link brings it again
+    announcements                     are ignored, as if they were lost
+    answers to us (`ANSWERS`)         end the node, because an answer that is half handled leaves clients' requests
+                                      unanswered. They end no other node: after its restart the process does not ask again.
+                                      The records in RECORDS and DIFFER are merged before anything else is done with them;
+                                      if that fails, it counts as a refusal (reads.py)
+    `SENT_ONCE`                       end the node, because they are sent again only over the next link
+
 A message or command that has ended a node is refused for a while when it comes again (base/quarantine.py).
 
 Each case is counted, and logged with its traceback; the link stays open. No node forwards what it has refused.
@@ -75,7 +77,7 @@ from server.core.storing import Storing
 from server.core.waiting.receiving import Handler, waiting_handlers
 
 ANSWERS = (b"SAME", b"RECORDS", b"DIFFER", b"STORED", b"UNFIT", b"KEPT", b"REFUSED", b"COVERED", b"RELAYED", b"ANSWER")
-SAID_ONCE = (b"FULL", b"ORDERLY")  # on a link, and when it changes: a node that has missed it must not go on
+SENT_ONCE = (b"FULL", b"ORDERLY")  # when a link opens and when it changes: a node that has missed it must not go on
 REQUESTS = (b"READ", b"COMPARE", b"STORE", b"PATCH", b"KEEP", b"HINT")  # those that REFUSED answers
 HELD_MAX = 1024  # relays that wait for cluster time; further ones are sent back
 
@@ -142,7 +144,7 @@ class PeerMessages:
         kind, number, state = received.kind, received.number, self._state
         try:
             word = state.unexpected.note(error, changes, f"message {kind.decode()} of node {peer}")
-            if kind in ANSWERS or kind in SAID_ONCE:
+            if kind in ANSWERS or kind in SENT_ONCE:
                 raise Fatal(f"message {kind.decode()} of node {peer} must not be passed over: {error!r}") from error
         except Fatal as fatal:
             if kind in IDENTIFIED and fatal.poison is None:

@@ -299,9 +299,7 @@ class Writes(GroupTable[WriteGroup]):
 
         node            who keeps the hint      what that counts as
         another node    that node               an acknowledgement of `owner`, once that node answers
-        this node       this node               an acknowledgement of `owner`: this node is a fallback and has no vote of
-        its
-                                                own
+        this node       this node               an acknowledgement of `owner`, because this node is no owner itself
         ""              this node               a failure of `owner`, because the copy on this node is counted already. But
                                                 while `owner` itself may still answer, it counts as nothing, unless `owner`
                                                 is a pending or former owner.

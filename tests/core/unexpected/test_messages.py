@@ -10,7 +10,7 @@ from protocol.frames import FrameReader
 from server.core.base.config import Config
 from server.core.base.unexpected import Fatal, PlantedFault, is_planted
 from server.core.node import Node
-from server.core.peer_messages import ANSWERS, REQUESTS, SAID_ONCE
+from server.core.peer_messages import ANSWERS, REQUESTS, SENT_ONCE
 from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.core.requests import read_groups
@@ -59,7 +59,7 @@ def test_each_kind_of_message_is_refused_or_ends_the_node(node: Node, kind: byte
     finish_turn(node)
     node.state.unexpected.plant(f"message {kind.decode()}")
     items = [] if kind == b"ANSWER" else message_of(kind)
-    if kind in ANSWERS or kind in SAID_ONCE:
+    if kind in ANSWERS or kind in SENT_ONCE:
         with pytest.raises(Fatal) as raised:
             send(node, kind, *items)
         assert is_planted(raised.value)
