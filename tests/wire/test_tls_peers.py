@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,19 +153,7 @@ def test_certificates_the_ca_and_the_secret_change_under_load(tmp_path: Path) ->
     fails, and no connection of a client breaks."""
     cluster, home, ports = tls_cluster(tmp_path, apart=True, tls_peers="yes", **PATIENCE)
     new = certificates(tmp_path / "new")
-    old_ca, new_ca = (home / "ca.crt").read_text(), (new / "ca.crt").read_text()
-
-    def trust_both(own: Path) -> None:
-        (own / "ca.crt").write_text(old_ca + new_ca)
-
-    def show_the_new(own: Path) -> None:
-        for kind in ("key", "crt"):
-            shutil.copy(new / f"node.{kind}", own / f"node.{kind}")
-
-    def trust_the_new(own: Path) -> None:
-        (own / "ca.crt").write_text(new_ca)
-
-    steps = ((trust_both, (SECRET, NEW)), (show_the_new, (NEW, SECRET)), (trust_the_new, (NEW,)))
+    steps = rotation(home, new)
     try:
         first, _, idle = cluster.nodes
         load = Load(cluster.ports[:2], deletes=0.1)
@@ -180,7 +168,6 @@ def test_certificates_the_ca_and_the_secret_change_under_load(tmp_path: Path) ->
                     if node in (first, idle):
                         assert idle.stop() == 0
                         idle.start()
-                        wait_for(idle.serves, "it serves")
                         cluster.wait_healthy()
             for port in ports:
                 with encrypted(port, client_settings(new)) as client:
@@ -192,6 +179,23 @@ def test_certificates_the_ca_and_the_secret_change_under_load(tmp_path: Path) ->
     finally:
         cluster.dispose()
     cluster.assert_logs_clean()
+
+
+def rotation(home: Path, new: Path) -> list[tuple[Callable[[Path], None], tuple[bytes, ...]]]:
+    """The steps from the certificates of `home` to those of `new`: what becomes of a node's files, and its secrets."""
+    old_ca, new_ca = (home / "ca.crt").read_text(), (new / "ca.crt").read_text()
+
+    def trust_both(own: Path) -> None:
+        (own / "ca.crt").write_text(old_ca + new_ca)
+
+    def show_the_new(own: Path) -> None:
+        for kind in ("key", "crt"):
+            shutil.copy(new / f"node.{kind}", own / f"node.{kind}")
+
+    def trust_the_new(own: Path) -> None:
+        (own / "ca.crt").write_text(new_ca)
+
+    return [(trust_both, (SECRET, NEW)), (show_the_new, (NEW, SECRET)), (trust_the_new, (NEW,))]
 
 
 def await_reload(node: WireNode, times: int, secrets: tuple[bytes, ...]) -> None:
