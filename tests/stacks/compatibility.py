@@ -47,6 +47,11 @@ A Celery worker that is answered an error while it puts its tasks back ends with
 if its connection breaks then). They stay in `unacked` and are done after `visibility_timeout`, an hour by default.
 Choose it a little longer than the longest task: `broker_transport_options = {"visibility_timeout": 600}`.
 
+An arq worker that is answered TIMEOUT (for the INCR of its retries) ends, as it does when its connection to Redis
+breaks. The jobs that it was at begin again when their `arq:in-progress:` keys expire: `job_timeout` and ten seconds
+later, 310 s by default. An rq worker that is answered so when it counts a job (HINCRBY) notes the job as failed though
+it was done.
+
 | stack | packages | what is tested |
 |---|---|---|
 """

@@ -31,6 +31,7 @@ class Queue(Protocol):
 
     packages: tuple[str, ...] = ()  # as their registry names them
     jobs = 40  # in each phase
+    again_s = 0.0  # after which a job begins again whose worker has ended in the middle
     environment: dict[str, str] = {}  # of its worker, beside the usual
 
     def __init__(self, port: int) -> None: ...
@@ -148,9 +149,8 @@ class _Run:
 
     def judge(self, worker: Worker) -> Counter[int]:
         """All jobs are done, and have their results. Returns how often each was done."""
-        wait_for(
-            lambda: not self._handles.keys() - worker.numbers().keys(), "all jobs are done", DONE_S + self._next / 20
-        )
+        wait_s = DONE_S + self._queue.again_s + self._next / 20
+        wait_for(lambda: not self._handles.keys() - worker.numbers().keys(), "all jobs are done", wait_s)
         for number, handle in self._handles.items():
             try:
                 assert self._queue.result(handle) == 2 * number

@@ -134,6 +134,7 @@ class Arq(ProgramQueue):
     """arq. It wants a redis-py below 6, so it is in a directory of its own, and this process talks to a program."""
 
     packages = ("arq",)
+    again_s = 310.0  # its job_timeout and ten seconds: so long arq:in-progress:… stands
     folder = Path(sys.prefix) / "arq"
 
     def __init__(self, port: int) -> None:
