@@ -47,7 +47,7 @@ def siblings_list(
     that is not UTF-8 is {"base64": "..."} in it; hidden is {"type": fields}; unlisted has numbers of partitions.
     """
     target = target_of(context).of_database(database)
-    with Follower(target, target.connect()) as follower, progress("keys", "found", as_document) as shown:
+    with Follower(target, target.connect()) as follower, progress("keys", "found", as_document, aside=True) as shown:
         document = _all_pages(follower, pattern, shown)
     if as_document:
         write_json(document)
@@ -77,7 +77,7 @@ def _all_pages(follower: Follower, pattern: bytes, shown: Progress) -> Document:
         cursor = page["cursor"]
         if not cursor:
             return {"keys": keys, "examined": examined, "unlisted": unlisted}
-        shown.show(len(keys), 0, f"{len(keys)} with siblings among {examined}")
+        shown.show(len(keys), 0, f"{examined} looked at so far, {len(keys)} with siblings")
 
 
 def _page(pattern: bytes, cursor: int, client: Client) -> Document:

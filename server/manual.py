@@ -60,8 +60,10 @@ BY and GET name by a quorum of its own.
 .SS MULTI, EXEC, WATCH
 If all keys of a transaction are of one slot (a {tag} makes them so), EXEC runs it as one step at the coordinator of the
 slot. Its commands see each other, nobody sees a part of them, and other commands of these keys come before it or after it.
-Every replica stores what it writes as one batch, and EXEC answers once W of them have. If the coordinator is lost, EXEC
-answers TIMEOUT, and it is unknown whether it ran: but it ran whole or not at all.
+Every replica stores what it writes as one batch, and EXEC answers once W of them have. If the coordinator is lost, the next
+owner runs the transaction again if it has only reads, or only writes that have the same effect twice (SETEX, HSET, DEL).
+Otherwise (INCR, a push, SET NX, reads beside writes, WATCH) EXEC answers TIMEOUT, and it is unknown whether it ran: but it
+ran whole or not at all.
 .PP
 If the keys are of several slots, the setting
 .B multi_slots
@@ -69,7 +71,9 @@ decides.
 .B relaxed
 (the default) runs each command in order by its own quorum, as a pipeline would. That is not isolated: another client may
 see a part of it, or write in between. If the client's node ends in the middle, the commands so far have run. If there is no
-quorum for one of them, only that one is an error.
+quorum for one of them, only that one is an error. If the coordinator of LPUSH or RPUSH is lost, and another command of the
+transaction removes something (HDEL, ZREM, LREM, DEL), the push is run again: a move loses nothing, and the element may be
+there twice. Without such a command a push answers TIMEOUT.
 .B strict
 answers CROSSSLOT, as a Redis cluster does, and none runs. The same holds for commands about all keys (KEYS, FLUSHALL),
 for scripts, each of which is whole by itself, for SORT with keys of another slot, and for SELECT. A transaction of more

@@ -379,7 +379,8 @@ class Dispatcher:
         if self._refused and state.quarantine.refuses_command(args, state.wall_ms):
             sink.answer(number, refused_command(state.member.name, "maybe-written" if maybe_run else "unwritten"))
             return None
-        if (maybe_run and spec.once(args)) or state.now_ms - begun_ms > state.config.request_timeout_ms:
+        runs_once = maybe_run and spec.once(args) and not sink.repeats(args)
+        if runs_once or state.now_ms - begun_ms > state.config.request_timeout_ms:
             state.statistics.timeouts += 1
             sink.answer(number, refusal or coordinator_lost("unread" if spec.overlap == READ else "maybe-written"))
             return None

@@ -15,7 +15,7 @@ from typing import Any
 
 from server.core.liveness.liveness import PeerState
 from server.core.messages.questions import TaskQuery
-from server.core.ring.change import Change
+from server.core.ring.change import QUORUMS, READ_QUORUM, Change, without_superseded
 from server.core.services.services import Services
 
 log = logging.getLogger("dyn")
@@ -75,10 +75,14 @@ class ClusterEvents:
             if name not in self._staged:
                 log.info("staged for the next layout: %s", _words(change, names))
         gone = [change for name, change in self._staged.items() if name not in staged]
-        if gone:
-            what = "committed" if epoch > self._staged_epoch else "aborted"
-            words = ", ".join(_words(change, {**self._members, **names}) for change in gone)
-            log.info("no longer staged, since it was %s: %s", what, words)
+        kept = {change.id for change in without_superseded([*gone, *staged.values()])}
+        for what, changes in (
+            ("committed" if epoch > self._staged_epoch else "aborted", [each for each in gone if each.id in kept]),
+            ("superseded by a later change", [each for each in gone if each.id not in kept]),
+        ):
+            if changes:
+                words = ", ".join(_words(change, {**self._members, **names}) for change in changes)
+                log.info("no longer staged, since it was %s: %s", what, words)
         self._staged, self._staged_epoch = staged, epoch
 
     def _tell_members(self, names: Mapping[str, str]) -> None:
@@ -180,7 +184,9 @@ class ClusterEvents:
 
 
 def _words(change: Change, names: Mapping[str, str]) -> str:
-    """A change, as in `join of node n4 at 10.0.0.4:7001`."""
+    """A change, as in `join of node n4 at 10.0.0.4:7001`, or `R = 3`."""
+    if change.kind in QUORUMS:
+        return f"{'R' if change.kind == READ_QUORUM else 'W'} = {change.quorum}"
     at = f" at {change.address}" if change.address else ""
     return f"{change.kind} of node {names.get(change.node) or change.name or change.node}{at}"
 

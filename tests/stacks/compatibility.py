@@ -37,9 +37,20 @@ answered TIMEOUT: its outcome is unknown, as with any server that dies, and the 
 runs all; those of redis-py run in CI, too. On a machine that is busy otherwise the tests with failing nodes run into
 their time limits.
 
-A library whose MULTI is over keys of several slots can lose or repeat a job if a command in the middle is answered
-TIMEOUT and its worker ends then: Celery puts a task back by such a transaction. With keys of one slot each of its
-transactions is whole or nothing. In Celery that is `broker_transport_options = {"global_keyprefix": "{celery}"}`.
+A library may put a job back by a MULTI that removes it from some keys and pushes it to another one, of another slot.
+Celery does. If the node that coordinates the list dies in that moment, the push is run again by the next owner: the job
+is not lost, and may be done twice. If the node that the worker is connected to dies in the middle of it, a part has
+run; with keys of one slot it is whole or nothing: in Celery that is `broker_transport_options = {"global_keyprefix":
+"{celery}"}`.
+
+A Celery worker that is answered an error while it puts its tasks back ends without the others (with redis-server, too,
+if its connection breaks then). They stay in `unacked` and are done after `visibility_timeout`, an hour by default.
+Choose it a little longer than the longest task: `broker_transport_options = {"visibility_timeout": 600}`.
+
+An arq worker that is answered TIMEOUT (for the INCR of its retries) ends, as it does when its connection to Redis
+breaks. The jobs that it was at begin again when their `arq:in-progress:` keys expire: `job_timeout` and ten seconds
+later, 310 s by default. An rq worker that is answered so when it counts a job (HINCRBY) notes the job as failed though
+it was done.
 
 | stack | packages | what is tested |
 |---|---|---|

@@ -64,9 +64,11 @@ class Rq(Queue):
         return self._queue.enqueue("tests.stacks.workers.tasks.record", number)
 
     def result(self, handle: Any) -> int:
-        """The result that is stored with the job."""
-        wait_for(lambda: handle.return_value() is not None, "the result is stored", RESULT_S)
-        return int(handle.return_value())
+        """The result that is stored with the job; RuntimeError if it has failed."""
+        stored = wait_for(handle.latest_result, "the result is stored", RESULT_S)
+        if stored.type is not stored.Type.SUCCESSFUL:
+            raise RuntimeError(stored.exc_string)
+        return int(stored.return_value)
 
 
 class Huey(Queue):
@@ -132,6 +134,7 @@ class Arq(ProgramQueue):
     """arq. It wants a redis-py below 6, so it is in a directory of its own, and this process talks to a program."""
 
     packages = ("arq",)
+    again_s = 310.0  # its job_timeout and ten seconds: so long arq:in-progress:… stands
     folder = Path(sys.prefix) / "arq"
 
     def __init__(self, port: int) -> None:

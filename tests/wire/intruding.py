@@ -18,7 +18,7 @@ from tests.wire.raw import read_exactly
 RECORD = supersede(None, b"actor-x.", 5 << 16, b"intruded")
 COUNTERS = (
     "peers_without_proof", "peers_with_wrong_proof", "peers_refused", "handshakes_dropped", "blocks_forged",
-    "damaged_frames",
+    "damaged_frames", "http_refused", "tls_handshakes_failed", "commands_refused", "logins_refused",
 )  # fmt: skip
 
 

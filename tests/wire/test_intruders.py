@@ -25,6 +25,7 @@ from protocol.handshake import Initiator
 from server.core.commands.operator import first_layout
 from tests.wire.cluster import SECRET, WireNode, wait_for
 from tests.wire.intruding import Scene, counters, greeted, grown, is_stored, made_scene, store
+from tests.wire.load import Load
 from tests.wire.peering import prove, proven, read_line
 from tests.wire.raw import RECEIVE_BYTES, exchange, raw, read_exactly
 
@@ -196,7 +197,41 @@ def test_a_browser_that_is_made_to_post_reaches_nothing(scene: Scene) -> None:
     head = b"POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n" % len(body)
     with raw(node.port) as connection:
         assert b"PROVE" not in exchange(connection, head + body)
-    assert grown(node, before) == {} and not is_stored(node, b"posted")
+    assert grown(node, before) == {"http_refused": 1} and not is_stored(node, b"posted")
+    with raw(node.port) as connection:  # what a page of his can put in front of a command
+        assert b"posted" not in exchange(connection, head + resp.command("SET", "posted", "v"))
+    assert grown(node, before) == {"http_refused": 2} and not is_stored(node, b"posted")
+
+
+def test_a_user_who_may_only_get_some_keys_gets_nothing_else(scene: Scene) -> None:
+    """No other key, no write, no layout, no user, no setting, and nothing of what nodes say to each other."""
+    node = scene.node
+    with node.client() as admin:
+        admin.execute_command("ACL", "SETUSER", "reader", "reset", "on", ">word", "~app:*", "+get")
+        admin.mset({"app:k": "allowed", "other:k": "forbidden"})
+    epoch, before = node.document("DYN.CLUSTER", "MYSELF")["epoch"], counters(node)
+    wish = '{"partitions": 128, "n": 1, "r": 1, "w": 1, "members": []}'
+    tried = [
+        ("GET", "other:k"), ("SET", "app:k", "v"), ("DEL", "app:k"), ("MGET", "app:k", "other:k"), ("KEYS", "*"),
+        ("EVAL", "return redis.call('GET', 'other:k')", 0), ("FLUSHALL",), ("CONFIG", "SET", "requirepass", ""),
+        ("ACL", "SETUSER", "reader", "+@all"), ("ACL", "LIST"), ("SUBSCRIBE", "c"), ("MONITOR",), ("CLIENT", "LIST"),
+        ("DYN.CLUSTER", "INIT", wish), ("DYN.CLUSTER", "LEAVE", "n2"), ("DYN.CLUSTER", "STATUS"), ("DYN.RING", "SHOW"),
+        ("DYN.SET", "app:k", "v"), ("DYN.GET", "other:k"), ("DYN.REPAIR", "START"), ("WATCH", "other:k"),
+    ]  # fmt: skip
+    with raw(node.port) as connection:
+        asked = [resp.command(*call) for call in tried]
+        login = resp.command("AUTH", "reader", "wrong") + resp.command("AUTH", "reader", "word")
+        said = exchange(connection, b"".join([login, resp.command("GET", "app:k"), *asked, resp.command("QUIT")]))
+    wrong, ok, *rest = said.split(b"\r\n")
+    assert wrong.startswith(b"-WRONGPASS") and [ok, *rest[:2]] == [b"+OK", b"$7", b"allowed"], said
+    refusals = rest[2 : 2 + len(tried)]
+    assert all(each.startswith(b"-NOPERM ") for each in refusals), dict(zip(tried, refusals, strict=True))
+    assert grown(node, before) == {"commands_refused": len(tried), "logins_refused": 1}
+    with node.client() as admin:
+        assert admin.mget("app:k", "other:k") == [b"allowed", b"forbidden"]
+        assert admin.execute_command("ACL", "DELUSER", "reader") == 1
+    assert node.document("DYN.CLUSTER", "MYSELF")["epoch"] == epoch
+    assert "forbidden" not in node.log and "allowed" not in node.log
 
 
 def _open_files(node: WireNode) -> int:
@@ -315,8 +350,13 @@ def test_a_minute_of_mutated_sessions_changes_nothing(scene: Scene) -> None:
     seed = random.SystemRandom().getrandbits(32)
     print(f"seed {seed}")
     rng, until, count = random.Random(seed), time.monotonic() + 60, 0
-    while time.monotonic() < until:
-        _fuzz(scene, rng)
-        count += 1
-    print(f"{count} sessions")
+    load = Load([scene.node.port], threads=2)
+    with load.running():
+        while time.monotonic() < until:
+            _fuzz(scene, rng)
+            count += 1
+        load.more(10)  # nobody was stopped
+    print(f"{count} sessions beside {load.writes} writes")
+    assert not load.errors and not load.breaks, (load.errors[:10], load.breaks)
+    load.assert_all_there(scene.node)
     greeted(scene)

@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from dynamo_cli.certificates import LOCAL_HOSTS, make
 from protocol import resp
 from protocol.handshake import fingerprint
 from tests.wire.cluster import PATIENCE, PATIENT, SECRET, WireCluster, WireNode, connect, wait_for
+from tests.wire.intruding import counters, grown
 from tests.wire.load import Load
 from tests.wire.raw import exchange, read_exactly
 from tests.wire.tls import Cluster, certificates, client_settings, encrypted, settings_of, tls_cluster
 
 NEW = bytes(range(100, 132))
+REREAD = "certificate read again"
 TLS_ONLY = b"takes other nodes by TLS only (tls_peers = yes)"
 
 
@@ -57,7 +59,7 @@ def test_a_stolen_id_makes_no_node(shared: Cluster) -> None:
     """Neither in clear, nor by TLS without a certificate, nor with that of a client, nor with that of another CA."""
     cluster, home, _ = shared
     node, other = cluster.nodes[:2]
-    words = introduction(node, other)
+    words, before = introduction(node, other), counters(node)
     with socket.create_connection(("127.0.0.1", node.port), 20) as plain:
         assert TLS_ONLY in exchange(plain, words)
     for name in ("", "alice"):
@@ -75,6 +77,7 @@ def test_a_stolen_id_makes_no_node(shared: Cluster) -> None:
     with encrypted(node.port, genuine) as secure:
         secure.sendall(words)
         assert b"NOPROOF" in secure.recv(4096), "a certificate is enough for the TLS, and the secret is wanted, too"
+    assert grown(node, before) == {"peers_without_proof": 4, "tls_handshakes_failed": 1}
 
 
 def test_a_node_joins_by_tls(shared: Cluster) -> None:
@@ -144,60 +147,62 @@ def test_a_cluster_changes_to_tls_node_by_node(tmp_path: Path) -> None:
 
 
 def test_certificates_the_ca_and_the_secret_change_under_load(tmp_path: Path) -> None:
-    """Both CAs are trusted for a while; then each node gets a certificate of the new one; then the old one goes; the secret
-    is rotated meanwhile. Not one connection of a client breaks."""
-    cluster, home, ports = tls_cluster(tmp_path, tls_peers="yes", **PATIENCE)
+    """One node after the other, each with its own files: both CAs are trusted for a while; then each node gets a
+    certificate of the new one; then the old one goes. The secret is rotated in the same steps. A node without clients is
+    restarted in the middle of each step and at its end, so that links are made between old and new, both ways. No request
+    fails, and no connection of a client breaks."""
+    cluster, home, ports = tls_cluster(tmp_path, apart=True, tls_peers="yes", **PATIENCE)
     new = certificates(tmp_path / "new")
+    steps = rotation(home, new)
     try:
-        old_ca, new_ca = (home / "ca.crt").read_text(), (new / "ca.crt").read_text()
-        load = Load(cluster.ports, deletes=0.1)
+        first, _, idle = cluster.nodes
+        load = Load(cluster.ports[:2], deletes=0.1)
         with load.running():
-            (home / "ca.crt").write_text(old_ca + new_ca)
-            await_reload(cluster, 1)
-            rotate_secret(cluster, load, (SECRET, NEW))
-            for kind in ("key", "crt"):
-                shutil.copy(new / f"node.{kind}", home / f"node.{kind}")
-            await_reload(cluster, 2)
-            rotate_secret(cluster, load, (NEW, SECRET))
-            (home / "ca.crt").write_text(new_ca)
-            await_reload(cluster, 3)
-            rotate_secret(cluster, load, (NEW,))
+            for change, secrets in steps:
+                for node in cluster.nodes:
+                    load.more(10)
+                    read = node.log.count(REREAD)
+                    change(home / node.name)
+                    node.write_secrets(*secrets)
+                    await_reload(node, read + 1, secrets)
+                    if node in (first, idle):
+                        assert idle.stop() == 0
+                        idle.start()
+                        cluster.wait_healthy()
             for port in ports:
                 with encrypted(port, client_settings(new)) as client:
                     client.sendall(resp.command("PING"))
                     assert read_exactly(client, len(resp.PONG)) == resp.PONG
             load.more(10)
-            assert load.breaks == 0 and load.writes
-            restarted = cluster.nodes[2]  # its links are made anew, by the new certificates and the new secret
-            assert restarted.stop() == 0
-            restarted.start()
-            wait_for(restarted.serves, "it serves")
-            cluster.wait_healthy()
-            load.more(10)
-        assert not load.errors, load.errors[:10]
+        assert load.writes and not load.errors and load.breaks == 0, load.errors[:10]
         load.assert_all_there(*cluster.nodes)
     finally:
         cluster.dispose()
     cluster.assert_logs_clean()
 
 
-def rotate_secret(cluster: WireCluster, load: Load, secrets: tuple[bytes, ...]) -> None:
-    """One node after the other gets these secrets."""
-    for node in cluster.nodes:
-        load.more(10)
-        node.write_secrets(*secrets)
+def rotation(home: Path, new: Path) -> list[tuple[Callable[[Path], None], tuple[bytes, ...]]]:
+    """The steps from the certificates of `home` to those of `new`: what becomes of a node's files, and its secrets."""
+    old_ca, new_ca = (home / "ca.crt").read_text(), (new / "ca.crt").read_text()
+
+    def trust_both(own: Path) -> None:
+        (own / "ca.crt").write_text(old_ca + new_ca)
+
+    def show_the_new(own: Path) -> None:
+        for kind in ("key", "crt"):
+            shutil.copy(new / f"node.{kind}", own / f"node.{kind}")
+
+    def trust_the_new(own: Path) -> None:
+        (own / "ca.crt").write_text(new_ca)
+
+    return [(trust_both, (SECRET, NEW)), (show_the_new, (NEW, SECRET)), (trust_the_new, (NEW,))]
+
+
+def await_reload(node: WireNode, times: int, secrets: tuple[bytes, ...]) -> None:
+    """Waits until a node uses the certificates and secrets that its files have now."""
     wanted = [fingerprint(secret) for secret in secrets]
-
-    def have_them() -> bool:
-        return all(node.document("DYN.CLUSTER", "MYSELF")["secrets"] == wanted for node in cluster.nodes)
-
-    wait_for(have_them, "all nodes have the file")
-    cluster.wait_healthy()
-
-
-def await_reload(cluster: WireCluster, times: int) -> None:
-    for node in cluster.nodes:
-        wait_for(lambda node=node: node.log.count("certificate read again") >= times, f"{node.name} has read them")  # type: ignore[misc]
+    wait_for(lambda: node.log.count(REREAD) >= times, f"{node.name} has read its certificates")
+    wait_for(lambda: node.document("DYN.CLUSTER", "MYSELF")["secrets"] == wanted, f"{node.name} has its secrets")
 
 
 def test_the_status_names_a_certificate_that_expires(tmp_path: Path) -> None:

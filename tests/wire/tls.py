@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import ssl
 from collections.abc import Iterator
@@ -32,14 +33,23 @@ def settings_of(directory: Path, **more: Any) -> str:
     return "\n".join(lines) + "\n"
 
 
-def tls_cluster(directory: Path, nodes: int = 3, **settings: Any) -> Cluster:
-    """A cluster whose nodes take TLS on ports of their own: the cluster, the certificates, the ports."""
+def tls_cluster(directory: Path, nodes: int = 3, apart: bool = False, **settings: Any) -> Cluster:
+    """A cluster whose nodes take TLS on ports of their own: the cluster, the certificates, the ports.
+
+    `apart`: each node has copies of its own, in a directory with its name beside them.
+    """
     home = certificates(directory / "certificates")
     cluster = WireCluster(directory / "cluster", nodes=nodes, config=settings_of(home, **settings))
     first = free_ports(nodes)
     ports = [first + place for place in range(nodes)]
     for node, port in zip(cluster.nodes, ports, strict=True):
         node._options = [*node._options, "--set", f"tls_port={port}"]
+        if apart:
+            own = home / node.name
+            shutil.copytree(home, own, ignore=shutil.ignore_patterns("n[0-9]*"))
+            (own / "settings.toml").write_text(settings_of(own, **settings))
+            place = node._options.index("--config")
+            node._options[place + 1] = str(own / "settings.toml")
     try:
         cluster.form()
     except BaseException:

@@ -63,6 +63,10 @@ class Sink:
         """Returns the arguments of the client's command that `number` is, or is a part of; None if that is not known."""
         return None
 
+    def repeats(self, args: list[bytes]) -> bool:
+        """Whether this command of it is run again if its coordinator is lost, though it may then be done twice."""
+        return False
+
 
 @mypyc_attr(allow_interpreted_subclasses=True)
 class Access:

@@ -20,7 +20,7 @@ AUDITED = frozenset(
     (
         "flushall", "flushdb", "config|set", "acl|setuser", "acl|deluser",
         *(f"dyn.cluster|{name}" for name in (
-            "init", "join", "leave", "remove", "replace", "weight", "zone", "commit", "abort", "readdress",
+            "init", "join", "leave", "remove", "replace", "weight", "zone", "quorum", "commit", "abort", "readdress",
         )),
     )
 )  # fmt: skip

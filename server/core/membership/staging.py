@@ -9,6 +9,9 @@ A set belongs to the epoch of one layout. Once that has risen, by whomever, it i
 owners that are no more. An id begins with a reading of the hybrid clock, so that the changes have one order everywhere,
 and one that was staged on top of another comes after it.
 
+A change that sets what an earlier one has set (R, or the weight of a node) supersedes it. Then plan, status and commit have
+the later one alone.
+
 A plan has a digest of what was staged when it was shown. A commit that names the digest makes exactly that plan. Operators
 of earlier versions name the epoch alone. For them the nodes remember, in the same set, the digests of all plans that were
 shown: if what is staged now was never shown, something was staged after the last plan, and the commit is refused. A commit
@@ -29,7 +32,7 @@ from server.core.base.room import FOR_NOTHING
 from server.core.base.state import State
 from server.core.messages.announcements import Staged, staged_document, staged_in
 from server.core.messages.stored import stored
-from server.core.ring.change import Change
+from server.core.ring.change import Change, without_superseded
 from server.core.ring.layout import Layout
 from server.core.ring.layout_faults import name_faults
 from server.core.ring.succession import ChangeError, check, committed
@@ -62,7 +65,10 @@ class Staging:
         self._unite(known)
 
     def changes(self) -> list[Change]:
-        """What is staged on top of the present layout, in order."""
+        """What is staged on top of the present layout, in order, without what a later change supersedes."""
+        return without_superseded(self._all_changes())
+
+    def _all_changes(self) -> list[Change]:
         layout = self._state.layout
         if layout is None or self._epoch != layout.epoch:
             return []
@@ -70,7 +76,7 @@ class Staging:
 
     def stage(self, layout: Layout, kind: str, node: str, **fields: Any) -> Change:
         """Stages a change of the present layout. Raises ChangeError if it cannot be made after those that are staged."""
-        staged = self.changes()
+        staged = self._all_changes()
         if len(staged) >= STAGED_MAX:
             raise ChangeError(f"{STAGED_MAX} changes are staged already: commit them first, or abort them")
         state = self._state
@@ -91,11 +97,11 @@ class Staging:
 
     def abort(self, layout: Layout) -> int:
         """Takes back all that is staged; how many changes that were."""
-        staged = self.changes()
+        count, staged = len(self.changes()), self._all_changes()
         self._begin(layout)
         self._unite(Staged(layout.epoch, [], [change.id for change in staged]))
         self._save()
-        return len(staged)
+        return count
 
     def show(self, layout: Layout, changes: Sequence[Change]) -> bool:
         """Remembers that a plan with these changes of the present layout was shown. Returns whether that is news."""

@@ -9,6 +9,7 @@ to the first one (succession.py).
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,17 @@ class Change:
         if not (0 <= change.epoch <= EPOCH_MAX and 0 <= change.weight <= TIME_MS_MAX):
             raise ValueError(f"the change {change.id!r} has a number out of range")
         return change
+
+
+def without_superseded(changes: Sequence[Change]) -> list[Change]:
+    """The changes that have an effect: of those that set the same thing, the last one. R = 3 and then R = 2 are R = 2."""
+    last = {_set_by(change): change.id for change in changes}
+    return [change for change in changes if last[_set_by(change)] == change.id]
+
+
+def _set_by(change: Change) -> tuple[str, str]:
+    """What a change sets: the kind and the node, or the change itself if it is not about one value."""
+    return (change.kind, change.node) if change.kind in (WEIGHT, ZONE, *QUORUMS) else (change.id, "")
 
 
 def decode_known(fields: object) -> Change | None:

@@ -11,9 +11,9 @@ import pytest
 from server.core.membership.staging import STAGED_MAX
 from server.core.messages.announcements import staged_in
 from server.core.node import Node
-from server.core.ring.change import JOIN, LEAVE, REPLACE, WEIGHT, ZONE, Change
+from server.core.ring.change import JOIN, LEAVE, READ_QUORUM, REPLACE, WEIGHT, WRITE_QUORUM, ZONE, Change
 from server.core.ring.layout import Layout
-from server.core.ring.succession import ChangeError
+from server.core.ring.succession import ChangeError, commit
 from tests.core.commands.talking import CONFIG, WALL_MS, finish_turn, layout_of, make_node, member, reach
 
 IDS = [f"{number:040x}" for number in range(9)]
@@ -45,6 +45,25 @@ def test_changes_come_in_the_order_they_were_staged_in() -> None:
     made = [join(node, 4), stage(node, WEIGHT, 4, weight=3), stage(node, LEAVE, 1), stage(node, ZONE, 2, zone="b")]
     assert node.services.staging.changes() == made
     assert [change.id for change in made] == sorted({change.id for change in made})
+
+
+def test_a_later_change_supersedes_one_that_sets_the_same() -> None:
+    """The plan shows what will be, and the layout becomes that; abort takes all of it back."""
+    node, other = make_node(3), make_node(3)
+    stage(node, WEIGHT, 1, weight=5)
+    apart = [stage(node, ZONE, 1, zone="b"), stage(node, WEIGHT, 2, weight=5), join(node, 4)]
+    node.services.staging.stage(layout(node), READ_QUORUM, "", weight=3)
+    write = node.services.staging.stage(layout(node), WRITE_QUORUM, "", weight=3)
+    read = node.services.staging.stage(layout(node), READ_QUORUM, "", weight=2)
+    weight = stage(node, WEIGHT, 1, weight=7)
+    other.services.staging.merge(staged_in(document(node)))
+    for each in (node, other):
+        assert each.services.staging.changes() == [*apart, write, read, weight]
+    following = commit(layout(node), node.services.staging.changes())
+    assert (following.r, following.w) == (2, 3)
+    assert next(each.weight for each in following.members if each.id == IDS[1]) == 7
+    assert other.services.staging.abort(layout(other)) == 6
+    assert other.services.staging.changes() == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +113,7 @@ def test_there_is_a_bound() -> None:
         stage(node, WEIGHT, 1, weight=number + 1)
     with pytest.raises(ChangeError, match="256 changes are staged already"):
         stage(node, WEIGHT, 1, weight=1)
-    assert node.services.staging.abort(layout(node)) == STAGED_MAX
+    assert node.services.staging.abort(layout(node)) == 1, "the others are superseded, and count all the same"
     stage(node, WEIGHT, 1, weight=1)
 
 

@@ -83,6 +83,15 @@ def test_what_destroys_is_noted_with_its_client() -> None:
     assert node.services.audit.drain() == ([], 0)
 
 
+def test_another_r_or_w_is_noted_as_a_change_of_members_is() -> None:
+    node = make_node(config=Config.of(CONFIG))
+    refusal = Client(node).error("DYN.CLUSTER QUORUM R 9")
+    assert [note[0::3] for note in node.services.audit.drain()[0]] == [
+        ("dyn.cluster|quorum", ""),
+        ("dyn.cluster|quorum", refusal),
+    ]
+
+
 @pytest.mark.parametrize("name", [b"requirepass", b"RequirePass", b"requirepass\0x"])
 def test_a_password_is_not_noted(name: bytes) -> None:
     node = make_node(config=Config.of(CONFIG))

@@ -8,6 +8,10 @@ SETNAME) they do to the client's: `Session.client`.
 What the replies keep in memory is bounded by `gathered_bytes_max`, as for a command over several keys. The reply that is
 too much, and those that come after it, are an error in the array. Commands that have not begun by then do not run.
 
+Moves. A transaction that removes something and pushes something is mostly a move: Celery puts a task back by HDEL of one
+key and RPUSH to another. If the coordinator of the list is lost, nobody knows whether it has pushed. Once the removal is
+done, an error would lose the element: so the push is run again by the next owner. The element may be there twice then.
+
 The session has no connection. `flush` gives nothing away, and the last reply completes the whole.
 """
 
@@ -19,9 +23,11 @@ from typing import Final
 from protocol.resp import Reply, ReplyMemory
 from server.core.base.errors import ErrorReply
 from server.core.base.sinks import Flushed, Session
+from server.core.commands.registry import find_command
 from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step
 
+_PUSHES: Final = (b"LPUSH", b"RPUSH")
 _TOO_LARGE: Final = (
     "ERR the replies of the transaction have more than gathered_bytes_max=%d bytes: this one is left out, and "
     "the command may not have run"
@@ -46,6 +52,7 @@ class QueuedRun(Session):
         self.denies_blocking = True
         self.origin = client.origin
         self._client = client
+        self._commands = commands
         self._finish = finish
         self._unanswered = len(commands)
         self._memory, self._bytes_max = ReplyMemory(), bytes_max
@@ -74,10 +81,20 @@ class QueuedRun(Session):
             self._left_out += 1
             self._unanswered -= 1
 
+    def repeats(self, args: list[bytes]) -> bool:
+        """A push that is part of a move, see above."""
+        return args[0].upper() in _PUSHES and any(map(_removes, self._commands))
+
     def flush(self) -> Flushed:
         """Nothing leaves before all is answered, and then by the client's own session."""
         self.flushed = 0
         return b""
+
+
+def _removes(args: list[bytes]) -> bool:
+    spec = find_command(args)
+    accesses = [] if spec is None else [spec.access, *[key.access for key in spec.key_specs]]
+    return any("delete" in access for access in accesses)
 
 
 def run_queued(services: Services, client: Session, commands: list[list[bytes]]) -> Step:

@@ -1,8 +1,16 @@
 """DYN.EXEC: a transaction on the keys of one slot, as it travels to their coordinator and runs there.
 
 Theory. It is one command with one reply, so it is relayed, retried and refused as other commands are (requests/relays.py).
-It must not run twice: if its coordinator is lost, the client hears that the outcome is unknown. Only nodes that have
-announced the capability get one.
+Only nodes that have announced the capability get one.
+
+If its coordinator is lost, and may have run it, the next owner runs it again where that does the same and answers the same
+as for each of its commands alone. Else the client hears that the outcome is unknown:
+
+    watches a key                       its own first run has changed the key
+    a command that must not run twice   as it is alone (CommandSpec.once): INCR, a push, SET NX
+    reads and writes                    the reads would see what the first run has written: LRANGE and DEL would answer an
+                                        empty list, and the items would be gone
+    only reads, or only writes          runs again: so Celery stores a result (SETEX; the client's node runs the PUBLISH)
 
     DYN.EXEC key watches [key token …] words word … words word …
 
@@ -87,6 +95,18 @@ def _count(word: bytes) -> int:
     return int(word)
 
 
+def must_run_once(call: list[bytes]) -> bool:
+    """Whether a call of DYN.EXEC must not run twice: see above."""
+    transaction = decode(call)
+    if transaction.watched:
+        return True
+    specs = [find_command(args) for args in transaction.commands]
+    pairs = zip(specs, transaction.commands, strict=True)
+    if any(spec is None or spec.once(args) for spec, args in pairs):
+        return True
+    return len({spec is not None and "write" in spec.flags.split() for spec in specs}) > 1
+
+
 def _exec(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
     run_transaction(services, sink, number, decode(args))
 
@@ -138,6 +158,6 @@ UNLISTED: tuple[CommandSpec, ...] = (
         "dyn",
         "write",
         (1, 1, 1),
-        once=lambda args: True,
+        once=must_run_once,
     ),
 )

@@ -8,7 +8,7 @@ import pytest
 
 from protocol.peer_versions import CAPABILITIES, ENTRIES, ORDERLY
 from server.core.base.errors import CommandError, unknown_command
-from server.core.commands.transactions.relayed import SlotTransaction, decode
+from server.core.commands.transactions.relayed import SlotTransaction, decode, must_run_once
 from server.core.node import Node
 from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node, member, reach
 from tests.core.requests.test_reads import messages_in
@@ -58,16 +58,31 @@ def test_a_coordinator_that_turns_out_not_to_know_it(multi_slots: str) -> None:
         assert b"is of a version without transactions" in outbox.replies[0][1]
 
 
-def test_the_outcome_is_unknown_if_the_coordinator_is_lost() -> None:
+# What runs again if its coordinator is lost, and what does not, as it would do something else or answer something else.
+AGAIN = ["SET {k} 1", "SETEX {k} 9 1|PUBLISH c x", "SET {k} 1|SET {k} 2|DEL {k}", "GET {k}|STRLEN {k}"]
+ONCE = ["INCR {k}", "SET {k} 1|RPUSH {k}{k} x", "SET {k} 1 NX", "LRANGE {k} 0 -1|DEL {k}", "SET {k} 1|GET {k}"]
+
+
+@pytest.mark.parametrize(("lines", "again"), [*((each, True) for each in AGAIN), *((each, False) for each in ONCE)])
+def test_a_transaction_whose_coordinator_is_lost_runs_again_or_its_outcome_is_unknown(lines: str, again: bool) -> None:
     node = make_node(2)
     reach(node, 2)
     node.state.note_capabilities(member(2).id, CAPABILITIES)
-    client, text = Client(node), remote_key(node).decode()
-    client.raw("MULTI", f"INCR {text}", "EXEC")
+    client, text = Client(node), "{" + remote_key(node).decode() + "}"
+    client.raw("MULTI", *lines.format(k=text).split("|"), "EXEC")
     node.disconnected(member(2).id, 0)
-    (told,) = [data for _, data in finish_turn(node).replies]
-    assert told.startswith(b"-TIMEOUT the node that coordinates this key was lost before it answered: ")
-    assert b"outcome=maybe-written" in told
+    told = [data for _, data in finish_turn(node).replies]
+    assert node.state.statistics.relays_retried == again
+    if not again:
+        (error,) = told
+        assert error.startswith(b"-TIMEOUT the node that coordinates this key was lost before it answered: ")
+        assert b"outcome=maybe-written" in error
+
+
+def test_a_transaction_that_watches_its_key_does_not_run_twice() -> None:
+    """Its own first run has changed the key."""
+    assert must_run_once(SlotTransaction([[b"SET", b"k", b"1"]], {b"k": b"token"}).encode())
+    assert not must_run_once(SlotTransaction([[b"SET", b"k", b"1"]], {}).encode())
 
 
 def test_watch_needs_all_nodes_to_know_transactions() -> None:
