@@ -35,7 +35,7 @@ def subscribed(services: Services, asked: Subscribed) -> list[bytes]:
 
 
 def _ask(services: Services, asked: Subscribed) -> Generator[Step, Any, list[list[bytes]]]:
-    """The answers of all members that are believed live, this node's first. Others would delay each call until the deadline."""
+    """The answers of all members that are believed live, this node's first. One that hangs would delay each call."""
     state = services.state
     own = subscribed(services, asked)
     members = state.layout.members if state.layout is not None else ()
