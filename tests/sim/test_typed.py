@@ -9,16 +9,17 @@ import pytest
 from xxhash import xxh3_64_digest
 
 from server.core.base.sinks import Sink
-from server.core.records import draft_bytes, joins, structure
+from server.core.formats import hyperloglog
+from server.core.records import draft_bytes, joins, structure, views
 from server.core.records.draft import Draft
-from server.core.records.kinds import MEMBER, ZSET
+from server.core.records.kinds import HASH, MEMBER, SET, ZSET
 from server.core.records.patches import splices_of
 from server.core.records.views import pack_score, unpack_score
 from server.core.requests import replica
 from server.core.requests.relays import Relays
 from tests.sim.runs import Profile, config
 from tests.sim.seeds import seeds, untried
-from tests.sim.typed import outcome, run
+from tests.sim.typed import LASTING, outcome, run
 
 STORM = Profile(3, 4, 5, ("isolate", "kill", "partition"), 300, 5000, config(patch_record_bytes_min=200))
 LOSSY = Profile(3, 4, 5, ("datagrams", "kill"), 150, 6000, STORM.config)
@@ -117,16 +118,45 @@ def _keep_only_what_both_have(patch: Any) -> None:
     patch(joins, "_survivors", badly)
 
 
-def _write_the_mean_of_two_scores(patch: Any) -> None:
+def _remove_another_one_too(patch: Any) -> None:
+    right = Draft.remove
+
+    def badly(self: Draft, field: bytes) -> bool:
+        right(self, LASTING[0])
+        return right(self, field)
+
+    patch(Draft, "remove", badly)
+
+
+def _write_something_else(patch: Any) -> None:
+    """Of two scores the mean, of two values of a field both, and one element more in a set."""
     put = Draft.put
 
     def badly(self: Draft, field: bytes, payload: bytes, expires_at_ms: int = 0) -> bool:
         before = self.get(field)
-        if before is not None and len(payload) == len(before) == 8:
+        if before is not None and self._writes == ZSET:
             payload = pack_score((unpack_score(payload) + unpack_score(before)) / 2)
+        elif before is not None and self._writes == HASH:
+            payload = before + payload
+        elif self._writes == SET:
+            put(self, b"s" + field, payload, expires_at_ms)
         return put(self, field, payload, expires_at_ms)
 
     patch(Draft, "put", badly)
+
+
+def _take_the_newest_sketch(patch: Any) -> None:
+    patch(views, "merged", lambda sketches: sketches[-1])
+
+
+def _count_one_element_more(patch: Any) -> None:
+    right = Draft.set_sketch
+    patch(Draft, "set_sketch", lambda self, registers: right(self, hyperloglog.add(registers, [b"?"]) or registers))
+
+
+def _expire_later(patch: Any) -> None:
+    right = Draft.expire_field
+    patch(Draft, "expire_field", lambda self, field, at_ms: right(self, field, at_ms + 10))
 
 
 class _Nobody(Sink):
@@ -144,7 +174,15 @@ class _Nobody(Sink):
         (_run_again, "increments counted twice"),
         (_patch_anything, "does not converge"),
         (_keep_only_what_both_have, "member lost"),
-        (_write_the_mean_of_two_scores, "written by nobody"),
+        (_remove_another_one_too, "field lost"),
+        (_remove_another_one_too, "element lost: b'k"),
+        (_write_something_else, "of b'h0' was written by nobody"),
+        (_write_something_else, "was added by nobody"),
+        (_write_something_else, "in b'z0' was written by nobody"),
+        (_take_the_newest_sketch, "element lost: b'p0'"),
+        (_count_one_element_more, "b'p0' has an element that was added by nobody"),
+        (_write_what_was_read, "expiry lost"),
+        (_expire_later, "was asked for by nobody"),
         (_keep_what_the_other_has_removed, "came back"),
     ],
 )

@@ -7,6 +7,8 @@ Theory. What the history says of each key bounds what the cluster may show once 
     set        an element that nobody removes is there if some add of it was acknowledged; each was added by somebody
     sorted     a member that nobody removes is there if some ZADD of it was acknowledged; its score is one that was written.
     set        A member that is only added to has a score with the bounds of a counter.
+    sketch     (HyperLogLog) what was acknowledged is in it: to add it again changes no register. Nothing else is in it.
+    expiry     a field with an acknowledged expiry has one, and it is one that was asked for
     removed    what is removed once the cluster is whole is gone, and does not come back when nodes are lost and found again
 
 All nodes show the same. Faults that destroy disks are left out: what they may lose is for the other checkers
@@ -19,6 +21,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from server.core.formats import hyperloglog
 from tests.sim.clients import Operation
 from tests.sim.faults import FAULTS, Storm
 from tests.sim.runs import CONVERGE_MS_MAX, HEAL_MS_MAX, SKEW_MS_MAX, Profile, config
@@ -27,8 +30,10 @@ from tests.sim.world import World
 
 DESTROYING = ("power loss", "wipe", "rollback", "damaged record", "damage", "full disk", "wrong clock")
 HARMLESS = tuple(sorted(name for name in FAULTS if name not in DESTROYING))
-KEYS = (b"c0", b"c1", b"h0", b"s0", b"n0", b"z0")
+KEYS = (b"c0", b"c1", b"h0", b"s0", b"n0", b"z0", b"p0", b"e0")
 PADDING = b"." * 80  # a field is long beside what else changes in a record, so that a patch is worth it
+FAR_MS = 5_000_000_000_000  # since 1970; nothing expires in a storm
+LASTING = tuple(b"k%d" % number + PADDING for number in range(2))
 REMOVALS = ((b"HDEL", b"h0"), (b"SREM", b"s0"), (b"ZREM", b"z0"))
 _KEPT = b"k0" + PADDING
 LONE_WRITES = ([b"HSET", b"h0", _KEPT, b"lone"], [b"SADD", b"s0", _KEPT], [b"ZADD", b"z0", b"1", _KEPT])
@@ -37,7 +42,8 @@ _UNWRITTEN = ("outcome=unwritten", "outcome=unread", "BUSY", "CLUSTERDOWN")
 
 
 class TypedCustomer(Customer):
-    """A client of counters (c), hashes (h), sets (s), sorted sets (z) and counters in fields (n)."""
+    """A client of counters (c), hashes (h), sets (s), sorted sets (z), counters in fields (n), sketches (p), and of hashes
+    whose fields have an expiry (e)."""
 
     def _command(self, key: bytes) -> list[bytes]:
         rng = self._rng
@@ -54,9 +60,20 @@ class TypedCustomer(Customer):
             return [b"HDEL", key, name] if name[:1] == b"r" else [b"HGETALL", key]
         if key[:1] == b"z":
             return self._sorted(key, name)
+        if key[:1] == b"p":
+            return [b"PFADD", key, self._value(key)] if rng.random() < 0.8 else [b"PFCOUNT", key]
+        if key[:1] == b"e":
+            return self._expiring(key, rng.choice(LASTING))
         if rng.random() < 0.6:
             return [b"SADD", key, name]
         return [b"SREM", key, name] if name[:1] == b"r" else [b"SMEMBERS", key]
+
+    def _expiring(self, key: bytes, name: bytes) -> list[bytes]:
+        if self._rng.random() < 0.5:
+            return [b"HINCRBY", key, name, b"1"]  # it leaves the expiry as it is
+        self._values += 1
+        at_ms = FAR_MS + 100 * self._values + int(self.client.name[1:])  # nobody else asks for it
+        return [b"HPEXPIREAT", key, b"%d" % at_ms, b"FIELDS", b"1", name]
 
     def _sorted(self, key: bytes, name: bytes) -> list[bytes]:
         rng = self._rng
@@ -145,9 +162,9 @@ def _remove_and_shake(world: World) -> list[str]:
 
 
 def _names(key: bytes, shown: Any) -> list[bytes]:
-    """The fields, elements or members of what is shown; of a string the string itself."""
-    if not isinstance(shown, list):
-        return [shown]
+    """The fields, elements or members of what is shown; of strings and times nothing that can be removed."""
+    if not isinstance(shown, list) or key[:1] == b"e":
+        return []
     return list(shown if key[:1] == b"s" else shown[::2])
 
 
@@ -167,6 +184,7 @@ def judge(world: World) -> list[str]:
 def _shown(world: World, place: int, key: bytes) -> Any:
     command, *options = {
         b"c": ["GET"], b"h": ["HGETALL"], b"n": ["HGETALL"], b"s": ["SMEMBERS"], b"z": ["ZRANGE", "0", "-1", "WITHSCORES"],
+        b"p": ["GET"], b"e": ["HPEXPIRETIME", "FIELDS", str(len(LASTING)), *LASTING],
     }[key[:1]]  # fmt: skip
     for _ in range(3):
         read = world.ask(world.hosts[place], command, key, *options)
@@ -207,7 +225,7 @@ def _check_hash(key: bytes, operations: list[Operation], shown: Any) -> list[str
     present = dict(zip(shown[::2], shown[1::2], strict=True))
     puts = [each for each in operations if each.name == "HSET"]
     faults = []
-    for name in dict.fromkeys(each.args[2] for each in puts):
+    for name in dict.fromkeys([*present, *(each.args[2] for each in puts)]):
         values = [each.args[3] for each in puts if each.args[2] == name and outcome(each) != "no"]
         acknowledged = any(outcome(each) == "yes" for each in puts if each.args[2] == name)
         if name[:1] == b"k" and acknowledged and name not in present:
@@ -220,7 +238,7 @@ def _check_hash(key: bytes, operations: list[Operation], shown: Any) -> list[str
 def _check_set(key: bytes, operations: list[Operation], shown: Any) -> list[str]:
     adds = [each for each in operations if each.name == "SADD"]
     faults = []
-    for name in dict.fromkeys(each.args[2] for each in adds):
+    for name in dict.fromkeys([*shown, *(each.args[2] for each in adds)]):
         of_name = [each for each in adds if each.args[2] == name]
         if name[:1] == b"k" and any(outcome(each) == "yes" for each in of_name) and name not in shown:
             faults.append(f"element lost: {name!r} of {key!r} was acknowledged and nobody removed it")
@@ -246,8 +264,31 @@ def _check_sorted_set(key: bytes, operations: list[Operation], shown: Any) -> li
     return faults
 
 
+def _check_sketch(key: bytes, operations: list[Operation], shown: Any) -> list[str]:
+    adds = {name: [each.args[2] for each in operations if each.name == "PFADD" and outcome(each) == name]
+            for name in ("yes", "perhaps")}  # fmt: skip
+    sketch = shown or hyperloglog.new()
+    if hyperloglog.add(sketch, adds["yes"]) is not None:
+        return [f"element lost: {key!r} does not have all {len(adds['yes'])} that were acknowledged"]
+    most = hyperloglog.add(hyperloglog.new(), adds["yes"] + adds["perhaps"]) or hyperloglog.new()
+    if hyperloglog.count([most, sketch]) != hyperloglog.count([most]):
+        return [f"{key!r} has an element that was added by nobody"]
+    return []
+
+
+def _check_expiries(key: bytes, operations: list[Operation], shown: Any) -> list[str]:
+    faults = []
+    for name, at_ms in zip(LASTING, shown, strict=True):
+        mine = [each for each in operations if each.name == "HPEXPIREAT" and each.args[5] == name]
+        if at_ms < 0 and any(outcome(each) == "yes" and each.reply == [1] for each in mine):
+            faults.append(f"expiry lost: of {name!r} in {key!r}")
+        if at_ms >= 0 and at_ms not in [int(each.args[2]) for each in mine if outcome(each) != "no"]:
+            faults.append(f"expiry {at_ms} of {name!r} in {key!r} was asked for by nobody")
+    return faults
+
+
 _AMOUNT_AT = {"INCRBY": 2, "HINCRBY": 3, "ZINCRBY": 2}
 _CHECKS: dict[bytes, Callable[[bytes, list[Operation], Any], list[str]]] = {
     b"c": _check_counter, b"n": _check_counter, b"h": _check_hash, b"s": _check_set,
-    b"z": _check_sorted_set,
+    b"z": _check_sorted_set, b"p": _check_sketch, b"e": _check_expiries,
 }  # fmt: skip

@@ -16,8 +16,15 @@ from tests.wire.cluster import Client, WireCluster, connect, wait_for
 from tests.wire.repairs import stop_and_compare, wait_delivered
 
 COUNTERS = 5
-INCREMENTS = ("INCR counter{0}", "HINCRBY hash{0} field 1", "ZINCRBY scores{0} 1 member")
-READS = ("GET counter{0}", "HGET hash{0} field", "ZSCORE scores{0} member")
+# Each adds one.
+INCREMENTS = (
+    "INCR counter{0}", "DECRBY down{0} -1", "INCRBYFLOAT float{0} 1.0", "HINCRBY hash{0} field 1",
+    "HINCRBYFLOAT hash{0} float 1.0", "ZINCRBY scores{0} 1 member",
+)  # fmt: skip
+READS = (
+    "GET counter{0}", "GET down{0}", "GET float{0}", "HGET hash{0} field", "HGET hash{0} float",
+    "ZSCORE scores{0} member",
+)  # fmt: skip
 
 
 class Tally:

@@ -153,7 +153,18 @@ DEVIATIONS: tuple[Deviation, ...] = (
         redis=r"^[*:]",
         ours=r"^[*:]",
     ),
-    Deviation(("lpos",), "A RANK of -2^63 is refused, as in Redis 7.2.", call="-9223372036854775808", redis="^[^-]"),
+    Deviation(
+        ("zadd", "zincrby", "zrange", "zscore"),
+        "A score of -0 is stored as 0. Redis does the same in short sorted sets, and keeps the sign in long ones.",
+        redis=r"-0\r\n",
+        ours=r"[,\n]0\r\n",
+    ),
+    Deviation(
+        ("lpos",),
+        "A RANK of -2^63 is refused, as in Redis 7.2.",
+        call="-9223372036854775808",
+        ours="must be greater than -9223372036854775807",
+    ),
     Deviation(
         ("zrank", "zrevrank"),
         "They take the option WITHSCORE, as Redis 7.2 does.",

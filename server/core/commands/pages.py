@@ -2,8 +2,8 @@
 
 Theory. Storage keys are ordered by (slot, hash of the key), a place of 46 bits that is the same on every node. So a
 cursor is just a place: no node stores it, any node can continue from it, and a key that exists throughout the scan is
-found whatever happens meanwhile, since its place never changes. A page asks all owners of a range and joins what R
-of them know, so that neither a stale nor a slow replica hides a key or brings a deleted one back.
+found whatever happens meanwhile, since its place never changes. A page asks all live owners of a range and joins what
+they know, R at least, so that neither a stale nor a slow replica hides a key or brings a deleted one back.
 
 Mostly the owners hold the same. So a node that is one of them reads its own page and asks the others for the hash of the
 leaves that the page touches: where all who answer, R at least, have the same, their records are the same, and so is the
@@ -185,7 +185,7 @@ def _page_of_range(
                 return _heads_page(_pairs_of(own), next_place)
         if services.state.layout is not layout:
             return None
-    answers = yield services.questions.ask(part.owners, PAGE, asked)
+    answers = yield services.questions.ask(_live_among(services, part.owners), PAGE, asked)
     if services.state.layout is not layout:
         return None
     sound: list[PageAnswer] = _quorum(services, part, answers)
@@ -225,13 +225,21 @@ def _is_agreed(
     first = max(first // step * step, part.start_slot * slot_leaves)
     end = min(-(-end // step) * step, part.end_slot * slot_leaves)
     content = trees.hash_of((first, end))
-    others = [owner for owner in part.owners if owner != services.state.id]
+    others = [owner for owner in _live_among(services, part.owners) if owner != services.state.id]
     asked = exchange_questions.Hashes(layout.epoch, trees.leaf_bits, 1, [(first, end)])
     answers = yield services.questions.ask(others, HASHES, asked)
     hashes = [answer.hashes for answer in answers.values() if answer is not None]
     wanted = min(services.state.read_quorum, len(part.owners))
     is_quorum = services.state.layout is layout and 1 + len(hashes) >= wanted
     return is_quorum and all(each == [content] for each in hashes)
+
+
+def _live_among(services: Services, owners: Sequence[str]) -> Sequence[str]:
+    """The owners to ask: those that are believed live, or all if these are too few. A node that hangs keeps its links, and
+    would delay each page until the deadline."""
+    state = services.state
+    live = [owner for owner in owners if owner == state.id or state.is_usable(owner)]
+    return live if len(live) >= min(state.read_quorum, len(owners)) else owners
 
 
 def _heads_page(records: Iterable[tuple[bytes, bytes | None]], next_place: int) -> Heads:
@@ -242,7 +250,7 @@ def _heads(services: Services, part: Range, keys: list[bytes]) -> Generator[Step
     """The join of what R owners hold under these storage keys, without the values."""
     found: dict[bytes, bytes | None] = {}
     while keys:
-        answers = yield services.questions.ask(part.owners, HEADS, keys)
+        answers = yield services.questions.ask(_live_among(services, part.owners), HEADS, keys)
         sound = _quorum(services, part, answers)
         count = min([len(answer) for answer in sound])
         for index, storage_key in enumerate(keys[:count]):
@@ -270,7 +278,8 @@ def _whole_page(
     start, end = place.to_bytes(PREFIX_BYTES, "big"), SLOT_PREFIX[part.end_slot]
     asked = limit + 1
     while True:
-        answers = yield services.questions.ask(part.owners, PAGE, record_questions.Page(start, end, asked, False))
+        content = record_questions.Page(start, end, asked, False)
+        answers = yield services.questions.ask(_live_among(services, part.owners), PAGE, content)
         if services.state.layout is not layout:
             return None
         found: dict[bytes, bytes | None] = {}
@@ -311,7 +320,7 @@ def count_keys(services: Services, database: int = EVERY_DATABASE) -> Generator[
     """
     while True:
         layout = layout_of(services)
-        owners = [member.id for member in layout.members]
+        owners = _live_among(services, [member.id for member in layout.members])
         asked = record_questions.Counting(layout.partitions, _asked_of(services, layout, database))
         answers = yield services.questions.ask(owners, KEYCOUNTS, asked)
         counts_of: dict[str, list[KeyCount]] = {

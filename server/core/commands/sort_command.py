@@ -145,7 +145,8 @@ def _elements_of(services: Services, view: View, wanted: Wanted) -> Generator[St
             unpaused = 0
             yield next_turn(services)
     if view.key_type != ZSET:
-        return [field for _, field in pairs]
+        is_backwards = wanted.is_descending and not wanted.sorts()
+        return [element for _, element in (reversed(pairs) if is_backwards else pairs)]
     places = yield from in_slices(services, in_order(pairs, wanted.is_descending and not wanted.sorts()))
     return [pairs[place][1] for place in places]
 

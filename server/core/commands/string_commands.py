@@ -70,6 +70,6 @@ def editing(edit: Edit, check: Check = _unchecked) -> Handler:
                 draft.set_string(after, keeps_expiry=True)
             return resp.encode(answer, sink.resp3)
 
-        updating(STRING, change)(services, sink, number, args)
+        updating(STRING, change, checks_type_first=True)(services, sink, number, args)
 
     return handle

@@ -107,7 +107,10 @@ def summary(record: bytes) -> bytes:
     nothing about the join of their records.
     """
     view = View(record, 0)  # at that time nothing has expired
-    if view.hides or view.key_type in (NONE, STRING):
+    has_unknown = (
+        marks_of(record) & OPAQUE_MARKS and view.key_type != OPAQUE
+    )  # what it has when all others have expired
+    if view.hides or has_unknown or view.key_type in (NONE, STRING):
         return skeleton(record)
     index = Index(record)
     about = [entry for entry in key_entries(record) if entry[1] in (TOMBSTONE, KEY_EXPIRY)]

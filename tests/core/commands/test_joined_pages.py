@@ -24,7 +24,7 @@ from server.core.records import versions
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
 from server.core.requests import page_answers
 from server.core.services.services import Services
-from tests.core.commands.talking import WALL_MS, finish_turn, make_node, member
+from tests.core.commands.talking import WALL_MS, finish_turn, make_node, member, reach
 
 # In four slots, two of them neighbours; several keys have the same place.
 KEYS = [
@@ -227,3 +227,20 @@ def test_an_owner_asks_for_hashes_only_while_all_agree() -> None:
     state.records.put(KEYS[7], versions.supersede(old, b"actor-1-", 100, b"", 0, versions.TOMBSTONE), old)
     assert owners.run(all_pages(100), 0) == owners.naive()
     assert len(owners.naive()) == len(KEYS) - 1 and {b"PAGE", b"HEADS"} <= set(kinds)
+
+
+def test_a_node_that_is_down_is_not_asked_if_the_others_are_enough() -> None:
+    """It may hang: then its links are open, and each page would wait for it until the deadline."""
+    steps = [(word, 0, place) for word in ("set", "sync") for place in range(len(KEYS))]
+    owners = Owners(steps, [0, 1, 2], [])
+    asked: list[set[str]] = []
+    ask = owners.ask
+    owners.ask = lambda nodes, question, content: asked.append({*nodes}) or ask(nodes, question, content)  # type: ignore[method-assign, func-returns-value, assignment]
+    reach(owners.nodes[0], 2)
+    for steps_of in (all_pages(100), count_keys):
+        owners.run(steps_of, 0)
+    assert asked and not [nodes for nodes in asked if OWNERS[2] in nodes]
+    owners.nodes[0].disconnected(OWNERS[1], 0)
+    asked.clear()
+    owners.run(all_pages(100), 0)
+    assert {OWNERS[1], OWNERS[2]} in asked, "too few are left, so all may be needed"

@@ -81,6 +81,16 @@ def test_options_are_read_as_redis_reads_them() -> None:
     assert parse_options([b"STORE", b"k"], True).destination == b"k"
 
 
+def test_without_an_order_desc_means_from_the_end() -> None:
+    client = Client(make_node())
+    client.ask("RPUSH l b c a d")
+    assert client.ask("SORT l BY nosort") == ["b", "c", "a", "d"]
+    assert client.ask("SORT_RO l BY nosort DESC LIMIT 1 2") == ["a", "c"]
+    client.ask("SADD s b a c")
+    client.ask("SORT s BY nosort DESC STORE d")  # what is stored has an order in Redis, too
+    assert client.ask("LRANGE d 0 -1") == ["c", "b", "a"]
+
+
 def test_keys_of_other_types_are_refused() -> None:
     client = Client(make_node())
     assert client.ask("SORT none") == []

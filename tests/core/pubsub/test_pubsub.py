@@ -276,6 +276,16 @@ def test_a_message_goes_to_each_node_that_takes_it_once_a_turn() -> None:
     assert not node.state.trailing
 
 
+def test_a_node_that_hangs_is_not_asked_for_its_channels() -> None:
+    node = make_node(3)
+    for number in (2, 3):
+        _connect(node, number, (PUBLISHING,))
+    node.state.liveness.link_refused(member(3).id, 0)  # what it takes to hold it for suspect at once
+    client = Client(node)
+    node.command(client.session, [b"PUBSUB", b"CHANNELS"], 0)
+    assert [*finish_turn(node).messages] == [member(2).id]
+
+
 def test_a_node_that_is_behind_misses_messages() -> None:
     node = make_node(2)
     _connect(node, 2, (PUBLISHING,))

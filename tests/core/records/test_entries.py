@@ -220,19 +220,6 @@ def test_records_of_many_chunks_merge_by_the_rule(seed: int) -> None:
     assert verify(joined)
 
 
-def test_removal_leaves_no_growth() -> None:
-    record, counter, sizes = None, 0, []
-    for round_ in range(10_000):
-        for change in ("add", "remove"):
-            draft = Draft(record, NOW_MS, SET)
-            draft.put(b"stays", b"") if not round_ else None
-            draft.put(b"goes", b"") if change == "add" else draft.remove(b"goes")
-            counter += 1
-            record = draft.record(A if round_ % 2 else B, counter)
-        sizes.append(len(record))
-    assert sizes[-1] == sizes[1]
-
-
 # --- dominance, contradictions, unknown kinds
 
 

@@ -35,11 +35,11 @@ def subscribed(services: Services, asked: Subscribed) -> list[bytes]:
 
 
 def _ask(services: Services, asked: Subscribed) -> Generator[Step, Any, list[list[bytes]]]:
-    """The answers of all members, this node's first."""
+    """The answers of all members that are believed live, this node's first. One that hangs would delay each call."""
     state = services.state
     own = subscribed(services, asked)
     members = state.layout.members if state.layout is not None else ()
-    peers = [each.id for each in members if each.id != state.id and each.id in state.publishing]
+    peers = [each.id for each in members if state.is_usable(each.id) and each.id in state.publishing]
     answers: Answers = yield services.questions.ask(peers, SUBSCRIPTIONS, asked)
     return [own, *[answers[peer] for peer in peers if answers.get(peer)]]
 

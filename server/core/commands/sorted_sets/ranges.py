@@ -116,8 +116,10 @@ def parse_selection(
             raise CommandError(SYNTAX)
         index += 1
     by = RANK if by is None else by
-    if count != _NO_LIMIT and by == RANK:
-        raise CommandError(_LIMIT_BY_RANK)
+    if by == RANK:
+        if count != _NO_LIMIT:
+            raise CommandError(_LIMIT_BY_RANK)
+        offset = 0  # as Redis does, which takes a count of -1 for no LIMIT
     if with_scores and by == LEX:
         raise CommandError(_SCORES_BY_LEX)
     low, high = bounds if by == RANK or not turned else bounds[::-1]
