@@ -30,7 +30,8 @@ HOT = (
     )),
     *(f"server/core/commands/{name}.py" for name in (
         "databases", "draft_writes", "execution", "hot_call", "key_patterns", "permissions", "shared_drafts", "slices",
-        "spec", "steps", "strings", "transactions/queued_run", "transactions/snapshot", "typed",
+        "spec", "steps", "strings", "transactions/kept_drafts", "transactions/queued_run", "transactions/snapshot",
+        "typed",
     )),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness")),
     *(f"server/core/messages/{name}.py" for name in (
@@ -42,8 +43,8 @@ HOT = (
         "storage_keys", "structure", "trees", "versions", "views",
     )),
     *(f"server/core/requests/{name}.py" for name in (
-        "digests", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads", "relay_rows",
-        "relay_sinks", "relays", "replica", "write_groups", "writes",
+        "digests", "draft_keeper", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads",
+        "relay_rows", "relay_sinks", "relays", "replica", "write_groups", "writes",
     )),
     *(f"server/core/services/{name}.py" for name in ("client_pause", "clients", "latencies", "services")),
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),

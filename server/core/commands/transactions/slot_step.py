@@ -31,6 +31,7 @@ from protocol.resp import Reply
 from server.core.base.errors import CommandError, ErrorReply, damaged_here
 from server.core.base.quorum import Tally
 from server.core.base.sinks import Sink
+from server.core.commands.slices import in_slices
 from server.core.commands.steps import is_damaged
 from server.core.commands.transactions.snapshot import NOT_HERE, KeysMissing, Records, Snapshot, encoded
 from server.core.records import versions
@@ -82,6 +83,7 @@ def slot_step(
             state.holds.hold(storage_key)
         try:
             reply = yield from body(snapshot)
+            yield from in_slices(services, snapshot.settle())
             if not snapshot.is_overtaken():
                 return _store(services, sink, number, keys[0], snapshot, reply)
             attempts += 1

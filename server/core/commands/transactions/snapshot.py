@@ -6,9 +6,11 @@ So its commands run on a snapshot. Their handlers are those of all clients. They
 
     reads       of the snapshot's keys are answered at once: `Reads.quorum_records`, as in a chain (chains.py). What the
                 handler gets from `Records.get` is the snapshot's record, too, for as long as it runs (`RecordCache.show`)
-    writes      go into the snapshot and not into a group of writes
-    timers      a command of a script that would pause between two slices of its work goes on at once. One of a transaction
-                pauses (`run_in_slices`), unless it holds a key meanwhile: what it reads is the snapshot's again afterwards
+    writes      go into the snapshot and not into a group of writes. Changes of a key stay a draft there as long as commands
+                can read and change that (kept_drafts.py); `settle` makes the records of drafts at the end
+    timers      a command of a script that would pause between two slices of its work goes on at once, and is refused after
+                SCRIPT_SLICES_MAX: nobody else is served meanwhile. One of a transaction pauses (`run_in_slices`), unless it
+                holds a key: what it reads is the snapshot's again afterwards
     relays      there are none: the step ends if a command is to go to another node, as the coordinator has changed
 
 So a command on a snapshot answers before `run` returns, or `run_in_slices` has ended. It costs what it costs its
@@ -42,6 +44,8 @@ from server.core.base.sinks import Sink
 from server.core.base.state import Note, State
 from server.core.commands.registry import find_command, unfit
 from server.core.commands.spec import IMMEDIATE, CommandSpec
+from server.core.commands.transactions.kept_drafts import KeptDrafts
+from server.core.records.entries import has_entries
 from server.core.records.records import storage_key_of
 from server.core.records.slicing import Result, Slices, run_through
 from server.core.records.versions import DamagedRecord
@@ -55,6 +59,11 @@ from server.core.work.timers import Timers
 Records = dict[bytes, bytes | None]  # by storage key
 _Former = tuple[bytes, bytes | None, bool]  # a storage key, its record before a put, whether that was written, too
 NOT_HERE: Final = "TRYAGAIN the node that coordinates this key has changed: nothing was written"
+_SLICE_BYTES: Final = 512 << 10  # of a record of entries that a command goes through in one slice, about
+SCRIPT_SLICES_MAX: Final = 24  # of all commands of a script, beyond the first one of each: some 100 ms
+_TOO_LONG = ErrorReply.of(
+    "ERR the script has commands that take too long together, as no other client is served meanwhile: this one did nothing"
+)
 _NO_ANSWER = ErrorReply.of("ERR this command does not run in a transaction or a script")
 
 
@@ -89,7 +98,6 @@ class _Writes(Writes):
 
     def __init__(self, state: State, snapshot: Snapshot) -> None:
         super().__init__(state)
-        self.shares_records = False  # each command sees the records of those before it
         self._snapshot = snapshot
 
     def group_for(self, plan: Plan, sink: Sink, quorum: int = 0) -> WriteGroup:
@@ -133,6 +141,7 @@ class _Timers(Timers):
     def __init__(self) -> None:
         super().__init__()
         self.may_pause: Callable[[], bool] | None = None
+        self._slices_left = SCRIPT_SLICES_MAX
         self.paused: deque[Callable[[], None]] = deque()  # how to go on
 
     def pause_for_turn(self, due_ms: int) -> Step:
@@ -141,8 +150,9 @@ class _Timers(Timers):
         def start(procedure: Procedure) -> None:
             if self.may_pause is not None and self.may_pause():
                 self.paused.append(partial(procedure.resume, None))
-            else:
-                procedure.resume(None)
+                return
+            self._slices_left -= self.may_pause is None
+            procedure.resume(None if self._slices_left >= 0 else _TOO_LONG)
 
         return start
 
@@ -182,10 +192,14 @@ class Snapshot:
         self._actor = state.actor
         self._fence = state.fence
         self.only_deletes = True
-        self.last_bytes = 0  # of the records that the last command could read, and copy
+        self._only_deleted = True  # the same before the command that runs
+        self.work_bytes = 0  # of records that the commands so far have copied, or may have gone through
         self._relays = _Relays(state)
         self._timers = _Timers()
-        self._services = replace(services, writes=_Writes(state, self), timers=self._timers, relays=self._relays)
+        writes = _Writes(state, self)
+        self._services = replace(services, writes=writes, timers=self._timers, relays=self._relays)
+        self._kept = KeptDrafts(self._services, lambda sink: isinstance(sink, _Answer), self._take_made)
+        writes.keeper = self._kept
 
     def reach(self, keys: list[bytes]) -> None:
         """Lets each command read these keys of the snapshot, although its arguments do not show them."""
@@ -220,33 +234,39 @@ class Snapshot:
         timers, sink = self._timers, _Answer(self._like, args)
         timers.paused.clear()
         timers.may_pause = (lambda: not any(map(state.holds.is_held, shown))) if in_slices else None
-        only_deletes, notes = self.only_deletes, len(self.notes)
+        self._only_deleted, notes = self.only_deletes, len(self.notes)
         self._undo.clear()
+        self._kept.begin_command()
         reply = self._on_shown(shown, lambda: self._call(spec, sink, args))
         while reply is None and timers.paused:
             yield
             self._on_shown(shown, timers.paused.popleft())
             reply = sink.reply
-        if self._undo and isinstance(reply, bytes) and reply[:1] == b"-":
+        self._kept.check()
+        if isinstance(reply, bytes) and reply[:1] == b"-":
+            self._kept.drop_fresh()
             self._undo_puts()
-            self.only_deletes = only_deletes
+            self.only_deletes = self._only_deleted
             del self.notes[notes:]
+        self.work_bytes += self._work_of(shown)
         return _NO_ANSWER if reply is None else reply
 
     def _on_shown(self, shown: list[bytes], work: Callable[[], Result]) -> Result:
         """Does some work while the handlers of commands see the records of the snapshot under these storage keys."""
         holds, reads = self._state.holds, self._reads
         waiters = [(key, holds.set_aside(key)) for key in shown]
-        self.last_bytes = sum([len(self._records[key] or b"") for key in shown])
         before = [(key, self._cache.show(key, self._records[key])) for key in shown]
         for key in shown:
             self._quorum_records[key] = self._records[key]
+        if self._kept.by_key:
+            self._kept.show(shown)
         missing: list[bytes] = []
         reads.missing = missing
         try:
             result = work()
         finally:
             reads.missing = None
+            self._kept.hide(shown)
             for key, was in before:
                 self._cache.hide(key, was)
                 del self._quorum_records[key]
@@ -283,10 +303,41 @@ class Snapshot:
         if storage_key not in self._quorum_records:
             raise CommandError("ERR a command wrote a key that its arguments do not show")
         self._undo.append((storage_key, self._records[storage_key], storage_key in self._written))
-        self._records[storage_key] = self._quorum_records[storage_key] = record
-        self._cache.show(storage_key, record)
-        self._written[storage_key] = None
+        self._set(storage_key, record)
         self.only_deletes = self.only_deletes and deletes
+
+    def _take_made(self, storage_key: bytes, record: bytes, deletes: bool, is_fresh: bool) -> None:
+        """The record of a kept draft was made. `is_fresh`: the command that runs has begun that draft."""
+        if is_fresh:
+            self._undo.append((storage_key, self._records[storage_key], storage_key in self._written))
+        else:
+            self._only_deleted = self._only_deleted and deletes
+        self._set(storage_key, record)
+        self.only_deletes = self.only_deletes and deletes
+
+    def _set(self, storage_key: bytes, record: bytes) -> None:
+        self._records[storage_key] = record
+        if storage_key in self._quorum_records:  # a command sees it
+            self._quorum_records[storage_key] = record
+            self._cache.show(storage_key, record)
+        self._written[storage_key] = None
+        self.work_bytes += len(record)
+
+    def _work_of(self, shown: list[bytes]) -> int:
+        """How many bytes a command may have gone through at once. What reads a large record of entries does it in slices;
+        a kept draft is asked for single fields."""
+        found = 0
+        for key in shown:
+            record = self._records[key]
+            if record is not None and key not in self._kept.by_key:
+                found += min(len(record), _SLICE_BYTES) if has_entries(record) else len(record)
+        return found
+
+    def settle(self) -> Slices[None]:
+        """Makes the records of what commands have left as drafts, at the end. Raises CommandError if one must not be
+        written: then nothing of the snapshot may be stored."""
+        self._kept.check()
+        return self._kept.settle()
 
     def record(self, key: bytes) -> bytes | None:
         """The record of a key that the snapshot has, as the commands so far have left it."""
