@@ -93,6 +93,7 @@ def slot_step(
                 raise CommandError(_TOO_MANY_ROUNDS) from missing
             wanted |= dict.fromkeys(missing.keys)
         finally:
+            snapshot.end()
             for storage_key in read:
                 state.holds.release(storage_key)
     raise CommandError(OVERTAKEN)

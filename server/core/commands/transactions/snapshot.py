@@ -9,8 +9,8 @@ So its commands run on a snapshot. Their handlers are those of all clients. They
     writes      go into the snapshot and not into a group of writes. Changes of a key stay a draft there as long as commands
                 can read and change that (kept_drafts.py); `settle` makes the records of drafts at the end
     timers      a command of a script that would pause between two slices of its work goes on at once, and is refused after
-                SCRIPT_SLICES_MAX: nobody else is served meanwhile. One of a transaction pauses (`run_in_slices`), unless it
-                holds a key: what it reads is the snapshot's again afterwards
+                SCRIPT_SLICES_MAX: nobody else is served meanwhile. One of a transaction pauses (`run_in_slices`): what it
+                reads is the snapshot's again afterwards, and it holds again the keys that it held
     relays      there are none: the step ends if a command is to go to another node, as the coordinator has changed
 
 So a command on a snapshot answers before `run` returns, or `run_in_slices` has ended. It costs what it costs its
@@ -38,6 +38,7 @@ from server.core.base.errors import (
     damaged_here,
     refused_command,
 )
+from server.core.base.holds import Waiters
 from server.core.base.quorum import Tally
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
@@ -140,18 +141,18 @@ class _Timers(Timers):
 
     def __init__(self) -> None:
         super().__init__()
-        self.may_pause: Callable[[], bool] | None = None
+        self.may_pause = False
         self._slices_left = SCRIPT_SLICES_MAX
-        self.paused: deque[Callable[[], None]] = deque()  # how to go on
+        self.paused: deque[Procedure] = deque()
 
     def pause_for_turn(self, due_ms: int) -> Step:
         """A step that waits for the snapshot, if that may pause."""
 
         def start(procedure: Procedure) -> None:
-            if self.may_pause is not None and self.may_pause():
-                self.paused.append(partial(procedure.resume, None))
+            if self.may_pause:
+                self.paused.append(procedure)
                 return
-            self._slices_left -= self.may_pause is None
+            self._slices_left -= 1
             procedure.resume(None if self._slices_left >= 0 else _TOO_LONG)
 
         return start
@@ -189,6 +190,9 @@ class Snapshot:
         self._undo: list[_Former] = []  # of the puts of the command that runs
         self.notes: list[Note] = []  # the writes, while keyspace events are wanted (pubsub/notifications.py)
         self._reached: dict[bytes, None] = {}  # keys that no command shows: each command may read them
+        self._missing: list[bytes] = []  # keys that a command needs and the snapshot does not have
+        self._shown: list[bytes] = []  # the storage keys that the command which runs may see
+        self._inner_holds: dict[bytes, Waiters] = {}  # its holds, while it pauses
         self._actor = state.actor
         self._fence = state.fence
         self.only_deletes = True
@@ -232,16 +236,16 @@ class Snapshot:
             raise KeysMissing(missing)
         shown = [*dict.fromkeys([*keys, *self._reached])] if self._reached else list(keys)
         timers, sink = self._timers, _Answer(self._like, args)
-        timers.paused.clear()
-        timers.may_pause = (lambda: not any(map(state.holds.is_held, shown))) if in_slices else None
+        timers.may_pause, self._shown = in_slices, shown
         self._only_deleted, notes = self.only_deletes, len(self.notes)
         self._undo.clear()
         self._kept.begin_command()
         reply = self._on_shown(shown, lambda: self._call(spec, sink, args))
         while reply is None and timers.paused:
             yield
-            self._on_shown(shown, timers.paused.popleft())
+            self._on_shown(shown, self._next_paused(None))
             reply = sink.reply
+        assert not self._inner_holds, "a command that has ended holds its key"
         self._kept.check()
         if isinstance(reply, bytes) and reply[:1] == b"-":
             self._kept.drop_fresh()
@@ -251,19 +255,37 @@ class Snapshot:
         self.work_bytes += self._work_of(shown)
         return _NO_ANSWER if reply is None else reply
 
+    def _next_paused(self, result: ErrorReply | None) -> Callable[[], None]:
+        """Resumes what has paused first."""
+        return partial(self._timers.paused.popleft().resume, result)
+
+    def end(self) -> None:
+        """Ends a command that still pauses, as the step has ended."""
+        while self._timers.paused:
+            self._while_shown(self._shown, self._next_paused(_NO_ANSWER))
+
     def _on_shown(self, shown: list[bytes], work: Callable[[], Result]) -> Result:
-        """Does some work while the handlers of commands see the records of the snapshot under these storage keys."""
+        """Does some work on the records of the snapshot under these storage keys, if nothing else is needed for it."""
+        self._missing.clear()
+        result = self._while_shown(shown, work)
+        if self._missing:
+            raise KeysMissing(self._missing)
+        if self._relays.is_asked:
+            raise CommandError(NOT_HERE)
+        return result
+
+    def _while_shown(self, shown: list[bytes], work: Callable[[], Result]) -> Result:
+        """Does some work while the handlers of commands see these records."""
         holds, reads = self._state.holds, self._reads
-        waiters = [(key, holds.set_aside(key)) for key in shown]
+        waiters = [(key, holds.exchange(key, self._inner_holds.pop(key, None))) for key in shown]
         before = [(key, self._cache.show(key, self._records[key])) for key in shown]
         for key in shown:
             self._quorum_records[key] = self._records[key]
         if self._kept.by_key:
             self._kept.show(shown)
-        missing: list[bytes] = []
-        reads.missing = missing
+        reads.missing = self._missing
         try:
-            result = work()
+            return work()
         finally:
             reads.missing = None
             self._kept.hide(shown)
@@ -271,13 +293,9 @@ class Snapshot:
                 self._cache.hide(key, was)
                 del self._quorum_records[key]
             for key, waiting in waiters:
-                if waiting is not None:
-                    holds.take_back(key, waiting)
-        if missing:
-            raise KeysMissing(missing)
-        if self._relays.is_asked:
-            raise CommandError(NOT_HERE)
-        return result
+                inner = holds.exchange(key, waiting)
+                if inner is not None:
+                    self._inner_holds[key] = inner
 
     def _call(self, spec: CommandSpec, sink: _Answer, args: list[bytes]) -> Reply | None:
         state = self._state

@@ -10,13 +10,15 @@ import hiredis
 import pytest
 
 from protocol.resp import Reply
-from server.core.base.errors import CommandError
+from server.core.base.errors import CommandError, ErrorReply
 from server.core.base.sinks import Sink
 from server.core.commands import registry
 from server.core.commands.lists import edits
 from server.core.commands.transactions import snapshot
 from server.core.records.draft import Draft
+from server.core.records.records import storage_key_of
 from server.core.records.slicing import SLICE_CHANGES
+from server.core.requests.relays import Relays
 from server.core.services.services import Services
 from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node
 from tests.scripting.nodes import node_with_scripts
@@ -279,3 +281,42 @@ def test_commands_of_a_script_do_so_many_slices_together(monkeypatch: pytest.Mon
     text = b"local n = 0 for i = 1, 9 do if redis.pcall('SMEMBERS', KEYS[1]).err then n = n + 1 end end return n"
     reply = client.raw_words([b"EVAL", text, b"1", b"s"])
     assert reply in (b":7\r\n", b":8\r\n"), "three slices are one call and a half"
+
+
+def _begin_long(client: Client) -> None:
+    """Begins a transaction with a command that has several slices to do, after another one of its key."""
+    client.ask("RPUSH q a")
+    client.raw_words([b"MULTI"], [b"RPUSH", b"q", b"b"], [b"RPUSH", b"q", *[b"%d" % number for number in range(1_000)]])
+    assert client.raw("LLEN q", "EXEC") == b"+QUEUED\r\n", "it takes more than one turn"
+
+
+def test_a_long_change_in_a_transaction_lets_others_be_served() -> None:
+    node = make_node()
+    client, other = Client(node), Client(node)
+    _begin_long(client)
+    turns, now_ms, told = 0, 0, b""
+    while not told:
+        assert other.ask("SET other x") == "OK"
+        assert other.ask("LLEN q") == 1
+        turns, now_ms = turns + 1, now_ms + 2
+        node.wake(now_ms)
+        told = b"".join([data for _, data in finish_turn(node).replies if isinstance(data, bytes)])
+    assert told == b"*3\r\n:2\r\n:1002\r\n:1002\r\n"
+    assert turns >= 1_000 // SLICE_CHANGES
+    assert other.ask("LINDEX q -1") == "999"
+
+
+@pytest.mark.interpreted
+def test_a_transaction_that_ends_in_the_middle_of_a_command_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = make_node()
+    client = Client(node)
+    _begin_long(client)
+    assert node.state.holds.is_held(storage_key_of(b"q"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Relays, "begin_step", lambda self, sink: ErrorReply.of("ERR planted"))
+        node.wake(2)
+        told = b"".join([data for _, data in finish_turn(node).replies if isinstance(data, bytes)])
+    assert told == b"-ERR planted\r\n"
+    assert not node.state.holds.is_held(storage_key_of(b"q"))
+    assert client.ask("LRANGE q 0 -1") == ["a"]
+    assert client.ask("RPUSH q c") == 2
