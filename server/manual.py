@@ -109,8 +109,9 @@ A script that takes more than
 or more processor time than these should take is stopped with an error: other clients of the node wait meanwhile. The limit
 is 40 ms and 0.2 ms more for each command. Of commands that take longer than that seven eighths do not count, until these
 are 60 ms together. On keys of one slot nothing that a stopped script wrote is kept. So BUSY does not occur, and SCRIPT KILL
-and FUNCTION KILL always answer NOTBUSY. Commands that go through large collections or values are refused once they have
-gone through some 100,000 elements together. Matching a pattern, sorting and the like count beforehand with what they
+and FUNCTION KILL always answer NOTBUSY. A script whose commands go through some 100,000 elements together is stopped, too.
+To sort a sorted set first does not count: that is done in slices before. Matching a pattern, sorting and the like count
+beforehand with what they
 may cost at worst; compiling a text, joining a table and encoding a text as JSON can be stopped in between. In Redis
 such a script runs until it is killed.
 .PP

@@ -8,9 +8,9 @@ So its commands run on a snapshot. Their handlers are those of all clients. They
                 handler gets from `Records.get` is the snapshot's record, too, for as long as it runs (`RecordCache.show`)
     writes      go into the snapshot and not into a group of writes. Changes of a key stay a draft there as long as commands
                 can read and change that (kept_drafts.py); `settle` makes the records of drafts at the end
-    timers      a command of a script that would pause between two slices of its work goes on at once, and is refused after
-                SCRIPT_SLICES_MAX: nobody else is served meanwhile. One of a transaction pauses (`run_in_slices`): what it
-                reads is the snapshot's again afterwards, and it holds again the keys that it held
+    timers      a command of a script that would pause between two slices of its work goes on at once. After
+                SCRIPT_SLICES_MAX of them the script ends (TooLong): nobody else is served meanwhile. One of a transaction
+                pauses (`run_in_slices`): what it reads is the snapshot's again afterwards, and it holds the same keys
     relays      there are none: the step ends if a command is to go to another node, as the coordinator has changed
 
 So a command on a snapshot answers before `run` returns, or `run_in_slices` has ended. It costs what it costs its
@@ -62,9 +62,6 @@ _Former = tuple[bytes, bytes | None, bool]  # a storage key, its record before a
 NOT_HERE: Final = "TRYAGAIN the node that coordinates this key has changed: nothing was written"
 _SLICE_BYTES: Final = 512 << 10  # of a record of entries that a command goes through in one slice, about
 SCRIPT_SLICES_MAX: Final = 24  # of all commands of a script, beyond the first one of each: some 100 ms
-_TOO_LONG = ErrorReply.of(
-    "ERR the script has commands that take too long together, as no other client is served meanwhile: this one did nothing"
-)
 _NO_ANSWER = ErrorReply.of("ERR this command does not run in a transaction or a script")
 
 
@@ -74,6 +71,14 @@ class KeysMissing(Exception):
     def __init__(self, keys: list[bytes]) -> None:
         super().__init__(f"{len(keys)} keys")
         self.keys = keys
+
+
+class TooLong(Exception):
+    """The commands of a script have gone through too much; `words` are the last one."""
+
+    def __init__(self, words: list[bytes]) -> None:
+        super().__init__(f"more than {SCRIPT_SLICES_MAX} slices")
+        self.words = words
 
 
 class _Answer(Sink):
@@ -142,7 +147,7 @@ class _Timers(Timers):
     def __init__(self) -> None:
         super().__init__()
         self.may_pause = False
-        self._slices_left = SCRIPT_SLICES_MAX
+        self.slices_left = SCRIPT_SLICES_MAX
         self.paused: deque[Procedure] = deque()
 
     def pause_for_turn(self, due_ms: int) -> Step:
@@ -152,8 +157,8 @@ class _Timers(Timers):
             if self.may_pause:
                 self.paused.append(procedure)
                 return
-            self._slices_left -= 1
-            procedure.resume(None if self._slices_left >= 0 else _TOO_LONG)
+            self.slices_left -= 1
+            procedure.resume(None if self.slices_left >= 0 else _NO_ANSWER)
 
         return start
 
@@ -212,8 +217,8 @@ class Snapshot:
     def run(self, args: list[bytes]) -> Reply:
         """Runs a command and returns its reply, which may be an error.
 
-        Raises KeysMissing, or CommandError if another node coordinates the keys by now. Then nothing of the snapshot may
-        be stored. A command without keys runs if it is about nothing but its arguments.
+        Raises KeysMissing, TooLong, or CommandError if another node coordinates the keys by now. Then nothing of the
+        snapshot may be stored. A command without keys runs if it is about nothing but its arguments.
         """
         return run_through(self._run(args, False))
 
@@ -246,6 +251,8 @@ class Snapshot:
             self._on_shown(shown, self._next_paused(None))
             reply = sink.reply
         assert not self._inner_holds, "a command that has ended holds its key"
+        if timers.slices_left < 0:
+            raise TooLong(args)
         self._kept.check()
         if isinstance(reply, bytes) and reply[:1] == b"-":
             self._kept.drop_fresh()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +16,15 @@ from server.core.base.errors import CommandError, ErrorReply
 from server.core.base.sinks import Sink
 from server.core.commands import registry
 from server.core.commands.lists import edits
+from server.core.commands.steps import at_coordinator
 from server.core.commands.transactions import snapshot
+from server.core.commands.typed_steps import run_command
 from server.core.records.draft import Draft
 from server.core.records.records import storage_key_of
 from server.core.records.slicing import SLICE_CHANGES
 from server.core.requests.relays import Relays
 from server.core.services.services import Services
+from server.core.work.procedures import Steps
 from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node
 from tests.scripting.nodes import node_with_scripts
 
@@ -212,20 +217,21 @@ def test_a_command_that_fails_drops_the_draft_that_it_has_begun(monkeypatch: pyt
 
 
 @pytest.mark.interpreted
-def test_a_step_of_a_command_that_fails_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """SMOVE adds the element, and then fails to remove it; the draft of the target was changed before."""
-    node = make_node()
-    client = Client(node)
-    spec = registry.find_command([b"SREM", b"s", b"m"])
+@pytest.mark.parametrize("before", ["SADD s a", "PING"])
+def test_a_step_of_a_command_that_fails_is_undone(before: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted command adds an element by a step, and then fails."""
+    client = Client(make_node())
+    spec = registry.find_command([b"SPOP", b"s"])
     assert spec is not None
 
-    def fail(*args: Any) -> None:
+    def steps(services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
+        yield run_command(services, [b"SADD", args[1], b"m"])
         raise CommandError("ERR planted")
 
-    monkeypatch.setitem(registry.commands_by_name(), b"SREM", replace(spec, handler=fail))
-    lines = ["SADD {t}from m", "SADD {t}to a", "SMOVE {t}from {t}to m", "SISMEMBER {t}to m", "SADD {t}to b"]
-    assert exec_all(client, lines) == [1, 1, "ERR planted", 0, 1]
-    assert sorted(client.ask("SMEMBERS {t}to")) == ["a", "b"]
+    monkeypatch.setitem(registry.commands_by_name(), b"SPOP", replace(spec, handler=at_coordinator(steps)))
+    assert exec_all(client, [before, "SPOP s", "SISMEMBER s m", "SADD s b"])[1:] == ["ERR planted", 0, 1]
+    assert client.ask("SISMEMBER s m") == 0
+    assert client.ask("SCARD s") == (2 if before != "PING" else 1)
 
 
 @pytest.mark.interpreted
@@ -274,13 +280,38 @@ def test_who_overwrites_a_key_while_its_record_is_made_is_not_lost() -> None:
 
 
 @pytest.mark.interpreted
-def test_commands_of_a_script_do_so_many_slices_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "SCRIPT_SLICES_MAX", 3)
+@pytest.mark.parametrize(("calls", "is_refused"), [(1, False), (6, True)])
+def test_commands_of_a_script_do_so_many_slices_together(
+    calls: int, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "SCRIPT_SLICES_MAX", 5)
     client = Client(node_with_scripts())
     ask(client, b"SADD", b"s", *[b"%d" % number for number in range(9_000)])
-    text = b"local n = 0 for i = 1, 9 do if redis.pcall('SMEMBERS', KEYS[1]).err then n = n + 1 end end return n"
-    reply = client.raw_words([b"EVAL", text, b"1", b"s"])
-    assert reply in (b":7\r\n", b":8\r\n"), "three slices are one call and a half"
+    text = b"redis.call('SET', '{s}', 1) for i = 1, %d do redis.pcall('SMEMBERS', KEYS[1]) end return 1" % calls
+    reply = ask(client, b"EVAL", text, b"1", b"s")
+    assert str(reply).startswith("ERR the commands of the script go through too much") == is_refused, reply
+    assert client.ask("EXISTS {s}") == (not is_refused)
+
+
+@pytest.mark.interpreted
+def test_an_order_that_takes_long_to_make_is_made_before_the_script_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "SCRIPT_SLICES_MAX", 3)
+    node = node_with_scripts()
+    client, other = Client(node), Client(node)
+    ask(client, b"ZADD", b"z", *[word for number in range(9_000) for word in (b"%d" % number, b"m%d" % number)])
+    text = (
+        b"redis.call('ZADD', KEYS[1], 0.5, 'new') redis.call('ZPOPMIN', KEYS[1]) return redis.call('ZPOPMIN', KEYS[1])"
+    )
+    assert client.raw_words([b"EVAL", text, b"1", b"z"]) == b"", "it is made in several turns"
+    told, now_ms = b"", 0
+    while not told:
+        assert other.ask("PING") == "PONG"
+        now_ms += 2
+        node.wake(now_ms)
+        told = b"".join([data for _, data in finish_turn(node).replies if isinstance(data, bytes)])
+    assert told == b"*2\r\n$3\r\nnew\r\n$3\r\n0.5\r\n"
+    assert node.state.orders.scores.made == 2, "the script has begun one"
+    assert client.ask("ZCARD z") == 8_999
 
 
 def _begin_long(client: Client) -> None:
@@ -308,6 +339,8 @@ def test_a_long_change_in_a_transaction_lets_others_be_served() -> None:
 
 @pytest.mark.interpreted
 def test_a_transaction_that_ends_in_the_middle_of_a_command_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[Any] = []  # what the collector of garbage had to end
+    monkeypatch.setattr(sys, "unraisablehook", left.append)
     node = make_node()
     client = Client(node)
     _begin_long(client)
@@ -320,3 +353,5 @@ def test_a_transaction_that_ends_in_the_middle_of_a_command_holds_nothing(monkey
     assert not node.state.holds.is_held(storage_key_of(b"q"))
     assert client.ask("LRANGE q 0 -1") == ["a"]
     assert client.ask("RPUSH q c") == 2
+    gc.collect()
+    assert not left
