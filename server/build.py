@@ -32,7 +32,8 @@ HOT = (
     )),
     *(f"server/core/commands/{name}.py" for name in (
         "databases", "draft_writes", "execution", "hot_call", "key_patterns", "permissions", "shared_drafts", "slices",
-        "spec", "steps", "strings", "transactions/queued_run", "transactions/snapshot", "typed",
+        "spec", "steps", "strings", "transactions/kept_drafts", "transactions/queued_run", "transactions/snapshot",
+        "typed",
     )),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness")),
     *(f"server/core/messages/{name}.py" for name in (
@@ -44,8 +45,8 @@ HOT = (
         "storage_keys", "structure", "trees", "versions", "views",
     )),
     *(f"server/core/requests/{name}.py" for name in (
-        "digests", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads", "relay_ages",
-        "relay_rows", "relay_sinks", "relays", "replica", "write_groups", "write_targets", "writes",
+        "digests", "draft_keeper", "groups", "hedging", "key_reads", "page_answers", "patching", "read_groups", "reads",
+        "relay_ages", "relay_rows", "relay_sinks", "relays", "replica", "write_groups", "write_targets", "writes",
     )),
     *(f"server/core/services/{name}.py" for name in ("client_pause", "clients", "latencies", "services")),
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),

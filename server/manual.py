@@ -110,13 +110,19 @@ A script that takes more than
 .B script_instructions_max
 (each command counts as 1,000), more than
 .B script_memory_bytes_max
-or many times the processor time that these should take (40 ms, and 0.1 ms more for each command, whose own time counts an
-eighth) is stopped with an error,
-and on keys of one slot nothing that it wrote is kept. So BUSY does not occur, and SCRIPT KILL and FUNCTION KILL always
-answer NOTBUSY. A script that changes a large collection by many commands copies its record for each, and can hold its node
-for a second: give many elements to one command instead. Matching a pattern, sorting and the like count beforehand with what
-they may cost at worst; compiling a text, joining a table and encoding a text as JSON can be stopped in between. In Redis
+or more processor time than these should take is stopped with an error: other clients of the node wait meanwhile. The limit
+is 40 ms and 0.2 ms more for each command. Of commands that take longer than that seven eighths do not count, until these
+are 60 ms together. On keys of one slot nothing that a stopped script wrote is kept. So BUSY does not occur, and SCRIPT KILL
+and FUNCTION KILL always answer NOTBUSY. A script whose commands go through some 100,000 elements together is stopped, too.
+To sort a sorted set first does not count: that is done in slices before. Matching a pattern, sorting and the like count
+beforehand with what they
+may cost at worst; compiling a text, joining a table and encoding a text as JSON can be stopped in between. In Redis
 such a script runs until it is killed.
+.PP
+Commands of one script, or of one transaction, that change or read single fields of a large collection, or the ends of a
+list, cost no more than for a small one: its record is copied once for some 240 changes. Commands that go through the
+collection make the record first: LREM, LINSERT, LTRIM, SPOP, ZPOPMIN, ZREMRANGEBYSCORE and its kin, XADD with MAXLEN, and
+most that read more than single fields. While keyspace events are wanted each command makes it.
 .PP
 A node asks the others for a script that it does not know. Scripts are kept in memory, up to
 .B scripts_bytes_max

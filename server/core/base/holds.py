@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+Waiters = deque[Callable[[], None]]
+
 
 class Holds:
     """The keys held on one node. Each waiter is a command in flight, so their number has its limit there."""
 
     def __init__(self) -> None:
-        self._waiters: dict[bytes, deque[Callable[[], None]]] = {}  # storage key -> who waits
+        self._waiters: dict[bytes, Waiters] = {}  # storage key -> who waits
 
     def is_held(self, storage_key: bytes) -> bool:
         """HOT. Whether a command holds the key."""
@@ -31,15 +33,13 @@ class Holds:
         assert storage_key not in self._waiters, "two commands hold one key"
         self._waiters[storage_key] = deque()
 
-    def set_aside(self, storage_key: bytes) -> deque[Callable[[], None]] | None:
-        """Lets a command of the step that holds a key hold it itself, within this turn. Returns what `take_back` needs;
-        None if nobody holds the key."""
-        return self._waiters.pop(storage_key, None)
-
-    def take_back(self, storage_key: bytes, waiters: deque[Callable[[], None]]) -> None:
-        """Ends `set_aside`: the step holds the key again, and those who wait for it go on waiting."""
-        assert storage_key not in self._waiters, "a command of a step holds its key for longer than its turn"
-        self._waiters[storage_key] = waiters
+    def exchange(self, storage_key: bytes, waiters: Waiters | None) -> Waiters | None:
+        """Changes who holds a key within the turn: a step, or the command of it that runs. `waiters` are those who wait for
+        the new holder; None: nobody holds the key. Returns the same of the former holder."""
+        former = self._waiters.pop(storage_key, None)
+        if waiters is not None:
+            self._waiters[storage_key] = waiters
+        return former
 
     def release(self, storage_key: bytes) -> None:
         """Ends it. Those who wait go on, in their order; if one of them holds the key, the others wait for it."""

@@ -125,7 +125,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
     _command(
         "incrbyfloat",
         3,
-        updating(STRING, _incrbyfloat, checks_type_first=True),
+        updating(STRING, _incrbyfloat, checks_type_first=True, shares=if_few),
         "Adds to the floating point number under a key.",
         "key increment:double",
         "2.6.0",

@@ -24,8 +24,12 @@ from server.core.work.procedures import Step
 def write_draft(
     services: Services, sink: Sink, number: int, key: bytes, draft: Draft, reply: Reply, deletes: bool = False
 ) -> None:
-    """Writes what a draft makes of a key. The sink gets `reply` once W replicas have it."""
-    state = services.state
+    """Writes what a draft makes of a key. The sink gets `reply` once W replicas have it; in a step at once, and what is
+    written may stay a draft."""
+    state, keeper = services.state, services.writes.keeper
+    if keeper is not None and keeper.keep(key, draft, deletes):
+        sink.answer(number, reply)
+        return
     old = state.records.get(storage_key_in(key_slot(key), key))
     record = run_through(record_of(services, key, draft, deletes))
     write_record(services, sink, number, key, record, old, reply, deletes)
@@ -78,9 +82,7 @@ def _worked_out(
 def record_of(services: Services, key: bytes, draft: Draft, deletes: bool) -> Slices[bytes]:
     """Returns the record of a draft. Raises CommandError if it must not be written."""
     state = services.state
-    if not draft.is_plain():
-        _check_capability(services)
-    check_sizes(key, b"", state.config)
+    check_writable(services, key, draft)
     owned = services.route(key, deletes).owned
     try:
         record = yield from draft.record_in_slices(state.actor_for(owned), state.clock.next())
@@ -89,6 +91,13 @@ def record_of(services: Services, key: bytes, draft: Draft, deletes: bool) -> Sl
         record = yield from draft.record_in_slices(state.actor_for(owned), state.clock.next())
     _check_room(services, draft, record)
     return record
+
+
+def check_writable(services: Services, key: bytes, draft: Draft) -> None:
+    """Raises CommandError if the record of a draft must not be written, whatever size it has."""
+    if not draft.is_plain():
+        _check_capability(services)
+    check_sizes(key, b"", services.state.config)
 
 
 def write_record(

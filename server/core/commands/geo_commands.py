@@ -5,8 +5,9 @@ from __future__ import annotations
 from server.core.commands.geo import geoadd, geodist, geohash, geopos, searching, storing
 from server.core.commands.geo_search import COORDINATES, MEMBER, SEARCH, SEARCH_STORE
 from server.core.commands.key_specs import KeySpec
+from server.core.commands.shared_drafts import if_few
 from server.core.commands.spec import EXCLUSIVE, READ, CommandSpec
-from server.core.commands.typed import reading, updating
+from server.core.commands.typed import always, reading, updating
 from server.core.records.kinds import ZSET
 
 _UNIT = "(M|KM|FT|MI)"
@@ -30,7 +31,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "geoadd",
         -5,
         EXCLUSIVE,
-        updating(ZSET, geoadd),
+        updating(ZSET, geoadd, shares=if_few),
         "Adds places to a sorted set, or moves them.",
         "geo",
         "write denyoom",
@@ -58,7 +59,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "geohash",
         -2,
         READ,
-        reading(ZSET, geohash),
+        reading(ZSET, geohash, sees_changes=always),
         "Returns places as geohash texts.",
         "geo",
         "readonly",
@@ -72,7 +73,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "geopos",
         -2,
         READ,
-        reading(ZSET, geopos),
+        reading(ZSET, geopos, sees_changes=always),
         "Returns the longitudes and latitudes of places.",
         "geo",
         "readonly",

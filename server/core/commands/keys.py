@@ -22,28 +22,38 @@ from server.core.commands.slices import Parts, run_parts
 from server.core.commands.spec import EXCLUSIVE, ONE_KEY, READ, CommandSpec
 from server.core.commands.steps import at_coordinator, read_here, write_plain
 from server.core.commands.strings import reader
-from server.core.commands.typed import type_reply
+from server.core.commands.typed import type_of_view, type_reply
 from server.core.records import versions
 from server.core.records.draft import Draft
+from server.core.records.kinds import NONE
 from server.core.records.versions import Sibling
+from server.core.records.views import View
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
 
 Change = Callable[[Services, Sink, int, list[bytes], Sibling, bytes], bytes | None]
+Amend = Callable[[Services, list[bytes], Draft], bytes | None]
 
 
 def changer(
     absent: Callable[[Sink], bytes],
     change: Change,
     deletes: Callable[[Services, list[bytes]], bool] = lambda node, args: False,
+    amend: Amend = lambda services, args, draft: None,
 ) -> Callable[[Services, Sink, int, list[bytes]], None]:
     """The handler of a command that reads one key and, if it is there, changes it.
 
     `absent` makes the reply if the key does not exist. `change` gets the newest sibling and its record; it answers the
-    reply, or starts a write that will. `deletes` tells whether that write is a deletion.
+    reply, or starts a write that will. `deletes` tells whether that write is a deletion. `amend` does the same with what
+    earlier commands of a step have left as a draft (transactions/kept_drafts.py), and returns None if it cannot.
     """
 
     def steps(services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
+        keeper = services.writes.keeper
+        kept = None if keeper is None else keeper.draft_for(sink, args)
+        if keeper is not None and kept is not None and (reply := amend(services, args, kept)) is not None:
+            keeper.changed(args, False)
+            return reply
         record = yield read_here(services, args[1])
         sibling = versions.visible(record, services.state.time_ms)
         if sibling is None:
@@ -61,10 +71,6 @@ def _zero(sink: Sink) -> bytes:
     return resp.integer(0)
 
 
-def _always(services: Services, args: list[bytes]) -> bool:
-    return True
-
-
 def _delete(services: Services, sink: Sink, number: int, args: list[bytes], sibling: Sibling, record: bytes) -> None:
     write_plain(services, sink, number, args[1], b"", 0, versions.TOMBSTONE, _one, record)
 
@@ -76,6 +82,13 @@ def _persist(
         return resp.integer(0)
     _write_expiry(services, sink, number, args[1], record, 0)
     return None
+
+
+def _persist_kept(services: Services, args: list[bytes], draft: Draft) -> bytes:
+    if not draft.expires_at_ms:
+        return resp.integer(0)
+    draft.persist()
+    return resp.integer(1)
 
 
 def _write_expiry(services: Services, sink: Sink, number: int, key: bytes, record: bytes, at_ms: int) -> None:
@@ -106,7 +119,16 @@ def _expire(unit_ms: int, absolute: bool) -> Callable[[Services, Sink, int, list
     def deletes(services: Services, args: list[bytes]) -> bool:
         return absolute_ms(services, args) <= services.state.time_ms
 
-    handle = changer(_zero, change, deletes)
+    def amend(services: Services, args: list[bytes], draft: Draft) -> bytes | None:
+        if deletes(services, args):
+            return None
+        at_ms = absolute_ms(services, args)
+        if not allowed({word.upper() for word in args[3:]}, draft.expires_at_ms, at_ms):
+            return resp.integer(0)
+        draft.expire(at_ms)
+        return resp.integer(1)
+
+    handle = changer(_zero, change, deletes, amend)
 
     def checked(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         _check_expire(args, unit_ms, 0 if absolute else services.state.time_ms)
@@ -144,23 +166,31 @@ def exists_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
     return resp.integer(0 if versions.visible(record, now_ms) is None else 1)
 
 
-def _time_reply(unit_ms: int, absolute: bool) -> Callable[[bytes | None, Sink, int], bytes]:
-    """TTL and its kin: -2 no such key, -1 no expiry, else the time rounded as Redis rounds it."""
+def _time_left(unit_ms: int, absolute: bool) -> Callable[[Services, Sink, int, list[bytes]], None]:
+    """The handler of TTL and its kin: -2 no such key, -1 no expiry, else the time rounded as Redis rounds it."""
 
     def reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
         sibling = versions.visible(record, now_ms)
         if sibling is None:
             return resp.integer(-2)
-        if not sibling.expires_at_ms:
-            return resp.integer(-1)
-        if absolute:
-            return resp.integer((sibling.expires_at_ms + unit_ms // 2) // unit_ms)
         written_ms = sibling.counter >> SEQUENCE_BITS
         if now_ms < written_ms <= now_ms + CLOCKS_DIFFER_MS_MAX:
             now_ms = written_ms  # the coordinator's clock is a little ahead of ours
-        return resp.integer((sibling.expires_at_ms - now_ms + unit_ms // 2) // unit_ms)
+        return left(sibling.expires_at_ms, now_ms)
 
-    return reply
+    def left(expires_at_ms: int, now_ms: int) -> bytes:
+        if not expires_at_ms:
+            return resp.integer(-1)
+        return resp.integer((expires_at_ms - (0 if absolute else now_ms) + unit_ms // 2) // unit_ms)
+
+    def of_view(view: View, sink: Sink, now_ms: int) -> bytes:
+        return resp.integer(-2) if view.key_type == NONE else left(view.expires_at_ms, now_ms)
+
+    return reader(reply, of_view=of_view)
+
+
+def _exists_in_view(view: View, sink: Sink, now_ms: int) -> bytes:
+    return resp.integer(int(view.key_type != NONE))
 
 
 def _each(
@@ -178,9 +208,9 @@ def _each(
     return handle
 
 
-delete_one = changer(_zero, _delete, _always)
+delete_one = changer(_zero, _delete, lambda services, args: True)
 _del = _each(delete_one)
-_exists = _each(reader(exists_reply))
+_exists = _each(reader(exists_reply, of_view=_exists_in_view))
 CLOCKS_DIFFER_MS_MAX = 1000  # of two nodes' cluster times, at most, when all is well
 _KEYS = (1, -1, 1)
 _EXPIRE_DOC = "Sets the expiry of a key "
@@ -244,7 +274,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "type",
         2,
         READ,
-        reader(type_reply),
+        reader(type_reply, of_view=type_of_view),
         "Returns the type of a key's value.",
         "generic",
         "readonly fast",
@@ -256,7 +286,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "ttl",
         2,
         READ,
-        reader(_time_reply(1000, False)),
+        _time_left(1000, False),
         "Returns the seconds a key has left.",
         "generic",
         "readonly fast",
@@ -268,7 +298,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "pttl",
         2,
         READ,
-        reader(_time_reply(1, False)),
+        _time_left(1, False),
         "Returns the milliseconds a key has left.",
         "generic",
         "readonly fast",
@@ -281,7 +311,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "expiretime",
         2,
         READ,
-        reader(_time_reply(1000, True)),
+        _time_left(1000, True),
         "Returns a key's expiry as a Unix time.",
         "generic",
         "readonly fast",
@@ -293,7 +323,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "pexpiretime",
         2,
         READ,
-        reader(_time_reply(1, True)),
+        _time_left(1, True),
         "Returns a key's expiry as a Unix time in ms.",
         "generic",
         "readonly fast",
@@ -356,7 +386,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "persist",
         2,
         EXCLUSIVE,
-        changer(_zero, _persist),
+        changer(_zero, _persist, amend=_persist_kept),
         "Removes the expiry of a key.",
         "generic",
         "write fast",

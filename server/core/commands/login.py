@@ -40,15 +40,15 @@ _HELLO_FIRST = (
 
 def _log_in(
     services: Services,
-    session: Session,
+    sink: Sink,
     number: int,
     command: bytes,
     login: tuple[bytes, bytes],
     then: Callable[[], bytes],
 ) -> bytes | None:
-    """Logs a session in with a name and a password, and returns what `then` answers. Returns None if the answer comes
-    later. Raises CommandError."""
-    state, users = services.state, services.users
+    """Logs a session in with a name and a password, and returns what `then` answers. Returns None if the sink, which in a
+    transaction is not the session, gets the answer later. Raises CommandError."""
+    state, users, session = services.state, services.users, session_of(sink)
     host = host_of(session.address)
     is_local = (
         login[0] == LOCAL_NAME
@@ -66,7 +66,7 @@ def _log_in(
             reply = _answered(services, session, command, login, then)
         except CommandError as error:
             reply = error.reply
-        session.answer(number, reply)
+        sink.answer(number, reply)
 
     services.timers.call_at(state.now_ms + delay_ms, look)
     return None
@@ -93,7 +93,7 @@ def _auth(services: Services, sink: Sink, number: int, args: list[bytes]) -> byt
         if default is not None and default.no_password:
             raise CommandError(_NO_PASSWORD)
     login = (DEFAULT_NAME if len(args) == 2 else args[1], args[-1])
-    return _log_in(services, session_of(sink), number, args[0], login, lambda: resp.OK)
+    return _log_in(services, sink, number, args[0], login, lambda: resp.OK)
 
 
 def _hello(services: Services, sink: Sink, number: int, args: list[bytes]) -> bytes | None:
@@ -118,7 +118,7 @@ def _hello(services: Services, sink: Sink, number: int, args: list[bytes]) -> by
             raise CommandError(f"ERR Syntax error in HELLO option '{show(rest[0])}'")
     greet = partial(_greet, services, session, resp3, name)
     if login is not None:
-        return _log_in(services, session, number, args[0], login, greet)
+        return _log_in(services, sink, number, args[0], login, greet)
     if not session.has_logged_in:
         raise CommandError(_HELLO_FIRST)
     return greet()

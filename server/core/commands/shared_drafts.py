@@ -83,7 +83,10 @@ class SharedDraft(Pending):
     def takes(self, sink: Sink, args: list[bytes]) -> bool:
         """Whether a command may share the draft that has changes already."""
         config = self._services.state.config
-        return sink.write_quorum == self._write_quorum and self._size_max + _size(args) <= config.record_bytes_max
+        return (
+            sink.write_quorum == self._write_quorum
+            and self._size_max + added_bytes_max(args) <= config.record_bytes_max
+        )
 
     def add(self, sink: Sink, number: int, reply: Reply, args: list[bytes], deletes: bool) -> None:
         """A command has changed the draft, and is answered when W replicas have the record."""
@@ -92,13 +95,8 @@ class SharedDraft(Pending):
             pending.add(self._storage_key, self)
         self._waiters.append((sink, number, encoded(reply)))
         self._deletes = self._deletes and deletes
-        self._size_max += _size(args)
-        draft = self.draft
-        if (
-            draft.is_gone()
-            or draft.change_count() > SLICE_CHANGES
-            or (draft.key_type == LIST and draft.shares_positions())
-        ):
+        self._size_max += added_bytes_max(args)
+        if is_full(self.draft):
             pending.make([self._storage_key])
 
     def make(self) -> None:
@@ -156,9 +154,16 @@ class _SharedWrite(Sink):
         return sink.command(first)
 
 
-def _size(args: list[bytes]) -> int:
+def added_bytes_max(args: list[bytes]) -> int:
     """What the arguments of a command may add to a record, in bytes."""
     return sum(map(len, args)) + _FIELD_BYTES * len(args)
+
+
+def is_full(draft: Draft) -> bool:
+    """Whether no other command may change a draft that has changes: its record is to be made."""
+    return (
+        draft.is_gone() or draft.change_count() > SLICE_CHANGES or (draft.key_type == LIST and draft.shares_positions())
+    )
 
 
 def shared_draft(services: Services, sink: Sink, args: list[bytes], key_type: int, record: bytes | None) -> SharedDraft:

@@ -19,9 +19,10 @@ from protocol.resp import Value
 from server.core.base.errors import CommandError
 from server.core.base.sinks import Sink
 from server.core.commands.spec import Handler
-from server.core.commands.typed import reading, updating
+from server.core.commands.typed import always, reading, updating
 from server.core.records.draft import Draft
 from server.core.records.kinds import STRING
+from server.core.records.views import View
 from server.core.services.services import Services
 
 # Makes the answer of a reading command: (value or None, arguments).
@@ -47,7 +48,11 @@ def check_growth(size_bytes: int, bytes_max: int) -> None:
 
 def reading_string(read: Read, check: Check = _unchecked) -> Handler:
     """The handler of a command that reads the string in its first argument."""
-    read_key = reading(STRING, lambda view, args, sink: resp.encode(read(view.string(), args), sink.resp3))
+
+    def of_view(view: View, args: list[bytes], sink: Sink) -> bytes:
+        return resp.encode(read(view.string(), args), sink.resp3)
+
+    read_key = reading(STRING, of_view, sees_changes=always)
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         check(args, services.state.config.value_bytes_max)
@@ -70,6 +75,6 @@ def editing(edit: Edit, check: Check = _unchecked) -> Handler:
                 draft.set_string(after, keeps_expiry=True)
             return resp.encode(answer, sink.resp3)
 
-        updating(STRING, change, checks_type_first=True)(services, sink, number, args)
+        updating(STRING, change, amends=True, checks_type_first=True)(services, sink, number, args)
 
     return handle

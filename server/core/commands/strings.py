@@ -16,14 +16,17 @@ from protocol.resp import LargeReply, Reply
 from protocol.slots import key_slot
 from server.core.base.errors import SYNTAX, WRONG_TYPE, WRONGTYPE, CommandError
 from server.core.base.sinks import Sink
+from server.core.base.state import State
 from server.core.commands.arguments import EXPIRIES, check_sizes, expiry_ms, options
 from server.core.commands.key_specs import SET_KEY
 from server.core.commands.slices import PARTS_PER_TURN, Parts, run_parts
 from server.core.commands.spec import EXCLUSIVE, READ, WRITE, CommandSpec
 from server.core.commands.steps import NOT_READ, at_coordinator, read_here, supersede_anew, write_plain
 from server.core.records import versions
+from server.core.records.kinds import NONE, STRING
 from server.core.records.records import storage_key_in
 from server.core.records.versions import ForeignDot, Sibling
+from server.core.records.views import View
 from server.core.requests.read_groups import ReadGroup
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
@@ -52,6 +55,14 @@ def _large_reply(record: bytes, sink: Sink, now_ms: int) -> Reply:
     return LargeReply([b"$%d\r\n" % len(view), view, b"\r\n"], len(view))
 
 
+def _get_of_view(view: View, sink: Sink, now_ms: int) -> Reply:
+    """As `get_reply`, of a view."""
+    if view.key_type not in (NONE, STRING):
+        return WRONG_TYPE
+    value = view.string()
+    return resp.null(sink.resp3) if value is None else value_reply(value)
+
+
 def value_reply(value: bytes) -> Reply:
     """HOT. The reply to a GET that reads this value."""
     if len(value) >= LARGE_BYTES:
@@ -68,10 +79,13 @@ def strlen_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
 
 
 def reader(
-    finish: Callable[[bytes | None, Sink, int], Reply | None], place: int = 1
+    finish: Callable[[bytes | None, Sink, int], Reply | None],
+    place: int = 1,
+    of_view: Callable[[View, Sink, int], Reply | None] | None = None,
 ) -> Callable[[Services, Sink, int, list[bytes]], None]:
     """The handler of a command that reads the key at `place` among its arguments; `finish` makes the reply from the
-    record, or gives it to the sink later and returns None."""
+    record, or gives it to the sink later and returns None. `of_view` does the same with what earlier commands of a step
+    have changed (transactions/kept_drafts.py); without it the record is made first."""
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         key = args[place]
@@ -79,6 +93,11 @@ def reader(
         state = services.state
         quorum_records = services.reads.quorum_records
         if quorum_records and (storage_key := storage_key_in(slot, key)) in quorum_records:
+            if of_view is not None and (pending := state.records.pending.by_key.get(storage_key)) is not None:
+                view = pending.view()
+                if view is not None:
+                    _answer_view(state, sink, number, view, of_view)
+                    return
             record = versions.merge(state.records.get(storage_key), quorum_records[storage_key])
             reply = finish(record, sink, state.time_ms)
             if reply is not None:
@@ -98,6 +117,15 @@ def reader(
         group.waiters.append((finish, sink, number))
 
     return handle
+
+
+def _answer_view(
+    state: State, sink: Sink, number: int, view: View, of_view: Callable[[View, Sink, int], Reply | None]
+) -> None:
+    reply = of_view(view, sink, state.time_ms)
+    if reply is not None:
+        state.statistics.count_lookup(view.key_type == NONE)
+        sink.answer(number, reply)
 
 
 def set_(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
@@ -230,7 +258,7 @@ def mset(services: Services, sink: Sink, number: int, args: list[bytes]) -> None
     run_parts(services, parts, "set", set_, lambda index: [b"SET", args[2 * index + 1], args[2 * index + 2]])
 
 
-_get = reader(get_reply)
+_get = reader(get_reply, of_view=_get_of_view)
 
 COMMANDS: tuple[CommandSpec, ...] = (
     CommandSpec(

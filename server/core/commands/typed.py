@@ -44,6 +44,7 @@ from server.core.records.draft import Draft
 from server.core.records.kinds import NONE, type_name
 from server.core.records.slicing import SLICE_CHANGES, Slices, run_through
 from server.core.records.views import View
+from server.core.requests.draft_keeper import DraftKeeper
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
 
@@ -88,16 +89,23 @@ def check_type(view: View, key_type: int) -> None:
 
 
 def reading(
-    key_type: int, function: Read, place: int = 1, check: Callable[[list[bytes]], object] = lambda args: None
+    key_type: int,
+    function: Read,
+    place: int = 1,
+    check: Callable[[list[bytes]], object] = lambda args: None,
+    sees_changes: Callable[[list[bytes]], bool] = lambda args: False,
 ) -> Handler:
     """Returns the handler of a command that reads the key at `place` among its arguments. `check` raises CommandError for
-    arguments that are wrong whatever the key holds."""
+    arguments that are wrong whatever the key holds. `sees_changes` says of its arguments whether it can read a draft that
+    earlier commands of a step have changed (transactions/kept_drafts.py), and asks it for little."""
 
     def handle(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
         check(args)
 
         def finish(record: bytes | None, sink: Sink, now_ms: int) -> Reply | None:
-            view = View(record, now_ms)
+            return of_view(View(record, now_ms), sink, now_ms)
+
+        def of_view(view: View, sink: Sink, now_ms: int) -> Reply | None:
             try:
                 if is_other_type(view, key_type):
                     reply_now(function(View(None, now_ms), args, sink))
@@ -114,14 +122,36 @@ def reading(
             services.run_steps(_rest(services, result), sink, number)
             return None
 
-        reader(finish, place)(services, sink, number, args)
+        reader(finish, place, of_view if sees_changes(args) else None)(services, sink, number, args)
 
     return handle
+
+
+def always(args: list[bytes]) -> bool:
+    """Whatever the arguments are."""
+    return True
 
 
 def reply_now(result: Reply | Slices[Reply]) -> Reply:
     """The reply of a function that may have slices, all of which are done at once."""
     return result if isinstance(result, bytes | LargeReply) else run_through(result)
+
+
+def _begun(result: Reply | Slices[Reply]) -> Reply | Slices[Reply]:
+    """The result of a function after its first slice: the reply, if there is no other."""
+    if isinstance(result, bytes | LargeReply):
+        return result
+    try:
+        next(result)
+    except StopIteration as stop:
+        reply: Reply = stop.value
+        return reply
+    return _after_pause(result)
+
+
+def _after_pause(slices: Slices[Reply]) -> Slices[Reply]:
+    yield
+    return (yield from slices)
 
 
 def _rest(services: Services, slices: Slices[Reply]) -> Steps:
@@ -132,7 +162,12 @@ def _rest(services: Services, slices: Slices[Reply]) -> Steps:
 
 def type_reply(record: bytes | None, sink: Sink, now_ms: int) -> bytes:
     """The type of a key, in Redis' words."""
-    return resp.simple(type_name(View(record, now_ms).key_type))
+    return type_of_view(View(record, now_ms), sink, now_ms)
+
+
+def type_of_view(view: View, sink: Sink, now_ms: int) -> bytes:
+    """The same of a view."""
+    return resp.simple(type_name(view.key_type))
 
 
 def updating(
@@ -143,6 +178,7 @@ def updating(
     checks_type_first: bool = False,
     waits: bool = True,
     shares: Callable[[list[bytes]], bool] = lambda args: False,
+    amends: bool = False,
 ) -> Handler:
     """Returns the handler of a command that changes the key in its first argument.
 
@@ -150,10 +186,12 @@ def updating(
     so it also runs where there is room for nothing else. `checks_type_first`: WRONGTYPE comes before other errors. Without
     `waits` it does not wait for a command that holds the key (base/holds.py), and does all its work at once: it is small.
     `shares` says of its arguments whether it may share a draft with others of the turn (shared_drafts.py): it changes few
-    fields, and uses nothing of a draft that needs one without changes, as chunks or kept orders do.
+    fields, and uses nothing of a draft that needs one without changes, as chunks or kept orders do. So it changes what
+    earlier commands of a transaction or a script have left as a draft, too (transactions/kept_drafts.py); `amends` says
+    that it does only this.
     """
 
-    update = _Update(key_type, function, deletes, checks_type_first, waits, shares)
+    update = _Update(key_type, function, deletes, checks_type_first, waits, shares, amends)
     return at_coordinator(update.steps, check, lambda services, args: deletes)
 
 
@@ -168,6 +206,7 @@ class _Update:
         checks_type_first: bool,
         waits: bool,
         shares: Callable[[list[bytes]], bool],
+        amends: bool,
     ) -> None:
         self._key_type = key_type
         self._function = function
@@ -175,20 +214,25 @@ class _Update:
         self._checks_type_first = checks_type_first
         self._waits = waits
         self._shares = shares
+        self._amends = amends
 
     def steps(self, services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
         """Runs the command."""
-        if services.writes.shares_records and self._shares(args):
+        keeper = services.writes.keeper
+        if keeper is None and self._shares(args):
             record = yield read_here(services, args[1], shares=True)
             shared = shared_draft(services, sink, args, self._key_type, record)
             return self._change_shared(shared, sink, number, args)
+        if keeper is not None and (self._shares(args) or self._amends):
+            kept = keeper.draft_for(sink, args)
+            if kept is not None:
+                return self._change_kept(keeper, kept, sink, args)
         for _ in range(ATTEMPTS_MAX):
             record = yield read_here(services, args[1], self._waits)
             draft = Draft(record, services.state.time_ms, self._key_type)
             self._check_type(draft, args, sink)
             result = self._function(draft, args, sink)
-            if not self._waits:
-                result = reply_now(result)
+            result = _begun(result) if self._waits else reply_now(result)
             if isinstance(result, bytes | LargeReply) and draft.change_count() <= SLICE_CHANGES:
                 if draft.changed:
                     write_draft(services, sink, number, args[1], draft, result, self._deletes)
@@ -213,6 +257,19 @@ class _Update:
             return reply
         shared.add(sink, number, reply, args, self._deletes)
         return None
+
+    def _change_kept(self, keeper: DraftKeeper, draft: Draft, sink: Sink, args: list[bytes]) -> Reply:
+        """Changes a draft that earlier commands of a step have changed."""
+        try:
+            self._check_type(draft, args, sink)
+            reply = reply_now(self._function(draft, args, sink))
+        except CommandError:
+            raise
+        except Exception:
+            keeper.fail()
+            raise
+        keeper.changed(args, self._deletes)
+        return reply
 
     def _check_type(self, draft: Draft, args: list[bytes], sink: Sink) -> None:
         if is_other_type(draft, self._key_type):

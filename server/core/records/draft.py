@@ -41,6 +41,7 @@ from server.core.records.slicing import SLICE_FIELDS, Pace, Slices, in_order, ru
 from server.core.records.versions import supersede
 from server.core.records.views import NO_SCORE, View, sum_of
 
+_FIELD_BYTES: Final = 64  # what a field takes in a record besides field and payload, at most
 _PUT_ITEMS_MAX: Final = 1000  # of fields that are put one by one; more are sorted when that is asked
 
 
@@ -51,7 +52,7 @@ class Draft(View):
     def __init__(self, record: bytes | None, now_ms: int, key_type: int = NONE) -> None:
         super().__init__(record, now_ms)
         self.changed = False
-        self._writes = key_type
+        self._writes = self.key_type if key_type == NONE else key_type
         self._begins = self.key_type == NONE  # nothing of the old record shows in the new one
         self._changes: dict[bytes, FieldChange] = {}
         self._put_items: list[tuple[bytes, bytes]] | None = None  # see `_changed_items`
@@ -265,6 +266,12 @@ class Draft(View):
     def change_count(self) -> int:
         """How many fields the command has changed so far."""
         return len(self._changes)
+
+    def size_max(self) -> int:
+        """How many bytes the changes add to the record at most."""
+        whole = len(self._value or b"") + len(self._sketch or b"")
+        fields = sum([len(field) + len(each.payload or b"") + _FIELD_BYTES for field, each in self._changes.items()])
+        return whole + fields + _FIELD_BYTES
 
     # --- the record
 

@@ -4,8 +4,8 @@ Theory. A record of entries is sorted by field (entries.py). A range by score ne
 the hash of the field). To make one costs a pass over the whole record: 200 ms for 100,000 members. So the order of a key is
 kept together with the record that it belongs to, and when the key has another record, it is brought up to date:
 
-- The borders of chunks depend on the content only, so two records of a key differ in few chunks. Those before the first
-  difference and behind the last one are compared as bytes, many at a time. Only what lies between is decoded, in both.
+- The borders of chunks depend on the content only, so two records of a key differ in few chunks. All others are compared
+  as bytes, many at a time. Only those that differ are decoded, in both.
 - Each pair that is gone is found by bisection and taken out of the list, each new one put in: moving the pointers behind
   it costs 10 µs for 100,000 pairs.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from server.core.records.cache import SHARD_BYTE, RecordCache
+from server.core.records.views import View
 
 
 class Pending:
@@ -26,6 +27,10 @@ class Pending:
     def includes(self, record: bytes | None) -> bool:
         """Whether the changes are made to all that `record`, what a quorum holds, has."""
         raise NotImplementedError
+
+    def view(self) -> View | None:
+        """The key with the changes, for who can read that; None if the record must be made for readers."""
+        return None
 
 
 class PendingRecords:

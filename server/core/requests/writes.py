@@ -61,6 +61,7 @@ from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.messages.kinds import encode_covered, encode_hint, encode_keep, encode_store
 from server.core.records.versions import DamagedRecord
+from server.core.requests.draft_keeper import DraftKeeper
 from server.core.requests.groups import GroupTable
 from server.core.requests.patching import Patching
 from server.core.requests.write_groups import ShortGroups, WriteGroup, Written, last_of_each, note
@@ -87,7 +88,7 @@ class Writes(GroupTable[WriteGroup]):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
-        self.shares_records = True  # several commands of a turn make one record (shared_drafts.py)
+        self.keeper: DraftKeeper | None = None  # of a step; without it commands of a turn share drafts
         self._unconfirmed: deque[WriteGroup] = deque()  # in the order of their `hint_at_ms`
         self.unconfirmed_bytes = 0
         self._short = ShortGroups()

@@ -11,8 +11,9 @@
 -- their arguments only (patterns, string.rep, table.sort) tell `charge` beforehand what they may cost (texts.lua). What is left are many
 -- instructions that are each linear in something large (a string of 1 MB, a table of 100,000): so a run has a limit of
 -- processor time as well. The hook looks at the clock, more often once a script has much in its memory. The limit grows with
--- each command, so that it stops who holds up others without commands, and not who runs many on a slow machine. The host
--- gives the clock, which counts this thread alone: the engine of the storage works in others.
+-- each command by what an ordinary one takes on a slow machine, so that it does not stop who runs many there. Of commands
+-- that take longer a part counts, so that a script may use some; but together they get LONG_S at most, since nobody else is
+-- served meanwhile. The host gives the clock, which counts this thread alone: the engine of the storage works in others.
 --
 -- Source: redis 7.0 script_lua.c, eval.c.
 local py_call, py_sha1, py_log, py_acl, clock, libraries, constants, makers = ...
@@ -31,8 +32,9 @@ local DENSE_INSTRUCTIONS = 20 -- between two looks at the clock, once there is s
 local LARGE_KB = 1024
 local COMMAND_COST = 1000
 local INSTRUCTIONS_PER_S = 5e7 -- half of what simple instructions reach on a slow machine
-local COMMAND_S = 100e-6 -- what a command adds to the limit of time, for what it costs here
-local COMMAND_SHARE = 1 / 8 -- of the time in commands counts: changes of large collections take milliseconds
+local COMMAND_S = 200e-6 -- what a command adds to the limit of time, for what it costs here and there on a slow machine
+local LONG_SHARE = 1 / 8 -- of the time that commands take beyond that counts: those on large collections take milliseconds
+local LONG_S = 60e-3 -- once so much of it did not count, all counts: other clients wait meanwhile
 local COPIED_BYTES = 8 -- that a function in C changes or digests in the time of one instruction
 local COMPILED_COST = 8 -- of a byte of a text that is compiled
 local PIECE_BYTES = 4096 -- what is compiled between two looks at the clock
@@ -41,6 +43,7 @@ local stopped = nil -- why the script must end: 'budget', 'time', 'memory' or 'h
 local spent, budget = 0, math.huge
 local allowance = math.huge -- what one function in C may cost
 local ends_at = math.huge -- what the clock may show; each command adds to it
+local long_left = 0 -- how much time of long commands need not count
 local in_command = 0 -- looks at the clock that a command may pass, as it has not added its own time yet
 
 local function stop(reason)
@@ -318,7 +321,9 @@ local function run_command(...)
     local reply = py_call(speaks_resp3, unpack(words, 1, count))
     if not reply then stop('host') end
     local now = clock()
-    ends_at = ends_at + COMMAND_S + (now - begun) * (1 - COMMAND_SHARE)
+    local uncounted = min(max(now - begun - COMMAND_S, 0) * (1 - LONG_SHARE), long_left)
+    long_left = long_left - uncounted
+    ends_at = ends_at + COMMAND_S + uncounted
     in_command = 0
     if now > ends_at then stop('time') end
     if len(reply) > 1024 then charge(len(reply) / 16) end
@@ -442,7 +447,7 @@ end
 
 local function begin(limit, whole, resp3, start, values)
     stopped, spent, budget, allowance = nil, 0, limit, whole
-    ends_at, in_command = clock() + limit / INSTRUCTIONS_PER_S, 0
+    ends_at, in_command, long_left = clock() + limit / INSTRUCTIONS_PER_S, 0, LONG_S
     shows_resp3, speaks_resp3 = resp3, false
     set_protocols(shows_resp3, speaks_resp3)
     seed(start)

@@ -102,6 +102,44 @@ def test_exec_tells_which_right_has_gone_meanwhile(admin: Client, app: Client) -
     ]
 
 
+def test_what_follows_auth_in_a_transaction_runs_as_the_user_who_has_logged_in(admin: Client, app: Client) -> None:
+    """The replies are those of redis-server 7.0 (tests/wire/differential has the same)."""
+    admin.ask("ACL SETUSER other on >pw ~app:o* +get +set +auth +ping")
+    app.raw("MULTI", "SET app:1 v", "AUTH other pw", "GET app:1", "SET app:o w", "ACL WHOAMI", "PING")
+    kept, ok, key, other, whoami, pong = app.ask("EXEC")
+    assert (kept, ok, other, pong) == ("OK", "OK", "OK", "PONG")
+    assert str(key) == CHANGED + "no permission to touch the specified keys"
+    assert str(whoami) == CHANGED + "no permission to execute the command or subcommand"
+    assert [row[:3] for row in _logged(admin)] == [("command", "multi", "acl|whoami"), ("key", "multi", "app:1")]
+    assert app.error("GET app:1") == NO_KEY
+    assert admin.ask("MGET app:1 app:o") == ["v", "w"]
+
+
+def test_a_failed_login_in_a_transaction_changes_no_rights(admin: Client, app: Client) -> None:
+    app.raw("MULTI", "AUTH other bad", "SET app:1 v", "GET app:1")
+    wrong, done, value = app.ask("EXEC")
+    assert str(wrong).startswith("WRONGPASS")
+    assert (done, value) == ("OK", "v")
+
+
+def test_a_login_in_a_transaction_that_has_to_wait_is_answered_there(admin: Client, app: Client) -> None:
+    """The host of the client has had many failed logins."""
+    admin.ask("ACL SETUSER other on >pw ~* +@all")
+    for number in range(40):
+        if not app.raw(f"AUTH other bad{number}"):
+            break
+    else:
+        raise AssertionError("no login has to wait")
+    late = Client(admin.node)
+    late.raw("MULTI", "AUTH other pw", "SET k v")
+    assert late.raw("EXEC") == b""
+    told = b""
+    for now_ms in range(100, 20_000, 100):
+        admin.node.wake(now_ms)
+        told += b"".join([data for session, data in finish_turn(admin.node).replies if session is late.session])
+    assert told == b"*2\r\n+OK\r\n+OK\r\n"
+
+
 def test_a_script_is_told_that_it_was_a_channel(app: Client) -> None:
     said = app.raw_words([b"EVAL", b"return redis.call('publish','zz','x')", b"0"]).decode()
     assert said == f"-ERR The user executing the script can't publish to the channel mentioned in the command{SHA}\r\n"

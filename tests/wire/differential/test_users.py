@@ -292,3 +292,16 @@ def test_all_categories_hold_the_same_commands(both: Both) -> None:
     for name in redis:
         theirs, our = both.ask("ACL", "CAT", name)
         assert set(theirs) & common == set(our) & common, name
+
+
+def test_what_follows_auth_in_a_transaction_runs_as_the_user_who_has_logged_in(both: Both) -> None:
+    for line in (
+        "ACL SETUSER app on >pw +@all ~app:*", "ACL SETUSER other on >pw ~app:o* +get +set +auth +ping", "AUTH app pw",
+        "MULTI", "SET app:1 v", "AUTH other pw", "GET app:1", "SET app:o w", "ACL WHOAMI", "PING",
+    ):  # fmt: skip
+        both.same(*line.split())
+    redis, ours = both.ask("EXEC")
+    assert list(map(str, ours)) == list(map(str, redis))
+    assert [str(reply)[:6] for reply in ours] == ["b'OK'", "b'OK'", "NOPERM", "b'OK'", "NOPERM", "b'PONG"]
+    both.same("GET", "app:1")
+    both.same("AUTH", "default", "x")

@@ -28,7 +28,7 @@ from server.core.commands.hashes.fields import (
 )
 from server.core.commands.shared_drafts import if_few
 from server.core.commands.spec import EXCLUSIVE, ONE_KEY, READ, CommandSpec
-from server.core.commands.typed import reading, updating, with_state
+from server.core.commands.typed import always, reading, updating, with_state
 from server.core.records.kinds import HASH
 
 
@@ -112,7 +112,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hincrbyfloat",
         4,
         EXCLUSIVE,
-        updating(HASH, hincrbyfloat, check_hincrbyfloat),
+        updating(HASH, hincrbyfloat, check_hincrbyfloat, shares=if_few),
         "Adds to the floating point number in a field of a hash.",
         "hash",
         "write denyoom fast",
@@ -126,7 +126,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hget",
         3,
         READ,
-        reading(HASH, hget),
+        reading(HASH, hget, sees_changes=always),
         "Returns the value of a field of a hash.",
         "hash",
         "readonly fast",
@@ -139,7 +139,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hmget",
         -3,
         READ,
-        reading(HASH, hmget),
+        reading(HASH, hmget, sees_changes=always),
         "Returns the values of fields of a hash.",
         "hash",
         "readonly fast",
@@ -198,7 +198,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hlen",
         2,
         READ,
-        reading(HASH, hlen),
+        reading(HASH, hlen, sees_changes=always),
         "Returns the number of fields of a hash.",
         "hash",
         "readonly fast",
@@ -211,7 +211,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hexists",
         3,
         READ,
-        reading(HASH, hexists),
+        reading(HASH, hexists, sees_changes=always),
         "Says whether a field is in a hash.",
         "hash",
         "readonly fast",
@@ -224,7 +224,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hstrlen",
         3,
         READ,
-        reading(HASH, hstrlen),
+        reading(HASH, hstrlen, sees_changes=always),
         "Returns the length of the value of a field of a hash.",
         "hash",
         "readonly fast",

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from server.core.base.sinks import Sink
 from server.core.commands.hashes.expiries import hexpire, hgetdel, hgetex, hpersist, hsetex, httl
+from server.core.commands.shared_drafts import if_few
 from server.core.commands.sliced_replies import Sliced
 from server.core.commands.spec import EXCLUSIVE, ONE_KEY, READ, CommandSpec, Handler
-from server.core.commands.typed import ANY, check_type, reading, updating
+from server.core.commands.typed import ANY, always, check_type, reading, updating
 from server.core.records.kinds import HASH
 from server.core.records.views import View
 
@@ -23,7 +24,7 @@ def _times(unit_ms: int, is_absolute: bool) -> Handler:
         check_type(view, HASH)
         return read(view, args, sink)
 
-    return reading(ANY, read_hash)
+    return reading(ANY, read_hash, sees_changes=always)
 
 
 COMMANDS: tuple[CommandSpec, ...] = (
@@ -31,7 +32,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hexpire",
         -6,
         EXCLUSIVE,
-        updating(HASH, hexpire(1000, False), checks_type_first=True),
+        updating(HASH, hexpire(1000, False), checks_type_first=True, shares=if_few),
         "Sets the expiry of fields of a hash in seconds.",
         "hash",
         "write denyoom fast",
@@ -45,7 +46,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hpexpire",
         -6,
         EXCLUSIVE,
-        updating(HASH, hexpire(1, False), checks_type_first=True),
+        updating(HASH, hexpire(1, False), checks_type_first=True, shares=if_few),
         "Sets the expiry of fields of a hash in milliseconds.",
         "hash",
         "write denyoom fast",
@@ -59,7 +60,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hexpireat",
         -6,
         EXCLUSIVE,
-        updating(HASH, hexpire(1000, True), checks_type_first=True),
+        updating(HASH, hexpire(1000, True), checks_type_first=True, shares=if_few),
         "Sets the expiry of fields of a hash to a Unix time.",
         "hash",
         "write denyoom fast",
@@ -73,7 +74,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hpexpireat",
         -6,
         EXCLUSIVE,
-        updating(HASH, hexpire(1, True), checks_type_first=True),
+        updating(HASH, hexpire(1, True), checks_type_first=True, shares=if_few),
         "Sets the expiry of fields of a hash to a Unix time in ms.",
         "hash",
         "write denyoom fast",
@@ -143,7 +144,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hpersist",
         -5,
         EXCLUSIVE,
-        updating(HASH, hpersist, checks_type_first=True),
+        updating(HASH, hpersist, checks_type_first=True, shares=if_few),
         "Removes the expiry of fields of a hash.",
         "hash",
         "write fast",
@@ -157,7 +158,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hgetdel",
         -5,
         EXCLUSIVE,
-        updating(HASH, hgetdel, deletes=True),
+        updating(HASH, hgetdel, deletes=True, shares=if_few),
         "Returns the values of fields of a hash, and removes them.",
         "hash",
         "write fast",
@@ -172,7 +173,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hgetex",
         -5,
         EXCLUSIVE,
-        updating(HASH, hgetex),
+        updating(HASH, hgetex, shares=if_few),
         "Returns the values of fields of a hash, and sets their expiry.",
         "hash",
         "write fast",
@@ -187,7 +188,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "hsetex",
         -6,
         EXCLUSIVE,
-        updating(HASH, hsetex),
+        updating(HASH, hsetex, shares=if_few),
         "Sets fields of a hash and their expiry.",
         "hash",
         "write denyoom fast",

@@ -6,11 +6,12 @@ from functools import partial
 
 from server.core.commands.key_specs import KeySpec
 from server.core.commands.lists.edits import linsert, lpop, lpush, lpushx, lrem, lset, ltrim, rpop, rpush, rpushx
+from server.core.commands.lists.items import is_near_end
 from server.core.commands.lists.queries import lindex, llen, lpos, lrange
 from server.core.commands.lists.several import lmove, lmpop, rpoplpush
 from server.core.commands.shared_drafts import if_few, if_one
 from server.core.commands.spec import EXCLUSIVE, READ, CommandSpec
-from server.core.commands.typed import reading, updating
+from server.core.commands.typed import always, reading, updating
 from server.core.records.kinds import LIST
 
 _PUSHED = "O(1) for each element added, so O(N) to add N elements when the command is called with multiple arguments."
@@ -39,6 +40,12 @@ _pop = partial(
 _move = partial(
     CommandSpec, group="list", overlap=EXCLUSIVE, flags="write denyoom", key_specs=_MOVED, once=lambda args: True
 )
+
+
+def _is_of_first(args: list[bytes]) -> bool:
+    """Whether LRANGE reads among the first items only."""
+    return all(is_near_end(word) and word[:1] != b"-" for word in args[2:4])
+
 
 COMMANDS: tuple[CommandSpec, ...] = (
     _push(
@@ -82,7 +89,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
     _query(
         "llen",
         2,
-        handler=reading(LIST, llen),
+        handler=reading(LIST, llen, sees_changes=always),
         summary="Returns the number of elements in a list.",
         flags="readonly fast",
         access="RO",
@@ -91,7 +98,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
     _query(
         "lindex",
         3,
-        handler=reading(LIST, lindex),
+        handler=reading(LIST, lindex, sees_changes=lambda args: is_near_end(args[2])),
         summary="Returns the element at an index of a list; a negative index counts from the end.",
         complexity="O(N) where N is the number of elements to traverse to get to the element at index. This makes asking "
         "for the first or the last element of the list O(1).",
@@ -100,7 +107,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
     _query(
         "lrange",
         4,
-        handler=reading(LIST, lrange),
+        handler=reading(LIST, lrange, sees_changes=_is_of_first),
         summary="Returns the elements between two indexes of a list, both included.",
         complexity="O(S+N) where S is the distance of start offset from HEAD for small lists, from nearest end (HEAD or "
         "TAIL) for large lists; and N is the number of elements in the specified range.",
@@ -120,7 +127,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
     _change(
         "lset",
         4,
-        handler=updating(LIST, lset, checks_type_first=True),
+        handler=updating(LIST, lset, checks_type_first=True, shares=lambda args: is_near_end(args[2])),
         summary="Changes the element at an index of a list.",
         flags="write denyoom",
         access="RW update",

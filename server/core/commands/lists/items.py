@@ -13,12 +13,14 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import accumulate, groupby, islice
+from typing import Final
 
 from server.core.records.draft import Draft
 from server.core.records.positions import after, between
 from server.core.records.views import View
 
 Item = tuple[bytes, bytes]  # (position, value)
+_NEAR: Final = 64  # items
 
 
 def place_of(index: int, size: int) -> int:
@@ -57,7 +59,16 @@ def item_at(view: View, index: int) -> Item | None:
     """Returns the item at an index, which may count from the end; None if there is none."""
     size = len(view)
     place = place_of(index, size)
-    return next(items_from(view, place), None) if 0 <= place < size else None
+    if not 0 <= place < size:
+        return None
+    if index < 0 and _has_changes(view):
+        return next(islice(items_backwards(view), -1 - index, None), None)
+    return next(items_from(view, place), None)
+
+
+def is_near_end(word: bytes) -> bool:
+    """Whether an index is one of the first or the last ones: a draft with changes is read up to there."""
+    return word.removeprefix(b"-").isdigit() and len(word) < 4 and abs(int(word)) <= _NEAR
 
 
 def spread(draft: Draft) -> None:

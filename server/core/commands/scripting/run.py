@@ -28,8 +28,7 @@ from server.core.services.services import Services
 _STOPPED: Final = {
     BUDGET: "ERR the script was stopped: it took more than script_instructions_max=%d instructions (each command counts "
     "as 1000)",
-    TIME: "ERR the script was stopped: it took many times as long as script_instructions_max=%d instructions and its "
-    "commands should",
+    TIME: "ERR the script was stopped: it and its commands took longer than script_instructions_max=%d instructions should",
     MEMORY: "ERR the script was stopped: it needed more than script_memory_bytes_max=%d bytes",
 }
 _KEPT_NOTHING: Final = ". Nothing that it wrote was kept"

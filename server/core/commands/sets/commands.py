@@ -18,7 +18,7 @@ from server.core.commands.sets.elements import (
 from server.core.commands.sets.several import DIFFERENCE, INTERSECTION, UNION, combined, sintercard, smove, stored
 from server.core.commands.shared_drafts import if_few
 from server.core.commands.spec import EXCLUSIVE, READ, CommandSpec
-from server.core.commands.typed import reading, updating, with_state
+from server.core.commands.typed import always, reading, updating, with_state
 from server.core.records.kinds import SET
 
 COMMANDS: tuple[CommandSpec, ...] = (
@@ -69,7 +69,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "scard",
         2,
         READ,
-        reading(SET, scard),
+        reading(SET, scard, sees_changes=always),
         "Returns the number of elements in a set.",
         "set",
         "readonly fast",
@@ -82,7 +82,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "sismember",
         3,
         READ,
-        reading(SET, sismember),
+        reading(SET, sismember, sees_changes=always),
         "Says whether an element is in a set.",
         "set",
         "readonly fast",
@@ -95,7 +95,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "smismember",
         -3,
         READ,
-        reading(SET, smismember),
+        reading(SET, smismember, sees_changes=always),
         "Says of several elements whether they are in a set.",
         "set",
         "readonly fast",

@@ -15,7 +15,7 @@ from server.core.commands.sorted_sets.queries import (
 )
 from server.core.commands.sorted_sets.ranges import LEX, RANK, SCORE
 from server.core.commands.spec import READ, CommandSpec
-from server.core.commands.typed import reading, with_state
+from server.core.commands.typed import always, reading, with_state
 from server.core.records.kinds import ZSET
 
 COMMANDS: tuple[CommandSpec, ...] = (
@@ -23,7 +23,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "zcard",
         2,
         READ,
-        reading(ZSET, zcard),
+        reading(ZSET, zcard, sees_changes=always),
         "Returns the number of members in a sorted set.",
         "sorted-set",
         "readonly fast",
@@ -36,7 +36,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "zscore",
         3,
         READ,
-        reading(ZSET, zscore),
+        reading(ZSET, zscore, sees_changes=always),
         "Returns the score of a member.",
         "sorted-set",
         "readonly fast",
@@ -49,7 +49,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
         "zmscore",
         -3,
         READ,
-        reading(ZSET, zmscore),
+        reading(ZSET, zmscore, sees_changes=always),
         "Returns the scores of several members.",
         "sorted-set",
         "readonly fast",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 
 from server.core.commands.key_specs import KeySpec
+from server.core.commands.shared_drafts import if_few
 from server.core.commands.spec import ALONE, EXCLUSIVE, READ, CommandSpec
 from server.core.commands.streams.edits import xadd, xdel, xtrim
 from server.core.commands.streams.queries import xlen, xrange, xrevrange
 from server.core.commands.streams.waiting import streams_of, xread
-from server.core.commands.typed import reading, updating
+from server.core.commands.typed import always, reading, updating
 from server.core.records.kinds import STREAM
 
 _RANGE = (
@@ -19,11 +20,17 @@ _TRIMS = "UPDATE instead of INSERT because of the optional trimming feature"
 _query = partial(CommandSpec, group="stream", overlap=READ, keys=(1, 1, 1), since="5.0.0")
 _change = partial(CommandSpec, group="stream", overlap=EXCLUSIVE, keys=(1, 1, 1), since="5.0.0")
 
+
+def _only_adds(args: list[bytes]) -> bool:
+    """Whether an XADD is small and removes nothing."""
+    return if_few(args) and not any(word.upper() in (b"MAXLEN", b"MINID") for word in args[2:4])
+
+
 COMMANDS: tuple[CommandSpec, ...] = (
     _change(
         "xadd",
         -5,
-        handler=updating(STREAM, xadd),
+        handler=updating(STREAM, xadd, shares=_only_adds),
         summary="Adds an entry at the end of a stream.",
         flags="write denyoom fast",
         key_specs=(KeySpec("RW update", 1, notes=_TRIMS),),
@@ -36,7 +43,7 @@ COMMANDS: tuple[CommandSpec, ...] = (
     _query(
         "xlen",
         2,
-        handler=reading(STREAM, xlen),
+        handler=reading(STREAM, xlen, sees_changes=always),
         summary="Returns the number of entries in a stream.",
         flags="readonly fast",
         access="RO",

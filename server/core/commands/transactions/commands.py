@@ -16,6 +16,8 @@ Commands about no key (PING, CLIENT SETNAME, PUBLISH) run at the client's node, 
 all keys (FLUSHALL, KEYS), and scripts, cannot be part of a step: with them the transaction counts as one of several slots.
 So does one whose commands reach keys that no argument shows, of another slot (SORT … BY), and one with a SELECT.
 
+What follows an AUTH runs behind it, checked by the rights of the user who has logged in: so it is a step of its own.
+
 A step of many commands would hold up its coordinator. So more than STEP_COMMANDS_MAX count as of several slots, too.
 
 Watched keys are compared in the step, if they are of its slot. All others are compared by a quorum read before it.
@@ -61,6 +63,7 @@ _OLD_COORDINATOR: Final = (
     "ERR the node that coordinates these keys is of a version without transactions: nothing was written. Upgrade it"
 )
 _UNKNOWN: Final = b"-ERR unknown command 'DYN.EXEC'"
+_LOGINS: Final = (b"auth", b"hello")
 _SEVERAL = -1  # slots, or all
 STEP_COMMANDS_MAX: Final = 1000
 _TOO_MANY: Final = f"ERR a transaction has {STEP_COMMANDS_MAX} commands at most while multi_slots is strict"
@@ -143,13 +146,17 @@ class _Execution:
         self._watched = watched
         self._count = len(commands)
         self._replies: dict[int, Reply] = {}  # by place
-        self._commands: dict[int, list[bytes]] = {}  # by place: those that may run, as the client has sent them
-        for place, args in enumerate(commands):
-            refusal = _refusal(session, args)
-            if refusal is None:
-                self._commands[place] = args
-            else:
+        self._commands = dict(enumerate(commands))  # by place: those that may run, as the client has sent them
+        self._parts = _parts_by_user(commands)
+        self._refuse(self._parts[0])
+
+    def _refuse(self, places: list[int]) -> None:
+        """Answers those of some commands that the user may not run any more."""
+        for place in places:
+            refusal = _refusal(self._session, self._commands[place])
+            if refusal is not None:
                 self._replies[place] = refusal
+                del self._commands[place]
 
     def steps(self) -> Steps:
         """Runs the commands, unless a watched key has changed."""
@@ -159,30 +166,53 @@ class _Execution:
         slot, is_strict = _slot_of(list(self._commands.values())), state.config.multi_slots == "strict"
         if slot == _SEVERAL and is_strict:
             raise CommandError(CROSSSLOT)
-        if slot is not None and len(self._commands) > STEP_COMMANDS_MAX:
-            if is_strict:
-                raise CommandError(_TOO_MANY)
-            slot = _SEVERAL
-        here = {key: token for key, token in self._watched.items() if slot is not None and key_slot(key) == slot}
+        if slot is not None and len(self._commands) > STEP_COMMANDS_MAX and is_strict:
+            raise CommandError(_TOO_MANY)
+        step_slot = self._step_slot(self._permitted(self._parts[0]))
+        here = {key: token for key, token in self._watched.items() if key_slot(key) == step_slot}
         others = [key for key in self._watched if key not in here]
         present = yield from tokens_of(self._services, others)
         if any(present[key] != self._watched[key] for key in others):
             return resp.null_array(self._session.resp3)
-        if slot is None or slot == _SEVERAL:
-            yield from self._run_in_order(list(self._commands))
-        else:
-            refusal = yield from self._run_step(here)
-            if refusal is not None:
-                return refusal
+        refusal = yield from self._run_part(self._parts[0], here)
+        if refusal is not None:
+            return refusal
+        for part in self._parts[1:]:
+            self._refuse_as_queued(part)
+            refusal = yield from self._run_part(part, {})
+            if refusal is not None:  # what is before it has run
+                self._replies |= dict.fromkeys(self._permitted(part), refusal)
         return resp.array_of_replies([self._replies[place] for place in range(self._count)])
+
+    def _refuse_as_queued(self, places: list[int]) -> None:
+        """Answers what the user who has logged in within the transaction may not run. ACL LOG tells that it is in one."""
+        self._session.transaction = Transaction()
+        self._refuse(places)
+        self._session.transaction = None
+
+    def _permitted(self, part: list[int]) -> list[int]:
+        return [place for place in part if place in self._commands]
+
+    def _step_slot(self, places: list[int]) -> int | None:
+        """The slot of commands that run as a step; None if they run in order."""
+        slot = _slot_of([self._commands[place] for place in places])
+        return None if slot == _SEVERAL or len(places) > STEP_COMMANDS_MAX else slot
+
+    def _run_part(self, part: list[int], watched: Watched) -> Generator[Step, Any, Reply | None]:
+        """Runs commands of one user. Returns the reply of EXEC if there is no array."""
+        places = self._permitted(part)
+        if self._step_slot(places) is None:
+            yield from self._run_in_order(places)
+            return None
+        return (yield from self._run_step(places, watched))
 
     def _run_in_order(self, places: list[int]) -> Generator[Step, Any, None]:
         replies = yield run_queued(self._services, self._session, [self._commands[place] for place in places])
         self._replies |= dict(zip(places, replies, strict=True))
 
-    def _run_step(self, watched: Watched) -> Generator[Step, Any, Reply | None]:
+    def _run_step(self, places: list[int], watched: Watched) -> Generator[Step, Any, Reply | None]:
         """Runs the commands with keys as one step, then those without. Returns the reply of EXEC if there is no array."""
-        with_keys = [place for place, args in self._commands.items() if _keys_of(args)]
+        with_keys = [place for place in places if _keys_of(self._commands[place])]
         transaction = SlotTransaction([self._inner(self._commands[place]) for place in with_keys], watched)
         relaxes = self._services.state.config.multi_slots == "relaxed"
         if not self._knows_transactions(transaction):
@@ -194,12 +224,12 @@ class _Execution:
             if reply.startswith(_UNKNOWN):  # the next owner, after another one was lost, is of an earlier version
                 reply = CROSSSLOT_REPLY if relaxes else ErrorReply.of(_OLD_COORDINATOR)
         if reply == CROSSSLOT_REPLY and relaxes:
-            yield from self._run_in_order(list(self._commands))
+            yield from self._run_in_order(places)
             return None
         if reply[:1] != b"*" or reply == resp.null_array(False):
             return reply
         self._replies |= dict(zip(with_keys, resp.items_of(reply), strict=True))
-        yield from self._run_in_order([place for place in self._commands if place not in self._replies])
+        yield from self._run_in_order([place for place in places if place not in self._replies])
         return None
 
     def _inner(self, args: list[bytes]) -> list[bytes]:
@@ -254,6 +284,16 @@ def _refusal(session: Session, args: list[bytes]) -> ErrorReply | None:
     if refusal is None:
         return None
     return ErrorReply.of(_NOPERM + _REFUSED.get(refusal, _REFUSED_COMMAND))
+
+
+def _parts_by_user(commands: list[list[bytes]]) -> list[list[int]]:
+    """The places of commands, in runs that end where another user may log in: each run is of one user."""
+    parts: list[list[int]] = [[]]
+    for place, args in enumerate(commands):
+        parts[-1].append(place)
+        if args[0].lower() in _LOGINS:
+            parts.append([])
+    return parts
 
 
 def _keys_of(args: list[bytes]) -> list[bytes]:

@@ -38,7 +38,7 @@ from server.core.services.services import Services
 from server.core.work.procedures import Step
 
 COMMANDS_PER_TURN: Final = 200  # about 5 ms
-_COPIED_BYTES_PER_TURN: Final = 8 << 20  # of records that the commands of a turn may copy
+_WORK_BYTES_PER_TURN: Final = 8 << 20  # of records that the commands of a turn may copy or go through
 _MALFORMED: Final = "ERR malformed transaction"
 _TOO_LARGE: Final = "ERR the replies of the transaction have more than gathered_bytes_max=%d bytes: nothing was written"
 
@@ -133,14 +133,13 @@ def _run(
         if token_of(key, snapshot.record(key), state.time_ms) != token:
             return resp.null_array(sink.resp3)
     replies: list[Reply] = []
-    begun, copied_bytes, reply_bytes = 0, 0, 0
+    begun, done_bytes, reply_bytes = 0, 0, 0
     for args in transaction.commands:
-        if begun == COMMANDS_PER_TURN or copied_bytes > _COPIED_BYTES_PER_TURN:
+        if begun == COMMANDS_PER_TURN or snapshot.work_bytes - done_bytes > _WORK_BYTES_PER_TURN:
             yield next_turn(services)
-            begun, copied_bytes = 0, 0
+            begun, done_bytes = 0, snapshot.work_bytes
         reply = yield from in_slices(services, snapshot.run_in_slices(args))
         begun += 1
-        copied_bytes += snapshot.last_bytes
         reply_bytes += len(reply) if isinstance(reply, bytes) else reply.cost_bytes
         if reply_bytes > state.config.gathered_bytes_max:
             raise CommandError(_TOO_LARGE % state.config.gathered_bytes_max)

@@ -31,8 +31,16 @@ from protocol.resp import Reply
 from server.core.base.errors import CommandError, ErrorReply, damaged_here
 from server.core.base.quorum import Tally
 from server.core.base.sinks import Sink
+from server.core.commands.slices import in_slices
 from server.core.commands.steps import is_damaged
-from server.core.commands.transactions.snapshot import NOT_HERE, KeysMissing, Records, Snapshot, encoded
+from server.core.commands.transactions.snapshot import (
+    NOT_HERE,
+    KeysMissing,
+    Records,
+    Snapshot,
+    TooLong,
+    encoded,
+)
 from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.core.records.versions import DamagedRecord
@@ -51,6 +59,11 @@ _TOO_MANY_ROUNDS: Final = (
     f"ERR this reaches keys that it has not declared, one by one, and more than {ROUNDS_MAX}: nothing was written. "
     "Declare them"
 )
+PREPARED_MAX: Final = 8  # commands of a script that are run in slices before
+_TOO_LONG: Final = (
+    "ERR the commands of the script go through too much together, as no other client is served meanwhile: nothing was "
+    "written. Give them less, or no script"
+)
 _TOO_MANY: Final = "ERR this needs more than transaction_keys_max=%d keys at once: nothing was written"
 CROSSSLOT: Final = "CROSSSLOT Keys in request don't hash to the same slot"
 
@@ -67,33 +80,74 @@ def slot_step(
     CROSSSLOT if a command reaches a key that other nodes coordinate; nothing was written then.
 
     If a command needs a key that is missing (KeysMissing), it is read as well, and `body` runs again, on a new snapshot.
+    So it does if a command of a script takes too long, once that has run in slices (`_prepare`).
     """
-    state, wanted = services.state, dict.fromkeys(keys)
-    attempts = rounds = 0
-    while attempts < ATTEMPTS_MAX:
-        if len(wanted) > state.config.transaction_keys_max:
+    state, needs = services.state, _Needs(keys)
+    while True:
+        if len(needs.keys) > state.config.transaction_keys_max:
             raise CommandError(_TOO_MANY % state.config.transaction_keys_max)
-        read = yield read_together(services, list(wanted))
-        if _has_moved(services, sink, number, list(wanted), call):
+        read = yield read_together(services, list(needs.keys))
+        if _has_moved(services, sink, number, list(needs.keys), call):
             return None
         snapshot = Snapshot(services, sink, read)
-        snapshot.reach([key for key in wanted if key not in keys])
+        snapshot.reach([key for key in needs.keys if key not in keys])
         for storage_key in read:
             state.holds.hold(storage_key)
         try:
             reply = yield from body(snapshot)
+            yield from in_slices(services, snapshot.settle())
             if not snapshot.is_overtaken():
                 return _store(services, sink, number, keys[0], snapshot, reply)
-            attempts += 1
+            needs.note_overtaken()
+        except TooLong as long:
+            needs.add_command(long.words)
+            yield from _prepare(services, sink, read, long.words)
         except KeysMissing as missing:
-            rounds += 1
-            if rounds > ROUNDS_MAX:
-                raise CommandError(_TOO_MANY_ROUNDS) from missing
-            wanted |= dict.fromkeys(missing.keys)
+            needs.add_keys(missing.keys)
         finally:
+            snapshot.end()
             for storage_key in read:
                 state.holds.release(storage_key)
-    raise CommandError(OVERTAKEN)
+
+
+class _Needs:
+    """What a step has turned out to need. Each method raises CommandError if that is too much."""
+
+    def __init__(self, keys: list[bytes]) -> None:
+        self.keys = dict.fromkeys(keys)  # and those that its call does not show
+        self._rounds = self._attempts = 0
+        self._prepared: list[list[bytes]] = []  # commands
+
+    def note_overtaken(self) -> None:
+        """Another client has written one of the keys meanwhile."""
+        self._attempts += 1
+        if self._attempts == ATTEMPTS_MAX:
+            raise CommandError(OVERTAKEN)
+
+    def add_command(self, words: list[bytes]) -> None:
+        """A command of a script is to run in slices before."""
+        if words in self._prepared or len(self._prepared) == PREPARED_MAX:
+            raise CommandError(_TOO_LONG)
+        self._prepared.append(words)
+
+    def add_keys(self, keys: list[bytes]) -> None:
+        """A command needs these keys, too."""
+        self._rounds += 1
+        if self._rounds > ROUNDS_MAX:
+            raise CommandError(_TOO_MANY_ROUNDS)
+        self.keys |= dict.fromkeys(keys)
+
+
+def _prepare(services: Services, sink: Sink, read: Records, words: list[bytes]) -> Generator[Step, Any, None]:
+    """Runs a command in slices, and keeps nothing of it but the orders that it has made of sorted sets and for cursors
+    (records/orders.py): with these it may take little."""
+    snapshot = Snapshot(services, sink, read)
+    try:
+        yield from in_slices(services, snapshot.run_in_slices(words))
+    except KeysMissing:
+        pass  # it needs a key that only the script has reached so far: the script comes to it again
+    finally:
+        snapshot.end()
 
 
 def _has_moved(services: Services, sink: Sink, number: int, keys: list[bytes], call: list[bytes] | None) -> bool:

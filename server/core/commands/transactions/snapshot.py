@@ -6,9 +6,11 @@ So its commands run on a snapshot. Their handlers are those of all clients. They
 
     reads       of the snapshot's keys are answered at once: `Reads.quorum_records`, as in a chain (chains.py). What the
                 handler gets from `Records.get` is the snapshot's record, too, for as long as it runs (`RecordCache.show`)
-    writes      go into the snapshot and not into a group of writes
-    timers      a command of a script that would pause between two slices of its work goes on at once. One of a transaction
-                pauses (`run_in_slices`), unless it holds a key meanwhile: what it reads is the snapshot's again afterwards
+    writes      go into the snapshot and not into a group of writes. Changes of a key stay a draft there as long as commands
+                can read and change that (kept_drafts.py); `settle` makes the records of drafts at the end
+    timers      a command of a script that would pause between two slices of its work goes on at once. After
+                SCRIPT_SLICES_MAX of them the script ends (TooLong): nobody else is served meanwhile. One of a transaction
+                pauses (`run_in_slices`): what it reads is the snapshot's again afterwards, and it holds the same keys
     relays      there are none: the step ends if a command is to go to another node, as the coordinator has changed
 
 So a command on a snapshot answers before `run` returns, or `run_in_slices` has ended. It costs what it costs its
@@ -36,12 +38,15 @@ from server.core.base.errors import (
     damaged_here,
     refused_command,
 )
+from server.core.base.holds import Waiters
 from server.core.base.quorum import Tally
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
 from server.core.base.state import Note, State
 from server.core.commands.registry import find_command, unfit
 from server.core.commands.spec import IMMEDIATE, CommandSpec
+from server.core.commands.transactions.kept_drafts import KeptDrafts
+from server.core.records.entries import has_entries
 from server.core.records.records import storage_key_of
 from server.core.records.slicing import Result, Slices, run_through
 from server.core.records.versions import DamagedRecord
@@ -55,6 +60,8 @@ from server.core.work.timers import Timers
 Records = dict[bytes, bytes | None]  # by storage key
 _Former = tuple[bytes, bytes | None, bool]  # a storage key, its record before a put, whether that was written, too
 NOT_HERE: Final = "TRYAGAIN the node that coordinates this key has changed: nothing was written"
+_SLICE_BYTES: Final = 512 << 10  # of a record of entries that a command goes through in one slice, about
+SCRIPT_SLICES_MAX: Final = 24  # of all commands of a script, beyond the first one of each: some 100 ms
 _NO_ANSWER = ErrorReply.of("ERR this command does not run in a transaction or a script")
 
 
@@ -64,6 +71,14 @@ class KeysMissing(Exception):
     def __init__(self, keys: list[bytes]) -> None:
         super().__init__(f"{len(keys)} keys")
         self.keys = keys
+
+
+class TooLong(Exception):
+    """The commands of a script have gone through too much; `words` are the last one."""
+
+    def __init__(self, words: list[bytes]) -> None:
+        super().__init__(f"more than {SCRIPT_SLICES_MAX} slices")
+        self.words = words
 
 
 class _Answer(Sink):
@@ -89,7 +104,6 @@ class _Writes(Writes):
 
     def __init__(self, state: State, snapshot: Snapshot) -> None:
         super().__init__(state)
-        self.shares_records = False  # each command sees the records of those before it
         self._snapshot = snapshot
 
     def group_for(self, plan: Plan, sink: Sink, quorum: int = 0) -> WriteGroup:
@@ -132,17 +146,19 @@ class _Timers(Timers):
 
     def __init__(self) -> None:
         super().__init__()
-        self.may_pause: Callable[[], bool] | None = None
-        self.paused: deque[Callable[[], None]] = deque()  # how to go on
+        self.may_pause = False
+        self.slices_left = SCRIPT_SLICES_MAX
+        self.paused: deque[Procedure] = deque()
 
     def pause_for_turn(self, due_ms: int) -> Step:
         """A step that waits for the snapshot, if that may pause."""
 
         def start(procedure: Procedure) -> None:
-            if self.may_pause is not None and self.may_pause():
-                self.paused.append(partial(procedure.resume, None))
-            else:
-                procedure.resume(None)
+            if self.may_pause:
+                self.paused.append(procedure)
+                return
+            self.slices_left -= 1
+            procedure.resume(None if self.slices_left >= 0 else _NO_ANSWER)
 
         return start
 
@@ -179,13 +195,20 @@ class Snapshot:
         self._undo: list[_Former] = []  # of the puts of the command that runs
         self.notes: list[Note] = []  # the writes, while keyspace events are wanted (pubsub/notifications.py)
         self._reached: dict[bytes, None] = {}  # keys that no command shows: each command may read them
+        self._missing: list[bytes] = []  # keys that a command needs and the snapshot does not have
+        self._shown: list[bytes] = []  # the storage keys that the command which runs may see
+        self._inner_holds: dict[bytes, Waiters] = {}  # its holds, while it pauses
         self._actor = state.actor
         self._fence = state.fence
         self.only_deletes = True
-        self.last_bytes = 0  # of the records that the last command could read, and copy
+        self._only_deleted = True  # the same before the command that runs
+        self.work_bytes = 0  # of records that the commands so far have copied, or may have gone through
         self._relays = _Relays(state)
         self._timers = _Timers()
-        self._services = replace(services, writes=_Writes(state, self), timers=self._timers, relays=self._relays)
+        writes = _Writes(state, self)
+        self._services = replace(services, writes=writes, timers=self._timers, relays=self._relays)
+        self._kept = KeptDrafts(self._services, lambda sink: isinstance(sink, _Answer), self._take_made)
+        writes.keeper = self._kept
 
     def reach(self, keys: list[bytes]) -> None:
         """Lets each command read these keys of the snapshot, although its arguments do not show them."""
@@ -194,8 +217,8 @@ class Snapshot:
     def run(self, args: list[bytes]) -> Reply:
         """Runs a command and returns its reply, which may be an error.
 
-        Raises KeysMissing, or CommandError if another node coordinates the keys by now. Then nothing of the snapshot may
-        be stored. A command without keys runs if it is about nothing but its arguments.
+        Raises KeysMissing, TooLong, or CommandError if another node coordinates the keys by now. Then nothing of the
+        snapshot may be stored. A command without keys runs if it is about nothing but its arguments.
         """
         return run_through(self._run(args, False))
 
@@ -218,46 +241,68 @@ class Snapshot:
             raise KeysMissing(missing)
         shown = [*dict.fromkeys([*keys, *self._reached])] if self._reached else list(keys)
         timers, sink = self._timers, _Answer(self._like, args)
-        timers.paused.clear()
-        timers.may_pause = (lambda: not any(map(state.holds.is_held, shown))) if in_slices else None
-        only_deletes, notes = self.only_deletes, len(self.notes)
+        timers.may_pause, self._shown = in_slices, shown
+        self._only_deleted, notes = self.only_deletes, len(self.notes)
         self._undo.clear()
+        self._kept.begin_command()
         reply = self._on_shown(shown, lambda: self._call(spec, sink, args))
         while reply is None and timers.paused:
             yield
-            self._on_shown(shown, timers.paused.popleft())
+            self._on_shown(shown, self._next_paused(None))
             reply = sink.reply
-        if self._undo and isinstance(reply, bytes) and reply[:1] == b"-":
+        assert not self._inner_holds, "a command that has ended holds its key"
+        if timers.slices_left < 0:
+            raise TooLong(args)
+        self._kept.check()
+        if isinstance(reply, bytes) and reply[:1] == b"-":
+            self._kept.drop_fresh()
             self._undo_puts()
-            self.only_deletes = only_deletes
+            self.only_deletes = self._only_deleted
             del self.notes[notes:]
+        self.work_bytes += self._work_of(shown)
         return _NO_ANSWER if reply is None else reply
 
+    def _next_paused(self, result: ErrorReply | None) -> Callable[[], None]:
+        """Resumes what has paused first."""
+        return partial(self._timers.paused.popleft().resume, result)
+
+    def end(self) -> None:
+        """Ends a command that still pauses, as the step has ended."""
+        while self._timers.paused:
+            self._while_shown(self._shown, self._next_paused(_NO_ANSWER))
+
     def _on_shown(self, shown: list[bytes], work: Callable[[], Result]) -> Result:
-        """Does some work while the handlers of commands see the records of the snapshot under these storage keys."""
+        """Does some work on the records of the snapshot under these storage keys, if nothing else is needed for it."""
+        self._missing.clear()
+        result = self._while_shown(shown, work)
+        if self._missing:
+            raise KeysMissing(self._missing)
+        if self._relays.is_asked:
+            raise CommandError(NOT_HERE)
+        return result
+
+    def _while_shown(self, shown: list[bytes], work: Callable[[], Result]) -> Result:
+        """Does some work while the handlers of commands see these records."""
         holds, reads = self._state.holds, self._reads
-        waiters = [(key, holds.set_aside(key)) for key in shown]
-        self.last_bytes = sum([len(self._records[key] or b"") for key in shown])
+        waiters = [(key, holds.exchange(key, self._inner_holds.pop(key, None))) for key in shown]
         before = [(key, self._cache.show(key, self._records[key])) for key in shown]
         for key in shown:
             self._quorum_records[key] = self._records[key]
-        missing: list[bytes] = []
-        reads.missing = missing
+        if self._kept.by_key:
+            self._kept.show(shown)
+        reads.missing = self._missing
         try:
-            result = work()
+            return work()
         finally:
             reads.missing = None
+            self._kept.hide(shown)
             for key, was in before:
                 self._cache.hide(key, was)
                 del self._quorum_records[key]
             for key, waiting in waiters:
-                if waiting is not None:
-                    holds.take_back(key, waiting)
-        if missing:
-            raise KeysMissing(missing)
-        if self._relays.is_asked:
-            raise CommandError(NOT_HERE)
-        return result
+                inner = holds.exchange(key, waiting)
+                if inner is not None:
+                    self._inner_holds[key] = inner
 
     def _call(self, spec: CommandSpec, sink: _Answer, args: list[bytes]) -> Reply | None:
         state = self._state
@@ -283,10 +328,41 @@ class Snapshot:
         if storage_key not in self._quorum_records:
             raise CommandError("ERR a command wrote a key that its arguments do not show")
         self._undo.append((storage_key, self._records[storage_key], storage_key in self._written))
-        self._records[storage_key] = self._quorum_records[storage_key] = record
-        self._cache.show(storage_key, record)
-        self._written[storage_key] = None
+        self._set(storage_key, record)
         self.only_deletes = self.only_deletes and deletes
+
+    def _take_made(self, storage_key: bytes, record: bytes, deletes: bool, is_fresh: bool) -> None:
+        """The record of a kept draft was made. `is_fresh`: the command that runs has begun that draft."""
+        if is_fresh:
+            self._undo.append((storage_key, self._records[storage_key], storage_key in self._written))
+        else:
+            self._only_deleted = self._only_deleted and deletes
+        self._set(storage_key, record)
+        self.only_deletes = self.only_deletes and deletes
+
+    def _set(self, storage_key: bytes, record: bytes) -> None:
+        self._records[storage_key] = record
+        if storage_key in self._quorum_records:  # a command sees it
+            self._quorum_records[storage_key] = record
+            self._cache.show(storage_key, record)
+        self._written[storage_key] = None
+        self.work_bytes += len(record)
+
+    def _work_of(self, shown: list[bytes]) -> int:
+        """How many bytes a command may have gone through at once. What reads a large record of entries does it in slices;
+        a kept draft is asked for single fields."""
+        found = 0
+        for key in shown:
+            record = self._records[key]
+            if record is not None and key not in self._kept.by_key:
+                found += min(len(record), _SLICE_BYTES) if has_entries(record) else len(record)
+        return found
+
+    def settle(self) -> Slices[None]:
+        """Makes the records of what commands have left as drafts, at the end. Raises CommandError if one must not be
+        written: then nothing of the snapshot may be stored."""
+        self._kept.check()
+        return self._kept.settle()
 
     def record(self, key: bytes) -> bytes | None:
         """The record of a key that the snapshot has, as the commands so far have left it."""

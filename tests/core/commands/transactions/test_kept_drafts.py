@@ -1,0 +1,357 @@
+"""Commands of one transaction or script share drafts: the effect is that of one after the other, and records are few."""
+
+from __future__ import annotations
+
+import gc
+import random
+import sys
+from dataclasses import replace
+from typing import Any
+
+import hiredis
+import pytest
+
+from protocol.resp import Reply
+from server.core.base.errors import CommandError, ErrorReply
+from server.core.base.sinks import Sink
+from server.core.commands import registry
+from server.core.commands.lists import edits
+from server.core.commands.steps import at_coordinator
+from server.core.commands.transactions import snapshot
+from server.core.commands.typed_steps import run_command
+from server.core.records.draft import Draft
+from server.core.records.records import storage_key_of
+from server.core.records.slicing import SLICE_CHANGES
+from server.core.requests.relays import Relays
+from server.core.services.services import Services
+from server.core.work.procedures import Steps
+from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node
+from tests.scripting.nodes import node_with_scripts
+
+WRONG = "WRONGTYPE Operation against a key holding the wrong kind of value"
+
+
+def exec_all(client: Client, lines: list[str]) -> Any:
+    """The decoded replies to a transaction of these commands; the turns that it takes pass."""
+    client.raw("MULTI", *lines)
+    return ask(client, b"EXEC")
+
+
+def ask(client: Client, *words: bytes) -> Any:
+    """The decoded reply to a command, errors as text; the turns that it takes pass."""
+    told, now_ms = client.raw_words(list(words)), 0
+    while not told:
+        now_ms += 2
+        client.node.wake(now_ms)
+        replies = finish_turn(client.node).replies
+        told = b"".join([data if isinstance(data, bytes) else b"".join(data) for _, data in replies])
+    reader = hiredis.Reader(encoding="utf-8", errors="surrogateescape")
+    reader.feed(told)
+    return _plain(reader.gets())
+
+
+def one_by_one(client: Client, lines: list[str]) -> list[Any]:
+    """The replies to the same commands outside a transaction."""
+    return [ask(client, *line.encode().split()) for line in lines]
+
+
+def _plain(reply: Any) -> Any:
+    if isinstance(reply, list):
+        return [_plain(each) for each in reply]
+    return str(reply) if isinstance(reply, hiredis.ReplyError) else reply
+
+
+class Made:
+    """Counts the records that are made of drafts."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        make = Draft.record_in_slices
+
+        def record_in_slices(draft: Draft, actor: bytes, counter: int) -> Any:
+            self.count += 1
+            return make(draft, actor, counter)
+
+        monkeypatch.setattr(Draft, "record_in_slices", record_in_slices)
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> Made:
+    """How many records the test has made so far."""
+    return Made(monkeypatch)
+
+
+@pytest.mark.interpreted
+def test_many_pushes_of_a_transaction_make_few_records(made: Made) -> None:
+    node = make_node()
+    client = Client(node)
+    client.ask("RPUSH q a")
+    made.count = 0
+    assert exec_all(client, [f"RPUSH q {number}" for number in range(300)]) == list(range(2, 302))
+    assert made.count == -(-300 // (SLICE_CHANGES + 1))
+    assert client.ask("LRANGE q 0 1") + client.ask("LRANGE q -1 -1") == ["a", "0", "299"]
+
+
+@pytest.mark.interpreted
+def test_a_script_makes_one_record_of_a_key(made: Made) -> None:
+    client = Client(node_with_scripts())
+    text = b"for i = 1, 100 do redis.call('RPUSH', KEYS[1], i) end return redis.call('LLEN', KEYS[1])"
+    assert client.raw_words([b"EVAL", text, b"1", b"q"]) == b":100\r\n"
+    assert made.count == 1
+
+
+# Each has changes and reads of one key that need no record.
+BESIDE = (
+    ("RPUSH k a", "LLEN k", "LINDEX k -1", "LINDEX k 0", "LRANGE k 0 9", "LPUSH k b", "LSET k -1 c", "RPOP k", "LPOP k",
+     "TYPE k", "EXISTS k", "EXPIRE k 100", "TTL k", "PERSIST k", "RPUSHX k d"),
+    ("HSET k f v", "HGET k f", "HLEN k", "HEXISTS k g", "HMGET k f g", "HSTRLEN k f", "HINCRBY k n 2",
+     "HINCRBYFLOAT k n 1.5", "HSETNX k f w",
+     "HEXPIRE k 100 FIELDS 1 f", "HTTL k FIELDS 1 f", "HPERSIST k FIELDS 1 f", "HDEL k n",
+     "HGETEX k EX 50 FIELDS 1 f", "PEXPIRE k 100000", "PTTL k"),
+    ("SADD k a b", "SISMEMBER k a", "SMISMEMBER k a c", "SCARD k", "SREM k b", "EXPIRETIME k"),
+    ("ZADD k 1 a 2 b", "ZCARD k", "ZSCORE k a", "ZMSCORE k a c", "ZINCRBY k 2 a", "ZREM k b", "EXPIRE k 60 NX",
+     "GEOADD k 13.4 52.5 place", "GEOPOS k place", "GEOHASH k place"),
+    ("INCR k", "INCRBY k 5", "GET k", "STRLEN k", "INCRBYFLOAT k 1.5", "TTL k", "EXPIRE k 10"),
+    ("APPEND k abc", "SETBIT k 7 1", "GETBIT k 7", "GETRANGE k 0 1", "SETRANGE k 1 x", "GET k", "APPEND k d"),
+    ("XADD k 1-1 f v", "XADD k 1-* f v", "XLEN k"),
+)  # fmt: skip
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("lines", BESIDE)
+def test_changes_and_reads_that_take_turns_make_one_record(lines: tuple[str, ...], made: Made) -> None:
+    node, apart = make_node(), make_node()
+    client, other = Client(node), Client(apart)
+    expected = one_by_one(other, list(lines))
+    made.count = 0
+    assert exec_all(client, list(lines)) == expected
+    assert made.count == (2 if lines[0][:4] == "INCR" and "STRLEN k" in lines else 1), "STRLEN reads the record"
+    assert client.raw("DUMP k") == other.raw("DUMP k")
+
+
+KEYS = ("{t}a", "{t}b", "{t}c")
+CHANGES = (
+    "RPUSH {} {}", "LPUSH {} x{}", "LPOP {}", "RPOP {} 2", "LSET {} 0 {}", "LSET {} -1 y", "LREM {} 1 {}", "LTRIM {} 0 3",
+    "LINSERT {} BEFORE {} z", "LMOVE {} {k} LEFT RIGHT", "RPOPLPUSH {} {k}", "HSET {} f{} {}", "HDEL {} f{}",
+    "HINCRBY {} f{} 2", "HINCRBYFLOAT {} f{} 0.5", "HPEXPIRE {} 0 FIELDS 1 f{}", "HGETDEL {} FIELDS 1 f{}",
+    "SADD {} {} m", "SREM {} {}", "SMOVE {} {k} m", "SUNIONSTORE {} {k} {k}",
+    "ZADD {} {} m{}", "ZADD {} GT {} m{}", "ZINCRBY {} {} m{}", "ZREM {} m{}",
+    "ZPOPMIN {}", "ZREMRANGEBYSCORE {} 0 1", "ZUNIONSTORE {} 1 {k}", "INCR {}", "INCRBYFLOAT {} 0.5", "APPEND {} {}",
+    "SETBIT {} 9 1", "SET {} {}", "SET {} {} KEEPTTL", "DEL {}", "EXPIRE {} 100", "EXPIRE {} -1", "EXPIRE {} 50 GT",
+    "PERSIST {}",
+    "RENAME {} {k}", "COPY {} {k} REPLACE", "SORT {} ALPHA STORE {k}", "GETDEL {}", "PFADD {} {}", "XADD {} * f {}",
+)  # fmt: skip
+READS = (
+    "LRANGE {} 0 -1", "LRANGE {} 0 2", "LINDEX {} -2", "LLEN {}", "LPOS {} x1", "HGETALL {}", "HGET {} f1", "HLEN {}",
+    "SMEMBERS {}", "SISMEMBER {} m", "SCARD {}", "ZRANGE {} 0 -1 WITHSCORES", "ZSCORE {} m1", "ZCARD {}", "ZRANK {} m1",
+    "GET {}", "STRLEN {}", "TYPE {}", "TTL {}", "EXISTS {} {k}", "XLEN {}", "MGET {} {k}",
+)  # fmt: skip
+
+
+def _line(rng: random.Random) -> str:
+    line = rng.choice(CHANGES if rng.random() < 0.7 else READS).replace("{k}", rng.choice(KEYS))
+    return line.replace("{}", rng.choice(KEYS), 1).replace("{}", str(rng.randrange(3)))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_transaction_is_as_good_as_its_commands(seed: int) -> None:
+    """Random commands have the same replies and the same effect in a transaction and one by one."""
+    rng = random.Random(seed)
+    together, apart = make_node(), make_node()
+    client, other = Client(together), Client(apart)
+    for _ in range(60):
+        lines = [_line(rng) for _ in range(rng.randrange(1, 12))]
+        assert exec_all(client, lines) == one_by_one(other, lines), lines
+        for shown in (f"{name} {key}" for key in KEYS for name in ("TYPE", "TTL", "DUMP")):
+            assert client.raw(shown) == other.raw(shown), (shown, lines)
+
+
+def test_each_command_causes_its_event() -> None:
+    told = []
+    for in_one in (True, False):
+        node = make_node()
+        client, listener = Client(node), Client(node)
+        client.ask("CONFIG SET notify-keyspace-events KEA")
+        listener.raw("PSUBSCRIBE __keyevent*")
+        lines = ["RPUSH k a", "RPUSH k b", "EXPIRE k 10", "LPOP k", "LPOP k", "SADD k m", "SADD k m"]
+        heard = b""
+        if in_one:
+            exec_all(client, lines)
+            heard = client.pushed[listener.session]
+        else:
+            for line in lines:
+                client.ask(line)
+                heard += client.pushed.get(listener.session, b"")
+        told.append(heard)
+    assert told[0] == told[1]
+    assert told[0].count(b"pmessage") == 7
+
+
+def test_what_is_too_large_is_refused_and_what_fits_is_written() -> None:
+    node = make_node(config=replace(CONFIG, record_bytes_max=20_000, value_bytes_max=20_000))
+    client = Client(node)
+    long = "x" * 8_000
+    replies = exec_all(client, [*[f"RPUSH q {long}"] * 3, "LLEN q", "RPUSH q short", "LLEN q"])
+    assert replies[:2] == [1, 2]
+    assert replies[2].startswith("ERR the key would have 24")
+    assert replies[3:] == [2, 3, 3]
+    assert client.ask("LLEN q") == 3
+
+
+@pytest.mark.interpreted
+def test_a_command_that_fails_drops_the_draft_that_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = make_node()
+    client = Client(node)
+    spec = registry.find_command([b"HSET", b"h", b"f", b"v"])
+    assert spec is not None
+
+    def write_and_fail(services: Services, sink: Sink, number: int, args: list[bytes]) -> Reply | None:
+        reply = spec.handler(services, sink, number, args)
+        if args[3] == b"bad":
+            raise CommandError("ERR planted")
+        return reply
+
+    monkeypatch.setitem(registry.commands_by_name(), b"HSET", replace(spec, handler=write_and_fail))
+    assert exec_all(client, ["HSET h f bad", "EXISTS h", "HSET h f good", "HGET h f"]) == ["ERR planted", 0, 1, "good"]
+    assert client.ask("HGETALL h") == ["f", "good"]
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("before", ["SADD s a", "PING"])
+def test_a_step_of_a_command_that_fails_is_undone(before: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted command adds an element by a step, and then fails."""
+    client = Client(make_node())
+    spec = registry.find_command([b"SPOP", b"s"])
+    assert spec is not None
+
+    def steps(services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
+        yield run_command(services, [b"SADD", args[1], b"m"])
+        raise CommandError("ERR planted")
+
+    monkeypatch.setitem(registry.commands_by_name(), b"SPOP", replace(spec, handler=at_coordinator(steps)))
+    assert exec_all(client, [before, "SPOP s", "SISMEMBER s m", "SADD s b"])[1:] == ["ERR planted", 0, 1]
+    assert client.ask("SISMEMBER s m") == 0
+    assert client.ask("SCARD s") == (2 if before != "PING" else 1)
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize("place", ["half way", "record"])
+def test_after_an_unexpected_exception_nothing_is_stored(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = make_node()
+    client = Client(node)
+    client.ask("RPUSH q a")
+    put_all, make = edits._put_all, Draft.record_in_slices
+
+    def broken(*args: Any) -> Any:
+        yield from put_all(*args)
+        raise KeyError("planted")
+
+    def no_record(draft: Draft, actor: bytes, counter: int) -> Any:
+        yield from make(draft, actor, counter)
+        raise KeyError("planted")
+
+    with monkeypatch.context() as patch:
+        if place == "record":
+            patch.setattr(Draft, "record_in_slices", no_record)
+        else:
+            patch.setattr(edits, "_put_all", lambda *args: (broken if args[2] is edits.before else put_all)(*args))
+        reply = exec_all(client, ["RPUSH q b", "LPUSH q c", "LPOS q b", "RPUSH q d"])
+    assert str(reply).startswith("ERR internal error"), reply
+    assert client.ask("LRANGE q 0 -1") == ["a"]
+    assert not node.state.records.pending.by_key
+    assert exec_all(client, ["RPUSH q e", "LLEN q"]) == [2, 2]
+
+
+def test_who_overwrites_a_key_while_its_record_is_made_is_not_lost() -> None:
+    """The records of many changes are made in several turns: a SET in between makes the transaction begin anew."""
+    node = make_node()
+    client, other = Client(node), Client(node)
+    client.raw("MULTI", *[f"HSET h{{t}} f{number} v" for number in range(450)], "SET s{t} x")
+    assert client.raw("EXEC") == b"", "it takes more than one turn"
+    assert other.ask("SET h{t} y") == "OK"
+    told, now_ms = b"", 0
+    while not told:
+        now_ms += 2
+        node.wake(now_ms)
+        told = b"".join([data for _, data in finish_turn(node).replies if isinstance(data, bytes)])
+    assert told.count(WRONG.encode()) == 450
+    assert client.ask("GET h{t}") == "y"
+    assert client.ask("GET s{t}") == "x"
+
+
+@pytest.mark.interpreted
+@pytest.mark.parametrize(("calls", "is_refused"), [(1, False), (6, True)])
+def test_commands_of_a_script_do_so_many_slices_together(
+    calls: int, is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "SCRIPT_SLICES_MAX", 5)
+    client = Client(node_with_scripts())
+    ask(client, b"SADD", b"s", *[b"%d" % number for number in range(9_000)])
+    text = b"redis.call('SET', '{s}', 1) for i = 1, %d do redis.pcall('SMEMBERS', KEYS[1]) end return 1" % calls
+    reply = ask(client, b"EVAL", text, b"1", b"s")
+    assert str(reply).startswith("ERR the commands of the script go through too much") == is_refused, reply
+    assert client.ask("EXISTS {s}") == (not is_refused)
+
+
+@pytest.mark.interpreted
+def test_an_order_that_takes_long_to_make_is_made_before_the_script_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot, "SCRIPT_SLICES_MAX", 3)
+    node = node_with_scripts()
+    client, other = Client(node), Client(node)
+    ask(client, b"ZADD", b"z", *[word for number in range(9_000) for word in (b"%d" % number, b"m%d" % number)])
+    text = (
+        b"redis.call('ZADD', KEYS[1], 0.5, 'new') redis.call('ZPOPMIN', KEYS[1]) return redis.call('ZPOPMIN', KEYS[1])"
+    )
+    assert client.raw_words([b"EVAL", text, b"1", b"z"]) == b"", "it is made in several turns"
+    told, now_ms = b"", 0
+    while not told:
+        assert other.ask("PING") == "PONG"
+        now_ms += 2
+        node.wake(now_ms)
+        told = b"".join([data for _, data in finish_turn(node).replies if isinstance(data, bytes)])
+    assert told == b"*2\r\n$3\r\nnew\r\n$3\r\n0.5\r\n"
+    assert node.state.orders.scores.made == 2, "the script has begun one"
+    assert client.ask("ZCARD z") == 8_999
+
+
+def _begin_long(client: Client) -> None:
+    """Begins a transaction with a command that has several slices to do, after another one of its key."""
+    client.ask("RPUSH q a")
+    client.raw_words([b"MULTI"], [b"RPUSH", b"q", b"b"], [b"RPUSH", b"q", *[b"%d" % number for number in range(1_000)]])
+    assert client.raw("LLEN q", "EXEC") == b"+QUEUED\r\n", "it takes more than one turn"
+
+
+def test_a_long_change_in_a_transaction_lets_others_be_served() -> None:
+    node = make_node()
+    client, other = Client(node), Client(node)
+    _begin_long(client)
+    turns, now_ms, told = 0, 0, b""
+    while not told:
+        assert other.ask("SET other x") == "OK"
+        assert other.ask("LLEN q") == 1
+        turns, now_ms = turns + 1, now_ms + 2
+        node.wake(now_ms)
+        told = b"".join([data for _, data in finish_turn(node).replies if isinstance(data, bytes)])
+    assert told == b"*3\r\n:2\r\n:1002\r\n:1002\r\n"
+    assert turns >= 1_000 // SLICE_CHANGES
+    assert other.ask("LINDEX q -1") == "999"
+
+
+@pytest.mark.interpreted
+def test_a_transaction_that_ends_in_the_middle_of_a_command_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[Any] = []  # what the collector of garbage had to end
+    monkeypatch.setattr(sys, "unraisablehook", left.append)
+    node = make_node()
+    client = Client(node)
+    _begin_long(client)
+    assert node.state.holds.is_held(storage_key_of(b"q"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Relays, "begin_step", lambda self, sink: ErrorReply.of("ERR planted"))
+        node.wake(2)
+        told = b"".join([data for _, data in finish_turn(node).replies if isinstance(data, bytes)])
+    assert told == b"-ERR planted\r\n"
+    assert not node.state.holds.is_held(storage_key_of(b"q"))
+    assert client.ask("LRANGE q 0 -1") == ["a"]
+    assert client.ask("RPUSH q c") == 2
+    gc.collect()
+    assert not left
