@@ -58,6 +58,7 @@ class Profile:
     storms: int = 1
     ring: tuple[str, ...] = ()  # the changes of membership among the faults
     ring_pace_ms: int = 1500
+    staged_bytes_min: int = 0  # of the values that are written in chunks first; 0: none (staging.py)
     collects: bool = True  # wait until what is dead has gone; long, where a clock was set back (votes.py)
 
     @property
@@ -142,7 +143,8 @@ def _with_changes(profile: Profile, rng: random.Random) -> Profile:
 def run(seed: int, profile: Profile | None = None, keep_trace: bool = False) -> Verdict:
     """Runs the seed and judges it."""
     profile = profile or profile_of(seed)
-    world = World(seed, profile.nodes, profile.config, keep_trace=keep_trace)
+    staged_bytes_min = profile.staged_bytes_min
+    world = World(seed, profile.nodes, profile.config, keep_trace=keep_trace, staged_bytes_min=staged_bytes_min)
     for host in world.hosts:
         host.skew_ms = world.rng.randint(-SKEW_MS_MAX, SKEW_MS_MAX) // 2
     world.start()

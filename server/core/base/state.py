@@ -77,6 +77,7 @@ class State:
     lacks_records = False  # and others have more: a key that is absent here is no vote
     synced_turn = 0  # all turns up to this one are on the disk
     fence = 0
+    staged_bytes_min = 1 << 20  # of a value that is written in chunks first (requests/large_values.py)
     # Time
     now_ms = 0
     has_time = False  # keys may be judged by `time_ms`, and dots made
