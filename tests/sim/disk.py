@@ -131,6 +131,17 @@ class Disk:
                 key = record_key(key)
                 self.data[key] = _patched(self.data[key], record)
                 self._note(key, self.data[key], Cause.COMMIT)
+        self._note_lost_chunks(batch)
+
+    def _note_lost_chunks(self, batch: Batch) -> None:
+        """A batch that deletes chunks of a record, and leaves the record, has lost it."""
+        ids = {
+            key[len(CHUNKS) :][:ID_BYTES]: None for key, value in batch.items() if value is None and key[:2] == CHUNKS
+        }
+        for key, value in self.raw.items() if ids else ():
+            if value.startswith(FRONT) and value[len(FRONT) :][:ID_BYTES] in ids:
+                self.data[key] = DAMAGED
+                self._note(key, None, Cause.COMMIT)
 
     def _note(self, key: bytes, record: bytes | None, cause: Cause) -> None:
         if key == LAYOUT:

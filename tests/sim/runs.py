@@ -116,6 +116,7 @@ def profile_of(seed: int, nodes: int | None = None) -> Profile:
     profile = Profile(
         nodes, rng.randint(3, 6), rng.randint(3, 6), names, rng.choice((150, 500, 1500)),
         CALM_MS if calm else STORM_MS, settings, 2 if not calm and rng.random() < 0.2 else 1,
+        staged_bytes_min=12 if seed % 4 == 3 else 0,
         collects=not any("clock" in name for name in names) and rng.random() < (0.3 if nodes < 6 else 0.05),
     )  # fmt: skip
     return _with_changes(profile, random.Random(f"ring {seed}")) if changes_ring(seed) else profile

@@ -35,7 +35,7 @@ class HostStaging:
         self._handled: list[Staged] = []
         self._ids = 0
         self._rng = random.Random(disk.node)
-        self.adopted = 0
+        self.adopted = self.deaths = 0
 
     def _next_id(self) -> bytes:
         self._ids += 1
@@ -59,6 +59,7 @@ class HostStaging:
             while staged is not None and not engine.write_chunk(staged):
                 if host.crash_before and self._rng.random() < DIES:
                     host.trace(f"{host.member.name} dies amid the chunks of a value")
+                    self.deaths += 1
                     host.kill()
                     return False
             if staged is None:

@@ -18,7 +18,7 @@ from server.core.base.room import FOR_WRITES
 from server.core.base.state import State
 
 _STORING: Final = (b"STORE", b"KEEP", b"HINT", b"ASK")
-_SETTING: Final = (b"SET", b"SETEX", b"PSETEX", b"GETSET", b"DYN.SET")
+_SETTING: Final = {b"SET": 2, b"GETSET": 2, b"DYN.SET": 2, b"SETEX": 3, b"PSETEX": 3}  # where their value is
 _RELAYED_AT: Final = 5  # in a RELAY: its first command
 
 
@@ -41,9 +41,9 @@ def of_commands(state: State, commands: Sequence[list[bytes]]) -> list[bytes]:
 def _of_commands(state: State, commands: Sequence[list[bytes]], relayed: bool) -> list[bytes]:
     values = []
     for args in commands:
-        if len(args) > 2 and args[0].upper() in _SETTING:
-            value = args[3 if args[0].upper() in (b"SETEX", b"PSETEX") and len(args) > 3 else 2]
+        place = _SETTING.get(args[0].upper(), 0)
+        if place and len(args) > place and len(args[place]) >= state.staged_bytes_min:
             route = state.routes[key_slot(args[1]) >> state.route_shift]
-            if len(value) >= state.staged_bytes_min and route.coordinator_for(relayed) is None:
-                values.append(value)
+            if route.coordinator_for(relayed) is None:
+                values.append(args[place])
     return values
