@@ -11,11 +11,11 @@ that it does. So a turn with commands of such a client goes on for as long as ea
 quarter of what the client has in flight: the other nodes still have three such turns to work on. It lasts `turn_ms_max` at
 most, since the others' replies wait for its end.
 
-The commit of a value of 10 MB takes some 20 ms. So a turn with a value of `LARGE_BYTES` and more ends at once, and two of
-them never share a commit. Clients and nodes send them over many connections, whose sockets are often ready in the same
-pass, one large turn after the other. So after a large turn all sockets are looked at once more before the next one begins
-(`has_just_been_large`): others wait for one large turn, not for a row of them. Nobody waits for more than `PUT_OFF_MAX`
-passes to begin a large turn.
+To copy and encode a value of 10 MB takes some 10 ms, and to commit it as much, if it is not staged (staging.py). So a
+turn with a value of `LARGE_BYTES` and more ends at once, and two of them never share a commit. Clients and nodes send them
+over many connections, whose sockets are often ready in the same pass, one large turn after the other. So after a large turn
+all sockets are looked at once more before the next one begins (`has_just_been_large`): others wait for one large turn, not
+for a row of them. Nobody waits for more than `PUT_OFF_MAX` passes to begin a large turn.
 """
 
 from __future__ import annotations

@@ -13,5 +13,6 @@ write_groups.py   a group of writes, and what it still waits for
 writes.py         quorum writes, and stand-ins for owners that do not confirm
 patching.py       sends what changes of large records to the owners that hold the former ones
 replica.py        the replica's side of reads and writes
+large_values.py   which large values are to be staged, before the command or message that brings them is handled
 page_answers.py   the replica's side of scans: skeletons of records, and counts
 """
