@@ -57,7 +57,7 @@ HOT = (
         "admission", "client", "clients", "connections", "context", "delivery", "durability", "flow", "inbound",
         "links", "memory", "node_run", "outbound", "peers", "sealed", "ticks", "timing", "turn",
     )),
-    "server/storage/rocksdb.py",
+    *(f"server/storage/{name}.py" for name in ("chunked", "rocksdb")),
 )  # fmt: skip
 
 

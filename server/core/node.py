@@ -30,6 +30,7 @@ from server.core.outbox import Outbox, drain_messages
 from server.core.peer_messages import PeerMessages
 from server.core.records.preparing import prepare
 from server.core.records.store import Store
+from server.core.requests import large_values
 from server.core.ring.layout import Member
 from server.core.services.construction import FromCommands, build_services, build_state
 from server.core.work.questions import Answerer
@@ -208,6 +209,14 @@ class Node:
     def prepare(self, message: list[Any]) -> Slices[None]:
         """Does in slices most of the work that `receive` would do at once for a large message: run it before, or do not."""
         return prepare(self.state.records, message)
+
+    def values_of_message(self, message: list[Any]) -> list[bytes]:
+        """Returns the large values that `receive` is likely to store: the caller may stage them before."""
+        return large_values.of_message(self.state, message)
+
+    def values_of_commands(self, batch: list[list[bytes]]) -> list[bytes]:
+        """Returns the large values that `commands` is likely to store: the caller may stage them before."""
+        return large_values.of_commands(self.state, batch)
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
         """HOT. A message of another node: kind, a reading of its hybrid clock, a number, and what the kind needs.

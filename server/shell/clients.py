@@ -9,6 +9,8 @@ since 1.45), so surplus connections are closed as fast as they come.
 
 from __future__ import annotations
 
+import logging
+
 from server.core.ring.addresses import is_loopback
 from server.core.services.process import NO_BUFFERS, Buffers
 from server.shell.admission import Admission
@@ -17,13 +19,14 @@ from server.shell.client import Client
 from server.shell.context import Context
 from server.shell.files import ARRIVALS_MAX
 from server.shell.flow import Flow
-from server.shell.handshakes import Handshakes
+from server.shell.handshakes import NO_TLS_HERE, Handshakes
 from server.shell.introductions import Introductions
 from server.shell.memory import ClientMemory
 from server.shell.peers import Peers
 from server.shell.proving import NodeHandshakes
 from server.shell.timing import Clock
 
+log = logging.getLogger("dyn")
 ARRIVAL_S = 0.5  # a surplus connection that sends nothing for this time is closed
 
 
@@ -74,6 +77,22 @@ class Clients:
         """The connection has ended, or is a peer's."""
         self.connections.pop(client.session.id, None)
         self._arrivals.pop(client.session.id, None)
+
+    def begin_tls(self, client: Client, data: bytes, over_tls: Client) -> None:
+        """A client begins a TLS handshake on a port that takes plain connections: refused, unless nodes do so here."""
+        if self.context.config.tls_peers == "no":
+            self.handshakes.refuse(client.transport, NO_TLS_HERE)
+            return
+        self.remove(client)
+        self.context.node.close_session(client.session)
+        self.handshakes.hello(client.transport, data, over_tls)
+
+    def deny(self, client: Client, denial: str) -> None:
+        """Ends the connection of a client that protected mode keeps out."""
+        self.context.node.state.statistics.denied_connections += 1
+        log.warning("client %s is refused, because this node is in protected mode and has no password",
+                    client.session.address)  # fmt: skip
+        client.refuse(denial)
 
     def is_surplus(self) -> bool:
         """Whether there are more connections than clients may have."""

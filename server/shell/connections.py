@@ -37,8 +37,9 @@ from server.shell.context import LARGE_BYTES, has_large_word
 from server.shell.draining import close_readably
 from server.shell.entry import NodeEntry
 from server.shell.flow import BULK_BYTES
-from server.shell.handshakes import HELLO, NO_TLS_HERE, address_of
+from server.shell.handshakes import HELLO, address_of
 from server.shell.push_limits import PushLimits
+from server.shell.staging import StagedCommands
 from server.shell.timing import Timing
 
 log = logging.getLogger("dyn")
@@ -73,6 +74,9 @@ class Connection(Client):
         self._reader = self._new_reader()
         self._input: deque[bytes] = deque()  # received and not yet fed to the reader
         self._input_bytes = self._counted_bytes = 0
+        self._staged: StagedCommands | None = (
+            None  # commands that have not begun, because their values are being staged
+        )
         self._awaits_first_command = True
         self._reply_bytes = _FIRST_REPLY_BYTES
         self._written_bytes = 0  # memory of the replies written since the client had last fetched all of them
@@ -117,8 +121,9 @@ class Connection(Client):
 
     def data_received(self, data: bytes) -> None:
         """HOT. Bytes from the client."""
-        if self._awaits_first_command and data[0] == HELLO and self._is_new():
-            self._begin_tls(data)
+        is_new = self._awaits_first_command and not (self._is_tls or self._has_pending or self._reader.pending_bytes)
+        if is_new and data[0] == HELLO:
+            self._clients.begin_tls(self, data, Connection(self._clients, is_tls=True))
             return
         self._statistics.net_input_bytes += len(data)
         if len(data) >= BULK_BYTES:
@@ -137,20 +142,6 @@ class Connection(Client):
             self._reader.feed(data)
             self.begin_commands()
 
-    def _is_new(self) -> bool:
-        """Whether nothing has come over this connection yet, nor over the TLS below it."""
-        return not (self._is_tls or self._has_pending or self._reader.pending_bytes)
-
-    def _begin_tls(self, data: bytes) -> None:
-        """The client begins a TLS handshake, on a port that takes plain connections: refused, unless nodes do so here."""
-        handshakes = self._clients.handshakes
-        if self._context.config.tls_peers == "no":
-            handshakes.refuse(self.transport, NO_TLS_HERE)
-            return
-        self._clients.remove(self)
-        self._node.close_session(self.session)
-        handshakes.hello(self.transport, data, Connection(self._clients, is_tls=True))
-
     def begin_commands(self) -> None:
         """HOT. Gives the node the client's next commands, as many as the limits allow and one turn may have."""
         session, fed_bytes, begun = self.session, 0, 0
@@ -165,6 +156,8 @@ class Connection(Client):
                 if batch:
                     if self._awaits_first_command and not self._is_clients(batch[0]):
                         return
+                    if self._counted_bytes >= LARGE_BYTES and self._stage(batch):
+                        break
                     self._begin(batch)
                     if len(batch) == self._commands_max or (begun := begun + len(batch)) >= PASS_COMMANDS_MAX:
                         self._leave_rest()
@@ -207,6 +200,21 @@ class Connection(Client):
             self._has_begun_large = True
         self._node.commands(self.session, batch, self._context.now_ms())
 
+    def _stage(self, batch: list[list[bytes]]) -> bool:
+        """Stages the large values of these commands, which begin after that. Returns False if they may begin at once."""
+        staging = self._context.staging
+        values = self._node.values_of_commands(batch) if staging.is_possible else []
+        if values:
+            self._has_pending = self.is_queued = True  # until then nobody else lets this client begin commands
+            self._staged = StagedCommands(self._context.loop, staging, values, lambda: self._begin_staged(batch))
+        return bool(values)
+
+    def _begin_staged(self, batch: list[list[bytes]]) -> None:
+        self._staged, self.is_queued = None, False
+        if not self.session.closing:
+            self._begin(batch)
+        self.begin_commands()
+
     def _leave_rest(self) -> None:
         """Leaves the client's other commands to one of the next passes of the loop."""
         self._has_pending = True
@@ -231,19 +239,12 @@ class Connection(Client):
             NodeEntry(self._clients, self._proven).enter(self, first)
             return False
         if denial := self._clients.denial(self):
-            self._deny(denial)
+            self._clients.deny(self, denial)
             return False
         if not self._clients.has_room_for(self):
             self.reject()
             return False
         return True
-
-    def _deny(self, denial: str) -> None:
-        """Ends the connection of a client that protected mode keeps out."""
-        self._node.state.statistics.denied_connections += 1
-        log.warning("client %s is refused, because this node is in protected mode and has no password",
-                    self.session.address)  # fmt: skip
-        self.refuse(denial)
 
     def _room(self) -> int:
         """HOT. How many commands of this client may begin now."""
@@ -269,7 +270,7 @@ class Connection(Client):
 
     def _count_buffered(self) -> None:
         """HOT. Counts the bytes of requests not begun, which are bounded for all clients together."""
-        held_bytes = self._reader.pending_bytes + self._input_bytes
+        held_bytes = self._reader.pending_bytes + self._input_bytes + (self._staged.size_bytes if self._staged else 0)
         grown_bytes = held_bytes - self._counted_bytes
         if not grown_bytes:
             return
@@ -299,6 +300,9 @@ class Connection(Client):
         self._reader = self._new_reader()
         self._input.clear()
         self._input_bytes = 0
+        if self._staged is not None:
+            self._staged.cancel()
+            self._staged, self.is_queued = None, False
         self._count_buffered()
 
     def refuse(self, message: str) -> None:

@@ -11,11 +11,11 @@ that it does. So a turn with commands of such a client goes on for as long as ea
 quarter of what the client has in flight: the other nodes still have three such turns to work on. It lasts `turn_ms_max` at
 most, since the others' replies wait for its end.
 
-The commit of a value of 10 MB takes some 20 ms. So a turn with a value of `LARGE_BYTES` and more ends at once, and two of
-them never share a commit. Clients and nodes send them over many connections, whose sockets are often ready in the same
-pass, one large turn after the other. So after a large turn all sockets are looked at once more before the next one begins
-(`has_just_been_large`): others wait for one large turn, not for a row of them. Nobody waits for more than `PUT_OFF_MAX`
-passes to begin a large turn.
+To copy and encode a value of 10 MB takes some 10 ms, and to commit it as much, if it is not staged (staging.py). So a
+turn with a value of `LARGE_BYTES` and more ends at once, and two of them never share a commit. Clients and nodes send them
+over many connections, whose sockets are often ready in the same pass, one large turn after the other. So after a large turn
+all sockets are looked at once more before the next one begins (`has_just_been_large`): others wait for one large turn, not
+for a row of them. Nobody waits for more than `PUT_OFF_MAX` passes to begin a large turn.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from server.core.node import Node
 from server.shell.certificates import Certificates
 from server.shell.refusals import RefusedPeers
 from server.shell.service_manager import ServiceManager
+from server.shell.staging import Staging
 
 LARGE_BYTES: Final = 1 << 20  # of a request, or of a message of a node
 PUT_OFF_MAX: Final = 6  # passes: a large turn of each of three connections lasts for two
@@ -56,6 +57,7 @@ class Context:
         self._time_s = loop.time  # looked up once
         self.refusals = RefusedPeers(node.state.statistics, loop.time)
         self.service_manager = ServiceManager(os.environ)
+        self.staging = Staging()  # of large values, once there is an engine for them
         self.turn_enders: list[Callable[[], None]] = []
         self._is_turn_asked = False
         self._commands = 0  # `statistics.commands` when the last turn ended

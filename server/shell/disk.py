@@ -34,12 +34,14 @@ import shutil
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from pathlib import Path
 from threading import Event
 
 from server.core.base.config import Config
 from server.core.base.room import FOR_DELETIONS, FOR_NOTHING, FOR_WRITES
 from server.core.records.records import RECORDS_END, SLOT_PREFIX
+from server.storage.chunked import RANGES as CHUNK_RANGES
 from server.storage.engine import Engine, StorageError
 
 log = logging.getLogger("dyn")
@@ -216,11 +218,11 @@ class DiskWatch:
 
     def _compact(self) -> None:
         """Compacts all records, range by range, in the thread. Stops when there is no room for it."""
-        for slot in range(0, len(SLOT_PREFIX) - 1, SLOTS_A_STEP):
+        slots = [*SLOT_PREFIX[:-1:SLOTS_A_STEP], RECORDS_END]
+        for start, end in [*pairwise(slots), *CHUNK_RANGES]:
             if self._closed or self._free_bytes() < self._config.disk_free_bytes_min // NOTHING_SHARE:
                 return
-            end = slot + SLOTS_A_STEP
-            self._engine.compact(SLOT_PREFIX[slot], SLOT_PREFIX[end] if end < len(SLOT_PREFIX) else RECORDS_END)
+            self._engine.compact(start, end)
 
     def _has_run(self, done: asyncio.Future[None]) -> None:
         self._busy = False

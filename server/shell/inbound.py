@@ -7,9 +7,10 @@ large as `frame_bytes_max`. The buffers of all connections together are limited 
 connection with the largest buffer is cut, as with clients (memory.py). The requests of that message are retried, and its
 records come with hints.
 
-A message that has come in pieces may have records of 100,000 entries. So it is prepared first, a slice in each pass of the
-loop (core/records/preparing.py). Those that came in pieces behind it wait for it, and all others pass it, as they do on
-their way. None is begun in a pass that has taken long already, or just after another large turn (context.py).
+A message that has come in pieces may have records of 100,000 entries, and values of 10 MB. So it is prepared first, a
+slice in each pass of the loop (core/records/preparing.py), and its large values are staged (staging.py). Those that came in
+pieces behind it wait for it, and all others pass it, as they do on their way. None is begun in a pass that has taken long
+already, or just after another large turn (context.py).
 """
 
 from __future__ import annotations
@@ -191,7 +192,8 @@ class InboundPeer(asyncio.Protocol):
             return
         self._put_off = 0
         if self._work is None:
-            self._work = node.prepare(self._large[0])
+            values = node.values_of_message(self._large[0])
+            self._work = context.staging.slices(values, node.prepare(self._large[0]))
         if next(self._work, _DONE) is not _DONE:
             self._prepare_soon()
             return
@@ -231,6 +233,8 @@ class InboundPeer(asyncio.Protocol):
     def drop_message(self) -> None:
         """Drops what has come of an incomplete message, and those that are not handled."""
         self._large.clear()
+        if self._work is not None:
+            self._work.close()
         self._large_bytes, self._work = 0, None
         self._frames = FrameReader(self._context.config.frame_bytes_max)
         self._count_message(0)

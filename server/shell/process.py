@@ -54,6 +54,7 @@ from server.shell.options import parser
 from server.shell.secret_file import SecretSource
 from server.shell.server import Server
 from server.shell.settings import Given, SettingsFile, forget_overruled, read_given, resolve
+from server.storage.chunked import ChunkedEngine
 from server.storage.engine import Engine, StorageDamaged, StorageError, StorageFull
 from server.storage.engines import open_encrypted, open_engine
 
@@ -138,7 +139,7 @@ def _open(config: Config, directory: Path, files: FileShares) -> Engine:
     if config.engine == "memory":
         return engine
     key_file = Path(config.encryption_key_file) if config.encryption_key_file else None
-    return open_encrypted(engine, key_file, directory / "encryption")
+    return ChunkedEngine(open_encrypted(engine, key_file, directory / "encryption"))
 
 
 def _reopened(engine: Engine, config: Config, directory: Path, compacts: bool) -> bool:

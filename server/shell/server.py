@@ -42,8 +42,10 @@ from server.shell.reports import Reports
 from server.shell.rewriting import KeyWatch
 from server.shell.secret_file import SecretSource, SecretWatch
 from server.shell.service_manager import READY, STOPPING
+from server.shell.staging import Staging
 from server.shell.ticks import Ticks
 from server.shell.turn import Turn
+from server.storage.chunked import ChunkedEngine
 from server.storage.engine import Engine, StorageError, StorageFull
 
 log = logging.getLogger("dyn")
@@ -69,6 +71,8 @@ class Server:
         which missing members may be found. The secrets of the cluster are in `source`, or without it in the directory."""
         self._node = node
         self._context = context = Context(node, config, loop, certificates)
+        if isinstance(engine, ChunkedEngine):
+            context.staging = Staging(engine)
         self.node_run = NodeRun(loop, node.state.store_is_damaged)
         self.reports = Reports(node)
         self._peers = peers = Peers(context, self.reports)
@@ -85,7 +89,7 @@ class Server:
             lambda: node.state.records.keys, refuses,
         )  # fmt: skip
         self._incidents = IncidentLog(node.state.unexpected, loop.time)
-        self.keys = KeyWatch(engine, config.encryption_key_file)
+        self.keys = KeyWatch(engine.inner if isinstance(engine, ChunkedEngine) else engine, config.encryption_key_file)
         self._secrets = SecretWatch(source or SecretSource(directory, "", {}), self._take_secrets)
         looks = Exposure(context.services, self._listening.is_encrypted, context.certificates), self._check_secrets
         self._ticks = Ticks(context, self._clients, self.reports, self._disk, self._incidents, directory, *looks)

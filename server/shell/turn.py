@@ -50,6 +50,7 @@ class Turn:
         except StorageError as error:
             self._node_run.storage_failed(error)
             return
+        context.staging.end_turn()
         services = context.services
         if self._clients.is_stopping and services.shutdown.over:
             self._node_run.end(0)

@@ -8,6 +8,7 @@
 | `rocksdb.py` | RocksDB through rocksdict: the durable default, its tuning, its measured costs and its limits |
 | `rocksdb_options.py` | its options |
 | `encrypted.py` | an engine over another one, which encrypts values; `keyring.py` reads its keys |
+| `chunked.py` | an engine over another one, in which a large value is written in chunks before its batch |
 | `live_logs.py` | which of RocksDB's log files must exist: one that is missing or cut short is damage |
 | `log_check.py` | damage in RocksDB's log files that RocksDB itself does not refuse |
 

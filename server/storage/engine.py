@@ -18,7 +18,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 NO_BYTES_MAX: Final = 1 << 62
-MARKS: Final = ("patches",)  # what a store may require (`Engine.require`): patch rows, core/records/patch_rows.py
+MARKS: Final = (
+    "patches",  # patch rows, core/records/patch_rows.py
+    "chunks",  # large values in chunks, chunked.py
+)  # what a store may require (`Engine.require`)
 
 
 class StorageError(Exception):

@@ -47,7 +47,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Thread
 from typing import Any
 
 from rocksdict import (
@@ -69,6 +69,7 @@ _MARK_CACHE_BYTES = 1 << 20  # RocksDB crashes without a cache, and nothing is e
 _READS = ("read", "scan")  # an I/O error of these is damage of the data that was to be read; it does not end the node
 FILES_BESIDE_TABLES = MEMTABLES_MAX + 8  # a log for each memtable, MANIFEST, LOG, LOCK, files being written
 
+ASK_AGAIN_S = 1.0
 _GAUGES = {
     "keys_estimate": "rocksdb.estimate-num-keys",
     "disk_bytes": "rocksdb.total-sst-files-size",
@@ -199,7 +200,24 @@ class RocksEngine:
     def flush(self) -> None:
         """Writes the memtables to sorted files, so that RocksDB can delete the log."""
         with self._elsewhere, self._explaining("flush"):
+            self._flush()
+
+    def _flush(self) -> None:
+        """Flushes, and asks for it again each second. RocksDB may wait for ever otherwise (seen after a gigabyte was
+        written as fast as it goes): a flush that is queued already resets the request, and leaves newer memtables."""
+        has_ended = Event()
+        asking = Thread(target=self._ask_again, args=(has_ended,), name="flush")
+        asking.start()
+        try:
             self._db.flush()
+        finally:
+            has_ended.set()
+            asking.join()
+
+    def _ask_again(self, has_ended: Event) -> None:
+        while not has_ended.wait(ASK_AGAIN_S):
+            with suppress(Exception):  # whoever waits for the flush meets it, too
+                self._db.flush(False)
 
     def compact(self, start: bytes, end: bytes) -> None:
         """Flushes, then compacts a range. Takes a quarter of a second for 50 MB of values that are all deleted."""
@@ -235,7 +253,9 @@ class RocksEngine:
             with self._explaining("flush at close"), ExitStack() as ends:
                 ends.callback(self._logs.close)
                 ends.callback(self._end, self._root)
-                self._end(self._db)
+                ends.callback(self._end, self._db)
+                if not self._cancelled:
+                    self._flush()
 
     def _end(self, handle: Rdict) -> None:
         try:

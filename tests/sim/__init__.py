@@ -7,6 +7,7 @@ of the nodes: they read the clients' history and what has been on the disks.
 
     events.py      virtual time
     disk.py        a store that forgets what a crash, a power loss or a thief would make it forget
+    staging.py     large values that are written in chunks first, as server/shell/staging.py does it
     network.py     connections like TCP's, and a datagram mode that loses, repeats and reorders whole frames
     links.py       how nodes connect to each other, as server/shell/links.py and connections.py do it
     host.py        a machine: disk, clocks, and the node process with its turns, crashes and freezes

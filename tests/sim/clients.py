@@ -94,6 +94,8 @@ class Connection:
     def _take(self, commands: Sequence[list[bytes]]) -> None:
         assert self._session is not None
         for args in commands:
+            if not self._host.staging.stage(self._host.running.values_of_commands([list(args)]), self._host):
+                return
             if not self._session.closing:
                 self._host.running.command(self._session, list(args), self._host.now_ms())
 

@@ -7,7 +7,8 @@ damaged block stays so over a power loss, even one that leaves other bytes in it
 is the checkers' evidence, and keeps what the disk has lost.
 
 A record may lie there as a base and patch rows (core/records/patch_rows.py). `raw` is what lies there, and `data`, which
-the checkers read, has each record whole; a record whose rows do not fit is no sound one.
+the checkers read, has each record whole; a record whose rows do not fit is no sound one. In the same way a large record may
+lie there as a front and chunks (server/storage/chunked.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import NamedTuple
 from server.core.records.patch_rows import PREFIX
 from server.core.records.patches import apply
 from server.core.records.records import META, RECORDS_END
+from server.storage.chunked import CHUNKS, FRONT, ID_BYTES, OWNERS
 from tests.sim.events import Events
 
 LAYOUT = META + b"layout"
@@ -118,14 +120,28 @@ class Disk:
         self._unsynced.append(batch)
         for key, record in batch.items():
             self._unreadable.pop(key, None)
-            if not key.startswith(PREFIX):
-                _apply(self.data, {key: record})
-                self._note(key, record, Cause.COMMIT)
+            if key.startswith((CHUNKS, OWNERS)):
+                assert self.marks, "an older binary could open the store, and would not see the chunks"
+            elif not key.startswith(PREFIX):
+                whole = _gathered(self.raw, record)
+                _apply(self.data, {key: whole})
+                self._note(key, whole, Cause.COMMIT)
             elif record is not None:
                 assert self.marks, "an older binary could open the store, and would not see the row"
                 key = record_key(key)
                 self.data[key] = _patched(self.data[key], record)
                 self._note(key, self.data[key], Cause.COMMIT)
+        self._note_lost_chunks(batch)
+
+    def _note_lost_chunks(self, batch: Batch) -> None:
+        """A batch that deletes chunks of a record, and leaves the record, has lost it."""
+        ids = {
+            key[len(CHUNKS) :][:ID_BYTES]: None for key, value in batch.items() if value is None and key[:2] == CHUNKS
+        }
+        for key, value in self.raw.items() if ids else ():
+            if value.startswith(FRONT) and value[len(FRONT) :][:ID_BYTES] in ids:
+                self.data[key] = DAMAGED
+                self._note(key, None, Cause.COMMIT)
 
     def _note(self, key: bytes, record: bytes | None, cause: Cause) -> None:
         if key == LAYOUT:
@@ -188,7 +204,13 @@ class Disk:
         if key in self._synced:
             self._synced[key] = data
         self._sorted = None
-        if key.startswith(PREFIX):
+        if key.startswith(CHUNKS):
+            id_ = key[len(CHUNKS) : len(CHUNKS) + ID_BYTES]
+            owners = [each for each, value in self.raw.items() if value.startswith(FRONT + id_)]
+            if not owners:
+                return  # it is only staged
+            key, data = owners[0], DAMAGED
+        elif key.startswith(PREFIX):
             key = record_key(key)
             data = DAMAGED
         self.data[key] = data
@@ -206,11 +228,11 @@ class Disk:
 
     def damage_some(self, rng: random.Random) -> bytes | None:
         """Flips a bit of a stored record, or makes its block unreadable; returns where, None if there is none."""
-        keys = sorted(key for key in self.raw if key < RECORDS_END or key.startswith(PREFIX))
+        keys = sorted(key for key in self.raw if key < RECORDS_END or key.startswith((PREFIX, CHUNKS)))
         if not keys:
             return None
         key = rng.choice(keys)
-        if rng.random() < 0.3 and not key.startswith(PREFIX):
+        if rng.random() < 0.3 and not key.startswith((PREFIX, CHUNKS)):
             self.damage_block(key)
         else:
             record = self.raw[key]
@@ -236,13 +258,27 @@ def record_key(row: bytes) -> bytes:
     return row[len(PREFIX) : -4]
 
 
+def _gathered(raw: Batch, value: bytes | None) -> bytes | None:
+    """The whole record, if what lies there is the front of one."""
+    if value is None or not value.startswith(FRONT):
+        return value
+    at = len(FRONT)
+    id_, count, before = value[at : at + ID_BYTES], value[at + ID_BYTES : at + ID_BYTES + 4], value[at + ID_BYTES + 4 :]
+    rows = [CHUNKS + id_ + number.to_bytes(4, "big") for number in range(int.from_bytes(count, "big"))]
+    chunks = [raw.get(row) for row in rows]
+    return before + b"".join([chunk for chunk in chunks if chunk is not None]) if None not in chunks else DAMAGED
+
+
 def _patched(record: bytes, patch: bytes) -> bytes:
     return (apply(record, patch) if len(record) > 8 else None) or DAMAGED
 
 
 def _whole(raw: Batch) -> dict[bytes, bytes]:
     """What lies there, with each record whole."""
-    data = {key: value for key, value in raw.items() if value is not None and not key.startswith(PREFIX)}
+    hidden = (PREFIX, CHUNKS, OWNERS)
+    data = {key: value for key, value in raw.items() if value is not None and not key.startswith(hidden)}
+    for key, value in data.items():
+        data[key] = _gathered(raw, value) or DAMAGED
     for row in sorted(key for key in raw if key.startswith(PREFIX)):
         key, patch = record_key(row), raw[row]
         assert patch is not None

@@ -25,6 +25,7 @@ from tests.sim.disk import Disk
 from tests.sim.events import Action, Events
 from tests.sim.links import Links
 from tests.sim.network import Network
+from tests.sim.staging import HostStaging
 from tests.sim.wall_clock import WallClock
 
 if TYPE_CHECKING:
@@ -52,14 +53,12 @@ class Host(WallClock):
         config: Config,
         trace: Callable[[str], None],
     ) -> None:
-        self.member = member
-        self.id = member.id
-        self.disk = disk
-        self.events = events
-        self.network = network
+        self.member, self.id, self.disk = member, member.id, disk
+        self.events, self.network = events, network
         self.rng, self.config, self.trace = rng, config, trace
         self.at: Callable[[str], Host | None]  # the machine at an address
         self.links = Links(self)
+        self.staging = HostStaging(disk)
         self.node: Node | None = None
         self.on_start: Callable[[Host], None] = lambda host: None
         self.on_set_aside: Callable[[Host], None] = lambda host: None
@@ -105,7 +104,8 @@ class Host(WallClock):
         self.life += 1
         wall_ms = self.wall_ms()
         rng = random.Random(self.rng.getrandbits(64))
-        self.node = Node(self.member, self.make_actor(), wall_ms, self.config, self.disk, rng, wall_ms)
+        self.node = Node(self.member, self.make_actor(), wall_ms, self.config, self.staging.open(), rng, wall_ms)
+        self.node.state.staged_bytes_min = self.staging.bytes_min
         self.node.services.process.started_ms = self.now_ms()
         self.on_start(self)
         if self.disk_full:
@@ -133,8 +133,8 @@ class Host(WallClock):
             return
         self.trace(f"{self.member.name} stops")
         self._held.append(self.node.end_turn())
-        self.disk.commit(self._held[-1].writes)
-        self.disk.commit(self.node.state.records.closing_batch())
+        self.staging.commit(self._held[-1].writes)
+        self.staging.commit(self.node.state.records.closing_batch())
         self.disk.sync(self.disk.unsynced())
         self.crash_before = ""
         for outbox in self._held:
@@ -203,7 +203,7 @@ class Host(WallClock):
             self.trace(f"{self.member.name} ends: {error}")
             self.crashes.append(error)
             batch, data = self.node.crash_report(error) if self.node is not None else ({}, b"")
-            self.disk.commit(batch)
+            self.staging.commit(batch)
             for peer in self.links.peers if data else ():
                 self.links.write(peer, data, ())
             if data:  # the process exits when it is sent
@@ -296,8 +296,8 @@ class Host(WallClock):
         """Commit, then speak."""
         if self._dies("commit", bool(outbox.writes)):
             return
-        if outbox.writes:
-            self.disk.commit(outbox.writes)
+        if outbox.writes or self.staging.bytes_min:
+            self.staging.commit(outbox.writes)
         self._turn = outbox.turn
         if self.config.fsync != "always" or (not outbox.writes and not self._held):
             self.speak(outbox)

@@ -383,6 +383,8 @@ class Inlet:
             while (message := self._frames.next()) is not None:
                 kind, _, number = message[:3]
                 host.trace(f"{host.member.name} gets {kind.decode()} {number.decode()} from {self.sender}")
+                if not host.staging.stage(host.running.values_of_message(message), host):
+                    return
                 host.running.receive(self.sender, message, host.now_ms())
         except DamagedFrame:
             host.running.state.statistics.damaged_frames += 1

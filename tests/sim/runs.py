@@ -58,6 +58,7 @@ class Profile:
     storms: int = 1
     ring: tuple[str, ...] = ()  # the changes of membership among the faults
     ring_pace_ms: int = 1500
+    staged_bytes_min: int = 0  # of the values that are written in chunks first; 0: none (staging.py)
     collects: bool = True  # wait until what is dead has gone; long, where a clock was set back (votes.py)
 
     @property
@@ -115,6 +116,7 @@ def profile_of(seed: int, nodes: int | None = None) -> Profile:
     profile = Profile(
         nodes, rng.randint(3, 6), rng.randint(3, 6), names, rng.choice((150, 500, 1500)),
         CALM_MS if calm else STORM_MS, settings, 2 if not calm and rng.random() < 0.2 else 1,
+        staged_bytes_min=12 if seed % 4 == 3 else 0,
         collects=not any("clock" in name for name in names) and rng.random() < (0.3 if nodes < 6 else 0.05),
     )  # fmt: skip
     return _with_changes(profile, random.Random(f"ring {seed}")) if changes_ring(seed) else profile
@@ -142,7 +144,8 @@ def _with_changes(profile: Profile, rng: random.Random) -> Profile:
 def run(seed: int, profile: Profile | None = None, keep_trace: bool = False) -> Verdict:
     """Runs the seed and judges it."""
     profile = profile or profile_of(seed)
-    world = World(seed, profile.nodes, profile.config, keep_trace=keep_trace)
+    staged_bytes_min = profile.staged_bytes_min
+    world = World(seed, profile.nodes, profile.config, keep_trace=keep_trace, staged_bytes_min=staged_bytes_min)
     for host in world.hosts:
         host.skew_ms = world.rng.randint(-SKEW_MS_MAX, SKEW_MS_MAX) // 2
     world.start()

@@ -28,7 +28,7 @@ LEAF_BITS = 14  # of the nodes' hash trees: a slot is a leaf, which is plenty he
 
 
 class World:
-    """Hosts, network, time and chance, the clients' history and the log of all disks."""
+    """Hosts, network, time and chance, the clients' history, the log of all disks. `staged_bytes_min`: see staging.py."""
 
     def __init__(
         self,
@@ -40,7 +40,9 @@ class World:
         w: int = 2,
         laid_out: bool = True,
         keep_trace: bool = False,
+        staged_bytes_min: int = 0,
     ) -> None:
+        self.staged_bytes_min = staged_bytes_min
         self.rng = random.Random(seed)
         self.events = Events()
         self.network = Network(self.events, self.rng)
@@ -73,6 +75,7 @@ class World:
             member, Disk(member.id, self.log, self.events), self.events, self.network, self.rng, config, self.trace
         )
         host.at = self.at
+        host.staging.bytes_min = self.staged_bytes_min
         host.on_set_aside = self.wipe
         return host
 

@@ -9,9 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import redis
+from rocksdict import Rdict
 
 from protocol import resp
 from tests.wire.cluster import WireCluster, WireNode, wait_for
@@ -222,3 +225,47 @@ def test_the_largest_key_works_everywhere(make_cluster: Callable[..., WireCluste
         assert client.delete(*keys) == 3
         wait_for(lambda: client.dbsize() == 0 and not client.keys(), "they are gone")
         assert client.exists(*keys) == 0
+
+
+def test_large_values_lie_in_chunks_and_outlive_kills(make_cluster: Callable[..., WireCluster], tmp_path: Path) -> None:
+    """Written, overwritten and deleted, while nodes are killed amid it, on encrypted disks; then read from each disk."""
+    keys = tmp_path / "keys"
+    keys.write_text("0000000a " + "11" * 32 + "\n")
+    keys.chmod(0o600)
+    settings = f"encryption_key_file = '{keys}'\nrequest_timeout_ms = 20000\nrecord_cache_bytes = {MIB}\n"
+    cluster = make_cluster(config=settings)
+    first, second, third = cluster.nodes
+    values = {f"chunked:{number}": os.urandom(5 * MIB) for number in range(8)}
+    deleted = [f"deleted:{number}" for number in range(4)]
+    with first.client(timeout_s=60) as client:
+        for name in [*values, *deleted]:
+            assert client.set(name, b"former" * MIB)
+        assert client.delete(*deleted) == len(deleted)
+        third.kill()
+        for name, value in list(values.items())[:4]:
+            assert client.set(name, value)
+    third.start()
+    cluster.wait_healthy()
+    with ThreadPoolExecutor(4) as pool, second.client(timeout_s=60) as client:
+        doomed = [pool.submit(_set_or_fail, first, f"doomed:{number}") for number in range(4)]
+        for name, value in list(values.items())[4:]:
+            assert client.set(name, value)
+        first.kill()
+        for each in doomed:
+            each.result()
+    first.start()
+    cluster.wait_healthy()
+    wait_for(
+        lambda: not any(node.document("DYN.HINTS", "LIST")["total"] for node in cluster.nodes), "hints are delivered"
+    )
+    for node in cluster.nodes:
+        with node.client(timeout_s=60) as client:
+            for name, value in values.items():
+                assert client.execute_command("DYN.GET", name, "R", 1)[1] == [value], (node.name, name)
+            assert client.exists(*deleted) == 0
+        assert "needs chunks" in Rdict.list_cf(str(node.directory / "data"))
+
+
+def _set_or_fail(node: WireNode, name: str) -> None:
+    with suppress(redis.RedisError), node.client(timeout_s=60) as client:
+        client.set(name, os.urandom(5 * MIB))

@@ -55,7 +55,7 @@ class State:
                 knowing_users, knowing_libraries, queueing, publishing, tracing, knowing_origins; tls_ports
                 refuse_clients, serve_clients: requests_max, refusal; users.py: no_layout, users_bytes
     memory      of this run of the process; a restart begins anew
-                who we are: id, member, actor, guest_actor, incarnation, config, rng
+                who we are: id, member, actor, guest_actor, incarnation, config, staged_bytes_min, rng
                 of peers: liveness, links, draining, full, last_message_ms, fences, backlogged, watching, attributing
                 of this node: clock, cluster_time, room, lacks_records, synced_turn, fence, store_is_damaged, orders, holds
                 of requests: lane_turn, in_flight, procedures, commands_waiting, clients_queued, sent_behind
@@ -83,6 +83,7 @@ class State:
     fence = 0
     store_is_damaged = False  # a compaction has met a block that cannot be read; the engine compacts nothing any more
     users_bytes = 0  # of the document of users, which a layout does not overtake (views.py)
+    staged_bytes_min = 1 << 20  # of a value that is written in chunks first (requests/large_values.py)
     # Time
     now_ms = 0
     has_time = False  # keys may be judged by `time_ms`, and dots made

@@ -16,5 +16,6 @@ write_targets.py  which nodes a group of writes is sent to
 writes.py         quorum writes, and stand-ins for owners that do not confirm
 patching.py       sends only what changes to the owners that hold the former version of a large record
 replica.py        the replica's side of reads and writes
+large_values.py   which large values are to be staged, before the command or message that brings them is handled
 page_answers.py   the replica's side of scans: skeletons of records, and counts
 """

@@ -1,0 +1,49 @@
+"""Which large values are to be staged: what a message or a command is likely to store on this node as it is.
+
+Theory. A large value is written to the store in chunks before what brings it is handled (storage/chunked.py). That is
+worth it only if it is stored then: by the handler, in the same turn. This module guesses that. A wrong guess costs time and
+nothing else: what is staged and not adopted is deleted, and what is adopted without need is none.
+
+    STORE, KEEP, HINT, ASK      their records, of which nearly all are newer than what is stored
+    RELAY, a client's command   the value of a SET and the like, if this node coordinates its key
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from protocol.slots import key_slot
+from server.core.base.room import FOR_WRITES
+from server.core.base.state import State
+
+_STORING: Final = (b"STORE", b"KEEP", b"HINT", b"ASK")
+_SETTING: Final = {b"SET": 2, b"GETSET": 2, b"DYN.SET": 2, b"SETEX": 3, b"PSETEX": 3}  # where their value is
+_RELAYED_AT: Final = 5  # in a RELAY: its first command
+
+
+def of_message(state: State, message: list[Any]) -> list[bytes]:
+    """Returns the values to stage before the handler of a message runs."""
+    if state.room != FOR_WRITES or not message:
+        return []
+    if message[0] == b"RELAY":
+        return _of_commands(state, [item for item in message[_RELAYED_AT:] if isinstance(item, list)], True)
+    if message[0] not in _STORING:
+        return []
+    return [item for item in message if isinstance(item, bytes) and len(item) >= state.staged_bytes_min]
+
+
+def of_commands(state: State, commands: Sequence[list[bytes]]) -> list[bytes]:
+    """Returns the values to stage before a client's commands begin."""
+    return _of_commands(state, commands, False) if state.room == FOR_WRITES else []
+
+
+def _of_commands(state: State, commands: Sequence[list[bytes]], relayed: bool) -> list[bytes]:
+    values = []
+    for args in commands:
+        place = _SETTING.get(args[0].upper(), 0)
+        if place and len(args) > place and len(args[place]) >= state.staged_bytes_min:
+            route = state.routes[key_slot(args[1]) >> state.route_shift]
+            if route.coordinator_for(relayed) is None:
+                values.append(args[place])
+    return values

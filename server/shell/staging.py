@@ -1,0 +1,95 @@
+"""Stages large values: writes them to the store in chunks, one in each pass of the loop, before they are handled.
+
+Theory: storage/chunked.py. Whoever brings a large value runs `slices` to the end, and then handles it at once, which ends
+the turn. The commit of that turn adopts what it can of the staged values, and `end_turn` discards the rest. If one does not
+come so far (its connection has ended), it closes the generator, which discards what it has written.
+
+If the store refuses a chunk, the value is handled without. Its commit meets the same refusal, and knows what to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from server.core.formats.pausing import Slices
+from server.storage.chunked import ChunkedEngine, Staged
+from server.storage.engine import StorageError
+
+_DONE: Final = object()
+
+
+class Staging:
+    """Stages the values of one node. Without an engine that takes chunks it does nothing."""
+
+    def __init__(self, engine: ChunkedEngine | None = None) -> None:
+        self._engine = engine
+        self._handled: list[Staged] = []  # by this turn
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether there is anything to stage with."""
+        return self._engine is not None
+
+    def slices(self, values: Sequence[bytes], before: Slices[None] | None = None) -> Slices[None]:
+        """Does the work `before`, if any, then stages values; pauses after each chunk. The caller handles them at once."""
+        if before is not None:
+            yield from before
+        begun: list[Staged] = []
+        try:
+            for value in values:
+                yield from self._stage(value, begun)
+            self._handled += begun
+            begun = []
+        finally:
+            for staged in begun:
+                self._discard(staged)
+
+    def _stage(self, value: bytes, begun: list[Staged]) -> Slices[None]:
+        engine = self._engine
+        staged = None if engine is None else engine.begin(value)
+        if engine is None or staged is None:
+            return
+        begun.append(staged)
+        try:
+            while not engine.write_chunk(staged):
+                yield
+        except StorageError:
+            begun.remove(staged)
+            engine.discard(staged)
+
+    def _discard(self, staged: Staged) -> None:
+        if self._engine is not None:
+            self._engine.discard(staged)
+
+    def end_turn(self) -> None:
+        """The turn is committed."""
+        if self._handled:
+            for staged in self._handled:
+                self._discard(staged)
+            self._handled.clear()
+
+
+class StagedCommands:
+    """Stages the values of a client's commands, one chunk in each pass of the loop, and then calls `begin`."""
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, staging: Staging, values: Sequence[bytes], begin: Callable[[], None]
+    ) -> None:
+        self.size_bytes = sum(map(len, values))
+        self._loop = loop
+        self._work = staging.slices(values)
+        self._begin = begin
+        self._next = loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        if next(self._work, _DONE) is _DONE:
+            self._begin()
+        else:
+            self._next = self._loop.call_soon(self._go_on)
+
+    def cancel(self) -> None:
+        """The commands will not begin."""
+        self._next.cancel()
+        self._work.close()

@@ -1,0 +1,177 @@
+"""Large values are written in chunks before they are handled: one chunk in each pass, and nothing is left over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from protocol import resp
+from protocol.pieces import PieceQueue
+from server.core.messages.kinds import encode_store
+from server.core.records import versions
+from server.core.records.records import storage_key_of
+from server.shell.staging import Staging
+from server.storage.chunked import OWNERS, ChunkedEngine
+from server.storage.engine import StorageFull
+from server.storage.memory import MemoryEngine
+from tests.core.commands.talking import reach
+from tests.shell.test_connections import Shell, Transport, peer_of
+
+VALUE = b"v" * (1 << 20)
+CHUNKS = 4
+SET = resp.command("SET", "large", VALUE)
+FIRST = len(SET) - 10  # comes first: what makes the rest large is counted then
+
+
+class Refusing(MemoryEngine):
+    """A memory engine that refuses all commits from some number on."""
+
+    left = 1 << 30
+
+    def commit(self, writes: dict[bytes, bytes | None]) -> None:
+        self.left -= 1
+        if self.left < 0:
+            raise StorageFull("no space")
+        super().commit(writes)
+
+
+class Due:
+    """What the next pass of a loop is to call."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.call = call
+
+    def cancel(self) -> None:
+        self.call = lambda: None
+
+
+class Passes:
+    """A client's connection, and a store that takes chunks, in passes of a loop that the test makes."""
+
+    def __init__(self, members: int = 1) -> None:
+        self.transport = Transport()
+        self.shell = Shell(self.transport, members)
+        self.inner = Refusing()
+        self.engine = ChunkedEngine(self.inner, chunk_bytes=len(VALUE) // CHUNKS)
+        self.shell.staging = Staging(self.engine)
+        self.due: list[Due] = []
+        self.shell.loop.call_soon = self._call_soon
+
+    def _call_soon(self, call: Callable[..., Any], *args: Any) -> Due:
+        self.due.append(due := Due(lambda: call(*args)))
+        return due
+
+    def run_pass(self) -> None:
+        due, self.due = self.due, []
+        for each in due:
+            each.call()
+
+    def rows(self) -> int:
+        """How many rows of chunks there are."""
+        return len(self.inner.scan(OWNERS, None, 99))
+
+
+def test_a_command_begins_when_its_value_is_staged() -> None:
+    passes = Passes()
+    client = passes.shell.client
+    client.data_received(SET[:FIRST])
+    client.data_received(SET[FIRST:] + resp.command("PING"))
+    commands = passes.shell.node.state.statistics.commands
+    for number in range(CHUNKS):
+        assert passes.rows() == (number + 1 if number else 0)
+        assert passes.shell.node.state.statistics.commands == commands
+        assert client.unfinished_bytes() >= len(VALUE), "what is staged counts, and is bounded"
+        passes.run_pass()
+    assert passes.shell.large_turns == 1 and not client.is_queued
+    assert passes.shell.node.state.statistics.commands == commands + 2, "in order: the PING waited"
+    passes.shell.end_turn()
+    assert passes.transport.written == resp.OK + resp.PONG
+    passes.shell.staging.end_turn()  # the turns of this test adopt nothing
+    assert passes.rows() == 0 and client.unfinished_bytes() == 0
+
+
+def test_what_comes_meanwhile_waits() -> None:
+    passes = Passes()
+    client = passes.shell.client
+    client.data_received(SET[:FIRST])
+    client.data_received(SET[FIRST:])
+    client.data_received(resp.command("PING"))
+    client.data_received(SET[:FIRST])
+    assert not passes.shell.admission.waiting
+    for _ in range(CHUNKS):
+        passes.run_pass()
+    passes.shell.end_turn()
+    assert passes.transport.written == resp.OK + resp.PONG
+    client.data_received(SET[FIRST:])
+    for _ in range(CHUNKS):
+        passes.run_pass()
+    passes.shell.end_turn()
+    assert passes.transport.written == resp.OK + resp.PONG + resp.OK
+
+
+@pytest.mark.parametrize("end", ["lost", "cut", "refused", "killed"])
+@pytest.mark.parametrize("after", range(CHUNKS))
+def test_a_connection_that_ends_leaves_no_chunk(end: str, after: int) -> None:
+    passes = Passes()
+    client = passes.shell.client
+    client.data_received(SET[:FIRST])
+    client.data_received(SET[FIRST:])
+    for _ in range(after):
+        passes.run_pass()
+    commands = passes.shell.node.state.statistics.commands
+    if end == "lost":
+        client.connection_lost(None)
+    elif end == "cut":
+        client.cut("it is the greediest")
+    elif end == "refused":
+        client.refuse("ERR no")
+    else:
+        passes.shell.node.kill_session(client.session)
+    for _ in range(2 * CHUNKS):
+        passes.run_pass()
+    passes.shell.staging.end_turn()
+    assert passes.rows() == 0
+    assert passes.shell.node.state.statistics.commands == commands, "it never began"
+
+
+@pytest.mark.parametrize("left", range(CHUNKS))
+def test_a_store_that_refuses_chunks_gets_the_value_whole(left: int) -> None:
+    passes = Passes()
+    passes.inner.left = left
+    client = passes.shell.client
+    client.data_received(SET[:FIRST])
+    client.data_received(SET[FIRST:])
+    for _ in range(CHUNKS):
+        passes.run_pass()
+    passes.shell.end_turn()
+    assert passes.transport.written == resp.OK
+    assert ChunkedEngine(passes.inner).stats()["chunked_values"] == 0
+
+
+def test_a_record_of_a_node_is_staged_and_what_comes_behind_it_waits() -> None:
+    passes = Passes(members=3)
+    reach(passes.shell.node, 2)
+    pieces = PieceQueue()
+    for counter, name in enumerate((b"one", b"two")):
+        pieces.add(encode_store(0, counter, [storage_key_of(name), versions.supersede(None, b"actor--2", 6, VALUE)]))
+    peer = peer_of(passes.shell, 2)
+    peer.data_received(b"".join(iter(pieces.next, b"")))
+    messages = passes.shell.node.state.statistics.messages
+    for _ in range(CHUNKS):  # a chunk of 57 bytes more than four
+        passes.run_pass()
+    assert passes.shell.node.state.statistics.messages == messages + 1
+    passes.shell.staging.end_turn()
+    passes.run_pass()
+    assert 0 < passes.rows() < CHUNKS
+    peer.drop_message()
+    assert passes.rows() == 0
+
+
+def test_nothing_is_staged_without_an_engine_for_it() -> None:
+    passes = Passes()
+    passes.shell.staging = Staging()
+    passes.shell.client.data_received(SET[:FIRST])
+    passes.shell.client.data_received(SET[FIRST:])
+    assert passes.shell.large_turns == 1 and passes.rows() == 0
