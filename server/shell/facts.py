@@ -36,9 +36,9 @@ class LoopLag:
 
 
 class Collections:
-    """How long Python's collections of garbage took, for which the event loop stood still."""
+    """How long Python's collections of garbage took, by the processor's time: the event loop stands still meanwhile."""
 
-    def __init__(self, now_ns: Callable[[], int] = time.monotonic_ns) -> None:
+    def __init__(self, now_ns: Callable[[], int] = time.thread_time_ns) -> None:
         self._now_ns = now_ns
         self._began_ns = 0
         self._worst_us = 0

@@ -29,7 +29,7 @@ from typing import Any
 import hiredis
 
 from protocol.slots import key_slot
-from tests.scale.requests import Address, Source, Work
+from tests.scale.requests import Address, Source, Work, name_of
 
 DRAIN_S = 5.0  # so long the answers that are missing at the end are waited for
 RECEIVE_BYTES = 1 << 18
@@ -112,7 +112,10 @@ class _Connection:
 
 
 class _Router:
-    """Chooses the connection of a request: the next one, or one to the node that coordinates the key."""
+    """Chooses the connection of a request: of the next node, or of the one that coordinates the key.
+
+    It takes one without a request in flight if there is one, as a pool of connections does. Else one slow request would
+    delay those behind it on its connection."""
 
     def __init__(self, work: Work) -> None:
         count = len(work.addresses)
@@ -120,25 +123,32 @@ class _Router:
             _Connection(work.addresses[place % count], place % count) for place in range(work.connections)
         ]
         self._next = 0
-        self._ends: list[int] = []
-        self._owners: list[list[_Connection]] = []
-        if work.is_aware:
-            self._follow_slots(work.addresses[0])
-
-    def _follow_slots(self, address: Address) -> None:
-        by_port: dict[int, list[_Connection]] = {}
+        by_port: dict[int, deque[_Connection]] = {}
         for connection in self.connections:
-            by_port.setdefault(connection.address[1], []).append(connection)
+            by_port.setdefault(connection.address[1], deque()).append(connection)
+        self._by_place = list(by_port.values())
+        self._ends: list[int] = []
+        self._owners: list[deque[_Connection]] = []
+        if work.is_aware:
+            self._follow_slots(work.addresses[0], by_port)
+
+    def _follow_slots(self, address: Address, by_port: dict[int, deque[_Connection]]) -> None:
         for _, end, (_, port, *_), *_ in sorted(ask(address, b"CLUSTER", b"SLOTS")):
             self._ends.append(end)
             self._owners.append(by_port[port])
 
     def choose(self, number: int) -> _Connection:
         self._next += 1
-        if not self._ends:
-            return self.connections[self._next % len(self.connections)]
-        owners = self._owners[bisect_left(self._ends, key_slot(b"key:%012d" % number))]
-        return owners[self._next % len(owners)]
+        if self._ends:
+            owners = self._owners[bisect_left(self._ends, key_slot(name_of(number)))]
+        else:
+            owners = self._by_place[self._next % len(self._by_place)]
+        for _ in range(len(owners)):
+            connection = owners.popleft()
+            owners.append(connection)
+            if not connection.pending:
+                break
+        return connection
 
 
 def ask(address: Address, *words: bytes) -> Any:

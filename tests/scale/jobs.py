@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.scale.clusters import addresses, fill, scrub, settle
 from tests.scale.figures import Table, in_ms, say
 from tests.scale.generator import ask, loading, measure
-from tests.scale.lags import watched
+from tests.scale.lags import fact, watched
 from tests.scale.requests import READ, WRITE, Mix, Work
 from tests.wire.cluster import WireCluster
+from tests.wire.raw import raw, read_exactly
 from tests.wire.repairs import repair
 from tests.wire.ring_changes import change, wait_settled
 
 LOAD_PER_S = 200.0
+QUEUES, QUEUED = 12, 90_000
+FACTS_S = 2.0  # nodes renew their facts once a second
 COLUMNS = (
     "job", "p50 ms of requests", "p99", "worst", "p99.9 ms of PING", "worst", "node", "loop_lag_ms", "its own times",
 )  # fmt: skip
@@ -47,10 +51,16 @@ def _nothing(site: Site) -> str:
 
 
 def _collect_garbage(site: Site) -> str:
-    """Many commands in flight make many objects that live long enough for collections of all generations."""
-    work = Work(addresses(site.cluster.nodes), site.keys, Mix(0.5), depth=200, connections=60)
-    samples, _ = measure(work, site.seconds)
-    return f"{samples.operations:,} commands in pipelines"
+    """Clients queue a million commands in transactions: each is an object that collections have to look at. Nothing smaller
+    makes a node collect: `gc_collections` of a node under load stays 0."""
+    with ExitStack() as stack:
+        held = [stack.enter_context(raw(site.first[1], 60.0)) for _ in range(QUEUES)]
+        for connection in held:
+            connection.sendall(b"MULTI\r\n" + QUEUED * b"*2\r\n$4\r\nECHO\r\n$1\r\nx\r\n")
+            read_exactly(connection, len(b"+OK\r\n") + QUEUED * len(b"+QUEUED\r\n"))
+        time.sleep(FACTS_S)
+        info: bytes = ask(site.first, b"INFO", b"stats")
+    return f"{fact(info.decode(), 'gc_collections')} collections while {QUEUES * QUEUED:,} commands wait"
 
 
 def _store(site: Site, rate: float, value_bytes: int) -> None:
@@ -139,6 +149,7 @@ def run_jobs(site: Site, table: Table, wanted: Callable[[str], bool], jobs: Jobs
         if job is _list and site.listed_keys > site.keys:
             fill(site.first, site.listed_keys)
             settle(site.cluster, site.listed_keys)
+        time.sleep(FACTS_S)  # what was before is not told of this job
         work = Work(addresses(site.cluster.nodes), site.keys, Mix(0.7), LOAD_PER_S)
         with watched(site.cluster) as lags, loading(work) as requests:
             done = job(site)

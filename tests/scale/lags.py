@@ -81,19 +81,20 @@ def _poll(lags: Lags, places: dict[str, Address], ended: threading.Event) -> Non
     while not ended.wait(POLL_S):
         for name, place in places.items():
             try:
-                late_ms = int(_fact(ask(place, b"INFO", b"stats").decode(), "loop_lag_ms"))
+                late_ms = int(fact(ask(place, b"INFO", b"stats").decode(), "loop_lag_ms"))
             except (OSError, ConnectionError):
                 continue  # it is frozen or dead on purpose
             lags.loop_lag_ms[name] = max(lags.loop_lag_ms.get(name, 0), late_ms)
 
 
-def _fact(info: str, name: str) -> str:
+def fact(info: str, name: str) -> str:
+    """A field of INFO; 0 if it is not there."""
     return next((line.partition(":")[2] for line in info.splitlines() if line.startswith(f"{name}:")), "0")
 
 
 def _cause(place: Address) -> str:
     """What a node has measured of itself since CONFIG RESETSTAT."""
-    found = [f"collection of garbage {_fact(ask(place, b'INFO', b'stats').decode(), 'gc_ms_max')} ms"]
+    found = [f"collection of garbage {fact(ask(place, b'INFO', b'stats').decode(), 'gc_ms_max')} ms"]
     doctor = ask(place, b"LATENCY", b"DOCTOR").decode()
     for phase in ("commit", "sync"):
         times = re.search(rf"- {phase}: .* p99 (\d+) us", doctor)

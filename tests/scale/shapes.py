@@ -16,7 +16,7 @@ from tests.scale.figures import Table, percentile, say, shown
 from tests.scale.requests import READ, WRITE, YCSB, Mix, Work
 from tests.servers import Served, cpu_s, redis_server, resident_mib
 
-VALUE_KEYS_BYTES = 200 << 20  # so much is stored of each size of values, at most
+VALUE_KEYS_BYTES = 200 << 20  # so much is stored of each size of values, at most, and so much asked for
 SPARE_FILES = 200  # descriptors of a node beside its clients'
 MIXES = {
     "100/0 uniform": Mix(1.0),
@@ -46,7 +46,9 @@ def measure_values(options: argparse.Namespace) -> Table:
         "CPU us",
         "p99 ms",
     )
-    table = Table("scale-values", columns, f"-P 1, 50 connections, {options.requests // 5:,} requests a figure or 2 GB")
+    table = Table(
+        "scale-values", columns, f"-P 1, 50 connections, {options.requests // 5:,} requests a figure or 200 MiB"
+    )
     with tempfile.TemporaryDirectory() as scratch, redis_server(Path(scratch)) as bare, formed() as cluster:
         for size_bytes in options.values:
             for name, server in (("redis", bare), ("dyn", Served(cluster.ports[0], pids(cluster)))):
@@ -56,7 +58,8 @@ def measure_values(options: argparse.Namespace) -> Table:
 
 def _values(server: Served, size_bytes: int, requests: int) -> list[str]:
     keys = max(10, min(100_000, VALUE_KEYS_BYTES // size_bytes))
-    requests = max(50, min(requests, (2 << 30) // size_bytes // 10))
+    requests = max(50, min(requests, VALUE_KEYS_BYTES // size_bytes))
+    fill(("127.0.0.1", server.port), keys, size_bytes)
     cells = []
     for test in ("SET", "GET"):
         found = run_benchmark(*server, test, 1, requests, ("-d", str(size_bytes), "-r", str(keys)))
@@ -98,11 +101,12 @@ def measure_connections(options: argparse.Namespace) -> Table:
 
 
 def _connections(server: Served, count: int, requests: int) -> list[str]:
+    idle_kib = _idle_kib(server, count)  # first: later ones take memory that is free again
     cells = []
     for test in ("SET", "GET"):
         found = run_benchmark(*server, test, 1, max(requests, 2 * count), ("-c", str(count)))
         cells += [shown(found.rps / 1000), shown(found.cpu_s), shown(found.p50_ms), shown(found.p99_ms)]
-    return [*cells, shown(_idle_kib(server, count))]
+    return [*cells, shown(idle_kib)]
 
 
 def _idle_kib(server: Served, count: int) -> float:

@@ -81,7 +81,7 @@ def measure_starts(options: argparse.Namespace) -> Table:
                 spent_s = cpu_s([node.pid])
                 table.add(
                     f"{count:,}", after, shown(serves_s, 2), shown(whole_s, 2), shown(spent_s, 2),
-                    shown(serves_s / count * 1e6, 2),
+                    shown(serves_s / count * 1e6, 2) if count >= 100_000 else "",
                 )  # fmt: skip
                 cluster.wait_healthy()
     return table

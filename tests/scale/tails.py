@@ -29,6 +29,7 @@ from tests.wire.cluster import WireCluster, WireNode, wait_for
 MIX = Mix(0.7)
 DELAY_S = 0.1
 FIRST_S = 2.0
+CONNECTIONS = 400  # so many that most requests find one without another request in flight
 FAULTS = ("well", "slow", "frozen", "killed")
 
 
@@ -110,7 +111,7 @@ def _measure(
 ) -> None:
     """Loads n1 and n2 and hurts n3, and lets the cluster become healthy again."""
     say(f"n3 is {what}: {rate:,.0f} requests/s")
-    work = Work(addresses(cluster.nodes[:2]), options.keys, MIX, rate, connections=32)
+    work = Work(addresses(cluster.nodes[:2]), options.keys, MIX, rate, connections=CONNECTIONS)
     with loading(work) as samples:
         began_s = time.monotonic()
         time.sleep(options.seconds)
