@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="before a fault, and of jobs without an end")
     parser.add_argument("--fault-seconds", type=float, default=10, help="how long a fault lasts")
     parser.add_argument("--rate", type=float, default=0, help="requests a second (default: half of the knee)")
+    parser.add_argument("--config", default="", help="settings of the nodes, as TOML: 'relay_silence_ms = 450'")
     parser.add_argument(
         "--only", default="", help=f"some of: {', '.join([*FAULTS, *JOBS, *SCRUB])}; by their first words"
     )
@@ -52,7 +53,7 @@ def main() -> None:
         return not chosen or any(name.startswith(word) for word in chosen)
 
     tables: list[Table] = []
-    with formed() as cluster:
+    with formed(config=options.config) as cluster:
         build = build_of(cluster)
         fill(addresses(cluster.nodes)[0], options.keys)
         settle(cluster, options.keys)
@@ -155,7 +156,7 @@ def _killed(node: WireNode) -> Iterator[None]:
 def _slow(table: Table, rate: float, options: argparse.Namespace) -> None:
     """In a cluster of its own, in which others reach n3 by a process that can hold back what they send."""
     port = free_ports(1)
-    with made(advertised={2: port}) as cluster, delaying(port, cluster.nodes[2].port) as delay:
+    with made(config=options.config, advertised={2: port}) as cluster, delaying(port, cluster.nodes[2].port) as delay:
 
         @contextmanager
         def delayed(_: WireNode) -> Iterator[None]:
