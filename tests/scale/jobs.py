@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.scale.clusters import addresses, fill, scrub, settle
 from tests.scale.figures import Table, in_ms, say
-from tests.scale.generator import ask, loading, measure
+from tests.scale.generator import ask, loading, measure, pass_s
 from tests.scale.lags import fact, watched
 from tests.scale.requests import READ, WRITE, Mix, Work
 from tests.wire.cluster import WireCluster
@@ -46,7 +46,7 @@ class Site:
 
 
 def _nothing(site: Site) -> str:
-    time.sleep(site.seconds)
+    pass_s(site.seconds)
     return ""
 
 
@@ -58,7 +58,7 @@ def _collect_garbage(site: Site) -> str:
         for connection in held:
             connection.sendall(b"MULTI\r\n" + QUEUED * b"*2\r\n$4\r\nECHO\r\n$1\r\nx\r\n")
             read_exactly(connection, len(b"+OK\r\n") + QUEUED * len(b"+QUEUED\r\n"))
-        time.sleep(FACTS_S)
+        pass_s(FACTS_S)
         info: bytes = ask(site.first, b"INFO", b"stats")
     return f"{fact(info.decode(), 'gc_collections')} collections while {QUEUES * QUEUED:,} commands wait"
 
@@ -149,7 +149,7 @@ def run_jobs(site: Site, table: Table, wanted: Callable[[str], bool], jobs: Jobs
         if job is _list and site.listed_keys > site.keys:
             fill(site.first, site.listed_keys)
             settle(site.cluster, site.listed_keys)
-        time.sleep(FACTS_S)  # what was before is not told of this job
+        pass_s(FACTS_S)  # what was before is not told of this job
         work = Work(addresses(site.cluster.nodes), site.keys, Mix(0.7), LOAD_PER_S)
         with watched(site.cluster) as lags, loading(work) as requests:
             done = job(site)

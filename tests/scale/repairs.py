@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tests.scale.clusters import SCRUBBING, addresses, fill, formed, pids, scrub, settle
 from tests.scale.figures import Table, in_ms, say, shown
-from tests.scale.generator import Samples, ask, loading
+from tests.scale.generator import Samples, ask, loading, pass_s
 from tests.scale.requests import READ, WRITE, Mix, Work
 from tests.servers import cpu_s
 from tests.wire.cluster import WireCluster, wait_for
@@ -48,7 +48,7 @@ def _measure(table: Table, job: Job, options: argparse.Namespace, rate: float) -
         with loading(work) if rate else nullcontext(Samples()) as samples:
             began_s = time.monotonic()
             spent = _spent(cluster)
-            time.sleep(options.seconds)
+            pass_s(options.seconds)
             usual = (_spent(cluster) - spent) / (time.monotonic() - began_s)
             prepared_s = time.monotonic()
             job.prepare(cluster, count)

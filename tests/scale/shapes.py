@@ -6,13 +6,13 @@ import argparse
 import resource
 import socket
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from tests.bench import run_benchmark
 from tests.scale.clusters import addresses, cost, fill, formed, pids, settle
 from tests.scale.figures import Table, percentile, say, shown
+from tests.scale.generator import pass_s
 from tests.scale.requests import READ, WRITE, YCSB, Mix, Work
 from tests.servers import Served, cpu_s, redis_server, resident_mib
 
@@ -170,5 +170,5 @@ def measure_nodes(options: argparse.Namespace) -> Table:
 
 def _idle_percent(servers: Sequence[int], seconds: float) -> float:
     before_s = cpu_s(servers)
-    time.sleep(seconds)
+    pass_s(seconds)
     return (cpu_s(servers) - before_s) / seconds / len(servers) * 100

@@ -21,7 +21,7 @@ from tests.ports import free_ports
 from tests.scale.clusters import SCRUBBING, addresses, build_of, fill, formed, half_of_the_knee, made, settle
 from tests.scale.delays import delaying
 from tests.scale.figures import Table, in_ms, percentile, publish, say, shown
-from tests.scale.generator import Samples, loading
+from tests.scale.generator import Samples, loading, pass_s
 from tests.scale.jobs import COLUMNS, JOBS, LOAD_PER_S, SCRUB, Site, run_jobs
 from tests.scale.requests import READ, WRITE, Mix, Work
 from tests.wire.cluster import WireCluster, WireNode, wait_for
@@ -115,10 +115,10 @@ def _measure(
     work = Work(addresses(cluster.nodes[:2]), options.keys, MIX, rate, connections=CONNECTIONS)
     with loading(work) as samples:
         began_s = time.monotonic()
-        time.sleep(options.seconds)
+        pass_s(options.seconds)
         hurt_s = time.monotonic()
         with hurt(cluster.nodes[2]):
-            time.sleep(options.fault_seconds)
+            pass_s(options.fault_seconds)
             end_s = time.monotonic()
     _add_rows(table, what, samples, began_s, hurt_s, end_s)
     cluster.wait_healthy()
