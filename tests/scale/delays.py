@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection as Pipe
@@ -50,18 +51,18 @@ def _process(port: int, node_port: int, pipe: Pipe) -> None:
 
 
 async def _serve(port: int, node_port: int, pipe: Pipe) -> None:
-    delay, ended = _Delay(node_port), asyncio.Event()
+    delay = _Delay(node_port)
 
     def change() -> None:
         try:
             delay.seconds = pipe.recv()
         except EOFError:
-            ended.set()
+            os._exit(0)  # the other end is gone; what is on its way does not matter any more
 
-    async with await asyncio.start_server(delay.accept, "127.0.0.1", port):
+    async with await asyncio.start_server(delay.accept, "127.0.0.1", port) as server:
         asyncio.get_running_loop().add_reader(pipe.fileno(), change)
         pipe.send("ready")
-        await ended.wait()
+        await server.serve_forever()
 
 
 @contextmanager
@@ -77,5 +78,4 @@ def delaying(port: int, node_port: int) -> Iterator[Any]:
         yield ours
     finally:
         ours.close()
-        process.join(5)
-        process.kill()
+        process.join()
