@@ -65,7 +65,7 @@ def _measure(table: Table, job: Job, options: argparse.Namespace, rate: float) -
         say(f"errors: {samples.errors}; unanswered: {samples.unanswered}")
     table.add(
         job.name, shown(rate, 0), f"{done:,}", shown(took_s), shown(done / took_s, 0), shown(cpu),
-        shown(done / max(cpu, 0.01), 0), *in_ms(before, 99), *in_ms(during, 99, 99.9, 100),
+        shown(done / cpu, 0) if cpu > 0.02 else "", *in_ms(before, 99), *in_ms(during, 99, 99.9, 100),
     )  # fmt: skip
 
 
