@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-types bench-repair bench-join stacks stacks-quick stacks-installed stacks-node compiled wheel wheel-test ops-check tools clean help
+.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-types bench-repair bench-join tails scale paper stacks stacks-quick stacks-installed stacks-node compiled wheel wheel-test ops-check tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -74,11 +74,21 @@ bench-keys: $(READY) compiled  ## Compare KEYS, SCAN and other commands over a m
 bench-types: $(READY) tools compiled  ## Measure what commands on collections of 10 to 10,000 elements cost, beside a bare redis-server
 	$(BIN)/python -m tests.type_prices
 
-bench-repair: $(READY) compiled  ## Compare reads during a repair of 100,000 keys with reads without it, in one run
-	$(BIN)/python -m tests.repair_latency
+bench-repair: $(READY) compiled  ## Compare requests while a wiped node gets 100,000 keys back with requests before it, in one run
+	$(BIN)/python -m tests.scale --only refill
 
 bench-join: $(READY) compiled  ## Compare requests while a node joins and fetches its share of 100,000 keys with requests without it, in one run
-	$(BIN)/python -m tests.join_latency
+	$(BIN)/python -m tests.scale --only transfer
+
+tails: $(READY) tools compiled  ## Measure how late answers are beside slow, frozen and dead owners and background jobs: TAILS='--keys 10000 --only frozen'
+	$(BIN)/python -m tests.scale.tails $(TAILS)
+
+scale: $(READY) tools compiled  ## Measure CPU, memory and latency by keys, values, connections, mixes, nodes, repairs: SCALE='--only start,values'
+	$(BIN)/python -m tests.scale $(SCALE)
+
+paper: $(READY) compiled  ## Rebuild figure 5 and table 2 of the Dynamo paper: PAPER='--rounds 2 --seconds 5'
+	$(BIN)/python -m tests.paper.buffered_writes $(PAPER)
+	$(BIN)/python -m tests.paper.client_coordination $(PAPER)
 
 stacks: stacks-installed  ## Run Celery, Django, BullMQ and other libraries that know Redis only, while a node is killed and one is frozen
 	$(BIN)/pytest tests/stacks

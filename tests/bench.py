@@ -9,22 +9,18 @@ asserts.
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-REDIS_PORT = 7390
-DYN_PORT = 7391
+from tests.servers import cpu_s, dyn_cluster, redis_server
+
 TESTS = (("SET", 1), ("GET", 1), ("SET", 16), ("GET", 16))
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True)
@@ -50,50 +46,16 @@ def main() -> None:
     results: dict[tuple[str, str, int], list[Figures]] = {}
     with (
         tempfile.TemporaryDirectory(dir=options.dir) as scratch,
-        _redis(Path(scratch)) as redis_pids,
-        _dyn(Path(scratch), options.fsync, options.engine) as dyn_pids,
+        redis_server(Path(scratch)) as bare,
+        dyn_cluster(Path(scratch), options.fsync, options.engine) as cluster,
     ):
         for number in range(options.rounds):
             for test, depth in TESTS:
                 requests = options.requests * (4 if depth > 1 else 1)
-                for name, port, pids in (("redis", REDIS_PORT, redis_pids), ("dyn", DYN_PORT, dyn_pids)):
+                for name, (port, pids) in (("redis", bare), ("dyn", cluster)):
                     print(f"round {number + 1}: {name} {test} -P {depth}", file=sys.stderr, flush=True)
                     results.setdefault((name, test, depth), []).append(run_benchmark(port, pids, test, depth, requests))
     _report(results, options)
-
-
-@contextmanager
-def _redis(scratch: Path) -> Iterator[list[int]]:
-    command = ["redis-server", "--port", str(REDIS_PORT), "--save", "", "--appendonly", "no", "--dir", str(scratch)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    try:
-        yield [process.pid]
-    finally:
-        process.terminate()
-        process.wait()
-
-
-@contextmanager
-def _dyn(scratch: Path, fsync: str, engine: str) -> Iterator[list[int]]:
-    dyn = shutil.which("dyn", path=str(Path(sys.executable).parent)) or "dyn"
-    directory = scratch / "cluster"
-    subprocess.run(
-        [dyn, "up", "--detach", "--dir", directory, "--base-port", str(DYN_PORT), "--fsync", fsync, "--engine", engine],
-        check=True,
-        stdout=sys.stderr,
-    )
-    try:
-        yield [int(path.read_text()) for path in sorted(directory.glob("n*/pid"))]
-    finally:
-        subprocess.run([dyn, "down", "--dir", directory], check=True, stdout=sys.stderr)
-
-
-def _cpu_s(pids: list[int]) -> float:
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS_PER_S
 
 
 def run_benchmark(
@@ -104,13 +66,13 @@ def run_benchmark(
     `test` is one of its tests, or a whole command.
     """
     command = ["redis-benchmark", "-p", str(port), "-c", "50", "-P", str(depth), "-d", "100", "-r", "100000"]
-    before_s = _cpu_s(pids)
+    before_s = cpu_s(pids)
     what = test.split() if " " in test else ["-t", test.lower()]
     words = [*command, *options, "-n", str(requests), *what]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"redis-benchmark failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-    cpu_s = (_cpu_s(pids) - before_s) / requests * 1e6
+    took_s = (cpu_s(pids) - before_s) / requests * 1e6
     text = done.stdout.replace("\r", "\n")
     rps = re.search(r"throughput summary: ([\d.]+) requests per second", text)
     if rps is None:
@@ -121,7 +83,7 @@ def run_benchmark(
     def percentile(wanted: float) -> float:
         return next(ms for share, ms in spread if share >= wanted)
 
-    return Figures(float(rps[1]), percentile(50), percentile(99), percentile(99.9), cpu_s)
+    return Figures(float(rps[1]), percentile(50), percentile(99), percentile(99.9), took_s)
 
 
 def _median(figures: list[Figures], name: str) -> float:

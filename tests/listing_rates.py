@@ -19,7 +19,7 @@ from pathlib import Path
 
 import redis
 
-from tests.bench import DYN_PORT, REDIS_PORT, _dyn, _redis
+from tests.servers import dyn_cluster, redis_server
 
 BATCH_KEYS = 1000
 SCAN_COUNTS = (10, 1000)
@@ -35,10 +35,10 @@ def main() -> None:
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(dir=options.dir) as scratch,
-        _redis(Path(scratch)),
-        _dyn(Path(scratch), "everysec", "rocksdb"),
+        redis_server(Path(scratch)) as bare,
+        dyn_cluster(Path(scratch)) as cluster,
     ):
-        servers = {"redis": REDIS_PORT, "dyn": DYN_PORT}
+        servers = {"redis": bare.port, "dyn": cluster.port}
         for name, port in servers.items():
             print(f"filling {name} with {options.keys} keys", file=sys.stderr, flush=True)
             _fill(port, options.keys)

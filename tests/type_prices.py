@@ -18,7 +18,8 @@ from pathlib import Path
 
 import hiredis
 
-from tests.bench import DYN_PORT, REDIS_PORT, _cpu_s, _dyn, _redis, run_benchmark
+from tests.bench import run_benchmark
+from tests.servers import Served, cpu_s, dyn_cluster, redis_server
 
 VALUE = b"v" * 50
 SIZES = (10, 1_000, 10_000)
@@ -95,10 +96,10 @@ def _cost_us(connection: Connection, pids: list[int], test: str, size: int, dept
     key = b"%b:%d" % (kind.encode(), size)
     commands = [words for n in range(count) for words in ask(key, _element(rng.randrange(size)), n)][:count]
     connection.ask(commands[:depth])
-    before_s = _cpu_s(pids)
+    before_s = cpu_s(pids)
     for first in range(0, count, depth):
         connection.ask(commands[first : first + depth])
-    return (_cpu_s(pids) - before_s) / count * 1e6
+    return (cpu_s(pids) - before_s) / count * 1e6
 
 
 def main() -> None:
@@ -110,10 +111,10 @@ def main() -> None:
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as scratch,
-        _redis(Path(scratch)) as redis_pids,
-        _dyn(Path(scratch), "everysec", "rocksdb") as dyn_pids,
+        redis_server(Path(scratch)) as bare,
+        dyn_cluster(Path(scratch)) as cluster,
     ):
-        servers = {"redis": (Connection(REDIS_PORT), redis_pids, 10), "dyn": (Connection(DYN_PORT), dyn_pids, 1)}
+        servers = {"redis": (Connection(bare.port), bare.pids, 10), "dyn": (Connection(cluster.port), cluster.pids, 1)}
         costs: dict[tuple[str, str, int, int], list[float]] = {}
         for connection, *_ in servers.values():
             for kind in ADDING:
@@ -129,7 +130,7 @@ def main() -> None:
                             cost_us = _cost_us(connection, pids, test, size, depth, options.count * times)
                             costs.setdefault((name, test, size, depth), []).append(cost_us)
         _report_costs(costs)
-        _report_rates({"redis": (REDIS_PORT, redis_pids), "dyn": (DYN_PORT, dyn_pids)}, options.requests)
+        _report_rates([bare, cluster], options.requests)
 
 
 def _report_costs(costs: dict[tuple[str, str, int, int], list[float]]) -> None:
@@ -145,7 +146,7 @@ def _report_costs(costs: dict[tuple[str, str, int, int], list[float]]) -> None:
             print(f"| {size:,} | {' | '.join(cells)} |")
 
 
-def _report_rates(servers: dict[str, tuple[int, list[int]]], requests: int) -> None:
+def _report_rates(servers: list[Served], requests: int) -> None:
     print(
         f"\n50 connections: thousand a second (us of CPU), a list of {LIST_ITEMS:,}, a hash of {HASH_FIELDS:,} fields\n"
     )
@@ -154,7 +155,7 @@ def _report_rates(servers: dict[str, tuple[int, list[int]]], requests: int) -> N
     for command in RATES:
         cells = []
         for depth in DEPTHS:
-            for port, pids in servers.values():
+            for port, pids in servers:
                 got = run_benchmark(port, pids, command, depth, requests, ("-r", str(HASH_FIELDS)))
                 cells.append(f"{got.rps / 1000:.1f} ({got.cpu_s:.0f})")
         print(f"| {command.split()[0]} | {' | '.join(cells)} |", flush=True)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import platform
 import resource
 import sys
+import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from server.core import node
@@ -14,14 +17,14 @@ from server.core.base.statistics import Statistics
 
 
 class LoopLag:
-    """How late the node's ticks were: the longest time that the event loop was busy with something else."""
+    """How late the node's timer was: the longest time that the event loop was busy with something else."""
 
     def __init__(self) -> None:
         self.worst_ms = 0  # since the last call of `facts`
         self._ever_ms = 0
 
     def note(self, late_ms: int) -> None:
-        """A tick came so late."""
+        """The timer came so late."""
         self.worst_ms = max(self.worst_ms, late_ms)
         self._ever_ms = max(self._ever_ms, late_ms)
 
@@ -30,6 +33,35 @@ class LoopLag:
         facts = {"loop_lag_ms": str(self.worst_ms), "loop_lag_ms_max": str(self._ever_ms)}
         self.worst_ms = 0
         return facts
+
+
+class Collections:
+    """How long Python's collections of garbage took, by the processor's time: the event loop stands still meanwhile."""
+
+    def __init__(self, now_ns: Callable[[], int] = time.thread_time_ns) -> None:
+        self._now_ns = now_ns
+        self._began_ns = 0
+        self._worst_us = 0
+        self._count = 0
+
+    def begin(self) -> None:
+        """From now on collections are timed."""
+        gc.callbacks.append(self._note)
+
+    def stop(self) -> None:
+        """They are not timed any more."""
+        gc.callbacks.remove(self._note)
+
+    def _note(self, phase: str, _: dict[str, int]) -> None:
+        if phase == "start":
+            self._began_ns = self._now_ns()
+            return
+        self._count += 1
+        self._worst_us = max(self._worst_us, (self._now_ns() - self._began_ns) // 1000)
+
+    def facts(self) -> dict[str, str]:
+        """How many there were since the start, and how long the longest took in milliseconds."""
+        return {"gc_collections": str(self._count), "gc_ms_max": f"{self._worst_us / 1000:.1f}"}
 
 
 class Rates:

@@ -24,6 +24,7 @@ _BOUNDS_US = tuple(1 << power for power in range(6, 25))  # 64 us to 17 s: fewer
 _FACTS = {  # gauges that only the shell knows, by the name of the fact
     "loop_lag_ms": ("dyn_loop_lag_seconds", "How late the event loop was at most in the last second.", 1000.0),
     "loop_lag_ms_max": ("dyn_loop_lag_seconds_max", "The same since the start.", 1000.0),
+    "gc_ms_max": ("dyn_gc_seconds_max", "The longest collection of garbage since the start.", 1000.0),
 }
 
 
@@ -87,7 +88,7 @@ class NodeCollector(Collector):
         )
         for fact, (name, words, divisor) in _FACTS.items():
             if fact in facts:
-                yield _gauge(name, words, int(facts[fact]) / divisor)
+                yield _gauge(name, words, float(facts[fact]) / divisor)
 
     def _data(self) -> Iterator[Metric]:
         state, records = self._services.state, self._services.state.records

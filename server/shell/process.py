@@ -349,10 +349,10 @@ async def _serve(
     member = node.state.member
     host, _, port = endpoints.listen.rpartition(":")
     loop.set_exception_handler(server.handle_unexpected)
+    _tame_garbage_collection()  # before it serves: this one collection takes tens of milliseconds
     await server.listen(host.strip("[]"), int(port))
     for name, handler in server.signal_handlers().items():
         loop.add_signal_handler(name, handler)
-    _tame_garbage_collection()
     log.info("node %s (%s) serves on %s, engine %s, fsync %s", member.name, member.id[:8],
              _where(endpoints, member, config), config.engine, config.fsync)  # fmt: skip
     server.reports.log_left()

@@ -13,7 +13,7 @@ from server.shell.context import Context
 from server.shell.crash import Housekeeping, IncidentLog
 from server.shell.disk import DiskWatch
 from server.shell.exposure import Exposure
-from server.shell.facts import LoopLag, Rates, process_facts
+from server.shell.facts import Collections, LoopLag, Rates, process_facts
 from server.shell.logs import report_left_out
 from server.shell.machine import examiner
 from server.shell.metric_families import not_ready
@@ -50,10 +50,12 @@ class Ticks:
         self._location = {"dir": str(directory.absolute())}  # its directory and address, for CONFIG GET
         self.telemetry = telemetry_of(context.config, context.node.state, context.services.traces)
         self._lag = LoopLag()
+        self._collections = Collections()
         self._events = ClusterEvents(context.services)
         self._rates = Rates(context.node.state.statistics)
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_ms = 0  # when the timer is due
+        self._timer_ms = 0  # the deadline that the timer is set for
+        self._due_ms = 0  # when it is due: later than a deadline that had passed already
         self._ticked_ms = 0
         self._looked_ms = -POLL_MS
         self._asleep_ms = 0  # how long the machine has been suspended since its boot
@@ -62,14 +64,13 @@ class Ticks:
         """Begins to tick the node, which listens at this address."""
         self._location |= {"bind": host, "port": str(port)}
         self._exposure.begin(host, port)
+        self._collections.begin()
         self._context.services.process.examine = examiner(self._directory, f"{host}:{port}", self._exposure.facts)
         self._tick()
 
     def _tick(self) -> None:
         context = self._context
         now_ms = context.now_ms()
-        if self._timer is not None:
-            self._lag.note(int(time.monotonic() * 1000) - self._timer_ms)
         self._ticked_ms = now_ms
         behind_ms = int(time.monotonic() * 1000) - now_ms  # the pass began at `now_ms`: both clocks show that time
         context.node.tick(now_ms, time.time_ns() // 1_000_000 - behind_ms, self._slept_ms())
@@ -97,8 +98,8 @@ class Ticks:
         self._set_timer(now_ms)
 
     def _note_facts(self, now_ms: int) -> None:
-        facts = process_facts() | self._location | self._lag.facts() | self._rates.facts(now_ms)
-        self._context.services.process.facts = facts
+        facts = process_facts() | self._location | self._rates.facts(now_ms)
+        self._context.services.process.facts = facts | self._lag.facts() | self._collections.facts()
 
     def _slept_ms(self) -> int:
         """Returns how long the machine was suspended since the last tick: the monotonic clock does not count that time."""
@@ -112,6 +113,7 @@ class Ticks:
     def _wake(self) -> None:
         """The timer is due: ticks the node, or between two ticks lets background work go on."""
         context = self._context
+        self._lag.note(int(time.monotonic() * 1000) - self._due_ms)
         now_ms = context.now_ms()
         if now_ms - self._ticked_ms >= context.config.tick_ms:
             self._tick()
@@ -132,11 +134,13 @@ class Ticks:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_ms = deadline_ms
-        self._timer = self._context.loop.call_later(max(1, deadline_ms - now_ms) / 1000, self._wake)
+        self._due_ms = max(deadline_ms, now_ms + 1)
+        self._timer = self._context.loop.call_later((self._due_ms - now_ms) / 1000, self._wake)
 
     def stop(self) -> None:
         """Stops the timer, and exports the last spans."""
         if self._timer is not None:
             self._timer.cancel()
+            self._collections.stop()
         if self.telemetry is not None:
             self.telemetry.stop()

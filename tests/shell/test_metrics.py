@@ -44,7 +44,7 @@ def test_a_scrape_has_counters_times_and_gauges() -> None:
     shell.services.latencies.add("get", 100, 3)
     shell.services.latencies.add("get", 5000, 1)
     shell.node.state.hints.keep("f" * 40, [b"key"], shell.node.state.wall_ms - 5000, 0, False)
-    shell.services.process.facts = {"loop_lag_ms": "12"}
+    shell.services.process.facts = {"loop_lag_ms": "12", "gc_ms_max": "3.5"}
     read = samples(metrics)
     wanted: dict[tuple[str, ...], float] = {
         ("dyn_commands_total",): 12,
@@ -62,6 +62,7 @@ def test_a_scrape_has_counters_times_and_gauges() -> None:
         ("dyn_ready",): 1,
         ("dyn_members",): 3,
         ("dyn_loop_lag_seconds",): 0.012,
+        ("dyn_gc_seconds_max",): 0.0035,
         ("dyn_engine_disk_bytes",): 7,
     }
     assert {name: read.get(name) for name in wanted} == wanted

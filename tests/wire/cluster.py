@@ -251,6 +251,10 @@ class WireNode:
             self.wait()
 
 
+def _advertise(ports: Mapping[int, int] | None, place: int) -> list[str]:
+    return ["--advertise", f"127.0.0.1:{ports[place]}"] if ports and place in ports else []
+
+
 class WireCluster:
     """Nodes n1, n2, … under one directory, on neighbouring ports."""
 
@@ -263,9 +267,11 @@ class WireCluster:
         environments: Mapping[int, Mapping[str, str]] | None = None,
         hosts: Sequence[Host] = (),
         secrets: Sequence[bytes] = (SECRET,),
+        advertised: Mapping[int, int] | None = None,
     ) -> None:
         """`config` is the text of a TOML file of settings; `environments` are variables of single nodes, by place, and
-        `hosts` say where each of them runs, if not all on loopback."""
+        `hosts` say where each of them runs, if not all on loopback; `advertised` are the ports that single nodes tell
+        others, by place."""
         self.directory = directory
         base_port = free_ports(nodes)
         directory.mkdir(parents=True, exist_ok=True)
@@ -275,7 +281,7 @@ class WireCluster:
             WireNode(
                 directory / f"n{place + 1}",
                 base_port + place,
-                options,
+                [*options, *_advertise(advertised, place)],
                 (environments or {}).get(place, {}),
                 hosts[place] if hosts else LOOPBACK,
                 secrets,

@@ -19,9 +19,9 @@ class Readable(Protocol):
 
 
 @contextmanager
-def raw(port: int, timeout_s: float = 20.0) -> Iterator[socket.socket]:
+def raw(port: int, timeout_s: float = 20.0, host: str = "127.0.0.1") -> Iterator[socket.socket]:
     """A connected socket that sends what it is given at once."""
-    with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:
+    with socket.create_connection((host, port), timeout_s) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield connection
 

@@ -364,6 +364,7 @@ _FITS = (
     ("frame_bytes_max", "peer_input_bytes_max", 1, "the largest message must come whole"),
     ("peer_backlog_bytes_max", "peer_buffer_bytes_max", 1, "a slow peer is spared before its link is cut"),
     ("values_in_flight_bytes_max", "peer_buffer_bytes_max", 1, "all clients' values may be on their way to one peer"),
+    ("relay_stale_ms", "relay_silence_ms", 1, "a write that was sent to another owner must not run here later"),
 )
 _WORDS_BYTES = 4096
 

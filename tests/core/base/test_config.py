@@ -25,6 +25,8 @@ def test_the_defaults_fit() -> None:
         ({"peer_buffer_bytes_max": 100 * MIB}, "peer_buffer_bytes_max", "frame_bytes_max"),
         ({"values_in_flight_bytes_max": 600 * MIB}, "peer_buffer_bytes_max", "values_in_flight_bytes_max"),
         ({"peer_backlog_bytes_max": 600 * MIB}, "peer_buffer_bytes_max", "peer_backlog_bytes_max"),
+        ({"relay_silence_ms": 999}, "relay_silence_ms", "relay_stale_ms"),
+        ({"relay_stale_ms": 1501}, "relay_silence_ms", "relay_stale_ms"),
     ],
 )
 def test_limits_that_do_not_fit_are_refused_and_both_are_named(
