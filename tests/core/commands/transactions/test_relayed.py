@@ -66,7 +66,9 @@ def test_the_outcome_is_unknown_if_the_coordinator_is_lost() -> None:
     client.raw("MULTI", f"INCR {text}", "EXEC")
     node.disconnected(member(2).id, 0)
     (told,) = [data for _, data in finish_turn(node).replies]
-    assert told.startswith(b"-TIMEOUT the node that coordinates this key was lost before it answered: ")
+    assert told.startswith(
+        b"-TIMEOUT the connection to node n2, which coordinates this key, broke before the answer came: "
+    )
     assert b"outcome=maybe-written" in told
 
 
