@@ -79,6 +79,11 @@ class _ConditionalSet(KeyCommand):
     def decide(self, record: bytes | None) -> Reply | None:
         """The write, unless a condition does not hold."""
         found, services = self._found, self.services
+        if found is _NX:
+            if _exists(record, services.state.time_ms):
+                return resp.null(self._sink.resp3)
+            self.write(self._value, 0, record)
+            return None
         old = None if record is None else versions.visible(record, services.state.time_ms)
         before = old_value(old, self._sink) if b"GET" in found else resp.null(self._sink.resp3)
         if b"NX" in found if old is not None else b"XX" in found:
@@ -87,6 +92,13 @@ class _ConditionalSet(KeyCommand):
             self._expires_at_ms = old.expires_at_ms
         self.write(self._value, self._expires_at_ms, record, (lambda tally, sink: before) if b"GET" in found else None)
         return None
+
+
+def _exists(record: bytes | None, now_ms: int) -> bool:
+    """Whether the key exists: a plain GET finds a value, or the key has another type than string."""
+    if record is None:
+        return False
+    return versions.value_view(record, now_ms) is not None or versions.is_of_other_type(record, now_ms)
 
 
 def old_value(old: Sibling | None, sink: Sink) -> bytes:
@@ -115,7 +127,7 @@ class _SetNx(KeyCommand):
 
     def decide(self, record: bytes | None) -> Reply | None:
         """The write, unless there is a value."""
-        if record is not None and versions.visible(record, self.services.state.time_ms) is not None:
+        if _exists(record, self.services.state.time_ms):
             return resp.integer(0)
         self.write(self._value, 0, record, lambda tally, sink: resp.integer(1))
         return None

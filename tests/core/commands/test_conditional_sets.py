@@ -10,7 +10,7 @@ from server.core.base.unexpected import Fatal
 from server.core.node import Node
 from server.core.requests.relay_sinks import RelayedBatch
 from server.core.requests.relays import STALE
-from tests.core.commands.talking import Client, finish_turn, make_node, member, reach
+from tests.core.commands.talking import WALL_MS, Client, finish_turn, make_node, member, reach
 from tests.core.requests.test_reads import messages_in
 from tests.core.requests.test_second_attempts import OPTIONS, own_key
 
@@ -98,3 +98,35 @@ def test_an_unexpected_error_before_its_decision_is_its_reply(node: Node) -> Non
     [reply] = answer_all(node)
     assert reply.startswith(b"-ERR internal error ") and b"outcome=unwritten" in reply
     assert node.state.procedures == 0
+
+
+@pytest.mark.parametrize("name", ["SET", "SETNX"])
+@pytest.mark.parametrize(
+    ("before", "exists"),
+    [
+        ("SET k v", True),
+        ("SET k v PX 1000", True),
+        ("SET k v PX 1", False),
+        ("DEL k", False),
+        ("RPUSH k v", True),
+        ("APPEND k v", True),
+        ("INCR k", True),
+        ("HSET k f v", True),
+    ],
+)
+def test_nx_sees_what_exists(name: str, before: str, exists: bool) -> None:
+    client = Client(make_node())
+    client.ask("SET k old")
+    client.ask("DEL k")
+    client.ask(before)
+    client.now_ms += 5
+    client.node.tick(client.now_ms, WALL_MS + client.now_ms)
+    reply = client.ask("SET k new NX" if name == "SET" else "SETNX k new")
+    assert reply == ({"SET": None, "SETNX": 0} if exists else {"SET": "OK", "SETNX": 1})[name]
+
+
+def test_nx_sees_siblings_as_a_plain_get_does() -> None:
+    """The newest one counts: here a deletion that has not seen the value."""
+    client = Client(make_node())
+    assert client.ask("DYN.SET k old") and client.ask("DYN.DEL k")
+    assert client.ask("GET k") is None and client.ask("SET k new NX") == "OK"
