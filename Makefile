@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-types bench-repair bench-join tails scale paper stacks stacks-quick stacks-installed stacks-node compiled wheel wheel-test ops-check tools clean help
+.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-pipelines bench-types bench-repair bench-join tails scale paper stacks stacks-quick stacks-installed stacks-node compiled wheel wheel-test ops-check tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -70,6 +70,10 @@ bench-instructions: $(READY) compiled  ## Count the instructions of the processo
 bench-keys: $(READY) compiled  ## Compare KEYS, SCAN and other commands over a million keys with a bare redis-server, in one run
 	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq redis-server >/dev/null; } || { echo "make bench-keys needs redis-server" >&2; exit 1; }
 	$(BIN)/python -m tests.listing_rates
+
+bench-pipelines: $(READY) tools compiled  ## Compare long pipelines of one client with a bare redis-server, in one run, alternating
+	@command -v redis-server >/dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq redis-server >/dev/null; } || { echo "make bench-pipelines needs redis-server" >&2; exit 1; }
+	$(BIN)/python -m tests.pipeline_rates
 
 bench-types: $(READY) tools compiled  ## Measure what commands on collections of 10 to 10,000 elements cost, beside a bare redis-server
 	$(BIN)/python -m tests.type_prices

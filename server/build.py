@@ -23,7 +23,7 @@ HOT = (
         "databases", "frames", "leftovers", "requests", "resp", "seals", "slots", "tokens",
     )),
     *(f"server/core/{name}.py" for name in (
-        "chains", "dispatch", "incoming", "node", "outbox", "peer_messages", "storing",
+        "chains", "dispatch", "incoming", "node", "outbox", "peer_messages", "retries", "storing",
     )),
     *(f"server/core/base/{name}.py" for name in (
         "clock", "config", "errors", "hints", "histogram", "holds", "lanes", "origins", "quorum", "routing", "sinks",
@@ -31,9 +31,9 @@ HOT = (
         "statistics", "unexpected",
     )),
     *(f"server/core/commands/{name}.py" for name in (
-        "databases", "draft_writes", "execution", "hot_call", "key_patterns", "permissions", "shared_drafts", "slices",
-        "spec", "steps", "strings", "transactions/kept_drafts", "transactions/queued_run", "transactions/snapshot",
-        "typed",
+        "conditional_sets", "databases", "draft_writes", "execution", "hot_call", "key_patterns", "permissions",
+        "shared_drafts", "slices", "spec", "steps", "strings", "transactions/kept_drafts", "transactions/queued_run",
+        "transactions/snapshot", "typed",
     )),
     *(f"server/core/liveness/{name}.py" for name in ("gossip_table", "liveness")),
     *(f"server/core/messages/{name}.py" for name in (
@@ -52,7 +52,7 @@ HOT = (
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),
     "server/core/membership/shutdown.py",
     "server/core/tracing/traces.py",
-    "server/core/work/timers.py",
+    *(f"server/core/work/{name}.py" for name in ("procedures", "timers")),
     *(f"server/shell/{name}.py" for name in (
         "admission", "client", "clients", "connections", "context", "delivery", "durability", "flow", "inbound",
         "links", "memory", "node_run", "outbound", "peers", "sealed", "ticks", "timing", "turn",

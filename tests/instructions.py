@@ -44,7 +44,8 @@ COLLECTS = "PyRun_SimpleStringFlags"
 @dataclass(frozen=True)
 class Phase:
     """A part of the workload: `clients` of the first node send `count` commands in batches of `depth`. Of several commands
-    in `command` each key gets one after the other."""
+    in `command` each key gets one after the other. A `+` precedes an option of a command. Keys are `prefix` and a number.
+    """
 
     name: str
     command: str
@@ -52,6 +53,7 @@ class Phase:
     depth: int
     count: int
     keys: int = KEYS
+    prefix: bytes = b"key:"
 
 
 PHASES = (
@@ -61,6 +63,9 @@ PHASES = (
     Phase("GET -P 16", "GET", 50, 16, 1600),
     Phase("SETs by one pipeline", "SET", 1, 3_000, 3_000, PIPE_KEYS),
     Phase("SETs and GETs by one pipeline", "SET GET", 1, 3_000, 3_000, FEW_KEYS),
+    Phase("SET NX by one pipeline", "SET+NX", 1, 3_000, 3_000, 1_000_000, b"key:new:"),
+    Phase("SET NX of one key by one pipeline", "SET+NX", 1, 3_000, 3_000, 1, b"key:one:"),
+    Phase("SETs by one long pipeline", "SET", 1, 20_000, 20_000, 3_000),
 )
 
 
@@ -105,9 +110,13 @@ def _batches(phase: Phase, rng: random.Random) -> list[list[bytes]]:
     each = phase.count // phase.clients // phase.depth
     names = phase.command.encode().split()
 
+    def command(text: bytes, key: bytes) -> bytes:
+        name, *options = text.split(b"+")
+        return _command(name, key, *[VALUE] * (name == b"SET"), *options)
+
     def batch() -> bytes:
-        keys = [b"key:%012d" % rng.randrange(phase.keys) for _ in range(phase.depth // len(names))]
-        return b"".join([_command(name, key, *[VALUE] * (name == b"SET")) for key in keys for name in names])
+        keys = [b"%b%012d" % (phase.prefix, rng.randrange(phase.keys)) for _ in range(phase.depth // len(names))]
+        return b"".join([command(text, key) for key in keys for text in names])
 
     return [[batch() for _ in range(each)] for _ in range(phase.clients)]
 
@@ -183,7 +192,7 @@ class Workload:
         """The function that runs a phase; its clients have connected already."""
         batches = _batches(phase, random.Random(phase.name))
         names = phase.command.split()
-        reply_bytes = sum([5 if name == "SET" else len(VALUE) + 8 for name in names]) * phase.depth // len(names)
+        reply_bytes = sum([len(VALUE) + 8 if name == "GET" else 5 for name in names]) * phase.depth // len(names)
         return self._prepared(batches, reply_bytes)
 
     def _run(self, batches: list[list[bytes]], reply_bytes: int) -> None:

@@ -13,9 +13,8 @@ from __future__ import annotations
 from mypy_extensions import i64
 
 from protocol.databases import MARK
-from protocol.slots import key_slot
 from server.core import chains
-from server.core.base.errors import BUSY, CommandError, coordinator_lost, no_owner, refused_command
+from server.core.base.errors import BUSY, CommandError
 from server.core.base.lanes import Lane, Lanes, Parked
 from server.core.base.sinks import Session, Sink
 from server.core.chains import Chains, may_enter, needs_no_lanes
@@ -28,9 +27,8 @@ from server.core.commands.spec import ALONE, EXCLUSIVE, IMMEDIATE, READ, WRITE, 
 from server.core.commands.table import commands_by_name, commands_for_clients, find_command, find_for_client
 from server.core.commands.transactions.queueing import is_part, queue, refused
 from server.core.records.versions import DamagedRecord
-from server.core.requests.relay_rows import MAYBE_RUN, OWN, UNREACHABLE, RelayItem
-from server.core.requests.relay_sinks import SecondAttempt
-from server.core.requests.relays import STALE
+from server.core.requests.relay_rows import RelayItem
+from server.core.retries import Retries
 from server.core.services.services import Services
 
 _NONE: dict[bytes, CommandSpec] = {}
@@ -53,6 +51,7 @@ class Dispatcher:
         self._refused = services.state.quarantine.commands  # while it has any, commands take no fast path
         self.changes = 0  # what `Records.changes` was when the present command began
         self._chains = Chains(services, self.run)
+        self.retries = Retries(services, self.run, self._chains)
 
     def admit(self, session: Session, batch: list[list[bytes]]) -> None:
         """HOT. Begins the next commands of a session, or queues them.
@@ -317,85 +316,3 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001
             reply = self._unexpected.contain(error, changes, "an unknown command" if spec is None else spec.name)
         sink.answer(number, reply)
-
-    def retry_returned(self) -> bool:
-        """Routes anew the relayed commands that came back, or answers them. Returns whether there were any."""
-        relays = self._services.relays
-        if not relays.returned:
-            return False
-        for each in relays.drain_returned():
-            maybe_run = each.reason == MAYBE_RUN
-            if each.reason == OWN:
-                for item in each.items:
-                    self.run(item.sink, item.number, item.args)
-            elif each.reason == UNREACHABLE:
-                for item in each.items:
-                    self._refuse(item.sink, item.number, item.args)
-            elif each.in_order:
-                self._retry_in_order(each.items, maybe_run)
-            else:
-                for item in each.items:
-                    self._retry(item, maybe_run, each.refusal)
-        return True
-
-    def _retry(self, item: RelayItem, maybe_run: bool, refusal: bytes | None) -> None:
-        """A relayed command whose coordinator was lost goes to the key's next live owner.
-
-        `maybe_run`: the lost coordinator may have run it. Then a command that must not run twice is answered here: with
-        `refusal`, or that its outcome is unknown.
-        """
-        sink, number, args, begun_ms = item.sink, item.number, item.args, item.begun_ms
-        asker = self._asker_again(sink, number, args, begun_ms, maybe_run, refusal)
-        if asker is None:
-            return
-        spec, state = find_command(args), self._state
-        assert spec is not None, "only known commands are relayed"
-        route = state.routes[key_slot(spec.keys_of(args)[0]) >> state.route_shift]
-        choose = route.reader_for if spec.overlap == READ else route.coordinator_for
-        target = choose(asker.relayed)
-        if target is None:
-            self._execute(spec, asker, number, args)
-        else:
-            self._services.relays.forward(asker, number, args, target, begun_ms)
-
-    def _retry_in_order(self, items: list[RelayItem], maybe_run: bool) -> None:
-        """As `_retry`, for commands that were relayed to be run in order."""
-        chain: list[RelayItem] = []
-        for item in items:
-            asker = self._asker_again(item.sink, item.number, item.args, item.begun_ms, maybe_run, None)
-            if asker is not None:
-                chain.append(RelayItem(asker, item.number, item.args, item.begun_ms))
-        self._chains.run_all(chain)
-
-    def _asker_again(
-        self, sink: Sink, number: int, args: list[bytes], begun_ms: int, maybe_run: bool, refusal: bytes | None
-    ) -> Sink | None:
-        """The sink for the second attempt of a relayed command; None if it must not run again: then it was answered."""
-        spec, state = find_command(args), self._state
-        assert spec is not None, "only known commands are relayed"
-        if self._services.relays.is_stale(sink):
-            sink.answer(number, STALE)  # whoever relayed it to this node may have retried it elsewhere
-            return None
-        if self._refused and state.quarantine.refuses_command(args, state.wall_ms):
-            sink.answer(number, refused_command(state.member.name, "maybe-written" if maybe_run else "unwritten"))
-            return None
-        runs_once = maybe_run and spec.once(args) and not sink.repeats(args)
-        if runs_once or state.now_ms - begun_ms > state.config.request_timeout_ms:
-            state.statistics.timeouts += 1
-            sink.answer(number, refusal or coordinator_lost("unread" if spec.overlap == READ else "maybe-written"))
-            return None
-        state.statistics.relays_retried += 1
-        if maybe_run and spec.overlap != READ and not isinstance(sink, SecondAttempt):
-            return SecondAttempt(sink)
-        return sink
-
-    def _refuse(self, sink: Sink, number: int, args: list[bytes]) -> None:
-        """Answers a command whose key has no owner that can be reached from here."""
-        state = self._state
-        if state.layout is None:
-            sink.answer(number, state.no_layout)
-            return
-        state.statistics.no_quorum += 1
-        spec = find_command(args)
-        outcome = "unread" if spec is not None and spec.overlap == READ else "unwritten"
-        sink.answer(number, no_owner(state.member.name, outcome))

@@ -31,6 +31,7 @@ from server.core.peer_messages import PeerMessages
 from server.core.records.preparing import prepare
 from server.core.records.store import Store
 from server.core.requests import large_values
+from server.core.requests.unanswered import fell_silent, link_broke
 from server.core.ring.layout import Member
 from server.core.services.construction import FromCommands, build_services, build_state
 from server.core.work.questions import Answerer
@@ -184,7 +185,7 @@ class Node:
         state.reroute()
         services.reads.peer_lost(peer)
         services.writes.peer_lost(peer)
-        services.relays.peer_lost(peer)
+        services.relays.peer_lost(peer, link_broke(state.layout_name(peer)))
         services.questions.peer_lost(peer)
         services.waiting.node_lost(peer)
         services.tracking.disconnected(peer)
@@ -263,7 +264,7 @@ class Node:
         for peer in services.relays.silent_peers(now_ms):
             state.liveness.request_failed(peer, now_ms)
             state.reroute()
-            services.relays.peer_lost(peer)
+            services.relays.peer_lost(peer, fell_silent(state.layout_name(peer), state.config.relay_silence_ms))
         services.reads.expire(now_ms)
         services.reads.repair.send()
         services.writes.hint_unconfirmed(now_ms)
@@ -341,7 +342,7 @@ class Node:
         count_max = max(state.config.turn_commands_max, min(state.commands_waiting // 4, WAITING_BEGUN_MAX))
         reads.begin_turn()
         while (
-            dispatcher.retry_returned()
+            dispatcher.retries.retry_returned()
             or (pending.by_key and pending.make_all())
             or writes.launch()
             or reads.launch()

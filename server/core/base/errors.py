@@ -41,7 +41,7 @@ _FAILURE = re.compile(
     r"(?:: (?P<details>.*))?",
     re.DOTALL,
 )
-_MAYBE_BEFORE = "a node that was lost may have written it before"
+_MAYBE_BEFORE = "a node that has not answered may have written it before"
 
 
 class Failure:
@@ -223,14 +223,6 @@ def _quorum_error(code: str, tally: Tally, operation: str, outcome: str) -> Erro
     counts = tally.got, tally.wanted, tally.hinted
     reason = f"{tally.got} of {tally.replicas} replicas answered, {tally.wanted} are needed"
     return Failure(f"{code} {operation}", counts, outcome, reason).reply()
-
-
-def coordinator_lost(outcome: str) -> ErrorReply:
-    """The coordinator of a command was lost or silent, and the command may not be run again, or not in time."""
-    what = "TIMEOUT the node that coordinates this key was lost before it answered"
-    return Failure(
-        what, (0, 1, 0), outcome, "", "" if outcome == "unread" else "read the key before you try again"
-    ).reply()
 
 
 def damaged_here(name: str, error: Exception) -> ErrorReply:

@@ -52,6 +52,12 @@ DEVIATIONS: tuple[Deviation, ...] = (
         "that reads too slowly is cut, as a subscriber is (push_bytes_max).",
     ),
     Deviation(
+        ("client|kill", "client|unblock"),
+        "They act on the clients of this node only. Each node counts its clients from 1, so an id means another client on "
+        "another node: send them over a connection to the node that has told the id.",
+        redis="(?!)",  # no single node shows it, so it excuses no reply
+    ),
+    Deviation(
         ("client|pause", "client|unpause"),
         "They hold the clients of this node only: other nodes serve theirs, and what they relay here runs. Commands of "
         "operators, logins and CLIENT UNPAUSE are never held.",

@@ -13,12 +13,13 @@ from protocol.resp import Value
 from server.core.base.errors import SYNTAX, CommandError, wrong_arity
 from server.core.base.sinks import Sink
 from server.core.commands.arguments import EXPIRIES, check_sizes, expiry_ms, integer, options
+from server.core.commands.conditional_sets import setnx
 from server.core.commands.key_specs import GETEX_KEY
 from server.core.commands.keys import exists_reply
 from server.core.commands.slices import Parts, run_parts
 from server.core.commands.spec import EXCLUSIVE, ONE_KEY, READ, CommandSpec, Handler
 from server.core.commands.string_commands import check_growth, editing, reading_string
-from server.core.commands.strings import reader, setnx
+from server.core.commands.strings import reader
 from server.core.commands.typed import updating
 from server.core.records.draft import Draft
 from server.core.records.kinds import STRING

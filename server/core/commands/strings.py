@@ -1,9 +1,6 @@
 """GET and SET with their family (https://redis.io/docs/latest/commands/?group=string).
 
-Theory. A plain SET is one step: it supersedes what its coordinator has stored. SET with NX, XX, GET or KEEPTTL first reads
-with a quorum, then decides in the same turn by the join of what the quorum and this node hold. So of two such commands at
-the same coordinator the later one sees the write of the earlier one. While nodes disagree about who is alive a key may have
-two coordinators for a moment, and then both SET NX may succeed: these conditions are not linearizable yet.
+Theory. A plain SET is one step: it supersedes what its coordinator has stored. One with options: conditional_sets.py.
 """
 
 from __future__ import annotations
@@ -14,22 +11,22 @@ from typing import Final
 from protocol import resp
 from protocol.resp import LargeReply, Reply
 from protocol.slots import key_slot
-from server.core.base.errors import SYNTAX, WRONG_TYPE, WRONGTYPE, CommandError
+from server.core.base.errors import WRONG_TYPE, CommandError
 from server.core.base.sinks import Sink
 from server.core.base.state import State
-from server.core.commands.arguments import EXPIRIES, check_sizes, expiry_ms, options
+from server.core.commands.arguments import EXPIRIES, check_sizes, expiry_ms
+from server.core.commands.conditional_sets import is_conditional, is_read_first, set_with_options, setnx
 from server.core.commands.key_specs import SET_KEY
 from server.core.commands.slices import PARTS_PER_TURN, Parts, run_parts
 from server.core.commands.spec import EXCLUSIVE, READ, WRITE, CommandSpec
-from server.core.commands.steps import NOT_READ, at_coordinator, read_here, supersede_anew, write_plain
+from server.core.commands.steps import NOT_READ, supersede_anew
 from server.core.records import versions
 from server.core.records.kinds import NONE, STRING
 from server.core.records.records import storage_key_in
-from server.core.records.versions import ForeignDot, Sibling
+from server.core.records.versions import ForeignDot
 from server.core.records.views import View
 from server.core.requests.read_groups import ReadGroup
 from server.core.services.services import Services
-from server.core.work.procedures import Steps
 
 LARGE_BYTES: Final = 16 << 10  # a smaller value is cheaper to copy than to send by itself
 
@@ -138,7 +135,7 @@ def set_(services: Services, sink: Sink, number: int, args: list[bytes]) -> None
         services.relays.forward(sink, number, args, coordinator)
         return
     if len(args) > 3:
-        _set_with_options(services, sink, number, args)
+        set_with_options(services, sink, number, args)
         return
     value = args[2]
     config = state.config
@@ -156,60 +153,6 @@ def set_(services: Services, sink: Sink, number: int, args: list[bytes]) -> None
         services.collection.add_candidate(storage_key, 0)
 
 
-def set_options(args: list[bytes]) -> dict[bytes, bytes]:
-    """The options of SET. Raises CommandError for options that exclude each other."""
-    found = options(args[3:], (b"NX", b"XX", b"GET", b"KEEPTTL"), EXPIRIES)
-    if (b"NX" in found and b"XX" in found) or sum(name in found for name in (*EXPIRIES, b"KEEPTTL")) > 1:
-        raise CommandError(SYNTAX)
-    return found
-
-
-def is_conditional(args: list[bytes]) -> bool:
-    """Whether the reply or the effect of a SET depends on the value before, so that it must not run twice."""
-    return any(arg.upper() in (b"NX", b"XX", b"GET") for arg in args[3:])
-
-
-def is_read_first(args: list[bytes]) -> bool:
-    """Whether a SET reads before it writes."""
-    return len(args) > 3 and any(arg.upper() in (b"NX", b"XX", b"GET", b"KEEPTTL") for arg in args[3:])
-
-
-def _set_with_options(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:
-    found = set_options(args)
-    check_sizes(args[1], args[2], services.state.config)
-    expires_at_ms = 0
-    for unit in EXPIRIES:
-        if unit in found:
-            expires_at_ms = expiry_ms(unit, found[unit], services.state.time_ms, "set")
-    if set(found) <= set(EXPIRIES):
-        write_plain(services, sink, number, args[1], args[2], expires_at_ms)
-    else:
-        services.run_steps(_set_if(services, sink, number, args, found, expires_at_ms), sink, number)
-
-
-def _set_if(
-    services: Services, sink: Sink, number: int, args: list[bytes], found: dict[bytes, bytes], expires_at_ms: int
-) -> Steps:
-    """SET with NX, XX, GET or KEEPTTL: a quorum read, the decision, the write."""
-    record = yield read_here(services, args[1])
-    old = versions.visible(record, services.state.time_ms)
-    before = old_value(old, sink) if b"GET" in found else resp.null(sink.resp3)
-    if (b"NX" in found and old is not None) or (b"XX" in found and old is None):
-        return before
-    if b"KEEPTTL" in found and old is not None:
-        expires_at_ms = old.expires_at_ms
-    finish = (lambda tally, sink: before) if b"GET" in found else None
-    write_plain(services, sink, number, args[1], args[2], expires_at_ms, finish=finish, seen=record)
-    return None
-
-
-def old_value(old: Sibling | None, sink: Sink) -> bytes:
-    """The value before, as GET would answer it. Raises WRONGTYPE if the key has another type than string."""
-    if old is not None and old.kind == versions.KEY:
-        raise CommandError(WRONGTYPE)
-    return resp.null(sink.resp3) if old is None else resp.bulk(old.value)
-
-
 def _as_set(*order: int | bytes) -> Callable[[Services, Sink, int, list[bytes]], None]:
     """The handler of an older spelling of SET: its arguments, by place, and fixed words."""
 
@@ -220,19 +163,6 @@ def _as_set(*order: int | bytes) -> Callable[[Services, Sink, int, list[bytes]],
         set_(services, sink, number, [b"SET", *words])
 
     return handle
-
-
-def _setnx(services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
-    """SETNX key value: 1 if the key was set, 0 if it existed."""
-    check_sizes(args[1], args[2], services.state.config)
-    record = yield read_here(services, args[1])
-    if versions.visible(record, services.state.time_ms) is not None:
-        return resp.integer(0)
-    write_plain(services, sink, number, args[1], args[2], finish=lambda tally, sink: resp.integer(1), seen=record)
-    return None
-
-
-setnx = at_coordinator(_setnx)
 
 
 class _Values(Parts):

@@ -145,9 +145,10 @@ class DuplicateDetector:
             _make_room(self._notified_ms)
             self._notified_ms[process] = state.now_ms
             state.send(peer, encode_duplicate(state.clock_reading(), address))
+        place = f" at {address}" if address not in ("", listed) else ""
         return (
-            f"COPY node {state.layout_name(peer)} runs at {listed} already, and the directory of this process"
-            f"{f' at {address}' if address else ''} is a copy: stop it, or stop both and start the one to keep"
+            f"COPY node {state.layout_name(peer)} runs at {listed} already, and the directory of this process{place} is a "
+            "copy: stop it, or stop both and start the one to keep"
         )
 
     # --- this node

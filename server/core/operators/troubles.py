@@ -174,12 +174,19 @@ def unauthenticated(layout: Layout, reports: Mapping[str, Document]) -> list[str
     return [f"{', '.join(lax)} does not require other nodes to prove the secret yet"] if lax else []
 
 
+def _places(addresses: Sequence[str], address: str) -> str:
+    """Where the copies of a node's directory were started. A copy may have the address that it advertises from that node,
+    so that this tells nothing."""
+    others = [each for each in addresses if each != address]
+    return f"at {' and '.join(others)}" if others else "on some machine with the same advertised address"
+
+
 def copies(services: Services, layout: Layout, reports: Mapping[str, Document]) -> list[str]:
     """Remarks on copied directories, and on this node if the others take it for a copy."""
     copied = copies_of(reports)
     remarks = [
-        f"a copy of the directory of {member.name} ({shown_address(member.address)}) was started at "
-        f"{' and '.join(copied[member.id])} and is refused: stop that process and remove the copy"
+        f"a copy of the directory of {member.name} ({shown_address(member.address)}) was started "
+        f"{_places(copied[member.id], member.address)} and is refused: stop that process and remove the copy"
         for member in by_name(layout)
         if member.id in copied
     ]

@@ -42,20 +42,27 @@ class Returned:
     """Commands that came back from a relay, and the reason.
 
         NOT_RUN        the coordinator has run none of them
-        MAYBE_RUN      the coordinator was lost, and may have run them
+        MAYBE_RUN      the coordinator was lost or is too slow, and may have run them
         UNREACHABLE    there is no link to their coordinator
         OWN            none: this node itself has made them (waiting/), and they were not relayed before
 
-    `in_order`: they are a chain. `refusal`: the error for a command that must not run twice, or None.
+    `trouble`: what happened, in words for the client (errors.py). `in_order`: they are a chain. `refusal`: the error for a
+    command that must not run twice, or None.
     """
 
-    __slots__ = ("in_order", "items", "reason", "refusal")
+    __slots__ = ("in_order", "items", "reason", "refusal", "trouble")
 
     def __init__(
-        self, items: list[RelayItem], reason: int, in_order: bool = False, refusal: bytes | None = None
+        self,
+        items: list[RelayItem],
+        reason: int,
+        trouble: str = "",
+        in_order: bool = False,
+        refusal: bytes | None = None,
     ) -> None:
         self.items = items
         self.reason = reason
+        self.trouble = trouble
         self.in_order = in_order
         self.refusal = refusal
 

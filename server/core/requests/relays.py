@@ -53,6 +53,7 @@ from server.core.messages.publications import KeyChange
 from server.core.requests.relay_ages import RelayAges
 from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, OWN, UNREACHABLE, RelayItem, RelayRow, Returned, size_of
 from server.core.requests.relay_sinks import RelayedBatch, RelayOrigin, SecondAttempt
+from server.core.requests.unanswered import came_late, is_slow
 
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
 _UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # an earlier version: this node knows them
@@ -317,36 +318,36 @@ class Relays:
         if not row.missing:
             self._rows.pop(number, None)
         if stale:
-            self._retry_row(row, stale, False)
+            self._retry_row(row, stale, False, came_late(self._state.layout_name(row.peer)))
 
     def _answer_error(self, row: RelayRow, item: RelayItem, reply: bytes, retry_first: bool) -> None:
         """Answers a command with the coordinator's error, or retries it first: see `replied`."""
         if retry_first and not isinstance(item.sink, SecondAttempt):
-            self.returned.append(Returned([item], MAYBE_RUN, False, reply))
+            self.returned.append(Returned([item], MAYBE_RUN, refusal=reply))
         elif reply.startswith(_UNKNOWN) and item.args[0] not in _FALLING_BACK:
             name = item.args[0].decode("latin-1")
             item.sink.answer(item.number, of_earlier_version(self._state.layout_name(row.peer), name))
         else:
             item.sink.answer(item.number, reply)
 
-    def peer_lost(self, peer: str) -> None:
-        """Retries all relays to `peer`, those not yet sent included: the connection broke, or the peer is silent."""
+    def peer_lost(self, peer: str, trouble: str) -> None:
+        """`peer` is lost, for the reason `trouble`: retries all relays to it, those not yet sent included."""
         unsent = [settings for settings, row in self._gathering.items() if row.peer == peer]
         for settings in unsent:
             row = self._gathering.pop(settings)
             self._latest.pop(peer, None)
-            self._retry_row(row, row.items, False)
+            self._retry_row(row, row.items, False, trouble)
         for number, row in list(self._rows.items()):
             if row.peer == peer:
                 del self._rows[number]
                 self._state.in_flight -= row.missing
-                self._retry_row(row, row.items, True)
+                self._retry_row(row, row.items, True, trouble)
 
-    def _retry_row(self, row: RelayRow, items: Sequence[RelayItem | None], maybe_run: bool) -> None:
+    def _retry_row(self, row: RelayRow, items: Sequence[RelayItem | None], maybe_run: bool, trouble: str) -> None:
         """Retries `items` of a row. `maybe_run`: the coordinator may have run them already."""
         missing = [item for item in items if item is not None]
         if missing:
-            self.returned.append(Returned(missing, MAYBE_RUN if maybe_run else NOT_RUN, row.in_order))
+            self.returned.append(Returned(missing, MAYBE_RUN if maybe_run else NOT_RUN, trouble, row.in_order))
 
     def drain_returned(self) -> list[Returned]:
         """Returns and removes the commands that came back."""
@@ -381,4 +382,4 @@ class Relays:
             if row.begun_ms + wait_ms_max <= now_ms:
                 del self._rows[number]
                 state.in_flight -= row.missing
-                self._retry_row(row, row.items, True)
+                self._retry_row(row, row.items, True, is_slow(state.layout_name(row.peer), now_ms - row.begun_ms))

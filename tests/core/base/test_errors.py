@@ -8,7 +8,6 @@ from server.core.base.errors import (
     EXPLAINED,
     ErrorReply,
     Failure,
-    coordinator_lost,
     covered_refused,
     damaged_here,
     disks_full,
@@ -21,13 +20,17 @@ from server.core.base.errors import (
     timed_out,
 )
 from server.core.base.quorum import Tally
+from server.core.requests.unanswered import came_late, fell_silent, is_slow, link_broke, unanswered
 
-MAYBE_BEFORE = "a node that was lost may have written it before"
+MAYBE_BEFORE = "a node that has not answered may have written it before"
 WRITES = {
     "no quorum": no_quorum(Tally(3, 2), "write", "unwritten"),
     "timed out": timed_out(Tally(3, 2), "write", "maybe-written", 1500),
     "disks full": disks_full(Tally(3, 2), ["n1", "n2"]),
-    "lost": coordinator_lost("maybe-written"),
+    "lost": unanswered(link_broke("n2"), "maybe-written"),
+    "silent": unanswered(fell_silent("n2", 1500), "unwritten"),
+    "slow": unanswered(is_slow("n2", 5500), "maybe-written"),
+    "late": unanswered(came_late("n2"), "unwritten"),
     "damaged": damaged_here("n1", ValueError("a damaged record")),
     "covered": covered_refused("ERR node n2 has no room for another hint"),
     "internal": internal_error("abcd", "KeyError", "set", "n1", "unwritten"),
@@ -62,7 +65,10 @@ def test_the_texts() -> None:
         "DISKFULL write: got=0 wanted=2 hinted=0 outcome=unwritten: there is no room on n1, n2; nothing was written; free "
         "some disk space there"
     )
-    assert text_of(coordinator_lost("unread")).endswith("hinted=0 outcome=unread: nothing was read")
+    assert text_of(unanswered(is_slow("n2", 5500), "unread")) == (
+        "TIMEOUT node n2, which coordinates this key, is there but has not answered within 5500 ms: got=0 wanted=1 "
+        "hinted=0 outcome=unread: nothing was read; try again"
+    )
     assert text_of(no_read_quorum("scan", 1, 2, 3).reply()) == (
         "NOQUORUM scan: got=1 wanted=2 hinted=0 outcome=unread: 1 of 3 replicas answered, 2 are needed; nothing was read"
     )

@@ -48,6 +48,9 @@ def test_copies_are_an_operators_business_though_all_is_served() -> None:
     document = ask(node, "STATUS")
     assert document["verdict"] == "degraded" and document["nodes"][0]["copies"] == ["10.0.0.7:7001"]
     assert f"a copy of the directory of n1 ({member(1).address}) was started at 10.0.0.7:7001" in document["summary"]
+    node.services.duplicates._of_us = {member(1).address: node.state.now_ms}
+    told = ask(node, "STATUS")["summary"]
+    assert "was started on some machine with the same advertised address" in told, "its own address tells nobody where"
     node.services.duplicates.refusal_of_us = "COPY node n1 runs elsewhere"
     assert "the other nodes refuse this process: COPY node n1" in ask(node, "STATUS")["summary"]
     assert Client(node).ask("PING") == "PONG"

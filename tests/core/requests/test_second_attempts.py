@@ -40,8 +40,8 @@ def come_back(node: Node, now_ms: int, reason: int, in_order: bool, *commands: l
     batch = RelayedBatch(member(2).id, 7, OPTIONS, list(commands), outgoing, STALE_AFTER_MS, 0)
     items = [RelayItem(batch, number, args, now_ms) for number, args in enumerate(commands)]
     node.state.at(now_ms)
-    node.services.relays.returned.append(Returned(list(items), reason, in_order))
-    node._dispatcher.retry_returned()
+    node.services.relays.returned.append(Returned(list(items), reason, "node n2 has gone", in_order))
+    node._dispatcher.retries.retry_returned()
     return batch
 
 
@@ -65,7 +65,7 @@ def test_one_that_is_not_stale_runs_here(node: Node, in_order: bool) -> None:
 def test_what_must_not_run_twice_is_answered_with_an_unknown_outcome(node: Node) -> None:
     batch = come_back(node, 1000, MAYBE_RUN, False, [b"SET", own_key(node), b"v", b"NX"])
     [reply] = batch.replies
-    assert reply.startswith(b"-TIMEOUT ") and b"outcome=maybe-written" in reply
+    assert reply.startswith(b"-TIMEOUT node n2 has gone: ") and b"outcome=maybe-written" in reply
     assert not finish_turn(node).writes
 
 

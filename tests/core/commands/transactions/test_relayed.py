@@ -75,7 +75,9 @@ def test_a_transaction_whose_coordinator_is_lost_runs_again_or_its_outcome_is_un
     assert node.state.statistics.relays_retried == again
     if not again:
         (error,) = told
-        assert error.startswith(b"-TIMEOUT the node that coordinates this key was lost before it answered: ")
+        assert error.startswith(
+            b"-TIMEOUT the connection to node n2, which coordinates this key, broke before the answer came: "
+        )
         assert b"outcome=maybe-written" in error
 
 
