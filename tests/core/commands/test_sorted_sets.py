@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from server.core.records.records import storage_key_of
@@ -154,3 +156,15 @@ def test_resp3_has_doubles_and_pairs(client: Client) -> None:
 def test_a_range_after_a_change_in_one_pipeline_sees_it(client: Client) -> None:
     replies = client.raw("ZADD z 0 first", "ZRANGE z 0 0", "ZREM z first", "ZRANGE z 0 0")
     assert replies == b":1\r\n*1\r\n$5\r\nfirst\r\n:1\r\n*1\r\n$1\r\na\r\n"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_sums_are_rounded_as_those_of_doubles(seed: int) -> None:
+    rng = random.Random(seed)
+    client = Client(make_node())
+    client.ask("ZADD z 0.1 m")
+    score = 0.1
+    for _ in range(60):
+        increment = rng.choice((0.1, 0.2, -0.3, 1e23, -1e23, 1e-7, 6.0, 1 / 3, rng.uniform(-9, 9)))
+        score += increment
+        assert float(client.ask(f"ZINCRBY z {increment!r} m")) == float(client.ask("ZSCORE z m")) == score

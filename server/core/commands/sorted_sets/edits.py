@@ -23,6 +23,7 @@ from server.core.commands.sorted_sets.queries import pairs_at
 from server.core.commands.sorted_sets.ranges import range_of
 from server.core.commands.sorted_sets.replies import Pair, flat_reply, members_reply
 from server.core.records.draft import Draft
+from server.core.records.numbers import plus
 from server.core.records.slicing import SLICE_CHANGES, Pace, Slices, each_of
 from server.core.records.views import pack_score, unpack_score
 
@@ -115,13 +116,17 @@ def _incremented(before: float | None, increment: float) -> float:
 
 
 def _increment(draft: Draft, member: bytes, increment: float) -> float:
-    """Adds a delta to a member's score and returns the new score. A sum with an infinity in it is written as a score."""
+    """Adds a delta to a member's score and returns the new score. A sum with an infinity in it is written as a score.
+
+    Redis rounds each sum to a double: 0.1 and 0.2 make 0.30000000000000004. So the delta is the difference of the two
+    scores that are seen, and not the increment, which may be a rounding error more or less."""
     before = _score_before(draft, member)
     after = _incremented(before, increment)
     if math.isinf(after) or (before is not None and math.isinf(before)):
         draft.put(member, pack_score(after))
         return after
-    draft.add(member, Decimal(repr(increment)))
+    seen = Decimal(0) if before is None else Decimal(repr(before))
+    draft.add(member, plus(Decimal(repr(after)), -seen))
     return after if before is None else unpack_score(draft.get(member) or pack_score(after))
 
 
