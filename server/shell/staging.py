@@ -20,7 +20,7 @@ from typing import Final
 
 from server.core.formats.pausing import Slices
 from server.storage.chunked import ChunkedEngine, Staged
-from server.storage.engine import StorageError
+from server.storage.engine import Engine, StorageError
 
 PAUSE_S: Final = 0.005
 PAUSES_MAX: Final = 400  # for one value
@@ -30,8 +30,8 @@ _DONE: Final = object()
 class Staging:
     """Stages the values of one node. Without an engine that takes chunks it does nothing."""
 
-    def __init__(self, engine: ChunkedEngine | None = None) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine | None = None) -> None:
+        self._engine = engine if isinstance(engine, ChunkedEngine) else None
         self._handled: list[Staged] = []  # by this turn
         self.pause_s = 0.0  # until the work that has just paused is to go on
 
