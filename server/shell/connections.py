@@ -236,7 +236,8 @@ class Connection(Client):
         """Judges by the first command: is this a client, and is there room for it? If not, handles the connection."""
         self._awaits_first_command = False
         if first[0] == b"DYN.PEER" or (first[0] == AUTH and not self.secret):
-            NodeEntry(self._clients, self._proven).enter(self, first)
+            proven = lambda secret: Connection(self._clients, self._is_tls, secret)  # noqa: E731
+            NodeEntry(self._clients, proven).enter(self, first)
             return False
         if denial := self._clients.denial(self):
             self._clients.deny(self, denial)
@@ -390,11 +391,6 @@ class Connection(Client):
         self._written_bytes = 0
         if self._has_pending and not self.is_queued and not self.session.closing and not self.transport.is_closing():
             self._clients.admission.add(self)
-
-    # Another node's connection
-
-    def _proven(self, secret: bytes) -> Client:
-        return Connection(self._clients, self._is_tls, secret)
 
     def hand_over(self) -> None:
         """The connection is no client's: something else reads what comes."""

@@ -32,6 +32,7 @@ from server.shell.certificates import Certificates
 from server.shell.refusals import RefusedPeers
 from server.shell.service_manager import ServiceManager
 from server.shell.staging import Staging
+from server.storage.engine import Engine
 
 LARGE_BYTES: Final = 1 << 20  # of a request, or of a message of a node
 PUT_OFF_MAX: Final = 6  # passes: a large turn of each of three connections lasts for two
@@ -46,7 +47,12 @@ class Context:
     """
 
     def __init__(
-        self, node: Node, config: Config, loop: asyncio.AbstractEventLoop, certificates: Certificates | None = None
+        self,
+        node: Node,
+        config: Config,
+        loop: asyncio.AbstractEventLoop,
+        certificates: Certificates | None = None,
+        engine: Engine | None = None,
     ) -> None:
         self.node = node
         self.services = node.services
@@ -57,7 +63,7 @@ class Context:
         self._time_s = loop.time  # looked up once
         self.refusals = RefusedPeers(node.state.statistics, loop.time)
         self.service_manager = ServiceManager(os.environ)
-        self.staging = Staging()  # of large values, once there is an engine for them
+        self.staging = Staging(engine)
         self.turn_enders: list[Callable[[], None]] = []
         self._is_turn_asked = False
         self._commands = 0  # `statistics.commands` when the last turn ended

@@ -216,7 +216,10 @@ class InboundPeer(asyncio.Protocol):
 
     def _prepare_soon(self) -> None:
         self._is_preparing = True
-        self._context.loop.call_soon(self._prepare)
+        if pause_s := self._context.staging.pause_s:
+            self._context.loop.call_later(pause_s, self._prepare)
+        else:
+            self._context.loop.call_soon(self._prepare)
 
     def _damaged(self, error: Exception) -> None:
         """A message is none of a node's: closes the connection."""

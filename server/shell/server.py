@@ -42,7 +42,6 @@ from server.shell.reports import Reports
 from server.shell.rewriting import KeyWatch
 from server.shell.secret_file import SecretSource, SecretWatch
 from server.shell.service_manager import READY, STOPPING
-from server.shell.staging import Staging
 from server.shell.ticks import Ticks
 from server.shell.turn import Turn
 from server.storage.chunked import ChunkedEngine
@@ -70,9 +69,7 @@ class Server:
         """`refuses`: the disk was full, so the engine takes no writes until it is opened anew. `seeds` are addresses at
         which missing members may be found. The secrets of the cluster are in `source`, or without it in the directory."""
         self._node = node
-        self._context = context = Context(node, config, loop, certificates)
-        if isinstance(engine, ChunkedEngine):
-            context.staging = Staging(engine)
+        self._context = context = Context(node, config, loop, certificates, engine)
         self.node_run = NodeRun(loop, node.state.store_is_damaged)
         self.reports = Reports(node)
         self._peers = peers = Peers(context, self.reports)

@@ -4,6 +4,11 @@ Theory: storage/chunked.py. Whoever brings a large value runs `slices` to the en
 the turn. The commit of that turn adopts what it can of the staged values, and `end_turn` discards the rest. If one does not
 come so far (its connection has ended), it closes the generator, which discards what it has written.
 
+Chunks come faster than RocksDB flushes them, if the disk or the CPU is busy. RocksDB then delays writes, and the whole
+node with them (40 memtables of 2 MiB are soon full; without chunks each was as large as its value). So while the store is
+congested, no chunk is written. That is for `PAUSES_MAX` looks at a value at most: a store that cannot flush refuses writes
+in the end, and that has to be told.
+
 If the store refuses a chunk, the value is handled without. Its commit meets the same refusal, and knows what to do.
 """
 
@@ -15,17 +20,20 @@ from typing import Final
 
 from server.core.formats.pausing import Slices
 from server.storage.chunked import ChunkedEngine, Staged
-from server.storage.engine import StorageError
+from server.storage.engine import Engine, StorageError
 
+PAUSE_S: Final = 0.005
+PAUSES_MAX: Final = 400  # for one value
 _DONE: Final = object()
 
 
 class Staging:
     """Stages the values of one node. Without an engine that takes chunks it does nothing."""
 
-    def __init__(self, engine: ChunkedEngine | None = None) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine | None = None) -> None:
+        self._engine = engine if isinstance(engine, ChunkedEngine) else None
         self._handled: list[Staged] = []  # by this turn
+        self.pause_s = 0.0  # until the work that has just paused is to go on
 
     @property
     def is_possible(self) -> bool:
@@ -43,6 +51,7 @@ class Staging:
             self._handled += begun
             begun = []
         finally:
+            self.pause_s = 0.0
             for staged in begun:
                 self._discard(staged)
 
@@ -53,11 +62,22 @@ class Staging:
             return
         begun.append(staged)
         try:
+            left = yield from self._wait(engine, PAUSES_MAX)
             while not engine.write_chunk(staged):
                 yield
+                left = yield from self._wait(engine, left)
         except StorageError:
             begun.remove(staged)
             engine.discard(staged)
+
+    def _wait(self, engine: ChunkedEngine, left: int) -> Slices[int]:
+        """Pauses while the store is congested, `left` times at most. Returns how many times are left."""
+        while left and engine.is_congested():
+            left -= 1
+            self.pause_s = PAUSE_S
+            yield
+        self.pause_s = 0.0
+        return left
 
     def _discard(self, staged: Staged) -> None:
         if self._engine is not None:
@@ -79,13 +99,16 @@ class StagedCommands:
     ) -> None:
         self.size_bytes = sum(map(len, values))
         self._loop = loop
+        self._staging = staging
         self._work = staging.slices(values)
         self._begin = begin
-        self._next = loop.call_soon(self._go_on)
+        self._next: asyncio.Handle = loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         if next(self._work, _DONE) is _DONE:
             self._begin()
+        elif self._staging.pause_s:
+            self._next = self._loop.call_later(self._staging.pause_s, self._go_on)
         else:
             self._next = self._loop.call_soon(self._go_on)
 

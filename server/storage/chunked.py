@@ -253,6 +253,10 @@ class ChunkedEngine:
         """As Engine.close."""
         self.inner.close()
 
+    def is_congested(self) -> bool:
+        """As Engine.is_congested."""
+        return self.inner.is_congested()
+
     def require(self, mark: str) -> bool:
         """As Engine.require."""
         return self.inner.require(mark)

@@ -201,6 +201,10 @@ class EncryptedEngine:
         """As Engine.close."""
         self._inner.close()
 
+    def is_congested(self) -> bool:
+        """As Engine.is_congested."""
+        return self._inner.is_congested()
+
     def require(self, mark: str) -> bool:
         """Marks the store; what it has is not encrypted."""
         return self._inner.require(mark)

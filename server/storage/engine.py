@@ -110,6 +110,9 @@ class Engine(Protocol):
         The store is closed even if this raises; everything that was committed is in the log, and there at the next open.
         """
 
+    def is_congested(self) -> bool:
+        """Whether so much waits to be flushed that a commit may soon have to wait, too."""
+
     def require(self, mark: str) -> bool:
         """Marks the store, once and for all: binaries that do not know the mark (`MARKS`) refuse to open it, and its
         snapshots. False if it has no mark, because the disk is too full."""

@@ -116,6 +116,10 @@ class MemoryEngine:
         self._closed = True
         self._data, self._order, self._added = {}, [], []
 
+    def is_congested(self) -> bool:
+        """Never: there is nothing to flush."""
+        return False
+
     def require(self, mark: str) -> bool:
         """Notes the mark for snapshots."""
         self._check_open()

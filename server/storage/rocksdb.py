@@ -73,6 +73,10 @@ _READS = ("read", "scan")  # an I/O error of these is damage of the data that wa
 FILES_BESIDE_TABLES = MEMTABLES_MAX + 8  # a log for each memtable, MANIFEST, LOG, LOCK, files being written
 
 ASK_AGAIN_S = 1.0
+CONGESTED_MEMTABLES = (
+    MEMTABLES_MAX * 2 // 3
+)  # a flush begins with MEMTABLES_PER_FLUSH; RocksDB delays writes at the last one
+_UNFLUSHED = "rocksdb.num-immutable-mem-table"
 _GAUGES = {
     "keys_estimate": "rocksdb.estimate-num-keys",
     "disk_bytes": "rocksdb.total-sst-files-size",
@@ -266,6 +270,11 @@ class RocksEngine:
         except Exception:
             if not self._cancelled:  # else it could not flush, and everything is in the log
                 raise
+
+    def is_congested(self) -> bool:
+        """Whether so many memtables wait for a flush that RocksDB soon delays writes."""
+        with self._explaining("read the gauges"):
+            return int(self._db.property_value(_UNFLUSHED) or 0) > CONGESTED_MEMTABLES
 
     def require(self, mark: str) -> bool:
         """Makes an empty column family with a name that says it: RocksDB opens no store without naming all of them."""

@@ -12,7 +12,7 @@ from protocol.pieces import PieceQueue
 from server.core.messages.kinds import encode_store
 from server.core.records import versions
 from server.core.records.records import storage_key_of
-from server.shell.staging import Staging
+from server.shell.staging import PAUSES_MAX, Staging
 from server.storage.chunked import OWNERS, ChunkedEngine
 from server.storage.engine import StorageFull
 from server.storage.memory import MemoryEngine
@@ -29,6 +29,11 @@ class Refusing(MemoryEngine):
     """A memory engine that refuses all commits from some number on."""
 
     left = 1 << 30
+    congested = 0  # for so many looks
+
+    def is_congested(self) -> bool:
+        self.congested -= 1
+        return self.congested >= 0
 
     def commit(self, writes: dict[bytes, bytes | None]) -> None:
         self.left -= 1
@@ -58,6 +63,7 @@ class Passes:
         self.shell.staging = Staging(self.engine)
         self.due: list[Due] = []
         self.shell.loop.call_soon = self._call_soon
+        self.shell.loop.call_later = lambda delay_s, *call: self._call_soon(*call)
 
     def _call_soon(self, call: Callable[..., Any], *args: Any) -> Due:
         self.due.append(due := Due(lambda: call(*args)))
@@ -175,3 +181,24 @@ def test_nothing_is_staged_without_an_engine_for_it() -> None:
     passes.shell.client.data_received(SET[:FIRST])
     passes.shell.client.data_received(SET[FIRST:])
     assert passes.shell.large_turns == 1 and passes.rows() == 0
+
+
+@pytest.mark.parametrize("looks", [3, PAUSES_MAX, 1 << 30])
+def test_chunks_wait_for_a_congested_store_and_not_for_ever(looks: int) -> None:
+    passes = Passes()
+    client = passes.shell.client
+    client.data_received(SET[:FIRST])
+    client.data_received(SET[FIRST:])
+    passes.run_pass()
+    assert passes.rows() == 2
+    passes.inner.congested = looks
+    for _ in range(min(looks, PAUSES_MAX)):
+        passes.run_pass()
+        assert passes.rows() == 2
+    passes.run_pass()
+    assert passes.rows() == 3, "the next chunk"
+    for _ in range(CHUNKS):
+        passes.run_pass()
+    passes.shell.end_turn()
+    assert passes.transport.written == resp.OK, "it has waited long enough"
+    assert passes.shell.staging.pause_s == 0

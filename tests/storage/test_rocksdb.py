@@ -6,17 +6,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from server.storage import rocksdb
 from server.storage.engine import Engine, StorageDamaged, StorageError, StorageLocked
 from server.storage.engines import open_engine
 from server.storage.log_check import LOG_BLOCK_BYTES
@@ -118,7 +115,6 @@ def test_one_flipped_bit_anywhere_in_the_log_refuses_to_open(crashed: Path, wher
 COMMIT_UNTIL_KILLED = """
 import os, sys
 from pathlib import Path
-from typing import Any
 from server.storage.engines import open_engine
 from tests.storage.crash import batch_of
 engine = open_engine("rocksdb", Path(sys.argv[1]))
@@ -288,7 +284,6 @@ def test_a_store_with_missing_or_damaged_files_refuses_to_open(
 OPEN_AND_REPORT = """
 import sys
 from pathlib import Path
-from typing import Any
 from server.storage.engine import StorageError
 from server.storage.engines import open_engine
 try:
@@ -379,36 +374,3 @@ def test_an_io_error_of_a_read_is_damage_and_one_of_a_write_is_not(
     assert type(raised.value) is StorageError
     assert engine.stats()["damage_seen"] == 2
     engine.close()
-
-
-class Forgetful:
-    """A database handle that forgets a flush for which somebody waits, until it is asked for one again."""
-
-    def __init__(self, handle: Any) -> None:
-        self._handle = handle
-        self._asked = threading.Event()
-
-    def flush(self, wait: bool = True) -> None:
-        if wait:
-            assert self._asked.wait(20), "nobody has asked again"
-        else:
-            self._asked.set()
-        self._handle.flush(wait)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._handle, name)
-
-
-@pytest.mark.parametrize("doing", ["flush", "close"])
-def test_a_flush_that_rocksdb_forgets_is_asked_for_again(
-    doing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rocksdb, "ASK_AGAIN_S", 0.01)
-    engine = RocksEngine(tmp_path)
-    engine.commit({b"a": b"1"})
-    monkeypatch.setattr(engine, "_db", Forgetful(engine._db))
-    getattr(engine, doing)()
-    engine.close()
-    again = RocksEngine(tmp_path)
-    assert again.get(b"a") == b"1"
-    again.close()
