@@ -43,7 +43,7 @@ CORE_ROOMS = (
 )  # fmt: skip
 # The modules above the rooms, in the same order. All of them may import every room.
 CORE_TOP = (
-    "outbox", "gossip", "chains", "dispatch", "incoming", "storing", "peer_messages", "answerers", "node",
+    "outbox", "gossip", "chains", "retries", "dispatch", "incoming", "storing", "peer_messages", "answerers", "node",
 )  # fmt: skip
 # The core is pure: time, chance and input come in as arguments.
 IMPURE = {

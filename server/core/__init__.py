@@ -27,6 +27,7 @@ Above the rooms, in this order, too:
 
     outbox.py, gossip.py           what a turn leaves behind, and what is sent to a peer once in a while
     chains.py, dispatch.py         clients' commands: their order, and where they run
+    retries.py                     relayed commands that came back: another attempt, or an answer
     incoming.py, peer_messages.py  messages of other nodes: how they are checked, and who handles them
     storing.py                     stores the records that coordinators send, and confirms them
     answerers.py                   who answers each kind of question

@@ -18,14 +18,12 @@ from server.storage.engine import Engine, StorageDamaged, StorageError, StorageL
 from server.storage.engines import open_engine
 from server.storage.log_check import LOG_BLOCK_BYTES
 from server.storage.rocksdb import FILES_BESIDE_TABLES, RocksEngine
-from server.storage.rocksdb_options import MEMTABLE_BYTES, MEMTABLES_MAX, MEMTABLES_PER_FLUSH
 from tests.storage.counting import count
 from tests.storage.crash import BATCH_KEYS, batch_of, crash_image, scratch_directory
 from tests.storage.dirty_pages import dirty_pages, skip_unless_written_back
 
 BATCHES = 1500
 DATA_BLOCK_BYTES = 4 << 10
-LARGE_BYTES = 100_000
 
 
 def batches_in(engine: Engine, size: int = BATCH_KEYS) -> list[int]:
@@ -342,16 +340,6 @@ def test_files_that_rocksdb_may_hold_open_are_bounded(tmp_path: Path) -> None:
     RocksEngine(tmp_path / "store", files_max=128).close()
     options = max((tmp_path / "store").glob("OPTIONS-*")).read_text()
     assert f"max_open_files={128 - FILES_BESIDE_TABLES}\n" in options
-
-
-def test_memtables_take_no_more_than_their_share_of_memory(tmp_path: Path) -> None:
-    engine = RocksEngine(tmp_path / "store")
-    peak_bytes = 0
-    for number in range(2 * MEMTABLES_MAX * MEMTABLE_BYTES // LARGE_BYTES):
-        engine.commit({b"%d" % number: bytes(LARGE_BYTES)})
-        peak_bytes = max(peak_bytes, int(engine.stats()["memtable_bytes"]))
-    engine.close()
-    assert MEMTABLES_PER_FLUSH * MEMTABLE_BYTES // 2 < peak_bytes < (MEMTABLES_MAX + 1) * (MEMTABLE_BYTES + LARGE_BYTES)
 
 
 def test_an_io_error_of_a_read_is_damage_and_one_of_a_write_is_not(

@@ -154,10 +154,10 @@ class KeyCommand(KeyRead):
                 reply = self.decide(result)
             if unexpected.planted:
                 unexpected.pass_by("procedure command")
-        except CommandError as error:
-            reply = error.reply
-        except DamagedRecord as error:
-            reply = ErrorReply.of(f"ERR {error}")
+        except CommandError as refused:
+            reply = refused.reply
+        except DamagedRecord as damage:
+            reply = ErrorReply.of(f"ERR {damage}")
         except Exception as error:  # noqa: BLE001
             reply = unexpected.contain(error, changes, "command", "unwritten", self._sink, self._number)
         self._end(reply)
