@@ -104,10 +104,10 @@ class Procedure(Sink):
                 self._outcome = "maybe-written"
                 return
             reply = self._returned
-        except CommandError as error:
-            reply = error.reply
-        except DamagedRecord as error:
-            reply = ErrorReply.of(f"ERR {error}")
+        except CommandError as refused:
+            reply = refused.reply
+        except DamagedRecord as damage:
+            reply = ErrorReply.of(f"ERR {damage}")
         except Exception as error:  # noqa: BLE001
             reply = self._unexpected(error, changes)
         self._close()
