@@ -42,7 +42,7 @@ CORE_ROOMS = (
     "repair", "membership", "pubsub", "services", "operators", "commands",
 )  # fmt: skip
 # The modules above the rooms, in the same order. All of them may import every room.
-CORE_TOP = ("outbox", "gossip", "chains", "dispatch", "incoming", "peer_messages", "answerers", "node")
+CORE_TOP = ("outbox", "gossip", "chains", "retries", "dispatch", "incoming", "peer_messages", "answerers", "node")
 # The core is pure: time, chance and input come in as arguments.
 IMPURE = {
     "asyncio",

@@ -26,7 +26,8 @@ docstring is its map:
 Above the rooms, in this order, too:
 
     outbox.py, gossip.py           what a turn leaves behind, and what is sent to a peer once in a while
-    chains.py, dispatch.py         what comes in from clients
+    chains.py, retries.py, dispatch.py
+                                   what comes in from clients
     incoming.py, peer_messages.py  what comes in from other nodes
     answerers.py                   who answers each kind of question
     node.py                        the seam to the shell and to the simulator
