@@ -15,6 +15,7 @@ The life of a request, and the order in which to read the files:
                                   execution.py runs one
     core/base/routing.py          who coordinates the key's writes and who may serve its reads, by layout and liveness
     core/requests/relays.py       a command for another coordinator travels there, and its reply back
+    core/retries.py               what becomes of it if that coordinator does not answer
     core/requests/reads.py        quorum reads      } groups of one turn that ask the same owners (requests/groups.py),
     core/requests/hedging.py      which owners a read asks, and when it asks one more
     core/requests/writes.py       quorum writes     } counted by one tally (base/quorum.py)
