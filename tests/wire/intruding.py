@@ -40,9 +40,9 @@ class Scene(NamedTuple):
 
 
 @contextmanager
-def made_scene(directory: Path) -> Iterator[Scene]:
+def made_scene(directory: Path, config: str = "request_timeout_ms = 1000\n") -> Iterator[Scene]:
     """Nodes that an intruder may talk to in the name of the third."""
-    cluster = WireCluster(directory, config="request_timeout_ms = 1000\n")
+    cluster = WireCluster(directory, config=config)
     try:
         cluster.form()
         identity = cluster.nodes[2].document("DYN.CLUSTER", "MYSELF")

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,7 @@ from protocol import resp
 from protocol.frames import encode_frame
 from protocol.handshake import Initiator
 from server.core.commands.operator import first_layout
-from tests.wire.cluster import SECRET, WireNode, wait_for
+from tests.wire.cluster import PATIENT, SECRET, WireNode, wait_for
 from tests.wire.intruding import Scene, counters, greeted, grown, is_stored, made_scene, store
 from tests.wire.load import Load
 from tests.wire.peering import prove, proven, read_line
@@ -345,18 +346,20 @@ def test_mutated_sessions_change_nothing(scene: Scene) -> None:
 
 
 @pytest.mark.soak
-def test_a_minute_of_mutated_sessions_changes_nothing(scene: Scene) -> None:
-    greeted(scene)
+def test_a_minute_of_mutated_sessions_changes_nothing_and_stops_nobody(tmp_path: Path) -> None:
     seed = random.SystemRandom().getrandbits(32)
     print(f"seed {seed}")
-    rng, until, count = random.Random(seed), time.monotonic() + 60, 0
-    load = Load([scene.node.port], threads=2)
-    with load.running():
-        while time.monotonic() < until:
-            _fuzz(scene, rng)
-            count += 1
-        load.more(10)  # nobody was stopped
-    print(f"{count} sessions beside {load.writes} writes")
-    assert not load.errors and not load.breaks, (load.errors[:10], load.breaks)
-    load.assert_all_there(scene.node)
-    greeted(scene)
+    rng, count = random.Random(seed), 0
+    with made_scene(tmp_path, PATIENT) as scene:
+        greeted(scene)
+        until = time.monotonic() + 60
+        load = Load([scene.node.port], threads=2)
+        with load.running():
+            while time.monotonic() < until:
+                _fuzz(scene, rng)
+                count += 1
+            load.more(10)
+        print(f"{count} sessions beside {load.writes} writes")
+        assert not load.errors and not load.breaks, (load.errors[:10], load.breaks)
+        load.assert_all_there(scene.node)
+        greeted(scene)
