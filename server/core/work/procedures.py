@@ -106,10 +106,10 @@ class Procedure(Sink):
             reply = self._returned
         except CommandError as error:
             reply = error.reply
-        except DamagedRecord as error:
-            reply = ErrorReply.of(f"ERR {error}")
-        except Exception as error:  # noqa: BLE001
-            reply = self._unexpected(error, changes)
+        except DamagedRecord as damage:
+            reply = ErrorReply.of(f"ERR {damage}")
+        except Exception as fault:  # noqa: BLE001
+            reply = self._unexpected(fault, changes)
         self._close()
         if reply is not None:
             self._sink.answer(self._number, reply)
