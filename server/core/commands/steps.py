@@ -154,12 +154,12 @@ class KeyCommand(KeyRead):
                 reply = self.decide(result)
             if unexpected.planted:
                 unexpected.pass_by("procedure command")
-        except CommandError as refused:
-            reply = refused.reply
+        except CommandError as error:
+            reply = error.reply
         except DamagedRecord as damage:
             reply = ErrorReply.of(f"ERR {damage}")
-        except Exception as error:  # noqa: BLE001
-            reply = unexpected.contain(error, changes, "command", "unwritten", self._sink, self._number)
+        except Exception as fault:  # noqa: BLE001
+            reply = unexpected.contain(fault, changes, "command", "unwritten", self._sink, self._number)
         self._end(reply)
 
     def write(self, value: bytes, expires_at_ms: int, seen: bytes | None, finish: FinishWrite = None) -> None:

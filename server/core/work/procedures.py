@@ -104,12 +104,12 @@ class Procedure(Sink):
                 self._outcome = "maybe-written"
                 return
             reply = self._returned
-        except CommandError as refused:
-            reply = refused.reply
+        except CommandError as error:
+            reply = error.reply
         except DamagedRecord as damage:
             reply = ErrorReply.of(f"ERR {damage}")
-        except Exception as error:  # noqa: BLE001
-            reply = self._unexpected(error, changes)
+        except Exception as fault:  # noqa: BLE001
+            reply = self._unexpected(fault, changes)
         self._close()
         if reply is not None:
             self._sink.answer(self._number, reply)
