@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from inspect import getdoc
 
+import pytest
+
 from server.core.base.state import State
 from tests.core.membership.test_membership import Machine
 
+pytestmark = pytest.mark.interpreted  # a compiled class has no docstring
 ROLES = ("durable", "view", "memory", "output", "flags")
 
 
