@@ -12,7 +12,7 @@ A deletion frees no space before a compaction merges it with the file that holds
 soon. So while space is short, memtables with deletions are flushed and their key ranges compacted, range by range, in a
 thread. Measured: 120 MB of values that are all deleted, half a second to flush and 0.7 s to compact.
 
-A flush needs space before it frees that of the logs, up to 50 MB if all memtables are full. A compaction needs as much
+A flush needs space before it frees that of the logs, up to 80 MB if all memtables are full. A compaction needs as much
 space as its result takes. So below `PLENTY` times the bound:
 - memtables are kept small;
 - RocksDB starts no compaction by itself that might not fit, unless files pile up;

@@ -16,18 +16,14 @@ values of 160, overwrites; `bg` is what flushes and compactions add on other thr
 Opening a million keys takes 20 ms after a clean stop and 160 ms after a crash (RocksDB 9.8). The floor of a put is the
 insert with the log's software CRC, and for a batch of one the system call. An insert costs cache misses. In a node, whose
 other work empties the caches between two commits, it costs twice what the table says. So memtables are small enough for
-the second level cache (2 MiB instead of 8: 3.0 instead of 3.8 us a put; 1 MiB: a tenth less again, and 7 % of all that a
-SET at -P 16 costs three nodes). Still smaller ones save little more, and each has a log file of its own to sync. Many are
-merged into one file, which drops values that were overwritten meanwhile (16 instead of 8: 0.8 instead of 1.1 us of `bg`).
-As these files are small, eight of them are compacted together. More than 16 memtables a file would keep more values of
-megabytes in memory.
+the second level cache (2 MiB instead of 8: 3.0 instead of 3.8 us a put). Many are merged into one file, which drops
+values that were overwritten meanwhile (16 instead of 8: 0.8 instead of 1.1 us of `bg`).
 
 Tried without gain: hash tables for memtables (they are sorted at the flush), in-place updates (a quarter more per put,
 and iterators no longer see one moment), pipelined and unordered writes, writes to the memtable without concurrency, huge
 pages, larger arenas, hash index in blocks, universal compaction, compression of level 0 (dearer compactions).
-Memtables of 1 MiB make a SET at -P 16 7 % cheaper on three nodes (0.5 MiB: no more), with twice as many logs to sync each
-second. They are not taken: in a store with a mark an explicit `flush` beside one that RocksDB has begun by itself (16 full
-memtables) never returns, and smaller ones are full sooner.
+Memtables of 1 MiB (0.5 MiB: no more) make a SET at -P 16 7 % cheaper on three nodes. They are not taken: there are twice
+as many logs to sync each second, and half as much room for values of megabytes before they are congested.
 The bloom filter over the memtables halves the cost of an absent get. Ten seconds of commits of 16 into a million keys, as
 fast as they go, with a sync a second and the cores shared: the slowest commit took 45 ms, one in a thousand 0.8 ms.
 

@@ -22,12 +22,11 @@ from rocksdict import BlockBasedOptions, Cache, DBCompressionType, DBRecoveryMod
 BLOCK_CACHE_BYTES = 64 << 20
 BLOCK_BYTES = 4 << 10
 BLOOM_BITS_PER_KEY = 10
-MEMTABLE_BYTES = 1 << 20
-MEMTABLES_MAX = 48
+MEMTABLE_BYTES = 2 << 20
+MEMTABLES_MAX = 40
 MEMTABLES_PER_FLUSH = 16
 MEMTABLE_BLOOM_RATIO = 0.02  # of MEMTABLE_BYTES: some 35 bits a key with records of 160 bytes
 SYNC_RANGE_BYTES = 1 << 20
-LEVEL0_FILES = 8  # are compacted together: some 100 MB
 LEVEL0_SLOWDOWN_FILES = 40
 LEVEL0_STOP_FILES = 60
 BACKGROUND_JOBS = 2
@@ -71,7 +70,6 @@ def _bound_memory(options: Options, block_cache_bytes: int) -> None:
 def _keep_writes_flowing(options: Options) -> None:
     """Lets files pile up in level 0 instead of stalling writes: rocksdict holds the GIL, so a stall stops the node."""
     options.set_max_background_jobs(BACKGROUND_JOBS)  # one flush, one compaction
-    options.set_level_zero_file_num_compaction_trigger(LEVEL0_FILES)
     options.set_level_zero_slowdown_writes_trigger(LEVEL0_SLOWDOWN_FILES)
     options.set_level_zero_stop_writes_trigger(LEVEL0_STOP_FILES)
     options.set_level_compaction_dynamic_level_bytes(True)
