@@ -52,6 +52,7 @@ class Peers:
         for peer, address in wanted.items():
             if peer not in self.links:
                 self.links[peer] = Link(self._context, peer, address, self.links)
+        self._reports.write_audit()  # the commit that has made the layout comes before it in the log
         if layout is None:
             self._reports.log_left()
         else:

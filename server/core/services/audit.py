@@ -2,7 +2,8 @@
 
 Theory. After a loss somebody asks who it was. So each command that destroys data, changes the members, or changes who may
 do what is noted before it runs, with its arguments, its user and the address of its client. The core has no log: the shell
-fetches the notes with each tick (100 ms). A node keeps `NOTES_MAX` of them until then, and counts further ones.
+fetches the notes with each tick (100 ms), and before it tells of a new layout. A node keeps `NOTES_MAX` of them until then,
+and counts further ones.
 """
 
 from __future__ import annotations
