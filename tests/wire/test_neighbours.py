@@ -192,8 +192,8 @@ def test_one_client_stops_nobody_on_a_quiet_machine(beset: WireCluster, name: st
 @pytest.mark.soak
 @pytest.mark.parametrize("name", HEAVY)
 def test_large_values_stop_nobody(beset: WireCluster, name: str) -> None:
-    """A p99 of 50 ms is wanted, too. Since values are staged no turn takes more than some 13 ms of CPU for one of 10 MB."""
-    print(name, _check(beset, name, Bounds(400, 500), growth_mib=2000))
+    """Values are staged (server/storage/chunked.py), so no turn takes more than some 13 ms of CPU for one of 10 MB."""
+    print(name, _check(beset, name, QUIET, growth_mib=2000))
 
 
 def test_the_loop_lag_is_a_statistic(beset: WireCluster) -> None:
