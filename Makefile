@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-pipelines bench-types bench-repair bench-join tails scale paper stacks stacks-quick stacks-installed stacks-node compiled wheel wheel-test ops-check tools clean help
+.PHONY: up down test lint unit unit-compiled wire soak check pages bench bench-instructions bench-security bench-keys bench-pipelines bench-types bench-repair bench-join tails scale paper stacks stacks-quick stacks-installed stacks-node stacks-clients compiled wheel wheel-test ops-check tools clean help
 
 help:  ## What there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -102,6 +102,14 @@ stacks-quick: stacks-installed  # the same in a healthy cluster only
 
 stacks-node: stacks-installed  # those of Node.js only: clients, sessions, rate limits, and clients over TLS as a user
 	$(BIN)/pytest tests/stacks/test_node.py tests/stacks/test_node_tls.py
+
+# Libraries in Python have an environment of their own; those of other languages, and the languages, come from apt if this is root.
+stacks-clients: $(READY) compiled  ## Let 42 client libraries in eleven languages connect to three nodes and do SET, INCR, HSET, pipelines
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive xargs apt-get install -y -qq --no-install-recommends < tests/stacks/clients/debian.txt >/dev/null; fi
+	[ -d $(VENV)/clients ] || $(PYTHON) -m venv $(VENV)/clients
+	$(VENV)/clients/bin/pip install -q --disable-pip-version-check -r tests/stacks/clients/requirements.txt
+	@if command -v npm >/dev/null; then cd tests/stacks/clients && npm ci --silent --no-audit --no-fund; else echo "npm is missing: the libraries in JavaScript will be skipped" >&2; fi
+	$(BIN)/pytest -n $(WORKERS) -rs tests/stacks/test_clients.py
 
 # arq wants a redis-py that others do not. Node.js comes from apt if it is missing and this is root; without it its tests are skipped.
 stacks-installed: $(READY) compiled

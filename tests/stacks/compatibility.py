@@ -2,7 +2,7 @@
 
 redis-7.4-commands.txt lists every command of Redis 7.4: its group, its name, and the release that has brought it. The
 versions of the stacks are those that were installed when `python -m tests.stacks.compatibility versions` was run last
-(versions.txt), and those of node/package-lock.json.
+(versions.txt), and those of node/package-lock.json; those of client libraries are in clients/versions.txt.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from server.core.commands.cluster import _REFUSALS
 from server.core.commands.deviations import DEVIATIONS
 from server.core.commands.table import COMMANDS
-from tests.stacks import test_caches, test_job_queues, test_node, test_redis_py, test_web
+from tests.stacks import clients, test_caches, test_job_queues, test_node, test_redis_py, test_web
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent.parent / "docs" / "compatibility.md"
@@ -54,6 +54,17 @@ it was done.
 
 | stack | packages | what is tested |
 |---|---|---|
+"""
+_CLIENTS = """
+## Client libraries
+
+`make stacks-clients` lets each of these libraries of other people connect to a node of three with its defaults, and do SET,
+GET, INCR, HSET and HGET, and ten INCRs as a pipeline where it has pipelines; where it has a client for clusters, that one
+does the same, and has to connect to other nodes, too. What it has written is read from another node. A library counts if it
+speaks to the server with code of its own that no other one here has: {} do.
+
+| language | library | package | tried with | counts | |
+|---|---|---|---|---|---|
 """
 _COMMANDS = """
 ## Commands
@@ -128,6 +139,7 @@ def page() -> str:
         packages = [f"{name} {versions[_is_of_node(kind), name]}" for name in kind.packages]
         what = " ".join((kind.__doc__ or "").split())
         lines.append(f"| {kind.__name__} | {', '.join(packages)} | {what} |")
+    lines += [_CLIENTS.format(sum(each.counts for each in clients.LIBRARIES)).rstrip("\n"), *clients.rows()]
     return "\n".join(lines) + "\n" + _COMMANDS + "\n".join(_command_lines()) + "\n"
 
 
