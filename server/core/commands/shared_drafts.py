@@ -10,7 +10,8 @@ A command shares a draft that is there
 
     if the draft is made of all that the quorum has answered to the command,
     and for a client with the same W,
-    and there is room in the record for what the command may add to it.
+    and there is room in the record for what the command may add to it,
+    and no keyspace events are wanted: each depends on the record before and after its command.
 
 (One of another type is refused.) Else the record is made first. So it is as soon as the draft has no field left (the next
 command begins a new key), or very many changes.

@@ -219,7 +219,7 @@ class _Update:
     def steps(self, services: Services, sink: Sink, number: int, args: list[bytes]) -> Steps:
         """Runs the command."""
         keeper = services.writes.keeper
-        if keeper is None and self._shares(args):
+        if keeper is None and services.state.noted is None and self._shares(args):
             record = yield read_here(services, args[1], shares=True)
             shared = shared_draft(services, sink, args, self._key_type, record)
             return self._change_shared(shared, sink, number, args)

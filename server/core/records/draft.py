@@ -134,7 +134,7 @@ class Draft(View):
     def put(self, field: bytes, payload: bytes, expires_at_ms: int = 0) -> bool:
         """Gives a field a payload; returns whether the field is new."""
         present = self.count_at(field)
-        self._begin(self._writes)
+        self._begin()
         items = self._put_items
         if items is not None and field not in self._changes and len(items) < _PUT_ITEMS_MAX:
             insort(items, (field, payload))
@@ -167,8 +167,8 @@ class Draft(View):
     def add(self, field: bytes, amount: Decimal) -> None:
         """Adds to the number in a field; of a string, the field is empty. The command has checked that it is a decimal text
         (numbers.py), or that there is none."""
-        if self._writes == STRING:
-            self._begin(STRING)
+        key_type = self._begin()
+        if key_type == STRING:
             if self._value is not None:
                 self._value = sum_of(STRING, self._value, [decimal_text(amount)])
             else:
@@ -176,8 +176,6 @@ class Draft(View):
             return
         self._put_items = None
         present = self.look_up(field)
-        key_type = self._writes
-        self._begin(key_type)
         base = (NO_SCORE if key_type == ZSET else b"0") if present is None else present[0]
         payload = sum_of(key_type, base, [decimal_text(amount)])
         change = self._changes.get(field)
@@ -254,10 +252,12 @@ class Draft(View):
             return True
         return not self._begins and not self.marks and self._amount is None and not self._changes
 
-    def _begin(self, key_type: int) -> None:
+    def _begin(self) -> int:
+        """Returns the type of the key, which exists from now on."""
         self.changed = True
         if self.key_type == NONE:
-            self.key_type = key_type
+            self.key_type = self._writes
+        return self.key_type
 
     def is_gone(self) -> bool:
         """Whether the key does not exist after the changes."""

@@ -259,3 +259,27 @@ def test_a_refused_write_leaves_nothing_in_flight() -> None:
     assert [error.split()[0] for error in errors] == ["DISKFULL"] * 3
     assert crowd.node.state.in_flight == 0
     assert crowd.say("LRANGE q 0 -1") == [["a"]]
+
+
+def test_each_command_of_a_turn_causes_its_event() -> None:
+    lines = ["RPUSH k a", "RPUSH k b", "LPOP k", "LPOP k", "SADD k m", "INCR n", "INCR n", "HSET h f v", "HDEL h f"]
+    told = []
+    for in_one_turn in (True, False):
+        client, listener = Client(node := make_node()), Client(node)
+        client.ask("CONFIG SET notify-keyspace-events KA")
+        listener.raw("PSUBSCRIBE __keyspace*")
+        heard = b""
+        for each in [lines] if in_one_turn else [[line] for line in lines]:
+            client.raw(*each)
+            heard += client.pushed.get(listener.session, b"")
+        told.append([message.split(b"\r\n")[4:7:2] for message in heard.split(b"pmessage")[1:]])
+    by_key = [{key: [event for name, event in found if name == key] for key, _ in found} for found in told]
+    assert by_key[0] == by_key[1]
+    assert by_key[0][b"__keyspace@0__:k"] == [b"rpush", b"rpush", b"lpop", b"lpop", b"del", b"sadd"]
+
+
+def test_a_draft_of_the_turn_in_which_events_are_switched_on_is_written() -> None:
+    crowd = Crowd(make_node())
+    replies = crowd.say("RPUSH q a", "CONFIG SET notify-keyspace-events KEA", "RPUSH q b", "RPUSH q c")
+    assert replies == [1, "OK", 2, 3]
+    assert crowd.say("LRANGE q 0 -1") == [["a", "b", "c"]]

@@ -10,7 +10,10 @@ as for each of its commands alone. Else the client hears that the outcome is unk
     a command that must not run twice   as it is alone (CommandSpec.once): INCR, a push, SET NX
     reads and writes                    the reads would see what the first run has written: LRANGE and DEL would answer an
                                         empty list, and the items would be gone
-    only reads, or only writes          runs again: so Celery stores a result (SETEX; the client's node runs the PUBLISH)
+    writes what it has read             as above: SUNIONSTORE d s and DEL s would store an empty set. RENAME, SMOVE, and
+                                        commands with a condition (NX) read, too
+    writes a key after its EXPIRE       the key would get an expiry although it did not exist when the client set one
+    only reads, or only other writes    runs again: so Celery stores a result (SETEX; the client's node runs the PUBLISH)
 
     DYN.EXEC key watches [key token …] words word … words word …
 
@@ -40,6 +43,8 @@ from server.core.work.procedures import Step
 COMMANDS_PER_TURN: Final = 200  # about 5 ms
 _WORK_BYTES_PER_TURN: Final = 8 << 20  # of records that the commands of a turn may copy or go through
 _MALFORMED: Final = "ERR malformed transaction"
+_CONDITIONS: Final = (b"NX", b"XX", b"GT", b"LT", b"FNX", b"FXX")
+_EXPIRING: Final = ("expire", "expireat", "pexpire", "pexpireat")
 _TOO_LARGE: Final = "ERR the replies of the transaction have more than gathered_bytes_max=%d bytes: nothing was written"
 
 
@@ -100,11 +105,29 @@ def must_run_once(call: list[bytes]) -> bool:
     transaction = decode(call)
     if transaction.watched:
         return True
-    specs = [find_command(args) for args in transaction.commands]
-    pairs = zip(specs, transaction.commands, strict=True)
-    if any(spec is None or spec.once(args) for spec, args in pairs):
-        return True
-    return len({spec is not None and "write" in spec.flags.split() for spec in specs}) > 1
+    reads = writes = 0
+    expired: dict[bytes, None] = {}  # keys that got an expiry
+    for args in transaction.commands:
+        spec = find_command(args)
+        if spec is None or spec.once(args):
+            return True
+        is_write = "write" in spec.flags.split()
+        writes += is_write
+        reads += not is_write or _looks_first(spec, args)
+        if is_write and any(key in expired for key in spec.keys_of(args)):
+            return True
+        if spec.name in _EXPIRING:
+            expired |= dict.fromkeys(spec.keys_of(args))
+    return reads > 0 and writes > 0 and len(transaction.commands) > 1
+
+
+def _looks_first(spec: CommandSpec, args: list[bytes]) -> bool:
+    """Whether what a command writes depends on what keys hold."""
+    accesses = [each.access_of(args) if each.access_of else each.access for each in spec.key_specs] or [spec.access]
+    has_condition = any(
+        arg.upper() in _CONDITIONS for arg in args[2:]
+    )  # perhaps it is a value: then this is too careful
+    return has_condition or any(word in ("RO", "access") for access in accesses for word in access.split())
 
 
 def _exec(services: Services, sink: Sink, number: int, args: list[bytes]) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gc
-import random
 import sys
 from dataclasses import replace
 from typing import Any
 
-import hiredis
 import pytest
 
 from protocol.resp import Reply
@@ -26,39 +24,10 @@ from server.core.requests.relays import Relays
 from server.core.services.services import Services
 from server.core.work.procedures import Steps
 from tests.core.commands.talking import CONFIG, Client, finish_turn, make_node
+from tests.core.commands.transactions.asking import ask, exec_all, one_by_one
 from tests.scripting.nodes import node_with_scripts
 
 WRONG = "WRONGTYPE Operation against a key holding the wrong kind of value"
-
-
-def exec_all(client: Client, lines: list[str]) -> Any:
-    """The decoded replies to a transaction of these commands; the turns that it takes pass."""
-    client.raw("MULTI", *lines)
-    return ask(client, b"EXEC")
-
-
-def ask(client: Client, *words: bytes) -> Any:
-    """The decoded reply to a command, errors as text; the turns that it takes pass."""
-    told, now_ms = client.raw_words(list(words)), 0
-    while not told:
-        now_ms += 2
-        client.node.wake(now_ms)
-        replies = finish_turn(client.node).replies
-        told = b"".join([data if isinstance(data, bytes) else b"".join(data) for _, data in replies])
-    reader = hiredis.Reader(encoding="utf-8", errors="surrogateescape")
-    reader.feed(told)
-    return _plain(reader.gets())
-
-
-def one_by_one(client: Client, lines: list[str]) -> list[Any]:
-    """The replies to the same commands outside a transaction."""
-    return [ask(client, *line.encode().split()) for line in lines]
-
-
-def _plain(reply: Any) -> Any:
-    if isinstance(reply, list):
-        return [_plain(each) for each in reply]
-    return str(reply) if isinstance(reply, hiredis.ReplyError) else reply
 
 
 class Made:
@@ -127,43 +96,6 @@ def test_changes_and_reads_that_take_turns_make_one_record(lines: tuple[str, ...
     assert exec_all(client, list(lines)) == expected
     assert made.count == (2 if lines[0][:4] == "INCR" and "STRLEN k" in lines else 1), "STRLEN reads the record"
     assert client.raw("DUMP k") == other.raw("DUMP k")
-
-
-KEYS = ("{t}a", "{t}b", "{t}c")
-CHANGES = (
-    "RPUSH {} {}", "LPUSH {} x{}", "LPOP {}", "RPOP {} 2", "LSET {} 0 {}", "LSET {} -1 y", "LREM {} 1 {}", "LTRIM {} 0 3",
-    "LINSERT {} BEFORE {} z", "LMOVE {} {k} LEFT RIGHT", "RPOPLPUSH {} {k}", "HSET {} f{} {}", "HDEL {} f{}",
-    "HINCRBY {} f{} 2", "HINCRBYFLOAT {} f{} 0.5", "HPEXPIRE {} 0 FIELDS 1 f{}", "HGETDEL {} FIELDS 1 f{}",
-    "SADD {} {} m", "SREM {} {}", "SMOVE {} {k} m", "SUNIONSTORE {} {k} {k}",
-    "ZADD {} {} m{}", "ZADD {} GT {} m{}", "ZINCRBY {} {} m{}", "ZREM {} m{}",
-    "ZPOPMIN {}", "ZREMRANGEBYSCORE {} 0 1", "ZUNIONSTORE {} 1 {k}", "INCR {}", "INCRBYFLOAT {} 0.5", "APPEND {} {}",
-    "SETBIT {} 9 1", "SET {} {}", "SET {} {} KEEPTTL", "DEL {}", "EXPIRE {} 100", "EXPIRE {} -1", "EXPIRE {} 50 GT",
-    "PERSIST {}",
-    "RENAME {} {k}", "COPY {} {k} REPLACE", "SORT {} ALPHA STORE {k}", "GETDEL {}", "PFADD {} {}", "XADD {} * f {}",
-)  # fmt: skip
-READS = (
-    "LRANGE {} 0 -1", "LRANGE {} 0 2", "LINDEX {} -2", "LLEN {}", "LPOS {} x1", "HGETALL {}", "HGET {} f1", "HLEN {}",
-    "SMEMBERS {}", "SISMEMBER {} m", "SCARD {}", "ZRANGE {} 0 -1 WITHSCORES", "ZSCORE {} m1", "ZCARD {}", "ZRANK {} m1",
-    "GET {}", "STRLEN {}", "TYPE {}", "TTL {}", "EXISTS {} {k}", "XLEN {}", "MGET {} {k}",
-)  # fmt: skip
-
-
-def _line(rng: random.Random) -> str:
-    line = rng.choice(CHANGES if rng.random() < 0.7 else READS).replace("{k}", rng.choice(KEYS))
-    return line.replace("{}", rng.choice(KEYS), 1).replace("{}", str(rng.randrange(3)))
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_a_transaction_is_as_good_as_its_commands(seed: int) -> None:
-    """Random commands have the same replies and the same effect in a transaction and one by one."""
-    rng = random.Random(seed)
-    together, apart = make_node(), make_node()
-    client, other = Client(together), Client(apart)
-    for _ in range(60):
-        lines = [_line(rng) for _ in range(rng.randrange(1, 12))]
-        assert exec_all(client, lines) == one_by_one(other, lines), lines
-        for shown in (f"{name} {key}" for key in KEYS for name in ("TYPE", "TTL", "DUMP")):
-            assert client.raw(shown) == other.raw(shown), (shown, lines)
 
 
 def test_each_command_causes_its_event() -> None:

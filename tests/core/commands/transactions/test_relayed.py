@@ -61,6 +61,15 @@ def test_a_coordinator_that_turns_out_not_to_know_it(multi_slots: str) -> None:
 # What runs again if its coordinator is lost, and what does not, as it would do something else or answer something else.
 AGAIN = ["SET {k} 1", "SETEX {k} 9 1|PUBLISH c x", "SET {k} 1|SET {k} 2|DEL {k}", "GET {k}|STRLEN {k}"]
 ONCE = ["INCR {k}", "SET {k} 1|RPUSH {k}{k} x", "SET {k} 1 NX", "LRANGE {k} 0 -1|DEL {k}", "SET {k} 1|GET {k}"]
+AGAIN += ["HSET {k} f v|EXPIRE {k} 9", "DEL {k}|SADD {k} a b", "RENAME {k} {k}b", "EXPIRE {k} 9|SET {k}b 1"]
+ONCE += [
+    "SUNIONSTORE {k}d {k}|DEL {k}", "ZUNIONSTORE {k}d 1 {k}|DEL {k}", "SORT {k} STORE {k}d|DEL {k}",
+    "BITOP NOT {k}d {k}|DEL {k}",
+    "GEOSEARCHSTORE {k}d {k} FROMLONLAT 1 1 BYRADIUS 1 km|DEL {k}", "PFMERGE {k}d {k}|DEL {k}",
+    "COPY {k} {k}d REPLACE|SET {k} new", "RENAME {k} {k}d|SET {k} new", "SADD {k} a|RENAME {k} {k}d",
+    "SMOVE {k} {k}d m|SADD {k} m", "ZADD {k} XX 5 a|ZADD {k} NX 1 a", "EXPIRE {k} 9 XX|EXPIRE {k} 5 NX",
+    "EXPIRE {k} 9|SADD {k} m",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("lines", "again"), [*((each, True) for each in AGAIN), *((each, False) for each in ONCE)])
