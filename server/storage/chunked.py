@@ -248,7 +248,7 @@ class ChunkedEngine:
         self.inner.cancel()
 
     def reopen(self, compacts: bool = True) -> None:
-        """As Engine.reopen."""
+        """As Engine.reopen. What was being staged is deleted, and nobody may go on with it: the run has ended."""
         self.inner.reopen(compacts)
         self._load()
 
