@@ -9,7 +9,8 @@ node with them (40 memtables of 2 MiB are soon full; without chunks each was as 
 congested, no chunk is written. That is for `PAUSES_MAX` looks at a value at most: a store that cannot flush refuses writes
 in the end, and that has to be told.
 
-If the store refuses a chunk, the value is handled without. Its commit meets the same refusal, and knows what to do.
+If the store refuses a chunk, or to be marked, the value is handled without. Its commit meets the same refusal, and knows
+what to do.
 """
 
 from __future__ import annotations
@@ -56,19 +57,22 @@ class Staging:
                 self._discard(staged)
 
     def _stage(self, value: bytes, begun: list[Staged]) -> Slices[None]:
-        engine = self._engine
-        staged = None if engine is None else engine.begin(value)
-        if engine is None or staged is None:
+        engine, staged = self._engine, None
+        if engine is None:
             return
-        begun.append(staged)
         try:
+            staged = engine.begin(value)
+            if staged is None:
+                return
+            begun.append(staged)
             left = yield from self._wait(engine, PAUSES_MAX)
             while not engine.write_chunk(staged):
                 yield
                 left = yield from self._wait(engine, left)
         except StorageError:
-            begun.remove(staged)
-            engine.discard(staged)
+            if staged is not None:
+                begun.remove(staged)
+                engine.discard(staged)
 
     def _wait(self, engine: ChunkedEngine, left: int) -> Slices[int]:
         """Pauses while the store is congested, `left` times at most. Returns how many times are left."""

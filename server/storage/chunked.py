@@ -10,7 +10,7 @@ staged bytes, `commit` writes only what is before them, and the batch adopts the
 still the moment at which the value is there.
 
     key of the value         FRONT, id, number of chunks, and what the value has before them
-    CHUNKS, id, 4 bytes      a chunk: 0, 1, 2, …
+    CHUNKS, id, 4 bytes      a chunk: 0, 1, 2, …; a zero byte, and its part of the value
     OWNERS, id               a checksum, the number of chunks, and the key of the value; no key while they are only staged
 
 Why it is right. A batch is written whole or not at all, so a value is there with all its chunks or not at all. The log
@@ -21,7 +21,10 @@ left over, and no value is affected: reading needs no such row.
 
 A chunk that is missing or damaged is damage of its value. The core finds that by the checksum of its records, and mends it.
 The rows are behind all keys of records, and nobody walks over them but the encryption (encrypted.py), which is below this
-class and encrypts each row by itself.
+class and encrypts each row by itself. The zero byte is for it: a client chooses what is in a chunk, and a row in clear must
+not begin as an encrypted one does.
+
+Whoever scans reads many values, once. So a scan gets the chunks by scans, too, which leave the cache of blocks as it is.
 
 A binary that does not know chunks would serve the fronts. So the store is marked before the first one is written
 (`Engine.require`), and such a binary refuses it. A store without large values is as it was.
@@ -33,7 +36,7 @@ turn and of those behind it would wait as long as before. A thread for the commi
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -49,6 +52,7 @@ CHUNKS: Final = b"\xff\xfc"
 FRONT_BYTES_MAX: Final = 64 << 10  # of a value, before its chunks
 FRONT: Final = bytes.fromhex("ff43e1b27d0a95c6681f3e9d5428c70b")  # no value of another kind begins so, but by chance
 ID_BYTES: Final = 8
+CHUNK_HEAD: Final = b"\0"  # of the row of each chunk
 _COUNT_BYTES: Final = 4
 _CHECKSUM_BYTES: Final = 8
 _HEAD_BYTES: Final = len(FRONT) + ID_BYTES + _COUNT_BYTES
@@ -127,7 +131,8 @@ class ChunkedEngine:
         `discard` must be called. Raises StorageError; then call `discard`, too."""
         number, start = staged.written, staged.written * self._chunk_bytes
         batch: dict[bytes, bytes | None] = {} if number else {OWNERS + staged.id: _owner(staged, b"")}
-        batch[_chunk_key(staged.id, number)] = staged.value[start : start + self._chunk_bytes]
+        part = memoryview(staged.value)[start : start + self._chunk_bytes]
+        batch[_chunk_key(staged.id, number)] = b"".join((CHUNK_HEAD, part))
         self.inner.commit(batch)
         staged.written = number + 1
         if staged.written < staged.count:
@@ -157,32 +162,30 @@ class ChunkedEngine:
                 values[place] = self._gathered(value)
         return values
 
+    def _gathered(self, front: bytes) -> bytes:
+        id_, count = _chunks_of(front)
+        return _whole(front, self.inner.get_many([_chunk_key(id_, number) for number in range(count)]))
+
     def scan(
         self, start: bytes, end: bytes | None, limit: int, bytes_max: int = NO_BYTES_MAX
     ) -> list[tuple[bytes, bytes]]:
         """As Engine.scan. A value whose chunks cannot be read is none that was ever written."""
         pairs: list[tuple[bytes, bytes]] = []
         for key, stored in self.inner.scan(start, end, limit, bytes_max):
-            value = stored
-            if stored.startswith(FRONT):
-                with suppress(self._damage_error):
-                    value = self._gathered(stored)
+            value = self._scanned(stored) if stored.startswith(FRONT) else stored
             pairs.append((key, value))
             bytes_max -= len(value)
             if bytes_max <= 0:
                 break
         return pairs
 
-    def _gathered(self, front: bytes) -> bytes:
-        """Returns the value that begins with a front; the front itself if chunks are missing. Raises `damage_error`."""
-        id_ = front[len(FRONT) : len(FRONT) + ID_BYTES]
-        count = int.from_bytes(front[len(FRONT) + ID_BYTES : _HEAD_BYTES], "big")
-        parts = [front[_HEAD_BYTES:]]
-        for chunk in self.inner.get_many([_chunk_key(id_, number) for number in range(count)]):
-            if chunk is None:
-                return front
-            parts.append(chunk)
-        return b"".join(parts)
+    def _scanned(self, front: bytes) -> bytes:
+        id_, count = _chunks_of(front)
+        try:
+            rows = self.inner.scan(_chunk_key(id_, 0), _chunk_key(id_, count), count, NO_BYTES_MAX)
+        except self._damage_error:
+            return front
+        return _whole(front, [chunk for _, chunk in rows])
 
     def commit(self, writes: dict[bytes, bytes | None]) -> None:
         """HOT. As Engine.commit. Values that end with staged bytes adopt their chunks."""
@@ -245,7 +248,7 @@ class ChunkedEngine:
         self.inner.cancel()
 
     def reopen(self, compacts: bool = True) -> None:
-        """As Engine.reopen."""
+        """As Engine.reopen. What was being staged is deleted, and nobody may go on with it: the run has ended."""
         self.inner.reopen(compacts)
         self._load()
 
@@ -278,6 +281,22 @@ def _ends_with(value: bytes | None, staged: Staged) -> bool:
 
 def _chunk_key(id_: bytes, number: int) -> bytes:
     return b"%b%b%b" % (CHUNKS, id_, number.to_bytes(_COUNT_BYTES, "big"))
+
+
+def _chunks_of(front: bytes) -> tuple[bytes, int]:
+    """The id and the number of the chunks of a value that begins with a front."""
+    id_ = front[len(FRONT) : len(FRONT) + ID_BYTES]
+    return id_, int.from_bytes(front[len(FRONT) + ID_BYTES : _HEAD_BYTES], "big")
+
+
+def _whole(front: bytes, chunks: Sequence[bytes | None]) -> bytes:
+    """The value that begins with a front; the front itself if chunks are missing."""
+    parts = [memoryview(front)[_HEAD_BYTES:]]
+    for chunk in chunks:
+        if chunk is None or not chunk.startswith(CHUNK_HEAD):
+            return front
+        parts.append(memoryview(chunk)[len(CHUNK_HEAD) :])
+    return b"".join(parts) if len(chunks) == _chunks_of(front)[1] else front
 
 
 def _owner(staged: Staged, key: bytes) -> bytes:

@@ -14,7 +14,7 @@ from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.shell.staging import PAUSES_MAX, Staging
 from server.storage.chunked import OWNERS, ChunkedEngine
-from server.storage.engine import StorageFull
+from server.storage.engine import StorageDamaged, StorageFull
 from server.storage.memory import MemoryEngine
 from tests.core.commands.talking import reach
 from tests.shell.test_connections import Shell, Transport, peer_of
@@ -154,6 +154,23 @@ def test_a_store_that_refuses_chunks_gets_the_value_whole(left: int) -> None:
     passes.shell.end_turn()
     assert passes.transport.written == resp.OK
     assert ChunkedEngine(passes.inner).stats()["chunked_values"] == 0
+
+
+def test_a_damaged_store_that_cannot_be_marked_gets_the_value_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends the run is the commit, which knows why."""
+
+    def refuse(mark: str) -> bool:
+        raise StorageDamaged(f"cannot mark the store: {mark}")
+
+    passes = Passes()
+    monkeypatch.setattr(passes.inner, "require", refuse)
+    client = passes.shell.client
+    client.data_received(SET[:FIRST])
+    client.data_received(SET[FIRST:])
+    passes.run_pass()
+    passes.shell.end_turn()
+    assert passes.transport.written == resp.OK
+    assert passes.rows() == 0 and client.unfinished_bytes() == 0
 
 
 def test_a_record_of_a_node_is_staged_and_what_comes_behind_it_waits() -> None:

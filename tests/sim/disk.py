@@ -22,7 +22,7 @@ from typing import NamedTuple
 from server.core.records.patch_rows import PREFIX
 from server.core.records.patches import apply
 from server.core.records.records import META, RECORDS_END
-from server.storage.chunked import CHUNKS, FRONT, ID_BYTES, OWNERS
+from server.storage.chunked import CHUNK_HEAD, CHUNKS, FRONT, ID_BYTES, OWNERS
 from tests.sim.events import Events
 
 LAYOUT = META + b"layout"
@@ -265,8 +265,8 @@ def _gathered(raw: Batch, value: bytes | None) -> bytes | None:
     at = len(FRONT)
     id_, count, before = value[at : at + ID_BYTES], value[at + ID_BYTES : at + ID_BYTES + 4], value[at + ID_BYTES + 4 :]
     rows = [CHUNKS + id_ + number.to_bytes(4, "big") for number in range(int.from_bytes(count, "big"))]
-    chunks = [raw.get(row) for row in rows]
-    return before + b"".join([chunk for chunk in chunks if chunk is not None]) if None not in chunks else DAMAGED
+    chunks = [chunk for chunk in map(raw.get, rows) if chunk is not None and chunk.startswith(CHUNK_HEAD)]
+    return before + b"".join([chunk[len(CHUNK_HEAD) :] for chunk in chunks]) if len(chunks) == len(rows) else DAMAGED
 
 
 def _patched(record: bytes, patch: bytes) -> bytes:

@@ -76,7 +76,7 @@ def test_a_damaged_chunk_is_mended(harm: str, scrubs: bool) -> None:
     assert len(rows) > 10
     host.kill()
     if harm == "flip":
-        host.disk.damage(rows[2], b"?" + host.disk.raw[rows[2]][1:])
+        host.disk.damage(rows[2], host.disk.raw[rows[2]][:-1] + b"?")
     elif harm == "remove":
         host.disk.damage(rows[2], b"")
     else:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from server.storage.chunked import CHUNKS, FRONT, OWNERS, ChunkedEngine, Staged
-from server.storage.encrypted import EncryptedEngine
+from server.storage.chunked import CHUNK_HEAD, CHUNKS, FRONT, OWNERS, ChunkedEngine, Staged
+from server.storage.encrypted import DAMAGED, MAGIC, EncryptedEngine
 from server.storage.engine import Engine, StorageDamaged, StorageFull
 from server.storage.engines import open_encrypted
 from server.storage.memory import MemoryEngine
@@ -18,6 +18,7 @@ from tests.storage.crash import crash_image
 from tests.storage.test_encrypted import A, key_file
 
 CHUNK_BYTES = 100
+MIB = 1 << 20
 VALUE = random.Random(1).randbytes(950)
 
 
@@ -202,7 +203,7 @@ def test_a_missing_or_changed_chunk_never_gives_the_value() -> None:
     put(engine, b"k", VALUE)
     rows = [key for key in hidden(inner) if key.startswith(CHUNKS)]
     good = inner.get(rows[3])
-    for bad in (None, b"", b"?" * CHUNK_BYTES):
+    for bad in (None, b"", CHUNK_HEAD, CHUNK_HEAD + b"?" * CHUNK_BYTES, DAMAGED):
         inner.commit({rows[3]: bad})
         whole = b"before " + VALUE
         assert engine.get(b"k") != whole and dict(engine.scan(b"", b"\xf0", 9))[b"k"] != whole
@@ -251,6 +252,34 @@ def test_encryption_is_below_and_covers_the_chunks(tmp_path: Path) -> None:
     rows = [key for key in hidden(inner) if key.startswith(CHUNKS)]
     inner.commit({rows[0]: inner.get(rows[1]), rows[1]: inner.get(rows[0])})
     assert VALUE not in (engine.get(b"k") or b"")
+
+
+@pytest.mark.parametrize("shift", range(3))
+def test_what_a_client_writes_in_clear_is_never_taken_for_encrypted(shift: int, tmp_path: Path) -> None:
+    """Encryption begins in a store where each chunk of the value begins with the mark of encrypted rows, or might."""
+    inner = MemoryEngine()
+    whole = bytes(shift) + MAGIC * 333
+    put(chunked(inner), b"k", whole, b"")
+    below = open_encrypted(inner, key_file(tmp_path, A), tmp_path / "encryption")
+    assert isinstance(below, EncryptedEngine)
+    engine = chunked(below)
+    assert engine.get(b"k") == whole and dict(engine.scan(b"", b"\xf0", 9))[b"k"] == whole
+    while below.rewrite_some():
+        pass
+    below.finish_rewriting()
+    assert engine.get(b"k") == whole and below.damaged == 0
+
+
+def test_a_scan_leaves_the_cache_of_blocks_as_it_is(tmp_path: Path) -> None:
+    engine = ChunkedEngine(RocksEngine(tmp_path))
+    values = {b"%d" % number: random.Random(number).randbytes(MIB) for number in range(8)}
+    for key, value in values.items():
+        put(engine, key, value, b"")
+    engine.flush()
+    before = int(engine.stats()["block_cache_bytes"])
+    assert dict(engine.scan(b"", b"9", 9)) == values
+    assert int(engine.stats()["block_cache_bytes"]) < before + MIB, "what others read most may lie there"
+    engine.close()
 
 
 def test_the_store_is_marked_before_the_first_chunk(tmp_path: Path) -> None:
