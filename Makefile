@@ -103,9 +103,13 @@ stacks-quick: stacks-installed  # the same in a healthy cluster only
 stacks-node: stacks-installed  # those of Node.js only: clients, sessions, rate limits, and clients over TLS as a user
 	$(BIN)/pytest tests/stacks/test_node.py tests/stacks/test_node_tls.py
 
-# Libraries in Python have an environment of their own; those of other languages, and the languages, come from apt if this is root.
+# Libraries in Python have an environment of their own; those of other languages, and the languages, come from apt if this is root:
+# one by one if a package is not to be had. What is missing is skipped.
 stacks-clients: $(READY) compiled  ## Let 42 client libraries in eleven languages connect to three nodes and do SET, INCR, HSET, pipelines
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then apt-get update -qq && DEBIAN_FRONTEND=noninteractive xargs apt-get install -y -qq --no-install-recommends < tests/stacks/clients/debian.txt >/dev/null; fi
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		export DEBIAN_FRONTEND=noninteractive; install="apt-get install -y -qq --no-install-recommends"; list=tests/stacks/clients/debian.txt; \
+		apt-get update -qq; xargs $$install <$$list >/dev/null || xargs -n 1 $$install <$$list >/dev/null || true; \
+		command -v npm >/dev/null || $$install nodejs npm >/dev/null; fi
 	[ -d $(VENV)/clients ] || $(PYTHON) -m venv $(VENV)/clients
 	$(VENV)/clients/bin/pip install -q --disable-pip-version-check -r tests/stacks/clients/requirements.txt
 	@if command -v npm >/dev/null; then cd tests/stacks/clients && npm ci --silent --no-audit --no-fund; else echo "npm is missing: the libraries in JavaScript will be skipped" >&2; fi

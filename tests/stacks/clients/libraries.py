@@ -7,6 +7,7 @@ has them, and how ten INCRs of a key are sent as one pipeline (None without pipe
 
 import asyncio
 import inspect
+import os
 import sys
 from contextlib import AsyncExitStack
 from functools import partial
@@ -266,6 +267,7 @@ def main():
         task.react(lambda _: defer.Deferred.fromCoroutine(run()))
     else:
         asyncio.run(run())
+    os._exit(0)  # redis-rs was seen to abort while the interpreter ended (status -6, after "ok")
 
 
 if __name__ == "__main__":
