@@ -10,7 +10,8 @@ records come with hints.
 A message that has come in pieces may have records of 100,000 entries, and values of 10 MB. So it is prepared first, a
 slice in each pass of the loop (core/records/preparing.py), and its large values are staged (staging.py). Those that came in
 pieces behind it wait for it, and all others pass it, as they do on their way. None is begun in a pass that has taken long
-already, or just after another large turn (context.py).
+already, or just after another large turn (context.py). When its connection breaks, a relay that has not begun is dropped:
+the peer gives its commands to another owner at once, and they must not run here later.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from server.shell.context import LARGE_BYTES, PUT_OFF_MAX, Context
 log = logging.getLogger("dyn")
 OUTDATED_MS_MAX = 10_000
 _DONE: Final = object()
+_RELAY: Final = b"RELAY"
 CONNECTIONS_MAX = 2  # of one peer: the present one, and a broken one whose last bytes are not read yet
 
 
@@ -151,6 +153,10 @@ class InboundPeer(asyncio.Protocol):
         """The peer has closed the connection, or it broke."""
         self._inbound.remove(self)
         self._frames = FrameReader(self._context.config.frame_bytes_max)
+        if self._large and self._large[0][:1] == [_RELAY]:
+            self._end_work()
+        self._large = deque(message for message in self._large if message[:1] != [_RELAY])
+        self._large_bytes = sum(map(_size_of, self._large))
         self._count_message(self._large_bytes)
 
     def data_received(self, data: bytes) -> None:
@@ -236,11 +242,15 @@ class InboundPeer(asyncio.Protocol):
     def drop_message(self) -> None:
         """Drops what has come of an incomplete message, and those that are not handled."""
         self._large.clear()
-        if self._work is not None:
-            self._work.close()
-        self._large_bytes, self._work = 0, None
+        self._end_work()
+        self._large_bytes = 0
         self._frames = FrameReader(self._context.config.frame_bytes_max)
         self._count_message(0)
+
+    def _end_work(self) -> None:
+        if self._work is not None:
+            self._work.close()
+        self._work = None
 
 
 def _size_of(message: list[Any]) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from protocol import resp
 from protocol.pieces import PieceQueue
-from server.core.messages.kinds import encode_store
+from server.core.messages.kinds import encode_relay, encode_store
 from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.shell.staging import PAUSES_MAX, Staging
@@ -190,6 +190,31 @@ def test_a_record_of_a_node_is_staged_and_what_comes_behind_it_waits() -> None:
     assert 0 < passes.rows() < CHUNKS
     peer.drop_message()
     assert passes.rows() == 0
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_relay_whose_connection_breaks_is_not_run_later(is_lost: bool) -> None:
+    """Its sender gives it to another owner then: it would come late. Records that came behind it are still stored."""
+    passes = Passes(members=3)
+    node = passes.shell.node
+    reach(node, 2)
+    key = next(b"%d" % each for each in range(999) if node.services.route(b"%d" % each).coordinator_for(True) is None)
+    pieces, record = PieceQueue(), versions.supersede(None, b"actor--2", 6, VALUE)
+    pieces.add(encode_relay(0, 1, 0, [b"0", b"0", b"0"], [[b"SET", key, VALUE]]))
+    pieces.add(encode_store(0, 1, [storage_key_of(b"record"), record]))
+    peer = peer_of(passes.shell, 2)
+    peer.data_received(b"".join(iter(pieces.next, b"")))
+    passes.run_pass()
+    assert passes.rows() > 0
+    if is_lost:
+        peer.connection_lost(None)
+        assert passes.rows() == 0
+    for _ in range(3 * CHUNKS):
+        passes.run_pass()
+    passes.shell.staging.end_turn()
+    assert (node.state.records.get(storage_key_of(key)) is None) == is_lost
+    assert node.state.records.get(storage_key_of(b"record")) == record
+    assert peer.message_bytes == 0 and passes.rows() == 0
 
 
 def test_nothing_is_staged_without_an_engine_for_it() -> None:
