@@ -26,7 +26,7 @@ from protocol.frames import DamagedFrame, FrameReader
 from server.core.formats.pausing import Slices
 from server.core.messages.reader import Malformed
 from server.core.services.process import PeerLink
-from server.shell.context import LARGE_BYTES, PUT_OFF_MAX, Context
+from server.shell.context import LARGE_BYTES, Context, must_wait
 
 log = logging.getLogger("dyn")
 OUTDATED_MS_MAX = 10_000
@@ -191,8 +191,7 @@ class InboundPeer(asyncio.Protocol):
         if not self._large:
             return  # the connection was cut
         context = self._context
-        # Once if the pass is late: another peer's messages may make each pass late.
-        if (context.is_late() and not self._put_off) or (context.has_just_been_large() and self._put_off < PUT_OFF_MAX):
+        if must_wait(context, self._put_off):
             self._put_off += 1
             self._prepare_soon()
             return

@@ -15,8 +15,7 @@ what to do.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from server.core.formats.pausing import Slices
@@ -25,7 +24,6 @@ from server.storage.engine import Engine, StorageError
 
 PAUSE_S: Final = 0.005
 PAUSES_MAX: Final = 400  # for one value
-_DONE: Final = object()
 
 
 class Staging:
@@ -93,30 +91,3 @@ class Staging:
             for staged in self._handled:
                 self._discard(staged)
             self._handled.clear()
-
-
-class StagedCommands:
-    """Stages the values of a client's commands, one chunk in each pass of the loop, and then calls `begin`."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, staging: Staging, values: Sequence[bytes], begin: Callable[[], None]
-    ) -> None:
-        self.size_bytes = sum(map(len, values))
-        self._loop = loop
-        self._staging = staging
-        self._work = staging.slices(values)
-        self._begin = begin
-        self._next: asyncio.Handle = loop.call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        if next(self._work, _DONE) is _DONE:
-            self._begin()
-        elif self._staging.pause_s:
-            self._next = self._loop.call_later(self._staging.pause_s, self._go_on)
-        else:
-            self._next = self._loop.call_soon(self._go_on)
-
-    def cancel(self) -> None:
-        """The commands will not begin."""
-        self._next.cancel()
-        self._work.close()

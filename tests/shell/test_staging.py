@@ -12,6 +12,7 @@ from protocol.pieces import PieceQueue
 from server.core.messages.kinds import encode_relay, encode_store
 from server.core.records import versions
 from server.core.records.records import storage_key_of
+from server.shell.connections import Connection
 from server.shell.staging import PAUSES_MAX, Staging
 from server.storage.chunked import OWNERS, ChunkedEngine
 from server.storage.engine import StorageDamaged, StorageFull
@@ -96,6 +97,40 @@ def test_a_command_begins_when_its_value_is_staged() -> None:
     assert passes.transport.written == resp.OK + resp.PONG
     passes.shell.staging.end_turn()  # the turns of this test adopt nothing
     assert passes.rows() == 0 and client.unfinished_bytes() == 0
+
+
+def test_clients_whose_values_are_staged_begin_one_after_the_other() -> None:
+    """Others are looked at after each large turn; nobody waits for ever."""
+    passes = Passes()
+    shell = passes.shell
+    shell.marks_large = True
+    clients = [shell.client]
+    for _ in range(2):
+        transport = Transport()
+        clients.append(client := Connection(shell.clients))
+        transport.connection = client
+        client.connection_made(transport)  # type: ignore[arg-type]
+    for client in clients:
+        client.data_received(SET[:FIRST])
+        client.data_received(SET[FIRST:])
+    begun = []
+    for number in range(CHUNKS + 6):
+        before = shell.large_turns
+        passes.run_pass()
+        begun.append(shell.large_turns - before)
+        shell.just_large &= number % 2 == 1
+    assert sum(begun) == 3 and max(begun) == 1, begun
+
+
+def test_a_late_pass_writes_no_chunk_once() -> None:
+    passes = Passes()
+    passes.shell.client.data_received(SET[:FIRST])
+    passes.shell.client.data_received(SET[FIRST:])
+    passes.shell.is_pass_late = True
+    passes.run_pass()
+    assert passes.rows() == 0
+    passes.run_pass()
+    assert passes.rows() == 2
 
 
 def test_what_comes_meanwhile_waits() -> None:
