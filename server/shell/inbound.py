@@ -27,6 +27,7 @@ from server.core.formats.pausing import Slices
 from server.core.messages.reader import Malformed
 from server.core.services.process import PeerLink
 from server.shell.context import LARGE_BYTES, Context, must_wait
+from server.shell.staging import PAUSE_S, PAUSES_MAX
 
 log = logging.getLogger("dyn")
 OUTDATED_MS_MAX = 10_000
@@ -197,8 +198,7 @@ class InboundPeer(asyncio.Protocol):
             return
         self._put_off = 0
         if self._work is None:
-            values = node.values_of_message(self._large[0])
-            self._work = context.staging.slices(values, node.prepare(self._large[0]))
+            self._work = self._begin_work(self._large[0])
         if next(self._work, _DONE) is not _DONE:
             self._prepare_soon()
             return
@@ -245,6 +245,12 @@ class InboundPeer(asyncio.Protocol):
         self._large_bytes = 0
         self._frames = FrameReader(self._context.config.frame_bytes_max)
         self._count_message(0)
+
+    def _begin_work(self, message: list[Any]) -> Slices[None]:
+        context, node = self._context, self._context.node
+        is_relay = message[:1] == [_RELAY]
+        pauses_max = int(context.config.relay_stale_ms / 2000 / PAUSE_S) if is_relay else PAUSES_MAX
+        return context.staging.slices(node.values_of_message(message), node.prepare(message), pauses_max)
 
     def _end_work(self) -> None:
         if self._work is not None:

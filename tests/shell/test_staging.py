@@ -13,7 +13,7 @@ from server.core.messages.kinds import encode_relay, encode_store
 from server.core.records import versions
 from server.core.records.records import storage_key_of
 from server.shell.connections import Connection
-from server.shell.staging import PAUSES_MAX, Staging
+from server.shell.staging import PAUSE_S, PAUSES_MAX, Staging
 from server.storage.chunked import OWNERS, ChunkedEngine
 from server.storage.engine import StorageDamaged, StorageFull
 from server.storage.memory import MemoryEngine
@@ -250,6 +250,27 @@ def test_a_relay_whose_connection_breaks_is_not_run_later(is_lost: bool) -> None
     assert (node.state.records.get(storage_key_of(key)) is None) == is_lost
     assert node.state.records.get(storage_key_of(b"record")) == record
     assert peer.message_bytes == 0 and passes.rows() == 0
+
+
+def test_a_relay_waits_for_a_congested_store_while_it_is_not_stale() -> None:
+    passes = Passes(members=3)
+    node = passes.shell.node
+    reach(node, 2)
+    keys = [b"%d" % each for each in range(999) if node.services.route(b"%d" % each).coordinator_for(True) is None]
+    sets = [[b"SET", key, VALUE] for key in keys[:2]]
+    pieces = PieceQueue()
+    pieces.add(encode_relay(0, 1, 0, [b"0", b"0", b"0"], sets))
+    passes.inner.congested = 1 << 30
+    peer = peer_of(passes.shell, 2)
+    peer.data_received(b"".join(iter(pieces.next, b"")))
+    pauses = int(node.state.config.relay_stale_ms / 2 / (1000 * PAUSE_S))
+    assert 0 < pauses < PAUSES_MAX
+    for _ in range(pauses - 1):
+        passes.run_pass()
+    assert passes.rows() == 0
+    for _ in range(2 * CHUNKS):  # not as many pauses for the second value
+        passes.run_pass()
+    assert None not in [node.state.records.get(storage_key_of(key)) for key in keys[:2]]
 
 
 def test_nothing_is_staged_without_an_engine_for_it() -> None:
