@@ -249,7 +249,7 @@ class InboundPeer(asyncio.Protocol):
     def _begin_work(self, message: list[Any]) -> Slices[None]:
         context, node = self._context, self._context.node
         is_relay = message[:1] == [_RELAY]
-        pauses_max = int(context.config.relay_stale_ms / 2000 / PAUSE_S) if is_relay else PAUSES_MAX
+        pauses_max = int(node.state.config.relay_stale_ms / 2000 / PAUSE_S) if is_relay else PAUSES_MAX
         return context.staging.slices(node.values_of_message(message), node.prepare(message), pauses_max)
 
     def _end_work(self) -> None:

@@ -212,11 +212,10 @@ class ChunkedEngine:
             if key in self._chunked:
                 changes |= _deletions(*self._chunked[key])
         for staged in self._staged.values():
-            key = None if staged.is_adopted else _first_with(staged, writes, adopted)
-            if key is None:
+            found = None if staged.is_adopted else _first_with(staged, writes, adopted)
+            if found is None:
                 continue
-            value = writes[key]
-            assert value is not None
+            key, value = found
             before = value[: len(value) - len(staged.value)]
             changes[key] = b"".join((FRONT, staged.id, staged.count.to_bytes(_COUNT_BYTES, "big"), before))
             changes[OWNERS + staged.id] = _owner(staged, key)
@@ -275,16 +274,18 @@ def _after(prefix: bytes) -> bytes:
     return prefix[:-1] + bytes((prefix[-1] + 1,))
 
 
-def _first_with(staged: Staged, writes: dict[bytes, bytes | None], adopted: dict[bytes, Staged]) -> bytes | None:
-    """The first key of a batch whose value may adopt the chunks, if any."""
+def _first_with(
+    staged: Staged, writes: dict[bytes, bytes | None], adopted: dict[bytes, Staged]
+) -> tuple[bytes, bytes] | None:
+    """The first key of a batch whose value may adopt the chunks, and that value; None if there is none."""
     for key, value in writes.items():
-        if key not in adopted and _ends_with(value, staged):
-            return key
+        if value is not None and key not in adopted and _ends_with(value, staged):
+            return key, value
     return None
 
 
-def _ends_with(value: bytes | None, staged: Staged) -> bool:
-    if value is None or not 0 <= len(value) - len(staged.value) <= FRONT_BYTES_MAX:
+def _ends_with(value: bytes, staged: Staged) -> bool:
+    if not 0 <= len(value) - len(staged.value) <= FRONT_BYTES_MAX:
         return False
     return value is staged.value or value.endswith(staged.value)
 
