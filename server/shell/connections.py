@@ -39,7 +39,7 @@ from server.shell.entry import NodeEntry
 from server.shell.flow import BULK_BYTES
 from server.shell.handshakes import HELLO, address_of
 from server.shell.push_limits import PushLimits
-from server.shell.staging import StagedCommands
+from server.shell.staged_commands import StagedCommands
 from server.shell.timing import Timing
 
 log = logging.getLogger("dyn")
@@ -202,11 +202,10 @@ class Connection(Client):
 
     def _stage(self, batch: list[list[bytes]]) -> bool:
         """Stages the large values of these commands, which begin after that. Returns False if they may begin at once."""
-        staging = self._context.staging
-        values = self._node.values_of_commands(batch) if staging.is_possible else []
+        values = self._node.values_of_commands(batch) if self._context.staging.is_possible else []
         if values:
             self._has_pending = self.is_queued = True  # until then nobody else lets this client begin commands
-            self._staged = StagedCommands(self._context.loop, staging, values, lambda: self._begin_staged(batch))
+            self._staged = StagedCommands(self._context, values, lambda: self._begin_staged(batch))
         return bool(values)
 
     def _begin_staged(self, batch: list[list[bytes]]) -> None:

@@ -144,6 +144,12 @@ class Context:
             end()
 
 
+def must_wait(context: Context, put_off: int) -> bool:
+    """Whether large work waits for the next pass of the loop, which has waited for so many passes already."""
+    # Once if the pass is late: the work of others may make each pass late.
+    return (context.is_late() and not put_off) or (context.has_just_been_large() and put_off < PUT_OFF_MAX)
+
+
 def has_large_word(batch: list[list[bytes]]) -> bool:
     """Whether some word of a command is so large that its commit takes long."""
     return any(len(word) >= LARGE_BYTES for args in batch for word in args)

@@ -10,7 +10,8 @@ records come with hints.
 A message that has come in pieces may have records of 100,000 entries, and values of 10 MB. So it is prepared first, a
 slice in each pass of the loop (core/records/preparing.py), and its large values are staged (staging.py). Those that came in
 pieces behind it wait for it, and all others pass it, as they do on their way. None is begun in a pass that has taken long
-already, or just after another large turn (context.py).
+already, or just after another large turn (context.py). When its connection breaks, a relay that has not begun is dropped:
+the peer gives its commands to another owner at once, and they must not run here later.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ from protocol.frames import DamagedFrame, FrameReader
 from server.core.formats.pausing import Slices
 from server.core.messages.reader import Malformed
 from server.core.services.process import PeerLink
-from server.shell.context import LARGE_BYTES, PUT_OFF_MAX, Context
+from server.shell.context import LARGE_BYTES, Context, must_wait
+from server.shell.staging import PAUSE_S, PAUSES_MAX
 
 log = logging.getLogger("dyn")
 OUTDATED_MS_MAX = 10_000
 _DONE: Final = object()
+_RELAY: Final = b"RELAY"
 CONNECTIONS_MAX = 2  # of one peer: the present one, and a broken one whose last bytes are not read yet
 
 
@@ -151,6 +154,10 @@ class InboundPeer(asyncio.Protocol):
         """The peer has closed the connection, or it broke."""
         self._inbound.remove(self)
         self._frames = FrameReader(self._context.config.frame_bytes_max)
+        if self._large and self._large[0][:1] == [_RELAY]:
+            self._end_work()
+        self._large = deque(message for message in self._large if message[:1] != [_RELAY])
+        self._large_bytes = sum(map(_size_of, self._large))
         self._count_message(self._large_bytes)
 
     def data_received(self, data: bytes) -> None:
@@ -185,15 +192,13 @@ class InboundPeer(asyncio.Protocol):
         if not self._large:
             return  # the connection was cut
         context = self._context
-        # Once if the pass is late: another peer's messages may make each pass late.
-        if (context.is_late() and not self._put_off) or (context.has_just_been_large() and self._put_off < PUT_OFF_MAX):
+        if must_wait(context, self._put_off):
             self._put_off += 1
             self._prepare_soon()
             return
         self._put_off = 0
         if self._work is None:
-            values = node.values_of_message(self._large[0])
-            self._work = context.staging.slices(values, node.prepare(self._large[0]))
+            self._work = self._begin_work(self._large[0])
         if next(self._work, _DONE) is not _DONE:
             self._prepare_soon()
             return
@@ -236,11 +241,21 @@ class InboundPeer(asyncio.Protocol):
     def drop_message(self) -> None:
         """Drops what has come of an incomplete message, and those that are not handled."""
         self._large.clear()
-        if self._work is not None:
-            self._work.close()
-        self._large_bytes, self._work = 0, None
+        self._end_work()
+        self._large_bytes = 0
         self._frames = FrameReader(self._context.config.frame_bytes_max)
         self._count_message(0)
+
+    def _begin_work(self, message: list[Any]) -> Slices[None]:
+        context, node = self._context, self._context.node
+        is_relay = message[:1] == [_RELAY]
+        pauses_max = int(node.state.config.relay_stale_ms / 2000 / PAUSE_S) if is_relay else PAUSES_MAX
+        return context.staging.slices(node.values_of_message(message), node.prepare(message), pauses_max)
+
+    def _end_work(self) -> None:
+        if self._work is not None:
+            self._work.close()
+        self._work = None
 
 
 def _size_of(message: list[Any]) -> int:

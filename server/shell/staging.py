@@ -6,8 +6,9 @@ come so far (its connection has ended), it closes the generator, which discards 
 
 Chunks come faster than RocksDB flushes them, if the disk or the CPU is busy. RocksDB then delays writes, and the whole
 node with them (40 memtables of 2 MiB are soon full; without chunks each was as large as its value). So while the store is
-congested, no chunk is written. That is for `PAUSES_MAX` looks at a value at most: a store that cannot flush refuses writes
-in the end, and that has to be told.
+congested, no chunk is written. That is for `PAUSES_MAX` looks at most, for all values that come together: a store that
+cannot flush refuses writes in the end, and that has to be told. A relay waits for half of the time after which it is stale:
+then it would be refused, and its values staged anew by the next owner.
 
 If the store refuses a chunk, or to be marked, the value is handled without. Its commit meets the same refusal, and knows
 what to do.
@@ -15,8 +16,7 @@ what to do.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from server.core.formats.pausing import Slices
@@ -24,8 +24,7 @@ from server.storage.chunked import ChunkedEngine, Staged
 from server.storage.engine import Engine, StorageError
 
 PAUSE_S: Final = 0.005
-PAUSES_MAX: Final = 400  # for one value
-_DONE: Final = object()
+PAUSES_MAX: Final = 400
 
 
 class Staging:
@@ -41,14 +40,16 @@ class Staging:
         """Whether there is anything to stage with."""
         return self._engine is not None
 
-    def slices(self, values: Sequence[bytes], before: Slices[None] | None = None) -> Slices[None]:
+    def slices(
+        self, values: Sequence[bytes], before: Slices[None] | None = None, pauses_max: int = PAUSES_MAX
+    ) -> Slices[None]:
         """Does the work `before`, if any, then stages values; pauses after each chunk. The caller handles them at once."""
         if before is not None:
             yield from before
         begun: list[Staged] = []
         try:
             for value in values:
-                yield from self._stage(value, begun)
+                pauses_max = yield from self._stage(value, begun, pauses_max)
             self._handled += begun
             begun = []
         finally:
@@ -56,16 +57,17 @@ class Staging:
             for staged in begun:
                 self._discard(staged)
 
-    def _stage(self, value: bytes, begun: list[Staged]) -> Slices[None]:
+    def _stage(self, value: bytes, begun: list[Staged], left: int) -> Slices[int]:
+        """Stages a value, with `left` pauses for the store at most. Returns how many are left."""
         engine, staged = self._engine, None
         if engine is None:
-            return
+            return left
         try:
             staged = engine.begin(value)
             if staged is None:
-                return
+                return left
             begun.append(staged)
-            left = yield from self._wait(engine, PAUSES_MAX)
+            left = yield from self._wait(engine, left)
             while not engine.write_chunk(staged):
                 yield
                 left = yield from self._wait(engine, left)
@@ -73,6 +75,7 @@ class Staging:
             if staged is not None:
                 begun.remove(staged)
                 engine.discard(staged)
+        return left
 
     def _wait(self, engine: ChunkedEngine, left: int) -> Slices[int]:
         """Pauses while the store is congested, `left` times at most. Returns how many times are left."""
@@ -93,30 +96,3 @@ class Staging:
             for staged in self._handled:
                 self._discard(staged)
             self._handled.clear()
-
-
-class StagedCommands:
-    """Stages the values of a client's commands, one chunk in each pass of the loop, and then calls `begin`."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, staging: Staging, values: Sequence[bytes], begin: Callable[[], None]
-    ) -> None:
-        self.size_bytes = sum(map(len, values))
-        self._loop = loop
-        self._staging = staging
-        self._work = staging.slices(values)
-        self._begin = begin
-        self._next: asyncio.Handle = loop.call_soon(self._go_on)
-
-    def _go_on(self) -> None:
-        if next(self._work, _DONE) is _DONE:
-            self._begin()
-        elif self._staging.pause_s:
-            self._next = self._loop.call_later(self._staging.pause_s, self._go_on)
-        else:
-            self._next = self._loop.call_soon(self._go_on)
-
-    def cancel(self) -> None:
-        """The commands will not begin."""
-        self._next.cancel()
-        self._work.close()

@@ -14,10 +14,11 @@ still the moment at which the value is there.
     OWNERS, id               a checksum, the number of chunks, and the key of the value; no key while they are only staged
 
 Why it is right. A batch is written whole or not at all, so a value is there with all its chunks or not at all. The log
-keeps the order of commits, so no crash leaves a value without its chunks. Chunks that a crash has left behind are those
-whose row in OWNERS has no key: `_load` deletes them. The batch that overwrites or deletes a value deletes its chunks, too.
-Which value has which chunks is known in memory, from the rows in OWNERS. If some of these cannot be read, chunks may be
-left over, and no value is affected: reading needs no such row.
+keeps the order of commits, so no death of the process leaves a value without its chunks. (A loss of power may lose logs in
+any order, and so chunks of a value that is there: it is damaged then, see below.) Chunks that a crash has left behind are
+those whose row in OWNERS has no key: `_load` deletes them. The batch that overwrites or deletes a value deletes its chunks,
+too. Which value has which chunks is known in memory, from the rows in OWNERS. If some of these cannot be read, chunks may
+be left over, and no value is affected: reading needs no such row.
 
 A chunk that is missing or damaged is damage of its value. The core finds that by the checksum of its records, and mends it.
 The rows are behind all keys of records, and nobody walks over them but the encryption (encrypted.py), which is below this
@@ -144,8 +145,9 @@ class ChunkedEngine:
         """Ends the staging of a value: deletes what was written of it, unless it was adopted."""
         self._staged.pop(staged.id, None)
         if not staged.is_adopted and staged.written:
+            tried = min(staged.written + 1, staged.count)  # a commit that was refused may be there after a restart
             with suppress(StorageError):  # the next start deletes it
-                self.inner.commit(_deletions(staged.id, staged.written))
+                self.inner.commit(_deletions(staged.id, tried))
 
     # Values
 
@@ -210,11 +212,10 @@ class ChunkedEngine:
             if key in self._chunked:
                 changes |= _deletions(*self._chunked[key])
         for staged in self._staged.values():
-            found = [key for key, value in writes.items() if key not in adopted and _ends_with(value, staged)]
-            value = writes[found[0]] if found and not staged.is_adopted else None
-            if value is None:
+            found = None if staged.is_adopted else _first_with(staged, writes, adopted)
+            if found is None:
                 continue
-            key = found[0]
+            key, value = found
             before = value[: len(value) - len(staged.value)]
             changes[key] = b"".join((FRONT, staged.id, staged.count.to_bytes(_COUNT_BYTES, "big"), before))
             changes[OWNERS + staged.id] = _owner(staged, key)
@@ -273,8 +274,18 @@ def _after(prefix: bytes) -> bytes:
     return prefix[:-1] + bytes((prefix[-1] + 1,))
 
 
-def _ends_with(value: bytes | None, staged: Staged) -> bool:
-    if value is None or not 0 <= len(value) - len(staged.value) <= FRONT_BYTES_MAX:
+def _first_with(
+    staged: Staged, writes: dict[bytes, bytes | None], adopted: dict[bytes, Staged]
+) -> tuple[bytes, bytes] | None:
+    """The first key of a batch whose value may adopt the chunks, and that value; None if there is none."""
+    for key, value in writes.items():
+        if value is not None and key not in adopted and _ends_with(value, staged):
+            return key, value
+    return None
+
+
+def _ends_with(value: bytes, staged: Staged) -> bool:
+    if not 0 <= len(value) - len(staged.value) <= FRONT_BYTES_MAX:
         return False
     return value is staged.value or value.endswith(staged.value)
 

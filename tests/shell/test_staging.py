@@ -9,10 +9,11 @@ import pytest
 
 from protocol import resp
 from protocol.pieces import PieceQueue
-from server.core.messages.kinds import encode_store
+from server.core.messages.kinds import encode_relay, encode_store
 from server.core.records import versions
 from server.core.records.records import storage_key_of
-from server.shell.staging import PAUSES_MAX, Staging
+from server.shell.connections import Connection
+from server.shell.staging import PAUSE_S, PAUSES_MAX, Staging
 from server.storage.chunked import OWNERS, ChunkedEngine
 from server.storage.engine import StorageDamaged, StorageFull
 from server.storage.memory import MemoryEngine
@@ -96,6 +97,40 @@ def test_a_command_begins_when_its_value_is_staged() -> None:
     assert passes.transport.written == resp.OK + resp.PONG
     passes.shell.staging.end_turn()  # the turns of this test adopt nothing
     assert passes.rows() == 0 and client.unfinished_bytes() == 0
+
+
+def test_clients_whose_values_are_staged_begin_one_after_the_other() -> None:
+    """Others are looked at after each large turn; nobody waits for ever."""
+    passes = Passes()
+    shell = passes.shell
+    shell.marks_large = True
+    clients = [shell.client]
+    for _ in range(2):
+        transport = Transport()
+        clients.append(client := Connection(shell.clients))
+        transport.connection = client
+        client.connection_made(transport)  # type: ignore[arg-type]
+    for client in clients:
+        client.data_received(SET[:FIRST])
+        client.data_received(SET[FIRST:])
+    begun = []
+    for number in range(CHUNKS + 6):
+        before = shell.large_turns
+        passes.run_pass()
+        begun.append(shell.large_turns - before)
+        shell.just_large &= number % 2 == 1
+    assert sum(begun) == 3 and max(begun) == 1, begun
+
+
+def test_a_late_pass_writes_no_chunk_once() -> None:
+    passes = Passes()
+    passes.shell.client.data_received(SET[:FIRST])
+    passes.shell.client.data_received(SET[FIRST:])
+    passes.shell.is_pass_late = True
+    passes.run_pass()
+    assert passes.rows() == 0
+    passes.run_pass()
+    assert passes.rows() == 2
 
 
 def test_what_comes_meanwhile_waits() -> None:
@@ -190,6 +225,52 @@ def test_a_record_of_a_node_is_staged_and_what_comes_behind_it_waits() -> None:
     assert 0 < passes.rows() < CHUNKS
     peer.drop_message()
     assert passes.rows() == 0
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_relay_whose_connection_breaks_is_not_run_later(is_lost: bool) -> None:
+    """Its sender gives it to another owner then: it would come late. Records that came behind it are still stored."""
+    passes = Passes(members=3)
+    node = passes.shell.node
+    reach(node, 2)
+    key = next(b"%d" % each for each in range(999) if node.services.route(b"%d" % each).coordinator_for(True) is None)
+    pieces, record = PieceQueue(), versions.supersede(None, b"actor--2", 6, VALUE)
+    pieces.add(encode_relay(0, 1, 0, [b"0", b"0", b"0"], [[b"SET", key, VALUE]]))
+    pieces.add(encode_store(0, 1, [storage_key_of(b"record"), record]))
+    peer = peer_of(passes.shell, 2)
+    peer.data_received(b"".join(iter(pieces.next, b"")))
+    passes.run_pass()
+    assert passes.rows() > 0
+    if is_lost:
+        peer.connection_lost(None)
+        assert passes.rows() == 0
+    for _ in range(3 * CHUNKS):
+        passes.run_pass()
+    passes.shell.staging.end_turn()
+    assert (node.state.records.get(storage_key_of(key)) is None) == is_lost
+    assert node.state.records.get(storage_key_of(b"record")) == record
+    assert peer.message_bytes == 0 and passes.rows() == 0
+
+
+def test_a_relay_waits_for_a_congested_store_while_it_is_not_stale() -> None:
+    passes = Passes(members=3)
+    node = passes.shell.node
+    reach(node, 2)
+    keys = [b"%d" % each for each in range(999) if node.services.route(b"%d" % each).coordinator_for(True) is None]
+    sets = [[b"SET", key, VALUE] for key in keys[:2]]
+    pieces = PieceQueue()
+    pieces.add(encode_relay(0, 1, 0, [b"0", b"0", b"0"], sets))
+    passes.inner.congested = 1 << 30
+    peer = peer_of(passes.shell, 2)
+    peer.data_received(b"".join(iter(pieces.next, b"")))
+    pauses = int(node.state.config.relay_stale_ms / 2 / (1000 * PAUSE_S))
+    assert 0 < pauses < PAUSES_MAX
+    for _ in range(pauses - 1):
+        passes.run_pass()
+    assert passes.rows() == 0
+    for _ in range(2 * CHUNKS):  # not as many pauses for the second value
+        passes.run_pass()
+    assert None not in [node.state.records.get(storage_key_of(key)) for key in keys[:2]]
 
 
 def test_nothing_is_staged_without_an_engine_for_it() -> None:

@@ -187,6 +187,27 @@ def test_a_refused_commit_changes_nothing() -> None:
     assert engine.get(b"k") == VALUE[::-1] and len(hidden(inner)) == 11
 
 
+def test_a_refused_chunk_that_is_there_after_all_is_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a restart: that a commit was refused does not say that its batch is not in the log."""
+    inner = Fickle()
+    engine = chunked(inner)
+    staged = engine.begin(VALUE)
+    assert staged is not None
+    engine.write_chunk(staged)
+    commit = inner.commit
+
+    def apply_and_refuse(writes: dict[bytes, bytes | None]) -> None:
+        commit(writes)
+        raise StorageFull("no space")
+
+    monkeypatch.setattr(inner, "commit", apply_and_refuse)
+    with pytest.raises(StorageFull):
+        engine.write_chunk(staged)
+    monkeypatch.undo()
+    engine.discard(staged)
+    assert hidden(inner) == []
+
+
 def test_a_full_disk_keeps_what_is_left_over_until_the_next_start() -> None:
     inner = Fickle()
     stage(chunked(inner), VALUE)
