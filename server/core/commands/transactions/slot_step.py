@@ -61,8 +61,8 @@ _TOO_MANY_ROUNDS: Final = (
 )
 PREPARED_MAX: Final = 8  # commands of a script that are run in slices before
 _TOO_LONG: Final = (
-    "ERR the commands of the script go through too much together, as no other client is served meanwhile: nothing was "
-    "written. Give them less, or no script"
+    "ERR the commands of the script go through too many elements, and no other client is served meanwhile: nothing was "
+    "written. Send a command that goes through a whole collection alone, or in a transaction: there it is done in slices"
 )
 _TOO_MANY: Final = "ERR this needs more than transaction_keys_max=%d keys at once: nothing was written"
 CROSSSLOT: Final = "CROSSSLOT Keys in request don't hash to the same slot"
