@@ -32,10 +32,10 @@ Made by `make pages` from the command table and from the tests in `tests/stacks`
 `make stacks` tries each stack unchanged, from its own package and with its default settings, in a healthy cluster of
 three nodes and while one node is killed (`kill -9`) and comes back and another one is frozen (SIGSTOP). All its
 connections go to one node that stays well. Then whatever was acknowledged must be there, each job done and each result
-back. A command that must not run twice (INCR, SET NX, a push, a script) and whose coordinator dies in that moment is
-answered TIMEOUT: its outcome is unknown, as with any server that dies, and the tests allow few of them. `make stacks`
-runs all; those of redis-py run in CI, too. On a machine that is busy otherwise the tests with failing nodes run into
-their time limits.
+back. A command that must not run twice (INCR, SET NX, a script, a push that is no part of a move, see below) and whose
+coordinator dies in that moment is answered TIMEOUT: its outcome is unknown, as with any server that dies, and the tests
+allow few of them. `make stacks` runs all; those of redis-py run in CI, too. On a machine that is busy otherwise the tests
+with failing nodes run into their time limits.
 
 A library may put a job back by a MULTI that removes it from some keys and pushes it to another one, of another slot.
 Celery does. If the node that coordinates the list dies in that moment, the push is run again by the next owner: the job

@@ -37,6 +37,7 @@ from server.core.commands.draft_writes import encoded, record_of, write_record
 from server.core.records.draft import Draft
 from server.core.records.entries import clock_of, covers
 from server.core.records.kinds import LIST
+from server.core.records.numbers import DELTA_BYTES_MAX
 from server.core.records.pending import Pending
 from server.core.records.records import storage_key_in
 from server.core.records.slicing import SLICE_CHANGES, run_through
@@ -44,6 +45,7 @@ from server.core.services.services import Services
 
 SHARED_ARGS_MAX: Final = 64  # of a command that shares a draft: it runs in one slice
 _FIELD_BYTES: Final = 64  # what a field takes in a record besides field and payload, at most
+_SUMS: Final = (b"INCRBYFLOAT", b"HINCRBYFLOAT", b"ZINCRBY")
 _Waiter = tuple[Sink, int, bytes]  # a command, and its reply once the record is written
 
 
@@ -156,8 +158,10 @@ class _SharedWrite(Sink):
 
 
 def added_bytes_max(args: list[bytes]) -> int:
-    """What the arguments of a command may add to a record, in bytes."""
-    return sum(map(len, args)) + _FIELD_BYTES * len(args)
+    """What a command with these arguments may add to a record, in bytes. A sum may have many more digits than they have."""
+    name = args[0].upper()
+    is_sum = name in _SUMS or (name == b"ZADD" and any(word.upper() == b"INCR" for word in args[2:-2]))
+    return sum(map(len, args)) + _FIELD_BYTES * len(args) + (DELTA_BYTES_MAX if is_sum else 0)
 
 
 def is_full(draft: Draft) -> bool:

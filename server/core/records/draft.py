@@ -269,9 +269,13 @@ class Draft(View):
 
     def size_max(self) -> int:
         """How many bytes the changes add to the record at most."""
+        changes = self._changes.values()
         whole = len(self._value or b"") + len(self._sketch or b"")
-        fields = sum([len(field) + len(each.payload or b"") + _FIELD_BYTES for field, each in self._changes.items()])
-        return whole + fields + _FIELD_BYTES
+        fields = sum(map(len, self._changes)) + sum([len(each.payload or b"") + _FIELD_BYTES for each in changes])
+        amounts = [each.amount for each in changes if each.amount is not None]
+        if self._amount is not None:
+            amounts.append(self._amount)
+        return whole + fields + sum([len(decimal_text(amount)) for amount in amounts]) + _FIELD_BYTES
 
     # --- the record
 

@@ -87,3 +87,7 @@ class SecondAttempt(Sink):
     def command(self, number: int) -> list[bytes] | None:
         """Returns the arguments of the command that is retried."""
         return self._sink.command(number)
+
+    def repeats(self, args: list[bytes]) -> bool:
+        """As the first attempt: the second coordinator may be lost, too."""
+        return self._sink.repeats(args)

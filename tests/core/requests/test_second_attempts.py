@@ -6,9 +6,10 @@ import pytest
 
 from server.core.base.config import Config
 from server.core.commands.registry import find_command
+from server.core.commands.transactions.queued_run import QueuedRun
 from server.core.node import Node
 from server.core.requests.relay_rows import MAYBE_RUN, NOT_RUN, RelayItem, Returned
-from server.core.requests.relay_sinks import RelayedBatch
+from server.core.requests.relay_sinks import RelayedBatch, SecondAttempt
 from server.core.requests.relays import STALE
 from tests.core.commands.talking import Client, finish_turn, make_node, member, reach
 from tests.core.requests.test_reads import messages_in
@@ -67,6 +68,13 @@ def test_what_must_not_run_twice_is_answered_with_an_unknown_outcome(node: Node)
     [reply] = batch.replies
     assert reply.startswith(b"-TIMEOUT node n2 has gone: ") and b"outcome=maybe-written" in reply
     assert not finish_turn(node).writes
+
+
+@pytest.mark.parametrize("removal", ["HDEL h f", "HSET h f v"])
+def test_the_push_of_a_move_runs_again_when_its_second_coordinator_is_lost(node: Node, removal: str) -> None:
+    push = [b"RPUSH", own_key(node), b"v"]
+    run = QueuedRun(Client(node).session, [], [removal.encode().split(), push], lambda replies: None, 1_000_000)
+    assert SecondAttempt(run).repeats(push) is (removal == "HDEL h f")
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,22 @@ def test_what_is_too_large_is_refused_and_what_fits_is_written() -> None:
     assert client.ask("LLEN q") == 3
 
 
+@pytest.mark.parametrize(
+    ("fill", "increment"),
+    [("HSET k f {}", "HINCRBYFLOAT k n"), ("ZADD k 1 {}", "ZINCRBY k"), ("ZADD k 1 {}", "ZADD k INCR")],
+)
+def test_a_sum_with_too_many_digits_is_refused_alone(fill: str, increment: str) -> None:
+    """Its draft is found too large before the command is answered, not at the end of the transaction."""
+    size, small, large = (19_400, "1", "1e900") if fill[:1] == "H" else (19_700, "1 m", "1e300 m")
+    node = make_node(config=replace(CONFIG, record_bytes_max=20_000, value_bytes_max=19_900))
+    client = Client(node)
+    client.ask(fill.format("x" * size))
+    replies = exec_all(client, [f"{increment} {small}", f"{increment} {large}", "SET {k}beside x"])
+    assert replies[0] == "1" and replies[2] == "OK"
+    assert replies[1].startswith("ERR the key would have 20")
+    assert client.ask("GET {k}beside") == "x"
+
+
 @pytest.mark.interpreted
 def test_a_command_that_fails_drops_the_draft_that_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
     node = make_node()

@@ -145,7 +145,9 @@ def compare(
         client.now_ms = other.now_ms = 100 * number
         lines = _round(rng)
         told, expected = together(client, lines), apart(other, lines)
-        assert told == expected, list(zip(lines, told, expected, strict=True))
+        assert told == expected, (
+            list(zip(lines, told, expected, strict=True)) if isinstance(told, list) else (told, lines)
+        )
         for shown in (f"{name} {key}" for key in KEYS for name in ("TYPE", "TTL", "DUMP")):
             assert client.raw(shown) == other.raw(shown), (shown, lines)
 
