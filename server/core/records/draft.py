@@ -5,7 +5,7 @@ then makes the new record, in one pass and with one dot:
 
 - A field that is put or removed loses all its entries that the draft has seen.
 - What is added to a number becomes part of this actor's own entry of sums, and supersedes only that one. So sums of two
-  sides of a partition add up.
+  sides of a partition add up, also if the draft has put the number (HSETNX, HINCRBY) or has given it an expiry.
 - Everything that the key hides (views.py) is superseded: this write has seen it.
 - A key that loses its last field becomes a tombstone. A key that has expired begins anew.
 - A removal takes a dot, too, although no entry has it: joins.py depends on that.
@@ -36,7 +36,7 @@ from server.core.records.kinds import (
     ZSET,
 )
 from server.core.records.numbers import plus
-from server.core.records.siblings import TOMBSTONE
+from server.core.records.siblings import TOMBSTONE, VALUE
 from server.core.records.slicing import SLICE_FIELDS, Pace, Slices, in_order, run_through
 from server.core.records.versions import supersede
 from server.core.records.views import NO_SCORE, View, sum_of
@@ -91,7 +91,7 @@ class Draft(View):
     def string(self) -> bytes | None:
         """The value of a string; None if the key does not exist or is no string."""
         if self._value is not None:
-            return self._value
+            return self._value if self._amount is None else sum_of(STRING, self._value, [decimal_text(self._amount)])
         if self._sketch is not None:
             return self._sketch
         present = None if self._begins else super().string()
@@ -169,10 +169,7 @@ class Draft(View):
         (numbers.py), or that there is none."""
         key_type = self._begin()
         if key_type == STRING:
-            if self._value is not None:
-                self._value = sum_of(STRING, self._value, [decimal_text(amount)])
-            else:
-                self._amount = amount if self._amount is None else plus(self._amount, amount)
+            self._amount = amount if self._amount is None else plus(self._amount, amount)
             return
         self._put_items = None
         present = self.look_up(field)
@@ -185,10 +182,7 @@ class Draft(View):
                 change.expires_at_ms = present[1]
         self._grown += present is None
         change.payload = payload
-        if change.base is None:
-            change.amount = amount if change.amount is None else plus(change.amount, amount)
-        else:
-            change.base = payload
+        change.amount = amount if change.amount is None else plus(change.amount, amount)
 
     def expire_field(self, field: bytes, expires_at_ms: int) -> None:
         """Gives a live field an expiry, 0 for none. What was added to it at the same time elsewhere is kept."""
@@ -200,10 +194,10 @@ class Draft(View):
         if change is None:
             change = self._changes[field] = FieldChange(False, None, 0)
             change.payload = present[0]
-        if change.is_fresh:
-            change.base, change.amount = change.payload, None
-        else:
+        if not change.is_fresh:
             change.keeps_base = True
+        elif change.base is None:
+            change.base = b"0"
         change.expires_at_ms = expires_at_ms
 
     def set_string(self, value: bytes, keeps_expiry: bool = False, expires_at_ms: int = 0) -> None:
@@ -248,8 +242,10 @@ class Draft(View):
 
     def is_plain(self) -> bool:
         """Whether the new record has no kinds of entries that a node of an earlier version cannot read."""
-        if self._value is not None or self.is_gone():
+        if self.is_gone():
             return True
+        if self._value is not None:
+            return self._amount is None
         return not self._begins and not self.marks and self._amount is None and not self._changes
 
     def _begin(self) -> int:
@@ -286,14 +282,14 @@ class Draft(View):
     def record_in_slices(self, actor: bytes, counter: int) -> Slices[bytes]:
         """As `record`, in slices."""
         old = self.base
-        if self._value is not None:
+        if self._value is not None and self._amount is None:
             return supersede(old, actor, counter, self._value, self._value_expiry)
         if self.is_gone():
             return supersede(old, actor, counter, b"", 0, TOMBSTONE)
         clock = {} if old is None else clock_of(old)
         advance(clock, actor, counter)
         dot = pack_dot(actor, counter)
-        if old is None or self._begins:
+        if old is None or self._begins or self._value is not None:
             return (yield from _encoded(clock, (yield from self._new_entries(dot))))
         return (yield from rewrite(old, clock, dot, self._all_changes(), self.key_type, self.now_ms))
 
@@ -314,6 +310,8 @@ class Draft(View):
         entries: list[Entry] = []
         if self._expiry:
             entries.append((b"", KEY_EXPIRY, dot, self._expiry, b""))
+        if self._value is not None:
+            entries.append((b"", VALUE, dot, self._value_expiry, self._value))
         if self._sketch is not None:
             entries.append((b"", HYPERLOGLOG, dot, 0, self._sketch))
         if self._amount is not None:
@@ -325,7 +323,7 @@ class Draft(View):
                 yield
             if change.base is not None:
                 entries.append((field, base_kind, dot, change.expires_at_ms, change.base))
-            elif change.amount is not None:
+            if change.amount is not None:
                 entries.append((field, delta_kind, dot, 0, decimal_text(change.amount)))
         return entries
 

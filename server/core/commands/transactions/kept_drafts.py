@@ -93,7 +93,12 @@ class KeptDrafts(DraftKeeper):
     def draft_for(self, sink: Sink, args: list[bytes]) -> Draft | None:
         """Returns the draft of the key in the first argument, if there is room in its record for what the command adds."""
         kept = self.by_key.get(storage_key_of(args[1])) if self.by_key and self._owns(sink) else None
-        if kept is None or kept.size_max + added_bytes_max(args) > self._services.state.config.record_bytes_max:
+        state = self._services.state
+        if kept is None or kept.size_max + added_bytes_max(args) > state.config.record_bytes_max:
+            return None
+        if kept.draft.is_plain() and state.readers.missing(
+            state.layout
+        ):  # the command may make it what some cannot read
             return None
         return kept.draft
 

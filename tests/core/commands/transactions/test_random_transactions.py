@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from server.core.records.records import storage_key_of
+from server.core.records.versions import merge
 from tests.core.commands.talking import Client, make_node
 from tests.core.commands.transactions.asking import ask, exec_all, one_by_one
 from tests.scripting.nodes import node_with_scripts
@@ -187,3 +189,31 @@ def test_increments_after_a_key_got_another_name_count(
     assert replies[-1] == expected
     assert exec_all(client, [read]) == [expected]
     assert client.ask(read) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "lines", "read"),
+    [
+        ("SET k 5", ["EXPIRE k 100", "INCR k"], "GET k"),
+        ("SET k 5", ["PEXPIRE k 90000", "INCRBYFLOAT k 1", "PERSIST k"], "GET k"),
+        ("HSET k f 5", ["HEXPIRE k 100 FIELDS 1 f", "HINCRBY k f 1"], "HGET k f"),
+        ("HSET k g 1", ["HINCRBY k f 6", "HEXPIRE k 100 FIELDS 1 f", "HINCRBYFLOAT k f -2.5"], "HGET k f"),
+        ("HSET k g 1", ["HSETNX k f 5", "HINCRBY k f 1"], "HGET k f"),
+        ("SET k 5", ["SETRANGE k 0 5", "INCR k"], "GET k"),
+    ],
+)
+def test_sums_of_transactions_on_two_sides_of_a_partition_add_up(before: str, lines: list[str], read: str) -> None:
+    one, other = Client(make_node()), Client(make_node())
+    storage_key = storage_key_of(b"k")
+    one.ask(before)
+    other.node.state.renew_actor()
+    start = one.node.state.records.get(storage_key)
+    assert start is not None
+    other.node.state.records.put(storage_key, start, None)
+    for client in (one, other):
+        exec_all(client, lines)
+    records = one.node.state.records
+    joined = merge(records.get(storage_key), other.node.state.records.get(storage_key))
+    assert joined is not None
+    records.put(storage_key, joined, records.get(storage_key))
+    assert one.ask(read) == "7"
