@@ -89,6 +89,15 @@ def test_a_store_in_clear_is_encrypted_while_it_serves(tmp_path: Path) -> None:
     engine.close()
 
 
+@pytest.mark.parametrize("begin", [MAGIC, MAGIC + bytes(4), MAGIC + bytes.fromhex("0000000a")])
+def test_a_value_in_clear_may_begin_as_an_encrypted_one(tmp_path: Path, begin: bytes) -> None:
+    """A record begins with a checksum, and one in 16 million with these bytes."""
+    inner = MemoryEngine()
+    inner.commit({b"k": begin + SECRET})
+    engine = encrypted(tmp_path, inner, A)
+    assert engine.get(b"k") == begin + SECRET and engine.damaged == 0
+
+
 def test_after_that_a_value_in_clear_is_damage(tmp_path: Path) -> None:
     inner = MemoryEngine()
     engine = encrypted(tmp_path, inner, A)
@@ -114,6 +123,7 @@ def test_a_changed_byte_is_damage(tmp_path: Path, place: int) -> None:
 def test_a_value_cannot_be_moved_to_another_key(tmp_path: Path) -> None:
     inner = MemoryEngine()
     engine = encrypted(tmp_path, inner, A)
+    rewrite(engine)
     engine.commit({b"k": SECRET, b"l": b"o"})
     inner.commit({b"l": inner.get(b"k")})
     assert engine.get(b"l") == DAMAGED and engine.get(b"k") == SECRET
