@@ -11,7 +11,7 @@ The effect is the same as if they ran one by one. The quorum read begins after t
 it sees every write that was acknowledged before. Concurrent writes of others may come before or after the chain.
 
 Limits of a step. A command that changes a large record copies it, unless it shares a draft with others
-(commands/shared_drafts.py). So a step runs only as many commands as copy `STEP_BYTES_MAX` together. The rest becomes
+(commands/shared_drafts.py). So a step ends when its copies add up to `STEP_BYTES_MAX`. The rest of the chain becomes
 another chain; while its quorum read is under way, other clients are served. If a command needs several turns to change the
 key, the commands behind it become another chain, too. Its read waits until the key is released (base/holds.py).
 
@@ -21,7 +21,7 @@ have read the values before. When W replicas hold the last value, each SET gets 
 the SET before it. That counts as a read of R replicas as long as R is not more than W. The value of a SET that did not run
 was never stored. It existed only for its own client, and the next SET replaced it at once.
 
-If there is no quorum, plain writes run all the same, as always, and the other commands fail. A node of an older version
+If the quorum read fails, plain writes run all the same, as they need no read; the others fail. A node of an older version
 cannot run chains, or does not know a command of the chain. It gets the commands one by one, and answers those that it does
 not know with an error.
 """
@@ -47,7 +47,7 @@ from server.core.requests.relays import STALE
 from server.core.services.services import Services
 
 _NO_CHAIN: Final = ("dyn", "scripting")  # groups of commands that are in no chain
-_OF_OTHER_KEYS: Final = ("move",)  # commands that write a key without a lane, which takes another step
+_OF_OTHER_KEYS: Final = ("move",)  # MOVE also writes a key that has no lane here, in a step of its own
 CHAIN_COST_MAX: Final = 1024  # a longer chain would hold up the turn of its coordinator
 _OTHER_COST: Final = 4  # the cost of a command; that of a plain SET or GET is 1
 CHAIN_BYTES_MAX: Final = 1 << 20  # of arguments

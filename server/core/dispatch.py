@@ -57,7 +57,7 @@ class Dispatcher:
         """HOT. Begins the next commands of a session, or queues them.
 
         The fast path is for a command of database 0 in its usual spelling and number of arguments (so its key is the second
-        word), if the session has lanes, or has nothing or only commands of the same kind in flight."""
+        word), if the session has lanes or the command needs none (`needs_no_lanes`)."""
         commands, slots, first = self._commands_of(session), session.slots, session.first_number
         state, turn = self._state, self._state.lane_turn
         name, spec = b"", commands.get(b"")
@@ -145,7 +145,7 @@ class Dispatcher:
         backlog = session.backlog
         if backlog and self._state.waits_for_time:  # cluster time is unknown again: `begin_held` lets them begin later
             self._state.held_for_time = True
-            self._services.clients.held[session] = None  # a run of queued commands (MULTI) is a session and no client
+            self._services.clients.held[session] = None  # `clients.sessions` lacks a session that runs a transaction
             return count
         while count < count_max and backlog and not session.closing and self._begin(session, backlog[0]):
             backlog.popleft()
@@ -153,7 +153,8 @@ class Dispatcher:
         return count
 
     def _begin(self, session: Session, args: list[bytes]) -> bool:
-        """Starts, answers or parks a command. False: it stays in the backlog, as it or one in flight must run alone."""
+        """Starts, answers or parks a command. Returns False if it must stay in the backlog: it or one in flight must run
+        alone, commands are paused, or `_holds_back`."""
         turn = self._state.lane_turn
         self.changes = self._records.changes
         try:

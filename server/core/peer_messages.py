@@ -10,10 +10,10 @@ message that cannot be read raises `Malformed`, and nothing has changed. Then it
 from there on is this node's own fault.
 
 Large messages travel in pieces (protocol/pieces.py), and later messages of the same sender overtake them. Only two kinds,
-GOING and PUBLISHED, rely on the order; the simulator tests that for each kind. Why the others do not need it:
+GOING and PUBLISHED, rely on the order; the simulator tests that for each kind. What keeps each kind right:
 
     STORE, PATCH, HINT, KEEP,         are merged (P3), which has the same result in any order. A COVERED is sent before its
-    RECORDS, ABSORB, MERGE            STORE and is small, so it still arrives first
+    RECORDS, ABSORB, MERGE            group and is small, so it still arrives first
     FENCE, VOTE, LINE                 are about records that other nodes send over other links, so the order on this link
                                       cannot matter. A vote counts only what is confirmed. Each message carries a reading of
                                       its sender's clock, which tells whether its records are older than a fence (late.py)
@@ -28,7 +28,7 @@ GOING and PUBLISHED, rely on the order; the simulator tests that for each kind. 
     EMPTY, WHOLE, ADOPTED, …          are about what is stored or confirmed, not about what was sent
     GOING, PUBLISHED                  must arrive behind all that was sent before: they overtake nothing (State.send_behind)
     RELAY, RELAYED                    commands of a key are in one relay, or wait for each other's replies (lanes.py)
-    READ                              sees every write that was acknowledged, as R and W overlap; it need not see others
+    READ, COMPARE                     see every write that was acknowledged, as R and W overlap; they need see no others
     answers                           name what they answer
 
 A message that makes a node fail must not end one node after the other. Suppose that a record makes `merge` raise. A node
@@ -97,9 +97,9 @@ class PeerMessages:
         self._handle_requests()
         self._handle_announcements()
         self._quarantined = services.state.quarantine.known
-        self._reading = 0  # of its sender's clock, in the present message
-        self._held: list[tuple[str, int, Relay, int]] = []  # relays, and the reading of each
-        self._unfollowed: dict[str, int] = {}  # the last readings that came before we knew cluster time
+        self._reading = 0  # what the sender's clock read, by the message that is being handled
+        self._held: list[tuple[str, int, Relay, int]] = []  # until time is known: peer, number, relay, reading
+        self._unfollowed: dict[str, int] = {}  # by peer: the last reading too far ahead while cluster time was unknown
 
     def receive(self, peer: str, message: list[Any], now_ms: int) -> None:
         """HOT. A message of `peer`. Raises Malformed, before anything has changed, if it cannot be read."""
@@ -114,7 +114,7 @@ class PeerMessages:
         self._reading = reading
         if not state.clock.observe(reading):
             self._not_followed(peer, reading)
-        if kind != b"GOSSIP" and kind != b"CLOCK":  # a table tells by itself how fresh it is
+        if kind != b"GOSSIP" and kind != b"CLOCK":  # GOSSIP: the heartbeats in it count; CLOCK comes with it
             state.liveness.message_received(peer, now_ms)
         if state.fences and reading <= state.fences.get(peer, -1) and carries_records(message):
             self._refuse_late(peer, kind, received.number)
@@ -324,7 +324,7 @@ class PeerMessages:
         unneeded = statistics.unneeded_answers
         for number in numbers:
             self._services.writes.acked(peer, number)
-        statistics.unneeded_answers = unneeded  # it counts messages, and this is one message with many answers
+        statistics.unneeded_answers = unneeded  # it counts messages, not answers: a KEPT counts as needed
 
     def _refused(self, peer: str, number: int) -> None:
         self._services.reads.refused(peer, number)
@@ -332,6 +332,6 @@ class PeerMessages:
 
 
 def _poison_of(received: Received, message: list[Any]) -> Poison:
-    """Returns what a message is known again by: its kind and items; without items its number, which then is a value."""
+    """Returns what identifies a message: its kind and items. In kinds without items the number has the content."""
     about = f" {received.content.kind.decode(errors='replace')}" if received.kind == b"ASK" else ""
     return poison_of_message(received.kind.decode() + about, message[HEADER_ITEMS:] or message[2:HEADER_ITEMS])

@@ -52,30 +52,30 @@ class Retries:
     def _retry(self, returned: Returned, item: RelayItem) -> None:
         """A relayed command whose coordinator was lost goes to the key's next live owner."""
         number, args, state = item.number, item.args, self._state
-        asker = self._asker_again(returned, item)
-        if asker is None:
+        sink = self._sink_for_retry(returned, item)
+        if sink is None:
             return
         spec = find_command(args)
         assert spec is not None, "only known commands are relayed"
         route = state.routes[key_slot(spec.keys_of(args)[0]) >> state.route_shift]
         choose = route.reader_for if spec.overlap == READ else route.coordinator_for
-        target = choose(asker.relayed)
+        target = choose(sink.relayed)
         if target is None:
-            self._run(asker, number, args)
+            self._run(sink, number, args)
         else:
-            self._services.relays.forward(asker, number, args, target, item.begun_ms)
+            self._services.relays.forward(sink, number, args, target, item.begun_ms)
 
     def _retry_in_order(self, returned: Returned) -> None:
         """As `_retry`, for commands that were relayed to be run in order."""
         chain: list[RelayItem] = []
         for item in returned.items:
-            asker = self._asker_again(returned, item)
-            if asker is not None:
-                chain.append(RelayItem(asker, item.number, item.args, item.begun_ms))
+            sink = self._sink_for_retry(returned, item)
+            if sink is not None:
+                chain.append(RelayItem(sink, item.number, item.args, item.begun_ms))
         self._chains.run_all(chain)
 
-    def _asker_again(self, returned: Returned, item: RelayItem) -> Sink | None:
-        """The sink for the second attempt of a relayed command; None if it must not run again: then it was answered."""
+    def _sink_for_retry(self, returned: Returned, item: RelayItem) -> Sink | None:
+        """Returns the sink for the retry of a command; or answers a command that must not be retried, and returns None."""
         sink, number, args, state = item.sink, item.number, item.args, self._state
         maybe_run = returned.reason == MAYBE_RUN
         spec = find_command(args)

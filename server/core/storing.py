@@ -49,7 +49,7 @@ class Storing:
             self._state.send(peer, kinds.encode_unfit(self._state.clock_reading(), number))
 
     def _confirm(self, peer: str, number: int, confirms_now: bool, refusal: str | None) -> None:
-        """HOT. Confirms or refuses a group of records, and answers the relayed commands that its STORE covers."""
+        """HOT. Confirms or refuses a group of records, and answers the relayed commands that it covers."""
         state, relays = self._state, self._relays
         if refusal is not None:
             state.send(peer, kinds.encode_refused(state.clock_reading(), number))
@@ -64,9 +64,9 @@ class Storing:
         self, peer: str, number: int, pairs: list[bytes], confirms_now: bool, refusal: str, stamp: int, reading: int
     ) -> None:
         """Lets a group that could not be stored wait until the damaged records here are repaired: a damaged record must not
-        cost the acknowledgement of the others. Without damaged records the group is refused at once. If a fence
-        (collection.py) has passed the group meanwhile, it is refused, too. `stamp` and `reading` are our clock and the
-        sender's when the group arrived."""
+        cost the acknowledgement of the others. Without damaged records the group is refused at once. `stamp` is our clock
+        when the group arrived, `reading` the sender's when it sent it: if a fence (collection.py) has reached one of them
+        meanwhile, the group is refused, too."""
         state, mending = self._state, self._mending
 
         def again() -> None:

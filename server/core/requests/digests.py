@@ -1,4 +1,4 @@
-"""Digests of the records of a read group. Only READ messages carry them, and only nodes of earlier versions get READ.
+"""Digests of the records of a read group. Only READ carries them, the question to and from nodes of earlier versions.
 
 Two digests exist. `digest` hashes the records themselves. `short_digest` hashes only the checksum that each record
 begins with: for large records, hashing all their bytes would cost more than the rest of the read. The receiver tells
@@ -17,8 +17,8 @@ def digest(records: list[bytes | None]) -> bytes:
     """HOT. Returns 8 bytes, equal for equal lists of records.
 
     The records are joined without separators, an absent one as `-`. That is safe: a record states its own length (its
-    counts and the sizes of its values), so joined records can be split in one way only. A record may begin with the byte
-    of `-`, but the bytes behind it are then no record, because their checksum does not fit.
+    counts and the sizes of its values), so joined records can be split in one way only. A record may itself begin with
+    `-`, but what follows that byte is then no valid record: its checksum is wrong.
     """
     return xxh3_64_digest(_joined(records))
 

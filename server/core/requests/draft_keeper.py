@@ -1,8 +1,8 @@
-"""Who keeps the drafts of a step, for the commands that change them one after the other.
+"""The interface of the keeper of drafts in a step: the run of a transaction or a script (slot_step.py).
 
-The commands of a transaction or a script run on a snapshot (commands/transactions/snapshot.py). What one of them has
-changed stays a draft there, which the next one changes, and becomes a record once. Commands find the keeper as
-`Writes.keeper`, and without one their changes are written at once. commands/transactions/kept_drafts.py has it, and why.
+The commands of a step run on a snapshot (commands/transactions/snapshot.py). The changes that one of them makes to a key
+stay a draft, the next ones change that draft further, and its record is made once. Commands find the keeper in
+`Writes.keeper`, which is None outside a step. commands/transactions/kept_drafts.py implements it, and says why.
 """
 
 from __future__ import annotations

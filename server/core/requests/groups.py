@@ -57,7 +57,7 @@ class Group:
 
     def __init__(self, number: int, plan: Plan, tally: Tally, deadline_ms: int) -> None:
         self.number = number
-        self.opened_number = number  # of the group that this one was divided from: it says how old the plan is
+        self.opened_number = number  # or that of the group which was divided into this one and others: the plan's age
         self.plan = plan
         self.tally = tally
         self.deadline_ms = deadline_ms
@@ -83,7 +83,8 @@ class GroupTable(Generic[G]):
         self._deadlines: deque[G] = deque()
 
     def _register(self, make: type[G], plan: Plan, gathering: dict[int, G], name: int, wanted: int) -> G:
-        """Makes a group that needs `wanted` acknowledgements; until its launch, requests join it by `gathering[name]`.
+        """Makes a group that needs `wanted` acknowledgements. Until its launch it is `gathering[name]`: `name` is the
+        quorum, by which other requests join it, or a number of its own, by which none does.
 
         If the live owners alone cannot make the quorum, the request gets a group of its own: a stand-in may hold one
         key and not another one, and a stand-in of an earlier version (READ) votes for all keys of a group or for none.
@@ -133,7 +134,7 @@ class GroupTable(Generic[G]):
         group.tally.ack(owner)
 
     def _count_failure(self, group: G, owner: str) -> None:
-        """Counts `owner` as failed. The caller has removed the node that would have answered from `group.awaited`."""
+        """Counts `owner` as failed. `group.awaited` does not have the node any more that was to answer for it."""
         group.tally.fail(owner)
 
     def _settle(self, group: G) -> None:
@@ -192,7 +193,7 @@ class GroupTable(Generic[G]):
             self._close(group)
 
     def has_group_before(self, number: int) -> bool:
-        """Whether a group that was opened before that number is opened or in the table."""
+        """Whether a group whose `opened_number` is less than `number` is not closed yet."""
         return any(group.opened_number < number for group in self._groups.values()) or any(
             group.opened_number < number for _, _, group in self._opened
         )

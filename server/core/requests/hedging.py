@@ -81,7 +81,7 @@ class PeerLatency:
             self.tail_ms -= self.tail_ms * _STEP * (1 - _QUANTILE)
 
     def is_late_by(self, silence_ms: int) -> None:
-        """Notes that an answer has been due for so long, which is longer than the tail."""
+        """Notes that a question has had no answer for `silence_ms`, the tail or longer."""
         self.mean_ms = max(self.mean_ms, float(silence_ms))
         self._raise_tail()
 
@@ -113,7 +113,7 @@ class Hedging:
         return self._state.rng.random() < self.compared_share
 
     def choose(self, owners: Sequence[str], count: int) -> list[str]:
-        """HOT. Returns `count` of the owners, each of them the better one of two random ones; all if they are no more."""
+        """HOT. Returns `count` of the owners, or all if there are fewer. Each is the better one of two random ones."""
         if len(owners) <= count:
             return list(owners)
         if count == 1:

@@ -1,8 +1,8 @@
 """Which large values are to be staged: what a message or a command is likely to store on this node as it is.
 
-Theory. A large value is written to the store in chunks before what brings it is handled (storage/chunked.py). That is
-worth it only if it is stored then: by the handler, in the same turn. This module guesses that. A wrong guess costs time and
-nothing else: what is staged and not adopted is deleted, and what is adopted without need is none.
+Theory. A large value is written to the store in chunks before the message or command that brings it is handled
+(storage/chunked.py). That pays only if the handler then stores the value, in the same turn. This module guesses whether it
+will. A wrong guess costs only time: chunks that the batch of the turn does not adopt are deleted.
 
     STORE, KEEP, HINT, ASK      their records, of which nearly all are newer than what is stored
     RELAY, a client's command   the value of a SET and the like, if this node coordinates its key

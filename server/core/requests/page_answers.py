@@ -2,9 +2,9 @@
 
 Theory. A scan (SCAN, KEYS, DBSIZE) asks several owners of a range and merges their answers. It does not need the
 values. So a replica sends a *skeleton* of each record: the record without its values. A skeleton is enough to merge it
-with those of other owners, to see whether the key is live, and to list the key. A LIVE page has a *summary* instead of
-the skeleton of a hash, a set or the like: without its fields, too, so that only equal ones can be merged. Each answer
-is bounded in keys, in records examined and in bytes read, so that no answer takes too long a part of a turn.
+with those of other owners, to see whether the key is live, and to list the key. Of a hash, a set or the like, a LIVE page
+has a *summary*: a skeleton without most of the fields. Summaries that differ cannot be merged. Each answer is bounded in
+keys, in records examined and in bytes read, so that no answer takes too long a part of a turn.
 
     question                     answer
     PAGE start end limit         [b"1" if there is more else b"0", key, skeleton, key, skeleton, …], dead records included
@@ -20,7 +20,7 @@ a live sibling of a key, the merge has none. If one owner lists a key and anothe
 value or a newer tombstone. The asker then asks that owner with HEADS (commands/pages.py). A slot without live keys is
 not read at all, because the hash trees count the live keys of each slot.
 
-In these cases the answer is empty, and the asker uses another owner:
+In these cases the answer is empty (KEYCOUNTS: `UNKNOWN` for that partition), and the asker uses another owner:
 - a record in the range is damaged;
 - this node does not own the range under its present layout;
 - this node is being filled, so it lacks records that other owners have (membership/filling.py).
@@ -44,7 +44,7 @@ from server.core.records.versions import PERSISTENT, DamagedRecord
 EXAMINED_MAX = 1000  # records examined for one answer: reading them from RocksDB's memtables takes a few ms
 _CHUNK_KEYS = 64  # keys of the first read; later reads are larger, because each costs RocksDB milliseconds to begin
 _SKIPPED_KEYS = 64  # another seek costs less than reading this many dead records
-UNKNOWN = KeyCount(b"unknown!", 0, 0xFFFFFFFF)  # stands for a partition that gives no vote
+UNKNOWN = KeyCount(b"unknown!", 0, 0xFFFFFFFF)  # stands for a partition whose keys this node cannot count
 
 
 def page(state: State, asked: Page) -> PageAnswer | None:

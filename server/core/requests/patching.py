@@ -57,8 +57,7 @@ class Patching:
         return patch
 
     def settle(self, group: WriteGroup) -> None:
-        """HOT. Ends the order of `sent_behind` for a group: each owner has confirmed it, or a hint is kept for that
-        owner."""
+        """HOT. Takes the keys of a closed group out of `sent_behind`, unless later groups have them there, too."""
         sent_behind = self._state.sent_behind
         for key in group.payload[::2] if group.is_behind else ():
             sent_behind[key] -= 1

@@ -4,9 +4,9 @@ Theory (Dynamo, section 5). After a read, the coordinator knows which owners do 
 repair message for each read would cost as much as the read. So the merged records are queued, and with the next tick
 each owner gets its records in one KEEP message. This node stores its own in one batch. A large queue is sent at once.
 
-If the fence (collection.py) has risen since a read began, the read may have returned a value that was deleted, and whose
-tombstone was collected meanwhile. To store that value would bring it back. So the whole queue is dropped if it holds the
-result of such a read. Later reads find the difference again.
+If the fence of tombstone collection (collection/collection.py) has risen since a read began, the read may have returned a
+deleted value whose tombstone is gone now. To store that value would bring it back. So the whole queue is dropped if it
+holds the result of such a read. Later reads find the difference again.
 """
 
 from __future__ import annotations

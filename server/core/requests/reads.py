@@ -17,8 +17,8 @@ that differ, and the coordinator merges them with its own (messages/comparison.p
     unreadable (damaged)                                no vote
     too large for the rest of the answer                no vote
 
-If too few owners are live, the stand-ins of the others are asked, too. A stand-in that holds the record, and a hint for
-its owner, votes for that owner.
+If too few owners are live, the stand-ins of the others are asked, too. A stand-in that holds the record of a key votes
+for its owner.
 
 One tally counts the votes of the whole group. If a replica has no vote for one key, that key gets a tally of its own
 from then on (`Group.separate`), and the other replicas must make its quorum. The rest of the group is not affected.
@@ -34,10 +34,10 @@ still on their way (`State.sent_behind`) are read by a separate group, which is 
 
 Read repair (section 5). If an answer differs from the coordinator's records, the coordinator asks all owners. It also asks
 all owners for one group in a hundred, chosen at random: otherwise an owner that is always slower than another one would
-never be compared. When all nodes that were asked have answered, or at the deadline, the coordinator merges all records.
-Each owner that has voted, and holds another record than the merge, gets the merge (read_repair.py).
+never be compared. When all nodes that were asked have answered, or at the deadline, each owner that has voted, and does
+not hold the merge of all answers, gets that merge (read_repair.py).
 
-Nodes of earlier versions are asked with READ: it carries one digest of all records, and they answer for all or none.
+Nodes of earlier versions are asked with READ: it carries one digest of all records, and they vote for all keys or none.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ class Reads(GroupTable[ReadGroup]):
                 self._opened.append(({group.number: group}, group.number, group))
 
     def has_group_before(self, number: int) -> bool:
-        """Whether a group that was opened before that number is opened, postponed or in the table."""
+        """Whether a group whose `opened_number` is less than `number` is not closed yet; it may be postponed."""
         return super().has_group_before(number) or any(group.opened_number < number for group in self._postponed)
 
     @property

@@ -28,7 +28,7 @@ class RelayItem:
 
 
 def size_of(items: Sequence[RelayItem | None]) -> int:
-    """Returns about how many bytes these commands take in a message, at most."""
+    """Returns an upper bound of the bytes that these commands take in a message."""
     return sum([len(word) + _HEADER_BYTES for item in items if item is not None for word in item.args])
 
 
@@ -46,8 +46,8 @@ class Returned:
         UNREACHABLE    there is no link to their coordinator
         OWN            none: this node itself has made them (waiting/), and they were not relayed before
 
-    `trouble`: what happened, in words for the client (errors.py). `in_order`: they are a chain. `refusal`: the error for a
-    command that must not run twice, or None.
+    `trouble`: what happened, in words for the client (unanswered.py). `in_order`: they are a chain. `refusal`: the error
+    with which the coordinator replied, for a command that cannot be retried; or None.
     """
 
     __slots__ = ("in_order", "items", "reason", "refusal", "trouble")

@@ -54,7 +54,7 @@ class RelayedBatch(Sink):
 
 
 class RelayOrigin(Origin):
-    """The origin of relayed commands. Only their home, the node that has relayed them, knows which client has sent them."""
+    """The origin of relayed commands. Only the node that has relayed them knows which client has sent them."""
 
     def __init__(self, state: State, peer: str, number: int) -> None:
         self._state = state
@@ -62,7 +62,7 @@ class RelayOrigin(Origin):
         self._number = number  # of the relay
 
     def made(self, change: KeyChange) -> None:
-        """Tells the home of the change. The message leaves before the reply does."""
+        """Tells the relaying node of the change. The message leaves before the reply does."""
         if self._peer in self._state.links:
             self._state.send(self._peer, encode_made(self._state.clock_reading(), self._number, change))
 

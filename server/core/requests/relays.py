@@ -15,13 +15,13 @@ reply STALE. relay_ages.py computes how old a relay is.
 
 A command with several steps has the same problem if the coordinator is suspended between two steps. So each later step
 checks for staleness again before it writes (`begin_step`). A command may run for longer than the limit of a relay's age (in
-slices, records/slicing.py). So each step that begins in time extends the limit. It also sends a RELAYED message without
-replies now and then, so that the sender goes on waiting. A suspended coordinator does neither.
+slices, records/slicing.py). So a step that begins in time, once each `_PROGRESS_MS` at most, extends the limit and sends
+a RELAYED message without replies, so that the sender goes on waiting. A suspended coordinator does neither.
 
 Large commands. A large command travels in pieces (protocol/pieces.py), and small messages overtake it. No client can
 see that: the commands of one key that are relayed in one turn stay in one RELAY message, and those of later turns wait
-until the earlier ones are answered (lanes.py). A large command has a RELAY message of its own, and a large reply a
-RELAYED message of its own. So commands and replies of other keys do not wait for it.
+until the earlier ones are answered (lanes.py). A large command shares its RELAY message only with commands of its key, and
+a large reply has a RELAYED message of its own. So commands and replies of other keys do not wait for it.
 
 The messages of a traced request are sent before the turn ends (core/tracing/). So commands of one key and turn may be in
 several RELAY messages. If one of these may travel in pieces, the later ones of the turn to that node do not overtake it.
@@ -56,7 +56,7 @@ from server.core.requests.relay_sinks import RelayedBatch, RelayOrigin, SecondAt
 from server.core.requests.unanswered import came_late, is_slow
 
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
-_UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # an earlier version: this node knows them
+_UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # by an earlier version
 _ERROR: Final = 0x2D  # `-`, the first byte of an error
 _FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL", b"DYN.EXEC")  # if these are unknown, their senders do something else
 _PROGRESS_MS = 300  # the sender of a relay that runs longer is told at this interval that it still runs
@@ -288,14 +288,14 @@ class Relays:
         return None if row is None else len(row.items)
 
     def replied(self, number: int, indexes: bytes, replies: list[bytes], retry_first: bool = False) -> None:
-        """Handles RELAYED: the coordinator has replied to some commands of relay `number`; to none: it is still at work.
+        """Handles RELAYED: replies to some commands of relay `number`. If `replies` is empty, they are still running.
 
         `retry_first`: a command whose reply is an error is relayed once more before it gets that error."""
         row = self._rows.get(number)
         if row is None:
             return
         items, state = row.items, self._state
-        if not replies:  # the commands still run (`begin_step`)
+        if not replies:  # the commands still run (`begin_step`): their time begins anew
             row.begun_ms = state.now_ms
         self.times.add(1000 * (state.now_ms - row.sent_ms), len(replies))
         stale: list[RelayItem] = []

@@ -1,4 +1,4 @@
-"""What a client is told when the coordinator of its command has not answered, and the command may not run again.
+"""What a client is told when the coordinator of its command has not answered, and the command is not retried.
 
 Theory. A client decides by such an error what to do next, and an operator where to look. So the error says which node it
 was and what happened to it: a broken link, silence, and a node that is merely slow are different things.
@@ -10,7 +10,7 @@ from server.core.base.errors import ErrorReply, Failure
 
 
 def unanswered(trouble: str, outcome: str) -> ErrorReply:
-    """Nobody knows the reply. `trouble` says why, in the words of one of the functions below."""
+    """Returns the error. `trouble` says why there is no reply, in the words of one of the functions below."""
     advice = "read the key before you try again" if outcome == "maybe-written" else "try again"
     return Failure(f"TIMEOUT {trouble}", (0, 1, 0), outcome, "", advice).reply()
 

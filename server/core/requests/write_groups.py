@@ -40,7 +40,7 @@ class WriteGroup(Group):
         self.bases: dict[int, bytes] = {}  # index of a large record in `payload` -> the record before it
         self.patched: list[bytes] | None = None  # the payload with patches in place of some of the records
         self.sent_again: tuple[str, ...] = ()  # the owners that were sent the patches a second time
-        self.is_behind = False  # it is sent behind large messages, so small messages overtake it
+        self.is_behind = False  # it is large or has patches, so small messages overtake it
         self.covered: dict[RelayedBatch, list[int]] = {}  # covered writes: relayed batch -> their indexes in it
         self.batch: RelayedBatch | None = None  # the relayed batch whose writes were covered last
         self.covered_numbers: list[int] = []  # the list that `covered` has for `batch`
@@ -48,11 +48,11 @@ class WriteGroup(Group):
         self.repeated: dict[bytes, bytes] = {}  # keys that may have several records in `payload` -> the last one
         self.hint_at_ms = 0  # hints are kept for owners that have not confirmed the group by then
         self.size_bytes = 0
-        self.unconfirmed_bytes = 0  # `size_bytes` while the group waits for its owners and no hint is kept early
+        self.unconfirmed_bytes = 0  # its part of `Writes.unconfirmed_bytes`: `size_bytes` or 0
 
     def may_cover(self, sink: Sink) -> bool:
-        """Whether writes of a relayed batch may be covered writes of this group (writes.py): the peer is a live owner, and
-        the partition does not move. If so, `batch` is set to that batch."""
+        """Whether writes of a relayed batch may be covered writes of this group (writes.py): the peer is a live owner, this
+        node is an owner, and the partition does not move. If so, sets `batch` and `covered_numbers` for that batch."""
         plan = self.plan
         if not isinstance(sink, RelayedBatch) or not plan.owned or plan.owner_sets:
             return False
@@ -86,7 +86,7 @@ def note(state: State, key: bytes, record: bytes, old: bytes | None, sink: Sink,
 
 
 class ShortGroups:
-    """Remembers, for WAIT, when a group was last closed that not all replicas had acknowledged."""
+    """For WAIT: remembers when groups were closed without the acknowledgements of all replicas."""
 
     def __init__(self) -> None:
         self._closed_ms: dict[int, int] = {}  # acknowledgements -> when a group was last closed with so many

@@ -31,10 +31,10 @@ If one turn writes a key several times, the other owners need only the last reco
 one before it, so an acknowledgement of the last one holds for all these writes. Before a large group is sent,
 `last_of_each` leaves the other records out.
 
-A group stays in the table until each owner has confirmed it or a hint is kept for that owner, even after its waiters
-have been answered. If all writes of a group are covered, it has no waiters here, and its acknowledgements may come
-late. Then the records travel in a KEEP message instead of a STORE. An owner confirms all KEEP messages that it has
-received since its last tick together, in one KEPT message.
+A group stays in the table until all awaited nodes have answered or the deadline has passed, even if its waiters were
+answered before. By then each owner has confirmed it, or a hint is kept for that owner. If all writes of a group are
+covered, it has no waiters here, and its acknowledgements may come late. Then the records travel in a KEEP message instead
+of a STORE. An owner confirms all KEEP messages that it has received since its last tick in one KEPT message.
 
 Large records. A large record travels in pieces (protocol/pieces.py). It has a group of its own, so that the other
 writes of the turn do not wait for its last piece. If too many large messages to one owner are queued, and the other
@@ -160,9 +160,9 @@ class Writes(GroupTable[WriteGroup]):
     def amend(
         self, group: WriteGroup, key: bytes, record: bytes, old: bytes, finish: FinishWrite, sink: Sink, number: int
     ) -> bool:
-        """Adds a write whose `record` replaces `old` in the group that holds `old`, so that only `record` is sent. It
-        includes `old`. Returns False, and adds nothing, unless this turn has added `old` and has not sent it. `finish` is
-        not None."""
+        """Puts `record`, which includes `old`, in the place of `old` in a group, so that only `record` is sent. Returns
+        False, and adds nothing, unless `old` is the last record of one of the latest unsent groups, with the same plan and
+        W. `finish` is not None."""
         opened = self._opened[-_AMENDED_GROUPS:]
         for place in range(len(opened) - 1, -1, -1):
             added = opened[place][2]
@@ -265,8 +265,8 @@ class Writes(GroupTable[WriteGroup]):
 
     def least_copies(self, since_ms: int, until_ms: int, most: int) -> tuple[int, bool]:
         """Returns what `ShortGroups.least` does, for the groups in the table that were opened until `until_ms`."""
-        opened = until_ms + self._state.config.request_timeout_ms
-        groups = [group for group in self._groups.values() if group.deadline_ms <= opened]
+        deadline_ms_max = until_ms + self._state.config.request_timeout_ms
+        groups = [group for group in self._groups.values() if group.deadline_ms <= deadline_ms_max]
         return self._short.least(groups, since_ms, most)
 
     # Owners that do not confirm
@@ -352,7 +352,8 @@ class Writes(GroupTable[WriteGroup]):
             self._apply_verdict(group)
 
     def holds_only_copy(self) -> bool:
-        """Whether some write that was answered is on this node alone, as far as this node knows. Only W=1 permits that."""
+        """Whether a group that nobody waits for here is on this node alone, as far as this node knows: answered at W=1 or
+        with an error, or covered."""
         return any(not each.waiters and len(each.tally.acked) < 2 for each in self._groups.values() if each.awaited)
 
     def unconfirmed(self, storage_keys: Sequence[bytes]) -> dict[bytes, None]:
