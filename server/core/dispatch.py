@@ -153,8 +153,7 @@ class Dispatcher:
         return count
 
     def _begin(self, session: Session, args: list[bytes]) -> bool:
-        """Starts, answers or parks a command. Returns False if it must stay in the backlog: it or one in flight must run
-        alone, commands are paused, or `_holds_back`."""
+        """Starts, answers or parks a command. False: it stays in the backlog, since it or one in flight must run alone."""
         turn = self._state.lane_turn
         self.changes = self._records.changes
         try:
