@@ -23,7 +23,7 @@ from pathlib import Path
 
 import redis
 
-from tests.bench import DYN_PORT, REDIS_PORT, _cpu_s, _dyn, _redis
+from tests.servers import cpu_s, dyn_cluster, redis_server
 
 VALUE = b"v" * 100
 FEW_KEYS = 100
@@ -61,12 +61,12 @@ def main() -> None:
     results: dict[tuple[str, str], list[Figures]] = {}
     with (
         tempfile.TemporaryDirectory(dir=options.dir) as scratch,
-        _redis(Path(scratch)) as redis_pids,
-        _dyn(Path(scratch), "everysec", options.engine) as dyn_pids,
+        redis_server(Path(scratch)) as bare,
+        dyn_cluster(Path(scratch), "everysec", options.engine) as cluster,
     ):
         for number in range(options.rounds):
             for name, pipeline in pipelines.items():
-                for server, port, pids in (("redis", REDIS_PORT, redis_pids), ("dyn", DYN_PORT, dyn_pids)):
+                for server, port, pids in (("redis", *bare), ("dyn", *cluster)):
                     print(f"round {number + 1}: {server} {name}", file=sys.stderr, flush=True)
                     results.setdefault((server, name), []).append(_measure(pipeline, port, pids, number))
     _report(pipelines, results, options)
@@ -145,9 +145,9 @@ def _encoded(commands: list[Words]) -> bytes:
 
 
 def _measure(pipeline: Pipeline, port: int, pids: list[int], number: int) -> Figures:
-    before_s, began_s = _cpu_s(pids), time.perf_counter()
+    before_s, began_s = cpu_s(pids), time.perf_counter()
     pipeline.run(port, number)
-    return Figures(time.perf_counter() - began_s, _cpu_s(pids) - before_s)
+    return Figures(time.perf_counter() - began_s, cpu_s(pids) - before_s)
 
 
 def _report(
