@@ -24,7 +24,7 @@ replication for each wave of SETs, not for each SET.
 
 A command costs one look-up for each of its keys when it comes, and one when it is answered, no matter how many are in
 flight. Most sessions never need lanes: they send reads only, or one plain write at a time. So lanes are made when the
-first command comes that may have to wait (`Dispatcher._open_lanes`), and dropped when the session has nothing in
+first command comes that may have to wait (`chains.lanes_in_flight`), and dropped when the session has nothing in
 flight.
 """
 
