@@ -104,6 +104,8 @@ class NodeCollector(Collector):
         layout, now_ms = state.layout, state.now_ms
         yield _gauge("dyn_ready", "1 if this node serves clients.", int(not not_ready(self.clients)))
         yield _gauge("dyn_filling", "1 while the others fill this node's store.", int(state.is_filling))
+        pace = services.background.keys_per_s
+        yield _gauge("dyn_background_keys_per_second", "What background work may handle at the moment.", pace)
         yield _gauge(
             "dyn_background_failing", "Procedures that met an error lately.", len(services.background.failing())
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -192,3 +193,30 @@ def test_disks_replaced_one_after_the_other_lose_nothing() -> None:
         world.run(1000)
         assert [operation.reply for operation in reads] == [newest[key] for key in KEYS]
     assert number > 100
+
+
+def _serve(world: World, host: Host, duration_ms: int) -> None:
+    """A client writes every few milliseconds, whatever becomes of its writes before."""
+    client = world.client(host)
+    for number in range(duration_ms // 5):
+        client.send([b"SET", KEYS[number % len(KEYS)], b"%d" % number])
+        world.run(5)
+    client.hang_up()
+
+
+@pytest.mark.parametrize(("link_ms", "is_delayed"), [(4, False), (30, True)])
+def test_it_is_filled_fast_while_clients_are_served_unless_they_are_delayed(link_ms: int, is_delayed: bool) -> None:
+    """At the pace of the floor 300 keys take three seconds. Links become slow when the node comes back."""
+    world = _world(Config(background_keys_per_s=100, background_keys_per_s_idle=4000))
+    n1, n2, _ = world.hosts
+    _serve(world, n2, 3000)
+    _lose_disk(world, n1)
+    for one, other in itertools.permutations(world.hosts, 2):
+        path = world.network.path(one.id, other.id)
+        path.delay_ms_min = path.delay_ms_max = link_ms
+    paces = []
+    while n1.node.state.is_filling:
+        _serve(world, n2, 500)
+        paces.append(n1.node.services.background.keys_per_s)
+        assert world.events.now_ms < 60_000
+    assert (sorted(paces)[len(paces) // 2] == 100) is is_delayed, paces

@@ -172,8 +172,10 @@ class Config:
     pattern_bytes_max: int = 64 << 10  # a pattern of KEYS, SCAN MATCH and the like
     tree_leaf_bits: int = 20  # the hash tree has 2**this leaves of 8 bytes; it should be the same on all nodes
     repair_interval_ms: int = 600_000  # anti-entropy compares each record with all other owners once in this time
-    background_keys_per_s: int = 1000  # repair, hint replay and scrub together, while clients are served
-    background_keys_per_s_idle: int = 40_000  # repair, hint replay and scrub together, while no clients are served
+    background_keys_per_s: int = (
+        1000  # repair, transfer, hint replay and scrub together, while clients are delayed by them
+    )
+    background_keys_per_s_idle: int = 40_000  # the same, while clients are not delayed, at most
 
     collect_wait_ms: int = 5000  # between vote and fence of a collection, at least
     collect_queue_max: int = 100_000  # dead records queued for collection; the scrub finds those that find no room

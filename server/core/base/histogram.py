@@ -59,13 +59,25 @@ class Histogram:
 
     def recent(self) -> Histogram:
         """A copy with the times since the last `begin_anew`."""
-        found, before = Histogram(), self._before
-        if before is None:
-            before = Histogram()
+        return self.since(Histogram() if self._before is None else self._before)
+
+    def copy(self) -> Histogram:
+        """A copy with all times."""
+        return self.since(Histogram())
+
+    def since(self, before: Histogram) -> Histogram:
+        """A copy with the times that have come since `before` was copied."""
+        found = Histogram()
         found.calls = self.calls - before.calls
         found.sum_us = self.sum_us - before.sum_us
         found.counts = [now - then for now, then in zip(self.counts, before.counts, strict=True)]
         return found
+
+    def join(self, other: Histogram) -> None:
+        """Adds the times of another histogram."""
+        self.calls += other.calls
+        self.sum_us += other.sum_us
+        self.counts = [mine + its for mine, its in zip(self.counts, other.counts, strict=True)]
 
     def percentile_us(self, percent: float) -> int:
         """The time within which `percent` of the calls were answered; 0 if there are none."""

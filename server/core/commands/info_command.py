@@ -120,6 +120,7 @@ def _stats(services: Services) -> Facts:
         "total_net_input_bytes": counted["net_input_bytes"],
         "total_net_output_bytes": counted["net_output_bytes"],
         **_given(services, ("loop_lag_ms", "loop_lag_ms_max", "gc_collections", "gc_ms_max")),
+        "background_keys_per_s": services.background.keys_per_s,
         "keyspace_hits": counted["keyspace_hits"],
         "keyspace_misses": counted["keyspace_misses"],
         "total_error_replies": counted["error_replies"],

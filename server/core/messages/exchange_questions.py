@@ -76,7 +76,8 @@ def _hashes_items(asked: Hashes) -> list[bytes]:
 class HashesAnswer(NamedTuple):
     """The hash of each part of each range, in order; no hashes if the leaves of the answering node have another size.
 
-    `is_busy`, here and in the other answers of an exchange: the answering node serves clients at the moment.
+    `is_busy`, here and in the other answers of an exchange: clients of the answering node wait longer at the moment because
+    of background work (work/pace.py). Older versions say so as long as they serve clients.
     """
 
     is_busy: bool

@@ -12,8 +12,8 @@ sends it. Merging is idempotent. There is one exception: a record that was read 
 were collected) must not be stored after it. So a page notes the hybrid clock before the peer reads for it. If a fence has
 passed that reading, the page is repeated.
 
-The leader pays for both sides out of its budget of background work. It works at the slower pace while either side serves
-clients.
+The leader pays for both sides out of its budget of background work. It works more slowly while either side says that its
+clients are delayed.
 """
 
 from __future__ import annotations

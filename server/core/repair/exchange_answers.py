@@ -135,14 +135,14 @@ class ExchangeAnswers:
             return None
         trees = self._state.records.trees
         if asked.leaf_bits != trees.leaf_bits or (asked.parts == 1 and self._state.lacks_records):
-            return HashesAnswer(self._background.busy, [])
+            return HashesAnswer(self._background.delays_clients, [])
         hashes = [trees.hash_of(part) for span in asked.spans for part in parts_of(span, asked.parts)]
-        return HashesAnswer(self._background.busy, hashes)
+        return HashesAnswer(self._background.delays_clients, hashes)
 
     def _list(self, asked: Listing) -> ListAnswer | None:
         if not self._is_present(asked.epoch):
             return None
-        busy, has_records = self._background.busy, asked.mode == RECORDS
+        busy, has_records = self._background.delays_clients, asked.mode == RECORDS
         page = read_page(self._state.records, asked.ranges)
         if page.gap_end:
             return ListAnswer(busy, has_records, b"", {}, page.gap_end)
@@ -161,7 +161,7 @@ class ExchangeAnswers:
             size += len(found[-1])
             if size >= PAGE_BYTES:
                 break
-        return FetchAnswer(self._background.busy, found)
+        return FetchAnswer(self._background.delays_clients, found)
 
     def _readable(self, key: bytes) -> bytes:
         """The verified record, empty for none."""
@@ -175,11 +175,11 @@ class ExchangeAnswers:
         if not self._is_present(asked.epoch):
             return None
         if state.disk_full:
-            return MergeAnswer(self._background.busy, -1, 0)
+            return MergeAnswer(self._background.delays_clients, -1, 0)
         changed = failed = 0
         for key, record in zip(pairs[::2], pairs[1::2], strict=True):
             try:
                 changed += absorb(state.records, key, record)
             except DamagedRecord:
                 failed += 1
-        return MergeAnswer(self._background.busy, changed, failed)
+        return MergeAnswer(self._background.delays_clients, changed, failed)

@@ -73,6 +73,7 @@ from server.core.tracing.traces import Traces
 from server.core.waiting.waiting import Waiting
 from server.core.work.background import Background
 from server.core.work.computing import Computing
+from server.core.work.pace import Pace
 from server.core.work.questions import Answerer, Questions
 from server.core.work.timers import Timers
 
@@ -124,9 +125,9 @@ def _build_messaging(state: State, clients: Clients, matcher_of: MatcherOf) -> t
 def build_services(state: State, answerers: dict[bytes, Answerer], given: FromCommands) -> Services:
     """Returns all parts over `state`. `answerers` maps kinds of questions to answerers; the caller fills it later."""
     timers = Timers()
-    background = Background(state, timers)
-    computing = Computing(state, background)
     reads, writes, relays = Reads(state, timers), Writes(state), Relays(state)
+    background = Background(state, timers, Pace(state.config, (reads.quorum_times, writes.quorum_times, relays.times)))
+    computing = Computing(state, background)
     questions, waiting = Questions(state, answerers), Waiting(state, relays, timers)
     clients, scripts = Clients(state, waiting.blocked, timers), Scripts(state)
     users = Users(state, clients, given.access_of, given.logged_out)

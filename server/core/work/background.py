@@ -2,8 +2,8 @@
 
 Theory. Repair moves as much data as it is allowed to, and a request that arrives behind a long batch waits for it. So
 all background work of a node shares one budget of keys per second, and pays for each small batch before the batch
-begins. While clients are served the rate is `background_keys_per_s`. If there was no request for a second, it is many
-times that. Unused budget is not saved: a pause in the work does not lead to a burst later.
+begins. How many keys that are depends on how long clients wait (pace.py). Unused budget is not saved: a pause in the work
+does not lead to a burst later.
 
 No background work ends in silence. An expected error (DamagedRecord, CommandError) ends a procedure. The error is
 counted and shown in the status with the procedure's name, and the procedure begins again after a pause. The pause
@@ -21,6 +21,7 @@ from protocol.resp import Reply
 from server.core.base.sinks import Sink
 from server.core.base.state import State
 from server.core.base.unexpected import Fatal
+from server.core.work.pace import Pace
 from server.core.work.procedures import Procedure, Step, Steps
 from server.core.work.timers import Timers
 
@@ -55,9 +56,10 @@ class _ErrorSink(Sink):
 class Background:
     """Starts background procedures, paces them, and begins them again after errors."""
 
-    def __init__(self, state: State, timers: Timers) -> None:
+    def __init__(self, state: State, timers: Timers, pace: Pace) -> None:
         self._state = state
         self.timers = timers
+        self._pace = pace
         self._free_ms = 0  # when the budget allows the next work
         self._commands = 0  # the number of commands at the last tick
         self._busy_ms = -QUIET_MS  # when a tick last saw new commands
@@ -128,16 +130,28 @@ class Background:
         """Whether clients have been served here within the last `QUIET_MS`."""
         return self._state.now_ms - self._busy_ms < QUIET_MS
 
+    @property
+    def delays_clients(self) -> bool:
+        """Whether clients of this node wait longer at the moment than they would without background work."""
+        return self._pace.delays_clients
+
+    @property
+    def keys_per_s(self) -> int:
+        """The present pace."""
+        return self._pace.keys_per_s
+
     def spend(self, keys: int, peer_busy: bool = False) -> Generator[Step, Any, None]:
         """Waits until work on `keys` more keys may begin: `yield from background.spend(n)`.
 
-        `peer_busy`: another node that takes part in the work serves clients.
+        `peer_busy`: clients of another node that takes part in the work are delayed.
         """
-        state, config = self._state, self._state.config
-        start_ms = max(state.now_ms, self._free_ms)
-        rate = config.background_keys_per_s if self.busy or peer_busy else config.background_keys_per_s_idle
-        self._free_ms = start_ms + max(1, keys * 1000 // rate)
-        if start_ms > state.now_ms:
+        if peer_busy:
+            self._pace.peer_complains()
+        now_ms = self._state.now_ms
+        start_ms = max(now_ms, self._free_ms)
+        self._free_ms = start_ms + max(1, keys * 1000 // self._pace.keys_per_s)
+        if start_ms > now_ms:
+            self._pace.limits()
             yield self.timers.sleep_until(start_ms)
 
     def tick(self, now_ms: int) -> None:
@@ -151,3 +165,4 @@ class Background:
         if commands != self._commands:
             self._commands = commands
             self._busy_ms = now_ms
+        self._pace.tick(now_ms, self.busy)

@@ -27,6 +27,7 @@ from server.core.records.versions import TOMBSTONE, supersede, value_of
 from server.core.repair.exchange_answers import ExchangeAnswers
 from server.core.ring.layout import Layout, Member
 from server.core.work.background import Background
+from server.core.work.pace import Pace
 from server.core.work.procedures import Step
 from server.core.work.questions import Answerer, Questions
 from server.core.work.timers import Timers
@@ -114,7 +115,8 @@ class Machine:
         self.state.cleanup_due = False
         go_by_own_clock(node)
         self.timers = Timers()
-        self.background = Background(self.state, self.timers)
+        self.pace = Pace(self.config, ())
+        self.background = Background(self.state, self.timers, self.pace)
         self.answerers: dict[bytes, Answerer] = ExchangeAnswers(self.state, self.background).answerers()
         self.questions = Questions(self.state, self.answerers)
         self.damaged: list[bytes] = []

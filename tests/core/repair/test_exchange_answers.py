@@ -177,12 +177,11 @@ def test_under_another_layout_there_is_no_answer_and_nothing_is_stored(kind: byt
     assert machine.answerers[kind](read(question, b"1", *words)) is None, "nor without one"
 
 
-def test_each_answer_says_whether_clients_are_served() -> None:
+def test_each_answer_says_whether_clients_are_delayed() -> None:
     machine, [key] = machine_with(1)
     fetch = read(questions.FETCH, b"1", key)
     assert machine.answerers[b"FETCH"](fetch).is_busy is False
-    machine.state.statistics.reads += 1
-    machine.background.tick(machine.state.now_ms)
+    machine.pace.delays_clients = True
     assert machine.answerers[b"FETCH"](fetch).is_busy is True
 
 
