@@ -52,7 +52,8 @@ HOT = (
     *(f"server/core/collection/{name}.py" for name in ("late", "votes")),
     "server/core/membership/shutdown.py",
     "server/core/tracing/traces.py",
-    "server/core/work/timers.py",
+    *(f"server/core/repair/{name}.py" for name in ("differences", "exchange", "exchange_answers")),
+    *(f"server/core/work/{name}.py" for name in ("background", "pace", "timers")),
     *(f"server/shell/{name}.py" for name in (
         "admission", "client", "clients", "connections", "context", "delivery", "durability", "flow", "inbound",
         "links", "memory", "node_run", "outbound", "peers", "sealed", "ticks", "timing", "turn",

@@ -43,6 +43,7 @@ from server.core.records.versions import DamagedRecord
 from server.core.repair.differences import Difference, How, has_same_how, leaves_in, pop_batch
 from server.core.repair.exchange_answers import (
     CHECKSUMS,
+    LISTED_KEYS,
     PAGE_BYTES,
     RECORDS,
     Range,
@@ -148,7 +149,8 @@ class Exchange:
                 batch = pop_batch(stack, lambda item: leaves_in(item.span), _HASHED_LEAVES_MAX, has_same_how)
                 stack += (yield from self._open([item.span for item in batch]))[::-1]
                 continue
-            batch = pop_batch(stack, lambda item: self._trees.keys_in(item.span), BATCH_KEYS, has_same_how)
+            keys_max = LISTED_KEYS if how is How.LIST else BATCH_KEYS
+            batch = pop_batch(stack, lambda item: self._trees.keys_in(item.span), keys_max, has_same_how)
             ranges = [self._trees.bounds_of(item.span) for item in batch]
             if how is How.PUSH:
                 yield from self._push(ranges)
@@ -244,7 +246,7 @@ class Exchange:
         If the engine cannot read a gap here, the part ends with the gap, and every key of the peer in it counts as
         differing.
         """
-        page = read_page(self._state.records, ranges)
+        page = read_page(self._state.records, ranges, LISTED_KEYS)
         ours = {key: record[:8] for key, record in page.pairs}
         if page.gap_end:
             self._outcome.unreadable += 1

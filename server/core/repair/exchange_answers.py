@@ -46,6 +46,7 @@ from server.core.work.background import BATCH_KEYS, Background
 from server.core.work.questions import Answerer, answered_by
 
 PAGE_BYTES = 256 << 10
+LISTED_KEYS = 64  # of a page of checksums: more than of one of records, since few of them differ, and are fetched
 CHECKSUMS, RECORDS = b"c", b"r"
 
 Range = tuple[bytes, bytes]  # storage keys, the second one excluded; ranges ascend and do not overlap
@@ -62,18 +63,18 @@ class RecordPage(NamedTuple):
     gap_end: bytes = b""
 
 
-def read_page(records: Records, ranges: Sequence[Range]) -> RecordPage:
+def read_page(records: Records, ranges: Sequence[Range], keys_max: int = BATCH_KEYS) -> RecordPage:
     """A page of what is stored in `ranges`, up to the first gap; or the gap, if no pair is before it."""
     pairs: list[tuple[bytes, bytes]] = []
     size = 0
     for start, end in ranges:
         while start < end:
-            stretch = read_stretch(records, start, end, BATCH_KEYS - len(pairs), PAGE_BYTES - size)
+            stretch = read_stretch(records, start, end, keys_max - len(pairs), PAGE_BYTES - size)
             if stretch.is_gap:
                 return RecordPage(pairs, pairs[-1][0]) if pairs else RecordPage([], b"", stretch.end)
             pairs += stretch.pairs
             size = sum([len(record) for _, record in pairs])
-            if may_have_more(pairs, BATCH_KEYS, PAGE_BYTES):
+            if may_have_more(pairs, keys_max, PAGE_BYTES):
                 return RecordPage(pairs, pairs[-1][0])
             start = stretch.end
     return RecordPage(pairs, b"")
@@ -143,7 +144,7 @@ class ExchangeAnswers:
         if not self._is_present(asked.epoch):
             return None
         busy, has_records = self._background.delays_clients, asked.mode == RECORDS
-        page = read_page(self._state.records, asked.ranges)
+        page = read_page(self._state.records, asked.ranges, BATCH_KEYS if has_records else LISTED_KEYS)
         if page.gap_end:
             return ListAnswer(busy, has_records, b"", {}, page.gap_end)
         if has_records:

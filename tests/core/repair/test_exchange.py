@@ -11,7 +11,7 @@ from server.core.records.trees import Span
 from server.core.records.versions import merge
 from server.core.repair.differences import Difference, How
 from server.core.repair.exchange import Exchange, Outcome, PeerLost
-from server.core.repair.exchange_answers import PAGE_BYTES
+from server.core.repair.exchange_answers import LISTED_KEYS, PAGE_BYTES
 from server.core.work.background import BATCH_KEYS
 from tests.core.repair.machines import CONFIG, Machine, Machines, keys_of, record_of, tombstone, written
 
@@ -155,6 +155,15 @@ def test_a_wiped_node_is_filled_in_pages_of_records_and_nothing_is_compared() ->
     assert two.here.values(keys) == [b"v"] * len(keys)
     assert two.questions() == [b"HASHES"] + [b"LIST"] * 6 and two.counts == (80, 80, 0, 0)
     assert {items[1] for items in two.machines.asked(b"LIST")} == {b"r"}
+
+
+def test_a_question_lists_many_keys_and_the_few_that_differ_travel_together() -> None:
+    two = Two(*keys_of(1000))
+    two.there.write(b"new", *keys_of(1000)[::10], at=2)
+    assert two.repair() is None
+    assert two.counts == (100, 100, 0, 0)
+    assert two.questions().count(b"LIST") <= 1000 // LISTED_KEYS + 5
+    assert two.questions().count(b"FETCH") == two.questions().count(b"LIST")
 
 
 def test_what_is_empty_there_is_sent_in_pages() -> None:

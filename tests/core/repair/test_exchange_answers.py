@@ -13,6 +13,7 @@ from server.core.records.records import storage_key_of
 from server.core.records.trees import EMPTY
 from server.core.repair.exchange_answers import (
     CHECKSUMS,
+    LISTED_KEYS,
     PAGE_BYTES,
     RECORDS,
     absorb,
@@ -212,10 +213,15 @@ def test_a_list_has_the_checksum_and_the_key_of_each_record_or_the_records() -> 
     assert ask(machine, b"LIST", CHECKSUMS, stored[0], stored[1]) == [b"", record[:8] + stored[0]]
 
 
-def test_a_list_that_does_not_reach_the_end_says_how_far_it_is_complete() -> None:
-    machine, stored = machine_with(BATCH_KEYS + 1)
-    cut, *items = ask(machine, b"LIST", CHECKSUMS, *WHOLE)
-    assert cut == stored[BATCH_KEYS - 1] and len(items) == BATCH_KEYS
+@pytest.mark.parametrize(
+    ("mode", "keys_max", "items_of_a_key"), [(CHECKSUMS, LISTED_KEYS, 1), (RECORDS, BATCH_KEYS, 2)]
+)
+def test_a_list_that_does_not_reach_the_end_says_how_far_it_is_complete(
+    mode: bytes, keys_max: int, items_of_a_key: int
+) -> None:
+    machine, stored = machine_with(keys_max + 1)
+    cut, *items = ask(machine, b"LIST", mode, *WHOLE)
+    assert cut == stored[keys_max - 1] and len(items) == keys_max * items_of_a_key
 
 
 def test_a_damaged_record_is_listed_by_key_and_its_bytes_are_never_sent() -> None:
