@@ -1,4 +1,4 @@
-"""Which large values are to be staged: what a message or a command is likely to store on this node as it is.
+"""Which large values of a message or a command to stage: those that this node is likely to store unchanged.
 
 Theory. A large value is written to the store in chunks before the message or command that brings it is handled
 (storage/chunked.py). That pays only if the handler then stores the value, in the same turn. This module guesses whether it
