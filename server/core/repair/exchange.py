@@ -40,7 +40,7 @@ from server.core.messages.exchange_questions import (
 )
 from server.core.records.trees import EMPTY, Span
 from server.core.records.versions import DamagedRecord
-from server.core.repair.differences import Difference, How, has_same_how, leaves_in, pop_batch
+from server.core.repair.differences import How, LeafDifference, has_same_how, leaves_in, pop_batch
 from server.core.repair.exchange_answers import (
     CHECKSUMS,
     PAGE_BYTES,
@@ -129,9 +129,9 @@ class Exchange:
 
     # --- finding differences
 
-    def compare(self, spans: Sequence[Span]) -> Generator[Step, Any, list[Difference]]:
+    def compare(self, spans: Sequence[Span]) -> Generator[Step, Any, list[LeafDifference]]:
         """The ranges that differ between both sides; large ranges are compared in parts."""
-        found: list[Difference] = []
+        found: list[LeafDifference] = []
         waiting = [part for span in spans for part in parts_of(span, -(-(span[1] - span[0]) // SPAN_LEAVES_MAX))][::-1]
         while waiting:
             batch = pop_batch(waiting, leaves_in, _HASHED_LEAVES_MAX)
@@ -139,7 +139,7 @@ class Exchange:
                 found += self._judge(span, hashes[0])
         return found
 
-    def settle(self, differences: Sequence[Difference]) -> Steps:
+    def settle(self, differences: Sequence[LeafDifference]) -> Steps:
         """Makes ranges equal that `compare` has found different."""
         stack = list(differences[::-1])
         while stack:
@@ -155,18 +155,18 @@ class Exchange:
             else:
                 yield from self._match(ranges, RECORDS if how is How.PULL else CHECKSUMS)
 
-    def _open(self, spans: list[Span]) -> Generator[Step, Any, list[Difference]]:
+    def _open(self, spans: list[Span]) -> Generator[Step, Any, list[LeafDifference]]:
         """The parts of `spans` that differ, in order; a span itself, as LIST, if that is cheaper than its parts."""
-        found: list[Difference] = []
+        found: list[LeafDifference] = []
         for span, hashes in zip(spans, (yield from self._hashes(spans, FANOUT)), strict=True):
-            parts: list[Difference] = []
+            parts: list[LeafDifference] = []
             for part, theirs in zip(parts_of(span, FANOUT), hashes, strict=True):
                 parts += self._judge(part, theirs)
             many = self._trees.keys_in(span) <= _LISTED_KEYS_PER_PART * len(parts)
-            found += [Difference(span, How.LIST)] if many else parts
+            found += [LeafDifference(span, How.LIST)] if many else parts
         return found
 
-    def _judge(self, span: Span, theirs: bytes) -> list[Difference]:
+    def _judge(self, span: Span, theirs: bytes) -> list[LeafDifference]:
         """The difference of a range as a list of one or none.
 
         ours    theirs   keys and leaves                      how
@@ -180,9 +180,9 @@ class Exchange:
         if ours == theirs:
             return []
         if EMPTY in (ours, theirs):
-            return [Difference(span, How.PULL if ours == EMPTY else How.PUSH)]
+            return [LeafDifference(span, How.PULL if ours == EMPTY else How.PUSH)]
         few = self._trees.keys_in(span) <= _LISTED_KEYS or leaves_in(span) == 1
-        return [Difference(span, How.LIST if few else How.OPEN)]
+        return [LeafDifference(span, How.LIST if few else How.OPEN)]
 
     def _hashes(self, spans: list[Span], parts: int) -> Generator[Step, Any, list[list[bytes]]]:
         """The peer's hash of each part of each span; empty bytes, which equal no hash, if its leaves have another size."""

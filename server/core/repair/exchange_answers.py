@@ -10,7 +10,7 @@ leader's budget pays for both sides (background.py), and it is spent at the slow
                                        a scan (commands/pages.py), and an exchange opens such a span and goes on
     LIST mode start end start end …    what is stored in the ranges: cut, then checksum and key of each record; in mode
                                        RECORDS cut, key, record, key, record, …; or UNREADABLE and a place: the engine
-                                       cannot read the ranges before that place (the version before names no place)
+                                       cannot read the ranges before that place (the previous version names no place)
     FETCH key …                        the record of each key, empty for none, UNREADABLE if it is damaged; perhaps fewer
     MERGE key record …                 merges them: how many records changed here, and how many could not be stored; empty
                                        while this node stores nothing, because its disk is full

@@ -23,7 +23,7 @@ from typing import Any
 from server.core.base.errors import CommandError
 from server.core.base.state import State
 from server.core.messages import shapes
-from server.core.messages.questions import REPAIR, WHOLE, Job, TaskQuery
+from server.core.messages.questions import REPAIR, WHOLE, RepairJob, TaskQuery
 from server.core.messages.record_questions import HINTS, VERIFY, Verify
 from server.core.messages.stored import stored
 from server.core.repair.exchange import LOST, UNSETTLED
@@ -311,7 +311,7 @@ class RepairTasks:
         pause_ms = _ASK_MS_MIN
         while True:
             action = b"go" if task.state == RUNNING else b"stop"
-            answers = yield self._questions.ask([leader], REPAIR, Job(layout.epoch, name, action, partitions))
+            answers = yield self._questions.ask([leader], REPAIR, RepairJob(layout.epoch, name, action, partitions))
             if not answers.get(leader) or action == b"stop":
                 return False
             job: Document = answers[leader]

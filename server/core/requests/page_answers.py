@@ -25,7 +25,7 @@ In these cases the answer is empty (KEYCOUNTS: `UNKNOWN` for that partition), an
 - this node does not own the range under its present layout;
 - this node is being filled, so it lacks records that other owners have (membership/filling.py).
 
-Nodes of the version before ignore LIVE, and give empty answers to HEADS and KEYCOUNTS.
+Nodes of the previous version ignore LIVE, and give empty answers to HEADS and KEYCOUNTS.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from collections.abc import Sequence
 from protocol.databases import EVERY_DATABASE, database_of, shown_key
 from protocol.slots import SLOTS
 from server.core.base.state import State
-from server.core.messages.record_questions import Counting, KeyCount, Page, PageAnswer
+from server.core.messages.record_questions import Counting, KeyCount, PageAnswer, PageQuestion
 from server.core.records import versions
 from server.core.records.paging import PAGE_BYTES, may_have_more
 from server.core.records.records import PREFIX_BYTES, SLOT_PREFIX
@@ -47,7 +47,7 @@ _SKIPPED_KEYS = 64  # another seek costs less than reading this many dead record
 UNKNOWN = KeyCount(b"unknown!", 0, 0xFFFFFFFF)  # stands for a partition whose keys this node cannot count
 
 
-def page(state: State, asked: Page) -> PageAnswer | None:
+def page(state: State, asked: PageQuestion) -> PageAnswer | None:
     """Answers PAGE (see above)."""
     start, end, limit = asked.start, asked.end, asked.limit
     first, last = int.from_bytes(start[:2], "big"), int.from_bytes(end[:2], "big") - 1

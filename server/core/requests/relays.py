@@ -13,10 +13,11 @@ gives up and sends the write to another owner. Later the first coordinator resum
 write would get a new dot and would win over newer writes. So the coordinator refuses a relay that is too old, with the
 reply STALE. relay_ages.py computes how old a relay is.
 
-A command with several steps has the same problem if the coordinator is suspended between two steps. So each later step
-checks for staleness again before it writes (`begin_step`). A command may run for longer than the limit of a relay's age (in
-slices, records/slicing.py). So a step that begins in time, once each `_PROGRESS_MS` at most, extends the limit and sends
-a RELAYED message without replies, so that the sender goes on waiting. A suspended coordinator does neither.
+A command with several steps (work/procedures.py) has the same problem if the coordinator is suspended between two steps.
+So each step first calls `renew_or_refuse`. If the relay is too old by then, the step is refused with STALE. Otherwise the
+relay gets a new age limit, and the sender gets a RELAYED message without replies, so that it goes on waiting. Both happen
+at most once each `_PROGRESS_MS`. So a command may run for longer than the limit, as long as its coordinator is not
+suspended.
 
 Large commands. A large command travels in pieces (protocol/pieces.py), and small messages overtake it. No client can
 see that: the commands of one key that are relayed in one turn stay in one RELAY message, and those of later turns wait
@@ -58,9 +59,9 @@ from server.core.requests.unanswered import came_late, is_slow
 STALE: Final = ErrorReply.of("STALE the relay arrived too late")
 _UNKNOWN: Final = (b"-ERR unknown command '", b"-ERR unknown subcommand '")  # by an earlier version
 _ERROR: Final = 0x2D  # `-`, the first byte of an error
-_FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL", b"DYN.EXEC")  # if these are unknown, their senders do something else
+_FALLING_BACK: Final = (b"DYN.TRY", b"DYN.EVAL", b"DYN.EXEC")  # the senders of these fall back to other commands
 _PROGRESS_MS = 300  # the sender of a relay that runs longer is told at this interval that it still runs
-_GRACE_MS = 500  # the sender waits so much longer than the coordinator, whose error says more than a timeout here
+_GRACE_MS = 500  # the sender waits so much longer than the coordinator: its error says more than a timeout here
 
 
 class Relays:
@@ -76,7 +77,7 @@ class Relays:
         # indexes) pairs.
         self.covered: dict[tuple[str, int], list[tuple[int, bytes]]] = {}
         self._state = state
-        self.times = Histogram()  # until the coordinator has replied, in steps of a millisecond
+        self.times = Histogram()  # until the coordinator has replied, in whole milliseconds
         # The rows of this turn that have not been sent, by peer and settings.
         self._gathering: dict[tuple[str, bool, int, int, bool, Origin | None], RelayRow] = {}
         self._latest: dict[str, RelayRow] = {}  # by peer: the row of `_gathering` that was used last
@@ -240,10 +241,10 @@ class Relays:
         return sink.relayed and isinstance(sink, RelayedBatch) and self._state.now_ms > sink.stale_after_ms
 
     def stale_check(self, sink: Sink) -> Callable[[], ErrorReply | None]:
-        """Returns a function that calls `begin_step`, for a procedure of several steps to call before each step."""
-        return lambda: self.begin_step(sink)
+        """Returns a function that calls `renew_or_refuse`, for a procedure of several steps to call before each step."""
+        return lambda: self.renew_or_refuse(sink)
 
-    def begin_step(self, sink: Sink) -> ErrorReply | None:
+    def renew_or_refuse(self, sink: Sink) -> ErrorReply | None:
         """Returns STALE if the sink's commands are stale. Otherwise returns None and, each `_PROGRESS_MS`, extends their
         limit and tells the sender of the relay that they still run."""
         if not sink.relayed or not isinstance(sink, RelayedBatch):
@@ -295,7 +296,7 @@ class Relays:
         if row is None:
             return
         items, state = row.items, self._state
-        if not replies:  # the commands still run (`begin_step`): their time begins anew
+        if not replies:  # the commands still run (`renew_or_refuse`): their time begins anew
             row.begun_ms = state.now_ms
         self.times.add(1000 * (state.now_ms - row.sent_ms), len(replies))
         stale: list[RelayItem] = []

@@ -118,12 +118,12 @@ def httl(unit_ms: int, is_absolute: bool) -> Callable[[View, list[bytes], Sink],
 def hgetdel(draft: Draft, args: list[bytes], sink: Sink) -> Sliced:
     """HGETDEL key FIELDS numfields field …: the values of the fields, which are removed."""
 
-    def take(name: bytes) -> bytes:
+    def get_and_delete(name: bytes) -> bytes:
         told = value_reply(draft.get(name), sink)
         draft.remove(name)
         return told
 
-    return array_reply(take, fields_of(args, 2, _NO_NUMBER))
+    return array_reply(get_and_delete, fields_of(args, 2, _NO_NUMBER))
 
 
 @dataclass
@@ -171,7 +171,7 @@ def hgetex(draft: Draft, args: list[bytes], sink: Sink) -> Sliced:
     if found.words and found.at_ms >= 0:
         raise CommandError("ERR Only one of EX, PX, EXAT, PXAT or PERSIST arguments can be specified")
 
-    def take(name: bytes) -> bytes:
+    def get_and_expire(name: bytes) -> bytes:
         present = draft.look_up(name)
         if present is None:
             pass
@@ -183,7 +183,7 @@ def hgetex(draft: Draft, args: list[bytes], sink: Sink) -> Sliced:
             draft.expire_field(name, 0)
         return value_reply(None if present is None else present[0], sink)
 
-    return array_reply(take, found.rest)
+    return array_reply(get_and_expire, found.rest)
 
 
 def hsetex(draft: Draft, args: list[bytes], sink: Sink) -> Slices[Reply]:
