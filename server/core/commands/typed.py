@@ -18,7 +18,7 @@ It would save two of the six messages and a third of the CPU of an INCR (410 ins
 uncompiled process). But a node cannot know alone that there was no break. A peer whose link to it fails for a moment sends
 a write to the next owner, who acknowledges it together with the third one. This node hears of it only with the hint, and
 would answer a second INCR with the same number. That needs a lease from every member, as a stable coordinator of
-conditional commands will have one (DESIGN §16).
+conditional commands will have one.
 
 New kinds of entries are written only once every member of the layout has announced that it reads them
 (protocol/peer_versions.py): an older node would take such a record for damaged.

@@ -19,7 +19,7 @@ own.
 
 What it is not: repairs (hints, read repair, anti-entropy) bring records to replicas one by one. So a replica that has
 missed the batch may have a part of it for a while. And two coordinators, while nodes disagree about who is alive, may run
-two runs on one key; what both have written is merged (DESIGN §15).
+two runs on one key; what both have written is merged.
 """
 
 from __future__ import annotations
