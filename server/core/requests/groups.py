@@ -75,7 +75,7 @@ class GroupTable(Generic[G]):
     """The read groups or the write groups: those opened in this turn, and those sent and not yet closed."""
 
     operation: ClassVar[str]  # "read" or "write", for error replies
-    outcome: ClassVar[str]  # the state after a failure, for error replies
+    outcome: ClassVar[str]  # what is known of the data after a failure, for error replies
 
     def __init__(self, state: State) -> None:
         self._state = state

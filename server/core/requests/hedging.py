@@ -48,7 +48,7 @@ from server.core.base.state import State
 from server.core.requests.read_groups import ReadGroup
 from server.core.work.timers import Timers
 
-COMPARED_SHARE = 0.01  # of the groups, chosen at random, that ask all owners, so that read repair sees each owner
+COMPARED_SHARE = 0.01  # this share of the groups, chosen at random, asks all owners, so that read repair sees each one
 BUDGET_SHARE: Final = 0.05
 BUDGET_READS_MAX: Final = 1000.0
 DELAY_MS_MIN: Final = 5  # healthy answers are often as late as this on a busy machine
@@ -73,7 +73,7 @@ class PeerLatency:
         self.asked: deque[tuple[int, ReadGroup]] = deque()  # when, and for which group, in this order
 
     def answered_after(self, latency_ms: int) -> None:
-        """HOT. Takes a sample."""
+        """HOT. Adds a sample."""
         self.mean_ms += (latency_ms - self.mean_ms) * _NEWEST
         if latency_ms > self.tail_ms:
             self._raise_tail()

@@ -18,8 +18,8 @@ from server.core.base.room import FOR_WRITES
 from server.core.base.state import State
 
 _STORING: Final = (b"STORE", b"KEEP", b"HINT", b"ASK")
-_SETTING: Final = {b"SET": 2, b"GETSET": 2, b"DYN.SET": 2, b"SETEX": 3, b"PSETEX": 3}  # where their value is
-_RELAYED_AT: Final = 5  # in a RELAY: its first command
+_SETTING: Final = {b"SET": 2, b"GETSET": 2, b"DYN.SET": 2, b"SETEX": 3, b"PSETEX": 3}  # command -> index of its value
+_RELAYED_AT: Final = 5  # index of the first command in a RELAY
 
 
 def of_message(state: State, message: list[Any]) -> list[bytes]:

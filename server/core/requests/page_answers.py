@@ -1,10 +1,11 @@
 """The replica's side of scans: lists keys with skeletons of their records, and counts keys.
 
-Theory. A scan (SCAN, KEYS, DBSIZE) asks several owners of a range and merges their answers. It does not need the
-values. So a replica sends a *skeleton* of each record: the record without its values. A skeleton is enough to merge it
-with those of other owners, to see whether the key is live, and to list the key. Of a hash, a set or the like, a LIVE page
-has a *summary*: a skeleton without most of the fields. Summaries that differ cannot be merged. Each answer is bounded in
-keys, in records examined and in bytes read, so that no answer takes too long a part of a turn.
+Theory. A scan (SCAN, KEYS, DBSIZE) asks several owners of a range and merges their answers. It does not need the values.
+So a replica sends a *skeleton* of each record: the record without its values. A skeleton is enough to merge it with those
+of other owners, to see whether the key is live, and to list the key. Of a hash, a set or the like, a LIVE page has a
+*summary*: a skeleton without most of the fields. Summaries that differ cannot be merged; then the asker asks for the
+skeletons (HEADS). Each answer is bounded in keys, in records examined and in bytes read, so that no answer takes too long
+a part of a turn.
 
     question                     answer
     PAGE start end limit         [b"1" if there is more else b"0", key, skeleton, key, skeleton, …], dead records included
@@ -12,8 +13,8 @@ keys, in records examined and in bytes read, so that no answer takes too long a 
     [database]                   question names one. The answer is complete up to the storage key prefix `next`. All keys
                                  with the same prefix are in the same answer.
     HEADS key …                  the skeleton of each key, dead or live, empty if there is none. The answer may end early.
-    KEYCOUNTS partitions         for each partition: its hash, its live keys, of one database if the question names one,
-    [database]                   and how many of these have an expiry
+    KEYCOUNTS partitions         for each partition: its hash, how many live keys it has (of one database if the question
+    [database]                   names one), and how many of these have an expiry
 
 Why a LIVE page may leave out dead records: the siblings of a merge all come from the merged records. So if no owner has
 a live sibling of a key, the merge has none. If one owner lists a key and another does not, the other may have an older

@@ -43,7 +43,8 @@ class Patching:
     def __init__(self, state: State) -> None:
         self._state = state
         self._large_bytes = state.config.large_message_bytes // 2  # a group of this size may travel in pieces
-        # (owner, storage key) -> the `State.number()` with which its whole record was sent: earlier groups have less
+        # (owner, storage key) -> the `State.number()` with which its whole record was sent. Groups that were sent before
+        # that have smaller numbers.
         self._whole: dict[tuple[str, bytes], int] = {}
 
     def begin(self, group: WriteGroup) -> bytes:

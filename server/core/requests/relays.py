@@ -1,6 +1,6 @@
 """Relays: sends a command to the node that coordinates its key, and brings the reply back.
 
-Theory. A client may send any command to any node, but only the key's coordinator runs it (DESIGN §5). All commands of
+Theory. A client may send any command to any node, but only the key's coordinator runs it. All commands of
 one turn for one coordinator travel in one RELAY message. The coordinator runs them exactly as if a client had sent
 them. Their sink there is a `RelayedBatch`; it collects the replies and sends them back in RELAYED messages.
 
@@ -16,7 +16,7 @@ reply STALE. relay_ages.py computes how old a relay is.
 A command with several steps (work/procedures.py) has the same problem if the coordinator is suspended between two steps.
 So each step first calls `renew_or_refuse`. If the relay is too old by then, the step is refused with STALE. Otherwise the
 relay gets a new age limit, and the sender gets a RELAYED message without replies, so that it goes on waiting. Both happen
-at most once each `_PROGRESS_MS`. So a command may run for longer than the limit, as long as its coordinator is not
+at most once in `_PROGRESS_MS`. So a command may run for longer than the limit, as long as its coordinator is not
 suspended.
 
 Large commands. A large command travels in pieces (protocol/pieces.py), and small messages overtake it. No client can
@@ -27,8 +27,9 @@ a large reply has a RELAYED message of its own. So commands and replies of other
 The messages of a traced request are sent before the turn ends (core/tracing/). So commands of one key and turn may be in
 several RELAY messages. If one of these may travel in pieces, the later ones of the turn to that node do not overtake it.
 
-Rolling upgrade. A coordinator of an earlier version answers that it does not know a newer command. Then the client's error
-names that node. What a coordinator must support for more than one command is a capability (protocol/peer_versions.py).
+Rolling upgrade. A coordinator of an earlier version answers that it does not know a newer command. Then the client's
+error names that node. A feature that several commands need of their coordinator is announced as a capability
+(protocol/peer_versions.py).
 
 Chains. Commands of one key that depend on each other may be relayed together, to run in order (chains.py). They are
 also retried together. A fourth option in the RELAY message marks such a chain. Only nodes that have announced the
@@ -214,7 +215,7 @@ class Relays:
     def relayed(
         self, peer: str, number: int, sent_ms: int, options: Sequence[bytes], commands: list[list[bytes]]
     ) -> RelayedBatch | None:
-        """HOT. Handles RELAY: `peer` has relayed commands to us. Returns the sink to run them for; None if it is stale."""
+        """HOT. Handles RELAY: `peer` has relayed commands to us. Returns their sink; None if the relay is stale."""
         state = self._state
         stale_after_ms = state.now_ms - self.ages.note(peer, sent_ms, state.now_ms) + state.config.relay_stale_ms
         batch = RelayedBatch(peer, number, options, commands, self._outgoing, stale_after_ms, state.now_ms)
@@ -245,8 +246,8 @@ class Relays:
         return lambda: self.renew_or_refuse(sink)
 
     def renew_or_refuse(self, sink: Sink) -> ErrorReply | None:
-        """Returns STALE if the sink's commands are stale. Otherwise returns None and, each `_PROGRESS_MS`, extends their
-        limit and tells the sender of the relay that they still run."""
+        """Returns STALE if the sink's commands are stale. Otherwise returns None. Once in `_PROGRESS_MS` it then
+        also extends their age limit, and tells the sender of the relay that they still run."""
         if not sink.relayed or not isinstance(sink, RelayedBatch):
             return None
         state = self._state

@@ -149,7 +149,7 @@ def _may_lack(state: State, keys: list[bytes], records: list[bytes | None]) -> b
     """Whether this node may lack records that the owners have: it only stands in for an owner, or it is being filled.
 
     A record that is missing on such a node must not count as the vote "this key does not exist". Each missing key is looked
-    up: the keys of a group have the same owners in the coordinator's layout, and perhaps not in the layout here.
+    up by itself: the keys of a group have the same owners in the coordinator's layout, and perhaps not in the layout here.
     """
     if state.lacks_records:
         return True

@@ -112,7 +112,7 @@ class ShortGroups:
 
 
 def last_of_each(payload: list[bytes], repeated: dict[bytes, bytes]) -> list[bytes]:
-    """Returns the payload without the repetitions: of each key in `repeated` only the last record, which `repeated` has."""
+    """Returns the payload with only the last record of each key in `repeated`, which has these records."""
     kept: list[bytes] = []
     index: i64 = 0
     while index < len(payload):

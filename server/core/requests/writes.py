@@ -89,7 +89,7 @@ class Writes(GroupTable[WriteGroup]):
     def __init__(self, state: State) -> None:
         super().__init__(state)
         self.draft_table: DraftTable | None = None  # of an atomic run; without it commands of a turn share drafts
-        self._unconfirmed: deque[WriteGroup] = deque()  # in the order of their `hint_at_ms`
+        self._unconfirmed: deque[WriteGroup] = deque()  # those that owners may not have confirmed, by `hint_at_ms`
         self.unconfirmed_bytes = 0
         self._short = ShortGroups()
         self._patching = Patching(state)
@@ -160,9 +160,10 @@ class Writes(GroupTable[WriteGroup]):
     def amend(
         self, group: WriteGroup, key: bytes, record: bytes, old: bytes, finish: FinishWrite, sink: Sink, number: int
     ) -> bool:
-        """Puts `record`, which includes `old`, in the place of `old` in a group, so that only `record` is sent. Returns
-        False, and adds nothing, unless `old` is the last record of one of the latest unsent groups, with the same plan and
-        W. `finish` is not None."""
+        """Replaces `old` by `record`, which includes it, in a group that has not been sent, so that only `record` is sent.
+
+        That is possible if `old` is the last record of one of the latest groups, and that group has the plan and the W of
+        `group`. Otherwise returns False, and has changed nothing. `finish` is not None."""
         opened = self._opened[-_AMENDED_GROUPS:]
         for place in range(len(opened) - 1, -1, -1):
             added = opened[place][2]
@@ -302,8 +303,8 @@ class Writes(GroupTable[WriteGroup]):
         another node    that node               an acknowledgement of `owner`, once that node answers
         this node       this node               an acknowledgement of `owner`, because this node is no owner itself
         ""              this node               a failure of `owner`, because the copy on this node is counted already. But
-                                                while `owner` itself may still answer, it counts as nothing, unless `owner`
-                                                is a pending or former owner.
+                                                it counts as nothing while `owner` itself may still answer, and is not a
+                                                pending or former owner.
         """
         state = self._state
         if not node:
