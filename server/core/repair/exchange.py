@@ -47,8 +47,8 @@ from server.core.repair.exchange_answers import (
     RECORDS,
     Range,
     absorb,
-    parts_of,
-    read_page,
+    equal_spans,
+    read_ranges,
     rest_of,
     split,
 )
@@ -132,7 +132,9 @@ class Exchange:
     def compare(self, spans: Sequence[Span]) -> Generator[Step, Any, list[LeafDifference]]:
         """The ranges that differ between both sides; large ranges are compared in parts."""
         found: list[LeafDifference] = []
-        waiting = [part for span in spans for part in parts_of(span, -(-(span[1] - span[0]) // SPAN_LEAVES_MAX))][::-1]
+        waiting = [part for span in spans for part in equal_spans(span, -(-(span[1] - span[0]) // SPAN_LEAVES_MAX))][
+            ::-1
+        ]
         while waiting:
             batch = pop_batch(waiting, leaves_in, _HASHED_LEAVES_MAX)
             for span, hashes in zip(batch, (yield from self._hashes(batch, 1)), strict=True):
@@ -160,7 +162,7 @@ class Exchange:
         found: list[LeafDifference] = []
         for span, hashes in zip(spans, (yield from self._hashes(spans, FANOUT)), strict=True):
             parts: list[LeafDifference] = []
-            for part, theirs in zip(parts_of(span, FANOUT), hashes, strict=True):
+            for part, theirs in zip(equal_spans(span, FANOUT), hashes, strict=True):
                 parts += self._judge(part, theirs)
             many = self._trees.keys_in(span) <= _LISTED_KEYS_PER_PART * len(parts)
             found += [LeafDifference(span, How.LIST)] if many else parts
@@ -190,7 +192,7 @@ class Exchange:
         found: list[list[bytes]] = []
         place = 0
         for span in spans:
-            count = len(parts_of(span, parts))
+            count = len(equal_spans(span, parts))
             hashes = answer.hashes[place : place + count]
             found.append(hashes + [b""] * (count - len(hashes)))
             place += count
@@ -244,7 +246,7 @@ class Exchange:
         If the engine cannot read a gap here, the part ends with the gap, and every key of the peer in it counts as
         differing.
         """
-        page = read_page(self._state.records, ranges)
+        page = read_ranges(self._state.records, ranges)
         ours = {key: record[:8] for key, record in page.pairs}
         if page.gap_end:
             self._outcome.unreadable += 1
@@ -260,7 +262,7 @@ class Exchange:
         """For ranges that the peer cannot list: asks it for each key that this node has, and sends what it lacks."""
         while ranges:
             stamp = self._state.clock.last
-            page = read_page(self._state.records, ranges)
+            page = read_ranges(self._state.records, ranges)
             if page.gap_end:
                 ranges = split(ranges, page.gap_end)[1]
                 continue
@@ -315,7 +317,7 @@ class Exchange:
     def _push(self, ranges: list[Range]) -> Steps:
         """Sends everything that is stored here in some ranges to the peer."""
         while ranges:
-            page = read_page(self._state.records, ranges)
+            page = read_ranges(self._state.records, ranges)
             if page.gap_end:
                 self._outcome.unreadable += 1
                 ranges = split(ranges, page.gap_end)[1]

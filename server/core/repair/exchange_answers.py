@@ -62,7 +62,7 @@ class RecordPage(NamedTuple):
     gap_end: bytes = b""
 
 
-def read_page(records: Records, ranges: Sequence[Range]) -> RecordPage:
+def read_ranges(records: Records, ranges: Sequence[Range]) -> RecordPage:
     """A page of what is stored in `ranges`, up to the first gap; or the gap, if no pair is before it."""
     pairs: list[tuple[bytes, bytes]] = []
     size = 0
@@ -102,7 +102,7 @@ def absorb(records: Records, key: bytes, record: bytes) -> bool:
     return records.get(key) is not old
 
 
-def parts_of(span: Span, parts: int) -> list[Span]:
+def equal_spans(span: Span, parts: int) -> list[Span]:
     """Cuts a range into `parts` of equal size; the last one may be smaller, and there are fewer if it has fewer leaves."""
     start, end = span
     step = -(-(end - start) // parts)
@@ -136,14 +136,14 @@ class ExchangeAnswers:
         trees = self._state.records.trees
         if asked.leaf_bits != trees.leaf_bits or (asked.parts == 1 and self._state.lacks_records):
             return HashesAnswer(self._background.busy, [])
-        hashes = [trees.hash_of(part) for span in asked.spans for part in parts_of(span, asked.parts)]
+        hashes = [trees.hash_of(part) for span in asked.spans for part in equal_spans(span, asked.parts)]
         return HashesAnswer(self._background.busy, hashes)
 
     def _list(self, asked: Listing) -> ListAnswer | None:
         if not self._is_present(asked.epoch):
             return None
         busy, has_records = self._background.busy, asked.mode == RECORDS
-        page = read_page(self._state.records, asked.ranges)
+        page = read_ranges(self._state.records, asked.ranges)
         if page.gap_end:
             return ListAnswer(busy, has_records, b"", {}, page.gap_end)
         if has_records:

@@ -76,7 +76,7 @@ def absent_in(records: list[bytes | None]) -> list[int]:
     return [index for index, record in enumerate(records) if record is None]
 
 
-def parts_of(group: ReadGroup, bytes_max: int, sent_behind: dict[bytes, int]) -> list[Sequence[int]]:
+def division_of(group: ReadGroup, bytes_max: int, sent_behind: dict[bytes, int]) -> list[Sequence[int]]:
     """HOT. Divides a group that must not be sent as it is. Returns the indexes of the keys of each part, or [].
 
     Keys whose large writes are still on their way (`State.sent_behind`) and all other keys become two parts. If the group

@@ -56,7 +56,7 @@ from server.core.records.versions import is_dead, visible
 from server.core.requests.digests import digest, short_digest
 from server.core.requests.groups import GroupTable, SeparateWaiter, Waiter
 from server.core.requests.hedging import Hedging
-from server.core.requests.read_groups import ReadGroup, absent_in, merge_answer, missing_pairs, parts_of, size_of
+from server.core.requests.read_groups import ReadGroup, absent_in, division_of, merge_answer, missing_pairs, size_of
 from server.core.requests.read_repair import ReadRepair
 from server.core.work.timers import Timers
 
@@ -104,7 +104,7 @@ class Reads(GroupTable[ReadGroup]):
         group.records = group.ours
         if len(group.ours) < len(group.keys):
             self._postpone(group, len(group.ours))
-        if parts := parts_of(group, state.config.batch_bytes_max, state.sent_behind):
+        if parts := division_of(group, state.config.batch_bytes_max, state.sent_behind):
             for indexes in parts:
                 self._try_launch(self._part(group, indexes))
             return

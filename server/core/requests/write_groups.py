@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mypy_extensions import i64
 
-from server.core.base.origins import Origin, change_of
+from server.core.base.origins import Origin, key_change
 from server.core.base.quorum import Tally
 from server.core.base.routing import Plan
 from server.core.base.sinks import Sink
@@ -74,7 +74,7 @@ class WriteGroup(Group):
                 self.bases[len(self.payload) - 1] = old
             self.size_bytes += len(record)
             if origin is not None:
-                origin.made(change_of(key, old, record))
+                origin.made(key_change(key, old, record))
 
 
 def note(state: State, key: bytes, record: bytes, old: bytes | None, sink: Sink, number: int) -> None:
@@ -82,7 +82,7 @@ def note(state: State, key: bytes, record: bytes, old: bytes | None, sink: Sink,
     if state.noted is not None:
         state.noted.append((key, record, old, sink.command(number)))
     if sink.origin is not None:
-        sink.origin.made(change_of(key, old, record))
+        sink.origin.made(key_change(key, old, record))
 
 
 class ShortGroups:

@@ -48,7 +48,7 @@ from server.core.commands.transactions.atomic_run import CROSSSLOT
 from server.core.commands.transactions.queued_run import run_queued
 from server.core.commands.transactions.relayed import SlotTransaction, run_transaction
 from server.core.commands.transactions.snapshot import encoded
-from server.core.commands.transactions.watches import Watched, check_members, tokens_of
+from server.core.commands.transactions.watches import Watched, require_transactions, tokens_of
 from server.core.services.services import Services
 from server.core.work.procedures import Procedure, Step, Steps
 
@@ -101,7 +101,7 @@ def _watch(services: Services, sink: Sink, number: int, args: list[bytes]) -> No
     session = session_of(sink)
     if session.transaction is not None:
         raise CommandError("ERR WATCH inside MULTI is not allowed")
-    check_members(services)
+    require_transactions(services)
     known = session.watched or {}
     keys = [key for key in dict.fromkeys(args[1:]) if key not in known]
     config = services.state.config
