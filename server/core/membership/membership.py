@@ -255,7 +255,7 @@ class Membership:
         state.adopt(layout)
         self._known_ms = {node: since_ms for node, since_ms in self._known_ms.items() if node in state.members}
         self.views.forget_strangers()
-        self._adopted_number = state.number()
+        self._adopted_number = state.next_number()
         if before is not None and _loses_some(before, layout, state.id):
             state.renew_actor()  # an actor must know all its dots (P2): cleanup will delete records that have some
         self._notify_listeners()

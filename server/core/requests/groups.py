@@ -96,7 +96,7 @@ class GroupTable(Generic[G]):
         if not plan.replicas:
             raise NoLayout(state.no_layout)  # the node has left the cluster between two steps of a command
         tally = plan.tally(wanted)
-        number = state.number()
+        number = state.next_number()
         group = make(number, plan, tally, state.now_ms + state.config.request_timeout_ms)
         if plan.absent and plan.replicas - len(plan.absent) < tally.wanted:
             name = number

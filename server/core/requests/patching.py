@@ -43,8 +43,8 @@ class Patching:
     def __init__(self, state: State) -> None:
         self._state = state
         self._large_bytes = state.config.large_message_bytes // 2  # a group of this size may travel in pieces
-        # (owner, storage key) -> the `State.number()` with which its whole record was sent. Groups that were sent before
-        # that have smaller numbers.
+        # (owner, storage key) -> a number that was drawn when its whole record was sent. Groups that were sent before that
+        # have smaller numbers.
         self._whole: dict[tuple[str, bytes], int] = {}
 
     def begin(self, group: WriteGroup) -> bytes:
@@ -96,7 +96,7 @@ class Patching:
             self.send(owner, encode_patch(state.clock_reading(), group.number, group.patched))
             return
         pairs: list[bytes] = []
-        number = state.number()
+        number = state.next_number()
         if len(whole) >= _REMEMBERED_MAX:
             whole.clear()
         for key, record in zip(keys, group.payload[1::2], strict=True):

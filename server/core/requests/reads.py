@@ -202,7 +202,7 @@ class Reads(GroupTable[ReadGroup]):
 
         It keeps that group's plan, so it keeps its `opened_number`, too: `has_group_before` must see how old the plan is.
         """
-        part = ReadGroup(self._state.number(), group.plan, group.plan.tally(group.tally.wanted), group.deadline_ms)
+        part = ReadGroup(self._state.next_number(), group.plan, group.plan.tally(group.tally.wanted), group.deadline_ms)
         part.opened_number = group.opened_number
         part.keys = [group.keys[index] for index in indexes]
         part.waiters = [group.waiters[index] for index in indexes]

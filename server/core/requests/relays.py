@@ -119,7 +119,7 @@ class Relays:
         settings = (peer, sink.resp3, sink.read_quorum, sink.write_quorum, in_order, sink.origin)
         row = self._gathering.get(settings)
         if row is None:
-            row = self._gathering[settings] = RelayRow(state.number(), peer, state.now_ms, in_order, sink)
+            row = self._gathering[settings] = RelayRow(state.next_number(), peer, state.now_ms, in_order, sink)
         self._latest[peer] = row
         return row
 
@@ -206,7 +206,7 @@ class Relays:
             else:
                 parts.append(items)
         for items in parts:
-            part = RelayRow(state.number(), row.peer, row.sent_ms, row.in_order, row)
+            part = RelayRow(state.next_number(), row.peer, row.sent_ms, row.in_order, row)
             part.begun_ms = min([item.begun_ms for item in items], default=0)
             part.items += items
             if items:

@@ -193,7 +193,7 @@ class Writes(GroupTable[WriteGroup]):
     def _own_group(self, group: WriteGroup) -> WriteGroup:
         """Returns a new group, like `group`, for one large write alone."""
         plan = group.plan
-        return self._register(WriteGroup, plan, plan.writing, self._state.number(), group.tally.wanted)
+        return self._register(WriteGroup, plan, plan.writing, self._state.next_number(), group.tally.wanted)
 
     def _launch(self, group: WriteGroup) -> None:
         """Counts this node's own vote, sends the group to its owners and stand-ins, and enters it in the table."""

@@ -130,7 +130,7 @@ class Blocked:
     def begin(self, session: Session, slot: int, wanted: BlockingCall) -> None:
         """A client's blocking command begins; the session gets its reply some time."""
         self._state.has_waited = True
-        client = BlockedClient(self, session, slot, self._state.number(), wanted)
+        client = BlockedClient(self, session, slot, self._state.next_number(), wanted)
         self._clients[client.number] = client
         session.blocked = client.number
         if wanted.deadline_ms:

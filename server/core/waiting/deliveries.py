@@ -111,7 +111,7 @@ class Deliveries:
         self._known: dict[bytes, None] = {}  # ids of elements that were put back here, the oldest first
         self._returning = 0
         self._is_stopping = False
-        self._first_number = state.number()
+        self._first_number = state.next_number()
         self._recovered: dict[int, list[bytes]] = {}  # deliveries that an earlier run of this node has left open
         self._recover_ms = -1  # when they are put back
         self._returned: dict[str, list[int]] = {}  # coordinator -> its deliveries that were put back while it was away
@@ -122,7 +122,7 @@ class Deliveries:
     def open(self, home: str, plan: Plan, key: bytes, end: bytes, values: list[bytes]) -> int:
         """Elements are about to be removed from `key` for a client of `home`. Returns the number of the delivery."""
         state = self._state
-        number = state.number()
+        number = state.next_number()
         words = [PUT_BACK, key, b"%b:%d" % (state.id.encode(), number), end, *values]
         escrow_nodes = [peer for peer in plan.live_peers if peer in state.queueing and peer in state.links]
         escrow_nodes += [node for _, node in plan.stand_ins if node in state.queueing and node in state.links]
